@@ -1,0 +1,53 @@
+# Everything a developer does here. `make` alone says what there is.
+#   PYTHON=python3.13   another interpreter (3.11 or newer)
+#   ARGS="..."          passed on to pytest, the benchmark or the demo
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench chaos docs python
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## make .venv with huey (editable) and the tools of the dev extra
+
+demo: python ## show huey at work, a killed consumer included; needs Python only
+	@PYTHONPATH=src $(PYTHON) examples/demo.py $(ARGS)
+
+test: $(STAMP) ## run the tests; ARGS="-k name -x"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## format, lint, types, floors, house gates: what CI runs before the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/gates.py
+
+fix: $(STAMP) ## format, and repair what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: python ## compare with huey's newest release; ARGS="--quick"
+	@$(PYTHON) bench/run.py $(ARGS)
+
+chaos: $(STAMP) ## long runs with random kills
+	$(BIN)/python -m pytest -m chaos --timeout 1800 $(ARGS)
+
+docs: $(STAMP) ## check docs/ against the code: names, links, examples
+	$(BIN)/python tools/gates.py docs examples
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "huey needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there)."; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+
+$(STAMP): pyproject.toml | python
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment: on Debian and Ubuntu install python3-venv."; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,133 @@
+"""The machine and the two sides: what they are, and how a child process of either is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PEER = ROOT / ".venv-peer"
+CHILD = ROOT / "bench" / "child.py"
+TIME_LIMIT = 400.0
+
+
+class Failed(Exception):
+    """A scenario did not run as it must."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: the product from src/, or the peer in its own environment. Each run has a fresh file."""
+
+    name: str
+    python: str
+
+    def environment(self, file: Path) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HUEY_"))}
+        path = {"PYTHONPATH": str(ROOT / "src")} if self.name == "ours" else {}
+        return kept | path | {"BENCH_SIDE": self.name, "BENCH_FILE": str(file)}
+
+    def run(self, file: Path, command: str, /, **options: Any) -> dict[str, Any]:
+        """Run one command of child.py to its end; its answer."""
+        words = [self.python, str(CHILD), command, json.dumps(options)]
+        try:
+            done = subprocess.run(words, env=self.environment(file), capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.name}: {command} took more than {TIME_LIMIT:.0f} s") from None
+        if done.returncode:
+            raise Failed(f"{self.name}: {command}: {last_line(done.stderr)}")
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
+
+    @contextmanager
+    def consumer(self, file: Path, workers: int) -> Iterator[None]:
+        """A consumer in a process of its own while the block runs."""
+        words = [self.python, str(CHILD), "consume", json.dumps({"workers": workers})]
+        with tempfile.TemporaryFile("w+") as said:
+            child = subprocess.Popen(words, env=self.environment(file), stdout=subprocess.DEVNULL, stderr=said)
+            try:
+                yield
+                if child.poll() is not None:
+                    said.seek(0)
+                    raise Failed(f"{self.name}: the consumer ended early: {last_line(said.read())}")
+            finally:
+                stop(child)
+
+    def import_time(self, statement: str) -> float:
+        """Milliseconds that an import statement takes in a fresh interpreter."""
+        code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+        done = subprocess.run([self.python, "-c", code], env=self.environment(Path()), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"{self.name}: {statement}: {last_line(done.stderr)}")
+        return float(done.stdout) * 1000
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]
+
+
+def stop(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    child.send_signal(signal.SIGINT)
+    try:
+        child.wait(30)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def ours() -> Side:
+    return Side("ours", sys.executable)
+
+
+def peer() -> Side:
+    """huey's newest release in .venv-peer, installed at the first run. Remove the folder to look for a newer one."""
+    python = PEER / "bin" / "python"
+    ready = PEER / ".ready"
+    if not ready.exists():
+        print("setting up .venv-peer with huey's newest release", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEER)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "huey"], check=True)
+        ready.touch()
+    return Side("peer", str(python))
+
+
+def introduce(side: Side, folder: Path) -> str:
+    """The version of a side, after a look that it is the one meant."""
+    told = side.run(folder / f"who-{side.name}.db", "who")
+    is_ours = Path(told["file"]).is_relative_to(ROOT / "src")
+    if is_ours != (side.name == "ours"):
+        raise Failed(f"{side.name}: import huey found {told['file']}")
+    return str(told["version"])
+
+
+def describe() -> str:
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return f"{system}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+
+
+def fsync_ms(folder: Path, times: int = 200) -> float:
+    """Median milliseconds of a 4 KiB write with fsync."""
+    took = []
+    path = folder / "fsync"
+    with path.open("wb") as file:
+        for _ in range(times):
+            begin = time.perf_counter()
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - begin)
+    path.unlink()
+    return statistics.median(took) * 1000

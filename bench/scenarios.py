@@ -1,0 +1,168 @@
+"""What is measured. Each scenario runs its pairs (peer, ours, peer, ours, ...) on fresh files and returns its rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+
+from machine import Failed, Side
+from table import Row, ratio_at_least
+
+POLLING_GET = {"backoff": 1.0, "max_delay": 0.005}
+"""The quickest blocking get we found for the peer: look every 5 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    pairs: int = 5
+    tasks: int = 20_000
+    singles: int = 3_000
+    backlog: int = 300_000
+    samples: int = 100
+    hog_seconds: float = 10.0
+
+
+QUICK = Sizes(pairs=2, tasks=4_000, singles=500, backlog=40_000, samples=30, hog_seconds=2.0)
+
+
+@dataclass(slots=True)
+class Bench:
+    """Sizes, sides, the folder for files, and what the disk can do."""
+
+    sizes: Sizes
+    sides: list[Side]
+    folder: Path
+    fsync_ms: float
+    _files: itertools.count[int] = field(default_factory=itertools.count)
+
+    def fresh(self) -> Path:
+        return self.folder / f"{next(self._files)}.db"
+
+    def discard(self, file: Path) -> None:
+        for path in self.folder.glob(file.name + "*"):
+            path.unlink()
+
+    def in_turns(self, rows: list[Row], measure: Callable[[Side, Path], list[float]]) -> list[Row]:
+        """Fill the rows: one figure for each, per side, per pair."""
+        for _ in range(self.sizes.pairs):
+            for side in self.sides:
+                file = self.fresh()
+                for row, value in zip(rows, measure(side, file), strict=True):
+                    (row.peer if side.name == "peer" else row.ours).append(value)
+                self.discard(file)
+        return rows
+
+
+def drain(bench: Bench, workers: int, bar: float) -> list[Row]:
+    """From 5 % consumed to the last result readable; all results are read and compared."""
+    count = bench.sizes.tasks + 1
+
+    def measure(side: Side, file: Path) -> list[float]:
+        ids = f"{file}-ids"
+        side.run(file, "fill", count=count - 1, ids=ids)
+        return [side.run(file, "drain", workers=workers, first=count // 20, last=count, ids=ids)["rate"]]
+
+    threads = "1 thread" if workers == 1 else f"{workers} threads"
+    return bench.in_turns([ratio_at_least(f"drain {count - 1:,}, {threads}", bar)], measure)
+
+
+def bulk(bench: Bench) -> list[Row]:
+    """task.map against the peer's calls one by one: it has no bulk call."""
+    count = bench.sizes.tasks
+
+    def measure(side: Side, file: Path) -> list[float]:
+        return [side.run(file, "fill", count=count, ids=f"{file}-ids")["rate"]]
+
+    return bench.in_turns([ratio_at_least(f"bulk enqueue {count:,}", 35)], measure)
+
+
+def single(bench: Bench) -> list[Row]:
+    def measure(side: Side, file: Path) -> list[float]:
+        return [side.run(file, "single", count=bench.sizes.singles)["rate"]]
+
+    return bench.in_turns([ratio_at_least("single enqueue, one process", 0.9)], measure)
+
+
+def backlog(bench: Bench) -> list[Row]:
+    """Ours alone: does a long queue slow the consumer? Runs 5 % to 95 % of the first 20,000, in both cases."""
+    few, many = bench.sizes.tasks, bench.sizes.backlog
+    row = Row(f"first {few:,} of {many:,} (left: of {few:,})", "/s", "ratio >= 0.8", lambda row: row.ratio >= 0.8)
+    side = next((side for side in bench.sides if side.name == "ours"), None)
+    for _ in range(bench.sizes.pairs if side else 0):
+        for waiting, values in ((few, row.peer), (many, row.ours)):
+            file = bench.fresh()
+            ids = f"{file}-ids"
+            side.run(file, "fill", count=waiting, ids=ids)
+            values.append(side.run(file, "drain", workers=1, first=few // 20, last=few - few // 20, ids=ids)["rate"])
+            bench.discard(file)
+    return [row]
+
+
+def latency(bench: Bench) -> list[Row]:
+    """Enqueue to start in another process, and call to result; the consumer has one thread and nothing else to do."""
+    disk_is_quick = bench.fsync_ms < 0.3
+    trip_bar = "< 2 ms and >= 20 x" if disk_is_quick else ">= 20 x (slow disk)"
+
+    def trip_is_met(row: Row) -> bool:
+        return row.ratio >= 20 and (median(row.ours) < 2 or not disk_is_quick)
+
+    rows = [
+        Row("enqueue to start, p50", "ms", "< 1 ms", lambda row: median(row.ours) < 1),
+        Row("enqueue to start, p99", "ms"),
+        Row("call to result p50 (peer: default get)", "ms", trip_bar, trip_is_met),
+        Row("call to result p50 (peer: get polls 5 ms)", "ms", trip_bar, trip_is_met),
+    ]
+
+    def measure(side: Side, file: Path) -> list[float]:
+        with side.consumer(file, workers=1):
+            plain = side.run(file, "latency", samples=bench.sizes.samples, get={})
+            tuned = side.run(file, "latency", samples=bench.sizes.samples, get=POLLING_GET) if side.name == "peer" else plain
+        starts = tuned["starts"]
+        return [median(starts), quantiles(starts, n=100)[98], median(plain["trips"]), median(tuned["trips"])]
+
+    return bench.in_turns(rows, measure)
+
+
+def gil_hog(bench: Bench) -> list[Row]:
+    """Ours alone, once: a task keeps the GIL in a C call while another process enqueues."""
+    seconds = bench.sizes.hog_seconds
+    row = Row(f"worst enqueue beside a {seconds:g} s GIL hog", "ms", "< 200 ms", lambda row: max(row.ours) < 200)
+    for side in bench.sides:
+        if side.name == "ours":
+            file = bench.fresh()
+            with side.consumer(file, workers=4):
+                row.ours.append(side.run(file, "beside_a_hog", seconds=seconds)["worst"])
+            bench.discard(file)
+    return [row]
+
+
+def import_time(bench: Bench) -> list[Row]:
+    statements = ["import huey", "from huey import Huey, crontab"]
+
+    def measure(side: Side, file: Path) -> list[float]:
+        return [median(side.import_time(statement) for _ in range(7)) for statement in statements]
+
+    return bench.in_turns([Row(statement, "ms") for statement in statements], measure)
+
+
+SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
+    "drain-1": lambda bench: drain(bench, workers=1, bar=25),
+    "drain-4": lambda bench: drain(bench, workers=4, bar=25),
+    "bulk": bulk,
+    "single": single,
+    "backlog": backlog,
+    "latency": latency,
+    "hog": gil_hog,
+    "import": import_time,
+}
+
+
+def run(name: str, bench: Bench) -> list[tuple[str, ...]]:
+    """The cells of one scenario. Failed when it did not run as it must."""
+    rows = SCENARIOS[name](bench)
+    if not any(row.ours or row.peer for row in rows) and len(bench.sides) > 1:
+        raise Failed("nothing was measured")
+    return [row.cells() for row in rows]

@@ -1,0 +1,86 @@
+"""Time and chance, given from outside.
+
+Nothing else in huey asks the machine for the time or for a random number: every part is handed a Clock and an Rng, so that a test can
+turn both. Wall time is an integer: microseconds since 1970 in UTC (``Micros``). Durations are seconds, as float.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Protocol
+
+Micros = int
+"""A point in time: microseconds since 1970-01-01 00:00 UTC."""
+
+SECOND: Micros = 1_000_000
+
+
+def micros(seconds: float) -> Micros:
+    """Seconds as microseconds, rounded to the nearest."""
+    return round(seconds * SECOND)
+
+
+class Clock(Protocol):
+    """What a part may ask about time."""
+
+    def now(self) -> Micros:
+        """Wall time, microseconds UTC. May step back or ahead."""
+
+    def monotonic(self) -> Micros:
+        """Microseconds since the machine started, sleep included where the system can tell. Never steps back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait that long."""
+
+
+class Rng(Protocol):
+    """What a part may ask of chance."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+
+    def getrandbits(self, k: int, /) -> int:
+        """An integer of k random bits."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> Micros:
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> Micros:
+        return time.clock_gettime_ns(_MONOTONIC) // 1000
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+_MONOTONIC = time.CLOCK_MONOTONIC
+
+system_clock = SystemClock()
+system_rng: Rng = random.SystemRandom()
+
+
+class Ids:
+    """Makes task ids: 32 hex digits in order of time (48 bits ms, 32 bits of chance per process, 48 bits counter).
+
+    The random part is drawn anew in a forked child, so two processes never share it.
+    """
+
+    def __init__(self, clock: Clock, rng: Rng) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._pid = 0
+        self._salt = ""
+        self._count = 0
+
+    def __call__(self) -> str:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._salt = f"{self._rng.getrandbits(32):08x}"
+            self._count = self._rng.getrandbits(32)
+        self._count = count = self._count + 1
+        return f"{self._clock.now() // 1000:012x}{self._salt}{count:012x}"

@@ -1,0 +1,201 @@
+"""One worker process: builds the parts, starts and stops them. Runs as a command, or inside any program.
+
+engine thread     turns the crank
+runner threads    call the functions
+heartbeat         renews the lease, every 5 s
+scheduler         periodic ticks
+janitor           takes over from dead workers
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from huey import host
+from huey.constants import __version__
+from huey.consumer.janitor import EVERY, Janitor
+from huey.consumer.scheduler import Scheduler
+from huey.consumer.service import Service
+from huey.engine.bell import Bell
+from huey.engine.engine import Engine
+from huey.engine.execution import Execution
+from huey.engine.runners.threads import ThreadRunners
+from huey.exceptions import ConfigurationError
+from huey.options import defaults
+from huey.seams import crash_here
+from huey.storage.base import BEAT, Worker
+
+if TYPE_CHECKING:
+    from huey.api import Huey
+
+log = logging.getLogger("huey.consumer")
+
+
+class Consumer:
+    """Runs the tasks of one Huey in this process, in threads.
+
+    *workers*: tasks at the same time. *periodic*: run periodic tasks. *localtime*: crontabs and naive times are local. *shutdown_timeout*:
+    seconds that running tasks get at ``stop()``; 0: no limit. Others: see ``huey.options``. ConfigurationError: an option that does not
+    exist or cannot work; storage errors show at ``start()``.
+    """
+
+    def __init__(self, huey: Huey, **options: Any) -> None:
+        known = defaults()
+        if "utc" in options:
+            options["localtime"] = not options.pop("utc")
+        for name in options:
+            if name not in known and name not in ("initial_delay",):
+                raise ConfigurationError(f"{name}={options[name]!r}: a consumer has no such option; there are {', '.join(sorted(known))}")
+        settings = {**known, **options}
+        workers = settings["workers"]
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ConfigurationError(f"workers={workers!r}: a consumer needs at least one; try workers=1")
+        if huey.always_eager:
+            raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
+        self.huey = huey
+        self.workers = workers
+        self.periodic = bool(settings["periodic"])
+        self.localtime = bool(settings["localtime"])
+        self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
+        self._interval = float(settings["periodic_task_interval"])
+        self._is_stopping = threading.Event()
+        self._engine_thread: threading.Thread | None = None
+        self._failed = False
+        self._build()
+
+    def _build(self) -> None:
+        huey, clock = self.huey, self.huey.clock
+        self.worker = identify(huey.rng.getrandbits(128))
+        self._bell = Bell()
+        execution = Execution(huey.registry, huey.codec, clock, results=huey.results, store_none=huey.store_none)
+        self._runners = ThreadRunners(self.workers, execution.complete, self._bell.ring)
+        self._engine = Engine(huey.storage, self.worker, self._runners, clock, self._bell)
+        self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle)
+        self._services = [Service("Heartbeat", self._beat, BEAT), Service("Janitor", self._janitor.look, EVERY)]
+        if self.periodic:
+            scheduler = Scheduler(
+                huey.storage, huey.registry, huey.codec, clock, huey.new_id, zone=None if self.localtime else UTC, interval=self._interval
+            )
+            self._services.append(Service("Scheduler", scheduler.look, self._interval))
+
+    def _beat(self) -> None:
+        self.huey.storage.beat([self.worker])
+
+    # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start all threads and return. Tasks of workers that died before are taken over first."""
+        storage = self.huey.storage
+        storage.open()
+        self.huey.codec.reset()
+        self._remember_clock()
+        storage.beat([self.worker])
+        self._janitor.look()
+        self._tell_start()
+        self._runners.open()
+        self._engine_thread = threading.Thread(target=self._crank, name="Engine", daemon=True)
+        self._engine_thread.start()
+        for service in self._services:
+            service.start()
+
+    def _remember_clock(self) -> None:
+        """Callers need to know what "the consumer's clock" is for naive times."""
+        value = b"1" if self.localtime else b"0"
+        if (self.huey.storage.peek("setting", "localtime") or b"0") != value:
+            self.huey.storage.put("setting", "localtime", value)
+
+    def _crank(self) -> None:
+        try:
+            self._engine.run()
+        except BaseException:  # The top of the engine's loop. Without it nothing works: end, so that others take over.
+            log.critical("the engine failed; this consumer ends, its tasks run elsewhere", exc_info=True)
+            self._failed = True
+            self._is_stopping.set()
+
+    def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
+        """Claim nothing more, let running tasks end, write what they brought, give the rest back.
+
+        *timeout*: seconds to wait for running tasks, default the shutdown timeout; *graceful* False: do not wait. False: some still run;
+        they stay leased by this process until it ends.
+        """
+        limit = (self.shutdown_timeout if timeout is None else timeout) if graceful else 0.0
+        still = self._halt(limit)
+        self._say_goodbye()
+        return not still
+
+    def _halt(self, limit: float | None) -> list[Any]:
+        self._is_stopping.set()
+        self._engine.stop()
+        if self._engine_thread is not None:
+            self._engine_thread.join()
+            self._engine_thread = None
+        still = [] if self._failed else self._engine.drain(limit)
+        for service in self._services[1:]:
+            service.stop()
+        return still
+
+    def _say_goodbye(self) -> None:
+        crash_here("stop:before-goodbye")
+        if self._runners.close(0.0 if self._failed else 0.5):
+            self._services[0].stop()
+            if not self._failed:
+                self.huey.storage.goodbye(self.worker)
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT, gracefully (C17): the process's exit code. A second signal ends at once, nothing is lost."""
+        with self._signals():
+            self.start()
+            while not self._is_stopping.wait(3600.0):
+                pass
+            log.info("stopping: running tasks may end within %s s", self.shutdown_timeout or "any number of")
+            still = self._halt(self.shutdown_timeout)
+            if still:
+                log.warning("%d tasks did not end in time; they are put back and run again", len(still))
+                self._engine.cut_short(still)
+                self._leave(0)
+            self._say_goodbye()
+        log.info("stopped")
+        return 1 if self._failed else 0
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask for a stop; again: at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._asked) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self._is_stopping.is_set():
+            # What runs is leased by this process: the next consumer on this host sees that it is gone and runs it again.
+            self._leave(128 + number)
+        self._is_stopping.set()
+
+    def _leave(self, code: int) -> None:
+        logging.shutdown()
+        os._exit(code)
+
+    def _tell_start(self) -> None:
+        huey = self.huey
+        log.info("huey %s: queue %r in %r, %d workers, pid %d", __version__, huey.name, huey.storage, self.workers, os.getpid())
+        for wrapper in huey.registry:
+            log.info("task %s", wrapper.name)
+
+
+def identify(number: int) -> Worker:
+    """This process as a worker; *number*: 128 random bits."""
+    pid = os.getpid()
+    return Worker(f"{number:032x}", os.uname().nodename, pid, host.process_space(), host.born(pid) or 0)

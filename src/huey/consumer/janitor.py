@@ -1,0 +1,61 @@
+"""Takes over what dead workers held, and removes what is past its time. Any live consumer does it; none has to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from huey import host
+from huey.clock import Clock, Micros, micros
+from huey.lifecycle import Finish, WorkerDied, decide
+from huey.storage.base import Storage, Worker, WorkerRow
+
+log = logging.getLogger("huey.consumer")
+
+EVERY = 1.0
+"""Seconds between two looks."""
+PRUNE_EVERY = 60.0
+"""Seconds between two clean-ups."""
+
+
+class Janitor:
+    """Looks after the other workers of a queue. ``settle`` gives a final finish the error that its caller gets."""
+
+    def __init__(self, storage: Storage, worker: Worker, clock: Clock, settle: Callable[[Finish], Finish]) -> None:
+        self._storage = storage
+        self._worker = worker
+        self._clock = clock
+        self._settle = settle
+        self._next_prune: Micros = 0
+
+    def look(self) -> float | None:
+        """Reclaim from the dead; prune now and then."""
+        for row in self._storage.workers():
+            if row.worker.id != self._worker.id and is_dead(row, self._worker):
+                self._take_over(row)
+        if self._clock.monotonic() >= self._next_prune:
+            while self._storage.prune() >= 500:
+                pass
+            self._next_prune = self._clock.monotonic() + micros(PRUNE_EVERY)
+        return None
+
+    def _take_over(self, dead: WorkerRow) -> None:
+        leases = self._storage.reclaim(dead, self._worker)
+        if not leases:
+            return
+        log.warning("worker %s (pid %d on %s) died: %d tasks run again", dead.worker.id, dead.worker.pid, dead.worker.host, len(leases))
+        now = self._clock.now()
+        finishes = [decide(lease, WorkerDied(), now) for lease in leases]
+        finishes = [self._settle(finish) if finish.error else finish for finish in finishes]
+        self._storage.turn(self._worker, finishes, want=0)
+
+
+def is_dead(row: WorkerRow, me: Worker) -> bool:
+    """Where we see its pid, the kernel knows: a process that lives keeps its tasks however long it says nothing, unless it is stopped.
+    Elsewhere the lease decides."""
+    other = row.worker
+    if other.boot != me.boot:
+        return row.is_expired
+    if host.born(other.pid) != other.born:
+        return True
+    return row.is_expired and host.is_stopped(other.pid)

@@ -1,0 +1,90 @@
+"""Crontab ticks: one enqueue per tick, however many consumers look (C7).
+
+Every consumer looks each minute; the storage's row of last ticks makes it one run. After a pause the newest missed tick within the grace
+fires once, older ones do not. A clock set back fires nothing twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, tzinfo
+
+from huey import events
+from huey.clock import SECOND, Clock, Ids, Micros, micros
+from huey.cron import latest_due
+from huey.decorators import PeriodicWrapper
+from huey.registry import Registry
+from huey.serializer import Codec
+from huey.storage.base import Storage
+from huey.task import Record
+
+log = logging.getLogger("huey.consumer")
+
+MINUTE: Micros = 60 * SECOND
+MISFIRE_GRACE = 300.0
+"""Seconds after which a missed tick is not made up for."""
+
+
+class Scheduler:
+    """Asks the callables of periodic tasks and fires what is due."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        registry: Registry,
+        codec: Codec,
+        clock: Clock,
+        new_id: Ids,
+        *,
+        zone: tzinfo | None = UTC,
+        interval: float = 60.0,
+        grace: float = MISFIRE_GRACE,
+    ) -> None:
+        self._storage = storage
+        self._registry = registry
+        self._codec = codec
+        self._clock = clock
+        self._new_id = new_id
+        self._zone = zone
+        self._interval = interval
+        self._grace = micros(grace)
+        self._broken: set[str] = set()
+
+    def look(self) -> float:
+        """Fire what is due; seconds until the next look: the next minute, at most the interval."""
+        now = self._clock.now()
+        last_ticks = self._storage.ticks()
+        for wrapper in self._registry.periodic:
+            try:
+                self._fire(wrapper, last_ticks.get(wrapper.name), now)
+            except Exception:  # The callable is the user's: one that raises must not keep the others from running.
+                if wrapper.name not in self._broken:
+                    self._broken.add(wrapper.name)
+                    log.exception("periodic task %s: its schedule cannot be read; it does not run", wrapper.name)
+        left = (MINUTE - self._clock.now() % MINUTE) / SECOND
+        return min(left + 0.01, self._interval)
+
+    def _fire(self, wrapper: PeriodicWrapper[..., object], last: Micros | None, now: Micros) -> None:
+        minute = now - now % MINUTE
+        # A task that was never seen starts with the minute that runs.
+        after = minute - MINUTE if last is None else max(last, minute - self._grace)
+        due = latest_due(wrapper.validate_datetime, after, minute, self._zone)
+        if due is None:
+            if last is None:
+                self._storage.tick(wrapper.name, after, None)
+            return
+        task = wrapper.task_class()
+        record = Record(
+            task.id,
+            task.name,
+            self._codec.encode("task", task.id, ((), {})),
+            task.priority,
+            None,
+            task.expires,
+            task.retries,
+            task.retry_delay,
+        )
+        if self._storage.tick(wrapper.name, due, record):
+            log.info("periodic task enqueued: %s %s", wrapper.name, task.id)
+            if self._storage.is_followed():
+                self._storage.publish([events.of_enqueue(record, now)])

@@ -1,0 +1,197 @@
+"""What ``@huey.task()`` and ``@huey.periodic_task()`` give back: the function with the verbs of a task."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
+
+from huey.clock import Micros
+from huey.task import Task
+from huey.when import Expires, Moment, due_time, moment
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("huey")
+
+
+class TaskOptions(NamedTuple):
+    """How a function's calls are run."""
+
+    retries: int = 0
+    """Further runs after a failure."""
+    retry_delay: float = 0.0
+    """Seconds between a failure and the next run, at least."""
+    retries_as_argument: bool = False
+    """Pass the runs left as keyword ``retries``."""
+    include_task: bool = False
+    """Pass the task as keyword ``task``."""
+    priority: int = 0
+    """Higher runs first."""
+    expires: Expires | None = None
+    """Not after: seconds or timedelta from each call, or a datetime."""
+
+
+class TaskHost(Protocol):
+    """What a decorated function needs of its Huey."""
+
+    def enqueue(self, task: Task) -> Any: ...
+
+    def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any: ...
+
+    def run_now(self, task: Task) -> Any: ...
+
+    def new_id(self) -> str: ...
+
+    def now(self) -> Micros: ...
+
+    def consumer_is_local(self) -> bool: ...
+
+    def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
+
+    def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool: ...
+
+    def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool: ...
+
+    def unregister(self, wrapper: TaskWrapper[Any, Any]) -> bool: ...
+
+    @property
+    def always_eager(self) -> bool: ...
+
+
+class TaskWrapper(Generic[P, R]):
+    """A function whose calls are tasks."""
+
+    stores_result = True
+
+    def __init__(self, huey: TaskHost, func: Callable[P, R], name: str | None, options: TaskOptions) -> None:
+        self.huey = huey
+        self.func = func
+        self.options = options
+        self.name = name or f"{func.__module__}.{func.__name__}"
+        self.needs_extras = options.retries_as_argument or options.include_task
+        functools.update_wrapper(self, func)
+        self.task_class = _task_class(self, func)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Enqueue one call and return at once: a ``Result``, or None without a result store (S25-S27)."""
+        return self.huey.enqueue(self.task_class(args, kwargs))
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+        """The call as a task, not enqueued: for ``huey.enqueue`` and ``huey.enqueue_many``."""
+        return self.task_class(args, kwargs)
+
+    def map(self, calls: Iterable[Any]) -> Any:
+        """Enqueue one call per item, in chunks of 1,000 that are each all or nothing (C1): a ``ResultGroup``.
+
+        A tuple is a list of arguments, anything else a single argument.
+        """
+        return self.huey.map_task(self, calls)
+
+    def schedule(
+        self,
+        args: Any = None,
+        kwargs: dict[str, Any] | None = None,
+        eta: datetime | None = None,
+        delay: float | timedelta | None = None,
+        convert_utc: bool = True,
+        *,
+        id: str | None = None,
+        task_id: str | None = None,
+        priority: int | None = None,
+        retries: int | None = None,
+        retry_delay: float | None = None,
+        expires: Expires | None = None,
+    ) -> Any:
+        """Enqueue one call for later (S31-S35, C13): a ``Result``, or None without a result store.
+
+        *delay*: seconds or timedelta from now. *eta*: a datetime; an aware one is exact, a naive one is local time, or with
+        ``convert_utc=False`` time on the consumer's clock. Neither: at once. A number, timedelta or datetime as the only argument is
+        the delay or eta. ValueError: both given, a negative delay, arguments that are not a tuple or list.
+        """
+        if isinstance(args, int | float | timedelta | datetime) and kwargs is None and eta is None and delay is None:
+            eta, delay, args = (args, None, None) if isinstance(args, datetime) else (None, args, None)
+        is_local = convert_utc or self.huey.consumer_is_local()
+        task = self.task_class(
+            _arguments(args),
+            kwargs,
+            id=id or task_id,
+            eta=due_time(eta, delay, now=self.huey.now(), naive_is_local=is_local),
+            retries=retries,
+            retry_delay=retry_delay,
+            priority=priority,
+            expires=None if expires is None else moment(expires, self.huey.now()),
+        )
+        return self.huey.enqueue(task)
+
+    def call_local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now (S36)."""
+        return self.func(*args, **kwargs)
+
+    def revoke(self, revoke_until: Moment | None = None, revoke_once: bool = False) -> None:
+        """Keep all calls from running: for ever, until a time, or once. Each call overwrites the former (S57-S60)."""
+        self.huey.revoke_all(self, revoke_until, revoke_once)
+
+    def is_revoked(self, dt: datetime | None = None, *, timestamp: datetime | None = None) -> bool:
+        """Whether calls are kept from running at *dt* (None: now) (S61)."""
+        return self.huey.is_revoked(self, dt or timestamp)
+
+    def restore(self) -> bool:
+        """Take the revocation back; True if there was one (S62)."""
+        return self.huey.restore_all(self)
+
+    def unregister(self) -> bool:
+        """Forget this task: its messages are put back by this process from now on."""
+        return self.huey.unregister(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class PeriodicWrapper(TaskWrapper[P, R]):
+    """A function that the scheduler enqueues. Called directly it runs here and now (S66); its results are not stored (S67)."""
+
+    stores_result = False
+
+    def __init__(
+        self, huey: TaskHost, func: Callable[P, R], name: str | None, options: TaskOptions, validate_datetime: Callable[[datetime], bool]
+    ) -> None:
+        super().__init__(huey, func, name, options)
+        self.validate_datetime = validate_datetime
+        self._was_called = False
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not self._was_called:
+            self._was_called = True
+            log.info("%s is periodic: a direct call runs it here; to enqueue one run use .schedule()", self.name)
+        return self.func(*args, **kwargs)
+
+
+def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> type[Task]:
+    """The class of this function's tasks: ``queuecmd_<function>`` in the function's module (S38)."""
+    options, huey = wrapper.options, wrapper.huey
+    members: dict[str, Any] = {
+        "__slots__": (),
+        "__module__": func.__module__,
+        "name": wrapper.name,
+        "wrapper": wrapper,
+        "new_id": staticmethod(huey.new_id),
+        "default_retries": options.retries,
+        "default_retry_delay": options.retry_delay,
+        "default_priority": options.priority,
+    }
+    expires = options.expires
+    if expires is not None:
+        members["default_expires"] = staticmethod(lambda: moment(expires, huey.now()))
+    return type(f"queuecmd_{func.__name__}", (Task,), members)
+
+
+def _arguments(args: Any) -> tuple[Any, ...]:
+    if args is None:
+        return ()
+    if not isinstance(args, tuple | list):
+        raise ValueError(f"args={args!r}: give the arguments as a tuple, args=({args!r},)")
+    return tuple(args)

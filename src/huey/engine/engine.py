@@ -1,0 +1,233 @@
+"""The crank. ``turn()`` is one trip to the storage: write what is done, fetch what there is room for. ``run()`` turns until told to stop.
+
+    runners  --finishes-->  engine.turn()  --storage.turn(worker, finishes, want)-->  storage
+             <---leases---                 <-----------------Turn-------------------
+
+The engine knows no Huey: it is given a storage, runners, a clock. It never runs a task itself, so that a stuck task never stops it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from huey import events
+from huey.clock import SECOND, Clock, Micros, micros
+from huey.engine.bell import Bell
+from huey.engine.runners.base import Runners
+from huey.exceptions import StorageError
+from huey.lifecycle import Finish, Snoozed, decide
+from huey.storage.base import Storage, Turn, Worker
+from huey.task import Lease
+
+log = logging.getLogger("huey.consumer")
+
+LARGEST_TURN = 256
+"""Tasks that one turn brings at most."""
+LOOK_AHEAD = 0.05
+"""Seconds of work, proven short, that may be claimed beyond what can start now."""
+LINGER = 0.005
+"""Seconds that a finish waits for company while there is other work to start."""
+STUCK = 0.05
+"""Seconds without progress after which waiting tasks go back to the queue."""
+SHORT = 100e-6
+"""Seconds. Waking a second thread for tasks shorter than this costs more than it brings."""
+OUTAGE_GAP = 0.5
+"""Seconds between two tries while the storage is away."""
+LONGEST_REST = 1.0
+
+
+class Engine:
+    """Turns the crank of one worker."""
+
+    def __init__(self, storage: Storage, worker: Worker, runners: Runners, clock: Clock, bell: Bell) -> None:
+        self._storage = storage
+        self._worker = worker
+        self._runners = runners
+        self._clock = clock
+        self._bell = bell
+        self._unwritten: list[Finish] = []
+        self._unreturned: list[Lease] = []
+        self._suspects: list[Lease] = []
+        self._running: dict[str, Lease] = {}
+        self._last: Turn = Turn([])
+        self._told: list[str] = []
+        self._mean: float | None = None
+        self._ahead = runners.count
+        self._is_stopping = False
+        self._quit = threading.Event()
+        self._is_away = False
+        self._progress: tuple[int, Micros] = (0, 0)
+
+    # -- one turn -----------------------------------------------------------------------------------------------------------------------
+
+    def turn(self) -> bool:
+        """Write what is done, fetch what there is room for, start it. False when the storage is away; nothing is forgotten then."""
+        finishes = self._gather()
+        try:
+            turn = self._storage.turn(self._worker, finishes, self._room(), self._told)
+        except StorageError as error:
+            self._lost_touch(error)
+            return False
+        if self._is_away:
+            self._is_away = False
+            log.info("storage is back: %d finished tasks written", len(finishes))
+        self._unwritten = []
+        self._told = []
+        self._give_back([])
+        if turn.refused:
+            log.warning(
+                "%d finishes refused: they were written before, or their lease was lost (%s ...)", len(turn.refused), turn.refused[0]
+            )
+        self._last = turn
+        if turn.is_followed:
+            self._told = [events.of_promotion(it) for it in turn.promoted] + [events.of_refusal(it) for it in turn.cancelled]
+        for refusal in turn.cancelled:
+            log.info("task %s: %s %s", refusal.reason, refusal.name, refusal.id)
+        self._start(turn.leases)
+        return True
+
+    def _gather(self) -> list[Finish]:
+        """What is to be written: what an earlier turn could not, and what ended since."""
+        ended = self._runners.collect()
+        for finish in ended:
+            self._running.pop(finish.lease.id, None)
+            if self._last.is_followed:
+                self._told += events.of_finish(finish)
+        self._unwritten += ended
+        self._learn(ended)
+        return self._unwritten
+
+    def _learn(self, ended: Sequence[Finish]) -> None:
+        """How long tasks take decides how far ahead may be claimed; it grows by doubling and falls at once."""
+        if not ended:
+            return
+        mean = sum(finish.took for finish in ended) / len(ended)
+        self._mean = mean if self._mean is None else max(mean, (self._mean + mean) / 2)
+        count = self._runners.count
+        allowed = count + int(LOOK_AHEAD / max(self._mean, 1e-6)) * count
+        self._ahead = max(count, min(allowed, 2 * self._ahead, 2 * LARGEST_TURN))
+        self._runners.low_water = (self._ahead - count) // 2
+
+    def _room(self) -> int:
+        """How many tasks to claim."""
+        if self._is_stopping or self._is_away or self._suspects or self._has_suspect_running():
+            return 0
+        busy = self._runners.count - self._runners.idle()
+        return max(0, min(LARGEST_TURN, self._ahead - self._runners.waiting() - busy))
+
+    def _has_suspect_running(self) -> bool:
+        return len(self._running) == 1 and next(iter(self._running.values())).is_suspect
+
+    def _start(self, leases: Sequence[Lease]) -> None:
+        fresh = leases
+        if any(lease.deaths for lease in leases):
+            fresh = [lease for lease in leases if not lease.is_suspect]
+            self._suspects += [lease for lease in leases if lease.is_suspect]
+        if not fresh and self._suspects and not self._running:
+            # A task whose worker died while holding it runs alone: if it kills again, it takes nobody along.
+            fresh = [self._suspects.pop(0)]
+        if not fresh:
+            return
+        for lease in fresh:
+            self._running[lease.id] = lease
+        if self._last.is_followed:
+            self._told += [events.of_start(lease) for lease in fresh]
+        is_short = self._mean is not None and self._mean < SHORT
+        self._runners.start(fresh, 1 if is_short else len(self._running))
+
+    def _lost_touch(self, error: StorageError) -> None:
+        if not self._is_away:
+            self._is_away = True
+            log.error("storage is away, claims stop until it is back; running tasks go on: %s", error)
+
+    # -- the loop -----------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Turn whenever there is a reason to, until ``stop()``; ``drain`` then ends what runs."""
+        found = True
+        while not self._is_stopping:
+            self._bell.clear()
+            if found or self._is_time():
+                found = not self.turn()
+                if found:
+                    self._quit.wait(OUTAGE_GAP)
+            else:
+                found = self._rest()
+
+    def _is_time(self) -> bool:
+        """There is a reason to turn now."""
+        waiting = self._runners.waiting()
+        if self._last.more and waiting <= self._runners.low_water and self._room() > 0:
+            return True
+        return waiting == 0 and (self._has_news() or (bool(self._suspects) and not self._running))
+
+    def _has_news(self) -> bool:
+        return bool(self._runners.ended() or self._told or self._unwritten or self._unreturned)
+
+    def _rest(self) -> bool:
+        """Wait for whatever comes first: a runner that ends, new work, the next due time. True: turn now."""
+        if self._runners.waiting():
+            self._bell.wait(LINGER)
+            self._mind_the_stuck()
+            return self._has_news()
+        if self._room() > 0:
+            return self._storage.listen(LONGEST_REST, self._bell)
+        self._bell.wait(LONGEST_REST)
+        return False
+
+    def _mind_the_stuck(self) -> None:
+        """Tasks wait and nothing moves: wake another runner; if all are busy, let another worker have them."""
+        waiting, now = self._runners.waiting(), self._clock.monotonic()
+        before, since = self._progress
+        if waiting != before:
+            self._progress = (waiting, now)
+        elif waiting and self._runners.idle():
+            self._runners.start([], self._runners.count)
+        elif waiting and now - since > micros(STUCK):
+            self._ahead = self._runners.count
+            self._runners.low_water = 0
+            self._give_back(self._runners.take_back())
+
+    # -- stopping -----------------------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Claim nothing more; ``run`` returns soon. Callable from any thread or signal handler."""
+        self._is_stopping = True
+        self._quit.set()
+        self._bell.ring()
+
+    def drain(self, timeout: float | None) -> list[Lease]:
+        """After ``run``: give back what has not started, write what ends within *timeout* seconds (None: no limit), return what still
+        runs."""
+        self._give_back(self._runners.take_back() + self._suspects)
+        self._suspects = []
+        deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
+        while self._running or self._unwritten or self._unreturned or self._runners.ended():
+            self._bell.clear()
+            self.turn()
+            left = 1.0 if deadline is None else (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                break
+            if self._running or self._unwritten or self._unreturned:
+                self._bell.wait(min(left, OUTAGE_GAP))
+        return list(self._running.values())
+
+    def cut_short(self, leases: Sequence[Lease]) -> None:
+        """Put back tasks that still run, no try counted. Only for a process that ends right after."""
+        now = self._clock.now()
+        self._unwritten += [decide(lease, Snoozed(0, "shutdown"), now) for lease in leases]
+        self.turn()
+
+    def _give_back(self, leases: Sequence[Lease]) -> None:
+        """Release tasks that never started; what cannot be released now is kept for the next turn."""
+        for lease in leases:
+            self._running.pop(lease.id, None)
+        self._unreturned += leases
+        if self._unreturned:
+            try:
+                self._storage.release(self._worker, self._unreturned)
+                self._unreturned = []
+            except StorageError as error:
+                self._lost_touch(error)

@@ -1,0 +1,138 @@
+"""Runs one task and says what came of it. Never touches a storage."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from huey.clock import Clock
+from huey.exceptions import DecodeError, EncodeError, UnknownTask
+from huey.lifecycle import Finish, Outcome, Raised, Returned, State, Unknown, decide
+from huey.registry import Registry
+from huey.seams import crash_here
+from huey.serializer import Codec, NewerFormat
+from huey.task import Lease
+
+log = logging.getLogger("huey.consumer")
+
+TRACEBACK_CHARS = 20_000
+"""Of a traceback, at most so much is kept: its end, where the error stands."""
+
+
+class Execution:
+    """Knows the functions and the serializer; one instance serves all runners of a worker."""
+
+    def __init__(self, registry: Registry, codec: Codec, clock: Clock, *, results: bool = True, store_none: bool = False) -> None:
+        self._registry = registry
+        self._codec = codec
+        self._clock = clock
+        self._results = results
+        self._store_none = store_none
+
+    def complete(self, lease: Lease) -> Finish:
+        """Run the task and decide what its end means. Never raises."""
+        start = perf_counter()
+        try:
+            outcome: Outcome = self.run(lease)
+        except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may be lost for it.
+            outcome = Raised(described(error))
+        finish = decide(lease, outcome, self._clock.now(), perf_counter() - start)
+        return finish if finish.error is None else self.settle(finish)
+
+    def run(self, lease: Lease) -> Outcome:
+        """Run the task."""
+        try:
+            wrapper = self._registry.find(lease.name)
+            args, kwargs = self._codec.decode("task", lease.id, lease.payload)
+        except UnknownTask as error:
+            return Unknown(described(error))
+        except NewerFormat as error:
+            return Unknown(described(error), "newer record")
+        except DecodeError as error:
+            return Raised(described(error), may_retry=False, reason="undecodable")
+        if wrapper.needs_extras:
+            kwargs = {**kwargs, **_extras(wrapper, lease, args, kwargs)}
+        crash_here("run:before-body")
+        try:
+            value = wrapper.func(*args, **kwargs)
+        except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
+            return Raised(described(error, skip=1))
+        crash_here("run:after-body")
+        if not (self._results and wrapper.stores_result) or (value is None and not self._store_none):
+            return Returned(None)
+        try:
+            return Returned(self._codec.encode("result", lease.id, value))
+        except EncodeError as error:
+            return Raised(described(error), reason="result not storable")
+
+    def settle(self, finish: Finish) -> Finish:
+        """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
+        lease, error = finish.lease, finish.error or {}
+        left = max(0, lease.retries - finish.attempt)
+        _tell(finish, error)
+        if finish.state != State.FAILED or not self._results or not self._stores(lease):
+            return finish
+        metadata = {**error, "retries": left, "task_id": lease.id}
+        return finish._replace(value=self._codec.encode("error", lease.id, metadata))
+
+    def _stores(self, lease: Lease) -> bool:
+        try:
+            return self._registry.find(lease.name).stores_result
+        except UnknownTask:
+            return True
+
+
+def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
+    """An exception as plain values. *skip*: our own frames at its top."""
+    trace: Any = error.__traceback__
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    return {
+        "error": _safe(repr, error),
+        "traceback": _safe(lambda e: "".join(traceback.format_exception(type(e), e, trace)), error)[-TRACEBACK_CHARS:],
+    }
+
+
+def _safe(text_of: Callable[[BaseException], str], error: BaseException) -> str:
+    try:
+        return text_of(error)
+    except Exception as broken:  # The user's __repr__ or __str__ may raise too.
+        return f"{type(error).__name__} (its text raised {type(broken).__name__})"
+
+
+def _extras(wrapper: Any, lease: Lease, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What the function asked for: the runs left (S29), the task (S30)."""
+    extras: dict[str, Any] = {}
+    if wrapper.options.retries_as_argument:
+        extras["retries"] = lease.retries_left
+    if wrapper.options.include_task:
+        extras["task"] = wrapper.task_class(
+            args,
+            kwargs,
+            id=lease.id,
+            retries=lease.retries_left,
+            retry_delay=lease.retry_delay,
+            priority=lease.priority,
+            expires=lease.expires,
+            attempt=lease.attempt,
+            token=lease.token,
+        )
+    return extras
+
+
+def _tell(finish: Finish, error: dict[str, Any]) -> None:
+    lease = finish.lease
+    is_final = finish.state == State.FAILED
+    if finish.reason == "unknown task":
+        log.error(
+            "QueueException: %s [task %s; %s]", error.get("error"), lease.id, "given up" if is_final else "put back for another worker"
+        )
+        return
+    after = "no tries left" if is_final else f"{max(0, lease.retries - finish.attempt)} tries left"
+    level = logging.ERROR if is_final or finish.reason == "error" else logging.WARNING
+    log.log(
+        level, "task failed: %s %s (%s, %s)\n%s", lease.name, lease.id, finish.reason, after, error.get("traceback") or error.get("error")
+    )

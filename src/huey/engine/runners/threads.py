@@ -1,0 +1,103 @@
+"""Threads that run tasks. They share one deque; few are woken, one at a time, since waking a thread costs more than a short task."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from huey.engine.runners.base import Complete
+from huey.lifecycle import Finish
+from huey.task import Lease
+
+
+class ThreadRunners:
+    """*count* threads. ``notify`` is called by a runner when the engine should look: little or nothing is left to start."""
+
+    def __init__(self, count: int, complete: Complete, notify: Callable[[], None], name: str = "Worker") -> None:
+        self.count = count
+        self.low_water = 0
+        self._complete = complete
+        self._notify = notify
+        self._ready: deque[Lease] = deque()
+        self._done: deque[Finish] = deque()
+        self._parked: deque[threading.Lock] = deque()
+        self._is_closing = False
+        self._threads = [threading.Thread(target=self._work, name=f"{name} {n + 1}", daemon=True) for n in range(count)]
+
+    def open(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self, timeout: float | None) -> bool:
+        """Let the threads end; False if some still run a task after *timeout* seconds."""
+        self._is_closing = True
+        self._wake(self.count)
+        for thread in self._threads:
+            thread.join(timeout)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    # -- the engine's side --------------------------------------------------------------------------------------------------------------
+
+    def start(self, leases: Sequence[Lease], at_once: int) -> None:
+        self._ready.extend(leases)
+        self._wake(at_once - (self.count - len(self._parked)))
+
+    def collect(self) -> list[Finish]:
+        done = self._done
+        return [done.popleft() for _ in range(len(done))]
+
+    def ended(self) -> int:
+        return len(self._done)
+
+    def take_back(self) -> list[Lease]:
+        taken: list[Lease] = []
+        while self._ready:
+            try:
+                taken.append(self._ready.popleft())
+            except IndexError:  # A runner was faster.
+                break
+        return taken
+
+    def waiting(self) -> int:
+        return len(self._ready)
+
+    def idle(self) -> int:
+        return len(self._parked)
+
+    def _wake(self, count: int) -> None:
+        for _ in range(count):
+            try:
+                self._parked.popleft().release()
+            except IndexError:  # All are awake.
+                return
+
+    # -- the runners' side --------------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        ready, done, complete, notify = self._ready, self._done, self._complete, self._notify
+        gate = threading.Lock()
+        gate.acquire()
+        while True:
+            try:
+                lease = ready.popleft()
+            except IndexError:
+                if self._is_closing:
+                    return
+                self._park(gate)
+                continue
+            done.append(complete(lease))
+            if not ready or len(ready) == self.low_water:
+                notify()
+
+    def _park(self, gate: threading.Lock) -> None:
+        """Wait until woken. Looks once more after saying so: a task that came in between must not wait for the next one."""
+        self._parked.append(gate)
+        if self._ready or self._is_closing:
+            try:
+                self._parked.remove(gate)
+            except ValueError:  # Just woken: the gate is open or about to be.
+                gate.acquire()
+            return
+        gate.acquire()

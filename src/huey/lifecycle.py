@@ -1,0 +1,169 @@
+"""The state machine: what a run means for its task.
+
+``decide(lease, outcome, now)`` turns what happened (an Outcome, a value) into what is to be written (a Finish, a value). It is pure: no
+storage, no clock, no logging. Whoever runs tasks, and whoever finds a dead worker, asks it and hands the Finish to ``storage.turn``.
+
+States are few, reasons are many: the reason travels beside the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from huey.clock import SECOND, Micros, micros
+from huey.task import Lease
+
+
+class State:
+    """The states of a task, as they stand in the storage."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+STATES = (State.WAITING, State.QUEUED, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+MAX_CRASHES = 3
+"""Crashes alone, under a watching supervisor, that end a task as poison (C11)."""
+MAX_DEATHS = 20
+"""Deaths of its worker, nobody to blame, that end a task as poison (C11)."""
+UNKNOWN_FOR: Micros = 24 * 3600 * SECOND
+"""How long a task that nobody knows is put back before it fails (C11)."""
+UNKNOWN_DELAY = 5.0
+"""Seconds between two looks for a worker that knows it."""
+
+
+class Returned(NamedTuple):
+    """The body returned. ``value``: the stored form of the result, None if nothing is to be stored."""
+
+    value: bytes | None
+
+
+class Raised(NamedTuple):
+    """The body raised, or its arguments or result could not be read or stored."""
+
+    error: dict[str, Any]
+    """``error`` (repr), ``traceback``; plain values only."""
+    may_retry: bool = True
+    reason: str = "error"
+
+
+class Snoozed(NamedTuple):
+    """Not now: queue again after ``delay`` seconds, no try counted."""
+
+    delay: float
+    reason: str
+
+
+class Cancelled(NamedTuple):
+    """The task was stopped on purpose."""
+
+    reason: str
+
+
+class Unknown(NamedTuple):
+    """This worker cannot run it, another may: an unknown name, or a record of a newer release."""
+
+    error: dict[str, Any]
+    reason: str = "unknown task"
+
+
+class WorkerDied(NamedTuple):
+    """The worker died while it held the task. ``alone``: it ran alone, watched by a supervisor that lives."""
+
+    alone: bool = False
+
+
+Outcome = Returned | Raised | Snoozed | Cancelled | Unknown | WorkerDied
+
+
+class Finish(NamedTuple):
+    """The end of one run, as ``storage.turn`` writes it: only if the lease still holds."""
+
+    lease: Lease
+    state: str
+    due: Micros | None = None
+    """For QUEUED: not before; None: now, behind what waits."""
+    attempt: int = 0
+    crashes: int = 0
+    deaths: int = 0
+    parked: Micros | None = None
+    reason: str | None = None
+    value: bytes | None = None
+    """Stored form of the result or the error, None: nothing to store."""
+    error: dict[str, Any] | None = None
+    """What went wrong in this run, plain values only."""
+    took: float = 0.0
+    """Seconds the body ran."""
+
+
+class Refusal(NamedTuple):
+    """A due task that the claim turned into CANCELLED instead of handing it out."""
+
+    id: str
+    name: str
+    reason: str
+    """``revoked`` or ``expired``."""
+    retries: int = 0
+    """Runs that were left."""
+    retry_delay: float = 0.0
+
+
+class Promotion(NamedTuple):
+    """A scheduled task that became ready."""
+
+    id: str
+    name: str
+    retries: int = 0
+    """Runs left after this one."""
+    retry_delay: float = 0.0
+
+
+def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Finish:
+    """What *outcome* means for the task of *lease*. Pure; total over all outcomes."""
+    if isinstance(outcome, Returned):
+        return Finish(lease, State.SUCCEEDED, None, lease.attempt, lease.crashes, lease.deaths, None, None, outcome.value, None, took)
+    keep = Finish(lease, State.QUEUED, None, lease.attempt, lease.crashes, lease.deaths, lease.parked, took=took)
+    match outcome:
+        case Raised():
+            return _raised(keep, outcome, now)
+        case Snoozed(delay, reason):
+            return keep._replace(due=now + micros(delay) if delay > 0 else None, reason=reason)
+        case Cancelled(reason):
+            return keep._replace(state=State.CANCELLED, reason=reason)
+        case Unknown():
+            return _unknown(keep, outcome, now)
+        case WorkerDied(alone):
+            return _died(keep, alone)
+
+
+def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
+    lease = keep.lease
+    if not outcome.may_retry or lease.retries_left == 0:
+        return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
+    due = now + micros(lease.retry_delay) if lease.retry_delay > 0 else None
+    return keep._replace(due=due, attempt=lease.attempt + 1, reason=outcome.reason, error=outcome.error)
+
+
+def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:
+    since = keep.lease.parked or now
+    if now - since >= UNKNOWN_FOR:
+        return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
+    return keep._replace(due=now + micros(UNKNOWN_DELAY), parked=since, reason=outcome.reason, error=outcome.error)
+
+
+def _died(keep: Finish, alone: bool) -> Finish:
+    # A crash is not a try: attempts stay as they are, deaths are counted apart.
+    lease = keep.lease
+    deaths, crashes = lease.deaths + 1, lease.crashes + alone
+    if crashes >= MAX_CRASHES or deaths >= MAX_DEATHS:
+        how = f"its worker died {crashes} times while it ran alone" if alone else f"its worker died {deaths} times"
+        error = {"error": f"poison: {how}", "traceback": ""}
+        return keep._replace(state=State.FAILED, crashes=crashes, deaths=deaths, reason="poison", error=error)
+    # Its old place, in front: it has waited its turn once already.
+    return keep._replace(due=lease.place, crashes=crashes, deaths=deaths, reason="worker died")

@@ -1,0 +1,64 @@
+"""Which function a name means.
+
+Each Huey instance has a registry of its own. A name that it does not know but another instance of this process does is found there
+(S136, C16). Nothing is ever imported because a message says so (S3).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from huey.decorators import PeriodicWrapper, TaskWrapper
+from huey.exceptions import UnknownTask
+
+_all: weakref.WeakSet[Registry] = weakref.WeakSet()
+
+
+class Registry:
+    """Names and the functions behind them."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, TaskWrapper[Any, Any]] = {}
+        _all.add(self)
+
+    def register(self, wrapper: TaskWrapper[Any, Any]) -> None:
+        """Add a function. The same function again replaces itself; another one under its name is a ValueError (C16)."""
+        known = self._tasks.get(wrapper.name)
+        if known is not None and not _is_same(known.func, wrapper.func):
+            raise ValueError(f"the task name {wrapper.name!r} is taken by {known.func!r}; give one of the two another name with name='...'")
+        self._tasks[wrapper.name] = wrapper
+
+    def unregister(self, name: str) -> bool:
+        """Forget a function; True if it was known."""
+        return self._tasks.pop(name, None) is not None
+
+    def find(self, name: str) -> TaskWrapper[Any, Any]:
+        """The function of that name. UnknownTask when no instance of this process knows it."""
+        wrapper = self._tasks.get(name)
+        if wrapper is not None:
+            return wrapper
+        for other in list(_all):
+            if name in other._tasks:
+                return other._tasks[name]
+        raise UnknownTask(f"{name} not found in TaskRegistry: import the module that defines it together with the Huey instance")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tasks
+
+    def __iter__(self) -> Iterator[TaskWrapper[Any, Any]]:
+        return iter(self._tasks.values())
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def periodic(self) -> list[PeriodicWrapper[Any, Any]]:
+        """Functions that run by the clock."""
+        return [wrapper for wrapper in self._tasks.values() if isinstance(wrapper, PeriodicWrapper)]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    # A reloaded module defines its functions anew: same place, same function.
+    return one is other or (one.__qualname__, one.__module__) == (other.__qualname__, other.__module__)

@@ -1,0 +1,193 @@
+"""Handles for the caller: ``Result`` of one task, ``ResultGroup`` of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from huey.clock import SECOND, Clock, micros
+from huey.exceptions import ResultTimeout, TaskException
+from huey.serializer import Codec
+from huey.storage.base import CHUNK, Storage
+from huey.task import Task
+
+R = TypeVar("R")
+
+_NOTHING = object()
+
+
+class ResultHost(Protocol):
+    """What a handle needs of its Huey."""
+
+    @property
+    def storage(self) -> Storage: ...
+
+    @property
+    def codec(self) -> Codec: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def revoke(self, target: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
+
+    def restore(self, target: Any) -> bool: ...
+
+    def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool: ...
+
+
+class Result(Generic[R]):
+    """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
+
+    def __init__(self, huey: ResultHost, task: Task) -> None:
+        self.huey = huey
+        self.task = task
+        self._value: Any = _NOTHING
+        self._failure: TaskException | None = None
+
+    @property
+    def id(self) -> str:
+        return self.task.id
+
+    def get(
+        self,
+        blocking: bool = False,
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
+    ) -> R | None:
+        """The value the task returned (S42-S53). None while there is none and *blocking* is False.
+
+        *timeout*: seconds to wait when blocking, None without limit, 0 to look once. The caller is woken when the result is there;
+        *backoff* and *max_delay* are kept from 0.4.9 and need no setting. *preserve*: leave the result in the store.
+        ResultTimeout (= DataStoreTimeout): not in time; with *revoke_on_timeout* the task is revoked then.
+        TaskException: the task failed. The handle keeps what it got.
+        """
+        if not self._is_known() and not self._fetch(preserve):
+            if not blocking:
+                return None
+            self._wait(timeout, revoke_on_timeout, preserve)
+        if self._failure is not None:
+            raise self._failure
+        return self._value  # type: ignore[no-any-return]
+
+    __call__ = get
+
+    def _is_known(self) -> bool:
+        return self._value is not _NOTHING or self._failure is not None
+
+    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool) -> None:
+        storage, clock = self.huey.storage, self.huey.clock
+        deadline = None if timeout is None else clock.monotonic() + micros(_checked(timeout))
+        while True:
+            left = None if deadline is None else (deadline - clock.monotonic()) / SECOND
+            if not storage.wait([self.id], left):
+                if revoke_on_timeout:
+                    self.revoke()
+                raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} within {timeout} s")
+            # Somebody else may have been faster.
+            if self._fetch(preserve):
+                return
+
+    def _fetch(self, preserve: bool) -> bool:
+        storage = self.huey.storage
+        data = storage.peek("result", self.id) if preserve else storage.pop("result", self.id)
+        if data is None:
+            return False
+        self._take(data)
+        return True
+
+    def _take(self, data: bytes) -> None:
+        is_error, value = self.huey.codec.decode_result(self.id, data)
+        if is_error:
+            self._failure = TaskException(value)
+        else:
+            self._value = value
+
+    def is_ready(self) -> bool:
+        """Whether ``get()`` would have something."""
+        return self._is_known() or self.huey.storage.peek("result", self.id) is not None
+
+    def reset(self) -> None:
+        """Forget what this handle got."""
+        self._value, self._failure = _NOTHING, None
+
+    def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = True) -> None:
+        """Keep the task from running unless it has started (S51): for ever, or until a time."""
+        self.huey.revoke(self.task, revoke_until, revoke_once)
+
+    def restore(self) -> bool:
+        """Take the revocation back if the task was not skipped yet (S52); True if there was one."""
+        return self.huey.restore(self.task)
+
+    def is_revoked(self) -> bool:
+        return self.huey.is_revoked(self.task)
+
+    def __repr__(self) -> str:
+        return f"<Result: task {self.id}>"
+
+
+class ResultGroup:
+    """Handles of several tasks, in the order of the calls."""
+
+    def __init__(self, results: Iterable[Result[Any]]) -> None:
+        self._results = list(results)
+
+    def get(self, blocking: bool = False, timeout: float | None = None, preserve: bool = False, **options: Any) -> list[Any]:
+        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together."""
+        if blocking:
+            self._wait(timeout, preserve)
+        elif not preserve:
+            self._fetch(self._open())
+        return [result.get(preserve=preserve) for result in self._results]
+
+    __call__ = get
+
+    def _open(self) -> list[Result[Any]]:
+        return [result for result in self._results if not result._is_known()]
+
+    def _fetch(self, results: list[Result[Any]]) -> None:
+        """Take what is there, a thousand in one step."""
+        for start in range(0, len(results), CHUNK):
+            part = results[start : start + CHUNK]
+            found = part[0].huey.storage.pop_many("result", [result.id for result in part])
+            for result in part:
+                if result.id in found:
+                    result._take(found[result.id])
+
+    def _wait(self, timeout: float | None, preserve: bool) -> None:
+        if not self._results:
+            return
+        clock = self._results[0].huey.clock
+        deadline = math.inf if timeout is None else clock.monotonic() + micros(_checked(timeout))
+        if not preserve:
+            self._fetch(self._open())
+        # From the last to the first: when the last one is there, most are.
+        while missing := self._open():
+            last = missing[-1]
+            left = None if deadline == math.inf else (deadline - clock.monotonic()) / SECOND
+            if not last.huey.storage.wait([last.id], left):
+                raise ResultTimeout(f"{len(missing)} of {len(self._results)} results are missing after {timeout} s")
+            if preserve:
+                last._fetch(preserve)
+            else:
+                self._fetch(missing)
+
+    def __iter__(self) -> Iterator[Result[Any]]:
+        return iter(self._results)
+
+    def __getitem__(self, index: int) -> Any:
+        """The value at that place; waits for it."""
+        return self._results[index].get(blocking=True)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+
+def _checked(timeout: float) -> float:
+    if timeout < 0:
+        raise ValueError(f"timeout={timeout!r}: give seconds from 0 up, or None to wait without limit")
+    return timeout

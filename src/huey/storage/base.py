@@ -1,0 +1,369 @@
+"""The contract of every storage.
+
+A storage keeps tasks and moves them between states through a few verbs. Each verb is one atomic step: it happens whole or not at all,
+whatever is killed meanwhile. Storages hold guards (token, from-state, eta, expiry), never policy: what a run *means* is decided by
+``lifecycle.decide`` before the storage is asked.
+
+The methods stand in the order in which a task lives. ``huey.testing.contract.StorageContract`` is this page as tests, for any storage.
+
+Times are microseconds UTC (``Micros``). A storage takes the time from its own clock; ``now=`` is for tests. Durations are seconds.
+Strings that name tasks and keys may hold anything; two different names never meet.
+
+Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call may be made again), ``StorageFull``, ``StorageRefused``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from huey.clock import SECOND, Micros
+from huey.lifecycle import Finish, Promotion, Refusal
+from huey.task import Lease, Record
+
+LEASE = 15 * SECOND
+"""How long a worker keeps what it claimed without a sign of life (C4)."""
+BEAT = 5.0
+"""Seconds between two signs of life."""
+CHUNK = 1000
+"""Records that one enqueue writes in one step."""
+PROMOTE = 500
+"""Scheduled tasks that one turn makes ready (C14)."""
+FOLLOWER = 15 * SECOND
+"""How long a follower counts after its last look."""
+EVENTS_KEPT = 600 * SECOND
+"""How long told events can be read."""
+MARK_KEPT = 7 * 86400 * SECOND
+"""How long the revocation of an unknown id is kept."""
+DEAD_LETTERS_KEPT = 30 * 86400 * SECOND
+"""How long failed and cancelled tasks can be looked at."""
+FOREVER: Micros = 2**62
+"""A time that never comes."""
+
+
+class Worker(NamedTuple):
+    """One process that runs tasks. The id is new at every start, never a host name."""
+
+    id: str
+    host: str
+    pid: int
+    boot: str
+    """Boot id and process namespace: equal for processes that see each other's pid."""
+    born: int
+    """Start time of the process as the kernel counts it: tells a reused pid."""
+    kind: str = "thread"
+
+
+class WorkerRow(NamedTuple):
+    """A worker as the storage knows it."""
+
+    worker: Worker
+    until: Micros
+    """End of its lease, on the storage's lease clock: equal values mean that no beat came in between."""
+    is_expired: bool
+    holds: int
+    """Number of tasks it holds."""
+
+
+class Turn(NamedTuple):
+    """What a turn brings back."""
+
+    leases: list[Lease]
+    refused: list[str] = []  # noqa: RUF012 -- read only
+    """Ids of finishes that were not written: the lease was gone, or they were written before."""
+    cancelled: list[Refusal] = []  # noqa: RUF012
+    promoted: list[Promotion] = []  # noqa: RUF012
+    """Filled only while somebody follows."""
+    stop: list[str] = []  # noqa: RUF012
+    """Tasks this worker runs that somebody asked to cancel."""
+    next_due: Micros | None = None
+    """When the next scheduled task is due."""
+    more: bool = False
+    """Further tasks may be ready: the claim was filled."""
+    is_paused: bool = False
+    is_followed: bool = False
+    """Somebody follows events."""
+
+
+class Revocation(NamedTuple):
+    """A mark that keeps a task, or all tasks of a name, from running."""
+
+    until: Micros
+    """In force before this time; ``FOREVER`` without limit."""
+    once: bool
+
+    def holds(self, now: Micros) -> bool:
+        return now < self.until
+
+
+class TaskRow(NamedTuple):
+    """A task as a person looks at it."""
+
+    id: str
+    name: str
+    state: str
+    payload: bytes
+    priority: int
+    place: Micros
+    due: Micros | None
+    expires: Micros | None
+    retries: int
+    retry_delay: float
+    attempt: int
+    crashes: int
+    deaths: int
+    token: int
+    worker: str | None
+    reason: str | None
+    error: str | None
+    """JSON object of the last failure: ``error``, ``traceback``."""
+    created: Micros
+    finished: Micros | None
+    revoked_until: Micros | None
+    options: str | None
+
+
+class Counts(NamedTuple):
+    """How many there are, now."""
+
+    ready: int = 0
+    scheduled: int = 0
+    running: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    results: int = 0
+
+
+class Bell(Protocol):
+    """Wakes a thread that waits in ``listen``. Has a file descriptor that becomes readable when rung."""
+
+    def fileno(self) -> int: ...
+
+    def clear(self) -> None:
+        """Forget the rings so far."""
+
+
+class Storage(ABC):
+    """The contract. One instance serves one queue name, from any thread of any process (fork included)."""
+
+    name: str
+
+    # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def enqueue(self, records: Sequence[Record], now: Micros | None = None) -> None:
+        """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns (C1).
+
+        At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless.
+        """
+
+    @abstractmethod
+    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+        """One trip of a worker: renew its lease, write *finishes*, lease up to *want* due tasks, best first. One atomic step.
+
+        Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``refused``. SUCCEEDED removes the
+        task, FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None (behind what waits) or
+        past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of QUEUED. A finish with
+        a ``value`` stores it as the task's result in the same step.
+
+        Due: queued, eta passed, queue not paused. Best: higher priority, then older place, then id. At most ``PROMOTE`` scheduled tasks
+        become ready in one turn. A due task that is revoked or expired becomes CANCELLED and is not handed out. Two claims never return
+        the same task while its lease holds; each claim raises the token.
+
+        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any.
+        The same turn sent again after an error is safe: what was written already is refused.
+        """
+
+    @abstractmethod
+    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
+        """Give back tasks that never started: QUEUED at their old place. Leases that no longer hold are left alone."""
+
+    @abstractmethod
+    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        """Take over all that a dead worker holds, under *worker* and with new tokens; forget the dead one once it holds nothing.
+
+        Does nothing when the dead one gave a sign of life since *dead* was read. The caller decides and finishes each lease; until then
+        it holds them like any worker, so a caller that dies is reclaimed itself.
+        """
+
+    @abstractmethod
+    def beat(self, workers: Sequence[Worker]) -> None:
+        """Renew the leases of *workers* and make them known."""
+
+    @abstractmethod
+    def goodbye(self, worker: Worker) -> None:
+        """Forget a worker that stops. One that still holds tasks stays known, so that they are reclaimed."""
+
+    # -- periodic -----------------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tick(self, name: str, tick: Micros, record: Record | None, now: Micros | None = None) -> bool:
+        """Fire one tick of a periodic task: if its last tick is older than *tick*, set it and put *record* in, in one step (C7).
+
+        True when this call fired it. With None as record only the tick is noted.
+        """
+
+    @abstractmethod
+    def ticks(self) -> dict[str, Micros]:
+        """The last tick of each periodic task."""
+
+    # -- will ---------------------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+        """Mark tasks as revoked. Each call overwrites the former one.
+
+        A queued one becomes CANCELLED when it is due, unless *until* has passed by then; a running one is named in the next turn of its
+        worker. An id that is not held leaves a mark for ``MARK_KEPT``. *once*: the mark goes with the run it prevents.
+        """
+
+    @abstractmethod
+    def restore(self, ids: Sequence[str]) -> list[str]:
+        """Take the marks of tasks back that did not end yet. Returns the ids that were marked."""
+
+    @abstractmethod
+    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
+        """Mark every task of that name, present and future, as revoked. *once*: only the next due one."""
+
+    @abstractmethod
+    def restore_name(self, name: str) -> bool:
+        """Take that mark back. True if there was one."""
+
+    @abstractmethod
+    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
+        """The mark of a task (also one that a claim obeyed already, unless it was for once) or of a name. Both may be given: the task's
+        own comes first."""
+
+    @abstractmethod
+    def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
+        """FAILED or CANCELLED tasks back to QUEUED, ready, no try counted. Returns the ids that were put back."""
+
+    @abstractmethod
+    def pause(self, on: bool) -> None:
+        """While on, nothing of this queue is claimed."""
+
+    # -- waking -------------------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def listen(self, timeout: float, bell: Bell) -> bool:
+        """Wait until a turn would find something (True), or *bell* rings, or *timeout* seconds passed (False). Never misses an enqueue
+        for longer than a second, whatever was lost."""
+
+    @abstractmethod
+    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
+        """Wait until a result of one of the tasks is stored. False when *timeout* seconds passed first; None: no limit."""
+
+    @abstractmethod
+    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
+        """Events told since position *after*, waiting up to *timeout* seconds for one; and the new position. None: from now on.
+
+        Each call makes the caller a follower for ``FOLLOWER``.
+        """
+
+    @abstractmethod
+    def is_followed(self) -> bool:
+        """Whether anybody follows events now."""
+
+    @abstractmethod
+    def publish(self, events: Sequence[str]) -> None:
+        """Tell events now, if anybody follows."""
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def get(self, id: str) -> TaskRow | None:
+        """One task that is held in any state; None when it is not (succeeded ones are gone)."""
+
+    @abstractmethod
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+        """Tasks by state and name. Queued ones come in claim order, scheduled ones after them in order of time; others by age.
+
+        ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued.
+        """
+
+    @abstractmethod
+    def counts(self) -> Counts:
+        """How many tasks are in each state."""
+
+    @abstractmethod
+    def workers(self) -> list[WorkerRow]:
+        """All workers known."""
+
+    # -- marks --------------------------------------------------------------------------------------------------------------------------
+    # Small values by (kind, key). Kind "result" holds the results of tasks, "data" what the user put.
+
+    @abstractmethod
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        """Store *value*, replacing what was there. It goes after *ttl* seconds; None: never."""
+
+    @abstractmethod
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+        """Store *value* unless there is one; True if it was stored. One step."""
+
+    @abstractmethod
+    def peek(self, kind: str, key: str) -> bytes | None:
+        """Read."""
+
+    @abstractmethod
+    def pop(self, kind: str, key: str) -> bytes | None:
+        """Read and remove, one step: of two callers one gets it."""
+
+    @abstractmethod
+    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Read and remove those that are there, at most ``CHUNK`` keys, one step."""
+
+    @abstractmethod
+    def delete(self, kind: str, key: str) -> bool:
+        """Remove. True if there was one."""
+
+    @abstractmethod
+    def items(self, kind: str) -> dict[str, bytes]:
+        """All of one kind."""
+
+    # -- house --------------------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect and make or check the schema. Called by the first verb; calling it at start shows mistakes early. Idempotent.
+
+        StorageRefused when this is not a store of ours or one that we cannot use.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections and files. The next verb opens again."""
+
+    @abstractmethod
+    def prune(self, now: Micros | None = None) -> int:
+        """Remove a bounded number of things past their time: results, marks, events, ended tasks. Returns how many went."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Remove everything of this queue: tasks, results, marks, user data, ticks."""
+
+    @abstractmethod
+    def migrate(self) -> int:
+        """Bring the schema to this release's version and return it. Idempotent, safe beside running consumers."""
+
+    @property
+    @abstractmethod
+    def is_trusted(self) -> bool:
+        """Pickles of any class may be read from here: nobody else can write into it (RELIABILITY S1)."""
+
+    @property
+    @abstractmethod
+    def result_ttl(self) -> float | None:
+        """Seconds that an unread result is kept; None: for ever."""
+
+
+def in_chunks(records: Iterable[Record]) -> Iterable[list[Record]]:
+    """*records* in lists of at most ``CHUNK``."""
+    chunk: list[Record] = []
+    for record in records:
+        chunk.append(record)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,431 @@
+"""The verbs of the contract, in its own words, each under one lock on plain tables.
+
+Where another storage answers differently, this one is right. Nothing survives the process; a forked child goes on with a copy of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+from collections.abc import Callable, Sequence
+
+from huey.clock import SECOND, Clock, Micros, micros, system_clock
+from huey.lifecycle import FINAL, Finish, Refusal, State
+from huey.seams import crash_here
+from huey.storage.base import (
+    CHUNK,
+    DEAD_LETTERS_KEPT,
+    FOREVER,
+    LEASE,
+    Bell,
+    Counts,
+    Revocation,
+    Storage,
+    TaskRow,
+    Turn,
+    Worker,
+    WorkerRow,
+)
+from huey.storage.memory.row import Row
+from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
+from huey.task import Lease, Record
+
+SAFETY_LOOK = 1.0
+"""Seconds after which who waits looks by itself: clocks may be set."""
+NEVER = float("inf")
+
+
+class MemoryStorage(Storage):
+    """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever."""
+
+    def __init__(self, name: str = "huey", *, clock: Clock = system_clock, result_ttl: float | None = 7 * 86400.0) -> None:
+        self.name = name
+        self._clock = clock
+        self._result_ttl = result_ttl
+        self._changed = threading.Condition()
+        self._listeners: set[int] = set()
+        self._workers: dict[str, tuple[Worker, Micros]] = {}
+        self._events = Events()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._tasks = Tasks()
+        self._values = Values()
+        self._ticks: dict[str, tuple[Micros, Micros]] = {}
+        self._marks = Marks()
+        self._events.clear()
+        self._is_paused = False
+
+    # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, records: Sequence[Record], now: Micros | None = None) -> None:
+        if len(records) > CHUNK:
+            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        with self._changed:
+            now = self._now(now)
+            crash_here("enqueue:before-commit")
+            for record in records:
+                self._insert(record, now)
+            crash_here("enqueue:after-commit")
+            self._rouse()
+
+    def _insert(self, record: Record, now: Micros) -> None:
+        if record.id in self._tasks.rows:
+            return
+        row = Row(record, now)
+        row.revoked = self._marks.hand_over(record.id, now)
+        self._tasks.queue(row)
+
+    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+        errors = [None if finish.error is None else json.dumps(finish.error) for finish in finishes]
+        with self._changed:
+            now = self._now(now)
+            crash_here("turn:before-commit")
+            self._renew(worker)
+            written = [self._finish(worker, finish, error, now) for finish, error in zip(finishes, errors, strict=True)]
+            promoted = [row.label for row in self._tasks.promote(now)]
+            claimed = [] if self._is_paused else self._tasks.claim(worker.id, want)
+            cancelled = [refusal for row in claimed if (refusal := self._turn_away(row, now))]
+            self._events.tell(events, now)
+            crash_here("turn:after-commit")
+            if finishes or events:
+                self._rouse()
+            return Turn(
+                leases=[row.lease() for row in claimed if row.state == State.RUNNING],
+                refused=[finish.lease.id for finish, is_written in zip(finishes, written, strict=True) if not is_written],
+                cancelled=cancelled,
+                promoted=promoted if self._events.are_followed(now) else [],
+                stop=[row.record.id for row in self._tasks.held_by(worker.id) if row.is_revoked(now)],
+                next_due=self._tasks.next_due,
+                more=len(claimed) == want > 0,
+                is_paused=self._is_paused,
+                is_followed=self._events.are_followed(now),
+            )
+
+    def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:
+        row = self._tasks.rows.get(finish.lease.id)
+        if row is None or not row.is_held_by(worker, finish.lease):
+            return False
+        self._tasks.let_go(row)
+        if finish.value is not None:
+            self._values.put("result", row.record.id, finish.value, _end_of(self._result_ttl, now))
+        if finish.state == State.SUCCEEDED:
+            del self._tasks.rows[row.record.id]
+            return True
+        row.attempt, row.crashes, row.deaths, row.parked = finish.attempt, finish.crashes, finish.deaths, finish.parked
+        row.reason, row.error = finish.reason, error or row.error
+        if finish.state != State.QUEUED:
+            row.end(finish.state, finish.reason, now)
+        elif row.is_revoked(now):
+            row.end(State.CANCELLED, "revoked", now)
+        else:
+            row.put_back(finish.due, now)
+            self._tasks.queue(row)
+        return True
+
+    def _turn_away(self, row: Row, now: Micros) -> Refusal | None:
+        """End a task that was claimed but must not run."""
+        if row.is_revoked(now) or self._marks.obey_name(row.record.name, now):
+            reason = "revoked"
+        elif row.is_expired(now):
+            reason = "expired"
+        else:
+            return None
+        self._tasks.let_go(row)
+        row.end(State.CANCELLED, reason, now)
+        id, name, retries, retry_delay = row.label
+        return Refusal(id, name, reason, retries, retry_delay)
+
+    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
+        with self._changed:
+            for lease in leases:
+                row = self._tasks.rows.get(lease.id)
+                if row is not None and row.is_held_by(worker, lease):
+                    self._tasks.let_go(row)
+                    self._tasks.queue(row)
+            self._rouse()
+
+    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        with self._changed:
+            crash_here("reclaim:before-commit")
+            self._renew(worker)
+            if self._workers.get(dead.worker.id) != (dead.worker, dead.until):
+                return []
+            taken = self._tasks.held_by(dead.worker.id)
+            for row in taken:
+                self._tasks.let_go(row)
+                self._tasks.hand_to(worker.id, row)
+            del self._workers[dead.worker.id]
+            crash_here("reclaim:after-commit")
+            return [row.lease() for row in taken]
+
+    def beat(self, workers: Sequence[Worker]) -> None:
+        with self._changed:
+            for worker in workers:
+                self._renew(worker)
+
+    def _renew(self, worker: Worker) -> None:
+        self._workers[worker.id] = worker, self._clock.monotonic() + LEASE
+
+    def goodbye(self, worker: Worker) -> None:
+        with self._changed:
+            if not self._tasks.held_by(worker.id):
+                self._workers.pop(worker.id, None)
+
+    # -- periodic -----------------------------------------------------------------------------------------------------------------------
+
+    def tick(self, name: str, tick: Micros, record: Record | None, now: Micros | None = None) -> bool:
+        with self._changed:
+            now = self._now(now)
+            crash_here("tick:before-commit")
+            if name in self._ticks and self._ticks[name][0] >= tick:
+                return False
+            self._ticks[name] = tick, now
+            if record is not None:
+                self._insert(record, now)
+            crash_here("tick:after-commit")
+            self._rouse()
+            return True
+
+    def ticks(self) -> dict[str, Micros]:
+        with self._changed:
+            return {name: tick for name, (tick, _) in self._ticks.items()}
+
+    # -- will ---------------------------------------------------------------------------------------------------------------------------
+
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+        mark = Revocation(FOREVER if until is None else until, once)
+        with self._changed:
+            for id in ids:
+                row = self._tasks.rows.get(id)
+                if row is None:
+                    self._marks.put(id, mark, self._clock.now())
+                elif row.state not in FINAL:
+                    row.revoked = mark
+
+    def restore(self, ids: Sequence[str]) -> list[str]:
+        with self._changed:
+            return [id for id in ids if self._restore(id)]
+
+    def _restore(self, id: str) -> bool:
+        row = self._tasks.rows.get(id)
+        if row is None:
+            return self._marks.hand_over(id, self._clock.now()) is not None
+        if row.state in FINAL or row.revoked is None:
+            return False
+        row.revoked = None
+        return True
+
+    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
+        with self._changed:
+            self._marks.names[name] = Revocation(FOREVER if until is None else until, once)
+
+    def restore_name(self, name: str) -> bool:
+        with self._changed:
+            return self._marks.names.pop(name, None) is not None
+
+    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
+        with self._changed:
+            row = None if id is None else self._tasks.rows.get(id)
+            if row is not None and row.revoked is not None:
+                return row.revoked
+            return self._marks.find(id, name, self._clock.now())
+
+    def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
+        with self._changed:
+            now = self._now(now)
+            put_back = [id for id in ids if self._start_over(id, now)]
+            self._rouse()
+            return put_back
+
+    def _start_over(self, id: str, now: Micros) -> bool:
+        row = self._tasks.rows.get(id)
+        if row is None or row.state not in FINAL:
+            return False
+        self._tasks.queue(row.anew(now))
+        return True
+
+    def pause(self, on: bool) -> None:
+        with self._changed:
+            self._is_paused = on
+            self._rouse()
+
+    # -- waking -------------------------------------------------------------------------------------------------------------------------
+
+    def listen(self, timeout: float, bell: Bell) -> bool:
+        deadline = self._clock.monotonic() + micros(timeout)
+        ours, theirs = os.pipe()
+        poll = select.poll()
+        poll.register(ours, select.POLLIN)
+        poll.register(bell.fileno(), select.POLLIN)
+        try:
+            while True:
+                with self._changed:
+                    until_due = self._until_due()
+                    self._listeners.add(theirs)
+                left = (deadline - self._clock.monotonic()) / SECOND
+                if until_due <= 0 or left <= 0:
+                    return until_due <= 0
+                rung = [fd for fd, _ in poll.poll(min(left, until_due, SAFETY_LOOK) * 1000)]
+                if bell.fileno() in rung:
+                    return False
+                if ours in rung:
+                    os.read(ours, 1)
+        finally:
+            with self._changed:
+                self._listeners.discard(theirs)
+            os.close(ours)
+            os.close(theirs)
+
+    def _until_due(self) -> float:
+        """Seconds until a turn will find a task; not more than 0: now."""
+        if self._is_paused:
+            return NEVER
+        if self._tasks.ready:
+            return 0.0
+        due = self._tasks.next_due
+        return NEVER if due is None else (due - self._clock.now()) / SECOND
+
+    def _rouse(self) -> None:
+        """Wake who waits and who listens. A listener has at most one byte in its pipe: it is listed again after it has read."""
+        self._changed.notify_all()
+        for pipe in self._listeners:
+            os.write(pipe, b"!")
+        self._listeners.clear()
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
+        with self._changed:
+            return self._until(lambda: any(self._peek("result", id) is not None for id in ids), timeout)
+
+    def _until(self, is_so: Callable[[], bool], timeout: float | None) -> bool:
+        deadline = FOREVER if timeout is None else self._clock.monotonic() + micros(timeout)
+        while not is_so():
+            left = (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                return False
+            self._changed.wait(min(left, SAFETY_LOOK))
+        return True
+
+    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
+        with self._changed:
+            self._events.follow(self._clock.now())
+            if after is None:
+                return self._events.told, []
+            self._until(lambda: self._events.told > after, timeout)
+            return self._events.told, self._events.since(after)
+
+    def is_followed(self) -> bool:
+        with self._changed:
+            return self._events.are_followed(self._clock.now())
+
+    def publish(self, events: Sequence[str]) -> None:
+        with self._changed:
+            self._events.tell(events, self._clock.now())
+            self._rouse()
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> TaskRow | None:
+        with self._changed:
+            row = self._tasks.rows.get(id)
+            return None if row is None else row.look()
+
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+        with self._changed:
+            rows = [row for row in self._tasks.listed(state) if name is None or row.record.name == name]
+            return [row.look() for row in rows[:limit]]
+
+    def counts(self) -> Counts:
+        with self._changed:
+            states = [row.state for row in self._tasks.rows.values()]
+            return Counts(
+                ready=len(self._tasks.ready),
+                scheduled=len(self._tasks.scheduled),
+                running=states.count(State.RUNNING),
+                failed=states.count(State.FAILED),
+                cancelled=states.count(State.CANCELLED),
+                results=len(self.items("result")),
+            )
+
+    def workers(self) -> list[WorkerRow]:
+        with self._changed:
+            now = self._clock.monotonic()
+            return [WorkerRow(worker, until, until <= now, len(self._tasks.held_by(id))) for id, (worker, until) in self._workers.items()]
+
+    # -- marks --------------------------------------------------------------------------------------------------------------------------
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        with self._changed:
+            self._values.put(kind, key, value, _end_of(ttl, self._clock.now()))
+            self._rouse()
+
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+        with self._changed:
+            if self._peek(kind, key) is not None:
+                return False
+            self.put(kind, key, value)
+            return True
+
+    def peek(self, kind: str, key: str) -> bytes | None:
+        with self._changed:
+            return self._peek(kind, key)
+
+    def _peek(self, kind: str, key: str) -> bytes | None:
+        return self._values.peek(kind, key, self._clock.now())
+
+    def pop(self, kind: str, key: str) -> bytes | None:
+        with self._changed:
+            return self._values.pop(kind, key, self._clock.now())
+
+    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        if len(keys) > CHUNK:
+            raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
+        with self._changed:
+            return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
+
+    def delete(self, kind: str, key: str) -> bool:
+        return self.pop(kind, key) is not None
+
+    def items(self, kind: str) -> dict[str, bytes]:
+        with self._changed:
+            return self._values.items(kind, self._clock.now())
+
+    # -- house --------------------------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def close(self) -> None:
+        """Nothing to let go: what is held lives as long as this object."""
+
+    def prune(self, now: Micros | None = None) -> int:
+        with self._changed:
+            now = self._now(now)
+            ended = now - DEAD_LETTERS_KEPT
+            gone = self._values.prune(now) + self._marks.prune(now) + self._events.prune(now)
+            gone += remove(self._tasks.rows, lambda row: row.finished is not None and row.finished <= ended)
+            return gone + remove(self._ticks, lambda tick: tick[1] <= ended)
+
+    def flush(self) -> None:
+        with self._changed:
+            self._clear()
+
+    def migrate(self) -> int:
+        return 1
+
+    @property
+    def is_trusted(self) -> bool:
+        return True
+
+    @property
+    def result_ttl(self) -> float | None:
+        return self._result_ttl
+
+    def _now(self, now: Micros | None) -> Micros:
+        return self._clock.now() if now is None else now
+
+
+def _end_of(ttl: float | None, now: Micros) -> Micros:
+    return FOREVER if ttl is None else now + micros(ttl)

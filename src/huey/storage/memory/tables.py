@@ -1,0 +1,199 @@
+"""What a MemoryStorage keeps: tasks in their order, and small values. No lock here: the storage holds it around every verb."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from huey.clock import Micros
+from huey.lifecycle import State
+from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, Revocation
+from huey.storage.memory.row import Row
+
+K = TypeVar("K")
+V = TypeVar("V")
+PRUNE = 500
+"""Things of one kind that one prune removes."""
+
+
+class Tasks:
+    """Every row is in exactly one of these: the ready heap, the scheduled heap, what a worker holds, what has ended."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.ready: list[tuple[int, Micros, str]] = []
+        self.scheduled: list[tuple[Micros, str]] = []
+        self.held: dict[str, set[str]] = {}
+
+    def queue(self, row: Row) -> None:
+        """Let *row* wait: for a worker, or for its time."""
+        row.state = State.QUEUED
+        self.rows[row.record.id] = row
+        if row.due is None:
+            heapq.heappush(self.ready, row.rank)
+        else:
+            heapq.heappush(self.scheduled, (row.due, row.record.id))
+
+    def promote(self, now: Micros) -> list[Row]:
+        """Make ready what is due, soonest first, at most PROMOTE."""
+        promoted: list[Row] = []
+        while self.is_due(now) and len(promoted) < PROMOTE:
+            due, id = heapq.heappop(self.scheduled)
+            row = self.rows[id]
+            row.place, row.due = due, None
+            self.queue(row)
+            promoted.append(row)
+        return promoted
+
+    def is_due(self, now: Micros) -> bool:
+        return self.next_due is not None and self.next_due <= now
+
+    @property
+    def next_due(self) -> Micros | None:
+        return self.scheduled[0][0] if self.scheduled else None
+
+    def claim(self, worker: str, want: int) -> list[Row]:
+        """Hand the best *want* of what is ready to a worker."""
+        claimed = [self.rows[heapq.heappop(self.ready)[2]] for _ in range(min(want, len(self.ready)))]
+        for row in claimed:
+            self.hand_to(worker, row)
+        return claimed
+
+    def hand_to(self, worker: str, row: Row) -> None:
+        """A new lease: its token tells it from all earlier ones."""
+        row.state, row.worker, row.reason = State.RUNNING, worker, None
+        row.token += 1
+        self.held.setdefault(worker, set()).add(row.record.id)
+
+    def held_by(self, worker: str) -> list[Row]:
+        return [self.rows[id] for id in sorted(self.held.get(worker, ()))]
+
+    def let_go(self, row: Row) -> None:
+        """End the lease. The row is in no place until it is queued, ended or removed."""
+        assert row.worker is not None
+        holds = self.held[row.worker]
+        holds.remove(row.record.id)
+        if not holds:
+            del self.held[row.worker]
+        row.worker = None
+
+    def listed(self, state: str | None) -> list[Row]:
+        """Rows of a state: queued in claim order and then in order of time, others by age."""
+        if state == "ready":
+            return [self.rows[id] for _, _, id in sorted(self.ready)]
+        if state == "scheduled":
+            return [self.rows[id] for _, id in sorted(self.scheduled)]
+        if state == State.QUEUED:
+            return self.listed("ready") + self.listed("scheduled")
+        rows = [row for row in self.rows.values() if state is None or row.state == state]
+        return sorted(rows, key=lambda row: (row.created, row.record.id))
+
+
+class Value(NamedTuple):
+    """A small value; it is there before ``expires``."""
+
+    content: bytes
+    expires: Micros
+
+
+class Values:
+    """Small values by kind and key."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, dict[str, Value]] = {}
+
+    def put(self, kind: str, key: str, content: bytes, expires: Micros) -> None:
+        self.kinds.setdefault(kind, {})[key] = Value(content, expires)
+
+    def peek(self, kind: str, key: str, now: Micros) -> bytes | None:
+        return _live(self.kinds.get(kind, {}).get(key), now)
+
+    def pop(self, kind: str, key: str, now: Micros) -> bytes | None:
+        return _live(self.kinds.get(kind, {}).pop(key, None), now)
+
+    def items(self, kind: str, now: Micros) -> dict[str, bytes]:
+        return {key: value.content for key, value in self.kinds.get(kind, {}).items() if now < value.expires}
+
+    def prune(self, now: Micros) -> int:
+        return sum(remove(values, lambda value: value.expires <= now) for values in self.kinds.values())
+
+
+class Marks:
+    """Revocations that stand apart from a task: of ids that nobody holds, and of names."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, tuple[Revocation, Micros]] = {}
+        self.names: dict[str, Revocation] = {}
+
+    def put(self, id: str, mark: Revocation, now: Micros) -> None:
+        self.ids[id] = mark, now + MARK_KEPT
+
+    def hand_over(self, id: str, now: Micros) -> Revocation | None:
+        """The mark of an id, for its task to carry; it is not kept here any more."""
+        mark, until = self.ids.pop(id, (None, now))
+        return mark if now < until else None
+
+    def obey_name(self, name: str, now: Micros) -> bool:
+        """Whether a task of that name must not run. One for once is used up."""
+        mark = self.names.get(name)
+        if mark is None or not mark.holds(now):
+            return False
+        if mark.once:
+            del self.names[name]
+        return True
+
+    def find(self, id: str | None, name: str | None, now: Micros) -> Revocation | None:
+        if id is not None and id in self.ids and now < self.ids[id][1]:
+            return self.ids[id][0]
+        return None if name is None else self.names.get(name)
+
+    def prune(self, now: Micros) -> int:
+        gone = remove(self.ids, lambda kept: kept[1] <= now or not kept[0].holds(now))
+        return gone + remove(self.names, lambda mark: not mark.holds(now))
+
+
+class Events:
+    """What was told while somebody followed. Positions only grow."""
+
+    def __init__(self) -> None:
+        self.told = 0
+        self.clear()
+
+    def clear(self) -> None:
+        self.kept: list[tuple[int, Micros, str]] = []
+        self.followed_until: Micros = 0
+
+    def follow(self, now: Micros) -> None:
+        self.followed_until = now + FOLLOWER
+
+    def are_followed(self, now: Micros) -> bool:
+        return now < self.followed_until
+
+    def tell(self, texts: Sequence[str], now: Micros) -> None:
+        if self.are_followed(now):
+            self.kept += [(position, now, text) for position, text in enumerate(texts, self.told + 1)]
+            self.told += len(texts)
+
+    def since(self, position: int) -> list[str]:
+        return [text for at, _, text in self.kept if at > position]
+
+    def prune(self, now: Micros) -> int:
+        if not self.are_followed(now):
+            self.followed_until = 0
+        late = sum(told <= now - EVENTS_KEPT for _, told, _ in self.kept[:PRUNE])
+        del self.kept[:late]
+        return late
+
+
+def _live(value: Value | None, now: Micros) -> bytes | None:
+    return value.content if value is not None and now < value.expires else None
+
+
+def remove(things: dict[K, V], is_past: Callable[[V], bool]) -> int:
+    """Remove those past their time, at most PRUNE. Returns how many went."""
+    late = list(islice((key for key, thing in things.items() if is_past(thing)), PRUNE))
+    for key in late:
+        del things[key]
+    return len(late)

@@ -1,0 +1,229 @@
+"""Connections to one SQLite file: how they are opened, how a busy file is waited for, how a fork is survived, how the WAL stays small.
+
+A process has one connection that writes and one that reads, each under a lock of this process. Nothing that another process waits for is
+ever held between two steps of Python: every write is one statement in autocommit (see sqlite/turn.sql).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from huey.clock import SECOND, Clock, Rng
+from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
+
+T = TypeVar("T")
+MIB = 1024 * 1024
+FIRST_GAP = 400e-6
+LONGEST_GAP = 4e-3
+SHORTEST_GAP = 50e-6
+"""Seconds. SQLite's own busy handler sleeps up to 100 ms and starves whole processes; short random repeats are fair."""
+
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_REFUSED = {
+    sqlite3.SQLITE_READONLY: "it is read-only for this process; check the rights of the file and of its folder",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; keep a copy and look at it with 'PRAGMA integrity_check'",
+    sqlite3.SQLITE_NOTADB: "it is not a SQLite database; give another filename=",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check the path and the rights of its folder",
+    sqlite3.SQLITE_PERM: "its rights forbid it",
+}
+
+_left_behind: list[sqlite3.Connection] = []
+"""Connections that a fork copied into this process. Closing one here would disturb the parent's, so they are kept and never used."""
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def translated(error: sqlite3.Error, path: str) -> StorageError:
+    """The driver's error as one of ours; the original becomes its cause (C27)."""
+    code = primary_code(error)
+    if code in _BUSY:
+        return StorageUnavailable(f"{path}: another process keeps the file locked ({error}); the same call may be made again")
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull(f"{path}: the disk is full ({error}); nothing was written. Free some space, then try again")
+    if code in _REFUSED:
+        return StorageRefused(f"{path}: {_REFUSED[code]} ({error})")
+    if code == sqlite3.SQLITE_IOERR:
+        return StorageUnavailable(f"{path}: reading or writing the file failed ({error})")
+    return StorageError(f"{path}: {error}")
+
+
+class File:
+    """One SQLite file and this process's two connections to it."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        clock: Clock,
+        rng: Rng,
+        synchronous: str,
+        cache_mb: int,
+        timeout: float,
+        prepare: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        self.path = path
+        self.checkpoint_at = 32 * MIB
+        """Size of the WAL at which a commit of this process checkpoints; a process with a worker lowers it to 4 MiB (C13)."""
+        self._clock = clock
+        self._rng = rng
+        self._synchronous = synchronous
+        self._cache_mb = cache_mb
+        self._timeout = timeout
+        self._prepare = prepare
+        self._forget()
+        os.register_at_fork(after_in_child=_Forgetter(self))
+
+    # -- connections --------------------------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        """Start anew in this process: no connection, fresh locks."""
+        for old in (getattr(self, "_writer", None), getattr(self, "_reader", None)):
+            if old is not None:
+                _left_behind.append(old)
+        self.write_lock = threading.RLock()
+        self._read_lock = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Connect and prepare the schema. Errors are ours."""
+        with self.write_lock:
+            if self._writer is None:
+                writer = self._connect()
+                try:
+                    self._guarded(lambda: self._prepare(writer))
+                except BaseException:
+                    writer.close()
+                    raise
+                self._writer = writer
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
+        except sqlite3.Error as error:
+            raise translated(error, self.path) from error
+        try:
+            self._guarded(lambda: self._tune(connection))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _tune(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA cache_size = {-1024 * self._cache_mb}")
+
+    def close(self) -> None:
+        with self.write_lock, self._read_lock:
+            for connection in (self._writer, self._reader):
+                if connection is not None:
+                    connection.close()
+            self._writer = self._reader = None
+
+    # -- statements ---------------------------------------------------------------------------------------------------------------------
+
+    def write(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> int:
+        """Run one writing statement; the number of rows it changed. Waits for a busy file up to the timeout."""
+        with self.write_lock:
+            connection = self.writer
+            changed = self._guarded(lambda: connection.execute(sql, values).rowcount)
+            self._mind_the_wal()
+            return changed
+
+    @property
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes; hold ``write_lock`` while you use it."""
+        if self._writer is None:
+            self.open()
+        assert self._writer is not None
+        return self._writer
+
+    def read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one reading statement."""
+        if self._writer is None:
+            self.open()
+        with self._read_lock:
+            if self._reader is None:
+                self._reader = self._connect()
+            reader = self._reader
+            return self._guarded(lambda: reader.execute(sql, values).fetchall())
+
+    def _guarded(self, act: Callable[[], T]) -> T:
+        """Do *act*, again while the file is busy; driver errors come out as ours."""
+        deadline, gap = 0, FIRST_GAP
+        while True:
+            try:
+                return act()
+            except sqlite3.Error as error:
+                now = self._clock.monotonic()
+                deadline = deadline or now + round(self._timeout * SECOND)
+                if primary_code(error) not in _BUSY or now > deadline:
+                    raise translated(error, self.path) from error
+            self._clock.sleep(SHORTEST_GAP + self._rng.random() * (gap - SHORTEST_GAP))
+            gap = min(gap * 1.5, LONGEST_GAP)
+
+    # -- waking -------------------------------------------------------------------------------------------------------------------------
+
+    def touch(self) -> None:
+        """Tell watchers in other processes that something was committed: the file's own time stamp, which no lock depends on."""
+        try:
+            os.utime(self.path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT):
+                raise
+            # Watchers look by themselves each second.
+
+    # -- the write-ahead log ------------------------------------------------------------------------------------------------------------
+
+    def _mind_the_wal(self) -> None:
+        """Checkpoint when the log has grown. Called after a commit, with nothing held."""
+        try:
+            size = os.stat(self.path + "-wal").st_size
+        except FileNotFoundError:
+            return
+        if size >= self.checkpoint_at:
+            self.checkpoint()
+
+    def checkpoint(self) -> bool:
+        """Move the log into the file, unless another process is at it or a reader is in the way. True if the log is empty now."""
+        import fcntl
+
+        side = os.open(self.path + "-checkpoint", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with self.write_lock:
+                busy, _, _ = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+        except BlockingIOError:
+            return False
+        except sqlite3.OperationalError as error:
+            if primary_code(error) in _BUSY:
+                return False
+            raise translated(error, self.path) from error
+        finally:
+            os.close(side)
+
+
+class _Forgetter:
+    """What a forked child calls; holds the file weakly, since the kernel's list of fork hooks never shrinks."""
+
+    def __init__(self, file: File) -> None:
+        import weakref
+
+        self._file = weakref.ref(file)
+
+    def __call__(self) -> None:
+        file = self._file()
+        if file is not None:
+            file._forget()

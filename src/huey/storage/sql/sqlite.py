@@ -1,0 +1,396 @@
+"""Tasks in a SQLite file: the default, nothing else to run.
+
+WAL, ``synchronous=FULL``; one statement per transition, so that no process ever waits for another one's Python (sqlite/turn.sql). Workers
+in other processes are woken through the file's time stamp. The file may be an application's own: our tables begin with ``huey_``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+from huey.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
+from huey.exceptions import ConfigurationError, StorageRefused
+from huey.host import boot_id
+from huey.lifecycle import Finish, Promotion, Refusal, State
+from huey.seams import crash_here
+from huey.storage.base import CHUNK, LEASE, Bell, Turn, Worker, WorkerRow
+from huey.storage.sql import statements
+from huey.storage.sql.connection import MIB, File
+from huey.storage.sql.files import check_before_open, is_private
+from huey.storage.sql.storage import SqlStorage, Values
+from huey.storage.sql.watch import Watch, watch
+from huey.task import Lease, Record
+
+R = TypeVar("R", bound="tuple[object, ...]")
+SCHEMA_VERSION = 1
+TURN_BYTES = 8 * MIB
+"""Payloads that one turn hands out at most (C14)."""
+SAFETY_LOOK = 1.0
+"""Seconds after which a watcher looks by itself, should a wake-up have been lost."""
+
+_SQL = statements.load("sqlite")
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, CHUNK)
+"""Rows of the multi-row INSERTs: few statements, each prepared once."""
+
+_ENQUEUE = """
+INSERT INTO huey_task (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload)
+SELECT call.queue, column1, column2, 'queued', column4, call.now, CASE WHEN column5 > call.now THEN column5 END, column6, column7, column8,
+       column9, call.now, column3
+  FROM (SELECT ? AS queue, ? AS now) AS call CROSS JOIN (VALUES {}) WHERE true ON CONFLICT (queue, id) DO NOTHING
+"""
+# Plain ? only: binding to ?1 costs a look at every numbered place.
+
+
+class SqliteStorage(SqlStorage):
+    """Tasks in one SQLite file; several names may share it.
+
+    *filename*: path of the file, made when missing with *file_mode* (0600). *fsync*: True or None keeps every commit through a power cut
+    (synchronous=FULL), False only through a kill (NORMAL). *cache_mb*: SQLite's page cache per connection, MiB. *timeout*: seconds that a
+    call waits for a busy file before it raises StorageUnavailable; nothing is lost then. *result_ttl*: seconds that unread results are
+    kept; None: for ever.
+    """
+
+    def __init__(
+        self,
+        name: str = "huey",
+        filename: str | os.PathLike[str] = "huey.db",
+        *,
+        fsync: bool | None = None,
+        cache_mb: int = 8,
+        timeout: float = 30.0,
+        file_mode: int = 0o600,
+        result_ttl: float | None = 7 * 86400.0,
+        clock: Clock = system_clock,
+        rng: Rng = system_rng,
+    ) -> None:
+        super().__init__(name, clock, result_ttl)
+        if str(filename) in ("", ":memory:"):
+            raise ConfigurationError(
+                f"filename={filename!r}: a queue needs a file that processes can share; for one process use MemoryHuey"
+            )
+        self.filename = os.path.abspath(filename)
+        self._mode = file_mode
+        self._queue_id: int | None = None
+        self._is_ready_for_turns: sqlite3.Connection | None = None
+        self._is_dirty = False
+        self._local = threading.local()
+        self._file = File(
+            self.filename,
+            clock=clock,
+            rng=rng,
+            synchronous="NORMAL" if fsync is False else "FULL",
+            cache_mb=cache_mb,
+            timeout=timeout,
+            prepare=self._prepare,
+        )
+
+    # -- house --------------------------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        check_before_open(self.filename, self._mode)
+        self._file.open()
+
+    def close(self) -> None:
+        mine: tuple[int, Watch] | None = getattr(self._local, "watch", None)
+        if mine is not None and mine[0] == os.getpid():
+            mine[1].close()
+        self._local.watch = None
+        self._is_ready_for_turns = None
+        self._file.close()
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Check whose file it is, make what is missing, learn the number of our queue."""
+        if sqlite3.sqlite_version_info < (3, 35):
+            raise StorageRefused(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed; upgrade Python or its SQLite")
+        version = self._version(connection)
+        if version > SCHEMA_VERSION:
+            raise StorageRefused(
+                f"{self.filename}: a newer huey wrote this file (version {version}, this one knows {SCHEMA_VERSION}); upgrade huey here"
+            )
+        if version < SCHEMA_VERSION:
+            self._make_schema(connection)
+        if connection.execute(_SQL["queue_id"], (self.name,)).fetchone() is None:
+            connection.execute(_SQL["queue_make"], (self.name,))
+        self._queue_id = connection.execute(_SQL["queue_id"], (self.name,)).fetchone()[0]
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'huey_meta'").fetchone():
+            return 0
+        row = connection.execute("SELECT value FROM huey_meta WHERE key = 'version'").fetchone()
+        return int(row[0]) if row else 0
+
+    def _make_schema(self, connection: sqlite3.Connection) -> None:
+        # The one place that holds the file over several statements: once in its life.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in _SQL["schema"].split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute("INSERT OR REPLACE INTO huey_meta VALUES ('version', ?)", (str(SCHEMA_VERSION),))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def migrate(self) -> int:
+        self.open()
+        return SCHEMA_VERSION
+
+    def flush(self) -> None:
+        queue = self._queue
+        for table in ("task", "edge", "result", "mark", "revocation", "periodic", "event", "follower"):
+            self._file.write(f"DELETE FROM huey_{table} WHERE queue = ?", (queue,))
+        self.pause(False)
+
+    @property
+    def is_trusted(self) -> bool:
+        self.open()
+        return is_private(self.filename, self._mode)
+
+    # -- statements ---------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _queue(self) -> int:
+        if self._queue_id is None:
+            self.open()
+        assert self._queue_id is not None
+        return self._queue_id
+
+    def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        return self._file.read(_SQL[statement], values)
+
+    def _write(self, statement: str, values: Values = ()) -> int:
+        return self._file.write(_SQL[statement], values)
+
+    def _rouse(self) -> None:
+        self._file.touch()
+
+    def _lease_time(self) -> Micros:
+        return self._clock.monotonic()
+
+    # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, records: Sequence[Record], now: Micros | None = None) -> None:
+        if not records:
+            return
+        if len(records) > CHUNK:
+            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        values = [self._queue, self._now(now), *chain.from_iterable(padded(records))]
+        crash_here("enqueue:before-commit")
+        self._file.write(_enqueue_sql(size_for(len(records))), values)
+        crash_here("enqueue:after-commit")
+        self._rouse()
+
+    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+        now, queue = self._now(now), self._queue
+        expires = None if self._result_ttl is None else now + micros(self._result_ttl)
+        until = self._lease_time() + LEASE
+        row = (queue, *worker, now, until, want, expires, "\n".join(events) or None)
+        with self._file.write_lock:
+            self._ready_for_turns()
+            self._file.checkpoint_at = 4 * MIB
+            self._stage(finishes)
+            crash_here("turn:before-commit")
+            self._write("turn", row)
+            crash_here("turn:after-commit")
+            brought = self._bring_back(queue, worker, want, now)
+        if finishes:
+            self._rouse()
+        return brought
+
+    def _ready_for_turns(self) -> None:
+        """Make the temp tables and triggers of this connection, and leave nothing staged by a turn that failed."""
+        writer = self._file.writer
+        if self._is_ready_for_turns is not writer:
+            writer.executescript(_SQL["temporary"])
+            self._is_ready_for_turns = writer
+        elif self._is_dirty:
+            writer.execute("DELETE FROM done")
+            writer.execute("DELETE FROM fate")
+        self._is_dirty = True
+
+    def _stage(self, finishes: Sequence[Finish]) -> None:
+        done, fate = [], []
+        for finish in finishes:
+            lease = finish.lease
+            if finish.state == State.SUCCEEDED:
+                done.append((lease.id, lease.token, finish.value))
+            else:
+                error = None if finish.error is None else json.dumps(finish.error)
+                fate.append((lease.id, lease.token, *finish[1:7], finish.reason, finish.value, error))
+        writer = self._file.writer
+        for table, rows in (("done", done), ("fate", fate)):
+            for start in range(0, len(rows), CHUNK):
+                part = rows[start : start + CHUNK]
+                writer.execute(_stage_sql(table, len(part[0]), size_for(len(part))), list(chain.from_iterable(padded(part))))
+
+    def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros) -> Turn:
+        """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
+        read = self._file.writer.execute
+        self._is_dirty = False
+        control = read(_SQL["turn_control"], {"queue": queue, "worker": worker.id, "now": now}).fetchone()
+        refused, promoted, claimed, next_due, is_paused, is_followed, is_asked = control
+        leases: list[Lease] = []
+        cancelled: list[Refusal] = []
+        if claimed:
+            self._sort_out(read(_SQL["turn_leases"], {"queue": queue, "worker": worker.id}).fetchall(), worker, leases, cancelled)
+        return Turn(
+            leases,
+            [id for (id,) in read(_SQL["turn_refused"])] if refused else [],
+            cancelled,
+            [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))] if promoted and is_followed else [],
+            [id for (id,) in read(_SQL["turn_stop"], (worker.id, now))] if is_asked else [],
+            next_due,
+            claimed == want > 0,
+            bool(is_paused),
+            bool(is_followed),
+        )
+
+    def _sort_out(self, rows: list[tuple[Any, ...]], worker: Worker, leases: list[Lease], cancelled: list[Refusal]) -> None:
+        size = 0
+        back: list[Lease] = []
+        for row in rows:
+            if row[0] != State.RUNNING:
+                ended = Lease._make(row[2:])
+                cancelled.append(Refusal(ended.id, ended.name, row[1], ended.retries_left, ended.retry_delay))
+                continue
+            lease = Lease._make(row[2:])
+            size += len(lease.payload)
+            (back if size > TURN_BYTES and leases else leases).append(lease)
+        if back:
+            self.release(worker, back)
+
+    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        self.beat([worker])
+        queue = self._queue
+        with self._file.write_lock:
+            self._ready_for_turns()
+            crash_here("reclaim:before-commit")
+            self._write("takeover", (queue, dead.worker.id, dead.until, worker.id))
+            crash_here("reclaim:after-commit")
+            self._is_dirty = False
+            rows = self._file.writer.execute(_SQL["takeover_leases"], {"queue": queue, "worker": worker.id}).fetchall()
+        return [Lease._make(row) for row in rows]
+
+    def beat(self, workers: Sequence[Worker]) -> None:
+        now, until = self._clock.now(), self._lease_time() + LEASE
+        for worker in workers:
+            self._write("beat", (worker.id, self._queue, *worker[1:], now, until))
+
+    def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
+        return until <= now or boot.partition("/")[0] != boot_id()
+
+    # -- periodic -----------------------------------------------------------------------------------------------------------------------
+
+    def tick(self, name: str, tick: Micros, record: Record | None, now: Micros | None = None) -> bool:
+        now, task = self._now(now), record or (None,) * len(Record._fields)
+        with self._file.write_lock:
+            self._ready_for_turns()
+            crash_here("tick:before-commit")
+            self._write("tick", (self._queue, name, tick, now, *task))
+            crash_here("tick:after-commit")
+            self._is_dirty = False
+            fired = bool(self._file.writer.execute(_SQL["tick_fired"]).fetchone()[0])
+        if fired:
+            self._rouse()
+        return fired
+
+    # -- marks --------------------------------------------------------------------------------------------------------------------------
+
+    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        with self._file.write_lock:
+            self._ready_for_turns()
+            self._write("grab", (self._queue, kind, json.dumps(list(keys))))
+            self._is_dirty = False
+            rows = self._file.writer.execute(_SQL["grabbed"], (self._clock.now(),)).fetchall()
+        return {key: bytes(value) for key, value in rows}
+
+    # -- waking -------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _watch(self) -> Watch:
+        """This thread's watch, made anew after a fork."""
+        mine: tuple[int, Watch] | None = getattr(self._local, "watch", None)
+        if mine is None or mine[0] != os.getpid():
+            self.open()
+            mine = self._local.watch = (os.getpid(), watch(self.filename, self._clock))
+        return mine[1]
+
+    def listen(self, timeout: float, bell: Bell) -> bool:
+        deadline = self._clock.monotonic() + micros(timeout)
+        watching, queue = self._watch, self._queue
+        while True:
+            due: Micros | None = None
+            for is_ready, due in self._read("look", {"queue": queue}):
+                if is_ready or (due is not None and due <= self._clock.now()):
+                    return True
+            left = (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                return False
+            until_due = left if due is None else (due - self._clock.now()) / SECOND
+            if watching.wait(min(left, max(until_due, 0.0), SAFETY_LOOK), bell):
+                return False
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
+        deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
+        watching, which = self._watch, json.dumps(list(ids))
+        while True:
+            if self._read("has_result", (self._queue, which, self._clock.now())):
+                return True
+            left = SAFETY_LOOK if deadline is None else (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                return False
+            watching.wait(min(left, SAFETY_LOOK))
+
+    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
+        queue, watching = self._queue, self._watch
+        self._write("follow", (self._follower, queue, self._follow_until()))
+        if after is None:
+            rows = self._read("event_position")
+            return (rows[0][0] if rows else 0), []
+        deadline = self._clock.monotonic() + micros(timeout)
+        while not (rows := self._read("event_read", (queue, after))):
+            left = (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                return after, []
+            watching.wait(min(left, SAFETY_LOOK))
+        return rows[-1][0], [text for _, body in rows for text in body.split("\n")]
+
+    @property
+    def _follower(self) -> str:
+        return f"{os.getpid()}-{threading.get_ident()}-{id(self)}"
+
+
+def size_for(count: int) -> int:
+    """The smallest statement that takes *count* rows."""
+    return next(size for size in _SIZES if size >= count)
+
+
+def padded(rows: Sequence[R]) -> Sequence[R]:
+    """*rows*, the last one repeated to the next size. Repeats have an id that is known by then, so they change nothing."""
+    missing = size_for(len(rows)) - len(rows)
+    return [*rows, *[rows[-1]] * missing] if missing else rows
+
+
+_made: dict[tuple[str, int], str] = {}
+
+
+def _enqueue_sql(size: int) -> str:
+    if ("enqueue", size) not in _made:
+        place = "(" + ", ".join("?" * len(Record._fields)) + ")"
+        _made["enqueue", size] = _ENQUEUE.format(", ".join([place] * size))
+    return _made["enqueue", size]
+
+
+def _stage_sql(table: str, width: int, size: int) -> str:
+    if (table, size) not in _made:
+        place = "(" + ", ".join("?" * width) + ")"
+        _made[table, size] = f"INSERT OR IGNORE INTO {table} VALUES " + ", ".join([place] * size)
+    return _made[table, size]

@@ -1,0 +1,309 @@
+-- name: queue_make
+-- Make the queue known.
+INSERT OR IGNORE INTO huey_queue (name) VALUES (?);
+
+-- name: queue_id
+-- The number of a queue.
+SELECT id FROM huey_queue WHERE name = ?;
+
+-- name: turn
+-- One trip of a worker; the trigger `crank` does it.
+INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: turn_leases
+-- What the turn claimed, in claim order; rows that ended instead carry their state.
+SELECT t.state, t.reason, t.id, t.token, t.name, t.payload, t.priority, t.place, t.expires, t.retries, t.retry_delay, t.attempt,
+       t.crashes, t.deaths, t.parked, t.options
+  FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = c.id
+ WHERE t.worker = :worker
+ ORDER BY c.n;
+
+-- name: turn_control
+-- What else a worker has to know after its turn.
+SELECT (SELECT count(*) FROM refused),
+       (SELECT count(*) FROM promoted),
+       (SELECT count(*) FROM claimed),
+       (SELECT min(due) FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL),
+       (SELECT is_paused FROM huey_queue WHERE id = :queue),
+       EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
+       EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until > :now);
+
+-- name: turn_refused
+-- Finishes that were not written.
+SELECT id FROM refused;
+
+-- name: turn_promoted
+-- Scheduled tasks that became ready.
+SELECT t.id, t.name, max(0, t.retries - t.attempt), t.retry_delay FROM promoted AS p CROSS JOIN huey_task AS t ON t.queue = ? AND t.id = p.id;
+
+-- name: turn_stop
+-- Tasks of a worker that somebody asked to cancel.
+SELECT id FROM huey_task WHERE worker = ? AND state = 'running' AND revoked_until > ?;
+
+-- name: release
+-- Give back a task that never started, at its old place.
+UPDATE huey_task SET state = 'queued', worker = NULL
+ WHERE queue = :queue AND state = 'running' AND worker = :worker
+   AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases));
+
+-- name: takeover
+-- Take over what a dead worker holds; the trigger `inherit` does it.
+INSERT INTO takeover VALUES (?, ?, ?, ?);
+
+-- name: takeover_leases
+-- What was taken over.
+SELECT t.id, t.token, t.name, t.payload, t.priority, t.place, t.expires, t.retries, t.retry_delay, t.attempt,
+       t.crashes, t.deaths, t.parked, t.options
+  FROM taken AS k CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = k.id
+ WHERE t.worker = :worker;
+
+-- name: beat
+-- Renew the lease of a worker and make it known.
+INSERT INTO huey_worker (id, queue, host, pid, boot, born, kind, started, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET until = excluded.until;
+
+-- name: goodbye
+-- Forget a worker that holds nothing.
+DELETE FROM huey_worker
+ WHERE id = :worker AND NOT EXISTS (SELECT 1 FROM huey_task WHERE state = 'running' AND worker = :worker);
+
+-- name: tick
+-- Fire one tick of a periodic task; the trigger `strike` does it.
+INSERT INTO fire VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: tick_fired
+-- Whether the last tick was fired by this connection.
+SELECT count(*) FROM fired;
+
+-- name: ticks
+-- Last ticks.
+SELECT name, tick FROM huey_periodic WHERE queue = ?;
+
+-- name: cancel
+-- Mark tasks that are held.
+UPDATE huey_task SET revoked_until = :until, revoked_once = :once
+ WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: cancel_unheld
+-- Leave marks for ids that are not held.
+INSERT OR REPLACE INTO huey_revocation (queue, kind, key, until, once, expires)
+SELECT :queue, 'i', value, :until, :once, :expires FROM json_each(:ids)
+ WHERE NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = value);
+
+-- name: restore_find
+-- Which of these are marked and did not end.
+SELECT id FROM huey_task
+ WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND revoked_until IS NOT NULL
+   AND id IN (SELECT value FROM json_each(:ids))
+UNION
+SELECT key FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key IN (SELECT value FROM json_each(:ids));
+
+-- name: restore
+-- Take marks of held tasks back.
+UPDATE huey_task SET revoked_until = NULL, revoked_once = NULL
+ WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: restore_unheld
+-- Take marks of ids that are not held back.
+DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key IN (SELECT value FROM json_each(:ids));
+
+-- name: cancel_name
+-- Mark every task of a name.
+INSERT OR REPLACE INTO huey_revocation (queue, kind, key, until, once, expires) VALUES (?, 'n', ?, ?, ?, NULL);
+
+-- name: restore_name
+-- Take that mark back.
+DELETE FROM huey_revocation WHERE queue = ? AND kind = 'n' AND key = ?;
+
+-- name: revocation
+-- The mark of a task, of an unheld id, or of a name, in this order.
+SELECT until, once FROM (
+    SELECT 1 AS rank, revoked_until AS until, revoked_once AS once FROM huey_task
+     WHERE queue = :queue AND id = :id AND revoked_until IS NOT NULL
+    UNION ALL
+    SELECT 2, until, once FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key = :id
+    UNION ALL
+    SELECT 3, until, once FROM huey_revocation WHERE queue = :queue AND kind = 'n' AND key = :name
+) ORDER BY rank LIMIT 1;
+
+-- name: retry_find
+-- Which of these ended without success.
+SELECT id FROM huey_task
+ WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: retry
+-- Put ended tasks back, as new.
+UPDATE huey_task
+   SET state = 'queued', place = :now, due = NULL, attempt = 0, crashes = 0, deaths = 0, parked = NULL, worker = NULL, finished = NULL,
+       reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL
+ WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: pause
+-- Stop or resume claims of a queue.
+UPDATE huey_queue SET is_paused = ? WHERE id = ?;
+
+-- name: look
+-- Whether a turn would find something now, and when next. Nothing while the queue is paused.
+SELECT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NULL),
+       (SELECT min(due) FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL)
+  FROM huey_queue WHERE id = :queue AND NOT is_paused;
+
+-- name: has_result
+-- Whether one of these tasks has a result.
+SELECT 1 FROM huey_result WHERE queue = ? AND id IN (SELECT value FROM json_each(?)) AND (expires IS NULL OR expires > ?) LIMIT 1;
+
+-- name: follow
+-- Make a follower known for a while.
+INSERT OR REPLACE INTO huey_follower (id, queue, until) VALUES (?, ?, ?);
+
+-- name: event_position
+-- Where events stand now.
+SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'huey_event';
+
+-- name: event_read
+-- Events since a position.
+SELECT position, body FROM huey_event WHERE queue = ? AND position > ? ORDER BY position LIMIT 1000;
+
+-- name: publish
+-- Tell events, if anybody follows.
+INSERT INTO huey_event (queue, told, body)
+SELECT :queue, :now, :body WHERE EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now);
+
+-- name: is_followed
+-- Whether anybody follows.
+SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?);
+
+-- name: get
+-- One task.
+SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+       error, created, finished, revoked_until, options
+  FROM huey_task WHERE queue = ? AND id = ?;
+
+-- name: find_ready
+-- Ready tasks in claim order.
+SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+       error, created, finished, revoked_until, options
+  FROM huey_task
+ WHERE queue = :queue AND state = 'queued' AND due IS NULL AND (:name IS NULL OR name = :name)
+ ORDER BY priority DESC, place, id LIMIT :limit;
+
+-- name: find_scheduled
+-- Scheduled tasks, soonest first.
+SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+       error, created, finished, revoked_until, options
+  FROM huey_task
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND (:name IS NULL OR name = :name)
+ ORDER BY due, id LIMIT :limit;
+
+-- name: find
+-- Tasks of one state, or all, oldest first.
+SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+       error, created, finished, revoked_until, options
+  FROM huey_task
+ WHERE queue = :queue AND (:state IS NULL OR state = :state) AND (:name IS NULL OR name = :name)
+ ORDER BY created, id LIMIT :limit;
+
+-- name: counts
+-- How many there are.
+SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL), sum(state = 'running'), sum(state = 'failed'),
+       sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now))
+  FROM huey_task WHERE queue = :queue;
+
+-- name: workers
+-- Workers of a queue.
+SELECT w.id, w.host, w.pid, w.boot, w.born, w.kind, w.until,
+       (SELECT count(*) FROM huey_task AS t WHERE t.state = 'running' AND t.worker = w.id)
+  FROM huey_worker AS w WHERE w.queue = ?;
+
+-- name: result_put
+-- Store a result.
+INSERT OR REPLACE INTO huey_result (queue, id, expires, value) VALUES (:queue, :key, :expires, :value);
+
+-- name: result_peek
+-- Read a result.
+SELECT value FROM huey_result WHERE queue = :queue AND id = :key AND (expires IS NULL OR expires > :now);
+
+-- name: result_take
+-- Remove a result that was just read, if it is still that one. (RETURNING would keep the write lock until its rows are fetched.)
+DELETE FROM huey_result WHERE queue = :queue AND id = :key AND value = :value;
+
+-- name: grab
+-- Read and remove many; the trigger `gather` does it.
+INSERT INTO grab VALUES (?, ?, ?);
+
+-- name: grabbed
+-- What was read and removed.
+SELECT key, value FROM grabbed WHERE expires IS NULL OR expires > ?;
+
+-- name: result_delete
+-- Remove a result.
+DELETE FROM huey_result WHERE queue = :queue AND id = :key AND (expires IS NULL OR expires > :now);
+
+-- name: result_items
+-- All results.
+SELECT id, value FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now);
+
+-- name: mark_put
+-- Store a value.
+INSERT OR REPLACE INTO huey_mark (queue, kind, key, expires, value) VALUES (:queue, :kind, :key, :expires, :value);
+
+-- name: mark_peek
+-- Read a value.
+SELECT value FROM huey_mark WHERE queue = :queue AND kind = :kind AND key = :key AND (expires IS NULL OR expires > :now);
+
+-- name: mark_take
+-- Remove a value that was just read, if it is still that one.
+DELETE FROM huey_mark WHERE queue = :queue AND kind = :kind AND key = :key AND value = :value;
+
+-- name: mark_delete
+-- Remove a value.
+DELETE FROM huey_mark WHERE queue = :queue AND kind = :kind AND key = :key AND (expires IS NULL OR expires > :now);
+
+-- name: mark_items
+-- All values of a kind.
+SELECT key, value FROM huey_mark WHERE queue = :queue AND kind = :kind AND (expires IS NULL OR expires > :now);
+
+-- name: result_put_if_empty
+-- Store a result unless a live one is there.
+INSERT INTO huey_result (queue, id, expires, value) VALUES (:queue, :key, :expires, :value)
+ON CONFLICT (queue, id) DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE huey_result.expires <= :now;
+
+-- name: mark_put_if_empty
+-- Store a value unless a live one is there.
+INSERT INTO huey_mark (queue, kind, key, expires, value) VALUES (:queue, :kind, :key, :expires, :value)
+ON CONFLICT (queue, kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE huey_mark.expires <= :now;
+
+-- name: prune_results_find
+-- Results past their time. A read, so that the scan holds no lock.
+SELECT id FROM huey_result WHERE queue = :queue AND expires <= :now LIMIT 500;
+
+-- name: prune_results
+-- Remove these, unless they were written anew.
+DELETE FROM huey_result WHERE queue = :queue AND expires <= :now AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: prune_marks
+-- Values past their time.
+DELETE FROM huey_mark WHERE queue = :queue AND (kind, key) IN
+    (SELECT kind, key FROM huey_mark WHERE queue = :queue AND expires <= :now LIMIT 500);
+
+-- name: prune_revocations
+-- Marks of ids that never came.
+DELETE FROM huey_revocation WHERE queue = :queue AND (kind, key) IN
+    (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until <= :now) LIMIT 500);
+
+-- name: prune_ended
+-- Ended tasks past their retention.
+DELETE FROM huey_task WHERE queue = :queue AND id IN
+    (SELECT id FROM huey_task WHERE finished IS NOT NULL AND finished <= :ended AND queue = :queue LIMIT 500);
+
+-- name: prune_events
+-- Events nobody will read any more.
+DELETE FROM huey_event WHERE position IN (SELECT position FROM huey_event WHERE told <= :events LIMIT 500);
+
+-- name: prune_followers
+-- Followers that went away.
+DELETE FROM huey_follower WHERE until <= :now;
+
+-- name: prune_ticks
+-- Periodic tasks that nobody registered for long.
+DELETE FROM huey_periodic WHERE queue = :queue AND seen <= :ended;

@@ -1,0 +1,124 @@
+-- name: schema
+-- (SQLite) Everything huey keeps in a file. The names begin with huey_, so that an application may keep its own tables beside them.
+-- Times are microseconds UTC; a worker's `until` is on the machine's monotonic clock, valid within one boot.
+
+CREATE TABLE IF NOT EXISTS huey_meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS huey_queue (
+    id        INTEGER PRIMARY KEY,
+    name      TEXT NOT NULL UNIQUE,
+    is_paused INTEGER NOT NULL DEFAULT 0
+);
+
+-- One row per task that has not succeeded. `due` is NULL once the task is ready; `place` is when it became ready.
+CREATE TABLE IF NOT EXISTS huey_task (
+    queue         INTEGER NOT NULL,
+    id            TEXT    NOT NULL,
+    name          TEXT    NOT NULL,
+    state         TEXT    NOT NULL,
+    priority      INTEGER NOT NULL,
+    place         INTEGER NOT NULL,
+    due           INTEGER,
+    expires       INTEGER,
+    retries       INTEGER NOT NULL,
+    retry_delay   REAL    NOT NULL,
+    attempt       INTEGER NOT NULL DEFAULT 0,
+    crashes       INTEGER NOT NULL DEFAULT 0,
+    deaths        INTEGER NOT NULL DEFAULT 0,
+    token         INTEGER NOT NULL DEFAULT 0,
+    worker        TEXT,
+    created       INTEGER NOT NULL,
+    finished      INTEGER,
+    parked        INTEGER,
+    revoked_until INTEGER,
+    revoked_once  INTEGER,
+    unique_key    TEXT,
+    parents       INTEGER NOT NULL DEFAULT 0,
+    reason        TEXT,
+    options       TEXT,
+    payload       BLOB    NOT NULL,
+    error         TEXT,
+    PRIMARY KEY (queue, id)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS huey_ready ON huey_task (queue, priority DESC, place, id) WHERE state = 'queued' AND due IS NULL;
+CREATE INDEX IF NOT EXISTS huey_scheduled ON huey_task (queue, due) WHERE state = 'queued' AND due IS NOT NULL;
+CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'running';
+CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE state = 'running' AND revoked_until IS NOT NULL;
+CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (finished) WHERE finished IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS huey_unique ON huey_task (queue, unique_key) WHERE unique_key IS NOT NULL;
+
+-- Edges of workflows: `child` waits for `parent`. kind: then, error, join.
+CREATE TABLE IF NOT EXISTS huey_edge (
+    queue    INTEGER NOT NULL,
+    parent   TEXT    NOT NULL,
+    child    TEXT    NOT NULL,
+    kind     TEXT    NOT NULL,
+    position INTEGER NOT NULL,
+    value    BLOB,
+    PRIMARY KEY (queue, parent, child, kind, position)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS huey_result (
+    queue   INTEGER NOT NULL,
+    id      TEXT    NOT NULL,
+    expires INTEGER,
+    value   BLOB    NOT NULL,
+    PRIMARY KEY (queue, id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS huey_mark (
+    queue   INTEGER NOT NULL,
+    kind    TEXT    NOT NULL,
+    key     TEXT    NOT NULL,
+    expires INTEGER,
+    value   BLOB    NOT NULL,
+    PRIMARY KEY (queue, kind, key)
+) WITHOUT ROWID;
+
+-- Revocations of what is not a row of huey_task: an id nobody holds (kind i), all tasks of a name (kind n).
+CREATE TABLE IF NOT EXISTS huey_revocation (
+    queue   INTEGER NOT NULL,
+    kind    TEXT    NOT NULL,
+    key     TEXT    NOT NULL,
+    until   INTEGER NOT NULL,
+    once    INTEGER NOT NULL,
+    expires INTEGER,
+    PRIMARY KEY (queue, kind, key)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS huey_periodic (
+    queue INTEGER NOT NULL,
+    name  TEXT    NOT NULL,
+    tick  INTEGER NOT NULL,
+    seen  INTEGER NOT NULL,
+    PRIMARY KEY (queue, name)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS huey_worker (
+    id      TEXT    PRIMARY KEY,
+    queue   INTEGER NOT NULL,
+    host    TEXT    NOT NULL,
+    pid     INTEGER NOT NULL,
+    boot    TEXT    NOT NULL,
+    born    INTEGER NOT NULL,
+    kind    TEXT    NOT NULL,
+    started INTEGER NOT NULL,
+    until   INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS huey_event (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue    INTEGER NOT NULL,
+    told     INTEGER NOT NULL,
+    body     TEXT    NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS huey_follower (
+    id    TEXT    PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    until INTEGER NOT NULL
+) WITHOUT ROWID;

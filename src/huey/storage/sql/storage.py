@@ -1,0 +1,213 @@
+"""The verbs that are alike in every SQL storage: one statement each, by name; the sentences stand in the dialect's .sql files.
+
+What a dialect does in its own way (enqueue, turn, tick, reclaim, listen) is in its own module.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from huey.clock import Clock, Micros, micros
+from huey.storage.base import (
+    DEAD_LETTERS_KEPT,
+    EVENTS_KEPT,
+    FOLLOWER,
+    FOREVER,
+    MARK_KEPT,
+    Counts,
+    Revocation,
+    Storage,
+    TaskRow,
+    Worker,
+    WorkerRow,
+)
+from huey.task import Lease
+
+Values = Sequence[Any] | dict[str, Any]
+
+
+class SqlStorage(Storage):
+    """Verbs over named statements. A dialect gives ``_read``, ``_write`` and ``_queue``."""
+
+    def __init__(self, name: str, clock: Clock, result_ttl: float | None) -> None:
+        self.name = name
+        self._clock = clock
+        self._result_ttl = result_ttl
+
+    @abstractmethod
+    def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """Rows of a reading statement."""
+
+    @abstractmethod
+    def _write(self, statement: str, values: Values = ()) -> int:
+        """Rows changed by a writing statement, committed."""
+
+    @abstractmethod
+    def _rouse(self) -> None:
+        """Wake who listens, waits or follows in other processes."""
+
+    @abstractmethod
+    def _lease_time(self) -> Micros:
+        """Now, on the clock that leases run by."""
+
+    @property
+    @abstractmethod
+    def _queue(self) -> int:
+        """The number of this storage's queue. Opens the storage."""
+
+    @property
+    def result_ttl(self) -> float | None:
+        return self._result_ttl
+
+    # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
+        pairs = json.dumps([[lease.id, lease.token] for lease in leases])
+        self._write("release", {"queue": self._queue, "worker": worker.id, "leases": pairs})
+        self._rouse()
+
+    def goodbye(self, worker: Worker) -> None:
+        self._write("goodbye", {"worker": worker.id})
+
+    def ticks(self) -> dict[str, Micros]:
+        return dict(self._read("ticks", (self._queue,)))
+
+    # -- will ---------------------------------------------------------------------------------------------------------------------------
+
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+        mark = {"queue": self._queue, "until": FOREVER if until is None else until, "once": once, "ids": json.dumps(list(ids))}
+        # In this order: a task that is enqueued in between meets the mark at its claim.
+        self._write("cancel", mark)
+        self._write("cancel_unheld", mark | {"expires": self._clock.now() + MARK_KEPT})
+        self._rouse()
+
+    def restore(self, ids: Sequence[str]) -> list[str]:
+        which = {"queue": self._queue, "ids": json.dumps(list(ids))}
+        marked = {row[0] for row in self._read("restore_find", which)}
+        if marked:
+            self._write("restore", which)
+            self._write("restore_unheld", which)
+        return [id for id in ids if id in marked]
+
+    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
+        self._write("cancel_name", (self._queue, name, FOREVER if until is None else until, once))
+
+    def restore_name(self, name: str) -> bool:
+        return self._write("restore_name", (self._queue, name)) > 0
+
+    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
+        for until, once in self._read("revocation", {"queue": self._queue, "id": id, "name": name}):
+            return Revocation(until, bool(once))
+        return None
+
+    def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
+        which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._now(now)}
+        ended = {row[0] for row in self._read("retry_find", which)}
+        if ended:
+            self._write("retry", which)
+            self._rouse()
+        return [id for id in ids if id in ended]
+
+    def pause(self, on: bool) -> None:
+        self._write("pause", (on, self._queue))
+        self._rouse()
+
+    # -- telling ------------------------------------------------------------------------------------------------------------------------
+
+    def is_followed(self) -> bool:
+        return bool(self._read("is_followed", (self._queue, self._clock.now()))[0][0])
+
+    def publish(self, events: Sequence[str]) -> None:
+        if events and self.is_followed():
+            self._write("publish", {"queue": self._queue, "now": self._clock.now(), "body": "\n".join(events)})
+            self._rouse()
+
+    def _follow_until(self) -> Micros:
+        return self._clock.now() + FOLLOWER
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> TaskRow | None:
+        for row in self._read("get", (self._queue, id)):
+            return TaskRow._make(row)
+        return None
+
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+        which = {"queue": self._queue, "state": state, "name": name, "limit": limit}
+        if state in ("ready", "queued"):
+            rows = self._read("find_ready", which)
+            if state == "queued" and len(rows) < limit:
+                rows += self._read("find_scheduled", which | {"limit": limit - len(rows)})
+        elif state == "scheduled":
+            rows = self._read("find_scheduled", which)
+        else:
+            rows = self._read("find", which)
+        return [TaskRow._make(row) for row in rows]
+
+    def counts(self) -> Counts:
+        row = self._read("counts", {"queue": self._queue, "now": self._clock.now()})[0]
+        return Counts._make(number or 0 for number in row)
+
+    def workers(self) -> list[WorkerRow]:
+        now = self._lease_time()
+        return [
+            WorkerRow(Worker(id, host, pid, boot, born, kind), until, self._is_expired(boot, until, now), holds)
+            for id, host, pid, boot, born, kind, until, holds in self._read("workers", (self._queue,))
+        ]
+
+    def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
+        return until <= now
+
+    # -- marks --------------------------------------------------------------------------------------------------------------------------
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        self._write(self._place(kind) + "_put", self._mark(kind, key, value, ttl))
+        self._rouse()
+
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+        return self._write(self._place(kind) + "_put_if_empty", self._mark(kind, key, value)) > 0
+
+    def peek(self, kind: str, key: str) -> bytes | None:
+        for row in self._read(self._place(kind) + "_peek", self._mark(kind, key)):
+            return bytes(row[0])
+        return None
+
+    def pop(self, kind: str, key: str) -> bytes | None:
+        while (value := self.peek(kind, key)) is not None:
+            if self._write(self._place(kind) + "_take", self._mark(kind, key, value)):
+                return value
+        return None
+
+    def delete(self, kind: str, key: str) -> bool:
+        return self._write(self._place(kind) + "_delete", self._mark(kind, key)) > 0
+
+    def items(self, kind: str) -> dict[str, bytes]:
+        return {key: bytes(value) for key, value in self._read(self._place(kind) + "_items", self._mark(kind, ""))}
+
+    def _place(self, kind: str) -> str:
+        # Results have a table of their own.
+        return "result" if kind == "result" else "mark"
+
+    def _mark(self, kind: str, key: str, value: bytes | None = None, ttl: float | None = None) -> dict[str, Any]:
+        now = self._clock.now()
+        expires = None if ttl is None else now + micros(ttl)
+        return {"queue": self._queue, "kind": kind, "key": key, "value": value, "expires": expires, "now": now}
+
+    # -- house --------------------------------------------------------------------------------------------------------------------------
+
+    def prune(self, now: Micros | None = None) -> int:
+        now = self._now(now)
+        when = {"queue": self._queue, "now": now, "ended": now - DEAD_LETTERS_KEPT, "events": now - EVENTS_KEPT}
+        gone = 0
+        late = [row[0] for row in self._read("prune_results_find", when)]
+        if late:
+            gone += self._write("prune_results", when | {"ids": json.dumps(late)})
+        for statement in ("prune_marks", "prune_revocations", "prune_ended", "prune_events", "prune_followers", "prune_ticks"):
+            gone += self._write(statement, when)
+        return gone
+
+    def _now(self, now: Micros | None) -> Micros:
+        return self._clock.now() if now is None else now

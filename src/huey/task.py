@@ -1,0 +1,145 @@
+"""What a task is.
+
+``Task`` is what the caller sees: one call of one function. ``Record`` is what a storage keeps of it: an outside that anyone can read and
+a payload that only the serializer opens. ``Lease`` is a record that a worker holds while it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from huey.clock import SECOND, Micros
+
+
+class Record(NamedTuple):
+    """A task as it is put into a storage. Times are microseconds UTC."""
+
+    id: str
+    name: str
+    """Identity of the function, ``module.function`` or the given ``name=``."""
+    payload: bytes
+    """Arguments, as the serializer wrote them."""
+    priority: int = 0
+    """Higher runs first."""
+    eta: Micros | None = None
+    """Not before this time; None: now."""
+    expires: Micros | None = None
+    """Not after this time; None: always."""
+    retries: int = 0
+    """Further runs allowed after a failure."""
+    retry_delay: float = 0.0
+    """Seconds between a failure and the next run."""
+    options: str | None = None
+    """JSON object of what is rarely set, or None."""
+
+
+class Lease(NamedTuple):
+    """A task that one worker holds. Every write about it names ``id`` and ``token``; the token only grows (C4)."""
+
+    id: str
+    token: int
+    """The claim count of this task; also the user's idempotency key, ``task.token`` (C6)."""
+    name: str
+    payload: bytes
+    priority: int
+    place: Micros
+    """When the task became ready: its place in the queue."""
+    expires: Micros | None
+    retries: int
+    retry_delay: float
+    attempt: int
+    """Failed tries so far."""
+    crashes: int
+    """Times it died alone in a process of its own, its supervisor watching."""
+    deaths: int
+    """Times its worker died while holding it, whoever was to blame."""
+    parked: Micros | None
+    """When it was first put back because no function was known for it."""
+    options: str | None
+
+    @property
+    def retries_left(self) -> int:
+        return max(0, self.retries - self.attempt)
+
+    @property
+    def is_suspect(self) -> bool:
+        """A task whose worker died while holding it runs alone."""
+        return self.deaths > 0
+
+
+class Task:
+    """One call of one function. Every decorated function has a subclass of its own, named ``queuecmd_<function>`` (S38).
+
+    Do not change a task: it describes a call that may already be stored. Equal tasks have the same id, eta and type.
+    """
+
+    __slots__ = ("args", "attempt", "eta", "expires", "id", "kwargs", "priority", "retries", "retry_delay", "token")
+
+    name: str = ""
+    """Identity of the function; set by the subclass, like the defaults below."""
+    default_retries = 0
+    default_retry_delay = 0.0
+    default_priority = 0
+
+    @staticmethod
+    def new_id() -> str:
+        """An id for a call without one. A subclass takes its Huey's."""
+        return ""
+
+    @staticmethod
+    def default_expires() -> Micros | None:
+        """When a call made now expires."""
+        return None
+
+    def __init__(
+        self,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        eta: Micros | None = None,
+        retries: int | None = None,
+        retry_delay: float | None = None,
+        priority: int | None = None,
+        expires: Micros | None = None,
+        attempt: int = 0,
+        token: int = 0,
+    ) -> None:
+        self.args = args if type(args) is tuple else tuple(args)
+        self.kwargs = kwargs or {}
+        self.id = id or self.new_id()
+        self.eta = eta
+        self.retries = self.default_retries if retries is None else retries
+        """Further runs still allowed."""
+        self.retry_delay = self.default_retry_delay if retry_delay is None else retry_delay
+        self.priority = self.default_priority if priority is None else priority
+        self.expires = self.default_expires() if expires is None else expires
+        self.attempt = attempt
+        self.token = token
+        """How often this task was claimed; 0 before it runs. A key for effects outside (C6)."""
+
+    @property
+    def task_id(self) -> str:
+        """The id, by its 0.4.9 name."""
+        return self.id
+
+    @property
+    def data(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments as ``(args, kwargs)``."""
+        return self.args, self.kwargs
+
+    @property
+    def execute_time(self) -> float | None:
+        """When it is due, seconds since 1970 UTC, or None for at once."""
+        return None if self.eta is None else self.eta / SECOND
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Task):
+            return NotImplemented
+        return (self.id, self.eta, type(self)) == (other.id, other.eta, type(other))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Task: {self.name} {self.id}>"

@@ -1,0 +1,44 @@
+"""The contract of storages as tests: whoever writes a storage runs these.
+
+    class TestMine(StorageContract):
+        @pytest.fixture
+        def clock(self): return TurnableClock()
+
+        @pytest.fixture
+        def storage(self, clock): ...     # open and empty, running by that clock
+
+        @pytest.fixture
+        def another(self): ...            # a callable: a second handle on the same data, as another process has it
+
+A test's name is the rule it holds up. To see more of a failure: ``pytest.register_assert_rewrite("huey.testing.contract")`` in conftest.py.
+"""
+
+from __future__ import annotations
+
+from huey.testing.contract.claims import ClaimRules
+from huey.testing.contract.deaths import DeathRules
+from huey.testing.contract.enqueueing import EnqueueRules
+from huey.testing.contract.events import EventRules
+from huey.testing.contract.finishes import FinishRules
+from huey.testing.contract.house import HouseRules
+from huey.testing.contract.looking import LookingRules
+from huey.testing.contract.revoking import RevokingRules
+from huey.testing.contract.ticks import TickRules
+from huey.testing.contract.values import ValueRules
+from huey.testing.contract.waking import WakingRules
+
+
+class StorageContract(
+    EnqueueRules,
+    ClaimRules,
+    FinishRules,
+    DeathRules,
+    TickRules,
+    RevokingRules,
+    WakingRules,
+    EventRules,
+    LookingRules,
+    ValueRules,
+    HouseRules,
+):
+    """Every sentence of ``huey.storage.base``, as tests."""

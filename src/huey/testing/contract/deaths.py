@@ -1,0 +1,233 @@
+"""Workers that live, stop and die, and what becomes of what they held."""
+
+from __future__ import annotations
+
+from huey.clock import SECOND
+from huey.lifecycle import Returned, State, WorkerDied, decide
+from huey.storage.base import LEASE, Storage
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.tools import (
+    ME,
+    OTHER,
+    Another,
+    at_once,
+    claim,
+    claim_ids,
+    claimed,
+    end,
+    known,
+    look,
+    seen,
+    task,
+    worker,
+    write,
+)
+
+
+class DeathRules:
+    def test_a_beat_makes_workers_known_to_all(self, storage: Storage, another: Another) -> None:
+        storage.beat([ME, OTHER])
+
+        assert {row.worker for row in another().workers()} == {ME, OTHER}
+        assert [(row.is_expired, row.holds) for row in another().workers()] == [(False, 0)] * 2
+
+    def test_a_worker_is_expired_when_no_beat_came_for_the_time_of_a_lease(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.beat([ME])
+
+        clock.forward(LEASE / SECOND - 1)
+        assert not seen(storage).is_expired
+        clock.forward(2)
+        assert seen(storage).is_expired
+
+    def test_a_beat_renews_a_lease(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.beat([ME, OTHER])
+        clock.forward(10)
+
+        storage.beat([ME])
+
+        clock.forward(10)
+        assert (seen(storage).is_expired, seen(storage, OTHER).is_expired) == (False, True)
+
+    def test_a_worker_that_was_late_is_well_again_after_a_beat(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        clock.forward(60)
+
+        storage.beat([ME])
+
+        assert not seen(storage).is_expired
+        assert end(storage, clock, lease, Returned(None)).refused == []
+
+    def test_an_expired_lease_holds_until_somebody_takes_it_over(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        clock.forward(60)
+
+        assert claim(storage, by=OTHER) == []
+        assert end(storage, clock, lease, Returned(None)).refused == []
+
+    def test_setting_the_wall_clock_ends_no_lease(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.beat([ME])
+
+        clock.set(clock.now() + 86400 * SECOND)
+        assert not seen(storage).is_expired
+        clock.set(clock.now() - 9 * 86400 * SECOND)
+        clock.forward(16)
+        assert seen(storage).is_expired
+
+    def test_a_worker_shows_how_much_it_holds(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("a"), task("b"), task("c")])
+        leases = claim(storage, 2)
+        claim(storage, 1, by=OTHER)
+
+        end(storage, clock, leases[0], Returned(None))
+
+        assert (seen(storage).holds, seen(storage, OTHER).holds) == (1, 1)
+
+    def test_reclaim_takes_over_all_that_a_dead_worker_holds_with_new_tokens(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("a"), task("b"), task("c")])
+        before = {lease.id: lease for lease in claim(storage, 2)}
+        clock.forward(60)
+
+        taken = storage.reclaim(seen(storage), OTHER)
+
+        assert {lease.id for lease in taken} == {"a", "b"}
+        assert all(lease == before[lease.id]._replace(token=lease.token) for lease in taken)
+        assert all(lease.token > before[lease.id].token for lease in taken)
+        assert [(row.id, row.worker, row.state) for row in storage.find(State.RUNNING)] == [
+            ("a", OTHER.id, State.RUNNING),
+            ("b", OTHER.id, State.RUNNING),
+        ]
+
+    def test_a_dead_worker_that_holds_nothing_is_forgotten(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.beat([ME])
+        clock.forward(60)
+
+        assert storage.reclaim(seen(storage), OTHER) == []
+        assert known(storage) is None
+
+    def test_reclaim_forgets_the_dead_and_knows_the_heir(self, storage: Storage, clock: TurnableClock) -> None:
+        claimed(storage)
+        clock.forward(60)
+
+        storage.reclaim(seen(storage), OTHER)
+
+        assert known(storage) is None
+        assert (seen(storage, OTHER).holds, seen(storage, OTHER).is_expired) == (1, False)
+
+    def test_reclaim_leaves_others_alone(self, storage: Storage, clock: TurnableClock) -> None:
+        third = worker("worker-3")
+        storage.enqueue([task("a"), task("b")])
+        claim(storage)
+        theirs = claim(storage, by=third)[0]
+        clock.forward(60)
+
+        storage.reclaim(seen(storage), OTHER)
+
+        assert seen(storage, third).holds == 1
+        assert end(storage, clock, theirs, Returned(None), by=third).refused == []
+
+    def test_reclaim_does_nothing_when_the_dead_one_beat_meanwhile(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        clock.forward(60)
+        dead = seen(storage)
+        storage.beat([ME])
+
+        assert storage.reclaim(dead, OTHER) == []
+        assert end(storage, clock, lease, Returned(None)).refused == []
+
+    def test_reclaim_does_nothing_when_the_dead_one_made_a_turn_meanwhile(self, storage: Storage, clock: TurnableClock) -> None:
+        claimed(storage)
+        clock.forward(60)
+        dead = seen(storage)
+        storage.turn(ME, [], 0)
+
+        assert storage.reclaim(dead, OTHER) == []
+        assert look(storage).worker == ME.id
+
+    def test_a_dead_worker_is_taken_over_once(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+        storage.enqueue([task(f"{n}") for n in range(5)])
+        claim(storage, 5)
+        clock.forward(60)
+        dead, other = seen(storage), another()
+
+        taken = at_once(lambda: storage.reclaim(dead, OTHER), lambda: other.reclaim(dead, worker("worker-3")))
+
+        assert sorted(lease.id for part in taken for lease in part) == ["0", "1", "2", "3", "4"]
+        assert [] in taken
+
+    def test_an_heir_that_dies_is_taken_over_itself(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        clock.forward(60)
+        second = storage.reclaim(seen(storage), OTHER)[0]
+        clock.forward(60)
+
+        third = storage.reclaim(seen(storage, OTHER), worker("worker-3"))[0]
+
+        assert lease.token < second.token < third.token
+        assert (third.attempt, third.crashes, third.deaths) == (0, 0, 0)
+
+    def test_a_dead_worker_is_just_another_outcome_and_costs_no_try(self, storage: Storage, clock: TurnableClock) -> None:
+        claimed(storage, task("suspect", retries=1))
+        clock.forward(60)
+        storage.enqueue([task("waits")])
+
+        leases = storage.reclaim(seen(storage), OTHER)
+        write(storage, *(decide(lease, WorkerDied(), clock.now()) for lease in leases), by=OTHER)
+
+        again = claim(storage, 2)
+        assert [lease.id for lease in again] == ["suspect", "waits"]
+        assert (again[0].attempt, again[0].deaths, again[0].is_suspect) == (0, 1, True)
+
+    def test_goodbye_forgets_a_worker_that_holds_nothing(self, storage: Storage, clock: TurnableClock) -> None:
+        end(storage, clock, claimed(storage), Returned(None))
+
+        storage.goodbye(ME)
+
+        assert known(storage) is None
+
+    def test_a_worker_that_still_holds_tasks_stays_known_after_its_goodbye(self, storage: Storage, clock: TurnableClock) -> None:
+        claimed(storage)
+
+        storage.goodbye(ME)
+
+        assert seen(storage).holds == 1
+        assert [lease.id for lease in storage.reclaim(seen(storage), OTHER)] == ["a"]
+
+    def test_goodbye_of_an_unknown_worker_is_harmless(self, storage: Storage) -> None:
+        storage.beat([OTHER])
+
+        storage.goodbye(ME)
+
+        assert [row.worker for row in storage.workers()] == [OTHER]
+
+    def test_a_released_task_keeps_its_place(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("first")])
+        clock.forward(1)
+        storage.enqueue([task("second")])
+        leases = claim(storage)
+        clock.forward(1)
+
+        storage.release(ME, leases)
+
+        row = look(storage, "first")
+        assert (row.state, row.worker, row.place, row.attempt) == (State.QUEUED, None, leases[0].place, 0)
+        assert seen(storage).holds == 0
+        assert claim_ids(storage, 2) == ["first", "second"]
+
+    def test_a_release_without_a_lease_changes_nothing(self, storage: Storage) -> None:
+        stale = claimed(storage)
+        storage.release(ME, [stale])
+        lease = claim(storage)[0]
+
+        storage.release(ME, [stale])
+        storage.release(OTHER, [lease])
+        storage.release(ME, [lease._replace(id="unknown")])
+
+        assert (look(storage).state, look(storage).token) == (State.RUNNING, lease.token)
+
+    def test_many_are_released_at_once(self, storage: Storage) -> None:
+        storage.enqueue([task(f"{n:03}") for n in range(300)])
+        leases = claim(storage, 300)
+
+        storage.release(ME, leases[:200])
+
+        assert storage.counts()[:3] == (200, 0, 100)

@@ -1,0 +1,160 @@
+"""Putting tasks in."""
+
+from __future__ import annotations
+
+from huey.clock import SECOND
+from huey.lifecycle import Raised, Returned, State
+from huey.storage.base import CHUNK, Storage
+from huey.task import Record
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.tools import ME, Another, claim, claim_ids, claimed, end, ids, look, task
+
+ODD = [
+    "",
+    " ",
+    "a",
+    "A",
+    "a ",
+    "ä",
+    "a\u0308",
+    "a:b",
+    "a/b",
+    "a%b",
+    "a_b",
+    "a*",
+    "{a}",
+    "a'b",
+    'a"b',
+    "a\\b",
+    "a\nb",
+    "a\0b",
+    "任务",
+    "\U0001f41d",
+    "x" * 5000,
+]
+"""Names that must not meet."""
+
+
+class EnqueueRules:
+    def test_an_enqueued_task_is_queued_and_ready(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task()])
+
+        row = look(storage)
+        assert (row.state, row.due, row.worker, row.reason, row.error, row.finished) == (State.QUEUED, None, None, None, None, None)
+        assert (row.place, row.created) == (clock.now(), clock.now())
+        assert (row.attempt, row.crashes, row.deaths, row.token, row.revoked_until) == (0, 0, 0, 0, None)
+
+    def test_another_process_sees_what_was_enqueued(self, storage: Storage, another: Another) -> None:
+        storage.enqueue([task("a"), task("b")])
+
+        assert claim_ids(another(), 2) == ["a", "b"]
+
+    def test_a_record_comes_back_as_it_was_put(self, storage: Storage, clock: TurnableClock) -> None:
+        record = Record("a", "app.add", bytes(range(256)), -7, None, clock.now() + SECOND, 3, 1.25, '{"timeout": 5}')
+
+        storage.enqueue([record])
+
+        row, lease = look(storage), claim(storage)[0]
+        assert record == Record(
+            row.id, row.name, row.payload, row.priority, row.due, row.expires, row.retries, row.retry_delay, row.options
+        )
+        assert record[:4] == (lease.id, lease.name, lease.payload, lease.priority)
+        assert record[5:] == (lease.expires, lease.retries, lease.retry_delay, lease.options)
+
+    def test_an_empty_payload_is_a_payload(self, storage: Storage) -> None:
+        storage.enqueue([task(payload=b"")])
+
+        assert claim(storage)[0].payload == b""
+
+    def test_a_task_whose_eta_is_ahead_is_scheduled(self, storage: Storage, clock: TurnableClock) -> None:
+        eta = clock.now() + SECOND
+
+        storage.enqueue([task(eta=eta)])
+
+        assert look(storage).state == State.QUEUED
+        assert look(storage).due == eta
+        assert claim(storage) == []
+
+    def test_a_task_whose_eta_has_passed_is_ready_at_the_end_of_the_queue(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("waits")])
+        clock.forward(1)
+
+        storage.enqueue([task("late", eta=clock.now() - 3600 * SECOND), task("now", eta=clock.now())])
+
+        assert (look(storage, "late").due, look(storage, "now").due) == (None, None)
+        assert claim_ids(storage, 3) == ["waits", "late", "now"]
+
+    def test_enqueue_is_idempotent_by_task_id(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task(payload=b"first")])
+        before = look(storage)
+        clock.forward(1)
+
+        storage.enqueue([task(payload=b"second", priority=9), task("b")])
+
+        assert look(storage) == before
+        assert claim_ids(storage, 9) == ["a", "b"]
+
+    def test_enqueue_leaves_a_running_task_as_it_is(self, storage: Storage) -> None:
+        lease = claimed(storage)
+
+        storage.enqueue([task(payload=b"second")])
+
+        assert look(storage).state == State.RUNNING
+        assert look(storage).token == lease.token
+        assert claim(storage) == []
+
+    def test_enqueue_leaves_an_ended_task_as_it_is(self, storage: Storage, clock: TurnableClock) -> None:
+        end(storage, clock, claimed(storage), Raised({"error": "E()"}))
+
+        storage.enqueue([task()])
+
+        assert look(storage).state == State.FAILED
+        assert claim(storage) == []
+
+    def test_an_id_is_free_again_once_its_task_succeeded(self, storage: Storage, clock: TurnableClock) -> None:
+        end(storage, clock, claimed(storage), Returned(None))
+
+        storage.enqueue([task(payload=b"second")])
+
+        assert claim(storage)[0].payload == b"second"
+
+    def test_of_one_id_twice_in_a_call_the_first_wins(self, storage: Storage) -> None:
+        storage.enqueue([task(payload=b"first"), task("b"), task(payload=b"second")])
+
+        assert [(lease.id, lease.payload) for lease in claim(storage, 9)] == [("a", b"first"), ("b", b"payload")]
+
+    def test_a_chunk_goes_in_at_once(self, storage: Storage) -> None:
+        storage.enqueue([task(f"{n:04}") for n in range(CHUNK)])
+
+        assert storage.counts().ready == CHUNK
+
+    def test_more_than_a_chunk_is_refused_whole(self, storage: Storage) -> None:
+        refused = False
+
+        try:
+            storage.enqueue([task(f"{n:04}") for n in range(CHUNK + 1)])
+        except ValueError:
+            refused = True
+
+        assert refused
+        assert storage.counts().ready == 0
+
+    def test_enqueueing_nothing_changes_nothing(self, storage: Storage) -> None:
+        storage.enqueue([])
+
+        assert storage.find() == []
+
+    def test_ids_may_hold_anything_and_never_meet(self, storage: Storage) -> None:
+        storage.enqueue([task(id, payload=id.encode()) for id in ODD])
+
+        leases = claim(storage, 100)
+        assert [lease.id for lease in leases] == [lease.payload.decode() for lease in leases]
+        assert {lease.id for lease in leases} == set(ODD)
+        storage.release(ME, leases)
+        assert set(ids(storage.find("ready"))) == set(ODD)
+
+    def test_names_may_hold_anything_and_never_meet(self, storage: Storage) -> None:
+        storage.enqueue([task(f"{n:02}", name=name) for n, name in enumerate(ODD)])
+
+        assert [lease.name for lease in claim(storage, 100)] == ODD
+        assert all(ids(storage.find(name=name)) == [f"{n:02}"] for n, name in enumerate(ODD))

@@ -1,0 +1,157 @@
+"""The house: opening, closing, cleaning up."""
+
+from __future__ import annotations
+
+from huey.clock import SECOND
+from huey.lifecycle import Finish, State
+from huey.storage.base import DEAD_LETTERS_KEPT, Counts, Storage
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.tools import ME, Another, claim_ids, claimed, ids, look, seen, task, write
+
+DEAD_LETTERS_S = DEAD_LETTERS_KEPT / SECOND
+
+
+class HouseRules:
+    def test_it_has_a_name_and_knows_how_long_results_are_kept(self, storage: Storage, another: Another) -> None:
+        assert storage.name == another().name
+        assert storage.result_ttl is None or storage.result_ttl > 0
+        assert storage.is_trusted in (True, False)
+
+    def test_opening_again_is_harmless(self, storage: Storage) -> None:
+        storage.enqueue([task()])
+
+        storage.open()
+        storage.open()
+
+        assert claim_ids(storage) == ["a"]
+
+    def test_all_is_still_there_after_close(self, storage: Storage, clock: TurnableClock) -> None:
+        fill(storage, clock)
+        before = (storage.find(), storage.counts(), storage.ticks(), storage.workers(), storage.items("data"), storage.items("result"))
+
+        storage.close()
+
+        after = (storage.find(), storage.counts(), storage.ticks(), storage.workers(), storage.items("data"), storage.items("result"))
+        assert after == before
+        assert storage.revocation(name="app.bad") is not None
+        assert storage.turn(ME, [], 0).is_paused
+
+    def test_closing_twice_is_harmless(self, storage: Storage) -> None:
+        storage.close()
+        storage.close()
+
+        storage.enqueue([task()])
+        assert claim_ids(storage) == ["a"]
+
+    def test_a_lease_outlives_close(self, storage: Storage) -> None:
+        lease = claimed(storage)
+
+        storage.close()
+
+        assert write(storage, Finish(lease, State.SUCCEEDED, value=b"5")).refused == []
+
+    def test_closing_one_handle_leaves_the_others_open(self, storage: Storage, another: Another) -> None:
+        other = another()
+        other.enqueue([task()])
+
+        storage.close()
+
+        assert claim_ids(other) == ["a"]
+        assert look(storage).state == State.RUNNING
+
+    def test_migrate_is_idempotent(self, storage: Storage, another: Another) -> None:
+        storage.enqueue([task()])
+
+        assert storage.migrate() == another().migrate() >= 1
+        assert claim_ids(storage) == ["a"]
+
+    def test_flush_removes_everything(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+        fill(storage, clock)
+
+        storage.flush()
+
+        assert (another().find(), another().counts(), another().ticks()) == ([], Counts(), {})
+        assert (storage.items("data"), storage.items("result")) == ({}, {})
+        assert (storage.revocation("unknown"), storage.revocation(name="app.bad")) == (None, None)
+        turn = storage.turn(ME, [], 9)
+        assert (turn.leases, turn.stop, turn.next_due, turn.is_paused) == ([], [], None, False)
+        assert seen(storage).holds == 0
+
+    def test_after_a_flush_all_begins_anew(self, storage: Storage, clock: TurnableClock) -> None:
+        fill(storage, clock)
+        storage.flush()
+
+        storage.enqueue([task("ready"), task("unknown"), task("bad", "app.bad")])
+
+        assert claim_ids(storage, 9) == ["bad", "ready", "unknown"]
+        assert storage.tick("every_minute", 1, None)
+
+    def test_the_end_of_a_run_that_was_flushed_is_refused(self, storage: Storage) -> None:
+        lease = claimed(storage)
+
+        storage.flush()
+
+        assert write(storage, Finish(lease, State.SUCCEEDED, value=b"5")).refused == ["a"]
+        assert storage.items("result") == {}
+
+    def test_prune_leaves_what_has_its_time_before_it(self, storage: Storage, clock: TurnableClock) -> None:
+        fill(storage, clock)
+        before = (storage.find(), storage.counts(), storage.ticks(), storage.items("data"), storage.items("result"))
+
+        assert storage.prune() == 0
+
+        assert before == (storage.find(), storage.counts(), storage.ticks(), storage.items("data"), storage.items("result"))
+
+    def test_ended_tasks_are_pruned_when_their_retention_is_over(self, storage: Storage, clock: TurnableClock) -> None:
+        for id, state in [("failed", State.FAILED), ("cancelled", State.CANCELLED), ("back", State.QUEUED)]:
+            write(storage, Finish(claimed(storage, task(id)), state, due=clock.now() + SECOND))
+        clock.forward(DEAD_LETTERS_S - 1)
+        early = storage.prune()
+        clock.forward(2)
+
+        assert (early, storage.prune()) == (0, 2)
+        assert ids(storage.find()) == ["back"]
+
+    def test_what_waits_or_runs_is_never_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+        claimed(storage, task("running"))
+        storage.enqueue([task("ready"), task("scheduled", eta=clock.now() + SECOND)])
+
+        clock.forward(10 * DEAD_LETTERS_S)
+
+        assert storage.prune() == 0
+        assert sorted(ids(storage.find())) == ["ready", "running", "scheduled"]
+
+    def test_marks_of_ids_that_never_came_are_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel(["never"])
+        storage.cancel(["over"], until=clock.now() + SECOND)
+        storage.cancel_name("app.over", until=clock.now() + SECOND)
+        storage.cancel_name("app.add")
+        clock.forward(8 * 86400)
+
+        assert storage.prune() == 3
+        assert (storage.revocation("never"), storage.revocation("over"), storage.revocation(name="app.over")) == (None, None, None)
+        assert storage.revocation(name="app.add") is not None
+
+    def test_many_things_past_their_time_go_in_bounded_steps(self, storage: Storage, clock: TurnableClock) -> None:
+        for n in range(1100):
+            storage.put("data", str(n), b"v", ttl=1)
+        clock.forward(2)
+
+        steps = [storage.prune()]
+        while steps[-1]:
+            steps.append(storage.prune())
+
+        assert sum(steps) == 1100
+        assert max(steps) < 1100
+
+
+def fill(storage: Storage, clock: TurnableClock) -> None:
+    """Something of everything; and the queue is paused."""
+    write(storage, Finish(claimed(storage, task("failed")), State.FAILED, reason="error", value=b"error"))
+    claimed(storage, task("running"))
+    storage.enqueue([task("ready"), task("scheduled", eta=clock.now() + SECOND)])
+    storage.tick("every_minute", clock.now(), None)
+    storage.put("data", "k", b"v")
+    storage.cancel(["unknown"])
+    storage.cancel_name("app.bad")
+    storage.pause(True)

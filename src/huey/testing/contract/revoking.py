@@ -1,0 +1,375 @@
+"""Will: what is revoked, restored and put back by hand."""
+
+from __future__ import annotations
+
+from huey.clock import SECOND
+from huey.lifecycle import Cancelled, Finish, Raised, Refusal, Returned, State
+from huey.storage.base import FOREVER, MARK_KEPT, Revocation, Storage
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, ids, look, seen, task, write
+
+DAY = 86400.0
+
+
+class RevokingRules:
+    def test_a_revoked_task_is_cancelled_when_it_is_due(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+        storage.enqueue([task(retries=2, retry_delay=0.5), task("b")])
+
+        another().cancel(["a"])
+        waiting = look(storage)
+        turn = storage.turn(ME, [], 9)
+
+        assert (waiting.state, waiting.revoked_until) == (State.QUEUED, FOREVER)
+        assert turn.cancelled == [Refusal("a", "app.add", "revoked", 2, 0.5)]
+        assert [lease.id for lease in turn.leases] == ["b"]
+        assert (look(storage).state, look(storage).reason, look(storage).finished) == (State.CANCELLED, "revoked", clock.now())
+
+    def test_a_revoked_task_waits_for_its_time_like_any_other(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task(eta=clock.now() + 5 * SECOND)])
+        storage.cancel(["a"])
+
+        assert storage.turn(ME, [], 1).cancelled == []
+        clock.forward(6)
+        assert len(storage.turn(ME, [], 1).cancelled) == 1
+
+    def test_revoke_is_a_mark_that_can_be_restored_until_the_claim_obeys(self, storage: Storage) -> None:
+        storage.enqueue([task("a"), task("b")])
+        storage.cancel(["a", "b"])
+
+        assert storage.restore(["a"]) == ["a"]
+        assert claim_ids(storage, 2) == ["a"]
+        assert storage.restore(["b"]) == []
+        assert look(storage, "b").state == State.CANCELLED
+
+    def test_restore_returns_only_what_was_marked(self, storage: Storage) -> None:
+        storage.enqueue([task("a"), task("b")])
+        storage.cancel(["b", "unknown"])
+
+        assert storage.restore(["a", "b", "unknown", "never"]) == ["b", "unknown"]
+        assert storage.restore(["a", "b", "unknown", "never"]) == []
+
+    def test_a_revocation_ends_at_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("a"), task("b", eta=clock.now() + 20 * SECOND)])
+        storage.cancel(["a", "b"], until=clock.now() + 10 * SECOND)
+
+        assert claim(storage) == []
+        clock.forward(21)
+        assert claim_ids(storage) == ["b"]
+
+    def test_each_revocation_overwrites_the_former(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task()])
+        soon, late = clock.now() + SECOND, clock.now() + 9 * SECOND
+
+        storage.cancel(["a"], once=True)
+        storage.cancel(["a"], until=late)
+        storage.cancel(["a"], until=soon, once=True)
+
+        assert storage.revocation("a") == Revocation(soon, True)
+        clock.forward(2)
+        assert claim_ids(storage) == ["a"]
+
+    def test_each_revocation_overwrites_the_former_also_of_an_unknown_id(self, storage: Storage, clock: TurnableClock) -> None:
+        soon = clock.now() + SECOND
+        storage.cancel(["a"])
+        storage.cancel(["a"], until=soon, once=True)
+        first = storage.revocation("a")
+        storage.cancel(["a"])
+        storage.enqueue([task()])
+
+        storage.cancel(["a"], until=soon)
+
+        assert (first, storage.revocation("a")) == (Revocation(soon, True), Revocation(soon, False))
+        clock.forward(2)
+        assert claim_ids(storage) == ["a"]
+
+    def test_a_revocation_that_a_claim_obeyed_can_still_be_seen(self, storage: Storage) -> None:
+        storage.enqueue([task()])
+        storage.cancel(["a"])
+
+        claim(storage)
+
+        assert storage.revocation("a") == Revocation(FOREVER, False)
+
+    def test_a_revocation_for_once_goes_with_the_run_it_prevents(self, storage: Storage) -> None:
+        storage.enqueue([task()])
+        storage.cancel(["a"], once=True)
+        assert storage.revocation("a") == Revocation(FOREVER, True)
+
+        assert claim(storage) == []
+
+        assert storage.revocation("a") is None
+        assert look(storage).state == State.CANCELLED
+
+    def test_nothing_revoked(self, storage: Storage) -> None:
+        storage.enqueue([task()])
+
+        assert storage.revocation("a") is None
+        assert storage.revocation("unknown", "app.add") is None
+        assert storage.revocation() is None
+
+    # -- ids that are not held ----------------------------------------------------------------------------------------------------------
+
+    def test_the_mark_of_an_unknown_id_waits_for_its_task(self, storage: Storage, another: Another) -> None:
+        another().cancel(["a"])
+        assert storage.revocation("a") == Revocation(FOREVER, False)
+
+        storage.enqueue([task("a"), task("b")])
+
+        assert claim_ids(storage, 9) == ["b"]
+        assert look(storage).reason == "revoked"
+
+    def test_the_mark_of_an_unknown_id_is_obeyed_once_if_it_was_for_once(self, storage: Storage) -> None:
+        storage.cancel(["a"], once=True)
+        storage.enqueue([task()])
+
+        assert claim(storage) == []
+        assert storage.revocation("a") is None
+        storage.retry(["a"])
+        assert claim_ids(storage) == ["a"]
+
+    def test_the_mark_of_an_unknown_id_can_be_restored(self, storage: Storage) -> None:
+        storage.cancel(["a", "b"])
+        assert storage.restore(["a"]) == ["a"]
+
+        storage.enqueue([task("a"), task("b")])
+        assert storage.restore(["b"]) == ["b"]
+
+        assert claim_ids(storage, 2) == ["a", "b"]
+
+    def test_the_mark_of_an_unknown_id_is_kept_for_a_week(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel(["a", "b"])
+
+        clock.forward(MARK_KEPT / SECOND - 10)
+        storage.prune()
+        storage.enqueue([task("a")])
+        clock.forward(20)
+        storage.prune()
+        storage.enqueue([task("b")])
+
+        assert claim_ids(storage, 9) == ["b"]
+
+    def test_a_task_that_met_its_mark_carries_it_however_long_it_waits(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel(["a"])
+        storage.enqueue([task(eta=clock.now() + 3 * MARK_KEPT)])
+
+        clock.forward(4 * MARK_KEPT / SECOND)
+        storage.prune()
+
+        assert claim(storage) == []
+        assert look(storage).reason == "revoked"
+
+    def test_a_tick_obeys_the_mark_of_its_task(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel(["a"])
+
+        storage.tick("every_minute", clock.now(), task())
+
+        assert claim(storage) == []
+        assert look(storage).reason == "revoked"
+
+    # -- tasks that run -----------------------------------------------------------------------------------------------------------------
+
+    def test_a_running_task_that_is_cancelled_is_named_in_the_next_turns_of_its_worker(self, storage: Storage, another: Another) -> None:
+        claimed(storage)
+        claimed(storage, task("b"))
+
+        another().cancel(["a"])
+
+        assert storage.turn(OTHER, [], 0).stop == []
+        assert storage.turn(ME, [], 0).stop == ["a"]
+        assert storage.turn(ME, [], 0).stop == ["a"]
+
+    def test_a_running_task_is_not_named_when_its_revocation_has_ended_or_was_restored(
+        self, storage: Storage, clock: TurnableClock
+    ) -> None:
+        claimed(storage)
+        claimed(storage, task("b"))
+        storage.cancel(["a"])
+        storage.cancel(["b"], until=clock.now() + SECOND)
+
+        assert storage.restore(["a"]) == ["a"]
+        clock.forward(2)
+
+        assert storage.turn(ME, [], 0).stop == []
+
+    def test_a_cancelled_running_task_never_goes_back_to_queued(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage, task(retries=5))
+        storage.cancel(["a"])
+
+        turn = end(storage, clock, lease, Raised({"error": "E()"}))
+
+        assert (turn.refused, turn.stop) == ([], [])
+        row = look(storage)
+        assert (row.state, row.reason, row.finished, row.worker) == (State.CANCELLED, "revoked", clock.now(), None)
+        assert claim(storage) == []
+
+    def test_a_cancelled_running_task_never_goes_back_to_queued_for_later_either(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        storage.cancel(["a"], once=True)
+
+        turn = write(storage, Finish(lease, State.QUEUED, due=clock.now() + SECOND))
+
+        assert turn.next_due is None
+        assert look(storage).state == State.CANCELLED
+        assert storage.revocation("a") is None
+
+    def test_a_cancelled_running_task_may_end_in_its_own_way(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("a"), task("b"), task("c")])
+        leases = claim(storage, 3)
+        storage.cancel(["a", "b", "c"])
+
+        end(storage, clock, leases[0], Returned(b"5"))
+        end(storage, clock, leases[1], Raised({"error": "E()"}))
+        end(storage, clock, leases[2], Cancelled("revoked"))
+
+        assert storage.peek("result", "a") == b"5"
+        assert [row.state for row in storage.find()] == [State.FAILED, State.CANCELLED]
+
+    def test_a_cancelled_task_that_never_started_is_cancelled_by_the_next_claim(self, storage: Storage) -> None:
+        leases = [claimed(storage)]
+        storage.cancel(["a"])
+
+        storage.release(ME, leases)
+
+        assert claim(storage) == []
+        assert look(storage).reason == "revoked"
+
+    def test_a_dead_workers_cancelled_task_is_named_to_its_heir(self, storage: Storage, clock: TurnableClock) -> None:
+        claimed(storage)
+        storage.cancel(["a"])
+        clock.forward(60)
+
+        storage.reclaim(seen(storage), OTHER)
+
+        assert storage.turn(OTHER, [], 0).stop == ["a"]
+
+    # -- names --------------------------------------------------------------------------------------------------------------------------
+
+    def test_a_revoked_name_means_present_and_future_tasks(self, storage: Storage, another: Another) -> None:
+        storage.enqueue([task("a", "app.one"), task("b", "app.other")])
+
+        another().cancel_name("app.one")
+        storage.enqueue([task("c", "app.one")])
+
+        assert claim_ids(storage, 9) == ["b"]
+        assert [(row.id, row.reason) for row in storage.find(State.CANCELLED)] == [("a", "revoked"), ("c", "revoked")]
+        assert storage.revocation(name="app.one") == Revocation(FOREVER, False)
+
+    def test_a_revoked_name_can_be_restored(self, storage: Storage) -> None:
+        storage.enqueue([task()])
+        storage.cancel_name("app.add")
+
+        assert storage.restore_name("app.add")
+        assert not storage.restore_name("app.add")
+        assert storage.revocation(name="app.add") is None
+        assert claim_ids(storage) == ["a"]
+
+    def test_a_name_revoked_for_once_costs_only_the_next_due_task(self, storage: Storage) -> None:
+        storage.enqueue([task("a"), task("b", priority=1), task("c")])
+        storage.cancel_name("app.add", once=True)
+
+        turn = storage.turn(ME, [], 9)
+
+        assert [refusal.id for refusal in turn.cancelled] == ["b"]
+        assert [lease.id for lease in turn.leases] == ["a", "c"]
+        assert storage.revocation(name="app.add") is None
+        storage.retry(["b"])
+        assert claim_ids(storage) == ["b"]
+
+    def test_a_name_revoked_for_once_waits_for_a_task_that_is_due(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("a", eta=clock.now() + SECOND), task("b", "app.other")])
+        storage.cancel_name("app.add", once=True)
+
+        assert claim_ids(storage, 9) == ["b"]
+        assert storage.revocation(name="app.add") == Revocation(FOREVER, True)
+        clock.forward(2)
+        assert claim(storage) == []
+
+    def test_a_name_is_revoked_until_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel_name("app.add", until=clock.now() + 5 * SECOND)
+        storage.enqueue([task("a")])
+
+        assert claim(storage) == []
+        clock.forward(6)
+        storage.enqueue([task("b")])
+        assert claim_ids(storage) == ["b"]
+
+    def test_each_revocation_of_a_name_overwrites_the_former(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel_name("app.add")
+        storage.cancel_name("app.add", until=clock.now() + SECOND, once=True)
+
+        assert storage.revocation(name="app.add") == Revocation(clock.now() + SECOND, True)
+
+    def test_the_tasks_own_mark_comes_first(self, storage: Storage, clock: TurnableClock) -> None:
+        until = clock.now() + SECOND
+        storage.enqueue([task("a"), task("b")])
+        storage.cancel_name("app.add")
+        storage.cancel(["a", "unknown"], until=until)
+
+        assert storage.revocation("a", "app.add") == Revocation(until, False)
+        assert storage.revocation("unknown", "app.add") == Revocation(until, False)
+        assert storage.revocation("b", "app.add") == Revocation(FOREVER, False)
+        assert storage.revocation("b") is None
+
+    def test_a_revoked_name_does_not_stop_what_runs(self, storage: Storage) -> None:
+        lease = claimed(storage)
+
+        storage.cancel_name("app.add")
+
+        assert storage.turn(ME, [], 0).stop == []
+        assert write(storage, Finish(lease, State.SUCCEEDED)).refused == []
+
+    def test_the_mark_of_a_name_is_not_pruned_while_it_is_in_force(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel_name("app.add")
+
+        clock.forward(100 * DAY)
+        storage.prune()
+
+        assert storage.revocation(name="app.add") == Revocation(FOREVER, False)
+
+    # -- by hand ------------------------------------------------------------------------------------------------------------------------
+
+    def test_an_ended_task_can_be_put_back_as_if_it_were_new(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage, task(retries=3))
+        write(storage, Finish(lease, State.FAILED, attempt=3, crashes=2, deaths=4, parked=1, reason="error", error={"error": "E()"}))
+        clock.forward(1)
+        storage.enqueue([task("waits")])
+        clock.forward(1)
+
+        assert storage.retry(["a"]) == ["a"]
+
+        row = look(storage)
+        assert (row.state, row.due, row.place, row.attempt, row.crashes, row.deaths) == (State.QUEUED, None, clock.now(), 0, 0, 0)
+        assert (row.reason, row.error, row.finished) == (None, None, None)
+        again = claim(storage, 2)
+        assert [lease.id for lease in again] == ["waits", "a"]
+        assert (again[1].attempt, again[1].parked) == (0, None)
+        assert again[1].token > lease.token
+
+    def test_a_revoked_task_that_is_put_back_by_hand_runs(self, storage: Storage) -> None:
+        storage.enqueue([task()])
+        storage.cancel(["a"])
+        claim(storage)
+
+        storage.retry(["a"])
+
+        assert storage.revocation("a") is None
+        assert claim_ids(storage) == ["a"]
+
+    def test_an_expired_task_that_is_put_back_by_hand_runs(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task(expires=clock.now() + SECOND)])
+        clock.forward(2)
+        claim(storage)
+
+        storage.retry(["a"])
+
+        assert claim_ids(storage) == ["a"]
+
+    def test_only_ended_tasks_are_put_back(self, storage: Storage, clock: TurnableClock) -> None:
+        end(storage, clock, claimed(storage, task("failed")), Raised({"error": "E()"}))
+        claimed(storage, task("running"))
+        storage.enqueue([task("scheduled", eta=clock.now() + SECOND), task("ready")])
+
+        assert storage.retry(["running", "ready", "failed", "scheduled", "unknown"]) == ["failed"]
+        assert storage.retry(["failed"]) == []
+        assert ids(storage.find("ready")) == ["failed", "ready"]
+        assert look(storage, "running").state == State.RUNNING

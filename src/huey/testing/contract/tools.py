@@ -1,0 +1,125 @@
+"""What the rules are told with: short words for making tasks, workers and turns, and for waiting in a thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from huey.host import born, process_space
+from huey.lifecycle import Finish, Outcome, decide
+from huey.storage.base import Storage, TaskRow, Turn, Worker, WorkerRow
+from huey.task import Lease, Record
+from huey.testing.clock import TurnableClock
+
+T = TypeVar("T")
+Another = Callable[[], Storage]
+
+PATIENCE = 20.0
+"""Seconds after which a test stops waiting for a fact."""
+MOMENT = 0.05
+"""A timeout that is meant to pass."""
+LONG = 3600.0
+"""A timeout that must not pass: the clock of these tests stands still."""
+
+
+def worker(id: str = "worker-1") -> Worker:
+    """A worker that says it is this process."""
+    return Worker(id, "host", os.getpid(), process_space(), born(os.getpid()) or 0)
+
+
+ME = worker()
+OTHER = worker("worker-2")
+
+
+def task(id: str = "a", name: str = "app.add", payload: bytes = b"payload", **fields: Any) -> Record:
+    return Record(id, name, payload, **fields)
+
+
+def claim(storage: Storage, want: int = 1, by: Worker = ME) -> list[Lease]:
+    return storage.turn(by, [], want).leases
+
+
+def claimed(storage: Storage, record: Record | None = None, by: Worker = ME) -> Lease:
+    """The lease of a task that was just put in and claimed."""
+    storage.enqueue([record or task()])
+    return claim(storage, by=by)[0]
+
+
+def claim_ids(storage: Storage, want: int = 1, by: Worker = ME) -> list[str]:
+    return [lease.id for lease in claim(storage, want, by)]
+
+
+def end(storage: Storage, clock: TurnableClock, lease: Lease, outcome: Outcome, by: Worker = ME) -> Turn:
+    """Write what *outcome* means."""
+    return write(storage, decide(lease, outcome, clock.now()), by=by)
+
+
+def write(storage: Storage, *finishes: Finish, by: Worker = ME) -> Turn:
+    return storage.turn(by, finishes, 0)
+
+
+def look(storage: Storage, id: str = "a") -> TaskRow:
+    row = storage.get(id)
+    assert row is not None, f"task {id!r} is not held"
+    return row
+
+
+def ids(rows: list[TaskRow]) -> list[str]:
+    return [row.id for row in rows]
+
+
+def known(storage: Storage, who: Worker = ME) -> WorkerRow | None:
+    return next((row for row in storage.workers() if row.worker.id == who.id), None)
+
+
+def seen(storage: Storage, who: Worker = ME) -> WorkerRow:
+    row = known(storage, who)
+    assert row is not None, f"{who.id} is not known"
+    return row
+
+
+class Call(Generic[T]):
+    """A call that waits, made in a thread of its own."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._answers: list[T] = []
+        self._errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._answers.append(self._call())
+        except BaseException as error:  # whatever it is, the test's own thread raises it
+            self._errors.append(error)
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._thread.is_alive()
+
+    def answer(self, meanwhile: Callable[[], object] = lambda: None) -> T:
+        """What the call returned. *meanwhile* is done again and again until it does."""
+        deadline = time.monotonic() + PATIENCE
+        while self.is_waiting:
+            assert time.monotonic() < deadline, f"still waiting after {PATIENCE} s"
+            meanwhile()
+            self._thread.join(0.01)
+        for error in self._errors:
+            raise error
+        return self._answers[0]
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """Answers of calls that start in the same moment, each in a thread of its own."""
+    barrier = threading.Barrier(len(calls))
+
+    def started(call: Callable[[], T]) -> T:
+        barrier.wait(PATIENCE)
+        return call()
+
+    running = [Call(lambda call=call: started(call)) for call in calls]  # type: ignore[misc]
+    return [call.answer() for call in running]

@@ -1,0 +1,163 @@
+"""Small values by kind and key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from huey.storage.base import CHUNK, Storage
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.enqueueing import ODD
+from huey.testing.contract.tools import Another, at_once
+
+KINDS = ("result", "data")
+
+
+class ValueRules:
+    def test_a_value_is_read_by_all(self, storage: Storage, another: Another) -> None:
+        for kind in KINDS:
+            storage.put(kind, "k", bytes(range(256)))
+
+            assert another().peek(kind, "k") == bytes(range(256))
+            assert storage.peek(kind, "k") == bytes(range(256))
+
+    def test_an_empty_value_is_there(self, storage: Storage) -> None:
+        for kind in KINDS:
+            storage.put(kind, "k", b"")
+
+            assert storage.peek(kind, "k") == b""
+            assert not storage.put_if_empty(kind, "k", b"v")
+            assert storage.pop(kind, "k") == b""
+
+    def test_put_replaces_what_was_there(self, storage: Storage) -> None:
+        for kind in KINDS:
+            storage.put(kind, "k", b"first")
+            storage.put(kind, "k", b"second")
+
+            assert storage.peek(kind, "k") == b"second"
+
+    def test_what_is_not_there_is_none(self, storage: Storage) -> None:
+        for kind in KINDS:
+            assert (storage.peek(kind, "k"), storage.pop(kind, "k"), storage.delete(kind, "k"), storage.items(kind)) == (
+                None,
+                None,
+                False,
+                {},
+            )
+
+    def test_put_if_empty_leaves_what_was_there(self, storage: Storage) -> None:
+        for kind in KINDS:
+            assert storage.put_if_empty(kind, "k", b"first")
+            assert not storage.put_if_empty(kind, "k", b"second")
+            assert storage.peek(kind, "k") == b"first"
+
+    def test_of_many_who_put_if_empty_one_succeeds(self, storage: Storage, another: Another) -> None:
+        other = another()
+        for kind in KINDS:
+            calls = [partial((storage, other)[n % 2].put_if_empty, kind, "k", str(n).encode()) for n in range(4)]
+
+            done = at_once(*calls)
+
+            assert sorted(done) == [False, False, False, True]
+            assert storage.peek(kind, "k") == str(done.index(True)).encode()
+
+    def test_pop_reads_and_removes(self, storage: Storage) -> None:
+        for kind in KINDS:
+            storage.put(kind, "k", b"v")
+
+            assert storage.pop(kind, "k") == b"v"
+            assert storage.pop(kind, "k") is None
+            assert storage.peek(kind, "k") is None
+
+    def test_of_many_who_pop_one_gets_it(self, storage: Storage, another: Another) -> None:
+        other = another()
+        for kind in KINDS:
+            storage.put(kind, "k", b"v")
+            calls: list[Callable[[], bytes | None]] = [partial((storage, other)[n % 2].pop, kind, "k") for n in range(4)]
+
+            assert sorted(at_once(*calls), key=str) == [None, None, None, b"v"]
+
+    def test_many_are_popped_in_one_step(self, storage: Storage) -> None:
+        for kind in KINDS:
+            for key in ("a", "b", "c"):
+                storage.put(kind, key, key.encode())
+
+            assert storage.pop_many(kind, ["a", "c", "unknown"]) == {"a": b"a", "c": b"c"}
+            assert storage.pop_many(kind, ["a", "c"]) == {}
+            assert storage.items(kind) == {"b": b"b"}
+
+    def test_a_chunk_of_keys_is_popped_in_one_step(self, storage: Storage) -> None:
+        storage.put("result", "0007", b"7")
+
+        assert storage.pop_many("result", [f"{n:04}" for n in range(CHUNK)]) == {"0007": b"7"}
+        assert storage.pop_many("result", []) == {}
+
+    def test_delete_tells_whether_there_was_one(self, storage: Storage) -> None:
+        for kind in KINDS:
+            storage.put(kind, "k", b"v")
+
+            assert storage.delete(kind, "k")
+            assert not storage.delete(kind, "k")
+            assert storage.peek(kind, "k") is None
+
+    def test_items_are_all_of_one_kind(self, storage: Storage) -> None:
+        for kind in (*KINDS, "other"):
+            storage.put(kind, "k", kind.encode())
+            storage.put(kind, "l", b"l")
+
+        assert [storage.items(kind) for kind in (*KINDS, "other")] == [
+            {"k": b"result", "l": b"l"},
+            {"k": b"data", "l": b"l"},
+            {"k": b"other", "l": b"l"},
+        ]
+
+    def test_keys_may_hold_anything_and_never_meet(self, storage: Storage) -> None:
+        for kind in KINDS:
+            for key in ODD:
+                storage.put(kind, key, key.encode())
+
+            assert storage.items(kind) == {key: key.encode() for key in ODD}
+            assert all(storage.peek(kind, key) == key.encode() for key in ODD)
+            assert storage.pop_many(kind, ODD[1:]) == {key: key.encode() for key in ODD[1:]}
+            assert storage.items(kind) == {ODD[0]: ODD[0].encode()}
+
+    def test_a_value_goes_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+        for kind in KINDS:
+            storage.put(kind, "short", b"v", ttl=1.5)
+            storage.put(kind, "long", b"v", ttl=60)
+            storage.put(kind, "ever", b"v")
+            clock.forward(1)
+            before = storage.peek(kind, "short")
+            clock.forward(1)
+
+            assert before == b"v"
+            assert storage.items(kind) == {"long": b"v", "ever": b"v"}
+            assert (storage.peek(kind, "short"), storage.pop(kind, "short"), storage.delete(kind, "short")) == (None, None, False)
+            assert storage.pop_many(kind, ["short"]) == {}
+
+    def test_a_value_past_its_time_makes_room(self, storage: Storage, clock: TurnableClock) -> None:
+        for kind in KINDS:
+            storage.put(kind, "k", b"first", ttl=1)
+            clock.forward(2)
+
+            assert storage.put_if_empty(kind, "k", b"second")
+            clock.forward(100)
+            assert storage.peek(kind, "k") == b"second"
+
+    def test_put_forgets_the_time_of_the_former_value(self, storage: Storage, clock: TurnableClock) -> None:
+        for kind in KINDS:
+            storage.put(kind, "k", b"first", ttl=1)
+            storage.put(kind, "k", b"second")
+            clock.forward(2)
+
+            assert storage.peek(kind, "k") == b"second"
+
+    def test_values_past_their_time_are_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+        for kind in KINDS:
+            storage.put(kind, "short", b"v", ttl=1)
+            storage.put(kind, "ever", b"v")
+        clock.forward(2)
+
+        assert storage.prune() == len(KINDS)
+        assert storage.prune() == 0
+        assert [storage.items(kind) for kind in KINDS] == [{"ever": b"v"}] * 2

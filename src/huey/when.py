@@ -1,0 +1,47 @@
+"""Reads the times that people write: a datetime, a timedelta, a number of seconds. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from huey.clock import SECOND, Micros, micros
+
+Moment = datetime
+Expires = float | int | timedelta | datetime
+
+_LONGEST = 100 * 366 * 86400.0
+
+
+def seconds(delay: float | timedelta) -> float:
+    """A duration as seconds. ValueError when it is negative, not a number, or longer than a hundred years."""
+    if isinstance(delay, bool) or not isinstance(delay, int | float | timedelta):
+        raise ValueError(f"delay={delay!r}: give seconds or a timedelta")
+    length = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+    if not 0 <= length <= _LONGEST:
+        raise ValueError(f"delay={delay!r}: give a number of seconds from 0 up to a hundred years; for now leave it out")
+    return length
+
+
+def instant(when: datetime, naive_is_local: bool) -> Micros:
+    """A datetime as microseconds UTC. An aware one is exact; a naive one is local time, or UTC (C25)."""
+    if not isinstance(when, datetime):
+        raise ValueError(f"{when!r}: give a datetime")
+    if when.tzinfo is None and not naive_is_local:
+        when = when.replace(tzinfo=UTC)
+    # The whole second apart from its fraction: floats do not hold microseconds of today.
+    return int(when.replace(microsecond=0).timestamp()) * SECOND + when.microsecond
+
+
+def due_time(eta: datetime | None, delay: float | timedelta | None, *, now: Micros, naive_is_local: bool) -> Micros | None:
+    """When a task is due; None for at once. ValueError when both are given."""
+    if eta is not None and delay is not None:
+        raise ValueError("both eta and delay are given: say one of them")
+    if eta is not None:
+        return instant(eta, naive_is_local)
+    length = 0.0 if delay is None else seconds(delay)
+    return now + micros(length) if length > 0 else None
+
+
+def moment(when: Expires, now: Micros) -> Micros:
+    """A time that is given as seconds or timedelta from now, or as a datetime (naive: local)."""
+    return instant(when, True) if isinstance(when, datetime) else now + micros(seconds(when))

@@ -1,0 +1,48 @@
+"""Fixtures for every room of the tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from huey import Huey, MemoryHuey, SqliteHuey
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make_huey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Huey]]:
+    """Makes instances, ``make_huey(name="app", **options)``: in memory, or all in one SQLite file."""
+    made: list[Huey] = []
+
+    def make(name: str = "app", **options: Any) -> Huey:
+        if request.param == "memory":
+            made.append(MemoryHuey(name, **options))
+        else:
+            made.append(SqliteHuey(name, filename=tmp_path / "queue.db", **options))
+        return made[-1]
+
+    yield make
+    for huey in made:
+        huey.close()
+
+
+@pytest.fixture
+def huey(make_huey: Callable[..., Huey]) -> Huey:
+    """An instance with an empty queue, on each storage."""
+    return make_huey()
+
+
+@pytest.fixture
+def set_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the local time zone of this process (a POSIX text such as ``EST5``) until the test ends."""
+
+    def set_to(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield set_to
+    monkeypatch.undo()
+    time.tzset()

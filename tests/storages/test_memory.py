@@ -1,0 +1,47 @@
+"""The storage in memory keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from huey.storage.base import CHUNK, Storage, in_chunks
+from huey.storage.memory import MemoryStorage
+from huey.testing.clock import TurnableClock
+from huey.testing.contract import StorageContract
+from huey.testing.contract.tools import Another, task
+
+
+class TestMemory(StorageContract):
+    @pytest.fixture
+    def clock(self) -> TurnableClock:
+        return TurnableClock()
+
+    @pytest.fixture
+    def storage(self, clock: TurnableClock) -> Storage:
+        return MemoryStorage("test", clock=clock)
+
+    @pytest.fixture
+    def another(self, storage: Storage) -> Another:
+        return lambda: storage
+
+
+def test_results_can_be_kept_for_ever() -> None:
+    assert MemoryStorage().result_ttl == 7 * 86400
+    assert MemoryStorage(result_ttl=None).result_ttl is None
+
+
+def test_two_storages_share_nothing() -> None:
+    one, other = MemoryStorage("same"), MemoryStorage("same")
+
+    one.enqueue([task()])
+
+    assert other.find() == []
+
+
+def test_a_long_backlog_goes_in_by_chunks() -> None:
+    records = [task(str(n)) for n in range(2 * CHUNK + 1)]
+
+    chunks = list(in_chunks(records))
+
+    assert [len(chunk) for chunk in chunks] == [CHUNK, CHUNK, 1]
+    assert [record for chunk in chunks for record in chunk] == records

@@ -1,0 +1,341 @@
+"""Any verbs in any order: every storage answers as the one in memory does.
+
+HUEY_MODEL_EXAMPLES sets how many walks are tried (60), each of up to 40 steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from huey.clock import SECOND, Clock
+from huey.engine.bell import Bell
+from huey.lifecycle import Finish, State
+from huey.storage.base import Storage, TaskRow, Turn, WorkerRow
+from huey.storage.memory import MemoryStorage
+from huey.task import Lease, Record
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.tools import worker
+
+T = TypeVar("T")
+EXAMPLES = int(os.environ.get("HUEY_MODEL_EXAMPLES", "60"))
+STEPS = 40
+
+
+def memory(folder: str, clock: Clock) -> Storage:
+    return MemoryStorage("test", clock=clock)
+
+
+def sqlite(folder: str, clock: Clock) -> Storage:
+    module = pytest.importorskip("huey.storage.sql.sqlite", exc_type=ImportError)
+    storage: Storage = module.SqliteStorage("test", filename=os.path.join(folder, "huey.db"), clock=clock, fsync=False)
+    return storage
+
+
+FACTORIES: dict[str, Callable[[str, Clock], Storage]] = {"memory": memory, "sqlite": sqlite}
+
+WORKERS = [worker(f"worker-{n}") for n in range(3)]
+IDS = ["a", "b", "c", "d", "A", "ä'%"]
+NAMES = ["app.add", "app.Add", ""]
+KEYS = ["a", "k"]
+ORDERED = ("ready", "scheduled", State.QUEUED)
+OTHERS = (None, State.RUNNING, State.FAILED, State.CANCELLED)
+HOUR, DAY = 3600.0, 86400.0
+
+who = st.sampled_from(WORKERS)
+some_ids = st.lists(st.sampled_from(IDS), unique=True, max_size=4)
+names = st.sampled_from(NAMES)
+kinds = st.sampled_from(["result", "data", "other"])
+keys = st.sampled_from(KEYS)
+values = st.sampled_from([b"", b"v", b"w"])
+delays = st.sampled_from([-HOUR, -1.0, 0.0, 0.000001, 1.0, 30.0, HOUR, 20 * DAY])
+a_time = st.none() | delays
+reasons = st.sampled_from([None, "error", "limit"])
+errors = st.sampled_from([None, {"error": "E()", "traceback": "..."}, {"error": "F()"}])
+numbers = st.integers(0, 3)
+
+record_fields = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from(IDS),
+        "name": names,
+        "payload": values,
+        "priority": st.integers(-1, 1),
+        "eta": a_time,
+        "expires": st.none() | delays,
+        "retries": numbers,
+        "retry_delay": st.sampled_from([0.0, 1.5]),
+        "options": st.sampled_from([None, "{}"]),
+    }
+)
+finish_fields = st.fixed_dictionaries(
+    {
+        "pick": st.integers(0, 7),
+        "state": st.sampled_from([State.SUCCEEDED, State.FAILED, State.CANCELLED, State.QUEUED, State.QUEUED]),
+        "due": a_time,
+        "attempt": numbers,
+        "crashes": numbers,
+        "deaths": numbers,
+        "parked": st.sampled_from([None, 1]),
+        "reason": reasons,
+        "value": st.none() | values,
+        "error": errors,
+    }
+)
+
+
+class Agreement(RuleBasedStateMachine):
+    """A storage and the model, in step, by one clock."""
+
+    def __init__(self, make: Callable[[str, Clock], Storage]) -> None:
+        super().__init__()
+        self.clock = TurnableClock()
+        self.folder = tempfile.TemporaryDirectory(prefix="huey-model-")
+        self.bell = Bell()
+        self.model: Storage = MemoryStorage("test", clock=self.clock)
+        self.real = make(self.folder.name, self.clock)
+        self.leases: list[Lease] = []
+        self.dead: list[WorkerRow] = []
+        self.positions = self.model.follow(None)[0], self.real.follow(None)[0]
+
+    def teardown(self) -> None:
+        self.real.close()
+        self.bell.close()
+        self.folder.cleanup()
+
+    def both(self, verb: Callable[[Storage], T], alike: Callable[[T], Any] = lambda answer: answer) -> T:
+        expected, answer = verb(self.model), verb(self.real)
+        assert alike(answer) == alike(expected)
+        return expected
+
+    def at(self, delay: float | None) -> int | None:
+        return None if delay is None else self.clock.now() + round(delay * SECOND)
+
+    def record(self, fields: dict[str, Any]) -> Record:
+        return Record(**fields | {"eta": self.at(fields["eta"]), "expires": self.at(fields["expires"])})
+
+    # -- time ---------------------------------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.000001, 1.0, 14.0, 16.0, HOUR]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.forward(seconds)
+
+    @rule(seconds=st.sampled_from([8 * DAY, 31 * DAY]))
+    def much_time_passes(self, seconds: float) -> None:
+        self.clock.forward(seconds)
+
+    @rule(seconds=st.sampled_from([-DAY, -HOUR, -1.0, 1.0, HOUR, DAY]))
+    def the_clock_is_set(self, seconds: float) -> None:
+        self.clock.set(self.clock.now() + round(seconds * SECOND))
+
+    # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    @rule(fields=st.lists(record_fields, max_size=4))
+    def enqueue(self, fields: list[dict[str, Any]]) -> None:
+        records = [self.record(each) for each in fields]
+        self.both(lambda storage: storage.enqueue(records))
+
+    @rule(by=who, want=st.integers(0, 4))
+    def claim(self, by: Any, want: int) -> None:
+        self.leases += self.both(lambda storage: storage.turn(by, [], want), turn_alike).leases
+
+    @precondition(lambda self: self.leases)
+    @rule(
+        by=who,
+        fields=st.lists(finish_fields, max_size=3),
+        want=st.integers(0, 2),
+        events=st.lists(st.sampled_from(["{}", "[]"]), max_size=2),
+    )
+    def work(self, by: Any, fields: list[dict[str, Any]], want: int, events: list[str]) -> None:
+        ends = {end.lease.id: end for end in map(self.finish, fields)}
+        turn = self.both(lambda storage: storage.turn(by, list(ends.values()), want, events), turn_alike)
+        self.leases += turn.leases
+
+    @precondition(lambda self: self.leases)
+    @rule(fields=finish_fields, is_sent_twice=st.booleans())
+    def finish_what_is_held(self, fields: dict[str, Any], is_sent_twice: bool) -> None:
+        end = self.finish(fields)
+        row = self.model.get(end.lease.id)
+        by = next((one for one in WORKERS if row is not None and one.id == row.worker), WORKERS[0])
+        for _ in range(1 + is_sent_twice):
+            self.leases += self.both(lambda storage: storage.turn(by, [end], 1), turn_alike).leases
+
+    def finish(self, fields: dict[str, Any]) -> Finish:
+        lease = self.leases[-1 - fields["pick"] % len(self.leases)]
+        return Finish(lease, **{key: value for key, value in fields.items() if key != "pick"} | {"due": self.at(fields["due"])})
+
+    @precondition(lambda self: self.leases)
+    @rule(by=who, first=st.integers(1, 4))
+    def release(self, by: Any, first: int) -> None:
+        self.both(lambda storage: storage.release(by, self.leases[-first:]))
+
+    @rule(some=st.lists(who, unique=True))
+    def beat(self, some: list[Any]) -> None:
+        self.both(lambda storage: storage.beat(some))
+
+    @rule(who=who)
+    def goodbye(self, who: Any) -> None:
+        self.both(lambda storage: storage.goodbye(who))
+
+    @rule()
+    def look_for_dead_workers(self) -> None:
+        self.dead = self.model.workers()
+
+    @precondition(lambda self: self.dead)
+    @rule(pick=st.integers(0, 2), heir=who)
+    def reclaim(self, pick: int, heir: Any) -> None:
+        dead = self.dead[pick % len(self.dead)]
+        if dead.worker != heir:
+            self.leases += self.both(lambda storage: storage.reclaim(dead, heir), sorted)
+
+    @rule(name=names, delay=delays, fields=st.none() | record_fields)
+    def tick(self, name: str, delay: float, fields: dict[str, Any] | None) -> None:
+        tick, record = self.at(delay) or 0, None if fields is None else self.record(fields)
+        self.both(lambda storage: storage.tick(name, tick, record))
+
+    # -- will ---------------------------------------------------------------------------------------------------------------------------
+
+    @rule(ids=some_ids, until=a_time, once=st.booleans())
+    def cancel(self, ids: list[str], until: float | None, once: bool) -> None:
+        self.both(lambda storage: storage.cancel(ids, self.at(until), once))
+
+    @rule(ids=some_ids)
+    def restore(self, ids: list[str]) -> None:
+        self.both(lambda storage: storage.restore(ids), sorted)
+
+    @rule(name=names, until=a_time, once=st.booleans())
+    def cancel_name(self, name: str, until: float | None, once: bool) -> None:
+        self.both(lambda storage: storage.cancel_name(name, self.at(until), once))
+
+    @rule(name=names)
+    def restore_name(self, name: str) -> None:
+        self.both(lambda storage: storage.restore_name(name))
+
+    @rule(ids=some_ids)
+    def retry(self, ids: list[str]) -> None:
+        self.both(lambda storage: storage.retry(ids), sorted)
+
+    @rule(on=st.booleans())
+    def pause(self, on: bool) -> None:
+        self.both(lambda storage: storage.pause(on))
+
+    # -- waking -------------------------------------------------------------------------------------------------------------------------
+
+    @rule()
+    def listen(self) -> None:
+        self.both(lambda storage: storage.listen(0, self.bell))
+
+    @rule(ids=some_ids)
+    def wait(self, ids: list[str]) -> None:
+        self.both(lambda storage: storage.wait(ids, 0))
+
+    @rule()
+    def follow(self) -> None:
+        (model, expected), (real, events) = self.model.follow(self.positions[0]), self.real.follow(self.positions[1])
+        assert events == expected
+        self.positions = model, real
+
+    @rule(events=st.lists(st.sampled_from(["{}", "[]"]), max_size=2))
+    def publish(self, events: list[str]) -> None:
+        self.both(lambda storage: storage.publish(events))
+
+    # -- small values -------------------------------------------------------------------------------------------------------------------
+
+    @rule(kind=kinds, key=keys, value=values, ttl=st.sampled_from([None, 1.0, HOUR]))
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None) -> None:
+        self.both(lambda storage: storage.put(kind, key, value, ttl))
+
+    @rule(kind=kinds, key=keys, value=values)
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> None:
+        self.both(lambda storage: storage.put_if_empty(kind, key, value))
+
+    @rule(kind=kinds, key=keys)
+    def read_and_remove(self, kind: str, key: str) -> None:
+        self.both(lambda storage: (storage.peek(kind, key), storage.pop(kind, key), storage.delete(kind, key)))
+
+    @rule(kind=kinds, keys=st.lists(keys, unique=True))
+    def pop_many(self, kind: str, keys: list[str]) -> None:
+        self.both(lambda storage: storage.pop_many(kind, keys))
+
+    @rule(kind=kinds, key=keys)
+    def delete(self, kind: str, key: str) -> None:
+        self.both(lambda storage: storage.delete(kind, key))
+
+    # -- house --------------------------------------------------------------------------------------------------------------------------
+
+    @rule()
+    def prune(self) -> None:
+        # How many went is left open: a storage may keep several events as one.
+        self.model.prune()
+        self.real.prune()
+
+    @rule()
+    def close(self) -> None:
+        self.both(lambda storage: storage.close())
+
+    @precondition(lambda self: len(self.leases) > 3)
+    @rule()
+    def flush(self) -> None:
+        self.both(lambda storage: storage.flush())
+        # Whether events told before can still be read is left open.
+        self.positions = self.model.follow(None)[0], self.real.follow(None)[0]
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    @rule(state=st.sampled_from([*ORDERED, *OTHERS]), name=st.none() | names)
+    def find(self, state: str | None, name: str | None) -> None:
+        self.both(lambda storage: storage.find(state, name), rows_alike if state in ORDERED else rows_sorted)
+
+    @invariant()
+    def all_looks_agree(self) -> None:
+        self.both(lambda storage: storage.find(), rows_sorted)
+        self.both(lambda storage: storage.find(State.QUEUED), rows_alike)
+        self.both(lambda storage: [storage.get(id) for id in IDS], lambda rows: [row and row_alike(row) for row in rows])
+        self.both(lambda storage: storage.counts())
+        self.both(lambda storage: storage.workers(), sorted)
+        self.both(lambda storage: storage.ticks())
+        self.both(lambda storage: storage.is_followed())
+        self.both(lambda storage: [storage.items(kind) for kind in ("result", "data", "other")])
+
+    @invariant()
+    def all_marks_agree(self) -> None:
+        self.both(lambda storage: [storage.revocation(id) for id in IDS])
+        self.both(lambda storage: [storage.revocation(name=name) for name in NAMES])
+        self.both(lambda storage: storage.revocation(IDS[0], NAMES[0]))
+
+
+def row_alike(row: TaskRow) -> TaskRow:
+    """Without what the contract leaves open: the place of what is not ready yet, the worker of what does not run."""
+    place = row.place if row.due is None else 0
+    return row._replace(place=place, worker=row.worker if row.state == State.RUNNING else None, error=row.error and json.loads(row.error))
+
+
+def rows_alike(rows: list[TaskRow]) -> list[TaskRow]:
+    return [row_alike(row) for row in rows]
+
+
+def rows_sorted(rows: list[TaskRow]) -> list[TaskRow]:
+    return sorted(rows_alike(rows), key=lambda row: row.id)
+
+
+def turn_alike(turn: Turn) -> Turn:
+    parts = {part: sorted(getattr(turn, part)) for part in ("refused", "cancelled", "promoted", "stop")}
+    return turn._replace(**parts)
+
+
+@pytest.mark.timeout(60 + EXAMPLES)
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_every_answer_agrees_with_the_model(kind: str) -> None:
+    make = FACTORIES[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        make(folder, TurnableClock()).close()
+    walks = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck))
+
+    run_state_machine_as_test(lambda: Agreement(make), settings=walks)  # type: ignore[no-untyped-call]

@@ -1,0 +1,134 @@
+"""The house gates find what they are for, and pass what is fine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import gates
+
+
+@pytest.fixture
+def house(tmp_path):
+    """Writes the files of a small project; returns its root."""
+
+    def build(files: dict[str, str]) -> Path:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        return tmp_path
+
+    return build
+
+
+def facts(problems):
+    return [f"{p.where}:{p.line} {p.fact}" for p in problems]
+
+
+def test_a_long_function_is_found(house):
+    root = house({"src/huey/a.py": "def f():\n" + "    x = 1\n" * 60})
+    assert facts(gates.sizes(root)) == ["src/huey/a.py:1 f() has 61 lines, 60 at most"]
+
+
+def test_a_long_file_is_found(house):
+    root = house({"src/huey/a.py": "x = 1\n" * 451, "src/huey/b.py": "x = 1\n" * 450})
+    assert facts(gates.sizes(root)) == ["src/huey/a.py:451 451 lines, 450 at most"]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("import time\ntime.sleep(1)", "time.sleep"),
+        ("import time as t\nt.monotonic()", "time.monotonic"),
+        ("from time import time as now\nnow()", "time.time"),
+        ("import datetime\ndatetime.datetime.now()", "datetime.datetime.now"),
+        ("from datetime import datetime\nf = datetime.utcnow", "datetime.datetime.utcnow"),
+        ("import random\nrandom.random()", "random.random"),
+        ("from uuid import uuid4\nuuid4()", "uuid.uuid4"),
+        ("import os\nos.urandom(8)", "os.urandom"),
+    ],
+)
+def test_time_and_chance_from_the_machine_are_found(house, code, name):
+    root = house({"src/huey/a.py": code})
+    assert facts(gates.clock(root)) == [f"src/huey/a.py:2 uses {name}"]
+
+
+def test_the_clock_itself_and_what_is_handed_in_are_fine(house):
+    root = house({"src/huey/clock.py": "import time\ntime.time()", "src/huey/a.py": "def f(clock):\n    clock.sleep(clock.time())"})
+    assert gates.clock(root) == []
+
+
+def test_a_broad_except_needs_a_reason_and_never_passes(house):
+    code = (
+        "try: f()\nexcept Exception:\n    pass\n"
+        "try: f()\nexcept:\n    g()\n"
+        "try: f()\nexcept Exception as e:\n    g(e)\n"
+        "try: f()\nexcept Exception as e:  # user code may raise anything\n    g(e)\n"
+        "try: f()\nexcept BaseException:\n    g()\n    raise\n"
+        "try: f()\nexcept OSError:\n    pass\n"
+    )
+    assert facts(gates.excepts(house({"src/huey/a.py": code}))) == [
+        "src/huey/a.py:2 broad except that does nothing",
+        "src/huey/a.py:5 bare except",
+        "src/huey/a.py:8 broad except without a reason",
+    ]
+
+
+def test_statements_have_a_name_and_a_sentence_in_every_dialect(house):
+    root = house(
+        {
+            "src/huey/storage/sql/one/q.sql": "-- name: claim\n-- Lease due tasks.\nSELECT 1;\n\n-- name: free\nSELECT 2;\n",
+            "src/huey/storage/sql/two/q.sql": "SELECT 0;\n-- name: claim\n-- Lease due tasks.\nSELECT 1;\n",
+        }
+    )
+    assert [p.fact for p in gates.sql(root)] == [
+        "free: no sentence says what it does",
+        "a statement without a name",
+        "has no statement '', another dialect has",
+        "has no statement 'free', another dialect has",
+    ]
+
+
+def test_a_lua_header_is_complete(house):
+    root = house(
+        {
+            "src/huey/a.lua": "-- a: does it\n-- KEYS  k\n-- ARGV  v\n-- Returns 1\nreturn 1",
+            "src/huey/b.lua": "-- b\n-- KEYS k\nreturn 1",
+        }
+    )
+    assert facts(gates.lua(root)) == ["src/huey/b.lua:1 the header does not tell ARGV, Returns"]
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("x = 1", []),
+        ("import sqlite3", ["import huey loads sqlite3"]),
+        ("import nowhere", ["import huey fails without installed packages: ModuleNotFoundError: No module named 'nowhere'"]),
+    ],
+)
+def test_import_huey_loads_nothing_that_costs(house, code, found):
+    root = house({"src/huey/__init__.py": code})
+    assert [p.fact for p in gates.imports(root)] == found
+
+
+def test_names_and_links_of_the_docs_are_checked(house, monkeypatch):
+    root = house({"docs/a.md": "The option `store_none`. See [b](b.md#x), [web](https://example.org/) and [c](c.md).", "docs/b.md": ""})
+    monkeypatch.setattr(gates, "public_names", lambda root: [("options", "store_none"), ("options", "utc"), ("events", "none")])
+    assert facts(gates.docs(root)) == [
+        "src/huey/options.py:1 'utc' stands nowhere in docs/",
+        "src/huey/events.py:1 'none' stands nowhere in docs/",
+        "docs/a.md:1 the link to c.md leads nowhere",
+    ]
+
+
+def test_an_example_needs_a_test(house):
+    root = house({"examples/hello.py": "", "examples/lost.py": "", "tests/test_x.py": "run('examples/hello.py')"})
+    assert facts(gates.examples(root)) == ["examples/lost.py:1 no test names this example"]
+
+
+def test_an_unknown_gate_is_refused(capsys):
+    assert gates.main(["colour"]) == 2
+    assert "no gate colour; there are sizes, clock" in capsys.readouterr().err

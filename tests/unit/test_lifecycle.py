@@ -1,0 +1,247 @@
+"""What a run means for its task: ``decide`` as a pure function, every outcome against every state of the counters."""
+
+from __future__ import annotations
+
+import pytest
+
+from huey.clock import SECOND, Micros, micros
+from huey.lifecycle import (
+    FINAL,
+    MAX_CRASHES,
+    MAX_DEATHS,
+    STATES,
+    UNKNOWN_DELAY,
+    UNKNOWN_FOR,
+    Cancelled,
+    Outcome,
+    Raised,
+    Returned,
+    Snoozed,
+    State,
+    Unknown,
+    WorkerDied,
+    decide,
+)
+from huey.task import Lease
+
+NOW: Micros = 1_750_075_200 * SECOND
+PLACE: Micros = NOW - 60 * SECOND
+ERROR = {"error": "ValueError()", "traceback": "..."}
+RECENT, OLD = NOW - 60 * SECOND, NOW - UNKNOWN_FOR
+
+RETURNED, NOTHING = Returned(b"5"), Returned(None)
+RAISED, FORBIDDEN = Raised(ERROR), Raised(ERROR, may_retry=False, reason="undecodable")
+UNSTORABLE = Raised(ERROR, reason="result not storable")
+SNOOZED, AT_ONCE = Snoozed(2.5, "limit"), Snoozed(0, "shutdown")
+STOPPED, UNKNOWN = Cancelled("revoked"), Unknown(ERROR)
+DIED, DIED_ALONE = WorkerDied(), WorkerDied(alone=True)
+OUTCOMES: dict[str, Outcome] = {
+    "returned": RETURNED,
+    "returned-nothing": NOTHING,
+    "raised": RAISED,
+    "must-not-retry": FORBIDDEN,
+    "not-storable": UNSTORABLE,
+    "snoozed": SNOOZED,
+    "cut-short": AT_ONCE,
+    "cancelled": STOPPED,
+    "unknown": UNKNOWN,
+    "died": DIED,
+    "died-alone": DIED_ALONE,
+}
+each_outcome = pytest.mark.parametrize("name", OUTCOMES)
+
+
+def lease(**fields: object) -> Lease:
+    plain = Lease("a", 7, "app.add", b"payload", 3, PLACE, None, 0, 0.0, 0, 0, 0, None, None)
+    return plain._replace(**fields)  # type: ignore[arg-type]
+
+
+Meaning = tuple[str, Micros | None, int, str | None]
+"""State, due, attempt, reason."""
+
+PLAIN: dict[str, Meaning] = {
+    "returned": (State.SUCCEEDED, None, 1, None),
+    "returned-nothing": (State.SUCCEEDED, None, 1, None),
+    "must-not-retry": (State.FAILED, None, 1, "undecodable"),
+    "snoozed": (State.QUEUED, NOW + micros(2.5), 1, "limit"),
+    "cut-short": (State.QUEUED, None, 1, "shutdown"),
+    "cancelled": (State.CANCELLED, None, 1, "revoked"),
+    "died": (State.QUEUED, PLACE, 1, "worker died"),
+    "died-alone": (State.QUEUED, PLACE, 1, "worker died"),
+}
+RETRIED: dict[tuple[str, float], Meaning] = {
+    ("raised", 0.0): (State.QUEUED, None, 2, "error"),
+    ("raised", 5.0): (State.QUEUED, NOW + 5 * SECOND, 2, "error"),
+    ("not-storable", 0.0): (State.QUEUED, None, 2, "result not storable"),
+    ("not-storable", 5.0): (State.QUEUED, NOW + 5 * SECOND, 2, "result not storable"),
+}
+GIVEN_UP: dict[str, Meaning] = {
+    "raised": (State.FAILED, None, 1, "error"),
+    "not-storable": (State.FAILED, None, 1, "result not storable"),
+}
+PARKED: dict[Micros | None, Meaning] = {
+    None: (State.QUEUED, NOW + micros(UNKNOWN_DELAY), 1, "unknown task"),
+    RECENT: (State.QUEUED, NOW + micros(UNKNOWN_DELAY), 1, "unknown task"),
+    OLD: (State.FAILED, None, 1, "unknown task"),
+}
+
+
+def expected(name: str, left: int, delay: float, parked: Micros | None) -> Meaning:
+    if name == "unknown":
+        return PARKED[parked]
+    if name in PLAIN:
+        return PLAIN[name]
+    return RETRIED[name, delay] if left else GIVEN_UP[name]
+
+
+@pytest.mark.parametrize("parked", [None, RECENT, OLD], ids=["never-parked", "parked", "parked-long"])
+@pytest.mark.parametrize("delay", [0.0, 5.0], ids=["at-once", "delayed"])
+@pytest.mark.parametrize("left", [0, 1], ids=["last-try", "a-try-left"])
+@each_outcome
+def test_every_outcome_has_one_meaning(name: str, left: int, delay: float, parked: Micros | None) -> None:
+    held = lease(retries=1 + left, attempt=1, retry_delay=delay, parked=parked)
+
+    finish = decide(held, OUTCOMES[name], NOW)
+
+    assert (finish.state, finish.due, finish.attempt, finish.reason) == expected(name, left, delay, parked)
+
+
+@each_outcome
+def test_counters_change_only_for_what_they_count(name: str) -> None:
+    held = lease(retries=9, attempt=4, crashes=1, deaths=2)
+
+    finish = decide(held, OUTCOMES[name], NOW)
+
+    assert finish.attempt == 4 + (name in ("raised", "not-storable"))
+    assert finish.crashes == 1 + (name == "died-alone")
+    assert finish.deaths == 2 + (name in ("died", "died-alone"))
+
+
+@pytest.mark.parametrize(
+    ("crashes", "deaths", "outcome", "state"),
+    [
+        (0, 0, DIED, State.QUEUED),
+        (0, MAX_DEATHS - 2, DIED, State.QUEUED),
+        (0, MAX_DEATHS - 1, DIED, State.FAILED),
+        (0, MAX_DEATHS, DIED, State.FAILED),
+        (0, 0, DIED_ALONE, State.QUEUED),
+        (MAX_CRASHES - 2, 2, DIED_ALONE, State.QUEUED),
+        (MAX_CRASHES - 1, 2, DIED_ALONE, State.FAILED),
+        (MAX_CRASHES - 1, 2, DIED, State.QUEUED),
+        (0, MAX_DEATHS - 1, DIED_ALONE, State.FAILED),
+    ],
+)
+def test_too_many_deaths_are_poison(crashes: int, deaths: int, outcome: WorkerDied, state: str) -> None:
+    finish = decide(lease(crashes=crashes, deaths=deaths, retries=5), outcome, NOW)
+
+    assert finish.state == state
+    assert (finish.reason == "poison") == (state == State.FAILED)
+    assert (finish.error is not None) == (state == State.FAILED)
+
+
+def test_poison_says_how_often_and_how_the_worker_died() -> None:
+    watched = decide(lease(crashes=MAX_CRASHES - 1), DIED_ALONE, NOW)
+    unwatched = decide(lease(deaths=MAX_DEATHS - 1), DIED, NOW)
+
+    assert watched.error == {"error": "poison: its worker died 3 times while it ran alone", "traceback": ""}
+    assert unwatched.error == {"error": "poison: its worker died 20 times", "traceback": ""}
+
+
+def test_a_crash_is_not_a_try() -> None:
+    last_try = lease(retries=2, attempt=2)
+
+    finish = decide(last_try, DIED, NOW)
+
+    assert (finish.state, finish.attempt) == (State.QUEUED, 2)
+
+
+def test_a_death_puts_a_task_back_at_its_old_place() -> None:
+    assert decide(lease(), DIED, NOW).due == PLACE
+
+
+def test_a_death_under_nobodys_watch_is_no_crash_of_the_task() -> None:
+    assert decide(lease(), DIED, NOW).crashes == 0
+
+
+def test_shutdown_never_costs_a_try() -> None:
+    last_try = lease(retries=2, attempt=2, crashes=1, deaths=1)
+
+    finish = decide(last_try, AT_ONCE, NOW)
+
+    assert finish[1:6] == (State.QUEUED, None, 2, 1, 1)
+
+
+def test_a_retry_queues_behind_what_waits() -> None:
+    assert decide(lease(retries=1), RAISED, NOW).due is None
+
+
+def test_the_delay_of_a_retry_counts_from_its_end() -> None:
+    assert decide(lease(retries=1, retry_delay=0.25), RAISED, NOW).due == NOW + 250_000
+
+
+def test_more_tries_than_allowed_never_give_a_further_one() -> None:
+    assert lease(retries=1, attempt=3).retries_left == 0
+    assert decide(lease(retries=1, attempt=3), RAISED, NOW).state == State.FAILED
+
+
+def test_a_failure_that_must_not_be_retried_fails_with_tries_left() -> None:
+    finish = decide(lease(retries=5), FORBIDDEN, NOW)
+
+    assert (finish.state, finish.reason, finish.attempt) == (State.FAILED, "undecodable", 0)
+
+
+def test_an_unknown_task_is_parked_since_its_first_look() -> None:
+    first = decide(lease(), UNKNOWN, NOW)
+    second = decide(lease(parked=first.parked), UNKNOWN, NOW + 5 * SECOND)
+
+    assert (first.parked, second.parked) == (NOW, NOW)
+
+
+def test_an_unknown_task_costs_no_try_and_fails_after_a_day() -> None:
+    almost = decide(lease(retries=1, parked=OLD + 1), UNKNOWN, NOW)
+    over = decide(lease(retries=1, parked=OLD), UNKNOWN, NOW)
+
+    assert (almost.state, almost.attempt) == (State.QUEUED, 0)
+    assert (over.state, over.reason, over.error) == (State.FAILED, "unknown task", ERROR)
+
+
+def test_a_record_of_a_newer_release_waits_for_one_that_can_read_it() -> None:
+    finish = decide(lease(), Unknown(ERROR, "newer record"), NOW)
+
+    assert (finish.state, finish.reason) == (State.QUEUED, "newer record")
+
+
+@pytest.mark.parametrize("name", ["raised", "snoozed", "cancelled", "died"])
+def test_a_run_of_a_parked_task_keeps_the_time_of_its_first_look(name: str) -> None:
+    assert decide(lease(parked=RECENT, retries=1), OUTCOMES[name], NOW).parked == RECENT
+
+
+def test_a_result_is_handed_on_as_it_is() -> None:
+    assert decide(lease(), RETURNED, NOW).value == b"5"
+    assert decide(lease(), NOTHING, NOW).value is None
+
+
+@each_outcome
+def test_only_a_success_brings_a_value(name: str) -> None:
+    assert (decide(lease(), OUTCOMES[name], NOW).value is not None) == (name == "returned")
+
+
+@pytest.mark.parametrize("parked", [None, RECENT, OLD], ids=["never-parked", "parked", "parked-long"])
+@pytest.mark.parametrize("left", [0, 1], ids=["last-try", "a-try-left"])
+@each_outcome
+def test_every_finish_names_its_lease_and_how_long_it_took(name: str, left: int, parked: Micros | None) -> None:
+    held = lease(retries=left, parked=parked)
+
+    finish = decide(held, OUTCOMES[name], NOW, 1.5)
+
+    assert finish.lease is held
+    assert finish.took == 1.5
+    assert finish.state in STATES
+    assert finish.state in (*FINAL, State.QUEUED), "a run never leaves its task running or waiting"
+    assert finish.due is None or finish.state == State.QUEUED, "only a queued task has a time"
+    assert (finish.reason is None) == (finish.state == State.SUCCEEDED), "whatever did not succeed says why"
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    for outcome in OUTCOMES.values():
+        assert decide(lease(), outcome, NOW) == decide(lease(), outcome, NOW)
