@@ -233,7 +233,8 @@ def count(demo: Demo) -> bool:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     home, folder = os.getcwd(), Path(tempfile.mkdtemp(prefix="huey-demo-"))
     demo = None
     try:
@@ -253,7 +254,7 @@ def main() -> int:
             print("The consumer's last words:\n" + "\n".join(demo.log().splitlines()[-20:]), file=sys.stderr)
         return 1
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         if demo is not None:
             demo.clean_up()

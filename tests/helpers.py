@@ -89,6 +89,17 @@ def running(huey: Huey, workers: int = 1, periodic: bool = False, **options: Any
     assert has_stopped, "a task ran on after stop()"
 
 
+def noting(huey: Huey, ran: list[Any], **options: Any) -> Any:
+    """A task ``note(word)`` that writes the word into *ran* and returns it."""
+
+    @huey.task(**options)
+    def note(word: Any) -> Any:
+        ran.append(word)
+        return word
+
+    return note
+
+
 def beside(huey: Huey, **options: Any) -> Huey:
     """Another instance on the same queue."""
     return Huey(huey.name, storage=huey.storage, clock=huey.clock, **options)
@@ -150,7 +161,7 @@ class Command:
     def is_running(self) -> bool:
         return self.process.poll() is None
 
-    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def send(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
     def ended(self, timeout: float = PATIENCE) -> int:
@@ -162,7 +173,7 @@ class Command:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop, wait for its end: the exit code."""
-        self.signal(number)
+        self.send(number)
         return self.ended()
 
     def bury(self) -> None:

@@ -27,8 +27,7 @@ def options() -> str:
 
 
 def flags(option: Any) -> str:
-    value = "" if option.read is None else " " + option.name.upper()
-    return ", ".join(f"`{flag}{value if flag == option.flags[-1] else ''}`" for flag in option.flags)
+    return ", ".join(f"`{flag}`" for flag in option.flags)
 
 
 def default(option: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,7 +14,7 @@ from huey import events
 from huey.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
 from huey.cron import crontab
 from huey.decorators import PeriodicWrapper, TaskOptions, TaskWrapper
-from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException
+from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException, QueueException, StorageError
 from huey.registry import Registry
 from huey.result import Result, ResultGroup
 from huey.serializer import Codec
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+log = logging.getLogger("huey")
 
 AsyncData = Result
 
@@ -83,13 +87,13 @@ class Huey:
         self.codec = Codec(
             name,
             serializer=serializer,
-            secret=secret or os.environ.get("HUEY_SECRET"),
+            secret=os.environ.get("HUEY_SECRET") or None if secret is None else secret,
             compression=compression,
             use_zlib=use_zlib,
             allow_pickle=allow_pickle,
             is_trusted=lambda: self.storage.is_trusted,
         )
-        self._batch: list[Record] | None = None
+        self._batches = threading.local()
 
     def _storage(self, storage: Storage | None, options: dict[str, Any]) -> Storage:
         if storage is not None:
@@ -167,12 +171,8 @@ class Huey:
         """Put a task in: a ``Result``, or None without results. Durable when it returns (C1); the same id again changes nothing."""
         if self.always_eager:
             return self.run_now(task)
-        record = self._record(task)
-        if self._batch is not None:
-            self._batch.append(record)
-        else:
-            self._put([record])
-        return self._handle(task)
+        self._put([self._record(task)])
+        return Result[Any](self, task) if self.results else None
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Put many tasks in, in chunks of 1,000 that are each all or nothing: a ``ResultGroup``, or None without results.
@@ -182,7 +182,7 @@ class Huey:
         if self.always_eager:
             return [self.run_now(task) for task in tasks]
         tasks = list(tasks)
-        self._put_all(self._record(task) for task in tasks)
+        self._put_all(map(self._record, tasks))
         return ResultGroup(Result(self, task) for task in tasks) if self.results else None
 
     def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
@@ -192,21 +192,27 @@ class Huey:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Calls inside the block are put in together at its end, in chunks of 1,000; none when the block raises. Handles work from then
-        on. For one thread at a time."""
-        if self._batch is not None:
-            raise HueyException("batch() inside batch(): one block at a time collects calls")
-        self._batch = []
+        """Calls of this thread inside the block are put in together at its end, in chunks of 1,000; none when the block raises. Their
+        handles work from then on."""
+        if self._collected is not None:
+            raise HueyException("batch() inside batch(): one block at a time collects the calls of a thread")
+        collected: list[Record] = []
+        self._batches.collected = collected
         try:
             yield
-            batch, self._batch = self._batch, None
-            self._put_all(batch)
         finally:
-            self._batch = None
+            self._batches.collected = None
+        self._put_all(collected)
+
+    @property
+    def _collected(self) -> list[Record] | None:
+        """What this thread's batch has so far; None outside a batch."""
+        return getattr(self._batches, "collected", None)
 
     def run_now(self, task: Task) -> Any:
         """Run the task's function here and return its value; exceptions pass (S19)."""
-        return self.registry.find(task.name).func(*task.args, **task.kwargs)
+        wrapper = self.registry.find(task.name)
+        return wrapper.func(*task.args, **wrapper.with_extras(task))
 
     def _record(self, task: Task) -> Record:
         payload = self.codec.encode("task", task.id, (task.args, task.kwargs))
@@ -214,25 +220,26 @@ class Huey:
 
     def _put_all(self, records: Iterable[Record]) -> None:
         written = 0
-        for chunk in in_chunks(records):
-            try:
+        try:
+            for chunk in in_chunks(records):
                 self._put(chunk)
-            except HueyException as error:
-                error.add_note(f"{written} tasks were written before this one failed")
-                raise
-            written += len(chunk)
+                written += len(chunk)
+        except HueyException as error:
+            error.add_note(f"{written} tasks were written before this one failed")
+            raise
 
     def _put(self, records: list[Record]) -> None:
-        if self._batch is not None:
-            self._batch.extend(records)
+        if self._collected is not None:
+            self._collected.extend(records)
             return
         self.storage.enqueue(records)
-        if self.storage.is_followed():
-            now = self.clock.now()
-            self.storage.publish([events.of_enqueue(record, now) for record in records])
-
-    def _handle(self, task: Task) -> Any:
-        return Result(self, task) if self.results else None
+        try:
+            if self.storage.is_followed():
+                now = self.clock.now()
+                self.storage.publish([events.of_enqueue(record, now) for record in records])
+        except StorageError as error:
+            # The tasks are in; that nobody hears of it must not look like a failure (S134).
+            log.warning("%d tasks were put in, but their events could not be told: %s", len(records), error)
 
     # -- taking back --------------------------------------------------------------------------------------------------------------------
 
@@ -245,10 +252,16 @@ class Huey:
         if isinstance(target, TaskWrapper):
             self.revoke_all(target, revoke_until, revoke_once)
         else:
+            self._need_results()
             self.storage.cancel([_id(target)], self._limit(revoke_until), revoke_once)
+
+    def _need_results(self) -> None:
+        if not self.results:
+            raise QueueException("revoking needs a result store (S55), and this Huey has results=False; make it with results=True")
 
     def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep all tasks of a function from running."""
+        self._need_results()
         self.storage.cancel_name(wrapper.name, self._limit(revoke_until), revoke_once)
 
     def revoke_by_id(self, id: str, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
@@ -344,7 +357,9 @@ def _checked(
     retries: int, retry_delay: float, retries_as_argument: bool, include_task: bool, priority: int, expires: Expires | None
 ) -> TaskOptions:
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        hint = "; did you mean periodic_task?" if callable(retries) else ""
+        hint = ""
+        if callable(retries):
+            hint = "; write @huey.task() with brackets" if hasattr(retries, "__name__") else "; did you mean periodic_task?"
         raise ValueError(f"retries={retries!r}: give the number of further runs, 0 or more{hint}")
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise ValueError(f"priority={priority!r}: give a whole number; higher runs first")

@@ -127,6 +127,17 @@ class TaskWrapper(Generic[P, R]):
         )
         return self.huey.enqueue(task)
 
+    def with_extras(self, task: Task) -> dict[str, Any]:
+        """The keywords of a run: the call's own, and what the function asked for (S29, S30)."""
+        if not self.needs_extras:
+            return task.kwargs
+        extras: dict[str, Any] = {}
+        if self.options.retries_as_argument:
+            extras["retries"] = task.retries
+        if self.options.include_task:
+            extras["task"] = task
+        return {**task.kwargs, **extras}
+
     def call_local(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now (S36)."""
         return self.func(*args, **kwargs)

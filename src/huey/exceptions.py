@@ -1,7 +1,7 @@
 """Everything huey raises.
 
 Exception
-  HueyException                    the base of all but the three that a task body raises
+  HueyException                    the base of all but TaskException
     QueueException                 0.4.9: storage or registry trouble
       StorageError                 the storage could not do it; nothing was written
         StorageUnavailable         away or busy: trying again may help
@@ -13,8 +13,6 @@ Exception
     ConfigurationError             a setting that cannot work; also a RuntimeError and a ValueError
     EncodeError                    a value that cannot be stored; also a TypeError and a ValueError
     DecodeError                    bytes that cannot be read; also a ValueError
-    TaskTimeout                    a task passed its time limit
-CancelExecution, RetryTask         raised in a task body: a wish, not a failure
 TaskException                      raised by Result.get() of a task that failed
 """
 
@@ -98,10 +96,6 @@ class DecodeError(HueyException, ValueError):
     """Bytes that cannot be read back."""
 
 
-class TaskTimeout(HueyException):
-    """A task ran longer than its limit."""
-
-
 class TaskException(Exception):
     """Raised by ``Result.get()`` when the task failed.
 
@@ -114,11 +108,3 @@ class TaskException(Exception):
 
     def __str__(self) -> str:
         return str(self.metadata.get("error", "the task failed"))
-
-
-class CancelExecution(Exception):
-    """Raised in a body: stop here. ``retry`` True: run again; False: never; None: if tries are left."""
-
-    def __init__(self, retry: bool | None = None) -> None:
-        super().__init__(retry)
-        self.retry = retry

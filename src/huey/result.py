@@ -40,6 +40,8 @@ class ResultHost(Protocol):
 class Result(Generic[R]):
     """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
 
+    __slots__ = ("_failure", "_value", "huey", "task")
+
     def __init__(self, huey: ResultHost, task: Task) -> None:
         self.huey = huey
         self.task = task

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from huey.clock import SECOND, Micros
 
+LONGEST_ID = 255
+
 
 class Record(NamedTuple):
     """A task as it is put into a storage. Times are microseconds UTC."""
@@ -107,7 +109,7 @@ class Task:
     ) -> None:
         self.args = args if type(args) is tuple else tuple(args)
         self.kwargs = kwargs or {}
-        self.id = id or self.new_id()
+        self.id = _checked_id(id) if id else self.new_id()
         self.eta = eta
         self.retries = self.default_retries if retries is None else retries
         """Further runs still allowed."""
@@ -143,3 +145,9 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task: {self.name} {self.id}>"
+
+
+def _checked_id(id: str) -> str:
+    if not isinstance(id, str) or "\0" in id or len(id) > LONGEST_ID:
+        raise ValueError(f"id={id!r}: give a text of up to {LONGEST_ID} characters without NUL")
+    return id

@@ -22,7 +22,11 @@ import huey
 from huey.api import AsyncData
 
 queue = huey.{{kind}}
-queue.task()(len)('abc')
+@queue.task()
+def count(text):
+    return len(text)
+
+count('abc')
 assert len(queue) == 1, len(queue)
 
 outside = [name for name in sys.modules if 'site-packages' in (getattr(sys.modules[name], '__file__', None) or '')]

@@ -72,7 +72,7 @@ def test_S19_always_eager_lets_exceptions_pass(make_huey: MakeHuey) -> None:
         ran.append("bad")
         raise ValueError("nope")
 
-    with pytest.raises(ValueError, match="^nope$"):
+    with pytest.raises(ValueError, match=r"^nope$"):
         bad()
     assert ran == ["bad"]
     assert len(huey) == 0

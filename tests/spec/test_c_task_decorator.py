@@ -177,7 +177,7 @@ def test_S31_schedule_has_the_documented_signature(huey: Huey) -> None:
 def test_S31_both_eta_and_delay_are_refused(huey: Huey) -> None:
     task = huey.task()(add)
 
-    with pytest.raises(ValueError, match="eta.*delay|delay.*eta"):
+    with pytest.raises(ValueError, match=r"eta.*delay|delay.*eta"):
         task.schedule(args=(1, 2), eta=datetime.now(), delay=1)
     assert len(huey) == 0
 

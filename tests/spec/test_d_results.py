@@ -12,7 +12,7 @@ import pytest
 from huey import Huey
 from huey.api import AsyncData
 from huey.exceptions import DataStoreTimeout, TaskException
-from tests.helpers import InThread, never, read_until, running
+from tests.helpers import InThread, never, noting, read_until, running
 
 
 def add(a: int, b: int) -> int:
@@ -134,7 +134,7 @@ def test_S47_the_result_is_noticed_within_the_longest_delay(huey: Huey) -> None:
 
 def test_S48_a_task_may_be_revoked_when_its_result_is_late(huey: Huey) -> None:
     ran = []
-    note = huey.task()(ran.append)
+    note = noting(huey, ran)
     handle = note("late")
 
     with pytest.raises(DataStoreTimeout):
@@ -177,7 +177,7 @@ def test_S50_the_handle_keeps_its_value(huey: Huey) -> None:
 
 def test_S51_a_revoked_task_does_not_run(huey: Huey) -> None:
     ran: list[Any] = []
-    note, sentinel = huey.task()(ran.append), huey.task()(add)
+    note, sentinel = noting(huey, ran), huey.task()(add)
     handle = note("a")
 
     handle.revoke()
@@ -191,7 +191,7 @@ def test_S51_a_revoked_task_does_not_run(huey: Huey) -> None:
 
 def test_S51_only_that_task_is_revoked(huey: Huey) -> None:
     ran: list[Any] = []
-    note, sentinel = huey.task()(ran.append), huey.task()(add)
+    note, sentinel = noting(huey, ran), huey.task()(add)
     _, second, _ = note("a"), note("b"), note("c")
 
     second.revoke()

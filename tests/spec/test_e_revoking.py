@@ -12,7 +12,7 @@ import pytest
 from huey import Huey
 from huey.exceptions import QueueException
 from huey.testing.clock import TurnableClock
-from tests.helpers import never, read_until, running, statuses, wait_until
+from tests.helpers import never, noting, read_until, running, statuses, wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -34,6 +34,8 @@ class Minutes(NamedTuple):
     tick: Any
     ticked: list[datetime]
     tocked: list[datetime]
+    passed: list[datetime]
+    """The minutes that the test has let pass."""
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def minutes(make_huey: MakeHuey, clock: TurnableClock) -> Minutes:
     def tock() -> None:
         tocked.append(shown(clock))
 
-    return Minutes(huey, clock, tick, ticked, tocked)
+    return Minutes(huey, clock, tick, ticked, tocked, [])
 
 
 def ticking(minutes: Minutes) -> AbstractContextManager[Any]:
@@ -62,9 +64,10 @@ def ticking(minutes: Minutes) -> AbstractContextManager[Any]:
 def pass_by(minutes: Minutes, count: int) -> None:
     """Let *count* minutes be looked at: first the one that the clock shows, if it was not yet."""
     for _ in range(count):
-        if minutes.tocked:
+        if minutes.passed:
             minutes.clock.forward(60)
-        wait_until(lambda: minutes.tocked and minutes.tocked[-1] == shown(minutes.clock))
+        minutes.passed.append(shown(minutes.clock))
+        wait_until(lambda: minutes.tocked == minutes.passed, told=lambda: f"looked at: {minutes.tocked}")
 
 
 def shown(clock: TurnableClock) -> datetime:
@@ -77,7 +80,7 @@ def shown(clock: TurnableClock) -> datetime:
 
 def test_S54_a_normal_task_can_be_revoked(huey: Huey) -> None:
     ran: list[str] = []
-    note, sentinel = huey.task()(ran.append), huey.task()(add)
+    note, sentinel = noting(huey, ran), huey.task()(add)
     handle = note("a")
 
     huey.revoke(handle.task)
@@ -90,7 +93,7 @@ def test_S54_a_normal_task_can_be_revoked(huey: Huey) -> None:
 
 def test_S54_a_scheduled_task_can_be_revoked(huey: Huey) -> None:
     ran: list[str] = []
-    note = huey.task()(ran.append)
+    note = noting(huey, ran)
     events = huey.events(timeout=10)
     handle = note.schedule(args=("a",), delay=0.1)
 
@@ -112,7 +115,7 @@ def test_S54_a_periodic_function_can_be_revoked(minutes: Minutes) -> None:
 
 def test_S54_all_calls_of_a_normal_function_can_be_revoked(huey: Huey) -> None:
     ran: list[str] = []
-    note, sentinel = huey.task()(ran.append), huey.task()(add)
+    note, sentinel = noting(huey, ran), huey.task()(add)
     note("a")
 
     note.revoke()
@@ -148,7 +151,7 @@ def test_S56_a_scheduled_task_can_be_revoked_and_restored(huey: Huey) -> None:
 
 def test_S56_what_was_skipped_cannot_be_restored(huey: Huey) -> None:
     ran: list[str] = []
-    note, sentinel = huey.task()(ran.append), huey.task()(add)
+    note, sentinel = noting(huey, ran), huey.task()(add)
     handle = note("a")
     handle.revoke()
 
@@ -306,7 +309,7 @@ def test_S62_a_restored_function_resumes(minutes: Minutes) -> None:
 
 def test_S63_a_revoked_message_is_dropped(huey: Huey) -> None:
     ran: list[str] = []
-    note, sentinel = huey.task(retries=3)(ran.append), huey.task()(add)
+    note, sentinel = noting(huey, ran, retries=3), huey.task()(add)
     events = huey.events(timeout=10)
     handle, after = note("a"), sentinel(1, 2)
     handle.revoke()

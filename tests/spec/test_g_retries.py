@@ -8,7 +8,7 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import TaskException
-from tests.helpers import read_until, running, statuses, wait_until
+from tests.helpers import noting, read_until, running, statuses, wait_until
 
 
 def add(a: int, b: int) -> int:
@@ -75,7 +75,7 @@ def test_S84_it_is_put_back_behind_what_waits(huey: Huey) -> None:
         ran.append("bad")
         raise ValueError("nope")
 
-    note = huey.task()(ran.append)
+    note = noting(huey, ran)
     bad()
     note("a")
     note("b")

@@ -86,5 +86,4 @@ class Scheduler:
         )
         if self._storage.tick(wrapper.name, due, record):
             log.info("periodic task enqueued: %s %s", wrapper.name, task.id)
-            if self._storage.is_followed():
-                self._storage.publish([events.of_enqueue(record, now)])
+            self._storage.publish([events.of_enqueue(record, now)])

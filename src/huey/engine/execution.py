@@ -9,17 +9,19 @@ from time import perf_counter
 from typing import Any
 
 from huey.clock import Clock
+from huey.decorators import TaskWrapper
 from huey.exceptions import DecodeError, EncodeError, UnknownTask
 from huey.lifecycle import Finish, Outcome, Raised, Returned, State, Unknown, decide
 from huey.registry import Registry
 from huey.seams import crash_here
 from huey.serializer import Codec, NewerFormat
-from huey.task import Lease
+from huey.task import Lease, Task
 
 log = logging.getLogger("huey.consumer")
 
+ERROR_CHARS = 2_000
 TRACEBACK_CHARS = 20_000
-"""Of a traceback, at most so much is kept: its end, where the error stands."""
+"""At most so much of an error's text is kept, and of its traceback: the end, where the error stands."""
 
 
 class Execution:
@@ -54,7 +56,7 @@ class Execution:
         except DecodeError as error:
             return Raised(described(error), may_retry=False, reason="undecodable")
         if wrapper.needs_extras:
-            kwargs = {**kwargs, **_extras(wrapper, lease, args, kwargs)}
+            kwargs = wrapper.with_extras(_task(wrapper, lease, args, kwargs))
         crash_here("run:before-body")
         try:
             value = wrapper.func(*args, **kwargs)
@@ -91,7 +93,7 @@ def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
     return {
-        "error": _safe(repr, error),
+        "error": _safe(repr, error)[:ERROR_CHARS],
         "traceback": _safe(lambda e: "".join(traceback.format_exception(type(e), e, trace)), error)[-TRACEBACK_CHARS:],
     }
 
@@ -103,24 +105,19 @@ def _safe(text_of: Callable[[BaseException], str], error: BaseException) -> str:
         return f"{type(error).__name__} (its text raised {type(broken).__name__})"
 
 
-def _extras(wrapper: Any, lease: Lease, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What the function asked for: the runs left (S29), the task (S30)."""
-    extras: dict[str, Any] = {}
-    if wrapper.options.retries_as_argument:
-        extras["retries"] = lease.retries_left
-    if wrapper.options.include_task:
-        extras["task"] = wrapper.task_class(
-            args,
-            kwargs,
-            id=lease.id,
-            retries=lease.retries_left,
-            retry_delay=lease.retry_delay,
-            priority=lease.priority,
-            expires=lease.expires,
-            attempt=lease.attempt,
-            token=lease.token,
-        )
-    return extras
+def _task(wrapper: TaskWrapper[Any, Any], lease: Lease, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+    """The task as its own function sees it."""
+    return wrapper.task_class(
+        args,
+        kwargs,
+        id=lease.id,
+        retries=lease.retries_left,
+        retry_delay=lease.retry_delay,
+        priority=lease.priority,
+        expires=lease.expires,
+        attempt=lease.attempt,
+        token=lease.token,
+    )
 
 
 def _tell(finish: Finish, error: dict[str, Any]) -> None:
@@ -131,7 +128,7 @@ def _tell(finish: Finish, error: dict[str, Any]) -> None:
             "QueueException: %s [task %s; %s]", error.get("error"), lease.id, "given up" if is_final else "put back for another worker"
         )
         return
-    after = "no tries left" if is_final else f"{max(0, lease.retries - finish.attempt)} tries left"
+    after = "no tries left" if is_final else f"it is tried again, {max(0, lease.retries - finish.attempt)} tries left after that"
     level = logging.ERROR if is_final or finish.reason == "error" else logging.WARNING
     log.log(
         level, "task failed: %s %s (%s, %s)\n%s", lease.name, lease.id, finish.reason, after, error.get("traceback") or error.get("error")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from huey.clock import Rng
     from huey.storage.base import Storage
 
 
@@ -15,8 +16,8 @@ def open_default(name: str, **options: Any) -> Storage:
     return SqliteStorage(name, **options)
 
 
-def open_memory(name: str, **options: Any) -> Storage:
-    """A storage in the memory of this process."""
+def open_memory(name: str, *, rng: Rng, **options: Any) -> Storage:
+    """A storage in the memory of this process. It needs nothing of chance."""
     from huey.storage.memory import MemoryStorage
 
     return MemoryStorage(name, **options)

@@ -7,7 +7,7 @@ whatever is killed meanwhile. Storages hold guards (token, from-state, eta, expi
 The methods stand in the order in which a task lives. ``huey.testing.contract.StorageContract`` is this page as tests, for any storage.
 
 Times are microseconds UTC (``Micros``). A storage takes the time from its own clock; ``now=`` is for tests. Durations are seconds.
-Strings that name tasks and keys may hold anything; two different names never meet.
+Strings that name tasks and keys may hold any character but NUL; two different names never meet.
 
 Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call may be made again), ``StorageFull``, ``StorageRefused``.
 """

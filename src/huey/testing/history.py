@@ -229,8 +229,19 @@ def check(
 
 
 def _ticks_fire_once(ticks: Sequence[Event]) -> list[Problem]:
-    fired = Counter((event.id, event.state) for event in ticks if event.end == OK)
-    return [Problem("a tick fires once", name, f"{tick} fired {count} times") for (name, tick), count in fired.items() if count > 1]
+    """Each tick of a name once, and never one that is older than one that had fired before."""
+    law, problems = "a tick fires once", []
+    fired = [event for event in ticks if event.end == OK]
+    for (name, tick), count in Counter((event.id, event.state) for event in fired).items():
+        if count > 1:
+            problems.append(Problem(law, name, f"{tick} fired {count} times"))
+    newest: dict[str, Event] = {}
+    for event in sorted(fired, key=lambda event: event.t_return):
+        before = newest.get(event.id)
+        if before is not None and before.t_return < event.t_call and int(event.state) < int(before.state):
+            problems.append(Problem(law, event.id, f"{event.state} fired after {before.state}"))
+        newest[event.id] = max(event, before or event, key=lambda event: int(event.state))
+    return problems
 
 
 def _ends_once(id: str, story: Sequence[Event], ended: Collection[str] | None, had_deaths: bool) -> list[Problem]:

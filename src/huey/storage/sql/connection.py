@@ -68,6 +68,7 @@ class File:
         cache_mb: int,
         timeout: float,
         prepare: Callable[[sqlite3.Connection], None],
+        mode: int,
     ) -> None:
         self.path = path
         self.checkpoint_at = 32 * MIB
@@ -78,6 +79,7 @@ class File:
         self._cache_mb = cache_mb
         self._timeout = timeout
         self._prepare = prepare
+        self._mode = mode
         self._forget()
         os.register_at_fork(after_in_child=_Forgetter(self))
 
@@ -199,7 +201,11 @@ class File:
         """Move the log into the file, unless another process is at it or a reader is in the way. True if the log is empty now."""
         import fcntl
 
-        side = os.open(self.path + "-checkpoint", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            side = os.open(self.path + "-checkpoint", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
+        except OSError:
+            # Not a process that may do this; another one will.
+            return False
         try:
             fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with self.write_lock:

@@ -88,6 +88,7 @@ class SqliteStorage(SqlStorage):
             cache_mb=cache_mb,
             timeout=timeout,
             prepare=self._prepare,
+            mode=file_mode,
         )
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
@@ -186,7 +187,16 @@ class SqliteStorage(SqlStorage):
         crash_here("enqueue:before-commit")
         self._file.write(_enqueue_sql(size_for(len(records))), values)
         crash_here("enqueue:after-commit")
+        self._hand_over(records)
         self._rouse()
+
+    def _hand_over(self, records: Sequence[Record]) -> None:
+        """Give tasks the marks that were left for their ids before they came."""
+        if self._read("has_marks", (self._queue,)):
+            ids = json.dumps([record.id for record in records])
+            which = {"queue": self._queue, "ids": ids, "now": self._clock.now()}
+            if self._write("hand_over", which):
+                self._write("restore_unheld", which)
 
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
         now, queue = self._now(now), self._queue
@@ -201,7 +211,7 @@ class SqliteStorage(SqlStorage):
             self._write("turn", row)
             crash_here("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now)
-        if finishes:
+        if finishes or events:
             self._rouse()
         return brought
 
@@ -298,7 +308,8 @@ class SqliteStorage(SqlStorage):
             crash_here("tick:after-commit")
             self._is_dirty = False
             fired = bool(self._file.writer.execute(_SQL["tick_fired"]).fetchone()[0])
-        if fired:
+        if fired and record is not None:
+            self._hand_over([record])
             self._rouse()
         return fired
 

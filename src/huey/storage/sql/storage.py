@@ -85,7 +85,7 @@ class SqlStorage(Storage):
         self._rouse()
 
     def restore(self, ids: Sequence[str]) -> list[str]:
-        which = {"queue": self._queue, "ids": json.dumps(list(ids))}
+        which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._clock.now()}
         marked = {row[0] for row in self._read("restore_find", which)}
         if marked:
             self._write("restore", which)
@@ -99,7 +99,7 @@ class SqlStorage(Storage):
         return self._write("restore_name", (self._queue, name)) > 0
 
     def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
-        for until, once in self._read("revocation", {"queue": self._queue, "id": id, "name": name}):
+        for until, once in self._read("revocation", {"queue": self._queue, "id": id, "name": name, "now": self._clock.now()}):
             return Revocation(until, bool(once))
         return None
 

@@ -6,7 +6,7 @@ from huey.clock import SECOND
 from huey.lifecycle import Promotion
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, Storage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract.tools import LONG, ME, MOMENT, Another, Call, task
+from huey.testing.contract.tools import LONG, ME, MOMENT, Another, Call, task, woken
 
 LAPSE = FOLLOWER / SECOND + 1
 
@@ -100,6 +100,18 @@ class EventRules:
         another().publish(["1"])
 
         assert call.answer()[1] == ["1"]
+
+    def test_who_follows_is_woken_and_need_not_look(self, storage: Storage, another: Another) -> None:
+        other = another()
+        following(storage)
+
+        def wake(n: int) -> None:
+            position = following(storage)
+            call = Call(lambda: storage.follow(position, LONG)).settled()
+            (other.publish([str(n)]) if n % 2 else other.turn(ME, [], 0, [str(n)]))
+            assert call.answer()[1] == [str(n)]
+
+        assert woken(wake)
 
     def test_follow_waits_for_the_event_of_a_turn(self, storage: Storage, another: Another) -> None:
         position = following(storage)

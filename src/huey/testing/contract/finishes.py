@@ -148,6 +148,15 @@ class FinishRules:
         assert json.loads(first or "") == ERROR
         assert json.loads(look(storage).error or "") == {"error": "other"}
 
+    def test_shutdown_never_costs_a_try(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("cut short", retries=1), task("never started", retries=1)])
+        started, waiting = claim(storage, 2)
+
+        end(storage, clock, started, Snoozed(0, "shutdown"))
+        storage.release(ME, [waiting])
+
+        assert [(lease.id, lease.attempt, lease.deaths) for lease in claim(storage, 2)] == [("cut short", 0, 0), ("never started", 0, 0)]
+
     def test_finishes_are_written_before_the_claim(self, storage: Storage) -> None:
         lease = claimed(storage)
 

@@ -100,6 +100,14 @@ class RevokingRules:
         assert storage.revocation("a") is None
         assert look(storage).state == State.CANCELLED
 
+    def test_what_has_ended_is_beyond_revoking(self, storage: Storage, clock: TurnableClock) -> None:
+        end(storage, clock, claimed(storage), Raised({"error": "E()"}))
+
+        storage.cancel(["a"])
+
+        assert storage.revocation("a") is None
+        assert storage.restore(["a"]) == []
+
     def test_nothing_revoked(self, storage: Storage) -> None:
         storage.enqueue([task()])
 
@@ -143,9 +151,10 @@ class RevokingRules:
         storage.prune()
         storage.enqueue([task("a")])
         clock.forward(20)
-        storage.prune()
+        unmarked = storage.revocation("b")
         storage.enqueue([task("b")])
 
+        assert unmarked is None
         assert claim_ids(storage, 9) == ["b"]
 
     def test_a_task_that_met_its_mark_carries_it_however_long_it_waits(self, storage: Storage, clock: TurnableClock) -> None:
@@ -309,6 +318,24 @@ class RevokingRules:
         assert storage.revocation("unknown", "app.add") == Revocation(until, False)
         assert storage.revocation("b", "app.add") == Revocation(FOREVER, False)
         assert storage.revocation("b") is None
+
+    def test_the_mark_of_a_name_is_no_mark_of_its_tasks(self, storage: Storage) -> None:
+        storage.enqueue([task("a"), task("b")])
+        storage.cancel(["b"])
+        storage.cancel_name("app.add")
+
+        assert claim(storage, 2) == []
+
+        assert (storage.revocation("a"), look(storage).revoked_until) == (None, None)
+        assert storage.revocation("b") == Revocation(FOREVER, False)
+
+    def test_a_name_revoked_for_once_is_not_used_up_by_a_task_with_a_mark_of_its_own(self, storage: Storage) -> None:
+        storage.enqueue([task("a"), task("b"), task("c")])
+        storage.cancel(["a"])
+        storage.cancel_name("app.add", once=True)
+
+        assert claim_ids(storage, 9) == ["c"]
+        assert storage.revocation("a") == Revocation(FOREVER, False)
 
     def test_a_revoked_name_does_not_stop_what_runs(self, storage: Storage) -> None:
         lease = claimed(storage)

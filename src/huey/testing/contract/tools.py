@@ -97,6 +97,11 @@ class Call(Generic[T]):
         except BaseException as error:  # whatever it is, the test's own thread raises it
             self._errors.append(error)
 
+    def settled(self) -> Call[T]:
+        """Itself, after a moment in which it most likely began to wait. Nothing may depend on it."""
+        self._thread.join(0.02)
+        return self
+
     @property
     def is_waiting(self) -> bool:
         return self._thread.is_alive()
@@ -111,6 +116,14 @@ class Call(Generic[T]):
         for error in self._errors:
             raise error
         return self._answers[0]
+
+
+def woken(rounds: Callable[[int], object]) -> bool:
+    """Whether twelve rounds of waiting took less time than twelve looks by itself, one a second, would."""
+    begin = time.monotonic()
+    for n in range(12):
+        rounds(n)
+    return time.monotonic() - begin < 6
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:

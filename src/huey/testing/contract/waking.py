@@ -10,7 +10,7 @@ from huey.engine.bell import Bell
 from huey.lifecycle import Finish, Returned, State
 from huey.storage.base import Storage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract.tools import LONG, ME, MOMENT, OTHER, Another, Call, at_once, claim, claimed, end, task, write
+from huey.testing.contract.tools import LONG, ME, MOMENT, OTHER, Another, Call, at_once, claim, claimed, end, task, woken, write
 
 
 @contextmanager
@@ -65,11 +65,23 @@ class WakingRules:
 
             assert [call.answer() for call in calls] == [True, True, True]
 
+    def test_who_listens_is_woken_and_need_not_look(self, storage: Storage, another: Another) -> None:
+        other = another()
+
+        def wake(n: int) -> None:
+            call = listening(storage, bell).settled()
+            other.enqueue([task(str(n))])
+            assert call.answer()
+            claim(storage)
+
+        with a_bell() as bell:
+            assert woken(wake)
+
     def test_listen_wakes_when_a_scheduled_task_gets_due(self, storage: Storage, clock: TurnableClock) -> None:
         storage.enqueue([task(eta=clock.now() + SECOND // 10)])
 
         with a_bell() as bell:
-            call = listening(storage, bell)
+            call = listening(storage, bell).settled()
             clock.forward(1)
 
             assert call.answer()
@@ -78,7 +90,7 @@ class WakingRules:
         storage.enqueue([task("later", eta=clock.now() + 1000 * SECOND)])
 
         with a_bell() as bell:
-            call = listening(storage, bell)
+            call = listening(storage, bell).settled()
             another().enqueue([task("sooner", eta=clock.now() + SECOND // 10)])
             clock.forward(1)
 
@@ -88,7 +100,7 @@ class WakingRules:
         lease = claimed(storage)
 
         with a_bell() as bell:
-            call = listening(storage, bell)
+            call = listening(storage, bell).settled()
             write(another(), Finish(lease, State.QUEUED))
 
             assert call.answer()
@@ -134,7 +146,7 @@ class WakingRules:
 
     def test_listen_returns_when_the_bell_rings(self, storage: Storage) -> None:
         with a_bell() as bell:
-            call = listening(storage, bell)
+            call = listening(storage, bell).settled()
 
             bell.ring()
 
@@ -205,6 +217,17 @@ class WakingRules:
         write(another(), Finish(leases[1], State.SUCCEEDED, value=b"5"), by=OTHER)
 
         assert [call.answer() for call in calls] == [True, True, True]
+
+    def test_who_waits_is_woken_and_need_not_look(self, storage: Storage, another: Another) -> None:
+        other = another()
+
+        def wake(n: int) -> None:
+            lease = claimed(other, task(str(n)))
+            call = Call(lambda: storage.wait([str(n)], LONG)).settled()
+            write(other, Finish(lease, State.SUCCEEDED, value=b"5"))
+            assert call.answer()
+
+        assert woken(wake)
 
     def test_wait_ends_when_a_result_is_put(self, storage: Storage, another: Another) -> None:
         call = Call(lambda: storage.wait(["a"], LONG))

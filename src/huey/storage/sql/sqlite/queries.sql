@@ -6,6 +6,19 @@ INSERT OR IGNORE INTO huey_queue (name) VALUES (?);
 -- The number of a queue.
 SELECT id FROM huey_queue WHERE name = ?;
 
+-- name: has_marks
+-- Whether ids that nobody held were revoked.
+SELECT 1 FROM huey_revocation WHERE queue = ? AND kind = 'i' LIMIT 1;
+
+-- name: hand_over
+-- Print such marks on the tasks that came after all. Until then the claim looks for them.
+UPDATE huey_task
+   SET (revoked_until, revoked_once) = (SELECT until, once FROM huey_revocation AS r
+                                         WHERE r.queue = huey_task.queue AND r.kind = 'i' AND r.key = huey_task.id)
+ WHERE queue = :queue AND state = 'queued' AND revoked_until IS NULL
+   AND id IN (SELECT key FROM huey_revocation
+               WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids)));
+
 -- name: turn
 -- One trip of a worker; the trigger `crank` does it.
 INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
@@ -96,7 +109,8 @@ SELECT id FROM huey_task
  WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND revoked_until IS NOT NULL
    AND id IN (SELECT value FROM json_each(:ids))
 UNION
-SELECT key FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key IN (SELECT value FROM json_each(:ids));
+SELECT key FROM huey_revocation
+ WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids));
 
 -- name: restore
 -- Take marks of held tasks back.
@@ -121,7 +135,7 @@ SELECT until, once FROM (
     SELECT 1 AS rank, revoked_until AS until, revoked_once AS once FROM huey_task
      WHERE queue = :queue AND id = :id AND revoked_until IS NOT NULL
     UNION ALL
-    SELECT 2, until, once FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key = :id
+    SELECT 2, until, once FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key = :id AND expires > :now
     UNION ALL
     SELECT 3, until, once FROM huey_revocation WHERE queue = :queue AND kind = 'n' AND key = :name
 ) ORDER BY rank LIMIT 1;

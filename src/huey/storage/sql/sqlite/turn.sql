@@ -14,7 +14,7 @@ CREATE TEMP TABLE fate (
 CREATE TEMP TABLE refused (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE promoted (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE claimed (n INTEGER PRIMARY KEY, id TEXT);
-CREATE TEMP TABLE marked (id TEXT PRIMARY KEY, kind TEXT, key TEXT, until INTEGER, once INTEGER) WITHOUT ROWID;
+CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, kind TEXT, key TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE turn (
     queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, now INTEGER, until INTEGER, want INTEGER,
     result_expires INTEGER, events TEXT
@@ -24,7 +24,7 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM refused;
     DELETE FROM promoted;
     DELETE FROM claimed;
-    DELETE FROM marked;
+    DELETE FROM barred;
 
     -- The worker's lease, for all that it holds.
     INSERT INTO huey_worker (id, queue, host, pid, boot, born, kind, started, until)
@@ -75,30 +75,28 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
        AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = NEW.queue AND is_paused)
      ORDER BY priority DESC, place, id LIMIT NEW.want;
 
-    -- Marks that stand apart are printed on the rows they mean; one for once is used up by the first.
-    INSERT OR REPLACE INTO marked (id, kind, key, until, once)
-    SELECT t.id, r.kind, r.key, r.until, r.once
+    -- Marks that stand apart: of a name, or of an id whose task came later. A task's own mark goes first; one for once bars the first task.
+    INSERT OR IGNORE INTO barred (id, kind, key)
+    SELECT t.id, r.kind, r.key
       FROM huey_revocation AS r CROSS JOIN claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id
-     WHERE r.queue = NEW.queue AND r.until > NEW.now AND r.key = CASE r.kind WHEN 'n' THEN t.name ELSE t.id END
-     ORDER BY c.n DESC;
-    DELETE FROM marked
-     WHERE kind = 'n' AND once
-       AND id <> (SELECT c.id FROM claimed AS c CROSS JOIN marked AS m ON m.id = c.id WHERE m.key = marked.key ORDER BY c.n LIMIT 1);
-    UPDATE huey_task
-       SET revoked_until = (SELECT until FROM marked AS m WHERE m.id = huey_task.id),
-           revoked_once = (SELECT once FROM marked AS m WHERE m.id = huey_task.id)
-     WHERE queue = NEW.queue AND id IN (SELECT id FROM marked);
+     WHERE r.queue = NEW.queue AND r.until > NEW.now AND (r.expires IS NULL OR r.expires > NEW.now)
+       AND r.key = CASE r.kind WHEN 'n' THEN t.name ELSE t.id END AND coalesce(t.revoked_until, 0) <= NEW.now
+       AND (NOT r.once OR c.n = (SELECT min(c2.n) FROM claimed AS c2 CROSS JOIN huey_task AS t2 ON t2.queue = NEW.queue AND t2.id = c2.id
+                                  WHERE r.key IN (t2.name, t2.id) AND coalesce(t2.revoked_until, 0) <= NEW.now));
     DELETE FROM huey_revocation
-     WHERE queue = NEW.queue AND (once OR kind = 'i') AND EXISTS (SELECT 1 FROM marked AS m WHERE m.kind = huey_revocation.kind AND m.key = huey_revocation.key);
+     WHERE queue = NEW.queue AND once
+       AND EXISTS (SELECT 1 FROM barred AS b WHERE b.kind = huey_revocation.kind AND b.key = huey_revocation.key);
+    UPDATE huey_task SET state = 'cancelled', reason = 'revoked', finished = NEW.now, worker = NEW.worker, token = token + 1
+     WHERE queue = NEW.queue AND id IN (SELECT id FROM barred);
 
-    -- Lease them; what is revoked or expired ends here instead.
+    -- Lease the others; what is revoked or expired ends here instead.
     UPDATE huey_task
        SET state = CASE WHEN revoked_until > NEW.now OR expires <= NEW.now THEN 'cancelled' ELSE 'running' END,
            reason = CASE WHEN revoked_until > NEW.now THEN 'revoked' WHEN expires <= NEW.now THEN 'expired' END,
            finished = CASE WHEN revoked_until > NEW.now OR expires <= NEW.now THEN NEW.now END,
-           revoked_until = CASE WHEN revoked_until > NEW.now AND NOT revoked_once THEN revoked_until END,
+           revoked_until = CASE WHEN revoked_once AND (revoked_until > NEW.now OR expires <= NEW.now) THEN NULL ELSE revoked_until END,
            worker = NEW.worker, token = token + 1
-     WHERE queue = NEW.queue AND id IN (SELECT id FROM claimed);
+     WHERE queue = NEW.queue AND state = 'queued' AND id IN (SELECT id FROM claimed);
 
     INSERT INTO huey_event (queue, told, body)
     SELECT NEW.queue, NEW.now, NEW.events

@@ -1,0 +1,21 @@
+"""Values to bytes and back: what travels, and who may read what.
+
+    byte 0      format version, 1
+    byte 1      flags: codec (0 pickle, 1 JSON, 2 the user's), 4 gzip, 8 zlib, 16 signed, 32 an error
+    32 bytes    only when signed: HMAC-SHA-256 over version, flags, queue, purpose, id and body
+    the rest    the body
+
+A pickle can name any class, and whoever may write it chooses which. So a class is loaded from one only if nobody else can have written
+it: the store is trusted, the signature was verified, or the user said ``allow_pickle=True``. Everywhere else plain values travel, and a
+short list of plain types (datetime, Decimal, UUID, ...); whoever sends more is told so at once, not the consumer later.
+
+Whatever the bytes are, reading them gives a value or DecodeError. Sizes and signature are checked first, then the rest is looked at.
+"""
+
+from __future__ import annotations
+
+from huey.serializer.codec import Codec, NewerFormat
+from huey.serializer.formats import JSONSerializer, Serializer, SignedSerializer
+from huey.serializer.signing import Purpose
+
+__all__ = ["Codec", "JSONSerializer", "NewerFormat", "Purpose", "Serializer", "SignedSerializer"]

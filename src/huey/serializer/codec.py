@@ -1,0 +1,262 @@
+"""The codec of one queue: the envelope around a payload, and the rules about who reads what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from huey.exceptions import DecodeError, EncodeError
+from huey.serializer.formats import (
+    GZIP,
+    JSON,
+    MIB,
+    PICKLE,
+    USERS,
+    ZLIB,
+    codec_of,
+    deflated,
+    from_json,
+    inflated,
+    packing_of,
+    to_json,
+)
+from huey.serializer.pickles import kind_of, load_any, load_plain, may_name_a_class, said, to_pickle, verify_plain
+from huey.serializer.signing import MAC_SIZE, Purpose, Secret, Signer
+
+VERSION = 1
+
+_CODEC_BITS, _SIGNED, _ERROR, _UNKNOWN_BITS = 3, 16, 32, 192
+_BARE_PICKLE = bytes((VERSION, PICKLE))
+_HEAD_SIZE = 2 + MAC_SIZE
+_ROWS = (tuple, list)
+
+
+class NewerFormat(DecodeError):
+    """A newer huey wrote this."""
+
+
+class Codec:
+    """Writes and reads the payloads of one queue.
+
+    *serializer*: an object with ``serialize`` and ``deserialize``; what it reads is then the user's business. A plain ``Serializer`` or
+    ``JSONSerializer`` stands for the built-in pickle or JSON, with its compression and under the rules of this class. *secret*: signs
+    every message, and reads no unsigned one; of several the first signs and each may verify. *allow_pickle*: True loads any class, False
+    none; None asks *is_trusted*, once (see ``reset``). A verified signature outdoes both. *max_size*: a value may have so many bytes,
+    before compression; beyond *warn_size* stored bytes the log says so.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        *,
+        serializer: Any = None,
+        secret: Secret | None = None,
+        compression: bool = False,
+        compression_level: int = 6,
+        use_zlib: bool = False,
+        allow_pickle: bool | None = None,
+        is_trusted: Callable[[], bool] = lambda: False,
+        warn_size: int = MIB,
+        max_size: int = 16 * MIB,
+    ) -> None:
+        self._queue = queue
+        self._serializer = serializer
+        self._codec = codec_of(serializer)
+        if serializer is not None and self._codec != USERS and serializer.compression:
+            compression, compression_level, use_zlib = True, serializer.compression_level, serializer.use_zlib
+        self._packing = packing_of(compression, compression_level, use_zlib)
+        self._level = compression_level
+        self._signer = None if secret is None else Signer(queue, secret)
+        self._allow_pickle = allow_pickle
+        self._is_trusted = is_trusted
+        self._loads_classes: bool | None = None
+        self._warn_size = warn_size
+        self._max_size = max_size
+        self._warned: set[tuple[str, int]] = set()
+        self._write = (to_pickle, to_json, self._to_users)[self._codec]
+        is_wrapped = self._signer is not None or self._packing or self._codec != PICKLE
+        self._bare_size = -1 if is_wrapped else min(warn_size, max_size)
+        """A pickle of at most so many bytes needs nothing but the two bytes in front."""
+
+    def reset(self) -> None:
+        """Forget whether the store is trusted; it is asked again."""
+        self._loads_classes = None
+
+    def encode(self, purpose: Purpose, id: str, value: Any) -> bytes:
+        """*value* as bytes. If they are signed, only ``decode`` for the same queue, purpose and id accepts them.
+
+        *purpose* "task": *value* is ``(args, kwargs)``. "error": a dict of plain values, always written as JSON.
+        EncodeError: it cannot be written, is too big, or readers would have to refuse it. It names the argument and the way out.
+        """
+        may_load = self._may_load()
+        try:
+            if purpose == "error":
+                return self._packed(purpose, id, JSON | _ERROR, self._fitting(to_json(value)))
+            body = self._body(value, may_load)
+            if len(body) <= self._bare_size:
+                return _BARE_PICKLE + body
+            return self._packed(purpose, id, self._codec, body)
+        except Exception as error:  # A value's own __reduce__ may raise anything.
+            raise self._not_written(purpose, id, value, error) from error
+
+    def decode(self, purpose: Purpose, id: str, data: bytes) -> Any:
+        """The value that was encoded for *purpose* and *id*; for "task" always ``(tuple, dict)``, for "error" a dict.
+
+        NewerFormat: a newer huey wrote it. DecodeError: whatever else is wrong with *data*.
+        """
+        may_load = self._may_load()
+        try:
+            if may_load and self._signer is None and purpose != "error" and _is_bare_pickle(data, self._max_size):
+                value = load_any(data[2:])
+            else:
+                value = self._value(*self._opened(purpose, id, data), may_load)
+            return _checked_shape(purpose, value)
+        except (Exception, SystemExit) as error:  # A class of the user may raise anything while it is rebuilt.
+            raise _not_read(purpose, id, error) from error
+
+    def decode_result(self, id: str, data: bytes) -> tuple[bool, Any]:
+        """``(is_error, value)`` of what was stored for task *id*, its result or its error. Raises as ``decode`` does."""
+        is_error = isinstance(data, bytes) and len(data) > 1 and bool(data[1] & _ERROR)
+        return is_error, self.decode("error" if is_error else "result", id, data)
+
+    def _may_load(self) -> bool:
+        """Whether a pickle may name any class."""
+        if self._loads_classes is None:
+            self._loads_classes = self._trust()
+        return self._loads_classes
+
+    def _trust(self) -> bool:
+        if self._signer is not None:
+            return True
+        if self._allow_pickle is not None:
+            return self._allow_pickle
+        # Who chose another serializer does not expect pickles, in a trusted store neither.
+        return self._codec == PICKLE and bool(self._is_trusted())
+
+    # -- writing ------------------------------------------------------------------------------------------------------------------------
+
+    def _body(self, value: Any, may_load: bool) -> bytes:
+        body = self._write(value)
+        if not may_load and self._codec == PICKLE and may_name_a_class(body):
+            verify_plain(body)
+        return self._fitting(body)
+
+    def _fitting(self, body: bytes) -> bytes:
+        if len(body) > self._max_size:
+            raise EncodeError(f"has {len(body):,} bytes, at most {self._max_size:,} travel; store it elsewhere and pass its name or key")
+        return body
+
+    def _packed(self, purpose: Purpose, id: str, flags: int, body: bytes) -> bytes:
+        if self._packing:
+            packed = deflated(body, self._packing, self._level)
+            if len(packed) < len(body):
+                flags, body = flags | self._packing, packed
+        if len(body) > self._warn_size:
+            self._warn(purpose, id, len(body))
+        if self._signer is None:
+            return bytes((VERSION, flags)) + body
+        head = bytes((VERSION, flags | _SIGNED))
+        return b"".join((head, self._signer.sign(purpose, id, head, body), body))
+
+    def _to_users(self, value: Any) -> bytes:
+        body = self._serializer.serialize(value)
+        if not isinstance(body, bytes | bytearray | memoryview):
+            raise EncodeError(f"came out of {self._codec_name()}.serialize() as {kind_of(body)}; it must be bytes")
+        return bytes(body)
+
+    def _warn(self, purpose: Purpose, id: str, size: int) -> None:
+        """Once for each purpose, and again when the size has doubled."""
+        if (purpose, size.bit_length()) in self._warned:
+            return
+        self._warned.add((purpose, size.bit_length()))
+        import logging
+
+        text = "%s %s of queue %s has %s bytes: big payloads slow the storage down; store it elsewhere and pass its name or key"
+        logging.getLogger("huey").warning(text, purpose, id, self._queue, f"{size:,}")
+
+    def _not_written(self, purpose: Purpose, id: str, value: Any, error: Exception) -> EncodeError:
+        what = f"{purpose} {id}: {self._culprit(purpose, value)}"
+        if isinstance(error, EncodeError):
+            return EncodeError(f"{what} {error}")
+        if isinstance(error, RecursionError | MemoryError):
+            return EncodeError(f"{what} is nested too deep or too big ({type(error).__name__}); store it elsewhere and pass its name")
+        way_out = "pass plain values, or give a serializer= that can"
+        return EncodeError(f"{what} cannot be written by {self._codec_name()} ({said(error)}); {way_out}")
+
+    def _culprit(self, purpose: Purpose, value: Any) -> str:
+        """Which part of *value* cannot be written alone."""
+        if purpose != "task":
+            return f"the value, {kind_of(value)},"
+        args, kwargs = value
+        parts = [*((f"args[{i}]", arg) for i, arg in enumerate(args)), *((f"kwargs[{name!r}]", arg) for name, arg in kwargs.items())]
+        for name, part in parts:
+            try:
+                self._body(part, self._may_load())
+            except Exception:  # As in encode().
+                return f"{name}, {kind_of(part)},"
+        return "all arguments together"
+
+    def _codec_name(self) -> str:
+        return ("pickle", "JSON", type(self._serializer).__name__)[self._codec]
+
+    # -- reading ------------------------------------------------------------------------------------------------------------------------
+
+    def _opened(self, purpose: Purpose, id: str, data: bytes) -> tuple[int, bytes]:
+        """Codec and body of a message that is what it says, and fits."""
+        if not isinstance(data, bytes):
+            raise DecodeError(f"{kind_of(data)}, not bytes")
+        if len(data) > self._max_size + _HEAD_SIZE:
+            raise DecodeError(f"{len(data):,} bytes, and at most {self._max_size:,} are read here; give max_size= as the writer does")
+        if len(data) < 2 or not data[0]:
+            raise DecodeError("no record of huey: it does not begin with a format version")
+        if data[0] > VERSION:
+            raise NewerFormat(f"format {data[0]}, and this huey reads {VERSION}: a newer huey wrote it; upgrade here")
+        body, flags = self._verified(purpose, id, data), data[1]
+        if flags & _UNKNOWN_BITS or bool(flags & _ERROR) != (purpose == "error"):
+            raise DecodeError(f"flags {flags:#04x} do not fit: it was stored as something else, or is damaged")
+        if flags & (GZIP | ZLIB):
+            body = inflated(body, flags & (GZIP | ZLIB), self._max_size)
+        return flags & _CODEC_BITS, body
+
+    def _verified(self, purpose: Purpose, id: str, data: bytes) -> bytes:
+        """The body, once the signature is found right."""
+        is_signed = bool(data[1] & _SIGNED)
+        if self._signer is None:
+            if is_signed:
+                raise DecodeError("it is signed, and this process has no secret=; give the writers' secret= here too")
+            return data[2:]
+        if not is_signed:
+            raise DecodeError("it is not signed, and this process has a secret=; give the same secret= to all who write")
+        mac, body = data[2:_HEAD_SIZE], data[_HEAD_SIZE:]
+        if not self._signer.verify(purpose, id, data[:2], body, mac):
+            raise DecodeError("signature does not match: was it written with another secret=, or moved from another queue or task?")
+        return body
+
+    def _value(self, codec: int, body: bytes, may_load: bool) -> Any:
+        if codec == JSON:
+            return from_json(body)
+        if codec == PICKLE:
+            return load_any(body) if may_load else load_plain(body)
+        if codec != self._codec:
+            raise DecodeError("a serializer= wrote it that this process does not have; give the same serializer= here")
+        return self._serializer.deserialize(body)
+
+
+def _is_bare_pickle(data: bytes, max_size: int) -> bool:
+    return isinstance(data, bytes) and len(data) <= max_size + 2 and data.startswith(_BARE_PICKLE)
+
+
+def _checked_shape(purpose: Purpose, value: Any) -> Any:
+    if purpose == "task":
+        if not (isinstance(value, _ROWS) and len(value) == 2 and isinstance(value[0], _ROWS) and isinstance(value[1], dict)):
+            raise DecodeError(f"{kind_of(value)}, not the arguments of a task")
+        return tuple(value[0]), value[1]
+    if purpose == "error" and not isinstance(value, dict):
+        raise DecodeError(f"{kind_of(value)}, not the description of an error")
+    return value
+
+
+def _not_read(purpose: Purpose, id: str, error: BaseException) -> DecodeError:
+    if isinstance(error, DecodeError):
+        return type(error)(f"{purpose} {id}: {error}")
+    return DecodeError(f"{purpose} {id}: the bytes are damaged, or not what they say ({said(error)})")

@@ -1,0 +1,179 @@
+"""Formats: JSON, compression, and the serializers that a user may pass or derive from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from huey.exceptions import ConfigurationError, DecodeError, EncodeError
+from huey.serializer.pickles import load_any, said, to_pickle
+from huey.serializer.signing import MAC_SIZE, are_equal, checked_secrets, derived_key, mac_of
+
+MIB = 1 << 20
+
+PICKLE, JSON, USERS = range(3)
+"""Codecs, as the envelope has them."""
+
+GZIP, ZLIB = 4, 8
+"""Compressions, as the envelope has them."""
+
+_WBITS = {GZIP: 31, ZLIB: 15}
+"""Their names in zlib."""
+
+
+class Serializer:
+    """Pickle, with compression if asked. Derive from it and override ``_serialize`` and ``_deserialize`` to use another format.
+
+    As ``serializer=`` it is the built-in pickle, and the rules about classes hold (see Codec). Once one of its methods is overridden, what
+    it reads is its own business.
+    """
+
+    max_size = 16 * MIB
+    """At most so many bytes are compressed, or come out when decompressed."""
+
+    def __init__(self, compression: bool = False, compression_level: int = 6, use_zlib: bool = False) -> None:
+        packing_of(compression, compression_level, use_zlib)
+        self.compression = compression
+        self.compression_level = compression_level
+        self.use_zlib = use_zlib
+
+    def serialize(self, data: Any) -> bytes:
+        body = self._serialize(data)
+        if not self.compression:
+            return body
+        if len(body) > self.max_size:
+            raise EncodeError(f"has {len(body):,} bytes, at most {self.max_size:,} are compressed; set max_size of the serializer")
+        return deflated(body, ZLIB if self.use_zlib else GZIP, self.compression_level)
+
+    def deserialize(self, data: bytes) -> Any:
+        """With compression on, data without it is read too, and the log says so."""
+        if not self.compression:
+            return self._deserialize(data)
+        packing = {b"\x1f\x8b": GZIP, b"\x78\x01": ZLIB, b"\x78\x5e": ZLIB, b"\x78\x9c": ZLIB, b"\x78\xda": ZLIB}.get(data[:2])
+        if packing is not None:
+            return self._deserialize(inflated(data, packing, self.max_size))
+        import logging
+
+        logging.getLogger("huey").warning("compression is on, and a message without it was read; it may be older than that setting")
+        return self._deserialize(data)
+
+    def _serialize(self, data: Any) -> bytes:
+        return to_pickle(data)
+
+    def _deserialize(self, data: bytes) -> Any:
+        return load_any(data)
+
+
+class JSONSerializer(Serializer):
+    """JSON, so that any language can read it. Tuples come back as lists, and keys that are not text as text.
+
+    EncodeError: a value that JSON does not have. DecodeError: bytes that are not JSON.
+    """
+
+    def _serialize(self, data: Any) -> bytes:
+        return to_json(data)
+
+    def _deserialize(self, data: bytes) -> Any:
+        return from_json(data)
+
+
+class SignedSerializer(Serializer):
+    """A serializer that signs, for code written for huey 3. ``secret=`` does more: it binds a message to its queue, purpose and task.
+
+    DecodeError: another secret wrote it, or one bit was changed. Nothing else has looked at the data by then.
+    """
+
+    def __init__(self, secret: str | bytes | None = None, salt: str | bytes = "huey", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        key = checked_secrets("" if secret is None else secret)[0]
+        self._key = derived_key(key, salt.encode() if isinstance(salt, str) else salt, b"SignedSerializer")
+
+    def serialize(self, data: Any) -> bytes:
+        body = super().serialize(data)
+        return mac_of(self._key, body) + body
+
+    def deserialize(self, data: bytes) -> Any:
+        if not are_equal(mac_of(self._key, data[MAC_SIZE:]), data[:MAC_SIZE]):
+            raise DecodeError("signature does not match: was it written with another secret, or changed?")
+        return super().deserialize(data[MAC_SIZE:])
+
+
+def codec_of(serializer: Any) -> int:
+    """Which codec *serializer* stands for. ConfigurationError: for none."""
+    if serializer is None or _is_unchanged(serializer, Serializer):
+        return PICKLE
+    if _is_unchanged(serializer, JSONSerializer):
+        return JSON
+    is_one = callable(getattr(serializer, "serialize", None)) and callable(getattr(serializer, "deserialize", None))
+    if isinstance(serializer, type) or not is_one:
+        raise ConfigurationError(f"serializer={serializer!r}: give an object with serialize(value) -> bytes and deserialize(bytes)")
+    return USERS
+
+
+def _is_unchanged(serializer: Any, kind: type) -> bool:
+    """A subclass that overrides none of the methods still is what it derives from."""
+    names = ("serialize", "deserialize", "_serialize", "_deserialize")
+    return isinstance(serializer, kind) and all(getattr(type(serializer), name) is getattr(kind, name) for name in names)
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------------------------
+
+
+def to_json(value: Any) -> bytes:
+    try:
+        return _json_encoder()(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EncodeError(f"cannot be written as JSON ({said(error)}); pass text, numbers, lists and dicts with text keys") from error
+
+
+def from_json(body: bytes) -> Any:
+    from json import loads
+
+    try:
+        return loads(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not JSON, or damaged ({said(error)})") from error
+
+
+@cache
+def _json_encoder() -> Callable[[Any], str]:
+    from json import JSONEncoder
+
+    return JSONEncoder(separators=(",", ":")).encode
+
+
+# -- compression ------------------------------------------------------------------------------------------------------------------------
+
+
+def packing_of(compression: bool, level: int, use_zlib: bool) -> int:
+    """Which compression these settings mean, or 0. ConfigurationError: a level that does not exist."""
+    if level not in range(10):
+        raise ConfigurationError(f"compression_level={level!r}: give 0 (none) to 9 (smallest)")
+    if not compression:
+        return 0
+    return ZLIB if use_zlib else GZIP
+
+
+def deflated(body: bytes, packing: int, level: int) -> bytes:
+    import zlib
+
+    return zlib.compress(body, level, _WBITS[packing])
+
+
+def inflated(data: bytes, packing: int, max_size: int) -> bytes:
+    """Decompressed. DecodeError: damaged, or more than *max_size* bytes; the memory for more is never taken."""
+    import zlib
+
+    if packing not in _WBITS:
+        raise DecodeError("it says that it was compressed in two ways")
+    reader = zlib.decompressobj(_WBITS[packing])
+    try:
+        body = reader.decompress(data, max_size + 1)
+    except zlib.error as error:
+        raise DecodeError(f"compressed data is damaged ({error})") from error
+    if len(body) > max_size:
+        raise DecodeError(f"more than {max_size:,} bytes when decompressed: it means harm, or the writer has a greater max_size=")
+    if not reader.eof or reader.unused_data:
+        raise DecodeError("compressed data is damaged (it ends too early or too late)")
+    return body

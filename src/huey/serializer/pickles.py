@@ -1,0 +1,210 @@
+"""Pickles: of any class where nobody else can have written them, of plain types everywhere else."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from huey.exceptions import DecodeError, EncodeError
+
+_WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True if all who can write there may also run code here"
+
+
+def to_pickle(value: Any) -> bytes:
+    return pickle.dumps(value, 5)
+
+
+def load_any(body: bytes) -> Any:
+    """Runs whatever the pickle says. DecodeError: a class is not found; anything else that a class raises comes through."""
+    try:
+        return pickle.loads(body)
+    except (ImportError, AttributeError):
+        return _NamingUnpickler(io.BytesIO(body)).load()
+
+
+class _NamingUnpickler(pickle.Unpickler):
+    """Says which class is missing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError) as error:
+            raise DecodeError(f"holds {module}.{name}, which is not found here ({said(error)}); deploy the code that defines it") from error
+
+
+def may_name_a_class(body: bytes) -> bool:
+    """Whether it has an opcode by which our own pickler names a class, or the same byte as part of a value."""
+    return b"\x93" in body or b"\x82" in body or b"\x83" in body or b"\x84" in body
+
+
+def verify_plain(body: bytes) -> None:
+    """EncodeError: this pickle of ours would be refused by ``load_plain``."""
+    try:
+        load_plain(body)
+    except DecodeError as error:
+        raise EncodeError(str(error)) from None
+
+
+def load_plain(body: bytes) -> Any:
+    """Runs nothing but the makers of plain types. DecodeError: it names something else; damaged bytes raise anything."""
+    _check_opcodes(body)
+    value = _PlainUnpickler(io.BytesIO(body)).load()
+    if may_name_a_class(body):
+        # A maker that is left in the value, a class sent as such, says so when it is written.
+        to_pickle(value)
+    return value
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return _maker(f"{module}.{name}")
+
+
+_COUNTED_OPCODES = {**dict.fromkeys(b"\x8cC\x8a", 1), **dict.fromkeys(b"XB\x8b", 4), **dict.fromkeys(b"\x8d\x8e\x96", 8)}
+"""Opcode to the bytes that its count has."""
+
+
+def _check_opcodes(body: bytes) -> None:
+    """DecodeError: it has opcodes that our own pickler does not write.
+
+    They can name a class without find_class (EXT), or take gigabytes for a few bytes (LONG_BINPUT, counts beyond the end).
+    """
+    at, skip = 0, _simple_opcodes().match
+    while True:
+        at = skip(body, at).end()  # type: ignore[union-attr]
+        if at >= len(body) or body[at] not in _COUNTED_OPCODES:
+            break
+        start = at + 1 + _COUNTED_OPCODES[body[at]]
+        at = start + int.from_bytes(body[at + 1 : start], "little")
+    if body[at:] != b".":
+        raise DecodeError("not a pickle that huey writes, or damaged")
+
+
+@cache
+def _simple_opcodes() -> re.Pattern[bytes]:
+    """Any number of opcodes of a fixed length, and of short texts."""
+    alone = rb"[N\x88\x89)\x85-\x87t(\]ae}su\x8f-\x91\x94R\x81\x92b\x9301]++"
+    short = b"|".join(re.escape(bytes((length,))) + b".{%d}" % length for length in range(32))
+    return re.compile(rb"(?:" + alone + rb"|[Kh].|\x8c(?:" + short + rb")|M..|[Jj].{4}|[G\x95].{8}|\x80\x05)*+", re.DOTALL)
+
+
+class _Maker:
+    """Stands for a plain type while a message is read: it can be called with short arguments, and nothing else.
+
+    The type itself is not handed out: BUILD could set its attributes, and one long argument could be used a thousand times.
+    """
+
+    __slots__ = ("make", "path")
+    make: Callable[..., Any]
+    path: str
+
+    def __init__(self, path: str, make: Callable[..., Any]) -> None:
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "make", make)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self!r} cannot be changed")
+
+    def __call__(self, *args: Any) -> Any:
+        if not all(map(_is_short, args)):
+            raise DecodeError(f"holds {_a(self.path)} of more than {_SHORT:,} digits or items; {_WAY_OUT}")
+        return self.make(*args)
+
+    def __repr__(self) -> str:
+        return f"<maker of {self.path}>"
+
+    def __reduce__(self) -> str:
+        raise DecodeError(f"holds the class {self.path} itself; {_WAY_OUT}")
+
+
+_SHORT = 4300
+"""Python's own limit for the digits of an int in text."""
+
+
+def _is_short(value: Any) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= 4 * _SHORT
+    return not hasattr(value, "__len__") or len(value) <= _SHORT
+
+
+@cache
+def _maker(path: str) -> Any:
+    """What stands for the class of that name. DecodeError: it is not plain."""
+    from importlib import import_module
+
+    if path in _PLAIN_TYPES:
+        module, _, name = path.partition(".")
+        return _Maker(path, getattr(import_module(module), name))
+    if path in _OWN_MAKERS:
+        return _Maker(path, _OWN_MAKERS[path])
+    if path == "uuid.UUID":
+        # The class itself: its pickles need one. BUILD cannot change it, because it has a __setstate__.
+        return import_module("uuid").UUID
+    raise DecodeError(f"holds {path}, and only plain types travel unsigned where others could write too; {_WAY_OUT}")
+
+
+def _fraction(top: int | str, bottom: int | str = 1) -> Any:
+    """Not ``Fraction(text)``: that computes "1e999999999"."""
+    from fractions import Fraction
+
+    if isinstance(top, str):
+        top, _, under = top.partition("/")
+        bottom = under or bottom
+    return Fraction(int(top), int(bottom))
+
+
+def _zone(key: str, from_cache: bool = True) -> Any:
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(key)
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """The one attribute that a plain type asks for: a ZoneInfo names its maker in this way."""
+    if isinstance(owner, _Maker) and owner.make is _zone and name == "_unpickle":
+        return owner
+    raise DecodeError(f"holds a method or attribute, {name!r}; {_WAY_OUT}")
+
+
+_PLAIN_TYPES = frozenset(
+    {
+        "builtins.complex",
+        "builtins.range",
+        "builtins.slice",
+        "collections.OrderedDict",
+        "collections.deque",
+        "datetime.date",
+        "datetime.datetime",
+        "datetime.time",
+        "datetime.timedelta",
+        "datetime.timezone",
+        "decimal.Decimal",
+    }
+)
+_OWN_MAKERS: dict[str, Callable[..., Any]] = {
+    "builtins.getattr": _attribute,
+    "fractions.Fraction": _fraction,
+    "zoneinfo.ZoneInfo": _zone,
+}
+
+
+def kind_of(value: Any) -> str:
+    """Its type as one says it: "a decimal.Decimal"."""
+    kind = type(value)
+    return _a(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name[:1] in "aeiouAEIOU" else f"a {name}"
+
+
+def said(error: BaseException) -> str:
+    """An error in one short text."""
+    try:
+        return f"{type(error).__name__}: {error}"[:300]
+    except Exception:  # The user's __str__ may raise too.
+        return type(error).__name__

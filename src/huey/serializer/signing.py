@@ -1,0 +1,78 @@
+"""Signatures: HMAC-SHA-256, with keys derived from the user's secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Literal
+
+from huey.exceptions import ConfigurationError
+
+Purpose = Literal["task", "result", "error"]
+"""What a message is for. A signature holds for one purpose only."""
+
+Secret = str | bytes | Sequence[str | bytes]
+
+MAC_SIZE = 32
+
+
+class Signer:
+    """Signs what belongs to one queue. Each purpose has a key of its own."""
+
+    def __init__(self, queue: str, secret: Secret) -> None:
+        self._secrets = checked_secrets(secret)
+        self._queue = _counted(queue)
+        self._keys: dict[Purpose, list[bytes]] = {}
+
+    def sign(self, purpose: Purpose, id: str, head: bytes, body: bytes) -> bytes:
+        return mac_of(self._keys_for(purpose)[0], self._claim(purpose, id, head, body))
+
+    def verify(self, purpose: Purpose, id: str, head: bytes, body: bytes, mac: bytes) -> bool:
+        """Whether one of the secrets signed this."""
+        claim = self._claim(purpose, id, head, body)
+        return any(are_equal(mac_of(key, claim), mac) for key in self._keys_for(purpose))
+
+    def _claim(self, purpose: Purpose, id: str, head: bytes, body: bytes) -> bytes:
+        return b"".join((head, self._queue, _counted(purpose), _counted(id), body))
+
+    def _keys_for(self, purpose: Purpose) -> list[bytes]:
+        if purpose not in self._keys:
+            self._keys[purpose] = [derived_key(secret, b"huey", purpose.encode()) for secret in self._secrets]
+        return self._keys[purpose]
+
+
+def checked_secrets(secret: Any) -> list[bytes]:
+    """The secrets as bytes, first the one that signs. ConfigurationError: there is none, or one is empty."""
+    secrets = [secret] if isinstance(secret, str | bytes) else secret
+    if not isinstance(secrets, Sequence) or not secrets or not all(isinstance(one, str | bytes) and one.strip() for one in secrets):
+        raise ConfigurationError("secret=: empty, or no text; give a long random text, such as secrets.token_urlsafe() makes")
+    return [one.encode() if isinstance(one, str) else one for one in secrets]
+
+
+def derived_key(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    """A key of 32 bytes: HKDF with SHA-256 (RFC 5869)."""
+    return mac_of(mac_of(salt, secret), info + b"\x01")
+
+
+def mac_of(key: bytes, message: bytes) -> bytes:
+    return _digest()(key, message, "sha256")
+
+
+@cache
+def _digest() -> Callable[[bytes, bytes, str], bytes]:
+    from hmac import digest
+
+    return digest
+
+
+def are_equal(mac: bytes, other: bytes) -> bool:
+    """Compared in a time that tells nothing."""
+    from hmac import compare_digest
+
+    return compare_digest(mac, other)
+
+
+def _counted(text: str) -> bytes:
+    """With its length in front, so that no two lists of parts make the same bytes."""
+    part = text.encode("utf-8", "surrogatepass")
+    return len(part).to_bytes(4, "big") + part

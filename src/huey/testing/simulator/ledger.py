@@ -1,0 +1,308 @@
+"""What must hold in every history of a queue: the properties I1 to I12 of RELIABILITY 3, as a ledger that is kept beside a storage.
+
+The ledger is told each verb that was applied, with its answer, and knows by itself who holds what, since when, and at which place. It never
+asks the storage for what it could be told wrong: a storage that hands one task out twice, or forgets a fence, contradicts it at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from huey.clock import SECOND, Clock, Micros
+from huey.lifecycle import FINAL, Finish, Refusal, State
+from huey.storage.base import FOREVER, LEASE, Revocation, Storage, Turn, Worker, WorkerRow
+from huey.task import Lease, Record
+
+REASONS = ("error", "lost", "poison", "timeout", "unknown task", "newer record", "undecodable", "result not storable")
+"""Why a task may be FAILED (I12)."""
+MINUTE: Micros = 60 * SECOND
+Holder = tuple[str, int]
+"""Worker and token."""
+
+
+class Violation(BaseException):
+    """A property does not hold. Not an Exception: what is tested may catch those."""
+
+    def __init__(self, rule: str, fact: str) -> None:
+        super().__init__(f"{rule}: {fact}")
+        self.rule = rule
+
+
+def demand(truth: bool, rule: str, fact: str) -> None:
+    if not truth:
+        raise Violation(rule, fact)
+
+
+class Entry:
+    """What the ledger knows of one task."""
+
+    def __init__(self, record: Record, now: Micros) -> None:
+        self.record = record
+        self.due = record.eta if record.eta is not None and record.eta > now else None
+        self.place = now
+        self.token = 0
+        self.holder: Holder | None = None
+        self.lost: set[Holder] = set()
+        """Leases that others took over."""
+        self.live: list[Holder] = []
+        """Bodies that run."""
+        self.mark: Revocation | None = None
+        self.state: str | None = None
+        self.reason: str | None = None
+        self.value: bytes | None = None
+
+    def is_revoked(self, now: Micros) -> bool:
+        return self.mark is not None and self.mark.holds(now)
+
+    def is_expired(self, now: Micros) -> bool:
+        return self.record.expires is not None and self.record.expires <= now
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state is None and self.holder is None and self.due is None
+
+    @property
+    def rank(self) -> tuple[int, Micros, str]:
+        return -self.record.priority, self.place, self.record.id
+
+
+class Ledger:
+    """Believes nothing, remembers everything. ``counts``: how often each transition was seen (*sometimes* assertions)."""
+
+    def __init__(self, storage: Storage, clock: Clock, periods: dict[str, int]) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._periods = periods
+        """Minutes between two ticks, by name of the periodic task."""
+        self.counts: Counter[str] = Counter()
+        self.entries: dict[str, Entry] = {}
+        self.open: dict[str, Entry] = {}
+        """Tasks that have not ended."""
+        self.is_paused = False
+        self._marks: dict[str, Revocation] = {}
+        self._seen: dict[str, Micros] = {}
+        """When each worker gave its last sign of life."""
+        self._first_tick: dict[str, Micros] = {}
+        self._last_tick: dict[str, Micros] = {}
+        self._fired: set[tuple[str, Micros]] = set()
+
+    # -- verbs that were applied --------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, answer: None, records: Sequence[Record]) -> None:
+        for record in records:
+            entry = self.entries.get(record.id)
+            if entry is None:
+                entry = self.entries[record.id] = self.open[record.id] = Entry(record, self._clock.now())
+                entry.mark = self._marks.pop(record.id, None)
+            elif entry.state == State.SUCCEEDED:
+                raise Violation("I2", f"{record.id} was enqueued, succeeded, and enqueueing it again put it in anew")
+
+    def turn(self, turn: Turn, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = ()) -> None:
+        now = self._clock.now()
+        self._seen[worker.id] = self._clock.monotonic()
+        refused = [finish.lease.id for finish in finishes if not self._finished(worker, finish, now)]
+        demand(refused == turn.refused, "I2", f"refused {turn.refused}, but the leases were gone of {refused}")
+        self.counts["finish refused"] += len(refused)
+        for entry in self.open.values():
+            if entry.due is not None and entry.due <= now:
+                entry.place, entry.due = entry.due, None
+                self.counts["promoted"] += 1
+        claimed = [self._claimed(worker, lease, now) for lease in turn.leases] + [self._turned_away(it, now) for it in turn.cancelled]
+        self._check_order(claimed, turn, want)
+
+    def _finished(self, worker: Worker, finish: Finish, now: Micros) -> bool:
+        id, token = finish.lease.id, finish.lease.token
+        entry = self.entries[id]
+        if entry.holder != (worker.id, token):
+            return False
+        demand(entry.state is None, "I2", f"{id} had ended as {entry.state} and was finished again as {finish.state}")
+        entry.holder = None
+        if finish.value is not None:
+            entry.value = finish.value
+            demand(self._storage.peek("result", id) == finish.value, "I4", f"{id}#{token} was finished, its result is not to be seen")
+        if finish.state != State.QUEUED:
+            self._end(entry, finish.state, finish.reason)
+        elif entry.is_revoked(now):
+            self._end(entry, State.CANCELLED, "revoked")
+            self.counts["cancelled while running"] += 1
+        else:
+            self.counts[f"queued: {finish.reason}"] += 1
+            entry.due = finish.due if finish.due is not None and finish.due > now else None
+            entry.place = finish.due if finish.due is not None and finish.due <= now else now
+        if finish.state == State.FAILED:
+            self._check_failure(finish)
+        return True
+
+    def _check_failure(self, finish: Finish) -> None:
+        id, reason, lease = finish.lease.id, finish.reason, finish.lease
+        demand(reason in REASONS, "I12", f"{id} is FAILED, for {reason!r}")
+        demand(reason != "error" or lease.retries_left == 0, "I12", f"{id} is FAILED with {lease.retries_left} tries left")
+
+    def _end(self, entry: Entry, state: str, reason: str | None) -> None:
+        entry.state, entry.reason = state, reason
+        del self.open[entry.record.id]
+        self.counts[state if reason is None else f"{state}: {reason}"] += 1
+        row = self._storage.get(entry.record.id)
+        held = State.SUCCEEDED if row is None else row.state
+        demand(held == state, "I1", f"{entry.record.id} must have ended as {state}, the storage has it as {held}")
+
+    def _claimed(self, worker: Worker, lease: Lease, now: Micros) -> Entry:
+        entry = self.entries[lease.id]
+        name = f"{lease.id}#{lease.token}"
+        demand(entry.state is None, "I1", f"{name} was handed out, it had ended as {entry.state}")
+        demand(entry.holder is None, "I3", f"{name} was handed out to {worker.id}, {entry.holder} holds it")
+        demand(entry.due is None, "C8", f"{name} was handed out before its time")
+        demand(not entry.is_revoked(now), "will", f"{name} was handed out, it is revoked")
+        demand(not entry.is_expired(now), "will", f"{name} was handed out, it has expired")
+        demand(lease.place == entry.place, "I9", f"{name} has place {lease.place}, it belongs to {entry.place}")
+        self._take(entry, worker, lease)
+        self.counts["claimed"] += 1
+        return entry
+
+    def _take(self, entry: Entry, worker: Worker, lease: Lease) -> None:
+        demand(lease.token > entry.token, "I2", f"the token of {lease.id} went from {entry.token} to {lease.token}")
+        entry.token = lease.token
+        entry.holder = (worker.id, lease.token)
+
+    def _turned_away(self, refusal: Refusal, now: Micros) -> Entry:
+        entry = self.entries[refusal.id]
+        is_so = entry.is_revoked(now) if refusal.reason == "revoked" else entry.is_expired(now)
+        demand(is_so, "will", f"{refusal.id} was turned away as {refusal.reason}, it is not")
+        demand(entry.is_ready, "I1", f"{refusal.id} was turned away, it was not ready")
+        self._end(entry, State.CANCELLED, refusal.reason)
+        return entry
+
+    def _check_order(self, claimed: list[Entry], turn: Turn, want: int) -> None:
+        demand(not (self.is_paused and claimed), "will", f"{len(claimed)} tasks were claimed while the queue was paused")
+        ranks = [entry.rank for entry in claimed]
+        leased = ranks[: len(turn.leases)]
+        demand(leased == sorted(leased), "I9", f"claimed out of order: {[lease.id for lease in turn.leases]}")
+        left = [entry.rank for entry in self.open.values() if entry.is_ready] if want and not self.is_paused else []
+        if left and len(claimed) < want:
+            raise Violation("I9", f"{min(left)[2]} is ready, a turn with room for it passed it over")
+        if left and ranks:
+            demand(max(ranks) < min(left), "I9", f"{max(ranks)[2]} was claimed before {min(left)[2]}")
+
+    def release(self, answer: None, worker: Worker, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            entry = self.entries[lease.id]
+            if entry.holder == (worker.id, lease.token):
+                entry.holder = None
+                self.counts["released"] += 1
+
+    def reclaim(self, leases: list[Lease], dead: WorkerRow, worker: Worker) -> None:
+        now = self._clock.monotonic()
+        self._seen[worker.id] = now
+        seen = self._seen.get(dead.worker.id)
+        if seen is None or seen + LEASE != dead.until:
+            demand(not leases, "I3", f"reclaimed from {dead.worker.id}, which had given a sign of life")
+            return
+        del self._seen[dead.worker.id]
+        demand(seen + LEASE <= now or not leases, "I3", f"reclaimed from {dead.worker.id}, {now - seen} us after its sign of life")
+        held = sorted(id for id, entry in self.open.items() if entry.holder is not None and entry.holder[0] == dead.worker.id)
+        demand(held == sorted(lease.id for lease in leases), "I1", f"{dead.worker.id} held {held}, not all was reclaimed")
+        for lease in leases:
+            entry = self.entries[lease.id]
+            assert entry.holder is not None
+            entry.lost.add(entry.holder)
+            self._take(entry, worker, lease)
+            self.counts["reclaimed"] += 1
+
+    def beat(self, answer: None, workers: Sequence[Worker]) -> None:
+        for worker in workers:
+            self._seen[worker.id] = self._clock.monotonic()
+
+    def goodbye(self, answer: None, worker: Worker) -> None:
+        if not any(entry.holder is not None and entry.holder[0] == worker.id for entry in self.open.values()):
+            self._seen.pop(worker.id, None)
+
+    def cancel(self, answer: None, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+        mark = Revocation(FOREVER if until is None else until, once)
+        for id in ids:
+            if id in self.open:
+                self.open[id].mark = mark
+            elif id not in self.entries:
+                self._marks[id] = mark
+
+    def restore(self, restored: list[str], ids: Sequence[str]) -> None:
+        for id in ids:
+            mark = self.open[id].mark if id in self.open else self._marks.pop(id, None)
+            if id in self.open:
+                self.open[id].mark = None
+            # One that is over may have been pruned.
+            if mark is None or mark.holds(self._clock.now()):
+                demand((mark is not None) == (id in restored), "will", f"restore of {id} says {restored}, the mark was {mark}")
+            self.counts["restored"] += id in restored
+
+    def retry(self, put_back: list[str], ids: Sequence[str]) -> None:
+        for id in put_back:
+            old = self.entries[id]
+            demand(old.state in (State.FAILED, State.CANCELLED), "I1", f"{id} was put back by hand, it was {old.state}")
+            entry = self.entries[id] = self.open[id] = Entry(old.record._replace(eta=None, expires=None), self._clock.now())
+            entry.token, entry.lost, entry.live, entry.value = old.token, old.lost, old.live, old.value
+            self.counts["put back by hand"] += 1
+
+    def pause(self, answer: None, on: bool) -> None:
+        self.is_paused = on
+
+    def tick(self, fired: bool, name: str, tick: Micros, record: Record | None) -> None:
+        last = self._last_tick.get(name)
+        demand(fired == (last is None or last < tick), "I7", f"{name}: the last tick was {last}, {tick} was {'' if fired else 'not '}fired")
+        if not fired:
+            self.counts["tick refused"] += 1
+            return
+        self._last_tick[name] = tick
+        self._first_tick.setdefault(name, tick)
+        if record is not None:
+            demand(tick % (self._periods[name] * MINUTE) == 0, "I7", f"{name} was fired at {tick}, which is none of its minutes")
+            self._fired.add((name, tick))
+            self.counts["tick fired"] += 1
+            self.enqueue(None, [record])
+
+    # -- what a worker does by itself ---------------------------------------------------------------------------------------------------
+
+    def body_starts(self, worker: Worker, lease: Lease) -> None:
+        entry, me = self.entries[lease.id], (worker.id, lease.token)
+        for other in [me, *entry.live]:
+            demand(other == entry.holder or other in entry.lost, "I3", f"{lease.id} starts as {me}, {other} runs without a right to it")
+        entry.live.append(me)
+
+    def body_ends(self, worker: Worker, lease: Lease) -> None:
+        self.entries[lease.id].live.remove((worker.id, lease.token))
+
+    def looked(self, at: Micros) -> None:
+        """A scheduler looked, at that time, and nothing went wrong: the newest tick that was due has fired, or a newer one."""
+        for name, minutes in self._periods.items():
+            due = at - at % (minutes * MINUTE)
+            is_settled = (name, due) in self._fired or self._last_tick[name] > due or self._first_tick[name] >= due
+            demand(is_settled, "I7", f"{name}: the tick of {due} did not fire")
+
+    # -- in the end ---------------------------------------------------------------------------------------------------------------------
+
+    def check_results(self) -> None:
+        for id, entry in self.entries.items():
+            if entry.value is not None:
+                found = self._storage.peek("result", id)
+                demand(found == entry.value, "I4", f"the result of {id} was {entry.value!r} and is {found!r}")
+
+    def check_end(self, acknowledged: Sequence[str]) -> None:
+        """Nothing runs, nothing waits: every task has ended, once, and is to be seen as that."""
+        for id, entry in [(id, self.entries.get(id)) for id in [*acknowledged, *self.entries]]:
+            demand(entry is not None and entry.state in FINAL, "I1", f"{id} never ended; the storage has {self._storage.get(id)}")
+            row = self._storage.get(id)
+            assert entry is not None
+            demand((State.SUCCEEDED if row is None else row.state) == entry.state, "I1", f"{id} ended as {entry.state}, it is {row}")
+        self.check_results()
+
+    def check_quiet(self) -> None:
+        """All workers have gone: no lease, no worker, no waiting task is left over."""
+        counts, workers = self._storage.counts(), self._storage.workers()
+        demand(counts[:3] == (0, 0, 0), "I11", f"left over: {counts}")
+        demand(not workers, "I11", f"left over: {[row.worker.id for row in workers]}")
+
+    def check_clean(self) -> None:
+        """Past every retention, after a prune: nothing at all is left over."""
+        marked = [id for id in self.entries if self._storage.revocation(id) is not None]
+        demand(not marked, "I11", f"marks left over: {marked}")
+        demand(not any(self._storage.counts()), "I11", f"left over: {self._storage.counts()}")

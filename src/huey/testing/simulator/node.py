@@ -1,0 +1,347 @@
+"""One worker process of a simulation, turned by hand: its engine, janitor and scheduler, its runners, and the wire to the storage."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Protocol, cast
+
+from huey.clock import Ids, Micros, micros
+from huey.consumer.janitor import EVERY, Janitor
+from huey.consumer.scheduler import Scheduler
+from huey.engine.bell import Bell
+from huey.engine.engine import Engine
+from huey.exceptions import StorageError, StorageUnavailable
+from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
+from huey.registry import Registry
+from huey.serializer import Codec
+from huey.storage.base import BEAT, Storage, Worker
+from huey.task import Lease, Record
+from huey.testing.clock import TurnableClock
+from huey.testing.simulator.ledger import Ledger, Violation
+
+ERROR = {"error": "Boom()", "traceback": "..."}
+
+
+class World(Protocol):
+    """What a node needs of its history."""
+
+    clock: TurnableClock
+    rng: random.Random
+    storage: Storage
+    ledger: Ledger
+    registry: Registry
+    codec: Codec
+    new_id: Ids
+    bodies: dict[str, Body]
+    runs: Counter[str]
+    crew: tuple[int, ...]
+    """How many runners a node may have."""
+
+    def tell(self, *words: str) -> None: ...
+
+    def bad_luck(self, verb: str, node: Node | None) -> str | None: ...
+
+    def meanwhile(self, node: Node) -> None: ...
+
+
+class Killed(BaseException):
+    """The worker that makes this call is gone."""
+
+
+class Rested(BaseException):
+    """The engine came round once."""
+
+
+class Body(NamedTuple):
+    """What a task does: how long it takes, and what each of its runs brings; the last word is repeated."""
+
+    takes: float
+    script: tuple[str, ...]
+
+    def outcome(self, run: int, lease: Lease) -> Outcome:
+        word = self.script[min(run, len(self.script)) - 1]
+        if word == "dies":
+            raise Killed
+        outcomes: dict[str, Outcome] = {
+            "returns": Returned(f"{lease.id}#{lease.token}".encode()),
+            "returns nothing": Returned(None),
+            "raises": Raised(ERROR),
+            "must not retry": Raised(ERROR, may_retry=False, reason="undecodable"),
+            "is not storable": Raised(ERROR, reason="result not storable"),
+            "snoozes": Snoozed(2.0, "limit"),
+            "cancels": Cancelled("cancelled"),
+            "is unknown": Unknown(ERROR),
+        }
+        return outcomes[word]
+
+
+class HandBell(Bell):
+    """A bell whose waits end at once. After ``rounds`` clearings it lets the engine out of its loop; ``rest`` is what that would wait."""
+
+    def __init__(self, passes: Callable[[float], None]) -> None:
+        self.is_rung = False
+        self.rounds = 0.0
+        self.rest = 0.0
+        self._passes = passes
+
+    def ring(self) -> None:
+        self.is_rung = True
+
+    def clear(self) -> None:
+        if self.rounds <= 0:
+            raise Rested
+        self.rounds -= 1
+        self.is_rung = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.rest = timeout or 0.0
+        self._passes(self.rest)
+        return self.is_rung
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Run:
+    """A body at work."""
+
+    def __init__(self, lease: Lease, ends: Micros, takes: float) -> None:
+        self.lease = lease
+        self.ends = ends
+        self.takes = takes
+
+
+class ScriptedRunners:
+    """Runners made of nothing but a clock. ``advance`` runs what would have run since."""
+
+    def __init__(self, world: World, node: Node, count: int) -> None:
+        self.count = count
+        self.low_water = 0
+        self.runs: list[Run] = []
+        self._world = world
+        self._node = node
+        self._ready: deque[Lease] = deque()
+        self._done: list[Finish] = []
+        self._at = world.clock.monotonic()
+
+    def start(self, leases: Sequence[Lease], at_once: int) -> None:
+        self._ready.extend(leases)
+
+    def collect(self) -> list[Finish]:
+        done, self._done = self._done, []
+        return done
+
+    def ended(self) -> int:
+        return len(self._done)
+
+    def take_back(self) -> list[Lease]:
+        taken = list(self._ready)
+        self._ready.clear()
+        return taken
+
+    def waiting(self) -> int:
+        return len(self._ready)
+
+    def idle(self) -> int:
+        return self.count - len(self.runs)
+
+    def advance(self) -> None:
+        until = self._world.clock.monotonic()
+        while True:
+            while self._ready and len(self.runs) < self.count:
+                self._begin(self._ready.popleft())
+            run = min(self.runs, key=lambda run: run.ends, default=None)
+            if run is None or run.ends > until:
+                break
+            self._at = max(self._at, run.ends)
+            self._end(run)
+        self._at = until
+
+    def _begin(self, lease: Lease) -> None:
+        world = self._world
+        world.runs[lease.id] += 1
+        world.tell(self._node.name, "body", f"{lease.id}#{lease.token}")
+        world.ledger.body_starts(self._node.worker, lease)
+        takes = world.bodies[lease.id].takes
+        self.runs.append(Run(lease, self._at + micros(takes), takes))
+
+    def _end(self, run: Run) -> None:
+        world, lease = self._world, run.lease
+        outcome = world.bodies[lease.id].outcome(world.runs[lease.id], lease)
+        self.runs.remove(run)
+        world.ledger.body_ends(self._node.worker, lease)
+        self._done.append(settle(decide(lease, outcome, world.clock.now(), run.takes)))
+        if not self._ready or len(self._ready) == self.low_water:
+            self._node.bell.ring()
+
+    def freeze(self) -> Callable[[], None]:
+        """Stop, as under SIGSTOP. What is returned lets go on."""
+        since = self._world.clock.monotonic()
+
+        def thaw() -> None:
+            self._at = self._world.clock.monotonic()
+            for run in self.runs:
+                run.ends += self._at - since
+
+        return thaw
+
+    def vanish(self) -> None:
+        for run in self.runs:
+            self._world.ledger.body_ends(self._node.worker, run.lease)
+        self.runs.clear()
+
+
+def settle(finish: Finish) -> Finish:
+    """A final failure has an error for its caller."""
+    return finish._replace(value=f"failed: {finish.reason}".encode()) if finish.state == State.FAILED else finish
+
+
+class Wire:
+    """The storage as one part of a node sees it: calls and replies may be lost, and the node may die or stall on either side of them."""
+
+    def __init__(self, world: World, part: str, node: Node | None = None) -> None:
+        self._world = world
+        self._part = part
+        self._name = part if node is None else f"{node.name}.{part}"
+        self._node = node
+        self.failures = 0
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        return lambda *args, **kwargs: self.call(verb, *args, **kwargs)
+
+    def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+        world = self._world
+        fault = self._fault(verb)
+        self._suffer(fault, "before", is_lost=fault in ("lost call", "away"))
+        answer = getattr(world.storage, verb)(*args, **kwargs)
+        world.tell(self._name, verb, told(args), "->", told(answer))
+        witness = getattr(world.ledger, verb, None)
+        if witness is not None:
+            witness(answer, *args, **kwargs)
+        self._suffer(fault, "after", is_lost=fault == "lost reply")
+        return answer
+
+    def listen(self, timeout: float, bell: Bell) -> bool:
+        fault = self._fault("listen")
+        self._suffer(fault, "before", is_lost=fault in ("lost call", "lost reply", "away"))
+        return bell.wait(timeout)
+
+    def _fault(self, verb: str) -> str | None:
+        fault = self._world.bad_luck(f"{self._part}.{verb}", self._node)
+        if fault is not None:
+            self._world.tell(self._name, verb, fault)
+            self._world.ledger.counts[fault] += 1
+        return fault
+
+    def _suffer(self, fault: str | None, side: str, is_lost: bool) -> None:
+        if is_lost:
+            self.failures += 1
+            raise StorageUnavailable(f"{fault}")
+        if fault == f"dies {side}":
+            raise Killed
+        if fault == f"stalls {side}" and self._node is not None:
+            self._world.meanwhile(self._node)
+
+
+def told(thing: Any) -> str:
+    """Arguments and answers, short, and the same in every process."""
+    if isinstance(thing, Worker):
+        return thing.id
+    if isinstance(thing, Lease):
+        return f"{thing.id}#{thing.token}"
+    if isinstance(thing, Record):
+        return thing.id
+    if isinstance(thing, Finish):
+        return f"{told(thing.lease)}={thing.state}:{thing.reason}:{thing.due}"
+    if isinstance(thing, dict):
+        return f"{len(thing)} items"
+    if isinstance(thing, list | tuple):
+        return f"[{' '.join(map(told, thing))}]"
+    return str(thing)
+
+
+class Node:
+    """One worker process: the parts of a Consumer, turned by hand."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.name = f"w{number}"
+        # A boot id of its own: nobody sees its pid, the lease decides who lives.
+        self.worker = Worker(self.name, "host", number, f"boot {number}", 0)
+        self.world = world
+        self.wires = {part: Wire(world, part, self) for part in ("engine", "janitor", "scheduler", "beat")}
+        self.bell = HandBell(self._let_pass)
+        self.runners = ScriptedRunners(world, self, world.rng.choice(world.crew))
+        engine, janitor, scheduler = (cast(Storage, self.wires[part]) for part in ("engine", "janitor", "scheduler"))
+        self.engine = Engine(engine, self.worker, self.runners, world.clock, self.bell)
+        # The engine waits out an outage on an event of its own.
+        self.engine._quit = cast(Any, SimpleNamespace(wait=self.bell.wait, set=self.bell.ring))
+        self.janitor = Janitor(janitor, self.worker, world.clock, settle)
+        self.scheduler = Scheduler(scheduler, world.registry, world.codec, world.clock, world.new_id)
+        self.is_stalled = False
+        self.is_draining = False
+        self._next: dict[str, Micros] = {}
+
+    def _let_pass(self, seconds: float) -> None:
+        if self.is_draining:
+            self.world.clock.forward(seconds)
+            self.runners.advance()
+
+    def step(self) -> None:
+        """Whatever is due, in any order: threads have none."""
+        parts = [("engine", self._crank), ("beat", self._beat), ("janitor", self.janitor.look), ("scheduler", self._tick)]
+        self.world.rng.shuffle(parts)
+        self.runners.advance()
+        for name, act in parts:
+            now = self.world.clock.monotonic()
+            if now >= self._next.get(name, 0) or (name == "engine" and self.bell.is_rung):
+                pause = self._guarded(act)
+                every = {"beat": BEAT, "janitor": EVERY, "scheduler": 60.0, "engine": 0.0}[name]
+                self._next[name] = now + micros(every if pause is None else pause)
+
+    def _guarded(self, act: Callable[[], float | None]) -> float | None:
+        """As a Service: an error ends one look, not the loop."""
+        try:
+            return act()
+        except StorageError:
+            self.world.ledger.counts["service failed"] += 1
+            return None
+
+    def _beat(self) -> None:
+        self.wires["beat"].call("beat", [self.worker])
+
+    def _tick(self) -> float:
+        wire, at = self.wires["scheduler"], self.world.clock.now()
+        failures = wire.failures
+        pause = self.scheduler.look()
+        if wire.failures == failures:
+            self.world.ledger.looked(at)
+        return pause
+
+    def _crank(self) -> float:
+        # Twice around: a turn, and a rest with what comes after it.
+        self.bell.rounds, self.bell.rest = 2, 0.0
+        try:
+            self.engine.run()
+        except Rested:
+            self.runners.advance()
+        except StorageError as error:
+            raise Violation("C15", f"the engine of {self.name} ended, the storage was away: {error}") from error
+        # Now and then somebody enqueues, and a look that was to come later comes at once.
+        return self.bell.rest * self.world.rng.random()
+
+    def stop(self, timeout: float, *, cut_short: bool) -> None:
+        """As ``Consumer.stop``, or with *cut_short* as its process ends when tasks do not."""
+        self.is_draining, self.bell.rounds = True, float("inf")
+        self.engine.stop()
+        still = self.engine.drain(timeout)
+        self.world.ledger.counts["cut short"] += len(still)
+        self.runners.vanish()
+        if still and cut_short:
+            self.engine.cut_short(still)
+        self.wires["beat"].call("goodbye", self.worker)

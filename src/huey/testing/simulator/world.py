@@ -1,0 +1,329 @@
+"""A history: workers and producers come and go, faults happen, time passes; in the end all must be well."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+from huey.clock import SECOND, Ids, Micros, micros
+from huey.cron import crontab
+from huey.decorators import PeriodicWrapper, TaskOptions
+from huey.exceptions import StorageError, StorageUnavailable
+from huey.lifecycle import State
+from huey.registry import Registry
+from huey.serializer import Codec
+from huey.storage.base import LEASE, Storage
+from huey.storage.memory import MemoryStorage
+from huey.task import Record
+from huey.testing.clock import TurnableClock
+from huey.testing.simulator.ledger import Ledger, Violation
+from huey.testing.simulator.node import Body, Killed, Node, Wire
+
+PERIODS = {"every": 1, "second": 2}
+"""Periodic tasks and the minutes between their ticks."""
+CALL_FAULTS = ("lost call", "lost reply", "dies before", "dies after", "stalls before", "stalls after")
+"""What may happen to any call to the storage."""
+RARE_CALLS = ("janitor.reclaim", "janitor.turn", "scheduler.ticks", "scheduler.tick", "engine.release", "beat.goodbye")
+"""Their faults are made likelier."""
+KNOWN = frozenset(
+    {
+        "lost reply of engine.turn",
+        "lost reply of janitor.reclaim",
+        "lost call of janitor.turn",
+        "away of janitor.turn",
+        "lost call of engine.listen",
+        "lost reply of engine.listen",
+        "away of engine.listen",
+        "body that kills",
+        "late call of producer.enqueue",
+    }
+)
+"""What the product cannot stand yet, ``<fault> of <part>.<verb>``: left out unless asked for."""
+
+
+class Simulation:
+    """One history. ``run()`` lives it; then ``violation``, ``counts`` and ``digest`` tell about it."""
+
+    def __init__(
+        self, seed: int, steps: int = 500, *, storage: Callable[..., MemoryStorage] = MemoryStorage, without: frozenset[str] = KNOWN
+    ) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.clock = TurnableClock()
+        self.storage: Storage = storage("sim", clock=self.clock)
+        self.ledger = Ledger(self.storage, self.clock, PERIODS)
+        self.counts = self.ledger.counts
+        self.trace: list[str] = []
+        self.violation: Violation | None = None
+        self.bodies: dict[str, Body] = {}
+        self.runs: Counter[str] = Counter()
+        self.nodes: list[Node] = []
+        self.paused: list[tuple[Node, Micros, Callable[[], None]]] = []
+        self.acknowledged: list[str] = []
+        self.left = steps
+        self.luck = 0.0
+        self._without = without
+        self._away_until: Micros = 0
+        self._depth = 0
+        self._born = 0
+        # Few histories have bodies that kill, as each takes twenty workers along.
+        self._killers = 0.05 if "body that kills" not in without and self.rng.random() < 0.2 else 0.0
+        self._most = self.rng.randint(1, 5)
+        self.crew: tuple[int, ...] = self.rng.choice(((1,), (2,), (4,), (1, 1, 2, 4)))
+        self._producers = [Wire(self, "producer") for _ in range(self.rng.randint(1, 3))]
+        self._build_application()
+
+    def _build_application(self) -> None:
+        self.new_id = Ids(self.clock, self.rng)
+        self.codec = Codec("sim", is_trusted=lambda: True)
+        self.registry = Registry()
+        for name, minutes in PERIODS.items():
+            host = cast(Any, SimpleNamespace(new_id=self._new_tick_id))
+            self.registry.register(PeriodicWrapper(host, lambda: None, name, TaskOptions(), crontab(minute=f"*/{minutes}")))
+
+    def _new_tick_id(self) -> str:
+        id = self.new_id()
+        self.bodies[id] = Body(0.5, ("returns nothing",))
+        return id
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
+
+    def tell(self, *words: str) -> None:
+        self.trace.append(f"{self.clock.monotonic() / SECOND:.6f} {' '.join(words)}")
+
+    # -- a history ----------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Simulation:
+        try:
+            self.luck = 0.012
+            while self.left > 0:
+                self.step()
+            self._settle()
+            self._close()
+        except Violation as violation:
+            self.violation = violation
+            self.tell("VIOLATION", str(violation))
+        return self
+
+    def step(self) -> None:
+        """Some time passes, every worker does what is due, and one more thing happens."""
+        self.left -= 1
+        self.clock.forward(self.rng.choice((0.0, 0.001, 0.02, 0.02, 0.3, 1.0, 1.0, 4.0)))
+        self._work()
+        likely = self._happenings()
+        self.rng.choices(list(likely), list(likely.values()))[0]()
+
+    def _happenings(self) -> dict[Callable[[], None], int]:
+        """What may happen next, and how likely it is."""
+        crowd = 60 if not self.nodes else 8 if len(self.nodes) < self._most else 0
+        calm = {self._nothing: 50, self._produce: 30, self._burst: 2, self._start_node: crowd, self._follow: 1}
+        will = {self._revoke: 5, self._restore: 4, self._put_back_by_hand: 1, self._pause_queue: 1}
+        harm = {self._crash: 1, self._pause: 2, self._set_clock: 1, self._stop_node: 1, self._go_away: 1}
+        return calm | will | harm
+
+    def _work(self) -> None:
+        now = self.clock.monotonic()
+        for node, until, thaw in [it for it in self.paused if it[1] <= now]:
+            self.paused.remove((node, until, thaw))
+            self.tell(node.name, "goes on")
+            thaw()
+        still = [node for node, _, _ in self.paused]
+        for node in self.rng.sample(self.nodes, len(self.nodes)):
+            if node in self.nodes and node not in still and not node.is_stalled:
+                self._guard(node, node.step)
+
+    def _guard(self, node: Node, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Killed:
+            self._bury(node)
+
+    def _bury(self, node: Node) -> None:
+        self.tell(node.name, "is dead")
+        node.runners.vanish()
+        self.nodes.remove(node)
+
+    def meanwhile(self, node: Node) -> None:
+        """*node* stands still in the middle of a call, and the others go on."""
+        if self._depth:
+            return
+        node.is_stalled = True
+        thaw, since = node.runners.freeze(), self.clock.monotonic()
+        self._others_go_on()
+        if self.clock.monotonic() - since > LEASE:
+            self.counts["stalled beyond the lease"] += 1
+        thaw()
+        node.is_stalled = False
+
+    def _others_go_on(self) -> None:
+        if self._depth == 0:
+            self._depth = 1
+            for _ in range(self.rng.randint(1, 25)):
+                self.step()
+            self._depth = 0
+
+    def bad_luck(self, call: str, node: Node | None) -> str | None:
+        """What goes wrong with this call, if anything does."""
+        fault = None
+        if self.clock.monotonic() < self._away_until:
+            fault = "away"
+        elif self.rng.random() < self.luck * (10 if call in RARE_CALLS else 1):
+            fault = self.rng.choice(CALL_FAULTS if node is not None else CALL_FAULTS[:2])
+        return None if f"{fault} of {call}" in self._without else fault
+
+    # -- what happens -------------------------------------------------------------------------------------------------------------------
+
+    def _nothing(self) -> None:
+        """As most of the time."""
+
+    def _produce(self) -> None:
+        self._enqueue([self._new_task() for _ in range(self.rng.choice((1, 1, 2, 5)))])
+
+    def _burst(self) -> None:
+        records = [Record(f"t{len(self.bodies) + n:04}", "burst", b"") for n in range(60)]
+        self.bodies.update({record.id: Body(20e-6, ("returns",)) for record in records})
+        self._enqueue(records)
+
+    def _new_task(self) -> Record:
+        rng, id, now = self.rng, f"t{len(self.bodies):04}", self.clock.now()
+        last = rng.choices(("returns", "returns nothing", "must not retry", "is not storable", "cancels"), (60, 10, 4, 4, 4))[0]
+        first: tuple[str, ...] = rng.choices(((), ("raises",), ("raises",) * 3, ("snoozes",), ("is unknown",)), (60, 12, 8, 5, 5))[0]
+        takes = rng.choices((20e-6, 0.01, 0.5, 3.0, 40.0), (3, 3, 6, 6, 1))[0]
+        self.bodies[id] = Body(takes, (*first, last))
+        if rng.random() < 0.004:
+            self.bodies[id] = Body(20e-6, ("is unknown",))
+        if rng.random() < self._killers:
+            self.bodies[id] = Body(0.01, ("dies",))
+        eta = now + micros(rng.choice((0.5, 5.0, 60.0))) if rng.random() < 0.15 else None
+        expires = now + micros(rng.choice((0.2, 5.0, 30.0))) if rng.random() < 0.1 else None
+        return Record(id, "task", b"", rng.choice((0, 0, 0, 1, -1)), eta, expires, rng.choice((0, 1, 3)), rng.choice((0.0, 0.5, 10.0)))
+
+    def _enqueue(self, records: list[Record]) -> None:
+        if self._insist(self.rng.choice(self._producers), "enqueue", records):
+            self.acknowledged += [record.id for record in records]
+
+    def _insist(self, wire: Wire, *call: Any) -> bool:
+        """A client that calls again at once; True once it has an answer."""
+        for _ in range(4):
+            try:
+                wire.call(*call)
+                return True
+            except StorageUnavailable:
+                self.counts["client calls again"] += 1
+                if call[0] == "enqueue" and "late call of producer.enqueue" not in self._without:
+                    self._others_go_on()
+        return False
+
+    def _some_id(self) -> str:
+        # Mostly one that waits or runs, sometimes one that has ended or is to come.
+        known = list(self.ledger.open) if self.rng.random() < 0.8 else list(self.bodies)
+        return self.rng.choice(known) if known and self.rng.random() < 0.9 else f"t{len(self.bodies):04}"
+
+    def _revoke(self) -> None:
+        until = self.clock.now() + micros(self.rng.choice((1.0, 20.0))) if self.rng.random() < 0.2 else None
+        self._insist(self.rng.choice(self._producers), "cancel", [self._some_id()], until, self.rng.random() < 0.3)
+
+    def _restore(self) -> None:
+        marked = [id for id, entry in self.ledger.open.items() if entry.mark is not None]
+        self._insist(self.rng.choice(self._producers), "restore", [self.rng.choice(marked) if marked else self._some_id()])
+
+    def _put_back_by_hand(self) -> None:
+        ended = [id for id, entry in self.ledger.entries.items() if entry.state in (State.FAILED, State.CANCELLED)]
+        self._insist(self.rng.choice(self._producers), "retry", [self.rng.choice(ended) if ended else self._some_id()])
+
+    def _pause_queue(self) -> None:
+        self._insist(self.rng.choice(self._producers), "pause", not self.ledger.is_paused and self.rng.random() < 0.7)
+
+    def _follow(self) -> None:
+        self.counts["followed"] += 1
+        self.storage.follow(None)
+
+    def _start_node(self) -> None:
+        self._born += 1
+        node = Node(self, self._born)
+        self.tell(node.name, f"starts with {node.runners.count} runners")
+        self.nodes.append(node)
+
+    def _pick(self) -> Node | None:
+        busy = [node for node, _, _ in self.paused]
+        free = [node for node in self.nodes if node not in busy and not node.is_stalled]
+        return self.rng.choice(free) if free else None
+
+    def _crash(self) -> None:
+        node = self._pick()
+        if node is not None:
+            self.counts["crash"] += 1
+            self._bury(node)
+
+    def _pause(self) -> None:
+        node, seconds = self._pick(), self.rng.choice((1.0, 10.0, 20.0, 60.0))
+        if node is not None:
+            self.counts["paused beyond the lease" if seconds > 15 else "paused"] += 1
+            self.tell(node.name, f"is paused for {seconds} s")
+            self.paused.append((node, self.clock.monotonic() + micros(seconds), node.runners.freeze()))
+
+    def _set_clock(self) -> None:
+        step = self.rng.choice((-300, -60, -1, 1, 60, 300))
+        self.counts["clock set back" if step < 0 else "clock set ahead"] += 1
+        self.tell(f"the clock is set by {step} s")
+        self.clock.set(self.clock.now() + step * SECOND)
+
+    def _go_away(self) -> None:
+        seconds = self.rng.choice((0.5, 3.0, 20.0))
+        self.counts["storage away"] += 1
+        self.tell(f"the storage is away for {seconds} s")
+        self._away_until = self.clock.monotonic() + micros(seconds)
+
+    def _stop_node(self) -> None:
+        node = self._pick()
+        if node is not None:
+            self.counts["stop"] += 1
+            self._stop(node)
+
+    def _stop(self, node: Node) -> None:
+        self.tell(node.name, "stops")
+        try:
+            node.stop(self.rng.choice((0.0, 0.5, 5.0)), cut_short=self.rng.random() < 0.7)
+        except (Killed, StorageError):
+            self.tell(node.name, "did not stop well")
+        if node in self.nodes:
+            self._bury(node)
+
+    # -- the end ------------------------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """No more faults: whatever was acknowledged comes to its end."""
+        self.luck, self._away_until = 0.0, 0
+        self.tell("no more faults")
+        self._producers[0].call("pause", False)
+        for round in range(900):
+            if not self._is_unsettled():
+                break
+            if len(self.nodes) < 2:
+                self._start_node()
+            # Only tasks are left that nobody knows: they are given up after a day.
+            is_parked = all(self.bodies[id].script == ("is unknown",) for id in self.ledger.open)
+            self.clock.forward(86400.0 if self.ledger.open and is_parked and round % 4 == 0 else 2.0)
+            self._work()
+        self.ledger.check_end(self.acknowledged)
+        for id, entry in self.ledger.entries.items():
+            if entry.reason == "poison" and self.bodies[id].script != ("dies",):
+                raise Violation("C11", f"{id} failed as poison, its body never killed a worker")
+
+    def _is_unsettled(self) -> bool:
+        return bool(self.ledger.open or self.paused) or {row.worker.id for row in self.storage.workers()} != {it.name for it in self.nodes}
+
+    def _close(self) -> None:
+        for node in list(self.nodes):
+            self._stop(node)
+        self.ledger.check_quiet()
+        self.clock.forward(31 * 86400.0)
+        while self.storage.prune():
+            self.tell("prune")
+        self.ledger.check_clean()

@@ -1,0 +1,187 @@
+"""The application that these tests kill: a queue in a folder, a task of each kind, and the roles that a child process can play.
+
+    python -m tests.crash.app consumer FOLDER '{"workers": 4}'
+
+Every body notes its start and its end in the journal, every call of the storage too: see ``huey.testing.history``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from huey import SqliteHuey
+from huey.clock import SystemClock
+from huey.task import Task
+from huey.testing.history import Journal, recording
+
+CONNECTIONS: list[sqlite3.Connection] = []
+"""All that this process has made, if it is a child."""
+PERIODIC = ("tick-1", "tick-2", "tick-3")
+
+
+class FastClock(SystemClock):
+    """The wall clock runs *speed* times as fast as the machine's, the same in every process: minutes pass in seconds."""
+
+    def __init__(self, speed: int, wall: int, monotonic: int) -> None:
+        self.speed, self._wall, self._monotonic = speed, wall, monotonic
+
+    def now(self) -> int:
+        return self._wall + (self.monotonic() - self._monotonic) * self.speed
+
+
+def make(folder: Path, *, filename: str | None = None, fast: list[int] | None = None, **storage: Any) -> SimpleNamespace:
+    """The queue of *folder* and its tasks. *filename*: of a queue elsewhere. *fast*: what ``FastClock`` is made of."""
+    if fast:
+        storage["clock"] = FastClock(*fast)
+    huey = SqliteHuey("app", filename=filename or folder / "queue.db", **storage)
+    huey.storage = recording(huey.storage, folder / "history.jsonl")
+    journal = Journal(folder / "history.jsonl")
+
+    @contextmanager
+    def told(task: Task) -> Iterator[None]:
+        fields = {"id": task.id, "token": task.token, "attempt": task.attempt, "name": task.name}
+        journal.note("start", **fields)
+        yield
+        journal.note("end", **fields)
+
+    for name in PERIODIC:
+        make_periodic(huey, told, name)
+    tasks = {**make_plain(huey, told), **make_failing(huey, told), **make_holding(huey, told, folder, journal)}
+    return SimpleNamespace(huey=huey, **tasks)
+
+
+Told = Callable[[Task], AbstractContextManager[None]]
+Tasks = dict[str, Callable[..., Any]]
+
+
+def make_plain(huey: SqliteHuey, told: Told) -> Tasks:
+    @huey.task(name="work", include_task=True)
+    def work(n: int, seconds: float, task: Task) -> int:
+        with told(task):
+            time.sleep(seconds)
+        return n * n
+
+    @huey.task(name="large", include_task=True)
+    def large(n: int, size: int, task: Task) -> bytes:
+        with told(task):
+            return bytes([n % 256]) * size
+
+    return {"work": work, "large": large}
+
+
+def make_failing(huey: SqliteHuey, told: Told) -> Tasks:
+    @huey.task(name="flaky", retries=3, retry_delay=0.2, include_task=True)
+    def flaky(n: int, failures: int, task: Task) -> int:
+        with told(task):
+            time.sleep(0.002)
+        if task.attempt < failures:
+            raise ValueError(f"try {task.attempt}")
+        return n * n
+
+    @huey.task(name="doomed", retries=1, include_task=True)
+    def doomed(n: int, task: Task) -> None:
+        with told(task):
+            time.sleep(0.002)
+        raise ValueError(f"doomed {n}")
+
+    return {"flaky": flaky, "doomed": doomed}
+
+
+def make_holding(huey: SqliteHuey, told: Told, folder: Path, journal: Journal) -> Tasks:
+    @huey.task(name="gated", include_task=True)
+    def gated(n: int, task: Task) -> int:
+        """Runs until the gate is open."""
+        with told(task):
+            while not (folder / "gate").exists():
+                time.sleep(0.002)
+        return n * n
+
+    @huey.task(name="grip", include_task=True)
+    def grip(n: int, seconds: int, task: Task) -> int:
+        """Keeps the GIL in one C call, from the worst instant on: as soon as a transaction of this process is open, if there is one."""
+        with told(task):
+            deadline = time.monotonic() + 1
+            while time.monotonic() < deadline and not (is_open := any(connection.in_transaction for connection in CONNECTIONS)):
+                pass
+            journal.note("grip", in_transaction=is_open)
+            ctypes.PyDLL(None).sleep(seconds)
+        return n * n
+
+    return {"gated": gated, "grip": grip}
+
+
+def make_periodic(huey: SqliteHuey, told: Told, name: str) -> None:
+    @huey.periodic_task(always, name=name, include_task=True)
+    def tick(task: Task) -> None:
+        with told(task):
+            time.sleep(0.002)
+
+
+def always(minute: datetime) -> bool:
+    """Every minute."""
+    return True
+
+
+# -- roles --------------------------------------------------------------------------------------------------------------------------------
+
+
+def consumer(app: SimpleNamespace, *, workers: int = 4, periodic: bool = True) -> int:
+    """Run tasks until told to stop."""
+    return app.huey.create_consumer(workers=workers, periodic=periodic, periodic_task_interval=0.2).run()
+
+
+def consumers(app: SimpleNamespace, *, times: int) -> int:
+    """Start and stop one after the other, in this process."""
+    for _ in range(times):
+        one = app.huey.create_consumer(workers=2, periodic=True, periodic_task_interval=0.2)
+        one.start()
+        if not one.stop():
+            return 1
+    return 0
+
+
+def producer(app: SimpleNamespace, *, tasks: int, chunk: int = 1) -> int:
+    """Put numbered tasks in, one by one or in one bulk call each."""
+    for n in range(tasks):
+        if chunk == 1:
+            app.work.schedule(args=(n, 0), id=f"p{n}")
+        else:
+            app.huey.enqueue_many(app.work.task_class((m, 0), id=f"p{n}-{m}") for m in range(chunk))
+    return 0
+
+
+ROLES = {role.__name__: role for role in (consumer, consumers, producer)}
+
+
+def keep_connections() -> None:
+    connect = sqlite3.connect
+
+    def connect_and_keep(*args: Any, **options: Any) -> sqlite3.Connection:
+        CONNECTIONS.append(connect(*args, **options))
+        return CONNECTIONS[-1]
+
+    sqlite3.connect = connect_and_keep
+
+
+def main(role: str, folder: str, options: str) -> int:
+    given = json.loads(options)
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(threadName)s %(message)s")
+    keep_connections()
+    app = make(Path(folder), **given.pop("app", {}))
+    return ROLES[role](app, **given)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""Places that are cleaned up, and figures that are shown also when a test passes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash.tools import Place
+
+
+@pytest.fixture
+def make_place(tmp_path):
+    """Makes a ``Place``; its processes end with the test."""
+    places = []
+
+    def make(**options) -> Place:
+        folder = tmp_path / f"place-{len(places)}"
+        folder.mkdir()
+        places.append(Place(folder, **options))
+        return places[-1]
+
+    yield make
+    for place in places:
+        place.clean_up()
+
+
+@pytest.fixture
+def place(make_place):
+    return make_place()
+
+
+@pytest.fixture
+def show(capsys, request):
+    """Prints a figure past pytest's capture."""
+
+    def show(text: object) -> None:
+        with capsys.disabled():
+            print(f"\n  {request.node.name}: {text}")
+
+    return show

@@ -1,0 +1,103 @@
+"""The kill storm (T1): SIGKILL at random instants while direct, scheduled, retried and periodic tasks flow.
+
+0 lost, 0 lost results, never two live runs of one task, and what had ended and was stored does not run again. The wall clock of these
+processes runs twenty times as fast as the machine's, so that a storm of half a minute lives through ten minutes of ticks.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+
+from huey.clock import system_clock
+from tests.crash.app import PERIODIC
+from tests.crash.tools import RERUN_WINDOW, Child, Place, Verdict, most_common_problems, until
+
+RUNNERS = 4
+SPEED = 20
+CROWD = 150
+"""Unfinished tasks at which the producer waits."""
+
+
+@pytest.mark.timeout(120)
+def test_fifty_kills_lose_nothing(make_place, show):
+    verdict = storm(make_place, show, kills=50, seconds=36)
+
+    assert verdict.kills >= 50
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_three_hundred_kills_lose_nothing(make_place, show):
+    verdict = storm(make_place, show, kills=300, seconds=400)
+
+    assert verdict.kills >= 300
+
+
+def storm(make_place: Callable[..., Place], show: Callable[[object], None], *, kills: int, seconds: float) -> Verdict:
+    """Kill *kills* consumers within about *seconds*, let the last one finish, judge."""
+    seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
+    show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
+    place = make_place(fast=[SPEED, system_clock.now(), system_clock.monotonic()])
+    began = time.monotonic()
+
+    _rage(place, random.Random(seed), kills, life=seconds / kills)
+    place.finish(timeout=30, workers=RUNNERS)
+
+    verdict = place.verdict()
+    show(f"{verdict}, {time.monotonic() - began:.0f} s")
+    assert not verdict.problems, most_common_problems(verdict.problems)
+    assert verdict.slack < RERUN_WINDOW
+    assert verdict.reruns <= 2 * RUNNERS * kills
+    assert verdict.ticks >= len(PERIODIC)
+    return verdict
+
+
+def _rage(place: Place, rng: random.Random, kills: int, life: float) -> None:
+    """Let consumers live for a random time each, mostly one, at times two, and kill one after the other."""
+    producer = _Producer(place, rng)
+    alive: list[Child] = []
+    for _ in range(kills):
+        while len(alive) < rng.choice((1, 1, 1, 2)):
+            alive.append(place.start(workers=RUNNERS))
+        # Some die while they start, most in the middle of their work.
+        end = time.monotonic() + rng.choice((rng.uniform(0, 0.4) * life, rng.uniform(0.4, 1.4) * life, rng.uniform(0.8, 1.8) * life))
+        until(lambda end=end: producer.goes_on() and time.monotonic() >= end, "the time has come", every=0.004)
+        alive.pop(rng.randrange(len(alive))).kill()
+    for child in alive:
+        child.process.kill()
+        child.dies()
+
+
+class _Producer:
+    """Puts tasks of every kind in, as long as there are not too many."""
+
+    def __init__(self, place: Place, rng: random.Random) -> None:
+        self._place = place
+        self._rng = rng
+        self._count = 0
+
+    def goes_on(self) -> bool:
+        counts = self._place.storage.counts()
+        if counts.ready + counts.scheduled + counts.running < CROWD:
+            self._one()
+        return True
+
+    def _one(self) -> None:
+        place, rng = self._place, self._rng
+        self._count = n = self._count + 1
+        kind = rng.random()
+        if kind < 0.45:
+            place.work(n, rng.choice((0, 0, 0.001, 0.005, 0.02, 0.04)))
+        elif kind < 0.55:
+            place.bulk(range(n, n + rng.randrange(2, 20)))
+        elif kind < 0.75:
+            place.work(n, rng.choice((0, 0.01)), delay=rng.uniform(0.5, 20))
+        elif kind < 0.95:
+            place.flaky(n, failures=rng.randrange(3))
+        else:
+            place.doomed(n)

@@ -1,0 +1,122 @@
+"""Every crash point of ``huey.seams`` with a kill at its first and at its third visit: a new consumer finishes everything (T3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from huey.seams import POINTS
+from tests.crash.app import PERIODIC
+from tests.crash.tools import most_common_problems, ticks_of, until
+
+VISITS = (1, 3)
+IN_CONSUMER = sorted(point for point in POINTS if point.partition(":")[0] in ("turn", "run", "tick"))
+IN_RECLAIM = sorted(point for point in POINTS if point.startswith("reclaim:"))
+IN_PRODUCER = sorted(point for point in POINTS if point.startswith("enqueue:"))
+
+
+def judged(place):
+    verdict = place.verdict()
+    assert not verdict.problems, most_common_problems(verdict.problems) + "\n" + place.log()
+    return verdict
+
+
+def some_of_each_kind(place):
+    """Tasks enough for every point to be visited three times."""
+    place.bulk(range(5))
+    for n in range(3):
+        place.work(n, 0.01)
+        place.flaky(n, failures=2)
+    place.doomed(1)
+    place.work(7, delay=0.2)
+
+
+def held_by_the_dead(place, count):
+    """As many consumers as *count* die while each holds a task."""
+    for n in range(count):
+        place.gated(n)
+    # All of them live at the same time, else one would take over from another.
+    holders = [place.start(workers=1, periodic=False) for _ in range(count)]
+    until(lambda: len({run.node for run in place.runs()}) == count, "each of them runs a task")
+    for holder in holders:
+        holder.kill()
+    place.open_gate()
+
+
+def test_every_point_has_a_test():
+    assert {*IN_CONSUMER, *IN_RECLAIM, *IN_PRODUCER, "stop:before-goodbye"} == POINTS
+
+
+@pytest.mark.parametrize("visit", VISITS)
+@pytest.mark.parametrize("point", IN_CONSUMER)
+def test_a_consumer_killed_there_loses_nothing(place, point, visit):
+    some_of_each_kind(place)
+
+    place.start(crash_at=f"{point}#{visit}").dies()
+
+    place.finish(and_then=lambda: len(ticks_of(place.runs())) >= len(PERIODIC))
+    judged(place)
+
+
+@pytest.mark.parametrize("visit", VISITS)
+@pytest.mark.parametrize("point", IN_RECLAIM)
+def test_one_that_takes_over_is_killed_there_and_taken_over_itself(place, point, visit):
+    held_by_the_dead(place, visit)
+
+    place.start(crash_at=f"{point}#{visit}").dies()
+
+    place.finish()
+    assert judged(place).kills == visit + 1
+
+
+@pytest.mark.parametrize("visit", VISITS)
+def test_one_that_stops_is_killed_before_it_says_goodbye(place, visit):
+    some_of_each_kind(place)
+
+    child = place.start("consumers", crash_at=f"stop:before-goodbye#{visit}", times=visit)
+    child.dies()
+
+    place.finish()
+    judged(place)
+
+
+@pytest.mark.parametrize("visit", VISITS)
+@pytest.mark.parametrize("point", IN_PRODUCER)
+def test_an_enqueue_is_there_once_it_is_committed(place, point, visit):
+    place.start("producer", crash_at=f"{point}#{visit}", tasks=5).dies()
+
+    committed = visit if point == "enqueue:after-commit" else visit - 1
+    assert {row.id for row in place.storage.find()} == {f"p{n}" for n in range(committed)}
+    place.expected = {f"p{n}": n * n for n in range(committed)}
+    place.finish()
+    judged(place)
+
+
+@pytest.mark.parametrize("visit", VISITS)
+@pytest.mark.parametrize("point", IN_PRODUCER)
+def test_a_chunk_is_there_whole_or_not_at_all(place, point, visit):
+    place.start("producer", crash_at=f"{point}#{visit}", tasks=3, chunk=1000).dies()
+
+    committed = visit if point == "enqueue:after-commit" else visit - 1
+    place.expected = {f"p{chunk}-{n}": n * n for chunk in range(committed) for n in range(1000)}
+    assert {row.id for row in place.storage.find(limit=10**6)} == place.expected.keys()
+    place.finish()
+    judged(place)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("second", [*IN_CONSUMER, *IN_RECLAIM, "stop:before-goodbye"])
+@pytest.mark.parametrize("first", IN_CONSUMER)
+def test_two_kills_in_a_row_lose_nothing(place, first, second):
+    some_of_each_kind(place)
+    place.start(crash_at=first).dies()
+
+    # Where the first kill left nothing to take over, the second point may not be met: then a stop ends it.
+    heir = place.start(crash_at=second)
+    until(lambda: place.is_done() or not heir.is_alive, "all is done, or the second point is met")
+    if heir.is_alive:
+        heir.ask_to_stop()
+    if heir.process.wait(20) != 0:
+        heir.dies()
+
+    place.finish()
+    judged(place)

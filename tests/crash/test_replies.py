@@ -1,0 +1,195 @@
+"""Calls to the storage that fail, and calls that succeed while their answer is lost (T3, T9), one at a time, in one process.
+
+An error means that nothing was written, or that nobody knows. Either way: everything runs, what was finished is finished, and the same
+process goes on by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from datetime import datetime
+
+import pytest
+
+from huey import crontab
+from huey.exceptions import StorageUnavailable
+from huey.host import born, process_space
+from huey.storage.base import Worker
+from tests.crash.tools import until
+
+BEFORE, AFTER = "the call fails", "the answer is lost"
+both_kinds = pytest.mark.parametrize("kind", [BEFORE, AFTER])
+
+
+class Faulty:
+    """A storage whose *visit*-th *op* by the thread named *by* goes wrong."""
+
+    def __init__(self, storage, op, by, kind, visit=1):
+        self._storage = storage
+        self._op, self._by, self._kind, self._left = op, by, kind, visit
+        self.has_failed = threading.Event()
+
+    def __getattr__(self, name):
+        call = getattr(self._storage, name)
+        return self._guarded(call) if name == self._op else call
+
+    def _guarded(self, call):
+        def guarded(*args, **kwargs):
+            if threading.current_thread().name != self._by:
+                return call(*args, **kwargs)
+            self._left -= 1
+            if self._left != 0:
+                return call(*args, **kwargs)
+            if self._kind == AFTER:
+                call(*args, **kwargs)
+            self.has_failed.set()
+            raise StorageUnavailable(f"{self._op}: {self._kind}")
+
+        return guarded
+
+
+class Mortal:
+    """A worker whose process lives until it is killed."""
+
+    def __init__(self):
+        self.process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        self.worker = Worker("mortal", os.uname().nodename, self.process.pid, process_space(), born(self.process.pid))
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def mortal():
+    mortal = Mortal()
+    yield mortal
+    mortal.kill()
+
+
+@pytest.fixture
+def runs():
+    return Counter()
+
+
+@pytest.fixture
+def consume(huey, runs):
+    """Puts a fault into the storage, starts a consumer on it; all is well at the end."""
+    consumers = []
+
+    def start(op, by, kind, visit=1):
+        huey.storage = faulty = Faulty(huey.storage, op, by, kind, visit)
+        consumers.append(huey.create_consumer(workers=2, periodic_task_interval=0.2))
+        consumers[-1].start()
+        return faulty
+
+    yield start
+    for consumer in consumers:
+        consumer.stop(graceful=False)
+
+
+def square(huey, runs, **options):
+    @huey.task(name="square", **options)
+    def square(n):
+        runs[n] += 1
+        return n * n
+
+    return square
+
+
+def is_quiet(huey):
+    counts = huey.storage.counts()
+    return counts.ready == counts.scheduled == counts.running == 0
+
+
+@both_kinds
+@pytest.mark.parametrize("visit", [1, 2, 3, 5])
+def test_a_turn_that_goes_wrong_loses_nothing(huey, runs, consume, kind, visit):
+    """What was claimed runs, what ended is written, whichever of the two the turn carried."""
+    task = square(huey, runs)
+    results = [task(n) for n in range(3)]
+    faulty = consume("turn", "Engine", kind, visit)
+    until(lambda: sum(runs.values()) >= 1 or faulty.has_failed.is_set(), "it is at work")
+    results += [task(n) for n in range(3, 6)]
+
+    assert faulty.has_failed.wait(10)
+    until(lambda: is_quiet(huey), "everything is done", timeout=8)
+
+    assert [result.get(blocking=True, timeout=5) for result in results] == [n * n for n in range(6)]
+    assert runs == dict.fromkeys(range(6), 1)
+
+
+@both_kinds
+def test_a_retry_whose_turn_goes_wrong_is_one_try(huey, runs, consume, kind):
+    @huey.task(retries=1, name="once-more")
+    def once_more():
+        runs["tries"] += 1
+        if runs["tries"] == 1:
+            raise ValueError("the first try fails")
+        return runs["tries"]
+
+    result = once_more()
+    # The first turn claims, the second carries the end of the first try.
+    faulty = consume("turn", "Engine", kind, 2)
+
+    assert faulty.has_failed.wait(10)
+    assert result.get(blocking=True, timeout=8) == 2
+    assert runs["tries"] == 2
+
+
+@both_kinds
+@pytest.mark.parametrize("op", ["reclaim", "turn"])
+def test_a_takeover_that_goes_wrong_is_done_again(huey, runs, consume, mortal, op, kind):
+    """Nothing that proves ownership goes before what it owned: neither the dead one's leases nor the heir's are forgotten."""
+    result = square(huey, runs)(7)
+    assert len(huey.storage.turn(mortal.worker, [], 1).leases) == 1
+    faulty = consume(op, "Janitor", kind)
+
+    mortal.kill()
+
+    assert faulty.has_failed.wait(10)
+    until(lambda: is_quiet(huey), "everything is done", timeout=8)
+    assert result.get(blocking=True, timeout=5) == 49
+    assert runs == {7: 1}
+
+
+@both_kinds
+def test_a_tick_that_goes_wrong_fires_once(huey, runs, consume, kind):
+    @huey.periodic_task(crontab(), name="tick")
+    def tick():
+        runs[datetime.now().minute] += 1
+
+    faulty = consume("tick", "Scheduler", kind)
+
+    assert faulty.has_failed.wait(10)
+    until(lambda: runs and is_quiet(huey), "it ran", timeout=8)
+    assert set(runs.values()) == {1}
+
+
+@both_kinds
+def test_a_beat_that_goes_wrong_costs_nothing(huey, runs, consume, kind):
+    task = square(huey, runs)
+    faulty = consume("beat", "Heartbeat", kind)
+
+    assert faulty.has_failed.wait(10)
+    assert task(3).get(blocking=True, timeout=8) == 9
+    assert runs == {3: 1}
+
+
+@both_kinds
+def test_an_enqueue_that_goes_wrong_may_be_made_again_with_its_id(huey, runs, consume, kind):
+    """C1: nobody knows whether it is there; the same id again is harmless."""
+    task = square(huey, runs)
+    consume("enqueue", "MainThread", kind)
+
+    with pytest.raises(StorageUnavailable):
+        task.schedule(args=(5,), id="five")
+    result = task.schedule(args=(5,), id="five")
+
+    assert result.get(blocking=True, timeout=8) == 25
+    until(lambda: is_quiet(huey), "nothing is left")
+    assert runs == {5: 1}

@@ -1,0 +1,107 @@
+"""`make demo` shows what it says, counts right, and leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import SOURCE, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Demo:
+    """The demo as a child process, with a folder of its own for temporary files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
+        self._shown = folder / "shown.txt"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HUEY_"))}
+        environment |= {"PYTHONPATH": str(SOURCE), "TMPDIR": str(self.temporary)}
+        with self._shown.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "examples" / "demo.py")], cwd=folder, env=environment, stdout=out, stderr=out
+            )
+
+    @property
+    def shown(self) -> str:
+        return self._shown.read_text("utf-8")
+
+    @property
+    def consumers(self) -> list[int]:
+        """The pids of the consumers it has told about."""
+        return [int(pid) for pid in re.findall(r"A consumer runs in process (\d+)", self.shown)]
+
+    def waits_until(self, fact: Callable[[], object]) -> None:
+        wait_until(lambda: fact() or self.process.poll() is not None, timeout=50, told=lambda: self.shown)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    demo = Demo(tmp_path)
+    yield demo
+    if demo.process.poll() is None:
+        demo.process.kill()
+    demo.process.wait()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def left_behind(demo: Demo) -> list[object]:
+    return [*demo.temporary.iterdir(), *filter(is_alive, demo.consumers)]
+
+
+@pytest.mark.timeout(90)
+def test_the_demo_shows_its_six_scenes_and_counts_right(demo: Demo) -> None:
+    before = {path for path in (ROOT / "examples").rglob("*")}
+
+    assert demo.process.wait(80) == 0, demo.shown
+
+    assert [f"\n{number}. " in demo.shown for number in range(1, 7)] == [True] * 6
+    first, second = demo.consumers
+    assert f"kill -9 {first}" in demo.shown
+    assert f"process {second} wrote pages 1 to 10" in demo.shown
+    enqueued, done = re.findall(r"^enqueued ([\d,]+), done ([\d,]+), lost 0$", demo.shown, re.MULTILINE)[0]
+    # More when a minute begins meanwhile.
+    assert int(enqueued.replace(",", "")) >= 1007
+    assert done == enqueued
+    assert left_behind(demo) == []
+    assert {path for path in (ROOT / "examples").rglob("*")} == before
+    assert "\033" not in demo.shown
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(("scene", "number", "code"), [(6, signal.SIGINT, 130), (2, signal.SIGTERM, 143)])
+def test_a_demo_that_is_interrupted_leaves_nothing_behind(demo: Demo, scene: int, number: signal.Signals, code: int) -> None:
+    demo.waits_until(lambda: f"\n{scene}. " in demo.shown)
+
+    demo.process.send_signal(number)
+
+    assert demo.process.wait(50) == code, demo.shown
+    assert "lost" not in demo.shown
+    assert left_behind(demo) == []
+
+
+@pytest.mark.timeout(90)
+def test_a_demo_whose_consumer_dies_says_so_and_leaves_nothing_behind(demo: Demo) -> None:
+    demo.waits_until(lambda: "\n2. " in demo.shown)
+
+    os.kill(demo.consumers[0], signal.SIGKILL)
+
+    assert demo.process.wait(50) == 1, demo.shown
+    assert "The demo failed: waited for a result, but the consumer ended with code -9" in demo.shown
+    assert left_behind(demo) == []

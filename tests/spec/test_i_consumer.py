@@ -1,0 +1,322 @@
+"""Section I: how the consumer behaves while it runs, when it stops, and after a restart."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from huey import Huey, crontab
+from huey.testing.clock import TurnableClock
+from tests.helpers import Project, beside, never, noting, read_until, running, statuses, wait_until
+
+MakeHuey = Callable[..., Huey]
+
+APP = """
+import os
+import threading
+
+@huey.task()
+def add(a, b):
+    return a + b
+
+@huey.task()
+def slow():
+    '''Ends when the test says so.'''
+    open('started', 'w').close()
+    while not os.path.exists('may-end'):
+        threading.Event().wait(0.01)
+    open('ended', 'w').close()
+    return 'done'
+"""
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+# Threads
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_S108_as_many_tasks_run_at_once_as_there_are_workers(huey: Huey, workers: int) -> None:
+    together = threading.Barrier(workers)
+
+    @huey.task()
+    def meet() -> str:
+        together.wait(10)
+        return "met"
+
+    handles = [meet() for _ in range(workers)]
+
+    with running(huey, workers=workers):
+        assert [handle.get(blocking=True, timeout=10) for handle in handles] == ["met"] * workers
+
+
+def test_S108_no_more_tasks_run_at_once_than_there_are_workers(huey: Huey) -> None:
+    inside, most = [], []
+
+    @huey.task()
+    def crowd() -> None:
+        inside.append(1)
+        most.append(len(inside))
+        threading.Event().wait(0.02)
+        inside.pop()
+
+    for _ in range(8):
+        crowd()
+
+    with running(huey, workers=2):
+        wait_until(lambda: len(most) == 8)
+    assert max(most) <= 2
+
+
+def test_S108_a_task_that_blocks_stops_neither_schedule_nor_other_workers(huey: Huey) -> None:
+    started, may_end = threading.Event(), threading.Event()
+
+    @huey.task()
+    def slow() -> str:
+        started.set()
+        may_end.wait(20)
+        return "done"
+
+    task = huey.task()(add)
+    with running(huey, workers=2):
+        handle = slow()
+        assert started.wait(10)
+        assert task(1, 2).get(blocking=True, timeout=10) == 3
+        assert task.schedule(args=(3, 4), delay=0.1).get(blocking=True, timeout=10) == 7
+        may_end.set()
+        assert handle.get(blocking=True, timeout=10) == "done"
+
+
+def test_S110_a_message_for_later_goes_by_the_schedule(huey: Huey) -> None:
+    task = huey.task()(add)
+    events = huey.events(timeout=10)
+
+    with running(huey):
+        handle = task.schedule(args=(1, 2), delay=0.2)
+        told = read_until(events, "finished", handle.id)
+
+    assert statuses(told, handle.id) == ["scheduled", "enqueued", "started", "finished"]
+    assert handle.get() == 3
+
+
+def test_S110_the_earlier_time_runs_first(huey: Huey) -> None:
+    ran: list[str] = []
+    note = noting(huey, ran)
+    handles = [note.schedule(args=(word,), delay=delay) for word, delay in (("c", 0.3), ("a", 0.1), ("b", 0.2))]
+
+    with running(huey):
+        assert [handle.get(blocking=True, timeout=10) for handle in handles] == ["c", "a", "b"]
+    assert ran == ["a", "b", "c"]
+
+
+def test_S111_results_are_published_when_there_is_a_store(huey: Huey) -> None:
+    handle = huey.task()(add)(1, 2)
+
+    with running(huey):
+        wait_until(lambda: huey.storage.peek("result", handle.id) is not None)
+    assert handle.get() == 3
+
+
+def test_S111_results_are_not_published_without_one(make_huey: MakeHuey) -> None:
+    huey = make_huey(results=False)
+    ran: list[str] = []
+    note = noting(huey, ran)
+    note("a")
+    note("b")
+
+    with running(huey):
+        wait_until(lambda: ran == ["a", "b"])
+
+    assert len(huey) == 0
+    assert huey.storage.items("result") == {}
+
+
+# Stopping and starting
+
+
+def test_S112_a_stop_saves_the_schedule(project: Project) -> None:
+    project.write(APP)
+    task = project.task("main.add")
+    consumer = project.start("main.huey")
+    assert task(1, 2).get(blocking=True, timeout=10) == 3
+
+    handle = task.schedule(args=(3, 4), delay=1.0)
+    assert consumer.stop(signal.SIGTERM) == 0
+    assert handle.get() is None
+    assert project.huey.storage.get(handle.id) is not None
+
+    project.start("main.huey")
+    assert handle.get(blocking=True, timeout=10) == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_S113_a_stop_lets_running_tasks_end(project: Project, number: signal.Signals) -> None:
+    """C17: SIGINT as SIGTERM."""
+    project.write(APP)
+    handle = project.task("main.slow")()
+    consumer = project.start("main.huey")
+    wait_until((project.home / "started").exists, told=lambda: consumer.log)
+
+    consumer.send(number)
+    assert never(lambda: not consumer.is_running, within=0.3)
+    (project.home / "may-end").touch()
+
+    assert consumer.ended() == 0
+    assert (project.home / "ended").exists()
+    assert handle.get() == "done"
+
+
+def test_S113_a_stop_claims_nothing_more(project: Project) -> None:
+    project.write(APP)
+    slow, waits = project.task("main.slow")(), project.task("main.add")(1, 2)
+    consumer = project.start("main.huey")
+    wait_until((project.home / "started").exists, told=lambda: consumer.log)
+
+    consumer.send(signal.SIGTERM)
+    assert never(lambda: not consumer.is_running, within=0.1)
+    (project.home / "may-end").touch()
+    assert consumer.ended() == 0
+
+    assert (slow.get(), waits.get()) == ("done", None)
+    assert len(project.huey) == 1
+    project.start("main.huey")
+    assert waits.get(blocking=True, timeout=10) == 3
+
+
+def test_S113_stop_of_a_consumer_in_this_process_waits_too(huey: Huey) -> None:
+    started, may_end = threading.Event(), threading.Event()
+
+    @huey.task()
+    def slow() -> str:
+        started.set()
+        may_end.wait(20)
+        return "done"
+
+    handle = slow()
+    with running(huey) as consumer:
+        assert started.wait(10)
+        threading.Timer(0.2, may_end.set).start()
+        assert consumer.stop() is True
+
+    assert handle.get() == "done"
+
+
+def test_S114_queued_work_stays_over_a_restart(project: Project) -> None:
+    project.write(APP)
+    task = project.task("main.add")
+    before = task(1, 2)
+
+    consumer = project.start("main.huey")
+    assert before.get(blocking=True, timeout=10) == 3
+    assert consumer.stop() == 0
+
+    between = [task(n, n) for n in range(10)]
+    assert len(project.huey) == 10
+    project.start("main.huey")
+    assert [handle.get(blocking=True, timeout=10) for handle in between] == [2 * n for n in range(10)]
+
+
+def test_S114_queued_work_waits_for_a_consumer(huey: Huey) -> None:
+    ran: list[str] = []
+    note = noting(huey, ran)
+    handle = note("a")
+    assert never(lambda: ran, within=0.1)
+
+    with running(huey):
+        assert handle.get(blocking=True, timeout=10) == "a"
+    second = note("b")
+    assert never(lambda: len(ran) > 1, within=0.1)
+    with running(huey):
+        assert second.get(blocking=True, timeout=10) == "b"
+
+    assert ran == ["a", "b"]
+
+
+def test_S115_scheduled_tasks_survive_a_restart(huey: Huey) -> None:
+    task = huey.task()(add)
+
+    with running(huey):
+        handle = task.schedule(args=(1, 2), delay=0.5)
+    assert handle.get() is None
+    assert len(huey) == 1
+
+    with running(huey):
+        assert handle.get(blocking=True, timeout=10) == 3
+
+
+def test_S115_a_task_that_fell_due_meanwhile_runs_after_the_restart(project: Project) -> None:
+    project.write(APP)
+    task = project.task("main.add")
+    handle = task.schedule(args=(1, 2), delay=0.2)
+    assert never(lambda: handle.get() is not None, within=0.3)
+
+    project.start("main.huey")
+
+    assert handle.get(blocking=True, timeout=10) == 3
+
+
+def test_S116_interrupting_stops_the_consumer(project: Project) -> None:
+    project.write(APP)
+    consumer = project.start("main.huey")
+    assert project.task("main.add")(1, 2).get(blocking=True, timeout=10) == 3
+
+    assert consumer.stop(signal.SIGINT) == 0
+    assert "Traceback" not in consumer.log
+
+
+# Several consumers
+
+
+def test_S117_one_consumer_with_periodic_is_enough(make_huey: MakeHuey, clock: TurnableClock) -> None:
+    huey = make_huey(clock=clock)
+    ran = []
+
+    @huey.periodic_task(crontab())
+    def tick() -> None:
+        ran.append(datetime.fromtimestamp(clock.now() // 1_000_000, UTC).minute)
+
+    with running(huey, periodic=True, periodic_task_interval=0.01), running(beside(huey), periodic=False, periodic_task_interval=0.01):
+        for minute in range(3):
+            wait_until(lambda minute=minute: ran[minute:] == [minute], told=lambda: f"ran: {ran}")
+            assert never(lambda minute=minute: ran[minute:] != [minute], within=0.05)
+            clock.forward(60)
+
+    assert ran[:3] == [0, 1, 2]
+
+
+def test_S117_a_consumer_without_periodic_runs_what_the_other_enqueues(make_huey: MakeHuey, clock: TurnableClock) -> None:
+    huey = make_huey(clock=clock)
+    ran = []
+
+    @huey.periodic_task(crontab())
+    def tick() -> None:
+        ran.append("tick")
+
+    with running(huey, periodic=False, periodic_task_interval=0.01):
+        assert never(lambda: ran)
+        tick.schedule()
+        wait_until(lambda: ran == ["tick"])
+
+
+def test_S118_times_are_converted_and_the_consumer_runs_in_utc(huey: Huey, set_zone: Callable[[str], None]) -> None:
+    set_zone("EST5")
+    ran = []
+
+    @huey.periodic_task(lambda dt: ran.append(dt))
+    def tick() -> None:
+        """Never."""
+
+    handle = huey.task()(add).schedule(args=(1, 2), eta=datetime(2199, 1, 1, 7, 0))
+
+    with running(huey, periodic=True):
+        wait_until(lambda: ran)
+    due = huey.storage.get(handle.id)
+    assert due is not None
+    assert due.due == datetime(2199, 1, 1, 12, 0, tzinfo=UTC).timestamp() * 1_000_000
+    assert abs(ran[0].replace(tzinfo=UTC).timestamp() - datetime.now(UTC).timestamp()) < 3600
