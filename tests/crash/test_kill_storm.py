@@ -83,7 +83,7 @@ class _Producer:
 
     def goes_on(self) -> bool:
         counts = self._place.storage.counts()
-        if counts.ready + counts.scheduled + counts.running < CROWD:
+        for _ in range(min(5, CROWD - counts.ready - counts.scheduled - counts.running)):
             self._one()
         return True
 
@@ -92,11 +92,11 @@ class _Producer:
         self._count = n = self._count + 1
         kind = rng.random()
         if kind < 0.45:
-            place.work(n, rng.choice((0, 0, 0.001, 0.005, 0.02, 0.04)))
+            place.work(n, rng.choice((0, 0.005, 0.02, 0.04, 0.08)))
         elif kind < 0.55:
             place.bulk(range(n, n + rng.randrange(2, 20)))
         elif kind < 0.75:
-            place.work(n, rng.choice((0, 0.01)), delay=rng.uniform(0.5, 20))
+            place.work(n, rng.choice((0, 0.02)), delay=rng.uniform(0.5, 20))
         elif kind < 0.95:
             place.flaky(n, failures=rng.randrange(3))
         else:

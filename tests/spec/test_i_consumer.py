@@ -274,14 +274,18 @@ def test_S116_interrupting_stops_the_consumer(project: Project) -> None:
 
 
 def test_S117_one_consumer_with_periodic_is_enough(make_huey: MakeHuey, clock: TurnableClock) -> None:
-    huey = make_huey(clock=clock)
+    one = make_huey(clock=clock)
+    other = beside(one)
     ran = []
 
-    @huey.periodic_task(crontab())
     def tick() -> None:
         ran.append(datetime.fromtimestamp(clock.now() // 1_000_000, UTC).minute)
 
-    with running(huey, periodic=True, periodic_task_interval=0.01), running(beside(huey), periodic=False, periodic_task_interval=0.01):
+    # Both processes would import the same module.
+    one.periodic_task(crontab())(tick)
+    other.periodic_task(crontab())(tick)
+
+    with running(one, periodic=True, periodic_task_interval=0.01), running(other, periodic=False, periodic_task_interval=0.01):
         for minute in range(3):
             wait_until(lambda minute=minute: ran[minute:] == [minute], told=lambda: f"ran: {ran}")
             assert never(lambda minute=minute: ran[minute:] != [minute], within=0.05)

@@ -47,6 +47,8 @@ class Entry:
         """Leases that others took over."""
         self.live: list[Holder] = []
         """Bodies that run."""
+        self.failures = 0
+        """Runs that failed, as the storage was told."""
         self.mark: Revocation | None = None
         self.state: str | None = None
         self.reason: str | None = None
@@ -121,6 +123,7 @@ class Ledger:
         if finish.value is not None:
             entry.value = finish.value
             demand(self._storage.peek("result", id) == finish.value, "I4", f"{id}#{token} was finished, its result is not to be seen")
+        entry.failures += finish.reason in ("error", "result not storable")
         if finish.state != State.QUEUED:
             self._end(entry, finish.state, finish.reason)
         elif entry.is_revoked(now):
@@ -131,13 +134,14 @@ class Ledger:
             entry.due = finish.due if finish.due is not None and finish.due > now else None
             entry.place = finish.due if finish.due is not None and finish.due <= now else now
         if finish.state == State.FAILED:
-            self._check_failure(finish)
+            self._check_failure(entry, finish)
         return True
 
-    def _check_failure(self, finish: Finish) -> None:
-        id, reason, lease = finish.lease.id, finish.reason, finish.lease
-        demand(reason in REASONS, "I12", f"{id} is FAILED, for {reason!r}")
-        demand(reason != "error" or lease.retries_left == 0, "I12", f"{id} is FAILED with {lease.retries_left} tries left")
+    def _check_failure(self, entry: Entry, finish: Finish) -> None:
+        reason, retries = finish.reason, finish.lease.retries
+        demand(reason in REASONS, "I12", f"{finish.lease.id} is FAILED, for {reason!r}")
+        is_used_up = reason != "error" or entry.failures == retries + 1
+        demand(is_used_up, "I12", f"{finish.lease.id} is FAILED after {entry.failures} failures, it had {retries} retries")
 
     def _end(self, entry: Entry, state: str, reason: str | None) -> None:
         entry.state, entry.reason = state, reason
@@ -222,7 +226,7 @@ class Ledger:
         for id in ids:
             if id in self.open:
                 self.open[id].mark = mark
-            elif id not in self.entries:
+            elif id not in self.entries or self.entries[id].state == State.SUCCEEDED:
                 self._marks[id] = mark
 
     def restore(self, restored: list[str], ids: Sequence[str]) -> None:
@@ -262,8 +266,10 @@ class Ledger:
 
     # -- what a worker does by itself ---------------------------------------------------------------------------------------------------
 
-    def body_starts(self, worker: Worker, lease: Lease) -> None:
+    def body_starts(self, worker: Worker, lease: Lease, beside: Sequence[Lease]) -> None:
         entry, me = self.entries[lease.id], (worker.id, lease.token)
+        is_alone = not beside or not any(it.is_suspect for it in [lease, *beside])
+        demand(is_alone, "C11", f"a suspect does not run alone: {lease.id} starts beside {[it.id for it in beside]}")
         for other in [me, *entry.live]:
             demand(other == entry.holder or other in entry.lost, "I3", f"{lease.id} starts as {me}, {other} runs without a right to it")
         entry.live.append(me)

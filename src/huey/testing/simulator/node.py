@@ -14,7 +14,7 @@ from huey.consumer.scheduler import Scheduler
 from huey.engine.bell import Bell
 from huey.engine.engine import Engine
 from huey.exceptions import StorageError, StorageUnavailable
-from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
+from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Refusal, Returned, Snoozed, State, Unknown, decide
 from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import BEAT, Storage, Worker
@@ -167,7 +167,7 @@ class ScriptedRunners:
         world = self._world
         world.runs[lease.id] += 1
         world.tell(self._node.name, "body", f"{lease.id}#{lease.token}")
-        world.ledger.body_starts(self._node.worker, lease)
+        world.ledger.body_starts(self._node.worker, lease, [run.lease for run in self.runs])
         takes = world.bodies[lease.id].takes
         self.runs.append(Run(lease, self._at + micros(takes), takes))
 
@@ -236,7 +236,7 @@ class Wire:
         fault = self._world.bad_luck(f"{self._part}.{verb}", self._node)
         if fault is not None:
             self._world.tell(self._name, verb, fault)
-            self._world.ledger.counts[fault] += 1
+            self._world.ledger.counts.update((fault, f"{fault} of {self._part}.{verb}"))
         return fault
 
     def _suffer(self, fault: str | None, side: str, is_lost: bool) -> None:
@@ -251,18 +251,17 @@ class Wire:
 
 def told(thing: Any) -> str:
     """Arguments and answers, short, and the same in every process."""
-    if isinstance(thing, Worker):
-        return thing.id
-    if isinstance(thing, Lease):
+    kind = type(thing)
+    if kind is Lease:
         return f"{thing.id}#{thing.token}"
-    if isinstance(thing, Record):
-        return thing.id
-    if isinstance(thing, Finish):
-        return f"{told(thing.lease)}={thing.state}:{thing.reason}:{thing.due}"
-    if isinstance(thing, dict):
+    if kind is Finish:
+        return f"{thing.lease.id}#{thing.lease.token}={thing.state}:{thing.reason}:{thing.due}"
+    if kind is Worker or kind is Record or kind is Refusal:
+        return str(thing.id)
+    if kind is dict:
         return f"{len(thing)} items"
     if isinstance(thing, list | tuple):
-        return f"[{' '.join(map(told, thing))}]"
+        return f"[{' '.join([told(it) for it in thing])}]"
     return str(thing)
 
 

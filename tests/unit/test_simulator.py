@@ -1,0 +1,317 @@
+"""Histories with every kind of bad luck keep their properties, and the simulator finds what is broken on purpose."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+
+from huey import lifecycle
+from huey.clock import Micros
+from huey.consumer import janitor
+from huey.engine.engine import Engine
+from huey.lifecycle import Finish, State
+from huey.storage.base import Worker, WorkerRow
+from huey.storage.memory import MemoryStorage
+from huey.storage.memory.row import Row
+from huey.storage.memory.tables import Tasks
+from huey.task import Lease, Record
+from huey.testing.simulator import KNOWN, Simulation
+from huey.testing.simulator.__main__ import main
+from huey.testing.simulator.world import CALL_FAULTS
+
+STEPS = 300
+CHUNK = 25
+CHUNKS = 6
+
+
+@pytest.fixture(autouse=True)
+def _no_log() -> Iterator[None]:
+    """Thousands of outages and deaths are told; nobody reads it."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@cache
+def histories(chunk: int) -> list[Simulation]:
+    return [Simulation(seed, STEPS).run() for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK)]
+
+
+# -- what holds ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_no_history_breaks_a_property(chunk: int) -> None:
+    broken = [f"seed {history.seed}: {history.violation}" for history in histories(chunk) if history.violation]
+
+    assert broken == []
+
+
+def test_every_transition_and_every_fault_happens_sometimes() -> None:
+    counts: Counter[str] = Counter()
+    for chunk in range(CHUNKS):
+        for history in histories(chunk):
+            counts.update(history.counts)
+    transitions = [
+        *("claimed", "promoted", "released", "reclaimed", "finish refused", "cut short", "put back by hand", "restored", "tick fired"),
+        *("succeeded", "failed: error", "failed: undecodable", "failed: result not storable", "failed: unknown task"),
+        *("cancelled: revoked", "cancelled: expired", "cancelled: cancelled", "cancelled while running"),
+        *("queued: error", "queued: limit", "queued: unknown task", "queued: worker died", "queued: shutdown"),
+    ]
+    faults = [
+        *CALL_FAULTS,
+        *("crash", "paused", "paused beyond the lease", "stalled beyond the lease", "stop", "storage away"),
+        *("clock set back", "clock set ahead", "client calls again", "service failed"),
+    ]
+
+    assert {name: counts[name] for name in [*transitions, *faults] if counts[name] < 20} == {}
+    assert counts["dies after of janitor.reclaim"] > 0, "a janitor that dies between reclaim and finish"
+    assert counts["tick refused"] > 0, "two schedulers that fire the same tick"
+
+
+def test_the_same_seed_is_the_same_history() -> None:
+    assert Simulation(3, STEPS).run().trace == Simulation(3, STEPS).run().trace
+    assert Simulation(3, STEPS).run().digest != Simulation(4, STEPS).run().digest
+
+
+def test_the_same_seed_is_the_same_history_in_every_process() -> None:
+    code = "import logging; logging.disable(50); from huey.testing.simulator import Simulation; print(Simulation(5, 200).run().digest)"
+    told = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
+
+    assert told == [Simulation(5, 200).run().digest] * 2
+
+
+# -- what the product cannot stand yet ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", sorted(KNOWN))
+@pytest.mark.xfail(strict=False, reason="a known design error; its fault is left out of the other histories")
+def test_histories_with_what_is_known_to_break_them(fault: str) -> None:
+    broken = [seed for seed in range(CHUNK) if Simulation(seed, STEPS, without=KNOWN - {fault}).run().violation]
+
+    assert broken == []
+
+
+# -- what it must find --------------------------------------------------------------------------------------------------------------------
+
+
+class NoFence(MemoryStorage):
+    """A finish is written whoever sends it."""
+
+    def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:
+        row = self._tasks.rows.get(finish.lease.id)
+        if row is not None and row.state == State.RUNNING:
+            worker, finish = worker._replace(id=row.worker), finish._replace(lease=finish.lease._replace(token=row.token))
+        return super()._finish(worker, finish, error, now)
+
+
+class ReleaseMovesBack(MemoryStorage):
+    """What is given back queues behind all others."""
+
+    def release(self, worker: Worker, leases: list[Lease]) -> None:
+        for lease in leases:
+            row = self._tasks.rows.get(lease.id)
+            if row is not None and row.is_held_by(worker, lease):
+                row.place = self._clock.now()
+        super().release(worker, leases)
+
+
+class ReclaimKeepsToken(MemoryStorage):
+    """Who takes over gets the token of the dead."""
+
+    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        leases = super().reclaim(dead, worker)
+        for lease in leases:
+            self._tasks.rows[lease.id].token -= 1
+        return [self._tasks.rows[lease.id].lease() for lease in leases]
+
+
+class ReclaimForgetsOne(MemoryStorage):
+    """One of many stays behind."""
+
+    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        return super().reclaim(dead, worker)[:2]
+
+
+class ReclaimFromTheLiving(MemoryStorage):
+    """A sign of life between the look and the reclaim is not noticed."""
+
+    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        known = self._workers.get(dead.worker.id)
+        return super().reclaim(dead if known is None else dead._replace(until=known[1]), worker)
+
+
+class TickTwice(MemoryStorage):
+    """The last tick may fire again: < where <= belongs."""
+
+    def tick(self, name: str, tick: Micros, record: Record | None, now: Micros | None = None) -> bool:
+        if name in self._ticks and self._ticks[name][0] == tick:
+            del self._ticks[name]
+        return super().tick(name, tick, record, now)
+
+
+class RevokedRunsAgain(MemoryStorage):
+    """A running task that was revoked goes back to the queue."""
+
+    def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:
+        row = self._tasks.rows.get(finish.lease.id)
+        mark = None if row is None else row.revoked
+        if row is not None:
+            row.revoked = None
+        is_written = super()._finish(worker, finish, error, now)
+        if row is not None:
+            row.revoked = mark
+        return is_written
+
+
+class NoResult(MemoryStorage):
+    """The state is written, the result is not."""
+
+    def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:
+        return super()._finish(worker, finish._replace(value=None), error, now)
+
+
+class ForgetsHolders(MemoryStorage):
+    """A worker that says goodbye is forgotten with all it holds."""
+
+    def goodbye(self, worker: Worker) -> None:
+        self._workers.pop(worker.id, None)
+
+
+class EnqueueAnew(MemoryStorage):
+    """The same call again puts the task in again."""
+
+    def _insert(self, record: Record, now: Micros) -> None:
+        row = self._tasks.rows.get(record.id)
+        if row is not None and row.state == State.RUNNING:
+            self._tasks.let_go(row)
+            del self._tasks.rows[record.id]
+        super()._insert(record, now)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "rules"),
+    [
+        (NoFence, {"I2"}),
+        (ReleaseMovesBack, {"I9"}),
+        (ReclaimKeepsToken, {"I2"}),
+        (ReclaimForgetsOne, {"I1"}),
+        (ReclaimFromTheLiving, {"I3"}),
+        (TickTwice, {"I7"}),
+        (RevokedRunsAgain, {"I1"}),
+        (NoResult, {"I4"}),
+        (ForgetsHolders, {"I1"}),
+        (EnqueueAnew, {"I1", "I2", "I3"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_broken_storage_is_found(mutant: type[MemoryStorage], rules: set[str]) -> None:
+    assert first_broken_rule(lambda seed: Simulation(seed, STEPS, storage=mutant)) in rules
+
+
+def first_broken_rule(history: Callable[[int], Simulation], seeds: int = 60) -> str:
+    for seed in range(seeds):
+        violation = history(seed).run().violation
+        if violation is not None:
+            return violation.rule
+    return f"none in {seeds} histories"
+
+
+def ignores_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Row, "rank", property(lambda row: (0, row.place, row.record.id)))
+
+
+def runs_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tasks, "is_due", lambda tasks, now: tasks.next_due is not None and tasks.next_due <= now + 1_000_000)
+
+
+def runs_what_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Row, "is_expired", lambda row, now: False)
+
+
+def runs_what_is_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Row, "is_revoked", lambda row, now: False)
+
+
+def everybody_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(janitor, "is_dead", lambda row, me: True)
+
+
+def nobody_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(janitor, "is_dead", lambda row, me: False)
+
+
+def a_crash_is_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    died = lifecycle._died
+    monkeypatch.setattr(lifecycle, "_died", lambda keep, alone: died(keep._replace(attempt=keep.attempt + 1), alone))
+
+
+def an_outage_forgets_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost_touch = Engine._lost_touch
+
+    def forget(engine: Engine, error: Exception) -> None:
+        engine._unwritten = []
+        lost_touch(engine, error)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "_lost_touch", forget)
+
+
+def suspects_run_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(engine: Engine, leases: list[Lease]) -> None:
+        engine._running.update({lease.id: lease for lease in leases})
+        engine._runners.start(leases, len(leases))
+
+    monkeypatch.setattr(Engine, "_start", start)
+
+
+def what_goes_back_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "_give_back", lambda engine, leases: [engine._running.pop(lease.id, None) for lease in leases])
+
+
+@pytest.mark.parametrize(
+    ("mutate", "rules"),
+    [
+        (ignores_priority, {"I9"}),
+        (runs_before_its_time, {"C8", "I9"}),
+        (runs_what_expired, {"will"}),
+        (runs_what_is_revoked, {"will", "I1"}),
+        (everybody_is_dead, {"I3"}),
+        (nobody_is_dead, {"I1"}),
+        (a_crash_is_a_try, {"I12"}),
+        (an_outage_forgets_finishes, {"I1"}),
+        (suspects_run_with_the_others, {"C11"}),
+        (what_goes_back_is_not_released, {"I1"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_broken_part_is_found(mutate: Callable[[pytest.MonkeyPatch], None], rules: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+
+    assert first_broken_rule(lambda seed: Simulation(seed, STEPS)) in rules
+
+
+# -- the command --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_tells_how_many_histories_kept_their_properties(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "2", "--steps", "50"]) == 0
+
+    assert "2 histories of 50 steps, 0 break a property; digest " in capsys.readouterr().out
+
+
+def test_the_command_tells_how_to_live_a_broken_history_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    everybody_is_dead(monkeypatch)
+
+    assert main(["--seeds", "3", "--steps", "200"]) == 1
+
+    told = capsys.readouterr().out
+    assert "I3: reclaimed from" in told
+    seed = told.partition("--seed ")[2].split()[0]
+    assert main(["--seed", seed, "--steps", "200"]) == 1
+    assert "VIOLATION I3" in capsys.readouterr().out
