@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from huey import Huey
 from huey.exceptions import StorageUnavailable
 from huey.testing.clock import TurnableClock
-from tests.helpers import noting, read_until, running, statuses, wait_until
+from tests.helpers import never, noting, read_until, running, statuses, wait_until
 
 STATUSES = {"enqueued", "scheduled", "revoked", "started", "finished", "error", "retrying"}
 FIELDS = {"status", "id", "task", "retries", "retry_delay", "execute_time", "error"}
@@ -235,6 +235,30 @@ def test_S128_enqueued_is_told_of_a_retry(failed_once: tuple[str, list[dict[str,
     id, told = failed_once
 
     assert statuses(told, id) == ["enqueued", "started", "error", "retrying", "enqueued", "started", "finished"]
+
+
+@pytest.mark.parametrize("way", ["call", "periodic"])
+def test_S128_enqueued_is_told_before_started(huey: Huey, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Whoever enqueues may be held up in between; the order of events must not depend on it."""
+    ran: list[str] = []
+    publish = huey.storage.publish
+
+    def held_up(events: Sequence[str]) -> None:
+        never(lambda: ran)
+        publish(events)
+
+    monkeypatch.setattr(huey.storage, "publish", held_up)
+    note = noting(huey, ran)
+    if way == "periodic":
+        huey.periodic_task(lambda dt: True, name="app.tick")(lambda: ran.append("tick"))
+    events = huey.events(timeout=3)
+
+    with running(huey, periodic=way == "periodic"):
+        if way == "call":
+            note("a")
+        told = [json.loads(next(events)) for _ in range(3)]
+
+    assert [event["status"] for event in told] == ["enqueued", "started", "finished"]
 
 
 def test_S129_scheduled_is_told_when_a_task_is_for_later(huey: Huey) -> None:

@@ -28,7 +28,7 @@ from huey.engine.bell import Bell
 from huey.engine.engine import Engine
 from huey.engine.execution import Execution
 from huey.engine.runners.threads import ThreadRunners
-from huey.exceptions import ConfigurationError
+from huey.exceptions import ConfigurationError, StorageError
 from huey.options import defaults
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
@@ -66,7 +66,9 @@ class Consumer:
         self.localtime = bool(settings["localtime"])
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
         self._interval = float(settings["periodic_task_interval"])
-        self._is_stopping = threading.Event()
+        self._is_stopping = False
+        # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
+        self._alarm = Bell()
         self._engine_thread: threading.Thread | None = None
         self._failed = False
         self._build()
@@ -118,7 +120,7 @@ class Consumer:
         except BaseException:  # The top of the engine's loop. Without it nothing works: end, so that others take over.
             log.critical("the engine failed; this consumer ends, its tasks run elsewhere", exc_info=True)
             self._failed = True
-            self._is_stopping.set()
+            self._alarm.ring()
 
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
         """Claim nothing more, let running tasks end, write what they brought, give the rest back.
@@ -132,7 +134,7 @@ class Consumer:
         return not still
 
     def _halt(self, limit: float | None) -> list[Any]:
-        self._is_stopping.set()
+        self._is_stopping = True
         self._engine.stop()
         if self._engine_thread is not None:
             self._engine_thread.join()
@@ -146,15 +148,22 @@ class Consumer:
         crash_here("stop:before-goodbye")
         if self._runners.close(0.0 if self._failed else 0.5):
             self._services[0].stop()
+            self._alarm.close()
+            self._bell.close()
             if not self._failed:
-                self.huey.storage.goodbye(self.worker)
+                self._forget_worker()
+
+    def _forget_worker(self) -> None:
+        try:
+            self.huey.storage.goodbye(self.worker)
+        except StorageError as error:
+            log.warning("this worker could not take its leave; the next consumer sees that it is gone: %s", error)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, gracefully (C17): the process's exit code. A second signal ends at once, nothing is lost."""
         with self._signals():
             self.start()
-            while not self._is_stopping.wait(3600.0):
-                pass
+            self._alarm.wait()
             log.info("stopping: running tasks may end within %s s", self.shutdown_timeout or "any number of")
             still = self._halt(self.shutdown_timeout)
             if still:
@@ -179,10 +188,11 @@ class Consumer:
                 signal.signal(number, handler)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        if self._is_stopping.is_set():
+        if self._is_stopping:
             # What runs is leased by this process: the next consumer on this host sees that it is gone and runs it again.
             self._leave(128 + number)
-        self._is_stopping.set()
+        self._is_stopping = True
+        self._alarm.ring()
 
     def _leave(self, code: int) -> None:
         logging.shutdown()

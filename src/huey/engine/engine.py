@@ -114,8 +114,8 @@ class Engine:
         """How many tasks to claim."""
         if self._is_stopping or self._is_away or self._suspects or self._has_suspect_running():
             return 0
-        busy = self._runners.count - self._runners.idle()
-        return max(0, min(LARGEST_TURN, self._ahead - self._runners.waiting() - busy))
+        in_hand = len(self._running) - self._runners.ended()
+        return max(0, min(LARGEST_TURN, self._ahead - in_hand))
 
     def _has_suspect_running(self) -> bool:
         return len(self._running) == 1 and next(iter(self._running.values())).is_suspect

@@ -18,6 +18,7 @@ from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUn
 
 T = TypeVar("T")
 MIB = 1024 * 1024
+LARGEST_LOG = 32 * MIB
 FIRST_GAP = 400e-6
 LONGEST_GAP = 4e-3
 SHORTEST_GAP = 50e-6
@@ -71,8 +72,9 @@ class File:
         mode: int,
     ) -> None:
         self.path = path
-        self.checkpoint_at = 32 * MIB
-        """Size of the WAL at which a commit of this process checkpoints; a process with a worker lowers it to 4 MiB (C13)."""
+        self.checkpoint_every = 512
+        """Work committed by this process, in units of one small commit, after which it checkpoints; a worker's process does so earlier."""
+        self._units = 0
         self._clock = clock
         self._rng = rng
         self._synchronous = synchronous
@@ -135,12 +137,14 @@ class File:
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
-    def write(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> int:
-        """Run one writing statement; the number of rows it changed. Waits for a busy file up to the timeout."""
+    def write(self, sql: str, values: Sequence[Any] | dict[str, Any] = (), units: int = 1) -> int:
+        """Run one writing statement; the number of rows it changed. Waits for a busy file up to the timeout. *units*: its weight."""
         with self.write_lock:
             connection = self.writer
             changed = self._guarded(lambda: connection.execute(sql, values).rowcount)
-            self._mind_the_wal()
+            self._units += units
+            if self._units >= self.checkpoint_every or self._log_size() > LARGEST_LOG:
+                self.checkpoint()
             return changed
 
     @property
@@ -188,19 +192,16 @@ class File:
 
     # -- the write-ahead log ------------------------------------------------------------------------------------------------------------
 
-    def _mind_the_wal(self) -> None:
-        """Checkpoint when the log has grown. Called after a commit, with nothing held."""
-        try:
-            size = os.stat(self.path + "-wal").st_size
-        except FileNotFoundError:
-            return
-        if size >= self.checkpoint_at:
-            self.checkpoint()
-
     def checkpoint(self) -> bool:
-        """Move the log into the file, unless another process is at it or a reader is in the way. True if the log is empty now."""
+        """Move the log into the file, unless another process is at it or a reader is in the way; True if that was done.
+
+        The log is then written from its start again, not cut: a commit into blocks that the file has already costs half of one that makes
+        it grow. Only a log that has grown large is cut. The first write into a log that was moved is made here, while no other process can
+        checkpoint: SQLite before 3.51.3 may damage a file when that write meets a second checkpoint.
+        """
         import fcntl
 
+        self._units = 0
         try:
             side = os.open(self.path + "-checkpoint", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
         except OSError:
@@ -209,7 +210,10 @@ class File:
         try:
             fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with self.write_lock:
-                busy, _, _ = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                kind = "TRUNCATE" if self._log_size() > LARGEST_LOG else "RESTART"
+                busy, _, _ = self.writer.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
+                if not busy:
+                    self.writer.execute("UPDATE huey_meta SET value = value")
             return not busy
         except BlockingIOError:
             return False
@@ -219,6 +223,12 @@ class File:
             raise translated(error, self.path) from error
         finally:
             os.close(side)
+
+    def _log_size(self) -> int:
+        try:
+            return os.stat(self.path + "-wal").st_size
+        except FileNotFoundError:
+            return 0
 
 
 class _Forgetter:

@@ -32,6 +32,8 @@ R = TypeVar("R", bound="tuple[object, ...]")
 SCHEMA_VERSION = 1
 TURN_BYTES = 8 * MIB
 """Payloads that one turn hands out at most (C14)."""
+UNIT = 64
+"""Tasks that weigh as much in the log as one small commit."""
 SAFETY_LOOK = 1.0
 """Seconds after which a watcher looks by itself, should a wake-up have been lost."""
 
@@ -103,6 +105,9 @@ class SqliteStorage(SqlStorage):
             prepare=self._prepare,
             mode=file_mode,
         )
+
+    def __repr__(self) -> str:
+        return f"<SqliteStorage {self.name!r} in {self.filename}>"
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
@@ -198,7 +203,7 @@ class SqliteStorage(SqlStorage):
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
         sql, values = self._spread(records, self._now(now))
         crash_here("enqueue:before-commit")
-        self._file.write(sql, values)
+        self._file.write(sql, values, units=1 + len(records) // UNIT)
         crash_here("enqueue:after-commit")
         self._hand_over(records)
         self._rouse()
@@ -226,10 +231,10 @@ class SqliteStorage(SqlStorage):
         row = (queue, *worker, now, until, want, expires, "\n".join(events) or None)
         with self._file.write_lock:
             self._ready_for_turns()
-            self._file.checkpoint_at = 4 * MIB
+            self._file.checkpoint_every = 256
             self._stage(finishes)
             crash_here("turn:before-commit")
-            self._write("turn", row)
+            self._file.write(_SQL["turn"], row, units=1 + (want + len(finishes)) // UNIT)
             crash_here("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now)
         if finishes or events:

@@ -182,11 +182,13 @@ class Ledger:
         ranks = [entry.rank for entry in claimed]
         leased = ranks[: len(turn.leases)]
         demand(leased == sorted(leased), "I9", f"claimed out of order: {[lease.id for lease in turn.leases]}")
-        left = [entry.rank for entry in self.open.values() if entry.is_ready] if want and not self.is_paused else []
-        if left and len(claimed) < want:
-            raise Violation("I9", f"{min(left)[2]} is ready, a turn with room for it passed it over")
-        if left and ranks:
-            demand(max(ranks) < min(left), "I9", f"{max(ranks)[2]} was claimed before {min(left)[2]}")
+        if want == 0 or self.is_paused:
+            return
+        best = min([entry.rank for entry in self.open.values() if entry.holder is None and entry.due is None], default=None)
+        if best is not None and len(claimed) < want:
+            raise Violation("I9", f"{best[2]} is ready, a turn with room for it passed it over")
+        if best is not None and ranks:
+            demand(max(ranks) < best, "I9", f"{max(ranks)[2]} was claimed before {best[2]}")
 
     def release(self, answer: None, worker: Worker, leases: Sequence[Lease]) -> None:
         for lease in leases:

@@ -17,7 +17,7 @@ from huey.exceptions import StorageError, StorageUnavailable
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Refusal, Returned, Snoozed, State, Unknown, decide
 from huey.registry import Registry
 from huey.serializer import Codec
-from huey.storage.base import BEAT, Storage, Worker
+from huey.storage.base import BEAT, Storage, Turn, Worker
 from huey.task import Lease, Record
 from huey.testing.clock import TurnableClock
 from huey.testing.simulator.ledger import Ledger, Violation
@@ -258,6 +258,8 @@ def told(thing: Any) -> str:
         return f"{thing.lease.id}#{thing.lease.token}={thing.state}:{thing.reason}:{thing.due}"
     if kind is Worker or kind is Record or kind is Refusal:
         return str(thing.id)
+    if kind is Turn:
+        return f"{told(thing.leases)} refused {told(thing.refused)} cancelled {told(thing.cancelled)}"
     if kind is dict:
         return f"{len(thing)} items"
     if isinstance(thing, list | tuple):
