@@ -232,14 +232,19 @@ class Huey:
         if self._collected is not None:
             self._collected.extend(records)
             return
-        self.storage.enqueue(records)
+        self.storage.enqueue(records, self._news_of(records))
+
+    def _news_of(self, records: list[Record]) -> list[str]:
+        """Events for those who follow; nobody does as a rule."""
         try:
-            if self.storage.is_followed():
-                now = self.clock.now()
-                self.storage.publish([events.of_enqueue(record, now) for record in records])
+            if not self.storage.is_followed():
+                return []
         except StorageError as error:
-            # The tasks are in; that nobody hears of it must not look like a failure (S134).
-            log.warning("%d tasks were put in, but their events could not be told: %s", len(records), error)
+            # That nobody hears of a task must not keep it out (S134).
+            log.warning("the events of %d tasks are not told: %s", len(records), error)
+            return []
+        now = self.clock.now()
+        return [events.of_enqueue(record, now) for record in records]
 
     # -- taking back --------------------------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from huey.decorators import PeriodicWrapper, TaskWrapper
 from huey.exceptions import UnknownTask
 
-_all: weakref.WeakSet[Registry] = weakref.WeakSet()
+_all: weakref.WeakValueDictionary[int, Registry] = weakref.WeakValueDictionary()
+"""Every registry of this process, the oldest first."""
+_next = count().__next__
 
 
 class Registry:
@@ -21,7 +24,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskWrapper[Any, Any]] = {}
-        _all.add(self)
+        _all[_next()] = self
 
     def register(self, wrapper: TaskWrapper[Any, Any]) -> None:
         """Add a function. The same function again replaces itself; another one under its name is a ValueError (C16)."""
@@ -35,11 +38,11 @@ class Registry:
         return self._tasks.pop(name, None) is not None
 
     def find(self, name: str) -> TaskWrapper[Any, Any]:
-        """The function of that name. UnknownTask when no instance of this process knows it."""
+        """The function of that name: ours, else that of the oldest instance which knows it. UnknownTask when no instance of this process knows it."""
         wrapper = self._tasks.get(name)
         if wrapper is not None:
             return wrapper
-        for other in list(_all):
+        for other in list(_all.values()):
             if name in other._tasks:
                 return other._tasks[name]
         raise UnknownTask(f"{name} not found in TaskRegistry: import the module that defines it together with the Huey instance")

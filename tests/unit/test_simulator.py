@@ -139,10 +139,10 @@ class ReclaimFromTheLiving(MemoryStorage):
 class TickTwice(MemoryStorage):
     """The last tick may fire again: < where <= belongs."""
 
-    def tick(self, name: str, tick: Micros, record: Record | None, now: Micros | None = None) -> bool:
+    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         if name in self._ticks and self._ticks[name][0] == tick:
             del self._ticks[name]
-        return super().tick(name, tick, record, now)
+        return super().tick(name, tick, record, events, now)
 
 
 class RevokedRunsAgain(MemoryStorage):

@@ -67,6 +67,7 @@ class Consumer:
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
         self._interval = float(settings["periodic_task_interval"])
         self._is_stopping = False
+        self._is_gone = False
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
         self._alarm = Bell()
         self._engine_thread: threading.Thread | None = None
@@ -128,6 +129,8 @@ class Consumer:
         *timeout*: seconds to wait for running tasks, default the shutdown timeout; *graceful* False: do not wait. False: some still run;
         they stay leased by this process until it ends.
         """
+        if self._is_gone:
+            return True
         limit = (self.shutdown_timeout if timeout is None else timeout) if graceful else 0.0
         still = self._halt(limit)
         self._say_goodbye()
@@ -147,6 +150,7 @@ class Consumer:
     def _say_goodbye(self) -> None:
         crash_here("stop:before-goodbye")
         if self._runners.close(0.0 if self._failed else 0.5):
+            self._is_gone = True
             self._services[0].stop()
             self._alarm.close()
             self._bell.close()

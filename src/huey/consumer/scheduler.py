@@ -84,6 +84,5 @@ class Scheduler:
             task.retries,
             task.retry_delay,
         )
-        if self._storage.tick(wrapper.name, due, record):
+        if self._storage.tick(wrapper.name, due, record, [events.of_enqueue(record, now)]):
             log.info("periodic task enqueued: %s %s", wrapper.name, task.id)
-            self._storage.publish([events.of_enqueue(record, now)])

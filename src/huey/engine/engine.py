@@ -147,8 +147,10 @@ class Engine:
     def run(self) -> None:
         """Turn whenever there is a reason to, until ``stop()``; ``drain`` then ends what runs."""
         found = True
-        while not self._is_stopping:
+        while True:
             self._bell.clear()
+            if self._is_stopping:
+                return
             if found or self._is_time():
                 found = not self.turn()
                 if found:

@@ -152,10 +152,10 @@ class Storage(ABC):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def enqueue(self, records: Sequence[Record], now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], events: Sequence[str] = (), now: Micros | None = None) -> None:
         """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns (C1).
 
-        At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless.
+        *events* (JSON texts) are told to followers, if there are any, in the same step. At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless.
         """
 
     @abstractmethod
@@ -198,10 +198,10 @@ class Storage(ABC):
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def tick(self, name: str, tick: Micros, record: Record | None, now: Micros | None = None) -> bool:
+    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         """Fire one tick of a periodic task: if its last tick is older than *tick*, set it and put *record* in, in one step (C7).
 
-        True when this call fired it. With None as record only the tick is noted.
+        True when this call fired it; *events* are told then, in the same step. With None as record only the tick is noted.
         """
 
     @abstractmethod

@@ -60,7 +60,7 @@ class MemoryStorage(Storage):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], events: Sequence[str] = (), now: Micros | None = None) -> None:
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
         with self._changed:
@@ -68,6 +68,7 @@ class MemoryStorage(Storage):
             crash_here("enqueue:before-commit")
             for record in records:
                 self._insert(record, now)
+            self._events.tell(events, now)
             crash_here("enqueue:after-commit")
             self._rouse()
 
@@ -176,7 +177,7 @@ class MemoryStorage(Storage):
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
-    def tick(self, name: str, tick: Micros, record: Record | None, now: Micros | None = None) -> bool:
+    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         with self._changed:
             now = self._now(now)
             crash_here("tick:before-commit")
@@ -185,6 +186,7 @@ class MemoryStorage(Storage):
             self._ticks[name] = tick, now
             if record is not None:
                 self._insert(record, now)
+            self._events.tell(events, now)
             crash_here("tick:after-commit")
             self._rouse()
             return True

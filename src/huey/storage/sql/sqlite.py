@@ -59,7 +59,7 @@ SELECT call.queue, column1, call.name, 'queued', call.priority, call.now, CASE W
 # Many calls of one function differ in id and payload only; binding is a third of what an enqueue costs.
 
 
-_STAGE = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("done", "fate")}
+_STAGE = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("done", "fate", "incoming")}
 
 
 class SqliteStorage(SqlStorage):
@@ -196,17 +196,26 @@ class SqliteStorage(SqlStorage):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], events: Sequence[str] = (), now: Micros | None = None) -> None:
         if not records:
             return
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        sql, values = self._spread(records, self._now(now))
         crash_here("enqueue:before-commit")
-        self._file.write(sql, values, units=1 + len(records) // UNIT)
+        if events:
+            self._enqueue_and_tell(records, events, self._now(now))
+        else:
+            self._file.write(*self._spread(records, self._now(now)), units=1 + len(records) // UNIT)
         crash_here("enqueue:after-commit")
         self._hand_over(records)
         self._rouse()
+
+    def _enqueue_and_tell(self, records: Sequence[Record], events: Sequence[str], now: Micros) -> None:
+        with self._file.write_lock:
+            self._ready_for_turns()
+            self._stage_rows("incoming", records)
+            self._write("arrival", (self._queue, now, "\n".join(events)))
+            self._is_dirty = False
 
     def _spread(self, records: Sequence[Record], now: Micros) -> tuple[str, list[Any]]:
         """The statement that puts *records* in, and its values. What all of them share is sent once."""
@@ -250,6 +259,7 @@ class SqliteStorage(SqlStorage):
         elif self._is_dirty:
             writer.execute("DELETE FROM done")
             writer.execute("DELETE FROM fate")
+            writer.execute("DELETE FROM incoming")
         self._is_dirty = True
 
     def _stage(self, finishes: Sequence[Finish]) -> None:
@@ -261,12 +271,13 @@ class SqliteStorage(SqlStorage):
             else:
                 error = None if finish.error is None else json.dumps(finish.error)
                 fate.append((lease.id, lease.token, *finish[1:7], finish.reason, finish.value, error))
-        writer = self._file.writer
-        for table, rows in (("done", done), ("fate", fate)):
-            for start in range(0, len(rows), CHUNK):
-                part = rows[start : start + CHUNK]
-                full = padded(part)
-                writer.execute(_many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
+        self._stage_rows("done", done)
+        self._stage_rows("fate", fate)
+
+    def _stage_rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        for start in range(0, len(rows), CHUNK):
+            full = padded(rows[start : start + CHUNK])
+            self._file.writer.execute(_many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
 
     def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros) -> Turn:
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
@@ -326,12 +337,12 @@ class SqliteStorage(SqlStorage):
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
-    def tick(self, name: str, tick: Micros, record: Record | None, now: Micros | None = None) -> bool:
+    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         now, task = self._now(now), record or (None,) * len(Record._fields)
         with self._file.write_lock:
             self._ready_for_turns()
             crash_here("tick:before-commit")
-            self._write("tick", (self._queue, name, tick, now, *task))
+            self._write("tick", (self._queue, name, tick, now, *task, "\n".join(events) or None))
             crash_here("tick:after-commit")
             self._is_dirty = False
             fired = bool(self._file.writer.execute(_SQL["tick_fired"]).fetchone()[0])

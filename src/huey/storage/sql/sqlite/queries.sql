@@ -6,6 +6,10 @@ INSERT OR IGNORE INTO huey_queue (name) VALUES (?);
 -- The number of a queue.
 SELECT id FROM huey_queue WHERE name = ?;
 
+-- name: arrival
+-- Put staged tasks in and tell it; the trigger `admit` does it.
+INSERT INTO arrival VALUES (?, ?, ?);
+
 -- name: has_marks
 -- Whether ids that nobody held were revoked.
 SELECT 1 FROM huey_revocation WHERE queue = ? AND kind = 'i' LIMIT 1;
@@ -82,7 +86,7 @@ DELETE FROM huey_worker
 
 -- name: tick
 -- Fire one tick of a periodic task; the trigger `strike` does it.
-INSERT INTO fire VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO fire VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: tick_fired
 -- Whether the last tick was fired by this connection.

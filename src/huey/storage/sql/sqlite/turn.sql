@@ -107,10 +107,30 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM turn;
 END;
 
+-- An enqueue that is told to followers. (Without any it needs no more than one plain INSERT.)
+CREATE TEMP TABLE incoming (
+    id TEXT PRIMARY KEY, name TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL,
+    options TEXT
+) WITHOUT ROWID;
+CREATE TEMP TABLE arrival (queue INTEGER, now INTEGER, events TEXT);
+
+CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
+    INSERT OR IGNORE INTO huey_task
+           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload)
+    SELECT NEW.queue, id, name, 'queued', priority, NEW.now, CASE WHEN eta > NEW.now THEN eta END, expires, retries, retry_delay, options,
+           NEW.now, payload
+      FROM incoming;
+    INSERT INTO huey_event (queue, told, body)
+    SELECT NEW.queue, NEW.now, NEW.events WHERE EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
+    DELETE FROM incoming;
+    DELETE FROM arrival;
+END;
+
 CREATE TEMP TABLE fired (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE fire (
     queue INTEGER, name TEXT, tick INTEGER, now INTEGER,
-    id TEXT, task TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL, options TEXT
+    id TEXT, task TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL, options TEXT,
+    events TEXT
 );
 
 CREATE TEMP TRIGGER strike AFTER INSERT ON fire BEGIN
@@ -122,6 +142,10 @@ CREATE TEMP TRIGGER strike AFTER INSERT ON fire BEGIN
     SELECT NEW.queue, NEW.id, NEW.task, 'queued', NEW.priority, NEW.now, CASE WHEN NEW.eta > NEW.now THEN NEW.eta END, NEW.expires,
            NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload
       FROM fired WHERE NEW.id IS NOT NULL;
+    INSERT INTO huey_event (queue, told, body)
+    SELECT NEW.queue, NEW.now, NEW.events
+      FROM fired
+     WHERE NEW.events IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
     INSERT INTO huey_periodic (queue, name, tick, seen)
     SELECT NEW.queue, NEW.name, NEW.tick, NEW.now FROM fired WHERE true
     ON CONFLICT (queue, name) DO UPDATE SET tick = excluded.tick, seen = excluded.seen;
