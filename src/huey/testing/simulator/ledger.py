@@ -91,7 +91,7 @@ class Ledger:
 
     # -- verbs that were applied --------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, answer: None, records: Sequence[Record]) -> None:
+    def enqueue(self, answer: None, records: Sequence[Record], events: Sequence[str] = ()) -> None:
         for record in records:
             entry = self.entries.get(record.id)
             if entry is None:
@@ -252,7 +252,7 @@ class Ledger:
     def pause(self, answer: None, on: bool) -> None:
         self.is_paused = on
 
-    def tick(self, fired: bool, name: str, tick: Micros, record: Record | None) -> None:
+    def tick(self, fired: bool, name: str, tick: Micros, record: Record | None, events: Sequence[str] = ()) -> None:
         last = self._last_tick.get(name)
         demand(fired == (last is None or last < tick), "I7", f"{name}: the last tick was {last}, {tick} was {'' if fired else 'not '}fired")
         if not fired:
