@@ -14,7 +14,7 @@ from huey import events
 from huey.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
 from huey.cron import crontab
 from huey.decorators import PeriodicWrapper, TaskOptions, TaskWrapper
-from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException, QueueException, StorageError
+from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException, QueueException
 from huey.registry import Registry
 from huey.result import Result, ResultGroup
 from huey.serializer import Codec
@@ -188,7 +188,14 @@ class Huey:
     def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
         """One task per item; see ``TaskWrapper.map``."""
         make = wrapper.task_class
-        return self.enqueue_many(make(call if isinstance(call, tuple) else (call,)) for call in calls)
+        arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
+        if self.always_eager:
+            return [self.run_now(make(args)) for args in arguments]
+        # Straight to records: a hundred thousand Task objects would cost more than their enqueue.
+        ids, pattern = [self.new_id() for _ in arguments], self._record(make())
+        encode, rest = self.codec.encode, pattern[3:]
+        self._put_all(Record(id, pattern.name, encode("task", id, (args, {})), *rest) for id, args in zip(ids, arguments, strict=True))
+        return ResultGroup(Result(self, make(args, id=id)) for id, args in zip(ids, arguments, strict=True)) if self.results else None
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -232,19 +239,7 @@ class Huey:
         if self._collected is not None:
             self._collected.extend(records)
             return
-        self.storage.enqueue(records, self._news_of(records))
-
-    def _news_of(self, records: list[Record]) -> list[str]:
-        """Events for those who follow; nobody does as a rule."""
-        try:
-            if not self.storage.is_followed():
-                return []
-        except StorageError as error:
-            # That nobody hears of a task must not keep it out (S134).
-            log.warning("the events of %d tasks are not told: %s", len(records), error)
-            return []
-        now = self.clock.now()
-        return [events.of_enqueue(record, now) for record in records]
+        self.storage.enqueue(records, lambda: [events.of_enqueue(record, self.clock.now()) for record in records])
 
     # -- taking back --------------------------------------------------------------------------------------------------------------------
 

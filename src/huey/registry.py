@@ -38,7 +38,8 @@ class Registry:
         return self._tasks.pop(name, None) is not None
 
     def find(self, name: str) -> TaskWrapper[Any, Any]:
-        """The function of that name: ours, else that of the oldest instance which knows it. UnknownTask when no instance of this process knows it."""
+        """The function of that name: ours, else the one of the oldest instance that knows it. UnknownTask: no instance of this process
+        does."""
         wrapper = self._tasks.get(name)
         if wrapper is not None:
             return wrapper

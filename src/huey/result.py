@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from huey.clock import SECOND, Clock, micros
@@ -136,7 +137,12 @@ class ResultGroup:
     """Handles of several tasks, in the order of the calls."""
 
     def __init__(self, results: Iterable[Result[Any]]) -> None:
-        self._results = list(results)
+        self._given = results
+
+    @cached_property
+    def _results(self) -> list[Result[Any]]:
+        # Made when first looked at: many callers never do.
+        return list(self._given)
 
     def get(self, blocking: bool = False, timeout: float | None = None, preserve: bool = False, **options: Any) -> list[Any]:
         """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together."""

@@ -433,13 +433,13 @@ def fill(disk, *, leave=0):
 
 
 def test_a_full_disk_is_told_and_keeps_what_was_acknowledged(make_place, small_disk):
-    disk = small_disk(4)
+    disk = small_disk(32)
     place = make_place(filename=str(disk / "queue.db"))
     place.bulk(range(5))
     ballast = fill(disk, leave=256 * 1024)
 
     with pytest.raises(StorageFull) as caught:
-        all(place.work(n) for n in range(1000))
+        all(place.work(n) for n in range(10_000))
 
     assert str(disk / "queue.db") in str(caught.value)
     assert "disk is full" in str(caught.value)
@@ -449,24 +449,33 @@ def test_a_full_disk_is_told_and_keeps_what_was_acknowledged(make_place, small_d
     finished(place)
 
 
+def test_a_consumer_starts_and_works_with_little_room(make_place, small_disk):
+    disk = small_disk(32)
+    place = make_place(filename=str(disk / "queue.db"))
+    place.bulk(range(50))
+    fill(disk, leave=2 * MIB)
+
+    finished(place)
+
+
 def test_a_full_disk_under_a_running_consumer_costs_time_only(make_place, small_disk):
     """Results that do not fit are kept until there is room; the consumer lives and goes on by itself."""
-    disk = small_disk(8)
+    disk = small_disk(64)
     place = make_place(filename=str(disk / "queue.db"))
     place.gated(1)
     for n in range(20):
-        place.large(n, 50_000)
-    consumer = place.start(workers=2, periodic=False)
-    until(lambda: place.runs(), "tasks run")
-    ballast = fill(disk, leave=256 * 1024)
-    until(lambda: "storage is away" in place.log(), "the disk is full")
+        place.large(n, 500_000)
+    consumer = place.start(workers=1, periodic=False)
+    until(place.runs, "the first task runs, the others wait behind it")
+    ballast = fill(disk)
     place.open_gate()
+    until(lambda: "storage is away" in place.log(), "the disk is full")
 
     ballast.unlink()
 
     until(lambda: place.is_done() or not consumer.is_alive, "everything is done")
     assert consumer.stop() == 0, place.log()
-    finished(place)
+    assert finished(place).reruns == 0
 
 
 def test_what_was_written_is_not_told_to_have_failed(make_place, small_disk):
@@ -486,12 +495,13 @@ def test_what_was_written_is_not_told_to_have_failed(make_place, small_disk):
 
 def test_a_checkpoint_without_room_does_not_lose_leases(make_place, small_disk):
     """A consumer on a disk where its log finds no room to be moved: what it claims runs nevertheless, at the latest when there is room."""
-    disk = small_disk(7)
+    disk = small_disk(64)
     place = make_place(filename=str(disk / "queue.db"))
-    for n in range(85):
-        place._expect(place.app.large.schedule(args=(n, 10), id=f"n-{n}").id, bytes([n]) * 10)
-        place.storage.put("data", f"key-{n}", bytes(50_000))
-    ballast = fill(disk, leave=512 * 1024)
+    for n in range(40):
+        place.storage.put("data", f"key-{n}", bytes(500_000))
+    place.bulk(range(600), seconds=0.004)
+    assert (disk / "queue.db-wal").stat().st_size > 20_000_000, "the log is to be large when the consumer meets it"
+    ballast = fill(disk, leave=8 * MIB)
     consumer = place.start(workers=2, periodic=False)
     until(lambda: place.is_done() or "storage is away" in place.log() or not consumer.is_alive, "the consumer met the full disk")
 

@@ -142,8 +142,9 @@ class Place:
     def gated(self, n: int) -> str:
         return self._expect(self.app.gated(n).id, n * n)
 
-    def bulk(self, numbers: range) -> list[str]:
-        return [self._expect(result.id, n * n) for n, result in zip(numbers, self.app.work.map((n, 0) for n in numbers), strict=True)]
+    def bulk(self, numbers: range, seconds: float = 0) -> list[str]:
+        results = self.app.work.map((n, seconds) for n in numbers)
+        return [self._expect(result.id, n * n) for n, result in zip(numbers, results, strict=True)]
 
     def _expect(self, id: str, value: Any) -> str:
         self.expected[id] = value

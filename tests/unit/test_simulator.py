@@ -183,27 +183,26 @@ class EnqueuedTwice(MemoryStorage):
             self._tasks.queue(row)
 
 
-@pytest.mark.parametrize(
-    ("mutant", "rules"),
-    [
-        (NoFence, {"I2"}),
-        (ReleaseMovesBack, {"I9"}),
-        (ReclaimKeepsToken, {"I2"}),
-        (ReclaimForgetsOne, {"I1"}),
-        (ReclaimFromTheLiving, {"I3"}),
-        (TickTwice, {"I7"}),
-        (RevokedRunsAgain, {"I1"}),
-        (NoResult, {"I4"}),
-        (ForgetsHolders, {"I1"}),
-        (EnqueuedTwice, {"I3"}),
-    ],
-    ids=lambda value: getattr(value, "__name__", "-"),
-)
-def test_a_broken_storage_is_found(mutant: type[MemoryStorage], rules: set[str]) -> None:
-    assert first_broken_rule(lambda seed: Simulation(seed, STEPS, storage=mutant)) in rules
+STORAGES: dict[type[MemoryStorage], set[str]] = {
+    NoFence: {"I2"},
+    ReleaseMovesBack: {"I9"},
+    ReclaimKeepsToken: {"I2"},
+    ReclaimForgetsOne: {"I1"},
+    ReclaimFromTheLiving: {"I3"},
+    TickTwice: {"I7"},
+    RevokedRunsAgain: {"I1"},
+    NoResult: {"I4"},
+    ForgetsHolders: {"I1"},
+    EnqueuedTwice: {"I3"},
+}
 
 
-def first_broken_rule(history: Callable[[int], Simulation], seeds: int = 60) -> str:
+@pytest.mark.parametrize("mutant", STORAGES, ids=lambda mutant: mutant.__name__)
+def test_a_broken_storage_is_found(mutant: type[MemoryStorage]) -> None:
+    assert first_broken_rule(lambda seed: Simulation(seed, STEPS, storage=mutant)) in STORAGES[mutant]
+
+
+def first_broken_rule(history: Callable[[int], Simulation], seeds: int = 200) -> str:
     for seed in range(seeds):
         violation = history(seed).run().violation
         if violation is not None:
@@ -262,26 +261,25 @@ def what_goes_back_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "_give_back", lambda engine, leases: [engine._running.pop(lease.id, None) for lease in leases])
 
 
-@pytest.mark.parametrize(
-    ("mutate", "rules"),
-    [
-        (ignores_priority, {"I9"}),
-        (runs_before_its_time, {"C8", "I9"}),
-        (runs_what_expired, {"will"}),
-        (runs_what_is_revoked, {"will", "I1"}),
-        (everybody_is_dead, {"I3"}),
-        (nobody_is_dead, {"I1"}),
-        (a_crash_is_a_try, {"I12"}),
-        (an_outage_forgets_finishes, {"I1"}),
-        (suspects_run_with_the_others, {"C11"}),
-        (what_goes_back_is_not_released, {"I1"}),
-    ],
-    ids=lambda value: getattr(value, "__name__", "-"),
-)
-def test_a_broken_part_is_found(mutate: Callable[[pytest.MonkeyPatch], None], rules: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+PARTS: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
+    ignores_priority: {"I9"},
+    runs_before_its_time: {"C8", "I9"},
+    runs_what_expired: {"will"},
+    runs_what_is_revoked: {"will", "I1"},
+    everybody_is_dead: {"I3"},
+    nobody_is_dead: {"I1"},
+    a_crash_is_a_try: {"I12"},
+    an_outage_forgets_finishes: {"I1"},
+    suspects_run_with_the_others: {"C11"},
+    what_goes_back_is_not_released: {"I1"},
+}
+
+
+@pytest.mark.parametrize("mutate", PARTS, ids=lambda mutate: mutate.__name__)
+def test_a_broken_part_is_found(mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch)
 
-    assert first_broken_rule(lambda seed: Simulation(seed, STEPS)) in rules
+    assert first_broken_rule(lambda seed: Simulation(seed, STEPS)) in PARTS[mutate]
 
 
 # -- the command --------------------------------------------------------------------------------------------------------------------------

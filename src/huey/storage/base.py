@@ -15,7 +15,7 @@ Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from huey.clock import SECOND, Micros
@@ -144,6 +144,10 @@ class Bell(Protocol):
         """Forget the rings so far."""
 
 
+Tell = Callable[[], Sequence[str]]
+"""Makes events when somebody wants them."""
+
+
 class Storage(ABC):
     """The contract. One instance serves one queue name, from any thread of any process (fork included)."""
 
@@ -152,10 +156,11 @@ class Storage(ABC):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def enqueue(self, records: Sequence[Record], events: Sequence[str] = (), now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
         """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns (C1).
 
-        *events* (JSON texts) are told to followers, if there are any, in the same step. At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless.
+        At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless.
+        *tell* makes the events (JSON texts) for followers; asked only while there are any, and told in the same step.
         """
 
     @abstractmethod

@@ -24,6 +24,7 @@ from huey.storage.base import (
     Revocation,
     Storage,
     TaskRow,
+    Tell,
     Turn,
     Worker,
     WorkerRow,
@@ -60,7 +61,7 @@ class MemoryStorage(Storage):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], events: Sequence[str] = (), now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
         with self._changed:
@@ -68,7 +69,8 @@ class MemoryStorage(Storage):
             crash_here("enqueue:before-commit")
             for record in records:
                 self._insert(record, now)
-            self._events.tell(events, now)
+            if tell is not None and self._events.are_followed(now):
+                self._events.tell(tell(), now)
             crash_here("enqueue:after-commit")
             self._rouse()
 

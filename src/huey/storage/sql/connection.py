@@ -19,6 +19,8 @@ from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUn
 T = TypeVar("T")
 MIB = 1024 * 1024
 LARGEST_LOG = 32 * MIB
+CHECKPOINT_EVERY = 160
+"""Small commits of one process after which it checkpoints: some 4 MiB of log."""
 FIRST_GAP = 400e-6
 LONGEST_GAP = 4e-3
 SHORTEST_GAP = 50e-6
@@ -70,11 +72,11 @@ class File:
         timeout: float,
         prepare: Callable[[sqlite3.Connection], None],
         mode: int,
+        check: Callable[[], None],
     ) -> None:
         self.path = path
-        self.checkpoint_every = 512
-        """Work committed by this process, in units of one small commit, after which it checkpoints; a worker's process does so earlier."""
         self._units = 0
+        """Work committed by this process since its last checkpoint, in units of one small commit."""
         self._clock = clock
         self._rng = rng
         self._synchronous = synchronous
@@ -82,6 +84,7 @@ class File:
         self._timeout = timeout
         self._prepare = prepare
         self._mode = mode
+        self._check = check
         self._forget()
         os.register_at_fork(after_in_child=_Forgetter(self))
 
@@ -95,12 +98,14 @@ class File:
         self.write_lock = threading.RLock()
         self._read_lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
+        self._is_synced = True
         self._reader: sqlite3.Connection | None = None
 
     def open(self) -> None:
         """Connect and prepare the schema. Errors are ours."""
         with self.write_lock:
             if self._writer is None:
+                self._check()
                 writer = self._connect()
                 try:
                     self._guarded(lambda: self._prepare(writer))
@@ -137,13 +142,18 @@ class File:
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
-    def write(self, sql: str, values: Sequence[Any] | dict[str, Any] = (), units: int = 1) -> int:
-        """Run one writing statement; the number of rows it changed. Waits for a busy file up to the timeout. *units*: its weight."""
+    def write(self, sql: str, values: Sequence[Any] | dict[str, Any] = (), units: int = 1, *, is_synced: bool = True) -> int:
+        """Run one writing statement; the number of rows it changed. Waits for a busy file up to the timeout.
+
+        *units*: its weight in the log. *is_synced* False: it need not wait for the disk.
+        """
         with self.write_lock:
             connection = self.writer
+            if self._is_synced != is_synced:
+                self._sync(is_synced)
             changed = self._guarded(lambda: connection.execute(sql, values).rowcount)
             self._units += units
-            if self._units >= self.checkpoint_every or self._log_size() > LARGEST_LOG:
+            if self._units >= CHECKPOINT_EVERY:
                 self.checkpoint()
             return changed
 
@@ -154,6 +164,18 @@ class File:
             self.open()
         assert self._writer is not None
         return self._writer
+
+    def look(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
+        """All rows of a read that a write is likely to follow: on the connection that writes, whose cache is then warm."""
+        with self.write_lock:
+            connection = self.writer
+            return self._guarded(lambda: connection.execute(sql, values).fetchall())
+
+    def _sync(self, on: bool) -> None:
+        """Whether the next commit waits for the disk, where commits do so at all."""
+        if self._synchronous == "FULL":
+            self.writer.execute("PRAGMA synchronous = FULL" if on else "PRAGMA synchronous = NORMAL")
+        self._is_synced = on
 
     def read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one reading statement."""
@@ -223,6 +245,13 @@ class File:
             raise translated(error, self.path) from error
         finally:
             os.close(side)
+
+    def make_room(self) -> None:
+        """Let a young log grow to the size it will have, once, so that the commits to come need not: they cost half then."""
+        if self._log_size() < MIB:
+            self.write("INSERT OR REPLACE INTO huey_meta VALUES ('room', zeroblob(?))", (4 * MIB,))
+            self.write("DELETE FROM huey_meta WHERE key = 'room'")
+            self.checkpoint()
 
     def _log_size(self) -> int:
         try:

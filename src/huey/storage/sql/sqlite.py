@@ -20,7 +20,7 @@ from huey.exceptions import ConfigurationError, StorageRefused
 from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
-from huey.storage.base import CHUNK, LEASE, Bell, Turn, Worker, WorkerRow
+from huey.storage.base import CHUNK, LEASE, Bell, Tell, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
 from huey.storage.sql.connection import MIB, File
 from huey.storage.sql.files import check_before_open, is_private
@@ -32,8 +32,9 @@ R = TypeVar("R", bound="tuple[object, ...]")
 SCHEMA_VERSION = 1
 TURN_BYTES = 8 * MIB
 """Payloads that one turn hands out at most (C14)."""
-UNIT = 64
-"""Tasks that weigh as much in the log as one small commit."""
+UNIT = 128
+UNIT_BYTES = 32 * 1024
+"""Tasks, and bytes, that weigh as much in the log as one small commit."""
 SAFETY_LOOK = 1.0
 """Seconds after which a watcher looks by itself, should a wake-up have been lost."""
 
@@ -94,6 +95,7 @@ class SqliteStorage(SqlStorage):
         self._queue_id: int | None = None
         self._is_ready_for_turns: sqlite3.Connection | None = None
         self._is_dirty = False
+        self._has_room = False
         self._local = threading.local()
         self._file = File(
             self.filename,
@@ -104,6 +106,7 @@ class SqliteStorage(SqlStorage):
             timeout=timeout,
             prepare=self._prepare,
             mode=file_mode,
+            check=lambda: check_before_open(self.filename, file_mode),
         )
 
     def __repr__(self) -> str:
@@ -112,7 +115,6 @@ class SqliteStorage(SqlStorage):
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        check_before_open(self.filename, self._mode)
         self._file.open()
 
     def close(self) -> None:
@@ -196,26 +198,27 @@ class SqliteStorage(SqlStorage):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], events: Sequence[str] = (), now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
         if not records:
             return
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        crash_here("enqueue:before-commit")
-        if events:
-            self._enqueue_and_tell(records, events, self._now(now))
-        else:
-            self._file.write(*self._spread(records, self._now(now)), units=1 + len(records) // UNIT)
-        crash_here("enqueue:after-commit")
-        self._hand_over(records)
-        self._rouse()
-
-    def _enqueue_and_tell(self, records: Sequence[Record], events: Sequence[str], now: Micros) -> None:
+        now, queue = self._now(now), self._queue
+        units = 1 + len(records) // UNIT + sum(len(record.payload) for record in records) // UNIT_BYTES
         with self._file.write_lock:
-            self._ready_for_turns()
-            self._stage_rows("incoming", records)
-            self._write("arrival", (self._queue, now, "\n".join(events)))
-            self._is_dirty = False
+            ((is_followed, has_marks),) = self._file.look(_SQL["around"], {"queue": queue, "now": now})
+            crash_here("enqueue:before-commit")
+            if is_followed and tell is not None:
+                self._ready_for_turns()
+                self._stage_rows("incoming", records)
+                self._file.write(_SQL["arrival"], (queue, now, "\n".join(tell())), units)
+                self._is_dirty = False
+            else:
+                self._file.write(*self._spread(records, now), units)
+            crash_here("enqueue:after-commit")
+            if has_marks:
+                self._hand_over(records)
+        self._rouse()
 
     def _spread(self, records: Sequence[Record], now: Micros) -> tuple[str, list[Any]]:
         """The statement that puts *records* in, and its values. What all of them share is sent once."""
@@ -227,23 +230,23 @@ class SqliteStorage(SqlStorage):
 
     def _hand_over(self, records: Sequence[Record]) -> None:
         """Give tasks the marks that were left for their ids before they came."""
-        if self._read("has_marks", (self._queue,)):
-            ids = json.dumps([record.id for record in records])
-            which = {"queue": self._queue, "ids": ids, "now": self._clock.now()}
-            if self._write("hand_over", which):
-                self._write("restore_unheld", which)
+        which = {"queue": self._queue, "ids": json.dumps([record.id for record in records]), "now": self._clock.now()}
+        if self._write("hand_over", which):
+            self._write("restore_unheld", which)
 
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
         now, queue = self._now(now), self._queue
         expires = None if self._result_ttl is None else now + micros(self._result_ttl)
         until = self._lease_time() + LEASE
         row = (queue, *worker, now, until, want, expires, "\n".join(events) or None)
+        bytes_written = sum(len(finish.value) for finish in finishes if finish.value)
         with self._file.write_lock:
             self._ready_for_turns()
-            self._file.checkpoint_every = 256
             self._stage(finishes)
             crash_here("turn:before-commit")
-            self._file.write(_SQL["turn"], row, units=1 + (want + len(finishes)) // UNIT)
+            # A claim need not survive a power cut: its worker would not either, and the task would simply still be queued.
+            units = 1 + (want + len(finishes)) // UNIT + bytes_written // UNIT_BYTES
+            self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes))
             crash_here("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now)
         if finishes or events:
@@ -328,6 +331,9 @@ class SqliteStorage(SqlStorage):
         return [Lease._make(row) for row in rows]
 
     def beat(self, workers: Sequence[Worker]) -> None:
+        if not self._has_room:
+            self._has_room = True
+            self._file.make_room()
         now, until = self._clock.now(), self._lease_time() + LEASE
         for worker in workers:
             self._write("beat", (worker.id, self._queue, *worker[1:], now, until))
@@ -377,7 +383,7 @@ class SqliteStorage(SqlStorage):
         watching, queue = self._watch, self._queue
         while True:
             due: Micros | None = None
-            for is_ready, due in self._read("look", {"queue": queue}):
+            for is_ready, due in self._file.look(_SQL["look"], {"queue": queue}):
                 if is_ready or (due is not None and due <= self._clock.now()):
                     return True
             left = (deadline - self._clock.monotonic()) / SECOND

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from huey.clock import SECOND, Clock, Micros
 from huey.lifecycle import FINAL, Finish, Refusal, State
-from huey.storage.base import FOREVER, LEASE, Revocation, Storage, Turn, Worker, WorkerRow
+from huey.storage.base import FOREVER, LEASE, Revocation, Storage, Tell, Turn, Worker, WorkerRow
 from huey.task import Lease, Record
 
 REASONS = ("error", "lost", "poison", "timeout", "unknown task", "newer record", "undecodable", "result not storable")
@@ -91,7 +91,7 @@ class Ledger:
 
     # -- verbs that were applied --------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, answer: None, records: Sequence[Record], events: Sequence[str] = ()) -> None:
+    def enqueue(self, answer: None, records: Sequence[Record], tell: Tell | None = None) -> None:
         for record in records:
             entry = self.entries.get(record.id)
             if entry is None:

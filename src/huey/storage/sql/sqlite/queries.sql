@@ -10,9 +10,10 @@ SELECT id FROM huey_queue WHERE name = ?;
 -- Put staged tasks in and tell it; the trigger `admit` does it.
 INSERT INTO arrival VALUES (?, ?, ?);
 
--- name: has_marks
--- Whether ids that nobody held were revoked.
-SELECT 1 FROM huey_revocation WHERE queue = ? AND kind = 'i' LIMIT 1;
+-- name: around
+-- What an enqueue has to know: whether anybody follows, whether ids that nobody held were revoked.
+SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
+       EXISTS (SELECT 1 FROM huey_revocation WHERE queue = :queue AND kind = 'i');
 
 -- name: hand_over
 -- Print such marks on the tasks that came after all. Until then the claim looks for them.
