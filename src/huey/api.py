@@ -172,7 +172,7 @@ class Huey:
         if self.always_eager:
             return self.run_now(task)
         self._put([self._record(task)])
-        return Result[Any](self, task) if self.results else None
+        return Result(self, task) if self.results else None
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Put many tasks in, in chunks of 1,000 that are each all or nothing: a ``ResultGroup``, or None without results.

@@ -16,7 +16,7 @@ from pathlib import Path
 from huey import SqliteHuey
 from huey.exceptions import HueyException
 
-LIFETIME = 15
+LIFETIME = 8
 """Seconds after which a forked child ends in any case."""
 NOBODY = 65534
 
@@ -95,14 +95,12 @@ def busy_parent(queue: Queue, count: str) -> bool:
     thread = threading.Thread(target=write)
     thread.start()
     reader, writer = os.pipe()
-    fine = True
-    for n in range(int(count)):
-        fine = all_well([child(lambda n=n: timed(queue, n, writer))]) and fine
+    fine = all(all_well([child(lambda n=n: timed(queue, n, writer))]) for n in range(int(count)))
     is_over.set()
     thread.join()
     os.close(writer)
     with os.fdopen(reader) as times:
-        print(max(float(line) for line in times))
+        print(max([float(line) for line in times], default=LIFETIME))
     return fine and all(queue.huey.storage.get(f"n-{n}") for n in range(int(count)))
 
 

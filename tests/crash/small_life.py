@@ -1,4 +1,4 @@
-"""A small life of a queue, killed at each of its statements: ``python -m tests.crash.small_life FOLDER`` prints what came of it as JSON.
+"""A small life of a queue, killed at each n-th of its statements: ``python -m tests.crash.small_life FOLDER N`` prints the outcome as JSON.
 
 The process itself never opens a queue: every life and every recovery is a child of its own.
 """
@@ -10,6 +10,7 @@ import os
 import signal
 import sqlite3
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +137,11 @@ def judged(folder: Path, killed: str, at: int) -> None:
     (folder / "verdict").write_text(json.dumps(judge(folder, killed, at)), "utf-8")
 
 
-def main(place: Path) -> dict[str, Any]:
-    """Kill at 1, 2, 3 ... until a life is survived."""
+def main(place: Path, stride: int) -> dict[str, Any]:
+    """Kill at the n-th statement, for n up to where a life is survived."""
     problems: list[str] = []
-    n = 0
-    while True:
-        n += 1
+    kills = 0
+    for n in count(1, stride):
         folder = place / str(n)
         folder.mkdir()
         pid, status = in_child(trapped, folder, n)
@@ -155,8 +155,10 @@ def main(place: Path) -> dict[str, Any]:
         if (folder / "verdict").exists():
             problems += [f"statement {n}: {problem}" for problem in json.loads((folder / "verdict").read_text("utf-8"))]
         if survived:
-            return {"kills": n - 1, "problems": problems[:50]}
+            break
+        kills += 1
+    return {"kills": kills, "problems": problems[:50]}
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))))
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))

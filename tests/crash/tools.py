@@ -251,10 +251,6 @@ class Verdict(NamedTuple):
         )
 
 
-RERUN_WINDOW = 0.05
-"""Seconds before a kill in which an end may not have been stored yet (T1)."""
-
-
 def judge_reruns(runs: list[Run], deaths: dict[str, int], accepted: set[tuple[str, int]]) -> tuple[int, list[str], float]:
     """How many runs were done again, those that should not have been, and the longest excuse. A retry is not a rerun: it is another try."""
     problems: list[str] = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import random
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +22,9 @@ from huey.storage.base import Worker, WorkerRow
 from huey.storage.memory import MemoryStorage
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Tasks
+from huey.storage.sql.sqlite import SqliteStorage
 from huey.task import Lease, Record
+from huey.testing.clock import TurnableClock
 from huey.testing.simulator import Simulation
 from huey.testing.simulator.__main__ import main
 from huey.testing.simulator.world import CALL_FAULTS
@@ -85,6 +89,18 @@ def test_the_same_seed_is_the_same_history_in_every_process() -> None:
     told = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
 
     assert told == [Simulation(5, 200).run().digest] * 2
+
+
+@pytest.mark.parametrize("seed", range(900, 908))
+def test_the_same_seed_is_the_same_history_on_sqlite(seed: int, tmp_path: Path) -> None:
+    def on_sqlite(name: str, clock: TurnableClock) -> SqliteStorage:
+        return SqliteStorage(name, tmp_path / "queue.db", fsync=False, clock=clock, rng=random.Random(seed))
+
+    history = Simulation(seed, STEPS, storage=on_sqlite).run()
+    history.storage.close()
+
+    assert history.violation is None
+    assert history.trace == Simulation(seed, STEPS).run().trace
 
 
 # -- what it must find --------------------------------------------------------------------------------------------------------------------

@@ -187,8 +187,8 @@ class SqliteStorage(SqlStorage):
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         return self._file.read(_SQL[statement], values)
 
-    def _write(self, statement: str, values: Values = ()) -> int:
-        return self._file.write(_SQL[statement], values)
+    def _write(self, statement: str, values: Values = (), *, is_synced: bool = True) -> int:
+        return self._file.write(_SQL[statement], values, is_synced=is_synced)
 
     def _rouse(self) -> None:
         self._file.touch()
@@ -336,7 +336,7 @@ class SqliteStorage(SqlStorage):
             self._file.make_room()
         now, until = self._clock.now(), self._lease_time() + LEASE
         for worker in workers:
-            self._write("beat", (worker.id, self._queue, *worker[1:], now, until))
+            self._write("beat", (worker.id, self._queue, *worker[1:], now, until), is_synced=False)
 
     def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
         return until <= now or boot.partition("/")[0] != boot_id()
@@ -362,7 +362,7 @@ class SqliteStorage(SqlStorage):
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         with self._file.write_lock:
             self._ready_for_turns()
-            self._write("grab", (self._queue, kind, json.dumps(list(keys))))
+            self._write("grab", (self._queue, kind, json.dumps(list(keys))), is_synced=kind != "result")
             self._is_dirty = False
             rows = self._file.writer.execute(_SQL["grabbed"], (self._clock.now(),)).fetchall()
         return {key: bytes(value) for key, value in rows}
@@ -406,7 +406,7 @@ class SqliteStorage(SqlStorage):
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
         queue, watching = self._queue, self._watch
-        self._write("follow", (self._follower, queue, self._follow_until()))
+        self._write("follow", (self._follower, queue, self._follow_until()), is_synced=False)
         if after is None:
             rows = self._read("event_position")
             return (rows[0][0] if rows else 0), []

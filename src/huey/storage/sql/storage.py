@@ -42,8 +42,8 @@ class SqlStorage(Storage):
         """Rows of a reading statement."""
 
     @abstractmethod
-    def _write(self, statement: str, values: Values = ()) -> int:
-        """Rows changed by a writing statement, committed."""
+    def _write(self, statement: str, values: Values = (), *, is_synced: bool = True) -> int:
+        """Rows changed by a writing statement, committed. *is_synced* False: it may be undone by a power cut."""
 
     @abstractmethod
     def _rouse(self) -> None:
@@ -66,11 +66,11 @@ class SqlStorage(Storage):
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         pairs = json.dumps([[lease.id, lease.token] for lease in leases])
-        self._write("release", {"queue": self._queue, "worker": worker.id, "leases": pairs})
+        self._write("release", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_synced=False)
         self._rouse()
 
     def goodbye(self, worker: Worker) -> None:
-        self._write("goodbye", {"worker": worker.id})
+        self._write("goodbye", {"worker": worker.id}, is_synced=False)
 
     def ticks(self) -> dict[str, Micros]:
         return dict(self._read("ticks", (self._queue,)))
@@ -177,7 +177,8 @@ class SqlStorage(Storage):
 
     def pop(self, kind: str, key: str) -> bytes | None:
         while (value := self.peek(kind, key)) is not None:
-            if self._write(self._place(kind) + "_take", self._mark(kind, key, value)):
+            # A result that was fetched and comes back with a power cut harms nobody.
+            if self._write(self._place(kind) + "_take", self._mark(kind, key, value), is_synced=kind != "result"):
                 return value
         return None
 

@@ -14,6 +14,7 @@ from huey.consumer.scheduler import Scheduler
 from huey.engine.bell import Bell
 from huey.engine.engine import Engine
 from huey.exceptions import StorageError, StorageUnavailable
+from huey.host import boot_id
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Refusal, Returned, Snoozed, State, Unknown, decide
 from huey.registry import Registry
 from huey.serializer import Codec
@@ -219,7 +220,7 @@ class Wire:
         world = self._world
         fault = self._fault(verb)
         self._suffer(fault, "before", is_lost=fault in ("lost call", "away"))
-        answer = getattr(world.storage, verb)(*args, **kwargs)
+        answer = in_order(verb, getattr(world.storage, verb)(*args, **kwargs))
         world.tell(self._name, verb, told(args), "->", told(answer))
         witness = getattr(world.ledger, verb, None)
         if witness is not None:
@@ -249,6 +250,15 @@ class Wire:
             self._world.meanwhile(self._node)
 
 
+def in_order(verb: str, answer: Any) -> Any:
+    """What the contract leaves open, made the same for every storage."""
+    if verb == "workers":
+        return sorted(answer, key=lambda row: str(row.worker.id))
+    if verb == "turn":
+        return answer._replace(refused=sorted(answer.refused), promoted=sorted(answer.promoted))
+    return 0 if verb == "prune" else answer
+
+
 def told(thing: Any) -> str:
     """Arguments and answers, short, and the same in every process."""
     kind = type(thing)
@@ -272,8 +282,8 @@ class Node:
 
     def __init__(self, world: World, number: int) -> None:
         self.name = f"w{number}"
-        # A boot id of its own: nobody sees its pid, the lease decides who lives.
-        self.worker = Worker(self.name, "host", number, f"boot {number}", 0)
+        # A process space of its own on this machine: nobody sees its pid, the lease decides who lives.
+        self.worker = Worker(self.name, "host", number, f"{boot_id()}/{number}", 0)
         self.world = world
         self.wires = {part: Wire(world, part, self) for part in ("engine", "janitor", "scheduler", "beat")}
         self.bell = HandBell(self._let_pass)

@@ -49,12 +49,12 @@ class Simulation:
     """One history. ``run()`` lives it; then ``violation``, ``counts`` and ``digest`` tell about it."""
 
     def __init__(
-        self, seed: int, steps: int = 500, *, storage: Callable[..., MemoryStorage] = MemoryStorage, without: frozenset[str] = KNOWN
+        self, seed: int, steps: int = 500, *, storage: Callable[..., Storage] = MemoryStorage, without: frozenset[str] = KNOWN
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.clock = TurnableClock()
-        self.storage: Storage = storage("sim", clock=self.clock)
+        self.storage = storage("sim", clock=self.clock)
         self.ledger = Ledger(self.storage, self.clock, PERIODS)
         self.counts = self.ledger.counts
         self.trace: list[str] = []
@@ -226,8 +226,11 @@ class Simulation:
         return self.rng.choice(known) if known and self.rng.random() < 0.9 else f"t{len(self.bodies):04}"
 
     def _revoke(self) -> None:
-        until = self.clock.now() + micros(self.rng.choice((1.0, 20.0))) if self.rng.random() < 0.2 else None
-        self._insist(self.rng.choice(self._producers), "cancel", [self._some_id()], until, self.rng.random() < 0.3)
+        id, until = self._some_id(), None
+        # The mark of an id that nobody holds is pruned once it is over: on a clock that is set back it would not come back.
+        if id in self.ledger.open and self.rng.random() < 0.2:
+            until = self.clock.now() + micros(self.rng.choice((1.0, 20.0)))
+        self._insist(self.rng.choice(self._producers), "cancel", [id], until, self.rng.random() < 0.3)
 
     def _restore(self) -> None:
         marked = [id for id, entry in self.ledger.open.items() if entry.mark is not None]
@@ -325,5 +328,5 @@ class Simulation:
         self.ledger.check_quiet()
         self.clock.forward(31 * 86400.0)
         while self.storage.prune():
-            self.tell("prune")
+            continue
         self.ledger.check_clean()
