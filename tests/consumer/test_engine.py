@@ -280,7 +280,6 @@ def test_nothing_goes_back_while_the_runners_move(bench: Bench) -> None:
     assert len(bench.runners.runs) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="Engine._progress keeps an old count: as many tasks that wait again seem to have waited since then")
 def test_tasks_that_wait_anew_get_their_whole_time(bench: Bench) -> None:
     bench.prove_short()
     bench.enqueue("a", "b", "c")
@@ -371,7 +370,6 @@ def test_a_stop_ends_the_wait_for_a_storage_that_is_away(bench: Bench) -> None:
     loop.answer()
 
 
-@pytest.mark.xfail(strict=True, reason="Engine._rest lets an error of listen() through, which ends the engine and with it the consumer")
 def test_a_storage_that_goes_away_while_the_engine_listens_does_not_end_it(bench: Bench) -> None:
     bench.storage.is_deaf = True
 
@@ -396,7 +394,6 @@ def test_a_finish_whose_reply_was_lost_is_sent_again_and_then_taken_as_done(benc
     assert (look(bench.storage).state, look(bench.storage).attempt) == (State.QUEUED, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="what a turn claimed whose reply was lost stays leased by a worker that knows nothing of it")
 def test_what_a_turn_claimed_whose_reply_was_lost_is_run_all_the_same(bench: Bench) -> None:
     janitor = Janitor(bench.storage, ME, bench.clock, lambda finish: finish)
     bench.enqueue("a")
@@ -521,7 +518,6 @@ def test_suspects_run_one_after_the_other(four: Bench) -> None:
     assert set(four.storage.items("result")) == {"a", "b", "c"}
 
 
-@pytest.mark.xfail(strict=True, reason="suspects that wait for their turn are held by the worker that the first of them kills")
 def test_a_task_that_kills_takes_no_neighbour_along(clock: TurnableClock) -> None:
     storage = ScriptedStorage(clock)
     storage.enqueue([task("a-kills"), task("b"), task("c")])
@@ -652,7 +648,6 @@ def test_what_is_cut_short_is_put_back_without_a_try(bench: Bench) -> None:
     assert claim_ids(bench.storage, 1, by=OTHER) == ["a"]
 
 
-@pytest.mark.xfail(strict=True, reason="cut_short puts its own finish before the one that the runner brought meanwhile")
 def test_what_ends_while_it_is_cut_short_has_ended(bench: Bench) -> None:
     bench.enqueue("a")
     bench.turn()

@@ -329,9 +329,6 @@ def test_a_takeover_whose_last_reply_was_lost_is_done(storage: Losing, janitor: 
     assert (look(storage).state, look(storage).deaths) == (State.QUEUED, 1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Janitor forgets what it reclaimed when the finish cannot be written; its worker lives, so nobody reclaims it"
-)
 def test_a_takeover_that_could_not_be_written_is_written_later(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
     claimed(storage, by=FAR)
     clock.forward(20)
@@ -344,7 +341,6 @@ def test_a_takeover_that_could_not_be_written_is_written_later(storage: Losing, 
     assert look(storage).state == State.QUEUED
 
 
-@pytest.mark.xfail(strict=True, reason="what was reclaimed with a lost reply is held by a worker that lives and knows nothing of it")
 def test_a_takeover_whose_first_reply_was_lost_is_done_later(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
     claimed(storage, by=FAR)
     clock.forward(20)

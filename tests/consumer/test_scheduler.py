@@ -263,7 +263,6 @@ def _look_through(bench: Bench, seconds: float) -> list[str]:
         return []
 
 
-@pytest.mark.xfail(strict=True, reason="Scheduler.look takes an error of the storage for one of the user's callable")
 def test_a_storage_that_is_away_is_not_told_as_a_broken_schedule(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.periodic(crontab())
     bench.storage.is_away = True

@@ -176,9 +176,6 @@ def test_start_and_stop_are_harmless_in_any_order(make: Make) -> None:
     wait_until(lambda: act.calls == 2)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="one event stops all loops of a service: start() after a stop that did not wait long enough undoes that stop"
-)
 def test_a_loop_that_was_stopped_stays_stopped_when_the_service_starts_again(make: Make) -> None:
     gate, calls = threading.Event(), []
 

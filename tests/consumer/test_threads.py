@@ -283,7 +283,6 @@ def test_close_says_when_something_runs_on(make: Make, bodies: Bodies) -> None:
     assert runners.close(0.0) is False
 
 
-@pytest.mark.xfail(strict=True, reason="close() gives each thread the whole timeout, one after the other")
 def test_close_takes_no_longer_than_its_timeout_for_all_threads_together(make: Make, bodies: Bodies) -> None:
     runners = make(6)
     bodies.hold(*(lease.id for lease in leases(6)))

@@ -25,7 +25,7 @@ from huey.consumer.janitor import EVERY, Janitor
 from huey.consumer.scheduler import Scheduler
 from huey.consumer.service import Service
 from huey.engine.bell import Bell
-from huey.engine.engine import Engine
+from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.execution import Execution
 from huey.engine.runners.threads import ThreadRunners
 from huey.exceptions import ConfigurationError, StorageError
@@ -70,8 +70,6 @@ class Consumer:
         self._is_gone = False
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
         self._alarm = Bell()
-        self._engine_thread: threading.Thread | None = None
-        self._failed = False
         self._build()
 
     def _build(self) -> None:
@@ -82,6 +80,7 @@ class Consumer:
         self._runners = ThreadRunners(self.workers, execution.complete, self._bell.ring)
         self._engine = Engine(huey.storage, self.worker, self._runners, clock, self._bell)
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle)
+        self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
         self._services = [Service("Heartbeat", self._beat, BEAT), Service("Janitor", self._janitor.look, EVERY)]
         if self.periodic:
             scheduler = Scheduler(
@@ -104,8 +103,7 @@ class Consumer:
         self._janitor.look()
         self._tell_start()
         self._runners.open()
-        self._engine_thread = threading.Thread(target=self._crank, name="Engine", daemon=True)
-        self._engine_thread.start()
+        self._cranking.start()
         for service in self._services:
             service.start()
 
@@ -118,10 +116,9 @@ class Consumer:
     def _crank(self) -> None:
         try:
             self._engine.run()
-        except BaseException:  # The top of the engine's loop. Without it nothing works: end, so that others take over.
-            log.critical("the engine failed; this consumer ends, its tasks run elsewhere", exc_info=True)
-            self._failed = True
-            self._alarm.ring()
+        except Exception:  # Nothing may end the engine while its process lives: its tasks would be held for ever. The service tells it.
+            self._engine.mistrust()
+            raise
 
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
         """Claim nothing more, let running tasks end, write what they brought, give the rest back.
@@ -139,23 +136,20 @@ class Consumer:
     def _halt(self, limit: float | None) -> list[Any]:
         self._is_stopping = True
         self._engine.stop()
-        if self._engine_thread is not None:
-            self._engine_thread.join()
-            self._engine_thread = None
-        still = [] if self._failed else self._engine.drain(limit)
+        self._cranking.stop(timeout=None)
+        still = self._engine.drain(limit)
         for service in self._services[1:]:
             service.stop()
         return still
 
     def _say_goodbye(self) -> None:
         crash_here("stop:before-goodbye")
-        if self._runners.close(0.0 if self._failed else 0.5):
+        if self._runners.close(0.5):
             self._is_gone = True
             self._services[0].stop()
             self._alarm.close()
             self._bell.close()
-            if not self._failed:
-                self._forget_worker()
+            self._forget_worker()
 
     def _forget_worker(self) -> None:
         try:
@@ -176,7 +170,7 @@ class Consumer:
                 self._leave(0)
             self._say_goodbye()
         log.info("stopped")
-        return 1 if self._failed else 0
+        return 0
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

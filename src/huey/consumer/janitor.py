@@ -19,11 +19,16 @@ PRUNE_EVERY = 60.0
 
 
 class Janitor:
-    """Looks after the other workers of a queue. ``settle`` gives a final finish the error that its caller gets."""
+    """Looks after the other workers of a queue. ``settle`` gives a final finish the error that its caller gets.
+
+    What it reclaims it holds as a worker of its own, and it reads from the storage what that is: whatever was cut off by an error, a lost
+    reply or its own death is taken up again by the next look, here or elsewhere.
+    """
 
     def __init__(self, storage: Storage, worker: Worker, clock: Clock, settle: Callable[[Finish], Finish]) -> None:
         self._storage = storage
         self._worker = worker
+        self._me = worker._replace(id=f"{worker.id}-janitor", kind="janitor")
         self._clock = clock
         self._settle = settle
         self._next_prune: Micros = 0
@@ -31,7 +36,9 @@ class Janitor:
     def look(self) -> float | None:
         """Reclaim from the dead; prune now and then."""
         for row in self._storage.workers():
-            if row.worker.id != self._worker.id and is_dead(row, self._worker):
+            if row.worker.id == self._me.id:
+                self._finish_what_is_held()
+            elif row.worker.id != self._worker.id and is_dead(row, self._worker):
                 self._take_over(row)
         if self._clock.monotonic() >= self._next_prune:
             while self._storage.prune() >= 500:
@@ -40,14 +47,18 @@ class Janitor:
         return None
 
     def _take_over(self, dead: WorkerRow) -> None:
-        leases = self._storage.reclaim(dead, self._worker)
-        if not leases:
-            return
-        log.warning("worker %s (pid %d on %s) died: %d tasks run again", dead.worker.id, dead.worker.pid, dead.worker.host, len(leases))
+        count = len(self._storage.reclaim(dead, self._me))
+        if count:
+            who = dead.worker
+            log.warning("worker %s (pid %d on %s) died: %d tasks run again", who.id, who.pid, who.host, count)
+        self._finish_what_is_held()
+
+    def _finish_what_is_held(self) -> None:
         now = self._clock.now()
-        finishes = [decide(lease, WorkerDied(), now) for lease in leases]
-        finishes = [self._settle(finish) if finish.error else finish for finish in finishes]
-        self._storage.turn(self._worker, finishes, want=0)
+        finishes = [decide(lease, WorkerDied(), now) for lease in self._storage.leases(self._me)]
+        if finishes:
+            self._storage.turn(self._me, [self._settle(finish) if finish.error else finish for finish in finishes], want=0)
+        self._storage.goodbye(self._me)
 
 
 def is_dead(row: WorkerRow, me: Worker) -> bool:

@@ -13,6 +13,7 @@ from huey import events
 from huey.clock import SECOND, Clock, Ids, Micros, micros
 from huey.cron import latest_due
 from huey.decorators import PeriodicWrapper
+from huey.exceptions import StorageError
 from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import Storage
@@ -57,6 +58,8 @@ class Scheduler:
         for wrapper in self._registry.periodic:
             try:
                 self._fire(wrapper, last_ticks.get(wrapper.name), now)
+            except StorageError:
+                raise
             except Exception:  # The callable is the user's: one that raises must not keep the others from running.
                 if wrapper.name not in self._broken:
                     self._broken.add(wrapper.name)

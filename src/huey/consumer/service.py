@@ -26,8 +26,9 @@ class Service:
 
     def start(self) -> None:
         if self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            # An event of its own, so that a loop which was stopped and has not noticed yet stays stopped.
+            self._stop = threading.Event()
+            self._thread = threading.Thread(target=self._run, args=(self._stop,), name=self._name, daemon=True)
             self._thread.start()
 
     def stop(self, timeout: float | None = 5.0) -> None:
@@ -37,9 +38,9 @@ class Service:
             self._thread.join(timeout)
             self._thread = None
 
-    def _run(self) -> None:
+    def _run(self, stop: threading.Event) -> None:
         pause: float | None = 0.0
-        while not self._stop.wait(self._every if pause is None else pause):
+        while not stop.wait(self._every if pause is None else pause):
             pause = self._once()
 
     def _once(self) -> float | None:

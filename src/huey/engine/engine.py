@@ -70,11 +70,12 @@ class Engine:
         except StorageError as error:
             self._lost_touch(error)
             return False
+        self._unwritten = []
+        self._told = []
         if self._is_away:
             self._is_away = False
             log.info("storage is back: %d finished tasks written", len(finishes))
-        self._unwritten = []
-        self._told = []
+            self._give_back_unknown()
         self._give_back([])
         if turn.refused:
             log.warning(
@@ -126,8 +127,10 @@ class Engine:
             fresh = [lease for lease in leases if not lease.is_suspect]
             self._suspects += [lease for lease in leases if lease.is_suspect]
         if not fresh and self._suspects and not self._running:
-            # A task whose worker died while holding it runs alone: if it kills again, it takes nobody along.
-            fresh = [self._suspects.pop(0)]
+            # A task whose worker died while holding it runs alone: if it kills again, it takes nobody along, no other suspect either.
+            fresh, others = self._suspects[:1], self._suspects[1:]
+            self._suspects = []
+            self._give_back(others)
         if not fresh:
             return
         for lease in fresh:
@@ -136,6 +139,7 @@ class Engine:
             self._told += [events.of_start(lease) for lease in fresh]
         is_short = self._mean is not None and self._mean < SHORT
         self._runners.start(fresh, 1 if is_short else len(self._running))
+        self._progress = (self._runners.waiting(), self._clock.monotonic())
 
     def _lost_touch(self, error: StorageError) -> None:
         if not self._is_away:
@@ -175,7 +179,11 @@ class Engine:
             self._mind_the_stuck()
             return self._has_news()
         if self._room() > 0:
-            return self._storage.listen(LONGEST_REST, self._bell)
+            try:
+                return self._storage.listen(LONGEST_REST, self._bell)
+            except StorageError as error:
+                self._lost_touch(error)
+                return True
         self._bell.wait(LONGEST_REST)
         return False
 
@@ -191,6 +199,10 @@ class Engine:
             self._ahead = self._runners.count
             self._runners.low_water = 0
             self._give_back(self._runners.take_back())
+
+    def mistrust(self) -> None:
+        """After an error that nobody foresaw: take the next turn for the first one after an outage."""
+        self._is_away = True
 
     # -- stopping -----------------------------------------------------------------------------------------------------------------------
 
@@ -219,8 +231,19 @@ class Engine:
     def cut_short(self, leases: Sequence[Lease]) -> None:
         """Put back tasks that still run, no try counted. Only for a process that ends right after."""
         now = self._clock.now()
-        self._unwritten += [decide(lease, Snoozed(0, "shutdown"), now) for lease in leases]
+        self._gather()
+        self._unwritten += [decide(lease, Snoozed(0, "shutdown"), now) for lease in leases if lease.id in self._running]
         self.turn()
+
+    def _give_back_unknown(self) -> None:
+        """Release what the storage says we hold and we know nothing of: claimed by a turn whose reply was lost."""
+        known = {*self._running, *(finish.lease.id for finish in self._unwritten), *(lease.id for lease in self._suspects)}
+        try:
+            held = self._storage.leases(self._worker)
+        except StorageError as error:
+            self._lost_touch(error)
+            return
+        self._unreturned += [lease for lease in held if lease.id not in known]
 
     def _give_back(self, leases: Sequence[Lease]) -> None:
         """Release tasks that never started; what cannot be released now is kept for the next turn."""

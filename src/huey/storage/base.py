@@ -295,6 +295,10 @@ class Storage(ABC):
     def workers(self) -> list[WorkerRow]:
         """All workers known."""
 
+    @abstractmethod
+    def leases(self, worker: Worker) -> list[Lease]:
+        """What a worker holds. After a reply was lost it may be more than the worker knows of."""
+
     # -- marks --------------------------------------------------------------------------------------------------------------------------
     # Small values by (kind, key). Kind "result" holds the results of tasks, "data" what the user put.
 

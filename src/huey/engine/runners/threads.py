@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from huey.clock import SECOND, Clock, micros, system_clock
 from huey.engine.runners.base import Complete
 from huey.lifecycle import Finish
 from huey.task import Lease
@@ -14,10 +15,13 @@ from huey.task import Lease
 class ThreadRunners:
     """*count* threads. ``notify`` is called by a runner when the engine should look: little or nothing is left to start."""
 
-    def __init__(self, count: int, complete: Complete, notify: Callable[[], None], name: str = "Worker") -> None:
+    def __init__(
+        self, count: int, complete: Complete, notify: Callable[[], None], name: str = "Worker", clock: Clock = system_clock
+    ) -> None:
         self.count = count
         self.low_water = 0
         self._complete = complete
+        self._clock = clock
         self._notify = notify
         self._ready: deque[Lease] = deque()
         self._done: deque[Finish] = deque()
@@ -34,8 +38,9 @@ class ThreadRunners:
         """Let the threads end; False if some still run a task after *timeout* seconds."""
         self._is_closing = True
         self._wake(self.count)
+        deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(None if deadline is None else max(0.0, (deadline - self._clock.monotonic()) / SECOND))
         return not any(thread.is_alive() for thread in self._threads)
 
     # -- the engine's side --------------------------------------------------------------------------------------------------------------

@@ -358,6 +358,10 @@ class MemoryStorage(Storage):
             now = self._clock.monotonic()
             return [WorkerRow(worker, until, until <= now, len(self._tasks.held_by(id))) for id, (worker, until) in self._workers.items()]
 
+    def leases(self, worker: Worker) -> list[Lease]:
+        with self._changed:
+            return [row.lease() for row in self._tasks.held_by(worker.id)]
+
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:

@@ -158,6 +158,9 @@ class SqlStorage(Storage):
             for id, host, pid, boot, born, kind, until, holds in self._read("workers", (self._queue,))
         ]
 
+    def leases(self, worker: Worker) -> list[Lease]:
+        return [Lease._make(row) for row in self._read("leases", {"worker": worker.id, "queue": self._queue})]
+
     def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
         return until <= now
 

@@ -75,6 +75,11 @@ SELECT t.id, t.token, t.name, t.payload, t.priority, t.place, t.expires, t.retri
   FROM taken AS k CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = k.id
  WHERE t.worker = :worker;
 
+-- name: leases
+-- What a worker holds.
+SELECT id, token, name, payload, priority, place, expires, retries, retry_delay, attempt, crashes, deaths, parked, options
+  FROM huey_task WHERE worker = :worker AND state = 'running' AND queue = :queue;
+
 -- name: beat
 -- Renew the lease of a worker and make it known.
 INSERT INTO huey_worker (id, queue, host, pid, boot, born, kind, started, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
