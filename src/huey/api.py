@@ -20,8 +20,8 @@ from huey.result import Result, ResultGroup
 from huey.serializer import Codec
 from huey.storage import open_default
 from huey.storage.base import FOREVER, Storage, in_chunks
-from huey.task import Record, Task
-from huey.when import Expires, instant, seconds
+from huey.task import LARGEST, Record, Task, checked_number
+from huey.when import Expires, instant
 
 if TYPE_CHECKING:
     from huey.consumer.consumer import Consumer
@@ -231,8 +231,8 @@ class Huey:
             for chunk in in_chunks(records):
                 self._put(chunk)
                 written += len(chunk)
-        except HueyException as error:
-            error.add_note(f"{written} tasks were written before this one failed")
+        except Exception as error:  # Of whatever kind: who called has to know.
+            error.args = (f"{error} ({written} tasks were written before)", *error.args[1:])
             raise
 
     def _put(self, records: list[Record]) -> None:
@@ -356,11 +356,9 @@ def _id(target: Any) -> str:
 def _checked(
     retries: int, retry_delay: float, retries_as_argument: bool, include_task: bool, priority: int, expires: Expires | None
 ) -> TaskOptions:
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        hint = ""
-        if callable(retries):
-            hint = "; write @huey.task() with brackets" if hasattr(retries, "__name__") else "; did you mean periodic_task?"
-        raise ValueError(f"retries={retries!r}: give the number of further runs, 0 or more{hint}")
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise ValueError(f"priority={priority!r}: give a whole number; higher runs first")
-    return TaskOptions(retries, seconds(retry_delay), retries_as_argument, include_task, priority, expires)
+    if callable(retries):
+        hint = "write @huey.task() with brackets" if hasattr(retries, "__name__") else "did you mean periodic_task?"
+        raise ValueError(f"retries={retries!r}: give the number of further runs; {hint}")
+    checked_number("retries", retries, whole=True)
+    checked_number("priority", priority, low=-LARGEST, whole=True)
+    return TaskOptions(retries, checked_number("retry_delay", retry_delay), retries_as_argument, include_task, priority, expires)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from huey.clock import Micros
-from huey.task import Task
+from huey.task import Task, is_storable
 from huey.when import Expires, Moment, due_time, moment
 
 P = ParamSpec("P")
@@ -72,6 +72,8 @@ class TaskWrapper(Generic[P, R]):
         self.func = func
         self.options = options
         self.name = name or f"{func.__module__}.{func.__name__}"
+        if not is_storable(self.name):
+            raise ValueError(f"name={self.name!r}: a name has neither NUL nor surrogates")
         self.needs_extras = options.retries_as_argument or options.include_task
         functools.update_wrapper(self, func)
         self.task_class = _task_class(self, func)

@@ -25,32 +25,37 @@ def process_space() -> str:
 
 
 def born(pid: int) -> int | None:
-    """When the process started, as the kernel counts; None when there is none, or it has ended and waits to be buried."""
+    """When the process started, as the kernel counts; None when there is none or the system does not tell."""
     facts = _facts(pid)
-    return None if facts is None or facts[0] in "ZXx" else int(facts[19])
+    return None if not facts or facts[0] in "ZXx" else int(facts[19])
+
+
+def lives(pid: int, since: int) -> bool | None:
+    """Whether the process of that pid and start time lives. None: the system does not tell (hidden from us, or no /proc)."""
+    facts = _facts(pid)
+    if facts:
+        return facts[0] not in "ZXx" and int(facts[19]) == since
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return None
+    # It exists, but its start time cannot be seen: it may be another process by now.
+    return None
 
 
 def is_stopped(pid: int) -> bool:
     """The process is held by SIGSTOP or a debugger."""
     facts = _facts(pid)
-    return facts is not None and facts[0] in "Tt"
+    return bool(facts) and facts[0] in "Tt"
 
 
-def _facts(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the state on. Without /proc: only whether it exists."""
+def _facts(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the state on; empty when they cannot be read."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The command name stands in brackets and may hold anything.
             return file.read().rpartition(b")")[2].decode("ascii").split()
-    except FileNotFoundError:
-        if os.path.exists("/proc/self/stat"):
-            return None
-    except ProcessLookupError:
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return ["R"] + ["0"] * 19
+    except OSError:
+        return []

@@ -128,7 +128,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Fi
     """What *outcome* means for the task of *lease*. Pure; total over all outcomes."""
     if isinstance(outcome, Returned):
         return Finish(lease, State.SUCCEEDED, None, lease.attempt, lease.crashes, lease.deaths, None, None, outcome.value, None, took)
-    keep = Finish(lease, State.QUEUED, None, lease.attempt, lease.crashes, lease.deaths, lease.parked, took=took)
+    keep = Finish(lease, State.QUEUED, None, lease.attempt, lease.crashes, lease.deaths, took=took)
     match outcome:
         case Raised():
             return _raised(keep, outcome, now)

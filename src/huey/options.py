@@ -5,8 +5,10 @@ The command line, the documentation and ``Consumer(...)`` are made from this tab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+from huey.exceptions import ConfigurationError
 
 
 class Option(NamedTuple):
@@ -74,6 +76,25 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
-def defaults() -> dict[str, Any]:
-    """Name and default of each setting."""
-    return {option.name: option.default for option in OPTIONS}
+def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings: *given*, and the defaults of the others. ConfigurationError: one that does not exist or cannot work.
+
+    ``utc=`` is the opposite of ``localtime=``, ``initial_delay=`` the 0.4.9 name of ``delay=``.
+    """
+    given = dict(given)
+    if "utc" in given:
+        given["localtime"] = not given.pop("utc")
+    if "initial_delay" in given:
+        given["delay"] = given.pop("initial_delay")
+    settings = {option.name: option.default for option in OPTIONS}
+    for name in given:
+        if name not in settings:
+            raise ConfigurationError(f"{name}={given[name]!r}: a consumer has no such option; there are {', '.join(sorted(settings))}")
+    for option in OPTIONS:
+        value = given.get(option.name)
+        if option.read is not None and value is not None:
+            try:
+                option.read(str(value))
+            except ValueError as error:
+                raise ConfigurationError(f"{option.name}={value!r}: {error}") from error
+    return {**settings, **given}

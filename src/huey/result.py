@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from huey.clock import SECOND, Clock, micros
-from huey.exceptions import ResultTimeout, TaskException
+from huey.exceptions import DecodeError, ResultTimeout, TaskException
 from huey.serializer import Codec
 from huey.storage.base import CHUNK, Storage
 from huey.task import Task
@@ -41,11 +41,13 @@ class ResultHost(Protocol):
 class Result(Generic[R]):
     """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
 
-    __slots__ = ("_failure", "_value", "huey", "task")
+    __slots__ = ("_data", "_failure", "_value", "huey", "task")
 
     def __init__(self, huey: ResultHost, task: Task) -> None:
         self.huey = huey
         self.task = task
+        self._data: bytes | None = None
+        """What the store had, not decoded yet."""
         self._value: Any = _NOTHING
         self._failure: TaskException | None = None
 
@@ -73,6 +75,8 @@ class Result(Generic[R]):
             if not blocking:
                 return None
             self._wait(timeout, revoke_on_timeout, preserve)
+        if self._data is not None:
+            self._decode(self._data)
         if self._failure is not None:
             raise self._failure
         return self._value  # type: ignore[no-any-return]
@@ -80,7 +84,7 @@ class Result(Generic[R]):
     __call__ = get
 
     def _is_known(self) -> bool:
-        return self._value is not _NOTHING or self._failure is not None
+        return self._data is not None or self._value is not _NOTHING or self._failure is not None
 
     def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool) -> None:
         storage, clock = self.huey.storage, self.huey.clock
@@ -100,11 +104,18 @@ class Result(Generic[R]):
         data = storage.peek("result", self.id) if preserve else storage.pop("result", self.id)
         if data is None:
             return False
-        self._take(data)
+        self._data = data
         return True
 
-    def _take(self, data: bytes) -> None:
-        is_error, value = self.huey.codec.decode_result(self.id, data)
+    def _decode(self, data: bytes) -> None:
+        try:
+            is_error, value = self.huey.codec.decode_result(self.id, data)
+        except DecodeError:
+            # Not ours to throw away: another process, with the right secret or class, may read it.
+            self._data = None
+            self.huey.storage.put("result", self.id, data, self.huey.storage.result_ttl)
+            raise
+        self._data = None
         if is_error:
             self._failure = TaskException(value)
         else:
@@ -116,7 +127,7 @@ class Result(Generic[R]):
 
     def reset(self) -> None:
         """Forget what this handle got."""
-        self._value, self._failure = _NOTHING, None
+        self._data, self._value, self._failure = None, _NOTHING, None
 
     def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = True) -> None:
         """Keep the task from running unless it has started (S51): for ever, or until a time."""
@@ -144,8 +155,11 @@ class ResultGroup:
         # Made when first looked at: many callers never do.
         return list(self._given)
 
-    def get(self, blocking: bool = False, timeout: float | None = None, preserve: bool = False, **options: Any) -> list[Any]:
-        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together."""
+    def get(
+        self, blocking: bool = False, timeout: float | None = None, backoff: float = 1.15, max_delay: float = 1.0, preserve: bool = False
+    ) -> list[Any]:
+        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together. Others as in
+        ``Result.get``."""
         if blocking:
             self._wait(timeout, preserve)
         elif not preserve:
@@ -164,7 +178,7 @@ class ResultGroup:
             found = part[0].huey.storage.pop_many("result", [result.id for result in part])
             for result in part:
                 if result.id in found:
-                    result._take(found[result.id])
+                    result._data = found[result.id]
 
     def _wait(self, timeout: float | None, preserve: bool) -> None:
         if not self._results:

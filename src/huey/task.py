@@ -6,11 +6,13 @@ a payload that only the serializer opens. ``Lease`` is a record that a worker ho
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from huey.clock import SECOND, Micros
 
 LONGEST_ID = 255
+LARGEST = 2**31 - 1
+"""Of retries, priorities, and seconds between retries."""
 
 
 class Record(NamedTuple):
@@ -111,10 +113,10 @@ class Task:
         self.kwargs = kwargs or {}
         self.id = _checked_id(id) if id else self.new_id()
         self.eta = eta
-        self.retries = self.default_retries if retries is None else retries
+        self.retries = self.default_retries if retries is None else checked_number("retries", retries, whole=True)
         """Further runs still allowed."""
-        self.retry_delay = self.default_retry_delay if retry_delay is None else retry_delay
-        self.priority = self.default_priority if priority is None else priority
+        self.retry_delay = self.default_retry_delay if retry_delay is None else checked_number("retry_delay", retry_delay)
+        self.priority = self.default_priority if priority is None else checked_number("priority", priority, low=-LARGEST, whole=True)
         self.expires = self.default_expires() if expires is None else expires
         self.attempt = attempt
         self.token = token
@@ -148,6 +150,22 @@ class Task:
 
 
 def _checked_id(id: str) -> str:
-    if not isinstance(id, str) or "\0" in id or len(id) > LONGEST_ID:
-        raise ValueError(f"id={id!r}: give a text of up to {LONGEST_ID} characters without NUL")
+    if not isinstance(id, str) or len(id) > LONGEST_ID or not is_storable(id):
+        raise ValueError(f"id={id!r}: give a text of up to {LONGEST_ID} characters, without NUL and surrogates")
     return id
+
+
+def is_storable(text: str) -> bool:
+    """Every storage can hold it: no NUL, no lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+N = TypeVar("N", int, float)
+
+
+def checked_number(what: str, value: N, low: int = 0, *, whole: bool = False) -> N:
+    """*value*, if it is a number from *low* to ``LARGEST`` that every storage can hold. ValueError otherwise."""
+    kind = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= LARGEST:
+        raise ValueError(f"{what}={value!r}: give a {'whole ' if whole else ''}number from {low} to {LARGEST:,}")
+    return value

@@ -159,14 +159,36 @@ def test_another_process_with_the_same_pid_is_not_the_worker(storage: Losing) ->
 
 
 def test_a_process_of_this_host_that_lives_keeps_its_tasks_however_long_it_says_nothing(
-    storage: Losing, janitor: Janitor, clock: TurnableClock
+    storage: Losing, janitor: Janitor, clock: TurnableClock, process: subprocess.Popen[bytes]
 ) -> None:
-    claimed(storage, by=OTHER)
+    other = here(process)
+    claimed(storage, by=other)
 
     clock.forward(3600)
     janitor.look()
 
-    assert look(storage).worker == OTHER.id
+    assert look(storage).worker == other.id
+
+
+def test_a_worker_that_this_process_was_before_an_exec_is_dead(storage: Losing, janitor: Janitor) -> None:
+    claimed(storage, by=ME._replace(id="before-exec"))
+
+    janitor.look()
+
+    assert look(storage).state == State.QUEUED
+
+
+def test_another_consumer_of_this_process_is_alive(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+    other = ME._replace(id="beside")
+    beside = Janitor(storage, other, clock, lambda finish: finish)
+    beside.enter()
+    claimed(storage, by=other)
+
+    clock.forward(3600)
+    janitor.look()
+    beside.leave()
+
+    assert look(storage).worker == "beside"
 
 
 def test_a_stopped_process_is_dead_when_its_lease_is_over(storage: Losing, clock: TurnableClock, process: subprocess.Popen[bytes]) -> None:

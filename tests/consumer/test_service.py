@@ -20,7 +20,7 @@ def make() -> Iterator[Make]:
     made: list[Service] = []
 
     def make_one(act: Callable[[], float | None], every: float = 3600.0) -> Service:
-        made.append(Service("Janitor", act, every))
+        made.append(Service("Loop", act, every))
         return made[-1]
 
     yield make_one
@@ -44,7 +44,7 @@ class Act:
 
 
 def loops() -> int:
-    return sum(thread.name == "Janitor" for thread in threading.enumerate())
+    return sum(thread.name == "Loop" for thread in threading.enumerate())
 
 
 def test_it_acts_at_once(make: Make) -> None:
@@ -94,8 +94,8 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends(make: Make, caplog: p
         wait_until(lambda: len(caplog.records) == 2)
 
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("ERROR", "Janitor failed; it goes on trying"),
-        ("INFO", "Janitor works again"),
+        ("ERROR", "Loop failed; it goes on trying"),
+        ("INFO", "Loop works again"),
     ]
     assert caplog.records[0].exc_info is not None
 

@@ -59,7 +59,7 @@ def make(bodies: Bodies) -> Iterator[Make]:
     made: list[ThreadRunners] = []
 
     def make_them(count: int, notify: Callable[[], None] = lambda: None) -> ThreadRunners:
-        made.append(ThreadRunners(count, bodies.complete, notify))
+        made.append(ThreadRunners(count, bodies.complete, notify, "Runner"))
         made[-1].open()
         wait_until(lambda: made[-1].idle() == count)
         return made[-1]
@@ -252,7 +252,7 @@ def test_collect_gives_each_end_once(make: Make) -> None:
 
 def test_close_ends_the_threads(make: Make) -> None:
     runners = make(3)
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("Worker ")]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("Runner ")]
 
     assert runners.close(10.0)
 
@@ -298,4 +298,4 @@ def test_close_takes_no_longer_than_its_timeout_for_all_threads_together(make: M
 def test_threads_have_names(make: Make) -> None:
     make(2)
 
-    assert {"Worker 1", "Worker 2"} <= {thread.name for thread in threading.enumerate()}
+    assert {"Runner 1", "Runner 2"} <= {thread.name for thread in threading.enumerate()}

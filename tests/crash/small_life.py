@@ -146,15 +146,15 @@ def main(place: Path, stride: int) -> dict[str, Any]:
         folder.mkdir()
         pid, status = in_child(trapped, folder, n)
         at = system_clock.monotonic()
-        survived = status == 0
-        if not survived and os.WTERMSIG(status) != signal.SIGKILL:
-            problems.append(f"statement {n}: the life ended with status {status}")
+        was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        if status != 0 and not was_killed:
+            return {"kills": kills, "problems": [*problems, f"statement {n}: the life ended by itself with status {status}"]}
         for act, given in ((recover, ()), (judged, (str(pid), at))):
             if in_child(act, folder, *given)[1] != 0:
                 problems.append(f"statement {n}: {act.__name__} failed")
         if (folder / "verdict").exists():
             problems += [f"statement {n}: {problem}" for problem in json.loads((folder / "verdict").read_text("utf-8"))]
-        if survived:
+        if not was_killed:
             break
         kills += 1
     return {"kills": kills, "problems": problems[:50]}

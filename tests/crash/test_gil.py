@@ -33,7 +33,7 @@ def test_a_task_that_keeps_the_gil_stops_no_other_process(place, show, hold):
     assert [line["in_transaction"] for line in history.lines(place.journal) if line["op"] == "grip"] == [False]
     assert max(waits) < NO_FREEZE
     assert len(waits) > 10 * hold
-    assert done_meanwhile
+    assert done_meanwhile, place.log()
     assert len(place.started(held)) == 1
     stop_all(place)
     verdict = place.verdict()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from huey.exceptions import ConfigurationError, StorageRefused
+from huey.exceptions import ConfigurationError, StorageFull, StorageRefused, StorageUnavailable
 from huey.storage.base import Storage
 from huey.storage.sql import statements
 from huey.storage.sql.connection import MIB
 from huey.storage.sql.sqlite import SqliteStorage
 from huey.testing.clock import TurnableClock
 from huey.testing.contract import StorageContract
-from huey.testing.contract.tools import task
+from huey.testing.contract.tools import task, worker
 
 SQL = statements.load("sqlite")
 
@@ -161,7 +162,6 @@ def test_a_verb_never_scans_the_tasks_of_a_queue(trigger: str) -> None:
 def test_a_turn_whose_statement_fails_changes_nothing_and_can_be_sent_again(make: Callable[..., SqliteStorage]) -> None:
     from huey.exceptions import StorageError
     from huey.lifecycle import Returned, decide
-    from huey.testing.contract.tools import worker
 
     storage = make()
     me = worker()
@@ -180,3 +180,94 @@ def test_a_turn_whose_statement_fails_changes_nothing_and_can_be_sent_again(make
     assert again.refused == []
     assert [lease.id for lease in again.leases] == ["b"]
     assert storage.peek("result", "a") == b"value"
+
+
+def _log_generation(folder: Path) -> bytes:
+    """The salts in the log's header: others after each restart."""
+    return (folder / "huey.db-wal").read_bytes()[16:24]
+
+
+def test_a_checkpoint_restarts_the_log_itself(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
+    storage = make()
+    storage.enqueue([task(id="a")])
+    before = _log_generation(tmp_path)
+
+    assert storage._file.checkpoint()
+    restarted = _log_generation(tmp_path)
+    storage.enqueue([task(id="b")])
+
+    assert before != restarted == _log_generation(tmp_path)
+
+
+def test_one_process_makes_one_checkpoint_at_a_time(make: Callable[..., SqliteStorage]) -> None:
+    one, other = make("one"), make("other")
+    one.open()
+    other.open()
+    during: list[bool] = []
+    size = one._file._log_size
+
+    def look() -> int:
+        during.append(other._file.checkpoint())
+        return size()
+
+    one._file._log_size = look  # type: ignore[method-assign]
+
+    assert one._file.checkpoint()
+    assert during == [False]
+
+
+def test_a_log_that_cannot_be_moved_does_not_fail_the_write(make: Callable[..., SqliteStorage], caplog: pytest.LogCaptureFixture) -> None:
+    storage = make()
+    storage.open()
+
+    def broken() -> bool:
+        raise StorageFull("no room")
+
+    storage._file.checkpoint = broken  # type: ignore[method-assign]
+    storage._file._units = 10**6
+    storage.enqueue([task(id="a")])
+
+    assert storage.get("a") is not None
+    assert "tried again later" in caplog.text
+
+
+def test_threads_wait_together_no_longer_than_the_timeout(make: Callable[..., SqliteStorage]) -> None:
+    storage = make(timeout=0.05)
+    storage.open()
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with storage._file.write_lock:
+            is_held.set()
+            may_go.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_held.wait(20)
+    try:
+        with pytest.raises(StorageUnavailable, match="other threads"):
+            storage.enqueue([task()])
+    finally:
+        may_go.set()
+        thread.join()
+
+
+def test_a_turn_hands_out_no_more_than_eight_mebibytes(make: Callable[..., SqliteStorage]) -> None:
+    storage = make(fsync=False)
+    for number in range(6):
+        storage.enqueue([task(id=f"{number}", payload=bytes(3 * MIB))])
+
+    first = storage.turn(worker(), [], 6).leases
+
+    assert [lease.id for lease in first] == ["0", "1", "2"]
+    assert storage.counts().ready == 3
+    assert [lease.id for lease in storage.turn(worker(), [], 6).leases] == ["3", "4", "5"]
+
+
+def test_somebody_elses_table_of_our_name_is_refused(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "huey.db") as file:
+        file.execute("CREATE TABLE huey_meta (other TEXT)")
+    file.close()
+
+    with pytest.raises(StorageRefused, match="huey_meta is not ours"):
+        make().open()

@@ -212,8 +212,8 @@ def test_a_record_of_a_newer_release_waits_for_one_that_can_read_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["raised", "snoozed", "cancelled", "died"])
-def test_a_run_of_a_parked_task_keeps_the_time_of_its_first_look(name: str) -> None:
-    assert decide(lease(parked=RECENT, retries=1), OUTCOMES[name], NOW).parked == RECENT
+def test_a_task_that_somebody_knew_is_unknown_from_then_on_only(name: str) -> None:
+    assert decide(lease(parked=RECENT, retries=1), OUTCOMES[name], NOW).parked is None
 
 
 def test_a_result_is_handed_on_as_it_is() -> None:

@@ -211,7 +211,7 @@ STORAGES: dict[type[MemoryStorage], set[str]] = {
     RevokedRunsAgain: {"I1"},
     NoResult: {"I4"},
     ForgetsHolders: {"I1"},
-    EnqueuedTwice: {"I3", "raised"},
+    EnqueuedTwice: {"I3", "C8", "raised"},
 }
 
 
@@ -287,7 +287,7 @@ PARTS: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
     everybody_is_dead: {"I3"},
     nobody_is_dead: {"I1"},
     a_crash_is_a_try: {"I12"},
-    an_outage_forgets_finishes: {"I1"},
+    an_outage_forgets_finishes: {"C2"},
     suspects_run_with_the_others: {"C11"},
     what_goes_back_is_not_released: {"I1"},
 }

@@ -29,6 +29,14 @@ log = logging.getLogger("huey.consumer")
 class Mistake(Exception):
     """Something the user can put right; its text says what and how."""
 
+    code = 1
+
+
+class WrongOption(Mistake):
+    """A value that an option cannot have."""
+
+    code = 2
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
@@ -46,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return consume(huey, settings)
     except Mistake as mistake:
         print(f"huey_consumer: {mistake}", file=sys.stderr)
-        return 1
+        return mistake.code
 
 
 def consume(huey: Huey, settings: dict[str, Any]) -> int:
@@ -101,7 +109,7 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         try:
             found[option.name] = option.read(text) if option.read else _switch(text)
         except ValueError as error:
-            raise Mistake(f"{option.environment}={text!r}: {error}") from error
+            raise WrongOption(f"{option.environment}={text!r}: {error}") from error
     return found
 
 

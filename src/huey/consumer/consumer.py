@@ -29,14 +29,17 @@ from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.execution import Execution
 from huey.engine.runners.threads import ThreadRunners
 from huey.exceptions import ConfigurationError, StorageError
-from huey.options import defaults
+from huey.options import checked
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
+from huey.task import Lease
 
 if TYPE_CHECKING:
     from huey.api import Huey
 
 log = logging.getLogger("huey.consumer")
+
+NEW, RUNNING, STOPPING, GONE = "new", "running", "stopping", "gone"
 
 
 class Consumer:
@@ -48,26 +51,18 @@ class Consumer:
     """
 
     def __init__(self, huey: Huey, **options: Any) -> None:
-        known = defaults()
-        if "utc" in options:
-            options["localtime"] = not options.pop("utc")
-        for name in options:
-            if name not in known and name not in ("initial_delay",):
-                raise ConfigurationError(f"{name}={options[name]!r}: a consumer has no such option; there are {', '.join(sorted(known))}")
-        settings = {**known, **options}
-        workers = settings["workers"]
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise ConfigurationError(f"workers={workers!r}: a consumer needs at least one; try workers=1")
+        settings = checked(options)
         if huey.always_eager:
             raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
         self.huey = huey
-        self.workers = workers
+        self.workers: int = settings["workers"]
         self.periodic = bool(settings["periodic"])
         self.localtime = bool(settings["localtime"])
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
         self._interval = float(settings["periodic_task_interval"])
-        self._is_stopping = False
-        self._is_gone = False
+        self._state = NEW
+        self._gone = threading.Event()
+        self._is_asked = False
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
         self._alarm = Bell()
         self._build()
@@ -94,7 +89,9 @@ class Consumer:
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start all threads and return. Tasks of workers that died before are taken over first."""
+        """Start all threads and return. Tasks of workers that died before are taken over first. A consumer starts once."""
+        if self._state != NEW:
+            raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
         storage = self.huey.storage
         storage.open()
         self.huey.codec.reset()
@@ -102,6 +99,8 @@ class Consumer:
         storage.beat([self.worker])
         self._janitor.look()
         self._tell_start()
+        self._state = RUNNING
+        self._janitor.enter()
         self._runners.open()
         self._cranking.start()
         for service in self._services:
@@ -123,18 +122,26 @@ class Consumer:
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
         """Claim nothing more, let running tasks end, write what they brought, give the rest back.
 
-        *timeout*: seconds to wait for running tasks, default the shutdown timeout; *graceful* False: do not wait. False: some still run;
-        they stay leased by this process until it ends.
+        *timeout*: seconds to wait for running tasks, default the shutdown timeout; *graceful* False: do not wait. False: some still run.
+        They stay leased, their ends are written when they come, and a further ``stop()`` waits for that.
         """
-        if self._is_gone:
-            return True
         limit = (self.shutdown_timeout if timeout is None else timeout) if graceful else 0.0
-        still = self._halt(limit)
-        self._say_goodbye()
-        return not still
+        if self._state == NEW:
+            self._state = GONE
+            self._gone.set()
+        elif self._state == RUNNING:
+            if self._halt(limit):
+                self._cranking = Service("Engine", self._end_later, OUTAGE_GAP)
+                self._cranking.start()
+            else:
+                self._say_goodbye()
+            return self._gone.is_set()
+        return self._gone.wait(limit)
 
-    def _halt(self, limit: float | None) -> list[Any]:
-        self._is_stopping = True
+    def _halt(self, limit: float | None) -> list[Lease]:
+        """Stop claiming and wait for what runs; what still does after *limit* seconds."""
+        self._state = STOPPING
+        self._alarm.ring()
         self._engine.stop()
         self._cranking.stop(timeout=None)
         still = self._engine.drain(limit)
@@ -142,35 +149,48 @@ class Consumer:
             service.stop()
         return still
 
+    def _end_later(self) -> None:
+        """Write the ends of tasks that outlived a stop, whenever they come."""
+        self._engine.drain(None)
+        self._say_goodbye()
+        self._cranking.stop()
+
     def _say_goodbye(self) -> None:
         crash_here("stop:before-goodbye")
-        if self._runners.close(0.5):
-            self._is_gone = True
-            self._services[0].stop()
-            self._alarm.close()
-            self._bell.close()
-            self._forget_worker()
-
-    def _forget_worker(self) -> None:
+        self._runners.close(5.0)
+        self._services[0].stop()
+        self._bell.close()
         try:
             self.huey.storage.goodbye(self.worker)
         except StorageError as error:
             log.warning("this worker could not take its leave; the next consumer sees that it is gone: %s", error)
+        self._janitor.leave()
+        self._state = GONE
+        self._gone.set()
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT, gracefully (C17): the process's exit code. A second signal ends at once, nothing is lost."""
+        """Run until SIGTERM, SIGINT or ``stop()``, gracefully (C17): the process's exit code. A second signal ends at once, nothing is
+        lost."""
         with self._signals():
             self.start()
             self._alarm.wait()
-            log.info("stopping: running tasks may end within %s s", self.shutdown_timeout or "any number of")
-            still = self._halt(self.shutdown_timeout)
-            if still:
-                log.warning("%d tasks did not end in time; they are put back and run again", len(still))
-                self._engine.cut_short(still)
-                self._leave(0)
-            self._say_goodbye()
+            if self._state == RUNNING:
+                log.info("stopping: running tasks may end within %s s", self.shutdown_timeout or "any number of")
+                still = self._halt(self.shutdown_timeout)
+                if still:
+                    self._leave_running(len(still))
+                self._say_goodbye()
+            self._gone.wait()
+        self._alarm.close()
         log.info("stopped")
         return 0
+
+    def _leave_running(self, count: int) -> None:
+        """Put running tasks back and end this process before anybody else can run them."""
+        log.warning("%d tasks did not end in time; they are put back and run again", count)
+        logging.shutdown()
+        self._engine.cut_short()
+        os._exit(0)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -186,15 +206,11 @@ class Consumer:
                 signal.signal(number, handler)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        if self._is_stopping:
+        if self._is_asked:
             # What runs is leased by this process: the next consumer on this host sees that it is gone and runs it again.
-            self._leave(128 + number)
-        self._is_stopping = True
+            os._exit(128 + number)
+        self._is_asked = True
         self._alarm.ring()
-
-    def _leave(self, code: int) -> None:
-        logging.shutdown()
-        os._exit(code)
 
     def _tell_start(self) -> None:
         huey = self.huey

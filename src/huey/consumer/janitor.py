@@ -14,6 +14,9 @@ log = logging.getLogger("huey.consumer")
 
 EVERY = 1.0
 """Seconds between two looks."""
+_alive_here: set[str] = set()
+"""Ids of the workers that live in this process."""
+
 PRUNE_EVERY = 60.0
 """Seconds between two clean-ups."""
 
@@ -32,6 +35,13 @@ class Janitor:
         self._clock = clock
         self._settle = settle
         self._next_prune: Micros = 0
+
+    def enter(self) -> None:
+        """From now on this worker is one that lives in this process."""
+        _alive_here.update((self._worker.id, self._me.id))
+
+    def leave(self) -> None:
+        _alive_here.difference_update((self._worker.id, self._me.id))
 
     def look(self) -> float | None:
         """Reclaim from the dead; prune now and then."""
@@ -65,8 +75,10 @@ def is_dead(row: WorkerRow, me: Worker) -> bool:
     """Where we see its pid, the kernel knows: a process that lives keeps its tasks however long it says nothing, unless it is stopped.
     Elsewhere the lease decides."""
     other = row.worker
-    if other.boot != me.boot:
+    if (other.boot, other.pid, other.born) == (me.boot, me.pid, me.born):
+        # This very process, or what it was before it replaced itself (exec keeps pid and start time).
+        return other.id not in _alive_here
+    lives = host.lives(other.pid, other.born) if other.boot == me.boot else None
+    if lives is None:
         return row.is_expired
-    if host.born(other.pid) != other.born:
-        return True
-    return row.is_expired and host.is_stopped(other.pid)
+    return not lives or (row.is_expired and host.is_stopped(other.pid))

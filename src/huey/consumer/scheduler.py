@@ -58,6 +58,7 @@ class Scheduler:
         for wrapper in self._registry.periodic:
             try:
                 self._fire(wrapper, last_ticks.get(wrapper.name), now)
+                self._broken.discard(wrapper.name)
             except StorageError:
                 raise
             except Exception:  # The callable is the user's: one that raises must not keep the others from running.

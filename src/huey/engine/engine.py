@@ -33,6 +33,8 @@ STUCK = 0.05
 """Seconds without progress after which waiting tasks go back to the queue."""
 SHORT = 100e-6
 """Seconds. Waking a second thread for tasks shorter than this costs more than it brings."""
+PATIENCE = 1.0
+"""Seconds that a suspect waits for a worker that runs nothing else; then it runs beside what does."""
 OUTAGE_GAP = 0.5
 """Seconds between two tries while the storage is away."""
 LONGEST_REST = 1.0
@@ -50,6 +52,7 @@ class Engine:
         self._unwritten: list[Finish] = []
         self._unreturned: list[Lease] = []
         self._suspects: list[Lease] = []
+        self._suspects_since: Micros = 0
         self._running: dict[str, Lease] = {}
         self._last: Turn = Turn([])
         self._told: list[str] = []
@@ -118,6 +121,12 @@ class Engine:
         in_hand = len(self._running) - self._runners.ended()
         return max(0, min(LARGEST_TURN, self._ahead - in_hand))
 
+    def _may_start_suspect(self) -> bool:
+        """Nothing else runs, or what does has kept a suspect waiting for too long."""
+        if not self._suspects:
+            return False
+        return not self._running or self._clock.monotonic() - self._suspects_since > micros(PATIENCE)
+
     def _has_suspect_running(self) -> bool:
         return len(self._running) == 1 and next(iter(self._running.values())).is_suspect
 
@@ -126,7 +135,8 @@ class Engine:
         if any(lease.deaths for lease in leases):
             fresh = [lease for lease in leases if not lease.is_suspect]
             self._suspects += [lease for lease in leases if lease.is_suspect]
-        if not fresh and self._suspects and not self._running:
+            self._suspects_since = self._clock.monotonic()
+        if not fresh and self._may_start_suspect():
             # A task whose worker died while holding it runs alone: if it kills again, it takes nobody along, no other suspect either.
             fresh, others = self._suspects[:1], self._suspects[1:]
             self._suspects = []
@@ -167,7 +177,7 @@ class Engine:
         waiting = self._runners.waiting()
         if self._last.more and waiting <= self._runners.low_water and self._room() > 0:
             return True
-        return waiting == 0 and (self._has_news() or (bool(self._suspects) and not self._running))
+        return waiting == 0 and (self._has_news() or self._may_start_suspect())
 
     def _has_news(self) -> bool:
         return bool(self._runners.ended() or self._told or self._unwritten or self._unreturned)
@@ -228,11 +238,11 @@ class Engine:
                 self._bell.wait(min(left, OUTAGE_GAP))
         return list(self._running.values())
 
-    def cut_short(self, leases: Sequence[Lease]) -> None:
-        """Put back tasks that still run, no try counted. Only for a process that ends right after."""
+    def cut_short(self) -> None:
+        """Put back what still runs, no try counted. Only for a process that ends right after."""
         now = self._clock.now()
         self._gather()
-        self._unwritten += [decide(lease, Snoozed(0, "shutdown"), now) for lease in leases if lease.id in self._running]
+        self._unwritten += [decide(lease, Snoozed(0, "shutdown"), now) for lease in self._running.values()]
         self.turn()
 
     def _give_back_unknown(self) -> None:

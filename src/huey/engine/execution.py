@@ -38,11 +38,11 @@ class Execution:
         """Run the task and decide what its end means. Never raises."""
         start = perf_counter()
         try:
-            outcome: Outcome = self.run(lease)
-        except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may be lost for it.
-            outcome = Raised(described(error))
-        finish = decide(lease, outcome, self._clock.now(), perf_counter() - start)
-        return finish if finish.error is None else self.settle(finish)
+            finish = decide(lease, self.run(lease), self._clock.now(), perf_counter() - start)
+            return finish if finish.error is None else self.settle(finish)
+        except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may hang for it.
+            log.critical("task %s %s cannot be ended as it should, it fails", lease.name, lease.id, exc_info=True)
+            return decide(lease, Raised(described(error), may_retry=False), self._clock.now())
 
     def run(self, lease: Lease) -> Outcome:
         """Run the task."""

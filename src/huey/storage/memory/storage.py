@@ -9,6 +9,7 @@ import json
 import os
 import select
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 
 from huey.clock import SECOND, Clock, Micros, micros, system_clock
@@ -45,11 +46,17 @@ class MemoryStorage(Storage):
         self.name = name
         self._clock = clock
         self._result_ttl = result_ttl
-        self._changed = threading.Condition()
-        self._listeners: set[int] = set()
+        self._renew_locks()
+        renew = weakref.WeakMethod(self._renew_locks)
+        os.register_at_fork(after_in_child=lambda: (method := renew()) and method())
         self._workers: dict[str, tuple[Worker, Micros]] = {}
         self._events = Events()
         self._clear()
+
+    def _renew_locks(self) -> None:
+        """At first, and in a forked child: its parent's threads are not there to let go of the lock, or to listen."""
+        self._changed = threading.Condition()
+        self._listeners: set[int] = set()
 
     def _clear(self) -> None:
         self._tasks = Tasks()

@@ -7,16 +7,18 @@ ever held between two steps of Python: every write is one statement in autocommi
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from huey.clock import SECOND, Clock, Rng
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
 
 T = TypeVar("T")
+log = logging.getLogger("huey")
 MIB = 1024 * 1024
 LARGEST_LOG = 32 * MIB
 CHECKPOINT_EVERY = 160
@@ -34,6 +36,9 @@ _REFUSED = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check the path and the rights of its folder",
     sqlite3.SQLITE_PERM: "its rights forbid it",
 }
+
+_checkpointing = threading.Lock()
+"""One checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
 
 _left_behind: list[sqlite3.Connection] = []
 """Connections that a fork copied into this process. Closing one here would disturb the parent's, so they are kept and never used."""
@@ -95,7 +100,7 @@ class File:
         for old in (getattr(self, "_writer", None), getattr(self, "_reader", None)):
             if old is not None:
                 _left_behind.append(old)
-        self.write_lock = threading.RLock()
+        self.write_lock = _Gate(self.path, self._timeout)
         self._read_lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._is_synced = True
@@ -154,8 +159,15 @@ class File:
             changed = self._guarded(lambda: connection.execute(sql, values).rowcount)
             self._units += units
             if self._units >= CHECKPOINT_EVERY:
-                self.checkpoint()
+                self._checkpoint_after_commit()
             return changed
+
+    def _checkpoint_after_commit(self) -> None:
+        # What was written is written: a log that cannot be moved now must not look like a failed write.
+        try:
+            self.checkpoint()
+        except StorageError as error:
+            log.warning("the log of %s could not be moved into the file, it is tried again later: %s", self.path, error)
 
     @property
     def writer(self) -> sqlite3.Connection:
@@ -165,11 +177,25 @@ class File:
         assert self._writer is not None
         return self._writer
 
+    def fetch(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a read on the connection that writes, such as of its temp tables. The caller holds the lock."""
+        return self._guarded(lambda: self.writer.execute(sql, values).fetchall())
+
+    def rows(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """As ``fetch``, row by row, so that the caller may stop."""
+        try:
+            yield from self.writer.execute(sql, values)
+        except sqlite3.Error as error:
+            raise translated(error, self.path) from error
+
+    def stage(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Write into temp tables of the connection that writes; takes no lock on the file. The caller holds our own."""
+        self._guarded(lambda: self.writer.execute(sql, values))
+
     def look(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
         """All rows of a read that a write is likely to follow: on the connection that writes, whose cache is then warm."""
         with self.write_lock:
-            connection = self.writer
-            return self._guarded(lambda: connection.execute(sql, values).fetchall())
+            return self.fetch(sql, values)
 
     def _sync(self, on: bool) -> None:
         """Whether the next commit waits for the disk, where commits do so at all."""
@@ -221,9 +247,17 @@ class File:
         it grow. Only a log that has grown large is cut. The first write into a log that was moved is made here, while no other process can
         checkpoint: SQLite before 3.51.3 may damage a file when that write meets a second checkpoint.
         """
+        self._units = 0
+        if not _checkpointing.acquire(blocking=False):
+            return False
+        try:
+            return self._checkpoint()
+        finally:
+            _checkpointing.release()
+
+    def _checkpoint(self) -> bool:
         import fcntl
 
-        self._units = 0
         try:
             side = os.open(self.path + "-checkpoint", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
         except OSError:
@@ -234,12 +268,12 @@ class File:
             with self.write_lock:
                 kind = "TRUNCATE" if self._log_size() > LARGEST_LOG else "RESTART"
                 busy, _, _ = self.writer.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
-                if not busy:
-                    self.writer.execute("UPDATE huey_meta SET value = value")
+                # A value that differs: SQLite does not write a row that stays as it was.
+                self.writer.execute("INSERT OR REPLACE INTO huey_meta VALUES ('checkpointed', ?)", (str(self._clock.monotonic()),))
             return not busy
         except BlockingIOError:
             return False
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             if primary_code(error) in _BUSY:
                 return False
             raise translated(error, self.path) from error
@@ -258,6 +292,30 @@ class File:
             return os.stat(self.path + "-wal").st_size
         except FileNotFoundError:
             return 0
+
+
+class _Gate:
+    """A lock of this process, for one thread at a time, again and again for the same one. Waited for no longer than the timeout."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self._lock = threading.RLock()
+        self._path = path
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._timeout):
+            raise StorageUnavailable(f"{self._path}: other threads of this process kept it busy for {self._timeout} s; try again")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _new_process() -> None:
+    global _checkpointing
+    _checkpointing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_process)
 
 
 class _Forgetter:

@@ -22,7 +22,7 @@ from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, LEASE, Bell, Tell, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
-from huey.storage.sql.connection import MIB, File
+from huey.storage.sql.connection import MIB, File, primary_code
 from huey.storage.sql.files import check_before_open, is_private
 from huey.storage.sql.storage import SqlStorage, Values
 from huey.storage.sql.watch import Watch, watch
@@ -136,15 +136,22 @@ class SqliteStorage(SqlStorage):
             )
         if version < SCHEMA_VERSION:
             self._make_schema(connection)
+        if connection.execute("SELECT 1 FROM huey_meta WHERE key = 'room'").fetchone():
+            connection.execute("DELETE FROM huey_meta WHERE key = 'room'")
         if connection.execute(_SQL["queue_id"], (self.name,)).fetchone() is None:
             connection.execute(_SQL["queue_make"], (self.name,))
         self._queue_id = connection.execute(_SQL["queue_id"], (self.name,)).fetchone()[0]
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'huey_meta'").fetchone():
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'huey_meta'").fetchone():
             return 0
-        row = connection.execute("SELECT value FROM huey_meta WHERE key = 'version'").fetchone()
-        return int(row[0]) if row else 0
+        try:
+            row = connection.execute("SELECT value FROM huey_meta WHERE key = 'version'").fetchone()
+            return int(row[0]) if row else 0
+        except (sqlite3.OperationalError, ValueError) as error:
+            if isinstance(error, sqlite3.Error) and primary_code(error) != sqlite3.SQLITE_ERROR:
+                raise
+            raise StorageRefused(f"{self.filename}: its table huey_meta is not ours ({error}); give another filename=") from error
 
     def _make_schema(self, connection: sqlite3.Connection) -> None:
         # The one place that holds the file over several statements: once in its life.
@@ -260,9 +267,8 @@ class SqliteStorage(SqlStorage):
             writer.executescript(_SQL["temporary"])
             self._is_ready_for_turns = writer
         elif self._is_dirty:
-            writer.execute("DELETE FROM done")
-            writer.execute("DELETE FROM fate")
-            writer.execute("DELETE FROM incoming")
+            for table in _STAGE:
+                self._file.stage(f"DELETE FROM {table}")
         self._is_dirty = True
 
     def _stage(self, finishes: Sequence[Finish]) -> None:
@@ -280,18 +286,18 @@ class SqliteStorage(SqlStorage):
     def _stage_rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for start in range(0, len(rows), CHUNK):
             full = padded(rows[start : start + CHUNK])
-            self._file.writer.execute(_many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
+            self._file.stage(_many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
 
     def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros) -> Turn:
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
-        read = self._file.writer.execute
+        read = self._file.fetch
         self._is_dirty = False
-        control = read(_SQL["turn_control"], {"queue": queue, "worker": worker.id, "now": now}).fetchone()
+        (control,) = read(_SQL["turn_control"], {"queue": queue, "worker": worker.id, "now": now})
         refused, promoted, claimed, next_due, is_paused, is_followed, is_asked = control
         leases: list[Lease] = []
         cancelled: list[Refusal] = []
         if claimed:
-            self._sort_out(read(_SQL["turn_leases"], {"queue": queue, "worker": worker.id}).fetchall(), worker, leases, cancelled)
+            self._sort_out(queue, worker, leases, cancelled)
         return Turn(
             leases,
             [id for (id,) in read(_SQL["turn_refused"])] if refused else [],
@@ -304,19 +310,19 @@ class SqliteStorage(SqlStorage):
             bool(is_followed),
         )
 
-    def _sort_out(self, rows: list[tuple[Any, ...]], worker: Worker, leases: list[Lease], cancelled: list[Refusal]) -> None:
+    def _sort_out(self, queue: int, worker: Worker, leases: list[Lease], cancelled: list[Refusal]) -> None:
+        """Read the claimed rows, up to ``TURN_BYTES`` of payloads; what is beyond goes back unread."""
         size = 0
-        back: list[Lease] = []
-        for row in rows:
-            if row[0] != State.RUNNING:
-                ended = Lease._make(row[2:])
-                cancelled.append(Refusal(ended.id, ended.name, row[1], ended.retries_left, ended.retry_delay))
-                continue
+        for number, row in enumerate(self._file.rows(_SQL["turn_leases"], {"queue": queue, "worker": worker.id}), 1):
             lease = Lease._make(row[2:])
             size += len(lease.payload)
-            (back if size > TURN_BYTES and leases else leases).append(lease)
-        if back:
-            self.release(worker, back)
+            if row[0] != State.RUNNING:
+                cancelled.append(Refusal(lease.id, lease.name, row[1], lease.retries_left, lease.retry_delay))
+            else:
+                leases.append(lease)
+            if size > TURN_BYTES:
+                self._write("release_rest", (queue, worker.id, number), is_synced=False)
+                break
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         self.beat([worker])
@@ -327,7 +333,7 @@ class SqliteStorage(SqlStorage):
             self._write("takeover", (queue, dead.worker.id, dead.until, worker.id))
             crash_here("reclaim:after-commit")
             self._is_dirty = False
-            rows = self._file.writer.execute(_SQL["takeover_leases"], {"queue": queue, "worker": worker.id}).fetchall()
+            rows = self._file.fetch(_SQL["takeover_leases"], {"queue": queue, "worker": worker.id})
         return [Lease._make(row) for row in rows]
 
     def beat(self, workers: Sequence[Worker]) -> None:
@@ -351,7 +357,7 @@ class SqliteStorage(SqlStorage):
             self._write("tick", (self._queue, name, tick, now, *task, "\n".join(events) or None))
             crash_here("tick:after-commit")
             self._is_dirty = False
-            fired = bool(self._file.writer.execute(_SQL["tick_fired"]).fetchone()[0])
+            fired = bool(self._file.fetch(_SQL["tick_fired"])[0][0])
         if fired and record is not None:
             self._hand_over([record])
             self._rouse()
@@ -364,7 +370,7 @@ class SqliteStorage(SqlStorage):
             self._ready_for_turns()
             self._write("grab", (self._queue, kind, json.dumps(list(keys))), is_synced=kind != "result")
             self._is_dirty = False
-            rows = self._file.writer.execute(_SQL["grabbed"], (self._clock.now(),)).fetchall()
+            rows = self._file.fetch(_SQL["grabbed"], (self._clock.now(),))
         return {key: bytes(value) for key, value in rows}
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------

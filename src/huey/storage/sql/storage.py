@@ -79,9 +79,9 @@ class SqlStorage(Storage):
 
     def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
         mark = {"queue": self._queue, "until": FOREVER if until is None else until, "once": once, "ids": json.dumps(list(ids))}
-        # In this order: a task that is enqueued in between meets the mark at its claim.
-        self._write("cancel", mark)
+        # In this order: a task that is enqueued in between is marked by the second, if not by what the first left.
         self._write("cancel_unheld", mark | {"expires": self._clock.now() + MARK_KEPT})
+        self._write("cancel", mark)
         self._rouse()
 
     def restore(self, ids: Sequence[str]) -> list[str]:

@@ -45,6 +45,8 @@ class Entry:
         self.holder: Holder | None = None
         self.lost: set[Holder] = set()
         """Leases that others took over."""
+        self.started: set[Holder] = set()
+        """Leases whose body was started."""
         self.live: list[Holder] = []
         """Bodies that run."""
         self.failures = 0
@@ -194,6 +196,7 @@ class Ledger:
         for lease in leases:
             entry = self.entries[lease.id]
             if entry.holder == (worker.id, lease.token):
+                demand(entry.holder not in entry.started, "C2", f"{lease.id} was given back by {worker.id}, which had started it")
                 entry.holder = None
                 self.counts["released"] += 1
 
@@ -268,11 +271,12 @@ class Ledger:
 
     def body_starts(self, worker: Worker, lease: Lease, beside: Sequence[Lease]) -> None:
         entry, me = self.entries[lease.id], (worker.id, lease.token)
-        is_alone = not beside or not any(it.is_suspect for it in [lease, *beside])
-        demand(is_alone, "C11", f"a suspect does not run alone: {lease.id} starts beside {[it.id for it in beside]}")
+        suspects = [it.id for it in beside if it.is_suspect]
+        demand(not suspects, "C11", f"{lease.id} starts beside {suspects}, which should run alone")
         for other in [me, *entry.live]:
             demand(other == entry.holder or other in entry.lost, "I3", f"{lease.id} starts as {me}, {other} runs without a right to it")
         entry.live.append(me)
+        entry.started.add(me)
 
     def body_ends(self, worker: Worker, lease: Lease) -> None:
         self.entries[lease.id].live.remove((worker.id, lease.token))
@@ -281,7 +285,8 @@ class Ledger:
         """A scheduler looked, at that time, and nothing went wrong: the newest tick that was due has fired, or a newer one."""
         for name, minutes in self._periods.items():
             due = at - at % (minutes * MINUTE)
-            is_settled = (name, due) in self._fired or self._last_tick[name] > due or self._first_tick[name] >= due
+            first, last = self._first_tick.get(name), self._last_tick.get(name, 0)
+            is_settled = first is not None and ((name, due) in self._fired or last > due or first >= due)
             demand(is_settled, "I7", f"{name}: the tick of {due} did not fire")
 
     # -- in the end ---------------------------------------------------------------------------------------------------------------------

@@ -354,5 +354,5 @@ class Node:
         self.world.ledger.counts["cut short"] += len(still)
         self.runners.vanish()
         if still and cut_short:
-            self.engine.cut_short(still)
+            self.engine.cut_short()
         self.wires["beat"].call("goodbye", self.worker)

@@ -60,8 +60,8 @@ class Simulation:
         self._away_until: Micros = 0
         self._depth = 0
         self._born = 0
-        # Few histories have bodies that kill, as each takes twenty workers along.
-        self._killers = 0.05 if self.rng.random() < 0.1 else 0.0
+        # Few histories have bodies that kill, and few of them: each takes twenty workers along.
+        self._killers = self.rng.randint(1, 3) if self.rng.random() < 0.1 else 0
         self._most = self.rng.randint(1, 5)
         self.crew: tuple[int, ...] = self.rng.choice(((1,), (2,), (4,), (1, 1, 2, 4)))
         self._producers = [Wire(self, "producer") for _ in range(self.rng.randint(1, 3))]
@@ -193,7 +193,8 @@ class Simulation:
         self.bodies[id] = Body(takes, (*first, last))
         if rng.random() < 0.004:
             self.bodies[id] = Body(20e-6, ("is unknown",))
-        if rng.random() < self._killers:
+        if self._killers and rng.random() < 0.05:
+            self._killers -= 1
             self.bodies[id] = Body(0.01, ("dies",))
         eta = now + micros(rng.choice((0.5, 5.0, 60.0))) if rng.random() < 0.15 else None
         expires = now + micros(rng.choice((0.2, 5.0, 30.0))) if rng.random() < 0.1 else None

@@ -64,6 +64,11 @@ UPDATE huey_task SET state = 'queued', worker = NULL
  WHERE queue = :queue AND state = 'running' AND worker = :worker
    AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases));
 
+-- name: release_rest
+-- Give back what the turn claimed beyond a place in its order.
+UPDATE huey_task SET state = 'queued', worker = NULL
+ WHERE queue = ? AND state = 'running' AND worker = ? AND id IN (SELECT id FROM claimed WHERE n > ?);
+
 -- name: takeover
 -- Take over what a dead worker holds; the trigger `inherit` does it.
 INSERT INTO takeover VALUES (?, ?, ?, ?);
