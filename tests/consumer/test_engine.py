@@ -553,7 +553,6 @@ def test_a_suspect_waits_a_second_for_what_runs_and_then_runs_beside_it(four: Be
     assert four.runners.running == ["long", "suspect"]
 
 
-@pytest.mark.xfail(strict=True, reason="_has_suspect_running sees a suspect only when nothing else runs")
 def test_nothing_is_claimed_while_a_suspect_runs_beside_others(four: Bench) -> None:
     died_with(four, "suspect")
     four.enqueue("long")
@@ -567,9 +566,6 @@ def test_nothing_is_claimed_while_a_suspect_runs_beside_others(four: Bench) -> N
     assert four.runners.running == ["long", "suspect"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Engine._running knows runs by id: the end of one whose lease was lost takes the next run of that task away"
-)
 def test_the_end_of_a_run_that_lost_its_lease_is_not_that_of_the_next(four: Bench) -> None:
     four.enqueue("a")
     four.turn()

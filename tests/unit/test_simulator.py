@@ -269,14 +269,14 @@ def an_outage_forgets_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def suspects_run_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(engine: Engine, leases: list[Lease]) -> None:
-        engine._running.update({lease.id: lease for lease in leases})
+        engine._running.update({lease[:2]: lease for lease in leases})
         engine._runners.start(leases, len(leases))
 
     monkeypatch.setattr(Engine, "_start", start)
 
 
 def what_goes_back_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "_give_back", lambda engine, leases: [engine._running.pop(lease.id, None) for lease in leases])
+    monkeypatch.setattr(Engine, "_give_back", lambda engine, leases: [engine._running.pop(lease[:2], None) for lease in leases])
 
 
 PARTS: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("huey.consumer")
 
-NEW, RUNNING, STOPPING, GONE = "new", "running", "stopping", "gone"
+NEW, RUNNING, STOPPING = "new", "running", "stopping"
 
 
 class Consumer:
@@ -61,6 +61,7 @@ class Consumer:
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
         self._interval = float(settings["periodic_task_interval"])
         self._state = NEW
+        self._life = threading.Lock()
         self._gone = threading.Event()
         self._is_asked = False
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
@@ -90,21 +91,21 @@ class Consumer:
 
     def start(self) -> None:
         """Start all threads and return. Tasks of workers that died before are taken over first. A consumer starts once."""
-        if self._state != NEW:
-            raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
-        storage = self.huey.storage
-        storage.open()
-        self.huey.codec.reset()
-        self._remember_clock()
-        storage.beat([self.worker])
-        self._janitor.look()
-        self._tell_start()
-        self._state = RUNNING
-        self._janitor.enter()
-        self._runners.open()
-        self._cranking.start()
-        for service in self._services:
-            service.start()
+        with self._life:
+            if self._state != NEW:
+                raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
+            storage = self.huey.storage
+            storage.open()
+            self.huey.codec.reset()
+            self._remember_clock()
+            storage.beat([self.worker])
+            self._janitor.look()
+            self._tell_start()
+            self._state = RUNNING
+            self._janitor.enter()
+            self._runners.open()
+            for service in (self._cranking, *self._services):
+                service.start()
 
     def _remember_clock(self) -> None:
         """Callers need to know what "the consumer's clock" is for naive times."""
@@ -126,10 +127,7 @@ class Consumer:
         They stay leased, their ends are written when they come, and a further ``stop()`` waits for that.
         """
         limit = (self.shutdown_timeout if timeout is None else timeout) if graceful else 0.0
-        if self._state == NEW:
-            self._state = GONE
-            self._gone.set()
-        elif self._state == RUNNING:
+        if self._begins_to_stop():
             if self._halt(limit):
                 self._cranking = Service("Engine", self._end_later, OUTAGE_GAP)
                 self._cranking.start()
@@ -138,9 +136,16 @@ class Consumer:
             return self._gone.is_set()
         return self._gone.wait(limit)
 
+    def _begins_to_stop(self) -> bool:
+        """True for the one call that has to do it."""
+        with self._life:
+            before, self._state = self._state, STOPPING
+            if before == NEW:
+                self._gone.set()
+            return before == RUNNING
+
     def _halt(self, limit: float | None) -> list[Lease]:
         """Stop claiming and wait for what runs; what still does after *limit* seconds."""
-        self._state = STOPPING
         self._alarm.ring()
         self._engine.stop()
         self._cranking.stop(timeout=None)
@@ -165,7 +170,6 @@ class Consumer:
         except StorageError as error:
             log.warning("this worker could not take its leave; the next consumer sees that it is gone: %s", error)
         self._janitor.leave()
-        self._state = GONE
         self._gone.set()
 
     def run(self) -> int:
@@ -174,7 +178,7 @@ class Consumer:
         with self._signals():
             self.start()
             self._alarm.wait()
-            if self._state == RUNNING:
+            if self._begins_to_stop():
                 log.info("stopping: running tasks may end within %s s", self.shutdown_timeout or "any number of")
                 still = self._halt(self.shutdown_timeout)
                 if still:

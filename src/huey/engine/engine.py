@@ -35,6 +35,8 @@ SHORT = 100e-6
 """Seconds. Waking a second thread for tasks shorter than this costs more than it brings."""
 PATIENCE = 1.0
 """Seconds that a suspect waits for a worker that runs nothing else; then it runs beside what does."""
+ALONE = 10.0
+"""Seconds that a suspect has a worker for itself; then others may start beside it."""
 OUTAGE_GAP = 0.5
 """Seconds between two tries while the storage is away."""
 LONGEST_REST = 1.0
@@ -53,7 +55,9 @@ class Engine:
         self._unreturned: list[Lease] = []
         self._suspects: list[Lease] = []
         self._suspects_since: Micros = 0
-        self._running: dict[str, Lease] = {}
+        self._alone: tuple[str, int] = ("", 0)
+        self._alone_since: Micros = 0
+        self._running: dict[tuple[str, int], Lease] = {}
         self._last: Turn = Turn([])
         self._told: list[str] = []
         self._mean: float | None = None
@@ -96,7 +100,7 @@ class Engine:
         """What is to be written: what an earlier turn could not, and what ended since."""
         ended = self._runners.collect()
         for finish in ended:
-            self._running.pop(finish.lease.id, None)
+            self._running.pop(finish.lease[:2], None)
             if self._last.is_followed:
                 self._told += events.of_finish(finish)
         self._unwritten += ended
@@ -116,7 +120,7 @@ class Engine:
 
     def _room(self) -> int:
         """How many tasks to claim."""
-        if self._is_stopping or self._is_away or self._suspects or self._has_suspect_running():
+        if self._is_stopping or self._is_away or self._suspects or self._runs_alone():
             return 0
         in_hand = len(self._running) - self._runners.ended()
         return max(0, min(LARGEST_TURN, self._ahead - in_hand))
@@ -127,8 +131,9 @@ class Engine:
             return False
         return not self._running or self._clock.monotonic() - self._suspects_since > micros(PATIENCE)
 
-    def _has_suspect_running(self) -> bool:
-        return len(self._running) == 1 and next(iter(self._running.values())).is_suspect
+    def _runs_alone(self) -> bool:
+        """A suspect runs, and not for so long that the others must not wait any more."""
+        return self._alone in self._running and self._clock.monotonic() - self._alone_since < micros(ALONE)
 
     def _start(self, leases: Sequence[Lease]) -> None:
         fresh = leases
@@ -141,10 +146,11 @@ class Engine:
             fresh, others = self._suspects[:1], self._suspects[1:]
             self._suspects = []
             self._give_back(others)
+            self._alone, self._alone_since = fresh[0][:2], self._clock.monotonic()
         if not fresh:
             return
         for lease in fresh:
-            self._running[lease.id] = lease
+            self._running[lease[:2]] = lease
         if self._last.is_followed:
             self._told += [events.of_start(lease) for lease in fresh]
         is_short = self._mean is not None and self._mean < SHORT
@@ -247,18 +253,18 @@ class Engine:
 
     def _give_back_unknown(self) -> None:
         """Release what the storage says we hold and we know nothing of: claimed by a turn whose reply was lost."""
-        known = {*self._running, *(finish.lease.id for finish in self._unwritten), *(lease.id for lease in self._suspects)}
+        known = {*self._running, *(finish.lease[:2] for finish in self._unwritten), *(lease[:2] for lease in self._suspects)}
         try:
             held = self._storage.leases(self._worker)
         except StorageError as error:
             self._lost_touch(error)
             return
-        self._unreturned += [lease for lease in held if lease.id not in known]
+        self._unreturned += [lease for lease in held if lease[:2] not in known]
 
     def _give_back(self, leases: Sequence[Lease]) -> None:
         """Release tasks that never started; what cannot be released now is kept for the next turn."""
         for lease in leases:
-            self._running.pop(lease.id, None)
+            self._running.pop(lease[:2], None)
         self._unreturned += leases
         if self._unreturned:
             try:

@@ -111,7 +111,10 @@ class Values:
         return _live(self.kinds.get(kind, {}).get(key), now)
 
     def pop(self, kind: str, key: str, now: Micros) -> bytes | None:
-        return _live(self.kinds.get(kind, {}).pop(key, None), now)
+        found = self.peek(kind, key, now)
+        if found is not None:
+            del self.kinds[kind][key]
+        return found
 
     def items(self, kind: str, now: Micros) -> dict[str, bytes]:
         return {key: value.content for key, value in self.kinds.get(kind, {}).items() if now < value.expires}

@@ -11,8 +11,9 @@ import logging
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from huey.clock import SECOND, Clock, Rng
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
@@ -40,8 +41,11 @@ _REFUSED = {
 _checkpointing = threading.Lock()
 """One checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
 
-_left_behind: list[sqlite3.Connection] = []
-"""Connections that a fork copied into this process. Closing one here would disturb the parent's, so they are kept and never used."""
+
+class Closing(Protocol):
+    """Something with a connection that can be closed and opens itself again."""
+
+    def close(self) -> None: ...
 
 
 def primary_code(error: sqlite3.Error) -> int:
@@ -90,21 +94,34 @@ class File:
         self._prepare = prepare
         self._mode = mode
         self._check = check
+        self.watching: weakref.WeakSet[Closing] = weakref.WeakSet()
+        """Connections of watches, which have to go with ours."""
         self._forget()
-        os.register_at_fork(after_in_child=_Forgetter(self))
+        _survive_forks(self)
 
     # -- connections --------------------------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        """Start anew in this process: no connection, fresh locks."""
-        for old in (getattr(self, "_writer", None), getattr(self, "_reader", None)):
-            if old is not None:
-                _left_behind.append(old)
+        """No connection, fresh locks: at first, and in a forked child."""
         self.write_lock = _Gate(self.path, self._timeout)
         self._read_lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._is_synced = True
         self._reader: sqlite3.Connection | None = None
+
+    def _before_fork(self) -> None:
+        """Close all connections, and keep them closed until the fork is over.
+
+        SQLite keeps its locks on a file in a table of the process. A child would inherit that table and take its parent's locks for its
+        own, so no connection may be open while a process forks.
+        """
+        self.write_lock.__enter__()
+        self._read_lock.acquire()
+        self._close()
+
+    def _after_fork(self) -> None:
+        self._read_lock.release()
+        self.write_lock.__exit__()
 
     def open(self) -> None:
         """Connect and prepare the schema. Errors are ours."""
@@ -140,10 +157,13 @@ class File:
 
     def close(self) -> None:
         with self.write_lock, self._read_lock:
-            for connection in (self._writer, self._reader):
-                if connection is not None:
-                    connection.close()
-            self._writer = self._reader = None
+            self._close()
+
+    def _close(self) -> None:
+        for connection in (self._writer, self._reader, *self.watching):
+            if connection is not None:
+                connection.close()
+        self._writer = self._reader = None
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
@@ -282,10 +302,14 @@ class File:
 
     def make_room(self) -> None:
         """Let a young log grow to the size it will have, once, so that the commits to come need not: they cost half then."""
-        if self._log_size() < MIB:
+        if self._log_size() >= MIB:
+            return
+        try:
             self.write("INSERT OR REPLACE INTO huey_meta VALUES ('room', zeroblob(?))", (4 * MIB,))
             self.write("DELETE FROM huey_meta WHERE key = 'room'")
             self.checkpoint()
+        except StorageError as error:
+            log.warning("%s: its log cannot be made roomy, commits may be slower: %s", self.path, error)
 
     def _log_size(self) -> int:
         try:
@@ -318,15 +342,11 @@ def _new_process() -> None:
 os.register_at_fork(after_in_child=_new_process)
 
 
-class _Forgetter:
-    """What a forked child calls; holds the file weakly, since the kernel's list of fork hooks never shrinks."""
-
-    def __init__(self, file: File) -> None:
-        import weakref
-
-        self._file = weakref.ref(file)
-
-    def __call__(self) -> None:
-        file = self._file()
-        if file is not None:
-            file._forget()
+def _survive_forks(file: File) -> None:
+    """Hook *file* into forks; weakly, since the list of hooks never shrinks."""
+    before, after, in_child = weakref.WeakMethod(file._before_fork), weakref.WeakMethod(file._after_fork), weakref.WeakMethod(file._forget)
+    os.register_at_fork(
+        before=lambda: (act := before()) and act(),
+        after_in_parent=lambda: (act := after()) and act(),
+        after_in_child=lambda: (act := in_child()) and act(),
+    )

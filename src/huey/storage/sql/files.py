@@ -17,11 +17,13 @@ def check_before_open(path: str, mode: int) -> None:
     on).
     """
     folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        raise StorageRefused(f"{path}: the folder {folder} does not exist; make it first, or give another filename=")
     try:
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            raise StorageRefused(f"{path}: {folder} is not a folder; give another filename=")
         found = os.lstat(path)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not os.path.isdir(folder):
+            raise StorageRefused(f"{path}: the folder {folder} does not exist; make it first, or give another filename=") from error
         _refuse_network(folder, path)
         _make(path, mode)
         return

@@ -151,7 +151,9 @@ class SqliteStorage(SqlStorage):
         except (sqlite3.OperationalError, ValueError) as error:
             if isinstance(error, sqlite3.Error) and primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
-            raise StorageRefused(f"{self.filename}: its table huey_meta is not ours ({error}); give another filename=") from error
+            raise StorageRefused(
+                f"{self.filename}: its table huey_meta is not ours, or its version cannot be read ({error}); give another filename="
+            ) from error
 
     def _make_schema(self, connection: sqlite3.Connection) -> None:
         # The one place that holds the file over several statements: once in its life.
@@ -381,7 +383,7 @@ class SqliteStorage(SqlStorage):
         mine: tuple[int, Watch] | None = getattr(self._local, "watch", None)
         if mine is None or mine[0] != os.getpid():
             self.open()
-            mine = self._local.watch = (os.getpid(), watch(self.filename, self._clock))
+            mine = self._local.watch = (os.getpid(), watch(self._file, self._clock))
         return mine[1]
 
     def listen(self, timeout: float, bell: Bell) -> bool:

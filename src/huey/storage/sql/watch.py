@@ -7,6 +7,7 @@ seen, so watching it wakes too early.)
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sqlite3
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from huey.clock import Clock
 from huey.storage.base import Bell
+from huey.storage.sql.connection import File
 
 _IN_ATTRIB = 0x4
 
@@ -73,11 +75,14 @@ class DataVersionWatch:
     """Looks again and again: every 2 ms at first, every 50 ms after a while."""
 
     def __init__(self, path: str, clock: Clock) -> None:
-        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._path = path
         self._clock = clock
-        self._seen = self._version()
+        self._connection: sqlite3.Connection | None = None
+        self._seen: Any = self._version()
 
     def _version(self) -> Any:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def wait(self, timeout: float, bell: Bell | None = None) -> bool:
@@ -95,18 +100,24 @@ class DataVersionWatch:
             gap = min(gap * 1.1, 0.05)
 
     def close(self) -> None:
-        self._connection.close()
+        """Let go of the connection; the next wait makes it anew."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def __del__(self) -> None:
         self.close()
 
 
-def watch(path: str, clock: Clock) -> Watch:
-    """The best way of waiting that this machine has."""
+def watch(file: File, clock: Clock) -> Watch:
+    """The best way of waiting for commits into *file* that this machine has."""
     if sys.platform == "linux":
         try:
-            return InotifyWatch(path)
-        except OSError:
+            return InotifyWatch(file.path)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOSPC):
+                raise
             # The limit of inotify instances is reached: look instead.
-            return DataVersionWatch(path, clock)
-    return DataVersionWatch(path, clock)
+    looking = DataVersionWatch(file.path, clock)
+    file.watching.add(looking)
+    return looking

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from huey.clock import SECOND, Clock, Micros
+from huey.clock import SECOND, Clock, Micros, micros
+from huey.engine.engine import ALONE
 from huey.lifecycle import FINAL, Finish, Refusal, State
 from huey.storage.base import FOREVER, LEASE, Revocation, Storage, Tell, Turn, Worker, WorkerRow
 from huey.task import Lease, Record
@@ -88,6 +89,7 @@ class Ledger:
         self._seen: dict[str, Micros] = {}
         """When each worker gave its last sign of life."""
         self._first_tick: dict[str, Micros] = {}
+        self._alone: dict[tuple[str, int], Micros] = {}
         self._last_tick: dict[str, Micros] = {}
         self._fired: set[tuple[str, Micros]] = set()
 
@@ -271,7 +273,11 @@ class Ledger:
 
     def body_starts(self, worker: Worker, lease: Lease, beside: Sequence[Lease]) -> None:
         entry, me = self.entries[lease.id], (worker.id, lease.token)
-        suspects = [it.id for it in beside if it.is_suspect]
+        # One that waited too long for a worker of its own runs beside the others; one that got it keeps it for a while.
+        if lease.is_suspect and not beside:
+            self._alone[lease[:2]] = self._clock.monotonic()
+        since = self._clock.monotonic() - micros(ALONE)
+        suspects = [it.id for it in beside if self._alone.get(it[:2], 0) > since]
         demand(not suspects, "C11", f"{lease.id} starts beside {suspects}, which should run alone")
         for other in [me, *entry.live]:
             demand(other == entry.holder or other in entry.lost, "I3", f"{lease.id} starts as {me}, {other} runs without a right to it")
