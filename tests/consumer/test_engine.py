@@ -584,6 +584,20 @@ def test_the_end_of_a_run_that_lost_its_lease_is_not_that_of_the_next(four: Benc
     assert [lease.token for lease in four.engine.drain(0.0)] == [3]
 
 
+def test_a_lease_claimed_with_a_lost_reply_is_found_also_while_an_older_run_of_its_task_goes_on(four: Bench) -> None:
+    four.enqueue("a")
+    four.turn()
+    four.clock.forward(60)
+    for lease in four.storage.reclaim(seen(four.storage), OTHER):
+        end(four.storage, four.clock, lease, WorkerDied(), by=OTHER)
+    four.storage.loses = "turn"
+
+    assert not four.turn()
+    assert four.turn()
+
+    assert (look(four.storage).state, look(four.storage).token) == (State.QUEUED, 3)
+
+
 # -- stopping -----------------------------------------------------------------------------------------------------------------------------
 
 

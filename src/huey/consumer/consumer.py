@@ -90,7 +90,8 @@ class Consumer:
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start all threads and return. Tasks of workers that died before are taken over first. A consumer starts once."""
+        """Start all threads and return. The janitor looks at once, so the tasks of workers that died before go on. A consumer starts
+        once."""
         with self._life:
             if self._state != NEW:
                 raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
@@ -99,7 +100,6 @@ class Consumer:
             self.huey.codec.reset()
             self._remember_clock()
             storage.beat([self.worker])
-            self._janitor.look()
             self._tell_start()
             self._state = RUNNING
             self._janitor.enter()

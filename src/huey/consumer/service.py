@@ -28,15 +28,16 @@ class Service:
         if self._thread is None:
             # An event of its own, so that a loop which was stopped and has not noticed yet stays stopped.
             self._stop = threading.Event()
-            self._thread = threading.Thread(target=self._run, args=(self._stop,), name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(self._stop,), name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
 
     def stop(self, timeout: float | None = 5.0) -> None:
         """End the loop after the call it is in; wait for that up to *timeout* seconds."""
         self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-            self._thread = None
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
 
     def _run(self, stop: threading.Event) -> None:
         pause: float | None = 0.0

@@ -242,7 +242,7 @@ class Storage(ABC):
 
     @abstractmethod
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
-        """FAILED or CANCELLED tasks back to QUEUED, ready, no try counted. Returns the ids that were put back."""
+        """FAILED or CANCELLED tasks back to QUEUED, ready, no try counted, their stored error gone. Returns the ids that were put back."""
 
     @abstractmethod
     def pause(self, on: bool) -> None:

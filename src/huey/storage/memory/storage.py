@@ -255,6 +255,7 @@ class MemoryStorage(Storage):
         row = self._tasks.rows.get(id)
         if row is None or row.state not in FINAL:
             return False
+        self._values.kinds.get("result", {}).pop(id, None)
         self._tasks.queue(row.anew(now))
         return True
 

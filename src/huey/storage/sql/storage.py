@@ -107,6 +107,7 @@ class SqlStorage(Storage):
         which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._now(now)}
         ended = {row[0] for row in self._read("retry_find", which)}
         if ended:
+            self._write("retry_forget", which)
             self._write("retry", which)
             self._rouse()
         return [id for id in ids if id in ended]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huey.clock import SECOND
-from huey.lifecycle import Cancelled, Finish, Raised, Refusal, Returned, State
+from huey.lifecycle import Cancelled, Finish, Raised, Refusal, Returned, State, decide
 from huey.storage.base import FOREVER, MARK_KEPT, Revocation, Storage
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, ids, look, seen, task, write
@@ -371,6 +371,15 @@ class RevokingRules:
         assert [lease.id for lease in again] == ["waits", "a"]
         assert (again[1].attempt, again[1].parked) == (0, None)
         assert again[1].token > lease.token
+
+    def test_a_task_that_is_put_back_by_hand_leaves_no_old_error(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage, task())
+        write(storage, decide(lease, Raised({"error": "nope"}), clock.now())._replace(value=b"error"))
+
+        storage.retry(["a"])
+        end(storage, clock, claim(storage)[0], Returned(None))
+
+        assert storage.peek("result", "a") is None
 
     def test_a_revoked_task_that_is_put_back_by_hand_runs(self, storage: Storage) -> None:
         storage.enqueue([task()])

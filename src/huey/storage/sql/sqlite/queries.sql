@@ -160,6 +160,12 @@ SELECT until, once FROM (
 SELECT id FROM huey_task
  WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
 
+-- name: retry_forget
+-- What an earlier run left as the result of a task that runs again.
+DELETE FROM huey_result WHERE queue = :queue AND id IN
+    (SELECT id FROM huey_task
+      WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids)));
+
 -- name: retry
 -- Put ended tasks back, as new.
 UPDATE huey_task
