@@ -118,12 +118,13 @@ def describe() -> str:
     return f"{system}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
 
 
-def fsync_ms(folder: Path, times: int = 200) -> float:
-    """Median milliseconds of a 4 KiB write with fsync."""
+def fsync_ms(folder: Path, times: int = 200, rest: float = 0.0) -> float:
+    """Median milliseconds of a 4 KiB write with fsync, *rest* seconds after the one before."""
     took = []
     path = folder / "fsync"
     with path.open("wb") as file:
         for _ in range(times):
+            time.sleep(rest)
             begin = time.perf_counter()
             file.write(b"x" * 4096)
             file.flush()

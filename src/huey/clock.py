@@ -30,7 +30,7 @@ class Clock(Protocol):
         """Wall time, microseconds UTC. May step back or ahead."""
 
     def monotonic(self) -> Micros:
-        """Microseconds since the machine started, sleep included where the system can tell. Never steps back."""
+        """Microseconds since the machine started, its sleep not counted. Never steps back; the same for all processes."""
 
     def sleep(self, seconds: float) -> None:
         """Wait that long."""

@@ -22,7 +22,7 @@ T = TypeVar("T")
 log = logging.getLogger("huey")
 MIB = 1024 * 1024
 LARGEST_LOG = 32 * MIB
-CHECKPOINT_EVERY = 160
+CHECKPOINT_EVERY = 400
 """Small commits of one process after which it checkpoints: some 4 MiB of log."""
 FIRST_GAP = 400e-6
 LONGEST_GAP = 4e-3

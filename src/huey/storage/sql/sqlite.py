@@ -232,8 +232,9 @@ class SqliteStorage(SqlStorage):
     def _spread(self, records: Sequence[Record], now: Micros) -> tuple[str, list[Any]]:
         """The statement that puts *records* in, and its values. What all of them share is sent once."""
         first, full = records[0], padded(records)
-        if len(records) > 1 and all(record[1] == first[1] and record[3:] == first[3:] for record in records):
-            shared = [self._queue, now, first[1], *first[3:]]
+        name, rest = first[1], first[3:]
+        if len(records) > 1 and all(record[1] == name and record[3:] == rest for record in records):
+            shared = [self._queue, now, name, *rest]
             return _many(_ENQUEUE_ALIKE, 2, len(full)), [*shared, *chain.from_iterable((record.id, record.payload) for record in full)]
         return _many(_ENQUEUE, len(first), len(full)), [self._queue, now, *chain.from_iterable(full)]
 

@@ -249,7 +249,8 @@ class Ledger:
             old = self.entries[id]
             demand(old.state in (State.FAILED, State.CANCELLED), "I1", f"{id} was put back by hand, it was {old.state}")
             entry = self.entries[id] = self.open[id] = Entry(old.record._replace(eta=None, expires=None), self._clock.now())
-            entry.token, entry.lost, entry.live, entry.value = old.token, old.lost, old.live, old.value
+            entry.token, entry.lost, entry.live = old.token, old.lost, old.live
+            demand(self._storage.peek("result", id) is None, "I4", f"{id} was put back by hand and still has its old result")
             self.counts["put back by hand"] += 1
 
     def pause(self, answer: None, on: bool) -> None:
