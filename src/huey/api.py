@@ -222,8 +222,7 @@ class Huey:
         return wrapper.func(*task.args, **wrapper.with_extras(task))
 
     def _record(self, task: Task) -> Record:
-        payload = self.codec.encode("task", task.id, (task.args, task.kwargs))
-        return Record(task.id, task.name, payload, task.priority, task.eta, task.expires, task.retries, task.retry_delay)
+        return task.record(self.codec.encode("task", task.id, (task.args, task.kwargs)))
 
     def _put_all(self, records: Iterable[Record]) -> None:
         written = 0

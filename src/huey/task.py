@@ -137,6 +137,10 @@ class Task:
         """When it is due, seconds since 1970 UTC, or None for at once."""
         return None if self.eta is None else self.eta / SECOND
 
+    def record(self, payload: bytes) -> Record:
+        """The task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
+        return Record(self.id, self.name, payload, self.priority, self.eta, self.expires, self.retries, self.retry_delay)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Task):
             return NotImplemented

@@ -11,17 +11,15 @@ from datetime import UTC, tzinfo
 
 from huey import events
 from huey.clock import SECOND, Clock, Ids, Micros, micros
-from huey.cron import latest_due
+from huey.cron import MINUTE, latest_due
 from huey.decorators import PeriodicWrapper
 from huey.exceptions import StorageError
 from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import Storage
-from huey.task import Record
 
 log = logging.getLogger("huey.consumer")
 
-MINUTE: Micros = 60 * SECOND
 MISFIRE_GRACE = 300.0
 """Seconds after which a missed tick is not made up for."""
 
@@ -78,15 +76,6 @@ class Scheduler:
                 self._storage.tick(wrapper.name, after, None)
             return
         task = wrapper.task_class()
-        record = Record(
-            task.id,
-            task.name,
-            self._codec.encode("task", task.id, ((), {})),
-            task.priority,
-            None,
-            task.expires,
-            task.retries,
-            task.retry_delay,
-        )
+        record = task.record(self._codec.encode("task", task.id, ((), {})))
         if self._storage.tick(wrapper.name, due, record, [events.of_enqueue(record, now)]):
             log.info("periodic task enqueued: %s %s", wrapper.name, task.id)
