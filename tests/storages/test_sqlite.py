@@ -13,12 +13,13 @@ import pytest
 
 from huey.exceptions import ConfigurationError, StorageFull, StorageRefused, StorageUnavailable
 from huey.storage.base import Storage
-from huey.storage.sql import statements
+from huey.storage.sql import connection, statements
 from huey.storage.sql.connection import MIB
 from huey.storage.sql.sqlite import SqliteStorage
 from huey.testing.clock import TurnableClock
 from huey.testing.contract import StorageContract
 from huey.testing.contract.tools import task, worker
+from tests.helpers import wait_until
 
 SQL = statements.load("sqlite")
 
@@ -271,3 +272,57 @@ def test_somebody_elses_table_of_our_name_is_refused(make: Callable[..., SqliteS
 
     with pytest.raises(StorageRefused, match="huey_meta is not ours"):
         make().open()
+
+
+def test_an_enqueue_whose_sync_fails_says_so_and_can_be_repeated(
+    make: Callable[..., SqliteStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    storage, to_disk = make(), connection._to_disk
+    storage.open()
+
+    monkeypatch.setattr(connection, "_to_disk", broken)
+    with pytest.raises(StorageUnavailable, match="may not be on the disk"):
+        storage.enqueue([task(id="a")])
+    monkeypatch.setattr(connection, "_to_disk", to_disk)
+    storage.enqueue([task(id="a")])
+
+    assert [row.id for row in storage.find()] == ["a"]
+
+
+def test_a_worker_may_start_before_the_disk_has_the_task_and_the_call_returns_after(
+    make: Callable[..., SqliteStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, other, seen = make(), make(), []
+    storage.open()
+    monkeypatch.setattr(connection, "_to_disk", lambda fd: seen.extend(other.find()))
+
+    storage.enqueue([task(id="a")])
+
+    assert [row.id for row in seen] == ["a"]
+
+
+def test_threads_that_enqueue_at_the_same_time_share_a_sync(make: Callable[..., SqliteStorage], monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = make()
+    storage.enqueue([task(id="first")])
+    asked, may_go, syncs = threading.Event(), threading.Event(), []
+
+    def slow(fd: int) -> None:
+        syncs.append(fd)
+        asked.set()
+        assert may_go.wait(20)
+
+    monkeypatch.setattr(connection, "_to_disk", slow)
+    threads = [threading.Thread(target=storage.enqueue, args=([task(id=str(number))],)) for number in range(8)]
+    threads[0].start()
+    assert asked.wait(20)
+    for thread in threads[1:]:
+        thread.start()
+    wait_until(lambda: len(storage.find()) == 9)
+    may_go.set()
+    for thread in threads:
+        thread.join(20)
+
+    assert len(syncs) == 2

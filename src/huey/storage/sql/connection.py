@@ -38,6 +38,8 @@ _REFUSED = {
     sqlite3.SQLITE_PERM: "its rights forbid it",
 }
 
+_to_disk = getattr(os, "fdatasync", os.fsync)
+
 _checkpointing = threading.Lock()
 """One checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
 
@@ -108,6 +110,10 @@ class File:
         self._writer: sqlite3.Connection | None = None
         self._is_synced = True
         self._reader: sqlite3.Connection | None = None
+        self._sync_lock = threading.Lock()
+        self._commits = self._commits_on_disk = 0
+        self._log: int | None = None
+        """The log's descriptor, for ``sync``."""
 
     def _before_fork(self) -> None:
         """Close all connections, and keep them closed until the fork is over.
@@ -117,9 +123,11 @@ class File:
         """
         self.write_lock.__enter__()
         self._read_lock.acquire()
+        self._sync_lock.acquire()
         self._close()
 
     def _after_fork(self) -> None:
+        self._sync_lock.release()
         self._read_lock.release()
         self.write_lock.__exit__()
 
@@ -156,7 +164,7 @@ class File:
         connection.execute(f"PRAGMA cache_size = {-1024 * self._cache_mb}")
 
     def close(self) -> None:
-        with self.write_lock, self._read_lock:
+        with self.write_lock, self._read_lock, self._sync_lock:
             self._close()
 
     def _close(self) -> None:
@@ -164,6 +172,9 @@ class File:
             if connection is not None:
                 connection.close()
         self._writer = self._reader = None
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
@@ -178,9 +189,32 @@ class File:
                 self._sync(is_synced)
             changed = self._guarded(lambda: connection.execute(sql, values).rowcount)
             self._units += units
+            self._commits += 1
             if self._units >= CHECKPOINT_EVERY:
                 self._checkpoint_after_commit()
             return changed
+
+    def sync(self) -> None:
+        """Wait until the disk has all that this process committed so far, where commits do so at all. Holds no lock that another process
+        waits for; threads that ask at the same time share one trip to the disk."""
+        if self._synchronous != "FULL":
+            return
+        mine = self._commits
+        with self._sync_lock:
+            if self._commits_on_disk >= mine:
+                return
+            upto = self._commits
+            try:
+                if self._log is None:
+                    self._log = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                _to_disk(self._log)
+            except FileNotFoundError:
+                # Closed since, by another thread: the last connection moves the log into the file and syncs that.
+                return
+            except OSError as error:
+                kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageUnavailable
+                raise kind(f"{self.path}: it may not be on the disk ({error.strerror}); the same call may be made again") from error
+            self._commits_on_disk = upto
 
     def _checkpoint_after_commit(self) -> None:
         # What was written is written: a log that cannot be moved now must not look like a failed write.

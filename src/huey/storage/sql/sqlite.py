@@ -11,9 +11,8 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
-from functools import cache
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 from huey.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError, StorageRefused
@@ -24,11 +23,11 @@ from huey.storage.base import CHUNK, LEASE, Bell, Tell, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
 from huey.storage.sql.connection import MIB, File, primary_code
 from huey.storage.sql.files import check_before_open, is_private
+from huey.storage.sql.rows import ENQUEUE, ENQUEUE_ALIKE, many, padded
 from huey.storage.sql.storage import SqlStorage, Values
 from huey.storage.sql.watch import Watch, watch
 from huey.task import Lease, Record
 
-R = TypeVar("R", bound="tuple[object, ...]")
 SCHEMA_VERSION = 1
 TURN_BYTES = 8 * MIB
 """Payloads that one turn hands out at most (C14)."""
@@ -39,27 +38,6 @@ SAFETY_LOOK = 1.0
 """Seconds after which a watcher looks by itself, should a wake-up have been lost."""
 
 _SQL = statements.load("sqlite")
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, CHUNK)
-"""Rows of the multi-row INSERTs: few statements, each prepared once."""
-
-_ENQUEUE = """
-INSERT INTO huey_task (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload)
-SELECT call.queue, column1, column2, 'queued', column4, call.now, CASE WHEN column5 > call.now THEN column5 END, column6, column7, column8,
-       column9, call.now, column3
-  FROM (SELECT ? AS queue, ? AS now) AS call CROSS JOIN (VALUES {}) WHERE true ON CONFLICT (queue, id) DO NOTHING
-"""
-# Plain ? only: binding to ?1 costs a look at every numbered place.
-
-_ENQUEUE_ALIKE = """
-INSERT INTO huey_task (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload)
-SELECT call.queue, column1, call.name, 'queued', call.priority, call.now, CASE WHEN call.eta > call.now THEN call.eta END, call.expires,
-       call.retries, call.retry_delay, call.options, call.now, column2
-  FROM (SELECT ? AS queue, ? AS now, ? AS name, ? AS priority, ? AS eta, ? AS expires, ? AS retries, ? AS retry_delay, ? AS options) AS call
-       CROSS JOIN (VALUES {}) WHERE true ON CONFLICT (queue, id) DO NOTHING
-"""
-# Many calls of one function differ in id and payload only; binding is a third of what an enqueue costs.
-
-
 _STAGE = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("done", "fate", "incoming")}
 
 
@@ -220,14 +198,16 @@ class SqliteStorage(SqlStorage):
             if is_followed and tell is not None:
                 self._ready_for_turns()
                 self._stage_rows("incoming", records)
-                self._file.write(_SQL["arrival"], (queue, now, "\n".join(tell())), units)
+                self._file.write(_SQL["arrival"], (queue, now, "\n".join(tell())), units, is_synced=False)
                 self._is_dirty = False
             else:
-                self._file.write(*self._spread(records, now), units)
+                self._file.write(*self._spread(records, now), units, is_synced=False)
             crash_here("enqueue:after-commit")
             if has_marks:
                 self._hand_over(records)
+        # In this order: a worker may start on it while the disk is still at it. Who called hears of it when it is durable (C1).
         self._rouse()
+        self._file.sync()
 
     def _spread(self, records: Sequence[Record], now: Micros) -> tuple[str, list[Any]]:
         """The statement that puts *records* in, and its values. What all of them share is sent once."""
@@ -235,8 +215,8 @@ class SqliteStorage(SqlStorage):
         name, rest = first[1], first[3:]
         if len(records) > 1 and all(record[1] == name and record[3:] == rest for record in records):
             shared = [self._queue, now, name, *rest]
-            return _many(_ENQUEUE_ALIKE, 2, len(full)), [*shared, *chain.from_iterable((record.id, record.payload) for record in full)]
-        return _many(_ENQUEUE, len(first), len(full)), [self._queue, now, *chain.from_iterable(full)]
+            return many(ENQUEUE_ALIKE, 2, len(full)), [*shared, *chain.from_iterable((record.id, record.payload) for record in full)]
+        return many(ENQUEUE, len(first), len(full)), [self._queue, now, *chain.from_iterable(full)]
 
     def _hand_over(self, records: Sequence[Record]) -> None:
         """Give tasks the marks that were left for their ids before they came."""
@@ -289,7 +269,7 @@ class SqliteStorage(SqlStorage):
     def _stage_rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for start in range(0, len(rows), CHUNK):
             full = padded(rows[start : start + CHUNK])
-            self._file.stage(_many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
+            self._file.stage(many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
 
     def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros) -> Turn:
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
@@ -430,21 +410,3 @@ class SqliteStorage(SqlStorage):
     @property
     def _follower(self) -> str:
         return f"{os.getpid()}-{threading.get_ident()}-{id(self)}"
-
-
-def size_for(count: int) -> int:
-    """The smallest statement that takes *count* rows."""
-    return next(size for size in _SIZES if size >= count)
-
-
-def padded(rows: Sequence[R]) -> Sequence[R]:
-    """*rows*, the last one repeated to the next size. Repeats have an id that is known by then, so they change nothing."""
-    missing = size_for(len(rows)) - len(rows)
-    return [*rows, *[rows[-1]] * missing] if missing else rows
-
-
-@cache
-def _many(statement: str, width: int, size: int) -> str:
-    """*statement* with places for *size* rows of *width* values."""
-    place = "(" + ", ".join("?" * width) + ")"
-    return statement.format(", ".join([place] * size))
