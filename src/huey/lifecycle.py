@@ -29,9 +29,9 @@ STATES = (State.WAITING, State.QUEUED, State.RUNNING, State.SUCCEEDED, State.FAI
 FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 MAX_CRASHES = 3
-"""Crashes alone, under a watching supervisor, that end a task as poison (C11)."""
+"""Deaths of its worker while it ran alone, its supervisor watching, that end a task as poison (C11)."""
 MAX_DEATHS = 20
-"""Deaths of its worker, nobody to blame, that end a task as poison (C11)."""
+"""Deaths of its worker, whoever was to blame, that end a task as poison (C11)."""
 UNKNOWN_FOR: Micros = 24 * 3600 * SECOND
 """How long a task that nobody knows is put back before it fails (C11)."""
 UNKNOWN_DELAY = 5.0
@@ -74,9 +74,12 @@ class Unknown(NamedTuple):
 
 
 class WorkerDied(NamedTuple):
-    """The worker died while it held the task. ``alone``: it ran alone, watched by a supervisor that lives."""
+    """The worker died while it held the task."""
 
+    is_suspect: bool = True
+    """The task may have done it: it ran then. False: the whole group was killed, nobody is to blame."""
     alone: bool = False
+    """It ran alone in a process of its own, watched by a supervisor that lives."""
 
 
 Outcome = Returned | Raised | Snoozed | Cancelled | Unknown | WorkerDied
@@ -138,8 +141,8 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Fi
             return keep._replace(state=State.CANCELLED, reason=reason)
         case Unknown():
             return _unknown(keep, outcome, now)
-        case WorkerDied(alone):
-            return _died(keep, alone)
+        case WorkerDied():
+            return _died(keep, outcome)
 
 
 def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
@@ -147,7 +150,8 @@ def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
     if not outcome.may_retry or lease.retries_left == 0:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
     due = now + micros(lease.retry_delay) if lease.retry_delay > 0 else None
-    return keep._replace(due=due, attempt=lease.attempt + 1, reason=outcome.reason, error=outcome.error)
+    # It came to its end, so it is no suspect any more.
+    return keep._replace(due=due, attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error)
 
 
 def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:
@@ -157,12 +161,14 @@ def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:
     return keep._replace(due=now + micros(UNKNOWN_DELAY), parked=since, reason=outcome.reason, error=outcome.error)
 
 
-def _died(keep: Finish, alone: bool) -> Finish:
+def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
     # A crash is not a try: attempts stay as they are, deaths are counted apart.
     lease = keep.lease
-    deaths, crashes = lease.deaths + 1, lease.crashes + alone
-    if crashes >= MAX_CRASHES or deaths >= MAX_DEATHS:
-        how = f"its worker died {crashes} times while it ran alone" if alone else f"its worker died {deaths} times"
+    deaths, crashes = lease.deaths + 1, lease.crashes
+    if how_it_died.is_suspect:
+        crashes = max(1, crashes) + how_it_died.alone
+    if crashes > MAX_CRASHES or deaths >= MAX_DEATHS:
+        how = f"its worker died {crashes - 1} times while it ran alone" if crashes > MAX_CRASHES else f"its worker died {deaths} times"
         error = {"error": f"poison: {how}", "traceback": ""}
         return keep._replace(state=State.FAILED, crashes=crashes, deaths=deaths, reason="poison", error=error)
     # Its old place, in front: it has waited its turn once already.

@@ -54,7 +54,7 @@ class Lease(NamedTuple):
     attempt: int
     """Failed tries so far."""
     crashes: int
-    """Times it died alone in a process of its own, its supervisor watching."""
+    """0: no suspicion. 1: its worker died while it ran. Each death while it ran alone adds one (C11)."""
     deaths: int
     """Times its worker died while holding it, whoever was to blame."""
     parked: Micros | None
@@ -67,8 +67,8 @@ class Lease(NamedTuple):
 
     @property
     def is_suspect(self) -> bool:
-        """A task whose worker died while holding it runs alone."""
-        return self.deaths > 0
+        """It may have killed its worker, so it runs alone."""
+        return self.crashes > 0
 
 
 class Task:

@@ -153,12 +153,12 @@ class ScriptedStorage(MemoryStorage):
         super().release(worker, leases)
         self._touch("release", after=True)
 
-    def listen(self, timeout: float, bell: AnyBell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: AnyBell) -> bool:
         self.listened += 1
         self._touch("listen")
         if self.is_deaf:
             raise StorageUnavailable("deaf")
         assert isinstance(bell, ScriptedBell)
-        if self._until_due() <= 0:
+        if self._until_due(worker) <= 0:
             return True
-        return not bell.wait(timeout) and self._until_due() <= 0
+        return not bell.wait(timeout) and self._until_due(worker) <= 0

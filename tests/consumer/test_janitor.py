@@ -228,7 +228,7 @@ def test_what_a_dead_worker_held_goes_back_to_its_place_without_a_try(storage: L
     janitor.look()
 
     row = look(storage, "a")
-    assert (row.attempt, row.crashes, row.deaths, row.reason) == (0, 0, 1, "worker died")
+    assert (row.attempt, row.crashes, row.deaths, row.reason) == (0, 1, 1, "worker died")
     assert claim_ids(storage, 9) == ["a", "b", "late"]
 
 

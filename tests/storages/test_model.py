@@ -42,7 +42,7 @@ def sqlite(folder: str, clock: Clock) -> Storage:
 
 FACTORIES: dict[str, Callable[[str, Clock], Storage]] = {"memory": memory, "sqlite": sqlite}
 
-WORKERS = [worker(f"worker-{n}") for n in range(3)]
+WORKERS = [worker(f"worker-{kind}")._replace(kind=kind) for kind in ("solo", "thread", "quarantine")]
 IDS = ["a", "b", "c", "d", "A", "ä'%"]
 NAMES = ["app.add", "app.Add", ""]
 KEYS = ["a", "k"]
@@ -257,7 +257,7 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: (storage.counts(), storage.ticks(), storage.is_followed()))
         self.both(lambda storage: storage.workers(), sorted)
         self.both(lambda storage: [storage.items(kind) for kind in ("result", "data", "other")])
-        self.both(lambda storage: (storage.listen(0, self.bell), storage.wait(IDS[:2], 0)))
+        self.both(lambda storage: ([storage.listen(worker, 0, self.bell) for worker in WORKERS], storage.wait(IDS[:2], 0)))
 
     @invariant()
     def all_marks_agree(self) -> None:

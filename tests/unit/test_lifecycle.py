@@ -34,7 +34,7 @@ RAISED, FORBIDDEN = Raised(ERROR), Raised(ERROR, may_retry=False, reason="undeco
 UNSTORABLE = Raised(ERROR, reason="result not storable")
 SNOOZED, AT_ONCE = Snoozed(2.5, "limit"), Snoozed(0, "shutdown")
 STOPPED, UNKNOWN = Cancelled("revoked"), Unknown(ERROR)
-DIED, DIED_ALONE = WorkerDied(), WorkerDied(alone=True)
+DIED, DIED_ALONE, GROUP_DIED = WorkerDied(), WorkerDied(alone=True), WorkerDied(is_suspect=False)
 OUTCOMES: dict[str, Outcome] = {
     "returned": RETURNED,
     "returned-nothing": NOTHING,
@@ -113,7 +113,8 @@ def test_counters_change_only_for_what_they_count(name: str) -> None:
     finish = decide(held, OUTCOMES[name], NOW)
 
     assert finish.attempt == 4 + (name in ("raised", "not-storable"))
-    assert finish.crashes == 1 + (name == "died-alone")
+    # A run that came to its end clears the task of suspicion.
+    assert finish.crashes == (0 if name in ("raised", "not-storable") else 1 + (name == "died-alone"))
     assert finish.deaths == 2 + (name in ("died", "died-alone"))
 
 
@@ -125,9 +126,11 @@ def test_counters_change_only_for_what_they_count(name: str) -> None:
         (0, MAX_DEATHS - 1, DIED, State.FAILED),
         (0, MAX_DEATHS, DIED, State.FAILED),
         (0, 0, DIED_ALONE, State.QUEUED),
-        (MAX_CRASHES - 2, 2, DIED_ALONE, State.QUEUED),
-        (MAX_CRASHES - 1, 2, DIED_ALONE, State.FAILED),
-        (MAX_CRASHES - 1, 2, DIED, State.QUEUED),
+        (MAX_CRASHES - 1, 2, DIED_ALONE, State.QUEUED),
+        (MAX_CRASHES, 2, DIED_ALONE, State.FAILED),
+        (MAX_CRASHES, 2, DIED, State.QUEUED),
+        (MAX_CRASHES, 2, GROUP_DIED, State.QUEUED),
+        (0, MAX_DEATHS - 1, GROUP_DIED, State.FAILED),
         (0, MAX_DEATHS - 1, DIED_ALONE, State.FAILED),
     ],
 )
@@ -140,7 +143,7 @@ def test_too_many_deaths_are_poison(crashes: int, deaths: int, outcome: WorkerDi
 
 
 def test_poison_says_how_often_and_how_the_worker_died() -> None:
-    watched = decide(lease(crashes=MAX_CRASHES - 1), DIED_ALONE, NOW)
+    watched = decide(lease(crashes=MAX_CRASHES), DIED_ALONE, NOW)
     unwatched = decide(lease(deaths=MAX_DEATHS - 1), DIED, NOW)
 
     assert watched.error == {"error": "poison: its worker died 3 times while it ran alone", "traceback": ""}
@@ -159,8 +162,12 @@ def test_a_death_puts_a_task_back_at_its_old_place() -> None:
     assert decide(lease(), DIED, NOW).due == PLACE
 
 
-def test_a_death_under_nobodys_watch_is_no_crash_of_the_task() -> None:
-    assert decide(lease(), DIED, NOW).crashes == 0
+def test_a_task_that_ran_when_its_worker_died_is_a_suspect_from_then_on() -> None:
+    assert [decide(lease(crashes=before), DIED, NOW).crashes for before in (0, 1, 2)] == [1, 1, 2]
+
+
+def test_a_kill_of_the_whole_group_blames_nobody() -> None:
+    assert [decide(lease(crashes=before), GROUP_DIED, NOW).crashes for before in (0, 2)] == [0, 2]
 
 
 def test_shutdown_never_costs_a_try() -> None:

@@ -223,7 +223,7 @@ class Consumer:
             log.info("task %s", wrapper.name)
 
 
-def identify(number: int) -> Worker:
+def identify(number: int, kind: str = "solo", keeper: str = "") -> Worker:
     """This process as a worker; *number*: 128 random bits."""
     pid = os.getpid()
-    return Worker(f"{number:032x}", os.uname().nodename, pid, host.process_space(), host.born(pid) or 0)
+    return Worker(f"{number:032x}", os.uname().nodename, pid, host.process_space(), host.born(pid) or 0, kind, keeper)

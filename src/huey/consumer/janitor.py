@@ -24,30 +24,30 @@ PRUNE_EVERY = 60.0
 class Janitor:
     """Looks after the other workers of a queue. ``settle`` gives a final finish the error that its caller gets.
 
-    What it reclaims it holds as a worker of its own, and it reads from the storage what that is: whatever was cut off by an error, a lost
-    reply or its own death is taken up again by the next look, here or elsewhere.
+    What it reclaims it holds as a worker of its own, one for each kind of the dead, and it reads from the storage what that is: whatever
+    was cut off by an error, a lost reply or its own death is taken up again by the next look, here or elsewhere.
     """
 
     def __init__(self, storage: Storage, worker: Worker, clock: Clock, settle: Callable[[Finish], Finish]) -> None:
         self._storage = storage
         self._worker = worker
-        self._me = worker._replace(id=f"{worker.id}-janitor", kind="janitor")
+        self._heirs: dict[str, Worker] = {}
         self._clock = clock
         self._settle = settle
         self._next_prune: Micros = 0
 
     def enter(self) -> None:
         """From now on this worker is one that lives in this process."""
-        _alive_here.update((self._worker.id, self._me.id))
+        _alive_here.add(self._worker.id)
 
     def leave(self) -> None:
-        _alive_here.difference_update((self._worker.id, self._me.id))
+        _alive_here.difference_update((self._worker.id, *self._heirs))
 
     def look(self) -> float | None:
         """Reclaim from the dead; prune now and then."""
         for row in self._storage.workers():
-            if row.worker.id == self._me.id:
-                self._finish_what_is_held()
+            if row.worker.id in self._heirs:
+                self._finish_what_is_held(row.worker)
             elif row.worker.id != self._worker.id and is_dead(row, self._worker):
                 self._take_over(row)
         if self._clock.monotonic() >= self._next_prune:
@@ -57,28 +57,48 @@ class Janitor:
         return None
 
     def _take_over(self, dead: WorkerRow) -> None:
-        count = len(self._storage.reclaim(dead, self._me))
+        heir = self._heir_of(dead.worker)
+        count = len(self._storage.reclaim(dead, heir))
         if count:
             who = dead.worker
             log.warning("worker %s (pid %d on %s) died: %d tasks run again", who.id, who.pid, who.host, count)
-        self._finish_what_is_held()
+        self._finish_what_is_held(heir)
 
-    def _finish_what_is_held(self) -> None:
+    def _heir_of(self, dead: Worker) -> Worker:
+        """Who holds what such a worker held. The kind goes on, so that who inherits from an heir judges alike."""
+        heir = self._worker._replace(id=f"{self._worker.id}-{dead.kind}", kind=dead.kind)
+        self._heirs[heir.id] = heir
+        _alive_here.add(heir.id)
+        return heir
+
+    def _finish_what_is_held(self, heir: Worker) -> None:
+        # A supervised worker that is found here died with its supervisor: a kill of the whole group, nobody is to blame (C11).
+        died = WorkerDied(is_suspect=heir.kind == "solo")
         now = self._clock.now()
-        finishes = [decide(lease, WorkerDied(), now) for lease in self._storage.leases(self._me)]
+        finishes = [decide(lease, died, now) for lease in self._storage.leases(heir)]
         if finishes:
-            self._storage.turn(self._me, [self._settle(finish) if finish.error else finish for finish in finishes], want=0)
-        self._storage.goodbye(self._me)
+            self._storage.turn(heir, [self._settle(finish) if finish.error else finish for finish in finishes], want=0)
+        self._storage.goodbye(heir)
 
 
 def is_dead(row: WorkerRow, me: Worker) -> bool:
     """Where we see its pid, the kernel knows: a process that lives keeps its tasks however long it says nothing, unless it is stopped.
-    Elsewhere the lease decides."""
+    Elsewhere the lease decides. A worker with a keeper is gone when both are: as long as the keeper lives, it deals with the death."""
     other = row.worker
-    if (other.boot, other.pid, other.born) == (me.boot, me.pid, me.born):
-        # This very process, or what it was before it replaced itself (exec keeps pid and start time).
-        return other.id not in _alive_here
-    lives = host.lives(other.pid, other.born) if other.boot == me.boot else None
+    if other.boot != me.boot:
+        return row.is_expired
+    processes = [(other.pid, other.born)]
+    if other.keeper:
+        pid, _, born = other.keeper.partition(":")
+        processes.append((int(pid), int(born)))
+    if other.id not in _alive_here:
+        # Of this very process, or of what it was before it replaced itself (exec keeps pid and start time).
+        processes = [process for process in processes if process != (me.pid, me.born)]
+    return all(_is_gone(pid, born, row) for pid, born in processes)
+
+
+def _is_gone(pid: int, born: int, row: WorkerRow) -> bool:
+    lives = host.lives(pid, born)
     if lives is None:
         return row.is_expired
-    return not lives or (row.is_expired and host.is_stopped(other.pid))
+    return not lives or (row.is_expired and host.is_stopped(pid))

@@ -137,7 +137,7 @@ class Engine:
 
     def _start(self, leases: Sequence[Lease]) -> None:
         fresh = leases
-        if any(lease.deaths for lease in leases):
+        if any(lease.crashes for lease in leases):
             fresh = [lease for lease in leases if not lease.is_suspect]
             self._suspects += [lease for lease in leases if lease.is_suspect]
             self._suspects_since = self._clock.monotonic()
@@ -196,7 +196,7 @@ class Engine:
             return self._has_news()
         if self._room() > 0:
             try:
-                return self._storage.listen(LONGEST_REST, self._bell)
+                return self._storage.listen(self._worker, LONGEST_REST, self._bell)
             except StorageError as error:
                 self._lost_touch(error)
                 return True

@@ -52,7 +52,19 @@ class Worker(NamedTuple):
     """Boot id and process namespace: equal for processes that see each other's pid."""
     born: int
     """Start time of the process as the kernel counts it: tells a reused pid."""
-    kind: str = "thread"
+    kind: str = "solo"
+    """``solo``: a consumer inside some program. ``thread``, ``process``: of a supervisor, which sends suspects elsewhere.
+    ``quarantine``: of a supervisor, for suspects only."""
+    keeper: str = ""
+    """``pid:born`` of the supervisor that watches it and beats for it; it deals with this worker's death as long as it lives itself."""
+
+    @property
+    def takes_suspects(self) -> bool:
+        return self.kind in ("solo", "quarantine")
+
+    @property
+    def takes_others(self) -> bool:
+        return self.kind != "quarantine"
 
 
 class WorkerRow(NamedTuple):
@@ -172,7 +184,8 @@ class Storage(ABC):
         past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of QUEUED. A finish with
         a ``value`` stores it as the task's result in the same step.
 
-        Due: queued, eta passed, queue not paused. Best: higher priority, then older place, then id. At most ``PROMOTE`` scheduled tasks
+        Due: queued, eta passed, queue not paused. Suspects are for workers that take them, and come first there; a ``quarantine``
+        worker takes nothing else. Best: higher priority, then older place, then id. At most ``PROMOTE`` scheduled tasks
         become ready in one turn. A due task that is revoked or expired becomes CANCELLED and is not handed out. Two claims never return
         the same task while its lease holds; each claim raises the token.
 
@@ -251,9 +264,9 @@ class Storage(ABC):
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def listen(self, timeout: float, bell: Bell) -> bool:
-        """Wait until a turn would find something (True), or *bell* rings, or *timeout* seconds passed (False). Never misses an enqueue
-        for longer than a second, whatever was lost."""
+    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+        """Wait until a turn of *worker* would find something (True), or *bell* rings, or *timeout* seconds passed (False). Never misses
+        an enqueue for longer than a second, whatever was lost."""
 
     @abstractmethod
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
@@ -284,7 +297,7 @@ class Storage(ABC):
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
         """Tasks by state and name. Queued ones come in claim order, scheduled ones after them in order of time; others by age.
 
-        ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued.
+        ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued, or ``suspect``: those ready that run alone.
         """
 
     @abstractmethod

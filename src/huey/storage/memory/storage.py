@@ -96,7 +96,7 @@ class MemoryStorage(Storage):
             self._renew(worker)
             written = [self._finish(worker, finish, error, now) for finish, error in zip(finishes, errors, strict=True)]
             promoted = [row.label for row in self._tasks.promote(now)]
-            claimed = [] if self._is_paused else self._tasks.claim(worker.id, want)
+            claimed = [] if self._is_paused else self._tasks.claim(worker, want)
             cancelled = [refusal for row in claimed if (refusal := self._turn_away(row, now))]
             self._events.tell(events, now)
             crash_here("turn:after-commit")
@@ -266,7 +266,7 @@ class MemoryStorage(Storage):
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
-    def listen(self, timeout: float, bell: Bell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
         deadline = self._clock.monotonic() + micros(timeout)
         ours, theirs = os.pipe()
         poll = select.poll()
@@ -275,7 +275,7 @@ class MemoryStorage(Storage):
         try:
             while True:
                 with self._changed:
-                    until_due = self._until_due()
+                    until_due = self._until_due(worker)
                     self._listeners.add(theirs)
                 left = (deadline - self._clock.monotonic()) / SECOND
                 if until_due <= 0 or left <= 0:
@@ -291,11 +291,11 @@ class MemoryStorage(Storage):
             os.close(ours)
             os.close(theirs)
 
-    def _until_due(self) -> float:
-        """Seconds until a turn will find a task; not more than 0: now."""
+    def _until_due(self, worker: Worker) -> float:
+        """Seconds until a turn of *worker* will find a task; not more than 0: now."""
         if self._is_paused:
             return NEVER
-        if self._tasks.ready:
+        if any(self._tasks.lanes(worker)):
             return 0.0
         due = self._tasks.next_due
         return NEVER if due is None else (due - self._clock.now()) / SECOND
@@ -353,7 +353,7 @@ class MemoryStorage(Storage):
         with self._changed:
             states = [row.state for row in self._tasks.rows.values()]
             return Counts(
-                ready=len(self._tasks.ready),
+                ready=len(self._tasks.ready) + len(self._tasks.suspects),
                 scheduled=len(self._tasks.scheduled),
                 running=states.count(State.RUNNING),
                 failed=states.count(State.FAILED),

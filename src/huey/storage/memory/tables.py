@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from huey.clock import Micros
 from huey.lifecycle import State
-from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, Revocation
+from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, Revocation, Worker
 from huey.storage.memory.row import Row
 
 K = TypeVar("K")
@@ -19,11 +19,12 @@ PRUNE = 500
 
 
 class Tasks:
-    """Every row is in exactly one of these: the ready heap, the scheduled heap, what a worker holds, what has ended."""
+    """Every row is in exactly one of these: the ready heap, that of suspects, the scheduled heap, what a worker holds, what has ended."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.ready: list[tuple[int, Micros, str]] = []
+        self.suspects: list[tuple[int, Micros, str]] = []
         self.scheduled: list[tuple[Micros, str]] = []
         self.held: dict[str, set[str]] = {}
 
@@ -32,7 +33,7 @@ class Tasks:
         row.state = State.QUEUED
         self.rows[row.record.id] = row
         if row.due is None:
-            heapq.heappush(self.ready, row.rank)
+            heapq.heappush(self.suspects if row.crashes else self.ready, row.rank)
         else:
             heapq.heappush(self.scheduled, (row.due, row.record.id))
 
@@ -54,11 +55,17 @@ class Tasks:
     def next_due(self) -> Micros | None:
         return self.scheduled[0][0] if self.scheduled else None
 
-    def claim(self, worker: str, want: int) -> list[Row]:
+    def lanes(self, worker: Worker) -> list[list[tuple[int, Micros, str]]]:
+        """What a worker takes from, the first first."""
+        return [self.suspects] * worker.takes_suspects + [self.ready] * worker.takes_others
+
+    def claim(self, worker: Worker, want: int) -> list[Row]:
         """Hand the best *want* of what is ready to a worker."""
-        claimed = [self.rows[heapq.heappop(self.ready)[2]] for _ in range(min(want, len(self.ready)))]
+        claimed: list[Row] = []
+        for lane in self.lanes(worker):
+            claimed += [self.rows[heapq.heappop(lane)[2]] for _ in range(min(want - len(claimed), len(lane)))]
         for row in claimed:
-            self.hand_to(worker, row)
+            self.hand_to(worker.id, row)
         return claimed
 
     def hand_to(self, worker: str, row: Row) -> None:
@@ -81,8 +88,10 @@ class Tasks:
 
     def listed(self, state: str | None) -> list[Row]:
         """Rows of a state: queued in claim order and then in order of time, others by age."""
+        if state == "suspect":
+            return [self.rows[id] for _, _, id in sorted(self.suspects)]
         if state == "ready":
-            return [self.rows[id] for _, _, id in sorted(self.ready)]
+            return self.listed("suspect") + [self.rows[id] for _, _, id in sorted(self.ready)]
         if state == "scheduled":
             return [self.rows[id] for _, id in sorted(self.scheduled)]
         if state == State.QUEUED:

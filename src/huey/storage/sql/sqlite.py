@@ -367,12 +367,13 @@ class SqliteStorage(SqlStorage):
             mine = self._local.watch = (os.getpid(), watch(self._file, self._clock))
         return mine[1]
 
-    def listen(self, timeout: float, bell: Bell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
         deadline = self._clock.monotonic() + micros(timeout)
-        watching, queue = self._watch, self._queue
+        watching = self._watch
+        lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
         while True:
             due: Micros | None = None
-            for is_ready, due in self._file.look(_SQL["look"], {"queue": queue}):
+            for is_ready, due in self._file.look(_SQL["look"], lanes):
                 if is_ready or (due is not None and due <= self._clock.now()):
                     return True
             left = (deadline - self._clock.monotonic()) / SECOND

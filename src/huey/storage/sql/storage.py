@@ -28,6 +28,14 @@ from huey.task import Lease
 
 Values = Sequence[Any] | dict[str, Any]
 
+_FINDS = {
+    "suspect": ("find_suspects",),
+    "ready": ("find_suspects", "find_ready"),
+    "queued": ("find_suspects", "find_ready", "find_scheduled"),
+    "scheduled": ("find_scheduled",),
+}
+"""Statements that list the kinds of queued tasks, in claim order."""
+
 
 class SqlStorage(Storage):
     """Verbs over named statements. A dialect gives ``_read``, ``_write`` and ``_queue``."""
@@ -138,14 +146,10 @@ class SqlStorage(Storage):
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
         which = {"queue": self._queue, "state": state, "name": name, "limit": limit}
-        if state in ("ready", "queued"):
-            rows = self._read("find_ready", which)
-            if state == "queued" and len(rows) < limit:
-                rows += self._read("find_scheduled", which | {"limit": limit - len(rows)})
-        elif state == "scheduled":
-            rows = self._read("find_scheduled", which)
-        else:
-            rows = self._read("find", which)
+        rows: list[tuple[Any, ...]] = []
+        for statement in _FINDS.get(state or "", ("find",)):
+            if len(rows) < limit:
+                rows += self._read(statement, which | {"limit": limit - len(rows)})
         return [TaskRow._make(row) for row in rows]
 
     def counts(self) -> Counts:
@@ -155,8 +159,8 @@ class SqlStorage(Storage):
     def workers(self) -> list[WorkerRow]:
         now = self._lease_time()
         return [
-            WorkerRow(Worker(id, host, pid, boot, born, kind), until, self._is_expired(boot, until, now), holds)
-            for id, host, pid, boot, born, kind, until, holds in self._read("workers", (self._queue,))
+            WorkerRow(worker := Worker._make(who), until, self._is_expired(worker.boot, until, now), holds)
+            for *who, until, holds in self._read("workers", (self._queue,))
         ]
 
     def leases(self, worker: Worker) -> list[Lease]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from huey.clock import SECOND
-from huey.lifecycle import Returned, State, WorkerDied, decide
+from huey.engine.bell import Bell
+from huey.lifecycle import Raised, Returned, State, WorkerDied, decide
 from huey.storage.base import LEASE, Storage
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import (
@@ -15,6 +16,7 @@ from huey.testing.contract.tools import (
     claim_ids,
     claimed,
     end,
+    ids,
     known,
     look,
     seen,
@@ -22,6 +24,9 @@ from huey.testing.contract.tools import (
     worker,
     write,
 )
+
+THREAD = worker("worker-thread")._replace(kind="thread")
+QUARANTINE = worker("worker-quarantine")._replace(kind="quarantine")
 
 
 class DeathRules:
@@ -231,3 +236,68 @@ class DeathRules:
         storage.release(ME, leases[:200])
 
         assert storage.counts()[:3] == (200, 0, 100)
+
+    def test_a_suspect_is_for_workers_that_take_suspects(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("suspect"), task("clean")])
+        become_suspect(storage, clock, "suspect")
+
+        assert claim_ids(storage, 2, by=THREAD) == ["clean"]
+        assert claim_ids(storage, 2, by=QUARANTINE) == ["suspect"]
+
+    def test_a_quarantine_worker_takes_nothing_else(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("clean")])
+
+        assert claim_ids(storage, 2, by=QUARANTINE) == []
+        assert look(storage, "clean").state == State.QUEUED
+
+    def test_suspects_come_first_for_a_worker_that_takes_both(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("suspect"), task("urgent", priority=5), task("b", priority=1), task("a", priority=1)])
+        become_suspect(storage, clock, "suspect")
+
+        assert claim_ids(storage, 3) == ["suspect", "urgent", "a"]
+        assert claim_ids(storage, 3) == ["b"]
+
+    def test_what_others_take_wakes_no_worker_that_does_not(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("suspect")])
+        become_suspect(storage, clock, "suspect")
+        bell = Bell()
+
+        heard = [storage.listen(who, 0, bell) for who in (ME, THREAD, QUARANTINE)]
+        claim(storage, by=QUARANTINE)
+        storage.enqueue([task("clean")])
+        heard += [storage.listen(who, 0, bell) for who in (ME, THREAD, QUARANTINE)]
+
+        bell.close()
+        assert heard == [True, False, True, True, True, False]
+
+    def test_suspects_are_found_apart_and_among_the_ready(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("clean", priority=9), task("suspect"), task("later", eta=clock.now() + SECOND)])
+        become_suspect(storage, clock, "suspect")
+
+        assert ids(storage.find("suspect")) == ["suspect"]
+        assert ids(storage.find("ready")) == ["suspect", "clean"]
+        assert ids(storage.find(State.QUEUED)) == ["suspect", "clean", "later"]
+        assert storage.counts().ready == 2
+
+    def test_a_suspect_that_ran_to_its_end_is_none_any_more(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task("a", retries=1)])
+        become_suspect(storage, clock, "a")
+
+        end(storage, clock, claim(storage, by=QUARANTINE)[0], Raised({"error": "E()"}), by=QUARANTINE)
+
+        assert claim_ids(storage, by=THREAD) == ["a"]
+
+    def test_a_worker_is_known_with_its_kind_and_its_keeper(self, storage: Storage, another: Another) -> None:
+        kept = THREAD._replace(keeper="12:34")
+
+        storage.beat([kept])
+
+        assert [row.worker for row in another().workers()] == [kept]
+
+
+def become_suspect(storage: Storage, clock: TurnableClock, id: str) -> None:
+    """Let the worker of a task die while it runs."""
+    leases = claim(storage, 100, by=THREAD)
+    storage.release(THREAD, [lease for lease in leases if lease.id != id])
+    write(storage, *(decide(lease, WorkerDied(), clock.now()) for lease in leases if lease.id == id), by=THREAD)
+    storage.goodbye(THREAD)

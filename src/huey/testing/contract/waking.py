@@ -23,7 +23,7 @@ def a_bell() -> Iterator[Bell]:
 
 
 def listening(storage: Storage, bell: Bell, timeout: float = LONG) -> Call[bool]:
-    return Call(lambda: storage.listen(timeout, bell))
+    return Call(lambda: storage.listen(ME, timeout, bell))
 
 
 class WakingRules:
@@ -31,15 +31,15 @@ class WakingRules:
         storage.enqueue([task()])
 
         with a_bell() as bell:
-            assert storage.listen(LONG, bell)
-            assert storage.listen(0, bell)
+            assert storage.listen(ME, LONG, bell)
+            assert storage.listen(ME, 0, bell)
 
     def test_listen_returns_at_once_while_a_scheduled_task_is_due(self, storage: Storage, clock: TurnableClock) -> None:
         storage.enqueue([task(eta=clock.now() + SECOND)])
         clock.forward(2)
 
         with a_bell() as bell:
-            assert storage.listen(LONG, bell)
+            assert storage.listen(ME, LONG, bell)
 
     def test_listen_gives_up_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
         storage.enqueue([task(eta=clock.now() + 10**6 * SECOND)])
@@ -47,7 +47,7 @@ class WakingRules:
 
         with a_bell() as bell:
             assert not listening(storage, bell, MOMENT).answer(lambda: clock.forward(1))
-            assert not storage.listen(0, bell)
+            assert not storage.listen(ME, 0, bell)
 
     def test_listen_wakes_when_a_task_is_enqueued(self, storage: Storage, another: Another) -> None:
         with a_bell() as bell:
@@ -179,7 +179,7 @@ class WakingRules:
         def consume() -> int:
             got = 0
             with a_bell() as bell:
-                while got < count and storage.listen(LONG, bell):
+                while got < count and storage.listen(ME, LONG, bell):
                     got += len(claim(storage, 3))
             return got
 

@@ -53,6 +53,7 @@ class Entry:
         self.failures = 0
         """Runs that failed, as the storage was told."""
         self.mark: Revocation | None = None
+        self.is_suspect = False
         self.state: str | None = None
         self.reason: str | None = None
         self.value: bytes | None = None
@@ -68,8 +69,9 @@ class Entry:
         return self.state is None and self.holder is None and self.due is None
 
     @property
-    def rank(self) -> tuple[int, Micros, str]:
-        return -self.record.priority, self.place, self.record.id
+    def rank(self) -> tuple[tuple[bool, int], Micros, str]:
+        """The simulated workers take suspects, and those come first."""
+        return (not self.is_suspect, -self.record.priority), self.place, self.record.id
 
 
 class Ledger:
@@ -135,6 +137,7 @@ class Ledger:
             self.counts["cancelled while running"] += 1
         else:
             self.counts[f"queued: {finish.reason}"] += 1
+            entry.is_suspect = finish.crashes > 0
             entry.due = finish.due if finish.due is not None and finish.due > now else None
             entry.place = finish.due if finish.due is not None and finish.due <= now else now
         if finish.state == State.FAILED:

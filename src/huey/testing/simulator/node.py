@@ -228,7 +228,7 @@ class Wire:
         self._suffer(fault, "after", is_lost=fault == "lost reply")
         return answer
 
-    def listen(self, timeout: float, bell: Bell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
         fault = self._fault("listen")
         self._suffer(fault, "before", is_lost=fault in ("lost call", "lost reply", "away"))
         return bell.wait(timeout)

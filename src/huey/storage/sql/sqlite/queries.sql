@@ -26,7 +26,7 @@ UPDATE huey_task
 
 -- name: turn
 -- One trip of a worker; the trigger `crank` does it.
-INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: turn_leases
 -- What the turn claimed, in claim order; rows that ended instead carry their state.
@@ -87,7 +87,7 @@ SELECT id, token, name, payload, priority, place, expires, retries, retry_delay,
 
 -- name: beat
 -- Renew the lease of a worker and make it known.
-INSERT INTO huey_worker (id, queue, host, pid, boot, born, kind, started, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO huey_worker (id, queue, host, pid, boot, born, kind, keeper, started, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET until = excluded.until;
 
 -- name: goodbye
@@ -179,7 +179,8 @@ UPDATE huey_queue SET is_paused = ? WHERE id = ?;
 
 -- name: look
 -- Whether a turn would find something now, and when next. Nothing while the queue is paused.
-SELECT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NULL),
+SELECT (:others AND EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NULL AND crashes = 0))
+       OR (:suspects AND EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NULL AND crashes > 0)),
        (SELECT min(due) FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL)
   FROM huey_queue WHERE id = :queue AND NOT is_paused;
 
@@ -219,7 +220,15 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options
   FROM huey_task
- WHERE queue = :queue AND state = 'queued' AND due IS NULL AND (:name IS NULL OR name = :name)
+ WHERE queue = :queue AND state = 'queued' AND due IS NULL AND crashes = 0 AND (:name IS NULL OR name = :name)
+ ORDER BY priority DESC, place, id LIMIT :limit;
+
+-- name: find_suspects
+-- Ready tasks that run alone, in claim order.
+SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+       error, created, finished, revoked_until, options
+  FROM huey_task
+ WHERE queue = :queue AND state = 'queued' AND due IS NULL AND crashes > 0 AND (:name IS NULL OR name = :name)
  ORDER BY priority DESC, place, id LIMIT :limit;
 
 -- name: find_scheduled
@@ -246,7 +255,7 @@ SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NO
 
 -- name: workers
 -- Workers of a queue.
-SELECT w.id, w.host, w.pid, w.boot, w.born, w.kind, w.until,
+SELECT w.id, w.host, w.pid, w.boot, w.born, w.kind, w.keeper, w.until,
        (SELECT count(*) FROM huey_task AS t WHERE t.state = 'running' AND t.worker = w.id)
   FROM huey_worker AS w WHERE w.queue = ?;
 

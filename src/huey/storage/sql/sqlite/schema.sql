@@ -44,7 +44,9 @@ CREATE TABLE IF NOT EXISTS huey_task (
     PRIMARY KEY (queue, id)
 ) WITHOUT ROWID;
 
-CREATE INDEX IF NOT EXISTS huey_ready ON huey_task (queue, priority DESC, place, id) WHERE state = 'queued' AND due IS NULL;
+-- Two lanes: a task that may have killed its worker (crashes > 0) waits apart.
+CREATE INDEX IF NOT EXISTS huey_ready ON huey_task (queue, priority DESC, place, id) WHERE state = 'queued' AND due IS NULL AND crashes = 0;
+CREATE INDEX IF NOT EXISTS huey_suspect ON huey_task (queue, priority DESC, place, id) WHERE state = 'queued' AND due IS NULL AND crashes > 0;
 CREATE INDEX IF NOT EXISTS huey_scheduled ON huey_task (queue, due) WHERE state = 'queued' AND due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE state = 'running' AND revoked_until IS NOT NULL;
@@ -106,6 +108,7 @@ CREATE TABLE IF NOT EXISTS huey_worker (
     boot    TEXT    NOT NULL,
     born    INTEGER NOT NULL,
     kind    TEXT    NOT NULL,
+    keeper  TEXT    NOT NULL,
     started INTEGER NOT NULL,
     until   INTEGER NOT NULL
 ) WITHOUT ROWID;

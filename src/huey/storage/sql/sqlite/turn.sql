@@ -16,7 +16,7 @@ CREATE TEMP TABLE promoted (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE claimed (n INTEGER PRIMARY KEY, id TEXT);
 CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, kind TEXT, key TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE turn (
-    queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, now INTEGER, until INTEGER, want INTEGER,
+    queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, keeper TEXT, now INTEGER, until INTEGER, want INTEGER,
     result_expires INTEGER, events TEXT
 );
 
@@ -27,8 +27,8 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM barred;
 
     -- The worker's lease, for all that it holds.
-    INSERT INTO huey_worker (id, queue, host, pid, boot, born, kind, started, until)
-    VALUES (NEW.worker, NEW.queue, NEW.host, NEW.pid, NEW.boot, NEW.born, NEW.kind, NEW.now, NEW.until)
+    INSERT INTO huey_worker (id, queue, host, pid, boot, born, kind, keeper, started, until)
+    VALUES (NEW.worker, NEW.queue, NEW.host, NEW.pid, NEW.boot, NEW.born, NEW.kind, NEW.keeper, NEW.now, NEW.until)
     ON CONFLICT (id) DO UPDATE SET until = excluded.until;
 
     -- The fence: a finish counts only while its lease holds.
@@ -68,12 +68,17 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due <= NEW.now ORDER BY due LIMIT 500;
     UPDATE huey_task SET place = due, due = NULL WHERE queue = NEW.queue AND id IN (SELECT id FROM promoted);
 
-    -- The best of what is ready.
+    -- The best of what is ready: suspects first, for a worker that takes them.
     INSERT INTO claimed (id)
     SELECT id FROM huey_task
-     WHERE queue = NEW.queue AND state = 'queued' AND due IS NULL
+     WHERE queue = NEW.queue AND state = 'queued' AND due IS NULL AND crashes > 0 AND NEW.kind IN ('solo', 'quarantine')
        AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = NEW.queue AND is_paused)
      ORDER BY priority DESC, place, id LIMIT NEW.want;
+    INSERT INTO claimed (id)
+    SELECT id FROM huey_task
+     WHERE queue = NEW.queue AND state = 'queued' AND due IS NULL AND crashes = 0 AND NEW.kind <> 'quarantine'
+       AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = NEW.queue AND is_paused)
+     ORDER BY priority DESC, place, id LIMIT NEW.want - (SELECT count(*) FROM claimed);
 
     -- Marks that stand apart: of a name, or of an id whose task came later. A task's own mark goes first; one for once bars the first task.
     INSERT OR IGNORE INTO barred (id, kind, key)
