@@ -42,7 +42,7 @@ def tell(demo: Demo) -> None:
     demo.check(add(2, 3), 5, "add(2, 3)")
     began = time.perf_counter()
     demo.check(add(20, 22), 42, "add(20, 22)")
-    say(f"add(20, 22) was run by process {first.pid}; its result, 42, was here {since(began)} after the call.")
+    say(f"add(20, 22) was run by process {demo.worker}; its result, 42, was here {since(began)} after the call.")
 
     title("2. A task for later")
     began = time.perf_counter()
@@ -71,11 +71,11 @@ def tell(demo: Demo) -> None:
     report = demo.kill_in_the_middle_of(write_report, first)
     waiting = add(1, 1)
     say("No consumer runs now. add(1, 1) is put in all the same; it waits in the file.")
-    second = demo.start_consumer()
+    demo.start_consumer()
     demo.check(report, f"a report of {PAGES} pages", "write_report")
-    pages = [words[2] for words in demo.diary("page") if words[0] == str(second.pid)]
+    pages = [words[2] for words in demo.diary("page") if words[0] == str(demo.worker)]
     demo.expect("the pages of the second run", pages, [str(page) for page in range(1, PAGES + 1)])
-    say(f"The new consumer took the task over: process {second.pid} wrote pages 1 to {PAGES}, and the result is here.")
+    say(f"The new consumer took the task over: process {demo.worker} wrote pages 1 to {PAGES}, and the result is here.")
     demo.check(waiting, 2, "add(1, 1)")
     say("The task that waited has run too.")
 
@@ -108,6 +108,7 @@ class Demo:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.consumer: subprocess.Popen[bytes] | None = None
+        self.worker = 0
         self.enqueued = 0
         self.finished = 0
         self.reports = 0
@@ -119,10 +120,14 @@ class Demo:
         command = [sys.executable, "-m", "huey.cli.consumer", "demo_tasks.huey"]
         with open(self.folder / "consumer.log", "ab") as log:
             self.consumer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        pid = self.consumer.pid
-        self.until(lambda: any(row.worker.pid == pid for row in self.huey.storage.workers()), "the consumer to start")
-        say(f"A consumer runs in process {pid}.")
+        self.worker = self.until(self.worker_of_consumer, "the consumer to start")
+        say(f"A consumer runs: process {self.consumer.pid} watches, process {self.worker} runs the tasks.")
         return self.consumer
+
+    def worker_of_consumer(self) -> int | None:
+        """Pid of the worker process; None while there is none."""
+        keeper = f"{self.consumer.pid}:"
+        return next((row.worker.pid for row in self.huey.storage.workers() if row.worker.keeper.startswith(keeper)), None)
 
     def kill_in_the_middle_of(self, write_report, consumer: subprocess.Popen[bytes]):
         """Kill -9 while the task runs; the handle of the task. On a machine so slow that the task was faster, once more."""
@@ -135,7 +140,7 @@ class Demo:
             consumer.wait()
             if len(self.diary("report")) < self.reports:
                 pages = len(self.diary("page")) - before
-                say(f"write_report({PAGES}): process {consumer.pid} has written {pages} pages. Now: kill -9 {consumer.pid}")
+                say(f"write_report({PAGES}): process {self.worker} has written {pages} pages. Now: kill -9 {consumer.pid}.")
                 return report
             consumer = self.start_consumer()
             self.check(report, f"a report of {PAGES} pages", "write_report")

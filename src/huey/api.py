@@ -117,6 +117,7 @@ class Huey:
         name: str | None = None,
         priority: int = 0,
         expires: Expires | None = None,
+        timeout: float | None = None,
         context: bool = False,
     ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]:
         """Decorator: calls of the function become tasks (S25-S30, C12).
@@ -124,9 +125,12 @@ class Huey:
         *retries*: further runs after a failure. *retry_delay*: seconds between them, at least. *retries_as_argument*: pass the runs left
         as keyword ``retries``. *include_task* (or *context*): pass the task as keyword ``task``. *name*: identity in the queue, default
         ``module.function``. *priority*: higher runs first. *expires*: do not start later than this, seconds or timedelta from the call,
-        or a datetime. ValueError: a value that cannot work, a name that another function has.
+        or a datetime. *timeout*: seconds that a run may take; then ``TaskTimeout`` is raised inside it, and if that does not end it, the
+        supervisor ends its process and the run has failed (reason "timeout").
+
+        ValueError: a value that cannot work, a name that another function has.
         """
-        options = _checked(retries, retry_delay, retries_as_argument, include_task or context, priority, expires)
+        options = _checked(retries, retry_delay, retries_as_argument, include_task or context, priority, expires, timeout)
 
         def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
             wrapper = TaskWrapper(self, func, name, options)
@@ -146,13 +150,14 @@ class Huey:
         name: str | None = None,
         priority: int = 0,
         expires: Expires | None = None,
+        timeout: float | None = None,
         context: bool = False,
     ) -> Callable[[Callable[P, R]], PeriodicWrapper[P, R]]:
         """Decorator: the consumer runs the function at each minute for which *validate_datetime* (``crontab(...)`` or any callable of a
         datetime) is true (S64-S69). Each tick runs once, whatever the number of consumers. Results are not stored."""
         if not callable(validate_datetime):
             raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
-        options = _checked(retries, retry_delay, retries_as_argument, include_task or context, priority, expires)
+        options = _checked(retries, retry_delay, retries_as_argument, include_task or context, priority, expires, timeout)
 
         def decorate(func: Callable[P, R]) -> PeriodicWrapper[P, R]:
             wrapper = PeriodicWrapper(self, func, name, options, validate_datetime)
@@ -353,11 +358,20 @@ def _id(target: Any) -> str:
 
 
 def _checked(
-    retries: int, retry_delay: float, retries_as_argument: bool, include_task: bool, priority: int, expires: Expires | None
+    retries: int,
+    retry_delay: float,
+    retries_as_argument: bool,
+    include_task: bool,
+    priority: int,
+    expires: Expires | None,
+    timeout: float | None,
 ) -> TaskOptions:
     if callable(retries):
         hint = "write @huey.task() with brackets" if hasattr(retries, "__name__") else "did you mean periodic_task?"
         raise ValueError(f"retries={retries!r}: give the number of further runs; {hint}")
     checked_number("retries", retries, whole=True)
     checked_number("priority", priority, low=-LARGEST, whole=True)
-    return TaskOptions(retries, checked_number("retry_delay", retry_delay), retries_as_argument, include_task, priority, expires)
+    checked_number("retry_delay", retry_delay)
+    # 3.x takes 0 and less for "no limit".
+    limit = None if timeout is None or checked_number("timeout", timeout, low=-LARGEST) <= 0 else float(timeout)
+    return TaskOptions(retries, retry_delay, retries_as_argument, include_task, priority, expires, limit)

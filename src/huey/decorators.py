@@ -33,6 +33,8 @@ class TaskOptions(NamedTuple):
     """Higher runs first."""
     expires: Expires | None = None
     """Not after: seconds or timedelta from each call, or a datetime."""
+    timeout: float | None = None
+    """Seconds that a run may take."""
 
 
 class TaskHost(Protocol):

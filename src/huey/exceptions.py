@@ -10,6 +10,7 @@ Exception
       UnknownTask                  no function is registered under that name
       QueueWriteException ...      0.4.9's names for a failure of one queue part
       ResultTimeout                no result within the time (DataStoreTimeout is the same class)
+    TaskTimeout                    raised inside a task that passed its time limit
     ConfigurationError             a setting that cannot work; also a RuntimeError and a ValueError
     EncodeError                    a value that cannot be stored; also a TypeError and a ValueError
     DecodeError                    bytes that cannot be read; also a ValueError
@@ -82,6 +83,13 @@ class ResultTimeout(QueueException):
 
 
 DataStoreTimeout = ResultTimeout
+
+
+class TaskTimeout(HueyException):
+    """Raised inside the body of a task that ran longer than its ``timeout=``."""
+
+    def __init__(self, message: str = "the task passed its time limit") -> None:
+        super().__init__(message)
 
 
 class ConfigurationError(HueyException, RuntimeError, ValueError):

@@ -37,7 +37,7 @@ class Bodies:
         for id in ids or list(self.gates):
             self.gates[id].set()
 
-    def complete(self, lease: Lease) -> Finish:
+    def complete(self, lease: Lease, slot: int = 0) -> Finish:
         self.started.append(lease.id)
         if lease.id in self.gates:
             self.gates[lease.id].wait()

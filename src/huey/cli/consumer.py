@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from huey.api import Huey
-from huey.consumer.consumer import Consumer
+from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
 from huey.options import OPTIONS, Option
 
@@ -61,7 +61,7 @@ def consume(huey: Huey, settings: dict[str, Any]) -> int:
     """Run a consumer until it is stopped."""
     options = {name: value for name, value in settings.items() if name not in ("logfile", "verbose", "quiet")}
     try:
-        return Consumer(huey, **options).run()
+        return Supervisor(huey, **options).run()
     except (ConfigurationError, StorageError) as error:
         raise Mistake(str(error)) from error
 

@@ -1,10 +1,11 @@
-"""One worker process: builds the parts, starts and stops them. Runs as a command, or inside any program.
+"""One worker: builds the parts, starts and stops them. Runs inside any program; ``worker.py`` gives it a process under a supervisor.
 
 engine thread     turns the crank
 runner threads    call the functions
-heartbeat         renews the lease, every 5 s
+timekeeper        asks tasks that pass their time limit to stop
 scheduler         periodic ticks
-janitor           takes over from dead workers
+heartbeat         renews the lease, every 5 s         } the supervisor's work,
+janitor           takes over from dead workers        } if there is one
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from datetime import UTC
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from huey import host
 from huey.constants import __version__
 from huey.consumer.janitor import EVERY, Janitor
 from huey.consumer.scheduler import Scheduler
+from huey.consumer.seat import identify
 from huey.consumer.service import Service
 from huey.engine.bell import Bell
 from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.execution import Execution
+from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
+from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
 from huey.options import checked
 from huey.seams import crash_here
@@ -50,6 +53,9 @@ class Consumer:
     exist or cannot work; storage errors show at ``start()``.
     """
 
+    has_keeper = False
+    """A supervisor beats for this worker, and takes over from the dead."""
+
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = checked(options)
         if huey.always_eager:
@@ -66,19 +72,24 @@ class Consumer:
         self._is_asked = False
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
         self._alarm = Bell()
-        self._build()
+        self._build(identify(f"{huey.rng.getrandbits(128):032x}"))
 
-    def _build(self) -> None:
+    def _build(self, worker: Worker, page: Page | None = None) -> None:
         huey, clock = self.huey, self.huey.clock
-        self.worker = identify(huey.rng.getrandbits(128))
+        self.worker = worker
         self._bell = Bell()
-        execution = Execution(huey.registry, huey.codec, clock, results=huey.results, store_none=huey.store_none)
+        self._timekeeper = Timekeeper(clock, page)
+        execution = Execution(huey.registry, huey.codec, clock, self._timekeeper, results=huey.results, store_none=huey.store_none)
         self._runners = ThreadRunners(self.workers, execution.complete, self._bell.ring)
         self._engine = Engine(huey.storage, self.worker, self._runners, clock, self._bell)
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle)
         self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
-        self._services = [Service("Heartbeat", self._beat, BEAT), Service("Janitor", self._janitor.look, EVERY)]
-        if self.periodic:
+        self._lasting = [Service("Timekeeper", self._timekeeper.look, LONGEST_LOOK)]
+        self._services: list[Service] = []
+        if not self.has_keeper:
+            self._lasting.append(Service("Heartbeat", self._beat, BEAT))
+            self._services.append(Service("Janitor", self._janitor.look, EVERY))
+        if self.periodic and worker.takes_others:
             scheduler = Scheduler(
                 huey.storage, huey.registry, huey.codec, clock, huey.new_id, zone=None if self.localtime else UTC, interval=self._interval
             )
@@ -104,7 +115,7 @@ class Consumer:
             self._state = RUNNING
             self._janitor.enter()
             self._runners.open()
-            for service in (self._cranking, *self._services):
+            for service in (self._cranking, *self._lasting, *self._services):
                 service.start()
 
     def _remember_clock(self) -> None:
@@ -150,7 +161,7 @@ class Consumer:
         self._engine.stop()
         self._cranking.stop(timeout=None)
         still = self._engine.drain(limit)
-        for service in self._services[1:]:
+        for service in self._services:
             service.stop()
         return still
 
@@ -163,7 +174,9 @@ class Consumer:
     def _say_goodbye(self) -> None:
         crash_here("stop:before-goodbye")
         self._runners.close(5.0)
-        self._services[0].stop()
+        self._timekeeper.wake()
+        for service in self._lasting:
+            service.stop()
         self._bell.close()
         try:
             self.huey.storage.goodbye(self.worker)
@@ -221,9 +234,3 @@ class Consumer:
         log.info("huey %s: queue %r in %r, %d workers, pid %d", __version__, huey.name, huey.storage, self.workers, os.getpid())
         for wrapper in huey.registry:
             log.info("task %s", wrapper.name)
-
-
-def identify(number: int, kind: str = "solo", keeper: str = "") -> Worker:
-    """This process as a worker; *number*: 128 random bits."""
-    pid = os.getpid()
-    return Worker(f"{number:032x}", os.uname().nodename, pid, host.process_space(), host.born(pid) or 0, kind, keeper)

@@ -14,7 +14,7 @@ log = logging.getLogger("huey.consumer")
 
 EVERY = 1.0
 """Seconds between two looks."""
-_alive_here: set[str] = set()
+alive_here: set[str] = set()
 """Ids of the workers that live in this process."""
 
 PRUNE_EVERY = 60.0
@@ -38,10 +38,10 @@ class Janitor:
 
     def enter(self) -> None:
         """From now on this worker is one that lives in this process."""
-        _alive_here.add(self._worker.id)
+        alive_here.add(self._worker.id)
 
     def leave(self) -> None:
-        _alive_here.difference_update((self._worker.id, *self._heirs))
+        alive_here.difference_update((self._worker.id, *self._heirs))
 
     def look(self) -> float | None:
         """Reclaim from the dead; prune now and then."""
@@ -68,7 +68,7 @@ class Janitor:
         """Who holds what such a worker held. The kind goes on, so that who inherits from an heir judges alike."""
         heir = self._worker._replace(id=f"{self._worker.id}-{dead.kind}", kind=dead.kind)
         self._heirs[heir.id] = heir
-        _alive_here.add(heir.id)
+        alive_here.add(heir.id)
         return heir
 
     def _finish_what_is_held(self, heir: Worker) -> None:
@@ -91,7 +91,7 @@ def is_dead(row: WorkerRow, me: Worker) -> bool:
     if other.keeper:
         pid, _, born = other.keeper.partition(":")
         processes.append((int(pid), int(born)))
-    if other.id not in _alive_here:
+    if other.id not in alive_here:
         # Of this very process, or of what it was before it replaced itself (exec keeps pid and start time).
         processes = [process for process in processes if process != (me.pid, me.born)]
     return all(_is_gone(pid, born, row) for pid, born in processes)

@@ -10,7 +10,8 @@ from typing import Any
 
 from huey.clock import Clock
 from huey.decorators import TaskWrapper
-from huey.exceptions import DecodeError, EncodeError, UnknownTask
+from huey.engine.timekeeper import Timekeeper
+from huey.exceptions import DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.lifecycle import Finish, Outcome, Raised, Returned, State, Unknown, decide
 from huey.registry import Registry
 from huey.seams import crash_here
@@ -27,30 +28,55 @@ TRACEBACK_CHARS = 20_000
 class Execution:
     """Knows the functions and the serializer; one instance serves all runners of a worker."""
 
-    def __init__(self, registry: Registry, codec: Codec, clock: Clock, *, results: bool = True, store_none: bool = False) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        codec: Codec,
+        clock: Clock,
+        timekeeper: Timekeeper | None = None,
+        *,
+        results: bool = True,
+        store_none: bool = False,
+    ) -> None:
         self._registry = registry
         self._codec = codec
         self._clock = clock
+        self._timekeeper = timekeeper or Timekeeper(clock)
         self._results = results
         self._store_none = store_none
 
-    def complete(self, lease: Lease) -> Finish:
-        """Run the task and decide what its end means. Never raises."""
+    def complete(self, lease: Lease, slot: int = 0) -> Finish:
+        """Run the task, in the runner of that number, and decide what its end means. Never raises."""
         start = perf_counter()
         try:
-            finish = decide(lease, self.run(lease), self._clock.now(), perf_counter() - start)
+            finish = decide(lease, self.run(lease, slot), self._clock.now(), perf_counter() - start)
             return finish if finish.error is None else self.settle(finish)
         except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may hang for it.
+            self._timekeeper.leave(slot)
             log.critical("task %s %s cannot be ended as it should, it fails", lease.name, lease.id, exc_info=True)
             return decide(lease, Raised(described(error), may_retry=False), self._clock.now())
 
-    def run(self, lease: Lease) -> Outcome:
+    def run(self, lease: Lease, slot: int = 0) -> Outcome:
         """Run the task."""
         try:
             wrapper = self._registry.find(lease.name)
-            args, kwargs = self._codec.decode("task", lease.id, lease.payload)
         except UnknownTask as error:
             return Unknown(described(error))
+        limit = wrapper.options.timeout
+        if limit is None and not self._timekeeper.is_needed:
+            return self._run(wrapper, lease)
+        # From here on, since arguments are unpickled by the user's code too.
+        self._timekeeper.enter(slot, lease, limit)
+        try:
+            return self._run(wrapper, lease)
+        except TaskTimeout as error:  # It came beside the body, while arguments or the result were converted.
+            return Raised(described(error), reason="timeout")
+        finally:
+            self._timekeeper.leave(slot)
+
+    def _run(self, wrapper: TaskWrapper[Any, Any], lease: Lease) -> Outcome:
+        try:
+            args, kwargs = self._codec.decode("task", lease.id, lease.payload)
         except NewerFormat as error:
             return Unknown(described(error), "newer record")
         except DecodeError as error:
@@ -61,7 +87,7 @@ class Execution:
         try:
             value = wrapper.func(*args, **kwargs)
         except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
-            return Raised(described(error, skip=1))
+            return Raised(described(error, skip=1), reason="timeout" if isinstance(error, TaskTimeout) else "error")
         crash_here("run:after-body")
         if not (self._results and wrapper.stores_result) or (value is None and not self._store_none):
             return Returned(None)

@@ -8,8 +8,8 @@ from typing import Protocol
 from huey.lifecycle import Finish
 from huey.task import Lease
 
-Complete = Callable[[Lease], Finish]
-"""Runs a task and decides what its end means."""
+Complete = Callable[[Lease, int], Finish]
+"""Runs a task in the runner of that number, and decides what its end means."""
 
 
 class Runners(Protocol):

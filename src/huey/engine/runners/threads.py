@@ -27,7 +27,7 @@ class ThreadRunners:
         self._done: deque[Finish] = deque()
         self._parked: deque[threading.Lock] = deque()
         self._is_closing = False
-        self._threads = [threading.Thread(target=self._work, name=f"{name} {n + 1}", daemon=True) for n in range(count)]
+        self._threads = [threading.Thread(target=self._work, args=(n,), name=f"{name} {n + 1}", daemon=True) for n in range(count)]
 
     def open(self) -> None:
         """Start the threads."""
@@ -80,7 +80,7 @@ class ThreadRunners:
 
     # -- the runners' side --------------------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _work(self, slot: int) -> None:
         ready, done, complete, notify = self._ready, self._done, self._complete, self._notify
         gate = threading.Lock()
         gate.acquire()
@@ -92,7 +92,7 @@ class ThreadRunners:
                     return
                 self._park(gate)
                 continue
-            done.append(complete(lease))
+            done.append(complete(lease, slot))
             if not ready or len(ready) == self.low_water:
                 notify()
 

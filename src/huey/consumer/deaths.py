@@ -1,0 +1,96 @@
+"""What becomes of the tasks of a worker that died, when its supervisor lives.
+
+The page says what ran when it died; why it died, the supervisor knows. From both follows an outcome for each task, and then it is as with
+any other run: ``decide``, and one turn writes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from huey import events
+from huey.clock import SECOND, Clock
+from huey.consumer.janitor import alive_here
+from huey.engine.page import Running
+from huey.lifecycle import Finish, Outcome, Raised, Snoozed, WorkerDied, decide
+from huey.storage.base import Storage, Worker
+from huey.task import Lease
+
+log = logging.getLogger("huey.consumer")
+
+
+class Cause(Enum):
+    """Why a worker process ended."""
+
+    CRASH = "crash"
+    """Nobody here wanted it: what ran may have done it."""
+    LATE = "late"
+    """Killed, since a task passed its time limit."""
+    STOP = "stop"
+    """Killed, since running tasks did not end in time at a stop."""
+
+
+class Deaths:
+    """Deals with deaths. ``settle`` gives a final finish the error that its caller gets."""
+
+    def __init__(self, storage: Storage, me: Worker, clock: Clock, settle: Callable[[Finish], Finish]) -> None:
+        self._storage = storage
+        self._me = me
+        self._clock = clock
+        self._settle = settle
+
+    def deal_with(self, dead: Worker, ran: Sequence[Running], cause: Cause) -> int:
+        """Decide about all that *dead* held; the number of tasks that ran. StorageError: not all is written yet, the same call goes on."""
+        heir = self._me._replace(id=f"{dead.id}-heir", kind=dead.kind, keeper=dead.keeper)
+        alive_here.add(heir.id)
+        for row in self._storage.workers():
+            if row.worker.id == dead.id:
+                self._storage.reclaim(row, heir)
+        # Asked for, not taken from the answer: an earlier call may have come as far as this.
+        leases = self._storage.leases(heir)
+        at = {(it.id, it.token): it for it in ran}
+        running = [(lease, at[before]) for lease in leases if (before := (lease.id, lease.token - 1)) in at]
+        started = {lease.id for lease, _ in running}
+        if running:
+            self._write(heir, [self._verdict(dead, lease, it, cause) for lease, it in running])
+        self._storage.release(heir, [lease for lease in leases if lease.id not in started])
+        self._storage.goodbye(heir)
+        alive_here.discard(heir.id)
+        return len(running)
+
+    def _verdict(self, dead: Worker, lease: Lease, it: Running, cause: Cause) -> Finish:
+        now = self._clock.now()
+        finish = decide(lease, self._outcome(dead, it, cause), now, (self._clock.monotonic() - it.began) / SECOND)
+        log.log(
+            logging.INFO if cause is Cause.STOP else logging.WARNING,
+            "task %s %s was running when its worker ended (%s): %s",
+            *(lease.name, lease.id, cause.value, finish.state if finish.reason is None else f"{finish.state}, {finish.reason}"),
+        )
+        return self._settle(finish) if finish.error else finish
+
+    def _outcome(self, dead: Worker, it: Running, cause: Cause) -> Outcome:
+        if cause is Cause.CRASH:
+            return WorkerDied(is_suspect=True, alone=dead.kind == "quarantine")
+        if cause is Cause.LATE and it.is_late(self._clock.monotonic()):
+            limit = f"TaskTimeout('the task passed its time limit of {it.limit / SECOND:g} s and did not end when asked')"
+            return Raised({"error": limit, "traceback": ""}, reason="timeout")
+        return Snoozed(0, "shutdown")
+
+    def _write(self, heir: Worker, finishes: Sequence[Finish]) -> None:
+        told = [text for finish in finishes for text in events.of_finish(finish)] if self._storage.is_followed() else []
+        self._storage.turn(heir, finishes, want=0, events=told)
+
+
+def how(status: int) -> str:
+    """How a process ended, in words, from what waitpid says."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"

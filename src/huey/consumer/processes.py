@@ -1,0 +1,161 @@
+"""Starting worker processes: by fork while this process has one thread, else by exec, where the child imports the application itself."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from huey.clock import Micros
+from huey.consumer.deaths import Cause
+from huey.consumer.seat import SEAT, Seat, identify
+from huey.consumer.worker import BROKEN
+from huey.engine.page import Page
+from huey.storage.base import Worker
+
+log = logging.getLogger("huey.consumer")
+
+HANDOVER = "HUEY_HANDOVER"
+"""Environment variable: the workers that a supervisor has when it replaces itself by new code."""
+TRIAL = "HUEY_TRIAL"
+"""Environment variable: come as far as a supervisor that is ready to start, then exit with 0."""
+FORK_IS_SAFE = sys.platform == "linux"
+
+
+@dataclass(slots=True)
+class Child:
+    """A worker process that this supervisor started, or took over from the one before it."""
+
+    worker: Worker
+    page: Page
+    started: Micros
+    """On the clock that never steps."""
+    cause: Cause = Cause.CRASH
+    """Why it ended, if it ends now."""
+    is_leaving: bool = False
+    """It was told to stop."""
+    due: tuple[Micros, Cause] | None = None
+    """When it is killed if it has not ended by then, and why."""
+    idle_since: Micros | None = None
+    """Of a quarantine worker: since when there is nothing for it."""
+    stopped_since: Micros | None = None
+    """Since when it is held by SIGSTOP."""
+
+    @property
+    def pid(self) -> int:
+        return self.worker.pid
+
+    def signal(self, number: int) -> None:
+        """Send a signal. The process is ours and not buried yet, so its pid is nobody else's."""
+        os.kill(self.pid, number)
+
+    def tell_to_stop(self) -> None:
+        """Take nothing more, let end what runs, then exit."""
+        self.is_leaving = True
+        self.page.tell_to_stop()
+        self.signal(signal.SIGTERM)
+
+    def kill(self, cause: Cause) -> None:
+        self.cause = cause
+        self.signal(signal.SIGKILL)
+
+    def to_plain(self) -> list[object]:
+        return [*self.worker, self.page.fd, self.page.count, self.started]
+
+    @classmethod
+    def from_plain(cls, plain: list[object]) -> Child:
+        *who, fd, count, started = plain
+        return cls(Worker(*who), Page(int(str(count)), int(str(fd))), int(str(started)))  # type: ignore[arg-type]
+
+
+def own_command() -> list[str]:
+    """The command line of this process, to run it again."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+def is_single_threaded() -> bool:
+    """No thread but this one, C libraries included: a fork copies only one, and what the others hold stays locked for ever."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], int], now: Micros) -> Child:
+    """Start a worker process. *work* is what a forked one does; a process started by exec finds its seat in its environment."""
+    page = Page(runners)
+    seat = seat_of(page.fd)
+    pid = _fork(seat, work) if FORK_IS_SAFE and is_single_threaded() else _exec(seat)
+    return Child(identify(seat.id, seat.kind, seat.keeper, pid), page, now)
+
+
+def _fork(seat: Seat, work: Callable[[Seat], int]) -> int:
+    # What is there now is shared by parent and child as long as neither writes on its pages; the collector would.
+    gc.freeze()
+    pid = os.fork()
+    if pid:
+        gc.unfreeze()
+        return pid
+    code = BROKEN
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        code = work(seat)
+    except BaseException:  # The top of a process: whatever it was, it is told, and nothing of the parent's may run on here.
+        log.critical("worker %s failed", seat.id, exc_info=True)
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _exec(seat: Seat) -> int:
+    return spawn({SEAT: seat.to_text()}, seat.page_fd)
+
+
+def spawn(more: Mapping[str, str], *fds: int) -> int:
+    """Run this process's command once more beside it, with *more* in its environment and these descriptors: the pid."""
+    command = own_command()
+    for fd in fds:
+        os.set_inheritable(fd, True)
+    try:
+        return os.posix_spawn(command[0], command, {**os.environ, **more}, setsigmask=())
+    finally:
+        for fd in fds:
+            os.set_inheritable(fd, False)
+
+
+def replace_this_process(children: list[Child]) -> None:
+    """Run this command anew in the same process, with whatever code is there now. *children* stay ours."""
+    for child in children:
+        os.set_inheritable(child.page.fd, True)
+    environment = {**os.environ, HANDOVER: json.dumps([child.to_plain() for child in children])}
+    # Until the new one is ready to hear them, signals wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD))
+    logging.shutdown()
+    command = own_command()
+    os.execve(command[0], command, environment)
+
+
+def taken_over() -> list[Child]:
+    """The workers of the supervisor that this process was before."""
+    # Taken out of the environment, as programs that tasks start would take it for theirs.
+    children = [Child.from_plain(plain) for plain in json.loads(os.environ.pop(HANDOVER, "[]"))]
+    for child in children:
+        os.set_inheritable(child.page.fd, False)
+    return children
+
+
+def memory_of(pid: int) -> int:
+    """Resident bytes of a process; 0 when the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,346 @@
+"""The consumer command's first process: it runs no task, so nothing that a task does can stop it.
+
+Starts worker processes, and starts again what died; beats for all of them; deals with each death at once; kills what passed its time
+limit and did not end when asked; takes over from consumers that are gone. One thread, one loop: it must be able to fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from huey import host
+from huey.clock import SECOND, Micros, micros
+from huey.consumer import processes
+from huey.consumer.deaths import Cause, Deaths, how
+from huey.consumer.janitor import Janitor, alive_here
+from huey.consumer.processes import Child
+from huey.consumer.seat import Seat, identify
+from huey.consumer.worker import work
+from huey.engine.execution import Execution
+from huey.engine.page import Running
+from huey.exceptions import ConfigurationError, StorageError
+from huey.options import checked
+from huey.storage.base import BEAT, LEASE
+
+if TYPE_CHECKING:
+    from huey.api import Huey
+
+log = logging.getLogger("huey.consumer")
+
+LOOK = 1.0
+"""Seconds between two looks at what has no signal: suspects, dead consumers, memory, stopped workers."""
+LIMIT_LOOK = 0.1
+"""The same while a task with a time limit runs."""
+ASKED = 0.5
+"""Seconds that a task gets to end after it was asked to."""
+NEIGHBOURS = 2.0
+"""Seconds that its neighbours get to end before their process is killed."""
+IDLE = 2.0
+"""Seconds without a suspect after which a quarantine worker goes."""
+FIRST_GAP, LONGEST_GAP = 0.2, 10.0
+"""Seconds before a worker that could not even start is started again; doubles each time."""
+
+
+class Supervisor:
+    """The consumer of one Huey as a tree of processes. Options as ``huey.options``; ConfigurationError when they cannot work."""
+
+    def __init__(self, huey: Huey, **options: Any) -> None:
+        settings = checked(options)
+        if huey.always_eager:
+            raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
+        self._huey = huey
+        self._options = options
+        self._clock = huey.clock
+        self._kind: str = settings["worker_type"]
+        self._workers: int = settings["workers"]
+        self._patience: float | None = settings["shutdown_timeout"] or None
+        self._max_memory: int = (settings["max_memory"] or 0) * 1024 * 1024
+        self._me = identify(self._new_id(), "supervisor")
+        self._keeper = f"{self._me.pid}:{self._me.born}"
+        execution = Execution(huey.registry, huey.codec, huey.clock, results=huey.results, store_none=huey.store_none)
+        self._janitor = Janitor(huey.storage, self._me, huey.clock, execution.settle)
+        self._deaths = Deaths(huey.storage, self._me, huey.clock, execution.settle)
+        self._children: list[Child] = []
+        self._former: list[Child] = []
+        """Workers of the supervisor that this process was before a SIGHUP."""
+        self._unburied: list[tuple[Child, list[Running]]] = []
+        self._heard: list[int] = []
+        self._trial: int | None = None
+        self._is_stopping = False
+        self._exit_code = 0
+        self._is_away = False
+        self._next_beat: Micros = 0
+        self._next_look: Micros = 0
+        self._next_start: Micros = 0
+        self._gap = FIRST_GAP
+
+    def _new_id(self) -> str:
+        return f"{self._huey.rng.getrandbits(128):032x}"
+
+    # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT, gracefully (C12): the exit code. A second signal ends at once, nothing is lost. SIGHUP starts anew
+        with the code that is there then, if it can be imported. StorageError: the storage cannot be used at all."""
+        seat = Seat.of_this_process()
+        if seat is not None:
+            return work(self._huey, seat, **self._options)
+        self._huey.storage.open()
+        if os.environ.pop(processes.TRIAL, None):
+            return 0
+        self._former = processes.taken_over()
+        alive_here.update(child.worker.id for child in self._former)
+        self._janitor.enter()
+        with self._signals() as ear:
+            while True:
+                self._step()
+                if self._is_stopping and not self._children and not self._former:
+                    break
+                self._wait(ear)
+        self._janitor.leave()
+        log.info("stopped")
+        return self._exit_code
+
+    def _step(self) -> None:
+        self._hear()
+        self._bury()
+        now = self._clock.monotonic()
+        self._mind_limits(now)
+        self._keep_deadlines(now)
+        if now >= self._next_beat:
+            self._next_beat = now + micros(BEAT)
+            self._try(lambda: self._huey.storage.beat([child.worker for child in self._all()]))
+        if not self._is_stopping:
+            self._man(now)
+        if now >= self._next_look:
+            self._next_look = now + micros(LOOK)
+            self._look(now)
+
+    def _all(self) -> list[Child]:
+        return self._children + self._former
+
+    def _try(self, act: Callable[[], object]) -> bool:
+        """Do something that needs the storage. False: it is away; it is told once, and done again later."""
+        try:
+            act()
+        except StorageError as error:
+            if not self._is_away:
+                self._is_away = True
+                log.error("storage is away, workers go on with what they have: %s", error)
+            return False
+        if self._is_away:
+            self._is_away = False
+            log.info("storage is back")
+        return True
+
+    # -- workers ------------------------------------------------------------------------------------------------------------------------
+
+    def _man(self, now: Micros) -> None:
+        """Start what is missing."""
+        wanted, runners = (self._workers, 1) if self._kind == "process" else (1, self._workers)
+        there = sum(child.worker.kind == self._kind and not child.is_leaving for child in self._children)
+        for _ in range(wanted - there):
+            if now < self._next_start:
+                return
+            self._start(self._kind, runners)
+        if self._former and all(child.page.is_ready for child in self._children):
+            for child in self._former:
+                if not child.is_leaving:
+                    self._dismiss(child, now)
+
+    def _start(self, kind: str, runners: int) -> None:
+        id = self._new_id()
+        # Before it can claim: no look of ours may take it for a stranger.
+        alive_here.add(id)
+        child = processes.start(
+            lambda fd: Seat(id, kind, self._keeper, runners, fd),
+            runners,
+            lambda seat: work(self._huey, seat, **self._options),
+            self._clock.monotonic(),
+        )
+        self._children.append(child)
+        log.debug("worker %s started: %s, pid %d", id, kind, child.pid)
+
+    def _dismiss(self, child: Child, now: Micros) -> None:
+        """Let a worker end what it runs within the shutdown timeout."""
+        child.tell_to_stop()
+        if self._patience is not None:
+            deadline = now + micros(self._patience)
+            child.due = (min(deadline, child.due[0]), child.due[1]) if child.due else (deadline, Cause.STOP)
+
+    def _look(self, now: Micros) -> None:
+        self._try(self._janitor.look)
+        for child in self._children:
+            self._mind_stopped(child, now)
+            if self._max_memory and not child.is_leaving and processes.memory_of(child.pid) > self._max_memory:
+                log.info("worker %s uses more than %d MiB: another one takes its place", child.worker.id, self._max_memory // 2**20)
+                child.tell_to_stop()
+        if not self._is_stopping:
+            self._try(lambda: self._quarantine(now))
+
+    def _mind_stopped(self, child: Child, now: Micros) -> None:
+        """A worker that stands still longer than a lease is ended: its tasks can run elsewhere."""
+        if not host.is_stopped(child.pid):
+            child.stopped_since = None
+        elif child.stopped_since is None:
+            child.stopped_since = now
+        elif now - child.stopped_since > LEASE:
+            log.warning("worker %s (pid %d) was stopped for longer than its lease: it is killed", child.worker.id, child.pid)
+            child.kill(Cause.STOP)
+
+    def _quarantine(self, now: Micros) -> None:
+        """Suspects run one at a time, in processes of their own; those go when there is nothing left for them."""
+        there = [child for child in self._children if child.worker.kind == "quarantine" and not child.is_leaving]
+        suspects = len(self._huey.storage.find("suspect", limit=self._workers))
+        busy = sum(bool(child.page.running()) for child in there)
+        for _ in range(min(suspects + busy, self._workers) - len(there)):
+            self._start("quarantine", 1)
+        for child in there:
+            if suspects or child.page.running():
+                child.idle_since = None
+            elif child.idle_since is None:
+                child.idle_since = now
+            elif now - child.idle_since > micros(IDLE):
+                child.tell_to_stop()
+
+    # -- limits -------------------------------------------------------------------------------------------------------------------------
+
+    def _mind_limits(self, now: Micros) -> None:
+        for child in self._all():
+            late = [it for it in child.page.running() if it.is_late(now, ASKED)]
+            if late and (child.due is None or child.due[1] is not Cause.LATE):
+                log.warning("task %s passed its time limit and did not end when asked: its worker is killed", late[0].id)
+                # The others in that process get a moment; a new one is started at once.
+                child.tell_to_stop()
+                child.due = now + micros(NEIGHBOURS if child.page.count > 1 else 0), Cause.LATE
+
+    def _keep_deadlines(self, now: Micros) -> None:
+        for child in self._all():
+            if child.due is None or now < child.due[0]:
+                continue
+            cause, child.due = child.due[1], None
+            if cause is Cause.STOP:
+                count = len(child.page.running())
+                log.warning("%d tasks of worker %s did not end in time; they are put back and run again", count, child.worker.id)
+            elif not any(it.is_late(now) for it in child.page.running()):
+                # It ended after all; the worker leaves by itself.
+                continue
+            child.kill(cause)
+
+    # -- deaths -------------------------------------------------------------------------------------------------------------------------
+
+    def _bury(self) -> None:
+        """Take note of processes that ended, and deal with what they held."""
+        while (ended := _ended()) is not None:
+            pid, status = ended
+            if pid == self._trial:
+                self._end_of_trial(os.waitstatus_to_exitcode(status))
+            for child in self._all():
+                if child.pid == pid:
+                    self._note_death(child, status)
+        for child, ran in list(self._unburied):
+            if self._try(lambda child=child, ran=ran: self._deaths.deal_with(child.worker, ran, child.cause)):  # type: ignore[misc]
+                self._unburied.remove((child, ran))
+                alive_here.discard(child.worker.id)
+                # There may be a suspect now.
+                self._next_look = 0
+
+    def _note_death(self, child: Child, status: int) -> None:
+        (self._children if child in self._children else self._former).remove(child)
+        ran = child.page.running()
+        if child.is_leaving and status == 0:
+            log.debug("worker %s ended", child.worker.id)
+        else:
+            log.warning("worker %s (pid %d) ended by %s; %d tasks were running", child.worker.id, child.pid, how(status), len(ran))
+        if not child.page.is_ready and not child.is_leaving:
+            self._next_start = self._clock.monotonic() + micros(self._gap)
+            self._gap = min(2 * self._gap, LONGEST_GAP)
+        else:
+            self._gap = FIRST_GAP
+        child.page.close()
+        self._unburied.append((child, ran))
+
+    # -- signals ------------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _signals(self) -> Iterator[int]:
+        """Signals are heard; the descriptor in the block becomes readable when one came."""
+        ear, mouth = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        before = {number: signal.signal(number, self._note) for number in numbers}
+        signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        try:
+            yield ear
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(ear)
+            os.close(mouth)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._heard.append(number)
+
+    def _wait(self, ear: int) -> None:
+        """Until a signal comes or something is due."""
+        now = self._clock.monotonic()
+        times = [self._next_beat, self._next_look, *(child.due[0] for child in self._all() if child.due)]
+        if any(it.limit for child in self._all() for it in child.page.running()):
+            times.append(now + micros(LIMIT_LOOK))
+        poll = select.poll()
+        poll.register(ear, select.POLLIN)
+        if poll.poll(max(0.0, (min(times) - now) / SECOND * 1000)):
+            os.read(ear, 65536)
+
+    def _hear(self) -> None:
+        while self._heard:
+            number = self._heard.pop(0)
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._asked_to_stop(number)
+            elif number == signal.SIGHUP and not self._is_stopping:
+                self._try_new_code()
+
+    def _asked_to_stop(self, number: int) -> None:
+        if self._is_stopping:
+            # What runs is put back: nothing is lost, no try is counted.
+            log.warning("asked again: running tasks are cut short")
+            self._exit_code = 128 + number
+            for child in self._all():
+                child.kill(Cause.STOP)
+            return
+        self._is_stopping = True
+        log.info("stopping: running tasks may end within %s s", self._patience or "any number of")
+        for child in self._all():
+            self._dismiss(child, self._clock.monotonic())
+
+    def _try_new_code(self) -> None:
+        """First another process looks whether the application can be imported; only then this one replaces itself."""
+        if self._trial is None:
+            log.info("SIGHUP: trying the new code")
+            self._trial = processes.spawn({processes.TRIAL: "1"})
+
+    def _end_of_trial(self, code: int) -> None:
+        self._trial = None
+        if code:
+            log.error("SIGHUP: the new code cannot be used (exit code %d); the workers go on with the old", code)
+        elif not self._is_stopping:
+            log.info("SIGHUP: starting with the new code")
+            self._huey.close()
+            processes.replace_this_process(self._all())
+
+
+def _ended() -> tuple[int, int] | None:
+    """Pid and status of a child that ended."""
+    try:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return (pid, status) if pid else None

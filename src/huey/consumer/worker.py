@@ -1,0 +1,80 @@
+"""A worker process under a supervisor: a consumer that leaves its heartbeat, the janitor's work and all verdicts to its keeper."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from huey.consumer.consumer import Consumer
+from huey.consumer.seat import Seat, identify
+from huey.engine.page import Page
+from huey.storage.base import Worker
+
+if TYPE_CHECKING:
+    from huey.api import Huey
+
+log = logging.getLogger("huey.consumer")
+
+LOOK = 1.0
+"""Seconds between two looks at the page, should the signal be lost: user code may replace signal handlers."""
+BROKEN = 70
+"""Exit code of a worker that cannot go on."""
+
+
+class WorkerProcess(Consumer):
+    """The worker of *seat*. ``run`` it in the main thread of its process."""
+
+    has_keeper = True
+
+    def __init__(self, huey: Huey, seat: Seat, **options: Any) -> None:
+        self._seat = seat
+        self._page = Page(seat.runners, seat.page_fd)
+        super().__init__(huey, **options)
+
+    def _build(self, worker: Worker, page: Page | None = None) -> None:
+        self.workers = self._seat.runners
+        super()._build(identify(self._seat.id, self._seat.kind, self._seat.keeper), self._page)
+
+    def run(self) -> int:
+        """Run until told to stop, then let end what runs, without limit: how long that may take is the keeper's business."""
+        for number in (signal.SIGINT, signal.SIGHUP):
+            # Of a terminal, say, they come to the whole group; the keeper says what they mean.
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._asked)
+        self.start()
+        self._page.say_ready()
+        while not (self._alarm.wait(LOOK) or self._page.is_told_to_stop):
+            if os.getppid() != self._seat.keeper_pid:
+                # Where the kernel does not end us with our keeper.
+                log.critical("the supervisor is gone; this worker ends at once, its tasks run again elsewhere")
+                os._exit(BROKEN)
+        if self._begins_to_stop():
+            self._halt(None)
+            self._say_goodbye()
+        return 0
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self._alarm.ring()
+
+    def _tell_start(self) -> None:
+        log.debug("worker %s: %s, %d at once, pid %d", self.worker.id, self.worker.kind, self.workers, os.getpid())
+
+
+def die_with(keeper_pid: int) -> None:
+    """Let the kernel end this process when its supervisor ends (Linux); at once if it has ended already."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != keeper_pid:
+        os._exit(BROKEN)
+
+
+def work(huey: Huey, seat: Seat, **options: Any) -> int:
+    """Be the worker of *seat* until the supervisor wants no more: the exit code of this process."""
+    die_with(seat.keeper_pid)
+    return WorkerProcess(huey, seat, **options).run()

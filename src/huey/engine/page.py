@@ -1,0 +1,114 @@
+"""The shared page of one worker process: what each of its runners is doing, for the supervisor to read.
+
+Runners write it without a lock or a system call. It lives in anonymous shared memory, so it tells the truth also after a kill: at a
+death the supervisor knows exactly which tasks ran. Half-written slots do no harm: the length of the id is written last and cleared first.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import tempfile
+from struct import Struct
+from typing import NamedTuple
+
+from huey.clock import SECOND, Micros
+from huey.task import LONGEST_ID
+
+_LENGTH = Struct("=H")
+_NUMBERS = Struct("=QQQ")
+_ID_AT = _LENGTH.size + _NUMBERS.size
+_SLOT = _ID_AT + 4 * LONGEST_ID
+_HEAD = 64
+_IDLE = _LENGTH.pack(0)
+
+
+class Running(NamedTuple):
+    """A task in a runner's hands."""
+
+    slot: int
+    id: str
+    token: int
+    began: Micros
+    """On the clock that never steps."""
+    limit: Micros
+    """How long it may run; 0: no limit."""
+
+    def is_late(self, now: Micros, by: float = 0.0) -> bool:
+        """It ran longer than it may, and *by* seconds more."""
+        return bool(self.limit) and now - self.began > self.limit + by * SECOND
+
+
+class Page:
+    """One slot for each of *count* runners. ``fd`` is to be inherited by the worker; None makes a new page."""
+
+    def __init__(self, count: int, fd: int | None = None) -> None:
+        self.count = count
+        size = _HEAD + count * _SLOT
+        self.fd = _shared_memory(size) if fd is None else fd
+        self._map = mmap.mmap(self.fd, size)
+
+    # -- the worker's side --------------------------------------------------------------------------------------------------------------
+
+    def enter(self, slot: int, id: str, token: int, began: Micros, limit: Micros) -> None:
+        """A runner begins with a task."""
+        at, name = _HEAD + slot * _SLOT, id.encode()
+        page = self._map
+        page[at : at + 2] = _IDLE
+        page[at + 2 : at + _ID_AT + len(name)] = _NUMBERS.pack(token, began, limit) + name
+        page[at : at + 2] = _LENGTH.pack(len(name))
+
+    def leave(self, slot: int) -> None:
+        """It has come to the task's end."""
+        at = _HEAD + slot * _SLOT
+        self._map[at : at + 2] = _IDLE
+
+    def say_ready(self) -> None:
+        """This worker has started."""
+        self._map[1] = 1
+
+    @property
+    def is_told_to_stop(self) -> bool:
+        """The supervisor wants this worker to take nothing more and to end when it is done."""
+        return self._map[0] != 0
+
+    # -- the supervisor's side ----------------------------------------------------------------------------------------------------------
+
+    def tell_to_stop(self) -> None:
+        self._map[0] = 1
+
+    @property
+    def is_ready(self) -> bool:
+        """The worker has started."""
+        return self._map[1] != 0
+
+    def running(self) -> list[Running]:
+        """What runs now; of a dead worker: what ran when it died."""
+        return [found for slot in range(self.count) if (found := self._read(slot))]
+
+    def _read(self, slot: int) -> Running | None:
+        at = _HEAD + slot * _SLOT
+        data = self._map[at : at + _SLOT]
+        (length,) = _LENGTH.unpack_from(data)
+        if not length:
+            return None
+        token, began, limit = _NUMBERS.unpack_from(data, _LENGTH.size)
+        # A slot that is just being written may hold anything; who acts on it looks twice.
+        return Running(slot, data[_ID_AT : _ID_AT + length].decode(errors="replace"), token, began, limit)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._map.close()
+        os.close(self.fd)
+
+
+def _shared_memory(size: int) -> int:
+    """A descriptor of *size* zero bytes that processes can map."""
+    if sys.platform == "linux":
+        fd = os.memfd_create("huey", os.MFD_CLOEXEC)
+    else:
+        fd, path = tempfile.mkstemp(prefix="huey-")
+        os.unlink(path)
+    os.ftruncate(fd, size)
+    return fd

@@ -1,0 +1,152 @@
+"""A task that passes its time limit is asked to stop, once, and only inside its body."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from huey import MemoryHuey
+from huey.clock import system_clock
+from huey.engine.timekeeper import Timekeeper
+from huey.exceptions import TaskException, TaskTimeout
+from huey.task import Lease
+from huey.testing.clock import TurnableClock
+from tests.helpers import running
+
+LEASE = Lease("a", 1, "app.f", b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
+
+
+def spin(is_over: threading.Event) -> None:
+    while not is_over.is_set():
+        is_over.wait(0.001)
+
+
+def test_a_body_past_its_limit_is_asked() -> None:
+    huey, never = MemoryHuey(), threading.Event()
+    endless = huey.task(timeout=0.05)(lambda: spin(never))
+
+    with running(huey), pytest.raises(TaskException, match="TaskTimeout"):
+        endless().get(blocking=True, timeout=20)
+
+    (row,) = huey.storage.find("failed")
+    assert row.reason == "timeout"
+
+
+def test_a_body_may_clean_up_when_it_is_asked() -> None:
+    huey, never = MemoryHuey(), threading.Event()
+
+    @huey.task(timeout=0.05)
+    def careful() -> str:
+        try:
+            spin(never)
+        except TaskTimeout:
+            return "cleaned up"
+        return "never"
+
+    with running(huey):
+        assert careful().get(blocking=True, timeout=20) == "cleaned up"
+
+
+def test_a_task_in_time_and_the_next_one_in_its_thread_are_left_alone() -> None:
+    huey = MemoryHuey()
+    quick = huey.task(timeout=30)(lambda n: n)
+
+    with running(huey):
+        assert quick.map(range(500)).get(blocking=True, timeout=20) == list(range(500))
+
+
+def test_a_late_task_is_tried_again_like_any_other_failure() -> None:
+    huey, runs, never = MemoryHuey(), [], threading.Event()
+
+    @huey.task(timeout=0.05, retries=1)
+    def slow_at_first() -> str:
+        runs.append(1)
+        if len(runs) == 1:
+            spin(never)
+        return "in time"
+
+    with running(huey):
+        assert slow_at_first().get(blocking=True, timeout=20) == "in time"
+
+
+def test_what_was_asked_too_late_does_not_reach_the_next_task() -> None:
+    clock = TurnableClock()
+    keeper, told = Timekeeper(clock), []
+    entered, asked = threading.Event(), threading.Event()
+
+    def runner() -> None:
+        keeper.enter(0, LEASE, 1.0)
+        entered.set()
+        try:
+            asked.wait(20)
+        except TaskTimeout:
+            told.append("inside")
+        keeper.leave(0)
+        # The next task, without a limit.
+        try:
+            spin_a_little()
+        except TaskTimeout:
+            told.append("outside")
+
+    thread = threading.Thread(target=runner)
+    thread.start()
+    assert entered.wait(20)
+    clock.forward(2)
+    look_at_once(keeper)
+    asked.set()
+    thread.join(20)
+
+    assert told in (["inside"], [])
+
+
+def test_a_body_is_asked_once() -> None:
+    huey, never, asked = MemoryHuey(), threading.Event(), []
+
+    @huey.task(timeout=0.01)
+    def stubborn() -> int:
+        for _ in range(2):
+            try:
+                never.wait(0.2)
+                spin_a_little()
+            except TaskTimeout:
+                asked.append(1)
+        return len(asked)
+
+    with running(huey):
+        assert stubborn().get(blocking=True, timeout=20) == 1
+
+
+def look_at_once(keeper: Timekeeper) -> None:
+    keeper.wake()
+    keeper.look()
+
+
+def spin_a_little() -> int:
+    return sum(n for n in range(10_000))
+
+
+@pytest.mark.parametrize("timeout", [None, 0, -1])
+def test_zero_and_less_are_no_limit(timeout: Any) -> None:
+    wrapper = MemoryHuey().task(timeout=timeout)(lambda: None)
+
+    assert wrapper.options.timeout is None
+
+
+def test_a_limit_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        MemoryHuey().task(timeout="soon")  # type: ignore[arg-type]
+
+
+def test_the_page_is_told_of_every_task() -> None:
+    from huey.engine.page import Page
+
+    page = Page(1)
+    keeper = Timekeeper(system_clock, page)
+    keeper.enter(0, LEASE, None)
+    assert [(it.id, it.token, it.limit) for it in page.running()] == [("a", 1, 0)]
+
+    keeper.leave(0)
+    assert page.running() == []
+    page.close()
