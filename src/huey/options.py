@@ -67,6 +67,7 @@ def _factor(text: str) -> float:
 OPTIONS: tuple[Option, ...] = (
     Option("workers", ("-w", "--workers", "-t", "--threads"), _whole, 1, "number of tasks that run at the same time"),
     Option("worker_type", ("-k", "--worker-type"), _kind, "thread", "thread: one process with so many threads; process: so many processes"),
+    Option("max_tasks", ("-M", "--max-tasks"), _whole, None, "a worker process is replaced by a new one after so many tasks"),
     Option("max_memory", ("--max-memory",), _whole, None, "MiB; a worker process that uses more is replaced by a new one between tasks"),
     Option("logfile", ("-l", "--logfile"), str, None, "write the log to this file too; it is turned over at 1 MB, 3 old ones are kept"),
     Option("verbose", ("-v", "--verbose"), None, False, "log DEBUG messages"),

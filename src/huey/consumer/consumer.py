@@ -65,6 +65,9 @@ class Consumer:
         self.periodic = bool(settings["periodic"])
         self.localtime = bool(settings["localtime"])
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
+        self._max_tasks: int | None = settings["max_tasks"]
+        if self._max_tasks and not self.has_keeper:
+            raise ConfigurationError("max_tasks: only the consumer command replaces its workers; leave it out, or use huey_consumer -M")
         self._interval = float(settings["periodic_task_interval"])
         self._state = NEW
         self._life = threading.Lock()
@@ -81,7 +84,7 @@ class Consumer:
         self._timekeeper = Timekeeper(clock, page)
         execution = Execution(huey.registry, huey.codec, clock, self._timekeeper, results=huey.results, store_none=huey.store_none)
         self._runners = ThreadRunners(self.workers, execution.complete, self._bell.ring)
-        self._engine = Engine(huey.storage, self.worker, self._runners, clock, self._bell)
+        self._engine = Engine(huey.storage, self.worker, self._runners, clock, self._bell, quota=self._max_tasks, used_up=self._alarm.ring)
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle)
         self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
         self._lasting = [Service("Timekeeper", self._timekeeper.look, LONGEST_LOOK)]

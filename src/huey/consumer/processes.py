@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from huey.clock import Micros
 from huey.consumer.deaths import Cause
@@ -90,7 +91,11 @@ def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], i
     """Start a worker process. *work* is what a forked one does; a process started by exec finds its seat in its environment."""
     page = Page(runners)
     seat = seat_of(page.fd)
-    pid = _fork(seat, work) if FORK_IS_SAFE and is_single_threaded() else _exec(seat)
+    if FORK_IS_SAFE and is_single_threaded():
+        pid = _fork(seat, work)
+    else:
+        _tell_once()
+        pid = _exec(seat)
     return Child(identify(seat.id, seat.kind, seat.keeper, pid), page, now)
 
 
@@ -113,6 +118,11 @@ def _fork(seat: Seat, work: Callable[[Seat], int]) -> int:
         logging.shutdown()
         sys.stdout.flush()
         os._exit(code)
+
+
+@cache
+def _tell_once() -> None:
+    log.info("this process has several threads, or its system does not fork well: each worker imports the application by itself")
 
 
 def _exec(seat: Seat) -> int:

@@ -255,7 +255,7 @@ class Supervisor:
     def _note_death(self, child: Child, status: int) -> None:
         (self._children if child in self._children else self._former).remove(child)
         ran = child.page.running()
-        if child.is_leaving and status == 0:
+        if status == 0 and not ran:
             log.debug("worker %s ended", child.worker.id)
         else:
             log.warning("worker %s (pid %d) ended by %s; %d tasks were running", child.worker.id, child.pid, how(status), len(ran))

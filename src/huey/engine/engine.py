@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from huey import events
 from huey.clock import SECOND, Clock, Micros, micros
@@ -45,12 +45,25 @@ LONGEST_REST = 1.0
 class Engine:
     """Turns the crank of one worker."""
 
-    def __init__(self, storage: Storage, worker: Worker, runners: Runners, clock: Clock, bell: Bell) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        worker: Worker,
+        runners: Runners,
+        clock: Clock,
+        bell: Bell,
+        *,
+        quota: int | None = None,
+        used_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """*quota*: tasks to run at most; *used_up* is called when they have ended."""
         self._storage = storage
         self._worker = worker
         self._runners = runners
         self._clock = clock
         self._bell = bell
+        self._quota = quota
+        self._used_up = used_up
         self._unwritten: list[Finish] = []
         self._unreturned: list[Lease] = []
         self._suspects: list[Lease] = []
@@ -104,8 +117,15 @@ class Engine:
             if self._last.is_followed:
                 self._told += events.of_finish(finish)
         self._unwritten += ended
+        self._count(len(ended))
         self._learn(ended)
         return self._unwritten
+
+    def _count(self, ended: int) -> None:
+        if self._quota is not None and ended:
+            self._quota -= ended
+            if self._quota <= 0:
+                self._used_up()
 
     def _learn(self, ended: Sequence[Finish]) -> None:
         """How long tasks take decides how far ahead may be claimed; it grows by doubling and falls at once."""
@@ -123,7 +143,10 @@ class Engine:
         if self._is_stopping or self._is_away or self._suspects or self._runs_alone():
             return 0
         in_hand = len(self._running) - self._runners.ended()
-        return max(0, min(LARGEST_TURN, self._ahead - in_hand))
+        room = min(LARGEST_TURN, self._ahead - in_hand)
+        if self._quota is not None:
+            room = min(room, self._quota - len(self._running))
+        return max(0, room)
 
     def _may_start_suspect(self) -> bool:
         """Nothing else runs, or what does has kept a suspect waiting for too long."""

@@ -1,0 +1,160 @@
+"""What becomes of the tasks of a worker that died under its supervisor's eyes: of those that ran, and of its others."""
+
+from __future__ import annotations
+
+import pytest
+
+from huey.clock import SECOND
+from huey.consumer.deaths import Cause, Deaths, how
+from huey.consumer.janitor import alive_here
+from huey.consumer.seat import identify
+from huey.engine.page import Running
+from huey.exceptions import StorageUnavailable
+from huey.lifecycle import MAX_CRASHES, State, WorkerDied
+from huey.storage.base import Worker
+from huey.storage.memory import MemoryStorage
+from huey.task import Lease
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.tools import claim, end, look, task
+
+KEEPER = "1:2"
+THREAD = identify("thread", "thread", KEEPER)
+QUARANTINE = identify("quarantine", "quarantine", KEEPER)
+
+
+class House:
+    """A storage, a supervisor's view, and the leases of a worker."""
+
+    def __init__(self) -> None:
+        self.clock = TurnableClock()
+        self.storage = MemoryStorage(clock=self.clock)
+        self.deaths = Deaths(self.storage, identify("supervisor", "supervisor"), self.clock, lambda finish: finish)
+
+    def claimed(self, *ids: str, by: Worker = THREAD) -> list[Lease]:
+        self.storage.enqueue([task(id, retries=1) for id in ids])
+        return claim(self.storage, len(ids), by=by)
+
+    def running(self, leases: list[Lease], limit: float = 0) -> list[Running]:
+        began = self.clock.monotonic()
+        return [Running(slot, lease.id, lease.token, began, round(limit * SECOND)) for slot, lease in enumerate(leases)]
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_what_ran_is_a_suspect_and_what_had_not_started_is_given_back_without_blame(house: House) -> None:
+    leases = house.claimed("ran", "waited")
+
+    assert house.deaths.deal_with(THREAD, house.running(leases[:1]), Cause.CRASH) == 1
+
+    ran, waited = look(house.storage, "ran"), look(house.storage, "waited")
+    assert (ran.state, ran.crashes, ran.deaths, ran.attempt) == (State.QUEUED, 1, 1, 0)
+    assert (waited.state, waited.crashes, waited.deaths, waited.place) == (State.QUEUED, 0, 0, leases[1].place)
+
+
+def test_neighbours_are_suspects_too_and_each_runs_alone(house: House) -> None:
+    leases = house.claimed("a", "b", "c")
+
+    house.deaths.deal_with(THREAD, house.running(leases), Cause.CRASH)
+
+    assert claim(house.storage, 3, by=THREAD) == []
+    assert len(claim(house.storage, 3, by=QUARANTINE)) == 3
+
+
+def test_the_third_crash_alone_is_poison(house: House) -> None:
+    house.deaths.deal_with(THREAD, house.running(house.claimed("a")), Cause.CRASH)
+
+    for _ in range(MAX_CRASHES):
+        assert look(house.storage).state == State.QUEUED
+        leases = claim(house.storage, by=QUARANTINE)
+        house.deaths.deal_with(QUARANTINE, house.running(leases), Cause.CRASH)
+
+    row = look(house.storage)
+    assert (row.state, row.reason, row.attempt, row.payload) == (State.FAILED, "poison", 0, b"payload")
+    assert "died 3 times while it ran alone" in (row.error or "")
+
+
+def test_a_task_that_passed_its_limit_failed_once_and_its_neighbours_did_not(house: House) -> None:
+    leases = house.claimed("late", "neighbour", "unlimited")
+    ran = house.running(leases[:1], limit=1) + house.running(leases[1:2], limit=60) + house.running(leases[2:])
+    house.clock.forward(3)
+
+    house.deaths.deal_with(THREAD, ran, Cause.LATE)
+
+    assert (look(house.storage, "late").attempt, look(house.storage, "late").reason) == (1, "timeout")
+    for id in ("neighbour", "unlimited"):
+        row = look(house.storage, id)
+        assert (row.state, row.attempt, row.crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
+
+
+def test_a_stop_costs_no_try_and_blames_nobody(house: House) -> None:
+    leases = house.claimed("a")
+
+    house.deaths.deal_with(THREAD, house.running(leases), Cause.STOP)
+
+    row = look(house.storage)
+    assert (row.state, row.reason, row.attempt, row.crashes, row.deaths) == (State.QUEUED, "shutdown", 0, 0, 0)
+
+
+def test_what_was_finished_but_not_written_runs_again_without_blame(house: House) -> None:
+    house.claimed("a")
+
+    assert house.deaths.deal_with(THREAD, [], Cause.CRASH) == 0
+
+    assert (look(house.storage).state, look(house.storage).crashes) == (State.QUEUED, 0)
+
+
+def test_what_the_page_shows_of_an_earlier_run_is_not_this_one(house: House) -> None:
+    (lease,) = house.claimed("a")
+    ran = [it._replace(token=lease.token - 1) for it in house.running([lease])]
+
+    assert house.deaths.deal_with(THREAD, ran, Cause.CRASH) == 0
+
+    assert look(house.storage).crashes == 0
+
+
+def test_what_was_written_before_the_death_stays_written(house: House) -> None:
+    (lease,) = house.claimed("a")
+    ran = house.running([lease])
+    end(house.storage, house.clock, lease, WorkerDied(), by=THREAD)
+
+    house.deaths.deal_with(THREAD, ran, Cause.CRASH)
+
+    assert look(house.storage).deaths == 1
+
+
+@pytest.mark.parametrize("verb", ["workers", "reclaim", "leases", "turn", "release", "goodbye"])
+@pytest.mark.parametrize("is_done", [False, True], ids=["call lost", "reply lost"])
+def test_an_outage_in_the_middle_is_taken_up_by_the_same_call(
+    house: House, monkeypatch: pytest.MonkeyPatch, verb: str, is_done: bool
+) -> None:
+    leases = house.claimed("ran", "waited")
+    ran, real = house.running(leases[:1]), getattr(house.storage, verb)
+
+    def away(*args: object, **kwargs: object) -> None:
+        if is_done:
+            real(*args, **kwargs)
+        raise StorageUnavailable("away")
+
+    monkeypatch.setattr(house.storage, verb, away)
+    with pytest.raises(StorageUnavailable):
+        house.deaths.deal_with(THREAD, ran, Cause.CRASH)
+    monkeypatch.setattr(house.storage, verb, real)
+    house.deaths.deal_with(THREAD, ran, Cause.CRASH)
+
+    assert [(row.id, row.crashes, row.deaths) for row in house.storage.find("ready")] == [("ran", 1, 1), ("waited", 0, 0)]
+    assert house.storage.workers() == []
+
+
+def test_nothing_of_a_death_stays_known_here(house: House) -> None:
+    before = set(alive_here)
+    house.deaths.deal_with(THREAD, house.running(house.claimed("a")), Cause.CRASH)
+
+    assert alive_here == before
+
+
+@pytest.mark.parametrize(("status", "words"), [(0, "exit code 0"), (3 << 8, "exit code 3"), (9, "signal 9 (SIGKILL)"), (64, "signal 64")])
+def test_a_death_is_told_in_words(status: int, words: str) -> None:
+    assert how(status).startswith(words)
