@@ -29,9 +29,10 @@ check: $(STAMP) ## format, lint, types, floors, house gates: what CI runs before
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/gates.py
 
-fix: $(STAMP) ## format, and repair what ruff can
+fix: $(STAMP) ## format, repair what ruff can, write the parts of docs/ that are made from the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python tools/docs.py
 
 bench: python ## compare with huey's newest release; ARGS="--quick"
 	@$(PYTHON) bench/run.py $(ARGS)
@@ -39,8 +40,8 @@ bench: python ## compare with huey's newest release; ARGS="--quick"
 chaos: $(STAMP) ## long runs with random kills
 	$(BIN)/python -m pytest -m chaos --timeout 1800 $(ARGS)
 
-docs: $(STAMP) ## check docs/ against the code: names, links, examples
-	$(BIN)/python tools/gates.py docs examples
+docs: $(STAMP) ## check docs/ against the code: names, links, tables, examples
+	$(BIN)/python tools/gates.py docs made examples
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

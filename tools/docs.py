@@ -20,20 +20,33 @@ def options() -> str:
     from huey.options import OPTIONS
 
     rows = [
-        f"| {flags(option)} | `{option.name}` | `{option.environment}` | {default(option)} | {option.help.replace('|', '/')} |"
-        for option in OPTIONS
+        f"| {flags(option)} | {keyword(option)} | `{environment(option)}` | {default(option)} | {cell(option.help)} |" for option in OPTIONS
     ]
     return "\n".join(["| flag | keyword | environment | default | what it does |", "|---|---|---|---|---|", *rows])
 
 
+def cell(text: str) -> str:
+    return text.replace("|", "/")
+
+
 def flags(option: Any) -> str:
-    return ", ".join(f"`{flag}`" for flag in option.flags)
+    *others, last = option.flags
+    return ", ".join(f"`{flag}`" for flag in [*others, f"{last} {cell(option.value)}".strip()])
+
+
+def keyword(option: Any) -> str:
+    return "" if option.is_of_command else f"`{option.name}`"
+
+
+def environment(option: Any) -> str:
+    """The variable; for a switch, with the value that does the same."""
+    return option.environment if option.read else f"{option.environment}={option.switch:d}"
 
 
 def default(option: Any) -> str:
     if option.read is None:
         return "on" if option.switch == option.default else "off"
-    return "none" if option.default is None else f"`{option.default}`"
+    return f"`{option.default_text}`" if option.default_text else "none"
 
 
 PARTS: dict[str, Callable[[], str]] = {"options": options}

@@ -296,6 +296,22 @@ def docs(root: Path) -> list[Problem]:
     return found
 
 
+# made
+
+
+def made(root: Path) -> list[Problem]:
+    """What docs/ has from the code is what the code says."""
+    tool = root / "tools/docs.py"
+    if not tool.exists():
+        return []
+    child = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False)
+    if child.returncode and not child.stdout:
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        return [Problem(named(root, tool), 1, f"it fails: {last}", "Run it alone to see why.")]
+    way_out = "Run 'python tools/docs.py', which writes it anew; 'make fix' does it too."
+    return [Problem(line.partition(":")[0], 1, "a made part is out of date", way_out) for line in child.stdout.splitlines()]
+
+
 # examples
 
 
@@ -311,7 +327,7 @@ def examples(root: Path) -> list[Problem]:
 
 
 GATES: dict[str, Callable[[Path], list[Problem]]] = {
-    gate.__name__: gate for gate in (sizes, clock, excepts, sql, lua, imports, docs, examples)
+    gate.__name__: gate for gate in (sizes, clock, excepts, sql, lua, imports, docs, made, examples)
 }
 
 

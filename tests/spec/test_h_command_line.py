@@ -162,6 +162,18 @@ def test_S90_a_module_that_breaks_shows_why(project: Project) -> None:
     assert "main.py" in consumer.log
 
 
+@pytest.mark.parametrize("path", ["nope.huey", "main.nope", "nope", "main:huey"])
+def test_S90_a_wrong_path_is_told_in_one_line(project: Project, path: str) -> None:
+    """A traceback helps with what breaks inside the application, not with a slip of the pen."""
+    project.write(ADD)
+
+    consumer = project.start(path)
+
+    assert consumer.ended() == 1
+    assert len(consumer.log.splitlines()) == 1
+    assert f"Error importing {path}" in consumer.log
+
+
 def test_S91_the_current_directory_is_importable(project: Project) -> None:
     project.write("from other import word\n" + ADD)
     (project.home / "other.py").write_text("word = 'found'\n")
@@ -234,6 +246,16 @@ def chatter():
     assert "05599 x" in (project.home / "x").read_text("utf-8") + (project.home / "x.1").read_text("utf-8")
 
 
+def test_S93_the_console_has_the_log_too(project: Project) -> None:
+    project.write(LOGGED)
+
+    consumer = project.start("main.huey", "-l", "app.log")
+
+    assert project.task("main.whisper")().get(blocking=True, timeout=10) == "done"
+    assert consumer.stop() == 0
+    assert consumer.log == (project.home / "app.log").read_text("utf-8")
+
+
 def test_S95_the_default_level_is_info(project: Project) -> None:
     project.write(LOGGED)
 
@@ -285,6 +307,15 @@ def test_S97_a_quiet_consumer_says_nothing_while_all_is_well(project: Project) -
     assert consumer.log == ""
 
 
+def test_S96_S97_both_at_once_are_a_contradiction(project: Project) -> None:
+    project.write(LOGGED)
+
+    consumer = project.start("main.huey", "-v", "-q")
+
+    assert consumer.ended() == 2
+    assert "--verbose and --quiet contradict each other" in consumer.log
+
+
 # Workers
 
 
@@ -321,6 +352,17 @@ def test_S98_a_number_of_workers_that_cannot_be_is_refused(project: Project, wor
     assert consumer.ended() not in (0, None)
     assert "workers" in consumer.log
     assert workers in consumer.log
+
+
+def test_S98_the_environment_may_say_how_many(project: Project) -> None:
+    project.write(MEET)
+    meet = project.task("main.meet")
+
+    consumer = project.start("main.huey", HUEY_WORKERS="2")
+
+    handles = [meet(2), meet(2)]
+    assert [handle.get(blocking=True, timeout=10) for handle in handles] == ["met", "met"]
+    assert consumer.stop() == 0
 
 
 # Periodic functions
@@ -390,6 +432,17 @@ def test_S103_a_backoff_below_one_is_refused(project: Project) -> None:
     assert consumer.ended() != 0
     assert "backoff" in consumer.log
     assert "0.5" in consumer.log
+
+
+@pytest.mark.parametrize("flags", [["-d", "0"], ["-d", "x"], ["-m", "-1"], ["--max-delay=nan"]])
+def test_S101_S102_a_delay_that_cannot_be_is_refused(project: Project, flags: list[str]) -> None:
+    project.write(ADD)
+
+    consumer = project.start("main.huey", *flags)
+
+    assert consumer.ended() == 2
+    assert "delay" in consumer.log
+    assert "give a number of seconds above 0" in consumer.log
 
 
 # Clocks

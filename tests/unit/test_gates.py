@@ -132,3 +132,11 @@ def test_an_example_needs_a_test(house):
 def test_an_unknown_gate_is_refused(capsys):
     assert gates.main(["colour"]) == 2
     assert "no gate colour; there are sizes, clock" in capsys.readouterr().err
+
+
+def test_parts_of_the_docs_that_are_out_of_date_are_found(house):
+    assert gates.made(house({})) == []
+    root = house({"tools/docs.py": "print('docs/a.md: out of date; run it'); raise SystemExit(1)"})
+    assert facts(gates.made(root)) == ["docs/a.md:1 a made part is out of date"]
+    root = house({"tools/docs.py": "raise ValueError('broken')"})
+    assert facts(gates.made(root)) == ["tools/docs.py:1 it fails: ValueError: broken"]

@@ -20,7 +20,7 @@ from datetime import UTC
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from huey.constants import __version__
+from huey.consumer.banner import tell_start
 from huey.consumer.janitor import EVERY, Janitor
 from huey.consumer.scheduler import Scheduler
 from huey.consumer.seat import identify
@@ -32,7 +32,7 @@ from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
-from huey.options import checked
+from huey.options import check_queues, checked
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
 from huey.task import Lease
@@ -58,6 +58,7 @@ class Consumer:
 
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = checked(options)
+        check_queues(settings, huey.name)
         if huey.always_eager:
             raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
         self.huey = huey
@@ -68,11 +69,13 @@ class Consumer:
         self._max_tasks: int | None = settings["max_tasks"]
         if self._max_tasks and not self.has_keeper:
             raise ConfigurationError("max_tasks: only the consumer command replaces its workers; leave it out, or use huey_consumer -M")
+        self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._interval = float(settings["periodic_task_interval"])
         self._state = NEW
         self._life = threading.Lock()
         self._gone = threading.Event()
         self._is_asked = False
+        self._has_time = True
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
         self._alarm = Bell()
         self._build(identify(f"{huey.rng.getrandbits(128):032x}"))
@@ -195,8 +198,9 @@ class Consumer:
             self.start()
             self._alarm.wait()
             if self._begins_to_stop():
-                log.info("stopping: running tasks may end within %s s", self.shutdown_timeout or "any number of")
-                still = self._halt(self.shutdown_timeout)
+                limit = self.shutdown_timeout if self._has_time else 0.0
+                log.info("stopping: running tasks may end within %s s", "any number of" if limit is None else limit)
+                still = self._halt(limit)
                 if still:
                     self._leave_running(len(still))
                 self._say_goodbye()
@@ -230,10 +234,8 @@ class Consumer:
             # What runs is leased by this process: the next consumer on this host sees that it is gone and runs it again.
             os._exit(128 + number)
         self._is_asked = True
+        self._has_time = number in self._graceful
         self._alarm.ring()
 
     def _tell_start(self) -> None:
-        huey = self.huey
-        log.info("huey %s: queue %r in %r, %d workers, pid %d", __version__, huey.name, huey.storage, self.workers, os.getpid())
-        for wrapper in huey.registry:
-            log.info("task %s", wrapper.name)
+        tell_start(self.huey, workers=self.workers, worker_type="thread", periodic=self.periodic, localtime=self.localtime)

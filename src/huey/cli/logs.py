@@ -1,0 +1,144 @@
+"""The log of the command: the console, and a file that several processes may write and turn over (S93-S97, C18)."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from huey.cli.mistakes import Mistake
+
+LOG_BYTES = 1_000_000
+LOG_BACKUPS = 3
+LOG_FORMAT = "[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"
+SIMPLE_FORMAT, SIMPLE_TIME = "%(asctime)s %(message)s", "%H:%M:%S"
+
+
+def set_up_logging(settings: Mapping[str, Any]) -> None:
+    """Log to stderr, and to the file if one is named. Handlers that the application attached to "huey" stay. Mistake: the file cannot be
+    written."""
+    level = logging.DEBUG if settings.get("verbose") else logging.ERROR if settings.get("quiet") else logging.INFO
+    logger = logging.getLogger("huey")
+    logger.setLevel(level)
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if settings.get("logfile"):
+        handlers.append(_log_file(settings["logfile"]))
+    form = logging.Formatter(SIMPLE_FORMAT, SIMPLE_TIME) if settings.get("simple") else logging.Formatter(LOG_FORMAT)
+    for handler in handlers:
+        handler.setFormatter(form)
+        logger.addHandler(handler)
+
+
+def _log_file(path: str) -> LogFile:
+    if os.path.islink(path) and not _is_special(path):
+        raise Mistake(f"--logfile {path}: that is a symbolic link; name the file that it leads to")
+    try:
+        return LogFile(path)
+    except OSError as error:
+        raise Mistake(f"--logfile {path}: {error.strerror}; give a file that this user may write") from error
+
+
+def _is_special(path: str) -> bool:
+    """A pipe, a terminal or another device, /dev/stdout for one: nothing to be turned over."""
+    with suppress(FileNotFoundError):
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    return False
+
+
+class LogFile(logging.Handler):
+    """Appends to a file of 1 MB at most; then it becomes ``.1``, the former ``.1`` becomes ``.2``, that ``.3``, and the former ``.3`` goes.
+
+    Any number of processes may write the same file: forked ones open it anew, each line is one write, one process turns the file over,
+    and the others follow, as they do when somebody else moves it away. OSError: the file cannot be opened. Later trouble, such as a full
+    disk, is told once on stderr.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        # Absolute: a task may change the current folder.
+        self._path = os.path.abspath(path)
+        self._turns_over = not _is_special(path)
+        self._is_failing = False
+        self._open()
+
+    def _open(self) -> None:
+        follow = os.O_NOFOLLOW if self._turns_over else 0
+        self._fd = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | follow, 0o600)
+        self._identity = _identity(os.fstat(self._fd))
+        self._pid = os.getpid()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._write(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+            self._is_failing = False
+        except OSError as error:
+            self._tell(error)
+        except Exception:  # A record that does not fit its format must not end the task that logs it.
+            self.handleError(record)
+
+    def _write(self, line: bytes) -> None:
+        self._make_sure()
+        if self._turns_over:
+            size = os.fstat(self._fd).st_size
+            if size and size + len(line) > LOG_BYTES:
+                self._turn_over()
+        os.write(self._fd, line)
+
+    def _make_sure(self) -> None:
+        """Have the file open that is called so now."""
+        try:
+            is_ours = _identity(os.fstat(self._fd)) == self._identity
+        except OSError:
+            is_ours = False
+        if not is_ours:
+            # A task closed the descriptor; by now it may be a file of somebody else, so it is not closed here.
+            self._open()
+        elif self._pid != os.getpid() or not self._is_in_place():
+            # A forked process must not share the lock of its parent; a file that was moved away is left.
+            os.close(self._fd)
+            self._open()
+
+    def _is_in_place(self) -> bool:
+        if not self._turns_over:
+            return True
+        with suppress(FileNotFoundError):
+            return _identity(os.stat(self._path)) == self._identity
+        return False
+
+    def _turn_over(self) -> None:
+        try:
+            # Held by the old file, so it ends with it; who finds it taken writes on meanwhile.
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if self._is_in_place():
+            for number in range(LOG_BACKUPS, 0, -1):
+                with suppress(FileNotFoundError):
+                    os.rename(f"{self._path}.{number - 1}" if number > 1 else self._path, f"{self._path}.{number}")
+        os.close(self._fd)
+        self._open()
+
+    def _tell(self, error: OSError) -> None:
+        if not self._is_failing:
+            self._is_failing = True
+            with suppress(OSError, ValueError):
+                print(
+                    f"huey_consumer: --logfile {self._path}: {error.strerror}; until that ends only the console has the log",
+                    file=sys.stderr,
+                )
+
+    def close(self) -> None:
+        """Give the descriptor back; a record that comes later opens the file again."""
+        with suppress(OSError):
+            os.close(self._fd)
+        self._fd = -1
+        super().close()
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

@@ -1,0 +1,110 @@
+"""The command line and the environment, read by the table of ``options``.
+
+A flag wins over the environment, the environment over the default. Of two flags for one setting (``-p -n``) the later one wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from huey.cli.mistakes import WrongOption
+from huey.constants import __version__
+from huey.options import OPTIONS, Option, switch
+
+PROGRAM = "huey_consumer"
+
+_NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
+
+
+def given_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """What flags and environment set, and nothing else, with ``path``. WrongOption: a value that does not fit, or -v beside -q. A flag that
+    cannot be read ends the process with code 2."""
+    flags = vars(make_parser().parse_args(with_old_forms(arguments)))
+    found = from_environment(environment)
+    for source, names in ((flags, "--verbose and --quiet"), (found, "HUEY_VERBOSE and HUEY_QUIET")):
+        if source.get("verbose") and source.get("quiet"):
+            raise WrongOption(f"{names} contradict each other; give one of them")
+    if "verbose" in flags or "quiet" in flags:
+        found = {name: value for name, value in found.items() if name not in ("verbose", "quiet")}
+    return {**found, **flags}
+
+
+def with_old_forms(arguments: Sequence[str]) -> list[str]:
+    """Arguments with ``-S 1.0`` (0.4.9) as ``--scheduler-interval=1.0``; ``-S`` before anything else stays, as ``--simple`` (3.x).
+
+    No import path looks like a number, so the two never meet.
+    """
+    new: list[str] = []
+    for argument in arguments:
+        if new and new[-1] == "-S" and _NUMBER.fullmatch(argument):
+            new[-1] = f"--scheduler-interval={argument}"
+        elif argument.startswith("-S") and _NUMBER.fullmatch(argument[2:]):
+            new.append(f"--scheduler-interval={argument[2:]}")
+        else:
+            new.append(argument)
+    return new
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{PROGRAM}: {message}\nAll options: {PROGRAM} --help\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line. Absent flags leave no trace."""
+    parser = _Parser(
+        prog=PROGRAM,
+        usage="%(prog)s [options] module.instance",
+        description="Run the tasks of a Huey instance.",
+        epilog="Each option can be given in the environment too, by the name in brackets; a flag wins.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("path", nargs="?", default=None, metavar="module.instance", help="import path of the instance, such as main.huey")
+    parser.add_argument("--version", action="version", version=f"huey {__version__}")
+    add_options(parser)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Put all options into a parser, in their groups."""
+    groups = {option.group: parser.add_argument_group(option.group) for option in OPTIONS}
+    for option in OPTIONS:
+        group, text = groups[option.group], _help(option)
+        if option.read is None:
+            group.add_argument(*option.flags, dest=option.name, action="store_const", const=option.switch, help=text)
+        else:
+            group.add_argument(*option.flags, dest=option.name, type=_reader(option), metavar=option.value, help=text)
+
+
+def _help(option: Option) -> str:
+    default = f" (default {option.default_text})" if option.default_text else ""
+    return f"{option.help}{default} [{option.environment}]".replace("%", "%%")
+
+
+def _reader(option: Option) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return option.read(text) if option.read else text
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} does not fit: {error}") from error
+
+    return read
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Settings that the environment gives: HUEY_WORKERS=4. WrongOption: a value that cannot be read. An empty one is none."""
+    found: dict[str, Any] = {}
+    for option in OPTIONS:
+        text = environment.get(option.environment, "")
+        if not text:
+            continue
+        try:
+            found[option.name] = option.read(text) if option.read else switch(text)
+        except ValueError as error:
+            raise WrongOption(f"{option.environment}={text!r} does not fit: {error}") from error
+    return found

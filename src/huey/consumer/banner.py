@@ -1,0 +1,52 @@
+"""What a consumer says when it starts: version, storage, workers, tasks found, and when the periodic ones run next."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING
+
+from huey.clock import SECOND, Micros
+from huey.constants import __version__
+from huey.cron import Crontab, next_due
+from huey.decorators import PeriodicWrapper
+
+if TYPE_CHECKING:
+    from huey.api import Huey
+
+log = logging.getLogger("huey.consumer")
+
+
+def tell_start(huey: Huey, *, workers: int, worker_type: str, periodic: bool, localtime: bool) -> None:
+    """Say it at INFO, a line for each task."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    log.info("huey %s on Python %s, pid %d", __version__, ".".join(map(str, sys.version_info[:3])), os.getpid())
+    log.info("queue %r in %r, %s", huey.name, huey.storage, _crew(workers, worker_type))
+    zone = None if localtime else UTC
+    for wrapper in huey.registry:
+        if not isinstance(wrapper, PeriodicWrapper):
+            log.info("task %s", wrapper.name)
+        elif periodic:
+            log.info("periodic task %s: %s", wrapper.name, _schedule(wrapper, huey.clock.now(), zone))
+        else:
+            log.info("periodic task %s: not run from here (--no-periodic)", wrapper.name)
+
+
+def _crew(workers: int, worker_type: str) -> str:
+    one, many = ("process", "processes") if worker_type == "process" else ("thread", "threads")
+    return f"1 worker {one}" if workers == 1 else f"{workers} worker {many}"
+
+
+def _schedule(wrapper: PeriodicWrapper[..., object], now: Micros, zone: tzinfo | None) -> str:
+    schedule = wrapper.validate_datetime
+    if not isinstance(schedule, Crontab):
+        return "its function is asked each minute"
+    due = next_due(schedule, now, zone)
+    if due is None:
+        return f"{schedule!r}, which never comes"
+    wall = datetime.fromtimestamp(due / SECOND, zone if schedule.tz is None else schedule.tz)
+    # A naive time is local; only an aware one knows the name of its zone.
+    return f"{schedule!r}, next {(wall if wall.tzinfo else wall.astimezone()):%Y-%m-%d %H:%M %Z}"

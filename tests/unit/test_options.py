@@ -1,0 +1,136 @@
+"""The table of options: what fits, what is refused, and that each thing is said once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from huey.exceptions import ConfigurationError
+from huey.options import OPTIONS, check_queues, checked
+
+
+def test_the_defaults_are_those_of_0_4_9_and_3_x() -> None:
+    settings = checked({})
+
+    assert settings == {
+        "workers": 1,
+        "worker_type": "thread",
+        "max_tasks": None,
+        "max_memory": None,
+        "health_check_interval": 10.0,
+        "check_worker_health": True,
+        "queues": (),
+        "flush_locks": False,
+        "extra_locks": (),
+        "periodic": True,
+        "localtime": False,
+        "periodic_task_interval": 60.0,
+        "scheduler_interval": 1.0,
+        "shutdown_timeout": 30.0,
+        "graceful_signal": ("TERM", "INT"),
+        "delay": 0.1,
+        "max_delay": 10.0,
+        "backoff": 1.15,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ({"workers": "4"}, "workers", 4),
+        ({"worker_type": "PROCESS"}, "worker_type", "process"),
+        ({"periodic": 0}, "periodic", False),
+        ({"periodic": "no"}, "periodic", False),
+        ({"utc": False}, "localtime", True),
+        ({"utc": True}, "localtime", False),
+        ({"initial_delay": 0.5}, "delay", 0.5),
+        ({"max_tasks": None}, "max_tasks", None),
+        ({"extra_locks": None}, "extra_locks", ()),
+        ({"extra_locks": "a, b"}, "extra_locks", ("a", "b")),
+        ({"extra_locks": ["a", "b"]}, "extra_locks", ("a", "b")),
+        ({"extra_locks": "a"}, "flush_locks", True),
+        ({"queues": "mail,video:3"}, "queues", (("mail", 1), ("video", 3))),
+        ({"queues": {"mail": 1, "video": 3}}, "queues", (("mail", 1), ("video", 3))),
+        ({"queues": [("a:b", 2)]}, "queues", (("a:b", 2),)),
+        ({"graceful_signal": "sigint"}, "graceful_signal", ("INT",)),
+        ({"graceful_signal": "int, term"}, "graceful_signal", ("TERM", "INT")),
+        ({"scheduler_interval": 5}, "scheduler_interval", 5.0),
+        ({"scheduler_interval": 0.5}, "scheduler_interval", 0.5),
+        ({"shutdown_timeout": 0}, "shutdown_timeout", 0.0),
+    ],
+)
+def test_a_value_is_read(given: dict[str, Any], name: str, value: Any) -> None:
+    settings = checked(given)
+
+    assert settings[name] == value
+    # What was checked can be handed on and checked again.
+    assert checked(settings) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("workers", 0, "whole number"),
+        ("workers", 1.5, "whole number"),
+        ("workers", True, "whole number"),
+        ("workers", None, "whole number"),
+        ("workers", 10**9, "10000"),
+        ("worker_type", "greenlet", "there are thread .* and process"),
+        ("worker_type", "gevent", "there are thread .* and process"),
+        ("worker_type", "fibre", "there are thread and process"),
+        ("backoff", 0.99, "1 or more"),
+        ("delay", float("nan"), "seconds"),
+        ("max_delay", float("inf"), "seconds"),
+        ("scheduler_interval", 7, "divide a minute"),
+        ("scheduler_interval", 120, "divide a minute"),
+        ("scheduler_interval", 0, "divide a minute"),
+        ("max_tasks", 0, "whole number"),
+        ("max_memory", "512M", "whole number"),
+        ("health_check_interval", 0, "above 0"),
+        ("graceful_signal", "HUP", "TERM,INT"),
+        ("graceful_signal", "", "names"),
+        ("extra_locks", "a,,b", "names"),
+        ("queues", "a:0", "weight"),
+        ("queues", "a:x", "weight"),
+        ("queues", ":2", "weight"),
+        ("queues", "a,a:2", "twice"),
+        ("periodic", "perhaps", "1 or 0"),
+        ("wrokers", 4, "there are .*workers"),
+        ("logfile", "x", "--logfile"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(name: str, value: Any, said: str) -> None:
+    """ConfigurationError, which 3.x raises, is a ValueError too."""
+    with pytest.raises(ConfigurationError, match=f"^{name}=.*{said}"):
+        checked({name: value})
+    assert issubclass(ConfigurationError, ValueError)
+
+
+@pytest.mark.parametrize("name", ["max_tasks", "max_memory"])
+def test_workers_cannot_be_renewed_while_the_dead_are_not_replaced(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}=100 .*--disable-health-check"):
+        checked({name: 100, "check_worker_health": False})
+
+
+def test_only_the_queue_of_the_instance_can_be_taken_from() -> None:
+    check_queues(checked({}), "mail")
+    check_queues(checked({"queues": "mail:3"}), "mail")
+
+    with pytest.raises(ConfigurationError, match=r"queues=.*'mail'.* a consumer of its own .*'video'"):
+        check_queues(checked({"queues": "mail,video:3"}), "mail")
+
+
+def test_a_flag_means_one_thing() -> None:
+    flags = [flag for option in OPTIONS for flag in option.flags]
+
+    assert sorted(flags) == sorted(set(flags))
+    # The union of 0.4.9 and 3.x (C20), and what is new.
+    short = set("wkMcCfLpnuPslvqSdmbt")
+    assert {flag[1:] for flag in flags if not flag.startswith("--")} == short
+
+
+def test_every_default_fits_its_own_option() -> None:
+    for option in OPTIONS:
+        if option.read is not None and option.default_text:
+            assert option.read(option.default_text) == option.default
