@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from huey import host
 from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
+from huey.consumer.banner import tell_start
 from huey.consumer.deaths import Cause, Deaths, how
 from huey.consumer.janitor import Janitor, alive_here
 from huey.consumer.processes import Child
@@ -26,7 +27,7 @@ from huey.consumer.worker import work
 from huey.engine.execution import Execution
 from huey.engine.page import Running
 from huey.exceptions import ConfigurationError, StorageError
-from huey.options import checked
+from huey.options import check_queues, checked
 from huey.storage.base import BEAT, LEASE
 
 if TYPE_CHECKING:
@@ -53,14 +54,16 @@ class Supervisor:
 
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = checked(options)
+        check_queues(settings, huey.name)
         if huey.always_eager:
             raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
         self._huey = huey
-        self._options = options
+        self._options = settings
         self._clock = huey.clock
         self._kind: str = settings["worker_type"]
         self._workers: int = settings["workers"]
         self._patience: float | None = settings["shutdown_timeout"] or None
+        self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._max_memory: int = (settings["max_memory"] or 0) * 1024 * 1024
         self._me = identify(self._new_id(), "supervisor")
         self._keeper = f"{self._me.pid}:{self._me.born}"
@@ -95,6 +98,7 @@ class Supervisor:
         self._huey.storage.open()
         if os.environ.pop(processes.TRIAL, None):
             return 0
+        self._tell_start()
         self._former = processes.taken_over()
         alive_here.update(child.worker.id for child in self._former)
         self._janitor.enter()
@@ -107,6 +111,10 @@ class Supervisor:
         self._janitor.leave()
         log.info("stopped")
         return self._exit_code
+
+    def _tell_start(self) -> None:
+        told = {name: self._options[name] for name in ("workers", "worker_type", "periodic", "localtime")}
+        tell_start(self._huey, **told)
 
     def _step(self) -> None:
         self._hear()
@@ -317,6 +325,11 @@ class Supervisor:
                 child.kill(Cause.STOP)
             return
         self._is_stopping = True
+        if number not in self._graceful:
+            log.info("stopping at once: running tasks are put back")
+            for child in self._all():
+                child.kill(Cause.STOP)
+            return
         log.info("stopping: running tasks may end within %s s", self._patience or "any number of")
         for child in self._all():
             self._dismiss(child, self._clock.monotonic())
