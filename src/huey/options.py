@@ -286,6 +286,16 @@ def check_queues(settings: Mapping[str, Any], name: str) -> None:
         )
 
 
+def check_inside(settings: Mapping[str, Any]) -> None:
+    """ConfigurationError: something that only the command has, worker processes, is asked of a consumer inside a program."""
+    for name, usual in (("worker_type", "thread"), ("max_tasks", None), ("max_memory", None)):
+        if settings[name] != usual:
+            raise ConfigurationError(
+                f"{name}={settings[name]!r}: a consumer inside a program runs tasks in threads of that process, which nobody can replace; "
+                "leave it out, or use the command huey_consumer"
+            )
+
+
 def _why_not(name: str, known: list[str]) -> str:
     if name in _BY_NAME:
         return f"that is for the command line ({_BY_NAME[name].flags[-1]}), not for a consumer inside a program"

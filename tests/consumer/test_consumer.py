@@ -106,6 +106,13 @@ def test_an_option_that_cannot_work_is_refused_at_once(huey: Huey, name: str, va
         Consumer(huey, **{name: value})
 
 
+@pytest.mark.parametrize("options", [{"worker_type": "process"}, {"max_tasks": 5}, {"max_memory": 500}])
+def test_what_needs_worker_processes_is_refused_inside_a_program(huey: Huey, options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ConfigurationError, match=f"{name}=.* inside a program .* use the command huey_consumer"):
+        Consumer(huey, **options)
+
+
 def test_an_error_that_nobody_foresaw_does_not_end_the_engine(
     huey: Huey, make: Callable[..., Consumer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

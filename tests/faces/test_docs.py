@@ -86,7 +86,7 @@ def named(page: Path) -> str:
 
 
 def test_every_block_says_what_it_is() -> None:
-    known = re.compile(r"python( no-run| file=[\w.]+)?|console|sh|ini|json|text")
+    known = re.compile(r"python( no-run| file=[\w.]+)?|console|sh|ini|json|text|dockerfile|yaml")
     strange = [f"{named(page)}:{block.line} ```{block.info}" for page in PAGES for block in blocks(page) if not known.fullmatch(block.info)]
     assert strange == []
 

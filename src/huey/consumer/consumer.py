@@ -32,7 +32,7 @@ from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
-from huey.options import check_queues, checked
+from huey.options import check_inside, check_queues, checked
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
 from huey.task import Lease
@@ -61,14 +61,14 @@ class Consumer:
         check_queues(settings, huey.name)
         if huey.always_eager:
             raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
+        if not self.has_keeper:
+            check_inside(settings)
         self.huey = huey
         self.workers: int = settings["workers"]
         self.periodic = bool(settings["periodic"])
         self.localtime = bool(settings["localtime"])
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
         self._max_tasks: int | None = settings["max_tasks"]
-        if self._max_tasks and not self.has_keeper:
-            raise ConfigurationError("max_tasks: only the consumer command replaces its workers; leave it out, or use huey_consumer -M")
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._interval = float(settings["periodic_task_interval"])
         self._state = NEW
