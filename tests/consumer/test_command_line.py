@@ -319,6 +319,59 @@ def test_the_flags_of_0_4_9_go_together(project: Project) -> None:
     assert "stopped" in (project.home / "app.log").read_text("utf-8")
 
 
+DEADLY = (
+    APP
+    + """
+import os
+
+@huey.task()
+def pid():
+    return os.getpid()
+
+@huey.task()
+def end():
+    os._exit(9)
+"""
+)
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_tasks_run_in_worker_processes(project: Project, kind: str) -> None:
+    project.write(DEADLY)
+
+    consumer = project.start("main.huey", "-k", kind, "-w", "2")
+
+    assert project.task("main.pid")().get(blocking=True, timeout=10) != consumer.process.pid
+    assert consumer.stop() == 0
+    assert f"2 worker {kind}{'es' if kind == 'process' else 's'}" in consumer.log
+
+
+def test_a_worker_is_started_anew_after_so_many_tasks(project: Project) -> None:
+    project.write(DEADLY)
+    pid = project.task("main.pid")
+
+    consumer = project.start("main.huey", "-M", "2")
+
+    pids = [pid().get(blocking=True, timeout=10) for _ in range(6)]
+    assert len(set(pids)) == 3, pids
+    assert consumer.stop() == 0
+
+
+def test_a_worker_that_died_is_not_replaced_if_so_asked(project: Project) -> None:
+    """And a consumer without workers ends, so that whoever watches over it knows."""
+    project.write(DEADLY)
+    consumer = project.start("main.huey", "-C")
+    roundtrip(project)
+
+    handle = project.task("main.end")()
+
+    assert consumer.ended() == 1
+    assert "no worker is left, and none is started again (--disable-health-check)" in consumer.log
+    row = project.huey.storage.get(handle.id)
+    assert row is not None
+    assert row.state == "queued"
+
+
 def started_slow(project: Project, *arguments: str) -> Any:
     """A consumer in the middle of a task that ends when ``may-end`` is there; and its handle."""
     project.write(SLOW)

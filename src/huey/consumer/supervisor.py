@@ -64,6 +64,8 @@ class Supervisor:
         self._workers: int = settings["workers"]
         self._patience: float | None = settings["shutdown_timeout"] or None
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
+        self._replaces: bool = settings["check_worker_health"]
+        self._is_manned = False
         self._max_memory: int = (settings["max_memory"] or 0) * 1024 * 1024
         self._me = identify(self._new_id(), "supervisor")
         self._keeper = f"{self._me.pid}:{self._me.born}"
@@ -154,14 +156,25 @@ class Supervisor:
         """Start what is missing."""
         wanted, runners = (self._workers, 1) if self._kind == "process" else (1, self._workers)
         there = sum(child.worker.kind == self._kind and not child.is_leaving for child in self._children)
-        for _ in range(wanted - there):
-            if now < self._next_start:
-                return
-            self._start(self._kind, runners)
+        if self._replaces or not self._is_manned:
+            for _ in range(wanted - there):
+                if now < self._next_start:
+                    return
+                self._start(self._kind, runners)
+            self._is_manned = True
+        elif not there:
+            self._give_up(now)
         if self._former and all(child.page.is_ready for child in self._children):
             for child in self._former:
                 if not child.is_leaving:
                     self._dismiss(child, now)
+
+    def _give_up(self, now: Micros) -> None:
+        log.error("no worker is left, and none is started again (--disable-health-check)")
+        self._exit_code = 1
+        self._is_stopping = True
+        for child in self._all():
+            self._dismiss(child, now)
 
     def _start(self, kind: str, runners: int) -> None:
         id = self._new_id()
