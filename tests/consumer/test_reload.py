@@ -98,6 +98,20 @@ def test_code_that_cannot_be_imported_waits_for_the_next_change(project: Project
     assert consumer.stop() == 0
 
 
+def test_a_change_that_breaks_the_code_leaves_the_old_one_at_work(project: Project) -> None:
+    project.write(APP.format("old"))
+    consumer = project.start("main.huey", "--reload", "-n")
+    assert asked(project) == "old"
+
+    project.write("syntax error\n")
+    wait_until(lambda: "the new code cannot be used" in consumer.log, told=lambda: consumer.log)
+    assert asked(project) == "old"
+    project.write(APP.format("mended"))
+
+    wait_until(lambda: asked(project) == "mended", told=lambda: consumer.log)
+    assert consumer.stop() == 0
+
+
 def test_a_wrong_option_ends_it(project: Project) -> None:
     project.write(APP.format("x"))
 
