@@ -11,6 +11,7 @@ import ctypes
 import json
 import logging
 import os
+import random
 import sqlite3
 import sys
 import time
@@ -25,6 +26,8 @@ from huey import SqliteHuey
 from huey.clock import SystemClock
 from huey.task import Task
 from huey.testing.history import Journal, recording
+from tests.crash import lines
+from tests.crash.poison import make_poison
 
 CONNECTIONS: list[sqlite3.Connection] = []
 """All that this process has made, if it is a child."""
@@ -58,7 +61,7 @@ def make(folder: Path, *, filename: str | None = None, fast: list[int] | None = 
 
     for name in PERIODIC:
         make_periodic(huey, told, name)
-    tasks = {**make_plain(huey, told), **make_failing(huey, told), **make_holding(huey, told, folder, journal)}
+    tasks = {**make_plain(huey, told), **make_failing(huey, told), **make_holding(huey, told, folder, journal), **make_poison(huey, told)}
     return SimpleNamespace(huey=huey, **tasks)
 
 
@@ -162,7 +165,36 @@ def producer(app: SimpleNamespace, *, tasks: int, chunk: int = 1) -> int:
     return 0
 
 
-ROLES = {role.__name__: role for role in (consumer, consumers, producer)}
+def stream(app: SimpleNamespace, *, seed: int, first: int, crowd: int = 150) -> int:
+    """Put tasks of every kind in for ever, as long as there are not too many. What an id must bring: see ``tools.promised``."""
+    rng, n = random.Random(seed), first
+    while True:
+        counts = app.huey.storage.counts()
+        room = crowd - counts.ready - counts.scheduled - counts.running
+        for _ in range(min(5, room)):
+            n += put_one(app, rng, n)
+        time.sleep(0.03)
+
+
+def put_one(app: SimpleNamespace, rng: random.Random, n: int) -> int:
+    """How many numbers it took."""
+    kind = rng.random()
+    if kind < 0.45:
+        app.work.schedule(args=(n, rng.choice((0, 0.005, 0.02, 0.04, 0.08))), id=f"w{n}")
+    elif kind < 0.55:
+        count = rng.randrange(2, 20)
+        app.huey.enqueue_many([app.work.task_class((n + i, 0), id=f"w{n + i}") for i in range(count)])
+        return count
+    elif kind < 0.75:
+        app.work.schedule(args=(n, rng.choice((0, 0.02))), delay=rng.uniform(0.5, 20), id=f"w{n}")
+    elif kind < 0.95:
+        app.flaky.schedule(args=(n, rng.randrange(3)), id=f"w{n}")
+    else:
+        app.doomed.schedule(args=(n,), id=f"d{n}")
+    return 1
+
+
+ROLES = {role.__name__: role for role in (consumer, consumers, producer, stream)}
 
 
 def keep_connections() -> None:
@@ -180,6 +212,7 @@ def main(role: str, folder: str, options: str) -> int:
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(threadName)s %(message)s")
     keep_connections()
     app = make(Path(folder), **given.pop("app", {}))
+    lines.watch(Path(folder), "producer")
     return ROLES[role](app, **given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.crash.commands import Commanded
 from tests.crash.tools import Place
 
 
@@ -26,6 +27,27 @@ def make_place(tmp_path):
 @pytest.fixture
 def place(make_place):
     return make_place()
+
+
+@pytest.fixture
+def make_commanded(tmp_path):
+    """Makes a ``Commanded``; its processes end with the test."""
+    places = []
+
+    def make(**options) -> Commanded:
+        folder = tmp_path / f"commanded-{len(places)}"
+        folder.mkdir()
+        places.append(Commanded(folder, **options))
+        return places[-1]
+
+    yield make
+    for place in places:
+        place.clean_up()
+
+
+@pytest.fixture
+def commanded(make_commanded):
+    return make_commanded()
 
 
 @pytest.fixture

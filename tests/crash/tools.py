@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from huey.clock import SECOND, system_clock
 from huey.exceptions import TaskException
+from huey.lifecycle import FINAL
 from huey.testing import history
 from tests.crash import app as application
 
@@ -198,7 +199,13 @@ class Place:
         """Read what happened and judge it. Everything must be done by then."""
         runs = self.runs()
         events = history.read(self.journal)
-        accepted = {(event.id, event.token) for event in events if event.op == "finish" and event.end == history.OK}
+        # What was cut short and put back has a finish too; only what had ended must not run again.
+        whole = {(run.id, run.token) for run in runs if run.end is not None}
+        accepted = {
+            (event.id, event.token)
+            for event in events
+            if event.op == "finish" and event.end == history.OK and (event.state in FINAL or (event.id, event.token) in whole)
+        }
         reruns, unexcused, slack = judge_reruns(runs, self.deaths, accepted)
         ended = {*self.storage.items("result"), *(row.id for row in self.storage.find("failed", limit=10**6))}
         # A periodic task leaves no result: that it is gone is all there is to see.

@@ -1,0 +1,109 @@
+"""The kill storm against the real command (T1): workers, supervisors, whole process groups and producers die at random instants.
+
+Both kinds of command run on one queue, at times two commands together. 0 lost, 0 lost results, never two live runs of one task; only what
+had not been stored runs again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from huey.clock import system_clock
+from tests.crash.app import PERIODIC
+from tests.crash.commands import KINDS, Command, Commanded
+from tests.crash.tools import Child, most_common_problems, until
+
+SPEED = 20
+LONGEST_SLACK = 0.25
+"""Seconds from the end of a body to a kill that made it run again. The bar is 50 ms, and the figure is printed."""
+VICTIMS = ("worker",) * 5 + ("supervisor",) * 2 + ("group",) * 2 + ("producer",)
+RANGE = 10**6
+"""Numbers for one life of a producer."""
+
+
+@pytest.mark.timeout(120)
+def test_kills_of_any_process_of_the_command_lose_nothing(make_commanded, show):
+    storm(make_commanded, show, kills=36, seconds=18)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+def test_three_hundred_kills_of_any_process_of_the_command_lose_nothing(make_commanded, show):
+    verdict = storm(make_commanded, show, kills=320, seconds=260)
+
+    assert verdict.kills >= 300
+
+
+def storm(make_commanded, show, *, kills: int, seconds: float):
+    """Kill *kills* processes within about *seconds*, let a last command finish, judge."""
+    seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
+    show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
+    place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()])
+    began = time.monotonic()
+    rage = Storm(place, random.Random(seed))
+
+    rage.kill(kills, gap=seconds / kills)
+    raged = time.monotonic() - began
+    place.finish_by_command(random.Random(seed).choice([*KINDS]))
+
+    verdict = place.verdict()
+    show(
+        f"{verdict}; {dict(rage.count)}; failed as poison by chance {len(place.excused)}; {raged:.0f} + {time.monotonic() - began - raged:.0f} s"
+    )
+    assert not verdict.problems, most_common_problems(verdict.problems)
+    assert verdict.slack < LONGEST_SLACK
+    assert verdict.reruns <= 2 * max(KINDS.values()) * kills
+    assert verdict.ticks >= len(PERIODIC)
+    return verdict
+
+
+class Storm:
+    """Commands and a producer, one of which dies now and then."""
+
+    def __init__(self, place: Commanded, rng: random.Random) -> None:
+        self._place = place
+        self._rng = rng
+        self.count: Counter[str] = Counter()
+        self._commands: list[Command] = []
+        self._producer: Child | None = None
+        self._producers = 0
+
+    def kill(self, kills: int, gap: float) -> None:
+        while self.count.total() < kills:
+            self._fill_up()
+            self._live(self._rng.choice((self._rng.uniform(0, 0.5), self._rng.uniform(0.5, 1.5), self._rng.uniform(0.8, 2.0))) * gap)
+            self._strike(self._rng.choice(VICTIMS))
+        for command in self._commands:
+            command.kill_group()
+        if self._producer is not None:
+            self._producer.kill()
+
+    def _fill_up(self) -> None:
+        while len(self._commands) < self._rng.choice((1, 1, 1, 2)):
+            self._commands.append(self._place.command(self._rng.choice([*KINDS])))
+        if self._producer is None:
+            self._producers += 1
+            self._producer = self._place.streaming(seed=self._rng.randrange(10**6), first=self._producers * RANGE)
+
+    def _live(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        until(lambda: time.monotonic() >= end, "the time has come", every=0.004)
+
+    def _strike(self, victim: str) -> None:
+        if victim == "producer":
+            assert self._producer is not None
+            self._producer.kill()
+            self._producer = None
+        elif victim == "worker":
+            if not self._rng.choice(self._commands).kill_worker(self._rng.choice):
+                # It has not started one yet, or runs without.
+                return self._strike("supervisor")
+        else:
+            command = self._commands.pop(self._rng.randrange(len(self._commands)))
+            (command.kill if victim == "supervisor" else command.kill_group)()
+        self.count[victim] += 1
