@@ -268,8 +268,8 @@ class Commanded(Place):
         return verdict._replace(problems=verdict.problems + complaints, kills=killed)
 
     def _bury_families(self, lines: Iterable[dict[str, Any]]) -> list[str]:
-        """Who was born by a process that was killed is dead since then, or since it was last heard of. Who died otherwise did so when it was
-        last heard of."""
+        """Who was born by a process that was killed is dead since then, or since it was last heard of. Who died otherwise did so when it
+        was last heard of."""
         last: dict[str, int] = defaultdict(int)
         parents: dict[str, str] = {}
         for line in lines:

@@ -97,7 +97,7 @@ class _Killer:
     def _read(self) -> None:
         text = self._page[:].rstrip(b"\0").decode()
         self._number = self._page[:4]
-        _, role, place = (text.split(" ") + ["", ""])[:3]
+        _, role, place = [*text.split(" "), "", ""][:3]
         path, _, line = place.rpartition(":")
         self._wanted = (PACKAGE + path, int(line)) if role == self._role else None
 

@@ -1,4 +1,4 @@
-"""Another process that wants to write: ``python -m tests.crash.lock_probe FILE``. At the end of its input it prints as JSON how long it waited.
+"""Another process that wants to write: ``python -m tests.crash.lock_probe FILE``. At the end of its input it prints its waits as JSON.
 
 A wait is made of looks at the lock, each some 0.2 ms after the one before. Only so much counts between two looks as the lock can be blamed
 for: a machine that lets this process wait for a core must not look like a database that does.

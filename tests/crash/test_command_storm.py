@@ -52,9 +52,8 @@ def storm(make_commanded, show, *, kills: int, seconds: float):
     place.finish_by_command(random.Random(seed).choice([*KINDS]))
 
     verdict = place.verdict()
-    show(
-        f"{verdict}; {dict(rage.count)}; failed as poison by chance {len(place.excused)}; {raged:.0f} + {time.monotonic() - began - raged:.0f} s"
-    )
+    took = f"{raged:.0f} + {time.monotonic() - began - raged:.0f} s"
+    show(f"{verdict}; {dict(rage.count)}; failed as poison by chance {len(place.excused)}; {took}")
     assert not verdict.problems, most_common_problems(verdict.problems)
     assert verdict.slack < LONGEST_SLACK
     assert verdict.reruns <= 2 * max(KINDS.values()) * kills
