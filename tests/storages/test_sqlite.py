@@ -160,6 +160,17 @@ def test_a_verb_never_scans_the_tasks_of_a_queue(trigger: str) -> None:
         assert not re.search(r"SEARCH huey_task USING PRIMARY KEY \(queue=\?\)$", step), step
 
 
+def test_a_clean_up_does_not_read_the_tasks_that_wait() -> None:
+    """It holds the write lock: a million waiting tasks would hold up everybody for a third of a second."""
+    file = sqlite3.connect(":memory:")
+    file.executescript(SQL["schema"])
+    plan = [row[3] for row in file.execute("EXPLAIN QUERY PLAN " + SQL["prune_ended"], {"queue": 1, "ended": 1})]
+    file.close()
+
+    assert any("huey_ended" in step for step in plan)
+    assert not [step for step in plan if step.startswith("SEARCH huey_task USING PRIMARY KEY (queue=?)") or "SCAN huey_task" in step]
+
+
 def test_a_turn_whose_statement_fails_changes_nothing_and_can_be_sent_again(make: Callable[..., SqliteStorage]) -> None:
     from huey.exceptions import StorageError
     from huey.lifecycle import Returned, decide

@@ -336,9 +336,9 @@ DELETE FROM huey_revocation WHERE queue = :queue AND (kind, key) IN
     (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until <= :now) LIMIT 500);
 
 -- name: prune_ended
--- Ended tasks past their retention.
+-- Ended tasks past their retention. `+queue`: by the index of those that ended, not through all that wait.
 DELETE FROM huey_task WHERE queue = :queue AND id IN
-    (SELECT id FROM huey_task WHERE finished IS NOT NULL AND finished <= :ended AND queue = :queue LIMIT 500);
+    (SELECT id FROM huey_task WHERE finished IS NOT NULL AND finished <= :ended AND +queue = :queue LIMIT 500);
 
 -- name: prune_events
 -- Events nobody will read any more.
