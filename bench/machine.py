@@ -53,6 +53,24 @@ class Side:
         return answer
 
     @contextmanager
+    def command(self, file: Path, workers: int) -> Iterator[subprocess.Popen[str]]:
+        """The consumer command, as users start it, while the block runs."""
+        environment = self.environment(file)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(CHILD.parent)]))
+        script = Path(self.python).parent / "huey_consumer"
+        start = ["-m", "huey.cli.consumer"] if self.name == "ours" else [str(script)]
+        words = [self.python, *start, "apps.huey", "-w", str(workers)]
+        with tempfile.TemporaryFile("w+") as said:
+            child = subprocess.Popen(words, env=environment, stdout=said, stderr=said, text=True)
+            try:
+                yield child
+                if child.poll() is not None:
+                    said.seek(0)
+                    raise Failed(f"{self.name}: the command ended early: {last_line(said.read())}")
+            finally:
+                stop(child)
+
+    @contextmanager
     def consumer(self, file: Path, workers: int) -> Iterator[None]:
         """A consumer in a process of its own while the block runs."""
         words = [self.python, str(CHILD), "consume", json.dumps({"workers": workers})]
@@ -86,6 +104,30 @@ def stop(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that come from it."""
+    found = [pid]
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
+            found += family(int(child))
+    return found
+
+
+def core_seconds(pids: list[int]) -> float:
+    """Time that these processes have had a core."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(pids: list[int]) -> float:
+    """Their memory together; a page that they share counts once (PSS)."""
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def ours() -> Side:

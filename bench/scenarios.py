@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
-from machine import Failed, Side
+from machine import Failed, Side, core_seconds, family, memory_mb
 from table import Row, ratio_at_least
 
 POLLING_GET = {"backoff": 1.0, "max_delay": 0.005}
@@ -23,9 +24,10 @@ class Sizes:
     backlog: int = 300_000
     samples: int = 100
     hog_seconds: float = 10.0
+    idle_seconds: float = 30.0
 
 
-QUICK = Sizes(pairs=2, tasks=4_000, singles=500, backlog=40_000, samples=30, hog_seconds=2.0)
+QUICK = Sizes(pairs=2, tasks=4_000, singles=500, backlog=40_000, samples=30, hog_seconds=2.0, idle_seconds=6.0)
 
 
 @dataclass(slots=True)
@@ -139,6 +141,31 @@ def gil_hog(bench: Bench) -> list[Row]:
     return [row]
 
 
+def idle(bench: Bench) -> list[Row]:
+    """The consumer command with four threads and nothing to do: core time and memory of all its processes. Once per side: nothing varies."""
+    seconds = bench.sizes.idle_seconds
+    rows = [
+        Row(f"idle for {seconds:g} s, of a core", "%", "< 0.5 %", lambda row: max(row.ours) < 0.5),
+        Row("idle, memory (PSS) of all processes", "MB", "<= 45 MB", lambda row: max(row.ours) <= 45),
+    ]
+    for side in bench.sides:
+        file = bench.fresh()
+        with side.command(file, workers=4) as command:
+            # It has worked: modules and pages that a task needs are there.
+            side.run(file, "latency", samples=3, get={})
+            time.sleep(2)
+            pids = family(command.pid)
+            before = core_seconds(pids)
+            time.sleep(seconds)
+            if family(command.pid) != pids:
+                raise Failed(f"{side.name}: the processes of an idle command changed")
+            figures = (core_seconds(pids) - before) / seconds * 100, memory_mb(pids)
+        for row, value in zip(rows, figures, strict=True):
+            (row.peer if side.name == "peer" else row.ours).append(value)
+        bench.discard(file)
+    return rows
+
+
 def import_time(bench: Bench) -> list[Row]:
     statements = ["import huey", "from huey import Huey, crontab"]
 
@@ -156,6 +183,7 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "backlog": backlog,
     "latency": latency,
     "hog": gil_hog,
+    "idle": idle,
     "import": import_time,
 }
 

@@ -11,7 +11,7 @@ HEAD = ("scenario", "peer", "ours", "ratio [min-max]", "bar", "")
 
 @dataclass(slots=True)
 class Row:
-    """One figure of both sides, once per pair. A rate is better high, a time is better low; the ratio says how much better ours is."""
+    """One figure of both sides, once per pair. A rate is better high, all else better low; the ratio says how much better ours is."""
 
     label: str
     unit: str
@@ -22,7 +22,7 @@ class Row:
 
     @property
     def ratios(self) -> list[float]:
-        if self.unit == "ms":
+        if self.unit != "/s":
             return [p / o for p, o in zip(self.peer, self.ours, strict=False)]
         return [o / p for p, o in zip(self.peer, self.ours, strict=False)]
 
@@ -43,7 +43,7 @@ class Row:
         if not values:
             return "-"
         value = median(values)
-        return f"{value:.2f} ms" if self.unit == "ms" else f"{value:,.0f}/s"
+        return f"{value:,.0f}/s" if self.unit == "/s" else f"{value:.2f} {self.unit}"
 
 
 def ratio_at_least(label: str, bar: float) -> Row:
