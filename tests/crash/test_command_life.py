@@ -264,12 +264,12 @@ def test_sighup_takes_new_code_with_the_same_pid(project, kind):
 
     project.write(VERSION.format(n=2))
     command.send(signal.SIGHUP)
-    wait_until(lambda: version().get(blocking=True, timeout=10)[0] == 2, told=lambda: command.log)
+    # For a moment old and new ones work side by side.
+    wait_until(lambda: is_gone(old), told=lambda: f"the old worker {old} ends: {command.log}")
 
     n, new, parent = version().get(blocking=True, timeout=10)
     assert (n, parent) == (2, command.process.pid)
     assert new != old
-    wait_until(lambda: is_gone(old), told=lambda: f"the old worker {old} ends: {command.log}")
     assert command.is_running
     assert command.stop() == 0
 
@@ -289,6 +289,34 @@ def test_sighup_with_a_broken_application_keeps_the_old_workers(project, kind):
     project.write(VERSION.format(n=3))
     command.send(signal.SIGHUP)
     wait_until(lambda: version().get(blocking=True, timeout=10)[0] == 3, told=lambda: command.log)
+    assert command.stop() == 0
+
+
+SLOW_TO_IMPORT = """
+import os, threading
+
+open('importing', 'w').close()
+while not os.path.exists('go-on'):
+    threading.Event().wait(0.01)
+raise RuntimeError('half a deploy')
+"""
+
+
+def test_a_sighup_while_the_new_code_is_tried_tries_what_is_there_then(project):
+    project.write(VERSION.format(n=1))
+    version = project.task("main.version")
+    command = project.start("main.huey", "-w", "1")
+    assert version().get(blocking=True, timeout=10)[0] == 1
+
+    project.write(SLOW_TO_IMPORT)
+    command.send(signal.SIGHUP)
+    wait_until((project.home / "importing").exists, told=lambda: command.log)
+    project.write(VERSION.format(n=2))
+    command.send(signal.SIGHUP)
+    assert version().get(blocking=True, timeout=10)[0] == 1
+    (project.home / "go-on").touch()
+
+    wait_until(lambda: version().get(blocking=True, timeout=10)[0] == 2, told=lambda: command.log)
     assert command.stop() == 0
 
 
@@ -321,8 +349,7 @@ def test_a_command_under_another_command_leaves_no_zombie(commanded, kind):
     command = place.command(kind, "-n")
     until(lambda: command.is_known, "it has started")
     for _ in range(3):
-        before = command.workers()
-        assert before
+        before = until(command.workers, "there is a worker")
         os.kill(before[0], signal.SIGKILL)
         until(lambda before=before: before[0] not in zombies_and_children(command.pid), f"{before[0]} is buried")
     assert command.stop() == 0

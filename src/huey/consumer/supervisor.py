@@ -78,6 +78,8 @@ class Supervisor:
         self._unburied: list[tuple[Child, list[Running]]] = []
         self._heard: list[int] = []
         self._trial: int | None = None
+        self._is_newer = False
+        """There was a SIGHUP after the trial began."""
         self._is_stopping = False
         self._exit_code = 0
         self._is_away = False
@@ -349,13 +351,17 @@ class Supervisor:
 
     def _try_new_code(self) -> None:
         """First another process looks whether the application can be imported; only then this one replaces itself."""
-        if self._trial is None:
+        self._is_newer = self._trial is not None
+        if not self._is_newer:
             log.info("SIGHUP: trying the new code")
             self._trial = processes.spawn({processes.TRIAL: "1"})
 
     def _end_of_trial(self, code: int) -> None:
         self._trial = None
-        if code:
+        if self._is_newer and not self._is_stopping:
+            # What was tried is not what is there now.
+            self._try_new_code()
+        elif code:
             log.error("SIGHUP: the new code cannot be used (exit code %d); the workers go on with the old", code)
         elif not self._is_stopping:
             log.info("SIGHUP: starting with the new code")
