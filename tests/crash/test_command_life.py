@@ -243,6 +243,34 @@ def test_a_killed_worker_is_replaced_at_once(commanded, kind):
     assert command.stop() == 0
 
 
+SLOW_TO_START = """
+import os, threading
+
+def start_slowly():
+    open('forked', 'w').close()
+    threading.Event().wait(0.5)
+
+os.register_at_fork(after_in_child=start_slowly)
+
+@huey.task()
+def count():
+    '''Nothing.'''
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stop_is_obeyed_by_a_worker_that_is_just_starting(project, kind):
+    """It was forked before the stop and hears of it as soon as it can hear; it claims nothing any more."""
+    project.write(SLOW_TO_START)
+    project.task("main.count").map(() for _ in range(200))
+    command = project.start("main.huey", "-k", kind, "-w", "2")
+    wait_until((project.home / "forked").exists, told=lambda: command.log)
+
+    assert command.stop() == 0
+
+    assert len(project.huey) == 200
+
+
 # -- new code ------------------------------------------------------------------------------------------------------------------------------
 
 VERSION = """

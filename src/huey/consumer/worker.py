@@ -46,6 +46,9 @@ class WorkerProcess(Consumer):
             # Of a terminal, say, they come to the whole group; the keeper says what they mean.
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._asked)
+        if self._page.is_told_to_stop:
+            # The signal came before there was anybody to hear it.
+            return 0
         self.start()
         self._page.say_ready()
         while not (self._alarm.wait(LOOK) or self._page.is_told_to_stop):
