@@ -142,7 +142,7 @@ def gil_hog(bench: Bench) -> list[Row]:
 
 
 def idle(bench: Bench) -> list[Row]:
-    """The consumer command with four threads and nothing to do: core time and memory of all its processes. Once per side: nothing varies."""
+    """The consumer command with four threads and nothing to do: core time and memory of all its processes. Once per side."""
     seconds = bench.sizes.idle_seconds
     rows = [
         Row(f"idle for {seconds:g} s, of a core", "%", "< 0.5 %", lambda row: max(row.ours) < 0.5),

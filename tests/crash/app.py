@@ -116,13 +116,20 @@ def make_holding(huey: SqliteHuey, told: Told, folder: Path, journal: Journal) -
         """Keeps the GIL in one C call, from the worst instant on: as soon as a transaction of this process is open, if there is one."""
         with told(task):
             deadline = time.monotonic() + 1
-            while time.monotonic() < deadline and not (is_open := any(connection.in_transaction for connection in CONNECTIONS)):
+            while time.monotonic() < deadline and not (is_open := any(map(is_in_transaction, CONNECTIONS))):
                 pass
             journal.note("grip", in_transaction=is_open)
             ctypes.PyDLL(None).sleep(seconds)
         return n * n
 
     return {"gated": gated, "grip": grip}
+
+
+def is_in_transaction(connection: sqlite3.Connection) -> bool:
+    try:
+        return connection.in_transaction
+    except sqlite3.ProgrammingError:
+        return False  # Closed, such as before a fork.
 
 
 def make_periodic(huey: SqliteHuey, told: Told, name: str) -> None:

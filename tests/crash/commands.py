@@ -279,8 +279,9 @@ class Commanded(Place):
             elif line["op"] == "killed by line":
                 self.deaths[line["node"]] = line["t_call"]
         complaints = []
+        killed = dict(self.deaths)
         for node, parent in parents.items():
-            fall = self.deaths.get(node, self.deaths.get(parent))
+            fall = killed.get(node, killed.get(parent))
             if fall is None:
                 if not self.lives_by_rule and is_gone(int(node)):
                     self.deaths[node] = last[node]

@@ -98,7 +98,6 @@ class Stops:
                 self._live(0, 0.3)
         code = command.ended(LIMIT + SLOWNESS)
         self.slowest = max(self.slowest, time.monotonic() - begun)
-        self._place.deaths.update(dict.fromkeys(nodes, system_clock.monotonic()))
         if number > 1:
             self._rude.update(nodes)
         elif code != 0:
