@@ -19,8 +19,8 @@ from huey.registry import Registry
 from huey.result import Result, ResultGroup
 from huey.serializer import Codec
 from huey.storage import open_default
-from huey.storage.base import FOREVER, Storage, in_chunks
-from huey.task import LARGEST, Record, Task, checked_number
+from huey.storage.base import CHUNK, FOREVER, Storage, in_chunks
+from huey.task import LARGEST, Alike, Record, Task, checked_number
 from huey.when import Expires, instant
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Huey:
         if self.always_eager:
             return [self.run_now(task) for task in tasks]
         tasks = list(tasks)
-        self._put_all(map(self._record, tasks))
+        self._put_all(in_chunks(map(self._record, tasks)))
         return ResultGroup(Result(self, task) for task in tasks) if self.results else None
 
     def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
@@ -196,10 +196,14 @@ class Huey:
         arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
         if self.always_eager:
             return [self.run_now(make(args)) for args in arguments]
-        # Straight to records: a hundred thousand Task objects would cost more than their enqueue.
-        ids, pattern = [self.new_id() for _ in arguments], self._record(make())
-        encode, rest = self.codec.encode, pattern[3:]
-        self._put_all(Record(id, pattern.name, encode("task", id, (args, {})), *rest) for id, args in zip(ids, arguments, strict=True))
+        # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
+        ids, pattern = self.new_id.many(len(arguments)), self._record(make())
+
+        def chunk(start: int) -> Alike:
+            place = slice(start, start + CHUNK)
+            return Alike(pattern, ids[place], self.codec.encode_calls(ids[place], arguments[place]))
+
+        self._put_all(map(chunk, range(0, len(ids), CHUNK)))
         return ResultGroup(Result(self, make(args, id=id)) for id, args in zip(ids, arguments, strict=True)) if self.results else None
 
     @contextmanager
@@ -214,7 +218,7 @@ class Huey:
             yield
         finally:
             self._batches.collected = None
-        self._put_all(collected)
+        self._put_all(in_chunks(collected))
 
     @property
     def _collected(self) -> list[Record] | None:
@@ -227,19 +231,20 @@ class Huey:
         return wrapper.func(*task.args, **wrapper.with_extras(task))
 
     def _record(self, task: Task) -> Record:
-        return task.record(self.codec.encode("task", task.id, (task.args, task.kwargs)))
+        return task.record(self.codec.encode("task", task.id, (task.args, task.kwargs or None)))
 
-    def _put_all(self, records: Iterable[Record]) -> None:
+    def _put_all(self, chunks: Iterable[Sequence[Record]]) -> None:
         written = 0
         try:
-            for chunk in in_chunks(records):
-                self._put(chunk)
-                written += len(chunk)
+            with self.storage.durable_at_end():
+                for chunk in chunks:
+                    self._put(chunk)
+                    written += len(chunk)
         except Exception as error:  # Of whatever kind: who called has to know.
             error.args = (f"{error} ({written} tasks were written before)", *error.args[1:])
             raise
 
-    def _put(self, records: list[Record]) -> None:
+    def _put(self, records: Sequence[Record]) -> None:
         if self._collected is not None:
             self._collected.extend(records)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from itertools import count
+from itertools import count, islice
 from typing import Protocol
 
 Micros = int
@@ -77,6 +77,10 @@ def _new_process() -> None:
 os.register_at_fork(after_in_child=_new_process)
 
 
+_FIRST = 1 << 44
+"""From here on a number has twelve hex digits by itself."""
+
+
 class Ids:
     """Makes task ids: 32 hex digits in order of time (48 bits ms, 32 bits of chance per process, 48 bits counter).
 
@@ -88,11 +92,19 @@ class Ids:
         self._rng = rng
         self._process: object = None
         self._salt = ""
-        self._next = count().__next__
+        self._numbers = count()
 
     def __call__(self) -> str:
+        return self._head() + hex(next(self._numbers))[2:]
+
+    def many(self, wanted: int) -> list[str]:
+        """So many ids of this moment, in order."""
+        head = self._head()
+        return [head + hex(number)[2:] for number in islice(self._numbers, wanted)]
+
+    def _head(self) -> str:
         if self._process is not _process:
             self._process = _process
             self._salt = f"{self._rng.getrandbits(32):08x}"
-            self._next = count(self._rng.getrandbits(32)).__next__
-        return f"{self._now() // 1000:012x}{self._salt}{self._next():012x}"
+            self._numbers = count(_FIRST + self._rng.getrandbits(32))
+        return f"{self._now() // 1000:012x}{self._salt}"

@@ -6,7 +6,8 @@ a payload that only the serializer opens. ``Lease`` is a record that a worker ho
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar, overload
 
 from huey.clock import SECOND, Micros
 
@@ -35,6 +36,31 @@ class Record(NamedTuple):
     """Seconds between a failure and the next run."""
     options: str | None = None
     """JSON object of what is rarely set, or None."""
+
+
+class Alike(Sequence[Record]):
+    """Records of many calls of one function, which differ in id and payload only. A storage that looks for it need not make them."""
+
+    __slots__ = ("ids", "pattern", "payloads")
+
+    def __init__(self, pattern: Record, ids: list[str], payloads: list[bytes]) -> None:
+        self.pattern = pattern
+        self.ids = ids
+        self.payloads = payloads
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Alike: ...
+
+    def __getitem__(self, place: int | slice) -> Record | Alike:
+        if isinstance(place, slice):
+            return Alike(self.pattern, self.ids[place], self.payloads[place])
+        return Record(self.ids[place], self.pattern.name, self.payloads[place], *self.pattern[3:])
 
 
 class Lease(NamedTuple):

@@ -7,12 +7,14 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from huey.clock import SECOND
 from huey.exceptions import ConfigurationError, StorageFull, StorageRefused, StorageUnavailable
-from huey.storage.base import Storage
+from huey.storage.base import FOLLOWER, Storage
 from huey.storage.sql import connection, statements
 from huey.storage.sql.connection import MIB
 from huey.storage.sql.sqlite import SqliteStorage
@@ -337,3 +339,47 @@ def test_threads_that_enqueue_at_the_same_time_share_a_sync(make: Callable[..., 
         thread.join(20)
 
     assert len(syncs) == 2
+
+
+def test_chunks_that_belong_together_wait_for_the_disk_once_whatever_happens(
+    make: Callable[..., SqliteStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, syncs = make(), []
+    storage.open()
+    monkeypatch.setattr(connection, "_to_disk", syncs.append)
+
+    with storage.durable_at_end():
+        for number in range(5):
+            storage.enqueue([task(id=str(number))])
+        before = len(syncs)
+        # Another thread's call is no part of it.
+        thread = threading.Thread(target=storage.enqueue, args=([task(id="other")],))
+        thread.start()
+        thread.join(20)
+        beside = len(syncs)
+        storage.enqueue([task(id="last")])
+    with suppress(LookupError), storage.durable_at_end():
+        storage.enqueue([task(id="after")])
+        raise LookupError
+    after = len(syncs)
+    storage.enqueue([task(id="alone")])
+
+    assert (before, beside, after, len(syncs)) == (0, 1, 3, 4)
+
+
+def test_who_enqueues_notices_that_somebody_began_to_follow_and_stopped(make: Callable[..., SqliteStorage]) -> None:
+    clock = TurnableClock()
+    storage, other = make(clock=clock), make(clock=clock)
+    storage.enqueue([task(id="before")], lambda: ["before"])
+
+    position, _ = other.follow(None)
+    for id in ("one", "two"):
+        storage.enqueue([task(id=id)], lambda id=id: [id])  # type: ignore[misc]
+    told = other.follow(position)[1]
+    clock.forward(FOLLOWER / SECOND + 1)
+    for id in ("three", "four"):
+        storage.enqueue([task(id=id)], lambda: pytest.fail("nobody follows"))
+    storage.enqueue([task(id="one")], lambda: pytest.fail("nobody follows"))
+
+    assert told == ["one", "two"]
+    assert sorted(row.id for row in storage.find()) == ["before", "four", "one", "three", "two"]

@@ -217,6 +217,25 @@ def test_the_short_way_is_two_bytes_and_a_pickle():
     assert trusted().encode("task", ID, value) == b"\x01\x00" + pickle.dumps(value, 5)
 
 
+def test_calls_written_together_are_those_written_one_by_one():
+    calls, ids = [(), (1,), ("text", [2, None])], ["a", "b", "c"]
+    for options in CODECS.values():
+        one = codec(**options)
+        together = one.encode_calls(ids, calls)
+        assert [one.decode("task", id, data) for id, data in zip(ids, together, strict=True)] == [(args, {}) for args in calls]
+        if "secret" not in options:
+            assert together == [one.encode("task", id, (args, None)) for id, args in zip(ids, calls, strict=True)]
+    assert codec().encode_calls([], []) == trusted().encode_calls([], []) == []
+
+
+def test_a_call_among_many_that_cannot_be_written_is_named():
+    for one in (codec(), trusted()):
+        with pytest.raises(EncodeError, match=r"task b: args\[1\], a function"):
+            one.encode_calls(["a", "b"], [(1,), (2, lambda: 0)])
+    with pytest.raises(EncodeError, match=r"task b: args\[0\].* 101 bytes|task b: .* at most 100 travel"):
+        trusted(max_size=100).encode_calls(["a", "b"], [(1,), ("x" * 101,)])
+
+
 def test_the_signed_envelope_keeps_its_form():
     data = codec("mail", secret="s3cret").encode("task", "1f", ((), {}))
 

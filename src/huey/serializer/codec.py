@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.exceptions import DecodeError, EncodeError
@@ -20,7 +20,7 @@ from huey.serializer.formats import (
     packing_of,
     to_json,
 )
-from huey.serializer.pickles import kind_of, load_any, load_plain, may_name_a_class, said, to_pickle, verify_plain
+from huey.serializer.pickles import kind_of, load_any, load_plain, may_name_a_class, said, to_pickle, to_pickles, verify_plain
 from huey.serializer.signing import MAC_SIZE, Purpose, Secret, Signer
 
 VERSION = 1
@@ -29,6 +29,7 @@ _CODEC_BITS, _SIGNED, _ERROR, _UNKNOWN_BITS = 3, 16, 32, 192
 _BARE_PICKLE = bytes((VERSION, PICKLE))
 _HEAD_SIZE = 2 + MAC_SIZE
 _ROWS = (tuple, list)
+_KWARGS = (dict, type(None))
 
 
 class NewerFormat(DecodeError):
@@ -85,19 +86,32 @@ class Codec:
     def encode(self, purpose: Purpose, id: str, value: Any) -> bytes:
         """*value* as bytes. If they are signed, only ``decode`` for the same queue, purpose and id accepts them.
 
-        *purpose* "task": *value* is ``(args, kwargs)``. "error": a dict of plain values, always written as JSON.
+        *purpose* "task": *value* is ``(args, kwargs)``; None for no kwargs is half the work of ``{}``. "error": a dict of plain values,
+        always written as JSON.
         EncodeError: it cannot be written, is too big, or readers would have to refuse it. It names the argument and the way out.
         """
-        may_load = self._may_load()
+        may_load = self._loads_classes or self._may_load()
         try:
             if purpose == "error":
                 return self._packed(purpose, id, JSON | _ERROR, self._fitting(to_json(value)))
-            body = self._body(value, may_load)
-            if len(body) <= self._bare_size:
+            body = self._write(value)
+            if len(body) <= self._bare_size and (may_load or not may_name_a_class(body)):
+                # As most are. Here every step counts.
                 return _BARE_PICKLE + body
-            return self._packed(purpose, id, self._codec, body)
+            return self._packed(purpose, id, self._codec, self._checked(body, may_load))
         except Exception as error:  # A value's own __reduce__ may raise anything.
             raise self._not_written(purpose, id, value, error) from error
+
+    def encode_calls(self, ids: Sequence[str], calls: Sequence[tuple[Any, ...]]) -> list[bytes]:
+        """As ``encode("task", id, (arguments, None))`` of each."""
+        if self._bare_size > 0 and self._may_load():
+            try:
+                bodies = to_pickles([(args, None) for args in calls])
+            except Exception:  # As in encode(), which will say which one.
+                bodies = []
+            if bodies and max(map(len, bodies)) <= self._bare_size:
+                return [_BARE_PICKLE + body for body in bodies]
+        return [self.encode("task", id, (args, None)) for id, args in zip(ids, calls, strict=True)]
 
     def decode(self, purpose: Purpose, id: str, data: bytes) -> Any:
         """The value that was encoded for *purpose* and *id*; for "task" always ``(tuple, dict)``, for "error" a dict.
@@ -135,8 +149,7 @@ class Codec:
 
     # -- writing ------------------------------------------------------------------------------------------------------------------------
 
-    def _body(self, value: Any, may_load: bool) -> bytes:
-        body = self._write(value)
+    def _checked(self, body: bytes, may_load: bool) -> bytes:
         if not may_load and self._codec == PICKLE and may_name_a_class(body):
             verify_plain(body)
         return self._fitting(body)
@@ -187,11 +200,11 @@ class Codec:
         """Which part of *value* cannot be written alone."""
         if purpose != "task":
             return f"the value, {kind_of(value)},"
-        args, kwargs = value
+        args, kwargs = value[0], value[1] or {}
         parts = [*((f"args[{i}]", arg) for i, arg in enumerate(args)), *((f"kwargs[{name!r}]", arg) for name, arg in kwargs.items())]
         for name, part in parts:
             try:
-                self._body(part, self._may_load())
+                self._checked(self._write(part), self._may_load())
             except Exception:  # As in encode().
                 return f"{name}, {kind_of(part)},"
         return "all arguments together"
@@ -248,9 +261,9 @@ def _is_bare_pickle(data: bytes, max_size: int) -> bool:
 
 def _checked_shape(purpose: Purpose, value: Any) -> Any:
     if purpose == "task":
-        if not (isinstance(value, _ROWS) and len(value) == 2 and isinstance(value[0], _ROWS) and isinstance(value[1], dict)):
+        if not (isinstance(value, _ROWS) and len(value) == 2 and isinstance(value[0], _ROWS) and isinstance(value[1], _KWARGS)):
             raise DecodeError(f"{kind_of(value)}, not the arguments of a task")
-        return tuple(value[0]), value[1]
+        return tuple(value[0]), value[1] or {}
     if purpose == "error" and not isinstance(value, dict):
         raise DecodeError(f"{kind_of(value)}, not the description of an error")
     return value

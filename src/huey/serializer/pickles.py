@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,11 @@ _WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True 
 
 def to_pickle(value: Any) -> bytes:
     return pickle.dumps(value, 5)
+
+
+def to_pickles(values: Iterable[Any]) -> list[bytes]:
+    dumps = pickle.dumps
+    return [dumps(value, 5) for value in values]
 
 
 def load_any(body: bytes) -> Any:

@@ -15,7 +15,8 @@ Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from huey.clock import SECOND, Micros
@@ -174,6 +175,12 @@ class Storage(ABC):
         At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless.
         *tell* makes the events (JSON texts) for followers; asked only while there are any, and told in the same step.
         """
+
+    @contextmanager
+    def durable_at_end(self) -> Iterator[None]:
+        """What this thread enqueues inside the block is durable when the block ends, in whatever way, instead of at each call's return.
+        A storage may so wait for its disk once. Here: no difference."""
+        yield
 
     @abstractmethod
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:

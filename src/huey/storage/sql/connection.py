@@ -184,10 +184,10 @@ class File:
         *units*: its weight in the log. *is_synced* False: it need not wait for the disk.
         """
         with self.write_lock:
-            connection = self.writer
+            connection = self._writer or self.writer
             if self._is_synced != is_synced:
                 self._sync(is_synced)
-            changed = self._guarded(lambda: connection.execute(sql, values).rowcount)
+            changed = self._guarded(connection.execute, sql, values).rowcount
             self._units += units
             self._commits += 1
             if self._units >= CHECKPOINT_EVERY:
@@ -267,12 +267,12 @@ class File:
             reader = self._reader
             return self._guarded(lambda: reader.execute(sql, values).fetchall())
 
-    def _guarded(self, act: Callable[[], T]) -> T:
+    def _guarded(self, act: Callable[..., T], *args: Any) -> T:
         """Do *act*, again while the file is busy; driver errors come out as ours."""
         deadline, gap = 0, FIRST_GAP
         while True:
             try:
-                return act()
+                return act(*args)
             except sqlite3.Error as error:
                 now = self._clock.monotonic()
                 deadline = deadline or now + round(self._timeout * SECOND)

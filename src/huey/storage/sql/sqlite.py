@@ -10,7 +10,8 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -23,7 +24,7 @@ from huey.storage.base import CHUNK, LEASE, Bell, Tell, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
 from huey.storage.sql.connection import MIB, File, primary_code
 from huey.storage.sql.files import check_before_open, is_private
-from huey.storage.sql.rows import ENQUEUE, ENQUEUE_ALIKE, many, padded
+from huey.storage.sql.rows import enqueueing, many, padded, payload_bytes
 from huey.storage.sql.storage import SqlStorage, Values
 from huey.storage.sql.watch import Watch, watch
 from huey.task import Lease, Record
@@ -73,6 +74,8 @@ class SqliteStorage(SqlStorage):
         self._queue_id: int | None = None
         self._is_ready_for_turns: sqlite3.Connection | None = None
         self._is_dirty = False
+        self._is_unnoticed = True
+        """The last look found nobody who follows, and no marks of ids that nobody held."""
         self._has_room = False
         self._local = threading.local()
         self._file = File(
@@ -190,33 +193,47 @@ class SqliteStorage(SqlStorage):
             return
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        now, queue = self._now(now), self._queue
-        units = 1 + len(records) // UNIT + sum(len(record.payload) for record in records) // UNIT_BYTES
+        now = self._now(now)
+        units = 1 + len(records) // UNIT + payload_bytes(records) // UNIT_BYTES
+        crash_here("enqueue:before-commit")
+        if not self._enqueue_plainly(records, now, units):
+            self._enqueue_with_care(records, tell, now, units)
+        crash_here("enqueue:after-commit")
+        # In this order: a worker may start on it while the disk is still at it. Who called hears of it when it is durable (C1).
+        self._rouse()
+        if not getattr(self._local, "syncs_later", False):
+            self._file.sync()
+
+    @contextmanager
+    def durable_at_end(self) -> Iterator[None]:
+        self._local.syncs_later = True
+        try:
+            yield
+        finally:
+            self._local.syncs_later = False
+            self._file.sync()
+
+    def _enqueue_plainly(self, records: Sequence[Record], now: Micros, units: int) -> bool:
+        """Enqueue if that is one INSERT and no more, as nearly always. False: nothing was put in."""
+        if not self._is_unnoticed:
+            return False
+        return self._file.write(*enqueueing(self._queue, records, now, if_unnoticed=True), units, is_synced=False) > 0
+
+    def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int) -> None:
+        """Enqueue when it may be more than an INSERT: somebody follows, ids that nobody held were revoked, or all records are held."""
+        queue = self._queue
         with self._file.write_lock:
             ((is_followed, has_marks),) = self._file.look(_SQL["around"], {"queue": queue, "now": now})
-            crash_here("enqueue:before-commit")
+            self._is_unnoticed = not is_followed and not has_marks
             if is_followed and tell is not None:
                 self._ready_for_turns()
                 self._stage_rows("incoming", records)
                 self._file.write(_SQL["arrival"], (queue, now, "\n".join(tell())), units, is_synced=False)
                 self._is_dirty = False
             else:
-                self._file.write(*self._spread(records, now), units, is_synced=False)
-            crash_here("enqueue:after-commit")
+                self._file.write(*enqueueing(queue, records, now, if_unnoticed=False), units, is_synced=False)
             if has_marks:
                 self._hand_over(records)
-        # In this order: a worker may start on it while the disk is still at it. Who called hears of it when it is durable (C1).
-        self._rouse()
-        self._file.sync()
-
-    def _spread(self, records: Sequence[Record], now: Micros) -> tuple[str, list[Any]]:
-        """The statement that puts *records* in, and its values. What all of them share is sent once."""
-        first, full = records[0], padded(records)
-        name, rest = first[1], first[3:]
-        if len(records) > 1 and all(record[1] == name and record[3:] == rest for record in records):
-            shared = [self._queue, now, name, *rest]
-            return many(ENQUEUE_ALIKE, 2, len(full)), [*shared, *chain.from_iterable((record.id, record.payload) for record in full)]
-        return many(ENQUEUE, len(first), len(full)), [self._queue, now, *chain.from_iterable(full)]
 
     def _hand_over(self, records: Sequence[Record]) -> None:
         """Give tasks the marks that were left for their ids before they came."""

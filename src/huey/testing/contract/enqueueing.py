@@ -5,7 +5,7 @@ from __future__ import annotations
 from huey.clock import SECOND
 from huey.lifecycle import Raised, Returned, State
 from huey.storage.base import CHUNK, Storage
-from huey.task import Record
+from huey.task import Alike, Record
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, Another, claim, claim_ids, claimed, end, ids, look, task
 
@@ -48,6 +48,40 @@ class EnqueueRules:
         storage.enqueue([task("a"), task("b")])
 
         assert claim_ids(another(), 2) == ["a", "b"]
+
+    def test_many_calls_of_one_function_come_back_as_one_by_one(self, storage: Storage, clock: TurnableClock) -> None:
+        pattern = Record("", "app.add", b"", 3, clock.now() + SECOND, clock.now() + 2 * SECOND, 1, 0.5, '{"timeout": 5}')
+        calls = Alike(pattern, ["a", "b", "c"], [b"1", b"\x00\xff", b""])
+        assert calls[1] == pattern._replace(id="b", payload=b"\x00\xff")
+        assert list(calls) == list(calls[:]) == [calls[0], calls[1], calls[2]]
+
+        storage.enqueue(calls)
+
+        assert [
+            Record(row.id, row.name, row.payload, row.priority, row.due, row.expires, row.retries, row.retry_delay, row.options)
+            for row in storage.find()
+        ] == list(calls)
+
+    def test_calls_of_different_functions_are_put_in_together(self, storage: Storage, clock: TurnableClock) -> None:
+        mixed = [task("a"), task("b", "app.other", b"other"), task("c", eta=clock.now() + SECOND), task("d", eta=clock.now() - SECOND)]
+
+        storage.enqueue(mixed)
+
+        assert [(row.id, row.name, row.payload, row.due) for row in storage.find()] == [
+            ("a", "app.add", b"payload", None),
+            ("b", "app.other", b"other", None),
+            ("c", "app.add", b"payload", clock.now() + SECOND),
+            ("d", "app.add", b"payload", None),
+        ]
+
+    def test_what_is_durable_at_the_end_can_be_claimed_before(self, storage: Storage, another: Another) -> None:
+        other = another()
+        with storage.durable_at_end():
+            storage.enqueue([task("a")])
+            early = claim_ids(other)
+            storage.enqueue([task("b")])
+
+        assert (early, claim_ids(other)) == (["a"], ["b"])
 
     def test_a_record_comes_back_as_it_was_put(self, storage: Storage, clock: TurnableClock) -> None:
         record = Record("a", "app.add", bytes(range(256)), -7, None, clock.now() + SECOND, 3, 1.25, '{"timeout": 5}')
