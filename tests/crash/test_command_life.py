@@ -243,6 +243,25 @@ def test_a_killed_worker_is_replaced_at_once(commanded, kind):
     assert command.stop() == 0
 
 
+def liability(pid: int) -> int:
+    with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
+
+
+def workers_are_first(command) -> bool:
+    workers = command.workers()
+    return bool(workers) and all(liability(pid) > liability(command.pid) for pid in workers)
+
+
+def test_when_memory_runs_out_workers_go_before_their_supervisor(commanded):
+    place = commanded
+    command = place.command("process", "-n")
+    until(lambda: command.is_known, "it has started")
+
+    until(lambda: workers_are_first(command), "each worker is ended before the supervisor is")
+    assert command.stop() == 0
+
+
 SLOW_TO_START = """
 import os, threading
 

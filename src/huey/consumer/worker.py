@@ -22,6 +22,8 @@ log = logging.getLogger("huey.consumer")
 
 LOOK = 1.0
 """Seconds between two looks at the page, should the signal be lost: user code may replace signal handlers."""
+MORE_LIKELY = 200
+"""Of a thousand points: how much sooner than its supervisor a worker is ended when memory runs out."""
 BROKEN = 70
 """Exit code of a worker that cannot go on."""
 
@@ -77,7 +79,20 @@ def die_with(keeper_pid: int) -> None:
         os._exit(BROKEN)
 
 
+def go_first() -> None:
+    """When memory runs out, let the kernel choose this process rather than the supervisor (S7)."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+            own = int(file.read())
+            file.seek(0)
+            file.write(str(min(1000, own + MORE_LIKELY)))
+    except OSError:
+        # Not a system that has it, or one that forbids it: the kernel chooses by size.
+        return
+
+
 def work(huey: Huey, seat: Seat, **options: Any) -> int:
     """Be the worker of *seat* until the supervisor wants no more: the exit code of this process."""
     die_with(seat.keeper_pid)
+    go_first()
     return WorkerProcess(huey, seat, **options).run()
