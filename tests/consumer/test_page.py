@@ -30,6 +30,11 @@ def test_what_runs_is_shown_until_it_ends(page: Page) -> None:
 
     page.leave(1)
     assert [it.id for it in page.running()] == ["b"]
+    assert [it.id for it in page.ended()] == ["a"]
+
+    page.enter(1, "c", 1, 3000, 0)
+    assert [it.id for it in page.running()] == ["c", "b"]
+    assert page.ended() == []
 
 
 def test_the_longest_id_of_the_widest_letters_fits_and_touches_no_neighbour(page: Page) -> None:

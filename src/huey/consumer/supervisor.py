@@ -287,6 +287,9 @@ class Supervisor:
             self._gap = min(2 * self._gap, LONGEST_GAP)
         else:
             self._gap = FIRST_GAP
+        if child.cause is Cause.CRASH:
+            # What had ended and is still held may have done it too: a body that closes all files kills its process a moment later.
+            ran += child.page.ended()
         child.page.close()
         self._unburied.append((child, ran))
 

@@ -19,7 +19,8 @@ from huey.task import LONGEST_ID
 _LENGTH = Struct("=H")
 _NUMBERS = Struct("=QQQ")
 _ID_AT = _LENGTH.size + _NUMBERS.size
-_SLOT = _ID_AT + 4 * LONGEST_ID
+_ENDED_AT = _ID_AT + 4 * LONGEST_ID
+_SLOT = _ENDED_AT + 1
 _HEAD = 64
 _IDLE = _LENGTH.pack(0)
 
@@ -57,12 +58,12 @@ class Page:
         page = self._map
         page[at : at + 2] = _IDLE
         page[at + 2 : at + _ID_AT + len(name)] = _NUMBERS.pack(token, began, limit) + name
+        page[at + _ENDED_AT] = 0
         page[at : at + 2] = _LENGTH.pack(len(name))
 
     def leave(self, slot: int) -> None:
-        """It has come to the task's end."""
-        at = _HEAD + slot * _SLOT
-        self._map[at : at + 2] = _IDLE
+        """It has come to the task's end. What it ran stays to be read: its finish is not written yet."""
+        self._map[_HEAD + slot * _SLOT + _ENDED_AT] = 1
 
     def say_ready(self) -> None:
         """This worker has started."""
@@ -85,13 +86,17 @@ class Page:
 
     def running(self) -> list[Running]:
         """What runs now; of a dead worker: what ran when it died."""
-        return [found for slot in range(self.count) if (found := self._read(slot))]
+        return [found for slot in range(self.count) if (found := self._read(slot, has_ended=0))]
 
-    def _read(self, slot: int) -> Running | None:
+    def ended(self) -> list[Running]:
+        """What runs no more: the last of each runner that does nothing now. A finish that is not written yet can be one of these."""
+        return [found for slot in range(self.count) if (found := self._read(slot, has_ended=1))]
+
+    def _read(self, slot: int, has_ended: int) -> Running | None:
         at = _HEAD + slot * _SLOT
         data = self._map[at : at + _SLOT]
         (length,) = _LENGTH.unpack_from(data)
-        if not length:
+        if not length or data[_ENDED_AT] != has_ended:
             return None
         token, began, limit = _NUMBERS.unpack_from(data, _LENGTH.size)
         # A slot that is just being written may hold anything; who acts on it looks twice.
