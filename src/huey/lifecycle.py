@@ -80,6 +80,8 @@ class WorkerDied(NamedTuple):
     """The task may have done it: it ran then. False: the whole group was killed, nobody is to blame."""
     alone: bool = False
     """It ran alone in a process of its own, watched by a supervisor that lives."""
+    how: str = ""
+    """What the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
 
 
 Outcome = Returned | Raised | Snoozed | Cancelled | Unknown | WorkerDied
@@ -169,7 +171,8 @@ def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
         crashes = max(1, crashes) + how_it_died.alone
     if crashes > MAX_CRASHES or deaths >= MAX_DEATHS:
         how = f"its worker died {crashes - 1} times while it ran alone" if crashes > MAX_CRASHES else f"its worker died {deaths} times"
-        error = {"error": f"poison: {how}", "traceback": ""}
+        last = f", the last time by {how_it_died.how}" if how_it_died.how else ""
+        error = {"error": f"poison: {how}{last}", "traceback": ""}
         return keep._replace(state=State.FAILED, crashes=crashes, deaths=deaths, reason="poison", error=error)
     # Its old place, in front: it has waited its turn once already.
     return keep._replace(due=lease.place, crashes=crashes, deaths=deaths, reason="worker died")

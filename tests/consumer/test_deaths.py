@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from huey.clock import SECOND
-from huey.consumer.deaths import Cause, Deaths, how
+from huey.consumer.deaths import Cause, Deaths, how_it_ended
 from huey.consumer.janitor import alive_here
 from huey.consumer.seat import identify
 from huey.engine.page import Running
@@ -69,11 +69,11 @@ def test_the_third_crash_alone_is_poison(house: House) -> None:
     for _ in range(MAX_CRASHES):
         assert look(house.storage).state == State.QUEUED
         leases = claim(house.storage, by=QUARANTINE)
-        house.deaths.deal_with(QUARANTINE, house.running(leases), Cause.CRASH)
+        house.deaths.deal_with(QUARANTINE, house.running(leases), Cause.CRASH, "signal 11 (SIGSEGV)")
 
     row = look(house.storage)
     assert (row.state, row.reason, row.attempt, row.payload) == (State.FAILED, "poison", 0, b"payload")
-    assert "died 3 times while it ran alone" in (row.error or "")
+    assert "died 3 times while it ran alone, the last time by signal 11 (SIGSEGV)" in (row.error or "")
 
 
 def test_a_task_that_passed_its_limit_failed_once_and_its_neighbours_did_not(house: House) -> None:
@@ -157,4 +157,4 @@ def test_nothing_of_a_death_stays_known_here(house: House) -> None:
 
 @pytest.mark.parametrize(("status", "words"), [(0, "exit code 0"), (3 << 8, "exit code 3"), (9, "signal 9 (SIGKILL)"), (64, "signal 64")])
 def test_a_death_is_told_in_words(status: int, words: str) -> None:
-    assert how(status).startswith(words)
+    assert how_it_ended(status).startswith(words)

@@ -46,7 +46,8 @@ ENDS = {
     "endless_c": End("timeout", "", 1),
     "endless_gil": End("timeout", "", 1),
     "endless": End("timeout", "TaskTimeout", 1),
-    "close_all": End(None),
+    # Its worker lives on for a moment: it is caught as soon as its thread has nothing else to run in that moment.
+    "close_all": End(None, "", 3 * MOST_RUNS),
     "deafen": End(None, "", 1),
     "move": End(None, "", 1),
 }
@@ -78,7 +79,7 @@ def test_poison_among_good_tasks_hurts_itself_only(make_commanded, show, kind):
     age(place, "stranger")
     until(lambda: place.storage.get("stranger").state == "failed", "the unknown task is given up")
     assert command.stop() == 0, command.log[-6000:]
-    problems = judge_poisons(place, poisons) + judge_good(place, poisons)
+    problems = judge_poisons(place, poisons, kind) + judge_good(place, poisons)
     runs = {name: len(place.started(id)) for name, id in poisons.items()}
     show(f"runs of each poison: {runs}; runs of good ones: {len(place.runs()) - sum(runs.values())} of {GOOD}")
     assert not problems, most_common_problems(problems) + "\n" + command.log[-3000:]
@@ -113,12 +114,14 @@ def age(place, id):
     connection.close()
 
 
-def judge_poisons(place, poisons):
+def judge_poisons(place, poisons, kind):
     problems = []
     for name, id in poisons.items():
         end, row, runs = ENDS[name], place.storage.get(id), len(place.started(id))
-        if not 1 <= runs <= end.most_runs:
-            problems.append(f"poison runs at most {end.most_runs} times: {name} ran {runs} times")
+        # In company even what kills nobody may be killed by a neighbour.
+        most = max(end.most_runs, MOST_RUNS) if kind == "thread" else end.most_runs
+        if not 1 <= runs <= most:
+            problems.append(f"poison runs at most {most} times: {name} ran {runs} times")
         if end.reason is None:
             if row is not None and (row.state, row.reason) != ("failed", "poison"):
                 problems.append(f"poison ends: {name}: {row}")

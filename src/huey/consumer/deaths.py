@@ -43,8 +43,9 @@ class Deaths:
         self._clock = clock
         self._settle = settle
 
-    def deal_with(self, dead: Worker, ran: Sequence[Running], cause: Cause) -> int:
-        """Decide about all that *dead* held; the number of tasks that ran. StorageError: not all is written yet, the same call goes on."""
+    def deal_with(self, dead: Worker, ran: Sequence[Running], cause: Cause, how: str = "") -> int:
+        """Decide about all that *dead*, which ended by *how*, held; the number of tasks that ran. StorageError: not all is written yet,
+        the same call goes on."""
         heir = self._me._replace(id=f"{dead.id}-heir", kind=dead.kind, keeper=dead.keeper)
         alive_here.add(heir.id)
         for row in self._storage.workers():
@@ -56,15 +57,15 @@ class Deaths:
         running = [(lease, at[before]) for lease in leases if (before := (lease.id, lease.token - 1)) in at]
         started = {lease.id for lease, _ in running}
         if running:
-            self._write(heir, [self._verdict(dead, lease, it, cause) for lease, it in running])
+            self._write(heir, [self._verdict(lease, it, self._outcome(dead, it, cause, how), cause) for lease, it in running])
         self._storage.release(heir, [lease for lease in leases if lease.id not in started])
         self._storage.goodbye(heir)
         alive_here.discard(heir.id)
         return len(running)
 
-    def _verdict(self, dead: Worker, lease: Lease, it: Running, cause: Cause) -> Finish:
+    def _verdict(self, lease: Lease, it: Running, outcome: Outcome, cause: Cause) -> Finish:
         now = self._clock.now()
-        finish = decide(lease, self._outcome(dead, it, cause), now, (self._clock.monotonic() - it.began) / SECOND)
+        finish = decide(lease, outcome, now, (self._clock.monotonic() - it.began) / SECOND)
         log.log(
             logging.INFO if cause is Cause.STOP else logging.WARNING,
             "task %s %s was running when its worker ended (%s): %s",
@@ -72,9 +73,9 @@ class Deaths:
         )
         return self._settle(finish) if finish.error else finish
 
-    def _outcome(self, dead: Worker, it: Running, cause: Cause) -> Outcome:
+    def _outcome(self, dead: Worker, it: Running, cause: Cause, how: str) -> Outcome:
         if cause is Cause.CRASH:
-            return WorkerDied(is_suspect=True, alone=dead.kind == "quarantine")
+            return WorkerDied(is_suspect=True, alone=dead.kind == "quarantine", how=how)
         if cause is Cause.LATE and it.is_late(self._clock.monotonic()):
             limit = f"TaskTimeout('the task passed its time limit of {it.limit / SECOND:g} s and did not end when asked')"
             return Raised({"error": limit, "traceback": ""}, reason="timeout")
@@ -85,7 +86,7 @@ class Deaths:
         self._storage.turn(heir, finishes, want=0, events=told)
 
 
-def how(status: int) -> str:
+def how_it_ended(status: int) -> str:
     """How a process ended, in words, from what waitpid says."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:

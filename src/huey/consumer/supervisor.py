@@ -12,6 +12,7 @@ import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from huey import host
 from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
 from huey.consumer.banner import tell_start
-from huey.consumer.deaths import Cause, Deaths, how
+from huey.consumer.deaths import Cause, Deaths, how_it_ended
 from huey.consumer.janitor import Janitor, alive_here
 from huey.consumer.processes import Child
 from huey.consumer.seat import Seat, identify
@@ -75,7 +76,8 @@ class Supervisor:
         self._children: list[Child] = []
         self._former: list[Child] = []
         """Workers of the supervisor that this process was before a SIGHUP."""
-        self._unburied: list[tuple[Child, list[Running]]] = []
+        self._unburied: list[tuple[Child, list[Running], str]] = []
+        """Dead workers, what they ran, and how they ended."""
         self._heard: list[int] = []
         self._trial: int | None = None
         self._is_newer = False
@@ -268,20 +270,20 @@ class Supervisor:
             for child in self._all():
                 if child.pid == pid:
                     self._note_death(child, status)
-        for child, ran in list(self._unburied):
-            if self._try(lambda child=child, ran=ran: self._deaths.deal_with(child.worker, ran, child.cause)):  # type: ignore[misc]
-                self._unburied.remove((child, ran))
+        for child, ran, how in list(self._unburied):
+            if self._try(partial(self._deaths.deal_with, child.worker, ran, child.cause, how)):
+                self._unburied.remove((child, ran, how))
                 alive_here.discard(child.worker.id)
                 # There may be a suspect now.
                 self._next_look = 0
 
     def _note_death(self, child: Child, status: int) -> None:
         (self._children if child in self._children else self._former).remove(child)
-        ran = child.page.running()
+        ran, how = child.page.running(), how_it_ended(status)
         if status == 0 and not ran:
             log.debug("worker %s ended", child.worker.id)
         else:
-            log.warning("worker %s (pid %d) ended by %s; %d tasks were running", child.worker.id, child.pid, how(status), len(ran))
+            log.warning("worker %s (pid %d) ended by %s; %d tasks were running", child.worker.id, child.pid, how, len(ran))
         if not child.page.is_ready and not child.is_leaving:
             self._next_start = self._clock.monotonic() + micros(self._gap)
             self._gap = min(2 * self._gap, LONGEST_GAP)
@@ -291,7 +293,7 @@ class Supervisor:
             # What had ended and is still held may have done it too: a body that closes all files kills its process a moment later.
             ran += child.page.ended()
         child.page.close()
-        self._unburied.append((child, ran))
+        self._unburied.append((child, ran, how))
 
     # -- signals ------------------------------------------------------------------------------------------------------------------------
 
