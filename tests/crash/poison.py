@@ -87,6 +87,16 @@ def move() -> None:
     os.chdir("/")
 
 
+def split() -> None:
+    """Fork, and come back twice."""
+    os.fork()
+
+
+def leave_a_thread() -> None:
+    """A thread that outlives its task, and would outlive its process."""
+    threading.Thread(target=threading.Event().wait, daemon=False).start()
+
+
 def endless_c() -> None:
     ctypes.CDLL(None).sleep(600)
 
@@ -104,7 +114,7 @@ KILLERS = (segfault, abort, leave_at_once, out_of_memory, overflow)
 """They take their worker along."""
 FAILING = (starve, leave, unpicklable)
 """They raise, or their result cannot be stored."""
-HARMFUL = (close_all, deafen, move)
+HARMFUL = (close_all, deafen, move, split, leave_a_thread)
 """They end well and leave the process worse than it was."""
 ENDLESS = (endless_c, endless_gil, endless)
 

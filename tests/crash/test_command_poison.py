@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections import Counter
 from typing import NamedTuple
 
 import pytest
@@ -50,6 +51,8 @@ ENDS = {
     "close_all": End(None, "", 3 * MOST_RUNS),
     "deafen": End(None, "", 1),
     "move": End(None, "", 1),
+    "split": End(None),
+    "leave_a_thread": End(None, "", 1),
 }
 
 
@@ -79,6 +82,7 @@ def test_poison_among_good_tasks_hurts_itself_only(make_commanded, show, kind):
     age(place, "stranger")
     until(lambda: place.storage.get("stranger").state == "failed", "the unknown task is given up")
     assert command.stop() == 0, command.log[-6000:]
+    until(lambda: not place._strangers(), "no process is left over")
     problems = judge_poisons(place, poisons, kind) + judge_good(place, poisons)
     runs = {name: len(place.started(id)) for name, id in poisons.items()}
     show(f"runs of each poison: {runs}; runs of good ones: {len(place.runs()) - sum(runs.values())} of {GOOD}")
@@ -141,6 +145,8 @@ def judge_good(place, poisons):
             problems.append(f"no good task is lost: {id}: {found}, {place.storage.get(id)}")
     blamed = [row for row in place.storage.find("failed", limit=1000) if row.id not in {*poisons.values(), "stranger"}]
     problems += [f"no good task is blamed: {row}" for row in blamed]
+    runs = Counter((run.id, run.token) for run in place.runs() if run.id in place.expected)
+    problems += [f"a copy of a worker runs nothing: {run} {count} times" for run, count in runs.items() if count > 1]
     tries = [run for run in place.runs() if run.id in place.expected and run.attempt]
     problems += [f"a crash is not a try: {run}" for run in tries]
     return problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Callable
 from time import perf_counter
@@ -84,10 +85,14 @@ class Execution:
         if wrapper.needs_extras:
             kwargs = wrapper.with_extras(_task(wrapper, lease, args, kwargs))
         crash_here("run:before-body")
+        forks = _forks
         try:
             value = wrapper.func(*args, **kwargs)
         except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
             return Raised(described(error, skip=1), reason="timeout" if isinstance(error, TaskTimeout) else "error")
+        finally:
+            if _forks != forks:
+                _end_of_copy(lease)
         crash_here("run:after-body")
         if not (self._results and wrapper.stores_result) or (value is None and not self._store_none):
             return Returned(None)
@@ -111,6 +116,25 @@ class Execution:
             return self._registry.find(lease.name).stores_result
         except UnknownTask:
             return True
+
+
+_forks = 0
+"""Forks between the start of the first process and this one."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
+def _end_of_copy(lease: Lease) -> None:
+    """The body forked, and this is the copy that came back from it: it has the tasks in hand a second time, and must run none of them."""
+    log.warning("task %s %s forked, and its copy (pid %d) came back from the body: it ends here", lease.name, lease.id, os.getpid())
+    logging.shutdown()
+    os._exit(0)
 
 
 def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
