@@ -82,10 +82,10 @@ class Stops:
         """A life of one command: none to two renewals by SIGHUP, then one to three signals to end."""
         command = self._place.command(self._rng.choice([*KINDS]))
         until(lambda: command.is_known or not command.is_alive, "it has started")
-        self._live(0, 0.6)
+        self._live(0, 0.4)
         for _ in range(self._rng.randrange(3) if HAS_KINDS else 0):
             self._ask(command, signal.SIGHUP)
-            self._live(0, 0.8)
+            self._live(0, 0.5)
             if not command.is_alive:
                 self.problems.append(f"SIGHUP ends nothing: exit code {command.process.poll()}: {command.log[-2000:]}")
         number = self._rng.choice((1, 1, 2, 3))
@@ -95,7 +95,7 @@ class Stops:
         for _ in range(number):
             if command.is_alive:
                 self._ask(command, self._rng.choice(ASKS))
-                self._live(0, 0.3)
+                self._live(0, 0.25)
         code = command.ended(LIMIT + SLOWNESS)
         self.slowest = max(self.slowest, time.monotonic() - begun)
         if number > 1:
