@@ -329,7 +329,7 @@ def test_while_the_storage_is_away_finishes_are_kept_and_claims_stop(four: Bench
     assert four.storage.items("result") == {"a": b"done", "b": b"done", "c": b"done"}
     assert [record.message for record in caplog.records] == [
         "storage is away, claims stop until it is back; running tasks go on: away",
-        "storage is back: 3 finished tasks written",
+        "storage is back after 0.0 s: 3 finished tasks written",
     ]
     four.turn()
     assert four.runners.running == ["d", "e", "f"]

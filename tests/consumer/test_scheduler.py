@@ -273,15 +273,35 @@ def test_a_storage_that_is_away_is_not_told_as_a_broken_schedule(bench: Bench, c
 
 
 def test_the_next_look_comes_with_the_next_minute(bench: Bench) -> None:
-    bench.clock.set(NOON + 10 * SECOND)
-    assert bench.scheduler.look() == pytest.approx(50, abs=0.1)
+    bench.clock.set(NOON + 57 * SECOND)
 
-    bench.clock.set(NOON + 60 * SECOND)
-    assert bench.scheduler.look() == pytest.approx(60, abs=0.1)
+    assert bench.scheduler.look() == pytest.approx(3, abs=0.1)
+
+
+def test_it_looks_at_the_clock_every_five_seconds_and_at_the_storage_once_a_minute(bench: Bench) -> None:
+    """A clock that was set, or a machine that slept, is noticed soon, and an idle scheduler costs nothing."""
+    looks: list[int] = []
+
+    for second in range(0, 180, 5):
+        bench.storage.between = lambda second=second: looks.append(second)  # type: ignore[misc]
+        bench.clock.set(NOON + second * SECOND)
+        assert bench.scheduler.look() == pytest.approx(5, abs=0.1)
+
+    assert looks == [0, 60, 120]
+
+
+def test_a_minute_that_could_not_be_dealt_with_is_looked_at_again(bench: Bench) -> None:
+    bench.periodic(crontab())
+    bench.storage.is_away = True
+    _look_through(bench, 0)
+
+    bench.storage.is_away = False
+
+    assert bench.look_at(1) == ["12:00"]
 
 
 def test_the_next_look_comes_after_the_interval_if_that_is_shorter(bench: Bench) -> None:
-    assert bench.another(interval=5.0).look() == 5.0
+    assert bench.another(interval=2.0).look() == 2.0
 
 
 def test_followers_are_told_of_a_tick(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

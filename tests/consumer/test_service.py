@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from huey.clock import system_clock
 from huey.consumer.service import Service
+from huey.engine.outage import Outage
+from huey.exceptions import StorageUnavailable
 from tests.helpers import InThread, never, wait_until
 
 Make = Callable[..., Service]
@@ -98,6 +101,36 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends(make: Make, caplog: p
         ("INFO", "Loop works again"),
     ]
     assert caplog.records[0].exc_info is not None
+
+
+def test_a_storage_that_is_away_is_told_once_for_all_loops(caplog: pytest.LogCaptureFixture) -> None:
+    """And without a traceback: it is no fault of the program."""
+    outage, acts = Outage(system_clock), [Act(0.001), Act(0.001), Act(0.001)]
+    loops = [Service(f"Loop {n}", act, 0.001, outage) for n, act in enumerate(acts)]
+    for act in acts:
+        act.error = StorageUnavailable("away")
+    with caplog.at_level(logging.INFO):
+        for loop in loops:
+            loop.start()
+        wait_until(lambda: all(act.calls > 20 for act in acts))
+        for act in acts:
+            act.error = None
+        wait_until(lambda: "storage is back" in caplog.text)
+        for loop in loops:
+            loop.stop()
+
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert caplog.records[0].message.endswith("running tasks go on: away")
+    assert caplog.records[0].exc_info is None
+
+
+def test_a_loop_that_failed_looks_again_within_a_second(make: Make) -> None:
+    """However long its usual pause is: what was away is found again soon."""
+    act = Act(3600.0)
+    act.error = StorageUnavailable("away")
+    make(act, every=3600.0).start()
+
+    wait_until(lambda: act.calls >= 2, timeout=5)
 
 
 def test_after_a_stop_it_acts_no_more(make: Make) -> None:

@@ -111,6 +111,14 @@ def make_holding(huey: SqliteHuey, told: Told, folder: Path, journal: Journal) -
                 time.sleep(0.002)
         return n * n
 
+    @huey.task(name="held", include_task=True)
+    def held(n: int, size: int, task: Task) -> bytes:
+        """Runs until the gate is open, then brings that many bytes."""
+        with told(task):
+            while not (folder / "gate").exists():
+                time.sleep(0.002)
+        return bytes([n % 256]) * size
+
     @huey.task(name="grip", include_task=True)
     def grip(n: int, seconds: int, task: Task) -> int:
         """Keeps the GIL in one C call, from the worst instant on: as soon as a transaction of this process is open, if there is one."""
@@ -122,7 +130,7 @@ def make_holding(huey: SqliteHuey, told: Told, folder: Path, journal: Journal) -
             ctypes.PyDLL(None).sleep(seconds)
         return n * n
 
-    return {"gated": gated, "grip": grip}
+    return {"gated": gated, "held": held, "grip": grip}
 
 
 def is_in_transaction(connection: sqlite3.Connection) -> bool:
@@ -147,9 +155,9 @@ def always(minute: datetime) -> bool:
 # -- roles --------------------------------------------------------------------------------------------------------------------------------
 
 
-def consumer(app: SimpleNamespace, *, workers: int = 4, periodic: bool = True) -> int:
+def consumer(app: SimpleNamespace, *, workers: int = 4, periodic: bool = True, **options: Any) -> int:
     """Run tasks until told to stop."""
-    return app.huey.create_consumer(workers=workers, periodic=periodic, periodic_task_interval=0.2).run()
+    return app.huey.create_consumer(workers=workers, periodic=periodic, periodic_task_interval=0.2, **options).run()
 
 
 def consumers(app: SimpleNamespace, *, times: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from tests.crash.commands import Commanded
@@ -59,3 +61,22 @@ def show(capsys, request):
             print(f"\n  {request.node.name}: {text}")
 
     return show
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a disk of some MiB: ``small_disk(6)``."""
+    places = []
+
+    def make(size):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "huey-test", disk], capture_output=True, check=False)
+        if mounted.returncode:
+            pytest.skip("this user may not mount a small disk")
+        places.append(disk)
+        return disk
+
+    yield make
+    for disk in places:
+        subprocess.run(["umount", "--lazy", disk], check=True)

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from huey import SqliteHuey
 from huey.exceptions import StorageFull, StorageRefused, StorageUnavailable
 from huey.storage.base import CHUNK
 from tests.crash import app as application
-from tests.crash.tools import ROOT, most_common_problems, until
+from tests.crash.tools import ROOT, fill, locked, most_common_problems, until
 
 MIB = 1024 * 1024
 IS_ROOT = os.geteuid() == 0
@@ -49,18 +48,6 @@ def with_tasks(place):
 
 
 # -- locked -------------------------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def locked(path, how):
-    """Somebody else keeps the file."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-    connection.execute(f"BEGIN {how}")
-    try:
-        yield
-    finally:
-        connection.rollback()
-        connection.close()
 
 
 @pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
@@ -139,7 +126,7 @@ def test_a_lock_while_a_consumer_takes_over_costs_time_only(make_place):
     with locked(place.folder / "queue.db", "IMMEDIATE"):
         holder.kill()
         place.open_gate()
-        until(lambda: "Janitor failed" in place.log(), "it tries to take over")
+        until(lambda: "storage is away" in place.log(), "it tries to take over")
 
     until(place.is_done, "everything is done")
     assert heir.stop() == 0
@@ -402,34 +389,6 @@ def test_a_folder_that_may_not_be_entered_is_not_called_missing(tmp_path, open_f
 
 
 # -- full ---------------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Makes a disk of some MiB: ``small_disk(6)``."""
-    places = []
-
-    def make(size):
-        disk = tmp_path / "disk"
-        disk.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "huey-test", disk], capture_output=True, check=False)
-        if mounted.returncode:
-            pytest.skip("this user may not mount a small disk")
-        places.append(disk)
-        return disk
-
-    yield make
-    for disk in places:
-        subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def fill(disk, *, leave=0):
-    """Take all the room of a disk but *leave* bytes; the file that takes it."""
-    ballast = disk / "ballast"
-    room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-    with open(ballast, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, room - leave))
-    return ballast
 
 
 def test_a_full_disk_is_told_and_keeps_what_was_acknowledged(make_place, small_disk):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,6 +40,27 @@ def until(fact: Callable[[], T], why: str, timeout: float = PATIENCE, every: flo
         assert time.monotonic() < deadline, f"not within {timeout} s: {why}"
         time.sleep(every)
     return found
+
+
+@contextmanager
+def locked(path: Path, how: str) -> Iterator[None]:
+    """Somebody else keeps the file."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+    connection.execute(f"BEGIN {how}")
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.close()
+
+
+def fill(disk: Path, *, leave: int = 0) -> Path:
+    """Take all the room of a disk but *leave* bytes; the file that takes it."""
+    ballast = disk / "ballast"
+    room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    with open(ballast, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, room - leave))
+    return ballast
 
 
 class Run(NamedTuple):
@@ -76,6 +99,17 @@ class Child:
     def is_known(self) -> bool:
         """It has started: the storage knows it as a worker."""
         return any(row.worker.pid == self.process.pid for row in self._place.storage.workers())
+
+    def cpu_share(self, seconds: float) -> float:
+        """Share of a core that it takes, over so many seconds."""
+        begun, before = time.monotonic(), self._cpu_time()
+        while time.monotonic() < begun + seconds:
+            time.sleep(0.05)
+        return (self._cpu_time() - before) / (time.monotonic() - begun)
+
+    def _cpu_time(self) -> float:
+        facts = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(facts[11]) + int(facts[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """kill -9, and wait until nothing of it is left."""
@@ -142,6 +176,9 @@ class Place:
 
     def gated(self, n: int) -> str:
         return self._expect(self.app.gated(n).id, n * n)
+
+    def held(self, n: int, size: int) -> str:
+        return self._expect(self.app.held(n, size).id, bytes([n % 256]) * size)
 
     def bulk(self, numbers: range, seconds: float = 0) -> list[str]:
         results = self.app.work.map((n, seconds) for n in numbers)

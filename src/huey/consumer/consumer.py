@@ -28,6 +28,7 @@ from huey.consumer.service import Service
 from huey.engine.bell import Bell
 from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.execution import Execution
+from huey.engine.outage import Outage
 from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
@@ -87,19 +88,22 @@ class Consumer:
         self._timekeeper = Timekeeper(clock, page)
         execution = Execution(huey.registry, huey.codec, clock, self._timekeeper, results=huey.results, store_none=huey.store_none)
         self._runners = ThreadRunners(self.workers, execution.complete, self._bell.ring)
-        self._engine = Engine(huey.storage, self.worker, self._runners, clock, self._bell, quota=self._max_tasks, used_up=self._alarm.ring)
+        outage = Outage(clock)
+        self._engine = Engine(
+            huey.storage, self.worker, self._runners, clock, self._bell, outage, quota=self._max_tasks, used_up=self._alarm.ring
+        )
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle)
         self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
         self._lasting = [Service("Timekeeper", self._timekeeper.look, LONGEST_LOOK)]
         self._services: list[Service] = []
         if not self.has_keeper:
-            self._lasting.append(Service("Heartbeat", self._beat, BEAT))
-            self._services.append(Service("Janitor", self._janitor.look, EVERY))
+            self._lasting.append(Service("Heartbeat", self._beat, BEAT, outage))
+            self._services.append(Service("Janitor", self._janitor.look, EVERY, outage))
         if self.periodic and worker.takes_others:
             scheduler = Scheduler(
                 huey.storage, huey.registry, huey.codec, clock, huey.new_id, zone=None if self.localtime else UTC, interval=self._interval
             )
-            self._services.append(Service("Scheduler", scheduler.look, self._interval))
+            self._services.append(Service("Scheduler", scheduler.look, self._interval, outage))
 
     def _beat(self) -> None:
         self.huey.storage.beat([self.worker])

@@ -22,6 +22,8 @@ log = logging.getLogger("huey.consumer")
 
 MISFIRE_GRACE = 300.0
 """Seconds after which a missed tick is not made up for."""
+GLANCE = 5.0
+"""Seconds, at most, until it looks at the clock again: it may have been set, or the machine may have slept."""
 
 
 class Scheduler:
@@ -48,10 +50,19 @@ class Scheduler:
         self._interval = interval
         self._grace = micros(grace)
         self._broken: set[str] = set()
+        self._seen: Micros | None = None
+        """The minute that was dealt with last."""
 
     def look(self) -> float:
-        """Fire what is due; seconds until the next look: the next minute, at most the interval."""
+        """Fire what is due, once a minute; seconds until the next look: the next minute, at most the interval."""
         now = self._clock.now()
+        if now - now % MINUTE != self._seen:
+            self._fire_all(now)
+            self._seen = now - now % MINUTE
+        left = (MINUTE - self._clock.now() % MINUTE) / SECOND
+        return min(left + 0.01, self._interval, GLANCE)
+
+    def _fire_all(self, now: Micros) -> None:
         last_ticks = self._storage.ticks()
         for wrapper in self._registry.periodic:
             try:
@@ -63,8 +74,6 @@ class Scheduler:
                 if wrapper.name not in self._broken:
                     self._broken.add(wrapper.name)
                     log.exception("periodic task %s: its schedule cannot be read; it does not run", wrapper.name)
-        left = (MINUTE - self._clock.now() % MINUTE) / SECOND
-        return min(left + 0.01, self._interval)
 
     def _fire(self, wrapper: PeriodicWrapper[..., object], last: Micros | None, now: Micros) -> None:
         minute = now - now % MINUTE

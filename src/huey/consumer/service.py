@@ -6,20 +6,28 @@ import logging
 import threading
 from collections.abc import Callable
 
+from huey.engine.outage import Outage
+from huey.exceptions import StorageError
+
 log = logging.getLogger("huey.consumer")
+
+
+RETRY = 1.0
+"""Seconds, at most, from a call that failed to the next one: what was away is found again soon."""
 
 
 class Service:
     """Calls ``act`` at once and then after each of the pauses it returns (seconds); None means ``every``.
 
-    An error of ``act`` is logged once per outage and does not end the loop. Start after stop, stop before start and a second stop are
-    harmless.
+    An error of ``act`` is logged once, until a call goes well again, and does not end the loop. A storage that is away is told by *outage*,
+    with one line for all who share it. Start after stop, stop before start and a second stop are harmless.
     """
 
-    def __init__(self, name: str, act: Callable[[], float | None], every: float) -> None:
+    def __init__(self, name: str, act: Callable[[], float | None], every: float, outage: Outage | None = None) -> None:
         self._name = name
         self._act = act
         self._every = every
+        self._outage = outage
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_failing = False
@@ -47,11 +55,15 @@ class Service:
     def _once(self) -> float | None:
         try:
             pause = self._act()
-        except Exception:  # The top of a service loop: it goes on, whatever happened.
-            if not self._is_failing:
+        except Exception as error:  # The top of a service loop: it goes on, whatever happened.
+            if self._outage is not None and isinstance(error, StorageError):
+                self._outage.begins(self._name, error)
+            elif not self._is_failing:
                 self._is_failing = True
                 log.exception("%s failed; it goes on trying", self._name)
-            return None
+            return min(self._every, RETRY)
+        if self._outage is not None:
+            self._outage.ends(self._name)
         if self._is_failing:
             self._is_failing = False
             log.info("%s works again", self._name)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from huey import events
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.engine.bell import Bell
+from huey.engine.outage import Outage
 from huey.engine.runners.base import Runners
 from huey.exceptions import StorageError
 from huey.lifecycle import Finish, Snoozed, decide
@@ -52,6 +53,7 @@ class Engine:
         runners: Runners,
         clock: Clock,
         bell: Bell,
+        outage: Outage | None = None,
         *,
         quota: int | None = None,
         used_up: Callable[[], None] = lambda: None,
@@ -64,6 +66,7 @@ class Engine:
         self._bell = bell
         self._quota = quota
         self._used_up = used_up
+        self._outage = outage or Outage(clock)
         self._unwritten: list[Finish] = []
         self._unreturned: list[Lease] = []
         self._suspects: list[Lease] = []
@@ -83,7 +86,7 @@ class Engine:
     # -- one turn -----------------------------------------------------------------------------------------------------------------------
 
     def turn(self) -> bool:
-        """Write what is done, fetch what there is room for, start it. False when the storage is away; nothing is forgotten then."""
+        """Write what is done, fetch what there is room for, start it. False when the storage is away or full; nothing is forgotten then."""
         finishes = self._gather()
         try:
             turn = self._storage.turn(self._worker, finishes, self._room(), self._told)
@@ -92,11 +95,14 @@ class Engine:
             return False
         self._unwritten = []
         self._told = []
-        if self._is_away:
+        if turn.is_full:
+            self._lost_touch("the disk is full; ends of tasks are still written")
+        elif self._is_away:
             self._is_away = False
-            log.info("storage is back: %d finished tasks written", len(finishes))
             self._give_back_unknown()
         self._give_back([])
+        if not self._is_away:
+            self._outage.ends("engine", len(finishes))
         if turn.refused:
             log.warning(
                 "%d finishes refused: they were written before, or their lease was lost (%s ...)", len(turn.refused), turn.refused[0]
@@ -107,7 +113,7 @@ class Engine:
         for refusal in turn.cancelled:
             log.info("task %s: %s %s", refusal.reason, refusal.name, refusal.id)
         self._start(turn.leases)
-        return True
+        return not turn.is_full
 
     def _gather(self) -> list[Finish]:
         """What is to be written: what an earlier turn could not, and what ended since."""
@@ -180,10 +186,9 @@ class Engine:
         self._runners.start(fresh, 1 if is_short else len(self._running))
         self._progress = (self._runners.waiting(), self._clock.monotonic())
 
-    def _lost_touch(self, error: StorageError) -> None:
-        if not self._is_away:
-            self._is_away = True
-            log.error("storage is away, claims stop until it is back; running tasks go on: %s", error)
+    def _lost_touch(self, why: object) -> None:
+        self._is_away = True
+        self._outage.begins("engine", why)
 
     # -- the loop -----------------------------------------------------------------------------------------------------------------------
 
@@ -265,6 +270,8 @@ class Engine:
                 break
             if self._running or self._unwritten or self._unreturned:
                 self._bell.wait(min(left, OUTAGE_GAP))
+        if self._unwritten:
+            log.warning("the ends of %d tasks could not be written; they run again", len(self._unwritten))
         return list(self._running.values())
 
     def cut_short(self) -> None:

@@ -97,6 +97,8 @@ class Turn(NamedTuple):
     is_paused: bool = False
     is_followed: bool = False
     """Somebody follows events."""
+    is_full: bool = False
+    """There is hardly any room left: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
 
 
 class Revocation(NamedTuple):

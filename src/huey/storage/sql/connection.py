@@ -15,8 +15,10 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from huey.clock import SECOND, Clock, Rng
-from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
+from huey.clock import Clock, Rng
+from huey.exceptions import StorageError, StorageFull, StorageUnavailable
+from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
+from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
 
 T = TypeVar("T")
 log = logging.getLogger("huey")
@@ -24,19 +26,8 @@ MIB = 1024 * 1024
 LARGEST_LOG = 32 * MIB
 CHECKPOINT_EVERY = 400
 """Small commits of one process after which it checkpoints: some 4 MiB of log."""
-FIRST_GAP = 400e-6
-LONGEST_GAP = 4e-3
-SHORTEST_GAP = 50e-6
-"""Seconds. SQLite's own busy handler sleeps up to 100 ms and starves whole processes; short random repeats are fair."""
-
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_REFUSED = {
-    sqlite3.SQLITE_READONLY: "it is read-only for this process; check the rights of the file and of its folder",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; keep a copy and look at it with 'PRAGMA integrity_check'",
-    sqlite3.SQLITE_NOTADB: "it is not a SQLite database; give another filename=",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check the path and the rights of its folder",
-    sqlite3.SQLITE_PERM: "its rights forbid it",
-}
+TURN_TIMEOUT = 2.0
+"""Seconds that a consumer's own calls wait for a busy file: it repeats them, has limits to keep, and may be asked to stop."""
 
 _to_disk = getattr(os, "fdatasync", os.fsync)
 
@@ -48,25 +39,6 @@ class Closing(Protocol):
     """Something with a connection that can be closed and opens itself again."""
 
     def close(self) -> None: ...
-
-
-def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-def translated(error: sqlite3.Error, path: str) -> StorageError:
-    """The driver's error as one of ours; the original becomes its cause (C27)."""
-    code = primary_code(error)
-    if code in _BUSY:
-        return StorageUnavailable(f"{path}: another process keeps the file locked ({error}); the same call may be made again")
-    if code == sqlite3.SQLITE_FULL:
-        return StorageFull(f"{path}: the disk is full ({error}); nothing was written. Free some space, then try again")
-    if code in _REFUSED:
-        return StorageRefused(f"{path}: {_REFUSED[code]} ({error})")
-    if code == sqlite3.SQLITE_IOERR:
-        return StorageUnavailable(f"{path}: reading or writing the file failed ({error})")
-    return StorageError(f"{path}: {error}")
 
 
 class File:
@@ -81,6 +53,7 @@ class File:
         synchronous: str,
         cache_mb: int,
         timeout: float,
+        enqueue_timeout: float,
         prepare: Callable[[sqlite3.Connection], None],
         mode: int,
         check: Callable[[], None],
@@ -93,11 +66,16 @@ class File:
         self._synchronous = synchronous
         self._cache_mb = cache_mb
         self._timeout = timeout
+        self._enqueue_timeout = enqueue_timeout
         self._prepare = prepare
         self._mode = mode
         self._check = check
         self.watching: weakref.WeakSet[Closing] = weakref.WeakSet()
         """Connections of watches, which have to go with ours."""
+        self._place: tuple[int, int] | None = None
+        """Which file is open: its inode and device. A forked child keeps it, so that it makes no new file either where one is missing."""
+        self.era = 0
+        """Grows when another file than before is opened."""
         self._forget()
         _survive_forks(self)
 
@@ -105,7 +83,12 @@ class File:
 
     def _forget(self) -> None:
         """No connection, fresh locks: at first, and in a forked child."""
-        self.write_lock = _Gate(self.path, self._timeout)
+        gate = self._gate = Gate(self.path, self._clock, self._rng, self._begin)
+        # One lock: who waits for it, and then for the file, differs in patience.
+        self.write_lock = gate.within(self._timeout)
+        self.enqueue_lock = gate.within(self._enqueue_timeout)
+        self._bare_lock = gate.within(self._timeout, begins=False)
+        self.turn_lock = gate.within(min(self._timeout, TURN_TIMEOUT))
         self._read_lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._is_synced = True
@@ -114,6 +97,7 @@ class File:
         self._commits = self._commits_on_disk = 0
         self._log: int | None = None
         """The log's descriptor, for ``sync``."""
+        self._is_stale = self._is_gone = False
 
     def _before_fork(self) -> None:
         """Close all connections, and keep them closed until the fork is over.
@@ -121,7 +105,7 @@ class File:
         SQLite keeps its locks on a file in a table of the process. A child would inherit that table and take its parent's locks for its
         own, so no connection may be open while a process forks.
         """
-        self.write_lock.__enter__()
+        self._bare_lock.__enter__()
         self._read_lock.acquire()
         self._sync_lock.acquire()
         self._close()
@@ -129,28 +113,36 @@ class File:
     def _after_fork(self) -> None:
         self._sync_lock.release()
         self._read_lock.release()
-        self.write_lock.__exit__()
+        self._bare_lock.__exit__()
 
     def open(self) -> None:
         """Connect and prepare the schema. Errors are ours."""
         with self.write_lock:
             if self._writer is None:
+                self._found()
                 self._check()
+                before = _place_of(self.path)
                 writer = self._connect()
                 try:
-                    self._guarded(lambda: self._prepare(writer))
+                    self._guarded(self._gate, self._prepare, writer)
+                    if _place_of(self.path) != before:
+                        raise StorageUnavailable(f"{self.path}: another file was put there while it was opened; try again")
                 except BaseException:
                     writer.close()
                     raise
                 self._writer = writer
+                self.era += before != self._place
+                self._place = before
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
+            connection = sqlite3.connect(
+                existing(self.path), uri=True, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         try:
-            self._guarded(lambda: self._tune(connection))
+            self._guarded(None, self._tune, connection)
         except BaseException:
             connection.close()
             raise
@@ -163,33 +155,79 @@ class File:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA cache_size = {-1024 * self._cache_mb}")
 
+    def _begin(self) -> None:
+        """Before the first step of a call: make anew what turned out to be unusable."""
+        if self._is_stale or self._is_gone:
+            found = self._found()
+            if self._is_stale or found != self._place:
+                with self._read_lock, self._sync_lock:
+                    self._close()
+            self._is_gone = False
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file the path names. StorageUnavailable when the one in use is gone: a new one in its place would hide that."""
+        found = _place_of(self.path)
+        if found is None and self._place is not None:
+            self._is_gone = True
+            raise StorageUnavailable(
+                f"{self.path}: the file is gone: it was moved or deleted while in use. Put it back and all goes on; "
+                "a process that is started now makes a new, empty one"
+            )
+        return found
+
+    def check_place(self) -> None:
+        """StorageUnavailable when the path no longer names the file that is open: what is written there nobody else will ever see."""
+        if self._found() != self._place and self._place is not None:
+            self._is_stale = True
+            raise StorageUnavailable(
+                f"{self.path}: another file was put in the place of the one in use; it is opened now, the same call may be made again"
+            )
+
+    def check_log(self) -> None:
+        """StorageUnavailable when somebody deleted the log while it is in use. The connections are closed; the last one that is writes what
+        the log held into the file."""
+        if self._writer is not None and not os.path.exists(self.path + "-wal"):
+            self._is_stale = True
+            raise StorageUnavailable(f"{self.path}: its log (-wal) was deleted while in use, which may damage it; it is opened anew")
+
     def close(self) -> None:
-        with self.write_lock, self._read_lock, self._sync_lock:
+        with self._bare_lock, self._read_lock, self._sync_lock:
             self._close()
+            self._place = None
 
     def _close(self) -> None:
         for connection in (self._writer, self._reader, *self.watching):
             if connection is not None:
                 connection.close()
         self._writer = self._reader = None
+        self._is_synced, self._is_stale = True, False
         if self._log is not None:
             os.close(self._log)
             self._log = None
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
-    def write(self, sql: str, values: Sequence[Any] | dict[str, Any] = (), units: int = 1, *, is_synced: bool = True) -> int:
-        """Run one writing statement; the number of rows it changed. Waits for a busy file up to the timeout.
+    def write(
+        self,
+        sql: str,
+        values: Sequence[Any] | dict[str, Any] = (),
+        units: int = 1,
+        *,
+        is_synced: bool = True,
+        door: Door | None = None,
+    ) -> int:
+        """Run one writing statement; the number of rows it changed. Waits for a busy file up to the timeout, or that of *door*.
 
         *units*: its weight in the log. *is_synced* False: it need not wait for the disk.
         """
-        with self.write_lock:
+        with door or self.write_lock:
             connection = self._writer or self.writer
             if self._is_synced != is_synced:
                 self._sync(is_synced)
-            changed = self._guarded(connection.execute, sql, values).rowcount
+            changed = self._guarded(self._gate, connection.execute, sql, values).rowcount
             self._units += units
             self._commits += 1
+            self.check_place()
             if self._units >= CHECKPOINT_EVERY:
                 self._checkpoint_after_commit()
             return changed
@@ -210,6 +248,7 @@ class File:
                 _to_disk(self._log)
             except FileNotFoundError:
                 # Closed since, by another thread: the last connection moves the log into the file and syncs that.
+                self.check_log()
                 return
             except OSError as error:
                 kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageUnavailable
@@ -233,7 +272,7 @@ class File:
 
     def fetch(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a read on the connection that writes, such as of its temp tables. The caller holds the lock."""
-        return self._guarded(lambda: self.writer.execute(sql, values).fetchall())
+        return self._guarded(self._gate, lambda: self.writer.execute(sql, values).fetchall())
 
     def rows(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         """As ``fetch``, row by row, so that the caller may stop."""
@@ -244,7 +283,7 @@ class File:
 
     def stage(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Write into temp tables of the connection that writes; takes no lock on the file. The caller holds our own."""
-        self._guarded(lambda: self.writer.execute(sql, values))
+        self._guarded(self._gate, self.writer.execute, sql, values)
 
     def look(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
         """All rows of a read that a write is likely to follow: on the connection that writes, whose cache is then warm."""
@@ -259,27 +298,27 @@ class File:
 
     def read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one reading statement."""
-        if self._writer is None:
+        if self._writer is None or self._is_stale:
             self.open()
         with self._read_lock:
             if self._reader is None:
+                self._found()
                 self._reader = self._connect()
             reader = self._reader
-            return self._guarded(lambda: reader.execute(sql, values).fetchall())
+            found = self._guarded(None, lambda: reader.execute(sql, values).fetchall())
+        self.check_place()
+        return found
 
-    def _guarded(self, act: Callable[..., T], *args: Any) -> T:
-        """Do *act*, again while the file is busy; driver errors come out as ours."""
-        deadline, gap = 0, FIRST_GAP
+    def _guarded(self, waiting: Patient | None, act: Callable[..., T], *args: Any) -> T:
+        """Do *act*, again while the file is busy and *waiting* lasts (None: up to the timeout); driver errors come out as ours."""
         while True:
             try:
                 return act(*args)
             except sqlite3.Error as error:
-                now = self._clock.monotonic()
-                deadline = deadline or now + round(self._timeout * SECOND)
-                if primary_code(error) not in _BUSY or now > deadline:
+                waiting = waiting or Waiting(self._clock, self._rng, self._timeout)
+                if primary_code(error) not in BUSY or not waiting.again():
+                    self._is_stale |= primary_code(error) in BROKEN
                     raise translated(error, self.path) from error
-            self._clock.sleep(SHORTEST_GAP + self._rng.random() * (gap - SHORTEST_GAP))
-            gap = min(gap * 1.5, LONGEST_GAP)
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
@@ -328,7 +367,7 @@ class File:
         except BlockingIOError:
             return False
         except sqlite3.Error as error:
-            if primary_code(error) in _BUSY:
+            if primary_code(error) in BUSY:
                 return False
             raise translated(error, self.path) from error
         finally:
@@ -352,20 +391,18 @@ class File:
             return 0
 
 
-class _Gate:
-    """A lock of this process, for one thread at a time, again and again for the same one. Waited for no longer than the timeout."""
+def existing(path: str) -> str:
+    """For SQLite: open this file, never make it."""
+    return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
 
-    def __init__(self, path: str, timeout: float) -> None:
-        self._lock = threading.RLock()
-        self._path = path
-        self._timeout = timeout
 
-    def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=self._timeout):
-            raise StorageUnavailable(f"{self._path}: other threads of this process kept it busy for {self._timeout} s; try again")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+def _place_of(path: str) -> tuple[int, int] | None:
+    """What tells one file from another; None when there is none that can be seen."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_dev
 
 
 def _new_process() -> None:

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 from huey.exceptions import StorageRefused
 
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "9p"})
+_NETWORK = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "9p", "davfs", "webdav", "coda"),
+        *("ceph", "glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "pvfs2"),
+        *(
+            "fuse.sshfs",
+            "fuse.glusterfs",
+            "fuse.ceph-fuse",
+            "fuse.juicefs",
+            "fuse.moosefs",
+            "fuse.lizardfs",
+            "fuse.smbnetfs",
+            "fuse.davfs2",
+        ),
+        *("fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.goofys", "fuse.mountpoint-s3", "fuse.blobfuse", "fuse.blobfuse2"),
+    }
+)
+"""Types of file systems that other machines write into as well, as /proc/self/mounts names them."""
+_MOUNTS = "/proc/self/mounts"
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-def check_before_open(path: str, mode: int) -> None:
+def check_before_open(path: str, mode: int, *, allow_network: bool = False) -> None:
     """Make the file when it is missing, with *mode* from its first byte; refuse what we should not touch.
 
-    StorageRefused: no such folder, a link, not a file, another user's, read-only, or on a network file system (its locks cannot be relied
-    on).
+    StorageRefused: no such folder, a link, not a file, another user's, read-only, or, unless *allow_network*, on a network file system
+    (C13).
     """
     folder = os.path.dirname(path)
+    if not allow_network:
+        _refuse_network(path)
     try:
         if not stat.S_ISDIR(os.stat(folder).st_mode):
             raise StorageRefused(f"{path}: {folder} is not a folder; give another filename=")
@@ -24,7 +46,6 @@ def check_before_open(path: str, mode: int) -> None:
     except FileNotFoundError as error:
         if not os.path.isdir(folder):
             raise StorageRefused(f"{path}: the folder {folder} does not exist; make it first, or give another filename=") from error
-        _refuse_network(folder, path)
         _make(path, mode)
         return
     except OSError as error:
@@ -67,22 +88,27 @@ def _is_shared(mode: int) -> bool:
     return bool(mode & stat.S_IWGRP)
 
 
-def _refuse_network(folder: str, path: str) -> None:
-    kind = _file_system(folder)
+def _refuse_network(path: str) -> None:
+    kind = _file_system(path)
     if kind in _NETWORK:
-        raise StorageRefused(f"{path}: {folder} is on a network file system ({kind}), whose locks SQLite cannot rely on; use a local disk")
+        raise StorageRefused(
+            f"{path}: this is a network file system ({kind}); SQLite's locks and shared memory do not reach other machines, so the file "
+            "would be damaged. Use a local disk; if only this machine ever opens the file, say allow_network=True"
+        )
 
 
-def _file_system(folder: str) -> str:
-    """Type of the mount that *folder* is on; empty when this system does not tell."""
+def _file_system(path: str) -> str:
+    """Type of the mount that *path* is on, or will be; empty when this system does not tell."""
     try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as table:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
             mounts = [line.split()[1:3] for line in table]
     except OSError:
         return ""
-    real = os.path.realpath(folder)
+    real = os.path.realpath(path)
     best = ("", "")
-    for place, kind in mounts:
+    for escaped, kind in mounts:
+        place = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), escaped)
+        # Of mounts on the same place the last one is what can be seen.
         if (real + "/").startswith(place.rstrip("/") + "/") and len(place) >= len(best[0]):
             best = (place, kind)
     return best[1]

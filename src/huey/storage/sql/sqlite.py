@@ -10,31 +10,35 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from huey.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.exceptions import ConfigurationError, StorageRefused
+from huey.exceptions import ConfigurationError, StorageFull
 from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, LEASE, Bell, Tell, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
-from huey.storage.sql.connection import MIB, File, primary_code
+from huey.storage.sql.ballast import Ballast
+from huey.storage.sql.connection import MIB, File
 from huey.storage.sql.files import check_before_open, is_private
+from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
 from huey.storage.sql.rows import enqueueing, many, padded, payload_bytes
 from huey.storage.sql.storage import SqlStorage, Values
 from huey.storage.sql.watch import Watch, watch
 from huey.task import Lease, Record
 
-SCHEMA_VERSION = 1
+T = TypeVar("T")
 TURN_BYTES = 8 * MIB
 """Payloads that one turn hands out at most (C14)."""
 UNIT = 128
 UNIT_BYTES = 32 * 1024
 """Tasks, and bytes, that weigh as much in the log as one small commit."""
+ENQUEUE_TIMEOUT = 5.0
+"""Seconds that an enqueue waits for a busy file, unless told otherwise (C15)."""
 SAFETY_LOOK = 1.0
 """Seconds after which a watcher looks by itself, should a wake-up have been lost."""
 
@@ -47,8 +51,9 @@ class SqliteStorage(SqlStorage):
 
     *filename*: path of the file, made when missing with *file_mode* (0600). *fsync*: True or None keeps every commit through a power cut
     (synchronous=FULL), False only through a kill (NORMAL). *cache_mb*: SQLite's page cache per connection, MiB. *timeout*: seconds that a
-    call waits for a busy file before it raises StorageUnavailable; nothing is lost then. *result_ttl*: seconds that unread results are
-    kept; None: for ever.
+    call waits for a busy file before it raises StorageUnavailable; nothing is lost then. *enqueue_timeout*: the same for enqueueing; None:
+    5 seconds, or *timeout* if that is shorter. *result_ttl*: seconds that unread results are kept; None: for ever. *allow_network*: use a
+    file on a network file system; only one machine may ever do so.
     """
 
     def __init__(
@@ -59,8 +64,10 @@ class SqliteStorage(SqlStorage):
         fsync: bool | None = None,
         cache_mb: int = 8,
         timeout: float = 30.0,
+        enqueue_timeout: float | None = None,
         file_mode: int = 0o600,
         result_ttl: float | None = 7 * 86400.0,
+        allow_network: bool = False,
         clock: Clock = system_clock,
         rng: Rng = system_rng,
     ) -> None:
@@ -85,10 +92,12 @@ class SqliteStorage(SqlStorage):
             synchronous="NORMAL" if fsync is False else "FULL",
             cache_mb=cache_mb,
             timeout=timeout,
+            enqueue_timeout=min(timeout, ENQUEUE_TIMEOUT) if enqueue_timeout is None else enqueue_timeout,
             prepare=self._prepare,
             mode=file_mode,
-            check=lambda: check_before_open(self.filename, file_mode),
+            check=lambda: check_before_open(self.filename, file_mode, allow_network=allow_network),
         )
+        self._ballast = Ballast(self.filename + "-ballast", file_mode, clock)
 
     def __repr__(self) -> str:
         return f"<SqliteStorage {self.name!r} in {self.filename}>"
@@ -99,56 +108,15 @@ class SqliteStorage(SqlStorage):
         self._file.open()
 
     def close(self) -> None:
-        mine: tuple[int, Watch] | None = getattr(self._local, "watch", None)
-        if mine is not None and mine[0] == os.getpid():
+        mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
+        if mine is not None and mine[0][0] == os.getpid():
             mine[1].close()
         self._local.watch = None
         self._is_ready_for_turns = None
         self._file.close()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Check whose file it is, make what is missing, learn the number of our queue."""
-        if sqlite3.sqlite_version_info < (3, 35):
-            raise StorageRefused(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed; upgrade Python or its SQLite")
-        version = self._version(connection)
-        if version > SCHEMA_VERSION:
-            raise StorageRefused(
-                f"{self.filename}: a newer huey wrote this file (version {version}, this one knows {SCHEMA_VERSION}); upgrade huey here"
-            )
-        if version < SCHEMA_VERSION:
-            self._make_schema(connection)
-        if connection.execute("SELECT 1 FROM huey_meta WHERE key = 'room'").fetchone():
-            connection.execute("DELETE FROM huey_meta WHERE key = 'room'")
-        if connection.execute(_SQL["queue_id"], (self.name,)).fetchone() is None:
-            connection.execute(_SQL["queue_make"], (self.name,))
-        self._queue_id = connection.execute(_SQL["queue_id"], (self.name,)).fetchone()[0]
-
-    def _version(self, connection: sqlite3.Connection) -> int:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'huey_meta'").fetchone():
-            return 0
-        try:
-            row = connection.execute("SELECT value FROM huey_meta WHERE key = 'version'").fetchone()
-            return int(row[0]) if row else 0
-        except (sqlite3.OperationalError, ValueError) as error:
-            if isinstance(error, sqlite3.Error) and primary_code(error) != sqlite3.SQLITE_ERROR:
-                raise
-            raise StorageRefused(
-                f"{self.filename}: its table huey_meta is not ours, or its version cannot be read ({error}); give another filename="
-            ) from error
-
-    def _make_schema(self, connection: sqlite3.Connection) -> None:
-        # The one place that holds the file over several statements: once in its life.
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for statement in _SQL["schema"].split(";"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute("INSERT OR REPLACE INTO huey_meta VALUES ('version', ?)", (str(SCHEMA_VERSION),))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        self._queue_id = prepare(connection, self.filename, self.name, _SQL)
 
     def migrate(self) -> int:
         self.open()
@@ -193,6 +161,8 @@ class SqliteStorage(SqlStorage):
             return
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        if self._ballast.glance():
+            raise self._no_room()
         now = self._now(now)
         units = 1 + len(records) // UNIT + payload_bytes(records) // UNIT_BYTES
         crash_here("enqueue:before-commit")
@@ -217,12 +187,17 @@ class SqliteStorage(SqlStorage):
         """Enqueue if that is one INSERT and no more, as nearly always. False: nothing was put in."""
         if not self._is_unnoticed:
             return False
-        return self._file.write(*enqueueing(self._queue, records, now, if_unnoticed=True), units, is_synced=False) > 0
+        return (
+            self._file.write(
+                *enqueueing(self._queue, records, now, if_unnoticed=True), units, is_synced=False, door=self._file.enqueue_lock
+            )
+            > 0
+        )
 
     def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int) -> None:
         """Enqueue when it may be more than an INSERT: somebody follows, ids that nobody held were revoked, or all records are held."""
         queue = self._queue
-        with self._file.write_lock:
+        with self._file.enqueue_lock:
             ((is_followed, has_marks),) = self._file.look(_SQL["around"], {"queue": queue, "now": now})
             self._is_unnoticed = not is_followed and not has_marks
             if is_followed and tell is not None:
@@ -242,12 +217,20 @@ class SqliteStorage(SqlStorage):
             self._write("restore_unheld", which)
 
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
-        now, queue = self._now(now), self._queue
+        def crank() -> Turn:
+            return self._crank(worker, finishes, want, events, self._now(now))
+
+        return self._sparing(crank) if finishes else crank()
+
+    def _crank(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros) -> Turn:
+        queue, is_full = self._queue, self._ballast.is_short()
+        if is_full:
+            want = 0
         expires = None if self._result_ttl is None else now + micros(self._result_ttl)
         until = self._lease_time() + LEASE
         row = (queue, *worker, now, until, want, expires, "\n".join(events) or None)
         bytes_written = sum(len(finish.value) for finish in finishes if finish.value)
-        with self._file.write_lock:
+        with self._file.turn_lock:
             self._ready_for_turns()
             self._stage(finishes)
             crash_here("turn:before-commit")
@@ -255,7 +238,7 @@ class SqliteStorage(SqlStorage):
             units = 1 + (want + len(finishes)) // UNIT + bytes_written // UNIT_BYTES
             self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes))
             crash_here("turn:after-commit")
-            brought = self._bring_back(queue, worker, want, now)
+            brought = self._bring_back(queue, worker, want, now, is_full)
         if finishes or events:
             self._rouse()
         return brought
@@ -288,7 +271,7 @@ class SqliteStorage(SqlStorage):
             full = padded(rows[start : start + CHUNK])
             self._file.stage(many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
 
-    def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros) -> Turn:
+    def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros, is_full: bool) -> Turn:
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
         read = self._file.fetch
         self._is_dirty = False
@@ -308,6 +291,7 @@ class SqliteStorage(SqlStorage):
             claimed == want > 0,
             bool(is_paused),
             bool(is_followed),
+            is_full,
         )
 
     def _sort_out(self, queue: int, worker: Worker, leases: list[Lease], cancelled: list[Refusal]) -> None:
@@ -327,7 +311,7 @@ class SqliteStorage(SqlStorage):
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         self.beat([worker])
         queue = self._queue
-        with self._file.write_lock:
+        with self._file.turn_lock:
             self._ready_for_turns()
             crash_here("reclaim:before-commit")
             self._write("takeover", (queue, dead.worker.id, dead.until, worker.id))
@@ -340,9 +324,41 @@ class SqliteStorage(SqlStorage):
         if not self._has_room:
             self._has_room = True
             self._file.make_room()
-        now, until = self._clock.now(), self._lease_time() + LEASE
-        for worker in workers:
-            self._write("beat", (worker.id, self._queue, *worker[1:], now, until), is_synced=False)
+        self._sparing(lambda: self._renew(workers))
+        if workers:
+            self._ballast.keep()
+
+    def _renew(self, workers: Sequence[Worker]) -> None:
+        self._file.check_log()
+        with self._file.turn_lock:
+            now, until = self._clock.now(), self._lease_time() + LEASE
+            for worker in workers:
+                self._write("beat", (worker.id, self._queue, *worker[1:], now, until), is_synced=False)
+
+    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
+        with self._file.turn_lock:
+            super().release(worker, leases)
+
+    def goodbye(self, worker: Worker) -> None:
+        with self._file.turn_lock:
+            super().goodbye(worker)
+        if not self._read("any_worker"):
+            self._ballast.drop()
+
+    def _sparing(self, act: Callable[[], T]) -> T:
+        """Do *act*; when the disk is full, again with the room that the ballast gives."""
+        while True:
+            try:
+                return act()
+            except StorageFull:
+                if not self._ballast.give():
+                    raise
+
+    def _no_room(self) -> StorageFull:
+        return StorageFull(
+            f"{self.filename}: the disk is full, what is left of it is kept for the ends of running tasks; nothing was written. "
+            "Free some space, then try again"
+        )
 
     def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
         return until <= now or boot.partition("/")[0] != boot_id()
@@ -350,8 +366,10 @@ class SqliteStorage(SqlStorage):
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
+        if record is not None and self._ballast.is_short():
+            raise self._no_room()
         now, task = self._now(now), record or (None,) * len(Record._fields)
-        with self._file.write_lock:
+        with self._file.turn_lock:
             self._ready_for_turns()
             crash_here("tick:before-commit")
             self._write("tick", (self._queue, name, tick, now, *task, "\n".join(events) or None))
@@ -377,11 +395,11 @@ class SqliteStorage(SqlStorage):
 
     @property
     def _watch(self) -> Watch:
-        """This thread's watch, made anew after a fork."""
-        mine: tuple[int, Watch] | None = getattr(self._local, "watch", None)
-        if mine is None or mine[0] != os.getpid():
+        """This thread's watch, made anew after a fork and for another file."""
+        mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
+        if mine is None or mine[0] != (os.getpid(), self._file.era):
             self.open()
-            mine = self._local.watch = (os.getpid(), watch(self._file, self._clock))
+            mine = self._local.watch = ((os.getpid(), self._file.era), watch(self._file, self._clock))
         return mine[1]
 
     def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from huey.clock import Clock
 from huey.storage.base import Bell
-from huey.storage.sql.connection import File
+from huey.storage.sql.connection import File, existing
 
 _IN_ATTRIB = 0x4
 
@@ -82,7 +82,7 @@ class DataVersionWatch:
 
     def _version(self) -> Any:
         if self._connection is None:
-            self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(existing(self._path), uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def wait(self, timeout: float, bell: Bell | None = None) -> bool:

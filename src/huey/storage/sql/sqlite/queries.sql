@@ -95,6 +95,10 @@ ON CONFLICT (id) DO UPDATE SET until = excluded.until;
 DELETE FROM huey_worker
  WHERE id = :worker AND NOT EXISTS (SELECT 1 FROM huey_task WHERE state = 'running' AND worker = :worker);
 
+-- name: any_worker
+-- Whether anybody works on this file, for whatever queue.
+SELECT 1 FROM huey_worker LIMIT 1;
+
 -- name: tick
 -- Fire one tick of a periodic task; the trigger `strike` does it.
 INSERT INTO fire VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);

@@ -1,0 +1,37 @@
+"""SQLite's errors as ours."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
+
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_REFUSED = {
+    sqlite3.SQLITE_READONLY: "it is read-only for this process; check the rights of the file and of its folder",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; keep a copy and look at it with 'PRAGMA integrity_check'",
+    sqlite3.SQLITE_NOTADB: "it is not a SQLite database; give another filename=",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check the path and the rights of its folder",
+    sqlite3.SQLITE_PERM: "its rights forbid it",
+}
+BROKEN = (*_REFUSED, sqlite3.SQLITE_IOERR)
+"""Errors after which connections are made anew: the fault may be theirs, or that of a file that is no longer there."""
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def translated(error: sqlite3.Error, path: str) -> StorageError:
+    """The driver's error as one of ours; the original becomes its cause (C27)."""
+    code = primary_code(error)
+    if code in BUSY:
+        return StorageUnavailable(f"{path}: another process keeps the file locked ({error}); the same call may be made again")
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull(f"{path}: the disk is full ({error}); nothing was written. Free some space, then try again")
+    if code in _REFUSED:
+        return StorageRefused(f"{path}: {_REFUSED[code]} ({error})")
+    if code == sqlite3.SQLITE_IOERR:
+        return StorageUnavailable(f"{path}: reading or writing the file failed ({error})")
+    return StorageError(f"{path}: {error}")

@@ -1,0 +1,60 @@
+"""What a SQLite file must be before a queue uses it: ours, of a version we know, with all tables."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from huey.exceptions import StorageRefused
+from huey.storage.sql.errors import primary_code
+
+SCHEMA_VERSION = 1
+
+
+def prepare(connection: sqlite3.Connection, path: str, name: str, sql: Mapping[str, str]) -> int:
+    """Check whose file it is, make what is missing; the number of the queue *name*."""
+    if sqlite3.sqlite_version_info < (3, 35):
+        raise StorageRefused(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed; upgrade Python or its SQLite")
+    version = _version(connection, path)
+    if version > SCHEMA_VERSION:
+        raise StorageRefused(
+            f"{path}: a newer huey wrote this file (version {version}, this one knows {SCHEMA_VERSION}); upgrade huey here"
+        )
+    if version < SCHEMA_VERSION:
+        _make_schema(connection, sql["schema"])
+    if connection.execute("SELECT 1 FROM huey_meta WHERE key = 'room'").fetchone():
+        connection.execute("DELETE FROM huey_meta WHERE key = 'room'")
+    found = connection.execute(sql["queue_id"], (name,)).fetchone()
+    if found is None:
+        connection.execute(sql["queue_make"], (name,))
+        found = connection.execute(sql["queue_id"], (name,)).fetchone()
+    return int(found[0])
+
+
+def _version(connection: sqlite3.Connection, path: str) -> int:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'huey_meta'").fetchone():
+        return 0
+    try:
+        row = connection.execute("SELECT value FROM huey_meta WHERE key = 'version'").fetchone()
+        return int(row[0]) if row else 0
+    except (sqlite3.OperationalError, ValueError) as error:
+        if isinstance(error, sqlite3.Error) and primary_code(error) != sqlite3.SQLITE_ERROR:
+            raise
+        raise StorageRefused(
+            f"{path}: its table huey_meta is not ours, or its version cannot be read ({error}); give another filename="
+        ) from error
+
+
+def _make_schema(connection: sqlite3.Connection, schema: str) -> None:
+    # The one place that holds the file over several statements: once in its life.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in schema.split(";"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.execute("INSERT OR REPLACE INTO huey_meta VALUES ('version', ?)", (str(SCHEMA_VERSION),))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

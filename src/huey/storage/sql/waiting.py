@@ -1,0 +1,113 @@
+"""How long one call waits: first for the other threads of its process, then for a file that another process keeps busy.
+
+Both together take no longer than the call's patience, which starts to run when it first has to wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from huey.clock import SECOND, Clock, Micros, Rng, micros
+from huey.exceptions import StorageUnavailable
+
+FIRST_GAP = 400e-6
+LONGEST_GAP = 4e-3
+SHORTEST_GAP = 50e-6
+"""Seconds. SQLite's own busy handler sleeps up to 100 ms and starves whole processes; short random repeats are fair."""
+SLOW_GAP = 25e-3
+"""Seconds. After a second of waiting nobody is about to be served: somebody keeps the file, and repeats need not cost a core."""
+
+
+class Patient(Protocol):
+    """Who waits."""
+
+    def again(self) -> bool:
+        """Sleep a little before another try; False when there is no time left for one."""
+
+
+class Waiting:
+    """The patience of one call. *since*: it has waited from then on."""
+
+    def __init__(self, clock: Clock, rng: Rng, seconds: float, since: Micros | None = None) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._limit = micros(seconds)
+        self._since = since
+        self._gap = FIRST_GAP
+
+    def again(self) -> bool:
+        now = self._clock.monotonic()
+        if self._since is None:
+            self._since = now
+        waited = now - self._since
+        if waited > self._limit:
+            return False
+        self._clock.sleep(SHORTEST_GAP + self._rng.random() * (self._gap - SHORTEST_GAP))
+        self._gap = min(self._gap * 1.5, LONGEST_GAP if waited < SECOND else SLOW_GAP)
+        return True
+
+
+class Gate:
+    """A lock of this process, for one thread at a time, again and again for the same one. Waits (``Patient``) for the call that holds it.
+
+    *begin* is called when somebody comes in, but for who is in already.
+    """
+
+    def __init__(self, path: str, clock: Clock, rng: Rng, begin: Callable[[], None]) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._path = path
+        self._clock = clock
+        self._rng = rng
+        self._begin = begin
+        self._seconds = 0.0
+        self._since: Micros | None = None
+        self._waiting: Waiting | None = None
+
+    def within(self, seconds: float, *, begins: bool = True) -> Door:
+        """The way in for a call of that patience. *begins* False: for one that wants the lock only, whatever the state of things."""
+        return Door(self, seconds, begins)
+
+    def enter(self, seconds: float, begins: bool) -> None:
+        since: Micros | None = None
+        if not self._lock.acquire(blocking=False):
+            since = self._clock.monotonic()
+            if not self._lock.acquire(timeout=seconds):
+                raise StorageUnavailable(f"{self._path}: other threads of this process kept it busy for {seconds} s; try again")
+        self._depth += 1
+        if self._depth == 1:
+            self._seconds, self._since, self._waiting = seconds, since, None
+            if begins:
+                try:
+                    self._begin()
+                except BaseException:
+                    self.leave()
+                    raise
+
+    def again(self) -> bool:
+        if self._waiting is None:
+            self._waiting = Waiting(self._clock, self._rng, self._seconds, self._since)
+        return self._waiting.again()
+
+    def leave(self) -> None:
+        self._depth -= 1
+        self._lock.release()
+
+
+class Door:
+    """``with door:`` holds the gate's lock."""
+
+    __slots__ = ("_begins", "_gate", "_seconds")
+
+    def __init__(self, gate: Gate, seconds: float, begins: bool) -> None:
+        self._gate = gate
+        self._seconds = seconds
+        self._begins = begins
+
+    def __enter__(self) -> None:
+        self._gate.enter(self._seconds, self._begins)
+
+    def __exit__(self, *_: object) -> None:
+        self._gate.leave()

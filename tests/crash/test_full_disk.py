@@ -1,0 +1,229 @@
+"""A disk without room: what ran is written down, nothing new is begun, and all goes on by itself when there is room (C15, T13).
+
+A consumer keeps 4 MiB of the disk in a file beside the queue's and gives them back, bit by bit, for the ends of tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+import pytest
+
+from huey.clock import SECOND
+from huey.exceptions import StorageFull
+from huey.storage.sql.ballast import PLENTY, SIZE, STEP, Ballast
+from huey.testing.clock import TurnableClock
+from tests.crash.tools import fill, most_common_problems, until
+from tests.helpers import never
+
+MIB = 1024 * 1024
+
+
+def size_of(path):
+    return path.stat().st_size if path.exists() else None
+
+
+def finished(place):
+    verdict = place.verdict()
+    assert not verdict.problems, most_common_problems(verdict.problems) + "\n" + place.log()
+    return verdict
+
+
+# -- a consumer ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_stops_what_begins_not_what_ends(make_place, small_disk):
+    disk = small_disk(40)
+    place = make_place(filename=str(disk / "queue.db"))
+    # More than its log has room for already.
+    held = [place.held(n, 2_600_000) for n in range(4)]
+    place.bulk(range(60), seconds=0.2)
+    consumer = place.start(workers=4, periodic=False)
+    until(lambda: len(place.runs()) == 4, "four run")
+    until(lambda: size_of(disk / "queue.db-ballast") == SIZE, "the ballast is there")
+    hog = fill(disk)
+
+    place.open_gate()
+    until(lambda: all(place.storage.peek("result", id) for id in held), "what ran is written, on a disk that is full")
+    until(lambda: "storage is away" in place.log(), "it is told")
+
+    assert 0 <= size_of(disk / "queue.db-ballast") < SIZE
+    begun = time.monotonic()
+    with pytest.raises(StorageFull, match=r"queue\.db: the disk is full.*Free some space"):
+        place.app.work(1, 0)
+    assert time.monotonic() - begun < 1
+    until(lambda: place.storage.counts().running == 0, "what ran has ended")
+    runs = len(place.runs())
+    assert place.storage.counts().ready > 0
+    assert never(lambda: len(place.runs()) > runs, within=1.5), "nothing new is begun"
+
+    begun = time.monotonic()
+    hog.unlink()
+    until(place.is_done, "it goes on by itself")
+    assert time.monotonic() - begun < 5
+    until(lambda: size_of(disk / "queue.db-ballast") == SIZE, "the ballast is made again")
+    assert (place.log().count("storage is away"), place.log().count("storage is back")) == (1, 1)
+    assert place.app.work(1, 0)
+    until(place.is_done, "and takes new tasks")
+    assert consumer.stop() == 0
+    assert finished(place).reruns == 0
+
+
+def test_a_full_disk_is_waited_for_without_haste(make_place, small_disk):
+    """No busy loop, whatever waits."""
+    disk = small_disk(40)
+    place = make_place(filename=str(disk / "queue.db"))
+    for n in range(2):
+        place.held(n, 8_000_000)
+    place.bulk(range(20))
+    consumer = place.start(workers=2, periodic=True)
+    until(lambda: len(place.runs()) >= 2, "two run")
+    hog = fill(disk)
+    place.open_gate()
+    until(lambda: "storage is away" in place.log(), "it is told")
+
+    share = consumer.cpu_share(3.0)
+
+    assert share < 0.1, f"{share:.1%} of a core"
+    hog.unlink()
+    until(place.is_done, "it goes on by itself")
+    assert consumer.stop() == 0
+    assert finished(place).reruns == 0
+
+
+def test_the_last_consumer_removes_the_ballast(place):
+    ballast = place.folder / "queue.db-ballast"
+    first, second = place.start(periodic=False), place.start(periodic=False)
+    until(lambda: first.is_known and second.is_known, "both live")
+    until(lambda: size_of(ballast) == SIZE, "the ballast is there")
+    assert stat.S_IMODE(ballast.stat().st_mode) == 0o600
+
+    assert first.stop() == 0
+    assert size_of(ballast) == SIZE
+    assert second.stop() == 0
+    assert size_of(ballast) is None
+
+
+def test_a_killed_consumer_leaves_the_ballast_to_the_next(place):
+    ballast = place.folder / "queue.db-ballast"
+    killed = place.start(periodic=False)
+    until(lambda: size_of(ballast) == SIZE, "the ballast is there")
+    killed.kill()
+    assert size_of(ballast) == SIZE
+
+    place.work(1)
+    place.finish(periodic=False)
+
+    assert size_of(ballast) is None
+
+
+def test_a_producer_is_not_kept_waiting_for_a_consumer_that_died(make_place, small_disk):
+    """It died on the full disk; now there is room again, and nobody to make the ballast whole."""
+    disk = small_disk(40)
+    place = make_place(filename=str(disk / "queue.db"))
+    place.work(1)
+    (disk / "queue.db-ballast").touch()
+    hog = fill(disk, leave=2 * MIB)
+    until(lambda: takes_a_task(place, 2) is False, "it is refused")
+
+    hog.unlink()
+
+    until(lambda: takes_a_task(place, 3), "it is taken", timeout=5)
+    place.finish(periodic=False)
+    finished(place)
+
+
+def takes_a_task(place, n):
+    try:
+        place.work(n)
+    except StorageFull:
+        return False
+    return True
+
+
+# -- the file itself ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ballast(small_disk):
+    disk = small_disk(16)
+    return Ballast(str(disk / "queue.db-ballast"), 0o600, TurnableClock()), disk
+
+
+def test_it_is_made_only_while_there_is_plenty(ballast):
+    it, disk = ballast
+    hog = fill(disk, leave=PLENTY - MIB)
+    it.keep()
+    assert not os.path.exists(disk / "queue.db-ballast")
+
+    hog.unlink()
+    it.keep()
+
+    found = os.stat(disk / "queue.db-ballast")
+    assert (found.st_size, found.st_blocks * 512) == (SIZE, SIZE), "it takes the room, it does not only say so"
+
+
+def test_it_gives_its_room_in_steps(ballast):
+    it, disk = ballast
+    it.keep()
+    fill(disk)
+    rooms = []
+
+    while it.give():
+        rooms.append(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize)
+
+    assert rooms == pytest.approx([STEP, 2 * STEP, 3 * STEP, 4 * STEP], abs=64 * 1024)
+    assert it.is_short()
+
+
+def test_it_is_short_only_while_the_disk_has_no_room(ballast):
+    it, disk = ballast
+    assert not it.is_short(), "nobody made it"
+    it.keep()
+    hog = fill(disk)
+    assert not it.is_short(), "nobody needed it yet"
+    it.give()
+    assert it.is_short()
+
+    hog.unlink()
+
+    assert not it.is_short()
+
+
+def test_a_glance_is_at_most_a_moment_old(small_disk):
+    disk, clock = small_disk(16), TurnableClock()
+    it = Ballast(str(disk / "b"), 0o600, clock)
+    it.keep()
+    fill(disk)
+    assert not it.glance()
+    os.truncate(disk / "b", 0)
+
+    assert not it.glance()
+    clock.forward(0.1)
+    assert it.glance()
+    assert clock.now() % SECOND == SECOND // 10
+
+
+@pytest.mark.parametrize("what", ["a link", "a second name", "a folder"])
+def test_what_is_not_ours_is_not_touched(tmp_path, what):
+    it, other = Ballast(str(tmp_path / "b"), 0o600, TurnableClock()), tmp_path / "precious"
+    other.write_bytes(b"precious")
+    {"a link": lambda: (tmp_path / "b").symlink_to(other), "a second name": lambda: os.link(other, tmp_path / "b")}.get(
+        what, lambda: (tmp_path / "b").mkdir()
+    )()
+
+    it.keep()
+    it.give()
+
+    assert other.read_bytes() == b"precious"
+
+
+def test_where_files_may_have_holes_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    it = Ballast(str(tmp_path / "b"), 0o600, TurnableClock())
+
+    it.keep()
+
+    assert os.stat(tmp_path / "b").st_blocks * 512 >= SIZE
