@@ -202,10 +202,13 @@ def test_an_enqueue_that_goes_wrong_may_be_made_again_with_its_id(huey, runs, co
     """C1: nobody knows whether it is there; the same id again is harmless."""
     task = square(huey, runs)
     consume("enqueue", "MainThread", kind)
+    # Once a task has ended its id is free again: it must not run before the second call.
+    huey.storage.pause(True)
 
     with pytest.raises(StorageUnavailable):
         task.schedule(args=(5,), id="five")
     result = task.schedule(args=(5,), id="five")
+    huey.storage.pause(False)
 
     assert result.get(blocking=True, timeout=8) == 25
     until(lambda: is_quiet(huey), "nothing is left")

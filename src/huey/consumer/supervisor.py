@@ -24,8 +24,10 @@ from huey.consumer.deaths import Cause, Deaths, how_it_ended
 from huey.consumer.janitor import Janitor, alive_here
 from huey.consumer.processes import Child
 from huey.consumer.seat import Seat, identify
+from huey.consumer.service import RETRY
 from huey.consumer.worker import work
 from huey.engine.execution import Execution
+from huey.engine.outage import Outage
 from huey.engine.page import Running
 from huey.exceptions import ConfigurationError, StorageError
 from huey.options import check_queues, checked
@@ -84,7 +86,7 @@ class Supervisor:
         """There was a SIGHUP after the trial began."""
         self._is_stopping = False
         self._exit_code = 0
-        self._is_away = False
+        self._outage = Outage(huey.clock)
         self._next_beat: Micros = 0
         self._next_look: Micros = 0
         self._next_start: Micros = 0
@@ -129,8 +131,8 @@ class Supervisor:
         self._mind_limits(now)
         self._keep_deadlines(now)
         if now >= self._next_beat:
-            self._next_beat = now + micros(BEAT)
-            self._try(lambda: self._huey.storage.beat([child.worker for child in self._all()]))
+            is_well = self._try("beat", lambda: self._huey.storage.beat([child.worker for child in self._all()]))
+            self._next_beat = now + micros(BEAT if is_well else RETRY)
         if not self._is_stopping:
             self._man(now)
         if now >= self._next_look:
@@ -140,18 +142,14 @@ class Supervisor:
     def _all(self) -> list[Child]:
         return self._children + self._former
 
-    def _try(self, act: Callable[[], object]) -> bool:
+    def _try(self, part: str, act: Callable[[], object]) -> bool:
         """Do something that needs the storage. False: it is away; it is told once, and done again later."""
         try:
             act()
         except StorageError as error:
-            if not self._is_away:
-                self._is_away = True
-                log.error("storage is away, workers go on with what they have: %s", error)
+            self._outage.begins(part, error)
             return False
-        if self._is_away:
-            self._is_away = False
-            log.info("storage is back")
+        self._outage.ends(part)
         return True
 
     # -- workers ------------------------------------------------------------------------------------------------------------------------
@@ -201,14 +199,14 @@ class Supervisor:
             child.due = (min(deadline, child.due[0]), child.due[1]) if child.due else (deadline, Cause.STOP)
 
     def _look(self, now: Micros) -> None:
-        self._try(self._janitor.look)
+        self._try("janitor", self._janitor.look)
         for child in self._children:
             self._mind_stopped(child, now)
             if self._max_memory and not child.is_leaving and processes.memory_of(child.pid) > self._max_memory:
                 log.info("worker %s uses more than %d MiB: another one takes its place", child.worker.id, self._max_memory // 2**20)
                 child.tell_to_stop()
         if not self._is_stopping:
-            self._try(lambda: self._quarantine(now))
+            self._try("quarantine", lambda: self._quarantine(now))
 
     def _mind_stopped(self, child: Child, now: Micros) -> None:
         """A worker that stands still longer than a lease is ended: its tasks can run elsewhere."""
@@ -271,7 +269,7 @@ class Supervisor:
                 if child.pid == pid:
                     self._note_death(child, status)
         for child, ran, how in list(self._unburied):
-            if self._try(partial(self._deaths.deal_with, child.worker, ran, child.cause, how)):
+            if self._try("deaths", partial(self._deaths.deal_with, child.worker, ran, child.cause, how)):
                 self._unburied.remove((child, ran, how))
                 alive_here.discard(child.worker.id)
                 # There may be a suspect now.
