@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from huey import SqliteHuey
-from huey.clock import SystemClock
+from huey.clock import SECOND, SystemClock
 from huey.task import Task
 from huey.testing.history import Journal, recording
 from tests.crash import lines
@@ -44,9 +44,38 @@ class FastClock(SystemClock):
         return self._wall + (self.monotonic() - self._monotonic) * self.speed
 
 
-def make(folder: Path, *, filename: str | None = None, fast: list[int] | None = None, **storage: Any) -> SimpleNamespace:
-    """The queue of *folder* and its tasks. *filename*: of a queue elsewhere. *fast*: what ``FastClock`` is made of."""
-    if fast:
+class SteppedClock(SystemClock):
+    """A wall clock that is off by as many seconds as the file says, in every process that looks into it: a test sets it for all of them.
+
+    *fast*: what the ``FastClock`` is made of that is off; by default the machine's own clock is.
+    """
+
+    def __init__(self, file: Path, fast: list[int] | None = None) -> None:
+        self._file = file
+        self._true = FastClock(*fast) if fast else SystemClock()
+
+    def now(self) -> int:
+        try:
+            off = float(self._file.read_text("ascii"))
+        except FileNotFoundError:
+            off = 0.0
+        return self._true.now() + round(off * SECOND)
+
+    def step(self, seconds: float) -> None:
+        """Set it so far ahead of the machine's (negative: behind it)."""
+        new = self._file.with_suffix(".new")
+        new.write_text(str(seconds), "ascii")
+        new.replace(self._file)
+
+
+def make(
+    folder: Path, *, filename: str | None = None, fast: list[int] | None = None, stepped: bool = False, **storage: Any
+) -> SimpleNamespace:
+    """The queue of *folder* and its tasks. *filename*: of a queue elsewhere. *fast*: what ``FastClock`` is made of. *stepped*: run by the
+    folder's ``SteppedClock``."""
+    if stepped:
+        storage["clock"] = SteppedClock(folder / "clock", fast)
+    elif fast:
         storage["clock"] = FastClock(*fast)
     huey = SqliteHuey("app", filename=filename or folder / "queue.db", **storage)
     huey.storage = recording(huey.storage, folder / "history.jsonl")
