@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from huey.clock import Clock, Rng
+from huey.clock import SECOND, Clock, Micros, Rng
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
 from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
@@ -28,6 +28,9 @@ CHECKPOINT_EVERY = 400
 """Small commits of one process after which it checkpoints: some 4 MiB of log."""
 TURN_TIMEOUT = 2.0
 """Seconds that a consumer's own calls wait for a busy file: it repeats them, has limits to keep, and may be asked to stop."""
+
+GLANCE: Micros = SECOND // 100
+"""How long a look at the file's place counts. Who enqueues more often than that need not ask each time."""
 
 _to_disk = getattr(os, "fdatasync", os.fsync)
 
@@ -74,6 +77,7 @@ class File:
         """Connections of watches, which have to go with ours."""
         self._place: tuple[int, int] | None = None
         """Which file is open: its inode and device. A forked child keeps it, so that it makes no new file either where one is missing."""
+        self._looked: Micros = -GLANCE
         self.era = 0
         """Grows when another file than before is opened."""
         self._forget()
@@ -169,6 +173,7 @@ class File:
         found = _place_of(self.path)
         if found is None and self._place is not None:
             self._is_gone = True
+            self._looked = -GLANCE
             raise StorageUnavailable(
                 f"{self.path}: the file is gone: it was moved or deleted while in use. Put it back and all goes on; "
                 "a process that is started now makes a new, empty one"
@@ -176,12 +181,16 @@ class File:
         return found
 
     def check_place(self) -> None:
-        """StorageUnavailable when the path no longer names the file that is open: what is written there nobody else will ever see."""
-        if self._found() != self._place and self._place is not None:
-            self._is_stale = True
-            raise StorageUnavailable(
-                f"{self.path}: another file was put in the place of the one in use; it is opened now, the same call may be made again"
-            )
+        """StorageUnavailable when the path no longer names the file that is open: what is written there nobody else will ever see. Looks
+        at most every ``GLANCE``."""
+        now = self._clock.monotonic()
+        if not 0 <= now - self._looked < GLANCE:
+            self._looked = now
+            if self._found() != self._place and self._place is not None:
+                self._is_stale = True
+                raise StorageUnavailable(
+                    f"{self.path}: another file was put in the place of the one in use; it is opened now, the same call may be made again"
+                )
 
     def check_log(self) -> None:
         """StorageUnavailable when somebody deleted the log while it is in use. The connections are closed; the last one that is writes what

@@ -56,12 +56,12 @@ class Gate:
     """
 
     def __init__(self, path: str, clock: Clock, rng: Rng, begin: Callable[[], None]) -> None:
-        self._lock = threading.RLock()
-        self._depth = 0
+        self.lock = threading.RLock()
+        self.depth = 0
         self._path = path
         self._clock = clock
         self._rng = rng
-        self._begin = begin
+        self.begin = begin
         self._seconds = 0.0
         self._since: Micros | None = None
         self._waiting: Waiting | None = None
@@ -70,30 +70,21 @@ class Gate:
         """The way in for a call of that patience. *begins* False: for one that wants the lock only, whatever the state of things."""
         return Door(self, seconds, begins)
 
-    def enter(self, seconds: float, begins: bool) -> None:
-        since: Micros | None = None
-        if not self._lock.acquire(blocking=False):
-            since = self._clock.monotonic()
-            if not self._lock.acquire(timeout=seconds):
-                raise StorageUnavailable(f"{self._path}: other threads of this process kept it busy for {seconds} s; try again")
-        self._depth += 1
-        if self._depth == 1:
-            self._seconds, self._since, self._waiting = seconds, since, None
-            if begins:
-                try:
-                    self._begin()
-                except BaseException:
-                    self.leave()
-                    raise
+    def wait_for_it(self, seconds: float) -> Micros:
+        """Take the lock once others have left it; when the waiting began."""
+        since = self._clock.monotonic()
+        if not self.lock.acquire(timeout=seconds):
+            raise StorageUnavailable(f"{self._path}: other threads of this process kept it busy for {seconds} s; try again")
+        return since
+
+    def hold(self, seconds: float, since: Micros | None) -> None:
+        """A new call holds the lock; *since* is when it began to wait."""
+        self._seconds, self._since, self._waiting = seconds, since, None
 
     def again(self) -> bool:
         if self._waiting is None:
             self._waiting = Waiting(self._clock, self._rng, self._seconds, self._since)
         return self._waiting.again()
-
-    def leave(self) -> None:
-        self._depth -= 1
-        self._lock.release()
 
 
 class Door:
@@ -107,7 +98,19 @@ class Door:
         self._begins = begins
 
     def __enter__(self) -> None:
-        self._gate.enter(self._seconds, self._begins)
+        gate = self._gate
+        since = None if gate.lock.acquire(blocking=False) else gate.wait_for_it(self._seconds)
+        gate.depth += 1
+        if gate.depth == 1:
+            gate.hold(self._seconds, since)
+            if self._begins:
+                try:
+                    gate.begin()
+                except BaseException:
+                    self.__exit__()
+                    raise
 
     def __exit__(self, *_: object) -> None:
-        self._gate.leave()
+        gate = self._gate
+        gate.depth -= 1
+        gate.lock.release()
