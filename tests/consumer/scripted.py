@@ -130,6 +130,8 @@ class ScriptedStorage(MemoryStorage):
         self.sent: list[list[str]] = []
         """Ids of the finishes of each turn."""
         self.listened = 0
+        self.is_full = False
+        """Finishes are written, nothing is claimed."""
         self.is_deaf = False
         """``listen`` fails, the other verbs do not."""
 
@@ -144,7 +146,7 @@ class ScriptedStorage(MemoryStorage):
         self.wants.append(want)
         self.sent.append([finish.lease.id for finish in finishes])
         self._touch("turn")
-        turn = super().turn(worker, finishes, want, events, now)
+        turn = super().turn(worker, finishes, 0 if self.is_full else want, events, now)._replace(is_full=self.is_full)
         self._touch("turn", after=True)
         return turn
 

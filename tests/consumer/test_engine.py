@@ -335,6 +335,29 @@ def test_while_the_storage_is_away_finishes_are_kept_and_claims_stop(four: Bench
     assert four.runners.running == ["d", "e", "f"]
 
 
+def test_while_the_storage_is_full_ends_are_written_and_claims_stop(four: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    four.enqueue("a", "b", "c", "d", "e", "f")
+    four.turn()
+    four.storage.is_full = True
+    with caplog.at_level(logging.INFO):
+        four.runners.end("a")
+        assert not four.turn(), "the loop rests before it asks again"
+        four.runners.end("b")
+        assert not four.turn()
+        assert four.storage.items("result") == {"a": b"done", "b": b"done"}
+        assert four.runners.running == ["c", "d"]
+
+        four.storage.is_full = False
+        assert four.turn()
+
+    assert [record.message for record in caplog.records] == [
+        "storage is away, claims stop until it is back; running tasks go on: the disk is full; ends of tasks are still written",
+        "storage is back after 0.0 s: 0 finished tasks written",
+    ]
+    four.turn()
+    assert four.runners.running == ["c", "d", "e", "f"]
+
+
 def test_each_outage_is_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         bench.storage.is_away = True

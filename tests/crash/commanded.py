@@ -25,7 +25,8 @@ def _is_born() -> None:
 # A segfault of a task must not fill the disk.
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 app.keep_connections()
-tasks = app.make(FOLDER, filename=os.environ.get("CHAOS_FILE"), **json.loads(os.environ.get("CHAOS_APP", "{}")))
+options = json.loads(os.environ.get("CHAOS_APP", "{}"))
+tasks = app.make(FOLDER, **{"filename": os.environ.get("CHAOS_FILE"), **options})
 huey = tasks.huey
 _is_born()
 os.register_at_fork(after_in_child=_is_born)

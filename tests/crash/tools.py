@@ -230,6 +230,9 @@ class Place:
     def started(self, id: str) -> list[Run]:
         return [run for run in self.runs() if run.id == id]
 
+    def started_of(self, name: str) -> list[Run]:
+        return [run for run in self.runs() if run.name == name]
+
     # -- judging -------------------------------------------------------------------------------------------------------------------------
 
     def verdict(self) -> Verdict:

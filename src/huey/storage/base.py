@@ -198,6 +198,9 @@ class Storage(ABC):
         become ready in one turn. A due task that is revoked or expired becomes CANCELLED and is not handed out. Two claims never return
         the same task while its lease holds; each claim raises the token.
 
+        A storage that has hardly any room left writes the finishes and claims nothing (``is_full``). StorageFull: there was no room for the
+        finishes either, nothing was written.
+
         Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any.
         The same turn sent again after an error is safe: what was written already is refused.
         """

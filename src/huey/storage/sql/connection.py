@@ -387,8 +387,8 @@ class File:
         if self._log_size() >= MIB:
             return
         try:
-            self.write("INSERT OR REPLACE INTO huey_meta VALUES ('room', zeroblob(?))", (4 * MIB,))
-            self.write("DELETE FROM huey_meta WHERE key = 'room'")
+            self.write("INSERT OR REPLACE INTO huey_meta VALUES ('room', zeroblob(?))", (4 * MIB,), door=self.turn_lock)
+            self.write("DELETE FROM huey_meta WHERE key = 'room'", door=self.turn_lock)
             self.checkpoint()
         except StorageError as error:
             log.warning("%s: its log cannot be made roomy, commits may be slower: %s", self.path, error)

@@ -43,6 +43,8 @@ SAFETY_LOOK = 1.0
 """Seconds after which a watcher looks by itself, should a wake-up have been lost."""
 
 _SQL = statements.load("sqlite")
+_REPEATED = ("release", "goodbye", "prune")
+"""What a consumer does again by itself when it fails."""
 _STAGE = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("done", "fate", "incoming")}
 
 
@@ -146,7 +148,8 @@ class SqliteStorage(SqlStorage):
         return self._file.read(_SQL[statement], values)
 
     def _write(self, statement: str, values: Values = (), *, is_synced: bool = True) -> int:
-        return self._file.write(_SQL[statement], values, is_synced=is_synced)
+        door = self._file.turn_lock if statement.startswith(_REPEATED) else None
+        return self._file.write(_SQL[statement], values, is_synced=is_synced, door=door)
 
     def _rouse(self) -> None:
         self._file.touch()
@@ -335,13 +338,8 @@ class SqliteStorage(SqlStorage):
             for worker in workers:
                 self._write("beat", (worker.id, self._queue, *worker[1:], now, until), is_synced=False)
 
-    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
-        with self._file.turn_lock:
-            super().release(worker, leases)
-
     def goodbye(self, worker: Worker) -> None:
-        with self._file.turn_lock:
-            super().goodbye(worker)
+        super().goodbye(worker)
         if not self._read("any_worker"):
             self._ballast.drop()
 
