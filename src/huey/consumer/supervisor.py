@@ -87,6 +87,7 @@ class Supervisor:
         self._is_stopping = False
         self._exit_code = 0
         self._outage = Outage(huey.clock)
+        self._next_try: Micros = 0
         self._next_beat: Micros = 0
         self._next_look: Micros = 0
         self._next_start: Micros = 0
@@ -132,7 +133,8 @@ class Supervisor:
         self._keep_deadlines(now)
         if now >= self._next_beat:
             is_well = self._try("beat", lambda: self._huey.storage.beat([child.worker for child in self._all()]))
-            self._next_beat = now + micros(BEAT if is_well else RETRY)
+            # After a failure the others come first.
+            self._next_beat = now + micros(BEAT) if is_well else self._next_try + micros(RETRY)
         if not self._is_stopping:
             self._man(now)
         if now >= self._next_look:
@@ -143,11 +145,15 @@ class Supervisor:
         return self._children + self._former
 
     def _try(self, part: str, act: Callable[[], object]) -> bool:
-        """Do something that needs the storage. False: it is away; it is told once, and done again later."""
+        """Do something that needs the storage. False: it is away; it is told once, and done again later. A try may take seconds then, so
+        nothing else is tried for a while: signals and limits must not wait for all that fails."""
+        if self._clock.monotonic() < self._next_try:
+            return False
         try:
             act()
         except StorageError as error:
             self._outage.begins(part, error)
+            self._next_try = self._clock.monotonic() + micros(RETRY)
             return False
         self._outage.ends(part)
         return True
