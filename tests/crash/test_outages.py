@@ -15,6 +15,7 @@ import pytest
 from huey import SqliteHuey
 from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.storage.sql import files
+from huey.storage.sql.connection import GLANCE
 from tests.crash import app as application
 from tests.crash.tools import locked, most_common_problems, until
 
@@ -214,6 +215,7 @@ def test_an_enqueue_is_not_acknowledged_when_the_file_was_replaced_meanwhile(pla
     for file in all_of(path):
         file.unlink()
     (tmp_path / "other.db").rename(path)
+    place.storage._file._looked = -GLANCE
 
     with pytest.raises(StorageUnavailable, match="another file"):
         place.app.work(2, 0)
@@ -238,6 +240,16 @@ def test_who_waits_for_a_result_hears_that_the_file_is_gone(place):
 
     with pytest.raises(StorageUnavailable, match="the file is gone"):
         result.get(blocking=True, timeout=10)
+
+
+def test_who_begins_to_wait_hears_that_the_file_is_gone(place):
+    """Also in the moment between opening it and asking to be woken."""
+    storage = place.app.huey.storage._storage
+    storage.open()
+    move(place.folder / "queue.db", place.folder / "aside")
+
+    with pytest.raises(StorageUnavailable, match="the file is gone"):
+        storage.listen(None, 0.0, None)
 
 
 def test_a_deleted_log_is_told_and_what_it_held_is_kept(place):
