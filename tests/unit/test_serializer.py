@@ -759,6 +759,8 @@ def test_fuzz_opcodes(parts):
     only_a_decode_error(codec(), forged(0, b"\x80\x05" + b"".join(parts) + b"."))
 
 
+# It computes for 20 s on a machine that has nothing else to do.
+@pytest.mark.timeout(120)
 @FUZZ
 @given(mutated(), st.sampled_from([0, 4, 8]))
 def test_fuzz_a_real_message(body, packing):
