@@ -144,8 +144,10 @@ class Marks:
 
     def hand_over(self, id: str, now: Micros) -> Revocation | None:
         """The mark of an id, for its task to carry; it is not kept here any more."""
-        mark, until = self.ids.pop(id, (None, now))
-        return mark if now < until else None
+        # One that is past its time stays for prune: the clock may be set back.
+        if id not in self.ids or self.ids[id][1] <= now:
+            return None
+        return self.ids.pop(id)[0]
 
     def obey_name(self, name: str, now: Micros) -> bool:
         """Whether a task of that name must not run. One for once is used up."""
