@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -383,3 +385,39 @@ def test_who_enqueues_notices_that_somebody_began_to_follow_and_stopped(make: Ca
 
     assert told == ["one", "two"]
     assert sorted(row.id for row in storage.find()) == ["before", "four", "one", "three", "two"]
+
+
+LOSES_ITS_DESCRIPTORS = """
+import os, sys
+from huey import Huey
+from huey.exceptions import StorageRefused
+
+huey = Huey("app", filename=sys.argv[1])
+work = huey.task(name="work")(lambda n: n)
+work(0)
+huey.storage.counts()
+os.closerange(3, 256)
+strangers = [open(f"{sys.argv[1]}-stranger-{n}", "w+b") for n in range(8)]
+again = Huey("app", filename=sys.argv[1])
+for call in (lambda: work(1), huey.storage.counts, huey.close, lambda: work(2), lambda: again.storage.counts(), again.close):
+    try:
+        call()
+    except StorageRefused as error:
+        print(error)
+for stranger in strangers:
+    stranger.seek(0)
+    assert stranger.read() == b"", "a file of somebody else was written into"
+"""
+
+
+def test_a_process_whose_descriptors_were_closed_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "huey.db"
+
+    done = subprocess.run([sys.executable, "-c", LOSES_ITS_DESCRIPTORS, str(path)], capture_output=True, text=True, timeout=20, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("somebody closed the descriptors of this process") == 4
+    with sqlite3.connect(path) as file:
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert file.execute("SELECT count(*) FROM huey_task").fetchall() == [(1,)]
+    file.close()

@@ -15,8 +15,8 @@ from functools import cache
 from huey.clock import Micros
 from huey.consumer.deaths import Cause
 from huey.consumer.seat import SEAT, Seat, identify
-from huey.consumer.worker import BROKEN
 from huey.engine.page import Page
+from huey.engine.timekeeper import BROKEN
 from huey.storage.base import Worker
 
 log = logging.getLogger("huey.consumer")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from huey.consumer.consumer import Consumer
 from huey.consumer.seat import Seat, identify
 from huey.engine.page import Page
+from huey.engine.timekeeper import BROKEN
 from huey.storage.base import Worker
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ LOOK = 1.0
 """Seconds between two looks at the page, should the signal be lost: user code may replace signal handlers."""
 MORE_LIKELY = 200
 """Of a thousand points: how much sooner than its supervisor a worker is ended when memory runs out."""
-BROKEN = 70
-"""Exit code of a worker that cannot go on."""
 
 
 class WorkerProcess(Consumer):

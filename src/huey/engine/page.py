@@ -49,6 +49,7 @@ class Page:
         size = _HEAD + count * _SLOT
         self.fd = _shared_memory(size) if fd is None else fd
         self._map = mmap.mmap(self.fd, size)
+        self._inode = os.fstat(self.fd).st_ino
 
     # -- the worker's side --------------------------------------------------------------------------------------------------------------
 
@@ -64,6 +65,14 @@ class Page:
     def leave(self, slot: int) -> None:
         """It has come to the task's end. What it ran stays to be read: its finish is not written yet."""
         self._map[_HEAD + slot * _SLOT + _ENDED_AT] = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """The descriptors of this process are what they were: nobody has closed them."""
+        try:
+            return os.fstat(self.fd).st_ino == self._inode
+        except OSError:
+            return False
 
     def say_ready(self) -> None:
         """This worker has started."""

@@ -7,6 +7,7 @@ when that returns. The supervisor, if there is one, reads the same facts from th
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from huey.engine.page import Page
 from huey.exceptions import TaskTimeout
 from huey.task import Lease
 
+BROKEN = 70
+"""Exit code of a worker that cannot go on."""
 LONGEST_LOOK = 1.0
 """Seconds."""
 _NEVER: Micros = 2**62
@@ -54,6 +57,9 @@ class Timekeeper:
         if slot in self._limited:
             self._leave_limited(slot)
         if self._page is not None:
+            if not self._page.is_whole:
+                # The body closed what is not its own. Whatever this process does now may hit the wrong file, and its slot tells who did it.
+                os._exit(BROKEN)
             self._page.leave(slot)
 
     def _leave_limited(self, slot: int) -> None:

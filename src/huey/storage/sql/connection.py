@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 from huey.clock import SECOND, Clock, Micros, Rng
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
+from huey.storage.sql import descriptors
+from huey.storage.sql.descriptors import Canary
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
 from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
 
@@ -102,6 +104,7 @@ class File:
         self._log: int | None = None
         """The log's descriptor, for ``sync``."""
         self._is_stale = self._is_gone = False
+        self._canary: Canary | None = None
 
     def _before_fork(self) -> None:
         """Close all connections, and keep them closed until the fork is over.
@@ -123,8 +126,10 @@ class File:
         """Connect and prepare the schema. Errors are ours."""
         with self.write_lock:
             if self._writer is None:
+                descriptors.check(self.path)
                 self._found()
                 self._check()
+                self._canary = self._canary or Canary()
                 before = _place_of(self.path)
                 writer = self._connect()
                 try:
@@ -161,12 +166,18 @@ class File:
 
     def _begin(self) -> None:
         """Before the first step of a call: make anew what turned out to be unusable."""
+        self._check_descriptors()
         if self._is_stale or self._is_gone:
             found = self._found()
             if self._is_stale or found != self._place:
                 with self._read_lock, self._sync_lock:
                     self._close()
             self._is_gone = False
+
+    def _check_descriptors(self) -> None:
+        if self._canary is not None and not self._canary.is_alive:
+            descriptors.note_loss(self.path)
+            descriptors.check(self.path)
 
     def _found(self) -> tuple[int, int] | None:
         """Which file the path names. StorageUnavailable when the one in use is gone: a new one in its place would hide that."""
@@ -205,14 +216,20 @@ class File:
             self._place = None
 
     def _close(self) -> None:
+        is_whole = self._canary is None or self._canary.is_alive
         for connection in (self._writer, self._reader, *self.watching):
             if connection is not None:
-                connection.close()
+                connection.close() if is_whole else descriptors.abandon(connection)
+        if not is_whole:
+            descriptors.note_loss(self.path)
+        elif self._canary is not None:
+            self._canary.let_go()
+        self._canary = None
         self._writer = self._reader = None
         self._is_synced, self._is_stale = True, False
-        if self._log is not None:
+        if self._log is not None and is_whole:
             os.close(self._log)
-            self._log = None
+        self._log = None
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
@@ -309,6 +326,7 @@ class File:
         """All rows of one reading statement."""
         if self._writer is None or self._is_stale:
             self.open()
+        self._check_descriptors()
         with self._read_lock:
             if self._reader is None:
                 self._found()
