@@ -38,8 +38,8 @@ PATIENCE = 1.0
 """Seconds that a suspect waits for a worker that runs nothing else; then it runs beside what does."""
 ALONE = 10.0
 """Seconds that a suspect has a worker for itself; then others may start beside it."""
-OUTAGE_GAP = 0.5
-"""Seconds between two tries while the storage is away."""
+OUTAGE_GAP, LONGEST_OUTAGE_GAP = 0.5, 1.0
+"""Seconds between two tries while the storage is away: at first, and after a while. What cannot be written yet is sent each time."""
 LONGEST_REST = 1.0
 
 
@@ -194,7 +194,7 @@ class Engine:
 
     def run(self) -> None:
         """Turn whenever there is a reason to, until ``stop()``; ``drain`` then ends what runs."""
-        found = True
+        found, gap = True, OUTAGE_GAP
         while True:
             self._bell.clear()
             if self._is_stopping:
@@ -202,7 +202,8 @@ class Engine:
             if found or self._is_time():
                 found = not self.turn()
                 if found:
-                    self._quit.wait(OUTAGE_GAP)
+                    self._quit.wait(gap)
+                gap = min(2 * gap, LONGEST_OUTAGE_GAP) if found else OUTAGE_GAP
             else:
                 found = self._rest()
 
