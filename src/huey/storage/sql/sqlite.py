@@ -26,7 +26,7 @@ from huey.storage.sql.ballast import Ballast
 from huey.storage.sql.connection import MIB, File
 from huey.storage.sql.files import check_before_open, is_private
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
-from huey.storage.sql.rows import enqueueing, many, padded, payload_bytes
+from huey.storage.sql.rows import enqueueing, many, newest, padded, payload_bytes
 from huey.storage.sql.storage import SqlStorage, Values
 from huey.storage.sql.watch import Watch, watch
 from huey.task import Lease, Record
@@ -229,6 +229,8 @@ class SqliteStorage(SqlStorage):
         queue, is_full = self._queue, self._ballast.is_short()
         if is_full:
             want = 0
+        # Of one task there may be two: one that an outage kept back, and one of a run that came after.
+        finishes, outdated = newest(finishes)
         expires = None if self._result_ttl is None else now + micros(self._result_ttl)
         until = self._lease_time() + LEASE
         row = (queue, *worker, now, until, want, expires, "\n".join(events) or None)
@@ -244,7 +246,7 @@ class SqliteStorage(SqlStorage):
             brought = self._bring_back(queue, worker, want, now, is_full)
         if finishes or events:
             self._rouse()
-        return brought
+        return brought._replace(refused=brought.refused + outdated) if outdated else brought
 
     def _ready_for_turns(self) -> None:
         """Make the temp tables and triggers of this connection, and leave nothing staged by a turn that failed."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from huey.clock import SECOND
-from huey.lifecycle import Cancelled, Finish, Raised, Returned, Snoozed, State, Unknown
+from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
 from huey.storage.base import Storage
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
@@ -262,3 +264,20 @@ class FinishRules:
         assert failed
         assert [row.state for row in storage.find()] == [State.RUNNING, State.RUNNING, State.QUEUED]
         assert storage.turn(ME, [Finish(good, State.SUCCEEDED), Finish(bad, State.SUCCEEDED)], 1).refused == []
+
+    @pytest.mark.parametrize("outcome", [Returned(b"new"), Raised({"error": "E()"})], ids=["returned", "raised"])
+    @pytest.mark.parametrize("is_first", [True, False], ids=["old first", "new first"])
+    def test_of_two_finishes_of_one_task_in_a_turn_the_one_whose_lease_holds_counts(
+        self, storage: Storage, clock: TurnableClock, outcome: Outcome, is_first: bool
+    ) -> None:
+        """The older one could not be written while the storage was away; meanwhile the task came back to the same worker."""
+        stale = claimed(storage, task(retries=5))
+        storage.release(ME, [stale])
+        (held,) = claim(storage)
+        both = [decide(stale, Returned(b"old"), clock.now()), decide(held, outcome, clock.now())]
+
+        turn = write(storage, *(both if is_first else reversed(both)))
+
+        assert turn.refused == [stale.id]
+        assert storage.leases(ME) == []
+        assert storage.peek("result", stale.id) == (b"new" if isinstance(outcome, Returned) else None)
