@@ -86,6 +86,8 @@ class Lease(NamedTuple):
     parked: Micros | None
     """When it was first put back because no function was known for it."""
     options: str | None
+    created: Micros = 0
+    """When it was put in."""
 
     @property
     def retries_left(self) -> int:

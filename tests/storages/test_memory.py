@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from huey.storage.base import CHUNK, Storage, in_chunks
 from huey.storage.memory import MemoryStorage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract import StorageContract
+from huey.testing.contract import KeepingRules, StorageContract
 from huey.testing.contract.tools import Another, task
 
 
-class TestMemory(StorageContract):
+class TestMemory(StorageContract, KeepingRules):
     @pytest.fixture
     def clock(self) -> TurnableClock:
         return TurnableClock()
@@ -23,6 +25,10 @@ class TestMemory(StorageContract):
     @pytest.fixture
     def another(self, storage: Storage) -> Another:
         return lambda: storage
+
+    @pytest.fixture
+    def keeping(self, clock: TurnableClock) -> Callable[..., Storage]:
+        return lambda keep_finished: MemoryStorage("test", clock=clock, keep_finished=keep_finished)
 
 
 def test_results_can_be_kept_for_ever() -> None:

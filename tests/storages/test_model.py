@@ -86,6 +86,7 @@ finish_fields = st.fixed_dictionaries(
         "reason": reasons,
         "value": st.none() | values,
         "error": errors,
+        "took": st.sampled_from([0.0, 0.001, 0.25, 20_000.0]),
     }
 )
 
@@ -211,6 +212,10 @@ class Agreement(RuleBasedStateMachine):
     def retry(self, ids: list[str]) -> None:
         self.both(lambda storage: storage.retry(ids), sorted)
 
+    @rule(ids=some_ids)
+    def discard(self, ids: list[str]) -> None:
+        self.both(lambda storage: storage.discard(ids), sorted)
+
     @rule(on=st.booleans())
     def pause(self, on: bool) -> None:
         self.both(lambda storage: storage.pause(on))
@@ -256,6 +261,7 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: [storage.get(id) for id in IDS], lambda rows: [row and row_alike(row) for row in rows])
         self.both(lambda storage: (storage.counts(), storage.ticks(), storage.is_followed()))
         self.both(lambda storage: storage.workers(), sorted)
+        self.both(lambda storage: (storage.stats(0), storage.stats(self.clock.now()), storage.is_paused()))
         self.both(lambda storage: [storage.items(kind) for kind in ("result", "data", "other")])
         self.both(lambda storage: ([storage.listen(worker, 0, self.bell) for worker in WORKERS], storage.wait(IDS[:2], 0)))
 
@@ -269,7 +275,8 @@ class Agreement(RuleBasedStateMachine):
 def row_alike(row: TaskRow) -> TaskRow:
     """Without what the contract leaves open: the place of what is not ready yet, the worker of what does not run."""
     place = row.place if row.due is None else 0
-    return row._replace(place=place, worker=row.worker if row.state == State.RUNNING else None, error=row.error and json.loads(row.error))
+    texts: dict[str, Any] = {"error": row.error and json.loads(row.error), "attempts": row.attempts and json.loads(row.attempts)}
+    return row._replace(place=place, worker=row.worker if row.state == State.RUNNING else None, **texts)
 
 
 def rows_alike(rows: list[TaskRow]) -> list[TaskRow]:

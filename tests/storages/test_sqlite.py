@@ -16,12 +16,13 @@ import pytest
 
 from huey.clock import SECOND
 from huey.exceptions import ConfigurationError, StorageFull, StorageRefused, StorageUnavailable
+from huey.lifecycle import Finish, Returned, State, decide
 from huey.storage.base import FOLLOWER, Storage
 from huey.storage.sql import connection, statements
 from huey.storage.sql.connection import MIB
 from huey.storage.sql.sqlite import SqliteStorage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract import StorageContract
+from huey.testing.contract import KeepingRules, StorageContract
 from huey.testing.contract.tools import task, worker
 from tests.helpers import wait_until
 
@@ -42,7 +43,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., SqliteStorage]]:
         storage.close()
 
 
-class TestSqlite(StorageContract):
+class TestSqlite(StorageContract, KeepingRules):
     @pytest.fixture
     def clock(self) -> TurnableClock:
         return TurnableClock()
@@ -54,6 +55,10 @@ class TestSqlite(StorageContract):
     @pytest.fixture
     def another(self, clock: TurnableClock, make: Callable[..., SqliteStorage]) -> Callable[[], Storage]:
         return lambda: make(clock=clock, fsync=False)
+
+    @pytest.fixture
+    def keeping(self, clock: TurnableClock, make: Callable[..., SqliteStorage]) -> Callable[..., Storage]:
+        return lambda keep_finished: make(clock=clock, fsync=False, keep_finished=keep_finished)
 
 
 def test_names_that_share_a_file_never_meet(make: Callable[..., SqliteStorage]) -> None:
@@ -157,10 +162,10 @@ def _plan_of(trigger: str) -> list[str]:
     return plan
 
 
-@pytest.mark.parametrize("trigger", ["crank", "strike", "inherit", "gather"])
+@pytest.mark.parametrize("trigger", ["crank", "admit", "strike", "inherit", "gather", "fold_up", "add_up"])
 def test_a_verb_never_scans_the_tasks_of_a_queue(trigger: str) -> None:
     for step in _plan_of(trigger):
-        assert not re.search(r"SCAN huey_(task|result|mark)", step), step
+        assert not re.search(r"SCAN huey_(task|result|mark|stat)", step), step
         assert not re.search(r"SEARCH huey_task USING PRIMARY KEY \(queue=\?\)$", step), step
 
 
@@ -175,9 +180,36 @@ def test_a_clean_up_does_not_read_the_tasks_that_wait() -> None:
     assert not [step for step in plan if step.startswith("SEARCH huey_task USING PRIMARY KEY (queue=?)") or "SCAN huey_task" in step]
 
 
+def test_looking_at_few_tasks_reads_no_others(make: Callable[..., SqliteStorage]) -> None:
+    storage = make()
+    for statement in ("find_running", "find_ended", "find_ready", "find_suspects", "find_scheduled"):
+        values = dict.fromkeys(re.findall(r":(\w+)", SQL[statement]), 1)
+        plan = [row[3] for row in storage._file.read("EXPLAIN QUERY PLAN " + SQL[statement], values)] if storage._queue else []
+        assert "USING INDEX huey_" in plan[0], (statement, plan)
+
+
+def test_who_keeps_no_succeeded_tasks_removes_what_others_kept(make: Callable[..., SqliteStorage]) -> None:
+    keeps, keeps_none = make(keep_finished=10), make()
+    keeps.enqueue([task(id="a")])
+    (lease,) = keeps.turn(worker(), [], 1).leases
+    keeps.turn(worker(), [Finish(lease, State.SUCCEEDED)], 0)
+    before = len(keeps_none.find())
+
+    keeps_none.prune()
+
+    assert (before, keeps.find()) == (1, [])
+
+
+def test_a_queue_counts_for_itself(make: Callable[..., SqliteStorage]) -> None:
+    one, other = make("one"), make("other")
+    one.enqueue([task(id="a"), task(id="b")])
+
+    assert (len(one.stats(0)), other.stats(0)) == (1, [])
+    assert one.queues() == other.queues() == ["one", "other"]
+
+
 def test_a_turn_whose_statement_fails_changes_nothing_and_can_be_sent_again(make: Callable[..., SqliteStorage]) -> None:
     from huey.exceptions import StorageError
-    from huey.lifecycle import Returned, decide
 
     storage = make()
     me = worker()

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 
 from huey.clock import SECOND, Micros
 from huey.lifecycle import Finish, Promotion, Refusal
+from huey.storage.stats import Stat
 from huey.task import Lease, Record
 
 LEASE = 15 * SECOND
@@ -39,6 +40,8 @@ MARK_KEPT = 7 * 86400 * SECOND
 """How long the revocation of an unknown id is kept."""
 DEAD_LETTERS_KEPT = 30 * 86400 * SECOND
 """How long failed and cancelled tasks can be looked at."""
+ATTEMPTS_KEPT = 5
+"""Runs of one task that are remembered."""
 FOREVER: Micros = 2**62
 """A time that never comes."""
 
@@ -137,6 +140,9 @@ class TaskRow(NamedTuple):
     finished: Micros | None
     revoked_until: Micros | None
     options: str | None
+    attempts: str | None = None
+    """JSON list of the last ``ATTEMPTS_KEPT`` runs that failed or whose worker died, oldest first. Objects of ``at`` (Micros, the end),
+    ``worker``, ``host``, ``pid`` (of who ran it), ``reason``, ``error``."""
 
 
 class Counts(NamedTuple):
@@ -148,6 +154,8 @@ class Counts(NamedTuple):
     failed: int = 0
     cancelled: int = 0
     results: int = 0
+    succeeded: int = 0
+    """Those that are kept; see ``keep_finished``."""
 
 
 class Bell(Protocol):
@@ -189,9 +197,10 @@ class Storage(ABC):
         """One trip of a worker: renew its lease, write *finishes*, lease up to *want* due tasks, best first. One atomic step.
 
         Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``refused``. SUCCEEDED removes the
-        task, FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None (behind what waits) or
-        past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of QUEUED. A finish with
-        a ``value`` stores it as the task's result in the same step.
+        task (unless ``keep_finished``), FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None
+        (behind what waits) or past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of
+        QUEUED. A finish with a ``value`` stores it as the task's result in the same step. One with an ``error``, or that counts a death or
+        a crash, is added to the task's ``attempts``. All of it counts in the statistics; what is put back only if its ``attempt`` grew.
 
         Due: queued, eta passed, queue not paused. Suspects are for workers that take them, and come first there; a ``quarantine``
         worker takes nothing else. Best: higher priority, then older place, then id. At most ``PROMOTE`` scheduled tasks
@@ -267,11 +276,20 @@ class Storage(ABC):
 
     @abstractmethod
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
-        """FAILED or CANCELLED tasks back to QUEUED, ready, no try counted, their stored error gone. Returns the ids that were put back."""
+        """FAILED or CANCELLED tasks back to QUEUED, ready, no try counted, their stored error gone, their attempts kept. Returns the ids
+        that were put back."""
+
+    @abstractmethod
+    def discard(self, ids: Sequence[str]) -> list[str]:
+        """Remove ended tasks, and what is stored as their results. Returns the ids that went; what waits or runs is left alone."""
 
     @abstractmethod
     def pause(self, on: bool) -> None:
         """While on, nothing of this queue is claimed."""
+
+    @abstractmethod
+    def is_paused(self) -> bool:
+        """Whether the queue is paused."""
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
@@ -303,7 +321,7 @@ class Storage(ABC):
 
     @abstractmethod
     def get(self, id: str) -> TaskRow | None:
-        """One task that is held in any state; None when it is not (succeeded ones are gone)."""
+        """One task that is held in any state; None when it is not (succeeded ones are gone, unless ``keep_finished``)."""
 
     @abstractmethod
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
@@ -315,6 +333,19 @@ class Storage(ABC):
     @abstractmethod
     def counts(self) -> Counts:
         """How many tasks are in each state."""
+
+    @abstractmethod
+    def queues(self) -> list[str]:
+        """The names that share this store, this one included, in order."""
+
+    @abstractmethod
+    def stats(self, since: Micros) -> list[Stat]:
+        """What was counted about each task name, in rows that end after *since*, in order of start, name and span.
+
+        A row covers a minute; after ``MINUTES_KEPT`` it is folded into its hour, after ``HOURS_KEPT`` that goes (``prune``). A task counts
+        as enqueued in the minute in which it was put in (``enqueue``, ``tick``), and once more when it is put back by hand; all else counts
+        when it happens, in the step that writes it.
+        """
 
     @abstractmethod
     def workers(self) -> list[WorkerRow]:
@@ -370,11 +401,11 @@ class Storage(ABC):
 
     @abstractmethod
     def prune(self, now: Micros | None = None) -> int:
-        """Remove a bounded number of things past their time: results, marks, events, ended tasks. Returns how many went."""
+        """Remove a bounded number of things past their time: results, marks, events, ended tasks, statistics. Returns how many went."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Remove everything of this queue: tasks, results, marks, user data, ticks."""
+        """Remove everything of this queue: tasks, results, marks, user data, ticks, statistics."""
 
     @abstractmethod
     def migrate(self) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from huey.clock import Micros
-from huey.lifecycle import Promotion, State
-from huey.storage.base import Revocation, TaskRow, Worker
+from huey.lifecycle import FINAL, Finish, Promotion, State
+from huey.storage.base import ATTEMPTS_KEPT, Revocation, TaskRow, Worker
+from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
 from huey.task import Lease, Record
 
 
@@ -27,6 +31,9 @@ class Row:
         self.created = now
         self.finished: Micros | None = None
         self.revoked: Revocation | None = None
+        self.attempts: list[dict[str, Any]] = []
+        self.lost_by: Worker | None = None
+        """Who ran it when it died, while somebody else holds it to decide what that means."""
 
     @property
     def rank(self) -> tuple[int, Micros, str]:
@@ -44,8 +51,47 @@ class Row:
     def is_revoked(self, now: Micros) -> bool:
         return self.revoked is not None and self.revoked.holds(now)
 
+    @property
+    def is_ended(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def has_failed(self) -> bool:
+        """Ended without success."""
+        return self.state in (State.FAILED, State.CANCELLED)
+
+    def is_older(self, than: Micros) -> bool:
+        """It ended by that time."""
+        return self.finished is not None and self.finished <= than
+
     def is_expired(self, now: Micros) -> bool:
         return self.record.expires is not None and self.record.expires <= now
+
+    def settle(self, finish: Finish, worker: Worker, error: str | None, now: Micros) -> int | None:
+        """Take the end of a run: the new state, and what it counts as in the statistics."""
+        if finish.state == State.SUCCEEDED:
+            self.end(State.SUCCEEDED, None, now)
+            return SUCCEEDED
+        is_try = finish.attempt > self.attempt
+        self._note(finish, worker, now)
+        self.attempt, self.crashes, self.deaths, self.parked = finish.attempt, finish.crashes, finish.deaths, finish.parked
+        self.error = error or self.error
+        if finish.state != State.QUEUED:
+            self.end(finish.state, finish.reason, now)
+        elif self.is_revoked(now):
+            self.end(State.CANCELLED, "revoked", now)
+        else:
+            self.put_back(finish.due, finish.reason, now)
+            return RETRIED if is_try else None
+        return FAILED if self.state == State.FAILED else CANCELLED
+
+    def _note(self, finish: Finish, worker: Worker, now: Micros) -> None:
+        """Remember a run that failed, or whose worker died."""
+        if finish.error is not None or finish.deaths > self.deaths or finish.crashes > self.crashes:
+            ran = self.lost_by or worker
+            error = None if finish.error is None else finish.error.get("error")
+            attempt = {"worker": ran.id, "host": ran.host, "pid": ran.pid, "at": now, "reason": finish.reason, "error": error}
+            self.attempts = [*self.attempts, attempt][-ATTEMPTS_KEPT:]
 
     def end(self, state: str, reason: str | None, now: Micros) -> None:
         """No further run. A mark for once goes with this one."""
@@ -53,21 +99,22 @@ class Row:
         if self.revoked is not None and self.revoked.once:
             self.revoked = None
 
-    def put_back(self, due: Micros | None, now: Micros) -> None:
+    def put_back(self, due: Micros | None, reason: str | None, now: Micros) -> None:
         """Another run: at once behind what waits, at a place in the past, or later."""
+        self.state, self.reason = State.QUEUED, reason
         self.due = due if due is not None and due > now else None
         self.place = due if due is not None and due <= now else now
 
     def anew(self, now: Micros) -> Row:
-        """As just enqueued, but for its age and its token. An expiry is dropped: who puts it back by hand wants it to run."""
+        """As just enqueued, but for its age, its token and its attempts. An expiry is dropped: who puts it back by hand wants it to run."""
         row = Row(self.record._replace(eta=None, expires=None), now)
-        row.token, row.created = self.token, self.created
+        row.token, row.created, row.attempts = self.token, self.created, self.attempts
         return row
 
     def lease(self) -> Lease:
         id, name, payload, priority, _, expires, retries, retry_delay, options = self.record
         counted = (self.attempt, self.crashes, self.deaths, self.parked)
-        return Lease(id, self.token, name, payload, priority, self.place, expires, retries, retry_delay, *counted, options)
+        return Lease(id, self.token, name, payload, priority, self.place, expires, retries, retry_delay, *counted, options, self.created)
 
     def look(self) -> TaskRow:
         record, revoked = self.record, self.revoked
@@ -93,4 +140,5 @@ class Row:
             finished=self.finished,
             revoked_until=None if revoked is None else revoked.until,
             options=record.options,
+            attempts=json.dumps(self.attempts) if self.attempts else None,
         )

@@ -6,14 +6,12 @@ Where another storage answers differently, this one is right. Nothing survives t
 from __future__ import annotations
 
 import json
-import os
-import select
-import threading
-import weakref
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
 
 from huey.clock import SECOND, Clock, Micros, micros, system_clock
-from huey.lifecycle import FINAL, Finish, Refusal, State
+from huey.lifecycle import Finish, Refusal, State
 from huey.seams import crash_here
 from huey.storage.base import (
     CHUNK,
@@ -31,38 +29,41 @@ from huey.storage.base import (
     WorkerRow,
 )
 from huey.storage.memory.row import Row
+from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
+from huey.storage.memory.waking import NEVER, Alarm
+from huey.storage.retention import Retention
+from huey.storage.stats import CANCELLED, ENQUEUED, MINUTE, Stat, start_of, with_waiting
 from huey.task import Lease, Record
-
-SAFETY_LOOK = 1.0
-"""Seconds after which who waits looks by itself: clocks may be set."""
-NEVER = float("inf")
 
 
 class MemoryStorage(Storage):
-    """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever."""
+    """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever. *keep_finished*: so many succeeded tasks
+    are kept to be looked at, or those of that time (a timedelta)."""
 
-    def __init__(self, name: str = "huey", *, clock: Clock = system_clock, result_ttl: float | None = 7 * 86400.0) -> None:
+    def __init__(
+        self,
+        name: str = "huey",
+        *,
+        clock: Clock = system_clock,
+        result_ttl: float | None = 7 * 86400.0,
+        keep_finished: int | timedelta = 0,
+    ) -> None:
         self.name = name
         self._clock = clock
         self._result_ttl = result_ttl
-        self._renew_locks()
-        renew = weakref.WeakMethod(self._renew_locks)
-        os.register_at_fork(after_in_child=lambda: (method := renew()) and method())
+        self._retention = Retention.of(keep_finished)
+        self._changed = Alarm(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}
         self._events = Events()
         self._clear()
-
-    def _renew_locks(self) -> None:
-        """At first, and in a forked child: its parent's threads are not there to let go of the lock, or to listen."""
-        self._changed = threading.Condition()
-        self._listeners: set[int] = set()
 
     def _clear(self) -> None:
         self._tasks = Tasks()
         self._values = Values()
         self._ticks: dict[str, tuple[Micros, Micros]] = {}
         self._marks = Marks()
+        self._statistics = Statistics()
         self._events.clear()
         self._is_paused = False
 
@@ -79,7 +80,7 @@ class MemoryStorage(Storage):
             if tell is not None and self._events.are_followed(now):
                 self._events.tell(tell(), now)
             crash_here("enqueue:after-commit")
-            self._rouse()
+            self._changed.ring()
 
     def _insert(self, record: Record, now: Micros) -> None:
         if record.id in self._tasks.rows:
@@ -101,7 +102,7 @@ class MemoryStorage(Storage):
             self._events.tell(events, now)
             crash_here("turn:after-commit")
             if finishes or events:
-                self._rouse()
+                self._changed.ring()
             return Turn(
                 leases=[row.lease() for row in claimed if row.state == State.RUNNING],
                 refused=[finish.lease.id for finish, is_written in zip(finishes, written, strict=True) if not is_written],
@@ -121,19 +122,19 @@ class MemoryStorage(Storage):
         self._tasks.let_go(row)
         if finish.value is not None:
             self._values.put("result", row.record.id, finish.value, _end_of(self._result_ttl, now))
-        if finish.state == State.SUCCEEDED:
-            del self._tasks.rows[row.record.id]
-            return True
-        row.attempt, row.crashes, row.deaths, row.parked = finish.attempt, finish.crashes, finish.deaths, finish.parked
-        row.reason, row.error = finish.reason, error or row.error
-        if finish.state != State.QUEUED:
-            row.end(finish.state, finish.reason, now)
-        elif row.is_revoked(now):
-            row.end(State.CANCELLED, "revoked", now)
-        else:
-            row.put_back(finish.due, now)
+        self._count(row, row.settle(finish, worker, error, now), now, micros(finish.took))
+        if row.state == State.QUEUED:
             self._tasks.queue(row)
+        elif row.state == State.SUCCEEDED and not self._retention.is_on:
+            del self._tasks.rows[row.record.id]
         return True
+
+    def _count(self, row: Row, what: int | None, now: Micros, took: Micros = 0) -> None:
+        if what is not None:
+            self._statistics.count(row.record.name, what, now, took)
+        if row.is_ended:
+            # Until then it is counted by who looks.
+            self._statistics.count(row.record.name, ENQUEUED, row.created)
 
     def _turn_away(self, row: Row, now: Micros) -> Refusal | None:
         """End a task that was claimed but must not run."""
@@ -145,6 +146,7 @@ class MemoryStorage(Storage):
             return None
         self._tasks.let_go(row)
         row.end(State.CANCELLED, reason, now)
+        self._count(row, CANCELLED, now)
         id, name, retries, retry_delay = row.label
         return Refusal(id, name, reason, retries, retry_delay)
 
@@ -155,7 +157,7 @@ class MemoryStorage(Storage):
                 if row is not None and row.is_held_by(worker, lease):
                     self._tasks.let_go(row)
                     self._tasks.queue(row)
-            self._rouse()
+            self._changed.ring()
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         with self._changed:
@@ -165,6 +167,7 @@ class MemoryStorage(Storage):
                 return []
             taken = self._tasks.held_by(dead.worker.id)
             for row in taken:
+                row.lost_by = row.lost_by or dead.worker
                 self._tasks.let_go(row)
                 self._tasks.hand_to(worker.id, row)
             del self._workers[dead.worker.id]
@@ -197,7 +200,7 @@ class MemoryStorage(Storage):
                 self._insert(record, now)
             self._events.tell(events, now)
             crash_here("tick:after-commit")
-            self._rouse()
+            self._changed.ring()
             return True
 
     def ticks(self) -> dict[str, Micros]:
@@ -213,7 +216,7 @@ class MemoryStorage(Storage):
                 row = self._tasks.rows.get(id)
                 if row is None:
                     self._marks.put(id, mark, self._clock.now())
-                elif row.state not in FINAL:
+                elif not row.is_ended:
                     row.revoked = mark
 
     def restore(self, ids: Sequence[str]) -> list[str]:
@@ -224,7 +227,7 @@ class MemoryStorage(Storage):
         row = self._tasks.rows.get(id)
         if row is None:
             return self._marks.hand_over(id, self._clock.now()) is not None
-        if row.state in FINAL or row.revoked is None:
+        if row.is_ended or row.revoked is None:
             return False
         row.revoked = None
         return True
@@ -248,48 +251,38 @@ class MemoryStorage(Storage):
         with self._changed:
             now = self._now(now)
             put_back = [id for id in ids if self._start_over(id, now)]
-            self._rouse()
+            self._changed.ring()
             return put_back
 
     def _start_over(self, id: str, now: Micros) -> bool:
         row = self._tasks.rows.get(id)
-        if row is None or row.state not in FINAL:
+        if row is None or not row.has_failed:
             return False
         self._values.kinds.get("result", {}).pop(id, None)
         self._tasks.queue(row.anew(now))
         return True
 
+    def discard(self, ids: Sequence[str]) -> list[str]:
+        with self._changed:
+            gone = [id for id in ids if (row := self._tasks.rows.get(id)) is not None and row.is_ended]
+            for id in gone:
+                del self._tasks.rows[id]
+                self._values.kinds.get("result", {}).pop(id, None)
+            return gone
+
     def pause(self, on: bool) -> None:
         with self._changed:
             self._is_paused = on
-            self._rouse()
+            self._changed.ring()
+
+    def is_paused(self) -> bool:
+        with self._changed:
+            return self._is_paused
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
-        deadline = self._clock.monotonic() + micros(timeout)
-        ours, theirs = os.pipe()
-        poll = select.poll()
-        poll.register(ours, select.POLLIN)
-        poll.register(bell.fileno(), select.POLLIN)
-        try:
-            while True:
-                with self._changed:
-                    until_due = self._until_due(worker)
-                    self._listeners.add(theirs)
-                left = (deadline - self._clock.monotonic()) / SECOND
-                if until_due <= 0 or left <= 0:
-                    return until_due <= 0
-                rung = [fd for fd, _ in poll.poll(min(left, until_due, SAFETY_LOOK) * 1000)]
-                if bell.fileno() in rung:
-                    return False
-                if ours in rung:
-                    os.read(ours, 1)
-        finally:
-            with self._changed:
-                self._listeners.discard(theirs)
-            os.close(ours)
-            os.close(theirs)
+        return self._changed.listen(lambda: self._until_due(worker), timeout, bell)
 
     def _until_due(self, worker: Worker) -> float:
         """Seconds until a turn of *worker* will find a task; not more than 0: now."""
@@ -300,32 +293,16 @@ class MemoryStorage(Storage):
         due = self._tasks.next_due
         return NEVER if due is None else (due - self._clock.now()) / SECOND
 
-    def _rouse(self) -> None:
-        """Wake who waits and who listens. A listener has at most one byte in its pipe: it is listed again after it has read."""
-        self._changed.notify_all()
-        for pipe in self._listeners:
-            os.write(pipe, b"!")
-        self._listeners.clear()
-
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         with self._changed:
-            return self._until(lambda: any(self._peek("result", id) is not None for id in ids), timeout)
-
-    def _until(self, is_so: Callable[[], bool], timeout: float | None) -> bool:
-        deadline = FOREVER if timeout is None else self._clock.monotonic() + micros(timeout)
-        while not is_so():
-            left = (deadline - self._clock.monotonic()) / SECOND
-            if left <= 0:
-                return False
-            self._changed.wait(min(left, SAFETY_LOOK))
-        return True
+            return self._changed.until(lambda: any(self._peek("result", id) is not None for id in ids), timeout)
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
         with self._changed:
             self._events.follow(self._clock.now())
             if after is None:
                 return self._events.told, []
-            self._until(lambda: self._events.told > after, timeout)
+            self._changed.until(lambda: self._events.told > after, timeout)
             return self._events.told, self._events.since(after)
 
     def is_followed(self) -> bool:
@@ -335,7 +312,7 @@ class MemoryStorage(Storage):
     def publish(self, events: Sequence[str]) -> None:
         with self._changed:
             self._events.tell(events, self._clock.now())
-            self._rouse()
+            self._changed.ring()
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
@@ -359,6 +336,17 @@ class MemoryStorage(Storage):
                 failed=states.count(State.FAILED),
                 cancelled=states.count(State.CANCELLED),
                 results=len(self.items("result")),
+                succeeded=states.count(State.SUCCEEDED),
+            )
+
+    def queues(self) -> list[str]:
+        return [self.name]
+
+    def stats(self, since: Micros) -> list[Stat]:
+        with self._changed:
+            waiting = Counter((row.record.name, start_of(row.created, MINUTE)) for row in self._tasks.living())
+            return with_waiting(
+                self._statistics.since(since), [(*key, n) for key, n in waiting.items() if key[1] + MINUTE * SECOND > since]
             )
 
     def workers(self) -> list[WorkerRow]:
@@ -375,7 +363,7 @@ class MemoryStorage(Storage):
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
         with self._changed:
             self._values.put(kind, key, value, _end_of(ttl, self._clock.now()))
-            self._rouse()
+            self._changed.ring()
 
     def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
         with self._changed:
@@ -420,8 +408,9 @@ class MemoryStorage(Storage):
         with self._changed:
             now = self._now(now)
             ended = now - DEAD_LETTERS_KEPT
-            gone = self._values.prune(now) + self._marks.prune(now) + self._events.prune(now)
-            gone += remove(self._tasks.rows, lambda row: row.finished is not None and row.finished <= ended)
+            gone = self._values.prune(now) + self._marks.prune(now) + self._events.prune(now) + self._statistics.prune(now)
+            gone += remove(self._tasks.rows, lambda row: row.has_failed and row.is_older(ended))
+            gone += self._tasks.prune_succeeded(self._retention, now)
             return gone + remove(self._ticks, lambda tick: tick[1] <= ended)
 
     def flush(self) -> None:

@@ -11,6 +11,7 @@ from huey.clock import Micros
 from huey.lifecycle import State
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, Revocation, Worker
 from huey.storage.memory.row import Row
+from huey.storage.retention import Retention
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -30,7 +31,7 @@ class Tasks:
 
     def queue(self, row: Row) -> None:
         """Let *row* wait: for a worker, or for its time."""
-        row.state = State.QUEUED
+        row.state, row.lost_by = State.QUEUED, None
         self.rows[row.record.id] = row
         if row.due is None:
             heapq.heappush(self.suspects if row.crashes else self.ready, row.rank)
@@ -85,6 +86,19 @@ class Tasks:
         if not holds:
             del self.held[row.worker]
         row.worker = None
+
+    def prune_succeeded(self, retention: Retention, now: Micros) -> int:
+        """Remove the oldest of those that are too many or too old, at most PRUNE."""
+        kept = sorted((row for row in self.rows.values() if row.state == State.SUCCEEDED), key=lambda row: (row.finished, row.record.id))
+        beyond = len(kept) - retention.most
+        late = [row for n, row in enumerate(kept) if n < beyond or row.is_older(now - retention.age)][:PRUNE]
+        for row in late:
+            del self.rows[row.record.id]
+        return len(late)
+
+    def living(self) -> list[Row]:
+        """Those that have not ended."""
+        return [row for row in self.rows.values() if not row.is_ended]
 
     def listed(self, state: str | None) -> list[Row]:
         """Rows of a state: queued in claim order and then in order of time, others by age."""

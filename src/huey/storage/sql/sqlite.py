@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -21,9 +22,11 @@ from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, LEASE, Bell, Tell, Turn, Worker, WorkerRow
+from huey.storage.retention import Retention
 from huey.storage.sql import statements
 from huey.storage.sql.ballast import Ballast
 from huey.storage.sql.connection import MIB, File
+from huey.storage.sql.ends import ends_of
 from huey.storage.sql.files import check_before_open, is_private
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
 from huey.storage.sql.rows import enqueueing, many, newest, padded, payload_bytes
@@ -55,7 +58,8 @@ class SqliteStorage(SqlStorage):
     (synchronous=FULL), False only through a kill (NORMAL). *cache_mb*: SQLite's page cache per connection, MiB. *timeout*: seconds that a
     call waits for a busy file before it raises StorageUnavailable; nothing is lost then. *enqueue_timeout*: the same for enqueueing; None:
     5 seconds, or *timeout* if that is shorter. *result_ttl*: seconds that unread results are kept; None: for ever. *allow_network*: use a
-    file on a network file system; only one machine may ever do so.
+    file on a network file system; only one machine may ever do so. *keep_finished*: so many succeeded tasks are kept to be looked at, or
+    those of that time (a timedelta).
     """
 
     def __init__(
@@ -70,10 +74,11 @@ class SqliteStorage(SqlStorage):
         file_mode: int = 0o600,
         result_ttl: float | None = 7 * 86400.0,
         allow_network: bool = False,
+        keep_finished: int | timedelta = 0,
         clock: Clock = system_clock,
         rng: Rng = system_rng,
     ) -> None:
-        super().__init__(name, clock, result_ttl)
+        super().__init__(name, clock, result_ttl, Retention.of(keep_finished))
         if str(filename) in ("", ":memory:"):
             raise ConfigurationError(
                 f"filename={filename!r}: a queue needs a file that processes can share; for one process use MemoryHuey"
@@ -126,7 +131,7 @@ class SqliteStorage(SqlStorage):
 
     def flush(self) -> None:
         queue = self._queue
-        for table in ("task", "edge", "result", "mark", "revocation", "periodic", "event", "follower"):
+        for table in ("task", "edge", "result", "mark", "revocation", "periodic", "event", "follower", "stat"):
             self._file.write(f"DELETE FROM huey_{table} WHERE queue = ?", (queue,))
         self.pause(False)
 
@@ -233,14 +238,15 @@ class SqliteStorage(SqlStorage):
         finishes, outdated = newest(finishes)
         expires = None if self._result_ttl is None else now + micros(self._result_ttl)
         until = self._lease_time() + LEASE
-        row = (queue, *worker, now, until, want, expires, "\n".join(events) or None)
-        bytes_written = sum(len(finish.value) for finish in finishes if finish.value)
+        ends = ends_of(finishes, now)
+        row = (queue, *worker, now, until, want, expires, "\n".join(events) or None, self._retention.is_on, ends.tally)
         with self._file.turn_lock:
             self._ready_for_turns()
-            self._stage(finishes)
+            self._stage_rows("done", ends.done)
+            self._stage_rows("fate", ends.fate)
             crash_here("turn:before-commit")
             # A claim need not survive a power cut: its worker would not either, and the task would simply still be queued.
-            units = 1 + (want + len(finishes)) // UNIT + bytes_written // UNIT_BYTES
+            units = 1 + (want + len(finishes)) // UNIT + ends.size // UNIT_BYTES
             self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes))
             crash_here("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now, is_full)
@@ -258,18 +264,6 @@ class SqliteStorage(SqlStorage):
             for table in _STAGE:
                 self._file.stage(f"DELETE FROM {table}")
         self._is_dirty = True
-
-    def _stage(self, finishes: Sequence[Finish]) -> None:
-        done, fate = [], []
-        for finish in finishes:
-            lease = finish.lease
-            if finish.state == State.SUCCEEDED:
-                done.append((lease.id, lease.token, finish.value))
-            else:
-                error = None if finish.error is None else json.dumps(finish.error)
-                fate.append((lease.id, lease.token, *finish[1:7], finish.reason, finish.value, error))
-        self._stage_rows("done", done)
-        self._stage_rows("fate", fate)
 
     def _stage_rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for start in range(0, len(rows), CHUNK):
@@ -359,6 +353,15 @@ class SqliteStorage(SqlStorage):
             f"{self.filename}: the disk is full, what is left of it is kept for the ends of running tasks; nothing was written. "
             "Free some space, then try again"
         )
+
+    def _prune_minutes(self, when: dict[str, Any]) -> int:
+        if not self._read("prune_minutes_find", when):
+            return 0
+        with self._file.write_lock:
+            self._ready_for_turns()
+            self._write("prune_minutes", when, is_synced=False)
+            self._is_dirty = False
+            return int(self._file.fetch(_SQL["prune_minutes_count"])[0][0])
 
     def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
         return until <= now or boot.partition("/")[0] != boot_id()

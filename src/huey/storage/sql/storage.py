@@ -24,6 +24,8 @@ from huey.storage.base import (
     Worker,
     WorkerRow,
 )
+from huey.storage.retention import Retention
+from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task import Lease
 
 Values = Sequence[Any] | dict[str, Any]
@@ -33,17 +35,24 @@ _FINDS = {
     "ready": ("find_suspects", "find_ready"),
     "queued": ("find_suspects", "find_ready", "find_scheduled"),
     "scheduled": ("find_scheduled",),
+    "running": ("find_running",),
+    "succeeded": ("find_ended",),
+    "failed": ("find_ended",),
+    "cancelled": ("find_ended",),
 }
-"""Statements that list the kinds of queued tasks, in claim order."""
+"""Statements that list tasks of a state; the kinds of queued ones in claim order."""
+
+_PRUNES = ("prune_marks", "prune_revocations", "prune_ended", "prune_events", "prune_followers", "prune_ticks", "prune_hours")
 
 
 class SqlStorage(Storage):
     """Verbs over named statements. A dialect gives ``_read``, ``_write`` and ``_queue``."""
 
-    def __init__(self, name: str, clock: Clock, result_ttl: float | None) -> None:
+    def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention) -> None:
         self.name = name
         self._clock = clock
         self._result_ttl = result_ttl
+        self._retention = retention
 
     @abstractmethod
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
@@ -120,9 +129,20 @@ class SqlStorage(Storage):
             self._rouse()
         return [id for id in ids if id in ended]
 
+    def discard(self, ids: Sequence[str]) -> list[str]:
+        which = {"queue": self._queue, "ids": json.dumps(list(ids))}
+        ended = {row[0] for row in self._read("discard_find", which)}
+        if ended:
+            self._write("discard_results", which)
+            self._write("discard", which)
+        return [id for id in ids if id in ended]
+
     def pause(self, on: bool) -> None:
         self._write("pause", (on, self._queue))
         self._rouse()
+
+    def is_paused(self) -> bool:
+        return bool(self._read("is_paused", (self._queue,))[0][0])
 
     # -- telling ------------------------------------------------------------------------------------------------------------------------
 
@@ -155,6 +175,13 @@ class SqlStorage(Storage):
     def counts(self) -> Counts:
         row = self._read("counts", {"queue": self._queue, "now": self._clock.now()})[0]
         return Counts._make(number or 0 for number in row)
+
+    def queues(self) -> list[str]:
+        return [name for (name,) in self._read("queues")]
+
+    def stats(self, since: Micros) -> list[Stat]:
+        which = {"queue": self._queue, "since": since}
+        return with_waiting([stat(*row) for row in self._read("stats", which)], self._read("stats_waiting", which))
 
     def workers(self) -> list[WorkerRow]:
         now = self._lease_time()
@@ -210,13 +237,20 @@ class SqlStorage(Storage):
     def prune(self, now: Micros | None = None) -> int:
         now = self._now(now)
         when = {"queue": self._queue, "now": now, "ended": now - DEAD_LETTERS_KEPT, "events": now - EVENTS_KEPT}
-        gone = 0
-        late = [row[0] for row in self._read("prune_results_find", when)]
-        if late:
-            gone += self._write("prune_results", when | {"ids": json.dumps(late)})
-        for statement in ("prune_marks", "prune_revocations", "prune_ended", "prune_events", "prune_followers", "prune_ticks"):
+        when |= {"minutes": now - MINUTES_KEPT, "hours": now - HOURS_KEPT}
+        when |= {"succeeded": now - self._retention.age, "most": self._retention.most}
+        gone = self._prune_minutes(when)
+        for statement in ("prune_results", "prune_succeeded"):
+            late = [row[0] for row in self._read(statement + "_find", when)]
+            if late:
+                gone += self._write(statement, when | {"ids": json.dumps(late)})
+        for statement in _PRUNES:
             gone += self._write(statement, when)
         return gone
+
+    @abstractmethod
+    def _prune_minutes(self, when: dict[str, Any]) -> int:
+        """Fold old statistics into hours. How many minutes it were."""
 
     def _now(self, now: Micros | None) -> Micros:
         return self._clock.now() if now is None else now

@@ -20,12 +20,16 @@ from huey.testing.contract.deaths import DeathRules
 from huey.testing.contract.enqueueing import EnqueueRules
 from huey.testing.contract.events import EventRules
 from huey.testing.contract.finishes import FinishRules
+from huey.testing.contract.history import AttemptRules, KeepingRules
 from huey.testing.contract.house import HouseRules
 from huey.testing.contract.looking import LookingRules
 from huey.testing.contract.revoking import RevokingRules
+from huey.testing.contract.statistics import StatisticsRules
 from huey.testing.contract.ticks import TickRules
 from huey.testing.contract.values import ValueRules
 from huey.testing.contract.waking import WakingRules
+
+__all__ = ["KeepingRules", "StorageContract"]
 
 
 class StorageContract(
@@ -38,6 +42,8 @@ class StorageContract(
     WakingRules,
     EventRules,
     LookingRules,
+    AttemptRules,
+    StatisticsRules,
     ValueRules,
     HouseRules,
 ):

@@ -8,7 +8,7 @@ import pytest
 
 from huey.clock import SECOND
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
-from huey.storage.base import Storage
+from huey.storage.base import Counts, Storage
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
 
@@ -175,7 +175,7 @@ class FinishRules:
         turn = write(storage, *(Finish(lease, states[n % 4], value=b"v") for n, lease in enumerate(leases)))
 
         assert turn.refused == []
-        assert storage.counts() == (75, 0, 0, 75, 75, 300)
+        assert storage.counts() == Counts(ready=75, failed=75, cancelled=75, results=300)
 
     def test_a_worker_that_lost_its_lease_changes_nothing(self, storage: Storage, clock: TurnableClock) -> None:
         lease = claimed(storage)

@@ -116,11 +116,12 @@ class HouseRules:
         for id, state in [("failed", State.FAILED), ("cancelled", State.CANCELLED), ("back", State.QUEUED)]:
             write(storage, Finish(claimed(storage, task(id)), state, due=clock.now() + SECOND))
         clock.forward(DEAD_LETTERS_S - 1)
-        early = storage.prune()
+        storage.prune()
+        early = ids(storage.find())
         clock.forward(2)
 
-        assert (early, storage.prune()) == (0, 2)
-        assert ids(storage.find()) == ["back"]
+        assert storage.prune() == 2
+        assert (sorted(early), ids(storage.find())) == (["back", "cancelled", "failed"], ["back"])
 
     def test_what_waits_or_runs_is_never_pruned(self, storage: Storage, clock: TurnableClock) -> None:
         claimed(storage, task("running"))
@@ -128,7 +129,7 @@ class HouseRules:
 
         clock.forward(10 * DEAD_LETTERS_S)
 
-        assert storage.prune() == 0
+        storage.prune()
         assert sorted(ids(storage.find())) == ["ready", "running", "scheduled"]
 
     def test_marks_of_ids_that_never_came_are_pruned(self, storage: Storage, clock: TurnableClock) -> None:

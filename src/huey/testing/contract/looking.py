@@ -86,6 +86,19 @@ class LookingRules:
     def test_there_are_no_workers_yet(self, storage: Storage) -> None:
         assert storage.workers() == []
 
+    def test_the_names_that_share_a_store_are_known(self, storage: Storage) -> None:
+        assert storage.name in storage.queues()
+        assert storage.queues() == sorted(storage.queues())
+
+    def test_whether_the_queue_is_paused_can_be_seen(self, storage: Storage, another: Another) -> None:
+        before = storage.is_paused()
+
+        storage.pause(True)
+
+        assert (before, another().is_paused()) == (False, True)
+        storage.pause(False)
+        assert not another().is_paused()
+
 
 def one_of_each(storage: Storage, clock: TurnableClock) -> None:
     """A task in every state."""

@@ -26,12 +26,12 @@ UPDATE huey_task
 
 -- name: turn
 -- One trip of a worker; the trigger `crank` does it.
-INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: turn_leases
 -- What the turn claimed, in claim order; rows that ended instead carry their state.
 SELECT t.state, t.reason, t.id, t.token, t.name, t.payload, t.priority, t.place, t.expires, t.retries, t.retry_delay, t.attempt,
-       t.crashes, t.deaths, t.parked, t.options
+       t.crashes, t.deaths, t.parked, t.options, t.created
   FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = c.id
  WHERE t.worker = :worker
  ORDER BY c.n;
@@ -60,7 +60,7 @@ SELECT id FROM huey_task WHERE worker = ? AND state = 'running' AND revoked_unti
 
 -- name: release
 -- Give back a task that never started, at its old place.
-UPDATE huey_task SET state = 'queued', worker = NULL
+UPDATE huey_task SET state = 'queued', worker = NULL, lost_by = NULL
  WHERE queue = :queue AND state = 'running' AND worker = :worker
    AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases));
 
@@ -76,13 +76,13 @@ INSERT INTO takeover VALUES (?, ?, ?, ?);
 -- name: takeover_leases
 -- What was taken over.
 SELECT t.id, t.token, t.name, t.payload, t.priority, t.place, t.expires, t.retries, t.retry_delay, t.attempt,
-       t.crashes, t.deaths, t.parked, t.options
+       t.crashes, t.deaths, t.parked, t.options, t.created
   FROM taken AS k CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = k.id
  WHERE t.worker = :worker;
 
 -- name: leases
 -- What a worker holds.
-SELECT id, token, name, payload, priority, place, expires, retries, retry_delay, attempt, crashes, deaths, parked, options
+SELECT id, token, name, payload, priority, place, expires, retries, retry_delay, attempt, crashes, deaths, parked, options, created
   FROM huey_task WHERE worker = :worker AND state = 'running' AND queue = :queue;
 
 -- name: beat
@@ -177,9 +177,33 @@ UPDATE huey_task
        reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL
  WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
 
+-- name: discard_find
+-- Which of these have ended.
+SELECT id FROM huey_task
+ WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: discard_results
+-- What is stored as the results of ended tasks.
+DELETE FROM huey_result WHERE queue = :queue AND id IN
+    (SELECT id FROM huey_task
+      WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids)));
+
+-- name: discard
+-- Remove ended tasks.
+DELETE FROM huey_task
+ WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
+
 -- name: pause
 -- Stop or resume claims of a queue.
 UPDATE huey_queue SET is_paused = ? WHERE id = ?;
+
+-- name: is_paused
+-- Whether a queue is paused.
+SELECT is_paused FROM huey_queue WHERE id = ?;
+
+-- name: queues
+-- The queues of this file.
+SELECT name FROM huey_queue ORDER BY name;
 
 -- name: look
 -- Whether a turn would find something now, and when next. Nothing while the queue is paused.
@@ -216,13 +240,13 @@ SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?);
 -- name: get
 -- One task.
 SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options
+       error, created, finished, revoked_until, options, attempts
   FROM huey_task WHERE queue = ? AND id = ?;
 
 -- name: find_ready
 -- Ready tasks in claim order.
 SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options
+       error, created, finished, revoked_until, options, attempts
   FROM huey_task
  WHERE queue = :queue AND state = 'queued' AND due IS NULL AND crashes = 0 AND (:name IS NULL OR name = :name)
  ORDER BY priority DESC, place, id LIMIT :limit;
@@ -230,7 +254,7 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 -- name: find_suspects
 -- Ready tasks that run alone, in claim order.
 SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options
+       error, created, finished, revoked_until, options, attempts
   FROM huey_task
  WHERE queue = :queue AND state = 'queued' AND due IS NULL AND crashes > 0 AND (:name IS NULL OR name = :name)
  ORDER BY priority DESC, place, id LIMIT :limit;
@@ -238,15 +262,31 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 -- name: find_scheduled
 -- Scheduled tasks, soonest first.
 SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options
+       error, created, finished, revoked_until, options, attempts
   FROM huey_task
  WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND (:name IS NULL OR name = :name)
  ORDER BY due, id LIMIT :limit;
 
--- name: find
--- Tasks of one state, or all, oldest first.
+-- name: find_running
+-- Running tasks, oldest first.
 SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options
+       error, created, finished, revoked_until, options, attempts
+  FROM huey_task INDEXED BY huey_held
+ WHERE queue = :queue AND state = 'running' AND (:name IS NULL OR name = :name)
+ ORDER BY created, id LIMIT :limit;
+
+-- name: find_ended
+-- Ended tasks of one state, oldest first.
+SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+       error, created, finished, revoked_until, options, attempts
+  FROM huey_task INDEXED BY huey_ended
+ WHERE queue = :queue AND state = :state AND finished IS NOT NULL AND (:name IS NULL OR name = :name)
+ ORDER BY created, id LIMIT :limit;
+
+-- name: find
+-- Tasks of all states, oldest first.
+SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+       error, created, finished, revoked_until, options, attempts
   FROM huey_task
  WHERE queue = :queue AND (:state IS NULL OR state = :state) AND (:name IS NULL OR name = :name)
  ORDER BY created, id LIMIT :limit;
@@ -254,7 +294,8 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 -- name: counts
 -- How many there are.
 SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL), sum(state = 'running'), sum(state = 'failed'),
-       sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now))
+       sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
+       sum(state = 'succeeded')
   FROM huey_task WHERE queue = :queue;
 
 -- name: workers
@@ -340,9 +381,23 @@ DELETE FROM huey_revocation WHERE queue = :queue AND (kind, key) IN
     (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until <= :now) LIMIT 500);
 
 -- name: prune_ended
--- Ended tasks past their retention. `+queue`: by the index of those that ended, not through all that wait.
+-- Ended tasks past their retention.
 DELETE FROM huey_task WHERE queue = :queue AND id IN
-    (SELECT id FROM huey_task WHERE finished IS NOT NULL AND finished <= :ended AND +queue = :queue LIMIT 500);
+    (SELECT id FROM huey_task
+      WHERE queue = :queue AND state IN ('failed', 'cancelled') AND finished IS NOT NULL AND finished <= :ended LIMIT 500);
+
+-- name: prune_succeeded_find
+-- Succeeded tasks that are too old, or of which there are too many. A read, so that the scan holds no lock.
+SELECT id FROM (SELECT id FROM huey_task
+                 WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND finished <= :succeeded LIMIT 500)
+ UNION
+SELECT id FROM (SELECT id FROM huey_task
+                 WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL
+                 ORDER BY finished DESC, id DESC LIMIT 500 OFFSET :most);
+
+-- name: prune_succeeded
+-- Remove these.
+DELETE FROM huey_task WHERE queue = :queue AND state = 'succeeded' AND id IN (SELECT value FROM json_each(:ids));
 
 -- name: prune_events
 -- Events nobody will read any more.

@@ -13,7 +13,8 @@ CREATE TABLE IF NOT EXISTS huey_queue (
     is_paused INTEGER NOT NULL DEFAULT 0
 );
 
--- One row per task that has not succeeded. `due` is NULL once the task is ready; `place` is when it became ready.
+-- One row per task that has not succeeded (or is kept after that). `due` is NULL once the task is ready; `place` is when it became ready.
+-- `attempts`: JSON list of the last runs that failed. `lost_by`: while a janitor holds it, JSON of the worker that died over it.
 CREATE TABLE IF NOT EXISTS huey_task (
     queue         INTEGER NOT NULL,
     id            TEXT    NOT NULL,
@@ -41,6 +42,8 @@ CREATE TABLE IF NOT EXISTS huey_task (
     options       TEXT,
     payload       BLOB    NOT NULL,
     error         TEXT,
+    attempts      TEXT,
+    lost_by       TEXT,
     PRIMARY KEY (queue, id)
 ) WITHOUT ROWID;
 
@@ -50,7 +53,7 @@ CREATE INDEX IF NOT EXISTS huey_suspect ON huey_task (queue, priority DESC, plac
 CREATE INDEX IF NOT EXISTS huey_scheduled ON huey_task (queue, due) WHERE state = 'queued' AND due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE state = 'running' AND revoked_until IS NOT NULL;
-CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (finished) WHERE finished IS NOT NULL;
+CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (queue, state, finished) WHERE finished IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS huey_unique ON huey_task (queue, unique_key) WHERE unique_key IS NOT NULL;
 
 -- Edges of workflows: `child` waits for `parent`. kind: then, error, join.
@@ -98,6 +101,39 @@ CREATE TABLE IF NOT EXISTS huey_periodic (
     tick  INTEGER NOT NULL,
     seen  INTEGER NOT NULL,
     PRIMARY KEY (queue, name)
+) WITHOUT ROWID;
+
+-- What was counted: one row per task name and minute (span 60), later per hour (span 3600). took, longest: microseconds. The last columns
+-- are a histogram: how many runs took up to 1 ms, up to 3 ms, ... up to 10,000 s, and longer.
+CREATE TABLE IF NOT EXISTS huey_stat (
+    queue     INTEGER NOT NULL,
+    span      INTEGER NOT NULL,
+    start     INTEGER NOT NULL,
+    name      TEXT    NOT NULL,
+    enqueued  INTEGER NOT NULL DEFAULT 0,
+    succeeded INTEGER NOT NULL DEFAULT 0,
+    failed    INTEGER NOT NULL DEFAULT 0,
+    retried   INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    took      INTEGER NOT NULL DEFAULT 0,
+    longest   INTEGER NOT NULL DEFAULT 0,
+    ms1       INTEGER NOT NULL DEFAULT 0,
+    ms3       INTEGER NOT NULL DEFAULT 0,
+    ms10      INTEGER NOT NULL DEFAULT 0,
+    ms30      INTEGER NOT NULL DEFAULT 0,
+    ms100     INTEGER NOT NULL DEFAULT 0,
+    ms300     INTEGER NOT NULL DEFAULT 0,
+    s1        INTEGER NOT NULL DEFAULT 0,
+    s3        INTEGER NOT NULL DEFAULT 0,
+    s10       INTEGER NOT NULL DEFAULT 0,
+    s30       INTEGER NOT NULL DEFAULT 0,
+    s100      INTEGER NOT NULL DEFAULT 0,
+    s300      INTEGER NOT NULL DEFAULT 0,
+    s1000     INTEGER NOT NULL DEFAULT 0,
+    s3000     INTEGER NOT NULL DEFAULT 0,
+    s10000    INTEGER NOT NULL DEFAULT 0,
+    longer    INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (queue, span, start, name)
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS huey_worker (

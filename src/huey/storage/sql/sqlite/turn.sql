@@ -6,19 +6,43 @@
 -- Staging takes no lock. An error anywhere undoes main and temp rows alike and leaves what was staged, so the verb can be sent again.
 -- In a trigger: no WITH at the top, no RETURNING, no bound parameters, temp names that differ from all main names.
 
-CREATE TEMP TABLE done (id TEXT PRIMARY KEY, token INTEGER, value BLOB) WITHOUT ROWID;
+CREATE TEMP TABLE done (id TEXT PRIMARY KEY, token INTEGER, value BLOB, took INTEGER) WITHOUT ROWID;
 CREATE TEMP TABLE fate (
     id TEXT PRIMARY KEY, token INTEGER, state TEXT, due INTEGER, attempt INTEGER, crashes INTEGER, deaths INTEGER, parked INTEGER,
-    reason TEXT, value BLOB, error TEXT
+    reason TEXT, value BLOB, error TEXT, took INTEGER
 ) WITHOUT ROWID;
+-- Ends of runs, and of tasks that do not run, for the statistics.
+CREATE TEMP TABLE ends (name TEXT, created INTEGER, state TEXT, took INTEGER);
 CREATE TEMP TABLE refused (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE promoted (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE claimed (n INTEGER PRIMARY KEY, id TEXT);
 CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, kind TEXT, key TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE turn (
-    queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, keeper TEXT, now INTEGER, until INTEGER, want INTEGER,
-    result_expires INTEGER, events TEXT
+    queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, keeper TEXT, now INTEGER,
+    until INTEGER, want INTEGER, result_expires INTEGER, events TEXT, keep INTEGER,
+    tally TEXT
 );
+
+-- A view to write statistics through.
+CREATE TEMP VIEW counted AS SELECT 0 AS at, * FROM huey_stat;
+
+CREATE TEMP TRIGGER add_up INSTEAD OF INSERT ON counted BEGIN
+    INSERT INTO huey_stat (
+        queue, span, start, name, enqueued, succeeded, failed, retried, cancelled, took, longest,
+        ms1, ms3, ms10, ms30, ms100, ms300, s1, s3, s10, s30, s100, s300, s1000, s3000, s10000, longer)
+    VALUES (
+        NEW.queue, NEW.span, NEW.at - NEW.at % (NEW.span * 1000000), NEW.name, NEW.enqueued, NEW.succeeded, NEW.failed, NEW.retried,
+        NEW.cancelled, NEW.took, NEW.longest, NEW.ms1, NEW.ms3, NEW.ms10, NEW.ms30, NEW.ms100, NEW.ms300, NEW.s1, NEW.s3, NEW.s10,
+        NEW.s30, NEW.s100, NEW.s300, NEW.s1000, NEW.s3000, NEW.s10000, NEW.longer)
+    ON CONFLICT (queue, span, start, name) DO UPDATE SET
+        enqueued = enqueued + excluded.enqueued, succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed,
+        retried = retried + excluded.retried, cancelled = cancelled + excluded.cancelled, took = took + excluded.took,
+        longest = max(longest, excluded.longest), ms1 = ms1 + excluded.ms1, ms3 = ms3 + excluded.ms3, ms10 = ms10 + excluded.ms10,
+        ms30 = ms30 + excluded.ms30, ms100 = ms100 + excluded.ms100, ms300 = ms300 + excluded.ms300, s1 = s1 + excluded.s1,
+        s3 = s3 + excluded.s3, s10 = s10 + excluded.s10, s30 = s30 + excluded.s30, s100 = s100 + excluded.s100,
+        s300 = s300 + excluded.s300, s1000 = s1000 + excluded.s1000, s3000 = s3000 + excluded.s3000, s10000 = s10000 + excluded.s10000,
+        longer = longer + excluded.longer;
+END;
 
 CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM refused;
@@ -48,14 +72,36 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     SELECT NEW.queue, id, NEW.result_expires, value FROM done WHERE value IS NOT NULL;
     INSERT OR REPLACE INTO huey_result (queue, id, expires, value)
     SELECT NEW.queue, id, NEW.result_expires, value FROM fate WHERE value IS NOT NULL;
-    DELETE FROM huey_task WHERE queue = NEW.queue AND id IN (SELECT id FROM done);
     -- A cancelled running task never goes back to queued.
     UPDATE fate SET state = 'cancelled', reason = 'revoked'
      WHERE state = 'queued'
        AND EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = fate.id AND t.revoked_until > NEW.now);
+
+    -- What to count. Where much succeeded it comes added up (see below); if a finish was refused, that sum is wrong.
+    INSERT INTO ends (name, created, state, took)
+    SELECT t.name, t.created, f.state, f.took
+      FROM fate AS f CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = f.id
+     WHERE f.state <> 'queued' OR f.attempt > t.attempt;
+    INSERT INTO ends (name, created, state, took)
+    SELECT t.name, t.created, 'succeeded', d.took
+      FROM done AS d CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = d.id
+     WHERE NEW.tally IS NULL OR EXISTS (SELECT 1 FROM refused);
+
+    -- The rows of what ran. A run that failed, or whose worker died, is remembered among the last five.
+    UPDATE huey_task
+       SET state = 'succeeded', worker = NULL, lost_by = NULL, finished = NEW.now,
+           revoked_until = CASE WHEN revoked_once THEN NULL ELSE revoked_until END
+     WHERE NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
+    DELETE FROM huey_task WHERE NOT NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     UPDATE huey_task
        SET state = f.state, worker = NULL, attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
-           reason = f.reason, error = coalesce(f.error, huey_task.error),
+           reason = f.reason, error = coalesce(f.error, huey_task.error), lost_by = NULL,
+           attempts = CASE WHEN f.error IS NULL AND f.deaths <= huey_task.deaths AND f.crashes <= huey_task.crashes THEN attempts ELSE
+               json_insert(
+                   CASE WHEN json_array_length(attempts) >= 5 THEN json_remove(attempts, '$[0]') ELSE coalesce(attempts, '[]') END, '$[#]',
+                   json_set(coalesce(lost_by, json_object('worker', NEW.worker, 'host', NEW.host, 'pid', NEW.pid)),
+                            '$.at', NEW.now, '$.reason', f.reason, '$.error', json_extract(f.error, '$.error')))
+           END,
            due = CASE WHEN f.state = 'queued' AND f.due > NEW.now THEN f.due END,
            place = CASE WHEN f.state = 'queued' THEN min(coalesce(f.due, NEW.now), NEW.now) ELSE huey_task.place END,
            finished = CASE WHEN f.state = 'queued' THEN NULL ELSE NEW.now END,
@@ -103,12 +149,43 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
            worker = NEW.worker, token = token + 1
      WHERE queue = NEW.queue AND state = 'queued' AND id IN (SELECT id FROM claimed);
 
+    -- Statistics: in this minute what ended in it; as enqueued, it counts in the minute in which it was put in. (What has not ended is counted
+    -- when it is looked at.)
+    INSERT INTO ends (name, created, state, took)
+    SELECT name, created, 'cancelled', 0
+      FROM huey_task INDEXED BY huey_ended
+     WHERE queue = NEW.queue AND state = 'cancelled' AND finished IS NOT NULL AND finished = NEW.now
+       AND +id IN (SELECT id FROM claimed);
+    INSERT INTO counted
+    SELECT NEW.now, NEW.queue, 60, NULL, name, 0, sum(state = 'succeeded'), sum(state = 'failed'), sum(state = 'queued'),
+           sum(state = 'cancelled'), sum(took), max(took),
+           sum(took BETWEEN 1 AND 1000), sum(took BETWEEN 1001 AND 3000), sum(took BETWEEN 3001 AND 10000),
+           sum(took BETWEEN 10001 AND 30000), sum(took BETWEEN 30001 AND 100000), sum(took BETWEEN 100001 AND 300000),
+           sum(took BETWEEN 300001 AND 1000000), sum(took BETWEEN 1000001 AND 3000000), sum(took BETWEEN 3000001 AND 10000000),
+           sum(took BETWEEN 10000001 AND 30000000), sum(took BETWEEN 30000001 AND 100000000), sum(took BETWEEN 100000001 AND 300000000),
+           sum(took BETWEEN 300000001 AND 1000000000), sum(took BETWEEN 1000000001 AND 3000000000), sum(took BETWEEN 3000000001 AND 10000000000),
+           sum(took >= 10000000001)
+      FROM ends
+     GROUP BY name;
+    INSERT INTO huey_stat (queue, span, start, name, enqueued)
+    SELECT NEW.queue, 60, created - created % 60000000 AS minute, name, count(*) FROM ends WHERE state <> 'queued' GROUP BY name, minute
+    ON CONFLICT (queue, span, start, name) DO UPDATE SET enqueued = enqueued + excluded.enqueued;
+    INSERT INTO counted
+    SELECT json_extract(value, '$[0]'), NEW.queue, 60, NULL, json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+           json_extract(value, '$[3]'), 0, 0, 0, json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+           json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'), json_extract(value, '$[9]'),
+           json_extract(value, '$[10]'), json_extract(value, '$[11]'), json_extract(value, '$[12]'), json_extract(value, '$[13]'),
+           json_extract(value, '$[14]'), json_extract(value, '$[15]'), json_extract(value, '$[16]'), json_extract(value, '$[17]'),
+           json_extract(value, '$[18]'), json_extract(value, '$[19]'), json_extract(value, '$[20]'), json_extract(value, '$[21]')
+      FROM json_each(NEW.tally) WHERE NOT EXISTS (SELECT 1 FROM refused);
+
     INSERT INTO huey_event (queue, told, body)
     SELECT NEW.queue, NEW.now, NEW.events
      WHERE NEW.events IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
 
     DELETE FROM done;
     DELETE FROM fate;
+    DELETE FROM ends;
     DELETE FROM turn;
 END;
 
@@ -167,7 +244,10 @@ CREATE TEMP TRIGGER inherit AFTER INSERT ON takeover BEGIN
      WHERE queue = NEW.queue AND state = 'running' AND worker = NEW.dead
        AND EXISTS (SELECT 1 FROM huey_worker WHERE id = NEW.dead AND until = NEW.seen)
        AND EXISTS (SELECT 1 FROM huey_worker WHERE id = NEW.worker);
-    UPDATE huey_task SET worker = NEW.worker, token = token + 1 WHERE queue = NEW.queue AND id IN (SELECT id FROM taken);
+    UPDATE huey_task
+       SET worker = NEW.worker, token = token + 1,
+           lost_by = coalesce(lost_by, (SELECT json_object('worker', id, 'host', host, 'pid', pid) FROM huey_worker WHERE id = NEW.dead))
+     WHERE queue = NEW.queue AND id IN (SELECT id FROM taken);
     -- Nothing that proves ownership goes before what it owned.
     DELETE FROM huey_worker
      WHERE id = NEW.dead AND until = NEW.seen AND NOT EXISTS (SELECT 1 FROM huey_task WHERE state = 'running' AND worker = NEW.dead);
@@ -189,4 +269,20 @@ CREATE TEMP TRIGGER gather AFTER INSERT ON grab BEGIN
     DELETE FROM huey_mark
      WHERE NEW.kind <> 'result' AND queue = NEW.queue AND kind = NEW.kind AND key IN (SELECT key FROM grabbed);
     DELETE FROM grab;
+END;
+
+CREATE TEMP TABLE folding (start INTEGER, name TEXT, PRIMARY KEY (start, name)) WITHOUT ROWID;
+CREATE TEMP TABLE fold (queue INTEGER, minutes INTEGER);
+
+CREATE TEMP TRIGGER fold_up AFTER INSERT ON fold BEGIN
+    DELETE FROM folding;
+    INSERT INTO folding (start, name)
+    SELECT start, name FROM huey_stat WHERE queue = NEW.queue AND span = 60 AND start <= NEW.minutes ORDER BY start, name LIMIT 500;
+    INSERT INTO counted
+    SELECT s.start, s.queue, 3600, NULL, s.name, s.enqueued, s.succeeded, s.failed, s.retried, s.cancelled, s.took, s.longest,
+           ms1, ms3, ms10, ms30, ms100, ms300, s1, s3, s10, s30, s100, s300, s1000, s3000, s10000, longer
+      FROM folding AS f CROSS JOIN huey_stat AS s ON s.queue = NEW.queue AND s.span = 60 AND s.start = f.start AND s.name = f.name;
+    DELETE FROM huey_stat
+     WHERE queue = NEW.queue AND span = 60 AND (start, name) IN (SELECT start, name FROM folding);
+    DELETE FROM fold;
 END;

@@ -1,0 +1,34 @@
+"""How many succeeded tasks are kept, or for how long: ``keep_finished=``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from huey.clock import Micros
+from huey.exceptions import ConfigurationError
+
+MOST: Micros = 2**62
+"""More tasks, or microseconds, than anybody keeps."""
+
+
+class Retention(NamedTuple):
+    """Succeeded tasks stay while they are among the newest ``most`` and younger than ``age``."""
+
+    most: int
+    age: Micros
+
+    @property
+    def is_on(self) -> bool:
+        return self.most > 0 and self.age > 0
+
+    @classmethod
+    def of(cls, keep_finished: Any) -> Retention:
+        """A whole number keeps so many, a timedelta those of that time. ConfigurationError: anything else."""
+        if isinstance(keep_finished, timedelta) and keep_finished >= timedelta(0):
+            return cls(MOST, min(MOST, keep_finished // timedelta(microseconds=1)))
+        if isinstance(keep_finished, int) and not isinstance(keep_finished, bool) and 0 <= keep_finished <= MOST:
+            return cls(keep_finished, MOST)
+        raise ConfigurationError(
+            f"keep_finished={keep_finished!r}: give the number of succeeded tasks to keep, 1000, or for how long, timedelta(days=1)"
+        )

@@ -1,0 +1,59 @@
+"""The ends of runs, as a turn hands them to SQL: rows, and what they add up to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from huey.clock import SECOND, Micros
+from huey.lifecycle import Finish, State
+from huey.storage.stats import tallied
+
+MANY = 16
+"""Successes that are added up here; fewer are in SQL."""
+
+SMALL = 4096
+"""Bytes of a value; copying a bigger one costs more than it brings."""
+
+
+class Ends(NamedTuple):
+    """What a turn writes."""
+
+    done: list[tuple[Any, ...]]
+    """Successes: id, token, value, microseconds."""
+    fate: list[tuple[Any, ...]]
+    """All others: id, token, state, what is counted, reason, value, error, microseconds."""
+    size: int
+    """Bytes of all values."""
+    tally: str | None
+    """What ``done`` adds up to, as JSON; None: it is left to SQL."""
+
+
+def ends_of(finishes: Sequence[Finish], now: Micros) -> Ends:
+    """*finishes*, sorted and added up."""
+    done: list[tuple[Any, ...]] = []
+    fate: list[tuple[Any, ...]] = []
+    runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
+    size = 0
+    for finish in finishes:
+        lease, took = finish.lease, round(finish.took * SECOND)
+        value: bytes | bytearray | None = finish.value
+        if value is not None:
+            size += len(value)
+            if len(value) < SMALL:
+                # The driver takes a bytearray as it is, and looks for an adapter of bytes.
+                value = bytearray(value)
+        if finish.state == State.SUCCEEDED:
+            done.append((lease.id, lease.token, value, took))
+            try:
+                tooks, times = runs[lease.name]
+            except KeyError:
+                tooks, times = runs[lease.name] = ([], [])
+            tooks.append(took)
+            times.append(lease.created)
+        else:
+            error = None if finish.error is None else json.dumps(finish.error)
+            fate.append((lease.id, lease.token, *finish[1:7], finish.reason, value, error, took))
+    tally = json.dumps(list(tallied(runs, now))) if len(done) >= MANY else None
+    return Ends(done, fate, size, tally)
