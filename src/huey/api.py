@@ -25,6 +25,7 @@ from huey.when import Expires, instant
 
 if TYPE_CHECKING:
     from huey.consumer.consumer import Consumer
+    from huey.inspector import Inspector
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -307,6 +308,13 @@ class Huey:
         return not self.utc or self.storage.peek("setting", "localtime") == b"1"
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def inspector(self) -> Inspector:
+        """Tasks, workers and statistics of this queue to look at and to act on."""
+        from huey.inspector import Inspector
+
+        return Inspector(self.storage, self.codec, self.clock)
 
     def result(self, id: str, blocking: bool = False, timeout: float | None = None, preserve: bool = False) -> Any:
         """The result of the task of that id; see ``Result.get``."""

@@ -128,6 +128,19 @@ class Codec:
         except (Exception, SystemExit) as error:  # A class of the user may raise anything while it is rebuilt.
             raise _not_read(purpose, id, error) from error
 
+    def decode_plain(self, purpose: Purpose, id: str, data: bytes) -> Any:
+        """As ``decode``, but nothing of the application runs, whoever may have written it: for those who only look.
+
+        DecodeError: it has other values than plain ones, or the application's own serializer wrote it.
+        """
+        try:
+            codec, body = self._opened(purpose, id, data)
+            if codec == USERS:
+                raise DecodeError("the application's own serializer= wrote it")
+            return _checked_shape(purpose, self._value(codec, body, may_load=False))
+        except (Exception, SystemExit) as error:  # Damaged bytes may raise anything.
+            raise _not_read(purpose, id, error) from error
+
     def decode_result(self, id: str, data: bytes) -> tuple[bool, Any]:
         """``(is_error, value)`` of what was stored for task *id*, its result or its error. Raises as ``decode`` does."""
         is_error = isinstance(data, bytes) and len(data) > 1 and bool(data[1] & _ERROR)

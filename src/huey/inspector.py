@@ -1,0 +1,284 @@
+"""Look at tasks and act on them: the one read model for command line, dashboard and metrics.
+
+Everything here is a record of plain values, made from what the storage's verbs answer; nothing is kept between two calls. Times carry their
+zone (UTC), durations are seconds. No argument is unpickled into a class of the application: plain values are shown, of others the size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from huey.clock import SECOND, Clock, Micros, micros
+from huey.exceptions import DecodeError
+from huey.lifecycle import State
+from huey.serializer import Codec
+from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
+from huey.storage.stats import BOUNDS, Stat
+
+SHOWN_BYTES = 64 * 1024
+"""Arguments that take more are not read."""
+SHOWN_CHARS = 500
+"""Longer texts of arguments are cut."""
+_SUMMED = ("enqueued", "succeeded", "failed", "retried", "cancelled", "took")
+
+
+class Attempt(NamedTuple):
+    """A run that failed, or whose worker died."""
+
+    at: datetime
+    """When it ended."""
+    worker: str
+    host: str
+    pid: int
+    reason: str | None
+    error: str | None
+    """The exception, in one line; None when the worker died."""
+
+
+class TaskInfo(NamedTuple):
+    """A task."""
+
+    id: str
+    name: str
+    state: str
+    """``queued``, ``running``, ``failed``, ``cancelled``, and ``succeeded`` where such are kept. See ``label``."""
+    arguments: str
+    """As they stand in the call: ``1, name='x'``. ``<1,234 bytes>`` when they are not plain values, or many."""
+    size: int
+    """Bytes of the arguments as stored."""
+    priority: int
+    created: datetime
+    due: datetime | None
+    """When it is due, while that is ahead."""
+    expires: datetime | None
+    finished: datetime | None
+    worker: str | None
+    """Who runs it."""
+    attempt: int
+    """Runs that failed since it was put in, or put back by hand."""
+    retries: int
+    """Further runs allowed after a failure, all together."""
+    crashes: int
+    deaths: int
+    token: int
+    """How often it was claimed."""
+    reason: str | None
+    """What ended or delayed it."""
+    error: str | None
+    """The last exception, in one line."""
+    traceback: str | None
+    attempts: tuple[Attempt, ...]
+    """The last runs that failed, oldest first."""
+    is_marked: bool
+    """It was revoked."""
+
+    @property
+    def label(self) -> str:
+        """The state as a person says it: a queued task is ``ready``, ``scheduled``, or ``retrying``."""
+        if self.state != State.QUEUED:
+            return self.state
+        return "retrying" if self.attempt else "scheduled" if self.due else "ready"
+
+
+class WorkerInfo(NamedTuple):
+    """A process that runs tasks."""
+
+    id: str
+    host: str
+    pid: int
+    kind: str
+    holds: int
+    """Tasks that it runs, or has claimed to run next."""
+    is_expired: bool
+    """It gave no sign of life for longer than its lease."""
+
+
+class Sample(NamedTuple):
+    """What was counted about the tasks of one name in some time."""
+
+    name: str
+    start: datetime
+    span: timedelta
+    enqueued: int
+    succeeded: int
+    failed: int
+    retried: int
+    cancelled: int
+    took: float
+    """Seconds that all runs took together."""
+    longest: float
+    histogram: tuple[int, ...]
+    """Runs by duration; the bounds are ``huey.storage.stats.BOUNDS``."""
+
+    @property
+    def runs(self) -> int:
+        """Runs whose duration was taken."""
+        return sum(self.histogram)
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds that a run took on average; None without runs."""
+        return self.took / self.runs if self.runs else None
+
+    def quantile(self, share: float) -> float | None:
+        """Seconds in which that *share* of the runs ended, 0.95 for 95 %; rounded up to a bound. None without runs."""
+        seen = 0
+        for count, bound in zip(self.histogram, (*BOUNDS, self.longest), strict=True):
+            seen += count
+            if count and seen >= share * self.runs:
+                return min(bound, self.longest)
+        return None
+
+
+class Inspector:
+    """What can be seen of one queue, and done to it. ``huey.inspector`` is one. Errors are those of the storage."""
+
+    def __init__(self, storage: Storage, codec: Codec, clock: Clock) -> None:
+        self._storage = storage
+        self._codec = codec
+        self._clock = clock
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    def counts(self) -> Counts:
+        """How many tasks are in each state, and how many results wait."""
+        return self._storage.counts()
+
+    def is_paused(self) -> bool:
+        return self._storage.is_paused()
+
+    def queues(self) -> list[str]:
+        """The names of all queues in this store."""
+        return self._storage.queues()
+
+    def tasks(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskInfo]:
+        """Tasks of a state (also ``ready``, ``scheduled``, ``suspect``) and a name, at most *limit*. Queued ones come in the order in which
+        they will run, others by age."""
+        return [self._info(row) for row in self._storage.find(state, name, limit)]
+
+    def task(self, id: str) -> TaskInfo | None:
+        """One task; None when the storage does not hold it (any more)."""
+        row = self._storage.get(id)
+        return None if row is None else self._info(row)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers of this queue."""
+        return [_worker(row) for row in self._storage.workers()]
+
+    def stats(self, since: datetime | timedelta, name: str | None = None) -> list[Sample]:
+        """What was counted since a time, or for so long: one record per task name and minute, per hour beyond 48 hours; 90 days back.
+
+        In order of time. Minutes in which nothing happened are left out. A naive time is UTC.
+        """
+        return [_sample(stat, stat.span) for stat in self._stats(since, name)]
+
+    def totals(self, since: datetime | timedelta) -> list[Sample]:
+        """The same, one record per task name for the whole time, in order of names."""
+        by_name = groupby(sorted(self._stats(since)), key=lambda stat: stat.name)
+        return [_total(list(stats)) for _, stats in by_name]
+
+    def _stats(self, since: datetime | timedelta, name: str | None = None) -> Iterable[Stat]:
+        if isinstance(since, timedelta):
+            start = self._clock.now() - micros(since.total_seconds())
+        else:
+            start = micros((since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp())
+        return [stat for stat in self._storage.stats(start) if name is None or stat.name == name]
+
+    # -- acting -------------------------------------------------------------------------------------------------------------------------
+
+    def retry(self, *ids: str) -> list[str]:
+        """Put failed or cancelled tasks back, all tries new. The ids that were."""
+        return self._storage.retry(ids)
+
+    def discard(self, *ids: str) -> list[str]:
+        """Remove ended tasks for good, with their stored error or result. The ids that went."""
+        return self._storage.discard(ids)
+
+    def cancel(self, *ids: str) -> None:
+        """Revoke tasks: they will not run. One that runs is not stopped, but not tried again either."""
+        self._storage.cancel(ids)
+
+    def restore(self, *ids: str) -> list[str]:
+        """Take that back, while they have not ended. The ids that were marked."""
+        return self._storage.restore(ids)
+
+    def pause(self) -> None:
+        """Let no consumer start a task of this queue, until ``resume()``. What runs goes on."""
+        self._storage.pause(True)
+
+    def resume(self) -> None:
+        """Let tasks start again."""
+        self._storage.pause(False)
+
+    # -- records ------------------------------------------------------------------------------------------------------------------------
+
+    def _info(self, row: TaskRow) -> TaskInfo:
+        error = json.loads(row.error) if row.error else {}
+        return TaskInfo(
+            id=row.id,
+            name=row.name,
+            state=row.state,
+            arguments=self._arguments(row),
+            size=len(row.payload),
+            priority=row.priority,
+            created=_time(row.created),
+            due=_time_or_none(row.due),
+            expires=_time_or_none(row.expires),
+            finished=_time_or_none(row.finished),
+            worker=row.worker if row.state == State.RUNNING else None,
+            attempt=row.attempt,
+            retries=row.retries,
+            crashes=row.crashes,
+            deaths=row.deaths,
+            token=row.token,
+            reason=row.reason,
+            error=error.get("error"),
+            traceback=error.get("traceback"),
+            attempts=tuple(map(_attempt, json.loads(row.attempts or "[]"))),
+            is_marked=row.revoked_until is not None,
+        )
+
+    def _arguments(self, row: TaskRow) -> str:
+        size = f"<{len(row.payload):,} bytes>"
+        if len(row.payload) > SHOWN_BYTES:
+            return size
+        try:
+            args, kwargs = self._codec.decode_plain("task", row.id, row.payload)
+            text = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
+        except (DecodeError, RecursionError):
+            return size
+        return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "..."
+
+
+def _attempt(it: dict[str, Any]) -> Attempt:
+    return Attempt(_time(it["at"]), it["worker"], it["host"], it["pid"], it["reason"], it["error"])
+
+
+def _worker(row: WorkerRow) -> WorkerInfo:
+    it = row.worker
+    return WorkerInfo(it.id, it.host, it.pid, it.kind, row.holds, row.is_expired)
+
+
+def _sample(stat: Stat, seconds: float) -> Sample:
+    return Sample(stat.name, _time(stat.start), timedelta(seconds=seconds), *stat[3:])
+
+
+def _total(stats: list[Stat]) -> Sample:
+    """Rows of one name, in order of time, as one."""
+    start, end = stats[0].start, max(stat.start + stat.span * SECOND for stat in stats)
+    sums = {what: sum(getattr(stat, what) for stat in stats) for what in _SUMMED}
+    histogram = tuple(map(sum, zip(*(stat.histogram for stat in stats), strict=True)))
+    whole = stats[0]._replace(**sums, longest=max(stat.longest for stat in stats), histogram=histogram)
+    return _sample(whole, (end - start) / SECOND)
+
+
+def _time(micros: Micros) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
+
+
+def _time_or_none(micros: Micros | None) -> datetime | None:
+    return None if micros is None else _time(micros)
