@@ -16,12 +16,12 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
 
-from huey.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
+from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError, StorageFull
 from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
-from huey.storage.base import CHUNK, LEASE, Bell, Tell, Turn, Worker, WorkerRow
+from huey.storage.base import CHUNK, LEASE, Tell, Turn, Worker, WorkerRow
 from huey.storage.retention import Retention
 from huey.storage.sql import statements
 from huey.storage.sql.ballast import Ballast
@@ -30,8 +30,9 @@ from huey.storage.sql.ends import ends_of
 from huey.storage.sql.files import check_before_open, is_private
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
 from huey.storage.sql.rows import enqueueing, many, newest, padded, payload_bytes
-from huey.storage.sql.storage import SqlStorage, Values
-from huey.storage.sql.watch import Watch, watch
+from huey.storage.sql.storage import Values
+from huey.storage.sql.waking import WakingStorage
+from huey.storage.sql.watch import Watch
 from huey.task import Lease, Record
 
 T = TypeVar("T")
@@ -42,8 +43,6 @@ UNIT_BYTES = 32 * 1024
 """Tasks, and bytes, that weigh as much in the log as one small commit."""
 ENQUEUE_TIMEOUT = 5.0
 """Seconds that an enqueue waits for a busy file, unless told otherwise (C15)."""
-SAFETY_LOOK = 1.0
-"""Seconds after which a watcher looks by itself, should a wake-up have been lost."""
 
 _SQL = statements.load("sqlite")
 _REPEATED = ("release", "goodbye", "prune")
@@ -51,7 +50,7 @@ _REPEATED = ("release", "goodbye", "prune")
 _STAGE = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("done", "fate", "incoming")}
 
 
-class SqliteStorage(SqlStorage):
+class SqliteStorage(WakingStorage):
     """Tasks in one SQLite file; several names may share it.
 
     *filename*: path of the file, made when missing with *file_mode* (0600). *fsync*: True or None keeps every commit through a power cut
@@ -393,59 +392,3 @@ class SqliteStorage(SqlStorage):
             self._is_dirty = False
             rows = self._file.fetch(_SQL["grabbed"], (self._clock.now(),))
         return {key: bytes(value) for key, value in rows}
-
-    # -- waking -------------------------------------------------------------------------------------------------------------------------
-
-    @property
-    def _watch(self) -> Watch:
-        """This thread's watch, made anew after a fork and for another file."""
-        mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
-        if mine is None or mine[0] != (os.getpid(), self._file.era):
-            self.open()
-            mine = self._local.watch = ((os.getpid(), self._file.era), watch(self._file, self._clock))
-        return mine[1]
-
-    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
-        deadline = self._clock.monotonic() + micros(timeout)
-        watching = self._watch
-        lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
-        while True:
-            due: Micros | None = None
-            for is_ready, due in self._file.look(_SQL["look"], lanes):
-                if is_ready or (due is not None and due <= self._clock.now()):
-                    return True
-            left = (deadline - self._clock.monotonic()) / SECOND
-            if left <= 0:
-                return False
-            until_due = left if due is None else (due - self._clock.now()) / SECOND
-            if watching.wait(min(left, max(until_due, 0.0), SAFETY_LOOK), bell):
-                return False
-
-    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
-        deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
-        watching, which = self._watch, json.dumps(list(ids))
-        while True:
-            if self._read("has_result", (self._queue, which, self._clock.now())):
-                return True
-            left = SAFETY_LOOK if deadline is None else (deadline - self._clock.monotonic()) / SECOND
-            if left <= 0:
-                return False
-            watching.wait(min(left, SAFETY_LOOK))
-
-    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
-        queue, watching = self._queue, self._watch
-        self._write("follow", (self._follower, queue, self._follow_until()), is_synced=False)
-        if after is None:
-            rows = self._read("event_position")
-            return (rows[0][0] if rows else 0), []
-        deadline = self._clock.monotonic() + micros(timeout)
-        while not (rows := self._read("event_read", (queue, after))):
-            left = (deadline - self._clock.monotonic()) / SECOND
-            if left <= 0:
-                return after, []
-            watching.wait(min(left, SAFETY_LOOK))
-        return rows[-1][0], [text for _, body in rows for text in body.split("\n")]
-
-    @property
-    def _follower(self) -> str:
-        return f"{os.getpid()}-{threading.get_ident()}-{id(self)}"
