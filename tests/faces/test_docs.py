@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.helpers import Project, bare_environment
+from tests.helpers import Project, bare_environment, wait_until
 from tools import docs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +134,8 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page: Path, project: Pr
     told = ended.stderr + "".join(consumer.log for consumer in consumers)
     assert ended.returncode == 0, told
     assert ended.stdout.splitlines() == promised(page), told
+    # A command that is asked before it has started ends by the signal.
+    wait_until(lambda: all("queue " in consumer.log for consumer in consumers), told=lambda: told)
     assert [consumer.stop() for consumer in consumers] == [0] * len(consumers)
 
 
