@@ -1,9 +1,11 @@
 # Everything a developer does here. `make` alone says what there is.
 #   PYTHON=python3.13   another interpreter (3.11 or newer)
 #   ARGS="..."          passed on to pytest, the benchmark or the demo
+#   JOBS=0              the tests one after another, such as for a debugger; most of them wait, so three at a time suit two cores
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
@@ -20,7 +22,7 @@ demo: python ## show huey at work, a killed consumer included; needs Python only
 	@PYTHONPATH=src $(PYTHON) examples/demo.py $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS="-k name -x"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(STAMP) ## format, lint, types, floors, house gates: what CI runs before the tests
 	$(BIN)/ruff format --check .

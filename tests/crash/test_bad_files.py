@@ -108,7 +108,7 @@ def test_a_lock_under_a_running_consumer_costs_time_only(make_place):
         until(lambda: "storage is away" in place.log(), "the consumer says so")
 
     until(place.is_done, "everything is done")
-    assert "storage is back" in place.log()
+    until(lambda: "storage is back" in place.log(), "the consumer says so")
     assert consumer.is_alive
     assert consumer.stop() == 0
     assert finished(place).reruns == 0

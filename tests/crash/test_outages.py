@@ -157,7 +157,7 @@ def test_a_file_that_is_moved_away_and_back_costs_time_only(busy):
     until(lambda: busy.is_done() and "storage is back" in busy.log(), "it goes on by itself", timeout=RESUMES)
     busy.work(6)
     until(busy.is_done, "and runs new tasks")
-    assert told(busy) == (1, 1, 0)
+    assert told(busy) == (1, 1, 0), busy.log()
     assert busy.consumer.stop() == 0
     assert {busy.app.huey.result(id, preserve=True) for id in busy.expected} == {0, 1, 36}
     assert len(busy.runs()) >= 3

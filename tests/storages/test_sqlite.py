@@ -453,3 +453,20 @@ def test_a_process_whose_descriptors_were_closed_leaves_the_file_alone(tmp_path:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert file.execute("SELECT count(*) FROM huey_task").fetchall() == [(1,)]
     file.close()
+
+
+def test_a_thread_that_finds_the_file_gone_when_it_begins_to_wait_tells_the_others(
+    make: Callable[..., SqliteStorage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else their calls go on to succeed for a moment, and the outage begins and ends many times."""
+    monkeypatch.setattr(connection, "GLANCE", 10**12)
+    storage = make(fsync=False)
+    storage.enqueue([task(id="a")])
+    storage._file.check_place()
+    for file in tmp_path.glob("huey.db*"):
+        file.unlink()
+
+    with pytest.raises(StorageUnavailable, match="the file is gone"):
+        storage.wait(["a"], 0.1)
+    with pytest.raises(StorageUnavailable, match="the file is gone"):
+        storage.turn(worker(), [], 1)

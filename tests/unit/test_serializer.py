@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import copyreg
 import datetime as dt
 import decimal
@@ -23,7 +24,7 @@ import tracemalloc
 import types
 import uuid
 import zlib
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -703,6 +704,9 @@ SAMPLES = [
         ((ZoneInfo("UTC"), fractions.Fraction(1, 3), frozenset([(1, 2)]), 1 << 70, bytearray(b"x")), {}),
     )
 ]
+with contextlib.suppress(ZoneInfoNotFoundError):
+    # The first name of a zone that is not on this machine makes Python import what reads the zones of the package tzdata.
+    ZoneInfo.no_cache("No such zone")
 watching: list[str] = []
 seen: list[str] = []
 

@@ -20,6 +20,7 @@ from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.storage.sql import descriptors
 from huey.storage.sql.descriptors import Canary
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
+from huey.storage.sql.files import existing, place_of
 from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
 
 T = TypeVar("T")
@@ -130,11 +131,11 @@ class File:
                 self._found()
                 self._check()
                 self._canary = self._canary or Canary()
-                before = _place_of(self.path)
+                before = place_of(self.path)
                 writer = self._connect()
                 try:
                     self._guarded(self._gate, self._prepare, writer)
-                    if _place_of(self.path) != before:
+                    if place_of(self.path) != before:
                         raise StorageUnavailable(f"{self.path}: another file was put there while it was opened; try again")
                 except BaseException:
                     writer.close()
@@ -181,15 +182,19 @@ class File:
 
     def _found(self) -> tuple[int, int] | None:
         """Which file the path names. StorageUnavailable when the one in use is gone: a new one in its place would hide that."""
-        found = _place_of(self.path)
+        found = place_of(self.path)
         if found is None and self._place is not None:
-            self._is_gone = True
-            self._looked = -GLANCE
-            raise StorageUnavailable(
-                f"{self.path}: the file is gone: it was moved or deleted while in use. Put it back and all goes on; "
-                "a process that is started now makes a new, empty one"
-            )
+            raise self.missing()
         return found
+
+    def missing(self) -> StorageUnavailable:
+        """The error of a file that is not where it was. Notes it: from now on every thread looks before its next step."""
+        self._is_gone = True
+        self._looked = -GLANCE
+        return StorageUnavailable(
+            f"{self.path}: the file is gone: it was moved or deleted while in use. Put it back and all goes on; "
+            "a process that is started now makes a new, empty one"
+        )
 
     def check_place(self) -> None:
         """StorageUnavailable when the path no longer names the file that is open: what is written there nobody else will ever see. Looks
@@ -206,6 +211,8 @@ class File:
     def check_log(self) -> None:
         """StorageUnavailable when somebody deleted the log while it is in use. The connections are closed; the last one that is writes what
         the log held into the file."""
+        # Who takes away the file takes the log too: that is another matter.
+        self._found()
         if self._writer is not None and not os.path.exists(self.path + "-wal"):
             self._is_stale = True
             raise StorageUnavailable(f"{self.path}: its log (-wal) was deleted while in use, which may damage it; it is opened anew")
@@ -416,20 +423,6 @@ class File:
             return os.stat(self.path + "-wal").st_size
         except FileNotFoundError:
             return 0
-
-
-def existing(path: str) -> str:
-    """For SQLite: open this file, never make it."""
-    return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
-
-
-def _place_of(path: str) -> tuple[int, int] | None:
-    """What tells one file from another; None when there is none that can be seen."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_dev
 
 
 def _new_process() -> None:

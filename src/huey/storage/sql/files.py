@@ -112,3 +112,17 @@ def _file_system(path: str) -> str:
         if (real + "/").startswith(place.rstrip("/") + "/") and len(place) >= len(best[0]):
             best = (place, kind)
     return best[1]
+
+
+def existing(path: str) -> str:
+    """For SQLite: open this file, never make it."""
+    return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
+
+
+def place_of(path: str) -> tuple[int, int] | None:
+    """What tells one file from another; None when there is none that can be seen."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_dev

@@ -15,9 +15,9 @@ import sys
 from typing import Any, Protocol
 
 from huey.clock import Clock
-from huey.exceptions import StorageUnavailable
 from huey.storage.base import Bell
-from huey.storage.sql.connection import File, existing
+from huey.storage.sql.connection import File
+from huey.storage.sql.files import existing
 
 _IN_ATTRIB = 0x4
 
@@ -117,7 +117,7 @@ def watch(file: File, clock: Clock) -> Watch:
             return InotifyWatch(file.path)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                raise StorageUnavailable(f"{file.path}: the file is gone: it was moved or deleted while in use") from error
+                raise file.missing() from error
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOSPC):
                 raise
             # The limit of inotify instances is reached: look instead.
