@@ -210,9 +210,10 @@ class Events:
     def prune(self, now: Micros) -> int:
         if not self.are_followed(now):
             self.followed_until = 0
-        late = sum(told <= now - EVENTS_KEPT for _, told, _ in self.kept[:PRUNE])
-        del self.kept[:late]
-        return late
+        # Not always the first ones: the clock may have been set back.
+        late = set(islice((event for event in self.kept if event[1] <= now - EVENTS_KEPT), PRUNE))
+        self.kept = [event for event in self.kept if event not in late]
+        return len(late)
 
 
 def _live(value: Value | None, now: Micros) -> bytes | None:
