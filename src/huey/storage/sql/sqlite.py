@@ -207,21 +207,11 @@ class SqliteStorage(WakingStorage):
         with self._file.enqueue_lock:
             ((is_followed, has_marks),) = self._file.look(_SQL["around"], {"queue": queue, "now": now})
             self._is_unnoticed = not is_followed and not has_marks
-            if is_followed and tell is not None:
-                self._ready_for_turns()
-                self._stage_rows("incoming", records)
-                self._file.write(_SQL["arrival"], (queue, now, "\n".join(tell())), units, is_synced=False)
-                self._is_dirty = False
-            else:
-                self._file.write(*enqueueing(queue, records, now, if_unnoticed=False), units, is_synced=False)
-            if has_marks:
-                self._hand_over(records)
-
-    def _hand_over(self, records: Sequence[Record]) -> None:
-        """Give tasks the marks that were left for their ids before they came."""
-        which = {"queue": self._queue, "ids": json.dumps([record.id for record in records]), "now": self._clock.now()}
-        if self._write("hand_over", which):
-            self._write("restore_unheld", which)
+            events = "\n".join(tell()) if is_followed and tell is not None else None
+            self._ready_for_turns()
+            self._stage_rows("incoming", records)
+            self._file.write(_SQL["arrival"], (queue, now, events), units, is_synced=False)
+            self._is_dirty = False
 
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
         def crank() -> Turn:
@@ -379,7 +369,6 @@ class SqliteStorage(WakingStorage):
             self._is_dirty = False
             fired = bool(self._file.fetch(_SQL["tick_fired"])[0][0])
         if fired and record is not None:
-            self._hand_over([record])
             self._rouse()
         return fired
 
@@ -388,7 +377,7 @@ class SqliteStorage(WakingStorage):
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         with self._file.write_lock:
             self._ready_for_turns()
-            self._write("grab", (self._queue, kind, json.dumps(list(keys))), is_synced=kind != "result")
+            self._write("grab", (self._queue, kind, json.dumps(list(keys)), self._clock.now()), is_synced=kind != "result")
             self._is_dirty = False
-            rows = self._file.fetch(_SQL["grabbed"], (self._clock.now(),))
+            rows = self._file.fetch(_SQL["grabbed"])
         return {key: bytes(value) for key, value in rows}

@@ -15,6 +15,7 @@ A test's name is the rule it holds up. To see more of a failure: ``pytest.regist
 
 from __future__ import annotations
 
+from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.deaths import DeathRules
 from huey.testing.contract.enqueueing import EnqueueRules
@@ -39,6 +40,7 @@ class StorageContract(
     DeathRules,
     TickRules,
     RevokingRules,
+    ByHandRules,
     WakingRules,
     EventRules,
     LookingRules,

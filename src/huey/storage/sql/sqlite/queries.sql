@@ -15,15 +15,6 @@ INSERT INTO arrival VALUES (?, ?, ?);
 SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
        EXISTS (SELECT 1 FROM huey_revocation WHERE queue = :queue AND kind = 'i');
 
--- name: hand_over
--- Print such marks on the tasks that came after all. Until then the claim looks for them.
-UPDATE huey_task
-   SET (revoked_until, revoked_once) = (SELECT until, once FROM huey_revocation AS r
-                                         WHERE r.queue = huey_task.queue AND r.kind = 'i' AND r.key = huey_task.id)
- WHERE queue = :queue AND state = 'queued' AND revoked_until IS NULL
-   AND id IN (SELECT key FROM huey_revocation
-               WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids)));
-
 -- name: turn
 -- One trip of a worker; the trigger `crank` does it.
 INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
@@ -129,7 +120,8 @@ SELECT id FROM huey_task
    AND id IN (SELECT value FROM json_each(:ids))
 UNION
 SELECT key FROM huey_revocation
- WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids));
+ WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids))
+   AND NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = key);
 
 -- name: restore
 -- Take marks of held tasks back.
@@ -138,7 +130,9 @@ UPDATE huey_task SET revoked_until = NULL, revoked_once = NULL
 
 -- name: restore_unheld
 -- Take marks of ids that are not held back.
-DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key IN (SELECT value FROM json_each(:ids));
+DELETE FROM huey_revocation
+ WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids))
+   AND NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = key);
 
 -- name: cancel_name
 -- Mark every task of a name.
@@ -318,11 +312,11 @@ DELETE FROM huey_result WHERE queue = :queue AND id = :key AND value = :value;
 
 -- name: grab
 -- Read and remove many; the trigger `gather` does it.
-INSERT INTO grab VALUES (?, ?, ?);
+INSERT INTO grab VALUES (?, ?, ?, ?);
 
 -- name: grabbed
 -- What was read and removed.
-SELECT key, value FROM grabbed WHERE expires IS NULL OR expires > ?;
+SELECT key, value FROM grabbed;
 
 -- name: result_delete
 -- Remove a result.

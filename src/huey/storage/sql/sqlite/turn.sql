@@ -16,7 +16,7 @@ CREATE TEMP TABLE ends (name TEXT, created INTEGER, state TEXT, took INTEGER);
 CREATE TEMP TABLE refused (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE promoted (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE claimed (n INTEGER PRIMARY KEY, id TEXT);
-CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, kind TEXT, key TEXT) WITHOUT ROWID;
+CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE turn (
     queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, keeper TEXT, now INTEGER,
     until INTEGER, want INTEGER, result_expires INTEGER, events TEXT, keep INTEGER,
@@ -126,18 +126,17 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
        AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = NEW.queue AND is_paused)
      ORDER BY priority DESC, place, id LIMIT NEW.want - (SELECT count(*) FROM claimed);
 
-    -- Marks that stand apart: of a name, or of an id whose task came later. A task's own mark goes first; one for once bars the first task.
-    INSERT OR IGNORE INTO barred (id, kind, key)
-    SELECT t.id, r.kind, r.key
+    -- Marks of names. A task's own mark goes first; one for once bars the first task.
+    INSERT INTO barred (id, name)
+    SELECT t.id, t.name
       FROM huey_revocation AS r CROSS JOIN claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id
-     WHERE r.queue = NEW.queue AND r.until > NEW.now AND (r.expires IS NULL OR r.expires > NEW.now)
-       AND r.key = CASE r.kind WHEN 'n' THEN t.name ELSE t.id END AND coalesce(t.revoked_until, 0) <= NEW.now
+     WHERE r.queue = NEW.queue AND r.kind = 'n' AND r.until > NEW.now AND r.key = t.name AND coalesce(t.revoked_until, 0) <= NEW.now
        AND (NOT r.once OR c.n = (SELECT min(c2.n) FROM claimed AS c2 CROSS JOIN huey_task AS t2 ON t2.queue = NEW.queue AND t2.id = c2.id
-                                  WHERE r.key IN (t2.name, t2.id) AND coalesce(t2.revoked_until, 0) <= NEW.now));
-    DELETE FROM huey_revocation
-     WHERE queue = NEW.queue AND once
-       AND EXISTS (SELECT 1 FROM barred AS b WHERE b.kind = huey_revocation.kind AND b.key = huey_revocation.key);
-    UPDATE huey_task SET state = 'cancelled', reason = 'revoked', finished = NEW.now, worker = NEW.worker, token = token + 1
+                                  WHERE t2.name = r.key AND coalesce(t2.revoked_until, 0) <= NEW.now));
+    DELETE FROM huey_revocation WHERE queue = NEW.queue AND kind = 'n' AND once AND key IN (SELECT name FROM barred);
+    UPDATE huey_task
+       SET state = 'cancelled', reason = 'revoked', finished = NEW.now, worker = NEW.worker, token = token + 1,
+           revoked_until = CASE WHEN revoked_once THEN NULL ELSE revoked_until END
      WHERE queue = NEW.queue AND id IN (SELECT id FROM barred);
 
     -- Lease the others; what is revoked or expired ends here instead.
@@ -189,7 +188,7 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM turn;
 END;
 
--- An enqueue that is told to followers. (Without any it needs no more than one plain INSERT.)
+-- An enqueue that is told to followers, or that may meet marks left for its ids. (Without any it needs no more than one plain INSERT.)
 CREATE TEMP TABLE incoming (
     id TEXT PRIMARY KEY, name TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL,
     options TEXT
@@ -197,18 +196,26 @@ CREATE TEMP TABLE incoming (
 CREATE TEMP TABLE arrival (queue INTEGER, now INTEGER, events TEXT);
 
 CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
-    INSERT OR IGNORE INTO huey_task
-           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload)
-    SELECT NEW.queue, id, name, 'queued', priority, NEW.now, CASE WHEN eta > NEW.now THEN eta END, expires, retries, retry_delay, options,
-           NEW.now, payload
-      FROM incoming;
+    DELETE FROM incoming WHERE EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = incoming.id);
+    -- A task carries the mark that was left for its id; one past its time, or of a task that is held, stays where it is.
+    INSERT INTO huey_task
+           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload,
+            revoked_until, revoked_once)
+    SELECT NEW.queue, i.id, i.name, 'queued', i.priority, NEW.now, CASE WHEN i.eta > NEW.now THEN i.eta END, i.expires, i.retries,
+           i.retry_delay, i.options, NEW.now, i.payload, r.until, r.once
+      FROM incoming AS i
+      LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = i.id AND r.expires > NEW.now;
+    DELETE FROM huey_revocation
+     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now AND key IN (SELECT id FROM incoming);
     INSERT INTO huey_event (queue, told, body)
-    SELECT NEW.queue, NEW.now, NEW.events WHERE EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
+    SELECT NEW.queue, NEW.now, NEW.events
+     WHERE NEW.events IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
     DELETE FROM incoming;
     DELETE FROM arrival;
 END;
 
-CREATE TEMP TABLE fired (name TEXT PRIMARY KEY) WITHOUT ROWID;
+-- `id`: that of the task which is put in with the tick, unless it is held.
+CREATE TEMP TABLE fired (name TEXT PRIMARY KEY, id TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE fire (
     queue INTEGER, name TEXT, tick INTEGER, now INTEGER,
     id TEXT, task TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL, options TEXT,
@@ -217,13 +224,19 @@ CREATE TEMP TABLE fire (
 
 CREATE TEMP TRIGGER strike AFTER INSERT ON fire BEGIN
     DELETE FROM fired;
-    INSERT INTO fired (name)
-    SELECT NEW.name WHERE NOT EXISTS (SELECT 1 FROM huey_periodic WHERE queue = NEW.queue AND name = NEW.name AND tick >= NEW.tick);
-    INSERT OR IGNORE INTO huey_task
-           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload)
+    INSERT INTO fired (name, id)
+    SELECT NEW.name, CASE WHEN NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = NEW.queue AND id = NEW.id) THEN NEW.id END
+     WHERE NOT EXISTS (SELECT 1 FROM huey_periodic WHERE queue = NEW.queue AND name = NEW.name AND tick >= NEW.tick);
+    INSERT INTO huey_task
+           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload,
+            revoked_until, revoked_once)
     SELECT NEW.queue, NEW.id, NEW.task, 'queued', NEW.priority, NEW.now, CASE WHEN NEW.eta > NEW.now THEN NEW.eta END, NEW.expires,
-           NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload
-      FROM fired WHERE NEW.id IS NOT NULL;
+           NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload, r.until, r.once
+      FROM fired AS f
+      LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = f.id AND r.expires > NEW.now
+     WHERE f.id IS NOT NULL;
+    DELETE FROM huey_revocation
+     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now AND key IN (SELECT id FROM fired);
     INSERT INTO huey_event (queue, told, body)
     SELECT NEW.queue, NEW.now, NEW.events
       FROM fired
@@ -254,17 +267,19 @@ CREATE TEMP TRIGGER inherit AFTER INSERT ON takeover BEGIN
     DELETE FROM takeover;
 END;
 
-CREATE TEMP TABLE grabbed (key TEXT PRIMARY KEY, expires INTEGER, value BLOB) WITHOUT ROWID;
-CREATE TEMP TABLE grab (queue INTEGER, kind TEXT, keys TEXT);
+CREATE TEMP TABLE grabbed (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TEMP TABLE grab (queue INTEGER, kind TEXT, keys TEXT, now INTEGER);
 
 CREATE TEMP TRIGGER gather AFTER INSERT ON grab BEGIN
     DELETE FROM grabbed;
-    INSERT INTO grabbed (key, expires, value)
-    SELECT id, expires, value FROM huey_result
-     WHERE NEW.kind = 'result' AND queue = NEW.queue AND id IN (SELECT value FROM json_each(NEW.keys));
-    INSERT INTO grabbed (key, expires, value)
-    SELECT key, expires, value FROM huey_mark
-     WHERE NEW.kind <> 'result' AND queue = NEW.queue AND kind = NEW.kind AND key IN (SELECT value FROM json_each(NEW.keys));
+    INSERT INTO grabbed (key, value)
+    SELECT id, value FROM huey_result
+     WHERE NEW.kind = 'result' AND queue = NEW.queue AND id IN (SELECT value FROM json_each(NEW.keys))
+       AND (expires IS NULL OR expires > NEW.now);
+    INSERT INTO grabbed (key, value)
+    SELECT key, value FROM huey_mark
+     WHERE NEW.kind <> 'result' AND queue = NEW.queue AND kind = NEW.kind AND key IN (SELECT value FROM json_each(NEW.keys))
+       AND (expires IS NULL OR expires > NEW.now);
     DELETE FROM huey_result WHERE NEW.kind = 'result' AND queue = NEW.queue AND id IN (SELECT key FROM grabbed);
     DELETE FROM huey_mark
      WHERE NEW.kind <> 'result' AND queue = NEW.queue AND kind = NEW.kind AND key IN (SELECT key FROM grabbed);
