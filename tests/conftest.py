@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 
 from huey import Huey, MemoryHuey, SqliteHuey
+
+# To explain a failure Hypothesis traces every line of every example, which takes most of the time of a test.
+settings.register_profile("huey", phases=[phase for phase in Phase if phase is not Phase.explain])
+settings.load_profile("huey")
 
 
 @pytest.fixture(params=["memory", "sqlite"])
