@@ -1,0 +1,183 @@
+-- One trip of a worker: renew its lease, write the ends of runs, make ready what is due, claim.
+-- KEYS    1: the queue's prefix
+-- ARGV    1: now or ""  2: lease clock or ""  3: worker id  4: worker details  5: who it is, as part of a JSON object
+--         6: lanes it takes from: o, u (suspects) or ou  7: want  8: microseconds that results are kept, or ""
+--         9: "1" when there is no room: ends are written all the same, nothing is claimed  10: channel  11: number of events
+--         12: number of plain successes  13: of their values  14: of other ends  15: of names they add up to
+--         then events; ids of successes; their tokens; id and value of those with one, in turns;
+--         13 for each other end: id, token, state, due, attempt, crashes, deaths, parked, "+" and reason, error, "+" and value,
+--         microseconds it took, how it ended as part of a JSON object;
+--         for each name: name, row of numbers, how many minutes, minute and number that came in it in turns
+-- Returns 1 and the ids whose lease does not hold: then nothing was written, and the turn is to be sent again without them. Or 0, ids and
+--         messages that were claimed, and, unless nothing else is to be said: their states, those turned away (id, message, attempt,
+--         reason), promoted (id, message, attempt), to be stopped, next due time or "", whether paused, whether followed
+local worker, lanes, want, channel = ARGV[3], ARGV[6], tonumber(ARGV[7]), ARGV[10]
+local done, valued, fates = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+local first_event = 16
+local first_done = first_event + ARGV[11]
+local first_value = first_done + 2 * done
+local first_fate = first_value + 2 * valued
+local held = P .. 'h:' .. worker
+
+local function ranged(verb, key, from, to)
+  for at = from, to, 4000 do call(verb, key, unpack(ARGV, at, math.min(at + 3999, to))) end
+end
+
+-- Of the ids from there on, those whose lease does not hold; STEP apart, tokens AWAY from the ids.
+local function unheld(refused, from, how_many, step, away)
+  local at = from
+  for part = 1, how_many, 1000 do
+    local size = math.min(1000, how_many - part + 1)
+    local tokens
+    if step == 1 then
+      tokens = call('HMGET', held, unpack(ARGV, at, at + size - 1))
+    else
+      local ids = {}
+      for i = 1, size do ids[i] = ARGV[at + (i - 1) * step] end
+      tokens = call('HMGET', held, unpack(ids))
+    end
+    for i = 1, size do
+      if tokens[i] ~= ARGV[at + away] then refused[#refused + 1] = ARGV[at] end
+      at = at + step
+    end
+  end
+end
+
+if done + fates > 0 then
+  local refused = {}
+  unheld(refused, first_done, done, 1, done)
+  unheld(refused, first_fate, fates, 13, 1)
+  if #refused > 0 then return { 1, refused } end
+end
+if ARGV[9] == '1' then
+  -- A script that has written may go on writing: the ends of what ran need room, and bring some.
+  call('DEL', P .. 'none')
+  want = 0
+end
+
+renew(worker, ARGV[4], ARGV[2])
+
+local function keep_results(pairs_from, how_many)
+  ranged('HSET', P .. 'v:result', pairs_from, pairs_from + 2 * how_many - 1)
+  local expires, ids = tonumber(ARGV[8]), {}
+  for i = 1, how_many do ids[i] = ARGV[pairs_from + 2 * i - 2] end
+  if expires then
+    local scores, score = {}, text(now + expires)
+    for i = 1, how_many do scores[2 * i - 1], scores[2 * i] = score, ids[i] end
+    in_parts('ZADD', P .. 'x:result', scores, 4000)
+  else
+    in_parts('ZREM', P .. 'x:result', ids, 4000)
+  end
+  return ids
+end
+
+local with_result
+if done > 0 then
+  local last = first_done + done - 1
+  ranged('HDEL', held, first_done, last)
+  ranged('HDEL', P .. 'm', first_done, last)
+  if call('EXISTS', P .. 'd') == 1 then ranged('HDEL', P .. 'd', first_done, last) end
+  if call('EXISTS', P .. 'rv') == 1 then ranged('HDEL', P .. 'rv', first_done, last) end
+  if valued > 0 then with_result = keep_results(first_value, valued) end
+end
+for i = 0, fates - 1 do
+  local at = first_fate + 13 * i
+  call('HDEL', held, ARGV[at])
+  if ARGV[at + 10] ~= '' then
+    local value = string.sub(ARGV[at + 10], 2)
+    call('HSET', P .. 'v:result', ARGV[at], value)
+    if ARGV[8] ~= '' then
+      call('ZADD', P .. 'x:result', text(now + tonumber(ARGV[8])), ARGV[at])
+    else
+      call('ZREM', P .. 'x:result', ARGV[at])
+    end
+    with_result = with_result or {}
+    with_result[#with_result + 1] = ARGV[at]
+  end
+  settle(worker, ARGV[5], at)
+end
+if with_result then announce(with_result) end
+
+local at = first_fate + 13 * fates
+for _ = 1, tonumber(ARGV[15]) do
+  local name, row, minutes = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  at = at + 3
+  for _ = 1, minutes do
+    local start, how_many = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+    living(start, name, -how_many)
+    if start == minute then
+      row = struct.pack('<d', how_many) .. string.sub(row, 9)
+    else
+      count(start, name, ENQUEUED, how_many, 0)
+    end
+    at = at + 2
+  end
+  add_row(60, minute, name, row)
+end
+
+local ids, messages = {}, {}
+local is_rare = call('EXISTS', P .. 'c', P .. 's', P .. 'd', P .. 'rv', P .. 'rn', P .. 'z', P .. 'u', P .. 'p') > 0
+local by_reader, by_channel = is_followed(channel)
+local followed = by_reader or by_channel
+
+if not is_rare and not followed then
+  -- As most turns are: nothing is scheduled, marked, put back, paused, or of another priority.
+  if want > 0 and lanes ~= 'u' then
+    ids = call('LPOP', P .. 'q:0', want) or {}
+    if #ids > 0 then
+      messages = call('HMGET', P .. 'm', unpack(ids))
+      local leases, plain = {}, true
+      for i = 1, #ids do
+        leases[2 * i - 1], leases[2 * i] = ids[i], '1'
+        if string.byte(messages[i], 1) ~= 45 then plain = false end
+      end
+      if plain then
+        call('HSET', held, unpack(leases))
+        if #ids == want and call('EXISTS', P .. 'q:0') == 1 then wake('o', 'r') end
+        return { 0, ids, messages }
+      end
+    else
+      return { 0, ids, messages }
+    end
+  else
+    return { 0, ids, messages }
+  end
+end
+
+tell(channel, first_event, first_done - 1)
+local is_paused = call('HGET', P .. 'c', 'paused') == '1'
+local promoted = promote(500, followed)
+if #ids == 0 and want > 0 and not is_paused then ids = take(lanes, want) end
+local states, cancelled, stop = {}, {}, {}
+local is_filled = want > 0 and #ids == want
+if #ids > 0 then
+  local taken = ids
+  local all_messages = call('HMGET', P .. 'm', unpack(taken))
+  local packed = call('EXISTS', P .. 'd') == 1 and call('HMGET', P .. 'd', unpack(taken)) or {}
+  local has_marks, has_names = call('EXISTS', P .. 'rv') == 1, call('EXISTS', P .. 'rn') == 1
+  local leases = {}
+  ids, messages = {}, {}
+  for i, id in ipairs(taken) do
+    local message, state = all_messages[i], packed[i] and cmsgpack.unpack(packed[i])
+    local reason = bar(id, message, state, has_marks, has_names)
+    if reason then
+      state = state or fresh(message)
+      state[TOKEN] = state[TOKEN] + 1
+      count(minute, head_of(message)[NAME], CANCELLED, 1, 0)
+      finish(id, message, state, 'cancelled', reason)
+      cancelled[#cancelled + 1] = { id, message, state[ATTEMPT], reason }
+    else
+      local n = #ids + 1
+      ids[n], messages[n], states[n] = id, message, state or false
+      leases[2 * n - 1], leases[2 * n] = id, text(state and state[TOKEN] + 1 or 1)
+    end
+  end
+  if #leases > 0 then in_parts('HSET', held, leases, 4000) end
+end
+if call('EXISTS', P .. 'rv') == 1 then stop = to_stop(worker) end
+if is_filled then
+  if lanes ~= 'u' and (call('EXISTS', P .. 'q:0', P .. 'z') > 0 or call('EXISTS', P .. 'p') == 1) then wake('o', 'r') end
+  if lanes ~= 'o' and call('EXISTS', P .. 'u') == 1 then wake('u', 'r') end
+end
+local soonest = call('ZRANGE', P .. 's', 0, 0, 'WITHSCORES')[2] or ''
+return { 0, ids, messages, states, cancelled, promoted, stop, soonest, is_paused and 1 or 0, followed and 1 or 0, is_filled and 1 or 0 }
