@@ -104,16 +104,6 @@ class Wire:
         sock = self._sock if self._sock is not None else self.connection._sock
         return int(sock.fileno())
 
-    def is_local(self) -> bool:
-        """The server is on this machine: a unix socket, or a loopback address."""
-        sock = getattr(self.connection, "_sock", None)
-        if sock is None:
-            return False
-        if sock.family == socket.AF_UNIX:
-            return True
-        peer = str(sock.getpeername()[0])
-        return peer == "::1" or peer.startswith(("127.", "::ffff:127."))
-
     def __del__(self) -> None:
         # Of a thread that ended: it had its own to wait on.
         if not self.is_closed:

@@ -14,8 +14,8 @@ SCHEMA_VERSION = 1
 _WAITAOF_VERSION = (7, 2)
 
 
-def connector(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], str]:
-    """What makes a connection, and where to, without any password. *options* are those of ``RedisStorage`` and redis-py's own.
+def connector(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], str, bool]:
+    """What makes a connection, where to (without any password), and whether that is on this machine. *options* are those of ``RedisStorage`` and redis-py's own.
 
     ConfigurationError: redis-py is missing, or the options contradict each other.
     """
@@ -28,12 +28,12 @@ def connector(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], st
         raise ConfigurationError(f"{', '.join(options)}: with {given[0]} these belong into what makes its connections")
     if client is not None and hasattr(client, "get_node_from_key"):
         key = keys.prefix(name)
-        return (lambda: _connection(client.get_redis_connection(client.get_node_from_key(key)).connection_pool)), "Redis cluster"
+        return (lambda: _connection(client.get_redis_connection(client.get_node_from_key(key)).connection_pool)), "Redis cluster", False
     if client is not None:
         pool = client.connection_pool
     if pool is None:
         pool = _pool(redis, url, options)
-    return (lambda: _connection(pool)), address(pool)
+    return (lambda: _connection(pool)), address(pool), is_local(pool)
 
 
 def _pool(redis: Any, url: str | None, options: dict[str, Any]) -> Any:
@@ -49,12 +49,23 @@ def _pool(redis: Any, url: str | None, options: dict[str, Any]) -> Any:
     } | options
     if url is not None:
         try:
-            return redis.ConnectionPool.from_url(url, **options)
+            pool = redis.ConnectionPool.from_url(url, **options)
         except ValueError as error:
             raise ConfigurationError(f"url=: {error}; such as redis://localhost:6379/0, rediss:// for TLS, unix:///path") from error
-    client = redis.Redis(**options)
-    client.auto_close_connection_pool = False
-    return client.connection_pool
+    else:
+        client = redis.Redis(**options)
+        client.auto_close_connection_pool = False
+        pool = client.connection_pool
+    # Tells an option that does not exist; nothing is connected yet.
+    pool.connection_class(**pool.connection_kwargs)
+    return pool
+
+
+def is_local(pool: Any) -> bool:
+    """Whether its server is on this machine."""
+    options = getattr(pool, "connection_kwargs", {})
+    host = str(options.get("host", ""))
+    return "path" in options or host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
 
 
 def _connection(pool: Any) -> Any:

@@ -5,6 +5,7 @@ keys.py says what is kept where, lua/ what each verb does. All verbs are atomic:
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -24,6 +25,8 @@ from huey.storage.redis.server import SCHEMA_VERSION, check, connector
 from huey.storage.redis.waking import WakingVerbs, lanes_of
 from huey.storage.retention import Retention
 from huey.task import Lease, Record
+
+log = logging.getLogger("huey")
 
 ENQUEUE_TIMEOUT = 5.0
 """Seconds that an enqueue tries while the server is away, unless told otherwise (C15)."""
@@ -57,14 +60,14 @@ class RedisStorage(WakingVerbs):
         rng: Rng = system_rng,
         **connection: Any,
     ) -> None:
-        connect, where = connector(name, connection)
+        connect, where, self._is_local = connector(name, connection)
         super().__init__(name, clock, result_ttl, Retention.of(keep_finished), Wires(connect, where))
         self._rng = rng
         self._enqueue_timeout = enqueue_timeout
         self._durable: tuple[Arg, ...] | None = (b"WAITAOF", 1, 0, DISK_TIMEOUT) if durable else None
-        self._is_local: bool | None = None
         self._is_followed = False
         """What the last call said about followers of events."""
+        self._is_told = False
         self._local = threading.local()
         self._wires.prepare = self._prepare
 
@@ -77,7 +80,6 @@ class RedisStorage(WakingVerbs):
         check(wire, self._prefix, self._durable is not None)
         wire.send((b"SADD", keys.QUEUES, self.name))
         checked(wire, wire.read())
-        self._is_local = wire.is_local()
 
     def open(self) -> None:
         self._wires.command(b"PING")
@@ -92,10 +94,11 @@ class RedisStorage(WakingVerbs):
 
     @property
     def is_trusted(self) -> bool:
-        """The server is on this machine; others may write into any other one."""
-        if self._is_local is None:
-            self.open()
-        return bool(self._is_local)
+        """The server is on this machine: a unix socket or a loopback address. Others may write into any other one (S1)."""
+        if self._is_local and not self._is_told:
+            self._is_told = True
+            log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._wires.where)
+        return self._is_local
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
