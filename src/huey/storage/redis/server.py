@@ -15,7 +15,8 @@ _WAITAOF_VERSION = (7, 2)
 
 
 def connector(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], str, bool]:
-    """What makes a connection, where to (without any password), and whether that is on this machine. *options* are those of ``RedisStorage`` and redis-py's own.
+    """What makes a connection, where to (without any password), and whether that is on this machine. *options* are those of
+    ``RedisStorage`` and redis-py's own.
 
     ConfigurationError: redis-py is missing, or the options contradict each other.
     """
