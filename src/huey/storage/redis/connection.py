@@ -158,10 +158,12 @@ class Wires:
             wire = Wire(self._connect(), self.where)
         except StorageError:
             raise
+        except redis.AuthenticationError as error:
+            raise translated(f"NOAUTH {error}", self.where) from error
         except redis.ResponseError as error:
             raise translated(str(error), self.where) from error
         except redis.RedisError as error:
-            raise translated(str(error), self.where) if isinstance(error, redis.AuthenticationError) else away(self.where, error) from error
+            raise away(self.where, error) from error
         except OSError as error:
             raise away(self.where, error) from error
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from huey.clock import SECOND, Micros
@@ -13,6 +13,8 @@ from huey.storage.base import Worker
 from huey.storage.redis.messages import Arg
 from huey.storage.stats import MINUTE, NOTHING, SUCCEEDED, TOOK, measured, minutes_of, start_of
 
+TURN_BYTES = 8 * 1024 * 1024
+"""Values that one turn writes at most, unless it is a single one (C14)."""
 ROW = struct.Struct(f"<{len(NOTHING)}d")
 """A row of statistics, as the server keeps it."""
 
@@ -42,6 +44,17 @@ def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg
         times.append(lease.created)
     tally = [argument for name, (tooks, times) in runs.items() for argument in _tally(name, tooks, times)]
     return [len(ids), len(values) // 2, len(fates) // 13, len(runs)], [*ids, *tokens, *values, *fates, *tally]
+
+
+def too_heavy(finishes: Sequence[Finish]) -> Iterator[Sequence[Finish]]:
+    """What has to be written apart, before the rest, since the values of all together weigh too much for one turn."""
+    size, start = 0, 0
+    for number, finish in enumerate(finishes):
+        if finish.value is not None:
+            size += len(finish.value)
+            if size > TURN_BYTES and number > start:
+                yield finishes[start:number]
+                size, start = len(finish.value), number
 
 
 def _tally(name: str, tooks: list[Micros], times: list[Micros]) -> list[Arg]:

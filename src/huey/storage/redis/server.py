@@ -47,6 +47,7 @@ def _pool(redis: Any, url: str | None, options: dict[str, Any]) -> Any:
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        "protocol": 2,
     } | options
     if url is not None:
         try:

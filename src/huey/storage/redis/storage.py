@@ -19,7 +19,7 @@ from huey.storage.base import CHUNK, Tell, Turn, Worker, WorkerRow
 from huey.storage.fencing import newest
 from huey.storage.redis import keys
 from huey.storage.redis.connection import Wire, Wires, checked
-from huey.storage.redis.ends import details, ends_of, who
+from huey.storage.redis.ends import details, ends_of, too_heavy, who
 from huey.storage.redis.messages import Arg, groups, lease_of, promotion_of, refusal_of
 from huey.storage.redis.server import SCHEMA_VERSION, check, connector
 from huey.storage.redis.waking import WakingVerbs, lanes_of
@@ -139,6 +139,9 @@ class RedisStorage(WakingVerbs):
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, refused = newest(finishes) if len(finishes) > 1 else (finishes, [])
+        for part in too_heavy(finishes):
+            refused += self.turn(worker, part, 0, (), now).refused
+            finishes = finishes[len(part) :]
         is_full = False
         crash_here("turn:before-commit")
         while True:
@@ -163,10 +166,10 @@ class RedisStorage(WakingVerbs):
 
     def _brought(self, answer: list[Any], want: int, refused: list[str], is_full: bool) -> Turn:
         ids, messages = answer[1], answer[2]
-        if len(answer) == 3:
+        if len(answer) < 5:
             self._is_followed = False
             leases = [lease_of(id, message, None) for id, message in zip(ids, messages, strict=True)]
-            return Turn(leases, refused, more=len(leases) == want > 0, is_full=is_full)
+            return Turn(leases, refused, more=len(leases) == want > 0 or len(answer) > 3, is_full=is_full)
         states, cancelled, promoted, stop, soonest, is_paused, is_followed, is_filled = answer[3:]
         self._is_followed = bool(is_followed)
         return Turn(

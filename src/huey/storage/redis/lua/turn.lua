@@ -9,7 +9,7 @@
 --         microseconds it took, how it ended as part of a JSON object;
 --         for each name: name, row of numbers, how many minutes, minute and number that came in it in turns
 -- Returns 1 and the ids whose lease does not hold: then nothing was written, and the turn is to be sent again without them. Or 0, ids and
---         messages that were claimed, and, unless nothing else is to be said: their states, those turned away (id, message, attempt,
+--         messages that were claimed, 1 if there are more than a turn brings; and, unless nothing else is to be said: their states, those turned away (id, message, attempt,
 --         reason), promoted (id, message, attempt), to be stopped, next due time or "", whether paused, whether followed
 local worker, lanes, want, channel = ARGV[3], ARGV[6], tonumber(ARGV[7]), ARGV[10]
 local done, valued, fates = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
@@ -125,7 +125,9 @@ if not is_rare and not followed then
   if want > 0 and lanes ~= 'u' then
     ids = call('LPOP', P .. 'q:0', want) or {}
     if #ids > 0 then
-      messages = call('HMGET', P .. 'm', unpack(ids))
+      messages = messages_of(ids)
+      local is_cut = #messages < #ids
+      if is_cut then untake(ids, #messages + 1) end
       local leases, plain = {}, true
       for i = 1, #ids do
         leases[2 * i - 1], leases[2 * i] = ids[i], '1'
@@ -133,8 +135,8 @@ if not is_rare and not followed then
       end
       if plain then
         call('HSET', held, unpack(leases))
-        if #ids == want and call('EXISTS', P .. 'q:0') == 1 then wake('o', 'r') end
-        return { 0, ids, messages }
+        if is_cut or (#ids == want and call('EXISTS', P .. 'q:0') == 1) then wake('o', 'r') end
+        return { 0, ids, messages, is_cut and 1 or nil }
       end
     else
       return { 0, ids, messages }
@@ -150,9 +152,12 @@ local promoted = promote(500, followed)
 if #ids == 0 and want > 0 and not is_paused then ids = take(lanes, want) end
 local states, cancelled, stop = {}, {}, {}
 local is_filled = want > 0 and #ids == want
+local is_cut = false
 if #ids > 0 then
   local taken = ids
-  local all_messages = call('HMGET', P .. 'm', unpack(taken))
+  local all_messages = messages_of(taken)
+  is_cut = #all_messages < #taken
+  if is_cut then untake(taken, #all_messages + 1) end
   local packed = call('EXISTS', P .. 'd') == 1 and call('HMGET', P .. 'd', unpack(taken)) or {}
   local has_marks, has_names = call('EXISTS', P .. 'rv') == 1, call('EXISTS', P .. 'rn') == 1
   local leases = {}
@@ -175,9 +180,9 @@ if #ids > 0 then
   if #leases > 0 then in_parts('HSET', held, leases, 4000) end
 end
 if call('EXISTS', P .. 'rv') == 1 then stop = to_stop(worker) end
-if is_filled then
+if is_filled or is_cut then
   if lanes ~= 'u' and (call('EXISTS', P .. 'q:0', P .. 'z') > 0 or call('EXISTS', P .. 'p') == 1) then wake('o', 'r') end
   if lanes ~= 'o' and call('EXISTS', P .. 'u') == 1 then wake('u', 'r') end
 end
 local soonest = call('ZRANGE', P .. 's', 0, 0, 'WITHSCORES')[2] or ''
-return { 0, ids, messages, states, cancelled, promoted, stop, soonest, is_paused and 1 or 0, followed and 1 or 0, is_filled and 1 or 0 }
+return { 0, ids, messages, states, cancelled, promoted, stop, soonest, is_paused and 1 or 0, followed and 1 or 0, (is_filled or is_cut) and 1 or 0 }
