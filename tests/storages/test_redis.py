@@ -189,7 +189,8 @@ def test_a_result_is_waited_for_without_polling(make: Make, server: Any) -> None
     storage = make()
     storage.enqueue([task("a")])
     (lease,) = storage.turn(ME, [], 1).leases
-    waiting = Call(lambda: storage.wait(["a"], 10)).settled()
+    waiting = Call(lambda: storage.wait(["a"], 10))
+    wait_until(lambda: server.exists(storage._prefix + "wt"))
     before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
 
     storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"5")], 0)

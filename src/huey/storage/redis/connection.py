@@ -7,6 +7,7 @@ command layer takes longer than a round trip. A connection belongs to the proces
 from __future__ import annotations
 
 import os
+import select
 import socket
 import weakref
 from collections import deque
@@ -23,6 +24,13 @@ CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 5.0
 """Seconds that a reply may take, unless told otherwise."""
 EVALSHA = b"EVALSHA"
+_HARMLESS = frozenset(
+    {
+        *("await", "beat", "cancel", "counts", "followed", "goodbye", "items", "leases", "listed", "look"),
+        *("numbers", "prune", "ready", "release", "revocation", "unawait", "workers"),
+    }
+)
+"""Verbs that may be sent again when an answer was lost: it will be the same one, or as good."""
 
 
 def load_client() -> Any:
@@ -62,6 +70,8 @@ class Wire:
             self._reader = self._hiredis.Reader()
             self._pack = self._hiredis.pack_command
             self.patience = self._sock.gettimeout() or REPLY_TIMEOUT
+        self._poll = select.poll()
+        self._poll.register(self.fileno(), select.POLLIN)
 
     def send(self, *commands: tuple[Arg, ...]) -> None:
         """Send commands in one packet."""
@@ -99,6 +109,10 @@ class Wire:
     def has_reply(self) -> bool:
         """A reply has been received already."""
         return self._sock is not None and bool(self._reader.has_data())
+
+    def is_stale(self) -> bool:
+        """The server closed it while nobody used it."""
+        return bool(self._poll.poll(0))
 
     def fileno(self) -> int:
         sock = self._sock if self._sock is not None else self.connection._sock
@@ -140,10 +154,16 @@ class Wires:
         """A connection that nobody else uses meanwhile."""
         if self._pid != os.getpid():
             self._begin_anew()
-        try:
-            return self._free.pop()
-        except IndexError:
-            return self._new()
+        while self._free:
+            try:
+                wire = self._free.pop()
+            except IndexError:
+                # Another thread was faster.
+                break
+            if not wire.is_stale():
+                return wire
+            self.drop(wire)
+        return self._new()
 
     def _begin_anew(self) -> None:
         for wire in (*self._free, *self._lent):
@@ -205,29 +225,26 @@ class Wires:
 
     def call(self, name: str, *arguments: Arg, after: tuple[Arg, ...] | None = None, before: tuple[Arg, ...] | None = None) -> Any:
         """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors."""
-        wire = self.take()
-        try:
-            answer = run(wire, script(name), arguments, before, after)
-        except StorageUnavailable:
-            self.drop(wire)
-            raise
-        except StorageError:
-            self.give_back(wire)
-            raise
-        except BaseException:
-            self.drop(wire)
-            raise
-        self.give_back(wire)
-        return answer
+        return self._over(lambda wire: run(wire, script(name), arguments, before, after), name in _HARMLESS)
 
     def command(self, *command: Arg) -> Any:
-        """Send one plain command: its answer."""
+        """Send one plain command that is harmless when sent twice: its answer."""
+
+        def act(wire: Wire) -> Any:
+            wire.send(command)
+            return checked(wire, wire.read())
+
+        return self._over(act, True)
+
+    def _over(self, act: Callable[[Wire], Any], again: bool) -> Any:
+        """Do *act* over a connection; if that was lost meanwhile, once more over a new one, where that is harmless."""
         wire = self.take()
         try:
-            wire.send(command)
-            answer = checked(wire, wire.read())
+            answer = act(wire)
         except StorageUnavailable:
             self.drop(wire)
+            if again:
+                return self._over(act, False)
             raise
         except StorageError:
             self.give_back(wire)
