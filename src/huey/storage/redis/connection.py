@@ -27,7 +27,7 @@ EVALSHA = b"EVALSHA"
 _HARMLESS = frozenset(
     {
         *("await", "beat", "cancel", "counts", "followed", "goodbye", "items", "leases", "listed", "look"),
-        *("numbers", "prune", "ready", "release", "revocation", "unawait", "workers"),
+        *("numbers", "prune", "put", "ready", "release", "revocation", "unawait", "workers"),
     }
 )
 """Verbs that may be sent again when an answer was lost: it will be the same one, or as good."""
@@ -203,10 +203,11 @@ class Wires:
         """Nothing is under way on *wire*."""
         self._free.append(wire)
 
-    def drop(self, wire: Wire) -> None:
+    def drop(self, wire: Wire | None) -> None:
         """What comes next on *wire* is not known: close it. The others may be gone too."""
-        self._lent.discard(wire)
-        wire.close()
+        if wire is not None:
+            self._lent.discard(wire)
+            wire.close()
         self._is_prepared = False
         while self._free:
             stale = self._free.pop()
@@ -223,9 +224,17 @@ class Wires:
 
     # -- calls --------------------------------------------------------------------------------------------------------------------------
 
-    def call(self, name: str, *arguments: Arg, after: tuple[Arg, ...] | None = None, before: tuple[Arg, ...] | None = None) -> Any:
-        """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors."""
-        return self._over(lambda wire: run(wire, script(name), arguments, before, after), name in _HARMLESS)
+    def call(
+        self,
+        name: str,
+        *arguments: Arg,
+        after: tuple[Arg, ...] | None = None,
+        before: tuple[Arg, ...] | None = None,
+        once: bool = False,
+    ) -> Any:
+        """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors. *once*: it must
+        not be sent again when an answer is lost, though others of its kind may."""
+        return self._over(lambda wire: run(wire, script(name), arguments, before, after), name in _HARMLESS and not once)
 
     def command(self, *command: Arg) -> Any:
         """Send one plain command that is harmless when sent twice: its answer."""
@@ -238,8 +247,9 @@ class Wires:
 
     def _over(self, act: Callable[[Wire], Any], again: bool) -> Any:
         """Do *act* over a connection; if that was lost meanwhile, once more over a new one, where that is harmless."""
-        wire = self.take()
+        wire = None
         try:
+            wire = self.take()
             answer = act(wire)
         except StorageUnavailable:
             self.drop(wire)
@@ -247,7 +257,8 @@ class Wires:
                 return self._over(act, False)
             raise
         except StorageError:
-            self.give_back(wire)
+            if wire is not None:
+                self.give_back(wire)
             raise
         except BaseException:
             self.drop(wire)

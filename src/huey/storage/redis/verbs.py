@@ -184,7 +184,7 @@ class PlainVerbs(Storage):
         self._wires.call("put", self._prefix, self._now(), kind, key, value, "" if ttl is None else micros(ttl), 0)
 
     def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
-        return bool(self._wires.call("put", self._prefix, self._now(), kind, key, value, "", 1))
+        return bool(self._wires.call("put", self._prefix, self._now(), kind, key, value, "", 1, once=True))
 
     def peek(self, kind: str, key: str) -> bytes | None:
         value: bytes | None = self._wires.call("take", self._prefix, self._now(), kind, 0, key)[0]
