@@ -1,4 +1,4 @@
-"""Two consumers that do not see each other's processes, as on two hosts: one is cut off from the server for longer than its lease (C4, C15)."""
+"""Two consumers that do not see each other, as on two hosts: one is cut off from the server for longer than its lease (C4, C15)."""
 
 from __future__ import annotations
 
