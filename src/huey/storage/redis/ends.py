@@ -20,30 +20,38 @@ ROW = struct.Struct(f"<{len(NOTHING)}d")
 
 
 def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg]]:
-    """How many plain successes, values of those, other ends and names; and all of them as arguments. *keep*: succeeded tasks are kept."""
+    """How many plain successes, values of those, other ends and names, and whether all tokens of successes are 1; and all of them as
+    arguments. *keep*: succeeded tasks are kept."""
     ids: list[Arg] = []
     tokens: list[Arg] = []
     values: list[Arg] = []
+    mute: list[tuple[str, int]] = []
     fates: list[Arg] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     for finish in finishes:
-        lease = finish.lease
-        if finish.state != State.SUCCEEDED or keep:
+        lease, state, _, _, _, _, _, _, value, _, took = finish
+        if state != State.SUCCEEDED or keep:
             fates += _fate(finish)
             continue
-        ids.append(lease.id)
-        tokens.append(lease.token)
-        if finish.value is not None:
-            values.append(lease.id)
-            values.append(finish.value)
+        if value is None:
+            mute.append(lease[:2])
+        else:
+            ids.append(lease[0])
+            tokens.append(lease[1])
+            values.append(value)
         try:
-            tooks, times = runs[lease.name]
+            tooks, times = runs[lease[2]]
         except KeyError:
-            tooks, times = runs[lease.name] = ([], [])
-        tooks.append(round(finish.took * SECOND))
-        times.append(lease.created)
+            tooks, times = runs[lease[2]] = ([], [])
+        tooks.append(round(took * SECOND))
+        times.append(lease[14])
+    for id, token in mute:
+        ids.append(id)
+        tokens.append(token)
     tally = [argument for name, (tooks, times) in runs.items() for argument in _tally(name, tooks, times)]
-    return [len(ids), len(values) // 2, len(fates) // 13, len(runs)], [*ids, *tokens, *values, *fates, *tally]
+    are_first = tokens.count(1) == len(tokens)
+    counts = [len(ids), len(values), len(fates) // 13, len(runs), int(are_first)]
+    return counts, [*ids, *(() if are_first else tokens), *values, *fates, *tally]
 
 
 def too_heavy(finishes: Sequence[Finish]) -> Iterator[Sequence[Finish]]:

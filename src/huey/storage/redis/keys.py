@@ -20,8 +20,9 @@ rv, ru, ux         hash,   marks of tasks that are held, of ids that are not, an
                    hash,
                    zset
 rn                 hash    marks of names
-v:KIND, x:KIND     hash,   small values (kind ``result``: of tasks), and until when those are kept that are not for ever
-                   zset
+v:KIND             hash    small values (kind ``result``: of tasks), each behind 16 digits that say when it goes (0: never)
+x:KIND, xn:KIND    zset,   the times at which some go; time -> how many. All results of a turn have one time
+                   hash
 k                  set     kinds other than ``result``
 wt, wx             hash,   id -> who waits for its result, and until when that is believed
                    zset
@@ -65,6 +66,7 @@ TYPES = {
     "tk": "hash",
     "v:result": "hash",
     "x:result": "zset",
+    "xn:result": "hash",
     "wake:o": "list",
     "wake:u": "list",
     "ev": "stream",

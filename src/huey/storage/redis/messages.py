@@ -34,6 +34,7 @@ class Head(NamedTuple):
     options: str | None
 
 
+_as_lease = Lease._make
 _read: dict[bytes, Head] = {}
 _written: dict[tuple[Any, ...], tuple[str, bytes]] = {}
 
@@ -107,6 +108,23 @@ def lease_of(id: bytes, message: bytes, state: list[Any] | None, token: int | No
     kept = _counted(state)
     token = state[1] + 1 if token is None else token
     return Lease(id.decode(), token, name, payload, priority, state[6], expires, retries, delay, *kept, options, created)
+
+
+def new_leases(ids: Sequence[bytes], messages: Sequence[bytes]) -> list[Lease]:
+    """The first leases of tasks that have neither eta nor expires. Those of one enqueue differ in id and payload only."""
+    leases: list[Lease] = []
+    front, size = b"?", 1
+    name: str = ""
+    after: tuple[Any, ...] = ()
+    for id, message in zip(ids, messages, strict=True):
+        if not message.startswith(front):
+            created, head, payload = _split(message)
+            size = len(message) - len(payload)
+            front = message[:size]
+            name, priority, retries, delay, expires, _, options = head
+            after = (priority, created, expires, retries, delay, 0, 0, 0, None, options, created)
+        leases.append(_as_lease((id.decode(), 1, name, message[size:], *after)))
+    return leases
 
 
 def _counted(state: list[Any]) -> tuple[int, int, int, Micros | None]:

@@ -17,10 +17,11 @@ _PARTS = {
     "put": "values",
     "take": "values",
     "await": "values",
-    "retry": "lanes stats",
+    "retry": "lanes stats values",
+    "discard": "values",
     "publish": "tell",
     "followed": "tell",
-    "prune": "stats",
+    "prune": "stats values",
 }
 """What a verb's script needs besides ``base``, in that order."""
 _FOLDER = Path(__file__).parent / "lua"

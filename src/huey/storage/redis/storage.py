@@ -20,7 +20,7 @@ from huey.storage.fencing import newest
 from huey.storage.redis import keys
 from huey.storage.redis.connection import Wire, Wires, checked
 from huey.storage.redis.ends import details, ends_of, too_heavy, who
-from huey.storage.redis.messages import Arg, groups, lease_of, promotion_of, refusal_of
+from huey.storage.redis.messages import Arg, groups, lease_of, new_leases, promotion_of, refusal_of
 from huey.storage.redis.server import SCHEMA_VERSION, check, connector
 from huey.storage.redis.waking import WakingVerbs, lanes_of
 from huey.storage.retention import Retention
@@ -145,7 +145,7 @@ class RedisStorage(WakingVerbs):
         is_full = False
         crash_here("turn:before-commit")
         while True:
-            counts, ends = ends_of(finishes, self._retention.is_on) if finishes else ([0, 0, 0, 0], [])
+            counts, ends = ends_of(finishes, self._retention.is_on) if finishes else ([0, 0, 0, 0, 1], [])
             head = (self._prefix, self._now(now), self._lease_time(), worker.id, details(worker), who(worker), lanes_of(worker), want)
             ttl = "" if self._result_ttl is None else micros(self._result_ttl)
             sizes = (ttl, int(is_full), self.name, len(events), *counts)
@@ -168,7 +168,7 @@ class RedisStorage(WakingVerbs):
         ids, messages = answer[1], answer[2]
         if len(answer) < 5:
             self._is_followed = False
-            leases = [lease_of(id, message, None) for id, message in zip(ids, messages, strict=True)]
+            leases = new_leases(ids, messages)
             return Turn(leases, refused, more=len(leases) == want > 0 or len(answer) > 3, is_full=is_full)
         states, cancelled, promoted, stop, soonest, is_paused, is_followed, is_filled = answer[3:]
         self._is_followed = bool(is_followed)

@@ -29,6 +29,8 @@ from huey.storage.retention import Retention
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task import Lease
 
+STAMP = 16
+"""Digits before a small value that say when it goes."""
 PRUNE = 500
 """Things of one kind that one prune removes."""
 _KINDS = {
@@ -187,12 +189,10 @@ class PlainVerbs(Storage):
         return bool(self._wires.call("put", self._prefix, self._now(), kind, key, value, "", 1, once=True))
 
     def peek(self, kind: str, key: str) -> bytes | None:
-        value: bytes | None = self._wires.call("take", self._prefix, self._now(), kind, 0, key)[0]
-        return value
+        return _content(self._wires.call("take", self._prefix, self._now(), kind, 0, key)[0])
 
     def pop(self, kind: str, key: str) -> bytes | None:
-        value: bytes | None = self._wires.call("take", self._prefix, self._now(), kind, 1, key)[0]
-        return value
+        return _content(self._wires.call("take", self._prefix, self._now(), kind, 1, key)[0])
 
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         if not keys:
@@ -200,15 +200,15 @@ class PlainVerbs(Storage):
         if len(keys) > CHUNK:
             raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
         values = self._wires.call("take", self._prefix, self._now(), kind, 1, *keys)
-        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
 
     def delete(self, kind: str, key: str) -> bool:
         return self.pop(kind, key) is not None
 
     def items(self, kind: str) -> dict[str, bytes]:
-        found, past = self._wires.call("items", self._prefix, self._now(), kind)
-        gone = set(past)
-        return {key.decode(): value for key, value in zip(found[::2], found[1::2], strict=True) if key not in gone}
+        found, now = self._wires.call("items", self._prefix, self._now(), kind)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {key.decode(): value[STAMP:] for key, value in pairs if not 0 < int(value[:STAMP]) <= int(now)}
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
@@ -219,6 +219,10 @@ class PlainVerbs(Storage):
 
     def flush(self) -> None:
         self._wires.call("flush", self._prefix, self._now())
+
+
+def _content(value: bytes | None) -> bytes | None:
+    return None if value is None else value[STAMP:]
 
 
 def _mark(until: Micros | None, once: bool) -> tuple[Micros, int]:

@@ -4,7 +4,8 @@
 -- Returns 1 or 0. With a waiter, its list is left so that a BLPOP sent with this returns at once, or waits
 local list = P .. 'wk:' .. ARGV[2]
 for i = 3, #ARGV do
-  if call('HEXISTS', P .. 'v:result', ARGV[i]) == 1 and not is_past('result', ARGV[i]) then
+  local value = call('HGET', P .. 'v:result', ARGV[i])
+  if value and not is_past(value) then
     if ARGV[2] ~= '' then
       call('RPUSH', list, '1')
       call('PEXPIRE', list, 60000)

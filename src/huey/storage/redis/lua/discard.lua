@@ -10,8 +10,7 @@ for i = 2, #ARGV do
     call('ZREM', P .. 'e:' .. state[STATE], id)
     call('HDEL', P .. 'm', id)
     call('HDEL', P .. 'd', id)
-    call('HDEL', P .. 'v:result', id)
-    call('ZREM', P .. 'x:result', id)
+    forget_values('result', { id })
     gone[#gone + 1] = id
   end
 end

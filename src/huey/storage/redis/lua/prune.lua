@@ -12,10 +12,15 @@ end
 local kinds = call('SMEMBERS', P .. 'k')
 kinds[#kinds + 1] = 'result'
 for _, kind in ipairs(kinds) do
-  local past = late(P .. 'x:' .. kind, text(now), most)
-  if #past > 0 then
-    call('HDEL', P .. 'v:' .. kind, unpack(past))
-    call('ZREM', P .. 'x:' .. kind, unpack(past))
+  -- Something has passed: look for it, a part of all values each time, from where the last look ended.
+  if #late(P .. 'x:' .. kind, text(now), 1) > 0 then
+    local found = call('HSCAN', P .. 'v:' .. kind, call('HGET', P .. 'c', 'scan:' .. kind) or '0', 'COUNT', 4 * most)
+    if found[1] == '0' then call('HDEL', P .. 'c', 'scan:' .. kind) else call('HSET', P .. 'c', 'scan:' .. kind, found[1]) end
+    local past = {}
+    for i = 1, #found[2], 2 do
+      if #past < most and is_past(found[2][i + 1]) then past[#past + 1] = found[2][i] end
+    end
+    forget_values(kind, past)
     gone = gone + #past
   end
 end

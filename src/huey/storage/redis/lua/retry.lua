@@ -10,8 +10,7 @@ for i = 2, #ARGV do
     local message = call('HGET', P .. 'm', id)
     local head = head_of(message)
     call('ZREM', P .. 'e:' .. state[STATE], id)
-    call('HDEL', P .. 'v:result', id)
-    call('ZREM', P .. 'x:result', id)
+    forget_values('result', { id })
     local new = fresh(message)
     new[TOKEN], new[PLACE], new[ATTEMPTS], new[ANEW] = state[TOKEN], now, state[ATTEMPTS], true
     save(id, new)

@@ -3,8 +3,9 @@
 -- ARGV    1: now or ""  2: lease clock or ""  3: worker id  4: worker details  5: who it is, as part of a JSON object
 --         6: lanes it takes from: o, u (suspects) or ou  7: want  8: microseconds that results are kept, or ""
 --         9: "1" when there is no room: ends are written all the same, nothing is claimed  10: channel  11: number of events
---         12: number of plain successes  13: of their values  14: of other ends  15: of names they add up to
---         then events; ids of successes; their tokens; id and value of those with one, in turns;
+--         12: number of plain successes, those with a value first  13: of their values  14: of other ends  15: of names they add up to
+--         16: "1" if all tokens of successes are 1
+--         then events; ids of successes; their tokens unless all are 1; values;
 --         13 for each other end: id, token, state, due, attempt, crashes, deaths, parked, "+" and reason, error, "+" and value,
 --         microseconds it took, how it ended as part of a JSON object;
 --         for each name: name, row of numbers, how many minutes, minute and number that came in it in turns
@@ -13,17 +14,18 @@
 --         reason), promoted (id, message, attempt), to be stopped, next due time or "", whether paused, whether followed
 local worker, lanes, want, channel = ARGV[3], ARGV[6], tonumber(ARGV[7]), ARGV[10]
 local done, valued, fates = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
-local first_event = 16
+local all_first = ARGV[16] == '1'
+local first_event = 17
 local first_done = first_event + ARGV[11]
-local first_value = first_done + 2 * done
-local first_fate = first_value + 2 * valued
+local first_value = first_done + (all_first and 1 or 2) * done
+local first_fate = first_value + valued
 local held = P .. 'h:' .. worker
 
 local function ranged(verb, key, from, to)
   for at = from, to, 4000 do call(verb, key, unpack(ARGV, at, math.min(at + 3999, to))) end
 end
 
--- Of the ids from there on, those whose lease does not hold; STEP apart, tokens AWAY from the ids.
+-- Of the ids from there on, those whose lease does not hold; STEP apart, tokens AWAY from the ids, or all 1.
 local function unheld(refused, from, how_many, step, away)
   local at = from
   for part = 1, how_many, 1000 do
@@ -37,7 +39,7 @@ local function unheld(refused, from, how_many, step, away)
       tokens = call('HMGET', held, unpack(ids))
     end
     for i = 1, size do
-      if tokens[i] ~= ARGV[at + away] then refused[#refused + 1] = ARGV[at] end
+      if tokens[i] ~= (away and ARGV[at + away] or '1') then refused[#refused + 1] = ARGV[at] end
       at = at + step
     end
   end
@@ -45,7 +47,7 @@ end
 
 if done + fates > 0 then
   local refused = {}
-  unheld(refused, first_done, done, 1, done)
+  unheld(refused, first_done, done, 1, not all_first and done)
   unheld(refused, first_fate, fates, 13, 1)
   if #refused > 0 then return { 1, refused } end
 end
@@ -57,17 +59,15 @@ end
 
 renew(worker, ARGV[4], ARGV[2])
 
-local function keep_results(pairs_from, how_many)
-  ranged('HSET', P .. 'v:result', pairs_from, pairs_from + 2 * how_many - 1)
-  local expires, ids = tonumber(ARGV[8]), {}
-  for i = 1, how_many do ids[i] = ARGV[pairs_from + 2 * i - 2] end
-  if expires then
-    local scores, score = {}, text(now + expires)
-    for i = 1, how_many do scores[2 * i - 1], scores[2 * i] = score, ids[i] end
-    in_parts('ZADD', P .. 'x:result', scores, 4000)
-  else
-    in_parts('ZREM', P .. 'x:result', ids, 4000)
+local expires = ARGV[8] ~= '' and now + tonumber(ARGV[8]) or 0
+local stamp = string.format('%016.0f', expires)
+local function keep_results()
+  local ids, fields = {}, {}
+  for i = 1, valued do
+    local id = ARGV[first_done + i - 1]
+    ids[i], fields[2 * i - 1], fields[2 * i] = id, id, stamp .. ARGV[first_value + i - 1]
   end
+  store_values('result', ids, fields, expires)
   return ids
 end
 
@@ -78,19 +78,13 @@ if done > 0 then
   ranged('HDEL', P .. 'm', first_done, last)
   if call('EXISTS', P .. 'd') == 1 then ranged('HDEL', P .. 'd', first_done, last) end
   if call('EXISTS', P .. 'rv') == 1 then ranged('HDEL', P .. 'rv', first_done, last) end
-  if valued > 0 then with_result = keep_results(first_value, valued) end
+  if valued > 0 then with_result = keep_results() end
 end
 for i = 0, fates - 1 do
   local at = first_fate + 13 * i
   call('HDEL', held, ARGV[at])
   if ARGV[at + 10] ~= '' then
-    local value = string.sub(ARGV[at + 10], 2)
-    call('HSET', P .. 'v:result', ARGV[at], value)
-    if ARGV[8] ~= '' then
-      call('ZADD', P .. 'x:result', text(now + tonumber(ARGV[8])), ARGV[at])
-    else
-      call('ZREM', P .. 'x:result', ARGV[at])
-    end
+    store_values('result', { ARGV[at] }, { ARGV[at], stamp .. string.sub(ARGV[at + 10], 2) }, expires)
     with_result = with_result or {}
     with_result[#with_result + 1] = ARGV[at]
   end
