@@ -1,7 +1,8 @@
 """The application under test, the same for both sides. Imported by child processes only.
 
-BENCH_SIDE says which huey this is, BENCH_FILE where its SQLite file lies. The peer runs with fsync=True, since the product's default is
-synchronous=FULL: both sides flush every commit.
+BENCH_SIDE says which huey this is, BENCH_FILE where its SQLite file lies, or with BENCH_URL, a Redis server, how its queue is named. In
+SQLite the peer runs with fsync=True, since the product's default is synchronous=FULL: both sides flush every commit. In Redis it runs as
+RedisHuey with its blocking pop, and tells waiters of results (notify_result), which is its quickest way.
 """
 
 from __future__ import annotations
@@ -12,10 +13,19 @@ import os
 import threading
 import time
 
-from huey import SqliteHuey
+import huey as package
 
 SIDE = os.environ["BENCH_SIDE"]
-huey = SqliteHuey("bench", filename=os.environ["BENCH_FILE"], **({"fsync": True} if SIDE == "peer" else {}))
+FILE = os.environ["BENCH_FILE"]
+
+
+def make() -> package.Huey:
+    if "BENCH_URL" in os.environ:
+        return package.RedisHuey(f"bench-{os.path.basename(FILE)}", url=os.environ["BENCH_URL"], notify_result=True)
+    return package.SqliteHuey("bench", filename=FILE, **({"fsync": True} if SIDE == "peer" else {}))
+
+
+huey = make()
 
 _runs = itertools.count(1)
 watched: dict[int, threading.Event] = {}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
+import socket
 import sqlite3
 import statistics
 import subprocess
@@ -34,11 +36,14 @@ class Side:
 
     name: str
     python: str
+    url: str = ""
+    """Of a Redis server; without it the queue is a SQLite file."""
 
     def environment(self, file: Path) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HUEY_"))}
         path = {"PYTHONPATH": str(ROOT / "src")} if self.name == "ours" else {}
-        return kept | path | {"BENCH_SIDE": self.name, "BENCH_FILE": str(file)}
+        server = {"BENCH_URL": self.url} if self.url else {}
+        return kept | path | server | {"BENCH_SIDE": self.name, "BENCH_FILE": str(file)}
 
     def run(self, file: Path, command: str, /, **options: Any) -> dict[str, Any]:
         """Run one command of child.py to its end; its answer."""
@@ -130,20 +135,24 @@ def memory_mb(pids: list[int]) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def ours() -> Side:
-    return Side("ours", sys.executable)
+def ours(url: str = "") -> Side:
+    """This tree. In Redis it needs redis-py, which `make setup` puts beside it."""
+    beside = ROOT / ".venv" / "bin" / "python"
+    return Side("ours", str(beside) if url and beside.exists() else sys.executable, url)
 
 
-def peer() -> Side:
+def peer(url: str = "") -> Side:
     """huey's newest release in .venv-peer, installed at the first run. Remove the folder to look for a newer one."""
     python = PEER / "bin" / "python"
-    ready = PEER / ".ready"
+    ready = PEER / ".ready-with-redis"
     if not ready.exists():
         print("setting up .venv-peer with huey's newest release", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEER)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "huey"], check=True)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "huey", "redis", "hiredis"], check=True
+        )
         ready.touch()
-    return Side("peer", str(python))
+    return Side("peer", str(python), url)
 
 
 def introduce(side: Side, folder: Path) -> str:
@@ -174,3 +183,39 @@ def fsync_ms(folder: Path, times: int = 200, rest: float = 0.0) -> float:
             took.append(time.perf_counter() - begin)
     path.unlink()
     return statistics.median(took) * 1000
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """A private Redis server on a free port, nothing on its disk; its URL."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise Failed("no redis-server on PATH")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        stop_at = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > stop_at or child.poll() is not None:
+                    raise Failed("redis-server does not start") from None
+                time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def ask(url: str, *words: str) -> bytes:
+    """Send one command to a Redis server; the first bytes of its answer."""
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+        connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
+        return connection.recv(65536)

@@ -10,27 +10,50 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
-from huey import Huey, MemoryHuey, SqliteHuey
+from huey import Huey, MemoryHuey, RedisHuey, SqliteHuey
+from tests.redis_server import shared_server
+
+ON_REDIS = (
+    "tests/spec/test_b_",
+    "tests/spec/test_c_",
+    "tests/spec/test_d_",
+    "tests/spec/test_e_",
+    "tests/spec/test_j_",
+    "tests/spec/test_k_",
+)
+"""What is tested on Redis too. The rest does not look at the storage."""
 
 # To explain a failure Hypothesis traces every line of every example, which takes most of the time of a test.
 settings.register_profile("huey", phases=[phase for phase in Phase if phase is not Phase.explain])
 settings.load_profile("huey")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept = [item for item in items if "redis-instance" not in item.name or item.nodeid.startswith(ON_REDIS)]
+    chosen = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen] if len(kept) < len(items) else [])
+    items[:] = kept
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", id="redis-instance")])
 def make_huey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Huey]]:
-    """Makes instances, ``make_huey(name="app", **options)``: in memory, or all in one SQLite file."""
+    """Makes instances, ``make_huey(name="app", **options)``: in memory, or all in one SQLite file, or in Redis."""
     made: list[Huey] = []
 
     def make(name: str = "app", **options: Any) -> Huey:
         if request.param == "memory":
             made.append(MemoryHuey(name, **options))
+        elif request.param == "redis":
+            made.append(RedisHuey(name, port=shared_server().port, **options))
         else:
             made.append(SqliteHuey(name, filename=tmp_path / "queue.db", **options))
         return made[-1]
 
     yield make
     for huey in made:
+        if request.param == "redis":
+            # The next test begins with an empty server.
+            huey.storage._wires.command("FLUSHDB")  # type: ignore[attr-defined]
         huey.close()
 
 

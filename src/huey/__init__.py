@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from huey.exceptions import HueyException as HueyException
     from huey.exceptions import TaskException as TaskException
     from huey.presets import MemoryHuey as MemoryHuey
+    from huey.presets import PriorityRedisExpireHuey as PriorityRedisExpireHuey
+    from huey.presets import PriorityRedisHuey as PriorityRedisHuey
+    from huey.presets import RedisExpireHuey as RedisExpireHuey
+    from huey.presets import RedisHuey as RedisHuey
     from huey.presets import SqliteHuey as SqliteHuey
 
 _HOMES = {
@@ -34,10 +38,25 @@ _HOMES = {
     "HueyException": "huey.exceptions",
     "TaskException": "huey.exceptions",
     "MemoryHuey": "huey.presets",
+    "PriorityRedisExpireHuey": "huey.presets",
+    "PriorityRedisHuey": "huey.presets",
+    "RedisExpireHuey": "huey.presets",
+    "RedisHuey": "huey.presets",
     "SqliteHuey": "huey.presets",
 }
 
-__all__ = ["Huey", "HueyException", "MemoryHuey", "SqliteHuey", "TaskException", "crontab"]
+__all__ = [
+    "Huey",
+    "HueyException",
+    "MemoryHuey",
+    "PriorityRedisExpireHuey",
+    "PriorityRedisHuey",
+    "RedisExpireHuey",
+    "RedisHuey",
+    "SqliteHuey",
+    "TaskException",
+    "crontab",
+]
 
 
 def __getattr__(name: str) -> Any:

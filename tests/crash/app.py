@@ -22,8 +22,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from huey import SqliteHuey
+from huey import Huey, RedisHuey, SqliteHuey
 from huey.clock import SECOND, SystemClock
+from huey.exceptions import StorageUnavailable
 from huey.task import Task
 from huey.testing.history import Journal, recording
 from tests.crash import lines
@@ -69,15 +70,21 @@ class SteppedClock(SystemClock):
 
 
 def make(
-    folder: Path, *, filename: str | None = None, fast: list[int] | None = None, stepped: bool = False, **storage: Any
+    folder: Path,
+    *,
+    filename: str | None = None,
+    url: str | None = None,
+    fast: list[int] | None = None,
+    stepped: bool = False,
+    **storage: Any,
 ) -> SimpleNamespace:
-    """The queue of *folder* and its tasks. *filename*: of a queue elsewhere. *fast*: what ``FastClock`` is made of. *stepped*: run by the
-    folder's ``SteppedClock``."""
+    """The queue of *folder* and its tasks. *filename*: of a queue elsewhere. *url*: of a Redis server that has it instead. *fast*: what
+    ``FastClock`` is made of. *stepped*: run by the folder's ``SteppedClock``."""
     if stepped:
         storage["clock"] = SteppedClock(folder / "clock", fast)
     elif fast:
         storage["clock"] = FastClock(*fast)
-    huey = SqliteHuey("app", filename=filename or folder / "queue.db", **storage)
+    huey: Huey = RedisHuey("app", url=url, **storage) if url else SqliteHuey("app", filename=filename or folder / "queue.db", **storage)
     huey.storage = recording(huey.storage, folder / "history.jsonl")
     journal = Journal(folder / "history.jsonl")
 
@@ -98,7 +105,7 @@ Told = Callable[[Task], AbstractContextManager[None]]
 Tasks = dict[str, Callable[..., Any]]
 
 
-def make_plain(huey: SqliteHuey, told: Told) -> Tasks:
+def make_plain(huey: Huey, told: Told) -> Tasks:
     @huey.task(name="work", include_task=True)
     def work(n: int, seconds: float, task: Task) -> int:
         with told(task):
@@ -113,7 +120,7 @@ def make_plain(huey: SqliteHuey, told: Told) -> Tasks:
     return {"work": work, "large": large}
 
 
-def make_failing(huey: SqliteHuey, told: Told) -> Tasks:
+def make_failing(huey: Huey, told: Told) -> Tasks:
     @huey.task(name="flaky", retries=3, retry_delay=0.2, include_task=True)
     def flaky(n: int, failures: int, task: Task) -> int:
         with told(task):
@@ -131,7 +138,7 @@ def make_failing(huey: SqliteHuey, told: Told) -> Tasks:
     return {"flaky": flaky, "doomed": doomed}
 
 
-def make_holding(huey: SqliteHuey, told: Told, folder: Path, journal: Journal) -> Tasks:
+def make_holding(huey: Huey, told: Told, folder: Path, journal: Journal) -> Tasks:
     @huey.task(name="gated", include_task=True)
     def gated(n: int, task: Task) -> int:
         """Runs until the gate is open."""
@@ -169,7 +176,7 @@ def is_in_transaction(connection: sqlite3.Connection) -> bool:
         return False  # Closed, such as before a fork.
 
 
-def make_periodic(huey: SqliteHuey, told: Told, name: str) -> None:
+def make_periodic(huey: Huey, told: Told, name: str) -> None:
     @huey.periodic_task(always, name=name, include_task=True)
     def tick(task: Task) -> None:
         with told(task):
@@ -213,10 +220,14 @@ def stream(app: SimpleNamespace, *, seed: int, first: int, crowd: int = 150) -> 
     """Put tasks of every kind in for ever, as long as there are not too many. What an id must bring: see ``tools.promised``."""
     rng, n = random.Random(seed), first
     while True:
-        counts = app.huey.storage.counts()
-        room = crowd - counts.ready - counts.scheduled - counts.running
-        for _ in range(min(5, room)):
-            n += put_one(app, rng, n)
+        try:
+            counts = app.huey.storage.counts()
+            room = crowd - counts.ready - counts.scheduled - counts.running
+            for _ in range(min(5, room)):
+                n += put_one(app, rng, n)
+        except StorageUnavailable:
+            # Whether it was put in is not known: no number of it is used again.
+            n += 20
         time.sleep(0.03)
 
 

@@ -39,13 +39,18 @@ def test_three_hundred_kills_of_any_process_of_the_command_lose_nothing(make_com
     assert verdict.kills >= 300
 
 
-def storm(make_commanded, show, *, kills: int, seconds: float):
-    """Kill *kills* processes within about *seconds*, let a last command finish, judge."""
+def storm(
+    make_commanded, show, *, kills: int, seconds: float, between=lambda strikes: None, for_processes=None, slack=LONGEST_SLACK, **options
+):
+    """Kill *kills* processes within about *seconds*, let a last command finish, judge. *between*: what else happens after so many kills.
+    *options*: of the place; *for_processes*: those that are others for its processes. *slack*: seconds
+    between the end of a body and a kill that may make it run again."""
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
     show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
-    place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()])
+    place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()], **options)
     began = time.monotonic()
-    rage = Storm(place, random.Random(seed))
+    place.options = place.options | (for_processes or {})
+    rage = Storm(place, random.Random(seed), between)
 
     rage.kill(kills, gap=seconds / kills)
     raged = time.monotonic() - began
@@ -55,7 +60,7 @@ def storm(make_commanded, show, *, kills: int, seconds: float):
     took = f"{raged:.0f} + {time.monotonic() - began - raged:.0f} s"
     show(f"{verdict}; {dict(rage.count)}; failed as poison by chance {len(place.excused)}; {took}")
     assert not verdict.problems, most_common_problems(verdict.problems)
-    assert verdict.slack < LONGEST_SLACK
+    assert verdict.slack < slack
     assert verdict.reruns <= 2 * max(KINDS.values()) * kills
     assert verdict.ticks >= len(PERIODIC)
     return verdict
@@ -64,7 +69,8 @@ def storm(make_commanded, show, *, kills: int, seconds: float):
 class Storm:
     """Commands and a producer, one of which dies now and then."""
 
-    def __init__(self, place: Commanded, rng: random.Random) -> None:
+    def __init__(self, place: Commanded, rng: random.Random, between) -> None:
+        self._between = between
         self._place = place
         self._rng = rng
         self.count: Counter[str] = Counter()
@@ -77,6 +83,7 @@ class Storm:
             self._fill_up()
             self._live(self._rng.choice((self._rng.uniform(0, 0.5), self._rng.uniform(0.5, 1.5), self._rng.uniform(0.8, 2.0))) * gap)
             self._strike(self._rng.choice(VICTIMS))
+            self._between(self.count.total())
         for command in self._commands:
             command.kill_group()
         if self._producer is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import Project, bare_environment, wait_until
+from tests.redis_server import shared_server
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 # Tested elsewhere: test_demo.py.
@@ -70,6 +71,18 @@ def test_beans_are_counted_by_the_consumer(beans: Project) -> None:
     assert printed == ["How many beans? Enqueued job to count 100 beans", "Counted 100 beans"]
     assert "-- counted 100 beans --" in consumer.log
     assert consumer.stop() == 0
+
+
+def test_beans_are_counted_in_redis_when_one_line_is_another(beans: Project) -> None:
+    config = beans.home / "config.py"
+    text = config.read_text("utf-8")
+    line = 'huey = SqliteHuey("beans", filename="beans.db")'
+    assert text.count(line) == 1
+    config.write_text(text.replace(line, f'huey = RedisHuey("beans", port={shared_server().port})'), "utf-8")
+
+    test_beans_are_counted_by_the_consumer(beans)
+
+    assert not (beans.home / "beans.db").exists()
 
 
 def test_beans_wait_for_the_consumer(beans: Project) -> None:

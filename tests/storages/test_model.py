@@ -21,9 +21,11 @@ from huey.engine.bell import Bell
 from huey.lifecycle import Finish, State
 from huey.storage.base import Storage, TaskRow, Turn, WorkerRow
 from huey.storage.memory import MemoryStorage
+from huey.storage.redis import RedisStorage
 from huey.task import Lease, Record
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import worker
+from tests.redis_server import shared_server
 
 T = TypeVar("T")
 EXAMPLES = int(os.environ.get("HUEY_MODEL_EXAMPLES", "60"))
@@ -40,7 +42,15 @@ def sqlite(folder: str, clock: Clock) -> Storage:
     return storage
 
 
-FACTORIES: dict[str, Callable[[str, Clock], Storage]] = {"memory": memory, "sqlite": sqlite}
+def redis(folder: str, clock: Clock) -> Storage:
+    storage = RedisStorage("model", port=shared_server().port, clock=clock)
+    storage.flush()
+    for row in storage.workers():
+        storage.goodbye(row.worker)
+    return storage
+
+
+FACTORIES: dict[str, Callable[[str, Clock], Storage]] = {"memory": memory, "sqlite": sqlite, "redis": redis}
 
 WORKERS = [worker(f"worker-{kind}")._replace(kind=kind) for kind in ("solo", "thread", "quarantine")]
 IDS = ["a", "b", "c", "d", "A", "ä'%"]

@@ -21,3 +21,10 @@ def open_memory(name: str, *, rng: Rng, **options: Any) -> Storage:
     from huey.storage.memory import MemoryStorage
 
     return MemoryStorage(name, **options)
+
+
+def open_redis(name: str, **options: Any) -> Storage:
+    """A storage in Redis or Valkey. ConfigurationError: redis-py is not installed."""
+    from huey.storage.redis import RedisStorage
+
+    return RedisStorage(name, **options)

@@ -13,7 +13,6 @@ from itertools import chain, compress
 from typing import Any, TypeVar
 
 from huey.clock import Micros
-from huey.lifecycle import Finish
 from huey.storage.base import CHUNK
 from huey.task import Alike, Record
 
@@ -113,16 +112,3 @@ def many(statement: str, width: int, size: int) -> str:
 def _places(width: int, size: int) -> str:
     place = "(" + ", ".join("?" * width) + ")"
     return ", ".join([place] * size)
-
-
-def newest(finishes: Sequence[Finish]) -> tuple[Sequence[Finish], list[str]]:
-    """*finishes* with one for each task, that of its newest lease; and the ids of the others, whose leases cannot hold any more."""
-    latest: dict[str, Finish] = {}
-    for finish in finishes:
-        lease = finish.lease
-        if lease.id not in latest or lease.token > latest[lease.id].lease.token:
-            latest[lease.id] = finish
-    if len(latest) == len(finishes):
-        return finishes, []
-    kept = set(map(id, latest.values()))
-    return list(latest.values()), [finish.lease.id for finish in finishes if id(finish) not in kept]

@@ -22,6 +22,7 @@ from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, LEASE, Tell, Turn, Worker, WorkerRow
+from huey.storage.fencing import newest
 from huey.storage.retention import Retention
 from huey.storage.sql import statements
 from huey.storage.sql.ballast import Ballast
@@ -29,7 +30,7 @@ from huey.storage.sql.connection import MIB, File
 from huey.storage.sql.ends import ends_of
 from huey.storage.sql.files import check_before_open, is_private
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
-from huey.storage.sql.rows import enqueueing, many, newest, padded, payload_bytes
+from huey.storage.sql.rows import enqueueing, many, padded, payload_bytes
 from huey.storage.sql.storage import Values
 from huey.storage.sql.waking import WakingStorage
 from huey.storage.sql.watch import Watch

@@ -1,0 +1,5 @@
+"""Tasks in Redis or Valkey: any number of consumers on any number of hosts. Needs redis-py: ``pip install 'huey[redis]'``."""
+
+from huey.storage.redis.storage import RedisStorage
+
+__all__ = ["RedisStorage"]

@@ -1,0 +1,16 @@
+-- Mark tasks as revoked, also those that are not held.
+-- KEYS    1: the queue's prefix
+-- ARGV    1: now or ""  2: until  3: "1" for once  4: microseconds that the mark of an unknown id is kept  5..: ids
+-- Returns 0
+local mark, kept = ARGV[2] .. ' ' .. ARGV[3], now + tonumber(ARGV[4])
+for i = 5, #ARGV do
+  local id = ARGV[i]
+  if call('HEXISTS', P .. 'm', id) == 0 then
+    call('HSET', P .. 'ru', id, mark .. ' ' .. text(kept))
+    call('ZADD', P .. 'ux', math.min(kept, tonumber(ARGV[2])), id)
+  else
+    local state = load(id)
+    if not state or not state[FINISHED] then call('HSET', P .. 'rv', id, mark) end
+  end
+end
+return 0

@@ -1,0 +1,164 @@
+-- Taking what is ready, best first.
+-- KEYS    1: the queue's prefix
+-- ARGV    none of its own
+-- Returns nothing; a verb's script follows
+local function place_of(id)
+  local state = load(id)
+  return state and state[PLACE] or first_place(call('HGET', P .. 'm', id))
+end
+
+-- Priorities in use, the highest first.
+local function priorities()
+  local found, zero = {}, false
+  for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do
+    local priority = tonumber(name)
+    if priority < 0 and not zero then
+      zero = true
+      found[#found + 1] = 0
+    end
+    found[#found + 1] = priority
+  end
+  if not zero then found[#found + 1] = 0 end
+  return found
+end
+
+local function forget_if_empty(priority)
+  if priority ~= 0 and call('EXISTS', lane_key(priority)) == 0 then
+    call('ZREM', P .. 'p', text(priority))
+    call('HDEL', P .. 'l', text(priority))
+  end
+end
+
+local function take_ranked(key, want)
+  local members = call('ZRANGE', key, 0, want - 1)
+  if #members > 0 then call('ZREMRANGEBYRANK', key, 0, #members - 1) end
+  for i, member in ipairs(members) do members[i] = string.sub(member, 35) end
+  return members
+end
+
+-- From the lists alone, while nothing stands beside them.
+local function take_listed(ids, want)
+  if call('EXISTS', P .. 'p') == 0 then
+    return call('LPOP', P .. 'q:0', want) or {}
+  end
+  for _, priority in ipairs(priorities()) do
+    if #ids >= want then break end
+    for _, id in ipairs(call('LPOP', lane_key(priority), want - #ids) or {}) do ids[#ids + 1] = id end
+    forget_if_empty(priority)
+  end
+  return ids
+end
+
+-- From the lists and from what stands beside them.
+local function take_merged(ids, want)
+  local beside, next_beside = call('ZRANGE', P .. 'z', 0, want - 1), 1
+  local levels, level = priorities(), 1
+  local head, place
+  while #ids < want do
+    while not head and level <= #levels do
+      head = call('LINDEX', lane_key(levels[level]), 0)
+      if head then
+        place = place_of(head)
+      else
+        forget_if_empty(levels[level])
+        level = level + 1
+      end
+    end
+    local member = beside[next_beside]
+    if member and not (head and precedes(rank(levels[level], place, head), member)) then
+      ids[#ids + 1] = string.sub(member, 35)
+      next_beside = next_beside + 1
+    elseif head then
+      ids[#ids + 1] = call('LPOP', lane_key(levels[level]))
+      head = false
+    else
+      break
+    end
+  end
+  if next_beside > 1 then call('ZREMRANGEBYRANK', P .. 'z', 0, next_beside - 2) end
+  for _, priority in ipairs(levels) do forget_if_empty(priority) end
+  return ids
+end
+
+local function take(lanes, want)
+  local ids = {}
+  if lanes ~= 'o' then ids = take_ranked(P .. 'u', want) end
+  if lanes == 'u' or #ids == want then return ids end
+  if call('EXISTS', P .. 'z') == 1 then return take_merged(ids, want) end
+  if #ids == 0 then return take_listed(ids, want) end
+  for _, id in ipairs(take_listed({}, want - #ids)) do ids[#ids + 1] = id end
+  return ids
+end
+
+-- Make ready what is due, soonest first.
+local function promote(limit, followed)
+  local due, told = call('ZRANGEBYSCORE', P .. 's', '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, limit), {}
+  for i = 1, #due, 2 do
+    local id = due[i]
+    local message, state = call('HGET', P .. 'm', id), load(id)
+    local head = head_of(message)
+    if state then
+      state[PLACE], state[DUE] = tonumber(due[i + 1]), false
+      save(id, state)
+    end
+    call('ZREM', P .. 's', id)
+    queue(id, head[PRIORITY], tonumber(due[i + 1]), state and state[CRASHES] or 0)
+    if followed then told[#told + 1] = { id, message, state and state[ATTEMPT] or 0 } end
+  end
+  return told
+end
+
+-- Why a task that was taken must not run, or nil.
+local function bar(id, message, state, has_marks, has_names)
+  if has_marks and holds(call('HGET', P .. 'rv', id)) then return 'revoked' end
+  local head
+  if has_names then
+    head = head_of(message)
+    local mark = call('HGET', P .. 'rn', head[NAME])
+    if holds(mark) then
+      if is_once(mark) then call('HDEL', P .. 'rn', head[NAME]) end
+      return 'revoked'
+    end
+  end
+  if string.byte(message, 1) ~= 45 and not (state and state[ANEW]) then
+    local expires = (head or head_of(message))[EXPIRES]
+    if expires and expires <= now then return 'expired' end
+  end
+end
+
+-- What the worker holds and somebody asked to cancel.
+local function to_stop(worker)
+  local held, asked = call('HKEYS', P .. 'h:' .. worker), {}
+  if #held > 0 then
+    local marks = call('HMGET', P .. 'rv', unpack(held))
+    for i, id in ipairs(held) do
+      if holds(marks[i]) then asked[#asked + 1] = id end
+    end
+  end
+  return asked
+end
+
+-- Messages of ids, in order, until they weigh 8 MiB: those of the last ids may be missing then.
+local function messages_of(ids)
+  local messages, size = {}, 0
+  for from = 1, #ids, 32 do
+    local part = call('HMGET', P .. 'm', unpack(ids, from, math.min(from + 31, #ids)))
+    for i = 1, #part do
+      messages[from + i - 1] = part[i]
+      size = size + #part[i]
+      if size > 8388608 then return messages end
+    end
+  end
+  return messages
+end
+
+-- Put back the last of what was taken, from some number on.
+local function untake(ids, from)
+  for i = from, #ids do
+    local state = load(ids[i])
+    local message = call('HGET', P .. 'm', ids[i])
+    local place = state and state[PLACE] or first_place(message)
+    call('ZADD', P .. (state and state[CRASHES] > 0 and 'u' or 'z'), 0, rank(head_of(message)[PRIORITY], place, ids[i]))
+    ids[i] = nil
+  end
+end

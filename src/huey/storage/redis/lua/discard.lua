@@ -1,0 +1,17 @@
+-- Remove ended tasks and their results.
+-- KEYS    1: the queue's prefix
+-- ARGV    1: now or ""  2..: ids
+-- Returns the ids that went
+local gone = {}
+for i = 2, #ARGV do
+  local id = ARGV[i]
+  local state = load(id)
+  if state and state[FINISHED] then
+    call('ZREM', P .. 'e:' .. state[STATE], id)
+    call('HDEL', P .. 'm', id)
+    call('HDEL', P .. 'd', id)
+    forget_values('result', { id })
+    gone[#gone + 1] = id
+  end
+end
+return gone

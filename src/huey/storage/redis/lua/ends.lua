@@ -1,0 +1,70 @@
+-- The ends of runs, and of tasks.
+-- KEYS    1: the queue's prefix
+-- ARGV    none of its own
+-- Returns nothing; a verb's script follows
+local function holds(mark)
+  return mark and until_of(mark) > now
+end
+
+-- No further run. A mark for once goes with this one.
+local function finish(id, message, state, how, reason)
+  state[STATE], state[REASON], state[FINISHED], state[LOST_BY] = how, reason, text(now), false
+  local mark = call('HGET', P .. 'rv', id)
+  if mark then call('HDEL', P .. 'rv', id) end
+  state[REVOKED] = mark and not is_once(mark) and mark
+  save(id, state)
+  call('ZADD', P .. 'e:' .. how, text(now), id)
+  ended(message, head_of(message)[NAME])
+end
+
+-- Another run: at once behind what waits, at a place in the past, or later.
+local function put_back(id, priority, state, due)
+  state[STATE], state[LOST_BY], state[DUE] = 'queued', false, false
+  if due and tonumber(due) > now then
+    state[DUE] = due
+    save(id, state)
+    schedule({ id }, due)
+  else
+    state[PLACE] = due and tonumber(due) or now
+    save(id, state)
+    queue(id, priority, state[PLACE], state[CRASHES])
+  end
+end
+
+local function note_attempt(state, who, tail)
+  local attempts = state[ATTEMPTS] or {}
+  attempts[#attempts + 1] = '{' .. (state[LOST_BY] or who) .. ', "at": ' .. text(now) .. ', ' .. tail .. '}'
+  if #attempts > 5 then table.remove(attempts, 1) end
+  state[ATTEMPTS] = attempts
+end
+
+-- An end that is more than a plain success. FIELDS: from there on in ARGV, as turn.lua says.
+local function settle(worker, who, at)
+  local id, how, due = ARGV[at], ARGV[at + 2], ARGV[at + 3] ~= '' and ARGV[at + 3]
+  local attempt, crashes, deaths = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+  local error_text, took = ARGV[at + 9] ~= '' and ARGV[at + 9], tonumber(ARGV[at + 11])
+  local message = call('HGET', P .. 'm', id)
+  local state, head = load(id) or fresh(message), head_of(message)
+  state[TOKEN] = tonumber(ARGV[at + 1])
+  if how == 'succeeded' then
+    count(minute, head[NAME], SUCCEEDED, 1, took)
+    return finish(id, message, state, how, false)
+  end
+  local is_try = attempt > state[ATTEMPT]
+  if error_text or deaths > state[DEATHS] or crashes > state[CRASHES] then note_attempt(state, who, ARGV[at + 12]) end
+  state[ATTEMPT], state[CRASHES], state[DEATHS] = attempt, crashes, deaths
+  state[PARKED] = ARGV[at + 7] ~= '' and ARGV[at + 7]
+  state[ERROR] = error_text or state[ERROR]
+  local reason = ARGV[at + 8] ~= '' and string.sub(ARGV[at + 8], 2)
+  if how ~= 'queued' then
+    count(minute, head[NAME], how == 'failed' and FAILED or CANCELLED, 1, took)
+    finish(id, message, state, how, reason)
+  elseif holds(call('HGET', P .. 'rv', id)) then
+    count(minute, head[NAME], CANCELLED, 1, took)
+    finish(id, message, state, 'cancelled', 'revoked')
+  else
+    if is_try then count(minute, head[NAME], RETRIED, 1, took) end
+    state[REASON] = reason
+    put_back(id, head[PRIORITY], state, due)
+  end
+end

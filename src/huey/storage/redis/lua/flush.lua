@@ -1,0 +1,20 @@
+-- Remove everything of this queue but its workers.
+-- KEYS    1: the queue's prefix
+-- ARGV    1: now or ""
+-- Returns 0
+local function drop(key) call('UNLINK', P .. key) end
+for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do drop('q:' .. name) end
+for _, worker in ipairs(call('ZRANGE', P .. 'wl', 0, -1)) do drop('h:' .. worker) end
+for _, kind in ipairs(call('SMEMBERS', P .. 'k')) do
+  drop('v:' .. kind)
+  drop('x:' .. kind)
+  drop('xn:' .. kind)
+end
+for _, span in ipairs({ 60, 3600 }) do
+  for _, start in ipairs(call('ZRANGE', P .. 'st' .. span, 0, -1)) do drop('st' .. span .. ':' .. start) end
+  drop('st' .. span)
+end
+for key in string.gmatch('m d q:0 p l z u s e:failed e:cancelled e:succeeded rv ru ux rn n tk v:result x:result xn:result k c ev wake:o wake:u', '%S+') do
+  drop(key)
+end
+return 0

@@ -1,0 +1,95 @@
+-- Remove things past their time, a bounded number of each kind.
+-- KEYS    1: the queue's prefix
+-- ARGV    1: now or ""  2: most of a kind  3: how long ended tasks are kept  4: events  5: minutes  6: hours (all microseconds)
+--         7: how many succeeded tasks are kept  8: and how long
+-- Returns how many went
+local most, gone = tonumber(ARGV[2]), 0
+local function ago(i) return text(now - tonumber(ARGV[i])) end
+local function late(key, by, limit)
+  return call('ZRANGEBYSCORE', key, '-inf', by, 'LIMIT', 0, limit)
+end
+
+local kinds = call('SMEMBERS', P .. 'k')
+kinds[#kinds + 1] = 'result'
+for _, kind in ipairs(kinds) do
+  -- Something has passed: look for it, a part of all values each time, from where the last look ended.
+  if #late(P .. 'x:' .. kind, text(now), 1) > 0 then
+    local found = call('HSCAN', P .. 'v:' .. kind, call('HGET', P .. 'c', 'scan:' .. kind) or '0', 'COUNT', 4 * most)
+    if found[1] == '0' then call('HDEL', P .. 'c', 'scan:' .. kind) else call('HSET', P .. 'c', 'scan:' .. kind, found[1]) end
+    local past = {}
+    for i = 1, #found[2], 2 do
+      if #past < most and is_past(found[2][i + 1]) then past[#past + 1] = found[2][i] end
+    end
+    forget_values(kind, past)
+    gone = gone + #past
+  end
+end
+
+local marks = late(P .. 'ux', text(now), most)
+if #marks > 0 then
+  call('HDEL', P .. 'ru', unpack(marks))
+  call('ZREM', P .. 'ux', unpack(marks))
+  gone = gone + #marks
+end
+local names = call('HGETALL', P .. 'rn')
+for i = 1, #names, 2 do
+  if until_of(names[i + 1]) <= now then
+    call('HDEL', P .. 'rn', names[i])
+    gone = gone + 1
+  end
+end
+
+for _, entry in ipairs(call('XRANGE', P .. 'ev', '-', '+', 'COUNT', most)) do
+  if tonumber(entry[2][2]) > tonumber(ago(4)) then break end
+  call('XDEL', P .. 'ev', entry[1])
+  gone = gone + 1
+end
+if call('EXISTS', P .. 'ev') == 1 and call('XLEN', P .. 'ev') == 0 then call('DEL', P .. 'ev') end
+if tonumber(call('HGET', P .. 'c', 'followed') or tostring(now + 1)) <= now then call('HDEL', P .. 'c', 'followed') end
+
+-- Rows of a span that began by some time: hand each to DO_IT, then remove it.
+local function fold(span, by, do_it)
+  local left = most
+  for _, start in ipairs(late(P .. 'st' .. span, by, most)) do
+    if left <= 0 then return end
+    local key = P .. 'st' .. span .. ':' .. start
+    local rows = call('HGETALL', key)
+    for i = 1, math.min(#rows, 2 * left), 2 do
+      do_it(tonumber(start), rows[i], rows[i + 1])
+      call('HDEL', key, rows[i])
+      gone = gone + 1
+    end
+    if #rows <= 2 * left then call('ZREM', P .. 'st' .. span, start) end
+    left = left - #rows / 2
+  end
+end
+fold(60, ago(5), function(start, name, row) add_row(3600, start - start % 3600000000, name, row) end)
+fold(3600, ago(6), function() end)
+
+local function forget(key, ids)
+  for _, id in ipairs(ids) do
+    call('HDEL', P .. 'm', id)
+    call('HDEL', P .. 'd', id)
+    call('ZREM', key, id)
+  end
+  gone = gone + #ids
+end
+for _, how in ipairs({ 'failed', 'cancelled' }) do forget(P .. 'e:' .. how, late(P .. 'e:' .. how, ago(3), most)) end
+local kept = P .. 'e:succeeded'
+local beyond = call('ZCARD', kept) - tonumber(ARGV[7])
+if beyond > 0 then forget(kept, call('ZRANGE', kept, 0, math.min(beyond, most) - 1)) end
+forget(kept, late(kept, ago(8), most))
+
+local ticks = call('HGETALL', P .. 'tk')
+for i = 1, #ticks, 2 do
+  if tonumber(string.match(ticks[i + 1], '%S+$')) <= tonumber(ago(3)) then
+    call('HDEL', P .. 'tk', ticks[i])
+    gone = gone + 1
+  end
+end
+local waited = late(P .. 'wx', text(now), most)
+if #waited > 0 then
+  call('HDEL', P .. 'wt', unpack(waited))
+  call('ZREM', P .. 'wx', unpack(waited))
+end
+return gone

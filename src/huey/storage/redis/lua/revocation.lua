@@ -1,0 +1,14 @@
+-- The mark of a task, or of a name.
+-- KEYS    1: the queue's prefix
+-- ARGV    1: now or ""  2: "+" and id, or ""  3: "+" and name, or ""
+-- Returns the mark, "until once", or nil
+if ARGV[2] ~= '' then
+  local id = string.sub(ARGV[2], 2)
+  local mark = call('HGET', P .. 'rv', id)
+  if mark then return mark end
+  local state = load(id)
+  if state and state[REVOKED] then return state[REVOKED] end
+  mark = call('HGET', P .. 'ru', id)
+  if mark and tonumber(string.match(mark, '%S+$')) > now then return string.match(mark, '^(%S+ %S+)') end
+end
+return ARGV[3] ~= '' and call('HGET', P .. 'rn', string.sub(ARGV[3], 2))

@@ -1,0 +1,43 @@
+"""The scripts: one file of ``lua/`` for each verb, after the parts it is built from."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+_PARTS = {
+    "enqueue": "lanes tell insert",
+    "tick": "lanes tell insert",
+    "turn": "lanes stats values renew tell insert ends claims",
+    "release": "lanes",
+    "reclaim": "renew",
+    "beat": "renew",
+    "put": "values",
+    "take": "values",
+    "await": "values",
+    "retry": "lanes stats values",
+    "discard": "values",
+    "publish": "tell",
+    "followed": "tell",
+    "prune": "stats values",
+}
+"""What a verb's script needs besides ``base``, in that order."""
+_FOLDER = Path(__file__).parent / "lua"
+
+
+class Script(NamedTuple):
+    """A script as the server knows it."""
+
+    name: str
+    text: bytes
+    sha: bytes
+
+
+@cache
+def script(name: str) -> Script:
+    """The script of a verb. The server is told it by its hash, and by its text when it does not know it (NOSCRIPT)."""
+    parts = ["base", *_PARTS.get(name, "").split(), name]
+    text = b"\n".join((_FOLDER / f"{part}.lua").read_bytes() for part in parts)
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())

@@ -1,0 +1,235 @@
+"""The verbs that are one script each, with nothing more to it: will, looking, marks, house."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+
+from huey.clock import SECOND, Clock, Micros, micros, system_clock
+from huey.lifecycle import State
+from huey.storage.base import (
+    CHUNK,
+    DEAD_LETTERS_KEPT,
+    EVENTS_KEPT,
+    FOREVER,
+    MARK_KEPT,
+    Counts,
+    Revocation,
+    Storage,
+    TaskRow,
+    Worker,
+    WorkerRow,
+)
+from huey.storage.redis import keys
+from huey.storage.redis.connection import Wires
+from huey.storage.redis.ends import ROW, worker_of
+from huey.storage.redis.messages import Arg, lease_of, row_of
+from huey.storage.retention import Retention
+from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
+from huey.task import Lease
+
+STAMP = 16
+"""Digits before a small value that say when it goes."""
+PRUNE = 500
+"""Things of one kind that one prune removes."""
+_KINDS = {
+    "suspect": ("suspect",),
+    "ready": ("suspect", "ready"),
+    "scheduled": ("scheduled",),
+    State.QUEUED: ("suspect", "ready", "scheduled"),
+}
+"""The kinds of queued tasks, in claim order."""
+_ALL = ("suspect", "ready", "scheduled", State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+class PlainVerbs(Storage):
+    """Verbs over scripts. A queue's storage gives ``_wires`` and the rest."""
+
+    def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, wires: Wires) -> None:
+        self.name = name
+        self._clock = clock
+        self._has_own_clock = clock is not system_clock
+        self._result_ttl = result_ttl
+        self._retention = retention
+        self._wires = wires
+        self._prefix = keys.prefix(name)
+
+    @property
+    def result_ttl(self) -> float | None:
+        return self._result_ttl
+
+    def _now(self, now: Micros | None = None) -> Arg:
+        """The time for a script: the server's own, unless a test gives another."""
+        if now is not None:
+            return now
+        return self._clock.now() if self._has_own_clock else b""
+
+    def _lease_time(self) -> Arg:
+        return self._clock.monotonic() if self._has_own_clock else b""
+
+    # -- will ---------------------------------------------------------------------------------------------------------------------------
+
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+        for some in _parts(ids):
+            self._wires.call("cancel", self._prefix, self._now(), *_mark(until, once), MARK_KEPT, *some)
+
+    def restore(self, ids: Sequence[str]) -> list[str]:
+        return [id.decode() for some in _parts(ids) for id in self._wires.call("restore", self._prefix, self._now(), *some)]
+
+    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
+        limit, flag = _mark(until, once)
+        self._wires.command("HSET", self._prefix + "rn", name, f"{limit} {flag}")
+
+    def restore_name(self, name: str) -> bool:
+        return bool(self._wires.command("HDEL", self._prefix + "rn", name))
+
+    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
+        which = ("" if id is None else f"+{id}", "" if name is None else f"+{name}")
+        mark = self._wires.call("revocation", self._prefix, self._now(), *which)
+        if mark is None:
+            return None
+        until, once = mark.split()
+        return Revocation(int(until), once == b"1")
+
+    def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
+        return [id.decode() for some in _parts(ids) for id in self._wires.call("retry", self._prefix, self._now(now), *some)]
+
+    def discard(self, ids: Sequence[str]) -> list[str]:
+        return [id.decode() for some in _parts(ids) for id in self._wires.call("discard", self._prefix, self._now(), *some)]
+
+    def pause(self, on: bool) -> None:
+        self._wires.call("pause", self._prefix, self._now(), int(on))
+
+    def is_paused(self) -> bool:
+        return bool(self._wires.command("HGET", self._prefix + "c", "paused") == b"1")
+
+    # -- periodic -----------------------------------------------------------------------------------------------------------------------
+
+    def ticks(self) -> dict[str, Micros]:
+        found = self._wires.command("HGETALL", self._prefix + "tk")
+        # RESP3 answers with a map, RESP2 with a list: the connection may be of the user's making.
+        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        return {name.decode(): int(tick.split()[0]) for name, tick in pairs}
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> TaskRow | None:
+        return next(iter(self._look([id])), None)
+
+    def _look(self, ids: Sequence[Arg]) -> list[TaskRow]:
+        found = [each for some in _parts(ids) for each in self._wires.call("look", self._prefix, self._now(), *some)]
+        return [row_of(each) for each in found if each]
+
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+        """As the contract says. Not one step: what changes its state meanwhile may be missing, or come twice."""
+        if limit <= 0:
+            return []
+        if state in _KINDS:
+            rows: list[TaskRow] = []
+            for kind in _KINDS[state]:
+                if len(rows) < limit:
+                    rows += self._in_order(kind, name, limit - len(rows))
+            return rows
+        kinds = _ALL if state is None else (state,)
+        found = (row for kind in kinds for page in self._pages(kind) for row in page if name in (None, row.name))
+        return heapq.nsmallest(limit, {row.id: row for row in found}.values(), key=lambda row: (row.created, row.id))
+
+    def _in_order(self, kind: str, name: str | None, limit: int) -> list[TaskRow]:
+        """Tasks of one kind of queued, best first."""
+        # Without a name the first page has them: it brings so many of each priority.
+        pages = self._pages(kind, limit) if name is None else self._pages(kind)
+        found = [row for page in (islice(pages, 1) if name is None else pages) for row in page if name in (None, row.name)]
+        if kind == "scheduled":
+            found.sort(key=lambda row: (row.due or 0, row.id))
+        else:
+            found.sort(key=lambda row: (-row.priority, row.place, row.id))
+        return found[:limit]
+
+    def _pages(self, kind: str, size: int = CHUNK) -> Iterator[list[TaskRow]]:
+        """Tasks in one kind of place, a page at a time."""
+        for start in count(0, size):
+            ids = self._wires.call("listed", self._prefix, self._now(), kind, start, start + size - 1)
+            if not ids:
+                return
+            yield self._look(ids)
+
+    def counts(self) -> Counts:
+        return Counts._make(self._wires.call("counts", self._prefix, self._now()))
+
+    def queues(self) -> list[str]:
+        self.open()
+        return sorted(name.decode() for name in self._wires.command("SMEMBERS", keys.QUEUES))
+
+    def stats(self, since: Micros) -> list[Stat]:
+        rows, living = self._wires.call("numbers", self._prefix, self._now(), since)
+        waiting = []
+        for field, number in zip(living[::2], living[1::2], strict=True):
+            start, _, name = field.decode().partition(":")
+            if int(start) + MINUTE * SECOND > since:
+                waiting.append((name, int(start), int(number)))
+        counted = [stat(name.decode(), int(start), span, *map(int, ROW.unpack(numbers))) for span, start, name, numbers in rows]
+        return with_waiting(counted, waiting)
+
+    def workers(self) -> list[WorkerRow]:
+        found = self._wires.call("workers", self._prefix, self._now(), self._lease_time())
+        return [WorkerRow(worker_of(details), int(until), bool(is_expired), holds) for details, until, is_expired, holds in found]
+
+    def leases(self, worker: Worker) -> list[Lease]:
+        ids, messages, states, tokens = self._wires.call("leases", self._prefix, self._now(), worker.id)
+        found = zip(ids, messages, states, map(int, tokens), strict=True)
+        return [lease_of(*each) for each in found]
+
+    # -- marks --------------------------------------------------------------------------------------------------------------------------
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        self._wires.call("put", self._prefix, self._now(), kind, key, value, "" if ttl is None else micros(ttl), 0)
+
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+        return bool(self._wires.call("put", self._prefix, self._now(), kind, key, value, "", 1, once=True))
+
+    def peek(self, kind: str, key: str) -> bytes | None:
+        return _content(self._wires.call("take", self._prefix, self._now(), kind, 0, key)[0])
+
+    def pop(self, kind: str, key: str) -> bytes | None:
+        return _content(self._wires.call("take", self._prefix, self._now(), kind, 1, key)[0])
+
+    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        if not keys:
+            return {}
+        if len(keys) > CHUNK:
+            raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
+        values = self._wires.call("take", self._prefix, self._now(), kind, 1, *keys)
+        return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
+
+    def delete(self, kind: str, key: str) -> bool:
+        return self.pop(kind, key) is not None
+
+    def items(self, kind: str) -> dict[str, bytes]:
+        found, now = self._wires.call("items", self._prefix, self._now(), kind)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {key.decode(): value[STAMP:] for key, value in pairs if not 0 < int(value[:STAMP]) <= int(now)}
+
+    # -- house --------------------------------------------------------------------------------------------------------------------------
+
+    def prune(self, now: Micros | None = None) -> int:
+        kept = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT, self._retention.most, self._retention.age)
+        gone: int = self._wires.call("prune", self._prefix, self._now(now), PRUNE, *kept)
+        return gone
+
+    def flush(self) -> None:
+        self._wires.call("flush", self._prefix, self._now())
+
+
+def _content(value: bytes | None) -> bytes | None:
+    return None if value is None else value[STAMP:]
+
+
+def _mark(until: Micros | None, once: bool) -> tuple[Micros, int]:
+    return FOREVER if until is None else until, int(once)
+
+
+def _parts(ids: Sequence[Arg]) -> Iterator[Sequence[Arg]]:
+    """*ids*, as many at a time as one script takes."""
+    for start in range(0, len(ids), CHUNK):
+        yield ids[start : start + CHUNK]

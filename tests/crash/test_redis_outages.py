@@ -1,0 +1,95 @@
+"""A Redis server that goes away, is busy, or forgets its scripts, beside a consumer at work (C15, T8)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import redis
+
+from tests.crash.tools import until
+from tests.redis_server import Server
+
+RESUMES = 5.0
+"""Seconds within which everything has to go on."""
+ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
+def test_while_the_server_is_away_tasks_run_on_and_their_ends_are_written_later(make_place, show, how):
+    with Server(None, *ALWAYS) as server:
+        place = make_place(url=server.url)
+        running = [place.gated(n) for n in range(2)]
+        consumer = place.start(workers=2)
+        until(lambda: all(place.started(id) for id in running), "they run")
+        waiting = place.bulk(range(10, 20))
+        server.stop(how)
+        place.open_gate()
+
+        until(lambda: "storage is away" in place.log(), "it is told")
+        share = consumer.cpu_share(2.0)
+        assert consumer.is_alive
+        server.start()
+        begun = time.monotonic()
+
+        until(place.is_done, "all goes on", timeout=RESUMES)
+        took = time.monotonic() - begun
+        until(lambda: "storage is back" in place.log(), "it is told")
+        assert consumer.stop() == 0
+        assert [place.log().count(line) for line in ("storage is away", "storage is back")] == [1, 1]
+        assert all(len(place.started(id)) == 1 for id in running + waiting)
+        verdict = place.verdict()
+        assert not verdict.problems, verdict.problems
+        show(f"resumed after {took:.2f} s; while the server was away {share:.1%} of a core")
+        assert share < 0.1
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(90)
+def test_a_server_that_sleeps_or_drops_its_clients_costs_time_only(make_place):
+    with Server() as server, redis.Redis(port=server.port) as admin:
+        place = make_place(url=server.url, enqueue_timeout=30)
+        consumer = place.start(workers=2)
+        until(lambda: consumer.is_known, "it has started")
+        for n in range(20):
+            place.bulk(range(100 * n, 100 * n + 20), seconds=0.005)
+            for client in admin.client_list():
+                if client["id"] != admin.client_id():
+                    admin.client_kill_filter(_id=client["id"])
+            if n % 5 == 0:
+                admin.script_flush()
+        until(place.is_done, "all is done", timeout=30)
+        place.bulk(range(5000, 5100), seconds=0.005)
+        os.kill(server.process.pid, signal.SIGSTOP)
+        consumer.cpu_share(8.0)
+        os.kill(server.process.pid, signal.SIGCONT)
+
+        until(place.is_done, "all is done", timeout=30)
+        assert consumer.stop() == 0
+        verdict = place.verdict()
+        assert not verdict.problems, verdict.problems
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(60)
+def test_a_server_at_its_maxmemory_writes_the_ends_and_begins_nothing(make_place):
+    with Server() as server, redis.Redis(port=server.port) as admin:
+        place = make_place(url=server.url)
+        running = place.gated(1)
+        consumer = place.start(workers=1)
+        until(lambda: place.started(running), "it runs")
+        waiting = place.work(5)
+        admin.config_set("maxmemory", "1mb")
+        place.open_gate()
+
+        until(lambda: place.storage.peek("result", running) is not None, "its end is written")
+        until(lambda: "storage is away" in place.log(), "it is told")
+        assert not place.started(waiting)
+        admin.config_set("maxmemory", "0")
+
+        until(place.is_done, "all goes on", timeout=RESUMES)
+        assert consumer.stop() == 0
+        assert not place.verdict().problems

@@ -1,0 +1,50 @@
+"""The kill storm on a Redis server, which itself dies, restarts and loses replies (T1, T8, T9)."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.crash.test_command_storm import storm
+from tests.lossy_proxy import LossyProxy
+from tests.redis_server import Server
+
+ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+SLACK = 2.0
+"""Seconds that the end of a body may be unwritten when its process is killed: the server is away, or an answer was lost."""
+
+
+@pytest.mark.timeout(120)
+def test_kills_of_any_process_lose_nothing_in_redis(make_commanded, show):
+    with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.002) as proxy:
+        restarts = {6: signal.SIGKILL, 12: signal.SIGTERM}
+        storm(make_commanded, show, kills=18, seconds=10, between=restart_at(server, restarts), slack=SLACK, **urls(server, proxy))
+    show(f"{proxy.lost} replies lost")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+def test_three_hundred_kills_lose_nothing_in_redis(make_commanded, show):
+    with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.01) as proxy:
+        restarts = dict(zip(range(40, 280, 40), [signal.SIGTERM, signal.SIGKILL] * 3, strict=True))
+        between = restart_at(server, restarts)
+        verdict = storm(make_commanded, show, kills=320, seconds=260, between=between, slack=SLACK, **urls(server, proxy))
+    show(f"{proxy.lost} replies lost, {len(restarts)} restarts of the server")
+    assert verdict.kills >= 300
+    assert proxy.lost > 100
+
+
+def restart_at(server, restarts):
+    return lambda strikes: restart(server, restarts.get(strikes))
+
+
+def restart(server, how):
+    if how is not None:
+        server.stop(how)
+        server.start()
+
+
+def urls(server, proxy):
+    """The processes meet the proxy, who judges them the server."""
+    return {"url": server.url, "for_processes": {"url": f"redis://127.0.0.1:{proxy.port}/0"}}

