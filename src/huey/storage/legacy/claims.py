@@ -208,7 +208,7 @@ class Claims:
 
     def _add(self, data: Any, due: Micros) -> None:
         with failing_as(ScheduleAddException, self._parts.schedule, "add"):
-            self._parts.schedule.add(data, naive_utc(due))
+            self._parts.schedule.add(_raw(data), naive_utc(due))
         self.next_due = due if self.next_due is None else min(due, self.next_due)
 
     def _park(self, worker: Worker, entry: Entry) -> None:
@@ -224,7 +224,7 @@ class Claims:
     def write(self, data: Any) -> None:
         """Put a message into the queue."""
         with failing_as(QueueWriteException, self._queue, "write"):
-            self._queue.write(data)
+            self._queue.write(_raw(data))
 
     # -- the end of a run ---------------------------------------------------------------------------------------------------------------
 
@@ -313,19 +313,25 @@ class Claims:
         self._again.clear()
 
     def give_back(self, worker: Worker, arrived: list[Any]) -> None:
-        """What *worker* has in hand but does not run goes back to the queue: it takes its leave."""
-        for data in [*self._again, *(data for data in arrived if self._holds is None)]:
-            self.write(data)
-        self._again = []
-        for data in arrived if self._holds is not None else ():
-            self._acked(worker, Entry(self._holds, data, None), data, first=True)  # type: ignore[arg-type]
+        """What *worker* has in hand but does not run goes back to the queue: it takes its leave. What was taken out of a part and cannot be
+        put back stands in the log."""
         mine = [entry for _, _, id, entry in self._parked if id == worker.id]
         self._parked = [it for it in self._parked if it[2] != worker.id]
         heapq.heapify(self._parked)
+        loose = self._again + [entry.data for entry in mine if entry.part is None]
+        self._again = []
+        if self._holds is None:
+            loose += arrived
+        for data in loose:
+            try:
+                self.write(data)
+            except QueueWriteException as error:
+                log.error("a message could not be put back, here it is: %r: %s", data, error)
+        for data in arrived if self._holds is not None else ():
+            self._acked(worker, Entry(self._holds, data, None), data, first=True)  # type: ignore[arg-type]
         for entry in mine:
-            if entry.part is None:
-                self.write(entry.data)
-            else:
+            if entry.part is not None:
+                # It waits again.
                 self._acked(worker, entry, entry.data)
 
     def has_any(self, worker: Worker) -> bool:
@@ -334,5 +340,5 @@ class Claims:
 
 
 def _raw(data: Any) -> Any:
-    """Some parts give texts back."""
+    """Data as they are handed to a part: some give texts back."""
     return data.encode("ascii", "replace") if isinstance(data, str) else data
