@@ -18,7 +18,7 @@ from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException,
 from huey.registry import Registry
 from huey.result import Result, ResultGroup
 from huey.serializer import Codec
-from huey.storage import open_default
+from huey.storage import is_queue_part, open_default, open_parts
 from huey.storage.base import CHUNK, FOREVER, Storage, in_chunks
 from huey.task import LARGEST, Alike, Record, Task, checked_number
 from huey.when import Expires, instant
@@ -50,6 +50,9 @@ class Huey:
     rotates them (first signs, all verify); default the environment's HUEY_SECRET. *compression*, *use_zlib*: compress what is stored.
     *allow_pickle*: True reads pickles of any class also from stores that others may write into; False from none.
 
+    *queue* (also as first argument), *result_store*, *schedule*, *events*: parts of 0.4.9, see ``huey.backends.base``; then there is no
+    name and no other storage, and without a result store no results (S15, S16, C1).
+
     ConfigurationError: an option that does not exist or cannot work.
     """
 
@@ -57,12 +60,16 @@ class Huey:
 
     def __init__(
         self,
-        name: str = "huey",
-        *,
-        storage: Storage | None = None,
-        results: bool = True,
+        name: Any = "huey",
+        result_store: Any = None,
+        schedule: Any = None,
+        events: Any = None,
         store_none: bool = False,
         always_eager: bool = False,
+        *,
+        queue: Any = None,
+        storage: Storage | None = None,
+        results: bool = True,
         utc: bool = True,
         serializer: Any = None,
         secret: str | bytes | Sequence[str | bytes] | None = None,
@@ -73,6 +80,12 @@ class Huey:
         rng: Rng = system_rng,
         **storage_options: Any,
     ) -> None:
+        if queue is None and is_queue_part(name):
+            name, queue = "huey", name
+        self.queue, self.result_store, self.schedule = queue, result_store, schedule
+        if queue is not None or (result_store, schedule, events) != (None, None, None):
+            storage = self._of_parts(name, events, storage, clock)
+            name, results = storage.name, results and result_store is not None
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"name={name!r}: a queue has a name, such as Huey('my-app')")
         self.name = name
@@ -95,6 +108,13 @@ class Huey:
             is_trusted=lambda: self.storage.is_trusted,
         )
         self._batches = threading.local()
+
+    def _of_parts(self, name: Any, events: Any, storage: Storage | None, clock: Clock) -> Storage:
+        """The storage over parts of 0.4.9 (C1)."""
+        if self.queue is None or storage is not None or name != "huey":
+            fact = f"name={name!r}" if name != "huey" else "no queue=" if self.queue is None else "storage="
+            raise ConfigurationError(f"{fact} with parts of 0.4.9: these are Huey(queue, result_store=..., schedule=..., events=...)")
+        return open_parts(self.queue, self.result_store, self.schedule, events, clock=clock)
 
     def _storage(self, storage: Storage | None, options: dict[str, Any]) -> Storage:
         if storage is not None:

@@ -5,10 +5,10 @@ Exception
     QueueException                 0.4.9: storage or registry trouble
       StorageError                 the storage could not do it; nothing was written
         StorageUnavailable         away or busy: trying again may help
+          QueueWriteException ...  a queue part of 0.4.9 failed; its own error is the cause
         StorageFull                no room for more
         StorageRefused             wrong file, wrong version, wrong rights: trying again does not help
       UnknownTask                  no function is registered under that name
-      QueueWriteException ...      0.4.9's names for a failure of one queue part
       ResultTimeout                no result within the time (DataStoreTimeout is the same class)
     TaskTimeout                    raised inside a task that passed its time limit
     ConfigurationError             a setting that cannot work; also a RuntimeError and a ValueError
@@ -50,31 +50,31 @@ class UnknownTask(QueueException):
     """No function is registered under the name that a message carries (S138)."""
 
 
-class QueueWriteException(QueueException):
+class QueueWriteException(StorageUnavailable):
     """A queue part could not write."""
 
 
-class QueueReadException(QueueException):
+class QueueReadException(StorageUnavailable):
     """A queue part could not read."""
 
 
-class QueueRemoveException(QueueException):
+class QueueRemoveException(StorageUnavailable):
     """A queue part could not remove a message."""
 
 
-class DataStoreGetException(QueueException):
+class DataStoreGetException(StorageUnavailable):
     """A result store could not be read."""
 
 
-class DataStorePutException(QueueException):
+class DataStorePutException(StorageUnavailable):
     """A result store could not be written."""
 
 
-class ScheduleAddException(QueueException):
+class ScheduleAddException(StorageUnavailable):
     """A schedule could not be added to."""
 
 
-class ScheduleReadException(QueueException):
+class ScheduleReadException(StorageUnavailable):
     """A schedule could not be read."""
 
 

@@ -12,9 +12,8 @@ import time
 
 import pytest
 
-from huey import SqliteHuey
+from huey import SqliteHuey, files
 from huey.exceptions import StorageRefused, StorageUnavailable
-from huey.storage.sql import files
 from huey.storage.sql.connection import GLANCE
 from tests.crash import app as application
 from tests.crash.tools import locked, most_common_problems, until

@@ -20,7 +20,9 @@ log = logging.getLogger("huey.consumer")
 
 
 def tell_start(huey: Huey, *, workers: int, worker_type: str, periodic: bool, localtime: bool) -> None:
-    """Say it at INFO, a line for each task."""
+    """Say it at INFO, a line for each task; at WARNING what this storage cannot promise. ConfigurationError: it cannot work so."""
+    for caveat in huey.storage.caveats(workers if worker_type == "process" else 1, periodic):
+        log.warning("%s", caveat)
     if not log.isEnabledFor(logging.INFO):
         return
     log.info("huey %s on Python %s, pid %d", __version__, ".".join(map(str, sys.version_info[:3])), os.getpid())

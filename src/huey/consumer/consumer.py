@@ -72,6 +72,7 @@ class Consumer:
         self._max_tasks: int | None = settings["max_tasks"]
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._interval = float(settings["periodic_task_interval"])
+        self._pace = tuple(float(settings[name]) for name in ("delay", "max_delay", "backoff", "scheduler_interval"))
         self._state = NEW
         self._life = threading.Lock()
         self._gone = threading.Event()
@@ -118,6 +119,7 @@ class Consumer:
                 raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
             storage = self.huey.storage
             storage.open()
+            storage.pace(*self._pace)
             self.huey.codec.reset()
             self._remember_clock()
             storage.beat([self.worker])

@@ -87,14 +87,16 @@ def is_single_threaded() -> bool:
         return False
 
 
-def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], int], now: Micros) -> Child:
-    """Start a worker process. *work* is what a forked one does; a process started by exec finds its seat in its environment."""
+def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], int], now: Micros, *, may_fork: bool = True) -> Child:
+    """Start a worker process. *work* is what a forked one does; a process started by exec finds its seat in its environment. Not
+    *may_fork*: what this process has open must not be used by another one."""
     page = Page(runners)
     seat = seat_of(page.fd)
-    if FORK_IS_SAFE and is_single_threaded():
+    if may_fork and FORK_IS_SAFE and is_single_threaded():
         pid = _fork(seat, work)
     else:
-        _tell_once()
+        if may_fork:
+            _tell_once()
         pid = _exec(seat)
     return Child(identify(seat.id, seat.kind, seat.keeper, pid), page, now)
 

@@ -193,6 +193,7 @@ class Supervisor:
             runners,
             lambda seat: work(self._huey, seat, **self._options),
             self._clock.monotonic(),
+            may_fork=self._huey.storage.survives_fork,
         )
         self._children.append(child)
         log.debug("worker %s started: %s, pid %d", id, kind, child.pid)

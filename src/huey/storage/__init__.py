@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from huey.clock import Rng
+    from huey.clock import Clock, Rng
     from huey.storage.base import Storage
 
 
@@ -28,3 +28,16 @@ def open_redis(name: str, **options: Any) -> Storage:
     from huey.storage.redis import RedisStorage
 
     return RedisStorage(name, **options)
+
+
+def open_parts(queue: Any, store: Any, schedule: Any, events: Any, *, clock: Clock) -> Storage:
+    """The storage of ``Huey(queue, result_store, schedule, events)``: the four parts of 0.4.9."""
+    from huey.storage.legacy.parts import Parts
+    from huey.storage.legacy.storage import LegacyStorage
+
+    return LegacyStorage(Parts(queue, store, schedule, events), clock=clock)
+
+
+def is_queue_part(thing: Any) -> bool:
+    """It is a queue of 0.4.9, or looks like one, rather than a name."""
+    return not isinstance(thing, str) and all(callable(getattr(thing, method, None)) for method in ("write", "read"))

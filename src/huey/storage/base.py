@@ -412,6 +412,19 @@ class Storage(ABC):
         """Bring the schema to this release's version and return it. Idempotent, safe beside running consumers."""
 
     @property
+    def survives_fork(self) -> bool:
+        """A forked child may use it. False: worker processes are started by exec, and make their own."""
+        return True
+
+    def pace(self, delay: float, max_delay: float, backoff: float, scheduler_interval: float = 1.0) -> None:  # noqa: B027
+        """How often to look, for a storage that has to be polled (``-d -m -b``). Others need no telling."""
+
+    def caveats(self, processes: int, periodic: bool) -> list[str]:
+        """What a consumer of so many worker processes tells at its start: promises that cannot be kept here. ConfigurationError: it cannot
+        work so."""
+        return []
+
+    @property
     @abstractmethod
     def is_trusted(self) -> bool:
         """Pickles of any class may be read from here: nobody else can write into it (RELIABILITY S1)."""

@@ -17,10 +17,10 @@ from typing import Any, Protocol, TypeVar
 
 from huey.clock import SECOND, Clock, Micros, Rng
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
+from huey.files import existing, place_of
 from huey.storage.sql import descriptors
 from huey.storage.sql.descriptors import Canary
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
-from huey.storage.sql.files import existing, place_of
 from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
 
 T = TypeVar("T")

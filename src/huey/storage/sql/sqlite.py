@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError, StorageFull
+from huey.files import check_before_open, is_private
 from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
@@ -28,7 +29,6 @@ from huey.storage.sql import statements
 from huey.storage.sql.ballast import Ballast
 from huey.storage.sql.connection import MIB, File
 from huey.storage.sql.ends import ends_of
-from huey.storage.sql.files import check_before_open, is_private
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
 from huey.storage.sql.rows import enqueueing, many, padded, payload_bytes
 from huey.storage.sql.storage import Values

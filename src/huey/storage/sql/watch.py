@@ -15,9 +15,9 @@ import sys
 from typing import Any, Protocol
 
 from huey.clock import Clock
+from huey.files import existing
 from huey.storage.base import Bell
 from huey.storage.sql.connection import File
-from huey.storage.sql.files import existing
 
 _IN_ATTRIB = 0x4
 

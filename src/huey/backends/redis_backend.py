@@ -1,0 +1,289 @@
+"""The parts of a 0.4.9 queue in Redis: a list, a hash, a sorted set, a channel. Redis 6.2 or newer, or Valkey; not for a cluster.
+
+    huey.queue.<name>               list      messages, the next one at the right
+    huey.results.<name>             hash      values by key
+    huey.schedule.<name>            zset      messages by time, microseconds since 1970
+    <key>.held.<worker>             list      what a worker holds of a queue or schedule
+    <key>.workers                   hash      those workers, and a text about each
+    <key>.ticks                     hash      the last tick of each periodic task
+    <channel>                       channel   events, under the channel's name as it is
+
+Names are quoted like in a URL, never stripped: two names do not meet (S173).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+from huey.backends import base
+from huey.backends.base import BaseDataStore, BaseEventEmitter, BaseQueue, BaseSchedule, Data, Holding, Ticking, micros_of
+from huey.exceptions import ConfigurationError
+from huey.utils import EmptyData
+
+
+def _client(connection: dict[str, Any]) -> Any:
+    """A client that connects when it is used first. ConfigurationError: there is no redis-py, or it does not know an option."""
+    try:
+        import redis
+    except ImportError as error:
+        raise ConfigurationError("the Redis parts need the client of Redis for Python: pip install 'huey[redis]'") from error
+    try:
+        return redis.Redis(**connection)
+    except TypeError as error:
+        raise ConfigurationError(f"{error}: the keywords after the name go to redis.Redis; see its documentation") from error
+
+
+@cache
+def _lua(name: str) -> str:
+    return files("huey.backends").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+class _InRedis:
+    """A part in Redis."""
+
+    _kind: str
+
+    def _connect(self, name: str, connection: dict[str, Any]) -> None:
+        self.conn = _client(connection)
+        self._key = f"huey.{self._kind}.{quote(name, safe='')}"
+
+    @property
+    def is_trusted(self) -> bool:
+        """The server is on this machine: loopback or a unix socket (S1)."""
+        where = self.conn.connection_pool.connection_kwargs
+        return bool(where.get("path")) or _is_loopback(str(where.get("host", "localhost")))
+
+    def _run(self, script: str, keys: list[str], *values: Any) -> Any:
+        # register_script sends the whole text when the server has forgotten it.
+        return self.conn.register_script(_lua(script))(keys=keys, args=values)
+
+    def flush(self) -> None:
+        self.conn.delete(self._key)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Held(_InRedis, Holding):
+    """What queue and schedule have in common."""
+
+    def _held(self, holder: str) -> str:
+        return f"{self._key}.held.{holder}"
+
+    def _acked(self, holder: str, data: Data, where: str, how: str, instead: Data | None, at: int = 0) -> bool:
+        return bool(self._run("ack", [self._held(holder), where], data, "" if instead is None else how, instead or "", at))
+
+    def held(self, holder: str) -> list[Data]:
+        return list(reversed(self.conn.lrange(self._held(holder), 0, -1)))
+
+    def enlist(self, holder: str, text: str) -> None:
+        self.conn.hset(f"{self._key}.workers", holder, text)
+
+    def enlisted(self) -> dict[str, str]:
+        return {_text(id): _text(text) for id, text in self.conn.hgetall(f"{self._key}.workers").items()}
+
+    def dismiss(self, holder: str) -> None:
+        # Only a holder itself, or who takes over from it, adds to what it holds.
+        if not self.conn.llen(self._held(holder)):
+            self.conn.hdel(f"{self._key}.workers", holder)
+
+    def flush(self) -> None:
+        super().flush()
+        for holder in self.enlisted():
+            self.conn.delete(self._held(holder))
+
+
+class RedisQueue(_Held, BaseQueue, Ticking):
+    """Messages in a list, taken with RPOP; polled. *connection* goes to ``redis.Redis``."""
+
+    _kind = "queue"
+
+    def __init__(self, name: str, **connection: Any) -> None:
+        BaseQueue.__init__(self, name, **connection)
+        self._connect(name, connection)
+
+    def write(self, data: Data) -> None:
+        self.conn.lpush(self._key, data)
+
+    def write_many(self, messages: Sequence[Data]) -> None:
+        """Put messages at the end, in their order: one step."""
+        self.conn.lpush(self._key, *messages)
+
+    def read(self) -> Data | None:
+        message: Data | None = self.conn.rpop(self._key)
+        return message
+
+    def remove(self, data: Data) -> int:
+        return int(self.conn.lrem(self._key, 0, data))
+
+    def __len__(self) -> int:
+        return int(self.conn.llen(self._key))
+
+    def claim(self, holder: str, limit: int, timestamp: datetime | None = None) -> list[Data]:
+        with self.conn.pipeline(transaction=False) as pipeline:
+            for _ in range(limit):
+                pipeline.lmove(self._key, self._held(holder), "RIGHT", "LEFT")
+            return [data for data in pipeline.execute() if data is not None]
+
+    def ack(
+        self,
+        holder: str,
+        data: Data,
+        instead: Data | None = None,
+        *,
+        first: bool = False,
+        heir: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> bool:
+        where = self._key if heir is None else self._held(heir)
+        return self._acked(holder, data, where, "RPUSH" if first and heir is None else "LPUSH", instead)
+
+    def waiting(self, limit: int) -> list[Data]:
+        return list(reversed(self.conn.lrange(self._key, -limit, -1)))
+
+    def tick(self, task: str, at: int, data: Data | None) -> bool:
+        return bool(self._run("tick", [f"{self._key}.ticks", self._key], task, at, "" if data is None else data))
+
+    def ticks(self) -> dict[str, int]:
+        return {_text(task): int(at) for task, at in self.conn.hgetall(f"{self._key}.ticks").items()}
+
+    def flush(self) -> None:
+        super().flush()
+        self.conn.delete(f"{self._key}.ticks")
+
+
+class RedisBlockingQueue(RedisQueue):
+    """Messages in a list, taken with BRPOP: a message is read as soon as it is there. *read_timeout*: seconds that ``read`` waits at most;
+    None: no limit."""
+
+    blocking = True
+
+    def __init__(self, name: str, read_timeout: float | None = None, **connection: Any) -> None:
+        super().__init__(name, **connection)
+        self.read_timeout = read_timeout
+
+    def read(self) -> Data | None:
+        import redis
+
+        try:
+            found = self.conn.brpop(self._key, timeout=self.read_timeout or 0)
+        except redis.TimeoutError:
+            # socket_timeout= was shorter than the wait.
+            return None
+        return None if found is None else found[1]
+
+    def claim_next(self, holder: str, timeout: float) -> Data | None:
+        patience = self.conn.connection_pool.connection_kwargs.get("socket_timeout")
+        wait = min(timeout, patience / 2) if patience else timeout
+        message: Data | None = self.conn.blmove(self._key, self._held(holder), wait, "RIGHT", "LEFT")
+        return message
+
+
+class RedisDataStore(_InRedis, BaseDataStore):
+    """Values in a hash."""
+
+    _kind = "results"
+
+    def __init__(self, name: str, **connection: Any) -> None:
+        BaseDataStore.__init__(self, name, **connection)
+        self._connect(name, connection)
+
+    def put(self, key: str, value: Any) -> None:
+        self.conn.hset(self._key, key, value)
+
+    def put_if_empty(self, key: str, value: Any) -> bool:
+        """Keep *value* unless there is one: one step; whether it is kept now."""
+        return bool(self.conn.hsetnx(self._key, key, value))
+
+    def peek(self, key: str) -> Any:
+        value = self.conn.hget(self._key, key)
+        return EmptyData if value is None else value
+
+    def get(self, key: str) -> Any:
+        with self.conn.pipeline(transaction=True) as pipeline:
+            pipeline.hget(self._key, key)
+            pipeline.hdel(self._key, key)
+            value, _ = pipeline.execute()
+        return EmptyData if value is None else value
+
+    def items(self) -> dict[str, Any]:
+        """All values by key."""
+        return {_text(key): value for key, value in self.conn.hgetall(self._key).items()}
+
+
+class RedisSchedule(_Held, BaseSchedule):
+    """Messages in a sorted set, by time."""
+
+    _kind = "schedule"
+
+    def __init__(self, name: str, **connection: Any) -> None:
+        BaseSchedule.__init__(self, name, **connection)
+        self._connect(name, connection)
+
+    def add(self, data: Data, timestamp: datetime) -> None:
+        self.conn.zadd(self._key, {data: micros_of(timestamp)})
+
+    def read(self, timestamp: datetime) -> list[Any]:
+        with self.conn.pipeline(transaction=True) as pipeline:
+            pipeline.zrangebyscore(self._key, "-inf", micros_of(timestamp))
+            pipeline.zremrangebyscore(self._key, "-inf", micros_of(timestamp))
+            found, _ = pipeline.execute()
+        return list(found)
+
+    def __len__(self) -> int:
+        return int(self.conn.zcard(self._key))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def claim(self, holder: str, limit: int, timestamp: datetime | None = None) -> list[Data]:
+        if timestamp is None:
+            return []
+        return list(self._run("claim_due", [self._key, self._held(holder)], micros_of(timestamp), limit))
+
+    def ack(
+        self,
+        holder: str,
+        data: Data,
+        instead: Data | None = None,
+        *,
+        first: bool = False,
+        heir: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> bool:
+        if heir is not None:
+            return self._acked(holder, data, self._held(heir), "LPUSH", instead)
+        return self._acked(holder, data, self._key, "ZADD", instead, 0 if timestamp is None else micros_of(timestamp))
+
+    def waiting(self, limit: int) -> list[Data]:
+        return list(self.conn.zrange(self._key, 0, limit - 1))
+
+
+class RedisEventEmitter(BaseEventEmitter):
+    """Events on a channel of Redis."""
+
+    def __init__(self, channel: str, **connection: Any) -> None:
+        super().__init__(channel, **connection)
+        self.conn = _client(connection)
+
+    def emit(self, data: str) -> None:
+        self.conn.publish(self.channel, data)
+
+
+Components = base.Components(RedisBlockingQueue, RedisDataStore, RedisSchedule, RedisEventEmitter)
+"""The classes of this module by role, as Django's settings name them."""
+
+
+def _text(data: Data) -> str:
+    # With decode_responses=True the client gives text.
+    return data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")

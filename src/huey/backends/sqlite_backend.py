@@ -1,0 +1,303 @@
+"""The parts of a 0.4.9 queue in a SQLite file: the tables ``huey_part_*``. Parts of one file and name make one queue.
+
+Each method is one statement in autocommit, so it happens whole or not at all; the queue and the schedule hold what is claimed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from huey import files
+from huey.backends import base
+from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule, Data, Holding, Ticking, micros_of
+from huey.exceptions import ConfigurationError
+from huey.utils import EmptyData
+
+PATIENCE = 30.0
+"""Seconds that a statement waits for a file that another process writes into."""
+MODE = 0o600
+
+SCHEMA = (
+    # A message that waits has no holder. Messages of a queue have the time 0; of one time the smaller id comes first.
+    "CREATE TABLE IF NOT EXISTS huey_part_message"
+    " (id INTEGER PRIMARY KEY, part TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL, holder TEXT, data NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS huey_part_message_order ON huey_part_message (part, name, holder, at, id)",
+    "CREATE TABLE IF NOT EXISTS huey_part_holder"
+    " (part TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (part, name, id)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS huey_part_result (name TEXT NOT NULL, key TEXT NOT NULL, value, PRIMARY KEY (name, key)) WITHOUT ROWID",
+    # The message of a tick is written by a trigger, so that both are one statement.
+    "CREATE TABLE IF NOT EXISTS huey_part_tick"
+    " (name TEXT NOT NULL, task TEXT NOT NULL, at INTEGER NOT NULL, data, PRIMARY KEY (name, task)) WITHOUT ROWID",
+    "CREATE TRIGGER IF NOT EXISTS huey_part_first_tick AFTER INSERT ON huey_part_tick WHEN NEW.data IS NOT NULL BEGIN"
+    " INSERT INTO huey_part_message (part, name, at, data) VALUES ('queue', NEW.name, 0, NEW.data); END",
+    "CREATE TRIGGER IF NOT EXISTS huey_part_next_tick AFTER UPDATE ON huey_part_tick WHEN NEW.data IS NOT NULL BEGIN"
+    " INSERT INTO huey_part_message (part, name, at, data) VALUES ('queue', NEW.name, 0, NEW.data); END",
+)
+
+
+class _File:
+    """The one connection of this process to a file; all parts in it share it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        # SQLite's locks must not reach a forked child: the connection is closed before, and made anew when needed.
+        before, after = weakref.WeakMethod(self._before_fork), weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(
+            before=lambda: _if_there(before), after_in_parent=lambda: _if_there(after), after_in_child=lambda: _if_there(after)
+        )
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run one statement; what it returns."""
+        with self._lock:
+            connection = self._connection or self._connect()
+            return connection.execute(statement, values).fetchall()
+
+    def _connect(self) -> sqlite3.Connection:
+        files.check_before_open(self.path, MODE)
+        connection = sqlite3.connect(files.existing(self.path), PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        for statement in SCHEMA:
+            connection.execute(statement)
+        self._connection = connection
+        return connection
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+        self._close()
+
+    def _after_fork(self) -> None:
+        self._lock.release()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __del__(self) -> None:
+        self._close()
+
+
+def _if_there(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    call = method()
+    if call is not None:
+        call()
+
+
+_files: weakref.WeakValueDictionary[str, _File] = weakref.WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def _file_at(location: Any) -> _File:
+    """The file of that path, which is made when it is missing. ConfigurationError: none is named; StorageRefused: it cannot be used."""
+    if not location or str(location) == ":memory:":
+        raise ConfigurationError(
+            f"location={location!r}: give the path of a file; what is in memory only one process sees: use huey.backends.dummy for that"
+        )
+    path = os.path.abspath(os.fspath(location))
+    with _opening:
+        file = _files.get(path)
+        if file is None:
+            file = _files[path] = _File(path)
+    file.rows("SELECT 1")
+    return file
+
+
+class _InFile:
+    """A part in a file."""
+
+    name: str
+    _file: _File
+
+    def _open(self, location: Any) -> None:
+        self._file = _file_at(location)
+        self.location = self._file.path
+
+    @property
+    def is_trusted(self) -> bool:
+        return files.is_private(self.location, MODE)
+
+
+class _Messages(_InFile, Holding):
+    """What queue and schedule have in common."""
+
+    _part: str
+
+    _ONE = "(SELECT id FROM huey_part_message WHERE part = ? AND name = ? AND holder = ? AND data = ? LIMIT 1)"
+
+    def _put(self, data: Data, at: int) -> None:
+        self._file.rows("INSERT INTO huey_part_message (part, name, at, data) VALUES (?, ?, ?, ?)", self._part, self.name, at, data)
+
+    def _take(self, holder: str | None, limit: int, until: int) -> list[Data]:
+        """Hand the first messages to *holder*, or remove them."""
+        what = "DELETE FROM huey_part_message" if holder is None else "UPDATE huey_part_message SET holder = ?"
+        rows = self._file.rows(
+            f"{what} WHERE id IN (SELECT id FROM huey_part_message WHERE part = ? AND name = ? AND holder IS NULL AND at <= ?"
+            " ORDER BY at, id LIMIT ?) RETURNING at, id, data",
+            *([] if holder is None else [holder]),
+            *(self._part, self.name, until, limit),
+        )
+        return [data for _, _, data in sorted(rows, key=lambda row: row[:2])]
+
+    def claim(self, holder: str, limit: int, timestamp: datetime | None = None) -> list[Data]:
+        return self._take(holder, limit, 0 if timestamp is None else micros_of(timestamp))
+
+    def ack(
+        self,
+        holder: str,
+        data: Data,
+        instead: Data | None = None,
+        *,
+        first: bool = False,
+        heir: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> bool:
+        one = (self._part, self.name, holder, data)
+        if instead is None:
+            return bool(self._file.rows(f"DELETE FROM huey_part_message WHERE id = {self._ONE} RETURNING id", *one))
+        place = "(SELECT MIN(id) - 1 FROM huey_part_message)" if first else "(SELECT MAX(id) + 1 FROM huey_part_message)"
+        return bool(
+            self._file.rows(
+                f"UPDATE huey_part_message SET data = ?, holder = ?, at = COALESCE(?, at), id = {'id' if heir else place}"
+                f" WHERE id = {self._ONE} RETURNING id",
+                *(instead, heir, None if timestamp is None else micros_of(timestamp)),
+                *one,
+            )
+        )
+
+    def held(self, holder: str) -> list[Data]:
+        return self._listed("holder = ?", holder)
+
+    def waiting(self, limit: int) -> list[Data]:
+        return self._listed("holder IS NULL", limit=limit)
+
+    def _listed(self, which: str, *values: Any, limit: int = -1) -> list[Data]:
+        statement = f"SELECT data FROM huey_part_message WHERE part = ? AND name = ? AND {which} ORDER BY at, id LIMIT ?"
+        return [data for (data,) in self._file.rows(statement, self._part, self.name, *values, limit)]
+
+    def enlist(self, holder: str, text: str) -> None:
+        self._file.rows("INSERT OR REPLACE INTO huey_part_holder VALUES (?, ?, ?, ?)", self._part, self.name, holder, text)
+
+    def enlisted(self) -> dict[str, str]:
+        rows = self._file.rows("SELECT id, text FROM huey_part_holder WHERE part = ? AND name = ?", self._part, self.name)
+        return {id: text for id, text in rows}
+
+    def dismiss(self, holder: str) -> None:
+        self._file.rows(
+            "DELETE FROM huey_part_holder WHERE part = ?1 AND name = ?2 AND id = ?3 AND NOT EXISTS"
+            " (SELECT 1 FROM huey_part_message WHERE part = ?1 AND name = ?2 AND holder = ?3)",
+            *(self._part, self.name, holder),
+        )
+
+    def flush(self) -> None:
+        self._file.rows("DELETE FROM huey_part_message WHERE part = ? AND name = ?", self._part, self.name)
+
+    def __len__(self) -> int:
+        statement = "SELECT COUNT(*) FROM huey_part_message WHERE part = ? AND name = ? AND holder IS NULL"
+        return int(self._file.rows(statement, self._part, self.name)[0][0])
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class SqliteQueue(_Messages, BaseQueue, Ticking):
+    """Messages in the table ``huey_part_message``; polled. *location*: path of the file, made when it is missing."""
+
+    _part = "queue"
+
+    def __init__(self, name: str, location: str | os.PathLike[str]) -> None:
+        BaseQueue.__init__(self, name, location=location)
+        self._open(location)
+
+    def write(self, data: Data) -> None:
+        self._put(data, 0)
+
+    def write_many(self, messages: Sequence[Data]) -> None:
+        """Put messages at the end, in their order: one step. They are ASCII."""
+        texts = json.dumps([data if isinstance(data, str) else data.decode("ascii") for data in messages])
+        statement = "INSERT INTO huey_part_message (part, name, at, data) SELECT 'queue', ?, 0, value FROM json_each(?) ORDER BY key"
+        self._file.rows(statement, self.name, texts)
+
+    def read(self) -> Data | None:
+        taken = self._take(None, 1, 0)
+        return taken[0] if taken else None
+
+    def remove(self, data: Data) -> int:
+        statement = "DELETE FROM huey_part_message WHERE part = 'queue' AND name = ? AND holder IS NULL AND data = ? RETURNING id"
+        return len(self._file.rows(statement, self.name, data))
+
+    def tick(self, task: str, at: int, data: Data | None) -> bool:
+        statement = (
+            "INSERT INTO huey_part_tick (name, task, at, data) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name, task) DO UPDATE SET at = excluded.at, data = excluded.data"
+            " WHERE excluded.at > huey_part_tick.at RETURNING at"
+        )
+        return bool(self._file.rows(statement, self.name, task, at, data))
+
+    def ticks(self) -> dict[str, int]:
+        return {task: at for task, at in self._file.rows("SELECT task, at FROM huey_part_tick WHERE name = ?", self.name)}
+
+    def flush(self) -> None:
+        super().flush()
+        self._file.rows("DELETE FROM huey_part_tick WHERE name = ?", self.name)
+
+
+class SqliteDataStore(_InFile, BaseDataStore):
+    """Values in the table ``huey_part_result``."""
+
+    def __init__(self, name: str, location: str | os.PathLike[str]) -> None:
+        BaseDataStore.__init__(self, name, location=location)
+        self._open(location)
+
+    def put(self, key: str, value: Any) -> None:
+        self._file.rows("INSERT OR REPLACE INTO huey_part_result VALUES (?, ?, ?)", self.name, key, value)
+
+    def put_if_empty(self, key: str, value: Any) -> bool:
+        """Keep *value* unless there is one: one step; whether it is kept now."""
+        return bool(self._file.rows("INSERT OR IGNORE INTO huey_part_result VALUES (?, ?, ?) RETURNING key", self.name, key, value))
+
+    def peek(self, key: str) -> Any:
+        return _first(self._file.rows("SELECT value FROM huey_part_result WHERE name = ? AND key = ?", self.name, key))
+
+    def get(self, key: str) -> Any:
+        return _first(self._file.rows("DELETE FROM huey_part_result WHERE name = ? AND key = ? RETURNING value", self.name, key))
+
+    def items(self) -> dict[str, Any]:
+        """All values by key."""
+        return {key: value for key, value in self._file.rows("SELECT key, value FROM huey_part_result WHERE name = ?", self.name)}
+
+    def flush(self) -> None:
+        self._file.rows("DELETE FROM huey_part_result WHERE name = ?", self.name)
+
+
+class SqliteSchedule(_Messages, BaseSchedule):
+    """Messages for later, in the table ``huey_part_message``."""
+
+    _part = "schedule"
+
+    def __init__(self, name: str, location: str | os.PathLike[str]) -> None:
+        BaseSchedule.__init__(self, name, location=location)
+        self._open(location)
+
+    def add(self, data: Data, timestamp: datetime) -> None:
+        self._put(data, micros_of(timestamp))
+
+    def read(self, timestamp: datetime) -> list[Any]:
+        return self._take(None, -1, micros_of(timestamp))
+
+
+Components = base.Components(SqliteQueue, SqliteDataStore, SqliteSchedule, None)
+"""The classes of this module by role, as Django's settings name them."""
+
+
+def _first(rows: list[tuple[Any, ...]]) -> Any:
+    return rows[0][0] if rows else EmptyData

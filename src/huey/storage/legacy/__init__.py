@@ -1,0 +1,5 @@
+"""Tasks in the four parts of a 0.4.9 queue."""
+
+from huey.storage.legacy.storage import LegacyStorage
+
+__all__ = ["LegacyStorage"]

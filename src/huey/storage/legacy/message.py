@@ -1,0 +1,148 @@
+"""A task as the parts of a 0.4.9 queue carry it: one line of JSON in ASCII, which any part can keep, as bytes or as text.
+
+Its outside can be read by anyone; the payload is what the serializer wrote, in base64.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from typing import Any, NamedTuple
+
+from huey.clock import Micros
+from huey.exceptions import DecodeError
+from huey.lifecycle import Finish, State
+from huey.storage.base import TaskRow
+from huey.task import LARGEST, Lease, Record
+
+FORMAT = 1
+_LARGEST_TIME = 2**62
+
+
+class Message(NamedTuple):
+    """A task that waits or runs. Times are microseconds UTC."""
+
+    id: str
+    name: str
+    payload: bytes
+    due: Micros | None = None
+    """Not before this time; None: now."""
+    expires: Micros | None = None
+    retries: int = 0
+    retry_delay: float = 0.0
+    options: str | None = None
+    created: Micros = 0
+    place: Micros = 0
+    """When it became ready."""
+    attempt: int = 0
+    crashes: int = 0
+    deaths: int = 0
+    parked: Micros | None = None
+    token: int = 0
+    """How often it was claimed before."""
+    reason: str | None = None
+    """Why it was put back."""
+
+    @classmethod
+    def of(cls, record: Record, now: Micros) -> Message:
+        """A task that is put in now."""
+        due = record.eta if record.eta is not None and record.eta > now else None
+        fields = (record.expires, record.retries, record.retry_delay, record.options)
+        return cls(record.id, record.name, record.payload, due, *fields, created=now, place=now if due is None else due)
+
+    def to_bytes(self) -> bytes:
+        """As it travels; what has its default is left out."""
+        fields: dict[str, Any] = {"huey": FORMAT, "id": self.id, "name": self.name, "payload": b64encode(self.payload).decode("ascii")}
+        for field, default in self._field_defaults.items():
+            if (value := getattr(self, field)) != default:
+                fields[field] = value
+        return json.dumps(fields, separators=(",", ":")).encode("ascii")
+
+    @classmethod
+    def read(cls, data: Any) -> Message:
+        """What a part gave back. DecodeError: it is no message of ours."""
+        try:
+            fields = json.loads(data)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DecodeError(f"no message of huey ({type(error).__name__})") from error
+        if not isinstance(fields, dict) or fields.pop("huey", None) != FORMAT:
+            raise DecodeError(f"no message of huey, or not of format {FORMAT}")
+        try:
+            message = cls(**{**fields, "payload": b64decode(fields["payload"], validate=True)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeError(f"a message with other fields than huey's ({type(error).__name__}: {error})") from error
+        for field, value in zip(cls._fields, message, strict=True):
+            if not _fits(field, value):
+                raise DecodeError(f"a message with {field}={value!r:.100}")
+        return message
+
+    @classmethod
+    def read_or_none(cls, data: Any) -> Message | None:
+        """None: it is no message of ours."""
+        try:
+            return cls.read(data)
+        except DecodeError:
+            return None
+
+    def lease(self) -> Lease:
+        """What a worker gets that claims it now."""
+        counted = (self.attempt, self.crashes, self.deaths, self.parked)
+        outside = (0, self.place, self.expires, self.retries, self.retry_delay)
+        return Lease(self.id, self.token + 1, self.name, self.payload, *outside, *counted, self.options, self.created)
+
+    def claimed(self) -> Message:
+        """After a lease on it was given and ended."""
+        return self._replace(token=self.token + 1)
+
+    def after(self, finish: Finish, now: Micros) -> Message:
+        """To be put back after a run that ended so."""
+        due = finish.due if finish.due is not None and finish.due > now else None
+        place = now if finish.due is None else finish.due
+        message = self.claimed()._replace(due=due, place=place, reason=finish.reason)
+        return message._replace(attempt=finish.attempt, crashes=finish.crashes, deaths=finish.deaths, parked=finish.parked)
+
+    def look(self, worker: str | None = None) -> TaskRow:
+        """As a person sees it."""
+        return TaskRow(
+            id=self.id,
+            name=self.name,
+            state=State.QUEUED if worker is None else State.RUNNING,
+            payload=self.payload,
+            priority=0,
+            place=self.place,
+            due=self.due,
+            expires=self.expires,
+            retries=self.retries,
+            retry_delay=self.retry_delay,
+            attempt=self.attempt,
+            crashes=self.crashes,
+            deaths=self.deaths,
+            token=self.token if worker is None else self.token + 1,
+            worker=worker,
+            reason=self.reason if worker is None else None,
+            error=None,
+            created=self.created,
+            finished=None,
+            revoked_until=None,
+            options=self.options,
+        )
+
+
+_TIMES = ("due", "expires", "parked")
+_TEXTS = ("options", "reason")
+_COUNTS = ("retries", "attempt", "crashes", "deaths", "token")
+
+
+def _fits(field: str, value: Any) -> bool:
+    """The value is one that this field may have."""
+    if value is None:
+        return field in _TIMES + _TEXTS
+    if isinstance(value, bool):
+        return False
+    if field == "retry_delay":
+        return isinstance(value, int | float) and 0 <= value <= LARGEST
+    if field in _COUNTS:
+        return isinstance(value, int) and 0 <= value <= LARGEST
+    if field in _TIMES or field in ("created", "place"):
+        return isinstance(value, int) and abs(value) <= _LARGEST_TIME
+    return isinstance(value, bytes if field == "payload" else str)

@@ -1,0 +1,425 @@
+"""The contract over the four parts of a 0.4.9 queue, as far as those can keep it.
+
+The shipped parts hold what is claimed, so a kill loses nothing; a queue that can only read loses what runs then. No part has an order of
+priorities, failed tasks, statistics or a history: such a verb is refused (``StorageRefused``). An enqueue with an id that is held puts the
+task in once more. A turn is several steps; what was done of one that failed is refused when it is sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from functools import partial
+
+from huey.clock import SECOND, Clock, Micros, micros, system_clock
+from huey.exceptions import QueueReadException, QueueWriteException, StorageRefused
+from huey.lifecycle import Finish
+from huey.seams import crash_here
+from huey.storage.base import BEAT, CHUNK, FOREVER, LEASE, Bell, Counts, Revocation, Storage, TaskRow, Tell, Turn, Worker, WorkerRow
+from huey.storage.legacy import looking
+from huey.storage.legacy.claims import Claims
+from huey.storage.legacy.holders import Holders
+from huey.storage.legacy.message import Message
+from huey.storage.legacy.parts import Parts, failing_as, refuse
+from huey.storage.legacy.values import NAME, TASK, Values
+from huey.storage.legacy.waking import Pace, Reader, Wake
+from huey.storage.stats import Stat
+from huey.task import Lease, Record
+
+log = logging.getLogger("huey.consumer")
+
+SHORTEST_LOOK, LONGEST_LOOK = 0.005, 0.2
+"""Seconds between two looks for a result."""
+QUIET = 5 * SECOND
+"""How long nothing is told after an event could not be."""
+ALL = 2**31 - 1
+READ = 1.0
+"""Seconds that a blocking queue of ours waits at a time."""
+
+
+class LegacyStorage(Storage):
+    """Tasks in *parts*."""
+
+    def __init__(self, parts: Parts, *, clock: Clock = system_clock) -> None:
+        self.name = parts.name
+        self.parts = parts
+        self._clock = clock
+        self._pace = (0.1, 10.0, 1.15, 1.0)
+        self._renew()
+        renew = weakref.WeakMethod(self._renew)
+        os.register_at_fork(after_in_child=lambda: (method := renew()) and method())
+
+    def _renew(self) -> None:
+        """At first, and in a forked child: what its parent has in hand is not its own."""
+        self._lock = threading.RLock()
+        self._changed = threading.Condition()
+        self._values = Values(self.parts.store, self._clock)
+        self._holders = Holders(self.parts.holding, self._clock)
+        self._claims = Claims(self.parts, self._values, self._holders, self._clock)
+        self._ticks: dict[str, Micros] = {}
+        self._readers: dict[str, Reader] = {}
+        self._wanted = 1
+        self._wake: Wake | None = None
+        self._quiet_until: Micros = 0
+        self.pace(*self._pace)
+
+    # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+        if len(records) > CHUNK:
+            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        now = self._now(now)
+        for record in records:
+            if record.priority:
+                raise refuse(f"task {record.name} with priority={record.priority}: priorities", self.parts.queue)
+        messages = [Message.of(record, now).to_bytes() for record in records]
+        crash_here("enqueue:before-commit")
+        if tell is not None and self.parts.events is not None:
+            # Before: who runs it may be faster than this thread, and would tell its start first.
+            self._emit(tell())
+        self._write_all(messages)
+        crash_here("enqueue:after-commit")
+        self._ring()
+
+    def _write_all(self, messages: Sequence[bytes]) -> None:
+        if len(messages) > 1 and hasattr(self.parts.queue, "write_many"):
+            with failing_as(QueueWriteException, self.parts.queue, "write_many"):
+                self.parts.queue.write_many(messages)
+            return
+        for count, data in enumerate(messages):
+            try:
+                self._claims.write(data)
+            except QueueWriteException as error:
+                if count:
+                    error.args = (f"{error} ({count} of these {len(messages)} tasks were written before)",)
+                raise
+
+    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+        with self._lock:
+            now = self._now(now)
+            silent = self._holders.silent_for(worker)
+            if silent >= micros(BEAT):
+                self._holders.beat(worker)
+            crash_here("turn:before-commit")
+            refused = [it.lease.id for it in finishes if not self._claims.finish(worker, it, now, is_sure=silent < LEASE)]
+            bag, has_read = self._claims.claim(worker, want, self._readers.get(worker.id), now)
+            if has_read:
+                self._poll.found()
+            if want:
+                self._wanted = want
+            crash_here("turn:after-commit")
+        self._emit(events)
+        if finishes:
+            with self._changed:
+                self._changed.notify_all()
+        return Turn(
+            leases=bag.leases,
+            refused=refused,
+            cancelled=bag.cancelled,
+            promoted=bag.promoted if self.is_followed() else [],
+            next_due=min((due for due in (self._claims.next_parked, self._claims.next_due) if due is not None), default=None),
+            more=len(bag.leases) == want > 0,
+            is_followed=self.is_followed(),
+        )
+
+    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
+        with self._lock:
+            now = self._clock.now()
+            # The last one first: each goes to the front.
+            for lease in reversed(leases):
+                self._claims.release(worker, lease, now)
+        self._ring()
+
+    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        with self._lock:
+            row = self._holders.row(dead.worker.id)
+            if row is None or row.until != dead.until:
+                return []
+            self._holders.beat(worker)
+            crash_here("reclaim:before-commit")
+            taken = self._claims.take_over(dead.worker.id, worker, self._clock.now())
+            self._holders.forget(dead.worker)
+            crash_here("reclaim:after-commit")
+            return taken
+
+    def beat(self, workers: Sequence[Worker]) -> None:
+        with self._lock:
+            for worker in workers:
+                self._holders.beat(worker)
+
+    def goodbye(self, worker: Worker) -> None:
+        with self._lock:
+            reader = self._readers.pop(worker.id, None)
+        arrived = reader.close(READ + 0.5) if reader is not None else []
+        with self._lock:
+            self._claims.give_back(worker, arrived)
+            if not self._claims.has_any(worker):
+                self._holders.forget(worker)
+            if self._wake is not None and not self._readers:
+                self._wake.close()
+                self._wake = None
+
+    # -- periodic -----------------------------------------------------------------------------------------------------------------------
+
+    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
+        data = None if record is None else Message.of(record, self._now(now)).to_bytes()
+        crash_here("tick:before-commit")
+        if not self._note_tick(name, tick, data):
+            return False
+        crash_here("tick:after-commit")
+        self._emit(events)
+        self._ring()
+        return True
+
+    def _note_tick(self, name: str, tick: Micros, data: bytes | None) -> bool:
+        if self.parts.ticking is not None:
+            with failing_as(QueueWriteException, self.parts.ticking, "tick"):
+                return bool(self.parts.ticking.tick(name, tick, data))
+        with self._lock:
+            if self._ticks.get(name, tick - 1) >= tick:
+                return False
+            if data is not None:
+                self._claims.write(data)
+            self._ticks[name] = tick
+            return True
+
+    def ticks(self) -> dict[str, Micros]:
+        if self.parts.ticking is None:
+            return dict(self._ticks)
+        with failing_as(QueueReadException, self.parts.ticking, "ticks"):
+            return dict(self.parts.ticking.ticks())
+
+    # -- will ---------------------------------------------------------------------------------------------------------------------------
+
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+        for id in ids:
+            self._values.mark(TASK, id, Revocation(FOREVER if until is None else until, once))
+
+    def restore(self, ids: Sequence[str]) -> list[str]:
+        return [id for id in ids if self._values.unmark(TASK, id)]
+
+    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
+        self._values.mark(NAME, name, Revocation(FOREVER if until is None else until, once))
+
+    def restore_name(self, name: str) -> bool:
+        return self._values.unmark(NAME, name)
+
+    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
+        mark = None if id is None else self._values.mark_of(TASK, id)
+        return self._values.mark_of(NAME, name) if mark is None and name is not None else mark
+
+    def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
+        raise refuse("putting ended tasks back, as none are kept,", self.parts.queue)
+
+    def discard(self, ids: Sequence[str]) -> list[str]:
+        raise refuse("removing ended tasks, as none are kept,", self.parts.queue)
+
+    def pause(self, on: bool) -> None:
+        raise refuse("pausing a queue", self.parts.queue)
+
+    def is_paused(self) -> bool:
+        return False
+
+    # -- waking -------------------------------------------------------------------------------------------------------------------------
+
+    def pace(self, delay: float, max_delay: float, backoff: float, scheduler_interval: float = 1.0) -> None:
+        self._pace = delay, max_delay, backoff, scheduler_interval
+        self._poll = Pace(self._clock, delay, max_delay, backoff)
+        self._claims.schedule_interval = scheduler_interval
+
+    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+        with self._lock:
+            wake = self._wake = self._wake or Wake()
+            reader = self._reader(worker) if self.parts.is_blocking else None
+            if self._claims.has_again:
+                return True
+        deadline = self._clock.monotonic() + micros(timeout)
+        if wake.wait(bell, 0.0)[0]:
+            return False
+        while True:
+            if reader is not None and reader.want(self._wanted):
+                return True
+            wait = self._until_look(is_polled=reader is None)
+            left = (deadline - self._clock.monotonic()) / SECOND
+            if wait <= 0:
+                self._poll.looked()
+                return True
+            if left <= 0:
+                return False
+            bell_rang, is_rung = wake.wait(bell, min(wait, left, 1.0))
+            if bell_rang or is_rung:
+                return not bell_rang
+
+    def _until_look(self, *, is_polled: bool) -> float:
+        """Seconds until something has to be looked at; not more than 0: now."""
+        now, elapsed = self._clock.now(), self._clock.monotonic()
+        waits = [(due - now) / SECOND for due in (self._claims.next_parked, self._claims.next_due) if due is not None]
+        if self._claims.look_at is not None:
+            waits.append((self._claims.look_at - elapsed) / SECOND)
+        if is_polled:
+            waits.append(self._poll.left)
+        return min(waits, default=FOREVER / SECOND)
+
+    def _reader(self, worker: Worker) -> Reader:
+        if worker.id not in self._readers:
+            queue = self.parts.queue
+            if queue in self.parts.holding:
+                self._readers[worker.id] = Reader(partial(queue.claim_next, worker.id, READ), lambda data: None, self._ring, self._clock)
+            else:
+                self._readers[worker.id] = Reader(self._read, self._claims.write, self._ring, self._clock)
+        return self._readers[worker.id]
+
+    def _read(self) -> object:
+        with failing_as(QueueReadException, self.parts.queue, "read"):
+            return self.parts.queue.read()
+
+    def _ring(self) -> None:
+        wake = self._wake
+        if wake is not None:
+            wake.ring()
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
+        deadline = FOREVER if timeout is None else self._clock.monotonic() + micros(timeout)
+        pause = SHORTEST_LOOK
+        while not any(self.peek("result", id) is not None for id in ids):
+            left = (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                return False
+            with self._changed:
+                self._changed.wait(min(left, pause))
+            pause = min(pause * 1.15, LONGEST_LOOK)
+        return True
+
+    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
+        if self.parts.events is None:
+            raise StorageRefused("events: this Huey has no emitter; give one, Huey(queue, events=...)")
+        raise StorageRefused(f"events: they go out through {self.parts.events!r}; listen there, such as on its channel of Redis")
+
+    def is_followed(self) -> bool:
+        return self.parts.events is not None
+
+    def publish(self, events: Sequence[str]) -> None:
+        self._emit(events)
+
+    def _emit(self, events: Sequence[str]) -> None:
+        """Send and forget (S134)."""
+        if self.parts.events is None or self._clock.monotonic() < self._quiet_until:
+            return
+        try:
+            for text in events:
+                self.parts.events.emit(text)
+        except Exception as error:  # An emitter is the user's code, and must not disturb the work.
+            self._quiet_until = self._clock.monotonic() + QUIET
+            log.warning("events cannot be told, the work goes on: %s: %s [in %r]", type(error).__name__, error, self.parts.events)
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> TaskRow | None:
+        return next((row for row in looking.rows(self.parts, self._holders, None, ALL) if row.id == id), None)
+
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+        if state == "suspect":
+            # They are no lane of their own here: each runs alone in the worker that claims it.
+            return []
+        rows = looking.rows(self.parts, self._holders, state, limit if name is None else ALL)
+        return [row for row in rows if name is None or row.name == name][:limit]
+
+    def counts(self) -> Counts:
+        with self._lock:
+            return looking.counts(self.parts, self._holders, self._values)
+
+    def queues(self) -> list[str]:
+        return [self.name]
+
+    def stats(self, since: Micros) -> list[Stat]:
+        raise refuse("statistics", self.parts.queue)
+
+    def workers(self) -> list[WorkerRow]:
+        with self._lock:
+            return self._holders.rows()
+
+    def leases(self, worker: Worker) -> list[Lease]:
+        with self._lock:
+            return self._claims.leases(worker)
+
+    # -- marks --------------------------------------------------------------------------------------------------------------------------
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        self._values.put(kind, key, value, ttl)
+        with self._changed:
+            self._changed.notify_all()
+
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+        return self._values.put_if_empty(kind, key, value)
+
+    def peek(self, kind: str, key: str) -> bytes | None:
+        return self._values.peek(kind, key)
+
+    def pop(self, kind: str, key: str) -> bytes | None:
+        return self._values.pop(kind, key)
+
+    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """One after the other: no part can do it in one step."""
+        if len(keys) > CHUNK:
+            raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
+        return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
+
+    def delete(self, kind: str, key: str) -> bool:
+        return self.pop(kind, key) is not None
+
+    def items(self, kind: str) -> dict[str, bytes]:
+        return self._values.items(kind)
+
+    # -- house --------------------------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """A part connects when it is made, or when it is used first."""
+
+    def close(self) -> None:
+        """End the threads that read. Parts have no such verb: their connections go with them."""
+        with self._lock:
+            readers, self._readers = self._readers, {}
+        for reader in readers.values():
+            for data in reader.close(READ + 0.5):
+                if self.parts.queue not in self.parts.holding:
+                    self._claims.write(data)
+
+    def prune(self, now: Micros | None = None) -> int:
+        return 0
+
+    def flush(self) -> None:
+        with self._lock:
+            for part in (self.parts.queue, self.parts.schedule):
+                if part is not None:
+                    with failing_as(QueueWriteException, part, "flush"):
+                        part.flush()
+            self._claims.forget()
+            self._values.flush()
+            self._ticks.clear()
+
+    def migrate(self) -> int:
+        return 1
+
+    @property
+    def is_trusted(self) -> bool:
+        return self.parts.are_trusted
+
+    @property
+    def survives_fork(self) -> bool:
+        return self.parts.are_shipped
+
+    @property
+    def result_ttl(self) -> float | None:
+        return None
+
+    def caveats(self, processes: int, periodic: bool) -> list[str]:
+        return self.parts.caveats(processes, periodic)
+
+    def __repr__(self) -> str:
+        return repr(self.parts)
+
+    def _now(self, now: Micros | None) -> Micros:
+        return self._clock.now() if now is None else now

@@ -1,0 +1,142 @@
+"""Small values in the result store of a 0.4.9 queue: results under the task's id, all else under ``<kind>:<key>``.
+
+A value travels as ``<end of its time or nothing>:<base64>``, in ASCII, so that any store can keep it.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from typing import Any
+
+from huey.clock import Clock, Micros, micros
+from huey.exceptions import DataStoreGetException, DataStorePutException, QueueException
+from huey.storage.base import Revocation
+from huey.storage.legacy.parts import failing_as, refuse
+from huey.utils import EmptyData
+
+TASK, NAME = "r", "rn"
+"""Kinds of revocations: of one task, of all tasks of a name."""
+
+
+class Values:
+    """Values by kind and key. *store* None: there is no place for any, and reading finds none."""
+
+    def __init__(self, store: Any, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._settings: dict[str, bytes] = {}
+        """What a consumer notes for itself. A user's store has only what its users know of."""
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        if self._is_private(kind):
+            self._settings[key] = value
+            return
+        with failing_as(DataStorePutException, self._needed, "put"):
+            self._needed.put(_key(kind, key), self._wrapped(value, ttl))
+
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+        if not hasattr(self._needed, "put_if_empty"):
+            raise refuse("put_if_empty", self._store)
+        with failing_as(DataStorePutException, self._store, "put_if_empty"):
+            there = self._store.peek(_key(kind, key))
+            if there is not EmptyData and self._unwrapped(there) is None:
+                # Past its time, but still there.
+                self._store.get(_key(kind, key))
+            return bool(self._store.put_if_empty(_key(kind, key), self._wrapped(value, None)))
+
+    def peek(self, kind: str, key: str) -> bytes | None:
+        if self._is_private(kind):
+            return self._settings.get(key)
+        return self._read("peek", kind, key)
+
+    def pop(self, kind: str, key: str) -> bytes | None:
+        if self._is_private(kind):
+            return self._settings.pop(key, None)
+        return self._read("get", kind, key)
+
+    def items(self, kind: str) -> dict[str, bytes]:
+        if not hasattr(self._needed, "items"):
+            raise refuse("listing values", self._store)
+        with failing_as(DataStoreGetException, self._store, "items"):
+            found = self._store.items()
+        prefix = "" if kind == "result" else f"{kind}:"
+        values = {key.removeprefix(prefix): self._unwrapped(data) for key, data in found.items() if _is_of(kind, key)}
+        return {key.removeprefix("result:"): value for key, value in values.items() if value is not None}
+
+    def keep_dead(self, data: Any, now: Micros) -> str:
+        """Keep what is no message of ours, as it is: its key, or nothing when there is no store."""
+        if self._store is None:
+            return ""
+        key = f"dead:{now}"
+        with failing_as(DataStorePutException, self._store, "put"):
+            self._store.put(key, data)
+        return key
+
+    def flush(self) -> None:
+        self._settings.clear()
+        if self._store is not None:
+            with failing_as(DataStorePutException, self._store, "flush"):
+                self._store.flush()
+
+    # -- revocations --------------------------------------------------------------------------------------------------------------------
+
+    def mark(self, kind: str, key: str, mark: Revocation) -> None:
+        self.put(kind, key, json.dumps(mark).encode("ascii"))
+
+    def mark_of(self, kind: str, key: str) -> Revocation | None:
+        data = self.peek(kind, key)
+        if data is None:
+            return None
+        try:
+            until, once = json.loads(data)
+            return Revocation(int(until), bool(once))
+        except (TypeError, ValueError):
+            # Of somebody else. What is marked must not run by mistake.
+            return Revocation(2**62, False)
+
+    def unmark(self, kind: str, key: str) -> bool:
+        return self.pop(kind, key) is not None
+
+    # -- inside -------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _needed(self) -> Any:
+        if self._store is None:
+            raise QueueException("this Huey has no result store; give one, Huey(queue, result_store=...)")
+        return self._store
+
+    def _is_private(self, kind: str) -> bool:
+        return kind == "setting" and not hasattr(self._store, "items")
+
+    def _read(self, method: str, kind: str, key: str) -> bytes | None:
+        if self._store is None:
+            return None
+        with failing_as(DataStoreGetException, self._store, method):
+            data = getattr(self._store, method)(_key(kind, key))
+        return None if data is EmptyData else self._unwrapped(data)
+
+    def _wrapped(self, value: bytes, ttl: float | None) -> bytes:
+        end = "" if ttl is None else str(self._clock.now() + micros(ttl))
+        return end.encode("ascii") + b":" + b64encode(value)
+
+    def _unwrapped(self, data: Any) -> bytes | None:
+        """The value; None when it is past its time."""
+        raw = data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogateescape")
+        end, colon, body = raw.partition(b":")
+        try:
+            value = b64decode(body, validate=True)
+            if not colon or (end and int(end) <= self._clock.now()):
+                return None if colon else raw
+        except ValueError:
+            # Not ours: the serializer will say so.
+            return raw
+        return value
+
+
+def _key(kind: str, key: str) -> str:
+    return key if kind == "result" and ":" not in key else f"{kind}:{key}"
+
+
+def _is_of(kind: str, key: str) -> bool:
+    return key.startswith(f"{kind}:") or (kind == "result" and ":" not in key)
