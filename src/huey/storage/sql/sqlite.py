@@ -283,7 +283,9 @@ class SqliteStorage(WakingStorage):
             leases,
             [id for (id,) in read(_SQL["turn_refused"])] if refused else [],
             cancelled,
-            [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))] if promoted and is_followed else [],
+            [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))]
+            if promoted and (is_followed or self.names_promoted)
+            else [],
             [id for (id,) in read(_SQL["turn_stop"], (worker.id, now))] if is_asked else [],
             next_due,
             claimed == want > 0,
