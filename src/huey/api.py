@@ -190,7 +190,7 @@ class Huey(ByHand, Revoking):
             max_retry_delay=max_retry_delay,
             retry_on=retry_on,
             no_retry_on=no_retry_on,
-            aliases=tuple(aliases),
+            aliases=aliases,
         )
 
         def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
@@ -237,7 +237,7 @@ class Huey(ByHand, Revoking):
             max_retry_delay=max_retry_delay,
             retry_on=retry_on,
             no_retry_on=no_retry_on,
-            aliases=tuple(aliases),
+            aliases=aliases,
         )
 
         def decorate(func: Callable[P, R]) -> PeriodicWrapper[P, R]:

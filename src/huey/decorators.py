@@ -249,6 +249,7 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
         "__module__": func.__module__,
         "name": wrapper.name,
         "wrapper": wrapper,
+        "execute": lambda task: func(*task.args, **wrapper.with_extras(task)),
         "new_id": staticmethod(huey.new_id),
         "default_retries": options.retries,
         "default_retry_delay": options.retry_delay,
@@ -309,7 +310,8 @@ def checked_options(**given: Any) -> TaskOptions:
         _check_which(name, getattr(options, name))
     if isinstance(given["aliases"], str) or not all(isinstance(name, str) and name for name in options.aliases):
         raise ValueError(f"aliases={options.aliases!r}: give a list of names")
-    return options if options.timeout is None else options._replace(timeout=checked_limit(options.timeout))
+    limit = None if options.timeout is None else checked_limit(options.timeout)
+    return options._replace(timeout=limit, aliases=tuple(options.aliases))
 
 
 def _check_which(name: str, which: Any) -> None:
