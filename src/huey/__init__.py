@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from huey.exceptions import HueyException as HueyException
     from huey.exceptions import RetryTask as RetryTask
     from huey.exceptions import TaskException as TaskException
+    from huey.presets import BlackHoleHuey as BlackHoleHuey
+    from huey.presets import CySqliteHuey as CySqliteHuey
+    from huey.presets import FileHuey as FileHuey
     from huey.presets import MemoryHuey as MemoryHuey
     from huey.presets import SqliteHuey as SqliteHuey
 
@@ -37,11 +40,26 @@ _HOMES = {
     "HueyException": "huey.exceptions",
     "RetryTask": "huey.exceptions",
     "TaskException": "huey.exceptions",
+    "BlackHoleHuey": "huey.presets",
+    "CySqliteHuey": "huey.presets",
+    "FileHuey": "huey.presets",
     "MemoryHuey": "huey.presets",
     "SqliteHuey": "huey.presets",
 }
 
-__all__ = ["CancelExecution", "Huey", "HueyException", "MemoryHuey", "RetryTask", "SqliteHuey", "TaskException", "crontab"]
+__all__ = [
+    "BlackHoleHuey",
+    "CancelExecution",
+    "CySqliteHuey",
+    "FileHuey",
+    "Huey",
+    "HueyException",
+    "MemoryHuey",
+    "RetryTask",
+    "SqliteHuey",
+    "TaskException",
+    "crontab",
+]
 
 
 def __getattr__(name: str) -> Any:
