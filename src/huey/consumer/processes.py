@@ -63,6 +63,11 @@ class Child:
         self.page.tell_to_stop()
         self.signal(signal.SIGTERM)
 
+    def cut_short(self) -> None:
+        """Tell of what runs that it will be cut short; the kill comes in a moment."""
+        self.page.cut_short()
+        self.tell_to_stop()
+
     def kill(self, cause: Cause) -> None:
         self.cause = cause
         self.signal(signal.SIGKILL)

@@ -32,6 +32,7 @@ from huey.exceptions import ConfigurationError, StorageError
 from huey.host import alive_here
 from huey.lifecycle import State
 from huey.options import check_queues, checked
+from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import BEAT, LEASE
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ LIMIT_LOOK = 0.1
 """The same while a task with a time limit runs."""
 ASKED = 0.5
 """Seconds that a task gets to end after it was asked to."""
+LAST_WORDS = 0.5
+"""Seconds that handlers of ``interrupted`` get before the kill."""
 NEIGHBOURS = 2.0
 """Seconds that its neighbours get to end before their process is killed."""
 IDLE = 2.0
@@ -280,13 +283,23 @@ class Supervisor:
             if child.due is None or now < child.due[0]:
                 continue
             cause, child.due = child.due[1], None
-            if cause is Cause.STOP:
+            if cause is Cause.STOP and not child.page.is_cut_short:
                 count = len(child.page.running())
                 log.warning("%d tasks of worker %s did not end in time; they are put back and run again", count, child.worker.id)
-            elif not any(it.is_late(now) for it in child.page.running()):
+                self._cut_short(child, now)
+                continue
+            if cause is Cause.LATE and not any(it.is_late(now) for it in child.page.running()):
                 # It ended after all; the worker leaves by itself.
                 continue
             child.kill(cause)
+
+    def _cut_short(self, child: Child, now: Micros) -> None:
+        """End a worker whose running tasks are put back; if the application wants to hear of that, it has a moment."""
+        if not self._huey.signals.wants(SIGNAL_INTERRUPTED) or not child.page.running() or child.page.is_cut_short:
+            child.kill(Cause.STOP)
+            return
+        child.cut_short()
+        child.due = now + micros(LAST_WORDS), Cause.STOP
 
     # -- deaths -------------------------------------------------------------------------------------------------------------------------
 
@@ -378,7 +391,7 @@ class Supervisor:
         if number not in self._graceful:
             log.info("stopping at once: running tasks are put back")
             for child in self._all():
-                child.kill(Cause.STOP)
+                self._cut_short(child, self._clock.monotonic())
             return
         log.info("stopping: running tasks may end within %s s", self._patience or "any number of")
         for child in self._all():

@@ -87,6 +87,11 @@ class Page:
         self._map[1] = 1
 
     @property
+    def is_cut_short(self) -> bool:
+        """What runs will be cut short in a moment."""
+        return self._map[2] != 0
+
+    @property
     def is_told_to_stop(self) -> bool:
         """The supervisor wants this worker to take nothing more and to end when it is done."""
         return self._map[0] != 0
@@ -95,6 +100,9 @@ class Page:
 
     def tell_to_stop(self) -> None:
         self._map[0] = 1
+
+    def cut_short(self) -> None:
+        self._map[2] = 1
 
     @property
     def is_ready(self) -> bool:
