@@ -23,8 +23,13 @@ from huey.constants import __version__ as __version__
 if TYPE_CHECKING:
     from huey.api import Huey as Huey
     from huey.cron import crontab as crontab
+    from huey.exceptions import CancelExecution as CancelExecution
     from huey.exceptions import HueyException as HueyException
+    from huey.exceptions import RetryTask as RetryTask
     from huey.exceptions import TaskException as TaskException
+    from huey.presets import BlackHoleHuey as BlackHoleHuey
+    from huey.presets import CySqliteHuey as CySqliteHuey
+    from huey.presets import FileHuey as FileHuey
     from huey.presets import MemoryHuey as MemoryHuey
     from huey.presets import PriorityRedisExpireHuey as PriorityRedisExpireHuey
     from huey.presets import PriorityRedisHuey as PriorityRedisHuey
@@ -35,8 +40,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "Huey": "huey.api",
     "crontab": "huey.cron",
+    "CancelExecution": "huey.exceptions",
     "HueyException": "huey.exceptions",
+    "RetryTask": "huey.exceptions",
     "TaskException": "huey.exceptions",
+    "BlackHoleHuey": "huey.presets",
+    "CySqliteHuey": "huey.presets",
+    "FileHuey": "huey.presets",
     "MemoryHuey": "huey.presets",
     "PriorityRedisExpireHuey": "huey.presets",
     "PriorityRedisHuey": "huey.presets",
@@ -46,6 +56,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "BlackHoleHuey",
+    "CancelExecution",
+    "CySqliteHuey",
+    "FileHuey",
     "Huey",
     "HueyException",
     "MemoryHuey",
@@ -53,6 +67,7 @@ __all__ = [
     "PriorityRedisHuey",
     "RedisExpireHuey",
     "RedisHuey",
+    "RetryTask",
     "SqliteHuey",
     "TaskException",
     "crontab",

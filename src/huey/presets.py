@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from huey.api import Huey
 from huey.exceptions import ConfigurationError
-from huey.storage import open_default, open_memory, open_redis
+from huey.storage import open_black_hole, open_default, open_memory, open_redis
 
 
 class SqliteHuey(Huey):
@@ -27,6 +28,7 @@ class SqliteHuey(Huey):
         if filename is not None and location is not None and filename != location:
             raise ConfigurationError(f"filename={filename!r} and location={location!r}: they are the same option; give one")
         path = filename if filename is not None else location
+        options = without_settled(options)
         super().__init__(name, **options if path is None else {**options, "filename": path})
 
 
@@ -76,3 +78,56 @@ class RedisExpireHuey(RedisHuey):
 
 class PriorityRedisExpireHuey(RedisExpireHuey):
     """``RedisExpireHuey``; priorities work in all of them."""
+
+
+CySqliteHuey = SqliteHuey
+"""The same: what its own driver brought in 3.x, Python's has."""
+
+
+class FileHuey(SqliteHuey):
+    """A queue in a folder: a SQLite file ``huey.db`` in it. *path*: the folder, made when missing. *levels* (0 to 4) and *use_thread_lock*
+    are taken from 3.x and have nothing to do here; other options as ``SqliteHuey``."""
+
+    def __init__(
+        self, name: str = "huey", path: str | os.PathLike[str] = ".", levels: int = 2, use_thread_lock: bool = False, **options: Any
+    ) -> None:
+        if isinstance(levels, bool) or levels not in range(5):
+            raise ConfigurationError(f"levels={levels!r}: give 0 to 4, as in 3.x, or leave it out: there is one file, whatever it says")
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"path={path!r}: this folder cannot be made ({error.strerror}); give one that this user may use"
+            ) from error
+        super().__init__(name, filename=os.path.join(path, "huey.db"), **options)
+
+
+class BlackHoleHuey(Huey):
+    """A queue that keeps nothing: what is put in is gone. For programs that shall run without their tasks."""
+
+    storage_factory = staticmethod(open_black_hole)
+
+
+_SETTLED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "journal_mode": (
+        lambda mode: str(mode).lower() == "wal",
+        "only 'wal' lets workers and producers go on beside each other, and keeps what was written through a kill; leave it out",
+    ),
+    "strict_fifo": (lambda on: isinstance(on, bool | int), "give True or False; tasks of one priority run in their order in any case"),
+    "create_tables": (bool, "the tables are made when they are missing, and checked at each start; leave it out"),
+    "pragmas": (lambda pragmas: not pragmas, "what its guarantees rest on is set by huey itself; there are cache_mb= and fsync="),
+    "isolation_level": (
+        lambda level: level is None,
+        "each step is one statement in autocommit, or other processes would wait for this one",
+    ),
+    "check_same_thread": (lambda on: not on, "connections are shared by the threads of a process, under locks; leave it out"),
+}
+"""Options of 3.x that are settled here: which values say what is so anyway, and why there are no others."""
+
+
+def without_settled(options: dict[str, Any]) -> dict[str, Any]:
+    """*options* without those that ask for what is so anyway. ConfigurationError: one that asks for something else, with the reason."""
+    for name, (is_so, why) in _SETTLED.items():
+        if name in options and not is_so(options[name]):
+            raise ConfigurationError(f"{name}={options[name]!r}: {why}")
+    return {name: value for name, value in options.items() if name not in _SETTLED}

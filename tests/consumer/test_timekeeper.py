@@ -10,10 +10,10 @@ import pytest
 from huey import MemoryHuey
 from huey.clock import system_clock
 from huey.engine.timekeeper import Timekeeper
-from huey.exceptions import TaskException, TaskTimeout
+from huey.exceptions import CancelExecution, TaskException, TaskTimeout
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
-from tests.helpers import running
+from tests.helpers import running, wait_until
 
 LEASE = Lease("a", 1, "app.f", b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
 
@@ -149,4 +149,111 @@ def test_the_page_is_told_of_every_task() -> None:
 
     keeper.leave(0)
     assert page.running() == []
+    page.close()
+
+
+# Revoked while it runs
+
+
+class Runner:
+    """A runner's thread that enters, waits in its body, leaves, and runs on."""
+
+    def __init__(self, keeper: Timekeeper, lease: Lease = LEASE) -> None:
+        self.entered, self.may_end, self.has_left = threading.Event(), threading.Event(), threading.Event()
+        self.told: list[str] = []
+        self.was_asked: bool | None = None
+        self._keeper = keeper
+        self._lease = lease
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        assert self.entered.wait(20)
+
+    def _run(self) -> None:
+        self._keeper.enter(0, self._lease, None)
+        try:
+            self.entered.set()
+            self.may_end.wait(20)
+            spin_a_little()
+        except CancelExecution:
+            self.told.append("inside")
+            self.was_asked = self._keeper.was_asked_to_stop(0)
+        self._keeper.leave(0)
+        self.has_left.set()
+        try:
+            spin_a_little()
+        except CancelExecution:
+            self.told.append("outside")
+
+    def end(self) -> list[str]:
+        self.may_end.set()
+        self.thread.join(20)
+        return self.told
+
+
+def test_a_revoked_body_is_asked_to_stop() -> None:
+    keeper = Timekeeper(system_clock)
+    runner = Runner(keeper)
+    assert keeper.running() == [LEASE]
+
+    keeper.stop({"a"})
+
+    assert runner.end() == ["inside"]
+    assert runner.was_asked is True
+    assert keeper.was_asked_to_stop(0) is False
+    assert keeper.running() == []
+
+
+def test_others_and_what_has_ended_are_left_alone() -> None:
+    keeper = Timekeeper(system_clock)
+    runner = Runner(keeper)
+    keeper.stop({"b"})
+    assert runner.end() == []
+
+    keeper.stop({"a"})
+
+    assert keeper.was_asked_to_stop(0) is False
+
+
+def test_asking_at_any_moment_reaches_the_body_or_nobody() -> None:
+    keeper, over = Timekeeper(system_clock), threading.Event()
+    wrong: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            while not over.is_set():
+                keeper.enter(0, LEASE._replace(token=1), None)
+                try:
+                    spin_a_little()
+                except CancelExecution:
+                    caught.append(1)
+                finally:
+                    keeper.leave(0)
+                keeper.enter(0, LEASE._replace(id="other"), None)
+                sum(range(500))
+                keeper.leave(0)
+        except BaseException as error:
+            wrong.append(error)
+
+    caught: list[int] = []
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: keeper.stop({"a"}) or len(caught) > 200 or wrong, timeout=25)
+    over.set()
+    thread.join(20)
+
+    assert wrong == []
+
+
+def test_the_page_tells_which_task_was_asked() -> None:
+    from huey.engine.page import Page
+
+    page = Page(1)
+    keeper = Timekeeper(system_clock, page)
+    runner = Runner(keeper)
+    keeper.stop({"a"})
+    assert [it.is_asked for it in page.running()] == [True]
+
+    runner.end()
+    keeper.enter(0, LEASE, None)
+    assert [it.is_asked for it in page.running()] == [False]
     page.close()

@@ -44,6 +44,8 @@ class Child:
     """When it is killed if it has not ended by then, and why."""
     idle_since: Micros | None = None
     """Of a quarantine worker: since when there is nothing for it."""
+    asked_since: Micros | None = None
+    """Since when what it runs is asked to stop, for it is revoked."""
     stopped_since: Micros | None = None
     """Since when it is held by SIGSTOP."""
 
@@ -60,6 +62,11 @@ class Child:
         self.is_leaving = True
         self.page.tell_to_stop()
         self.signal(signal.SIGTERM)
+
+    def cut_short(self) -> None:
+        """Tell of what runs that it will be cut short; the kill comes in a moment."""
+        self.page.cut_short()
+        self.tell_to_stop()
 
     def kill(self, cause: Cause) -> None:
         self.cause = cause

@@ -21,16 +21,18 @@ from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
 from huey.consumer.banner import tell_start
 from huey.consumer.deaths import Cause, Deaths, how_it_ended
-from huey.consumer.janitor import Janitor, alive_here
+from huey.consumer.janitor import Janitor
 from huey.consumer.processes import Child
 from huey.consumer.seat import Seat, identify
 from huey.consumer.service import RETRY
 from huey.consumer.worker import work
-from huey.engine.execution import Execution
 from huey.engine.outage import Outage
 from huey.engine.page import Running
 from huey.exceptions import ConfigurationError, StorageError
+from huey.host import alive_here
+from huey.lifecycle import State
 from huey.options import check_queues, checked
+from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import BEAT, LEASE
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ LIMIT_LOOK = 0.1
 """The same while a task with a time limit runs."""
 ASKED = 0.5
 """Seconds that a task gets to end after it was asked to."""
+LAST_WORDS = 0.5
+"""Seconds that handlers of ``interrupted`` get before the kill."""
 NEIGHBOURS = 2.0
 """Seconds that its neighbours get to end before their process is killed."""
 IDLE = 2.0
@@ -72,9 +76,11 @@ class Supervisor:
         self._max_memory: int = (settings["max_memory"] or 0) * 1024 * 1024
         self._me = identify(self._new_id(), "supervisor")
         self._keeper = f"{self._me.pid}:{self._me.born}"
-        execution = Execution(huey.registry, huey.codec, huey.clock, results=huey.results, store_none=huey.store_none)
+        if huey.immediate:
+            raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
+        execution = huey.execution()
         self._janitor = Janitor(huey.storage, self._me, huey.clock, execution.settle)
-        self._deaths = Deaths(huey.storage, self._me, huey.clock, execution.settle)
+        self._deaths = Deaths(huey.storage, self._me, huey.clock, execution.settle, execution.may_retry)
         self._children: list[Child] = []
         self._former: list[Child] = []
         """Workers of the supervisor that this process was before a SIGHUP."""
@@ -137,6 +143,7 @@ class Supervisor:
             self._next_beat = now + micros(BEAT) if is_well else self._next_try + micros(RETRY)
         if not self._is_stopping:
             self._man(now)
+        self._mind_revoked(now)
         if now >= self._next_look:
             self._next_look = now + micros(LOOK)
             self._look(now)
@@ -251,18 +258,49 @@ class Supervisor:
                 child.tell_to_stop()
                 child.due = now + micros(NEIGHBOURS if child.page.count > 1 else 0), Cause.LATE
 
+    def _mind_revoked(self, now: Micros) -> None:
+        """Where a task has its process for itself, that is killed when it does not end by itself. (Threads are only asked.)"""
+        for child in self._all():
+            asked = [it for it in child.page.running() if it.is_asked] if child.page.count == 1 else []
+            if not asked:
+                child.asked_since = None
+            elif child.asked_since is None:
+                child.asked_since = now
+            elif now - child.asked_since > micros(ASKED) and child.cause is not Cause.REVOKED:
+                child.asked_since = now
+                self._try("revoked", partial(self._end_revoked, child, asked[0]))
+
+    def _end_revoked(self, child: Child, it: Running) -> None:
+        # The page may be a moment behind; the storage knows.
+        row = self._huey.storage.get(it.id)
+        if row is None or row.token != it.token or row.state != State.RUNNING or (row.revoked_until or 0) <= self._clock.now():
+            child.asked_since = None
+            return
+        log.warning("task %s was revoked and did not end when asked: its worker is killed", it.id)
+        child.kill(Cause.REVOKED)
+
     def _keep_deadlines(self, now: Micros) -> None:
         for child in self._all():
             if child.due is None or now < child.due[0]:
                 continue
             cause, child.due = child.due[1], None
-            if cause is Cause.STOP:
+            if cause is Cause.STOP and not child.page.is_cut_short:
                 count = len(child.page.running())
                 log.warning("%d tasks of worker %s did not end in time; they are put back and run again", count, child.worker.id)
-            elif not any(it.is_late(now) for it in child.page.running()):
+                self._cut_short(child, now)
+                continue
+            if cause is Cause.LATE and not any(it.is_late(now) for it in child.page.running()):
                 # It ended after all; the worker leaves by itself.
                 continue
             child.kill(cause)
+
+    def _cut_short(self, child: Child, now: Micros) -> None:
+        """End a worker whose running tasks are put back; if the application wants to hear of that, it has a moment."""
+        if not self._huey.signals.wants(SIGNAL_INTERRUPTED) or not child.page.running() or child.page.is_cut_short:
+            child.kill(Cause.STOP)
+            return
+        child.cut_short()
+        child.due = now + micros(LAST_WORDS), Cause.STOP
 
     # -- deaths -------------------------------------------------------------------------------------------------------------------------
 
@@ -326,6 +364,7 @@ class Supervisor:
         """Until a signal comes or something is due."""
         now = self._clock.monotonic()
         times = [self._next_beat, self._next_look, *(child.due[0] for child in self._all() if child.due)]
+        times += [child.asked_since + micros(ASKED) for child in self._all() if child.asked_since is not None]
         if any(it.limit for child in self._all() for it in child.page.running()):
             times.append(now + micros(LIMIT_LOOK))
         poll = select.poll()
@@ -353,7 +392,7 @@ class Supervisor:
         if number not in self._graceful:
             log.info("stopping at once: running tasks are put back")
             for child in self._all():
-                child.kill(Cause.STOP)
+                self._cut_short(child, self._clock.monotonic())
             return
         log.info("stopping: running tasks may end within %s s", self._patience or "any number of")
         for child in self._all():

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class WorkerProcess(Consumer):
     def __init__(self, huey: Huey, seat: Seat, **options: Any) -> None:
         self._seat = seat
         self._page = Page(seat.runners, seat.page_fd)
+        self._said_last_words = False
         super().__init__(huey, **options)
 
     def _build(self, worker: Worker, page: Page | None = None) -> None:
@@ -64,6 +66,10 @@ class WorkerProcess(Consumer):
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         self._alarm.ring()
+        if self._page.is_cut_short and not self._said_last_words:
+            # In a thread of its own: here, anything may be held by the code that was interrupted.
+            self._said_last_words = True
+            threading.Thread(target=self.huey.notify_interrupted_tasks, name="Interrupted", daemon=True).start()
 
     def _tell_start(self) -> None:
         log.debug("worker %s: %s, %d at once, pid %d", self.worker.id, self.worker.kind, self.workers, os.getpid())

@@ -16,6 +16,32 @@ def open_default(name: str, **options: Any) -> Storage:
     return SqliteStorage(name, **options)
 
 
+def open_black_hole(name: str, *, rng: Rng, **options: Any) -> Storage:
+    """A storage that keeps nothing."""
+    from huey.storage.memory.blackhole import BlackHoleStorage
+
+    return BlackHoleStorage(name, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """Storages by the names of 3.x."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'huey.storage' has no attribute {name!r}")
+    from importlib import import_module
+
+    home, own_name = _HOMES[name]
+    return getattr(import_module(home), own_name)
+
+
+_HOMES = {
+    "MemoryStorage": ("huey.storage.memory", "MemoryStorage"),
+    "BlackHoleStorage": ("huey.storage.memory.blackhole", "BlackHoleStorage"),
+    "SqliteStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
+    "CySqliteStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
+    "FileStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
+}
+
+
 def open_memory(name: str, *, rng: Rng, **options: Any) -> Storage:
     """A storage in the memory of this process. It needs nothing of chance."""
     from huey.storage.memory import MemoryStorage

@@ -90,7 +90,7 @@ class Turn(NamedTuple):
     """Ids of finishes that were not written: the lease was gone, or they were written before."""
     cancelled: list[Refusal] = []  # noqa: RUF012
     promoted: list[Promotion] = []  # noqa: RUF012
-    """Filled only while somebody follows."""
+    """Filled only while somebody follows, or ``names_promoted``."""
     stop: list[str] = []  # noqa: RUF012
     """Tasks this worker runs that somebody asked to cancel."""
     next_due: Micros | None = None
@@ -175,6 +175,8 @@ class Storage(ABC):
     """The contract. One instance serves one queue name, from any thread of any process (fork included)."""
 
     name: str
+    names_promoted = False
+    """Set by who wants to know what its turns promote, followers or not."""
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from huey.clock import SECOND
 from huey.lifecycle import Promotion
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, Storage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract.tools import LONG, ME, MOMENT, Another, Call, task, woken
+from huey.testing.contract.tools import LONG, ME, MOMENT, OTHER, Another, Call, task, woken
 
 LAPSE = FOLLOWER / SECOND + 1
 
@@ -92,6 +92,22 @@ class EventRules:
         assert unseen == []
         assert storage.turn(ME, [], 0).promoted == [Promotion("b", "app.add", 2, 0.5)]
         assert storage.turn(ME, [], 2).promoted == []
+
+    def test_a_turn_names_what_it_promoted_to_who_wants_to_know(self, storage: Storage, another: Another, clock: TurnableClock) -> None:
+        other = another()
+        storage.names_promoted = True
+        storage.enqueue([task(name, eta=clock.now() + SECOND) for name in "ab"])
+        clock.forward(2)
+
+        told = storage.turn(ME, [], 1)
+
+        assert [it.id for it in told.promoted] == ["a", "b"]
+        assert [it.id for it in told.leases] == ["a"]
+        storage.enqueue([task("c", eta=clock.now() + SECOND)])
+        clock.forward(2)
+        if other is not storage:
+            # It is this object's wish, not that of the store.
+            assert other.turn(OTHER, [], 0).promoted == []
 
     def test_follow_waits_for_an_event(self, storage: Storage, another: Another) -> None:
         position = following(storage)

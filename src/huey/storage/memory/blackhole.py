@@ -1,0 +1,29 @@
+"""A storage that keeps nothing of what is put in; otherwise as good as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from huey.clock import Micros
+from huey.storage.base import Tell
+from huey.storage.memory.storage import MemoryStorage
+from huey.task import Record
+
+
+class BlackHoleStorage(MemoryStorage):
+    """Takes all, gives nothing back. Options as ``MemoryStorage``."""
+
+    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+        super().enqueue(records[:0], tell, now)
+
+    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
+        return super().tick(name, tick, None, (), now) and record is None
+
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+        """Nobody will ever come with these ids."""
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        """Gone."""
+
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+        return True

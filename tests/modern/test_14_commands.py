@@ -1,0 +1,107 @@
+"""What a consumer command does with a running task that is revoked, or cut short by a stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from huey.exceptions import TaskException
+from tests.helpers import Project, wait_until
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = Project(tmp_path)
+    yield project
+    project.close()
+
+
+STUBBORN = """
+import pathlib
+import time
+
+@huey.task(retries=3)
+def stubborn(n):
+    while True:
+        try:
+            pathlib.Path(f'started-{n}').touch()
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            pathlib.Path(f'asked-{n}').touch()
+
+@huey.task()
+def add(a, b):
+    return a + b
+"""
+
+
+def test_a_revoked_task_that_does_not_end_when_asked_takes_its_process_along(project: Project) -> None:
+    project.write(STUBBORN)
+    command = project.start("main.huey", "-k", "process", "-w", "2", "-n")
+    handle = project.task("main.stubborn")(1)
+    wait_until((project.home / "started-1").exists, told=lambda: command.log)
+
+    handle.revoke()
+
+    with pytest.raises(TaskException, match="revoked while it ran"):
+        handle.get(blocking=True, timeout=20)
+    row = project.huey.storage.get(handle.id)
+    assert row is not None
+    assert (row.state, row.reason, row.crashes) == ("cancelled", "revoked", 0)
+    assert (project.home / "asked-1").exists()
+    # Both workers go on.
+    add = project.task("main.add")
+    assert add.map([(n, 1) for n in range(20)]).get(blocking=True, timeout=10) == list(range(1, 21))
+    assert command.stop() == 0
+
+
+def test_in_a_process_of_threads_it_is_only_asked(project: Project) -> None:
+    project.write(STUBBORN)
+    command = project.start("main.huey", "-w", "2", "-n", "--shutdown-timeout", "0.2")
+    handle, add = project.task("main.stubborn")(1), project.task("main.add")
+    wait_until((project.home / "started-1").exists, told=lambda: command.log)
+
+    handle.revoke()
+
+    wait_until((project.home / "asked-1").exists, told=lambda: command.log)
+    assert add(1, 2).get(blocking=True, timeout=10) == 3
+    assert project.huey.inspector.counts().running == 1
+    assert "its worker is killed" not in command.log
+    assert command.stop() == 0
+
+
+LAST_WORDS = """
+import pathlib
+import threading
+
+@huey.signal('interrupted')
+def told(name, task):
+    pathlib.Path('told').write_text(f'{name} {task.args}')
+
+@huey.task()
+def slow(n):
+    pathlib.Path('started').touch()
+    threading.Event().wait(30)
+"""
+
+
+@pytest.mark.parametrize("arguments", [("--shutdown-timeout", "0.2"), ("--graceful-signal", "INT")])
+def test_what_a_stop_cuts_short_is_told_and_runs_again(project: Project, arguments: tuple[str, ...]) -> None:
+    project.write(LAST_WORDS)
+    command = project.start("main.huey", "-n", *arguments)
+    handle = project.task("main.slow")(7)
+    wait_until((project.home / "started").exists, told=lambda: command.log)
+
+    begun = time.monotonic()
+    assert command.stop(signal.SIGTERM) == 0
+
+    assert time.monotonic() - begun < 8
+    assert (project.home / "told").read_text() == "interrupted (7,)"
+    row = project.huey.storage.get(handle.id)
+    assert row is not None
+    assert (row.state, row.attempt, row.crashes, row.reason) == ("queued", 0, 0, "shutdown")
