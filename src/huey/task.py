@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar, overload
 
 from huey.clock import SECOND, Micros
+from huey.terms import has_terms, terms_of
 
 LONGEST_ID = 255
 LARGEST = 2**31 - 1
@@ -97,6 +98,11 @@ class Lease(NamedTuple):
     def is_suspect(self) -> bool:
         """It may have killed its worker, so it runs alone."""
         return self.crashes > 0
+
+    @property
+    def is_at_most_once(self) -> bool:
+        """It is lost rather than run twice (C3)."""
+        return has_terms(self.options) and terms_of(self.options).once
 
 
 class Task:
