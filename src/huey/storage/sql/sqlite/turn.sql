@@ -72,14 +72,14 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     SELECT NEW.queue, id, NEW.result_expires, value FROM done WHERE value IS NOT NULL;
     INSERT OR REPLACE INTO huey_result (queue, id, expires, value)
     SELECT NEW.queue, id, NEW.result_expires, value FROM fate WHERE value IS NOT NULL;
-    -- A cancelled running task never goes back to queued.
-    UPDATE fate SET state = 'cancelled', reason = 'revoked'
+    -- A cancelled running task never goes back to queued. (Why its run ended is remembered apart from that.)
+    UPDATE fate SET state = 'revoked'
      WHERE state = 'queued'
        AND EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = fate.id AND t.revoked_until > NEW.now);
 
     -- What to count. Where much succeeded it comes added up (see below); if a finish was refused, that sum is wrong.
     INSERT INTO ends (name, created, state, took)
-    SELECT t.name, t.created, f.state, f.took
+    SELECT t.name, t.created, CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, f.took
       FROM fate AS f CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = f.id
      WHERE f.state <> 'queued' OR f.attempt > t.attempt;
     INSERT INTO ends (name, created, state, took)
@@ -94,8 +94,9 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
      WHERE NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     DELETE FROM huey_task WHERE NOT NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     UPDATE huey_task
-       SET state = f.state, worker = NULL, attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
-           reason = f.reason, error = coalesce(f.error, huey_task.error), lost_by = NULL,
+       SET state = CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, worker = NULL,
+           attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
+           reason = CASE f.state WHEN 'revoked' THEN 'revoked' ELSE f.reason END, error = coalesce(f.error, huey_task.error), lost_by = NULL,
            attempts = CASE WHEN f.error IS NULL AND f.deaths <= huey_task.deaths AND f.crashes <= huey_task.crashes THEN attempts ELSE
                json_insert(
                    CASE WHEN json_array_length(attempts) >= 5 THEN json_remove(attempts, '$[0]') ELSE coalesce(attempts, '[]') END, '$[#]',
