@@ -289,7 +289,7 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 -- How many there are.
 SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL), sum(state = 'running'), sum(state = 'failed'),
        sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
-       sum(state = 'succeeded')
+       sum(state = 'succeeded'), sum(state = 'waiting')
   FROM huey_task WHERE queue = :queue;
 
 -- name: workers
