@@ -15,13 +15,21 @@ from typing import NamedTuple
 
 from huey.clock import SECOND, Micros
 from huey.exceptions import ConfigurationError
-from huey.task import Record
+from huey.task import Alike, Record
+from huey.terms import has_terms
 
 Tell = Callable[[], Sequence[str]]
 """Makes events when somebody wants them."""
 
 HOLDER = 15 * SECOND
 """How long a process keeps its locks without a sign of life (C10)."""
+
+
+def any_terms(records: Sequence[Record]) -> bool:
+    """Whether one of them may have terms."""
+    if isinstance(records, Alike):
+        return has_terms(records.pattern.options)
+    return any(has_terms(record.options) for record in records)
 
 
 class Holder(NamedTuple):
@@ -62,7 +70,8 @@ class Sharing:
         """``enqueue`` for records of which some have terms, in order; for those that were not put in since their unique key is held: the
         id of the task that holds it (or held it, when it is held for a time).
 
-        A record whose id is known is left as it is: it is held, or it was put in with ``keep_id`` and that time has not passed.
+        A record whose id is known is left as it is: it is held, or it was put in with ``keep_id`` and that time has not passed. Of two in
+        one call with the same id the first counts.
 
         The same terms hold wherever a task is put in: ``tick`` leaves out a record whose unique key is held. They hold as long as the task
         does: one that goes back to the queue in any way takes a key that it held while waiting again, unless another has it by then.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 from huey.clock import SECOND, Clock, Micros, micros
@@ -25,10 +26,11 @@ class SharingInMemory(Storage):
     _tasks: Tasks
     _events: Events
     _workers: dict[str, tuple[Worker, Micros]]
+    _locks: Locks
 
     def _clear_shared(self) -> None:
         self._keys = Keys()
-        self._locks = Locks(self._is_live)
+        self._locks.clear()
         self._rates = Rates()
 
     # -- terms --------------------------------------------------------------------------------------------------------------------------
@@ -38,15 +40,15 @@ class SharingInMemory(Storage):
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
         with self._changed:
             now = self._clock.now() if now is None else now
-            met = {record.id: other for record in records if (other := self._insert(record, now)) is not None}
+            met = self._insert_all(records, now)
             if tell is not None and self._events.are_followed(now):
                 self._events.tell(tell(), now)
             self._changed.ring()
-            return {id: other for id, other in met.items() if id != other}
+            return met
 
-    def _insert(self, record: Record, now: Micros) -> str | None:
-        """Put a task in, unless it is known; the task because of which it is not."""
-        raise NotImplementedError
+    @abstractmethod
+    def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
+        """Put tasks in; for those that are not put in, the task because of which."""
 
     def _has_ended(self, row: Row) -> None:
         """Let others have what a task held."""

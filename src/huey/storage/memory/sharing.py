@@ -150,8 +150,12 @@ class Locks:
 
     def __init__(self, is_live: Callable[[Holder, Micros], bool]) -> None:
         self._is_live = is_live
-        self._held: dict[str, tuple[Held, Micros]] = {}
         self._taken = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """All are free; tokens go on growing."""
+        self._held: dict[str, tuple[Held, Micros]] = {}
 
     def find(self, name: str) -> Held | None:
         found = self._held.get(name)

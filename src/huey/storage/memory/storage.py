@@ -28,6 +28,7 @@ from huey.storage.base import (
 )
 from huey.storage.memory.row import Row
 from huey.storage.memory.shared import SharingInMemory
+from huey.storage.memory.sharing import Locks
 from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
@@ -57,6 +58,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         self._changed = Alarm(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}
         self._events = Events()
+        self._locks = Locks(self._is_live)
         self._clear()
 
     def _clear(self) -> None:
@@ -77,12 +79,17 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         with self._changed:
             now = self._now(now)
             crash_here("enqueue:before-commit")
-            for record in records:
-                self._insert(record, now)
+            self._insert_all(records, now)
             if tell is not None and self._events.are_followed(now):
                 self._events.tell(tell(), now)
             crash_here("enqueue:after-commit")
             self._changed.ring()
+
+    def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
+        """Put tasks in, of two with one id the first; for those that are not put in the task because of which."""
+        first = {record.id: record for record in reversed(records)}
+        met = {record.id: self._insert(record, now) for record in records if first[record.id] is record}
+        return {id: other for id, other in met.items() if other is not None and id != other}
 
     def _insert(self, record: Record, now: Micros) -> str | None:
         if record.id in self._tasks.rows:

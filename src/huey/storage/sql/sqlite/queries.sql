@@ -60,6 +60,11 @@ UPDATE huey_task SET state = 'queued', worker = NULL, lost_by = NULL
 UPDATE huey_task SET state = 'queued', worker = NULL
  WHERE queue = ? AND state = 'running' AND worker = ? AND id IN (SELECT id FROM claimed WHERE n > ?);
 
+-- name: release_rest_keys
+-- Let these have the unique keys again that they held while they waited.
+UPDATE OR IGNORE huey_task SET unique_key = wish
+ WHERE queue = ? AND +wish IS NOT NULL AND unique_key IS NULL AND state = 'queued' AND id IN (SELECT id FROM claimed WHERE n > ?);
+
 -- name: takeover
 -- Take over what a dead worker holds; the trigger `inherit` does it.
 INSERT INTO takeover VALUES (?, ?, ?, ?);
@@ -156,19 +161,6 @@ SELECT until, once FROM (
 -- name: retry_find
 -- Which of these ended without success.
 SELECT id FROM huey_task
- WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
-
--- name: retry_forget
--- What an earlier run left as the result of a task that runs again.
-DELETE FROM huey_result WHERE queue = :queue AND id IN
-    (SELECT id FROM huey_task
-      WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids)));
-
--- name: retry
--- Put ended tasks back, as new.
-UPDATE huey_task
-   SET state = 'queued', place = :now, due = NULL, attempt = 0, crashes = 0, deaths = 0, parked = NULL, worker = NULL, finished = NULL,
-       reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL
  WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
 
 -- name: discard_find
