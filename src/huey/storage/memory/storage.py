@@ -87,8 +87,10 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
 
     def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
         """Put tasks in, of two with one id the first; for those that are not put in the task because of which."""
-        first = {record.id: record for record in reversed(records)}
-        met = {record.id: self._insert(record, now) for record in records if first[record.id] is record}
+        met: dict[str, str | None] = {}
+        for record in records:
+            if record.id not in met:
+                met[record.id] = self._insert(record, now)
         return {id: other for id, other in met.items() if other is not None and id != other}
 
     def _insert(self, record: Record, now: Micros) -> str | None:
