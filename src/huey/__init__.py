@@ -23,7 +23,9 @@ from huey.constants import __version__ as __version__
 if TYPE_CHECKING:
     from huey.api import Huey as Huey
     from huey.cron import crontab as crontab
+    from huey.exceptions import CancelExecution as CancelExecution
     from huey.exceptions import HueyException as HueyException
+    from huey.exceptions import RetryTask as RetryTask
     from huey.exceptions import TaskException as TaskException
     from huey.presets import MemoryHuey as MemoryHuey
     from huey.presets import SqliteHuey as SqliteHuey
@@ -31,13 +33,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "Huey": "huey.api",
     "crontab": "huey.cron",
+    "CancelExecution": "huey.exceptions",
     "HueyException": "huey.exceptions",
+    "RetryTask": "huey.exceptions",
     "TaskException": "huey.exceptions",
     "MemoryHuey": "huey.presets",
     "SqliteHuey": "huey.presets",
 }
 
-__all__ = ["Huey", "HueyException", "MemoryHuey", "SqliteHuey", "TaskException", "crontab"]
+__all__ = ["CancelExecution", "Huey", "HueyException", "MemoryHuey", "RetryTask", "SqliteHuey", "TaskException", "crontab"]
 
 
 def __getattr__(name: str) -> Any:

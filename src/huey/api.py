@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from huey import events
+from huey.byhand import ByHand
 from huey.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
 from huey.cron import crontab
-from huey.decorators import PeriodicWrapper, TaskOptions, TaskWrapper
-from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException, QueueException
+from huey.decorators import PeriodicWrapper, TaskWrapper, Which, checked_options
+from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException
+from huey.hooks import Hooks
 from huey.registry import Registry
 from huey.result import Result, ResultGroup
+from huey.revoking import Revoking
 from huey.serializer import Codec
-from huey.storage import open_default
-from huey.storage.base import CHUNK, FOREVER, Storage, in_chunks
-from huey.task import LARGEST, Alike, Record, Task, checked_number
-from huey.when import Expires, instant
+from huey.signals import Signals
+from huey.storage import open_default, open_memory
+from huey.storage.base import CHUNK, Storage, in_chunks
+from huey.task import Alike, Record, Task
+from huey.when import Expires
 
 if TYPE_CHECKING:
     from huey.consumer.consumer import Consumer
@@ -37,7 +42,7 @@ AsyncData = Result
 __all__ = ["AsyncData", "DataStoreTimeout", "Huey", "Result", "ResultGroup", "Task", "TaskWrapper", "crontab"]
 
 
-class Huey:
+class Huey(ByHand, Revoking):
     """One queue and the functions that run from it.
 
     *name*: the queue's name; instances of one name and storage share it. Without more, tasks are kept in the SQLite file ``huey.db`` in
@@ -45,6 +50,11 @@ class Huey:
 
     *results*: False stores no results, calls return None. *store_none*: store the value None too (S17, S18). *always_eager*: a call runs
     the function at once and returns its value (S19). *utc*: False when consumers run with ``--localtime``.
+
+    *immediate*: a call is run in the caller, by the way of a consumer: a handle is returned, errors are stored, a task for later only
+    stands on the schedule. It can be set at any time. Meanwhile a storage in memory takes the place of the other, unless
+    *immediate_use_memory* is False. *store_intermediate_errors*: a ``get()`` that does not wait raises the last error while
+    further tries are left.
 
     *serializer*: an object with ``serialize`` and ``deserialize`` (default: pickle). *secret*: signs every message, a list of secrets
     rotates them (first signs, all verify); default the environment's HUEY_SECRET. *compression*, *use_zlib*: compress what is stored.
@@ -64,6 +74,9 @@ class Huey:
         store_none: bool = False,
         always_eager: bool = False,
         utc: bool = True,
+        immediate: bool = False,
+        immediate_use_memory: bool = True,
+        store_intermediate_errors: bool = True,
         serializer: Any = None,
         secret: str | bytes | Sequence[str | bytes] | None = None,
         compression: bool = False,
@@ -83,8 +96,13 @@ class Huey:
         self.clock = clock
         self.rng = rng
         self.new_id = Ids(clock, rng)
+        self.store_intermediate_errors = store_intermediate_errors
         self.registry = Registry()
-        self.storage = self._storage(storage, storage_options)
+        self.hooks = Hooks()
+        self.signals = Signals()
+        self.in_flight = []
+        self._lasting = self.storage = self._storage(storage, storage_options)
+        self._fleeting: Storage | None = None if immediate_use_memory else self._lasting
         self.codec = Codec(
             name,
             serializer=serializer,
@@ -95,6 +113,23 @@ class Huey:
             is_trusted=lambda: self.storage.is_trusted,
         )
         self._batches = threading.local()
+        self._is_immediate = False
+        self.immediate = immediate
+
+    @property
+    def immediate(self) -> bool:
+        """Tasks run where they are called. ConfigurationError when it is set on one that is always_eager."""
+        return self._is_immediate
+
+    @immediate.setter
+    def immediate(self, on: bool) -> None:
+        if on and self.always_eager:
+            raise ConfigurationError("immediate and always_eager are two ways not to need a consumer: choose one of them")
+        self._is_immediate = bool(on)
+        if on and self._fleeting is None:
+            self._fleeting = open_memory(self.name, clock=self.clock, rng=self.rng)
+        self.storage = self._fleeting if on and self._fleeting is not None else self._lasting
+        self.codec.reset()
 
     def _storage(self, storage: Storage | None, options: dict[str, Any]) -> Storage:
         if storage is not None:
@@ -116,10 +151,16 @@ class Huey:
         include_task: bool = False,
         *,
         name: str | None = None,
-        priority: int = 0,
+        priority: int | None = None,
         expires: Expires | None = None,
         timeout: float | None = None,
         context: bool = False,
+        retry_backoff: float = 0,
+        retry_jitter: float = 0,
+        max_retry_delay: float | None = None,
+        retry_on: Which | None = None,
+        no_retry_on: Which | None = None,
+        aliases: Sequence[str] = (),
     ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]:
         """Decorator: calls of the function become tasks (S25-S30, C12).
 
@@ -129,9 +170,28 @@ class Huey:
         or a datetime. *timeout*: seconds that a run may take; then ``TaskTimeout`` is raised inside it, and if that does not end it, the
         supervisor ends its process and the run has failed (reason "timeout").
 
+        *retry_backoff*: factor by which the delay grows with each failed try, up to *max_retry_delay* seconds; 0: it does not.
+        *retry_jitter*: up to such a share of it (0.1: a tenth) is added by chance. *retry_on*, *no_retry_on*: only after these exceptions
+        it is tried again, or not after these: a class, several, or a function of the exception. *aliases*: names under which the function
+        was known before.
+
         ValueError: a value that cannot work, a name that another function has.
         """
-        options = _checked(retries, retry_delay, retries_as_argument, include_task or context, priority, expires, timeout)
+        options = checked_options(
+            retries=retries,
+            retry_delay=retry_delay,
+            retries_as_argument=retries_as_argument,
+            include_task=include_task or context,
+            priority=priority or 0,
+            expires=expires,
+            timeout=timeout,
+            retry_backoff=retry_backoff,
+            retry_jitter=retry_jitter,
+            max_retry_delay=max_retry_delay,
+            retry_on=retry_on,
+            no_retry_on=no_retry_on,
+            aliases=aliases,
+        )
 
         def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
             wrapper = TaskWrapper(self, func, name, options)
@@ -149,21 +209,56 @@ class Huey:
         include_task: bool = False,
         *,
         name: str | None = None,
-        priority: int = 0,
+        priority: int | None = None,
         expires: Expires | None = None,
         timeout: float | None = None,
         context: bool = False,
+        retry_backoff: float = 0,
+        retry_jitter: float = 0,
+        max_retry_delay: float | None = None,
+        retry_on: Which | None = None,
+        no_retry_on: Which | None = None,
+        aliases: Sequence[str] = (),
     ) -> Callable[[Callable[P, R]], PeriodicWrapper[P, R]]:
         """Decorator: the consumer runs the function at each minute for which *validate_datetime* (``crontab(...)`` or any callable of a
         datetime) is true (S64-S69). Each tick runs once, whatever the number of consumers. Results are not stored."""
         if not callable(validate_datetime):
             raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
-        options = _checked(retries, retry_delay, retries_as_argument, include_task or context, priority, expires, timeout)
+        options = checked_options(
+            retries=retries,
+            retry_delay=retry_delay,
+            retries_as_argument=retries_as_argument,
+            include_task=include_task or context,
+            priority=priority or 0,
+            expires=expires,
+            timeout=timeout,
+            retry_backoff=retry_backoff,
+            retry_jitter=retry_jitter,
+            max_retry_delay=max_retry_delay,
+            retry_on=retry_on,
+            no_retry_on=no_retry_on,
+            aliases=aliases,
+        )
 
         def decorate(func: Callable[P, R]) -> PeriodicWrapper[P, R]:
             wrapper = PeriodicWrapper(self, func, name, options, validate_datetime)
             self.registry.register(wrapper)
             return wrapper
+
+        return decorate
+
+    def context_task(
+        self, obj: Any, as_argument: bool = False, **task_options: Any
+    ) -> Callable[[Callable[..., Any]], TaskWrapper[..., Any]]:
+        """Decorator: as ``task``, but the body runs inside ``with obj:``. *as_argument*: what that gives is the first argument."""
+
+        def decorate(func: Callable[..., Any]) -> TaskWrapper[..., Any]:
+            @functools.wraps(func)
+            def inside(*args: Any, **kwargs: Any) -> Any:
+                with obj as entered:
+                    return func(entered, *args, **kwargs) if as_argument else func(*args, **kwargs)
+
+            return self.task(**task_options)(inside)
 
         return decorate
 
@@ -177,7 +272,9 @@ class Huey:
         """Put a task in: a ``Result``, or None without results. Durable when it returns (C1); the same id again changes nothing."""
         if self.always_eager:
             return self.run_now(task)
-        self._put([self._record(task)])
+        record = self._record(task)
+        if self._hand is None or not self._hand.put_back(task):
+            self._put([record])
         return Result(self, task) if self.results else None
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
@@ -248,64 +345,16 @@ class Huey:
     def _put(self, records: Sequence[Record]) -> None:
         if self._collected is not None:
             self._collected.extend(records)
-            return
+        elif self.signals.handlers:
+            with self.announcing(records):
+                self._enqueue(records)
+        else:
+            self._enqueue(records)
+        if self._is_immediate and self._collected is None:
+            self._run_ready()
+
+    def _enqueue(self, records: Sequence[Record]) -> None:
         self.storage.enqueue(records, lambda: [events.of_enqueue(record, self.clock.now()) for record in records])
-
-    # -- taking back --------------------------------------------------------------------------------------------------------------------
-
-    def revoke(self, target: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
-        """Keep a task (a ``Task``, ``Result`` or id) from running, or with a decorated function all its tasks (S54-S60).
-
-        *revoke_until*: until then; a naive datetime is on the consumer's clock (UTC by default). *revoke_once*: only the next run.
-        Each call overwrites the former. A task that has started is not stopped.
-        """
-        if isinstance(target, TaskWrapper):
-            self.revoke_all(target, revoke_until, revoke_once)
-        else:
-            self._need_results()
-            self.storage.cancel([_id(target)], self._limit(revoke_until), revoke_once)
-
-    def _need_results(self) -> None:
-        if not self.results:
-            raise QueueException("revoking needs a result store (S55), and this Huey has results=False; make it with results=True")
-
-    def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
-        """Keep all tasks of a function from running."""
-        self._need_results()
-        self.storage.cancel_name(wrapper.name, self._limit(revoke_until), revoke_once)
-
-    def revoke_by_id(self, id: str, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
-        """Keep the task of that id from running."""
-        self.revoke(id, revoke_until, revoke_once)
-
-    def restore(self, target: Any) -> bool:
-        """Take a revocation back; True if there was one that had not been obeyed yet."""
-        return self.restore_all(target) if isinstance(target, TaskWrapper) else bool(self.storage.restore([_id(target)]))
-
-    def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool:
-        """Take the revocation of a function back."""
-        return self.storage.restore_name(wrapper.name)
-
-    def restore_by_id(self, id: str) -> bool:
-        """Take the revocation of one task back."""
-        return self.restore(id)
-
-    def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool:
-        """Whether a task, its id, or a function is revoked at that time (None: now). An id alone does not tell its function."""
-        when = self.clock.now() if timestamp is None else instant(timestamp, self.consumer_is_local())
-        if isinstance(target, TaskWrapper):
-            mark = self.storage.revocation(name=target.name)
-        else:
-            task = getattr(target, "task", target)
-            mark = self.storage.revocation(id=_id(target), name=task.name if isinstance(task, Task) else None)
-        return mark is not None and mark.holds(when)
-
-    def _limit(self, until: datetime | None) -> Micros | None:
-        return None if until is None else min(instant(until, self.consumer_is_local()), FOREVER)
-
-    def consumer_is_local(self) -> bool:
-        """Whether naive times on the consumer's clock are local: it runs with ``--localtime``, or ``utc=False`` is set here."""
-        return not self.utc or self.storage.peek("setting", "localtime") == b"1"
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
@@ -349,6 +398,14 @@ class Huey:
         """Remove everything of this queue (C26)."""
         self.storage.flush()
 
+    def using(self, connection: Any) -> AbstractContextManager[None]:
+        """What this thread enqueues inside the block becomes part of the transaction of *connection*, to the same SQLite file:
+        a rollback leaves no task, a commit leaves it. ConfigurationError: another file, or another kind of storage."""
+        using = getattr(self.storage, "using", None)
+        if using is None:
+            raise ConfigurationError(f"using(connection) needs a queue in the same SQLite file, and this one is in {self.storage!r}")
+        return using(connection)  # type: ignore[no-any-return]
+
     def close(self) -> None:
         """Let go of files and connections; the next call opens them again."""
         self.storage.close()
@@ -361,30 +418,3 @@ class Huey:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
-
-
-def _id(target: Any) -> str:
-    id = target if isinstance(target, str) else getattr(target, "id", None)
-    if not isinstance(id, str) or not id:
-        raise ValueError(f"{target!r}: give a task, a result, a decorated function or the id of a task")
-    return id
-
-
-def _checked(
-    retries: int,
-    retry_delay: float,
-    retries_as_argument: bool,
-    include_task: bool,
-    priority: int,
-    expires: Expires | None,
-    timeout: float | None,
-) -> TaskOptions:
-    if callable(retries):
-        hint = "write @huey.task() with brackets" if hasattr(retries, "__name__") else "did you mean periodic_task?"
-        raise ValueError(f"retries={retries!r}: give the number of further runs; {hint}")
-    checked_number("retries", retries, whole=True)
-    checked_number("priority", priority, low=-LARGEST, whole=True)
-    checked_number("retry_delay", retry_delay)
-    # 3.x takes 0 and less for "no limit".
-    limit = None if timeout is None or checked_number("timeout", timeout, low=-LARGEST) <= 0 else float(timeout)
-    return TaskOptions(retries, retry_delay, retries_as_argument, include_task, priority, expires, limit)

@@ -9,13 +9,23 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from huey.clock import Micros
-from huey.task import Task, is_storable
+from huey.rare import rare_text
+from huey.task import LARGEST, Task, checked_limit, checked_number, is_storable
 from huey.when import Expires, Moment, due_time, moment
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 log = logging.getLogger("huey")
+
+Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+"""Exceptions: a class, several, or a function that says whether one is meant."""
+
+FOREVER: Micros = 2**62
+"""A time that never comes."""
+
+TAKEN = frozenset({"eta", "delay", "retries", "retry_delay", "retry_backoff", "priority", "expires", "timeout"})
+"""Keywords of a call that mean the call, not its arguments; unless the function has a parameter of that name."""
 
 
 class TaskOptions(NamedTuple):
@@ -35,6 +45,34 @@ class TaskOptions(NamedTuple):
     """Not after: seconds or timedelta from each call, or a datetime."""
     timeout: float | None = None
     """Seconds that a run may take."""
+    retry_backoff: float = 0.0
+    """Factor by which the wait grows with each failed try; 0: it does not."""
+    retry_jitter: float = 0.0
+    """Up to such a share is added to a wait, so that what failed together does not come back together."""
+    max_retry_delay: float | None = None
+    """Seconds up to which the backoff grows."""
+    retry_on: Which | None = None
+    """Only after these it is tried again."""
+    no_retry_on: Which | None = None
+    """After these it is not."""
+    aliases: tuple[str, ...] = ()
+    """Names under which it was known before."""
+
+    def may_retry(self, error: BaseException) -> bool:
+        """Whether a run that raised *error* is worth another try."""
+        if self.no_retry_on is not None and _is_meant(self.no_retry_on, error):
+            return False
+        return self.retry_on is None or _is_meant(self.retry_on, error)
+
+
+def _is_meant(which: Which, error: BaseException) -> bool:
+    if isinstance(which, tuple | type):
+        return isinstance(error, which)
+    try:
+        return bool(which(error))
+    except Exception:  # The user's function: one that raises must not hide what it was asked about.
+        log.exception("retry_on or no_retry_on raised when it was asked about %r; that counts as no", error)
+        return False
 
 
 class TaskHost(Protocol):
@@ -77,16 +115,30 @@ class TaskWrapper(Generic[P, R]):
         if not is_storable(self.name):
             raise ValueError(f"name={self.name!r}: a name has neither NUL nor surrogates")
         self.needs_extras = options.retries_as_argument or options.include_task
+        self._taken = TAKEN - _parameters(func)
         functools.update_wrapper(self, func)
         self.task_class = _task_class(self, func)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Enqueue one call and return at once: a ``Result``, or None without a result store (S25-S27)."""
+        """Enqueue one call and return at once: a ``Result``, or None without a result store (S25-S27). Keywords as for ``s``."""
+        if kwargs and not self._taken.isdisjoint(kwargs):
+            return self.huey.enqueue(self._wished(args, kwargs))
         return self.huey.enqueue(self.task_class(args, kwargs))
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Task:
-        """The call as a task, not enqueued: for ``huey.enqueue`` and ``huey.enqueue_many``."""
-        return self.task_class(args, kwargs)
+        """The call as a task, not enqueued: for ``huey.enqueue`` and ``huey.enqueue_many``.
+
+        The keywords ``eta, delay, retries, retry_delay, retry_backoff, priority, expires, timeout`` are meant for this call and not
+        passed on, except those that the function itself has as parameters.
+        """
+        return self._wished(args, kwargs) if kwargs else self.task_class(args)
+
+    def _wished(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+        wishes = {name: kwargs[name] for name in self._taken if name in kwargs}
+        kwargs = {name: value for name, value in kwargs.items() if name not in wishes}
+        now = self.huey.now()
+        eta = due_time(wishes.pop("eta", None), wishes.pop("delay", None), now=now, naive_is_local=True)
+        return self.task_class(args, kwargs, eta=eta, **_resolved(wishes, now))
 
     def map(self, calls: Iterable[Any]) -> Any:
         """Enqueue one call per item, in chunks of 1,000 that are each all or nothing (C1): a ``ResultGroup``.
@@ -108,7 +160,9 @@ class TaskWrapper(Generic[P, R]):
         priority: int | None = None,
         retries: int | None = None,
         retry_delay: float | None = None,
+        retry_backoff: float | None = None,
         expires: Expires | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """Enqueue one call for later (S31-S35, C13): a ``Result``, or None without a result store.
 
@@ -126,8 +180,10 @@ class TaskWrapper(Generic[P, R]):
             eta=due_time(eta, delay, now=self.huey.now(), naive_is_local=is_local),
             retries=retries,
             retry_delay=retry_delay,
+            retry_backoff=retry_backoff,
             priority=priority,
-            expires=None if expires is None else moment(expires, self.huey.now()),
+            timeout=timeout,
+            **_resolved({"expires": expires}, self.huey.now()),
         )
         return self.huey.enqueue(task)
 
@@ -193,10 +249,16 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
         "__module__": func.__module__,
         "name": wrapper.name,
         "wrapper": wrapper,
+        "execute": lambda task: func(*task.args, **wrapper.with_extras(task)),
         "new_id": staticmethod(huey.new_id),
         "default_retries": options.retries,
         "default_retry_delay": options.retry_delay,
         "default_priority": options.priority,
+        "default_retry_backoff": options.retry_backoff,
+        "default_retry_jitter": options.retry_jitter,
+        "default_max_retry_delay": options.max_retry_delay,
+        "default_timeout": options.timeout,
+        "default_rare": rare_text(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay),
     }
     expires = options.expires
     if expires is not None:
@@ -210,3 +272,51 @@ def _arguments(args: Any) -> tuple[Any, ...]:
     if not isinstance(args, tuple | list):
         raise ValueError(f"args={args!r}: give the arguments as a tuple, args=({args!r},)")
     return tuple(args)
+
+
+def _resolved(wishes: dict[str, Any], now: Micros) -> dict[str, Any]:
+    """Wishes of a call as a task takes them: the expiry as a time. 3.x takes ``expires=0`` for "never"."""
+    expires = wishes.get("expires")
+    return wishes if expires is None else {**wishes, "expires": moment(expires, now) if expires else FOREVER}
+
+
+def _parameters(func: Callable[..., Any]) -> frozenset[str]:
+    """Names of the function's own parameters."""
+    code = getattr(func, "__code__", None)
+    if code is not None and not hasattr(func, "__wrapped__"):
+        return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    from inspect import signature
+
+    try:
+        return frozenset(signature(func).parameters)
+    except (TypeError, ValueError):  # Some callables written in C do not tell.
+        return frozenset()
+
+
+def checked_options(**given: Any) -> TaskOptions:
+    """Options of a decorator. ValueError: one that cannot work; it says what would."""
+    options = TaskOptions(**given)
+    if callable(options.retries):
+        hint = "write @huey.task() with brackets" if hasattr(options.retries, "__name__") else "did you mean periodic_task?"
+        raise ValueError(f"retries={options.retries!r}: give the number of further runs; {hint}")
+    checked_number("retries", options.retries, whole=True)
+    checked_number("priority", options.priority, low=-LARGEST, whole=True)
+    for name in ("retry_delay", "retry_backoff", "max_retry_delay"):
+        if getattr(options, name) is not None:
+            checked_number(name, getattr(options, name))
+    if checked_number("retry_jitter", options.retry_jitter) > 1:
+        raise ValueError(f"retry_jitter={options.retry_jitter!r}: give a share from 0 to 1; 0.1 adds up to a tenth")
+    for name in ("retry_on", "no_retry_on"):
+        _check_which(name, getattr(options, name))
+    if isinstance(given["aliases"], str) or not all(isinstance(name, str) and name for name in options.aliases):
+        raise ValueError(f"aliases={options.aliases!r}: give a list of names")
+    limit = None if options.timeout is None else checked_limit(options.timeout)
+    return options._replace(timeout=limit, aliases=tuple(options.aliases))
+
+
+def _check_which(name: str, which: Any) -> None:
+    classes = which if isinstance(which, tuple) else (which,)
+    if which is None or all(isinstance(it, type) and issubclass(it, BaseException) for it in classes):
+        return
+    if isinstance(which, tuple | type) or not callable(which):
+        raise ValueError(f"{name}={which!r}: give an exception class, a tuple of them, or a function of the exception")

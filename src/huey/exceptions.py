@@ -15,10 +15,13 @@ Exception
     EncodeError                    a value that cannot be stored; also a TypeError and a ValueError
     DecodeError                    bytes that cannot be read; also a ValueError
 TaskException                      raised by Result.get() of a task that failed
+RetryTask                          raise it in a task: run me again
+CancelExecution                    raise it in a task or a pre_execute hook: this run is not wanted
 """
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 
@@ -116,3 +119,28 @@ class TaskException(Exception):
 
     def __str__(self) -> str:
         return str(self.metadata.get("error", "the task failed"))
+
+
+class RetryTask(Exception):
+    """Raised by a task that wants to run again: always, whatever retries it has, and without using one up.
+
+    *eta* (a datetime; naive: local time) or *delay* (seconds or a timedelta) say when; without them the usual wait between two tries holds.
+    """
+
+    def __init__(self, msg: str | None = None, eta: datetime | None = None, delay: float | timedelta | None = None) -> None:
+        super().__init__(*(() if msg is None else (msg,)))
+        if eta is not None and delay is not None:
+            raise ValueError("RetryTask: both eta and delay are given: say one of them")
+        self.eta = eta
+        self.delay = delay
+
+
+class CancelExecution(Exception):
+    """Raised by a task, or a ``pre_execute`` hook, that wants this run to end without a failure.
+
+    *retry*: None tries again if retries are left; True does in any case, at least once; False does not. From a hook nothing is tried again.
+    """
+
+    def __init__(self, retry: bool | None = None) -> None:
+        super().__init__(*(() if retry is None else (retry,)))
+        self.retry = retry

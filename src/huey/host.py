@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from functools import cache
 
+alive_here: set[str] = set()
+"""Ids of the workers that live in this process."""
+
 
 @cache
 def boot_id() -> str:

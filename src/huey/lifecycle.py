@@ -61,9 +61,22 @@ class Snoozed(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """The task was stopped on purpose."""
+    """The task was stopped on purpose: by itself, by a hook, or because it was revoked while it ran."""
 
     reason: str
+    error: dict[str, Any] | None = None
+    """As in ``Raised``, for the caller who waits; None: nothing to tell."""
+    retry: bool | None = False
+    """Try again: True in any case, None if tries are left."""
+
+
+class AskedAgain(NamedTuple):
+    """The body asked for another run, which costs no try."""
+
+    error: dict[str, Any]
+    due: Micros | None = None
+    """When; None: after the usual wait."""
+    reason: str = "retry asked"
 
 
 class Unknown(NamedTuple):
@@ -84,7 +97,7 @@ class WorkerDied(NamedTuple):
     """What the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
 
 
-Outcome = Returned | Raised | Snoozed | Cancelled | Unknown | WorkerDied
+Outcome = Returned | Raised | Snoozed | Cancelled | AskedAgain | Unknown | WorkerDied
 
 
 class Finish(NamedTuple):
@@ -139,8 +152,10 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Fi
             return _raised(keep, outcome, now)
         case Snoozed(delay, reason):
             return keep._replace(due=now + micros(delay) if delay > 0 else None, reason=reason)
-        case Cancelled(reason):
-            return keep._replace(state=State.CANCELLED, reason=reason)
+        case Cancelled():
+            return _cancelled(keep, outcome, now)
+        case AskedAgain(error, due, reason):
+            return keep._replace(due=_next_try(lease, now) if due is None else due, crashes=0, reason=reason, error=error)
         case Unknown():
             return _unknown(keep, outcome, now)
         case WorkerDied():
@@ -151,9 +166,22 @@ def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
     lease = keep.lease
     if not outcome.may_retry or lease.retries_left == 0:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
-    due = now + micros(lease.retry_delay) if lease.retry_delay > 0 else None
     # It came to its end, so it is no suspect any more.
-    return keep._replace(due=due, attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error)
+    return keep._replace(due=_next_try(lease, now), attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error)
+
+
+def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
+    lease = keep.lease
+    if outcome.retry or (outcome.retry is None and lease.retries_left):
+        again = keep._replace(due=_next_try(lease, now), attempt=lease.attempt + 1, crashes=0)
+        return again._replace(reason=outcome.reason, error=outcome.error)
+    return keep._replace(state=State.CANCELLED, reason=outcome.reason, error=outcome.error)
+
+
+def _next_try(lease: Lease, now: Micros) -> Micros | None:
+    """When it may run again; None: at once."""
+    wait = lease.retry_wait
+    return now + micros(wait) if wait > 0 else None
 
 
 def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:

@@ -24,18 +24,26 @@ class Registry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskWrapper[Any, Any]] = {}
+        self._aliases: dict[str, TaskWrapper[Any, Any]] = {}
+        """By the names that functions had before."""
         _all[_next()] = self
 
     def register(self, wrapper: TaskWrapper[Any, Any]) -> None:
         """Add a function. The same function again replaces itself; another one under its name is a ValueError (C16)."""
-        known = self._tasks.get(wrapper.name)
-        if known is not None and not _is_same(known.func, wrapper.func):
-            raise ValueError(f"the task name {wrapper.name!r} is taken by {known.func!r}; give one of the two another name with name='...'")
+        for name in (wrapper.name, *wrapper.options.aliases):
+            known = self._tasks.get(name) or self._aliases.get(name)
+            if known is not None and not _is_same(known.func, wrapper.func):
+                raise ValueError(f"the task name {name!r} is taken by {known.func!r}; give one of the two another name with name='...'")
         self._tasks[wrapper.name] = wrapper
+        for name in wrapper.options.aliases:
+            self._aliases[name] = wrapper
 
     def unregister(self, name: str) -> bool:
         """Forget a function; True if it was known."""
-        return self._tasks.pop(name, None) is not None
+        wrapper = self._tasks.pop(name, None)
+        for alias in () if wrapper is None else wrapper.options.aliases:
+            self._aliases.pop(alias, None)
+        return wrapper is not None
 
     def find(self, name: str) -> TaskWrapper[Any, Any]:
         """The function of that name: ours, else the one of the oldest instance that knows it. UnknownTask: no instance of this process
@@ -43,9 +51,10 @@ class Registry:
         wrapper = self._tasks.get(name)
         if wrapper is not None:
             return wrapper
-        for other in list(_all.values()):
-            if name in other._tasks:
-                return other._tasks[name]
+        for registry in (self, *_all.values()):
+            wrapper = registry._tasks.get(name) or registry._aliases.get(name)
+            if wrapper is not None:
+                return wrapper
         raise UnknownTask(f"{name} not found in TaskRegistry: import the module that defines it together with the Huey instance")
 
     def __contains__(self, name: str) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from huey.clock import SECOND, Clock, micros
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
+from huey.lifecycle import State
 from huey.serializer import Codec
 from huey.storage.base import CHUNK, Storage
 from huey.task import Task
+from huey.when import Expires
 
 R = TypeVar("R")
 
@@ -36,6 +39,18 @@ class ResultHost(Protocol):
     def restore(self, target: Any) -> bool: ...
 
     def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool: ...
+
+    def reschedule(
+        self,
+        task: Task,
+        eta: datetime | None = None,
+        delay: float | timedelta | None = None,
+        expires: Expires | None = None,
+        priority: int | None = None,
+    ) -> Any: ...
+
+    @property
+    def store_intermediate_errors(self) -> bool: ...
 
 
 class Result(Generic[R]):
@@ -69,10 +84,12 @@ class Result(Generic[R]):
         *timeout*: seconds to wait when blocking, None without limit, 0 to look once. The caller is woken when the result is there;
         *backoff* and *max_delay* are kept from 0.4.9 and need no setting. *preserve*: leave the result in the store.
         ResultTimeout (= DataStoreTimeout): not in time; with *revoke_on_timeout* the task is revoked then.
-        TaskException: the task failed. The handle keeps what it got.
+        TaskException: the task failed. The handle keeps what it got. While further tries are left, one that does not wait raises the error
+        of the last try (unless ``store_intermediate_errors`` is off), and one that waits goes on waiting.
         """
         if not self._is_known() and not self._fetch(preserve):
             if not blocking:
+                self._raise_of_try()
                 return None
             self._wait(timeout, revoke_on_timeout, preserve)
         if self._data is not None:
@@ -85,6 +102,15 @@ class Result(Generic[R]):
 
     def _is_known(self) -> bool:
         return self._data is not None or self._value is not _NOTHING or self._failure is not None
+
+    def _raise_of_try(self) -> None:
+        """Raise the error of the last try of a task that will be tried again. It stands in the task itself, not in the result store."""
+        if not self.huey.store_intermediate_errors:
+            return
+        row = self.huey.storage.get(self.id)
+        if row is not None and row.error and row.state in (State.QUEUED, State.RUNNING) and (row.attempt or row.reason == "retry asked"):
+            told = json.loads(row.error)
+            raise TaskException({**told, "retries": max(0, row.retries - row.attempt), "task_id": self.id})
 
     def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool) -> None:
         storage, clock = self.huey.storage, self.huey.clock
@@ -130,8 +156,22 @@ class Result(Generic[R]):
         self._data, self._value, self._failure = None, _NOTHING, None
 
     def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = True) -> None:
-        """Keep the task from running unless it has started (S51): for ever, or until a time."""
+        """Keep the task from running (S51): for ever, or until a time. One that runs is asked to stop."""
         self.huey.revoke(self.task, revoke_until, revoke_once)
+
+    def reschedule(
+        self,
+        eta: datetime | None = None,
+        delay: float | timedelta | None = None,
+        expires: Expires | None = None,
+        priority: int | None = None,
+        preserve_pipeline: bool = True,
+    ) -> Any:
+        """The same call anew, at another time (neither *eta* nor *delay*: at once), with a new id; this one is revoked. The new ``Result``.
+
+        HueyException: this handle was made of an id only, and the task is not held any more.
+        """
+        return self.huey.reschedule(self.task, eta, delay, expires, priority)
 
     def restore(self) -> bool:
         """Take the revocation back if the task was not skipped yet (S52); True if there was one."""

@@ -6,10 +6,12 @@ a payload that only the serializer opens. ``Lease`` is a record that a worker ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, overload
 
 from huey.clock import SECOND, Micros
+from huey.exceptions import TaskTimeout
+from huey.rare import rare, rare_text
 from huey.terms import has_terms, terms_of
 
 LONGEST_ID = 255
@@ -104,6 +106,24 @@ class Lease(NamedTuple):
         """It is lost rather than run twice (C3)."""
         return has_terms(self.options) and terms_of(self.options).once
 
+    @property
+    def retry_wait(self) -> float:
+        """Seconds from a failure of this run to the next one: the delay, growing with each failed try if it has a backoff, up to its cap,
+        and then up to a share of jitter more. Chance is drawn from id and attempt, so that deciding stays pure."""
+        if self.options is None or not self.retry_delay:
+            return self.retry_delay
+        asked = rare(self.options)
+        try:
+            wait = self.retry_delay * (asked.get("backoff") or 1) ** self.attempt
+        except OverflowError:
+            wait = float(LARGEST)
+        wait = min(wait, asked.get("cap", LARGEST))
+        if jitter := asked.get("jitter"):
+            from zlib import crc32
+
+            wait *= 1 + jitter * crc32(f"{self.id}:{self.attempt}".encode()) / 2**32
+        return float(min(wait, LARGEST))
+
 
 class Task:
     """One call of one function. Every decorated function has a subclass of its own, named ``queuecmd_<function>`` (S38).
@@ -111,13 +131,22 @@ class Task:
     Do not change a task: it describes a call that may already be stored. Equal tasks have the same id, eta and type.
     """
 
-    __slots__ = ("args", "attempt", "eta", "expires", "id", "kwargs", "priority", "retries", "retry_delay", "token")
+    __slots__ = (
+        "_time_left", "args", "attempt", "eta", "expires", "id", "kwargs", "priority", "retries", "retry_backoff", "retry_delay", "timeout",
+        "token",
+    )  # fmt: skip
 
     name: str = ""
     """Identity of the function; set by the subclass, like the defaults below."""
     default_retries = 0
     default_retry_delay = 0.0
     default_priority = 0
+    default_retry_backoff = 0.0
+    default_retry_jitter = 0.0
+    default_max_retry_delay: float | None = None
+    default_timeout: float | None = None
+    default_rare: str | None = None
+    """What is rarely asked, as calls without wishes of their own carry it."""
 
     @staticmethod
     def new_id() -> str:
@@ -140,6 +169,8 @@ class Task:
         retry_delay: float | None = None,
         priority: int | None = None,
         expires: Micros | None = None,
+        retry_backoff: float | None = None,
+        timeout: float | None = None,
         attempt: int = 0,
         token: int = 0,
     ) -> None:
@@ -152,6 +183,11 @@ class Task:
         self.retry_delay = self.default_retry_delay if retry_delay is None else checked_number("retry_delay", retry_delay)
         self.priority = self.default_priority if priority is None else checked_number("priority", priority, low=-LARGEST, whole=True)
         self.expires = self.default_expires() if expires is None else expires
+        self.retry_backoff = self.default_retry_backoff if retry_backoff is None else checked_number("retry_backoff", retry_backoff)
+        """Factor by which the wait grows with each failed try; 0: it does not."""
+        self.timeout = self.default_timeout if timeout is None else checked_limit(timeout)
+        """Seconds that a run may take; None: no limit."""
+        self._time_left: Callable[[], float] | None = None
         self.attempt = attempt
         self.token = token
         """How often this task was claimed; 0 before it runs. A key for effects outside (C6)."""
@@ -171,9 +207,43 @@ class Task:
         """When it is due, seconds since 1970 UTC, or None for at once."""
         return None if self.eta is None else self.eta / SECOND
 
+    @property
+    def expires_resolved(self) -> float | None:
+        """When it expires, seconds since 1970 UTC, or None."""
+        return None if self.expires is None else self.expires / SECOND
+
+    # -- its time limit, while it runs ---------------------------------------------------------------------------------------------------
+
+    def begins(self, time_left: Callable[[], float]) -> None:
+        """Its body starts; *time_left* tells the seconds until its limit."""
+        self._time_left = time_left
+
+    @property
+    def time_remaining(self) -> float:
+        """Seconds until its ``timeout``; infinite without one, or while it does not run."""
+        return float("inf") if self._time_left is None else self._time_left()
+
+    @property
+    def is_timed_out(self) -> bool:
+        """It has run longer than it may."""
+        return self.time_remaining <= 0
+
+    def check_timeout(self) -> None:
+        """Raise TaskTimeout if it has run longer than it may: for bodies that look for themselves, between two steps."""
+        if self.is_timed_out:
+            raise TaskTimeout(f"the task passed its time limit of {self.timeout:g} s")
+
+    # -- as it is stored -----------------------------------------------------------------------------------------------------------------
+
     def record(self, payload: bytes) -> Record:
         """The task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
-        return Record(self.id, self.name, payload, self.priority, self.eta, self.expires, self.retries, self.retry_delay)
+        is_usual = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout
+        options = self.default_rare if is_usual else self._rare()
+        return Record(self.id, self.name, payload, self.priority, self.eta, self.expires, self.retries, self.retry_delay, options)
+
+    def _rare(self) -> str | None:
+        own = None if self.timeout == self.default_timeout else self.timeout or 0
+        return rare_text(backoff=self.retry_backoff, jitter=self.default_retry_jitter, cap=self.default_max_retry_delay, timeout=own)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Task):
@@ -207,3 +277,8 @@ def checked_number(what: str, value: N, low: int = 0, *, whole: bool = False) ->
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= LARGEST:
         raise ValueError(f"{what}={value!r}: give a {'whole ' if whole else ''}number from {low} to {LARGEST:,}")
     return value
+
+
+def checked_limit(timeout: float) -> float | None:
+    """A time limit in seconds. 3.x takes 0 and less for "no limit": None. ValueError when it is no number."""
+    return None if checked_number("timeout", timeout, low=-LARGEST) <= 0 else float(timeout)

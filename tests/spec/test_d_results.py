@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -271,8 +272,9 @@ def test_S53_the_handle_keeps_the_failure(huey: Huey) -> None:
     assert huey.storage.peek("result", handle.id) is None
 
 
-def test_S53_there_is_no_result_while_retries_are_left(huey: Huey) -> None:
-    """C6."""
+def test_S53_there_is_no_result_while_retries_are_left(make_huey: Callable[..., Huey]) -> None:
+    """C6: as ``store_intermediate_errors`` says."""
+    huey = make_huey(store_intermediate_errors=False)
 
     @huey.task(retries=1, retry_delay=3600)
     def bad() -> None:

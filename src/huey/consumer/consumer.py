@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,6 @@ from huey.consumer.seat import identify
 from huey.consumer.service import Service
 from huey.engine.bell import Bell
 from huey.engine.engine import OUTAGE_GAP, Engine
-from huey.engine.execution import Execution
 from huey.engine.outage import Outage
 from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
@@ -35,6 +34,7 @@ from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
 from huey.options import check_inside, check_queues, checked
 from huey.seams import crash_here
+from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import BEAT, Worker
 from huey.task import Lease
 
@@ -66,6 +66,13 @@ class Consumer:
             check_inside(settings)
         self.huey = huey
         self.workers: int = settings["workers"]
+        self.worker_type: str = settings["worker_type"]
+        self.default_delay, self.max_delay, self.backoff = (
+            float(settings["delay"]),
+            float(settings["max_delay"]),
+            float(settings["backoff"]),
+        )
+        self.scheduler_interval = float(settings["scheduler_interval"])
         self.periodic = bool(settings["periodic"])
         self.localtime = bool(settings["localtime"])
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
@@ -86,11 +93,21 @@ class Consumer:
         self.worker = worker
         self._bell = Bell()
         self._timekeeper = Timekeeper(clock, page)
-        execution = Execution(huey.registry, huey.codec, clock, self._timekeeper, results=huey.results, store_none=huey.store_none)
-        self._runners = ThreadRunners(self.workers, execution.complete, self._bell.ring)
+        self._attendance = huey.attendance()
+        execution = huey.execution(self._timekeeper, self._attendance)
+        self._runners = ThreadRunners(self.workers, execution.complete, self._bell.ring, attendance=self._attendance)
         outage = Outage(clock)
         self._engine = Engine(
-            huey.storage, self.worker, self._runners, clock, self._bell, outage, quota=self._max_tasks, used_up=self._alarm.ring
+            huey.storage,
+            self.worker,
+            self._runners,
+            clock,
+            self._bell,
+            outage,
+            quota=self._max_tasks,
+            used_up=self._alarm.ring,
+            attendance=self._attendance,
+            ask_to_stop=self._timekeeper.stop,
         )
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle)
         self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
@@ -101,7 +118,14 @@ class Consumer:
             self._services.append(Service("Janitor", self._janitor.look, EVERY, outage))
         if self.periodic and worker.takes_others:
             scheduler = Scheduler(
-                huey.storage, huey.registry, huey.codec, clock, huey.new_id, zone=None if self.localtime else UTC, interval=self._interval
+                huey.storage,
+                huey.registry,
+                huey.codec,
+                clock,
+                huey.new_id,
+                zone=None if self.localtime else UTC,
+                interval=self._interval,
+                announcing=huey.announcing,
             )
             self._services.append(Service("Scheduler", scheduler.look, self._interval, outage))
 
@@ -116,6 +140,8 @@ class Consumer:
         with self._life:
             if self._state != NEW:
                 raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
+            if self.huey.immediate:
+                raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
             storage = self.huey.storage
             storage.open()
             self.huey.codec.reset()
@@ -124,9 +150,14 @@ class Consumer:
             self._tell_start()
             self._state = RUNNING
             self._janitor.enter()
+            self.huey.in_flight.append(self._interrupt)
             self._runners.open()
             for service in (self._cranking, *self._lasting, *self._services):
                 service.start()
+
+    def _interrupt(self) -> None:
+        """Tell that what runs here is cut short."""
+        self._attendance.interrupt(SIGNAL_INTERRUPTED, self._timekeeper.running())
 
     def _remember_clock(self) -> None:
         """Callers need to know what "the consumer's clock" is for naive times."""
@@ -184,6 +215,9 @@ class Consumer:
     def _say_goodbye(self) -> None:
         crash_here("stop:before-goodbye")
         self._runners.close(5.0)
+        self._attendance.close()
+        with suppress(ValueError):
+            self.huey.in_flight.remove(self._interrupt)
         self._timekeeper.wake()
         for service in self._lasting:
             service.stop()
@@ -216,6 +250,7 @@ class Consumer:
     def _leave_running(self, count: int) -> None:
         """Put running tasks back and end this process before anybody else can run them."""
         log.warning("%d tasks did not end in time; they are put back and run again", count)
+        self.huey.notify_interrupted_tasks()
         logging.shutdown()
         self._engine.cut_short()
         os._exit(0)

@@ -14,9 +14,10 @@ from enum import Enum
 
 from huey import events
 from huey.clock import SECOND, Clock
-from huey.consumer.janitor import alive_here
 from huey.engine.page import Running
-from huey.lifecycle import Finish, Outcome, Raised, Snoozed, WorkerDied, decide
+from huey.exceptions import TaskTimeout
+from huey.host import alive_here
+from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Snoozed, WorkerDied, decide
 from huey.storage.base import Storage, Worker
 from huey.task import Lease
 
@@ -30,6 +31,8 @@ class Cause(Enum):
     """Nobody here wanted it: what ran may have done it."""
     LATE = "late"
     """Killed, since a task passed its time limit."""
+    REVOKED = "revoked"
+    """Killed, since the task that it ran was revoked."""
     STOP = "stop"
     """Killed, since running tasks did not end in time at a stop."""
 
@@ -37,7 +40,15 @@ class Cause(Enum):
 class Deaths:
     """Deals with deaths. ``settle`` gives a final finish the error that its caller gets."""
 
-    def __init__(self, storage: Storage, me: Worker, clock: Clock, settle: Callable[[Finish], Finish]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        me: Worker,
+        clock: Clock,
+        settle: Callable[[Finish], Finish],
+        may_retry: Callable[[Lease, BaseException], bool] = lambda lease, error: True,
+    ) -> None:
+        self._may_retry = may_retry
         self._storage = storage
         self._me = me
         self._clock = clock
@@ -57,7 +68,7 @@ class Deaths:
         running = [(lease, at[before]) for lease in leases if (before := (lease.id, lease.token - 1)) in at]
         started = {lease.id for lease, _ in running}
         if running:
-            self._write(heir, [self._verdict(lease, it, self._outcome(dead, it, cause, how), cause) for lease, it in running])
+            self._write(heir, [self._verdict(lease, it, self._outcome(dead, lease, it, cause, how), cause) for lease, it in running])
         self._storage.release(heir, [lease for lease in leases if lease.id not in started])
         self._storage.goodbye(heir)
         alive_here.discard(heir.id)
@@ -67,18 +78,21 @@ class Deaths:
         now = self._clock.now()
         finish = decide(lease, outcome, now, (self._clock.monotonic() - it.began) / SECOND)
         log.log(
-            logging.INFO if cause is Cause.STOP else logging.WARNING,
+            logging.INFO if cause in (Cause.STOP, Cause.REVOKED) else logging.WARNING,
             "task %s %s was running when its worker ended (%s): %s",
             *(lease.name, lease.id, cause.value, finish.state if finish.reason is None else f"{finish.state}, {finish.reason}"),
         )
         return self._settle(finish) if finish.error else finish
 
-    def _outcome(self, dead: Worker, it: Running, cause: Cause, how: str) -> Outcome:
+    def _outcome(self, dead: Worker, lease: Lease, it: Running, cause: Cause, how: str) -> Outcome:
         if cause is Cause.CRASH:
             return WorkerDied(is_suspect=True, alone=dead.kind == "quarantine", how=how)
         if cause is Cause.LATE and it.is_late(self._clock.monotonic()):
             limit = f"TaskTimeout('the task passed its time limit of {it.limit / SECOND:g} s and did not end when asked')"
-            return Raised({"error": limit, "traceback": ""}, reason="timeout")
+            return Raised({"error": limit, "traceback": ""}, self._may_retry(lease, TaskTimeout()), reason="timeout")
+        if cause is Cause.REVOKED and it.is_asked:
+            revoked = "CancelExecution('the task was revoked while it ran, and did not end when asked')"
+            return Cancelled("revoked", {"error": revoked, "traceback": ""})
         return Snoozed(0, "shutdown")
 
     def _write(self, heir: Worker, finishes: Sequence[Finish]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from huey import host
 from huey.clock import Clock, Micros, micros
+from huey.host import alive_here
 from huey.lifecycle import Finish, WorkerDied, decide
 from huey.storage.base import Storage, Worker, WorkerRow
 
@@ -14,9 +15,6 @@ log = logging.getLogger("huey.consumer")
 
 EVERY = 1.0
 """Seconds between two looks."""
-alive_here: set[str] = set()
-"""Ids of the workers that live in this process."""
-
 PRUNE_EVERY = 60.0
 """Seconds between two clean-ups."""
 

@@ -44,6 +44,8 @@ class Child:
     """When it is killed if it has not ended by then, and why."""
     idle_since: Micros | None = None
     """Of a quarantine worker: since when there is nothing for it."""
+    asked_since: Micros | None = None
+    """Since when what it runs is asked to stop, for it is revoked."""
     stopped_since: Micros | None = None
     """Since when it is held by SIGSTOP."""
 

@@ -7,6 +7,8 @@ fires once, older ones do not. A clock set back fires nothing twice.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, tzinfo
 
 from huey import events
@@ -17,6 +19,7 @@ from huey.exceptions import StorageError
 from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import Storage
+from huey.task import Record
 
 log = logging.getLogger("huey.consumer")
 
@@ -40,7 +43,9 @@ class Scheduler:
         zone: tzinfo | None = UTC,
         interval: float = 60.0,
         grace: float = MISFIRE_GRACE,
+        announcing: Callable[[Sequence[Record]], AbstractContextManager[None]] = lambda records: nullcontext(),
     ) -> None:
+        """*announcing*: a block in which tasks are put in that handlers of signals hear of when it ends well."""
         self._storage = storage
         self._registry = registry
         self._codec = codec
@@ -49,6 +54,7 @@ class Scheduler:
         self._zone = zone
         self._interval = interval
         self._grace = micros(grace)
+        self._announcing = announcing
         self._broken: set[str] = set()
         self._seen: Micros | None = None
         """The minute that was dealt with last."""
@@ -86,5 +92,11 @@ class Scheduler:
             return
         task = wrapper.task_class()
         record = task.record(self._codec.encode("task", task.id, ((), {})))
-        if self._storage.tick(wrapper.name, due, record, [events.of_enqueue(record, now)]):
+        with suppress(_FiredBefore), self._announcing([record]):
+            if not self._storage.tick(wrapper.name, due, record, [events.of_enqueue(record, now)]):
+                raise _FiredBefore
             log.info("periodic task enqueued: %s %s", wrapper.name, task.id)
+
+
+class _FiredBefore(Exception):
+    """Another consumer has fired this tick."""

@@ -21,15 +21,16 @@ from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
 from huey.consumer.banner import tell_start
 from huey.consumer.deaths import Cause, Deaths, how_it_ended
-from huey.consumer.janitor import Janitor, alive_here
+from huey.consumer.janitor import Janitor
 from huey.consumer.processes import Child
 from huey.consumer.seat import Seat, identify
 from huey.consumer.service import RETRY
 from huey.consumer.worker import work
-from huey.engine.execution import Execution
 from huey.engine.outage import Outage
 from huey.engine.page import Running
 from huey.exceptions import ConfigurationError, StorageError
+from huey.host import alive_here
+from huey.lifecycle import State
 from huey.options import check_queues, checked
 from huey.storage.base import BEAT, LEASE
 
@@ -72,9 +73,11 @@ class Supervisor:
         self._max_memory: int = (settings["max_memory"] or 0) * 1024 * 1024
         self._me = identify(self._new_id(), "supervisor")
         self._keeper = f"{self._me.pid}:{self._me.born}"
-        execution = Execution(huey.registry, huey.codec, huey.clock, results=huey.results, store_none=huey.store_none)
+        if huey.immediate:
+            raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
+        execution = huey.execution()
         self._janitor = Janitor(huey.storage, self._me, huey.clock, execution.settle)
-        self._deaths = Deaths(huey.storage, self._me, huey.clock, execution.settle)
+        self._deaths = Deaths(huey.storage, self._me, huey.clock, execution.settle, execution.may_retry)
         self._children: list[Child] = []
         self._former: list[Child] = []
         """Workers of the supervisor that this process was before a SIGHUP."""
@@ -137,6 +140,7 @@ class Supervisor:
             self._next_beat = now + micros(BEAT) if is_well else self._next_try + micros(RETRY)
         if not self._is_stopping:
             self._man(now)
+        self._mind_revoked(now)
         if now >= self._next_look:
             self._next_look = now + micros(LOOK)
             self._look(now)
@@ -250,6 +254,27 @@ class Supervisor:
                 child.tell_to_stop()
                 child.due = now + micros(NEIGHBOURS if child.page.count > 1 else 0), Cause.LATE
 
+    def _mind_revoked(self, now: Micros) -> None:
+        """Where a task has its process for itself, that is killed when it does not end by itself. (Threads are only asked.)"""
+        for child in self._all():
+            asked = [it for it in child.page.running() if it.is_asked] if child.page.count == 1 else []
+            if not asked:
+                child.asked_since = None
+            elif child.asked_since is None:
+                child.asked_since = now
+            elif now - child.asked_since > micros(ASKED) and child.cause is not Cause.REVOKED:
+                child.asked_since = now
+                self._try("revoked", partial(self._end_revoked, child, asked[0]))
+
+    def _end_revoked(self, child: Child, it: Running) -> None:
+        # The page may be a moment behind; the storage knows.
+        row = self._huey.storage.get(it.id)
+        if row is None or row.token != it.token or row.state != State.RUNNING or (row.revoked_until or 0) <= self._clock.now():
+            child.asked_since = None
+            return
+        log.warning("task %s was revoked and did not end when asked: its worker is killed", it.id)
+        child.kill(Cause.REVOKED)
+
     def _keep_deadlines(self, now: Micros) -> None:
         for child in self._all():
             if child.due is None or now < child.due[0]:
@@ -325,6 +350,7 @@ class Supervisor:
         """Until a signal comes or something is due."""
         now = self._clock.monotonic()
         times = [self._next_beat, self._next_look, *(child.due[0] for child in self._all() if child.due)]
+        times += [child.asked_since + micros(ASKED) for child in self._all() if child.asked_since is not None]
         if any(it.limit for child in self._all() for it in child.page.running()):
             times.append(now + micros(LIMIT_LOOK))
         poll = select.poll()

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from huey import events
 from huey.clock import SECOND, Clock, Micros, micros
+from huey.engine.attendance import Attendance
 from huey.engine.bell import Bell
 from huey.engine.outage import Outage
 from huey.engine.runners.base import Runners
@@ -41,6 +42,8 @@ ALONE = 10.0
 OUTAGE_GAP, LONGEST_OUTAGE_GAP = 0.5, 1.0
 """Seconds between two tries while the storage is away: at first, and after a while. What cannot be written yet is sent each time."""
 LONGEST_REST = 1.0
+STOP_LOOK = 1.0
+"""Seconds after which it turns while tasks run, though there is nothing to write or claim: one of them may have been revoked."""
 
 
 class Engine:
@@ -57,8 +60,11 @@ class Engine:
         *,
         quota: int | None = None,
         used_up: Callable[[], None] = lambda: None,
+        attendance: Attendance | None = None,
+        ask_to_stop: Callable[[Collection[str]], None] | None = None,
     ) -> None:
-        """*quota*: tasks to run at most; *used_up* is called when they have ended."""
+        """*quota*: tasks to run at most; *used_up* is called when they have ended. *attendance*: told what the turns wrote and brought.
+        *ask_to_stop*: called with the ids of tasks that run here and are revoked."""
         self._storage = storage
         self._worker = worker
         self._runners = runners
@@ -67,6 +73,9 @@ class Engine:
         self._quota = quota
         self._used_up = used_up
         self._outage = outage or Outage(clock)
+        self._attendance = attendance
+        self._ask_to_stop = ask_to_stop
+        self._turned: Micros = 0
         self._unwritten: list[Finish] = []
         self._unreturned: list[Lease] = []
         self._suspects: list[Lease] = []
@@ -88,6 +97,8 @@ class Engine:
     def turn(self) -> bool:
         """Write what is done, fetch what there is room for, start it. False when the storage is away or full; nothing is forgotten then."""
         finishes = self._gather()
+        if self._attendance is not None:
+            self._storage.names_promoted = self._attendance.wants_promotions
         try:
             turn = self._storage.turn(self._worker, finishes, self._room(), self._told)
         except StorageError as error:
@@ -112,8 +123,17 @@ class Engine:
             self._told = [events.of_promotion(it) for it in turn.promoted] + [events.of_refusal(it) for it in turn.cancelled]
         for refusal in turn.cancelled:
             log.info("task %s: %s %s", refusal.reason, refusal.name, refusal.id)
+        self._hand_on(turn, finishes)
         self._start(turn.leases)
         return not turn.is_full
+
+    def _hand_on(self, turn: Turn, finishes: Sequence[Finish]) -> None:
+        """Tell those whom it concerns what a turn wrote and brought, before what it brought is started."""
+        self._turned = self._clock.monotonic()
+        if self._attendance is not None:
+            self._attendance.after(turn, finishes)
+        if turn.stop and self._ask_to_stop is not None:
+            self._ask_to_stop(turn.stop)
 
     def _gather(self) -> list[Finish]:
         """What is to be written: what an earlier turn could not, and what ended since."""
@@ -210,9 +230,14 @@ class Engine:
     def _is_time(self) -> bool:
         """There is a reason to turn now."""
         waiting = self._runners.waiting()
+        if self._attendance is not None and self._attendance.is_awaiting and self._runners.ended():
+            return True
         if self._last.more and waiting <= self._runners.low_water and self._room() > 0:
             return True
-        return waiting == 0 and (self._has_news() or self._may_start_suspect())
+        if waiting == 0 and (self._has_news() or self._may_start_suspect()):
+            return True
+        # A revoked task that runs is named by the next turn, and none may be due for long.
+        return self._ask_to_stop is not None and bool(self._running) and self._clock.monotonic() - self._turned >= micros(STOP_LOOK)
 
     def _has_news(self) -> bool:
         return bool(self._runners.ended() or self._told or self._unwritten or self._unreturned)

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 from huey.clock import Clock
 from huey.decorators import TaskWrapper
+from huey.engine.attendance import Attendance, Visit
+from huey.engine.failures import CANCELED, REVOKED, described, outcome_of
 from huey.engine.timekeeper import Timekeeper
-from huey.exceptions import DecodeError, EncodeError, TaskTimeout, UnknownTask
-from huey.lifecycle import Finish, Outcome, Raised, Returned, State, Unknown, decide
+from huey.exceptions import CancelExecution, DecodeError, EncodeError, TaskTimeout, UnknownTask
+from huey.hooks import Hooks
+from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
+from huey.rare import rare
 from huey.registry import Registry
 from huey.seams import crash_here
 from huey.serializer import Codec, NewerFormat
+from huey.signals import Signals
 from huey.task import Lease, Task
 
 log = logging.getLogger("huey.consumer")
 
-ERROR_CHARS = 2_000
-TRACEBACK_CHARS = 20_000
-"""At most so much of an error's text is kept, and of its traceback: the end, where the error stands."""
+Report = Callable[[Task, BaseException], dict[str, Any]]
+"""Tells an exception in plain values, as the application wants it told."""
 
 
 class Execution:
-    """Knows the functions and the serializer; one instance serves all runners of a worker."""
+    """Knows the functions and the serializer; one instance serves all runners of a worker. *attendance*: hooks and handlers that are called
+    around the bodies. *report*: replaces our own description of an error."""
 
     def __init__(
         self,
@@ -38,6 +42,8 @@ class Execution:
         *,
         results: bool = True,
         store_none: bool = False,
+        attendance: Attendance | None = None,
+        report: Report | None = None,
     ) -> None:
         self._registry = registry
         self._codec = codec
@@ -45,17 +51,29 @@ class Execution:
         self._timekeeper = timekeeper or Timekeeper(clock)
         self._results = results
         self._store_none = store_none
+        self._attendance = attendance or Attendance(Signals(), Hooks())
+        self._report = report
+        # Looked at for each task; they stay the same objects, mostly empty.
+        self._handlers = self._attendance.signals.handlers
+        self._pre, self._post = self._attendance.hooks.pre, self._attendance.hooks.post
+        self._visits = self._attendance.visits
+        self.values: dict[str, Any] | None = None
+        """By task: what the bodies returned, where somebody wants that."""
 
     def complete(self, lease: Lease, slot: int = 0) -> Finish:
         """Run the task, in the runner of that number, and decide what its end means. Never raises."""
         start = perf_counter()
         try:
             finish = decide(lease, self.run(lease, slot), self._clock.now(), perf_counter() - start)
-            return finish if finish.error is None else self.settle(finish)
+            if finish.error is not None:
+                finish = self.settle(finish)
         except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may hang for it.
             self._timekeeper.leave(slot)
             log.critical("task %s %s cannot be ended as it should, it fails", lease.name, lease.id, exc_info=True)
-            return decide(lease, Raised(described(error), may_retry=False), self._clock.now())
+            finish = decide(lease, Raised(described(error), may_retry=False), self._clock.now())
+        if self._visits:
+            self._attendance.await_end(slot, finish)
+        return finish
 
     def run(self, lease: Lease, slot: int = 0) -> Outcome:
         """Run the task."""
@@ -64,49 +82,112 @@ class Execution:
         except UnknownTask as error:
             return Unknown(described(error))
         limit = wrapper.options.timeout
-        if limit is None and not self._timekeeper.is_needed:
-            return self._run(wrapper, lease)
+        if lease.options is not None:
+            limit = rare(lease.options).get("timeout", limit) or None
         # From here on, since arguments are unpickled by the user's code too.
         self._timekeeper.enter(slot, lease, limit)
         try:
-            return self._run(wrapper, lease)
+            return self._run(wrapper, lease, slot)
         except TaskTimeout as error:  # It came beside the body, while arguments or the result were converted.
             return Raised(described(error), reason="timeout")
+        except CancelExecution as error:  # So did this; nobody else raises it here.
+            return Cancelled(REVOKED, described(error))
         finally:
             self._timekeeper.leave(slot)
 
-    def _run(self, wrapper: TaskWrapper[Any, Any], lease: Lease) -> Outcome:
+    def _run(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int) -> Outcome:
         try:
             args, kwargs = self._codec.decode("task", lease.id, lease.payload)
         except NewerFormat as error:
             return Unknown(described(error), "newer record")
         except DecodeError as error:
             return Raised(described(error), may_retry=False, reason="undecodable")
-        if wrapper.needs_extras:
-            kwargs = wrapper.with_extras(_task(wrapper, lease, args, kwargs))
+        if wrapper.needs_extras or self._handlers or self._pre or self._post:
+            return self._run_with_task(wrapper, lease, slot, args, kwargs)
+        return self._body(wrapper, lease, slot, args, kwargs)
+
+    def _run_with_task(
+        self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Outcome:
+        """Run a task that wants to see itself, or that others want to see."""
+        task = _task(wrapper, lease, args, kwargs)
+        if task.timeout is not None:
+            task.begins(self._timekeeper.time_left_of(slot))
+        visit = None
+        if self._handlers or self._pre or self._post:
+            visit = self._attendance.begin(slot, lease, task)
+            if visit.is_barred:
+                return Cancelled(CANCELED)
+        return self._body(wrapper, lease, slot, args, wrapper.with_extras(task), visit)
+
+    def _body(
+        self,
+        wrapper: TaskWrapper[Any, Any],
+        lease: Lease,
+        slot: int,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        visit: Visit | None = None,
+    ) -> Outcome:
         crash_here("run:before-body")
         forks = _forks
         try:
             value = wrapper.func(*args, **kwargs)
         except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
-            return Raised(described(error, skip=1), reason="timeout" if isinstance(error, TaskTimeout) else "error")
+            return self._failed(wrapper, lease, slot, error, visit)
         finally:
             if _forks != forks:
                 _end_of_copy(lease)
         crash_here("run:after-body")
+        if visit is not None:
+            visit.value = value
+        if self.values is not None:
+            self.values[lease.id] = value
         if not (self._results and wrapper.stores_result) or (value is None and not self._store_none):
             return Returned(None)
         try:
             return Returned(self._codec.encode("result", lease.id, value))
         except EncodeError as error:
+            if visit is not None:
+                visit.error = error
             return Raised(described(error), reason="result not storable")
+
+    def _failed(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, error: BaseException, visit: Visit | None) -> Outcome:
+        was_asked = self._timekeeper.was_asked_to_stop(slot)
+        said = described(error, skip=1)
+        if visit is not None:
+            visit.error = error
+        if self._report is not None:
+            said = self._reported(visit.task if visit is not None else self._task_of(wrapper, lease), error) or said
+        return outcome_of(error, said, wrapper.options, self._clock.now(), was_asked)
+
+    def _task_of(self, wrapper: TaskWrapper[Any, Any], lease: Lease) -> Task:
+        return _task(wrapper, lease, *self._codec.decode("task", lease.id, lease.payload))
+
+    def _reported(self, task: Task, error: BaseException) -> dict[str, Any] | None:
+        """The error as the application tells it; None if that cannot be stored."""
+        assert self._report is not None
+        try:
+            told = self._report(task, error)
+            self._codec.encode("error", task.id, told)
+            return told
+        except Exception:  # The user's code.
+            log.exception("build_error_result raised, or gave what cannot be stored; the error of task %s is told as usual", task.id)
+            return None
+
+    def may_retry(self, lease: Lease, error: BaseException) -> bool:
+        """Whether a run that ended by *error* is worth another try."""
+        try:
+            return self._registry.find(lease.name).options.may_retry(error)
+        except UnknownTask:
+            return True
 
     def settle(self, finish: Finish) -> Finish:
         """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
         lease, error = finish.lease, finish.error or {}
         left = max(0, lease.retries - finish.attempt)
         _tell(finish, error)
-        if finish.state != State.FAILED or not self._results or not self._stores(lease):
+        if finish.state == State.QUEUED or not self._results or not self._stores(lease):
             return finish
         metadata = {**error, "retries": left, "task_id": lease.id}
         return finish._replace(value=self._codec.encode("error", lease.id, metadata))
@@ -137,26 +218,9 @@ def _end_of_copy(lease: Lease) -> None:
     os._exit(0)
 
 
-def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
-    """An exception as plain values. *skip*: our own frames at its top."""
-    trace: Any = error.__traceback__
-    for _ in range(skip):
-        trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
-    return {
-        "error": _safe(repr, error)[:ERROR_CHARS],
-        "traceback": _safe(lambda e: "".join(traceback.format_exception(type(e), e, trace)), error)[-TRACEBACK_CHARS:],
-    }
-
-
-def _safe(text_of: Callable[[BaseException], str], error: BaseException) -> str:
-    try:
-        return text_of(error)
-    except Exception as broken:  # The user's __repr__ or __str__ may raise too.
-        return f"{type(error).__name__} (its text raised {type(broken).__name__})"
-
-
 def _task(wrapper: TaskWrapper[Any, Any], lease: Lease, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
     """The task as its own function sees it."""
+    asked = rare(lease.options)
     return wrapper.task_class(
         args,
         kwargs,
@@ -165,9 +229,15 @@ def _task(wrapper: TaskWrapper[Any, Any], lease: Lease, args: tuple[Any, ...], k
         retry_delay=lease.retry_delay,
         priority=lease.priority,
         expires=lease.expires,
+        retry_backoff=asked.get("backoff"),
+        timeout=asked.get("timeout"),
         attempt=lease.attempt,
         token=lease.token,
     )
+
+
+_CALM = (CANCELED, REVOKED, "retry asked")
+"""Ends that somebody wanted."""
 
 
 def _tell(finish: Finish, error: dict[str, Any]) -> None:
@@ -177,6 +247,9 @@ def _tell(finish: Finish, error: dict[str, Any]) -> None:
         log.error(
             "QueueException: %s [task %s; %s]", error.get("error"), lease.id, "given up" if is_final else "put back for another worker"
         )
+        return
+    if finish.reason in _CALM:
+        log.info("task %s: %s %s (%s)", finish.reason, lease.name, lease.id, error.get("error"))
         return
     after = "no tries left" if is_final else f"it is tried again, {max(0, lease.retries - finish.attempt)} tries left after that"
     level = logging.ERROR if is_final or finish.reason == "error" else logging.WARNING

@@ -20,7 +20,8 @@ _LENGTH = Struct("=H")
 _NUMBERS = Struct("=QQQ")
 _ID_AT = _LENGTH.size + _NUMBERS.size
 _ENDED_AT = _ID_AT + 4 * LONGEST_ID
-_SLOT = _ENDED_AT + 1
+_ASKED_AT = _ENDED_AT + 1
+_SLOT = _ASKED_AT + 1
 _HEAD = 64
 _IDLE = _LENGTH.pack(0)
 
@@ -35,6 +36,8 @@ class Running(NamedTuple):
     """On the clock that never steps."""
     limit: Micros
     """How long it may run; 0: no limit."""
+    is_asked: bool = False
+    """It is revoked and was asked to stop, as far as its worker knows: the storage knows for sure."""
 
     def is_late(self, now: Micros, by: float = 0.0) -> bool:
         """It ran longer than it may, and *by* seconds more."""
@@ -60,11 +63,16 @@ class Page:
         page[at : at + 2] = _IDLE
         page[at + 2 : at + _ID_AT + len(name)] = _NUMBERS.pack(token, began, limit) + name
         page[at + _ENDED_AT] = 0
+        page[at + _ASKED_AT] = 0
         page[at : at + 2] = _LENGTH.pack(len(name))
 
     def leave(self, slot: int) -> None:
         """It has come to the task's end. What it ran stays to be read: its finish is not written yet."""
         self._map[_HEAD + slot * _SLOT + _ENDED_AT] = 1
+
+    def ask(self, slot: int) -> None:
+        """What this runner runs is revoked."""
+        self._map[_HEAD + slot * _SLOT + _ASKED_AT] = 1
 
     @property
     def is_whole(self) -> bool:
@@ -109,7 +117,7 @@ class Page:
             return None
         token, began, limit = _NUMBERS.unpack_from(data, _LENGTH.size)
         # A slot that is just being written may hold anything; who acts on it looks twice.
-        return Running(slot, data[_ID_AT : _ID_AT + length].decode(errors="replace"), token, began, limit)
+        return Running(slot, data[_ID_AT : _ID_AT + length].decode(errors="replace"), token, began, limit, data[_ASKED_AT] == 1)
 
     def close(self) -> None:
         """Give the memory back."""

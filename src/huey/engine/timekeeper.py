@@ -1,7 +1,8 @@
-"""What each runner is doing and since when; asks a task that passes its time limit to stop.
+"""What each runner is doing and since when; asks a task that passes its time limit, or was revoked, to stop.
 
-Asking is an exception, ``TaskTimeout``, raised inside the body. A body may catch it to clean up; one that is deep in C code hears it
-when that returns. The supervisor, if there is one, reads the same facts from the page and ends the process when asking did not help.
+Asking is an exception, ``TaskTimeout`` or ``CancelExecution``, raised inside the body. A body may catch it to clean up; one that is deep
+in C code hears it when that returns. The supervisor, if there is one, reads the same facts from the page and ends the process when asking
+did not help.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.engine.page import Page
-from huey.exceptions import TaskTimeout
+from huey.exceptions import CancelExecution, TaskTimeout
 from huey.task import Lease
 
 BROKEN = 70
@@ -26,6 +28,8 @@ _NEVER: Micros = 2**62
 class _Limited(NamedTuple):
     thread: int
     until: Micros
+    end: Micros
+    """When its time is over, also after it was asked."""
 
 
 class Timekeeper:
@@ -36,41 +40,83 @@ class Timekeeper:
         self._page = page
         self._lock = threading.Lock()
         self._limited: dict[int, _Limited] = {}
+        self._current: dict[int, tuple[Lease, int] | None] = {}
+        """By runner: what it runs, in which thread."""
+        self._stopping: dict[int, Lease] = {}
+        """Those that were asked to stop, for they are revoked."""
         self._news = threading.Event()
-        self.is_needed = page is not None
-        """Somebody wants to know of tasks without a limit too."""
 
     # -- the runners' side --------------------------------------------------------------------------------------------------------------
 
     def enter(self, slot: int, lease: Lease, limit: float | None) -> None:
         """The runner begins with a task, which may take *limit* seconds."""
+        self._current[slot] = lease, threading.get_ident()
+        if limit is None and self._page is None:
+            return
         now = self._clock.monotonic()
         if self._page is not None:
             self._page.enter(slot, lease.id, lease.token, now, micros(limit or 0))
         if limit:
+            end = now + micros(limit)
             with self._lock:
-                self._limited[slot] = _Limited(threading.get_ident(), now + micros(limit))
+                self._limited[slot] = _Limited(threading.get_ident(), end, end)
             self._news.set()
 
     def leave(self, slot: int) -> None:
-        """The body has ended. No ``TaskTimeout`` of its time comes after this."""
-        if slot in self._limited:
-            self._leave_limited(slot)
+        """The body has ended. Nothing that was asked of it comes after this."""
+        self._current[slot] = None
+        if slot in self._limited or slot in self._stopping:
+            self._leave_asked(slot)
         if self._page is not None:
             if not self._page.is_whole:
                 # The body closed what is not its own. Whatever this process does now may hit the wrong file, and its slot tells who did it.
                 os._exit(BROKEN)
             self._page.leave(slot)
 
-    def _leave_limited(self, slot: int) -> None:
-        while slot in self._limited:
+    def _leave_asked(self, slot: int) -> None:
+        while slot in self._limited or slot in self._stopping:
             try:
                 with self._lock:
-                    # One that was asked for and did not arrive yet is taken back.
-                    _ask(self._limited[slot].thread, None)
-                    del self._limited[slot]
-            except TaskTimeout:  # It arrived here, after the body: too late to matter.
+                    # What was asked for and did not arrive yet is taken back.
+                    _ask(threading.get_ident(), None)
+                    self._limited.pop(slot, None)
+                    self._stopping.pop(slot, None)
+            except (TaskTimeout, CancelExecution):  # It arrived here, after the body: too late to matter.
                 continue
+
+    def was_asked_to_stop(self, slot: int) -> bool:
+        """The task of this runner is revoked, and was asked to stop."""
+        return slot in self._stopping
+
+    def time_left_of(self, slot: int) -> Callable[[], float]:
+        """A function that tells the seconds until the limit of what this runner runs now."""
+        limited = self._limited.get(slot)
+        if limited is None:
+            return lambda: float("inf")
+        return lambda: (limited.end - self._clock.monotonic()) / SECOND
+
+    def running(self) -> list[Lease]:
+        """What runs now."""
+        return [it[0] for it in dict(self._current).values() if it is not None]
+
+    # -- the engine's side --------------------------------------------------------------------------------------------------------------
+
+    def stop(self, ids: Collection[str]) -> None:
+        """Ask those of the tasks that run to stop, each once."""
+        for slot, it in dict(self._current).items():
+            if it is not None and it[0].id in ids and self._stopping.get(slot) is not it[0]:
+                self._stop(slot, *it)
+
+    def _stop(self, slot: int, lease: Lease, thread: int) -> None:
+        with self._lock:
+            # First said, then looked: a runner that leaves first takes its task off and then looks whether it was said. One sees the other.
+            self._stopping[slot] = lease
+            if self._current.get(slot) != (lease, thread):
+                del self._stopping[slot]
+                return
+            if self._page is not None:
+                self._page.ask(slot)
+            _ask(thread, CancelExecution)
 
     # -- the service's side -------------------------------------------------------------------------------------------------------------
 

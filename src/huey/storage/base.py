@@ -92,7 +92,7 @@ class Turn(NamedTuple):
     """Ids of finishes that were not written: the lease was gone, or they were written before."""
     cancelled: list[Refusal] = []  # noqa: RUF012
     promoted: list[Promotion] = []  # noqa: RUF012
-    """Filled only while somebody follows."""
+    """Filled only while somebody follows, or ``names_promoted``."""
     stop: list[str] = []  # noqa: RUF012
     """Tasks this worker runs that somebody asked to cancel."""
     next_due: Micros | None = None
@@ -176,6 +176,8 @@ class Storage(Sharing, ABC):
     rates) stands in ``sharing``."""
 
     name: str
+    names_promoted = False
+    """Set by who wants to know what its turns promote, followers or not."""
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 

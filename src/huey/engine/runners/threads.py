@@ -7,8 +7,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from huey.clock import SECOND, Clock, micros, system_clock
+from huey.engine.attendance import Attendance
 from huey.engine.runners.base import Complete
+from huey.hooks import SHUTDOWN, STARTUP, Hooks
 from huey.lifecycle import Finish
+from huey.signals import Signals
 from huey.task import Lease
 
 
@@ -16,13 +19,20 @@ class ThreadRunners:
     """*count* threads. ``notify`` is called by a runner when the engine should look: little or nothing is left to start."""
 
     def __init__(
-        self, count: int, complete: Complete, notify: Callable[[], None], name: str = "Worker", clock: Clock = system_clock
+        self,
+        count: int,
+        complete: Complete,
+        notify: Callable[[], None],
+        name: str = "Worker",
+        clock: Clock = system_clock,
+        attendance: Attendance | None = None,
     ) -> None:
         self.count = count
         self.low_water = 0
         self._complete = complete
         self._clock = clock
         self._notify = notify
+        self._attendance = attendance or Attendance(Signals(), Hooks())
         self._ready: deque[Lease] = deque()
         self._done: deque[Finish] = deque()
         self._parked: deque[threading.Lock] = deque()
@@ -81,7 +91,15 @@ class ThreadRunners:
     # -- the runners' side --------------------------------------------------------------------------------------------------------------
 
     def _work(self, slot: int) -> None:
+        self._attendance.hooks.call(STARTUP)
+        try:
+            self._work_on(slot)
+        finally:
+            self._attendance.hooks.call(SHUTDOWN)
+
+    def _work_on(self, slot: int) -> None:
         ready, done, complete, notify = self._ready, self._done, self._complete, self._notify
+        visits = self._attendance.visits
         gate = threading.Lock()
         gate.acquire()
         while True:
@@ -93,7 +111,10 @@ class ThreadRunners:
                 self._park(gate)
                 continue
             done.append(complete(lease, slot))
-            if not ready or len(ready) == self.low_water:
+            if slot in visits:
+                notify()
+                self._attendance.see_off(slot)
+            elif not ready or len(ready) == self.low_water:
                 notify()
 
     def _park(self, gate: threading.Lock) -> None:

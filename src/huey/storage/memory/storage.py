@@ -125,7 +125,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
                 leases=[row.lease() for row in claimed if row.state == State.RUNNING],
                 refused=[finish.lease.id for finish, is_written in zip(finishes, written, strict=True) if not is_written],
                 cancelled=cancelled,
-                promoted=promoted if self._events.are_followed(now) else [],
+                promoted=promoted if self.names_promoted or self._events.are_followed(now) else [],
                 stop=[row.record.id for row in self._tasks.held_by(worker.id) if row.is_revoked(now)],
                 next_due=self._tasks.next_due,
                 more=len(claimed) == want > 0,

@@ -26,6 +26,7 @@ from huey.storage.retention import Retention
 from huey.storage.sharing import any_terms
 from huey.storage.sql import statements
 from huey.storage.sql.ballast import Ballast
+from huey.storage.sql.callers import Caller
 from huey.storage.sql.connection import MIB, File
 from huey.storage.sql.ends import ends_of
 from huey.storage.sql.files import check_before_open, is_private
@@ -180,6 +181,10 @@ class SqliteStorage(WakingStorage):
         if self._ballast.glance():
             raise self._no_room()
         now = self._now(now)
+        caller: Caller | None = getattr(self._local, "caller", None)
+        if caller is not None:
+            caller.enqueue(records, tell, now)
+            return met
         units = 1 + len(records) // UNIT + payload_bytes(records) // UNIT_BYTES
         crash_here("enqueue:before-commit")
         if have_terms or not self._enqueue_plainly(records, now, units):
@@ -190,6 +195,18 @@ class SqliteStorage(WakingStorage):
         if not getattr(self._local, "syncs_later", False):
             self._file.sync()
         return met
+
+    @contextmanager
+    def using(self, connection: Any) -> Iterator[None]:
+        """What this thread enqueues inside the block becomes part of the transaction of *connection*, which is to the same file. A commit
+        inside the block wakes workers at once; after one that comes later they look within a second. ConfigurationError: another file."""
+        before = getattr(self._local, "caller", None)
+        self._local.caller = Caller(connection, self.filename, self._queue, _SQL)
+        try:
+            yield
+        finally:
+            self._local.caller = before
+            self._rouse()
 
     @contextmanager
     def durable_at_end(self) -> Iterator[None]:
@@ -285,7 +302,9 @@ class SqliteStorage(WakingStorage):
             leases,
             [id for (id,) in read(_SQL["turn_refused"])] if refused else [],
             cancelled,
-            [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))] if promoted and is_followed else [],
+            [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))]
+            if promoted and (is_followed or self.names_promoted)
+            else [],
             [id for (id,) in read(_SQL["turn_stop"], (worker.id, now))] if is_asked else [],
             next_due,
             claimed == want > 0,

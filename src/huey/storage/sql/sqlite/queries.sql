@@ -15,6 +15,23 @@ INSERT INTO arrival VALUES (?, ?, ?);
 SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
        EXISTS (SELECT 1 FROM huey_revocation WHERE queue = :queue AND kind = 'i');
 
+-- name: unheld
+-- Which of these ids nobody holds.
+SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = value);
+
+-- name: hand_over
+-- Print the marks that were left for ids on tasks that were put in just now, in a transaction of the caller. (Else a trigger does it.)
+UPDATE huey_task
+   SET (revoked_until, revoked_once) = (SELECT until, once FROM huey_revocation AS r
+                                         WHERE r.queue = huey_task.queue AND r.kind = 'i' AND r.key = huey_task.id)
+ WHERE queue = :queue AND state = 'queued' AND revoked_until IS NULL
+   AND id IN (SELECT key FROM huey_revocation
+               WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids)));
+
+-- name: handed_over
+-- These marks are with their tasks now.
+DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids));
+
 -- name: turn
 -- One trip of a worker; the trigger `crank` does it.
 INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);

@@ -1,0 +1,299 @@
+"""The crank in the caller's hand: the part of ``Huey`` that claims, runs and ends tasks without a consumer, one at a time, in this thread.
+
+For tests of applications, and for immediate mode. It is the engine's way, step by step: claim, run, ``decide``, and one turn writes the
+end. What is claimed is leased by this process; if that dies, any consumer takes it over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from huey import host
+from huey.clock import Clock, Micros, Rng
+from huey.engine.attendance import Attendance
+from huey.engine.execution import Execution
+from huey.engine.failures import described
+from huey.engine.timekeeper import Timekeeper
+from huey.exceptions import DecodeError
+from huey.hooks import HookRoom
+from huey.lifecycle import Cancelled, Finish, Refusal, State, decide
+from huey.revive import Reviver
+from huey.signals import SIGNAL_ENQUEUED, SIGNAL_EXPIRED, SIGNAL_REVOKED, SIGNAL_SCHEDULED
+from huey.storage.base import Turn, Worker
+from huey.task import Lease, Record, Task
+from huey.userdata import ALL, UserData
+from huey.when import instant
+
+AT_ONCE = 256
+"""Tasks that one turn brings at most."""
+
+
+class ByHand(HookRoom, UserData):
+    """Steps of a consumer, for the caller to take."""
+
+    clock: Clock
+    rng: Rng
+    results: bool
+    store_none: bool
+    in_flight: list[Callable[[], None]]
+    """Consumers of this process; each tells that what it runs is cut short."""
+    _hand: Hand | None = None
+
+    if TYPE_CHECKING:
+
+        def _put(self, records: Sequence[Record]) -> None: ...
+
+        def _record(self, task: Task) -> Record: ...
+
+        def consumer_is_local(self) -> bool: ...
+
+    # -- running ------------------------------------------------------------------------------------------------------------------------
+
+    def attendance(self) -> Attendance:
+        """What calls hooks and handlers around runs; one for each consumer."""
+        return Attendance(self.signals, self.hooks, Reviver(self.registry, self.codec), self.storage.get)
+
+    def execution(self, timekeeper: Timekeeper | None = None, attendance: Attendance | None = None) -> Execution:
+        """What runs tasks of this Huey."""
+        is_own = getattr(self.build_error_result, "__func__", None) is not ByHand.build_error_result
+        return Execution(
+            self.registry,
+            self.codec,
+            self.clock,
+            timekeeper,
+            results=self.results,
+            store_none=self.store_none,
+            attendance=attendance,
+            report=self.build_error_result if is_own else None,
+        )
+
+    def build_error_result(self, task: Task, exception: BaseException) -> dict[str, Any]:
+        """What ``TaskException.metadata`` tells of a failure. Override it to tell more, in plain values."""
+        return {**described(exception), "retries": task.retries, "task_id": task.id}
+
+    def notify_interrupted_tasks(self) -> None:
+        """Send the signal ``interrupted`` for every task that runs in this process. A consumer does so when it cuts them short."""
+        for tell in list(self.in_flight):
+            tell()
+
+    @contextmanager
+    def announcing(self, records: Sequence[Record]) -> Iterator[None]:
+        """A block in which *records* are put in; when it ends well, handlers are told, before anybody here runs them."""
+        if not self.signals.wants(SIGNAL_ENQUEUED, SIGNAL_SCHEDULED):
+            yield
+            return
+        with self.signals.turnstile.holding([record.id for record in records]):
+            yield
+            reviver, now = Reviver(self.registry, self.codec), self.clock.now()
+            for record in records:
+                task = reviver.told(record, record.eta)
+                self.signals.emit(SIGNAL_ENQUEUED, task)
+                if record.eta is not None and record.eta > now:
+                    self.signals.emit(SIGNAL_SCHEDULED, task)
+
+    # -- one step at a time ------------------------------------------------------------------------------------------------------------
+
+    def dequeue(self) -> Task | None:
+        """Claim the next due task, for ``execute``; None when nothing is ready. Revoked and expired ones are dropped on the way."""
+        return self._in_hand.take()
+
+    def execute(self, task: Task, timestamp: datetime | None = None) -> Any:
+        """One whole step with *task*, as of *timestamp* (None: now): not due, it is scheduled; revoked or expired, it is dropped; else it
+        runs, and its end is written as a consumer would. The body's value; None when it did not run, or raised.
+
+        A task that ``dequeue`` or ``read_schedule`` gave is ended in the storage; any other is run as it is. TypeError: no task.
+        """
+        if not isinstance(task, Task):
+            raise TypeError(f"{task!r}: give a task, such as huey.dequeue() gives")
+        return self._in_hand.step(task, self._as_of(timestamp))
+
+    def ready_to_run(self, task: Task, timestamp: datetime | None = None) -> bool:
+        """Whether the task is due at that time (None: now)."""
+        return task.eta is None or task.eta <= self._as_of(timestamp)
+
+    def read_schedule(self, timestamp: datetime | None = None) -> list[Task]:
+        """Scheduled tasks that are due then, taken off the schedule: leased by this process, for ``execute`` or ``enqueue``."""
+        return self._in_hand.take_due(self._as_of(timestamp))
+
+    def read_periodic(self, timestamp: datetime) -> list[Task]:
+        """One task for each periodic function that matches that minute; not enqueued."""
+        return [wrapper.task_class() for wrapper in self.registry.periodic if wrapper.validate_datetime(timestamp)]
+
+    def add_schedule(self, task: Task) -> None:
+        """Let the task wait for its time; one without a time is ready."""
+        if not self._in_hand.put_back(task):
+            self._put([self._record(task)])
+
+    def serialize_task(self, task: Task) -> bytes:
+        """The task as one message."""
+        record = self._record(task)
+        return json.dumps([record.id, record.name, *record[3:]]).encode() + b"\n" + record.payload
+
+    def deserialize_task(self, data: bytes) -> Task:
+        """The task of such a message. DecodeError: it is none. UnknownTask: no function of its name is known."""
+        try:
+            head, _, payload = data.partition(b"\n")
+            id, name, *rest = json.loads(head)
+            record = Record(id, name, payload, *rest)
+        except (ValueError, TypeError) as error:
+            raise DecodeError(f"no message of serialize_task: {error}") from error
+        self.registry.find(name)
+        return Reviver(self.registry, self.codec).task(record, record.eta)
+
+    def put_result(self, key: str, value: Any) -> None:
+        """Store *value* as the result of the task with the id *key*."""
+        self.storage.put("result", key, self.codec.encode("result", key, value), self.storage.result_ttl)
+
+    def _as_of(self, timestamp: datetime | None) -> Micros:
+        return self.clock.now() if timestamp is None else instant(timestamp, self.consumer_is_local())
+
+    @property
+    def _in_hand(self) -> Hand:
+        if self._hand is None or not self._hand.is_of(self):
+            self._hand = Hand(self)
+        return self._hand
+
+    def _run_ready(self) -> None:
+        """Run all that is ready, here; of several threads one at a time, so that each finds its own done."""
+        with self._in_hand.one_at_a_time:
+            while (task := self.dequeue()) is not None:
+                self.execute(task)
+
+
+class Hand:
+    """What this process holds of one storage, and how it takes and ends it."""
+
+    def __init__(self, huey: ByHand) -> None:
+        self._storage = huey.storage
+        self._clock = huey.clock
+        self._record = huey._record
+        self._pid = os.getpid()
+        id = f"{huey.rng.getrandbits(128):032x}"
+        self._me = Worker(id, os.uname().nodename, self._pid, host.process_space(), host.born(self._pid) or 0)
+        host.alive_here.add(id)
+        self._attendance = huey.attendance()
+        self._execution = huey.execution(Timekeeper(huey.clock), self._attendance)
+        self._execution.values = {}
+        self._reviver = Reviver(huey.registry, huey.codec)
+        self._held: dict[str, Lease] = {}
+        self._free: list[int] = []
+        """Numbers that stand for a runner; a task that runs others in its body needs one more."""
+        self._slots = 0
+        self.one_at_a_time = threading.RLock()
+
+    def is_of(self, huey: ByHand) -> bool:
+        return self._storage is huey.storage and self._pid == os.getpid()
+
+    # -- taking -----------------------------------------------------------------------------------------------------------------------
+
+    def take(self) -> Task | None:
+        """Claim one."""
+        while True:
+            turn = self._storage.turn(self._me, [], 1)
+            self._tell_dropped(turn.cancelled)
+            for lease in turn.leases:
+                self._held[lease.id] = lease
+                return self._reviver.told(lease)
+            if not turn.more:
+                return None
+
+    def take_due(self, at: Micros) -> list[Task]:
+        """Claim those that are scheduled up to that time; the others go back to where they were."""
+        due = {row.id: row.due for row in self._storage.find("scheduled", limit=ALL) if row.due is not None and row.due <= at}
+        found: list[Lease] = []
+        others: list[Lease] = []
+        more = True
+        while more and len(found) < len(due):
+            turn = self._storage.turn(self._me, [], AT_ONCE, now=max(at, self._clock.now()))
+            self._tell_dropped(turn.cancelled)
+            for lease in turn.leases:
+                (found if lease.id in due else others).append(lease)
+            more = turn.more
+        if others:
+            self._storage.release(self._me, others)
+        self._held.update({lease.id: lease for lease in found})
+        return [self._reviver.told(lease, due[lease.id]) for lease in sorted(found, key=lambda lease: due[lease.id] or 0)]
+
+    def put_back(self, task: Task) -> bool:
+        """Let a task that is held here wait again, until its eta if that is ahead. False: it is not held here."""
+        lease = self._held.get(task.id)
+        if lease is None:
+            return False
+        self._write(Finish(lease, State.QUEUED, task.eta, lease.attempt, lease.crashes, lease.deaths, reason="put back"))
+        return True
+
+    def _tell_dropped(self, refusals: Sequence[Refusal]) -> None:
+        if self._attendance.signals.handlers:
+            for refusal in refusals:
+                if (row := self._storage.get(refusal.id)) is not None:
+                    self._tell_drop(self._reviver.told(row), refusal.reason)
+
+    def _tell_drop(self, task: Task, reason: str) -> None:
+        self._attendance.signals.emit(SIGNAL_EXPIRED if reason == "expired" else SIGNAL_REVOKED, task)
+
+    # -- running ----------------------------------------------------------------------------------------------------------------------
+
+    def step(self, task: Task, at: Micros) -> Any:
+        """What ``execute`` does."""
+        lease = self._held.get(task.id)
+        if task.eta is not None and task.eta > at:
+            if lease is None or not self.put_back(task):
+                self._storage.enqueue([self._record(task)])
+            return None
+        reason = self._why_not(task, at)
+        if reason is not None:
+            if lease is not None:
+                self._write(decide(lease, Cancelled(reason), self._clock.now()))
+            self._tell_drop(task, reason)
+            return None
+        return self._run(lease or _loose(self._record(task), task.token))
+
+    def _why_not(self, task: Task, at: Micros) -> str | None:
+        mark = self._storage.revocation(id=task.id, name=task.name)
+        if mark is not None and mark.holds(at):
+            if mark.once and not self._storage.restore([task.id]):
+                # Obeyed by this very step.
+                self._storage.restore_name(task.name)
+            return "revoked"
+        return "expired" if task.expires is not None and task.expires <= at else None
+
+    def _run(self, lease: Lease) -> Any:
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot, self._slots = self._slots, self._slots + 1
+        try:
+            self._write(self._execution.complete(lease, slot))
+            if slot in self._attendance.visits:
+                self._attendance.see_off(slot)
+            assert self._execution.values is not None
+            return self._execution.values.pop(lease.id, None)
+        finally:
+            self._free.append(slot)
+
+    def _write(self, finish: Finish) -> None:
+        """Write an end: in the storage for what is held there; of a loose task what others can see of it."""
+        lease = finish.lease
+        if self._held.pop(lease.id, None) is not None:
+            turn = self._storage.turn(self._me, [finish], 0)
+            self._attendance.after(Turn([], turn.refused), [finish])
+            return
+        if finish.state == State.QUEUED:
+            left = max(0, lease.retries - max(0, finish.attempt - lease.attempt))
+            record = Record(lease.id, lease.name, lease.payload, lease.priority, finish.due, lease.expires, left, lease.retry_delay)
+            self._storage.enqueue([record._replace(options=lease.options)])
+        elif finish.value is not None:
+            self._storage.put("result", lease.id, finish.value, self._storage.result_ttl)
+        self._attendance.after(Turn([]), [finish])
+
+
+def _loose(record: Record, token: int) -> Lease:
+    """A task that no storage holds, as one that is leased."""
+    id, name, payload, priority, _, expires, retries, retry_delay, options = record
+    return Lease(id, token, name, payload, priority, 0, expires, retries, retry_delay, 0, 0, 0, None, options)

@@ -1,0 +1,57 @@
+"""What an exception means for its run, and how it is told in plain values."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from huey.clock import Micros
+from huey.decorators import TaskOptions
+from huey.exceptions import CancelExecution, RetryTask, TaskTimeout
+from huey.lifecycle import AskedAgain, Cancelled, Outcome, Raised
+from huey.when import due_time
+
+ERROR_CHARS = 2_000
+TRACEBACK_CHARS = 20_000
+"""At most so much of an error's text is kept, and of its traceback: the end, where the error stands."""
+
+CANCELED, REVOKED, TIMEOUT = "canceled", "revoked", "timeout"
+
+
+def outcome_of(error: BaseException, said: dict[str, Any], options: TaskOptions, now: Micros, was_asked: bool) -> Outcome:
+    """What a body that raised *error* comes to. *said*: the error in plain values. *was_asked*: it was revoked and asked to stop."""
+    if was_asked:
+        return Cancelled(REVOKED, said)
+    if isinstance(error, RetryTask):
+        return _asked_again(error, said, now)
+    if isinstance(error, CancelExecution):
+        return Cancelled(CANCELED, said, error.retry)
+    return Raised(said, options.may_retry(error), TIMEOUT if isinstance(error, TaskTimeout) else "error")
+
+
+def _asked_again(error: RetryTask, said: dict[str, Any], now: Micros) -> Outcome:
+    if error.eta is None and error.delay is None:
+        return AskedAgain(said)
+    try:
+        return AskedAgain(said, due_time(error.eta, error.delay, now=now, naive_is_local=True) or now)
+    except ValueError as wrong:
+        return Raised(described(wrong))
+
+
+def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
+    """An exception as plain values. *skip*: our own frames at its top."""
+    trace: Any = error.__traceback__
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    return {
+        "error": _safe(repr, error)[:ERROR_CHARS],
+        "traceback": _safe(lambda e: "".join(traceback.format_exception(type(e), e, trace)), error)[-TRACEBACK_CHARS:],
+    }
+
+
+def _safe(text_of: Callable[[BaseException], str], error: BaseException) -> str:
+    try:
+        return text_of(error)
+    except Exception as broken:  # The user's __repr__ or __str__ may raise too.
+        return f"{type(error).__name__} (its text raised {type(broken).__name__})"

@@ -1,0 +1,52 @@
+"""Tasks again, from what a storage holds of them: for handlers, hooks, and whoever looks at a queue."""
+
+from __future__ import annotations
+
+from huey.clock import Micros
+from huey.exceptions import DecodeError, UnknownTask
+from huey.rare import rare
+from huey.registry import Registry
+from huey.serializer import Codec
+from huey.storage.base import TaskRow
+from huey.task import Lease, Record, Task
+
+
+class Reviver:
+    """Knows the functions and the serializer."""
+
+    def __init__(self, registry: Registry, codec: Codec) -> None:
+        self._registry = registry
+        self._codec = codec
+
+    def task(self, held: Record | TaskRow | Lease, eta: Micros | None = None) -> Task:
+        """The task. DecodeError: its arguments cannot be read here; of a function that is not known here it is a plain Task."""
+        args, kwargs = self._codec.decode("task", held.id, held.payload)
+        attempt = 0 if isinstance(held, Record) else held.attempt
+        asked = rare(held.options)
+        return self._class(held.name)(
+            args,
+            kwargs,
+            id=held.id,
+            eta=eta,
+            retries=max(0, held.retries - attempt),
+            retry_delay=held.retry_delay,
+            retry_backoff=asked.get("backoff"),
+            timeout=asked.get("timeout"),
+            priority=held.priority,
+            expires=held.expires,
+            attempt=attempt,
+            token=0 if isinstance(held, Record) else held.token,
+        )
+
+    def told(self, held: Record | TaskRow | Lease, eta: Micros | None = None) -> Task:
+        """As ``task``, for those who are told of it: if its arguments cannot be read, without them."""
+        try:
+            return self.task(held, eta)
+        except DecodeError:
+            return self._class(held.name)(id=held.id)
+
+    def _class(self, name: str) -> type[Task]:
+        try:
+            return self._registry.find(name).task_class
+        except UnknownTask:
+            return type(f"queuecmd_{name.rpartition('.')[2]}", (Task,), {"__slots__": (), "name": name})

@@ -1,0 +1,122 @@
+"""The part of ``Huey`` that takes tasks back: revoking in all its forms, restoring, and the same call at another time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from huey.clock import Clock, Micros
+from huey.decorators import TaskWrapper
+from huey.exceptions import HueyException, QueueException
+from huey.registry import Registry
+from huey.revive import Reviver
+from huey.serializer import Codec
+from huey.storage.base import FOREVER, Storage
+from huey.task import Task
+from huey.when import Expires, due_time, instant, moment
+
+
+class Revoking:
+    """A revocation is a mark: the consumer obeys it when the task would start, and at once when it runs."""
+
+    storage: Storage
+    codec: Codec
+    registry: Registry
+    clock: Clock
+    results: bool
+    utc: bool
+
+    if TYPE_CHECKING:
+
+        def enqueue(self, task: Task) -> Any: ...
+
+    def revoke(self, target: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
+        """Keep a task (a ``Task``, ``Result`` or id) from running, or with a decorated function all its tasks (S54-S60).
+
+        *revoke_until*: until then; a naive datetime is on the consumer's clock (UTC by default). *revoke_once*: only the next run.
+        Each call overwrites the former. A task that runs is asked to stop; a process that it has for itself is killed then.
+        """
+        if isinstance(target, TaskWrapper):
+            self.revoke_all(target, revoke_until, revoke_once)
+        else:
+            self._need_results()
+            self.storage.cancel([_id(target)], self._limit(revoke_until), revoke_once)
+
+    def _need_results(self) -> None:
+        if not self.results:
+            raise QueueException("revoking needs a result store (S55), and this Huey has results=False; make it with results=True")
+
+    def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
+        """Keep all tasks of a function from running."""
+        self._need_results()
+        for name in (wrapper.name, *wrapper.options.aliases):
+            self.storage.cancel_name(name, self._limit(revoke_until), revoke_once)
+
+    def revoke_by_id(self, id: str, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
+        """Keep the task of that id from running."""
+        self.revoke(id, revoke_until, revoke_once)
+
+    def restore(self, target: Any) -> bool:
+        """Take a revocation back; True if there was one that had not been obeyed yet."""
+        return self.restore_all(target) if isinstance(target, TaskWrapper) else bool(self.storage.restore([_id(target)]))
+
+    def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool:
+        """Take the revocation of a function back."""
+        return any([self.storage.restore_name(name) for name in (wrapper.name, *wrapper.options.aliases)])
+
+    def restore_by_id(self, id: str) -> bool:
+        """Take the revocation of one task back."""
+        return self.restore(id)
+
+    def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool:
+        """Whether a task, its id, or a function is revoked at that time (None: now). An id alone does not tell its function."""
+        when = self.clock.now() if timestamp is None else instant(timestamp, self.consumer_is_local())
+        if isinstance(target, TaskWrapper):
+            mark = self.storage.revocation(name=target.name)
+        else:
+            task = getattr(target, "task", target)
+            mark = self.storage.revocation(id=_id(target), name=task.name if isinstance(task, Task) else None)
+        return mark is not None and mark.holds(when)
+
+    def reschedule(
+        self,
+        task: Task,
+        eta: datetime | None = None,
+        delay: float | timedelta | None = None,
+        expires: Expires | None = None,
+        priority: int | None = None,
+    ) -> Any:
+        """Enqueue the same call anew, under a new id, and revoke the former; see ``Result.reschedule``."""
+        if not task.name:
+            row = self.storage.get(task.id)
+            if row is None:
+                raise HueyException(f"task {task.id}: not held any more, and its arguments are not known here; call its function anew")
+            task = Reviver(self.registry, self.codec).task(row)
+        now = self.clock.now()
+        again = type(task)(
+            task.args,
+            task.kwargs,
+            eta=due_time(eta, delay, now=now, naive_is_local=True),
+            retries=task.retries,
+            retry_delay=task.retry_delay,
+            retry_backoff=task.retry_backoff,
+            timeout=task.timeout,
+            priority=task.priority if priority is None else priority,
+            expires=None if expires is None else moment(expires, now),
+        )
+        self.revoke(task.id)
+        return self.enqueue(again)
+
+    def _limit(self, until: datetime | None) -> Micros | None:
+        return None if until is None else min(instant(until, self.consumer_is_local()), FOREVER)
+
+    def consumer_is_local(self) -> bool:
+        """Whether naive times on the consumer's clock are local: it runs with ``--localtime``, or ``utc=False`` is set here."""
+        return not self.utc or self.storage.peek("setting", "localtime") == b"1"
+
+
+def _id(target: Any) -> str:
+    id = target if isinstance(target, str) else getattr(target, "id", None)
+    if not isinstance(id, str) or not id:
+        raise ValueError(f"{target!r}: give a task, a result, a decorated function or the id of a task")
+    return id

@@ -1,0 +1,79 @@
+"""Enqueueing inside a transaction of the caller: the task is there if and when the caller commits, and not if he rolls back.
+
+The caller's connection holds the file's write lock from his first write to his commit, as for any other write of his; that is his business.
+Whatever is done here is plain statements on his connection: nothing is committed, nothing needs the temp tables of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from huey.clock import Micros
+from huey.exceptions import ConfigurationError
+from huey.storage.base import Tell
+from huey.storage.sql.errors import translated
+from huey.storage.sql.rows import enqueueing
+from huey.task import Record
+from huey.terms import terms_of
+
+
+class Caller:
+    """A connection of the caller, which must be to the file *path*."""
+
+    def __init__(self, connection: Any, path: str, queue: int, sql: Mapping[str, str]) -> None:
+        self._connection = _driver_connection(connection)
+        self._path = path
+        self._queue = queue
+        self._sql = sql
+        self._check_file()
+
+    def _check_file(self) -> None:
+        files = {name: file for _, name, file in self._run("PRAGMA database_list")}
+        theirs = files.get("main") or ""
+        if not theirs or not os.path.exists(theirs) or not os.path.samefile(theirs, self._path):
+            raise ConfigurationError(
+                f"using(connection): it is to {theirs or 'a database in memory'!r}, and the queue is in {self._path!r}; "
+                "one transaction needs one file: give the Huey filename= of that database"
+            )
+
+    def enqueue(self, records: Sequence[Record], tell: Tell | None, now: Micros) -> None:
+        """Put *records* in, as part of what the caller will commit. ConfigurationError: they have terms that look at other tasks."""
+        if any(terms.unique is not None or terms.limit is not None for terms in map(terms_of, {record.options for record in records})):
+            raise ConfigurationError("using(connection): a task with unique= or concurrency= cannot be part of another transaction")
+        queue = self._queue
+        asked = {"queue": queue, "ids": json.dumps([record.id for record in records])}
+        which = json.dumps([id for (id,) in self._run(self._sql["unheld"], asked)])
+        self._run(*enqueueing(queue, records, now, if_unnoticed=False))
+        ((is_followed, has_marks),) = self._run(self._sql["around"], {"queue": queue, "now": now})
+        if is_followed and tell is not None:
+            self._run(self._sql["publish"], {"queue": queue, "now": now, "body": "\n".join(tell())})
+        if has_marks:
+            marks = {"queue": queue, "ids": which, "now": now}
+            self._run(self._sql["hand_over"], marks)
+            self._run(self._sql["handed_over"], marks)
+
+    def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            cursor = self._connection.cursor()
+            # Whatever rows the caller is used to, these are for us.
+            cursor.row_factory = None
+            return cursor.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+
+
+def _driver_connection(connection: Any) -> sqlite3.Connection:
+    """The driver's own connection inside what Django or SQLAlchemy give. ConfigurationError: there is none of SQLite."""
+    found = connection
+    for _ in range(4):
+        if isinstance(found, sqlite3.Connection):
+            return found
+        if callable(ensure := getattr(found, "ensure_connection", None)):
+            ensure()
+        names = ("driver_connection", "dbapi_connection", "connection")
+        found = next((it for name in names if (it := getattr(found, name, None)) is not None), None)
+    raise ConfigurationError(f"using({connection!r}): give a connection of sqlite3, or what Django or SQLAlchemy have around one")

@@ -1,0 +1,83 @@
+"""The part of ``Huey`` that reads and writes small values of the application, and lists what waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huey.registry import Registry
+from huey.revive import Reviver
+from huey.serializer import Codec
+from huey.storage.base import Storage
+from huey.task import Task
+from huey.utils import EmptyData
+
+ALL = 2**31 - 1
+"""More tasks than anybody lists."""
+
+
+class UserData:
+    """User data lives beside the results, in a room of its own: a key never meets a task's id, and nothing of it goes by itself."""
+
+    storage: Storage
+    codec: Codec
+    registry: Registry
+
+    def put(self, key: str, value: Any) -> None:
+        """Store *value* under *key*, replacing what was there. EncodeError: it cannot be stored."""
+        self.storage.put("data", _key(key), self.codec.encode("result", key, value))
+
+    def get(self, key: str, peek: bool = False) -> Any:
+        """What is stored under *key*; None when there is nothing. It is removed, unless *peek*."""
+        data = self.get_raw(key, peek)
+        return None if data is EmptyData else self.codec.decode("result", key, data)
+
+    def get_raw(self, key: str, peek: bool = False) -> Any:
+        """The bytes stored under *key*, of user data or else of the result of the task with that id; ``EmptyData`` when there are none."""
+        for kind in ("data", "result"):
+            data = self.storage.peek(kind, _key(key)) if peek else self.storage.pop(kind, _key(key))
+            if data is not None:
+                return data
+        return EmptyData
+
+    def put_if_empty(self, key: str, value: Any) -> bool:
+        """Store *value* unless there is one; True if it was stored. Of several callers at once one gets True."""
+        return self.storage.put_if_empty("data", _key(key), self.codec.encode("result", key, value))
+
+    def delete(self, key: str) -> bool:
+        """Remove what is stored under *key*; True if there was something."""
+        return self.storage.delete("data", _key(key))
+
+    # -- what waits -----------------------------------------------------------------------------------------------------------------------
+
+    def pending(self, limit: int | None = None) -> list[Task]:
+        """Tasks that are ready, in the order in which they will run."""
+        return self._listed("ready", limit)
+
+    def scheduled(self, limit: int | None = None) -> list[Task]:
+        """Tasks that wait for their time, the soonest first."""
+        return self._listed("scheduled", limit)
+
+    def _listed(self, state: str, limit: int | None) -> list[Task]:
+        if limit is not None and limit <= 0:
+            return []
+        reviver = Reviver(self.registry, self.codec)
+        return [reviver.told(row, row.due) for row in self.storage.find(state, limit=ALL if limit is None else limit)]
+
+    def pending_count(self) -> int:
+        return self.storage.counts().ready
+
+    def scheduled_count(self) -> int:
+        return self.storage.counts().scheduled
+
+    def result_count(self) -> int:
+        return self.storage.counts().results
+
+    def all_results(self) -> dict[str, bytes]:
+        """What is stored as results, by the id of the task, as bytes."""
+        return self.storage.items("result")
+
+
+def _key(key: str) -> str:
+    if not isinstance(key, str) or not key:
+        raise ValueError(f"key={key!r}: a key is a text that is not empty")
+    return key

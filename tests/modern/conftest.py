@@ -1,0 +1,44 @@
+"""The surface of 3.x, section by section. Each test runs on every storage that ``make_huey`` knows (tests/conftest.py)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from huey import Huey
+from huey.testing.clock import TurnableClock
+from tests.helpers import wait_until
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_thread() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    wait_until(lambda: set(threading.enumerate()) <= before, told=lambda: f"these threads run on: {set(threading.enumerate()) - before}")
+
+
+@pytest.fixture
+def clock() -> TurnableClock:
+    """Stands at a Monday's noon, UTC."""
+    return TurnableClock()
+
+
+class Told(list[tuple[str, str]]):
+    """What handlers of all signals were told: (signal, id of the task)."""
+
+    def of(self, id: str) -> list[str]:
+        """The signals about one task, in order."""
+        return [signal for signal, task in list(self) if task == id]
+
+
+@pytest.fixture
+def told(huey: Huey) -> Told:
+    told = Told()
+
+    @huey.signal()
+    def note(signal: str, task: object, *extra: object) -> None:
+        told.append((signal, task.id))  # type: ignore[attr-defined]
+
+    return told
