@@ -132,8 +132,8 @@ class Task:
     """
 
     __slots__ = (
-        "_time_left", "args", "attempt", "eta", "expires", "id", "kwargs", "priority", "retries", "retry_backoff", "retry_delay", "timeout",
-        "token",
+        "_time_left", "args", "attempt", "eta", "expires", "has_own_id", "id", "kwargs", "priority",
+        "retries", "retry_backoff", "retry_delay", "timeout", "token",
     )  # fmt: skip
 
     name: str = ""
@@ -145,6 +145,8 @@ class Task:
     default_retry_jitter = 0.0
     default_max_retry_delay: float | None = None
     default_timeout: float | None = None
+    has_wishes = False
+    """Its function wishes something about tasks and each other, such as ``unique=``."""
     default_rare: str | None = None
     """What is rarely asked, as calls without wishes of their own carry it."""
 
@@ -176,6 +178,8 @@ class Task:
     ) -> None:
         self.args = args if type(args) is tuple else tuple(args)
         self.kwargs = kwargs or {}
+        self.has_own_id = bool(id)
+        """The caller chose the id."""
         self.id = _checked_id(id) if id else self.new_id()
         self.eta = eta
         self.retries = self.default_retries if retries is None else checked_number("retries", retries, whole=True)

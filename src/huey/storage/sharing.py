@@ -58,7 +58,8 @@ class Sharing:
 
     name: str
 
-    def _refuse(self) -> ConfigurationError:
+    def refusal(self) -> ConfigurationError:
+        """What is raised where such a task, lock or rate is asked for."""
         return ConfigurationError(
             f"{type(self).__name__}: unique=, concurrency=, at_most_once=, locks and rate limits need a storage that keeps them; "
             "SqliteHuey and MemoryHuey do"
@@ -79,7 +80,7 @@ class Sharing:
         A task with a limit is QUEUED once it is among the best ``at_most`` of its key, those that run counted first, and WAITING before.
         Where tasks of one key have different limits, that of the best one that waits decides.
         """
-        raise self._refuse()
+        raise self.refusal()
 
     # -- locks --------------------------------------------------------------------------------------------------------------------------
 
@@ -89,23 +90,23 @@ class Sharing:
         A task's lock is held while that run of it is leased: its end, in whatever way, and a takeover free it. A run that is not leased
         any more gets none. A process's lock is held for ``HOLDER`` from now, or from its last ``renew``.
         """
-        raise self._refuse()
+        raise self.refusal()
 
     def renew(self, holder: Holder) -> int:
         """Keep the locks of a process for ``HOLDER`` from now. How many it still holds."""
-        raise self._refuse()
+        raise self.refusal()
 
     def give_up(self, name: str, token: int) -> bool:
         """Free a lock that was taken with that token. False: it was not held any more."""
-        raise self._refuse()
+        raise self.refusal()
 
     def lock(self, name: str) -> Held | None:
         """Who holds a lock."""
-        raise self._refuse()
+        raise self.refusal()
 
     def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
         """Free locks, whoever holds them; None: all of this queue. The names of those that were held."""
-        raise self._refuse()
+        raise self.refusal()
 
     # -- rates --------------------------------------------------------------------------------------------------------------------------
     # Windows of `per` seconds by the storage's clock, aligned to multiples of it.
@@ -113,12 +114,12 @@ class Sharing:
     def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
         """Count one use in the window of now: 0.0 if it is among the first *limit*, else nothing is counted, and the seconds until the
         next window. One step. While a clock that was set back catches up, the later window counts."""
-        raise self._refuse()
+        raise self.refusal()
 
     def usage(self, name: str, per: float, now: Micros | None = None) -> int:
         """Uses in the window of now."""
-        raise self._refuse()
+        raise self.refusal()
 
     def forget_rate(self, name: str) -> None:
         """Begin a window anew: nothing was used."""
-        raise self._refuse()
+        raise self.refusal()

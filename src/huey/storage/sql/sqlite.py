@@ -268,6 +268,9 @@ class SqliteStorage(WakingStorage):
             self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes))
             crash_here("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now, is_full)
+        if any(lease.options is not None and lease.is_at_most_once for lease in brought.leases):
+            # Here the claim is the acknowledgement: it has to outlive a power cut.
+            self._file.sync()
         if finishes or events:
             self._rouse()
         return brought._replace(refused=brought.refused + outdated) if outdated else brought
