@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class ByHand(HookRoom, UserData):
 
     if TYPE_CHECKING:
 
-        def _put(self, records: Sequence[Record]) -> None: ...
+        def _put(self, records: Sequence[Record]) -> Mapping[str, str]: ...
 
         def _record(self, task: Task) -> Record: ...
 

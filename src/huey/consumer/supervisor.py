@@ -22,6 +22,7 @@ from huey.consumer import processes
 from huey.consumer.banner import tell_start
 from huey.consumer.deaths import Cause, Deaths, how_it_ended
 from huey.consumer.janitor import Janitor
+from huey.consumer.locks import free_locks
 from huey.consumer.processes import Child
 from huey.consumer.seat import Seat, identify
 from huey.consumer.service import RETRY
@@ -115,6 +116,8 @@ class Supervisor:
             return 0
         self._tell_start()
         self._former = processes.taken_over()
+        if not self._former:
+            free_locks(self._huey.storage, self._options)
         alive_here.update(child.worker.id for child in self._former)
         self._janitor.enter()
         with self._signals() as ear:

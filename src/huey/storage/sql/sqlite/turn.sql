@@ -67,19 +67,25 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM done WHERE id IN (SELECT id FROM refused);
     DELETE FROM fate WHERE id IN (SELECT id FROM refused);
 
+    -- What tasks share (sharing.sql), if any of them do.
+    INSERT INTO shared (queue)
+    SELECT NEW.queue
+     WHERE EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_limit WHERE queue = NEW.queue AND limit_key IS NOT NULL AND finished IS NULL)
+        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_wishing WHERE queue = NEW.queue AND wish IS NOT NULL AND finished IS NULL);
+
     -- The ends of runs.
     INSERT OR REPLACE INTO huey_result (queue, id, expires, value)
     SELECT NEW.queue, id, NEW.result_expires, value FROM done WHERE value IS NOT NULL;
     INSERT OR REPLACE INTO huey_result (queue, id, expires, value)
     SELECT NEW.queue, id, NEW.result_expires, value FROM fate WHERE value IS NOT NULL;
-    -- A cancelled running task never goes back to queued.
-    UPDATE fate SET state = 'cancelled', reason = 'revoked'
+    -- A cancelled running task never goes back to queued. (Why its run ended is remembered apart from that.)
+    UPDATE fate SET state = 'revoked'
      WHERE state = 'queued'
        AND EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = fate.id AND t.revoked_until > NEW.now);
 
     -- What to count. Where much succeeded it comes added up (see below); if a finish was refused, that sum is wrong.
     INSERT INTO ends (name, created, state, took)
-    SELECT t.name, t.created, f.state, f.took
+    SELECT t.name, t.created, CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, f.took
       FROM fate AS f CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = f.id
      WHERE f.state <> 'queued' OR f.attempt > t.attempt;
     INSERT INTO ends (name, created, state, took)
@@ -94,8 +100,9 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
      WHERE NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     DELETE FROM huey_task WHERE NOT NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     UPDATE huey_task
-       SET state = f.state, worker = NULL, attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
-           reason = f.reason, error = coalesce(f.error, huey_task.error), lost_by = NULL,
+       SET state = CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, worker = NULL,
+           attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
+           reason = CASE f.state WHEN 'revoked' THEN 'revoked' ELSE f.reason END, error = coalesce(f.error, huey_task.error), lost_by = NULL,
            attempts = CASE WHEN f.error IS NULL AND f.deaths <= huey_task.deaths AND f.crashes <= huey_task.crashes THEN attempts ELSE
                json_insert(
                    CASE WHEN json_array_length(attempts) >= 5 THEN json_remove(attempts, '$[0]') ELSE coalesce(attempts, '[]') END, '$[#]',
@@ -113,6 +120,8 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     INSERT INTO promoted (id)
     SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due <= NEW.now ORDER BY due LIMIT 500;
     UPDATE huey_task SET place = due, due = NULL WHERE queue = NEW.queue AND id IN (SELECT id FROM promoted);
+
+    INSERT INTO between_ends_and_claim (queue) SELECT queue FROM shared;
 
     -- The best of what is ready: suspects first, for a worker that takes them.
     INSERT INTO claimed (id)
@@ -147,6 +156,8 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
            revoked_until = CASE WHEN revoked_once AND (revoked_until > NEW.now OR expires <= NEW.now) THEN NULL ELSE revoked_until END,
            worker = NEW.worker, token = token + 1
      WHERE queue = NEW.queue AND state = 'queued' AND id IN (SELECT id FROM claimed);
+
+    INSERT INTO after_claim (queue) SELECT queue FROM shared;
 
     -- Statistics: in this minute what ended in it; as enqueued, it counts in the minute in which it was put in. (What has not ended is counted
     -- when it is looked at.)
@@ -185,17 +196,19 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM done;
     DELETE FROM fate;
     DELETE FROM ends;
+    DELETE FROM shared;
     DELETE FROM turn;
 END;
 
 -- An enqueue that is told to followers, or that may meet marks left for its ids. (Without any it needs no more than one plain INSERT.)
 CREATE TEMP TABLE incoming (
-    id TEXT PRIMARY KEY, name TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL,
+    id TEXT UNIQUE, name TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL,
     options TEXT
-) WITHOUT ROWID;
+);
 CREATE TEMP TABLE arrival (queue INTEGER, now INTEGER, events TEXT);
 
 CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
+    DELETE FROM met;
     DELETE FROM incoming WHERE EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = incoming.id);
     -- A task carries the mark that was left for its id; one past its time, or of a task that is held, stays where it is.
     INSERT INTO huey_task
@@ -204,9 +217,18 @@ CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
     SELECT NEW.queue, i.id, i.name, 'queued', i.priority, NEW.now, CASE WHEN i.eta > NEW.now THEN i.eta END, i.expires, i.retries,
            i.retry_delay, i.options, NEW.now, i.payload, r.until, r.once
       FROM incoming AS i
-      LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = i.id AND r.expires > NEW.now;
+      LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = i.id AND r.expires > NEW.now
+     WHERE json_extract(i.options, '$.terms') IS NULL;
     DELETE FROM huey_revocation
-     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now AND key IN (SELECT id FROM incoming);
+     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now
+       AND key IN (SELECT id FROM incoming WHERE json_extract(options, '$.terms') IS NULL);
+    INSERT INTO candidate
+    SELECT NEW.queue, NEW.now, id, name, payload, priority, CASE WHEN eta > NEW.now THEN eta END, expires, retries, retry_delay, options,
+           json_extract(options, '$.terms.unique[0]'), json_extract(options, '$.terms.unique[1]'),
+           json_extract(options, '$.terms.limit[0]'), json_extract(options, '$.terms.limit[1]'), json_extract(options, '$.terms.keep_id')
+      FROM incoming WHERE json_extract(options, '$.terms') IS NOT NULL ORDER BY rowid;
+    INSERT INTO levelling (queue, key) SELECT NEW.queue, key FROM touched;
+    DELETE FROM touched;
     INSERT INTO huey_event (queue, told, body)
     SELECT NEW.queue, NEW.now, NEW.events
      WHERE NEW.events IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
@@ -224,6 +246,7 @@ CREATE TEMP TABLE fire (
 
 CREATE TEMP TRIGGER strike AFTER INSERT ON fire BEGIN
     DELETE FROM fired;
+    DELETE FROM met;
     INSERT INTO fired (name, id)
     SELECT NEW.name, CASE WHEN NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = NEW.queue AND id = NEW.id) THEN NEW.id END
      WHERE NOT EXISTS (SELECT 1 FROM huey_periodic WHERE queue = NEW.queue AND name = NEW.name AND tick >= NEW.tick);
@@ -234,9 +257,19 @@ CREATE TEMP TRIGGER strike AFTER INSERT ON fire BEGIN
            NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload, r.until, r.once
       FROM fired AS f
       LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = f.id AND r.expires > NEW.now
-     WHERE f.id IS NOT NULL;
+     WHERE f.id IS NOT NULL AND json_extract(NEW.options, '$.terms') IS NULL;
     DELETE FROM huey_revocation
-     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now AND key IN (SELECT id FROM fired);
+     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now AND key IN (SELECT id FROM fired)
+       AND json_extract(NEW.options, '$.terms') IS NULL;
+    INSERT INTO candidate
+    SELECT NEW.queue, NEW.now, NEW.id, NEW.task, NEW.payload, NEW.priority, CASE WHEN NEW.eta > NEW.now THEN NEW.eta END, NEW.expires,
+           NEW.retries, NEW.retry_delay, NEW.options,
+           json_extract(NEW.options, '$.terms.unique[0]'), json_extract(NEW.options, '$.terms.unique[1]'),
+           json_extract(NEW.options, '$.terms.limit[0]'), json_extract(NEW.options, '$.terms.limit[1]'),
+           json_extract(NEW.options, '$.terms.keep_id')
+      FROM fired WHERE id IS NOT NULL AND json_extract(NEW.options, '$.terms') IS NOT NULL;
+    INSERT INTO levelling (queue, key) SELECT NEW.queue, key FROM touched;
+    DELETE FROM touched;
     INSERT INTO huey_event (queue, told, body)
     SELECT NEW.queue, NEW.now, NEW.events
       FROM fired
