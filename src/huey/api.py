@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from huey import events
@@ -95,6 +96,9 @@ class Huey:
             is_trusted=lambda: self.storage.is_trusted,
         )
         self._batches = threading.local()
+        self.outbox: Callable[[Callable[[], None]], None] | None = None
+        """Decides when and where each enqueue is written: it is given the write, to call it now, after the caller's transaction, or not at
+        all. None: now."""
 
     def _storage(self, storage: Storage | None, options: dict[str, Any]) -> Storage:
         if storage is not None:
@@ -248,7 +252,12 @@ class Huey:
     def _put(self, records: Sequence[Record]) -> None:
         if self._collected is not None:
             self._collected.extend(records)
-            return
+        elif self.outbox is not None:
+            self.outbox(partial(self._write, records))
+        else:
+            self._write(records)
+
+    def _write(self, records: Sequence[Record]) -> None:
         self.storage.enqueue(records, lambda: [events.of_enqueue(record, self.clock.now()) for record in records])
 
     # -- taking back --------------------------------------------------------------------------------------------------------------------

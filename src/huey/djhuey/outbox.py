@@ -1,0 +1,67 @@
+"""When a task is written that is enqueued inside a database transaction.
+
+In the queue's own SQLite file it joins the transaction: both commit, or neither. Elsewhere it is written now, or after the commit when
+that is asked for, by ``on_commit_task`` or by ``HUEY['enqueue_on_commit']``; never, when the transaction is rolled back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.db import connections, transaction
+
+from huey.api import Huey
+
+
+class Outbox:
+    """The ``outbox`` of a project's Huey. *on_commit*: alias of the database whose commits every enqueue waits for; None: none."""
+
+    def __init__(self, huey: Huey, on_commit: str | None = None) -> None:
+        self._huey = huey
+        self._on_commit = on_commit
+        self._local = threading.local()
+
+    def __call__(self, write: Callable[[], Any]) -> Any:
+        """Make *write* now, in the transaction, or after it: what it returned, or None when that is still to come."""
+        alias = getattr(self._local, "alias", None) or self._on_commit
+        own = self._own
+        if own is not None and alias in (None, own) and connections[own].in_atomic_block:
+            using = getattr(self._huey, "using", None)
+            if using is not None:
+                with using(connections[own].connection):
+                    return write()
+            # Through a connection of our own it would wait for this transaction, which waits for it.
+            alias = own
+        if alias is None or not connections[alias].in_atomic_block:
+            return write()
+        transaction.on_commit(write, using=alias)
+        return None
+
+    @contextmanager
+    def waiting(self, alias: str | None) -> Iterator[None]:
+        """What this thread enqueues inside the block waits for the commit of that database; None: the default one."""
+        before = getattr(self._local, "alias", None)
+        self._local.alias = alias or "default"
+        try:
+            yield
+        finally:
+            self._local.alias = before
+
+    @cached_property
+    def _own(self) -> str | None:
+        """Alias of the database in whose file the queue lives."""
+        file = getattr(self._huey.storage, "filename", None)
+        if file is None:
+            return None
+        for alias, database in settings.DATABASES.items():
+            name = database.get("NAME")
+            is_sqlite = str(database.get("ENGINE", "")).endswith("sqlite3")
+            if is_sqlite and name and os.path.realpath(str(name)) == os.path.realpath(file):
+                return alias
+        return None
