@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ def set_up() -> None:
     if settings.configured:
         return
     folder = tempfile.TemporaryDirectory(prefix="huey-django-")
+    atexit.register(folder.cleanup)
     settings.configure(
         SECRET_KEY=SECRET_KEY,
         USE_TZ=True,
@@ -56,7 +58,6 @@ def set_up() -> None:
         TASKS=TASKS,
         STATIC_URL="static/",
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
-        IS_TEMPORARY=folder,
     )
     django.setup()
 

@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import close_old_connections, connections
+from django.db import connections
 
 from huey.api import Huey
 from huey.decorators import TaskWrapper
@@ -104,8 +104,18 @@ def runs_in_caller(huey: Huey) -> bool:
     return huey.always_eager or bool(getattr(huey, "immediate", False))
 
 
+def close_old_connections() -> None:
+    """Close what is broken or older than CONN_MAX_AGE allows. (Django's own function of that name ends the caller's transactions too.)"""
+    for connection in _idle():
+        connection.close_if_unusable_or_obsolete()
+
+
 def close_connections() -> None:
-    """Close what this thread has open, but for what is in a transaction."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
+    """Close what this thread has open."""
+    for connection in _idle():
+        connection.close()
+
+
+def _idle() -> list[Any]:
+    """This thread's connections that are in no transaction."""
+    return [connection for connection in connections.all(initialized_only=True) if not connection.in_atomic_block]
