@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.conf import settings
@@ -26,15 +25,17 @@ class Outbox:
         self._huey = huey
         self._on_commit = on_commit
         self._local = threading.local()
+        self._seen: tuple[str | None, str | None] = (None, None)
+        """The queue's file when it was last looked at, and the alias of the database that lives in it."""
 
     def __call__(self, write: Callable[[], Any]) -> Any:
         """Make *write* now, in the transaction, or after it: what it returned, or None when that is still to come."""
         alias = getattr(self._local, "alias", None) or self._on_commit
-        own = self._own
+        own = self._own()
         if own is not None and alias in (None, own) and connections[own].in_atomic_block:
-            using = getattr(self._huey, "using", None)
-            if using is not None:
-                with using(connections[own].connection):
+            if self._joins():
+                transaction.on_commit(self._wake, using=own)
+                with self._huey.using(connections[own].connection):  # type: ignore[attr-defined]
                     return write()
             # Through a connection of our own it would wait for this transaction, which waits for it.
             alias = own
@@ -53,15 +54,29 @@ class Outbox:
         finally:
             self._local.alias = before
 
-    @cached_property
     def _own(self) -> str | None:
         """Alias of the database in whose file the queue lives."""
-        file = getattr(self._huey.storage, "filename", None)
+        file: str | None = getattr(self._huey.storage, "filename", None)
         if file is None:
             return None
-        for alias, database in settings.DATABASES.items():
-            name = database.get("NAME")
-            is_sqlite = str(database.get("ENGINE", "")).endswith("sqlite3")
-            if is_sqlite and name and os.path.realpath(str(name)) == os.path.realpath(file):
-                return alias
-        return None
+        if self._seen[0] != file:
+            self._seen = file, _database_in(file)
+        return self._seen[1]
+
+    def _joins(self) -> bool:
+        """Whether a task can be part of the caller's transaction. One that runs in the caller, by a connection of its own, cannot."""
+        return hasattr(self._huey.storage, "using") and not getattr(self._huey, "immediate", False)
+
+    def _wake(self) -> None:
+        """The commit was Django's, so nobody has told the consumers; without this they look within a second."""
+        with suppress(OSError):
+            os.utime(self._huey.storage.filename)  # type: ignore[attr-defined]
+
+
+def _database_in(file: str) -> str | None:
+    for alias, database in settings.DATABASES.items():
+        name = database.get("NAME")
+        is_sqlite = str(database.get("ENGINE", "")).endswith("sqlite3")
+        if is_sqlite and name and os.path.realpath(str(name)) == os.path.realpath(file):
+            return str(alias)
+    return None

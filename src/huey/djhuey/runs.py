@@ -117,7 +117,7 @@ def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., An
         row = backend.huey.storage.get(task.id)
         close_old_connections()
         try:
-            perform(backend, result, (row and row.worker) or "", journal.write, lambda error: is_final(task, error))
+            perform(backend, result, (row and row.worker) or "", journal.write, lambda error: is_final(backend.huey, task, error))
         finally:
             close_connections()
         journal.forget(task.id)
@@ -170,10 +170,14 @@ def described(error: BaseException) -> Any:
     return TaskError(exception_class_path=f"{kind.__module__}.{kind.__qualname__}", traceback="".join(format_exception(kind, error, own)))
 
 
-def is_final(task: Task, error: BaseException) -> bool:
+def is_final(huey: Huey, task: Task, error: BaseException) -> bool:
     """Whether a run that failed is the last one."""
-    asks_again = getattr(exceptions, "RetryTask", ())
-    return task.retries == 0 and not isinstance(error, asks_again)
+    if isinstance(error, getattr(exceptions, "RetryTask", ())):
+        return False
+    if isinstance(error, getattr(exceptions, "CancelExecution", ())) and error.retry is not None:  # type: ignore[attr-defined]
+        return not error.retry  # type: ignore[attr-defined]
+    may_retry = getattr(huey.registry.find(task.name).options, "may_retry", None)
+    return task.retries == 0 or (may_retry is not None and not may_retry(error))
 
 
 # -- times ------------------------------------------------------------------------------------------------------------------------------

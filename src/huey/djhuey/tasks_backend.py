@@ -3,7 +3,7 @@
     TASKS = {'default': {'BACKEND': 'huey.djhuey.tasks_backend.HueyBackend'}}
 
 Tasks run from the queue of ``settings.HUEY``, by ``manage.py run_huey``. All of Django's features are there; beyond them a task takes
-``retries``, ``retry_delay``, ``retry_backoff``, ``expires``, ``timeout`` and ``unique``, which mean what they mean to huey.
+``OPTIONS``, which mean what they mean to huey.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ from huey.lifecycle import State
 from huey.result import Result
 from huey.storage.base import TaskRow
 
-OPTIONS = ("retries", "retry_delay", "retry_backoff", "expires", "timeout", "unique")
+OPTIONS = (
+    *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
+    *("expires", "timeout", "unique"),
+)
 STATUS = {
     State.QUEUED: TaskResultStatus.READY,
     State.WAITING: TaskResultStatus.READY,
@@ -61,7 +64,11 @@ class HueyTask(Task):
 
     retries: int | None = None
     retry_delay: float | None = None
-    retry_backoff: Any = None
+    retry_backoff: float | None = None
+    retry_jitter: float | None = None
+    max_retry_delay: float | None = None
+    retry_on: Any = None
+    no_retry_on: Any = None
     expires: Any = None
     timeout: float | None = None
     unique: Any = None
