@@ -112,15 +112,17 @@ def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., An
         backend = backend_of(about.backend)
         result = new_result(backend.described(prototype, about), task.id, args, kwargs, about.enqueued)
         journal = Journal(backend.huey)
+        row = backend.huey.storage.get(task.id)
         if task.token > 1:
             journal.read_into(result)
-        row = backend.huey.storage.get(task.id)
         close_old_connections()
         try:
-            perform(backend, result, (row and row.worker) or "", journal.write, lambda error: is_final(backend.huey, task, error))
+            begin(backend, result, (row and row.worker) or "", journal.write if backend.records_starts else None)
+            perform(backend, result, journal.write, lambda error: is_final(backend.huey, task, error))
         finally:
             close_connections()
-        journal.forget(task.id)
+        if task.token > 1 or backend.records_starts:
+            journal.forget(task.id)
         return {
             "name": task.name,
             "args": result.args,
@@ -135,15 +137,20 @@ def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., An
     return run
 
 
-def perform(backend: Any, result: Any, worker: str, save: Callable[[Any], None], is_last: Callable[[BaseException], bool]) -> None:
-    """Call the function of *result* and note in it what comes of it; what it raises passes. *save* is called when a run has begun, and when
-    it has failed. *is_last*: whether a failure is the end."""
-    clock, sender, task = backend.huey.clock, type(backend), result.task
-    now = as_time(clock.now())
+def begin(backend: Any, result: Any, worker: str, save: Callable[[Any], None] | None) -> None:
+    """Note in *result* that a run begins, *save* it if that is wanted, and tell it."""
+    now = as_time(backend.huey.clock.now())
     change(result, status=TaskResultStatus.RUNNING, started_at=result.started_at or now, last_attempted_at=now)
     result.worker_ids.append(worker)
-    save(result)
-    signals.task_started.send(sender=sender, task_result=result)
+    if save is not None:
+        save(result)
+    signals.task_started.send(sender=type(backend), task_result=result)
+
+
+def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Callable[[BaseException], bool]) -> None:
+    """Call the function of *result* and note in it what comes of it; what it raises passes, after a *save*. *is_last*: whether a failure is
+    the end."""
+    clock, sender, task = backend.huey.clock, type(backend), result.task
     context = (TaskContext(task_result=result),) if task.takes_context else ()
     try:
         value = backend.plain(task.call(*context, *result.args, **result.kwargs))

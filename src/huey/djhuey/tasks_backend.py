@@ -31,7 +31,7 @@ from huey.djhuey.framework import (
     tasks,
 )
 from huey.djhuey.outbox import Outbox
-from huey.djhuey.runs import About, Journal, as_time, change, instant, new_result, perform, runner, take_in
+from huey.djhuey.runs import About, Journal, as_time, begin, change, instant, new_result, perform, runner, take_in
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.lifecycle import State
@@ -100,8 +100,10 @@ _STANDARD = {"priority": 0, "queue_name": "default", "run_after": None, "takes_c
 
 
 class HueyBackend(BaseTaskBackend):
-    """The backend. Of ``TASKS[alias]`` it reads QUEUES (names that tasks may carry; all are the one queue of ``settings.HUEY``) and
-    ENQUEUE_ON_COMMIT: True enqueues when the open transaction commits; default: what ``settings.HUEY`` says."""
+    """The backend. Of ``TASKS[alias]`` it reads QUEUES (names that tasks may carry; all are the one queue of ``settings.HUEY``),
+    ENQUEUE_ON_COMMIT (True enqueues when the open transaction commits; default: what ``settings.HUEY`` says), and in OPTIONS
+    ``record_starts``: True writes down when a run begins, so that ``started_at`` can be seen while it lasts, at the price of two more
+    writes for each task; otherwise it is there when the run has ended."""
 
     task_class = HueyTask
     supports_defer = True
@@ -112,6 +114,7 @@ class HueyBackend(BaseTaskBackend):
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         self._on_commit = bool(params.get("ENQUEUE_ON_COMMIT", False))
+        self.records_starts = bool(self.options.get("record_starts", False))
 
     @property
     def huey(self) -> Huey:
@@ -179,7 +182,8 @@ class HueyBackend(BaseTaskBackend):
         change(result, enqueued_at=as_time(self.huey.clock.now()))
         signals.task_enqueued.send(type(self), task_result=result)
         with suppress(Exception):
-            perform(self, result, "here", lambda result: None, lambda error: True)
+            begin(self, result, "here", None)
+            perform(self, result, lambda result: None, lambda error: True)
         return result
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
@@ -203,7 +207,7 @@ class HueyBackend(BaseTaskBackend):
         Journal(self.huey).read_into(result)
         ended = row.state in (State.FAILED, State.CANCELLED)
         change(result, status=STATUS[row.state], finished_at=as_time(row.finished) if ended else None)
-        if row.state == State.RUNNING and row.worker and not result.worker_ids:
+        if row.state == State.RUNNING and row.worker and row.worker not in result.worker_ids[-1:]:
             result.worker_ids.append(row.worker)
         if ended and not _is_told(row, result):
             path = CLASSES.get(row.reason or "", "huey.exceptions.TaskException")

@@ -17,6 +17,7 @@ from huey.djhuey.framework import InvalidTask, TaskResultDoesNotExist, TaskResul
 from huey.djhuey.settings import current
 from huey.djhuey.tasks_backend import HueyBackend, task
 from huey.exceptions import TaskTimeout
+from tests.djangos import TASKS
 from tests.faces.djhuey import functions
 from tests.faces.djhuey.functions import Nope, add, fails, failures, later, looks, ran, strange
 from tests.helpers import running, wait_until
@@ -76,7 +77,7 @@ def test_a_task_is_ready_then_successful(huey: Huey) -> None:
     assert (result.attempts, result.errors) == (1, [])
 
 
-def test_a_running_task_says_so(huey: Huey) -> None:
+def seen_while_it_runs(huey: Huey) -> Any:
     seen: list[Any] = []
 
     def look(sender: Any, task_result: Any, **_: Any) -> None:
@@ -89,11 +90,24 @@ def test_a_running_task_says_so(huey: Huey) -> None:
             finished(adding.enqueue(1))
     finally:
         signals.task_started.disconnect(look)
+    return seen[0]
 
-    assert seen[0].status == TaskResultStatus.RUNNING
-    assert seen[0].started_at == seen[0].last_attempted_at is not None
-    assert seen[0].worker_ids == [worker for worker in seen[0].worker_ids if worker]
-    assert seen[0].attempts == 1
+
+def test_a_running_task_says_so(huey: Huey) -> None:
+    seen = seen_while_it_runs(huey)
+
+    assert seen.status == TaskResultStatus.RUNNING
+    assert seen.worker_ids == [worker for worker in seen.worker_ids if worker]
+    assert seen.attempts == 1
+
+
+def test_a_running_task_tells_its_start_where_starts_are_recorded(huey: Huey) -> None:
+    with override_settings(TASKS={"default": {**TASKS["default"], "OPTIONS": {"record_starts": True}}}):
+        seen = seen_while_it_runs(huey)
+
+    assert seen.started_at == seen.last_attempted_at is not None
+    assert seen.attempts == 1
+    assert huey.storage.items("django") == {}
 
 
 def test_a_result_is_found_by_its_id_in_another_process(huey: Huey) -> None:
