@@ -16,20 +16,34 @@ from django.conf import settings
 from django.db import connections, transaction
 
 from huey.api import Huey
+from huey.exceptions import StorageUnavailable
 
 
 class Outbox:
-    """The ``outbox`` of a project's Huey. *on_commit*: alias of the database whose commits every enqueue waits for; None: none."""
+    """The ``outbox`` of a project's Huey.
 
-    def __init__(self, huey: Huey, on_commit: str | None = None) -> None:
+    *on_commit*: alias of the database whose commits every enqueue waits for; None: none. *way_out*: said beside the error when the storage
+    is away.
+    """
+
+    def __init__(self, huey: Huey, on_commit: str | None = None, way_out: str = "") -> None:
         self._huey = huey
         self._on_commit = on_commit
+        self._way_out = way_out
         self._local = threading.local()
         self._seen: tuple[str | None, str | None] = (None, None)
         """The queue's file when it was last looked at, and the alias of the database that lives in it."""
 
     def __call__(self, write: Callable[[], Any]) -> Any:
         """Make *write* now, in the transaction, or after it: what it returned, or None when that is still to come."""
+        try:
+            return self._place(write)
+        except StorageUnavailable as error:
+            if not self._way_out:
+                raise
+            raise StorageUnavailable(f"{error}. {self._way_out}") from error
+
+    def _place(self, write: Callable[[], Any]) -> Any:
         alias = getattr(self._local, "alias", None) or self._on_commit
         own = self._own()
         if own is not None and alias in (None, own) and connections[own].in_atomic_block:

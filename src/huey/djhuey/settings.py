@@ -86,7 +86,7 @@ def found(setting: Any) -> Found:
     else:
         raise WrongSetting(f"HUEY={setting!r}: give a dict, such as {{'huey_class': 'huey.SqliteHuey'}}, or a Huey instance")
     if result.huey.outbox is None:
-        result.huey.outbox = Outbox(result.huey, on_commit)
+        result.huey.outbox = Outbox(result.huey, on_commit, TO_SQLITE if result.is_default_redis else "")
     return result
 
 
@@ -160,7 +160,7 @@ def _immediate(given: dict[str, Any]) -> dict[str, Any]:
     """``immediate`` is ``settings.DEBUG`` unless it is given (C35)."""
     is_known = "immediate" in signature(Huey.__init__).parameters
     if given.get("immediate") is None:
-        given["immediate"] = bool(settings.DEBUG) and is_known
+        given["immediate"] = bool(settings.DEBUG) and is_known and not given.get("always_eager")
     if not is_known and not given["immediate"]:
         del given["immediate"]
     return given

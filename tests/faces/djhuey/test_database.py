@@ -15,7 +15,9 @@ from django.test import override_settings
 
 from huey import Huey
 from huey.djhuey.database import close_db, db_periodic_task, db_task, on_commit_task
-from huey.djhuey.settings import current
+from huey.djhuey.outbox import Outbox
+from huey.djhuey.settings import TO_SQLITE, current
+from huey.exceptions import StorageUnavailable
 from tests.helpers import running, wait_until
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -207,6 +209,16 @@ def test_without_it_an_enqueue_does_not_wait(huey: Huey) -> None:
         huey.task(name="add")(lambda: None)()
 
     assert len(huey) == 1
+
+
+def test_a_storage_that_nobody_chose_and_that_is_away_names_the_other_way(huey: Huey) -> None:
+    def away() -> None:
+        raise StorageUnavailable("no server at localhost:6379")
+
+    with pytest.raises(StorageUnavailable, match=r"6379\. .*HUEY = \{'huey_class': 'huey.SqliteHuey'\}"):
+        Outbox(huey, way_out=TO_SQLITE)(away)
+    with pytest.raises(StorageUnavailable, match=r"6379$"):
+        Outbox(huey)(away)
 
 
 @pytest.fixture

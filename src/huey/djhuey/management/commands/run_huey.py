@@ -10,13 +10,13 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
+from django.utils.module_loading import module_has_submodule
 
 from huey.cli.consumer import consume, consumer_settings
 from huey.cli.logs import set_up_logging
@@ -95,7 +95,7 @@ def import_tasks() -> None:
     for app in apps.get_app_configs():
         name = f"{app.name}.tasks"
         try:
-            if find_spec(name) is not None:
+            if module_has_submodule(app.module, "tasks"):
                 import_module(name)
         except Exception as error:  # The user's module: whatever it raises is shown to its author.
             traceback.print_exception(error)
