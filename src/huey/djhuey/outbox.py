@@ -33,6 +33,7 @@ class Outbox:
         self._local = threading.local()
         self._seen: tuple[str | None, str | None] = (None, None)
         """The queue's file when it was last looked at, and the alias of the database that lives in it."""
+        self._is_prepared = False
 
     def __call__(self, write: Callable[[], Any]) -> Any:
         """Make *write* now, in the transaction, or after it: what it returned, or None when that is still to come."""
@@ -47,7 +48,7 @@ class Outbox:
         alias = getattr(self._local, "alias", None) or self._on_commit
         own = self._own()
         if own is not None and alias in (None, own) and connections[own].in_atomic_block:
-            if self._joins():
+            if self._joins(own):
                 transaction.on_commit(self._wake, using=own)
                 with self._huey.using(connections[own].connection):  # type: ignore[attr-defined]
                     return write()
@@ -57,6 +58,11 @@ class Outbox:
             return write()
         transaction.on_commit(write, using=alias)
         return None
+
+    def prepare(self, alias: str) -> None:
+        """Make the tables of a queue that lives in this database's file, and of no other."""
+        if self._own() == alias:
+            self._huey.storage.open()
 
     @contextmanager
     def waiting(self, alias: str | None) -> Iterator[None]:
@@ -77,14 +83,27 @@ class Outbox:
             self._seen = file, _database_in(file)
         return self._seen[1]
 
-    def _joins(self) -> bool:
-        """Whether a task can be part of the caller's transaction. One that runs in the caller, by a connection of its own, cannot."""
-        return hasattr(self._huey.storage, "using") and not getattr(self._huey, "immediate", False)
+    def _joins(self, own: str) -> bool:
+        """Whether a task can be part of the caller's transaction. One that runs in the caller, by a connection of its own, cannot; and none
+        can before the queue has its tables, since they are made through a connection of its own, too."""
+        if not hasattr(self._huey.storage, "using") or getattr(self._huey, "immediate", False):
+            return False
+        self._is_prepared = self._is_prepared or _has_queue(connections[own], self._huey.name)
+        return self._is_prepared
 
     def _wake(self) -> None:
         """The commit was Django's, so nobody has told the consumers; without this they look within a second."""
         with suppress(OSError):
             os.utime(self._huey.storage.filename)  # type: ignore[attr-defined]
+
+
+def _has_queue(connection: Any, name: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'huey_queue'")
+        if cursor.fetchone() is None:
+            return False
+        cursor.execute("SELECT 1 FROM huey_queue WHERE name = %s", [name])
+        return cursor.fetchone() is not None
 
 
 def _database_in(file: str) -> str | None:

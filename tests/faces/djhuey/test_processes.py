@@ -116,6 +116,7 @@ INSERT = "with connection.cursor() as cursor: cursor.execute('INSERT INTO word V
 @pytest.mark.parametrize("dies", ["after the commit", "before the commit", "by an error"])
 def test_in_the_same_file_a_task_runs_exactly_if_the_transaction_committed(project: DjangoProject, dies: str) -> None:
     project.settings(SAME_FILE)
+    assert project.manage("migrate", "-v0").returncode == 0
     kill = "os.kill(os.getpid(), signal.SIGKILL)"
     inside = {"before the commit": kill, "by an error": "transaction.set_rollback(True)"}.get(dies, "pass")
     body = f"word = {dies!r}\nwith transaction.atomic():\n    {INSERT}\n    joined(word)\n    {inside}\n{kill}"
@@ -134,8 +135,11 @@ def test_in_the_same_file_a_task_runs_exactly_if_the_transaction_committed(proje
         assert consumer.stop() == 0
 
 
-def test_in_the_same_file_a_transaction_that_writes_does_not_wait_for_itself(project: DjangoProject) -> None:
+@pytest.mark.parametrize("is_prepared", [True, False], ids=["after migrate", "before migrate"])
+def test_in_the_same_file_a_transaction_that_writes_does_not_wait_for_itself(project: DjangoProject, is_prepared: bool) -> None:
     project.settings(SAME_FILE)
+    if is_prepared:
+        assert project.manage("migrate", "-v0").returncode == 0
     body = f"word = 'x'\nwith transaction.atomic():\n    {INSERT}\n    joined(word)\nprint('done')"
 
     ended = subprocess.run(
