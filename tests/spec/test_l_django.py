@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ NEW = (
 )
 """As that of 3.x."""
 HAS_REDIS = hasattr(huey_package, "RedisHuey")
+HAS_SERVER = HAS_REDIS and find_spec("tests.redis_server") is not None
 TO_SQLITE = "HUEY = {'huey_class': 'huey.SqliteHuey'}"
 
 TASKS = """
@@ -98,10 +102,52 @@ def test_S142_without_a_setting_it_is_redis_named_after_the_database(project: Dj
 
 
 @pytest.mark.skipif(not HAS_REDIS, reason="there is no RedisHuey yet")
-def test_S143_the_redis_module_makes_a_redis_queue(project: DjangoProject) -> None:
-    project.settings("{'backend': 'huey.backends.redis_backend', 'name': 'beans', 'connection': {'host': 'localhost', 'port': 6379}}")
+def test_S142_where_no_server_answers_the_error_names_the_line_that_switches_to_sqlite(project: DjangoProject) -> None:
+    project.settings("")
+    settings = project.folder / "shop" / "settings.py"
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        # The default connection leads to a port where nobody listens.
+        settings.write_text(
+            settings.read_text("utf-8")
+            + "import huey.djhuey.settings as project\n"
+            + "made = project._made\n"
+            + f"project._made = lambda cls, name, options: made(cls, name, {{**options, 'port': {unused.getsockname()[1]}}})\n",
+            "utf-8",
+        )
 
-    assert project.python("from huey.djhuey import HUEY\nprint(type(HUEY).__name__, HUEY.name)") == "RedisHuey beans\n"
+        ended = project.manage("run_huey")
+
+    assert ended.returncode == 1
+    assert TO_SQLITE in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(not HAS_SERVER, reason="there is no private Redis server yet")
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "{'backend': 'huey.backends.redis_backend', 'name': 'beans', 'connection': {'host': '127.0.0.1', 'port': PORT}}",
+        "{'name': 'beans', 'url': 'redis://127.0.0.1:PORT/0', 'immediate': False, 'consumer': {'workers': 2}}",
+        "{'huey_class': 'huey.RedisHuey', 'name': 'beans', 'connection': {'port': PORT}, 'blocking': True, 'immediate': False}",
+    ],
+    ids=["0.4.9", "3.x with a url", "3.x with a connection"],
+)
+def test_S143_a_task_runs_over_redis(project: DjangoProject, setting: str) -> None:
+    from tests.redis_server import Server
+
+    with Server() as server:
+        project.settings(setting.replace("PORT", str(server.port)))
+        consumer = project.start()
+
+        said = project.python(
+            "from huey.djhuey import HUEY\n"
+            "from beans.tasks import add\n"
+            "print(type(HUEY).__name__, HUEY.name, add(1, 2).get(blocking=True, timeout=10))"
+        )
+
+        assert said == "RedisHuey beans 3\n"
+        assert consumer.stop() == 0
 
 
 def test_S144_S147_S149_the_settings_of_0_4_9_run(project: DjangoProject) -> None:
