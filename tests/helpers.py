@@ -143,13 +143,15 @@ def bare_environment(**more: str) -> dict[str, str]:
 
 
 class Command:
-    """A consumer command that runs."""
+    """A consumer command that runs; *program*: its beginning, if not ``huey_consumer``."""
 
-    def __init__(self, arguments: tuple[str, ...], cwd: Path, stderr: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], cwd: Path, stderr: Path, environment: dict[str, str], program: list[str] | None = None
+    ) -> None:
         self._stderr = stderr
         with stderr.open("wb") as file:
             self.process = subprocess.Popen(
-                [*consumer_command(), *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                [*(program or consumer_command()), *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
             )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ class Putting(ByHand, Limits):
     _is_immediate: bool
     _batches: threading.local
     store_intermediate_errors: bool
+    outbox: Callable[[Callable[[], None]], None] | None = None
+    """Decides when and where each enqueue is written: it is given the write, to call it now, after the caller's transaction, or not at
+    all. None: now."""
 
     if TYPE_CHECKING:
         # Of the class that is made of all parts; its handles need them.
@@ -134,6 +137,14 @@ class Putting(ByHand, Limits):
         if self._collected is not None:
             self._collected.extend(records)
             return _NONE_MET
+        if self.outbox is None:
+            return self._write(records)
+        met: dict[str, str] = {}
+        # What it puts off has met nothing yet.
+        self.outbox(lambda: met.update(self._write(records)))
+        return met
+
+    def _write(self, records: Sequence[Record]) -> Mapping[str, str]:
         if self.signals.handlers:
             put_in = list(records)
             with self.announcing(put_in):

@@ -70,15 +70,17 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Put all options into a parser, in their groups."""
+def add_options(parser: argparse.ArgumentParser, flags: Mapping[str, tuple[str, ...]] | None = None) -> None:
+    """Put all options into a parser, in their groups. Absent flags leave no trace. *flags*: of some options by name, instead of theirs."""
     groups = {option.group: parser.add_argument_group(option.group) for option in OPTIONS}
     for option in OPTIONS:
         group, text = groups[option.group], _help(option)
+        given: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": text}
         if option.read is None:
-            group.add_argument(*option.flags, dest=option.name, action="store_const", const=option.switch, help=text)
+            given |= {"action": "store_const", "const": option.switch}
         else:
-            group.add_argument(*option.flags, dest=option.name, type=_reader(option), metavar=option.value, help=text)
+            given |= {"type": _reader(option), "metavar": option.value}
+        group.add_argument(*(flags or {}).get(option.name, option.flags), **given)
 
 
 def _help(option: Option) -> str:

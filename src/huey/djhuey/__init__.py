@@ -1,0 +1,48 @@
+"""huey for Django: the queue in the settings, the consumer as ``manage.py run_huey``, tasks in each app's ``tasks.py`` (S140, S141).
+
+    INSTALLED_APPS = [..., 'huey.djhuey']
+    HUEY = {'huey_class': 'huey.SqliteHuey'}
+
+    from huey.djhuey import db_task
+
+    @db_task()
+    def send_receipt(order_id):
+        ...
+
+``HUEY`` is the instance that the settings describe. Its verbs are names of this module; each is asked of the instance when it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huey.cron import crontab as crontab
+
+_OF_INSTANCE = (
+    *("task", "periodic_task", "context_task", "lock_task", "rate_limit"),
+    *("enqueue", "enqueue_many", "batch", "result", "pending", "scheduled", "events"),
+    *("revoke", "revoke_all", "revoke_by_id", "restore", "restore_all", "restore_by_id", "is_revoked"),
+    *("signal", "disconnect_signal", "pre_execute", "post_execute", "on_startup", "on_shutdown"),
+    *("is_locked", "flush_locks", "inspector"),
+)
+_OF_DATABASE = ("db_task", "db_periodic_task", "on_commit_task", "close_db")
+
+__all__ = ["HUEY", "crontab", "db_periodic_task", "db_task", "on_commit_task", "periodic_task", "task"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported here: Django loads this module before its settings may be asked and its apps are there.
+    if name in _OF_DATABASE:
+        from huey.djhuey import database
+
+        return getattr(database, name)
+    if name == "HUEY" or name in _OF_INSTANCE:
+        from huey.djhuey.settings import current
+
+        huey = current().huey
+        return huey if name == "HUEY" else getattr(huey, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "HUEY", *_OF_INSTANCE, *_OF_DATABASE})

@@ -1,0 +1,108 @@
+"""A page in Django's admin: what waits, runs and failed; put back, revoked or removed by those who may.
+
+``view_queue`` allows to look, ``change_queue`` to act. Every change is a POST with Django's CSRF token. Arguments are never unpickled into
+classes; templates escape everything.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+
+from huey.djhuey.models import Queue
+from huey.djhuey.settings import WrongSetting, current
+from huey.exceptions import StorageError
+from huey.inspector import Inspector
+
+log = logging.getLogger("huey.djhuey")
+
+SHOWN = 100
+"""Tasks of a kind on the page."""
+KINDS = (
+    ("failed", "Failed", ("retry", "discard")),
+    ("running", "Running", ("revoke",)),
+    ("ready", "Waiting", ("revoke",)),
+    ("scheduled", "Scheduled", ("revoke",)),
+    ("cancelled", "Cancelled", ("retry", "discard")),
+)
+"""States, their headings, and what can be done there; what needs a person comes first."""
+LABELS = {"retry": "Put back", "revoke": "Revoke", "discard": "Remove"}
+
+
+@admin.register(Queue)
+class QueueAdmin(admin.ModelAdmin):
+    """The page. Nothing is added, and no row is edited."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            huey = current().huey
+            if request.method == "POST":
+                return self._act(request, huey.inspector)
+            shown = _shown(huey.inspector)
+        except (WrongSetting, StorageError) as error:
+            shown = {"trouble": str(error)}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Huey",
+            "opts": self.model._meta,
+            "may_act": self.has_change_permission(request),
+            **shown,
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "huey/admin/queue.html", context)
+
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """There are no single queues to look at."""
+        return HttpResponseRedirect("../..")
+
+    def _act(self, request: HttpRequest, inspector: Inspector) -> HttpResponse:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        action, ids = request.POST.get("action", ""), request.POST.getlist("id")[:SHOWN]
+        if action not in LABELS:
+            self.message_user(request, f"There is no action {action!r}.", messages.ERROR)
+        elif not ids:
+            self.message_user(request, "No task was chosen.", messages.WARNING)
+        else:
+            done = _done(inspector, action, ids)
+            log.info("%s by %s: %s", action, request.user, ", ".join(done) or "nothing")
+            self.message_user(request, f"{LABELS[action]}: {len(done)} of {len(ids)} tasks.")
+        return HttpResponseRedirect(request.path)
+
+
+def _done(inspector: Inspector, action: str, ids: list[str]) -> list[str]:
+    if action == "retry":
+        return inspector.retry(*ids)
+    if action == "discard":
+        return inspector.discard(*ids)
+    inspector.cancel(*ids)
+    return ids
+
+
+def _shown(inspector: Inspector) -> dict[str, Any]:
+    sections = []
+    for state, heading, actions in KINDS:
+        tasks = inspector.tasks(state, limit=SHOWN)
+        buttons = [{"name": action, "label": LABELS[action]} for action in actions]
+        sections.append({"state": state, "heading": heading, "tasks": tasks, "actions": buttons})
+    return {
+        "queue": current().huey.name,
+        "counts": inspector.counts()._asdict(),
+        "workers": inspector.workers(),
+        "is_paused": inspector.is_paused(),
+        "sections": sections,
+        "most": SHOWN,
+    }

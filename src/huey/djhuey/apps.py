@@ -1,0 +1,32 @@
+"""The application ``huey.djhuey`` (S140)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class HueyConfig(AppConfig):
+    name = "huey.djhuey"
+    verbose_name = "Huey"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from huey.djhuey import checks  # noqa: F401 -- registers itself
+
+        post_migrate.connect(prepare, sender=self)
+
+
+def prepare(using: str, **_: Any) -> None:
+    """After ``manage.py migrate`` of a database, that of a test runner too, a queue in its file has its tables."""
+    from huey.djhuey.outbox import Outbox
+    from huey.djhuey.settings import WrongSetting, current
+
+    # manage.py check tells what is wrong.
+    with suppress(WrongSetting):
+        outbox = current().huey.outbox
+        if isinstance(outbox, Outbox):
+            outbox.prepare(using)

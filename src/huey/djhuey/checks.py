@@ -1,0 +1,54 @@
+"""What ``manage.py check`` says about the settings before a task is lost for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+
+from huey.djhuey.settings import Found, WrongSetting, current
+
+
+@checks.register("huey")
+def check_settings(app_configs: Any = None, **_: Any) -> list[Any]:
+    """huey.E001: the instance cannot be made. huey.W001: web server and consumer may look at different files. huey.W002: HUEY_... nothing
+    runs in the background."""
+    try:
+        found = current()
+    except WrongSetting as error:
+        return [checks.Error(str(error), id="huey.E001")]
+    return [*_relative_file(), *_no_background(found)]
+
+
+def _relative_file() -> list[Any]:
+    given = getattr(settings, "HUEY", None)
+    if not isinstance(given, Mapping):
+        return []
+    connection = given.get("connection") or {}
+    for key, value in (*given.items(), *connection.items()):
+        if key in ("filename", "location") and not os.path.isabs(str(value)):
+            hint = f"Write BASE_DIR / {str(value)!r}."
+            return [
+                checks.Warning(
+                    f"HUEY[{key!r}] is {str(value)!r}, a file of whatever folder a process is started in: the web server and the consumer "
+                    "may look at different ones.",
+                    hint=hint,
+                    id="huey.W001",
+                )
+            ]
+    return []
+
+
+def _no_background(found: Found) -> list[Any]:
+    if settings.DEBUG or not getattr(found.huey, "immediate", False):
+        return []
+    return [
+        checks.Warning(
+            "HUEY['immediate'] is True and DEBUG is False: tasks run inside the requests that call them.",
+            hint="Remove 'immediate', or set it to False.",
+            id="huey.W002",
+        )
+    ]

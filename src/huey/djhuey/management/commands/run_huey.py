@@ -1,0 +1,123 @@
+"""``manage.py run_huey``: the consumer of this project (S149-S151).
+
+A flag wins over the environment (HUEY_WORKERS=4), that over ``settings.HUEY``, that over the default. Exit codes as of ``huey_consumer``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+from django.utils.module_loading import module_has_submodule
+
+from huey.cli.consumer import consume, consumer_settings
+from huey.cli.logs import set_up_logging
+from huey.cli.mistakes import Mistake
+from huey.cli.parser import add_options, from_environment, with_old_forms
+from huey.cli.reload import Watcher, is_watched
+from huey.consumer.processes import own_command
+from huey.djhuey.database import runs_in_caller
+from huey.djhuey.settings import TO_SQLITE, Found, WrongSetting, current
+from huey.exceptions import StorageUnavailable
+from huey.options import OPTIONS
+
+FLAGS = {"verbose": ("-V", "--huey-verbose", "--verbose"), "max_delay": ("-m", "--max-delay", "--max_delay")}
+"""Django has -v for itself; 0.4.9 wrote --max_delay here."""
+
+
+class Command(BaseCommand):
+    help = "Runs the tasks of this project: the consumer of the Huey instance in settings.HUEY."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_options(parser, FLAGS)
+        parser.add_argument("-A", "--disable-autoload", action="store_true", help="do not import the tasks.py of each installed app")
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        super().run_from_argv([*argv[:2], *with_old_forms(argv[2:])])
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            code = run({it.name: options[it.name] for it in OPTIONS if it.name in options}, autoload=not options["disable_autoload"])
+        except Mistake as mistake:
+            raise CommandError(str(mistake), returncode=mistake.code) from mistake
+        if code:
+            sys.exit(code)
+
+
+def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
+    """Run until it is stopped: the exit code. Mistake: it cannot."""
+    found = instance()
+    given = {**found.consumer, **from_environment(os.environ), **flags}
+    if given.get("verbose") and given.get("quiet"):
+        raise Mistake("verbose and quiet contradict each other; give one of them")
+    level = given.pop("level", None)
+    consumer = consumer_settings(given)
+    if given.get("reload") and not is_watched():
+        return Watcher(own_command(), folders()).run()
+    if autoload:
+        import_tasks()
+    set_up_log(given, level)
+    # A forked worker must not inherit what this process has open.
+    connections.close_all()
+    try:
+        found.huey.storage.open()
+    except StorageUnavailable as error:
+        raise Mistake(f"{error}. {TO_SQLITE}" if found.is_default_redis else str(error)) from error
+    return consume(found.huey, "settings.HUEY", consumer)
+
+
+def instance() -> Found:
+    """The project's. Mistake: there is none, or none whose tasks a consumer could run."""
+    try:
+        found = current()
+    except WrongSetting as error:
+        raise Mistake(str(error)) from error
+    if runs_in_caller(found.huey):
+        how = "always_eager" if found.huey.always_eager else "immediate"
+        why = " (it is, unless you set it, while DEBUG is True)" if how == "immediate" else ""
+        raise Mistake(
+            f"HUEY[{how!r}] is True{why}: tasks run where they are called, and a consumer would find none; "
+            f"write {how!r}: False into HUEY in your settings"
+        )
+    return found
+
+
+def import_tasks() -> None:
+    """Import ``tasks.py`` of every installed app that has one (S150). Mistake: one is broken; its traceback is printed first."""
+    for app in apps.get_app_configs():
+        name = f"{app.name}.tasks"
+        try:
+            if module_has_submodule(app.module, "tasks"):
+                import_module(name)
+        except Exception as error:  # The user's module: whatever it raises is shown to its author.
+            traceback.print_exception(error)
+            raise Mistake(f"Error importing {name}: {type(error).__name__}: {error}") from error
+
+
+def set_up_log(given: dict[str, Any], level: int | None) -> None:
+    """As of ``huey_consumer``; but handlers that LOGGING gave to "huey" are enough, unless a file is asked for (3.x)."""
+    logger = logging.getLogger("huey")
+    if logger.handlers and not given.get("logfile"):
+        if given.get("verbose") or given.get("quiet"):
+            logger.setLevel(logging.DEBUG if given.get("verbose") else logging.ERROR)
+    else:
+        set_up_logging(given)
+    if level is not None and not (given.get("verbose") or given.get("quiet")):
+        logger.setLevel(level)
+
+
+def folders() -> list[str]:
+    """Where the project's own code may be: the current folder, BASE_DIR, and the installed apps that did not come with a package."""
+    found = {os.getcwd(), *(str(app.path) for app in apps.get_app_configs())}
+    if getattr(settings, "BASE_DIR", None):
+        found.add(str(settings.BASE_DIR))
+    own = sorted({os.path.realpath(folder) for folder in found if "-packages" not in folder})
+    return [folder for folder in own if not any(folder.startswith(other + os.sep) for other in own)]

@@ -1,0 +1,115 @@
+"""When a task is written that is enqueued inside a database transaction.
+
+In the queue's own SQLite file it joins the transaction: both commit, or neither. Elsewhere it is written now, or after the commit when
+that is asked for, by ``on_commit_task`` or by ``HUEY['enqueue_on_commit']``; never, when the transaction is rolled back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.conf import settings
+from django.db import connections, transaction
+
+from huey.api import Huey
+from huey.exceptions import StorageUnavailable
+
+
+class Outbox:
+    """The ``outbox`` of a project's Huey.
+
+    *on_commit*: alias of the database whose commits every enqueue waits for; None: none. *way_out*: said beside the error when the storage
+    is away.
+    """
+
+    def __init__(self, huey: Huey, on_commit: str | None = None, way_out: str = "") -> None:
+        self._huey = huey
+        self._on_commit = on_commit
+        self._way_out = way_out
+        self._local = threading.local()
+        self._seen: tuple[str | None, str | None] = (None, None)
+        """The queue's file when it was last looked at, and the alias of the database that lives in it."""
+        self._is_prepared = False
+
+    def __call__(self, write: Callable[[], Any]) -> Any:
+        """Make *write* now, in the transaction, or after it: what it returned, or None when that is still to come."""
+        try:
+            return self._place(write)
+        except StorageUnavailable as error:
+            if not self._way_out:
+                raise
+            raise StorageUnavailable(f"{error}. {self._way_out}") from error
+
+    def _place(self, write: Callable[[], Any]) -> Any:
+        alias = getattr(self._local, "alias", None) or self._on_commit
+        own = self._own()
+        if own is not None and alias in (None, own) and connections[own].in_atomic_block:
+            if self._joins(own):
+                transaction.on_commit(self._wake, using=own)
+                with self._huey.using(connections[own].connection):
+                    return write()
+            # Through a connection of our own it would wait for this transaction, which waits for it.
+            alias = own
+        if alias is None or not connections[alias].in_atomic_block:
+            return write()
+        transaction.on_commit(write, using=alias)
+        return None
+
+    def prepare(self, alias: str) -> None:
+        """Make the tables of a queue that lives in this database's file, and of no other."""
+        if self._own() == alias:
+            self._huey.storage.open()
+
+    @contextmanager
+    def waiting(self, alias: str | None) -> Iterator[None]:
+        """What this thread enqueues inside the block waits for the commit of that database; None: the default one."""
+        before = getattr(self._local, "alias", None)
+        self._local.alias = alias or "default"
+        try:
+            yield
+        finally:
+            self._local.alias = before
+
+    def _own(self) -> str | None:
+        """Alias of the database in whose file the queue lives."""
+        file: str | None = getattr(self._huey.storage, "filename", None)
+        if file is None:
+            return None
+        if self._seen[0] != file:
+            self._seen = file, _database_in(file)
+        return self._seen[1]
+
+    def _joins(self, own: str) -> bool:
+        """Whether a task can be part of the caller's transaction. One that runs in the caller, by a connection of its own, cannot; and none
+        can before the queue has its tables, since they are made through a connection of its own, too."""
+        if not hasattr(self._huey.storage, "using") or getattr(self._huey, "immediate", False):
+            return False
+        self._is_prepared = self._is_prepared or _has_queue(connections[own], self._huey.name)
+        return self._is_prepared
+
+    def _wake(self) -> None:
+        """The commit was Django's, so nobody has told the consumers; without this they look within a second."""
+        with suppress(OSError):
+            os.utime(self._huey.storage.filename)  # type: ignore[attr-defined]
+
+
+def _has_queue(connection: Any, name: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'huey_queue'")
+        if cursor.fetchone() is None:
+            return False
+        cursor.execute("SELECT 1 FROM huey_queue WHERE name = %s", [name])
+        return cursor.fetchone() is not None
+
+
+def _database_in(file: str) -> str | None:
+    for alias, database in settings.DATABASES.items():
+        name = database.get("NAME")
+        is_sqlite = str(database.get("ENGINE", "")).endswith("sqlite3")
+        if is_sqlite and name and os.path.realpath(str(name)) == os.path.realpath(file):
+            return str(alias)
+    return None

@@ -1,0 +1,201 @@
+"""Runs of ``django.tasks`` tasks: call the function, keep what Django wants to know of it.
+
+While a task waits or runs, its row has the call; a small record beside it has what the row has no place for (start, workers, errors). When
+it has succeeded, one value has all of it, stored with the end of the run in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any, NamedTuple
+
+from django.conf import settings
+
+from huey import exceptions
+from huey.api import Huey
+from huey.clock import SECOND, Micros, micros
+from huey.djhuey.database import close_connections, close_old_connections
+from huey.djhuey.framework import TaskContext, TaskError, TaskResult, TaskResultStatus, signals
+from huey.storage.base import DEAD_LETTERS_KEPT
+from huey.task import Task
+
+KIND = "django"
+"""Of the marks that hold the records."""
+
+
+class About(NamedTuple):
+    """What travels with a call beside its arguments."""
+
+    backend: str
+    queue_name: str
+    priority: int
+    run_after: Micros | None
+    enqueued: Micros
+
+
+class Journal:
+    """The records of a queue's runs. They are signed like everything else, since they name classes to be imported."""
+
+    def __init__(self, huey: Huey) -> None:
+        self._huey = huey
+
+    def read_into(self, result: Any) -> None:
+        """Tell *result* what is known of its runs so far."""
+        data = self._huey.storage.peek(KIND, result.id)
+        if data is not None:
+            take_in(result, self._huey.codec.decode("result", f"{KIND}:{result.id}", data))
+
+    def write(self, result: Any) -> None:
+        data = self._huey.codec.encode("result", f"{KIND}:{result.id}", record_of(result))
+        self._huey.storage.put(KIND, result.id, data, DEAD_LETTERS_KEPT / SECOND)
+
+    def forget(self, id: str) -> None:
+        self._huey.storage.delete(KIND, id)
+
+
+def record_of(result: Any) -> dict[str, Any]:
+    """What is known of the runs, as plain values."""
+    return {
+        "started": instant(result.started_at),
+        "attempted": instant(result.last_attempted_at),
+        "workers": list(result.worker_ids),
+        "errors": [[error.exception_class_path, error.traceback] for error in result.errors],
+    }
+
+
+def take_in(result: Any, record: dict[str, Any]) -> None:
+    """The opposite."""
+    change(
+        result,
+        started_at=as_time(record["started"]),
+        last_attempted_at=as_time(record["attempted"]),
+        worker_ids=list(record["workers"]),
+        errors=[TaskError(exception_class_path=path, traceback=text) for path, text in record["errors"]],
+    )
+
+
+def change(result: Any, **values: Any) -> None:
+    """Results are frozen for users, not for their backend."""
+    for name, value in values.items():
+        object.__setattr__(result, name, value)
+
+
+def new_result(task: Any, id: str, args: Any, kwargs: Any, enqueued: Micros | None = None) -> Any:
+    """A result of a task that waits. TypeError, ValueError: arguments that JSON does not have."""
+    return TaskResult(
+        task=task,
+        id=id,
+        status=TaskResultStatus.READY,
+        enqueued_at=as_time(enqueued),
+        started_at=None,
+        last_attempted_at=None,
+        finished_at=None,
+        args=args,
+        kwargs=kwargs,
+        backend=task.backend,
+        errors=[],
+        worker_ids=[],
+    )
+
+
+# -- a run ------------------------------------------------------------------------------------------------------------------------------
+
+
+def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., Any]:
+    """The function that huey runs for the task *prototype*. *backend_of*: the backend of an alias."""
+
+    @wraps(prototype.func)
+    def run(args: Any, kwargs: Any, about: Any, *, task: Task) -> dict[str, Any]:
+        about = About(*about)
+        backend = backend_of(about.backend)
+        result = new_result(backend.described(prototype, about), task.id, args, kwargs, about.enqueued)
+        journal = Journal(backend.huey)
+        row = backend.huey.storage.get(task.id)
+        if task.token > 1:
+            journal.read_into(result)
+        close_old_connections()
+        try:
+            begin(backend, result, (row and row.worker) or "", journal.write if backend.records_starts else None)
+            perform(backend, result, journal.write, lambda error: is_final(backend.huey, task, error))
+        finally:
+            close_connections()
+        if task.token > 1 or backend.records_starts:
+            journal.forget(task.id)
+        return {
+            "name": task.name,
+            "args": result.args,
+            "kwargs": result.kwargs,
+            "about": list(about),
+            "finished": instant(result.finished_at),
+            "value": result._return_value,
+            **record_of(result),
+        }
+
+    run.prototype = prototype  # type: ignore[attr-defined]
+    return run
+
+
+def begin(backend: Any, result: Any, worker: str, save: Callable[[Any], None] | None) -> None:
+    """Note in *result* that a run begins, *save* it if that is wanted, and tell it."""
+    now = as_time(backend.huey.clock.now())
+    change(result, status=TaskResultStatus.RUNNING, started_at=result.started_at or now, last_attempted_at=now)
+    result.worker_ids.append(worker)
+    if save is not None:
+        save(result)
+    signals.task_started.send(sender=type(backend), task_result=result)
+
+
+def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Callable[[BaseException], bool]) -> None:
+    """Call the function of *result* and note in it what comes of it; what it raises passes, after a *save*. *is_last*: whether a failure is
+    the end."""
+    clock, sender, task = backend.huey.clock, type(backend), result.task
+    context = (TaskContext(task_result=result),) if task.takes_context else ()
+    try:
+        value = backend.plain(task.call(*context, *result.args, **result.kwargs))
+    except BaseException as error:  # The user's code: whatever it raises has to be kept.
+        result.errors.append(described(error))
+        ends = is_last(error)
+        status = TaskResultStatus.FAILED if ends else TaskResultStatus.READY
+        change(result, status=status, finished_at=as_time(clock.now()) if ends else None)
+        save(result)
+        if ends:
+            signals.task_finished.send(sender=sender, task_result=result)
+        raise
+    change(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(clock.now()), _return_value=value)
+    signals.task_finished.send(sender=sender, task_result=result)
+
+
+def described(error: BaseException) -> Any:
+    """An exception as Django keeps it: its class's path, its traceback without our own frames."""
+    from traceback import format_exception
+
+    trace = error.__traceback__
+    own = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    kind = type(error)
+    return TaskError(exception_class_path=f"{kind.__module__}.{kind.__qualname__}", traceback="".join(format_exception(kind, error, own)))
+
+
+def is_final(huey: Huey, task: Task, error: BaseException) -> bool:
+    """Whether a run that failed is the last one."""
+    if isinstance(error, getattr(exceptions, "RetryTask", ())):
+        return False
+    if isinstance(error, getattr(exceptions, "CancelExecution", ())) and error.retry is not None:  # type: ignore[attr-defined]
+        return not error.retry  # type: ignore[attr-defined]
+    may_retry = getattr(huey.registry.find(task.name).options, "may_retry", None)
+    return task.retries == 0 or (may_retry is not None and not may_retry(error))
+
+
+# -- times ------------------------------------------------------------------------------------------------------------------------------
+
+
+def as_time(moment: Micros | None) -> datetime | None:
+    """A time as this project has them: aware, or naive and local where USE_TZ is False."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment / SECOND, UTC if settings.USE_TZ else None)
+
+
+def instant(time: datetime | None) -> Micros | None:
+    return None if time is None else micros(time.timestamp())

@@ -1,0 +1,252 @@
+"""From ``settings.HUEY`` to the instance and the options of its consumer (S142-S148, C22, C35).
+
+The setting is a dict in the form of 0.4.9 (it has ``backend``), a dict in the form of 3.x (any other), or an instance. Nothing is built
+before somebody needs the instance: importing ``huey.djhuey`` costs a project nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from huey.api import Huey
+from huey.djhuey.outbox import Outbox
+from huey.exceptions import ConfigurationError
+from huey.options import OPTIONS, checked
+from huey.presets import MemoryHuey, SqliteHuey
+
+REDIS = "huey.RedisHuey"
+SHIPPED = {"huey.backends.redis_backend": REDIS, "huey.backends.sqlite_backend": "huey.SqliteHuey"}
+"""Modules that the form of 0.4.9 names, and what stands for them now."""
+OLD_FORM = ("backend", "name", "connection", "always_eager", "consumer_options")
+TO_SQLITE = "To keep tasks in a SQLite file instead, write in your settings: HUEY = {'huey_class': 'huey.SqliteHuey'}"
+_COMMAND = {option.name: option for option in OPTIONS if option.is_of_command}
+_RENAMED = {"initial_delay": "delay", "simple_log": "simple"}
+
+
+class WrongSetting(ImproperlyConfigured, ConfigurationError):
+    """``settings.HUEY`` cannot work."""
+
+
+class Found(NamedTuple):
+    """What the setting says."""
+
+    huey: Huey
+    consumer: dict[str, Any]
+    """Options of the consumer by their names in ``huey.options``, read; and ``level``, the level of the log, if one is named."""
+    is_default_redis: bool = False
+    """Nobody asked for Redis, so whoever cannot reach it wants to know the other way."""
+
+
+_lock = threading.Lock()
+_found: Found | None = None
+
+
+def current() -> Found:
+    """The instance and the options of this project, made at the first call. WrongSetting: they cannot be."""
+    global _found
+    if _found is None:
+        with _lock:
+            if _found is None:
+                _found = found(getattr(settings, "HUEY", None))
+    return _found
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    global _found
+    if setting in ("HUEY", "DATABASES", "DEBUG", "SECRET_KEY"):
+        _found = None
+
+
+setting_changed.connect(_forget)
+
+
+def found(setting: Any) -> Found:
+    """What one value of the setting means; None: it is not set. WrongSetting: it cannot work."""
+    if setting is None:
+        setting = {}
+    if isinstance(setting, Huey):
+        result = Found(setting, {})
+        on_commit = None
+    elif isinstance(setting, Mapping):
+        given = dict(setting)
+        on_commit = _alias(given.pop("enqueue_on_commit", False))
+        result = _of_0_4_9(given) if "backend" in given else _of_3_x(given)
+    else:
+        raise WrongSetting(f"HUEY={setting!r}: give a dict, such as {{'huey_class': 'huey.SqliteHuey'}}, or a Huey instance")
+    if result.huey.outbox is None:
+        result.huey.outbox = Outbox(result.huey, on_commit, TO_SQLITE if result.is_default_redis else "")
+    return result
+
+
+def _alias(value: Any) -> str | None:
+    """The database whose transactions an enqueue waits for; None: it does not."""
+    if isinstance(value, bool):
+        return "default" if value else None
+    if isinstance(value, str) and value in settings.DATABASES:
+        return value
+    raise WrongSetting(f"HUEY['enqueue_on_commit']={value!r}: give True, False, or the alias of one of your DATABASES")
+
+
+# -- the form of 0.4.9 ------------------------------------------------------------------------------------------------------------------
+
+
+def _of_0_4_9(given: dict[str, Any]) -> Found:
+    unknown = sorted(given.keys() - set(OLD_FORM))
+    if unknown:
+        raise WrongSetting(
+            f"HUEY[{unknown[0]!r}]: beside 'backend' there are {', '.join(OLD_FORM[1:])}; for the other form replace 'backend' by "
+            "'huey_class'"
+        )
+    backend, name = given["backend"], given.get("name") or default_name()
+    connection = _dict(given, "connection")
+    consumer = consumer_options(_dict(given, "consumer_options"), "consumer_options")
+    eager: dict[str, Any] = {"always_eager": bool(given.get("always_eager", False))}
+    if backend in SHIPPED:
+        return Found(_made(SHIPPED[backend], name, {**connection, **eager}), consumer)
+    parts = ("queue", "result_store", "schedule", "events")
+    classes = dict(zip(parts, _components(backend), strict=True))
+    made: dict[str, Any] = {part: cls(name, **connection) for part, cls in classes.items() if cls is not None}
+    return Found(_built(lambda: Huey(**made, **eager), f"HUEY['backend']={backend!r}"), consumer)
+
+
+def _components(backend: Any) -> tuple[Any, ...]:
+    """The four classes of a backend module that a user wrote."""
+    try:
+        components = tuple(import_module(backend).Components)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise WrongSetting(
+            f"HUEY['backend']={backend!r} ({error}): give {' or '.join(SHIPPED)}, or a module of yours that has Components, a tuple of "
+            "four classes: queue, result store, schedule, events"
+        ) from error
+    if len(components) != 4 or components[0] is None:
+        raise WrongSetting(
+            f"HUEY['backend']={backend!r}: its Components are {components!r}, not four classes of which the first is a queue"
+        )
+    return components
+
+
+# -- the form of 3.x --------------------------------------------------------------------------------------------------------------------
+
+
+def _of_3_x(given: dict[str, Any]) -> Found:
+    if "consumer_options" in given:
+        raise WrongSetting(
+            "HUEY['consumer_options'] belongs to the form that names a 'backend', and there is none: add 'backend', or write 'consumer' "
+            "instead"
+        )
+    asked = given.pop("huey_class", None)
+    name = given.pop("name", None) or default_name()
+    consumer = consumer_options(_dict(given, "consumer"), "consumer")
+    connection = _dict(given, "connection")
+    given.pop("consumer", None)
+    given.pop("connection", None)
+    huey = _made(REDIS if asked is None else asked, name, {**connection, **_immediate(given)})
+    return Found(huey, consumer, is_default_redis=asked is None)
+
+
+def _immediate(given: dict[str, Any]) -> dict[str, Any]:
+    """``immediate`` is ``settings.DEBUG`` unless it is given (C35)."""
+    is_known = "immediate" in signature(Huey.__init__).parameters
+    if given.get("immediate") is None:
+        given["immediate"] = bool(settings.DEBUG) and is_known and not given.get("always_eager")
+    if not is_known and not given["immediate"]:
+        del given["immediate"]
+    return given
+
+
+def default_name() -> str:
+    """The name of a queue that the settings do not name: that of the default database (S142)."""
+    database = settings.DATABASES.get("default", {}).get("NAME")
+    return "huey" if not database or str(database) == ":memory:" else str(database)
+
+
+def _dict(given: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = given.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise WrongSetting(f"HUEY[{key!r}]={value!r}: give a dict")
+    return dict(value or {})
+
+
+# -- the instance -----------------------------------------------------------------------------------------------------------------------
+
+
+def _made(cls: Any, name: str, options: dict[str, Any]) -> Huey:
+    what = f"HUEY with {cls if isinstance(cls, str) else getattr(cls, '__name__', cls)}"
+    way_out = f". {TO_SQLITE}" if cls == REDIS else ""
+    if isinstance(cls, str):
+        try:
+            cls = import_string(cls)
+        except ImportError as error:
+            raise WrongSetting(f"{what}: {error}; give the path of a class, such as 'huey.SqliteHuey'{way_out}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Huey)):
+        raise WrongSetting(f"{what}: {cls!r} is not a kind of Huey; give the path of a class, such as 'huey.SqliteHuey'")
+    if issubclass(cls, SqliteHuey | MemoryHuey):
+        # It says how Redis is read; nothing here would wait otherwise.
+        options.pop("blocking", None)
+    if issubclass(cls, SqliteHuey) and "filename" not in options and "location" not in options:
+        options["filename"] = default_file()
+    if "secret" not in options and not os.environ.get("HUEY_SECRET"):
+        options["secret"] = secrets()
+    return _built(lambda: cls(name, **options), what, way_out)
+
+
+def _built(make: Any, what: str, way_out: str = "") -> Huey:
+    try:
+        huey: Huey = make()
+    except (ConfigurationError, TypeError, ValueError) as error:
+        raise WrongSetting(f"{what}: {error}{way_out}") from error
+    return huey
+
+
+def default_file() -> Path:
+    """Where the tasks are kept when no file is named: beside ``manage.py``, wherever web server and consumer are started."""
+    return Path(getattr(settings, "BASE_DIR", None) or Path.cwd()) / "huey.db"
+
+
+def secrets() -> list[str] | None:
+    """Django's secret key signs the messages (S2, C32), its fallbacks verify too. A process without one, such as ``collectstatic`` while an
+    image is built, has none."""
+    try:
+        return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    except ImproperlyConfigured:
+        return None
+
+
+# -- the consumer -----------------------------------------------------------------------------------------------------------------------
+
+
+def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Options of the consumer as the settings give them, under their names of 0.4.9 and 3.x, by the names of ``huey.options``.
+    WrongSetting: one that does not exist or fit."""
+    options = {_RENAMED.get(name, name): value for name, value in given.items()}
+    if "utc" in options:
+        options["localtime"] = not options.pop("utc")
+    level = options.pop("loglevel", None)
+    of_command = {name: options.pop(name) for name in _COMMAND.keys() & options.keys()}
+    try:
+        values = checked(options)
+    except ConfigurationError as error:
+        raise WrongSetting(f"HUEY[{key!r}]: {error}") from error
+    read = {name: values[name] for name in options}
+    if level is not None:
+        read["level"] = _level(level, key)
+    return {**read, **{name: value for name, value in of_command.items() if value}}
+
+
+def _level(level: Any, key: str) -> int:
+    number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise WrongSetting(f"HUEY[{key!r}]['loglevel']={level!r}: give a level of the logging module, such as 'INFO'")
+    return number

@@ -1,0 +1,279 @@
+"""``HueyBackend``: huey as a backend of ``django.tasks``, of Django 6 or of the backport ``django-tasks``.
+
+    TASKS = {'default': {'BACKEND': 'huey.djhuey.tasks_backend.HueyBackend'}}
+
+Tasks run from the queue of ``settings.HUEY``, by ``manage.py run_huey``. All of Django's features are there; beyond them a task takes
+``OPTIONS``, which mean what they mean to huey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from django.core import checks
+from django.utils.module_loading import autodiscover_modules
+
+from huey.api import Huey
+from huey.decorators import TaskWrapper
+from huey.djhuey.framework import (
+    BaseTaskBackend,
+    InvalidTask,
+    Task,
+    TaskError,
+    TaskResultDoesNotExist,
+    TaskResultStatus,
+    normalize_json,
+    signals,
+    tasks,
+)
+from huey.djhuey.outbox import Outbox
+from huey.djhuey.runs import About, Journal, as_time, begin, change, instant, new_result, perform, runner, take_in
+from huey.djhuey.settings import WrongSetting, current
+from huey.exceptions import DecodeError, UnknownTask
+from huey.lifecycle import State
+from huey.result import Result
+from huey.storage.base import TaskRow
+
+OPTIONS = (
+    *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
+    *("expires", "timeout", "unique"),
+)
+STATUS = {
+    State.QUEUED: TaskResultStatus.READY,
+    State.WAITING: TaskResultStatus.READY,
+    State.RUNNING: TaskResultStatus.RUNNING,
+    State.FAILED: TaskResultStatus.FAILED,
+    State.CANCELLED: TaskResultStatus.FAILED,
+}
+CLASSES = {
+    "timeout": "huey.exceptions.TaskTimeout",
+    "unknown task": "huey.exceptions.UnknownTask",
+    "undecodable": "huey.exceptions.DecodeError",
+    "result not storable": "huey.exceptions.EncodeError",
+}
+"""Errors that are not raised by the function, by the reason of the task's end; of others ``huey.exceptions.TaskException``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HueyTask(Task):
+    """A task of Django with the options of huey; None: not given. Also settable by ``using``."""
+
+    retries: int | None = None
+    retry_delay: float | None = None
+    retry_backoff: float | None = None
+    retry_jitter: float | None = None
+    max_retry_delay: float | None = None
+    retry_on: Any = None
+    no_retry_on: Any = None
+    expires: Any = None
+    timeout: float | None = None
+    unique: Any = None
+
+    def using(
+        self,
+        *,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        run_after: datetime | None = None,
+        backend: str | None = None,
+        **options: Any,
+    ) -> HueyTask:
+        """A task like this one with other defaults."""
+        standard: dict[str, Any] = {"priority": priority, "queue_name": queue_name, "run_after": run_after, "backend": backend}
+        return replace(self, **{name: value for name, value in standard.items() if value is not None}, **options)
+
+
+def task(function: Callable[..., Any] | None = None, *, backend: str = "default", **options: Any) -> Any:
+    """Django's ``task`` decorator, which takes huey's options in Django 6.0 too."""
+
+    def decorate(func: Callable[..., Any]) -> Any:
+        return tasks.task_backends[backend].task_class(func=func, backend=backend, **{**_STANDARD, **options})
+
+    return decorate if function is None else decorate(function)
+
+
+_STANDARD = {"priority": 0, "queue_name": "default", "run_after": None, "takes_context": False}
+
+
+class HueyBackend(BaseTaskBackend):
+    """The backend. Of ``TASKS[alias]`` it reads QUEUES (names that tasks may carry; all are the one queue of ``settings.HUEY``),
+    ENQUEUE_ON_COMMIT (True enqueues when the open transaction commits; default: what ``settings.HUEY`` says), and in OPTIONS
+    ``record_starts``: True writes down when a run begins, so that ``started_at`` can be seen while it lasts, at the price of two more
+    writes for each task; otherwise it is there when the run has ended."""
+
+    task_class = HueyTask
+    supports_defer = True
+    supports_async_task = True
+    supports_priority = True
+    supports_get_result = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self._on_commit = bool(params.get("ENQUEUE_ON_COMMIT", False))
+        self.records_starts = bool(self.options.get("record_starts", False))
+
+    @property
+    def huey(self) -> Huey:
+        return current().huey
+
+    # -- declaring ----------------------------------------------------------------------------------------------------------------------
+
+    def validate_task(self, task: Any) -> None:
+        """Called for each task that is made; the first of a function makes the function known to the consumer."""
+        super().validate_task(task)
+        self.wrapper(task)
+
+    def wrapper(self, task: Any) -> TaskWrapper[Any, Any]:
+        """What huey calls for this task. InvalidTask: options that cannot work."""
+        registry, name = self.huey.registry, task.module_path
+        if name in registry:
+            known = registry.find(name)
+            if getattr(known.func, "__wrapped__", None) is task.func:
+                return known
+        options = {option: getattr(task, option) for option in OPTIONS if getattr(task, option, None) is not None}
+        try:
+            return self.huey.task(name=name, include_task=True, **options)(runner(task, tasks.task_backends.__getitem__))
+        except (TypeError, ValueError) as error:
+            raise InvalidTask(f"{name}: {error}") from error
+
+    # -- putting in ---------------------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Put a call in: its result, whose id can be kept. In a transaction it is written as ``huey.djhuey.outbox`` says."""
+        self.validate_task(task)
+        huey = self.huey
+        now = huey.clock.now()
+        result = new_result(task, huey.new_id(), args, kwargs)
+        if huey.always_eager:
+            return self._run_here(result)
+        with self._waiting():
+            handle = huey.enqueue(self._message(task, result, now))
+        if isinstance(handle, Result) and handle.id != result.id:
+            # unique=: it waits already.
+            return self.get_result(handle.id)
+        change(result, enqueued_at=as_time(now))
+        signals.task_enqueued.send(type(self), task_result=result)
+        if getattr(huey, "immediate", False):
+            with suppress(TaskResultDoesNotExist):
+                result.refresh()
+        return result
+
+    def _message(self, task: Any, result: Any, now: int) -> Any:
+        wrapper = self.wrapper(task)
+        prototype = prototype_of(wrapper)
+        of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
+        about = About(self.alias, task.queue_name, task.priority, instant(task.run_after), now)
+        arguments = (result.args, result.kwargs, tuple(about))
+        try:
+            return wrapper.task_class(arguments, id=result.id, eta=about.run_after, priority=task.priority, **of_call)
+        except (TypeError, ValueError) as error:
+            raise InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
+
+    def _waiting(self) -> AbstractContextManager[None]:
+        outbox = self.huey.outbox
+        return outbox.waiting(None) if self._on_commit and isinstance(outbox, Outbox) else nullcontext()
+
+    def _run_here(self, result: Any) -> Any:
+        """As Django's immediate backend does."""
+        change(result, enqueued_at=as_time(self.huey.clock.now()))
+        signals.task_enqueued.send(type(self), task_result=result)
+        with suppress(Exception):
+            begin(self, result, "here", None)
+            perform(self, result, lambda result: None, lambda error: True)
+        return result
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    def get_result(self, result_id: str) -> Any:
+        """The result of that id: while its task waits or runs, 30 days after it failed, and as long as results are kept after it succeeded.
+        TaskResultDoesNotExist: there is none, or it is not of a task of Django."""
+        huey = self.huey
+        row = huey.storage.get(str(result_id))
+        try:
+            if row is None or row.state == State.SUCCEEDED:
+                return self._succeeded(str(result_id))
+            return self._held(row)
+        except (DecodeError, UnknownTask, LookupError, TypeError, ValueError) as error:
+            raise TaskResultDoesNotExist(f"{result_id}: {error}") from error
+
+    def _held(self, row: TaskRow) -> Any:
+        (args, kwargs, about), _ = self.huey.codec.decode("task", row.id, row.payload)
+        about = About(*about)
+        result = new_result(self.described(self._prototype(row.name), about), row.id, args, kwargs, about.enqueued)
+        Journal(self.huey).read_into(result)
+        ended = row.state in (State.FAILED, State.CANCELLED)
+        change(result, status=STATUS[row.state], finished_at=as_time(row.finished) if ended else None)
+        if row.state == State.RUNNING and row.worker and row.worker not in result.worker_ids[-1:]:
+            result.worker_ids.append(row.worker)
+        if ended and not _is_told(row, result):
+            path = CLASSES.get(row.reason or "", "huey.exceptions.TaskException")
+            result.errors.append(TaskError(exception_class_path=path, traceback=row.error or f"{row.state}: {row.reason}"))
+        return result
+
+    def _succeeded(self, id: str) -> Any:
+        data = self.huey.storage.peek("result", id)
+        if data is None:
+            raise LookupError("no task, and no result")
+        is_error, kept = self.huey.codec.decode_result(id, data)
+        if is_error or not isinstance(kept, dict):
+            raise LookupError("no result of a task of Django")
+        about = About(*kept["about"])
+        result = new_result(self.described(self._prototype(kept["name"]), about), id, kept["args"], kept["kwargs"], about.enqueued)
+        take_in(result, kept)
+        change(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(kept["finished"]), _return_value=kept["value"])
+        return result
+
+    def _prototype(self, name: str) -> Any:
+        """The task that was declared under that name. UnknownTask: no module of this project that is known declares it."""
+        registry = self.huey.registry
+        if name not in registry:
+            # Nothing is imported because a message names it; but the tasks of this project are.
+            autodiscover_modules("tasks")
+        return prototype_of(registry.find(name))
+
+    def described(self, prototype: Any, about: About) -> Any:
+        """The task of one call."""
+        return replace(
+            prototype,
+            backend=about.backend,
+            queue_name=about.queue_name,
+            priority=about.priority,
+            run_after=as_time(about.run_after),
+        )
+
+    def plain(self, value: Any) -> Any:
+        """*value* as JSON has it. TypeError, ValueError: it has not."""
+        return normalize_json(value)
+
+    # -- checks -------------------------------------------------------------------------------------------------------------------------
+
+    def check(self, **kwargs: Any) -> list[Any]:
+        """huey.E002: results are wanted and not kept."""
+        try:
+            if self.huey.results:
+                return []
+        except WrongSetting:
+            # huey.E001 says so.
+            return []
+        return [checks.Error(f"TASKS[{self.alias!r}] keeps results, and HUEY has 'results': False.", hint="Remove it.", id="huey.E002")]
+
+
+def prototype_of(wrapper: TaskWrapper[Any, Any]) -> Any:
+    """The task of Django that a function was declared with. LookupError: it was declared to huey alone."""
+    prototype = getattr(wrapper.func, "prototype", None)
+    if prototype is None:
+        raise LookupError(f"{wrapper.name} is no task of Django")
+    return prototype
+
+
+def _is_told(row: TaskRow, result: Any) -> bool:
+    """Whether the error that ended the task is among those that its runs left."""
+    if not result.errors:
+        return False
+    if row.reason == "timeout":
+        return bool(result.errors[-1].exception_class_path == CLASSES["timeout"])
+    return row.reason == "error"
