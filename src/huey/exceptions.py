@@ -38,6 +38,9 @@ class QueueException(HueyException):
 class StorageError(QueueException):
     """The storage could not do what was asked. Nothing was written."""
 
+    unconfirmed = 0
+    """Records of earlier calls inside one ``durable_at_end`` that were not put in either."""
+
 
 class StorageUnavailable(StorageError):
     """The storage is away, locked or busy. The same call may succeed later."""

@@ -128,6 +128,7 @@ class Putting(ByHand, Limits):
                     met |= self._put(chunk)
                     written += len(chunk)
         except Exception as error:  # Of whatever kind: who called has to know.
+            written -= getattr(error, "unconfirmed", 0)
             error.args = (f"{error} ({written} tasks were written before)", *error.args[1:])
             raise
         return met

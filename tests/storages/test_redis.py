@@ -23,6 +23,7 @@ from huey.testing.contract import KeepingRules, StorageContract
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, OTHER, Call, task
 from tests.helpers import wait_until
+from tests.lossy_proxy import LossyProxy
 from tests.redis_server import PROGRAMS, Server, shared_server
 
 NAMES = (f"test {n}" for n in count())
@@ -223,6 +224,63 @@ def test_events_are_published_on_the_channel_of_the_name(make: Make, server: Any
         wait_until(lambda: heard.append(message["data"]) if (message := listener.get_message(timeout=1)) else len(heard) == 3)
     assert heard == [b"{}", b'{"status": "enqueued"}', b'{"status": "enqueued too"}']
     storage.flush()
+
+
+# -- bulk -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_chunks_of_a_bulk_call_are_put_in_whole_and_in_order(make: Make) -> None:
+    storage = make()
+
+    with storage.durable_at_end():
+        for start in range(0, 5000, 1000):
+            storage.enqueue([task(f"{n:04}") for n in range(start, start + 1000)])
+
+    assert [lease.id for lease in storage.turn(ME, [], 1500).leases] == [f"{n:04}" for n in range(1500)]
+    assert storage.counts()[:3] == (3500, 0, 1500)
+
+
+def test_a_bulk_call_whose_answers_are_lost_is_put_in_once() -> None:
+    with Server() as server, LossyProxy(server.port, loss=0.1) as proxy:
+        storage = RedisStorage("app", port=proxy.port, enqueue_timeout=30)
+        direct = RedisStorage("app", port=server.port)
+
+        with storage.durable_at_end():
+            for start in range(0, 30_000, 1000):
+                storage.enqueue([task(f"{n:05}") for n in range(start, start + 1000)])
+
+        assert direct.counts().ready == 30_000
+        assert sum(row.enqueued for row in direct.stats(0)) == 30_000
+        storage.close()
+        direct.close()
+
+
+def test_a_bulk_call_that_finds_no_room_says_how_much_was_put_in() -> None:
+    with Server() as server, redis.Redis(port=server.port) as admin:
+        huey = RedisHuey("app", port=server.port)
+        add = huey.task()(lambda n: n)
+        add(0)
+        admin.config_set("maxmemory", admin.info("memory")["used_memory"] + 3_000_000)
+
+        with pytest.raises(StorageFull) as told:
+            add.map(range(100_000))
+        admin.config_set("maxmemory", 0)
+
+        assert f"({len(huey) - 1} tasks were written before)" in str(told.value)
+        assert 1000 < len(huey) < 100_000
+        huey.close()
+
+
+def test_a_bulk_call_tells_its_events_to_who_follows_since(make: Make) -> None:
+    storage = make()
+    with storage.durable_at_end():
+        storage.enqueue([task("a")], lambda: ["a"])
+        position = storage.follow(None)[0]
+        storage.enqueue([task("b")], lambda: ["b"])
+        storage.enqueue([task("c")], lambda: ["c"])
+
+    assert sorted(storage.follow(position)[1]) == ["b", "c"]
+    assert storage.counts().ready == 3
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------------------------

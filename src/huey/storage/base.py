@@ -194,7 +194,8 @@ class Storage(Sharing, ABC):
     @contextmanager
     def durable_at_end(self) -> Iterator[None]:
         """What this thread enqueues inside the block is durable when the block ends, in whatever way, instead of at each call's return.
-        A storage may so wait for its disk once. Here: no difference."""
+        A storage may so wait for its disk once, or answer a call with what became of the one before: a StorageError's ``unconfirmed`` then
+        says how many records of earlier calls were not put in. Here: no difference."""
         yield
 
     @abstractmethod

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.exceptions import StorageFull, StorageUnavailable
+from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.lifecycle import Finish
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, Tell, Turn, Worker, WorkerRow
 from huey.storage.fencing import newest
 from huey.storage.redis import keys
+from huey.storage.redis.ahead import Ahead, Chunk
 from huey.storage.redis.connection import Wire, Wires, checked
 from huey.storage.redis.ends import details, ends_of, too_heavy, who
 from huey.storage.redis.messages import Arg, groups, lease_of, new_leases, promotion_of, refusal_of
@@ -107,20 +109,40 @@ class RedisStorage(WakingVerbs):
             return
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        arguments = groups(records)
+        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), groups(records), tell)
         crash_here("enqueue:before-commit")
-        self._persist(lambda: self._enqueue(arguments, tell, now))
+        ahead: Ahead | None = getattr(self._local, "ahead", None)
+        if ahead is None or self._is_followed or self._durable is not None:
+            self._put_in(chunk)
+        else:
+            ahead.put(chunk)
         crash_here("enqueue:after-commit")
 
-    def _enqueue(self, arguments: list[Arg], tell: Tell | None, now: Micros | None) -> None:
-        events = list(tell()) if tell is not None and self._is_followed else []
-        asks = int(tell is not None and not events)
-        head = (self._prefix, self._now(now), asks, self.name)
-        self._is_followed = bool(self._wires.call("enqueue", *head, len(events), *events, *arguments, after=self._durable))
-        if self._is_followed and tell is not None:
-            events = list(tell())
-            head = (self._prefix, self._now(now), 0, self.name)
-            self._wires.call("enqueue", *head, len(events), *events, *arguments, after=self._durable)
+    @contextmanager
+    def durable_at_end(self) -> Iterator[None]:
+        ahead = self._local.ahead = Ahead(self._wires, self._put_in)
+        try:
+            yield
+        except BaseException:
+            self._local.ahead = None
+            # What was raised is told, not what becomes of the rest.
+            with suppress(StorageError):
+                ahead.end()
+            raise
+        self._local.ahead = None
+        ahead.end()
+
+    def _put_in(self, chunk: Chunk) -> None:
+        self._persist(lambda: self._enqueue(chunk))
+
+    def _enqueue(self, chunk: Chunk) -> None:
+        if not (self._is_followed and chunk.tell is not None):
+            self._is_followed = bool(self._wires.call("enqueue", *chunk.head, *chunk.arguments, after=self._durable))
+        if self._is_followed and chunk.tell is not None:
+            prefix, now, _, channel, _ = chunk.head
+            events = list(chunk.tell())
+            head = (prefix, now, 2, channel, len(events))
+            self._is_followed = bool(self._wires.call("enqueue", *head, *events, *chunk.arguments, after=self._durable))
 
     def _persist(self, act: Callable[[], None]) -> None:
         """Do what is harmless when done twice, again and again while the server is away, up to ``enqueue_timeout``."""

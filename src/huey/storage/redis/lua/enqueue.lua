@@ -1,13 +1,14 @@
 -- Put tasks in; those that are held already stay as they are.
 -- KEYS    1: the queue's prefix
--- ARGV    1: now or ""  2: "1" if the caller has events to tell that it did not send  3: channel  4: number of events, then the events,
---         then groups of records as insert.lua says
--- Returns 0, or 1 when somebody follows and the caller is to come again with its events: then nothing was written
+-- ARGV    1: now or ""  2: "1" if the caller has events to tell that it did not send, "2" if it sent them, else "0"
+--         3: channel  4: number of events, then the events, then groups of records as insert.lua says
+-- Returns 0, or 1 when somebody follows; the caller is to come again with its events if it did not send them: then nothing was written
 local events = tonumber(ARGV[4])
-if ARGV[2] == '1' then
-  local by_reader, by_channel = is_followed(ARGV[3])
-  if by_reader or by_channel then return 1 end
+local by_reader, by_channel = false, false
+if ARGV[2] ~= '0' then
+  by_reader, by_channel = is_followed(ARGV[3])
+  if (by_reader or by_channel) and ARGV[2] == '1' then return 1 end
 end
 insert(5 + events)
 tell(ARGV[3], 5, 4 + events)
-return 0
+return (by_reader or by_channel) and 1 or 0
