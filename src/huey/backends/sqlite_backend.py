@@ -169,7 +169,7 @@ class _Messages(_InFile, Holding):
             self._file.rows(
                 f"UPDATE huey_part_message SET data = ?, holder = ?, at = COALESCE(?, at), id = {'id' if heir else place}"
                 f" WHERE id = {self._ONE} RETURNING id",
-                *(instead, heir, None if timestamp is None else micros_of(timestamp)),
+                *(instead, heir, micros_of(timestamp) if timestamp is not None and self._part == "schedule" else None),
                 *one,
             )
         )

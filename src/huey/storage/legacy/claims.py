@@ -295,11 +295,13 @@ class Claims:
         for part in self._parts.holding:
             for data in self._holders.held(part, dead):
                 message, instead = Message.read_or_none(data), data
-                place: dict[str, Any] = {"timestamp": naive_utc(now)}
+                place: dict[str, Any] = {"timestamp": naive_utc(now)} if part is self._parts.schedule else {}
                 if message is not None:
                     instead = message.claimed().to_bytes()
-                    waits = message.due is not None and message.due > now
-                    place = {"timestamp": naive_utc(message.due or 0)} if waits else {"heir": heir.id}
+                    if message.due is None or message.due <= now:
+                        place = {"heir": heir.id}
+                    elif place:
+                        place = {"timestamp": naive_utc(message.due)}
                 with failing_as(QueueWriteException, part, "ack"):
                     is_ours = part.ack(dead, data, instead, **place)
                 if is_ours and message is not None and "heir" in place:
