@@ -37,6 +37,7 @@ from huey.exceptions import DecodeError, UnknownTask
 from huey.lifecycle import State
 from huey.result import Result
 from huey.storage.base import TaskRow
+from huey.when import moment
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
@@ -166,6 +167,8 @@ class HueyBackend(BaseTaskBackend):
         wrapper = self.wrapper(task)
         prototype = prototype_of(wrapper)
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
+        if of_call.get("expires") is not None:
+            of_call["expires"] = moment(of_call["expires"], now)
         about = About(self.alias, task.queue_name, task.priority, instant(task.run_after), now)
         arguments = (result.args, result.kwargs, tuple(about))
         try:

@@ -157,6 +157,7 @@ def test_in_the_same_file_a_transaction_that_writes_does_not_wait_for_itself(pro
     assert consumer.stop() == 0
 
 
+@pytest.mark.timeout(60)
 def test_reload_runs_new_code(project: DjangoProject) -> None:
     ask = project.task("beans.tasks.ask")
     consumer = project.start("--reload")
@@ -167,7 +168,7 @@ def test_reload_runs_new_code(project: DjangoProject) -> None:
     project.tasks(TASKS.replace("return number", "return number + 100"))
     os.utime(project.folder / "beans" / "tasks.py", (1, 1))
 
-    wait_until(lambda: "starting with the new code" in consumer.log, told=lambda: consumer.log)
+    wait_until(lambda: "starting with the new code" in consumer.log, timeout=20, told=lambda: consumer.log)
     result = ask(4)
     wait_until(result.is_ready, told=lambda: consumer.log)
     # The worker of the old code may have been the faster one.

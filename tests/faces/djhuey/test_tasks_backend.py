@@ -294,6 +294,16 @@ def test_using_changes_the_retries_of_one_call(huey: Huey) -> None:
     assert len(result.errors) == result.attempts == 2
 
 
+@pytest.mark.parametrize("expires", [3600, timedelta(hours=1)], ids=str)
+def test_a_call_may_expire(huey: Huey, expires: Any) -> None:
+    declared = task(later, expires=expires).enqueue(1)
+    called = task(add).using(expires=expires).enqueue(1)
+
+    for result in (declared, called):
+        left = huey.inspector.task(result.id).expires - datetime.now(UTC)  # type: ignore[union-attr, operator]
+        assert timedelta(minutes=59) < left <= timedelta(hours=1)
+
+
 def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
     failures.append(Nope("once"))
     told: list[str] = []
