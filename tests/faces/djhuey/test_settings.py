@@ -122,6 +122,31 @@ def test_the_verbs_of_the_module_are_those_of_the_instance() -> None:
     assert {"HUEY", "enqueue", "db_periodic_task"} <= set(dir(huey.djhuey))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "task",
+            "periodic_task",
+            "lock_task",
+            "enqueue",
+            "restore",
+            "restore_all",
+            "restore_by_id",
+            "revoke",
+            "revoke_all",
+            "revoke_by_id",
+        ),
+        *("is_revoked", "on_startup", "on_shutdown", "pre_execute", "post_execute", "signal", "disconnect_signal", "result", "scheduled"),
+    ],
+)
+def test_the_module_has_the_names_of_3_x(name: str) -> None:
+    if not hasattr(Huey, name):
+        pytest.skip(f"Huey has no {name} yet")
+
+    assert getattr(huey.djhuey, name) == getattr(huey.djhuey.HUEY, name)
+
+
 def test_a_module_of_a_user_gives_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("own_parts")
     monkeypatch.setitem(sys.modules, "own_parts", module)

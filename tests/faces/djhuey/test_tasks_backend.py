@@ -367,6 +367,18 @@ def test_always_eager_runs_it_in_the_call() -> None:
     assert (bad.status, bad.errors[0].exception_class) == (TaskResultStatus.FAILED, Nope)
 
 
+@pytest.mark.skipif(not hasattr(Huey, "immediate"), reason="there is no immediate mode yet")
+@override_settings(HUEY={"huey_class": "huey.MemoryHuey", "immediate": True})
+def test_immediate_mode_gives_a_result_that_has_ended() -> None:
+    failures.append(Nope("here"))
+
+    good, bad = task(add).enqueue(1, 2), task(fails).enqueue()
+
+    assert (good.status, good.return_value) == (TaskResultStatus.SUCCESSFUL, 3)
+    assert (bad.status, bad.errors[0].exception_class) == (TaskResultStatus.FAILED, Nope)
+    assert task(add).get_result(good.id).return_value == 3
+
+
 @override_settings(HUEY={"huey_class": "huey.MemoryHuey", "results": False})
 def test_it_wants_results_to_be_kept() -> None:
     found = [message for message in checks.run_checks() if message.id == "huey.E002"]
