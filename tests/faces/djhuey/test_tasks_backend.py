@@ -314,8 +314,9 @@ def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
     for name, receiver in receivers.items():
         getattr(signals, name).connect(receiver)
     try:
+        result = task(fails, retries=1).enqueue()
         with running(huey):
-            finished(task(fails, retries=1).enqueue())
+            finished(result)
     finally:
         for name, receiver in receivers.items():
             getattr(signals, name).disconnect(receiver)
