@@ -329,6 +329,35 @@ def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
     ]
 
 
+def test_a_receiver_that_raises_harms_neither_the_call_nor_the_task(huey: Huey) -> None:
+    def broken(**_: Any) -> None:
+        raise Nope("a receiver")
+
+    for name in ("task_enqueued", "task_started", "task_finished"):
+        getattr(signals, name).connect(broken)
+    try:
+        with running(huey):
+            result = finished(task(add).enqueue(1, 2))
+    finally:
+        for name in ("task_enqueued", "task_started", "task_finished"):
+            getattr(signals, name).disconnect(broken)
+
+    assert result.return_value == 3
+    assert len(ran) == 1
+
+
+def test_a_task_whose_backend_the_consumer_does_not_have_fails_and_says_so(huey: Huey) -> None:
+    with override_settings(TASKS={"default": TASKS["default"], "other": TASKS["default"]}):
+        result = task(add, backend="other").enqueue(1)
+    with running(huey):
+        wait_until(lambda: huey.inspector.counts().failed)
+
+    with override_settings(TASKS={"default": TASKS["default"], "other": TASKS["default"]}):
+        result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert "other" in result.errors[0].traceback.splitlines()[-1]
+
+
 def test_a_revoked_task_has_failed_and_says_why(huey: Huey) -> None:
     result = task(add).enqueue(1)
     huey.revoke(result.id)
