@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +19,11 @@ import huey.djhuey.settings as project
 from huey import Huey, MemoryHuey, SqliteHuey
 from huey.djhuey.outbox import Outbox
 from huey.djhuey.settings import WrongSetting, consumer_options, found
+from tests.helpers import running
 
 HAS_REDIS = hasattr(huey, "RedisHuey")
 HAS_IMMEDIATE = hasattr(Huey, "immediate")
-HAS_PARTS = False
+HAS_PARTS = find_spec("huey.backends") is not None
 IN_MEMORY = {"huey_class": "huey.MemoryHuey"}
 
 
@@ -156,6 +158,25 @@ def test_a_module_of_a_user_gives_the_parts(monkeypatch: pytest.MonkeyPatch) -> 
     module.Components = (None, None, None, None)  # type: ignore[attr-defined]
     with pytest.raises(WrongSetting, match="of which the first is a queue"):
         found({"backend": "own_parts"})
+
+
+@pytest.mark.skipif(not HAS_PARTS, reason="Huey does not run on parts yet")
+def test_S143_a_queue_of_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huey.backends.dummy import DummyDataStore, DummyQueue, DummySchedule
+
+    class OwnQueue(DummyQueue):  # type: ignore[misc]
+        """A queue of a project."""
+
+    module = ModuleType("own_parts")
+    module.Components = (OwnQueue, DummyDataStore, DummySchedule, None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_parts", module)
+
+    huey = found({"backend": "own_parts", "name": "own"}).huey
+    result = huey.task(name="add")(lambda a, b: a + b)(1, 2)
+
+    assert type(huey.queue).__name__ == "OwnQueue"  # type: ignore[attr-defined]
+    with running(huey):
+        assert result.get(blocking=True, timeout=10) == 3
 
 
 @pytest.mark.parametrize(
