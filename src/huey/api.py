@@ -96,7 +96,7 @@ class Huey:
             is_trusted=lambda: self.storage.is_trusted,
         )
         self._batches = threading.local()
-        self.outbox: Callable[[Callable[[], None]], None] | None = None
+        self.outbox: Callable[[Callable[[], Any]], Any] | None = None
         """Decides when and where each enqueue is written: it is given the write, to call it now, after the caller's transaction, or not at
         all. None: now."""
 

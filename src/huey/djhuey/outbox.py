@@ -49,8 +49,9 @@ class Outbox:
         own = self._own()
         if own is not None and alias in (None, own) and connections[own].in_atomic_block:
             if self._joins(own):
+                huey: Any = self._huey
                 transaction.on_commit(self._wake, using=own)
-                with self._huey.using(connections[own].connection):  # type: ignore[attr-defined]
+                with huey.using(connections[own].connection):
                     return write()
             # Through a connection of our own it would wait for this transaction, which waits for it.
             alias = own
