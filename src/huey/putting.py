@@ -29,9 +29,9 @@ class Putting(ByHand, Limits):
     _is_immediate: bool
     _batches: threading.local
     store_intermediate_errors: bool
-    outbox: Callable[[Callable[[], None]], None] | None = None
-    """Decides when and where each enqueue is written: it is given the write, to call it now, after the caller's transaction, or not at
-    all. None: now."""
+    outbox: Callable[[Callable[[], Any]], Any] | None = None
+    """Decides when and where each enqueue is written: it is given the write, to call it now (and hand on its answer), after the caller's
+    transaction (None), or not at all. None: now."""
 
     if TYPE_CHECKING:
         # Of the class that is made of all parts; its handles need them.
@@ -140,10 +140,8 @@ class Putting(ByHand, Limits):
             return _NONE_MET
         if self.outbox is None:
             return self._write(records)
-        met: dict[str, str] = {}
-        # What it puts off has met nothing yet.
-        self.outbox(lambda: met.update(self._write(records)))
-        return met
+        # What is still to come has met nothing yet.
+        return self.outbox(lambda: self._write(records)) or _NONE_MET
 
     def _write(self, records: Sequence[Record]) -> Mapping[str, str]:
         if self.signals.handlers:

@@ -144,7 +144,7 @@ def begin(backend: Any, result: Any, worker: str, save: Callable[[Any], None] | 
     result.worker_ids.append(worker)
     if save is not None:
         save(result)
-    signals.task_started.send(sender=type(backend), task_result=result)
+    signals.task_started.send_robust(sender=type(backend), task_result=result)
 
 
 def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Callable[[BaseException], bool]) -> None:
@@ -161,10 +161,10 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
         change(result, status=status, finished_at=as_time(clock.now()) if ends else None)
         save(result)
         if ends:
-            signals.task_finished.send(sender=sender, task_result=result)
+            signals.task_finished.send_robust(sender=sender, task_result=result)
         raise
     change(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(clock.now()), _return_value=value)
-    signals.task_finished.send(sender=sender, task_result=result)
+    signals.task_finished.send_robust(sender=sender, task_result=result)
 
 
 def described(error: BaseException) -> Any:

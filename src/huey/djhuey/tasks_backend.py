@@ -8,6 +8,7 @@ Tasks run from the queue of ``settings.HUEY``, by ``manage.py run_huey``. All of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from huey.exceptions import DecodeError, UnknownTask
 from huey.lifecycle import State
 from huey.result import Result
 from huey.storage.base import TaskRow
+from huey.when import moment
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
@@ -156,7 +158,7 @@ class HueyBackend(BaseTaskBackend):
             # unique=: it waits already.
             return self.get_result(handle.id)
         change(result, enqueued_at=as_time(now))
-        signals.task_enqueued.send(type(self), task_result=result)
+        signals.task_enqueued.send_robust(type(self), task_result=result)
         if getattr(huey, "immediate", False):
             with suppress(TaskResultDoesNotExist):
                 result.refresh()
@@ -166,6 +168,8 @@ class HueyBackend(BaseTaskBackend):
         wrapper = self.wrapper(task)
         prototype = prototype_of(wrapper)
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
+        if of_call.get("expires") is not None:
+            of_call["expires"] = moment(of_call["expires"], now)
         about = About(self.alias, task.queue_name, task.priority, instant(task.run_after), now)
         arguments = (result.args, result.kwargs, tuple(about))
         try:
@@ -180,7 +184,7 @@ class HueyBackend(BaseTaskBackend):
     def _run_here(self, result: Any) -> Any:
         """As Django's immediate backend does."""
         change(result, enqueued_at=as_time(self.huey.clock.now()))
-        signals.task_enqueued.send(type(self), task_result=result)
+        signals.task_enqueued.send_robust(type(self), task_result=result)
         with suppress(Exception):
             begin(self, result, "here", None)
             perform(self, result, lambda result: None, lambda error: True)
@@ -211,7 +215,7 @@ class HueyBackend(BaseTaskBackend):
             result.worker_ids.append(row.worker)
         if ended and not _is_told(row, result):
             path = CLASSES.get(row.reason or "", "huey.exceptions.TaskException")
-            result.errors.append(TaskError(exception_class_path=path, traceback=row.error or f"{row.state}: {row.reason}"))
+            result.errors.append(TaskError(exception_class_path=path, traceback=_told(row)))
         return result
 
     def _succeeded(self, id: str) -> Any:
@@ -268,6 +272,12 @@ def prototype_of(wrapper: TaskWrapper[Any, Any]) -> Any:
     if prototype is None:
         raise LookupError(f"{wrapper.name} is no task of Django")
     return prototype
+
+
+def _told(row: TaskRow) -> str:
+    """What ended a task, as the storage has it."""
+    error = json.loads(row.error) if row.error else {}
+    return str(error.get("traceback") or error.get("error") or f"{row.state}: {row.reason}")
 
 
 def _is_told(row: TaskRow, result: Any) -> bool:

@@ -294,6 +294,16 @@ def test_using_changes_the_retries_of_one_call(huey: Huey) -> None:
     assert len(result.errors) == result.attempts == 2
 
 
+@pytest.mark.parametrize("expires", [3600, timedelta(hours=1)], ids=str)
+def test_a_call_may_expire(huey: Huey, expires: Any) -> None:
+    declared = task(later, expires=expires).enqueue(1)
+    called = task(add).using(expires=expires).enqueue(1)
+
+    for result in (declared, called):
+        left = huey.inspector.task(result.id).expires - datetime.now(UTC)  # type: ignore[union-attr, operator]
+        assert timedelta(minutes=59) < left <= timedelta(hours=1)
+
+
 def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
     failures.append(Nope("once"))
     told: list[str] = []
@@ -304,8 +314,9 @@ def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
     for name, receiver in receivers.items():
         getattr(signals, name).connect(receiver)
     try:
+        result = task(fails, retries=1).enqueue()
         with running(huey):
-            finished(task(fails, retries=1).enqueue())
+            finished(result)
     finally:
         for name, receiver in receivers.items():
             getattr(signals, name).disconnect(receiver)
@@ -316,6 +327,35 @@ def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
         "task_started HueyBackend RUNNING",
         "task_finished HueyBackend SUCCESSFUL",
     ]
+
+
+def test_a_receiver_that_raises_harms_neither_the_call_nor_the_task(huey: Huey) -> None:
+    def broken(**_: Any) -> None:
+        raise Nope("a receiver")
+
+    for name in ("task_enqueued", "task_started", "task_finished"):
+        getattr(signals, name).connect(broken)
+    try:
+        with running(huey):
+            result = finished(task(add).enqueue(1, 2))
+    finally:
+        for name in ("task_enqueued", "task_started", "task_finished"):
+            getattr(signals, name).disconnect(broken)
+
+    assert result.return_value == 3
+    assert len(ran) == 1
+
+
+def test_a_task_whose_backend_the_consumer_does_not_have_fails_and_says_so(huey: Huey) -> None:
+    with override_settings(TASKS={"default": TASKS["default"], "other": TASKS["default"]}):
+        result = task(add, backend="other").enqueue(1)
+    with running(huey):
+        wait_until(lambda: huey.inspector.counts().failed)
+
+    with override_settings(TASKS={"default": TASKS["default"], "other": TASKS["default"]}):
+        result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert "other" in result.errors[0].traceback.splitlines()[-1]
 
 
 def test_a_revoked_task_has_failed_and_says_why(huey: Huey) -> None:
@@ -355,6 +395,18 @@ def test_always_eager_runs_it_in_the_call() -> None:
 
     assert (good.status, good.return_value) == (TaskResultStatus.SUCCESSFUL, 3)
     assert (bad.status, bad.errors[0].exception_class) == (TaskResultStatus.FAILED, Nope)
+
+
+@pytest.mark.skipif(not hasattr(Huey, "immediate"), reason="there is no immediate mode yet")
+@override_settings(HUEY={"huey_class": "huey.MemoryHuey", "immediate": True})
+def test_immediate_mode_gives_a_result_that_has_ended() -> None:
+    failures.append(Nope("here"))
+
+    good, bad = task(add).enqueue(1, 2), task(fails).enqueue()
+
+    assert (good.status, good.return_value) == (TaskResultStatus.SUCCESSFUL, 3)
+    assert (bad.status, bad.errors[0].exception_class) == (TaskResultStatus.FAILED, Nope)
+    assert task(add).get_result(good.id).return_value == 3
 
 
 @override_settings(HUEY={"huey_class": "huey.MemoryHuey", "results": False})
