@@ -18,6 +18,7 @@ from huey.cron import crontab
 from huey.decorators import PeriodicWrapper, TaskWrapper, Which, checked_options
 from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException
 from huey.hooks import Hooks
+from huey.queues import Queues
 from huey.registry import Registry
 from huey.result import Result, ResultGroup
 from huey.revoking import Revoking
@@ -42,7 +43,7 @@ AsyncData = Result
 __all__ = ["AsyncData", "DataStoreTimeout", "Huey", "Result", "ResultGroup", "Task", "TaskWrapper", "crontab"]
 
 
-class Huey(ByHand, Revoking):
+class Huey(ByHand, Revoking, Queues):
     """One queue and the functions that run from it.
 
     *name*: the queue's name; instances of one name and storage share it. Without more, tasks are kept in the SQLite file ``huey.db`` in
@@ -102,17 +103,17 @@ class Huey(ByHand, Revoking):
         self.signals = Signals()
         self.in_flight = []
         self._lasting = self.storage = self._storage(storage, storage_options)
-        self._fleeting: Storage | None = None if immediate_use_memory else self._lasting
-        self.codec = Codec(
-            name,
-            serializer=serializer,
-            secret=os.environ.get("HUEY_SECRET") or None if secret is None else secret,
-            compression=compression,
-            use_zlib=use_zlib,
-            allow_pickle=allow_pickle,
-            is_trusted=lambda: self.storage.is_trusted,
-        )
+        self._fleeting = None if immediate_use_memory else self._lasting
+        self._codec_options = {
+            "serializer": serializer,
+            "secret": os.environ.get("HUEY_SECRET") or None if secret is None else secret,
+            "compression": compression,
+            "use_zlib": use_zlib,
+            "allow_pickle": allow_pickle,
+        }
+        self.codec = self._make_codec()
         self._batches = threading.local()
+        self._home, self._branches = None, {}
         self._is_immediate = False
         self.immediate = immediate
 
@@ -130,6 +131,9 @@ class Huey(ByHand, Revoking):
             self._fleeting = open_memory(self.name, clock=self.clock, rng=self.rng)
         self.storage = self._fleeting if on and self._fleeting is not None else self._lasting
         self.codec.reset()
+
+    def _make_codec(self) -> Codec:
+        return Codec(self.name, is_trusted=lambda: self.storage.is_trusted, **self._codec_options)
 
     def _storage(self, storage: Storage | None, options: dict[str, Any]) -> Storage:
         if storage is not None:
@@ -161,6 +165,7 @@ class Huey(ByHand, Revoking):
         retry_on: Which | None = None,
         no_retry_on: Which | None = None,
         aliases: Sequence[str] = (),
+        queue: str | None = None,
     ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]:
         """Decorator: calls of the function become tasks (S25-S30, C12).
 
@@ -173,7 +178,7 @@ class Huey(ByHand, Revoking):
         *retry_backoff*: factor by which the delay grows with each failed try, up to *max_retry_delay* seconds; 0: it does not.
         *retry_jitter*: up to such a share of it (0.1: a tenth) is added by chance. *retry_on*, *no_retry_on*: only after these exceptions
         it is tried again, or not after these: a class, several, or a function of the exception. *aliases*: names under which the function
-        was known before.
+        was known before. *queue*: calls go to this queue of the same store; consumers take from it with ``--queues``.
 
         ValueError: a value that cannot work, a name that another function has.
         """
@@ -191,6 +196,7 @@ class Huey(ByHand, Revoking):
             retry_on=retry_on,
             no_retry_on=no_retry_on,
             aliases=aliases,
+            queue=queue,
         )
 
         def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
@@ -219,6 +225,7 @@ class Huey(ByHand, Revoking):
         retry_on: Which | None = None,
         no_retry_on: Which | None = None,
         aliases: Sequence[str] = (),
+        queue: str | None = None,
     ) -> Callable[[Callable[P, R]], PeriodicWrapper[P, R]]:
         """Decorator: the consumer runs the function at each minute for which *validate_datetime* (``crontab(...)`` or any callable of a
         datetime) is true (S64-S69). Each tick runs once, whatever the number of consumers. Results are not stored."""
@@ -238,6 +245,7 @@ class Huey(ByHand, Revoking):
             retry_on=retry_on,
             no_retry_on=no_retry_on,
             aliases=aliases,
+            queue=queue,
         )
 
         def decorate(func: Callable[P, R]) -> PeriodicWrapper[P, R]:
@@ -272,6 +280,8 @@ class Huey(ByHand, Revoking):
         """Put a task in: a ``Result``, or None without results. Durable when it returns (C1); the same id again changes nothing."""
         if self.always_eager:
             return self.run_now(task)
+        if task.queue is not None and self._of(task) is not self:
+            return self._of(task).enqueue(task)
         record = self._record(task)
         if self._hand is None or not self._hand.put_back(task):
             self._put([record])
@@ -285,8 +295,10 @@ class Huey(ByHand, Revoking):
         if self.always_eager:
             return [self.run_now(task) for task in tasks]
         tasks = list(tasks)
-        self._put_all(in_chunks(map(self._record, tasks)))
-        return ResultGroup(Result(self, task) for task in tasks) if self.results else None
+        places = [self._of(task) for task in tasks]
+        for place in dict.fromkeys(places):
+            place._put_all(in_chunks(place._record(task) for task, own in zip(tasks, places, strict=True) if own is place))
+        return ResultGroup(map(Result, places, tasks)) if self.results else None
 
     def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
         """One task per item; see ``TaskWrapper.map``."""
@@ -294,6 +306,8 @@ class Huey(ByHand, Revoking):
         arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
         if self.always_eager:
             return [self.run_now(make(args)) for args in arguments]
+        if self._of(wrapper) is not self:
+            return self._of(wrapper).map_task(wrapper, arguments)
         # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
         ids, pattern = self.new_id.many(len(arguments)), self._record(make())
 
@@ -310,17 +324,18 @@ class Huey(ByHand, Revoking):
         handles work from then on."""
         if self._collected is not None:
             raise HueyException("batch() inside batch(): one block at a time collects the calls of a thread")
-        collected: list[Record] = []
+        collected: dict[str, list[Record]] = {}
         self._batches.collected = collected
         try:
             yield
         finally:
             self._batches.collected = None
-        self._put_all(in_chunks(collected))
+        for queue, records in collected.items():
+            self.on(queue)._put_all(in_chunks(records))
 
     @property
-    def _collected(self) -> list[Record] | None:
-        """What this thread's batch has so far; None outside a batch."""
+    def _collected(self) -> dict[str, list[Record]] | None:
+        """What this thread's batch has so far, by queue; None outside a batch."""
         return getattr(self._batches, "collected", None)
 
     def run_now(self, task: Task) -> Any:
@@ -344,7 +359,7 @@ class Huey(ByHand, Revoking):
 
     def _put(self, records: Sequence[Record]) -> None:
         if self._collected is not None:
-            self._collected.extend(records)
+            self._collected.setdefault(self.name, []).extend(records)
         elif self.signals.handlers:
             with self.announcing(records):
                 self._enqueue(records)
@@ -409,6 +424,8 @@ class Huey(ByHand, Revoking):
     def close(self) -> None:
         """Let go of files and connections; the next call opens them again."""
         self.storage.close()
+        for branch in self._branches.values():
+            branch.storage.close()
 
     def create_consumer(self, **options: Any) -> Consumer:
         """A consumer that runs in this process: ``start()`` and ``stop()`` it, or ``run()`` it. Options as in ``Consumer``."""

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from huey.clock import SECOND, Micros
+from huey.exceptions import ConfigurationError
 from huey.lifecycle import Finish, Promotion, Refusal
 from huey.storage.stats import Stat
 from huey.task import Lease, Record
@@ -177,6 +178,10 @@ class Storage(ABC):
     name: str
     names_promoted = False
     """Set by who wants to know what its turns promote, followers or not."""
+
+    def beside(self, name: str) -> Storage:
+        """The storage of another queue in the same store. ConfigurationError: this kind has one queue only."""
+        raise ConfigurationError(f"{self!r} has no other queues: {name!r} cannot be kept beside {self.name!r}")
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 

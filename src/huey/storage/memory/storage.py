@@ -56,7 +56,17 @@ class MemoryStorage(Storage):
         self._changed = Alarm(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}
         self._events = Events()
+        self._keep_finished = keep_finished
+        self._family: dict[str, MemoryStorage] = {name: self}
         self._clear()
+
+    def beside(self, name: str) -> MemoryStorage:
+        with self._changed:
+            found = self._family.get(name) or type(self)(
+                name, clock=self._clock, result_ttl=self._result_ttl, keep_finished=self._keep_finished
+            )
+            found._family = self._family
+            return self._family.setdefault(name, found)
 
     def _clear(self) -> None:
         self._tasks = Tasks()
@@ -340,7 +350,7 @@ class MemoryStorage(Storage):
             )
 
     def queues(self) -> list[str]:
-        return [self.name]
+        return sorted(self._family)
 
     def stats(self, since: Micros) -> list[Stat]:
         with self._changed:
