@@ -6,28 +6,29 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from huey import events
-from huey.byhand import ByHand
 from huey.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
 from huey.cron import crontab
 from huey.decorators import PeriodicWrapper, TaskWrapper, Which, checked_options
-from huey.exceptions import ConfigurationError, DataStoreTimeout, HueyException
+from huey.exceptions import ConfigurationError, DataStoreTimeout
 from huey.hooks import Hooks
-from huey.queues import Queues
+from huey.limits import RateLimit, TaskLock
+from huey.putting import Putting
 from huey.registry import Registry
 from huey.result import Result, ResultGroup
 from huey.revoking import Revoking
 from huey.serializer import Codec
 from huey.signals import Signals
 from huey.storage import open_default, open_memory
-from huey.storage.base import CHUNK, Storage, in_chunks
-from huey.task import Alike, Record, Task
+from huey.storage.base import Storage
+from huey.task import Task, checked_number
+from huey.terms import DONE
 from huey.when import Expires
+from huey.wishes import Key, checked_wishes
 
 if TYPE_CHECKING:
     from huey.consumer.consumer import Consumer
@@ -40,10 +41,12 @@ log = logging.getLogger("huey")
 
 AsyncData = Result
 
-__all__ = ["AsyncData", "DataStoreTimeout", "Huey", "Result", "ResultGroup", "Task", "TaskWrapper", "crontab"]
+__all__ = [
+    "AsyncData", "DataStoreTimeout", "Huey", "RateLimit", "Result", "ResultGroup", "Task", "TaskLock", "TaskWrapper", "crontab",
+]  # fmt: skip
 
 
-class Huey(ByHand, Revoking, Queues):
+class Huey(Putting, Revoking):
     """One queue and the functions that run from it.
 
     *name*: the queue's name; instances of one name and storage share it. Without more, tasks are kept in the SQLite file ``huey.db`` in
@@ -60,6 +63,9 @@ class Huey(ByHand, Revoking, Queues):
     *serializer*: an object with ``serialize`` and ``deserialize`` (default: pickle). *secret*: signs every message, a list of secrets
     rotates them (first signs, all verify); default the environment's HUEY_SECRET. *compression*, *use_zlib*: compress what is stored.
     *allow_pickle*: True reads pickles of any class also from stores that others may write into; False from none.
+
+    *keep_ids*: seconds, from a call or its eta, for which an id that you chose (``id=``) stays known also when its task has ended: the same
+    call again changes nothing. None or 0: as long as the task is held.
 
     ConfigurationError: an option that does not exist or cannot work.
     """
@@ -83,6 +89,7 @@ class Huey(ByHand, Revoking, Queues):
         compression: bool = False,
         use_zlib: bool = False,
         allow_pickle: bool | None = None,
+        keep_ids: float | None = 3600.0,
         clock: Clock = system_clock,
         rng: Rng = system_rng,
         **storage_options: Any,
@@ -97,6 +104,7 @@ class Huey(ByHand, Revoking, Queues):
         self.clock = clock
         self.rng = rng
         self.new_id = Ids(clock, rng)
+        self.keep_ids = None if not keep_ids else float(checked_number("keep_ids", keep_ids))
         self.store_intermediate_errors = store_intermediate_errors
         self.registry = Registry()
         self.hooks = Hooks()
@@ -166,38 +174,33 @@ class Huey(ByHand, Revoking, Queues):
         no_retry_on: Which | None = None,
         aliases: Sequence[str] = (),
         queue: str | None = None,
+        unique: bool | Key = False,
+        unique_for: str | float | timedelta = DONE,
+        concurrency: int | None = None,
+        key: Key | None = None,
+        at_most_once: bool = False,
     ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]:
         """Decorator: calls of the function become tasks (S25-S30, C12).
 
         *retries*: further runs after a failure. *retry_delay*: seconds between them, at least. *retries_as_argument*: pass the runs left
         as keyword ``retries``. *include_task* (or *context*): pass the task as keyword ``task``. *name*: identity in the queue, default
-        ``module.function``. *priority*: higher runs first. *expires*: do not start later than this, seconds or timedelta from the call,
-        or a datetime. *timeout*: seconds that a run may take; then ``TaskTimeout`` is raised inside it, and if that does not end it, the
-        supervisor ends its process and the run has failed (reason "timeout").
-
+        ``module.function``; *aliases*: names it had before. *priority*: higher runs first. *expires*: do not start later than this, seconds
+        or timedelta from the call, or a datetime. *timeout*: seconds that a run may take; then ``TaskTimeout`` is raised inside it, and if
+        that does not end it, the supervisor ends its process and the run has failed (reason "timeout").
         *retry_backoff*: factor by which the delay grows with each failed try, up to *max_retry_delay* seconds; 0: it does not.
         *retry_jitter*: up to such a share of it (0.1: a tenth) is added by chance. *retry_on*, *no_retry_on*: only after these exceptions
-        it is tried again, or not after these: a class, several, or a function of the exception. *aliases*: names under which the function
-        was known before. *queue*: calls go to this queue of the same store; consumers take from it with ``--queues``.
-
+        it is tried again, or not after these: a class, several, or a function of the exception. *queue*: calls go to this queue of the
+        same store; consumers take from it with ``--queues``.
+        *unique*, *unique_for*, *concurrency*, *key*, *at_most_once*: see ``huey.wishes.Wishes``.
         ValueError: a value that cannot work, a name that another function has.
         """
         options = checked_options(
-            retries=retries,
-            retry_delay=retry_delay,
-            retries_as_argument=retries_as_argument,
-            include_task=include_task or context,
-            priority=priority or 0,
-            expires=expires,
-            timeout=timeout,
-            retry_backoff=retry_backoff,
-            retry_jitter=retry_jitter,
-            max_retry_delay=max_retry_delay,
-            retry_on=retry_on,
-            no_retry_on=no_retry_on,
-            aliases=aliases,
-            queue=queue,
-        )
+            retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
+            include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
+            retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
+            no_retry_on=no_retry_on, aliases=aliases, queue=queue,
+            wishes=checked_wishes(unique, unique_for, concurrency, key, at_most_once),
+        )  # fmt: skip
 
         def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
             wrapper = TaskWrapper(self, func, name, options)
@@ -226,27 +229,23 @@ class Huey(ByHand, Revoking, Queues):
         no_retry_on: Which | None = None,
         aliases: Sequence[str] = (),
         queue: str | None = None,
+        unique: bool | Key = False,
+        unique_for: str | float | timedelta = DONE,
+        concurrency: int | None = None,
+        key: Key | None = None,
+        at_most_once: bool = False,
     ) -> Callable[[Callable[P, R]], PeriodicWrapper[P, R]]:
         """Decorator: the consumer runs the function at each minute for which *validate_datetime* (``crontab(...)`` or any callable of a
         datetime) is true (S64-S69). Each tick runs once, whatever the number of consumers. Results are not stored."""
         if not callable(validate_datetime):
             raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
         options = checked_options(
-            retries=retries,
-            retry_delay=retry_delay,
-            retries_as_argument=retries_as_argument,
-            include_task=include_task or context,
-            priority=priority or 0,
-            expires=expires,
-            timeout=timeout,
-            retry_backoff=retry_backoff,
-            retry_jitter=retry_jitter,
-            max_retry_delay=max_retry_delay,
-            retry_on=retry_on,
-            no_retry_on=no_retry_on,
-            aliases=aliases,
-            queue=queue,
-        )
+            retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
+            include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
+            retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
+            no_retry_on=no_retry_on, aliases=aliases, queue=queue,
+            wishes=checked_wishes(unique, unique_for, concurrency, key, at_most_once),
+        )  # fmt: skip
 
         def decorate(func: Callable[P, R]) -> PeriodicWrapper[P, R]:
             wrapper = PeriodicWrapper(self, func, name, options, validate_datetime)
@@ -274,103 +273,6 @@ class Huey(ByHand, Revoking, Queues):
         """Forget a function; True if it was known."""
         return self.registry.unregister(wrapper.name)
 
-    # -- putting in ---------------------------------------------------------------------------------------------------------------------
-
-    def enqueue(self, task: Task) -> Any:
-        """Put a task in: a ``Result``, or None without results. Durable when it returns (C1); the same id again changes nothing."""
-        if self.always_eager:
-            return self.run_now(task)
-        if task.queue is not None and self._of(task) is not self:
-            return self._of(task).enqueue(task)
-        record = self._record(task)
-        if self._hand is None or not self._hand.put_back(task):
-            self._put([record])
-        return Result(self, task) if self.results else None
-
-    def enqueue_many(self, tasks: Iterable[Task]) -> Any:
-        """Put many tasks in, in chunks of 1,000 that are each all or nothing: a ``ResultGroup``, or None without results.
-
-        When a chunk fails, the error says how many tasks were written before.
-        """
-        if self.always_eager:
-            return [self.run_now(task) for task in tasks]
-        tasks = list(tasks)
-        places = [self._of(task) for task in tasks]
-        for place in dict.fromkeys(places):
-            place._put_all(in_chunks(place._record(task) for task, own in zip(tasks, places, strict=True) if own is place))
-        return ResultGroup(map(Result, places, tasks)) if self.results else None
-
-    def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
-        """One task per item; see ``TaskWrapper.map``."""
-        make = wrapper.task_class
-        arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
-        if self.always_eager:
-            return [self.run_now(make(args)) for args in arguments]
-        if self._of(wrapper) is not self:
-            return self._of(wrapper).map_task(wrapper, arguments)
-        # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
-        ids, pattern = self.new_id.many(len(arguments)), self._record(make())
-
-        def chunk(start: int) -> Alike:
-            place = slice(start, start + CHUNK)
-            return Alike(pattern, ids[place], self.codec.encode_calls(ids[place], arguments[place]))
-
-        self._put_all(map(chunk, range(0, len(ids), CHUNK)))
-        return ResultGroup(Result(self, make(args, id=id)) for id, args in zip(ids, arguments, strict=True)) if self.results else None
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Calls of this thread inside the block are put in together at its end, in chunks of 1,000; none when the block raises. Their
-        handles work from then on."""
-        if self._collected is not None:
-            raise HueyException("batch() inside batch(): one block at a time collects the calls of a thread")
-        collected: dict[str, list[Record]] = {}
-        self._batches.collected = collected
-        try:
-            yield
-        finally:
-            self._batches.collected = None
-        for queue, records in collected.items():
-            self.on(queue)._put_all(in_chunks(records))
-
-    @property
-    def _collected(self) -> dict[str, list[Record]] | None:
-        """What this thread's batch has so far, by queue; None outside a batch."""
-        return getattr(self._batches, "collected", None)
-
-    def run_now(self, task: Task) -> Any:
-        """Run the task's function here and return its value; exceptions pass (S19)."""
-        wrapper = self.registry.find(task.name)
-        return wrapper.func(*task.args, **wrapper.with_extras(task))
-
-    def _record(self, task: Task) -> Record:
-        return task.record(self.codec.encode("task", task.id, (task.args, task.kwargs or None)))
-
-    def _put_all(self, chunks: Iterable[Sequence[Record]]) -> None:
-        written = 0
-        try:
-            with self.storage.durable_at_end():
-                for chunk in chunks:
-                    self._put(chunk)
-                    written += len(chunk)
-        except Exception as error:  # Of whatever kind: who called has to know.
-            error.args = (f"{error} ({written} tasks were written before)", *error.args[1:])
-            raise
-
-    def _put(self, records: Sequence[Record]) -> None:
-        if self._collected is not None:
-            self._collected.setdefault(self.name, []).extend(records)
-        elif self.signals.handlers:
-            with self.announcing(records):
-                self._enqueue(records)
-        else:
-            self._enqueue(records)
-        if self._is_immediate and self._collected is None:
-            self._run_ready()
-
-    def _enqueue(self, records: Sequence[Record]) -> None:
-        self.storage.enqueue(records, lambda: [events.of_enqueue(record, self.clock.now()) for record in records])
-
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
     @property
@@ -397,9 +299,9 @@ class Huey(ByHand, Revoking, Queues):
                 quiet_since = self.clock.monotonic()
 
     def __len__(self) -> int:
-        """Tasks that wait, ready or scheduled."""
+        """Tasks that wait: ready, scheduled, or for a limit."""
         counts = self.storage.counts()
-        return counts.ready + counts.scheduled
+        return counts.ready + counts.scheduled + counts.waiting
 
     def __bool__(self) -> bool:
         return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class ByHand(HookRoom, UserData):
 
     if TYPE_CHECKING:
 
-        def _put(self, records: Sequence[Record]) -> None: ...
+        def _put(self, records: Sequence[Record]) -> Mapping[str, str]: ...
 
         def _record(self, task: Task) -> Record: ...
 
@@ -88,9 +88,9 @@ class ByHand(HookRoom, UserData):
         if not self.signals.wants(SIGNAL_ENQUEUED, SIGNAL_SCHEDULED):
             yield
             return
+        reviver, now = Reviver(self.registry, self.codec), self.clock.now()
         with self.signals.turnstile.holding([record.id for record in records]):
             yield
-            reviver, now = Reviver(self.registry, self.codec), self.clock.now()
             for record in records:
                 task = reviver.told(record, record.eta)
                 self.signals.emit(SIGNAL_ENQUEUED, task)

@@ -11,7 +11,9 @@ from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 from huey.clock import Micros
 from huey.rare import rare_text
 from huey.task import LARGEST, Task, checked_limit, checked_number, is_storable
+from huey.terms import NONE, with_terms
 from huey.when import Expires, Moment, due_time, moment
+from huey.wishes import Wishes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +61,8 @@ class TaskOptions(NamedTuple):
     """Names under which it was known before."""
     queue: str | None = None
     """Another queue of the same store that its calls go to."""
+    wishes: Wishes | None = None
+    """What it wishes about tasks and each other."""
 
     def may_retry(self, error: BaseException) -> bool:
         """Whether a run that raised *error* is worth another try."""
@@ -141,6 +145,13 @@ class TaskWrapper(Generic[P, R]):
         now = self.huey.now()
         eta = due_time(wishes.pop("eta", None), wishes.pop("delay", None), now=now, naive_is_local=True)
         return self.task_class(args, kwargs, eta=eta, **_resolved(wishes, now))
+
+    def options_of(self, task: Task, options: str | None, keep_id: float | None) -> str | None:
+        """*options* of a record with the terms of that call."""
+        wishes, terms = self.options.wishes, NONE
+        if wishes is not None:
+            terms = wishes.terms(self.name, self.func, task.args, task.kwargs)
+        return with_terms(options, terms._replace(keep_id=keep_id))
 
     def map(self, calls: Iterable[Any]) -> Any:
         """Enqueue one call per item, in chunks of 1,000 that are each all or nothing (C1): a ``ResultGroup``.
@@ -261,6 +272,7 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
         "default_retry_jitter": options.retry_jitter,
         "default_max_retry_delay": options.max_retry_delay,
         "default_timeout": options.timeout,
+        "has_wishes": options.wishes is not None,
         "default_rare": rare_text(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay),
     }
     expires = options.expires

@@ -11,6 +11,8 @@ Exception
       QueueWriteException ...      0.4.9's names for a failure of one queue part
       ResultTimeout                no result within the time (DataStoreTimeout is the same class)
     TaskTimeout                    raised inside a task that passed its time limit
+    TaskLockedException            the lock is held by somebody else
+    RateLimitExceeded              so many uses are not allowed in one window
     ConfigurationError             a setting that cannot work; also a RuntimeError and a ValueError
     EncodeError                    a value that cannot be stored; also a TypeError and a ValueError
     DecodeError                    bytes that cannot be read; also a ValueError
@@ -93,6 +95,23 @@ class TaskTimeout(HueyException):
 
     def __init__(self, message: str = "the task passed its time limit") -> None:
         super().__init__(message)
+
+
+class TaskLockedException(HueyException):
+    """The lock is held by somebody else."""
+
+
+class RateLimitExceeded(HueyException):
+    """The rate limit *key* allows no further use for *delay* seconds. *retry*: a task runs again then, and no try is counted."""
+
+    def __init__(self, key: str, delay: float, retry: bool = True) -> None:
+        super().__init__(key, delay, retry)
+        self.key = key
+        self.delay = delay
+        self.retry = retry
+
+    def __str__(self) -> str:
+        return f"the rate limit {self.key!r} allows no further use for {self.delay:g} s"
 
 
 class ConfigurationError(HueyException, RuntimeError, ValueError):

@@ -60,6 +60,17 @@ class Snoozed(NamedTuple):
     reason: str
 
 
+class Limited(NamedTuple):
+    """The body met a rate limit."""
+
+    error: dict[str, Any]
+    delay: float
+    """Seconds until the next window; the task's own delay between two tries goes first."""
+    is_free: bool
+    """Another run costs no try."""
+    reason: str = "rate limited"
+
+
 class Cancelled(NamedTuple):
     """The task was stopped on purpose: by itself, by a hook, or because it was revoked while it ran."""
 
@@ -97,7 +108,7 @@ class WorkerDied(NamedTuple):
     """What the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
 
 
-Outcome = Returned | Raised | Snoozed | Cancelled | AskedAgain | Unknown | WorkerDied
+Outcome = Returned | Raised | Snoozed | Limited | Cancelled | AskedAgain | Unknown | WorkerDied
 
 
 class Finish(NamedTuple):
@@ -150,6 +161,10 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Fi
     match outcome:
         case Raised():
             return _raised(keep, outcome, now)
+        case Limited():
+            return _limited(keep, outcome, now)
+        case Snoozed(_, "shutdown") if lease.is_at_most_once:
+            return _lost(keep, "it was cut short by a shutdown")
         case Snoozed(delay, reason):
             return keep._replace(due=now + micros(delay) if delay > 0 else None, reason=reason)
         case Cancelled():
@@ -168,6 +183,21 @@ def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
     # It came to its end, so it is no suspect any more.
     return keep._replace(due=_next_try(lease, now), attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error)
+
+
+def _limited(keep: Finish, outcome: Limited, now: Micros) -> Finish:
+    lease = keep.lease
+    again = keep._replace(due=_next_try(lease, now) or now + micros(outcome.delay), crashes=0, reason=outcome.reason)
+    if outcome.is_free:
+        return again
+    if lease.retries_left == 0:
+        return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
+    return again._replace(attempt=lease.attempt + 1, error=outcome.error)
+
+
+def _lost(keep: Finish, how: str) -> Finish:
+    error = {"error": f"lost: {how}, and it is to run at most once", "traceback": ""}
+    return keep._replace(state=State.FAILED, reason="lost", error=error)
 
 
 def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
@@ -195,6 +225,9 @@ def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
     # A crash is not a try: attempts stay as they are, deaths are counted apart.
     lease = keep.lease
     deaths, crashes = lease.deaths + 1, lease.crashes
+    if lease.is_at_most_once:
+        how = f" by {how_it_died.how}" if how_it_died.how else ""
+        return _lost(keep._replace(deaths=deaths), f"its worker died{how}")
     if how_it_died.is_suspect:
         crashes = max(1, crashes) + how_it_died.alone
     if crashes > MAX_CRASHES or deaths >= MAX_DEATHS:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 from huey.clock import SECOND, Micros
 from huey.exceptions import TaskTimeout
 from huey.rare import rare, rare_text
+from huey.terms import has_terms, terms_of
 
 LONGEST_ID = 255
 LARGEST = 2**31 - 1
@@ -101,6 +102,11 @@ class Lease(NamedTuple):
         return self.crashes > 0
 
     @property
+    def is_at_most_once(self) -> bool:
+        """It is lost rather than run twice (C3)."""
+        return has_terms(self.options) and terms_of(self.options).once
+
+    @property
     def retry_wait(self) -> float:
         """Seconds from a failure of this run to the next one: the delay, growing with each failed try if it has a backoff, up to its cap,
         and then up to a share of jitter more. Chance is drawn from id and attempt, so that deciding stays pure."""
@@ -126,8 +132,8 @@ class Task:
     """
 
     __slots__ = (
-        "_time_left", "args", "attempt", "eta", "expires", "id", "kwargs", "priority", "retries", "retry_backoff", "retry_delay", "timeout",
-        "token",
+        "_time_left", "args", "attempt", "eta", "expires", "has_own_id", "id", "kwargs", "priority",
+        "retries", "retry_backoff", "retry_delay", "timeout", "token",
     )  # fmt: skip
 
     name: str = ""
@@ -141,6 +147,8 @@ class Task:
     default_retry_jitter = 0.0
     default_max_retry_delay: float | None = None
     default_timeout: float | None = None
+    has_wishes = False
+    """Its function wishes something about tasks and each other, such as ``unique=``."""
     default_rare: str | None = None
     """What is rarely asked, as calls without wishes of their own carry it."""
 
@@ -172,6 +180,8 @@ class Task:
     ) -> None:
         self.args = args if type(args) is tuple else tuple(args)
         self.kwargs = kwargs or {}
+        self.has_own_id = bool(id)
+        """The caller chose the id."""
         self.id = _checked_id(id) if id else self.new_id()
         self.eta = eta
         self.retries = self.default_retries if retries is None else checked_number("retries", retries, whole=True)

@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -64,7 +65,9 @@ def storm(make_commanded, show, *, kills: int, seconds: float):
 class Storm:
     """Commands and a producer, one of which dies now and then."""
 
-    def __init__(self, place: Commanded, rng: random.Random) -> None:
+    def __init__(self, place: Commanded, rng: random.Random, kinds: Sequence[str] = (*KINDS,), *, is_shared: bool = False) -> None:
+        self._kinds = kinds
+        self._is_shared = is_shared
         self._place = place
         self._rng = rng
         self.count: Counter[str] = Counter()
@@ -84,10 +87,11 @@ class Storm:
 
     def _fill_up(self) -> None:
         while len(self._commands) < self._rng.choice((1, 1, 1, 2)):
-            self._commands.append(self._place.command(self._rng.choice([*KINDS])))
+            self._commands.append(self._place.command(self._rng.choice(self._kinds)))
         if self._producer is None:
             self._producers += 1
-            self._producer = self._place.streaming(seed=self._rng.randrange(10**6), first=self._producers * RANGE)
+            first = self._producers * RANGE
+            self._producer = self._place.streaming(seed=self._rng.randrange(10**6), first=first, is_shared=self._is_shared)
 
     def _live(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -9,11 +9,11 @@ import pytest
 from huey.storage.base import CHUNK, Storage, in_chunks
 from huey.storage.memory import MemoryStorage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract import KeepingRules, StorageContract
+from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.tools import Another, task
 
 
-class TestMemory(StorageContract, KeepingRules):
+class TestMemory(StorageContract, KeepingRules, SharingRules):
     @pytest.fixture
     def clock(self) -> TurnableClock:
         return TurnableClock()

@@ -21,7 +21,9 @@ from huey.engine.bell import Bell
 from huey.lifecycle import Finish, State
 from huey.storage.base import Storage, TaskRow, Turn, WorkerRow
 from huey.storage.memory import MemoryStorage
+from huey.storage.sharing import Holder
 from huey.task import Lease, Record
+from huey.terms import DONE, WAITING, Terms, with_terms
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import worker
 
@@ -74,6 +76,16 @@ record_fields = st.fixed_dictionaries(
         "options": st.sampled_from([None, "{}"]),
     }
 )
+terms = st.builds(
+    Terms,
+    unique=st.sampled_from([None, None, "u", "v"]),
+    unique_for=st.sampled_from([DONE, WAITING, 1.0, HOUR]),
+    limit=st.sampled_from([None, "one", "two"]),
+    once=st.booleans(),
+    keep_id=st.sampled_from([None, None, 1.0, HOUR]),
+).map(lambda wishes: with_terms(None, wishes._replace(at_most=2 if wishes.limit == "two" else 1)))
+sharing_fields = st.builds(lambda fields, options: fields | {"options": options}, record_fields, terms)
+holders = st.sampled_from([Holder("p"), Holder("q")])
 finish_fields = st.fixed_dictionaries(
     {
         "pick": st.integers(0, 7),
@@ -104,6 +116,7 @@ class Agreement(RuleBasedStateMachine):
         self.model: Storage = MemoryStorage("test", clock=self.clock)
         self.real = self.make(self.folder.name, self.clock)
         self.leases: list[Lease] = []
+        self.tokens: list[int] = []
         self.dead: list[WorkerRow] = []
         self.positions = self.model.follow(None)[0], self.real.follow(None)[0]
 
@@ -139,6 +152,11 @@ class Agreement(RuleBasedStateMachine):
     def enqueue(self, fields: list[dict[str, Any]]) -> None:
         records = [self.record(each) for each in fields]
         self.both(lambda storage: storage.enqueue(records))
+
+    @rule(fields=st.lists(sharing_fields, min_size=1, max_size=4), is_told=st.booleans())
+    def admit(self, fields: list[dict[str, Any]], is_told: bool) -> None:
+        records = [self.record(each) for each in fields]
+        self.both(lambda storage: storage.admit(records, (lambda: ["{}"]) if is_told else None))
 
     @rule(by=who, want=st.integers(0, 4))
     def claim(self, by: Any, want: int) -> None:
@@ -189,7 +207,7 @@ class Agreement(RuleBasedStateMachine):
         if dead.worker != heir:
             self.leases += self.both(lambda storage: storage.reclaim(dead, heir), sorted)
 
-    @rule(name=names, delay=delays, fields=st.none() | record_fields)
+    @rule(name=names, delay=delays, fields=st.none() | record_fields | sharing_fields)
     def tick(self, name: str, delay: float, fields: dict[str, Any] | None) -> None:
         tick, record = self.at(delay) or 0, None if fields is None else self.record(fields)
         self.both(lambda storage: storage.tick(name, tick, record))
@@ -236,6 +254,25 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: getattr(storage, verb)(kind, *arguments))
         self.both(lambda storage: storage.peek(kind, key))
 
+    # -- locks and rates ------------------------------------------------------------------------------------------------------------------
+
+    @rule(name=keys, holder=holders, pick=st.none() | st.integers(0, 3))
+    def lock(self, name: str, holder: Holder, pick: int | None) -> None:
+        if pick is not None and self.leases:
+            lease = self.leases[-1 - pick % len(self.leases)]
+            holder = Holder(lease.id, lease.token)
+        self.tokens.append(self.both(lambda storage: storage.acquire(name, holder)) or 0)
+
+    @rule(verb=st.sampled_from(["give_up", "renew", "flush_locks"]), name=keys, holder=holders, pick=st.integers(0, 3))
+    def unlock(self, verb: str, name: str, holder: Holder, pick: int) -> None:
+        token = self.tokens[-1 - pick % len(self.tokens)] if self.tokens else 0
+        arguments: dict[str, tuple[Any, ...]] = {"give_up": (name, token), "renew": (holder,), "flush_locks": ([name],)}
+        self.both(lambda storage: getattr(storage, verb)(*arguments[verb]))
+
+    @rule(name=keys, limit=numbers, per=st.sampled_from([1.0, 60.0, HOUR]), is_forgotten=st.booleans())
+    def rate(self, name: str, limit: int, per: float, is_forgotten: bool) -> None:
+        self.both(lambda storage: storage.forget_rate(name) if is_forgotten else storage.take(name, limit, per))
+
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     @rule(is_closed=st.booleans())
@@ -270,6 +307,11 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: [storage.revocation(id) for id in IDS])
         self.both(lambda storage: [storage.revocation(name=name) for name in NAMES])
         self.both(lambda storage: storage.revocation(IDS[0], NAMES[0]))
+
+    @invariant()
+    def all_that_is_shared_agrees(self) -> None:
+        self.both(lambda storage: [storage.lock(name) for name in KEYS])
+        self.both(lambda storage: [storage.usage(name, per) for name in KEYS for per in (1.0, 60.0, HOUR)])
 
 
 def row_alike(row: TaskRow) -> TaskRow:

@@ -22,11 +22,14 @@ from huey.storage.sql import connection, statements
 from huey.storage.sql.connection import MIB
 from huey.storage.sql.sqlite import SqliteStorage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract import KeepingRules, StorageContract
+from huey.testing.contract import KeepingRules, SharingRules, StorageContract
+from huey.testing.contract.terms import wishing
 from huey.testing.contract.tools import task, worker
 from tests.helpers import wait_until
 
 SQL = statements.load("sqlite")
+TEMPORARY = SQL["temporary"] + SQL["temporary_shared"]
+TRIGGERS = re.findall(r"CREATE TEMP TRIGGER (\w+)", TEMPORARY)
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., SqliteStorage]]:
         storage.close()
 
 
-class TestSqlite(StorageContract, KeepingRules):
+class TestSqlite(StorageContract, KeepingRules, SharingRules):
     @pytest.fixture
     def clock(self) -> TurnableClock:
         return TurnableClock()
@@ -120,7 +123,26 @@ def test_a_file_of_a_newer_release_is_refused(make: Callable[..., SqliteStorage]
 
 
 def test_migrate_is_idempotent(make: Callable[..., SqliteStorage]) -> None:
-    assert make().migrate() == make().migrate() == 1
+    assert make().migrate() == make().migrate() == 2
+
+
+def test_a_file_of_an_earlier_release_is_brought_up_to_date(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
+    before = make()
+    before.enqueue([task("a")])
+    before.close()
+    file = sqlite3.connect(tmp_path / "huey.db", isolation_level=None)
+    for thing in ("INDEX huey_wishing", "INDEX huey_limit", "VIEW huey_holding", "TABLE huey_kept", "TABLE huey_lock", "TABLE huey_rate"):
+        file.execute(f"DROP {thing}")
+    for column in ("wish", "limit_key", "at_most"):
+        file.execute(f"ALTER TABLE huey_task DROP COLUMN {column}")
+    file.execute("UPDATE huey_meta SET value = '1' WHERE key = 'version'")
+    file.close()
+
+    storage = make()
+
+    assert storage.admit([wishing("b", limit="k"), wishing("c", limit="k")]) == {}
+    assert [lease.id for lease in storage.turn(worker(), [], 9).leases] == ["a", "b"]
+    assert storage.take("r", 1, 60) == 0.0
 
 
 def test_the_tables_of_an_application_are_left_alone(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
@@ -150,8 +172,8 @@ def test_the_log_does_not_grow_without_bound(make: Callable[..., SqliteStorage],
 def _plan_of(trigger: str) -> list[str]:
     file = sqlite3.connect(":memory:")
     file.executescript(SQL["schema"])
-    file.executescript(SQL["temporary"])
-    found = re.search(rf"CREATE TEMP TRIGGER {trigger} .*? BEGIN(.*?)\nEND;", SQL["temporary"], re.DOTALL)
+    file.executescript(TEMPORARY)
+    found = re.search(rf"CREATE TEMP TRIGGER {trigger} .*? BEGIN(.*?)\nEND;", TEMPORARY, re.DOTALL)
     assert found is not None
     plan: list[str] = []
     for statement in found[1].split(";"):
@@ -162,7 +184,7 @@ def _plan_of(trigger: str) -> list[str]:
     return plan
 
 
-@pytest.mark.parametrize("trigger", ["crank", "admit", "strike", "inherit", "gather", "fold_up", "add_up"])
+@pytest.mark.parametrize("trigger", TRIGGERS)
 def test_a_verb_never_scans_the_tasks_of_a_queue(trigger: str) -> None:
     for step in _plan_of(trigger):
         assert not re.search(r"SCAN huey_(task|result|mark|stat)", step), step

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey.consumer.banner import tell_start
 from huey.consumer.janitor import EVERY, Janitor
+from huey.consumer.locks import free_locks
 from huey.consumer.scheduler import Scheduler
 from huey.consumer.seat import identify
 from huey.consumer.service import Service
@@ -78,6 +79,7 @@ class Consumer:
         self.periodic = bool(settings["periodic"])
         self.localtime = bool(settings["localtime"])
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
+        self._locks = {name: settings[name] for name in ("flush_locks", "extra_locks")}
         self._max_tasks: int | None = settings["max_tasks"]
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._interval = float(settings["periodic_task_interval"])
@@ -148,6 +150,8 @@ class Consumer:
             storage = self.huey.storage
             storage.open()
             self.huey.codec.reset()
+            if not self.has_keeper:
+                free_locks(storage, self._locks)
             self._remember_clock()
             storage.beat([self.worker])
             self._tell_start()

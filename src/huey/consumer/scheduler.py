@@ -95,6 +95,8 @@ class Scheduler:
             return
         task = wrapper.task_class()
         record = task.record(self._codec.encode("task", task.id, ((), {})))
+        if wrapper.options.wishes is not None:
+            record = record._replace(options=wrapper.options_of(task, record.options, None))
         with suppress(_FiredBefore), self._announcing([record]):
             if not self._storage.tick(wrapper.name, due, record, [events.of_enqueue(record, now)]):
                 raise _FiredBefore

@@ -21,6 +21,7 @@ from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
 from huey.consumer.banner import tell_start
 from huey.consumer.deaths import Cause, how_it_ended
+from huey.consumer.locks import free_locks
 from huey.consumer.posts import Post, beat, posts_of
 from huey.consumer.processes import Child
 from huey.consumer.seat import Seat, identify
@@ -112,6 +113,9 @@ class Supervisor:
             return 0
         self._tell_start()
         self._former = processes.taken_over()
+        if not self._former:
+            for post in self._posts.values():
+                free_locks(post.huey.storage, self._options)
         alive_here.update(child.worker.id for child in self._former)
         for post in self._posts.values():
             post.janitor.enter()

@@ -42,6 +42,8 @@ ALONE = 10.0
 OUTAGE_GAP, LONGEST_OUTAGE_GAP = 0.5, 1.0
 """Seconds between two tries while the storage is away: at first, and after a while. What cannot be written yet is sent each time."""
 LONGEST_REST = 1.0
+CAREFUL = 10.0
+"""Seconds after an at-most-once task was seen, in which nothing is claimed ahead of a free runner."""
 STOP_LOOK = 1.0
 """Seconds after which it turns while tasks run, though there is nothing to write or claim: one of them may have been revoked."""
 
@@ -87,6 +89,7 @@ class Engine:
         self._told: list[str] = []
         self._mean: float | None = None
         self._ahead = runners.count
+        self._careful_until: Micros = 0
         self._is_stopping = False
         self._quit = threading.Event()
         self._is_away = False
@@ -157,6 +160,8 @@ class Engine:
         """How long tasks take decides how far ahead may be claimed; it grows by doubling and falls at once."""
         if not ended:
             return
+        if self._careful_until and self._clock.monotonic() < self._careful_until:
+            return
         mean = sum(finish.took for finish in ended) / len(ended)
         self._mean = mean if self._mean is None else max(mean, (self._mean + mean) / 2)
         count = self._runners.count
@@ -184,7 +189,20 @@ class Engine:
         """A suspect runs, and not for so long that the others must not wait any more."""
         return self._alone in self._running and self._clock.monotonic() - self._alone_since < micros(ALONE)
 
+    def _none_ahead(self, leases: Sequence[Lease]) -> Sequence[Lease]:
+        """*leases* without at-most-once tasks that no runner is free for: those go back. One that waits here would be lost with us (C3)."""
+        if not any(lease.is_at_most_once for lease in leases):
+            return leases
+        self._careful_until = self._clock.monotonic() + micros(CAREFUL)
+        self._ahead, self._runners.low_water = self._runners.count, 0
+        free = max(0, self._runners.count - len(self._running) + self._runners.ended())
+        ahead = [lease for lease in leases[free:] if lease.is_at_most_once]
+        self._give_back(ahead)
+        return [lease for lease in leases if lease not in ahead]
+
     def _start(self, leases: Sequence[Lease]) -> None:
+        if any(lease.options is not None for lease in leases):
+            leases = self._none_ahead(leases)
         fresh = leases
         if any(lease.crashes for lease in leases):
             fresh = [lease for lease in leases if not lease.is_suspect]

@@ -9,6 +9,7 @@ from threading import get_ident
 from time import perf_counter
 from typing import Any
 
+from huey import current
 from huey.clock import Clock
 from huey.decorators import TaskWrapper
 from huey.engine.attendance import Attendance, Visit
@@ -141,11 +142,13 @@ class Execution:
     ) -> Outcome:
         crash_here("run:before-body")
         forks = _forks
+        outside = current.run.set(lease[:2])
         try:
             value = wrapper.func(*args, **kwargs)
         except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
             return self._failed(wrapper, lease, slot, error, visit)
         finally:
+            current.run.reset(outside)
             if _forks != forks:
                 _end_of_copy(lease)
         crash_here("run:after-body")

@@ -8,15 +8,15 @@ from typing import Any
 
 from huey.clock import Micros
 from huey.decorators import TaskOptions
-from huey.exceptions import CancelExecution, RetryTask, TaskTimeout
-from huey.lifecycle import AskedAgain, Cancelled, Outcome, Raised
+from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskLockedException, TaskTimeout
+from huey.lifecycle import AskedAgain, Cancelled, Limited, Outcome, Raised
 from huey.when import due_time
 
 ERROR_CHARS = 2_000
 TRACEBACK_CHARS = 20_000
 """At most so much of an error's text is kept, and of its traceback: the end, where the error stands."""
 
-CANCELED, REVOKED, TIMEOUT = "canceled", "revoked", "timeout"
+CANCELED, REVOKED, TIMEOUT, LOCKED = "canceled", "revoked", "timeout", "locked"
 
 
 def outcome_of(error: BaseException, said: dict[str, Any], options: TaskOptions, now: Micros, was_asked: bool) -> Outcome:
@@ -27,7 +27,15 @@ def outcome_of(error: BaseException, said: dict[str, Any], options: TaskOptions,
         return _asked_again(error, said, now)
     if isinstance(error, CancelExecution):
         return Cancelled(CANCELED, said, error.retry)
-    return Raised(said, options.may_retry(error), TIMEOUT if isinstance(error, TaskTimeout) else "error")
+    if isinstance(error, RateLimitExceeded):
+        return Limited(said, error.delay, error.retry)
+    return Raised(said, options.may_retry(error), _reason_of(error))
+
+
+def _reason_of(error: BaseException) -> str:
+    if isinstance(error, TaskTimeout):
+        return TIMEOUT
+    return LOCKED if isinstance(error, TaskLockedException) else "error"
 
 
 def _asked_again(error: RetryTask, said: dict[str, Any], now: Micros) -> Outcome:

@@ -15,13 +15,15 @@ Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from huey.clock import SECOND, Micros
 from huey.exceptions import ConfigurationError
 from huey.lifecycle import Finish, Promotion, Refusal
+from huey.storage.sharing import Sharing
+from huey.storage.sharing import Tell as Tell
 from huey.storage.stats import Stat
 from huey.task import Lease, Record
 
@@ -157,6 +159,8 @@ class Counts(NamedTuple):
     results: int = 0
     succeeded: int = 0
     """Those that are kept; see ``keep_finished``."""
+    waiting: int = 0
+    """Those that a limit keeps from being ready; see ``sharing``."""
 
 
 class Bell(Protocol):
@@ -168,12 +172,9 @@ class Bell(Protocol):
         """Forget the rings so far."""
 
 
-Tell = Callable[[], Sequence[str]]
-"""Makes events when somebody wants them."""
-
-
-class Storage(ABC):
-    """The contract. One instance serves one queue name, from any thread of any process (fork included)."""
+class Storage(Sharing, ABC):
+    """The contract. One instance serves one queue name, from any thread of any process (fork included). What tasks share (terms, locks,
+    rates) stands in ``sharing``."""
 
     name: str
     names_promoted = False
@@ -189,7 +190,8 @@ class Storage(ABC):
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
         """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns (C1).
 
-        At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless.
+        At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless. For records
+        with terms see ``admit``, which tells what became of them.
         *tell* makes the events (JSON texts) for followers; asked only while there are any, and told in the same step.
         """
 

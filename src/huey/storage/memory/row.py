@@ -10,6 +10,7 @@ from huey.lifecycle import FINAL, Finish, Promotion, State
 from huey.storage.base import ATTEMPTS_KEPT, Revocation, TaskRow, Worker
 from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
 from huey.task import Lease, Record
+from huey.terms import terms_of
 
 
 class Row:
@@ -17,6 +18,7 @@ class Row:
 
     def __init__(self, record: Record, now: Micros) -> None:
         self.record = record
+        self.terms = terms_of(record.options)
         self.state = State.QUEUED
         self.place = now
         self.due = record.eta if record.eta is not None and record.eta > now else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from huey.clock import SECOND, Clock, Micros, micros, system_clock
@@ -21,23 +21,25 @@ from huey.storage.base import (
     Bell,
     Counts,
     Revocation,
-    Storage,
     TaskRow,
-    Tell,
     Turn,
     Worker,
     WorkerRow,
 )
 from huey.storage.memory.row import Row
+from huey.storage.memory.shared import SharingInMemory
+from huey.storage.memory.sharing import Locks
 from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
+from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
 from huey.storage.retention import Retention
+from huey.storage.sharing import Tell
 from huey.storage.stats import CANCELLED, ENQUEUED, MINUTE, Stat, start_of, with_waiting
 from huey.task import Lease, Record
 
 
-class MemoryStorage(Storage):
+class MemoryStorage(SharingInMemory, ValuesInMemory):
     """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever. *keep_finished*: so many succeeded tasks
     are kept to be looked at, or those of that time (a timedelta)."""
 
@@ -58,6 +60,7 @@ class MemoryStorage(Storage):
         self._events = Events()
         self._keep_finished = keep_finished
         self._family: dict[str, MemoryStorage] = {name: self}
+        self._locks = Locks(self._is_live)
         self._clear()
 
     def beside(self, name: str) -> MemoryStorage:
@@ -75,6 +78,7 @@ class MemoryStorage(Storage):
         self._marks = Marks()
         self._statistics = Statistics()
         self._events.clear()
+        self._clear_shared()
         self._is_paused = False
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
@@ -85,19 +89,30 @@ class MemoryStorage(Storage):
         with self._changed:
             now = self._now(now)
             crash_here("enqueue:before-commit")
-            for record in records:
-                self._insert(record, now)
+            self._insert_all(records, now)
             if tell is not None and self._events.are_followed(now):
                 self._events.tell(tell(), now)
             crash_here("enqueue:after-commit")
             self._changed.ring()
 
-    def _insert(self, record: Record, now: Micros) -> None:
+    def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
+        """Put tasks in, of two with one id the first; for those that are not put in the task because of which."""
+        met: dict[str, str | None] = {}
+        for record in records:
+            if record.id not in met:
+                met[record.id] = self._insert(record, now)
+        return {id: other for id, other in met.items() if other is not None and id != other}
+
+    def _insert(self, record: Record, now: Micros) -> str | None:
         if record.id in self._tasks.rows:
-            return
+            return None
         row = Row(record, now)
+        if (other := self._keys.met(record.id, row.terms, now)) is not None:
+            return other
         row.revoked = self._marks.hand_over(record.id, now)
         self._tasks.queue(row)
+        self._keys.note(row, now)
+        return None
 
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
         errors = [None if finish.error is None else json.dumps(finish.error) for finish in finishes]
@@ -106,9 +121,12 @@ class MemoryStorage(Storage):
             crash_here("turn:before-commit")
             self._renew(worker)
             written = [self._finish(worker, finish, error, now) for finish, error in zip(finishes, errors, strict=True)]
+            self._keys.take(self._waiting(finish.lease for finish, is_written in zip(finishes, written, strict=True) if is_written))
             promoted = [row.label for row in self._tasks.promote(now)]
             claimed = [] if self._is_paused else self._tasks.claim(worker, want)
             cancelled = [refusal for row in claimed if (refusal := self._turn_away(row, now))]
+            for row in claimed:
+                self._keys.give_up(row)
             self._events.tell(events, now)
             crash_here("turn:after-commit")
             if finishes or events:
@@ -131,13 +149,20 @@ class MemoryStorage(Storage):
             return False
         self._tasks.let_go(row)
         if finish.value is not None:
-            self._values.put("result", row.record.id, finish.value, _end_of(self._result_ttl, now))
+            self._values.put("result", row.record.id, finish.value, end_of(self._result_ttl, now))
         self._count(row, row.settle(finish, worker, error, now), now, micros(finish.took))
         if row.state == State.QUEUED:
             self._tasks.queue(row)
-        elif row.state == State.SUCCEEDED and not self._retention.is_on:
+            return True
+        self._has_ended(row)
+        if row.state == State.SUCCEEDED and not self._retention.is_on:
             del self._tasks.rows[row.record.id]
         return True
+
+    def _waiting(self, leases: Iterable[Lease]) -> list[Row]:
+        """Those that were put back."""
+        rows = (self._tasks.rows.get(lease.id) for lease in leases)
+        return [row for row in rows if row is not None and row.state in (State.QUEUED, State.WAITING)]
 
     def _count(self, row: Row, what: int | None, now: Micros, took: Micros = 0) -> None:
         if what is not None:
@@ -156,17 +181,21 @@ class MemoryStorage(Storage):
             return None
         self._tasks.let_go(row)
         row.end(State.CANCELLED, reason, now)
+        self._has_ended(row)
         self._count(row, CANCELLED, now)
         id, name, retries, retry_delay = row.label
         return Refusal(id, name, reason, retries, retry_delay)
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         with self._changed:
+            freed = []
             for lease in leases:
                 row = self._tasks.rows.get(lease.id)
                 if row is not None and row.is_held_by(worker, lease):
                     self._tasks.let_go(row)
                     self._tasks.queue(row)
+                    freed.append(row)
+            self._keys.take(freed)
             self._changed.ring()
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
@@ -269,7 +298,9 @@ class MemoryStorage(Storage):
         if row is None or not row.has_failed:
             return False
         self._values.kinds.get("result", {}).pop(id, None)
-        self._tasks.queue(row.anew(now))
+        again = row.anew(now)
+        self._tasks.queue(again)
+        self._keys.take([again])
         return True
 
     def discard(self, ids: Sequence[str]) -> list[str]:
@@ -278,6 +309,7 @@ class MemoryStorage(Storage):
             for id in gone:
                 del self._tasks.rows[id]
                 self._values.kinds.get("result", {}).pop(id, None)
+                self._keys.kept.pop(("id", id), None)
             return gone
 
     def pause(self, on: bool) -> None:
@@ -347,6 +379,7 @@ class MemoryStorage(Storage):
                 cancelled=states.count(State.CANCELLED),
                 results=len(self.items("result")),
                 succeeded=states.count(State.SUCCEEDED),
+                waiting=states.count(State.WAITING),
             )
 
     def queues(self) -> list[str]:
@@ -368,44 +401,6 @@ class MemoryStorage(Storage):
         with self._changed:
             return [row.lease() for row in self._tasks.held_by(worker.id)]
 
-    # -- marks --------------------------------------------------------------------------------------------------------------------------
-
-    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        with self._changed:
-            self._values.put(kind, key, value, _end_of(ttl, self._clock.now()))
-            self._changed.ring()
-
-    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
-        with self._changed:
-            if self._peek(kind, key) is not None:
-                return False
-            self.put(kind, key, value)
-            return True
-
-    def peek(self, kind: str, key: str) -> bytes | None:
-        with self._changed:
-            return self._peek(kind, key)
-
-    def _peek(self, kind: str, key: str) -> bytes | None:
-        return self._values.peek(kind, key, self._clock.now())
-
-    def pop(self, kind: str, key: str) -> bytes | None:
-        with self._changed:
-            return self._values.pop(kind, key, self._clock.now())
-
-    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
-        if len(keys) > CHUNK:
-            raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
-        with self._changed:
-            return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
-
-    def delete(self, kind: str, key: str) -> bool:
-        return self.pop(kind, key) is not None
-
-    def items(self, kind: str) -> dict[str, bytes]:
-        with self._changed:
-            return self._values.items(kind, self._clock.now())
-
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -420,7 +415,7 @@ class MemoryStorage(Storage):
             ended = now - DEAD_LETTERS_KEPT
             gone = self._values.prune(now) + self._marks.prune(now) + self._events.prune(now) + self._statistics.prune(now)
             gone += remove(self._tasks.rows, lambda row: row.has_failed and row.is_older(ended))
-            gone += self._tasks.prune_succeeded(self._retention, now)
+            gone += self._tasks.prune_succeeded(self._retention, now) + self._prune_shared(now)
             return gone + remove(self._ticks, lambda tick: tick[1] <= ended)
 
     def flush(self) -> None:
@@ -440,7 +435,3 @@ class MemoryStorage(Storage):
 
     def _now(self, now: Micros | None) -> Micros:
         return self._clock.now() if now is None else now
-
-
-def _end_of(ttl: float | None, now: Micros) -> Micros:
-    return FOREVER if ttl is None else now + micros(ttl)

@@ -11,6 +11,7 @@ from huey.clock import Micros
 from huey.lifecycle import State
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, Revocation, Worker
 from huey.storage.memory.row import Row
+from huey.storage.memory.sharing import Gates, Rank
 from huey.storage.retention import Retention
 
 K = TypeVar("K")
@@ -20,23 +21,39 @@ PRUNE = 500
 
 
 class Tasks:
-    """Every row is in exactly one of these: the ready heap, that of suspects, the scheduled heap, what a worker holds, what has ended."""
+    """Every row is in exactly one of these: the ready heap, that of suspects, the scheduled heap, those that wait for a limit, what a
+    worker holds, what has ended."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
-        self.ready: list[tuple[int, Micros, str]] = []
-        self.suspects: list[tuple[int, Micros, str]] = []
+        self.ready: list[Rank] = []
+        self.suspects: list[Rank] = []
         self.scheduled: list[tuple[Micros, str]] = []
         self.held: dict[str, set[str]] = {}
+        self.gates = Gates(self.rows, self._let_in, self._take_out)
 
     def queue(self, row: Row) -> None:
         """Let *row* wait: for a worker, or for its time."""
         row.state, row.lost_by = State.QUEUED, None
         self.rows[row.record.id] = row
-        if row.due is None:
-            heapq.heappush(self.suspects if row.crashes else self.ready, row.rank)
-        else:
+        if row.due is not None:
             heapq.heappush(self.scheduled, (row.due, row.record.id))
+            self.gates.level(row)
+        elif self.gates.is_open_to(row):
+            self._let_in(row)
+        else:
+            self.gates.enter(row)
+
+    def _lane(self, row: Row) -> list[Rank]:
+        return self.suspects if row.crashes else self.ready
+
+    def _let_in(self, row: Row) -> None:
+        heapq.heappush(self._lane(row), row.rank)
+
+    def _take_out(self, row: Row) -> None:
+        lane = self._lane(row)
+        lane.remove(row.rank)
+        heapq.heapify(lane)
 
     def promote(self, now: Micros) -> list[Row]:
         """Make ready what is due, soonest first, at most PROMOTE."""
@@ -56,7 +73,7 @@ class Tasks:
     def next_due(self) -> Micros | None:
         return self.scheduled[0][0] if self.scheduled else None
 
-    def lanes(self, worker: Worker) -> list[list[tuple[int, Micros, str]]]:
+    def lanes(self, worker: Worker) -> list[list[Rank]]:
         """What a worker takes from, the first first."""
         return [self.suspects] * worker.takes_suspects + [self.ready] * worker.takes_others
 
@@ -74,6 +91,7 @@ class Tasks:
         row.state, row.worker, row.reason = State.RUNNING, worker, None
         row.token += 1
         self.held.setdefault(worker, set()).add(row.record.id)
+        self.gates.start(row)
 
     def held_by(self, worker: str) -> list[Row]:
         return [self.rows[id] for id in sorted(self.held.get(worker, ()))]
@@ -86,6 +104,7 @@ class Tasks:
         if not holds:
             del self.held[row.worker]
         row.worker = None
+        self.gates.stop(row)
 
     def prune_succeeded(self, retention: Retention, now: Micros) -> int:
         """Remove the oldest of those that are too many or too old, at most PRUNE."""
@@ -210,9 +229,10 @@ class Events:
     def prune(self, now: Micros) -> int:
         if not self.are_followed(now):
             self.followed_until = 0
-        late = sum(told <= now - EVENTS_KEPT for _, told, _ in self.kept[:PRUNE])
-        del self.kept[:late]
-        return late
+        # Not always the first ones: the clock may have been set back.
+        late = set(islice((event for event in self.kept if event[1] <= now - EVENTS_KEPT), PRUNE))
+        self.kept = [event for event in self.kept if event not in late]
+        return len(late)
 
 
 def _live(value: Value | None, now: Micros) -> bytes | None:

@@ -18,6 +18,7 @@ from huey.storage.base import Tell
 from huey.storage.sql.errors import translated
 from huey.storage.sql.rows import enqueueing
 from huey.task import Record
+from huey.terms import terms_of
 
 
 class Caller:
@@ -40,8 +41,12 @@ class Caller:
             )
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None, now: Micros) -> None:
-        """Put *records* in, as part of what the caller will commit."""
-        queue, which = self._queue, json.dumps([record.id for record in records])
+        """Put *records* in, as part of what the caller will commit. ConfigurationError: they have terms that look at other tasks."""
+        if any(terms.unique is not None or terms.limit is not None for terms in map(terms_of, {record.options for record in records})):
+            raise ConfigurationError("using(connection): a task with unique= or concurrency= cannot be part of another transaction")
+        queue = self._queue
+        asked = {"queue": queue, "ids": json.dumps([record.id for record in records])}
+        which = json.dumps([id for (id,) in self._run(self._sql["unheld"], asked)])
         self._run(*enqueueing(queue, records, now, if_unnoticed=False))
         ((is_followed, has_marks),) = self._run(self._sql["around"], {"queue": queue, "now": now})
         if is_followed and tell is not None:
@@ -49,7 +54,7 @@ class Caller:
         if has_marks:
             marks = {"queue": queue, "ids": which, "now": now}
             self._run(self._sql["hand_over"], marks)
-            self._run(self._sql["restore_unheld"], marks)
+            self._run(self._sql["handed_over"], marks)
 
     def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         try:

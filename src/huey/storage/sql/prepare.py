@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from huey.exceptions import StorageRefused
 from huey.storage.sql.errors import primary_code
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_ADDED = ("wish TEXT", "limit_key TEXT", "at_most INTEGER")
+"""Columns of huey_task that version 1 did not have."""
 
 
 def prepare(connection: sqlite3.Connection, path: str, name: str, sql: Mapping[str, str]) -> int:
@@ -49,6 +51,10 @@ def _make_schema(connection: sqlite3.Connection, schema: str) -> None:
     # The one place that holds the file over several statements: once in its life.
     connection.execute("BEGIN IMMEDIATE")
     try:
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(huey_task)")}
+        for column in _ADDED:
+            if columns and column.split()[0] not in columns:
+                connection.execute(f"ALTER TABLE huey_task ADD COLUMN {column}")
         for statement in schema.split(";"):
             if statement.strip():
                 connection.execute(statement)

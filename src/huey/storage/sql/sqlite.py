@@ -23,6 +23,7 @@ from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, LEASE, Tell, Turn, Worker, WorkerRow
 from huey.storage.retention import Retention
+from huey.storage.sharing import any_terms
 from huey.storage.sql import statements
 from huey.storage.sql.ballast import Ballast
 from huey.storage.sql.callers import Caller
@@ -35,6 +36,7 @@ from huey.storage.sql.storage import Values
 from huey.storage.sql.waking import WakingStorage
 from huey.storage.sql.watch import Watch
 from huey.task import Lease, Record
+from huey.terms import has_terms
 
 T = TypeVar("T")
 TURN_BYTES = 8 * MIB
@@ -135,7 +137,7 @@ class SqliteStorage(WakingStorage):
 
     def flush(self) -> None:
         queue = self._queue
-        for table in ("task", "edge", "result", "mark", "revocation", "periodic", "event", "follower", "stat"):
+        for table in ("task", "edge", "result", "mark", "revocation", "periodic", "event", "follower", "stat", "kept", "lock", "rate"):
             self._file.write(f"DELETE FROM huey_{table} WHERE queue = ?", (queue,))
         self.pause(False)
 
@@ -169,8 +171,15 @@ class SqliteStorage(WakingStorage):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+        self._put_in(records, tell, now, have_terms=any_terms(records))
+
+    def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> dict[str, str]:
+        return self._put_in(records, tell, now, have_terms=True)
+
+    def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
+        met: dict[str, str] = {}
         if not records:
-            return
+            return met
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
         if self._ballast.glance():
@@ -179,16 +188,17 @@ class SqliteStorage(WakingStorage):
         caller: Caller | None = getattr(self._local, "caller", None)
         if caller is not None:
             caller.enqueue(records, tell, now)
-            return
+            return met
         units = 1 + len(records) // UNIT + payload_bytes(records) // UNIT_BYTES
         crash_here("enqueue:before-commit")
-        if not self._enqueue_plainly(records, now, units):
-            self._enqueue_with_care(records, tell, now, units)
+        if have_terms or not self._enqueue_plainly(records, now, units):
+            met = self._enqueue_with_care(records, tell, now, units)
         crash_here("enqueue:after-commit")
         # In this order: a worker may start on it while the disk is still at it. Who called hears of it when it is durable (C1).
         self._rouse()
         if not getattr(self._local, "syncs_later", False):
             self._file.sync()
+        return met
 
     @contextmanager
     def using(self, connection: Any) -> Iterator[None]:
@@ -222,27 +232,19 @@ class SqliteStorage(WakingStorage):
             > 0
         )
 
-    def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int) -> None:
-        """Enqueue when it may be more than an INSERT: somebody follows, ids that nobody held were revoked, or all records are held."""
+    def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int) -> dict[str, str]:
+        """Enqueue when it may be more than an INSERT: there are terms, somebody follows, ids that nobody held were revoked, or all records
+        are held. What ``admit`` answers."""
         queue = self._queue
         with self._file.enqueue_lock:
             ((is_followed, has_marks),) = self._file.look(_SQL["around"], {"queue": queue, "now": now})
             self._is_unnoticed = not is_followed and not has_marks
-            if is_followed and tell is not None:
-                self._ready_for_turns()
-                self._stage_rows("incoming", records)
-                self._file.write(_SQL["arrival"], (queue, now, "\n".join(tell())), units, is_synced=False)
-                self._is_dirty = False
-            else:
-                self._file.write(*enqueueing(queue, records, now, if_unnoticed=False), units, is_synced=False)
-            if has_marks:
-                self._hand_over(records)
-
-    def _hand_over(self, records: Sequence[Record]) -> None:
-        """Give tasks the marks that were left for their ids before they came."""
-        which = {"queue": self._queue, "ids": json.dumps([record.id for record in records]), "now": self._clock.now()}
-        if self._write("hand_over", which):
-            self._write("restore_unheld", which)
+            events = "\n".join(tell()) if is_followed and tell is not None else None
+            self._ready_for_turns()
+            self._stage_rows("incoming", records)
+            self._file.write(_SQL["arrival"], (queue, now, events), units, is_synced=False)
+            self._is_dirty = False
+            return dict(self._file.fetch(_SQL["met"]))
 
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
         def crank() -> Turn:
@@ -270,6 +272,9 @@ class SqliteStorage(WakingStorage):
             self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes))
             crash_here("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now, is_full)
+        if any(lease.options is not None and lease.is_at_most_once for lease in brought.leases):
+            # Here the claim is the acknowledgement: it has to outlive a power cut.
+            self._file.sync()
         if finishes or events:
             self._rouse()
         return brought._replace(refused=brought.refused + outdated) if outdated else brought
@@ -278,7 +283,7 @@ class SqliteStorage(WakingStorage):
         """Make the temp tables and triggers of this connection, and leave nothing staged by a turn that failed."""
         writer = self._file.writer
         if self._is_ready_for_turns is not writer:
-            writer.executescript(_SQL["temporary"])
+            writer.executescript(_SQL["temporary"] + _SQL["temporary_shared"])
             self._is_ready_for_turns = writer
         elif self._is_dirty:
             for table in _STAGE:
@@ -327,6 +332,7 @@ class SqliteStorage(WakingStorage):
                 leases.append(lease)
             if size > TURN_BYTES:
                 self._write("release_rest", (queue, worker.id, number), is_synced=False)
+                self._write("release_rest_keys", (queue, number), is_synced=False)
                 break
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
@@ -340,6 +346,27 @@ class SqliteStorage(WakingStorage):
             self._is_dirty = False
             rows = self._file.fetch(_SQL["takeover_leases"], {"queue": queue, "worker": worker.id})
         return [Lease._make(row) for row in rows]
+
+    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
+        if not any(has_terms(lease.options) for lease in leases):
+            super().release(worker, leases)
+            return
+        pairs = json.dumps([[lease.id, lease.token] for lease in leases])
+        self._act("release_shared", {"queue": self._queue, "worker": worker.id, "leases": pairs})
+        self._rouse()
+
+    def _put_back(self, which: dict[str, Any]) -> None:
+        self._act("retry", which, is_synced=True)
+
+    def _act(self, statement: str, values: Values, *, is_synced: bool = False) -> None:
+        """Run a statement that fires one of our triggers."""
+        with self._file.turn_lock:
+            self._ready_for_turns()
+            self._write(statement, values, is_synced=is_synced)
+            self._is_dirty = False
+
+    def _alive(self) -> dict[str, Any]:
+        return {"clock": self._lease_time(), "boot": boot_id()}
 
     def beat(self, workers: Sequence[Worker]) -> None:
         if not self._has_room:
@@ -402,7 +429,6 @@ class SqliteStorage(WakingStorage):
             self._is_dirty = False
             fired = bool(self._file.fetch(_SQL["tick_fired"])[0][0])
         if fired and record is not None:
-            self._hand_over([record])
             self._rouse()
         return fired
 
@@ -411,7 +437,7 @@ class SqliteStorage(WakingStorage):
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         with self._file.write_lock:
             self._ready_for_turns()
-            self._write("grab", (self._queue, kind, json.dumps(list(keys))), is_synced=kind != "result")
+            self._write("grab", (self._queue, kind, json.dumps(list(keys)), self._clock.now()), is_synced=kind != "result")
             self._is_dirty = False
-            rows = self._file.fetch(_SQL["grabbed"], (self._clock.now(),))
+            rows = self._file.fetch(_SQL["grabbed"])
         return {key: bytes(value) for key, value in rows}

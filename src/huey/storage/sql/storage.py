@@ -42,7 +42,10 @@ _FINDS = {
 }
 """Statements that list tasks of a state; the kinds of queued ones in claim order."""
 
-_PRUNES = ("prune_marks", "prune_revocations", "prune_ended", "prune_events", "prune_followers", "prune_ticks", "prune_hours")
+_PRUNES = (
+    *("prune_marks", "prune_revocations", "prune_ended", "prune_events", "prune_followers", "prune_ticks", "prune_hours"),
+    *("prune_kept", "prune_locks", "prune_rates"),
+)
 
 
 class SqlStorage(Storage):
@@ -124,16 +127,20 @@ class SqlStorage(Storage):
         which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._now(now)}
         ended = {row[0] for row in self._read("retry_find", which)}
         if ended:
-            self._write("retry_forget", which)
-            self._write("retry", which)
+            self._put_back(which)
             self._rouse()
         return [id for id in ids if id in ended]
+
+    @abstractmethod
+    def _put_back(self, which: dict[str, Any]) -> None:
+        """Put ended tasks back, as new: ``queue``, ``now``, ``ids``."""
 
     def discard(self, ids: Sequence[str]) -> list[str]:
         which = {"queue": self._queue, "ids": json.dumps(list(ids))}
         ended = {row[0] for row in self._read("discard_find", which)}
         if ended:
             self._write("discard_results", which)
+            self._write("discard_kept", which)
             self._write("discard", which)
         return [id for id in ids if id in ended]
 
@@ -238,6 +245,7 @@ class SqlStorage(Storage):
         now = self._now(now)
         when = {"queue": self._queue, "now": now, "ended": now - DEAD_LETTERS_KEPT, "events": now - EVENTS_KEPT}
         when |= {"minutes": now - MINUTES_KEPT, "hours": now - HOURS_KEPT}
+        when |= self._alive()
         when |= {"succeeded": now - self._retention.age, "most": self._retention.most}
         gone = self._prune_minutes(when)
         for statement in ("prune_results", "prune_succeeded"):
@@ -247,6 +255,10 @@ class SqlStorage(Storage):
         for statement in _PRUNES:
             gone += self._write(statement, when)
         return gone
+
+    @abstractmethod
+    def _alive(self) -> dict[str, Any]:
+        """Who lives now: ``clock``, the time that leases run by, and ``boot``, of which boot they have to be."""
 
     @abstractmethod
     def _prune_minutes(self, when: dict[str, Any]) -> int:

@@ -11,7 +11,7 @@ from huey.clock import SECOND, Micros, micros
 from huey.storage.base import Bell, Worker
 from huey.storage.sql import statements
 from huey.storage.sql.connection import File
-from huey.storage.sql.storage import SqlStorage
+from huey.storage.sql.sharing import SharingInSql
 from huey.storage.sql.watch import Watch, watch
 
 SAFETY_LOOK = 1.0
@@ -19,7 +19,7 @@ SAFETY_LOOK = 1.0
 _SQL = statements.load("sqlite")
 
 
-class WakingStorage(SqlStorage):
+class WakingStorage(SharingInSql):
     """The waking verbs of ``SqliteStorage``."""
 
     _file: File

@@ -15,6 +15,7 @@ A test's name is the rule it holds up. To see more of a failure: ``pytest.regist
 
 from __future__ import annotations
 
+from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.deaths import DeathRules
 from huey.testing.contract.enqueueing import EnqueueRules
@@ -22,14 +23,20 @@ from huey.testing.contract.events import EventRules
 from huey.testing.contract.finishes import FinishRules
 from huey.testing.contract.history import AttemptRules, KeepingRules
 from huey.testing.contract.house import HouseRules
+from huey.testing.contract.locks import LockRules, RateRules
 from huey.testing.contract.looking import LookingRules
 from huey.testing.contract.revoking import RevokingRules
 from huey.testing.contract.statistics import StatisticsRules
+from huey.testing.contract.terms import LimitRules, UniqueRules
 from huey.testing.contract.ticks import TickRules
 from huey.testing.contract.values import ValueRules
 from huey.testing.contract.waking import WakingRules
 
-__all__ = ["KeepingRules", "StorageContract"]
+__all__ = ["KeepingRules", "SharingRules", "StorageContract"]
+
+
+class SharingRules(UniqueRules, LimitRules, LockRules, RateRules):
+    """Every sentence of ``huey.storage.sharing``, as tests: for storages that keep terms."""
 
 
 class StorageContract(
@@ -39,6 +46,7 @@ class StorageContract(
     DeathRules,
     TickRules,
     RevokingRules,
+    ByHandRules,
     WakingRules,
     EventRules,
     LookingRules,

@@ -155,6 +155,18 @@ class EventRules:
         assert kept == ["1"]
         assert storage.follow(position)[1] == []
 
+    def test_old_events_are_pruned_and_no_others_when_the_clock_was_set_back(self, storage: Storage, clock: TurnableClock) -> None:
+        position = following(storage)
+        storage.publish(["young"])
+        clock.set(clock.now() - EVENTS_KEPT - SECOND)
+        following(storage)
+        storage.publish(["old"])
+        clock.set(clock.now() + EVENTS_KEPT + SECOND)
+
+        storage.prune()
+
+        assert storage.follow(position)[1] == ["young"]
+
     def test_positions_go_on_after_events_were_pruned(self, storage: Storage, clock: TurnableClock) -> None:
         following(storage)
         storage.publish(["1"])

@@ -67,6 +67,15 @@ class AttemptRules:
 
         assert [each["worker"] for each in attempts(storage)] == [ME.id, third.id]
 
+    def test_why_a_run_ended_is_remembered_also_when_the_task_is_revoked_then(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage, task(retries=1))
+        storage.cancel(["a"])
+
+        end(storage, clock, lease, Raised(error("no")))
+
+        assert (look(storage).state, look(storage).reason) == (State.CANCELLED, "revoked")
+        assert attempts(storage) == [attempt(clock.now(), "no", reason="error")]
+
     def test_what_was_given_back_unrun_is_not_held_against_the_dead(self, storage: Storage, clock: TurnableClock) -> None:
         claimed(storage)
         clock.forward(60)

@@ -1,12 +1,12 @@
-"""Will: what is revoked, restored and put back by hand."""
+"""Will: what is revoked and restored."""
 
 from __future__ import annotations
 
 from huey.clock import SECOND
-from huey.lifecycle import Cancelled, Finish, Raised, Refusal, Returned, State, decide
+from huey.lifecycle import Cancelled, Finish, Raised, Refusal, Returned, State
 from huey.storage.base import FOREVER, MARK_KEPT, Revocation, Storage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, ids, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
 
 DAY = 86400.0
 
@@ -175,6 +175,33 @@ class RevokingRules:
         assert claim(storage) == []
         assert look(storage).reason == "revoked"
 
+    def test_a_mark_stays_while_its_task_is_not_put_in(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel(["a"])
+        clock.forward(MARK_KEPT / SECOND + 1)
+        storage.enqueue([task("a")])
+        storage.cancel(["b"])
+        clock.set(clock.now() - 10 * SECOND)
+
+        storage.enqueue([task("a"), task("b")])
+
+        assert storage.restore(["a"]) == []
+        assert claim_ids(storage, 9) == ["a"]
+        assert (storage.revocation("a"), look(storage, "a").revoked_until) == (Revocation(FOREVER, False), None)
+        assert look(storage, "b").reason == "revoked"
+
+    def test_a_mark_past_its_time_is_not_handed_over_and_not_removed(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel(["a"])
+        clock.forward(MARK_KEPT / SECOND + 1)
+        storage.cancel(["b", "c"])
+
+        storage.enqueue([task("a"), task("b")])
+        storage.tick("every_minute", clock.now(), task("d"))
+        assert storage.restore(["a", "c"]) == ["c"]
+
+        assert claim_ids(storage, 9) == ["a", "d"]
+        clock.set(clock.now() - 10 * SECOND)
+        assert storage.revocation("a") == Revocation(FOREVER, False)
+
     # -- tasks that run -----------------------------------------------------------------------------------------------------------------
 
     def test_a_running_task_that_is_cancelled_is_named_in_the_next_turns_of_its_worker(self, storage: Storage, another: Another) -> None:
@@ -337,6 +364,23 @@ class RevokingRules:
         assert claim_ids(storage, 9) == ["c"]
         assert storage.revocation("a") == Revocation(FOREVER, False)
 
+    def test_a_mark_for_once_goes_with_its_task_also_when_the_name_is_what_bars_it(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task()])
+        storage.cancel(["a"], until=clock.now() + SECOND, once=True)
+        storage.cancel_name("app.add")
+        clock.forward(2)
+
+        assert claim(storage) == []
+
+        assert (storage.revocation("a"), look(storage).revoked_until) == (None, None)
+
+    def test_a_name_that_is_somebodys_id_bars_only_the_name(self, storage: Storage) -> None:
+        storage.enqueue([task("app.add", "app.other"), task("b")])
+        storage.cancel_name("app.add", once=True)
+
+        assert claim_ids(storage, 9) == ["app.add"]
+        assert look(storage, "b").reason == "revoked"
+
     def test_a_revoked_name_does_not_stop_what_runs(self, storage: Storage) -> None:
         lease = claimed(storage)
 
@@ -352,60 +396,3 @@ class RevokingRules:
         storage.prune()
 
         assert storage.revocation(name="app.add") == Revocation(FOREVER, False)
-
-    # -- by hand ------------------------------------------------------------------------------------------------------------------------
-
-    def test_an_ended_task_can_be_put_back_as_if_it_were_new(self, storage: Storage, clock: TurnableClock) -> None:
-        lease = claimed(storage, task(retries=3))
-        write(storage, Finish(lease, State.FAILED, attempt=3, crashes=2, deaths=4, parked=1, reason="error", error={"error": "E()"}))
-        clock.forward(1)
-        storage.enqueue([task("waits")])
-        clock.forward(1)
-
-        assert storage.retry(["a"]) == ["a"]
-
-        row = look(storage)
-        assert (row.state, row.due, row.place, row.attempt, row.crashes, row.deaths) == (State.QUEUED, None, clock.now(), 0, 0, 0)
-        assert (row.reason, row.error, row.finished) == (None, None, None)
-        again = claim(storage, 2)
-        assert [lease.id for lease in again] == ["waits", "a"]
-        assert (again[1].attempt, again[1].parked) == (0, None)
-        assert again[1].token > lease.token
-
-    def test_a_task_that_is_put_back_by_hand_leaves_no_old_error(self, storage: Storage, clock: TurnableClock) -> None:
-        lease = claimed(storage, task())
-        write(storage, decide(lease, Raised({"error": "nope"}), clock.now())._replace(value=b"error"))
-
-        storage.retry(["a"])
-        end(storage, clock, claim(storage)[0], Returned(None))
-
-        assert storage.peek("result", "a") is None
-
-    def test_a_revoked_task_that_is_put_back_by_hand_runs(self, storage: Storage) -> None:
-        storage.enqueue([task()])
-        storage.cancel(["a"])
-        claim(storage)
-
-        storage.retry(["a"])
-
-        assert storage.revocation("a") is None
-        assert claim_ids(storage) == ["a"]
-
-    def test_an_expired_task_that_is_put_back_by_hand_runs(self, storage: Storage, clock: TurnableClock) -> None:
-        storage.enqueue([task(expires=clock.now() + SECOND)])
-        clock.forward(2)
-        claim(storage)
-
-        storage.retry(["a"])
-
-        assert claim_ids(storage) == ["a"]
-
-    def test_only_ended_tasks_are_put_back(self, storage: Storage, clock: TurnableClock) -> None:
-        end(storage, clock, claimed(storage, task("failed")), Raised({"error": "E()"}))
-        claimed(storage, task("running"))
-        storage.enqueue([task("scheduled", eta=clock.now() + SECOND), task("ready")])
-
-        assert storage.retry(["running", "ready", "failed", "scheduled", "unknown"]) == ["failed"]
-        assert storage.retry(["failed"]) == []
-        assert ids(storage.find("ready")) == ["failed", "ready"]
-        assert look(storage, "running").state == State.RUNNING

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from huey.clock import SECOND
 from huey.storage.base import CHUNK, Storage
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.enqueueing import ODD
@@ -134,6 +135,16 @@ class ValueRules:
             assert storage.items(kind) == {"long": b"v", "ever": b"v"}
             assert (storage.peek(kind, "short"), storage.pop(kind, "short"), storage.delete(kind, "short")) == (None, None, False)
             assert storage.pop_many(kind, ["short"]) == {}
+
+    def test_a_value_past_its_time_is_not_taken_away(self, storage: Storage, clock: TurnableClock) -> None:
+        for kind in KINDS:
+            storage.put(kind, "k", b"v", ttl=1)
+            clock.forward(2)
+            taken = storage.pop_many(kind, ["k"]), storage.pop(kind, "k"), storage.delete(kind, "k")
+            clock.set(clock.now() - 2 * SECOND)
+
+            assert taken == ({}, None, False)
+            assert storage.peek(kind, "k") == b"v"
 
     def test_a_value_past_its_time_makes_room(self, storage: Storage, clock: TurnableClock) -> None:
         for kind in KINDS:

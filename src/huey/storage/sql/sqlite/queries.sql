@@ -15,14 +15,22 @@ INSERT INTO arrival VALUES (?, ?, ?);
 SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
        EXISTS (SELECT 1 FROM huey_revocation WHERE queue = :queue AND kind = 'i');
 
+-- name: unheld
+-- Which of these ids nobody holds.
+SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = value);
+
 -- name: hand_over
--- Print such marks on the tasks that came after all. Until then the claim looks for them.
+-- Print the marks that were left for ids on tasks that were put in just now, in a transaction of the caller. (Else a trigger does it.)
 UPDATE huey_task
    SET (revoked_until, revoked_once) = (SELECT until, once FROM huey_revocation AS r
                                          WHERE r.queue = huey_task.queue AND r.kind = 'i' AND r.key = huey_task.id)
  WHERE queue = :queue AND state = 'queued' AND revoked_until IS NULL
    AND id IN (SELECT key FROM huey_revocation
                WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids)));
+
+-- name: handed_over
+-- These marks are with their tasks now.
+DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids));
 
 -- name: turn
 -- One trip of a worker; the trigger `crank` does it.
@@ -68,6 +76,11 @@ UPDATE huey_task SET state = 'queued', worker = NULL, lost_by = NULL
 -- Give back what the turn claimed beyond a place in its order.
 UPDATE huey_task SET state = 'queued', worker = NULL
  WHERE queue = ? AND state = 'running' AND worker = ? AND id IN (SELECT id FROM claimed WHERE n > ?);
+
+-- name: release_rest_keys
+-- Let these have the unique keys again that they held while they waited.
+UPDATE OR IGNORE huey_task SET unique_key = wish
+ WHERE queue = ? AND +wish IS NOT NULL AND unique_key IS NULL AND state = 'queued' AND id IN (SELECT id FROM claimed WHERE n > ?);
 
 -- name: takeover
 -- Take over what a dead worker holds; the trigger `inherit` does it.
@@ -129,7 +142,8 @@ SELECT id FROM huey_task
    AND id IN (SELECT value FROM json_each(:ids))
 UNION
 SELECT key FROM huey_revocation
- WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids));
+ WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids))
+   AND NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = key);
 
 -- name: restore
 -- Take marks of held tasks back.
@@ -138,7 +152,9 @@ UPDATE huey_task SET revoked_until = NULL, revoked_once = NULL
 
 -- name: restore_unheld
 -- Take marks of ids that are not held back.
-DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key IN (SELECT value FROM json_each(:ids));
+DELETE FROM huey_revocation
+ WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids))
+   AND NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = key);
 
 -- name: cancel_name
 -- Mark every task of a name.
@@ -162,19 +178,6 @@ SELECT until, once FROM (
 -- name: retry_find
 -- Which of these ended without success.
 SELECT id FROM huey_task
- WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
-
--- name: retry_forget
--- What an earlier run left as the result of a task that runs again.
-DELETE FROM huey_result WHERE queue = :queue AND id IN
-    (SELECT id FROM huey_task
-      WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids)));
-
--- name: retry
--- Put ended tasks back, as new.
-UPDATE huey_task
-   SET state = 'queued', place = :now, due = NULL, attempt = 0, crashes = 0, deaths = 0, parked = NULL, worker = NULL, finished = NULL,
-       reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL
  WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
 
 -- name: discard_find
@@ -295,7 +298,7 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 -- How many there are.
 SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL), sum(state = 'running'), sum(state = 'failed'),
        sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
-       sum(state = 'succeeded')
+       sum(state = 'succeeded'), sum(state = 'waiting')
   FROM huey_task WHERE queue = :queue;
 
 -- name: workers
@@ -318,11 +321,11 @@ DELETE FROM huey_result WHERE queue = :queue AND id = :key AND value = :value;
 
 -- name: grab
 -- Read and remove many; the trigger `gather` does it.
-INSERT INTO grab VALUES (?, ?, ?);
+INSERT INTO grab VALUES (?, ?, ?, ?);
 
 -- name: grabbed
 -- What was read and removed.
-SELECT key, value FROM grabbed WHERE expires IS NULL OR expires > ?;
+SELECT key, value FROM grabbed;
 
 -- name: result_delete
 -- Remove a result.

@@ -15,6 +15,8 @@ CREATE TABLE IF NOT EXISTS huey_queue (
 
 -- One row per task that has not succeeded (or is kept after that). `due` is NULL once the task is ready; `place` is when it became ready.
 -- `attempts`: JSON list of the last runs that failed. `lost_by`: while a janitor holds it, JSON of the worker that died over it.
+-- `unique_key`: the key it holds, `wish`: the one it would hold again. `limit_key`: at most `at_most` tasks of it are queued or running, the
+-- others are 'waiting'.
 CREATE TABLE IF NOT EXISTS huey_task (
     queue         INTEGER NOT NULL,
     id            TEXT    NOT NULL,
@@ -44,6 +46,9 @@ CREATE TABLE IF NOT EXISTS huey_task (
     error         TEXT,
     attempts      TEXT,
     lost_by       TEXT,
+    wish          TEXT,
+    limit_key     TEXT,
+    at_most       INTEGER,
     PRIMARY KEY (queue, id)
 ) WITHOUT ROWID;
 
@@ -55,6 +60,9 @@ CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'runnin
 CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE state = 'running' AND revoked_until IS NOT NULL;
 CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (queue, state, finished) WHERE finished IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS huey_unique ON huey_task (queue, unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS huey_wishing ON huey_task (queue) WHERE wish IS NOT NULL AND finished IS NULL;
+CREATE INDEX IF NOT EXISTS huey_limit ON huey_task (queue, limit_key, state, due, priority DESC, place, id)
+    WHERE limit_key IS NOT NULL AND finished IS NULL;
 
 -- Edges of workflows: `child` waits for `parent`. kind: then, error, join.
 CREATE TABLE IF NOT EXISTS huey_edge (
@@ -93,6 +101,47 @@ CREATE TABLE IF NOT EXISTS huey_revocation (
     once    INTEGER NOT NULL,
     expires INTEGER,
     PRIMARY KEY (queue, kind, key)
+) WITHOUT ROWID;
+
+-- Held by the clock: ids that stay known (kind id), unique keys for a time (kind unique). `id`: the task that holds it.
+CREATE TABLE IF NOT EXISTS huey_kept (
+    queue   INTEGER NOT NULL,
+    kind    TEXT    NOT NULL,
+    key     TEXT    NOT NULL,
+    id      TEXT    NOT NULL,
+    expires INTEGER NOT NULL,
+    PRIMARY KEY (queue, kind, key)
+) WITHOUT ROWID;
+
+-- Locks. The holder is a run of a task (`run` is its token), or a process (`run` 0) until the time `until` of that boot, which is on the
+-- monotonic clock. The token only grows.
+CREATE TABLE IF NOT EXISTS huey_lock (
+    token  INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue  INTEGER NOT NULL,
+    name   TEXT    NOT NULL,
+    holder TEXT    NOT NULL,
+    run    INTEGER NOT NULL,
+    boot   TEXT    NOT NULL,
+    until  INTEGER NOT NULL,
+    UNIQUE (queue, name)
+);
+
+-- Locks with the end of their holders' leases, which for a run of a task is that of its worker. A run that is over has none.
+CREATE VIEW IF NOT EXISTS huey_holding AS
+SELECT l.token, l.queue, l.name, l.holder, l.run,
+       CASE l.run WHEN 0 THEN l.boot ELSE w.boot END AS boot, CASE l.run WHEN 0 THEN l.until ELSE w.until END AS until
+  FROM huey_lock AS l
+  LEFT JOIN huey_task AS t ON l.run > 0 AND t.queue = l.queue AND t.id = l.holder AND t.token = l.run AND t.state = 'running'
+  LEFT JOIN huey_worker AS w ON w.id = t.worker;
+
+-- Rates: uses in the last window of each name.
+CREATE TABLE IF NOT EXISTS huey_rate (
+    queue INTEGER NOT NULL,
+    name  TEXT    NOT NULL,
+    start INTEGER NOT NULL,
+    ends  INTEGER NOT NULL,
+    used  INTEGER NOT NULL,
+    PRIMARY KEY (queue, name)
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS huey_periodic (

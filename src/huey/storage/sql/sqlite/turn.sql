@@ -16,7 +16,7 @@ CREATE TEMP TABLE ends (name TEXT, created INTEGER, state TEXT, took INTEGER);
 CREATE TEMP TABLE refused (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE promoted (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE claimed (n INTEGER PRIMARY KEY, id TEXT);
-CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, kind TEXT, key TEXT) WITHOUT ROWID;
+CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE turn (
     queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, keeper TEXT, now INTEGER,
     until INTEGER, want INTEGER, result_expires INTEGER, events TEXT, keep INTEGER,
@@ -67,19 +67,25 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM done WHERE id IN (SELECT id FROM refused);
     DELETE FROM fate WHERE id IN (SELECT id FROM refused);
 
+    -- What tasks share (sharing.sql), if any of them do.
+    INSERT INTO shared (queue)
+    SELECT NEW.queue
+     WHERE EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_limit WHERE queue = NEW.queue AND limit_key IS NOT NULL AND finished IS NULL)
+        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_wishing WHERE queue = NEW.queue AND wish IS NOT NULL AND finished IS NULL);
+
     -- The ends of runs.
     INSERT OR REPLACE INTO huey_result (queue, id, expires, value)
     SELECT NEW.queue, id, NEW.result_expires, value FROM done WHERE value IS NOT NULL;
     INSERT OR REPLACE INTO huey_result (queue, id, expires, value)
     SELECT NEW.queue, id, NEW.result_expires, value FROM fate WHERE value IS NOT NULL;
-    -- A cancelled running task never goes back to queued.
-    UPDATE fate SET state = 'cancelled', reason = 'revoked'
+    -- A cancelled running task never goes back to queued. (Why its run ended is remembered apart from that.)
+    UPDATE fate SET state = 'revoked'
      WHERE state = 'queued'
        AND EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = fate.id AND t.revoked_until > NEW.now);
 
     -- What to count. Where much succeeded it comes added up (see below); if a finish was refused, that sum is wrong.
     INSERT INTO ends (name, created, state, took)
-    SELECT t.name, t.created, f.state, f.took
+    SELECT t.name, t.created, CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, f.took
       FROM fate AS f CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = f.id
      WHERE f.state <> 'queued' OR f.attempt > t.attempt;
     INSERT INTO ends (name, created, state, took)
@@ -94,8 +100,9 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
      WHERE NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     DELETE FROM huey_task WHERE NOT NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     UPDATE huey_task
-       SET state = f.state, worker = NULL, attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
-           reason = f.reason, error = coalesce(f.error, huey_task.error), lost_by = NULL,
+       SET state = CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, worker = NULL,
+           attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
+           reason = CASE f.state WHEN 'revoked' THEN 'revoked' ELSE f.reason END, error = coalesce(f.error, huey_task.error), lost_by = NULL,
            attempts = CASE WHEN f.error IS NULL AND f.deaths <= huey_task.deaths AND f.crashes <= huey_task.crashes THEN attempts ELSE
                json_insert(
                    CASE WHEN json_array_length(attempts) >= 5 THEN json_remove(attempts, '$[0]') ELSE coalesce(attempts, '[]') END, '$[#]',
@@ -114,6 +121,8 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due <= NEW.now ORDER BY due LIMIT 500;
     UPDATE huey_task SET place = due, due = NULL WHERE queue = NEW.queue AND id IN (SELECT id FROM promoted);
 
+    INSERT INTO between_ends_and_claim (queue) SELECT queue FROM shared;
+
     -- The best of what is ready: suspects first, for a worker that takes them.
     INSERT INTO claimed (id)
     SELECT id FROM huey_task
@@ -126,18 +135,17 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
        AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = NEW.queue AND is_paused)
      ORDER BY priority DESC, place, id LIMIT NEW.want - (SELECT count(*) FROM claimed);
 
-    -- Marks that stand apart: of a name, or of an id whose task came later. A task's own mark goes first; one for once bars the first task.
-    INSERT OR IGNORE INTO barred (id, kind, key)
-    SELECT t.id, r.kind, r.key
+    -- Marks of names. A task's own mark goes first; one for once bars the first task.
+    INSERT INTO barred (id, name)
+    SELECT t.id, t.name
       FROM huey_revocation AS r CROSS JOIN claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id
-     WHERE r.queue = NEW.queue AND r.until > NEW.now AND (r.expires IS NULL OR r.expires > NEW.now)
-       AND r.key = CASE r.kind WHEN 'n' THEN t.name ELSE t.id END AND coalesce(t.revoked_until, 0) <= NEW.now
+     WHERE r.queue = NEW.queue AND r.kind = 'n' AND r.until > NEW.now AND r.key = t.name AND coalesce(t.revoked_until, 0) <= NEW.now
        AND (NOT r.once OR c.n = (SELECT min(c2.n) FROM claimed AS c2 CROSS JOIN huey_task AS t2 ON t2.queue = NEW.queue AND t2.id = c2.id
-                                  WHERE r.key IN (t2.name, t2.id) AND coalesce(t2.revoked_until, 0) <= NEW.now));
-    DELETE FROM huey_revocation
-     WHERE queue = NEW.queue AND once
-       AND EXISTS (SELECT 1 FROM barred AS b WHERE b.kind = huey_revocation.kind AND b.key = huey_revocation.key);
-    UPDATE huey_task SET state = 'cancelled', reason = 'revoked', finished = NEW.now, worker = NEW.worker, token = token + 1
+                                  WHERE t2.name = r.key AND coalesce(t2.revoked_until, 0) <= NEW.now));
+    DELETE FROM huey_revocation WHERE queue = NEW.queue AND kind = 'n' AND once AND key IN (SELECT name FROM barred);
+    UPDATE huey_task
+       SET state = 'cancelled', reason = 'revoked', finished = NEW.now, worker = NEW.worker, token = token + 1,
+           revoked_until = CASE WHEN revoked_once THEN NULL ELSE revoked_until END
      WHERE queue = NEW.queue AND id IN (SELECT id FROM barred);
 
     -- Lease the others; what is revoked or expired ends here instead.
@@ -148,6 +156,8 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
            revoked_until = CASE WHEN revoked_once AND (revoked_until > NEW.now OR expires <= NEW.now) THEN NULL ELSE revoked_until END,
            worker = NEW.worker, token = token + 1
      WHERE queue = NEW.queue AND state = 'queued' AND id IN (SELECT id FROM claimed);
+
+    INSERT INTO after_claim (queue) SELECT queue FROM shared;
 
     -- Statistics: in this minute what ended in it; as enqueued, it counts in the minute in which it was put in. (What has not ended is counted
     -- when it is looked at.)
@@ -186,29 +196,48 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM done;
     DELETE FROM fate;
     DELETE FROM ends;
+    DELETE FROM shared;
     DELETE FROM turn;
 END;
 
--- An enqueue that is told to followers. (Without any it needs no more than one plain INSERT.)
+-- An enqueue that is told to followers, or that may meet marks left for its ids. (Without any it needs no more than one plain INSERT.)
 CREATE TEMP TABLE incoming (
-    id TEXT PRIMARY KEY, name TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL,
+    id TEXT UNIQUE, name TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL,
     options TEXT
-) WITHOUT ROWID;
+);
 CREATE TEMP TABLE arrival (queue INTEGER, now INTEGER, events TEXT);
 
 CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
-    INSERT OR IGNORE INTO huey_task
-           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload)
-    SELECT NEW.queue, id, name, 'queued', priority, NEW.now, CASE WHEN eta > NEW.now THEN eta END, expires, retries, retry_delay, options,
-           NEW.now, payload
-      FROM incoming;
+    DELETE FROM met;
+    DELETE FROM incoming WHERE EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = incoming.id);
+    -- A task carries the mark that was left for its id; one past its time, or of a task that is held, stays where it is.
+    INSERT INTO huey_task
+           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload,
+            revoked_until, revoked_once)
+    SELECT NEW.queue, i.id, i.name, 'queued', i.priority, NEW.now, CASE WHEN i.eta > NEW.now THEN i.eta END, i.expires, i.retries,
+           i.retry_delay, i.options, NEW.now, i.payload, r.until, r.once
+      FROM incoming AS i
+      LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = i.id AND r.expires > NEW.now
+     WHERE json_extract(i.options, '$.terms') IS NULL;
+    DELETE FROM huey_revocation
+     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now
+       AND key IN (SELECT id FROM incoming WHERE json_extract(options, '$.terms') IS NULL);
+    INSERT INTO candidate
+    SELECT NEW.queue, NEW.now, id, name, payload, priority, CASE WHEN eta > NEW.now THEN eta END, expires, retries, retry_delay, options,
+           json_extract(options, '$.terms.unique[0]'), json_extract(options, '$.terms.unique[1]'),
+           json_extract(options, '$.terms.limit[0]'), json_extract(options, '$.terms.limit[1]'), json_extract(options, '$.terms.keep_id')
+      FROM incoming WHERE json_extract(options, '$.terms') IS NOT NULL ORDER BY rowid;
+    INSERT INTO levelling (queue, key) SELECT NEW.queue, key FROM touched;
+    DELETE FROM touched;
     INSERT INTO huey_event (queue, told, body)
-    SELECT NEW.queue, NEW.now, NEW.events WHERE EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
+    SELECT NEW.queue, NEW.now, NEW.events
+     WHERE NEW.events IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
     DELETE FROM incoming;
     DELETE FROM arrival;
 END;
 
-CREATE TEMP TABLE fired (name TEXT PRIMARY KEY) WITHOUT ROWID;
+-- `id`: that of the task which is put in with the tick, unless it is held.
+CREATE TEMP TABLE fired (name TEXT PRIMARY KEY, id TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE fire (
     queue INTEGER, name TEXT, tick INTEGER, now INTEGER,
     id TEXT, task TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL, options TEXT,
@@ -217,13 +246,30 @@ CREATE TEMP TABLE fire (
 
 CREATE TEMP TRIGGER strike AFTER INSERT ON fire BEGIN
     DELETE FROM fired;
-    INSERT INTO fired (name)
-    SELECT NEW.name WHERE NOT EXISTS (SELECT 1 FROM huey_periodic WHERE queue = NEW.queue AND name = NEW.name AND tick >= NEW.tick);
-    INSERT OR IGNORE INTO huey_task
-           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload)
+    DELETE FROM met;
+    INSERT INTO fired (name, id)
+    SELECT NEW.name, CASE WHEN NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = NEW.queue AND id = NEW.id) THEN NEW.id END
+     WHERE NOT EXISTS (SELECT 1 FROM huey_periodic WHERE queue = NEW.queue AND name = NEW.name AND tick >= NEW.tick);
+    INSERT INTO huey_task
+           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload,
+            revoked_until, revoked_once)
     SELECT NEW.queue, NEW.id, NEW.task, 'queued', NEW.priority, NEW.now, CASE WHEN NEW.eta > NEW.now THEN NEW.eta END, NEW.expires,
-           NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload
-      FROM fired WHERE NEW.id IS NOT NULL;
+           NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload, r.until, r.once
+      FROM fired AS f
+      LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = f.id AND r.expires > NEW.now
+     WHERE f.id IS NOT NULL AND json_extract(NEW.options, '$.terms') IS NULL;
+    DELETE FROM huey_revocation
+     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now AND key IN (SELECT id FROM fired)
+       AND json_extract(NEW.options, '$.terms') IS NULL;
+    INSERT INTO candidate
+    SELECT NEW.queue, NEW.now, NEW.id, NEW.task, NEW.payload, NEW.priority, CASE WHEN NEW.eta > NEW.now THEN NEW.eta END, NEW.expires,
+           NEW.retries, NEW.retry_delay, NEW.options,
+           json_extract(NEW.options, '$.terms.unique[0]'), json_extract(NEW.options, '$.terms.unique[1]'),
+           json_extract(NEW.options, '$.terms.limit[0]'), json_extract(NEW.options, '$.terms.limit[1]'),
+           json_extract(NEW.options, '$.terms.keep_id')
+      FROM fired WHERE id IS NOT NULL AND json_extract(NEW.options, '$.terms') IS NOT NULL;
+    INSERT INTO levelling (queue, key) SELECT NEW.queue, key FROM touched;
+    DELETE FROM touched;
     INSERT INTO huey_event (queue, told, body)
     SELECT NEW.queue, NEW.now, NEW.events
       FROM fired
@@ -254,17 +300,19 @@ CREATE TEMP TRIGGER inherit AFTER INSERT ON takeover BEGIN
     DELETE FROM takeover;
 END;
 
-CREATE TEMP TABLE grabbed (key TEXT PRIMARY KEY, expires INTEGER, value BLOB) WITHOUT ROWID;
-CREATE TEMP TABLE grab (queue INTEGER, kind TEXT, keys TEXT);
+CREATE TEMP TABLE grabbed (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TEMP TABLE grab (queue INTEGER, kind TEXT, keys TEXT, now INTEGER);
 
 CREATE TEMP TRIGGER gather AFTER INSERT ON grab BEGIN
     DELETE FROM grabbed;
-    INSERT INTO grabbed (key, expires, value)
-    SELECT id, expires, value FROM huey_result
-     WHERE NEW.kind = 'result' AND queue = NEW.queue AND id IN (SELECT value FROM json_each(NEW.keys));
-    INSERT INTO grabbed (key, expires, value)
-    SELECT key, expires, value FROM huey_mark
-     WHERE NEW.kind <> 'result' AND queue = NEW.queue AND kind = NEW.kind AND key IN (SELECT value FROM json_each(NEW.keys));
+    INSERT INTO grabbed (key, value)
+    SELECT id, value FROM huey_result
+     WHERE NEW.kind = 'result' AND queue = NEW.queue AND id IN (SELECT value FROM json_each(NEW.keys))
+       AND (expires IS NULL OR expires > NEW.now);
+    INSERT INTO grabbed (key, value)
+    SELECT key, value FROM huey_mark
+     WHERE NEW.kind <> 'result' AND queue = NEW.queue AND kind = NEW.kind AND key IN (SELECT value FROM json_each(NEW.keys))
+       AND (expires IS NULL OR expires > NEW.now);
     DELETE FROM huey_result WHERE NEW.kind = 'result' AND queue = NEW.queue AND id IN (SELECT key FROM grabbed);
     DELETE FROM huey_mark
      WHERE NEW.kind <> 'result' AND queue = NEW.queue AND kind = NEW.kind AND key IN (SELECT key FROM grabbed);

@@ -1,0 +1,165 @@
+"""Putting tasks in: the part of ``Huey`` that turns calls into records, one by one, many at once, or collected."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from huey import events
+from huey.byhand import ByHand
+from huey.clock import Ids
+from huey.decorators import TaskWrapper
+from huey.exceptions import HueyException
+from huey.limits import Limits
+from huey.queues import Queues
+from huey.result import Result, ResultGroup
+from huey.storage.base import CHUNK, in_chunks
+from huey.storage.sharing import any_terms
+from huey.task import Alike, Record, Task
+
+_NONE_MET: Mapping[str, str] = {}
+
+
+class Putting(ByHand, Limits, Queues):
+    """The verbs that put tasks in."""
+
+    always_eager: bool
+    new_id: Ids
+    _is_immediate: bool
+    _batches: threading.local
+    store_intermediate_errors: bool
+
+    if TYPE_CHECKING:
+        # Of the class that is made of all parts; its handles need them.
+        revoke: Any
+        restore: Any
+        is_revoked: Any
+        reschedule: Any
+
+    def enqueue(self, task: Task) -> Any:
+        """Put a task in: a ``Result``, or None without results. Durable when it returns (C1); the same id again changes nothing."""
+        if self.always_eager:
+            return self.run_now(task)
+        if task.queue is not None and self._of(task) is not self:
+            return self._of(task).enqueue(task)
+        record = self._record(task)
+        if self._hand is None or not self._hand.put_back(task):
+            task = self._put_in(task, self._put([record]))
+        return self._handle(task) if self.results else None
+
+    def enqueue_many(self, tasks: Iterable[Task]) -> Any:
+        """Put many tasks in, in chunks of 1,000 that are each all or nothing: a ``ResultGroup``, or None without results.
+
+        When a chunk fails, the error says how many tasks were written before.
+        """
+        if self.always_eager:
+            return [self.run_now(task) for task in tasks]
+        tasks = list(tasks)
+        places, met = [self._of(task) for task in tasks], dict(_NONE_MET)
+        for place in dict.fromkeys(places):
+            met |= place._put_all(in_chunks(place._record(task) for task, own in zip(tasks, places, strict=True) if own is place))
+        handles = (place._handle(self._put_in(task, met)) for place, task in zip(places, tasks, strict=True))
+        return ResultGroup(handles) if self.results else None
+
+    def _put_in(self, task: Task, met: Mapping[str, str]) -> Task:
+        """The task that a call stands for: itself, or the one that held its unique key."""
+        return type(task)(task.args, task.kwargs, id=met[task.id]) if task.id in met else task
+
+    def _handle(self, task: Task) -> Result[Any]:
+        result: Result[Any] = Result(self, task)
+        if task.has_wishes and self._collected is not None:
+            self._batches.handles.append(result)
+        return result
+
+    def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
+        """One task per item; see ``TaskWrapper.map``."""
+        make = wrapper.task_class
+        arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
+        if self.always_eager:
+            return [self.run_now(make(args)) for args in arguments]
+        if self._of(wrapper) is not self:
+            return self._of(wrapper).map_task(wrapper, arguments)
+        if make.has_wishes and wrapper.options.wishes is not None and wrapper.options.wishes.depend_on_the_call:
+            return self.enqueue_many(make(args) for args in arguments)
+        # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
+        ids, pattern = self.new_id.many(len(arguments)), self._record(make())
+
+        def chunk(start: int) -> Alike:
+            place = slice(start, start + CHUNK)
+            return Alike(pattern, ids[place], self.codec.encode_calls(ids[place], arguments[place]))
+
+        self._put_all(map(chunk, range(0, len(ids), CHUNK)))
+        return ResultGroup(Result(self, make(args, id=id)) for id, args in zip(ids, arguments, strict=True)) if self.results else None
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Calls of this thread inside the block are put in together at its end, in chunks of 1,000; none when the block raises. Their
+        handles work from then on."""
+        if self._collected is not None:
+            raise HueyException("batch() inside batch(): one block at a time collects the calls of a thread")
+        collected: dict[str, list[Record]] = {}
+        handles: list[Result[Any]] = []
+        self._batches.collected, self._batches.handles = collected, handles
+        try:
+            yield
+        finally:
+            self._batches.collected = None
+        met = dict(_NONE_MET)
+        for queue, records in collected.items():
+            met |= self.on(queue)._put_all(in_chunks(records))
+        for result in handles:
+            result.task = self._put_in(result.task, met)
+
+    @property
+    def _collected(self) -> dict[str, list[Record]] | None:
+        """What this thread's batch has so far, by queue; None outside a batch."""
+        return getattr(self._batches, "collected", None)
+
+    def run_now(self, task: Task) -> Any:
+        """Run the task's function here and return its value; exceptions pass (S19)."""
+        wrapper = self.registry.find(task.name)
+        return wrapper.func(*task.args, **wrapper.with_extras(task))
+
+    def _record(self, task: Task) -> Record:
+        record = task.record(self.codec.encode("task", task.id, (task.args, task.kwargs or None)))
+        return self.with_terms(record, task) if task.has_own_id or task.has_wishes else record
+
+    def _put_all(self, chunks: Iterable[Sequence[Record]]) -> Mapping[str, str]:
+        written = 0
+        met: dict[str, str] = {}
+        try:
+            with self.storage.durable_at_end():
+                for chunk in chunks:
+                    met |= self._put(chunk)
+                    written += len(chunk)
+        except Exception as error:  # Of whatever kind: who called has to know.
+            error.args = (f"{error} ({written} tasks were written before)", *error.args[1:])
+            raise
+        return met
+
+    def _put(self, records: Sequence[Record]) -> Mapping[str, str]:
+        """Put them in. For those that are not put in since their unique key is held: the id of who holds it."""
+        if self._collected is not None:
+            self._collected.setdefault(self.name, []).extend(records)
+            return _NONE_MET
+        if self.signals.handlers:
+            put_in = list(records)
+            with self.announcing(put_in):
+                met = self._enqueue(records)
+                put_in[:] = [record for record in put_in if record.id not in met]
+        else:
+            met = self._enqueue(records)
+        if self._is_immediate:
+            self._run_ready()
+        return met
+
+    def _enqueue(self, records: Sequence[Record]) -> Mapping[str, str]:
+        def tell() -> list[str]:
+            return [events.of_enqueue(record, self.clock.now()) for record in records]
+
+        if any_terms(records):
+            return self.storage.admit(records, tell)
+        self.storage.enqueue(records, tell)
+        return _NONE_MET

@@ -1,0 +1,108 @@
+"""The verbs of sharing, in memory: what ``huey.storage.sharing`` promises, each under the one lock of the storage."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+from huey.clock import SECOND, Clock, Micros, micros
+from huey.lifecycle import State
+from huey.storage.base import CHUNK, Storage, Worker
+from huey.storage.memory.row import Row
+from huey.storage.memory.sharing import Keys, Locks, Rates
+from huey.storage.memory.tables import Events, Tasks, remove
+from huey.storage.memory.waking import Alarm
+from huey.storage.sharing import HOLDER, Held, Holder, Tell
+from huey.task import Record
+
+
+class SharingInMemory(Storage):
+    """Terms, locks and rates of a ``MemoryStorage``."""
+
+    keeps_terms = True
+
+    _clock: Clock
+    _changed: Alarm
+    _tasks: Tasks
+    _events: Events
+    _workers: dict[str, tuple[Worker, Micros]]
+    _locks: Locks
+
+    def _clear_shared(self) -> None:
+        self._keys = Keys()
+        self._locks.clear()
+        self._rates = Rates()
+
+    # -- terms --------------------------------------------------------------------------------------------------------------------------
+
+    def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
+        if len(records) > CHUNK:
+            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        with self._changed:
+            now = self._clock.now() if now is None else now
+            met = self._insert_all(records, now)
+            if tell is not None and self._events.are_followed(now):
+                self._events.tell(tell(), now)
+            self._changed.ring()
+            return met
+
+    @abstractmethod
+    def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
+        """Put tasks in; for those that are not put in, the task because of which."""
+
+    def _has_ended(self, row: Row) -> None:
+        """Let others have what a task held."""
+        self._keys.give_up(row)
+        self._tasks.gates.level(row)
+
+    # -- locks --------------------------------------------------------------------------------------------------------------------------
+
+    def _is_live(self, holder: Holder, until: Micros) -> bool:
+        if not holder.token:
+            return until > self._clock.monotonic()
+        row = self._tasks.rows.get(holder.id)
+        if row is None or row.state != State.RUNNING or row.token != holder.token or row.worker not in self._workers:
+            return False
+        return self._workers[row.worker][1] > self._clock.monotonic()
+
+    def acquire(self, name: str, holder: Holder) -> int | None:
+        with self._changed:
+            return self._locks.take(name, holder, self._clock.monotonic() + HOLDER)
+
+    def renew(self, holder: Holder) -> int:
+        with self._changed:
+            return self._locks.renew(holder, self._clock.monotonic() + HOLDER)
+
+    def give_up(self, name: str, token: int) -> bool:
+        with self._changed:
+            held = self._locks.find(name)
+            return held is not None and held.token == token and self._locks.free(name)
+
+    def lock(self, name: str) -> Held | None:
+        with self._changed:
+            return self._locks.find(name)
+
+    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
+        with self._changed:
+            return {name for name in (self._locks.names() if names is None else names) if self._locks.free(name)}
+
+    # -- rates --------------------------------------------------------------------------------------------------------------------------
+
+    def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+        with self._changed:
+            now, length = self._clock.now() if now is None else now, micros(per)
+            if self._rates.take(name, limit, length, now):
+                return 0.0
+            return (length - now % length) / SECOND
+
+    def usage(self, name: str, per: float, now: Micros | None = None) -> int:
+        with self._changed:
+            return self._rates.usage(name, micros(per), self._clock.now() if now is None else now)
+
+    def forget_rate(self, name: str) -> None:
+        with self._changed:
+            self._rates.windows.pop(name, None)
+
+    def _prune_shared(self, now: Micros) -> int:
+        gone = remove(self._keys.kept, lambda kept: kept.expires <= now) + self._locks.prune()
+        return gone + remove(self._rates.windows, lambda window: window[1] <= now)

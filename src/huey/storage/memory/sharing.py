@@ -1,0 +1,213 @@
+"""What tasks in memory share: unique keys, limits, locks, rates. No lock of threads here: the storage holds it around every verb."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from huey.clock import Micros, micros
+from huey.lifecycle import State
+from huey.storage.memory.row import Row
+from huey.storage.sharing import Held, Holder
+from huey.terms import WAITING, Terms
+
+Rank = tuple[int, Micros, str]
+
+
+class Kept(NamedTuple):
+    """A key that is held by the clock."""
+
+    id: str
+    expires: Micros
+
+
+class Keys:
+    """Unique keys, and ids that stay known."""
+
+    def __init__(self) -> None:
+        self.holders: dict[str, str] = {}
+        """Key to id of the row that holds it."""
+        self.kept: dict[tuple[str, str], Kept] = {}
+
+    def met(self, id: str, terms: Terms, now: Micros) -> str | None:
+        """The id of the task because of which a new one is not put in: its own id, if that is known; None: nothing is in the way."""
+        if terms.keep_id is not None and (known := self._kept("id", id, now)):
+            return known
+        if terms.unique is None:
+            return None
+        return self.holders.get(terms.unique) or self._kept("unique", terms.unique, now)
+
+    def _kept(self, kind: str, key: str, now: Micros) -> str | None:
+        found = self.kept.get((kind, key))
+        return found.id if found is not None and now < found.expires else None
+
+    def note(self, row: Row, now: Micros) -> None:
+        """A task was put in."""
+        id, terms = row.record.id, row.terms
+        if terms.keep_id is not None:
+            self.kept["id", id] = Kept(id, (now if row.due is None else row.due) + micros(terms.keep_id))
+        if terms.unique is not None and not isinstance(terms.unique_for, str):
+            self.kept["unique", terms.unique] = Kept(id, now + micros(terms.unique_for))
+        self.take([row])
+
+    def take(self, rows: Iterable[Row]) -> None:
+        """Let rows that wait have their keys, as far as those are free."""
+        for row in sorted(rows, key=lambda row: row.record.id):
+            if row.terms.unique is not None and row.terms.holds_key:
+                self.holders.setdefault(row.terms.unique, row.record.id)
+
+    def give_up(self, row: Row) -> None:
+        """A task has ended, or started."""
+        key = row.terms.unique
+        is_due = row.is_ended or row.terms.unique_for == WAITING
+        if key is not None and is_due and self.holders.get(key) == row.record.id:
+            del self.holders[key]
+
+
+class Gate:
+    """The tasks of one limit: those that run, those that are ready, and those that wait until they are among the best."""
+
+    def __init__(self) -> None:
+        self.running: set[str] = set()
+        self.open: set[str] = set()
+        self.waiting: list[Rank] = []
+
+
+class Gates:
+    """Limits by key. *let_in* makes a row ready, *take_out* takes it back from what is ready."""
+
+    def __init__(self, rows: dict[str, Row], let_in: Callable[[Row], None], take_out: Callable[[Row], None]) -> None:
+        self._rows = rows
+        self._let_in = let_in
+        self._take_out = take_out
+        self._gates: dict[str, Gate] = {}
+
+    def _of(self, row: Row) -> Gate | None:
+        return None if row.terms.limit is None else self._gates.setdefault(row.terms.limit, Gate())
+
+    def is_open_to(self, row: Row) -> bool:
+        """A row that is ready need not ask; one with a limit waits until it is let in."""
+        return row.terms.limit is None
+
+    def enter(self, row: Row) -> None:
+        """A due row waits to be let in."""
+        gate = self._of(row)
+        assert gate is not None
+        row.state = State.WAITING
+        heapq.heappush(gate.waiting, row.rank)
+        self.level(row)
+
+    def start(self, row: Row) -> None:
+        """It was claimed."""
+        if gate := self._of(row):
+            gate.open.discard(row.record.id)
+            gate.running.add(row.record.id)
+
+    def stop(self, row: Row) -> None:
+        """It is not claimed any more. Who ends it for good, levels."""
+        if gate := self._of(row):
+            gate.running.discard(row.record.id)
+
+    def level(self, row: Row) -> None:
+        """The best of the row's key are ready, as many as the limit leaves beside what runs; the others wait."""
+        gate = self._of(row)
+        if gate is None:
+            return
+        while gate.waiting:
+            best = gate.waiting[0]
+            room = self._rows[best[2]].terms.at_most - len(gate.running)
+            worst = max((self._rows[id].rank for id in gate.open), default=None)
+            if len(gate.open) < room:
+                heapq.heappop(gate.waiting)
+                self._open(gate, self._rows[best[2]])
+            elif worst is not None and (len(gate.open) > max(room, 0) or best < worst):
+                self._close(gate, self._rows[worst[2]])
+            else:
+                return
+        if not gate.running and not gate.open:
+            del self._gates[row.terms.limit or ""]
+
+    def _open(self, gate: Gate, row: Row) -> None:
+        gate.open.add(row.record.id)
+        row.state = State.QUEUED
+        self._let_in(row)
+
+    def _close(self, gate: Gate, row: Row) -> None:
+        gate.open.discard(row.record.id)
+        self._take_out(row)
+        row.state = State.WAITING
+        heapq.heappush(gate.waiting, row.rank)
+
+    def waiting(self) -> list[Row]:
+        """All that wait, the best first."""
+        ranks = sorted(rank for gate in self._gates.values() for rank in gate.waiting)
+        return [self._rows[id] for _, _, id in ranks]
+
+
+class Locks:
+    """Locks by name. *is_live*: whether a holder still is, given the end of its own lease."""
+
+    def __init__(self, is_live: Callable[[Holder, Micros], bool]) -> None:
+        self._is_live = is_live
+        self._taken = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """All are free; tokens go on growing."""
+        self._held: dict[str, tuple[Held, Micros]] = {}
+
+    def find(self, name: str) -> Held | None:
+        found = self._held.get(name)
+        return found[0] if found is not None and self._is_live(found[0].holder, found[1]) else None
+
+    def take(self, name: str, holder: Holder, until: Micros) -> int | None:
+        if self.find(name) is not None or not self._is_live(holder, until):
+            return None
+        self._taken += 1
+        self._held[name] = Held(name, self._taken, holder), until
+        return self._taken
+
+    def renew(self, holder: Holder, until: Micros) -> int:
+        names = [name for name in self._held if (held := self.find(name)) is not None and held.holder == holder]
+        for name in names:
+            self._held[name] = self._held[name][0], until
+        return len(names)
+
+    def free(self, name: str) -> bool:
+        """True if it was held."""
+        is_held = self.find(name) is not None
+        self._held.pop(name, None)
+        return is_held
+
+    def names(self) -> list[str]:
+        return list(self._held)
+
+    def prune(self) -> int:
+        """Forget those whose holders are gone."""
+        gone = [name for name in self._held if self.find(name) is None]
+        for name in gone:
+            del self._held[name]
+        return len(gone)
+
+
+class Rates:
+    """Uses of each name in its last window."""
+
+    def __init__(self) -> None:
+        self.windows: dict[str, tuple[Micros, Micros, int]] = {}
+        """Name to start and end of the window, and uses in it."""
+
+    def take(self, name: str, limit: int, per: Micros, now: Micros) -> bool:
+        start = now - now % per
+        last, end, used = self.windows.get(name, (start, start + per, 0))
+        if last < start:
+            last, end, used = start, start + per, 0
+        if used >= limit:
+            return False
+        self.windows[name] = last, end, used + 1
+        return True
+
+    def usage(self, name: str, per: Micros, now: Micros) -> int:
+        last, _, used = self.windows.get(name, (0, 0, 0))
+        return used if last >= now - now % per else 0

@@ -1,0 +1,59 @@
+"""The verbs of small values, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from huey.clock import Clock, Micros, micros
+from huey.storage.base import CHUNK, FOREVER, Storage
+from huey.storage.memory.tables import Values
+from huey.storage.memory.waking import Alarm
+
+
+class ValuesInMemory(Storage):
+    """Results and user data of a ``MemoryStorage``."""
+
+    _clock: Clock
+    _changed: Alarm
+    _values: Values
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        with self._changed:
+            self._values.put(kind, key, value, end_of(ttl, self._clock.now()))
+            self._changed.ring()
+
+    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+        with self._changed:
+            if self._peek(kind, key) is not None:
+                return False
+            self.put(kind, key, value)
+            return True
+
+    def peek(self, kind: str, key: str) -> bytes | None:
+        with self._changed:
+            return self._peek(kind, key)
+
+    def _peek(self, kind: str, key: str) -> bytes | None:
+        return self._values.peek(kind, key, self._clock.now())
+
+    def pop(self, kind: str, key: str) -> bytes | None:
+        with self._changed:
+            return self._values.pop(kind, key, self._clock.now())
+
+    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        if len(keys) > CHUNK:
+            raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
+        with self._changed:
+            return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
+
+    def delete(self, kind: str, key: str) -> bool:
+        return self.pop(kind, key) is not None
+
+    def items(self, kind: str) -> dict[str, bytes]:
+        with self._changed:
+            return self._values.items(kind, self._clock.now())
+
+
+def end_of(ttl: float | None, now: Micros) -> Micros:
+    """When something goes that is kept for *ttl* seconds from now."""
+    return FOREVER if ttl is None else now + micros(ttl)

@@ -1,0 +1,125 @@
+"""The part of the contract that is about more than one task: terms of tasks, locks, rates.
+
+A **unique key** is held by the row of a task (or, when it is wished for a time, by the clock); never by nobody. A **limit** is counted in
+rows: at most so many tasks of its key are ready or running, the others are WAITING, where no claim looks. Each end lets the best of them be
+ready, in the same step. A **lock** belongs to a run, ``(task id, token)``, and so ends with it whatever happens, or to a process, and ends
+with its lease.
+
+A storage that does not keep terms leaves ``keeps_terms`` False, and tasks that need them are refused where they are put in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from huey.clock import SECOND, Micros
+from huey.exceptions import ConfigurationError
+from huey.task import Alike, Record
+from huey.terms import has_terms
+
+Tell = Callable[[], Sequence[str]]
+"""Makes events when somebody wants them."""
+
+HOLDER = 15 * SECOND
+"""How long a process keeps its locks without a sign of life (C10)."""
+
+
+def any_terms(records: Sequence[Record]) -> bool:
+    """Whether one of them may have terms."""
+    if isinstance(records, Alike):
+        return has_terms(records.pattern.options)
+    return any(has_terms(record.options) for record in records)
+
+
+class Holder(NamedTuple):
+    """Who holds a lock: a run of a task, or a process."""
+
+    id: str
+    """Id of the task, or of the process (random)."""
+    token: int = 0
+    """Token of the run; 0: a process."""
+
+
+class Held(NamedTuple):
+    """A lock that is held."""
+
+    name: str
+    token: int
+    """Grows with each time any lock is taken: a resource outside that remembers the highest one can refuse an older holder (C10)."""
+    holder: Holder
+
+
+class Sharing:
+    """The verbs. One instance serves one queue."""
+
+    keeps_terms = False
+    """Terms of records are kept, locks and rates work."""
+
+    name: str
+
+    def refusal(self) -> ConfigurationError:
+        """What is raised where such a task, lock or rate is asked for."""
+        return ConfigurationError(
+            f"{type(self).__name__}: unique=, concurrency=, at_most_once=, locks and rate limits need a storage that keeps them; "
+            "SqliteHuey and MemoryHuey do"
+        )
+
+    # -- terms --------------------------------------------------------------------------------------------------------------------------
+
+    def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
+        """``enqueue`` for records of which some have terms, in order; for those that were not put in since their unique key is held: the
+        id of the task that holds it (or held it, when it is held for a time).
+
+        A record whose id is known is left as it is: it is held, or it was put in with ``keep_id`` and that time has not passed. Of two in
+        one call with the same id the first counts.
+
+        The same terms hold wherever a task is put in: ``tick`` leaves out a record whose unique key is held. They hold as long as the task
+        does: one that goes back to the queue in any way takes a key that it held while waiting again, unless another has it by then.
+
+        A task with a limit is QUEUED once it is among the best ``at_most`` of its key, those that run counted first, and WAITING before.
+        Where tasks of one key have different limits, that of the best one that waits decides.
+        """
+        raise self.refusal()
+
+    # -- locks --------------------------------------------------------------------------------------------------------------------------
+
+    def acquire(self, name: str, holder: Holder) -> int | None:
+        """Take a lock: its token; None while somebody holds it, the same holder included.
+
+        A task's lock is held while that run of it is leased: its end, in whatever way, and a takeover free it. A run that is not leased
+        any more gets none. A process's lock is held for ``HOLDER`` from now, or from its last ``renew``.
+        """
+        raise self.refusal()
+
+    def renew(self, holder: Holder) -> int:
+        """Keep the locks of a process for ``HOLDER`` from now. How many it still holds."""
+        raise self.refusal()
+
+    def give_up(self, name: str, token: int) -> bool:
+        """Free a lock that was taken with that token. False: it was not held any more."""
+        raise self.refusal()
+
+    def lock(self, name: str) -> Held | None:
+        """Who holds a lock."""
+        raise self.refusal()
+
+    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
+        """Free locks, whoever holds them; None: all of this queue. The names of those that were held."""
+        raise self.refusal()
+
+    # -- rates --------------------------------------------------------------------------------------------------------------------------
+    # Windows of `per` seconds by the storage's clock, aligned to multiples of it.
+
+    def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+        """Count one use in the window of now: 0.0 if it is among the first *limit*, else nothing is counted, and the seconds until the
+        next window. One step. While a clock that was set back catches up, the later window counts."""
+        raise self.refusal()
+
+    def usage(self, name: str, per: float, now: Micros | None = None) -> int:
+        """Uses in the window of now."""
+        raise self.refusal()
+
+    def forget_rate(self, name: str) -> None:
+        """Begin a window anew: nothing was used."""
+        raise self.refusal()

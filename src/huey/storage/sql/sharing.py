@@ -1,0 +1,64 @@
+"""Locks and rates in SQL: one statement each, by name; the sentences stand in the dialect's sharing.sql. Terms are the dialect's work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from huey.clock import SECOND, Micros, micros
+from huey.storage.sharing import HOLDER, Held, Holder
+from huey.storage.sql.storage import SqlStorage
+
+
+class SharingInSql(SqlStorage):
+    """The verbs of sharing that are alike in every SQL storage."""
+
+    keeps_terms = True
+
+    def acquire(self, name: str, holder: Holder) -> int | None:
+        alive = self._alive()
+        who = {"queue": self._queue, "name": name, "holder": holder.id, "run": holder.token, "until": alive["clock"] + HOLDER}
+        if not self._write("lock_take", who | alive, is_synced=False):
+            return None
+        # It is ours, so nobody changes it meanwhile; unless somebody flushed it.
+        held = self.lock(name)
+        return held.token if held is not None and held.holder == holder else None
+
+    def renew(self, holder: Holder) -> int:
+        alive = self._alive()
+        who = {"queue": self._queue, "holder": holder.id, "until": alive["clock"] + HOLDER}
+        return self._write("lock_renew", who | alive, is_synced=False)
+
+    def give_up(self, name: str, token: int) -> bool:
+        which = {"queue": self._queue, "name": name, "token": token}
+        return self._write("lock_give_up", which | self._alive(), is_synced=False) > 0
+
+    def lock(self, name: str) -> Held | None:
+        for token, holder, run in self._read("lock_find", {"queue": self._queue, "name": name} | self._alive()):
+            return Held(name, token, Holder(holder, run))
+        return None
+
+    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
+        which = {"queue": self._queue, "names": None if names is None else json.dumps(list(names))}
+        held = self._read("locks_held", which | self._alive())
+        if held:
+            self._write("locks_free", {"queue": self._queue, "tokens": json.dumps([token for _, token in held])})
+        return {name for name, _ in held}
+
+    def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+        window = self._window(name, per, now) | {"limit": limit}
+        if self._write("rate_take", window, is_synced=False):
+            return 0.0
+        return float(window["ends"] - window["now"]) / SECOND
+
+    def usage(self, name: str, per: float, now: Micros | None = None) -> int:
+        return int(sum(used for (used,) in self._read("rate_usage", self._window(name, per, now))))
+
+    def forget_rate(self, name: str) -> None:
+        self._write("rate_forget", {"queue": self._queue, "name": name})
+
+    def _window(self, name: str, per: float, now: Micros | None) -> dict[str, Any]:
+        now, length = self._now(now), micros(per)
+        start = now - now % length
+        return {"queue": self._queue, "name": name, "start": start, "ends": start + length, "now": now}

@@ -1,0 +1,191 @@
+"""Locks and rates. For storages that keep them (``keeps_terms``)."""
+
+from __future__ import annotations
+
+from huey.clock import SECOND
+from huey.lifecycle import Returned, Snoozed
+from huey.storage.base import LEASE, Storage
+from huey.storage.sharing import HOLDER, Held, Holder
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.enqueueing import ODD
+from huey.testing.contract.tools import ME, OTHER, Another, at_once, claim, claimed, end, seen, task
+
+HERE, THERE = Holder("process-1"), Holder("process-2")
+
+
+class LockRules:
+    def test_a_lock_has_one_holder(self, storage: Storage, another: Another) -> None:
+        token = storage.acquire("l", HERE)
+
+        assert token is not None
+        assert another().acquire("l", THERE) is None
+        assert storage.acquire("l", HERE) is None
+        assert another().lock("l") == Held("l", token, HERE)
+        assert storage.lock("other") is None
+
+    def test_of_many_who_ask_one_gets_it(self, storage: Storage, another: Another) -> None:
+        other = another()
+
+        tokens = at_once(*(lambda n=n: (storage, other)[n % 2].acquire("l", Holder(str(n))) for n in range(4)))
+
+        assert len([token for token in tokens if token is not None]) == 1
+
+    def test_a_lock_that_is_given_up_is_free(self, storage: Storage, another: Another) -> None:
+        token = storage.acquire("l", HERE) or 0
+
+        assert another().give_up("l", token)
+        assert not storage.give_up("l", token)
+        assert storage.lock("l") is None
+        assert storage.acquire("l", THERE) is not None
+
+    def test_the_token_of_a_lock_only_grows(self, storage: Storage) -> None:
+        tokens = []
+        for _ in range(4):
+            tokens.append(storage.acquire("l", HERE) or 0)
+            storage.give_up("l", tokens[-1])
+        storage.flush()
+        tokens.append(storage.acquire("l", HERE) or 0)
+
+        assert tokens == sorted(set(tokens))
+        assert tokens[0] > 0
+
+    def test_who_lost_a_lock_does_not_free_the_next_holders(self, storage: Storage, clock: TurnableClock) -> None:
+        before = storage.acquire("l", HERE) or 0
+        clock.forward(HOLDER / SECOND + 1)
+        after = storage.acquire("l", THERE)
+
+        assert not storage.give_up("l", before)
+        assert storage.lock("l") == Held("l", after or 0, THERE)
+
+    def test_a_processs_lock_ends_with_its_lease_unless_it_is_renewed(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.acquire("a", HERE)
+        storage.acquire("b", HERE)
+        storage.acquire("c", THERE)
+        clock.forward(HOLDER / SECOND - 1)
+        assert storage.renew(HERE) == 2
+        clock.forward(2)
+
+        assert [storage.lock(name) is not None for name in "abc"] == [True, True, False]
+        clock.forward(HOLDER / SECOND)
+        assert storage.renew(HERE) == 0
+        assert storage.lock("a") is None
+
+    def test_a_tasks_lock_ends_with_its_run(self, storage: Storage, clock: TurnableClock) -> None:
+        for outcome in (Returned(None), Snoozed(0, "limit")):
+            lease = claimed(storage)
+            storage.acquire("l", Holder(lease.id, lease.token))
+            held = storage.acquire("l", THERE)
+            end(storage, clock, lease, outcome)
+
+            assert held is None
+            assert storage.lock("l") is None
+
+    def test_a_tasks_lock_lasts_as_long_as_its_workers_lease_is_renewed(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        storage.acquire("l", Holder(lease.id, lease.token))
+        for _ in range(5):
+            clock.forward(LEASE / SECOND - 1)
+            storage.beat([ME])
+
+        assert storage.acquire("l", THERE) is None
+        clock.forward(LEASE / SECOND + 1)
+        assert storage.acquire("l", THERE) is not None
+
+    def test_a_takeover_frees_the_lock_of_a_dead_workers_task_at_once(self, storage: Storage) -> None:
+        lease = claimed(storage)
+        storage.acquire("l", Holder(lease.id, lease.token))
+
+        storage.reclaim(seen(storage), OTHER)
+
+        assert storage.lock("l") is None
+        assert storage.acquire("l", Holder(lease.id, lease.token)) is None
+        assert storage.acquire("l", Holder(lease.id, lease.token + 1)) is not None
+
+    def test_a_run_that_is_not_leased_gets_no_lock(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        end(storage, clock, lease, Returned(None))
+        storage.enqueue([task("b")])
+
+        assert storage.acquire("l", Holder(lease.id, lease.token)) is None
+        assert storage.acquire("l", Holder("b", 1)) is None
+
+    def test_flushed_locks_are_free_and_named(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.acquire("old", HERE)
+        clock.forward(HOLDER / SECOND + 1)
+        for name in ("a", "b", "c"):
+            storage.acquire(name, HERE)
+
+        assert storage.flush_locks(["a", "unknown"]) == {"a"}
+        assert storage.flush_locks() == {"b", "c"}
+        assert storage.flush_locks() == set()
+        assert storage.acquire("a", THERE) is not None
+
+    def test_flush_frees_locks_and_forgets_rates(self, storage: Storage) -> None:
+        storage.acquire("l", HERE)
+        storage.take("r", 1, 60)
+
+        storage.flush()
+
+        assert storage.lock("l") is None
+        assert storage.take("r", 1, 60) == 0.0
+
+    def test_names_of_locks_and_rates_may_hold_anything_and_never_meet(self, storage: Storage) -> None:
+        assert all(storage.acquire(name, HERE) for name in ODD)
+        assert [storage.take(name, 1, 60) for name in ODD] == [0.0] * len(ODD)
+
+
+class RateRules:
+    def test_a_rate_allows_so_many_uses_in_a_window(self, storage: Storage, another: Another, clock: TurnableClock) -> None:
+        clock.forward(20.5)
+
+        waits = [store.take("r", 3, 60) for store in (storage, another(), storage, storage)]
+
+        assert waits == [0.0, 0.0, 0.0, 39.5]
+        assert (storage.usage("r", 60), storage.usage("other", 60)) == (3, 0)
+        assert storage.take("other", 1, 60) == 0.0
+
+    def test_windows_are_aligned_to_multiples_of_their_length(self, storage: Storage, clock: TurnableClock) -> None:
+        clock.forward(59)
+        before = storage.take("r", 1, 60), storage.take("r", 1, 60)
+        clock.forward(1)
+
+        assert before == (0.0, 1.0)
+        assert storage.usage("r", 60) == 0
+        assert storage.take("r", 1, 60) == 0.0
+
+    def test_of_many_who_ask_at_the_same_time_no_more_than_the_limit_get_it(self, storage: Storage, another: Another) -> None:
+        other = another()
+
+        waits = at_once(*(lambda n=n: [(storage, other)[n % 2].take("r", 5, 60) for _ in range(3)] for n in range(4)))
+
+        assert sum(wait == 0.0 for part in waits for wait in part) == 5
+
+    def test_a_clock_that_was_set_back_gives_no_further_uses(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.take("r", 2, 60)
+        clock.set(clock.now() - 3600 * SECOND)
+        back = [storage.take("r", 2, 60) == 0.0 for _ in range(2)]
+        clock.set(clock.now() + 3600 * SECOND)
+
+        assert back == [True, False]
+        assert storage.take("r", 2, 60) > 0
+        assert storage.usage("r", 60) == 2
+
+    def test_a_rate_can_be_forgotten(self, storage: Storage) -> None:
+        storage.take("r", 1, 60)
+
+        storage.forget_rate("r")
+
+        assert storage.usage("r", 60) == 0
+        assert storage.take("r", 1, 60) == 0.0
+
+    def test_what_is_past_its_time_is_pruned_of_locks_and_rates(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.acquire("l", HERE)
+        storage.take("r", 1, 60)
+        lease = claimed(storage)
+        storage.acquire("m", Holder(lease.id, lease.token))
+        assert storage.prune() == 0
+        clock.forward(61)
+
+        assert storage.prune() == 3
+        assert storage.prune() == 0
+        assert claim(storage) == []

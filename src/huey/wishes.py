@@ -1,0 +1,145 @@
+"""What a decorator wishes about tasks and each other (``unique=``, ``concurrency=``, ...), and the terms of one call. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from huey.task import LARGEST, checked_number, is_storable
+from huey.terms import DONE, WAITING, Terms
+
+Key = str | tuple[str, ...] | Callable[..., Any]
+"""What a key is made of: parameters of the function, by name, or what a function of the call's arguments returns."""
+
+LONGEST = 200
+"""Characters of a key; a longer one is stored as its hash."""
+
+
+class Wishes(NamedTuple):
+    """The wishes of one decorated function."""
+
+    unique: bool | Key = False
+    """While such a call waits or runs, another one puts nothing in and returns the handle of the first. True: a call with the same
+    arguments. Or the names of the parameters that count, or a function of the arguments that returns the key (None: not this time)."""
+    unique_for: str | float = DONE
+    """Until it is ``"done"``, while it is ``"waiting"`` to start, or so many seconds (or a timedelta) from the call."""
+    concurrency: int | None = None
+    """So many run at a time, over all consumers; the others wait, without a runner and without a try."""
+    key: Key | None = None
+    """So many of each key, made as that of ``unique``; a call whose key is None is not limited."""
+    at_most_once: bool = False
+    """If its worker dies, it fails (reason ``lost``) instead of running again (C3). Retries after an exception are as usual."""
+
+    @property
+    def depend_on_the_call(self) -> bool:
+        """Two calls may differ in their terms."""
+        return self.unique is not False or self.key is not None
+
+    def terms(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Terms:
+        """The terms of one call of the function *name*. ValueError: an argument that a key cannot be made of."""
+        unique = None if self.unique is False else _key_of(self.unique, f"{name}: unique=", func, args, kwargs)
+        group: str | None = None
+        if self.concurrency is not None:
+            group = "" if self.key is None else _key_of(self.key, f"{name}: key=", func, args, kwargs)
+        return Terms(
+            unique=None if unique is None else f"{name}:{unique}",
+            unique_for=self.unique_for,
+            limit=None if group is None else f"{name}:{group}",
+            at_most=self.concurrency or 1,
+            once=self.at_most_once,
+        )
+
+
+def checked_wishes(
+    unique: Any, unique_for: str | float | timedelta, concurrency: int | None, key: Any, at_most_once: bool
+) -> Wishes | None:
+    """The wishes as given to a decorator; None: there are none. ValueError: one that cannot work."""
+    if unique_for != DONE and not unique:
+        raise ValueError(f"unique_for={unique_for!r} without unique=: say what is unique, such as unique=True")
+    if key is not None and concurrency is None:
+        raise ValueError(f"key={key!r} without concurrency=: say how many tasks of one key may run, such as concurrency=1")
+    if concurrency is not None and checked_number("concurrency", concurrency, low=0, whole=True) < 1:
+        raise ValueError("concurrency=0: give at least 1; to hold up a queue, pause it")
+    wishes = Wishes(
+        bool(unique) if isinstance(unique, bool) or unique is None else _checked_key("unique", unique),
+        _checked_time(unique_for),
+        concurrency,
+        None if key is None else _checked_key("key", key),
+        bool(at_most_once),
+    )
+    return None if wishes == Wishes() else wishes
+
+
+def _checked_key(what: str, key: Any) -> Key:
+    if isinstance(key, str):
+        return key
+    if callable(key):
+        made: Callable[..., Any] = key
+        return made
+    names = tuple(key) if isinstance(key, Iterable) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{what}={key!r}: give the name of a parameter, a list of names, or a function of the call's arguments")
+    return names
+
+
+def _checked_time(unique_for: str | float | timedelta) -> str | float:
+    if unique_for in (DONE, WAITING):
+        return str(unique_for)
+    length = unique_for.total_seconds() if isinstance(unique_for, timedelta) else unique_for
+    if isinstance(length, bool) or not isinstance(length, int | float) or not 0 < length <= LARGEST:
+        raise ValueError(f"unique_for={unique_for!r}: give {DONE!r}, {WAITING!r}, or seconds")
+    return float(length)
+
+
+def _key_of(which: bool | Key, what: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """The key of one call, as text; None: this call has none."""
+    value = which(*args, **kwargs) if callable(which) else _arguments(which, what, func, args, kwargs)
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(_plain(value, what), sort_keys=True)
+    if not is_storable(text):
+        raise ValueError(f"{what} makes the key {text!r}: a key has neither NUL nor surrogates")
+    return text if len(text) <= LONGEST else sha256(text.encode()).hexdigest()
+
+
+def _arguments(which: bool | str | tuple[str, ...], what: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """The call's arguments by parameter, however they were given; or some of them."""
+    from inspect import signature
+
+    try:
+        bound = signature(func).bind_partial(*args, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"{what}: the call does not fit the function: {error}") from error
+    bound.apply_defaults()
+    if which is True:
+        return dict(bound.arguments)
+    names = (which,) if isinstance(which, str) else tuple(which or ())
+    missing = [name for name in names if name not in bound.arguments]
+    if missing:
+        raise ValueError(f"{what}{which!r}: the call has no argument {missing[0]!r}; there are {', '.join(bound.arguments) or 'none'}")
+    # A text by itself stays readable; None means that this call has no key.
+    return bound.arguments[names[0]] if isinstance(which, str) else [bound.arguments[name] for name in names]
+
+
+def _plain(value: Any, what: str) -> Any:
+    """A value as JSON can say it: equal values come out equal, and nothing that only an address tells apart."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, what) for item in value]
+    if isinstance(value, set | frozenset):
+        return {"set": sorted(json.dumps(_plain(item, what), sort_keys=True) for item in value)}
+    if isinstance(value, Mapping):
+        return [[_plain(name, what), item] for name, item in sorted((str(name), _plain(item, what)) for name, item in value.items())]
+    if isinstance(value, bytes | bytearray):
+        return {"bytes": bytes(value).hex()}
+    kind = type(value)
+    if kind.__module__ in ("datetime", "decimal", "uuid", "fractions", "pathlib"):
+        return {kind.__name__: str(value)}
+    raise ValueError(
+        f"{what}: no key can be made of {kind.__module__}.{kind.__qualname__}; name the parameters that count, or give a function "
+        "of the arguments that returns a text"
+    )
