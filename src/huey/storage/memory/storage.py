@@ -58,8 +58,18 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         self._changed = Alarm(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}
         self._events = Events()
+        self._keep_finished = keep_finished
+        self._family: dict[str, MemoryStorage] = {name: self}
         self._locks = Locks(self._is_live)
         self._clear()
+
+    def beside(self, name: str) -> MemoryStorage:
+        with self._changed:
+            found = self._family.get(name) or type(self)(
+                name, clock=self._clock, result_ttl=self._result_ttl, keep_finished=self._keep_finished
+            )
+            found._family = self._family
+            return self._family.setdefault(name, found)
 
     def _clear(self) -> None:
         self._tasks = Tasks()
@@ -373,7 +383,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
             )
 
     def queues(self) -> list[str]:
-        return [self.name]
+        return sorted(self._family)
 
     def stats(self, since: Micros) -> list[Stat]:
         with self._changed:
