@@ -108,7 +108,9 @@ class Wire:
 
     def has_reply(self) -> bool:
         """A reply has been received already."""
-        return self._sock is not None and bool(self._reader.has_data())
+        if self._sock is None:
+            return bool(self.connection.can_read(0))
+        return bool(self._reader.has_data())
 
     def is_stale(self) -> bool:
         """The server closed it while nobody used it."""

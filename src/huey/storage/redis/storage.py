@@ -22,7 +22,7 @@ from huey.storage.redis import keys
 from huey.storage.redis.ahead import Ahead, Chunk
 from huey.storage.redis.connection import Wire, Wires, checked
 from huey.storage.redis.ends import details, ends_of, too_heavy, who
-from huey.storage.redis.messages import Arg, groups, lease_of, new_leases, promotion_of, refusal_of
+from huey.storage.redis.messages import Arg, groups, lease_of, new_leases, promotion_of, refusal_of, single
 from huey.storage.redis.server import SCHEMA_VERSION, check, connector
 from huey.storage.redis.waking import WakingVerbs, lanes_of
 from huey.storage.retention import Retention
@@ -34,6 +34,8 @@ ENQUEUE_TIMEOUT = 5.0
 """Seconds that an enqueue tries while the server is away, unless told otherwise (C15)."""
 FIRST_GAP, LONGEST_GAP = 0.05, 0.5
 """Seconds between two tries."""
+NOT_SIMPLE = 2
+"""What lua/enqueue_one.lua answers when it has put nothing in."""
 DISK_TIMEOUT = 5000
 """Milliseconds that ``durable=True`` waits for the server's disk."""
 
@@ -109,7 +111,8 @@ class RedisStorage(WakingVerbs):
             return
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), groups(records), tell)
+        one = single(records[0]) if len(records) == 1 else None
+        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), groups(records), tell, one)
         crash_here("enqueue:before-commit")
         ahead: Ahead | None = getattr(self._local, "ahead", None)
         if ahead is None or self._is_followed or self._durable is not None:
@@ -136,13 +139,17 @@ class RedisStorage(WakingVerbs):
         self._persist(lambda: self._enqueue(chunk))
 
     def _enqueue(self, chunk: Chunk) -> None:
+        if chunk.single is not None and not self._is_followed:
+            to = self.name if chunk.tell is not None else ""
+            if self._wires.call("enqueue_one", *chunk.head[:2], to, *chunk.single, after=self._durable) != NOT_SIMPLE:
+                return
         if not (self._is_followed and chunk.tell is not None):
             self._is_followed = bool(self._wires.call("enqueue", *chunk.head, *chunk.arguments, after=self._durable))
         if self._is_followed and chunk.tell is not None:
             prefix, now, _, channel, _ = chunk.head
             events = list(chunk.tell())
-            head = (prefix, now, 2, channel, len(events))
-            self._is_followed = bool(self._wires.call("enqueue", *head, *events, *chunk.arguments, after=self._durable))
+            told: list[Arg] = [len(events), *events]
+            self._is_followed = bool(self._wires.call("enqueue", prefix, now, 2, channel, *told, *chunk.arguments, after=self._durable))
 
     def _persist(self, act: Callable[[], None]) -> None:
         """Do what is harmless when done twice, again and again while the server is away, up to ``enqueue_timeout``."""
