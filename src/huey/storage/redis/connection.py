@@ -24,6 +24,19 @@ CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 5.0
 """Seconds that a reply may take, unless told otherwise."""
 EVALSHA = b"EVALSHA"
+_CODES = {
+    "NoScriptError": "NOSCRIPT",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "NoPermissionError": "NOPERM",
+    "AuthenticationError": "NOAUTH",
+    "MovedError": "MOVED",
+    "AskError": "ASK",
+    "TryAgainError": "TRYAGAIN",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+}
+"""Error codes by redis-py's classes."""
 _HARMLESS = frozenset(
     {
         *("await", "beat", "cancel", "counts", "followed", "goodbye", "items", "leases", "listed", "look"),
@@ -104,7 +117,9 @@ class Wire:
         try:
             return self.connection.read_response(disable_decoding=True)
         except redis.ResponseError as error:
-            return error
+            # It cuts off the codes that it knows.
+            code = _CODES.get(type(error).__name__)
+            return error if code is None else redis.ResponseError(f"{code} {error}")
 
     def has_reply(self) -> bool:
         """A reply has been received already."""
