@@ -246,7 +246,7 @@ class Wires:
         name: str,
         *arguments: Arg,
         after: tuple[Arg, ...] | None = None,
-        before: tuple[Arg, ...] | None = None,
+        before: tuple[tuple[Arg, ...], ...] = (),
         once: bool = False,
     ) -> Any:
         """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors. *once*: it must
@@ -285,11 +285,15 @@ class Wires:
 
 
 def run(
-    wire: Wire, script: Script, arguments: Sequence[Arg], before: tuple[Arg, ...] | None = None, after: tuple[Arg, ...] | None = None
+    wire: Wire,
+    script: Script,
+    arguments: Sequence[Arg],
+    before: tuple[tuple[Arg, ...], ...] = (),
+    after: tuple[Arg, ...] | None = None,
 ) -> Any:
     """Run a script over *wire*; the server is told its text if it does not know it."""
     command = (EVALSHA, script.sha, 1, *arguments)
-    around = [each for each in (before, command, after) if each is not None]
+    around = [*before, command, *(() if after is None else (after,))]
     wire.send(*around)
     try:
         return _replies(wire, around, command)

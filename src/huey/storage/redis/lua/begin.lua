@@ -16,10 +16,11 @@ local function messages_of(ids)
   return messages
 end
 
+if ARGV[17] ~= '' and call('DEL', P .. 'no:' .. ARGV[17]) == 1 then return { 2 } end
 local worker, lanes, want, channel = ARGV[3], ARGV[6], tonumber(ARGV[7]), ARGV[10]
 local done, valued, fates = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 local all_first = ARGV[16] == '1'
-local first_event = 17
+local first_event = 18
 local first_done = first_event + ARGV[11]
 local first_value = first_done + (all_first and 1 or 2) * done
 local first_fate = first_value + valued

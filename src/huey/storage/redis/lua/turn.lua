@@ -4,12 +4,12 @@
 --         6: lanes it takes from: o, u (suspects) or ou  7: want  8: microseconds that results are kept, or ""
 --         9: "1" when there is no room: ends are written all the same, nothing is claimed  10: channel  11: number of events
 --         12: number of plain successes, those with a value first  13: of their values  14: of other ends  15: of names they add up to
---         16: "1" if all tokens of successes are 1
+--         16: "1" if all tokens of successes are 1  17: number of the client that may call this turn off (key no:...), or ""
 --         then events; ids of successes; their tokens unless all are 1; values;
 --         13 for each other end: id, token, state, due, attempt, crashes, deaths, parked, "+" and reason, error, "+" and value,
 --         microseconds it took, how it ended as part of a JSON object;
 --         for each name: name, row of numbers, how many minutes, minute and number that came in it in turns
--- Returns 1 and the ids whose lease does not hold: then nothing was written, and the turn is to be sent again without them. Or 0, ids and
+-- Returns 2 if it was called off. 1 and the ids whose lease does not hold: then nothing was written, and the turn is to be sent again without them. Or 0, ids and
 --         messages that were claimed, 1 if there are more than a turn brings; and, unless nothing else is to be said: their states, those
 --         turned away (id, message, attempt, reason), promoted (id, message, attempt), to be stopped, next due time or "", whether
 --         paused, whether followed, whether there may be more
