@@ -310,6 +310,11 @@ class Storage(Sharing, Hosting, ABC):
         """Wait until a turn of *worker* would find something (True), or *bell* rings, or *timeout* seconds passed (False). Never misses
         an enqueue for longer than a second, whatever was lost."""
 
+    def expect(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+        """As ``listen``, for a caller whose thread makes the next turn of *worker*: a storage may claim one task for that turn already.
+        A turn that does not want it gives it back, and so does ``goodbye``. Here: no difference."""
+        return self.listen(worker, timeout, bell)
+
     @abstractmethod
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         """Wait until a result of one of the tasks is stored. False when *timeout* seconds passed first; None: no limit."""

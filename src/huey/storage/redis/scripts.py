@@ -10,7 +10,7 @@ from typing import NamedTuple
 _PARTS = {
     "enqueue": "lanes tell insert",
     "tick": "lanes tell insert",
-    "turn": "lanes stats values renew tell insert ends claims",
+    "turn": "stats values renew begin lanes tell insert ends claims",
     "release": "lanes",
     "reclaim": "renew",
     "beat": "renew",
@@ -24,6 +24,8 @@ _PARTS = {
     "prune": "stats values",
 }
 """What a verb's script needs besides ``base``, in that order."""
+_ALONE = ("enqueue_one",)
+"""Scripts that need no other part."""
 _FOLDER = Path(__file__).parent / "lua"
 
 
@@ -38,6 +40,6 @@ class Script(NamedTuple):
 @cache
 def script(name: str) -> Script:
     """The script of a verb. The server is told it by its hash, and by its text when it does not know it (NOSCRIPT)."""
-    parts = ["base", *_PARTS.get(name, "").split(), name]
+    parts = [name] if name in _ALONE else ["base", *_PARTS.get(name, "").split(), name]
     text = b"\n".join((_FOLDER / f"{part}.lua").read_bytes() for part in parts)
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
