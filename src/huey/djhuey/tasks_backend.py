@@ -42,7 +42,7 @@ from huey.when import moment
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
-    *("expires", "timeout", "unique"),
+    *("expires", "timeout", "unique", "unique_for", "concurrency", "key", "at_most_once"),
 )
 STATUS = {
     State.QUEUED: TaskResultStatus.READY,
@@ -74,6 +74,10 @@ class HueyTask(Task):
     expires: Any = None
     timeout: float | None = None
     unique: Any = None
+    unique_for: Any = None
+    concurrency: int | None = None
+    key: Any = None
+    at_most_once: bool | None = None
 
     def using(
         self,

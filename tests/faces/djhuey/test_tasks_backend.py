@@ -278,6 +278,13 @@ def test_a_task_that_cannot_work_is_refused_where_it_is_declared(
         task(func, **options)
 
 
+def test_an_option_that_huey_does_not_have_is_refused(huey: Huey) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        task(add, colour="blue")
+    with pytest.raises(InvalidTask, match="concurrency"):
+        task(add, concurrency="blue")
+
+
 def test_a_function_inside_another_is_refused(huey: Huey) -> None:
     def inner() -> None:
         pass
