@@ -32,7 +32,7 @@ from huey.djhuey.framework import (
     tasks,
 )
 from huey.djhuey.outbox import Outbox
-from huey.djhuey.runs import About, Journal, as_time, begin, change, instant, new_result, perform, runner, take_in
+from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, instant, new_result, perform, runner, take_in
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.lifecycle import State
@@ -42,7 +42,7 @@ from huey.when import moment
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
-    *("expires", "timeout", "unique"),
+    *("expires", "timeout", "unique", "unique_for", "concurrency", "key", "at_most_once"),
 )
 STATUS = {
     State.QUEUED: TaskResultStatus.READY,
@@ -74,6 +74,10 @@ class HueyTask(Task):
     expires: Any = None
     timeout: float | None = None
     unique: Any = None
+    unique_for: Any = None
+    concurrency: int | None = None
+    key: Any = None
+    at_most_once: bool | None = None
 
     def using(
         self,
@@ -170,10 +174,11 @@ class HueyBackend(BaseTaskBackend):
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
         if of_call.get("expires") is not None:
             of_call["expires"] = moment(of_call["expires"], now)
-        about = About(self.alias, task.queue_name, task.priority, instant(task.run_after), now)
-        arguments = (result.args, result.kwargs, tuple(about))
+        about = About(self.alias, task.queue_name, instant(task.run_after), task.priority, now)
         try:
-            return wrapper.task_class(arguments, id=result.id, eta=about.run_after, priority=task.priority, **of_call)
+            args, kwargs = call_of(wrapper.func, result.args, result.kwargs)
+            kwargs = {**kwargs, **about.to_wire(prototype)}
+            return wrapper.task_class(args, kwargs, id=result.id, eta=about.run_after, priority=task.priority, **of_call)
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
 
@@ -205,9 +210,10 @@ class HueyBackend(BaseTaskBackend):
             raise TaskResultDoesNotExist(f"{result_id}: {error}") from error
 
     def _held(self, row: TaskRow) -> Any:
-        (args, kwargs, about), _ = self.huey.codec.decode("task", row.id, row.payload)
-        about = About(*about)
-        result = new_result(self.described(self._prototype(row.name), about), row.id, args, kwargs, about.enqueued)
+        prototype = self._prototype(row.name)
+        args, kwargs = self.huey.codec.decode("task", row.id, row.payload)
+        about = About.of_wire(prototype, kwargs.pop(ABOUT, None), row.priority, row.created)
+        result = new_result(self.described(prototype, about), row.id, args, kwargs, about.enqueued)
         Journal(self.huey).read_into(result)
         ended = row.state in (State.FAILED, State.CANCELLED)
         change(result, status=STATUS[row.state], finished_at=as_time(row.finished) if ended else None)

@@ -185,7 +185,7 @@ def test_a_task_of_django_tasks_is_found_by_its_id_in_every_process(project: Dja
     )
     ids = project.python("from beans.tasks import ask\nprint(ask.enqueue(2).id, ask.using(priority=5).enqueue(0).id)").split()
     consumer = project.start("-w", "2", "-k", "process")
-    wait_until(lambda: project.huey.inspector.counts() == (0, 0, 0, 1, 0, 2, 0), timeout=20, told=lambda: consumer.log)
+    wait_until(lambda: project.huey.inspector.counts().results == 2, timeout=20, told=lambda: consumer.log)
     assert consumer.stop() == 0
 
     said = project.python(

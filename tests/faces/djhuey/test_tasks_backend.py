@@ -13,6 +13,7 @@ from django.db import transaction
 from django.test import override_settings
 
 from huey import Huey
+from huey.decorators import TaskOptions
 from huey.djhuey.framework import InvalidTask, TaskResultDoesNotExist, TaskResultStatus, signals, tasks
 from huey.djhuey.settings import current
 from huey.djhuey.tasks_backend import HueyBackend, task
@@ -185,6 +186,21 @@ def test_a_tuple_becomes_a_list_before_the_function_sees_it(huey: Huey) -> None:
     assert ran == [([1], [2])]
 
 
+def test_a_parameter_may_be_called_task(huey: Huey) -> None:
+    with running(huey):
+        result = finished(task(functions.named_like_ours).enqueue(1, task="mine"))
+
+    assert result.return_value == [1, "mine"]
+    with pytest.raises(InvalidTask, match="keyword-only"):
+        task(functions.keyword_only).enqueue(task="mine")
+
+
+def test_arguments_are_seen_as_they_stand_in_the_call(huey: Huey) -> None:
+    task(add).enqueue(1, b=2)
+
+    assert [it.arguments for it in huey.inspector.tasks()] == ["1, b=2"]
+
+
 def test_enqueue_and_all_the_rest_exist_for_coroutines(huey: Huey) -> None:
     async def use() -> Any:
         result = await task(later).aenqueue(21)
@@ -260,6 +276,13 @@ def test_a_task_that_cannot_work_is_refused_where_it_is_declared(
 ) -> None:
     with pytest.raises(InvalidTask, match=said):
         task(func, **options)
+
+
+def test_an_option_that_huey_does_not_have_is_refused(huey: Huey) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        task(add, colour="blue")
+    with pytest.raises(InvalidTask, match="concurrency"):
+        task(add, concurrency="blue")
 
 
 def test_a_function_inside_another_is_refused(huey: Huey) -> None:
@@ -437,3 +460,14 @@ def test_the_path_of_3_x_is_the_same_class() -> None:
     from huey.contrib.djhuey.tasks_backend import HueyBackend as contrib
 
     assert contrib is HueyBackend
+
+
+@pytest.mark.skipif("wishes" not in TaskOptions._fields, reason="there is no unique= yet")
+@pytest.mark.parametrize("unique", [True, "a"])
+def test_a_unique_task_that_waits_already_gives_its_result(huey: Huey, unique: Any) -> None:
+    adding = task(add, unique=unique)
+
+    first, again, other = adding.enqueue(1), adding.enqueue(1), adding.enqueue(2)
+
+    assert first.id == again.id != other.id
+    assert len(huey) == 2
