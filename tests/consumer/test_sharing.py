@@ -103,6 +103,23 @@ def test_a_key_that_cannot_be_made_is_refused_where_it_is_called(huey: Huey) -> 
     assert waiting(huey) == 0
 
 
+def test_a_unique_task_can_be_rescheduled_and_called_again_once_it_is_revoked(huey: Huey) -> None:
+    @huey.task(unique=True)
+    def work() -> int:
+        return 7
+
+    first = work.schedule(delay=3600)
+    second = first.reschedule(delay=1800)
+    same = work()
+    second.revoke()
+    third = work()
+
+    assert len({first.id, second.id, third.id}) == 3
+    assert same.id == second.id
+    with running(huey):
+        assert third.get(blocking=True, timeout=10) == 7
+
+
 # ids
 
 
