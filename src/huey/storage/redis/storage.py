@@ -62,6 +62,8 @@ class RedisStorage(TurningVerbs):
         rng: Rng = system_rng,
         **connection: Any,
     ) -> None:
+        made_with = {key: value for key, value in locals().items() if key not in ("self", "name", "connection", "__class__")}
+        self._made_with = made_with | connection
         connect, where, self._is_local = connector(name, connection)
         super().__init__(name, clock, result_ttl, Retention.of(keep_finished), Wires(connect, where))
         self._rng = rng
@@ -76,6 +78,9 @@ class RedisStorage(TurningVerbs):
 
     def __repr__(self) -> str:
         return f"<RedisStorage {self.name!r} in {self._wires.where}>"
+
+    def beside(self, name: str) -> RedisStorage:
+        return type(self)(name, **self._made_with)
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 

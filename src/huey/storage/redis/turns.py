@@ -67,7 +67,8 @@ class TurningVerbs(WakingVerbs):
         crash_here("turn:before-commit")
         while True:
             counts, ends = ends_of(finishes, self._retention.is_on) if finishes else NOTHING
-            rest = (int(is_full), self.name, len(events), *counts, "", *events, *ends)
+            asked = "p" if self.names_promoted and not is_full else int(is_full)
+            rest = (asked, self.name, len(events), *counts, "", *events, *ends)
             try:
                 answer = self._wires.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
             except StorageFull:
