@@ -45,6 +45,14 @@ local function unheld(refused, from, how_many, step, away)
   end
 end
 
+local function leave_all(from, to)
+  for at = from, to, 1000 do
+    for i, packed in ipairs(call('HMGET', P .. 't', unpack(ARGV, at, math.min(at + 999, to)))) do
+      if packed then leave(ARGV[at + i - 1], cmsgpack.unpack(packed)) end
+    end
+  end
+end
+
 if done + fates > 0 then
   local refused = {}
   unheld(refused, first_done, done, 1, not all_first and done)
@@ -76,8 +84,11 @@ if done > 0 then
   local last = first_done + done - 1
   ranged('HDEL', held, first_done, last)
   ranged('HDEL', P .. 'm', first_done, last)
-  if call('EXISTS', P .. 'd') == 1 then ranged('HDEL', P .. 'd', first_done, last) end
-  if call('EXISTS', P .. 'rv') == 1 then ranged('HDEL', P .. 'rv', first_done, last) end
+  if call('EXISTS', P .. 'd', P .. 'rv', P .. 't') > 0 then
+    ranged('HDEL', P .. 'd', first_done, last)
+    ranged('HDEL', P .. 'rv', first_done, last)
+    if has_terms() then leave_all(first_done, last) end
+  end
   if valued > 0 then with_result = keep_results() end
 end
 for i = 0, fates - 1 do
@@ -90,6 +101,7 @@ for i = 0, fates - 1 do
   end
   settle(worker, ARGV[5], at)
 end
+take_keys_again()
 if with_result then announce(with_result) end
 
 local at = first_fate + 13 * fates
@@ -110,12 +122,13 @@ for _ = 1, tonumber(ARGV[15]) do
 end
 
 local ids, messages = {}, {}
-local is_rare = call('EXISTS', P .. 'c', P .. 's', P .. 'd', P .. 'rv', P .. 'rn', P .. 'z', P .. 'u', P .. 'p') > 0
+local is_rare = call('EXISTS', P .. 'c', P .. 's', P .. 'd', P .. 'rv', P .. 'rn', P .. 'z', P .. 'u', P .. 'p', P .. 't') > 0
 local by_reader, by_channel = is_followed(channel)
 local followed = by_reader or by_channel
 
 if not is_rare and not followed then
-  -- As most turns are: nothing is scheduled, marked, put back, paused, or of another priority.
+  -- As most turns are: nothing is scheduled, marked, put back, paused, of another priority or with terms.
+  is_shared = false
   if want > 0 and lanes ~= 'u' then
     ids = call('LPOP', P .. 'q:0', want) or {}
     if #ids > 0 then
@@ -143,6 +156,7 @@ end
 tell(channel, first_event, first_done - 1)
 local is_paused = call('HGET', P .. 'c', 'paused') == '1'
 local promoted = promote(500, followed)
+level_what_was_touched()
 if #ids == 0 and want > 0 and not is_paused then ids = take(lanes, want) end
 local states, cancelled, stop = {}, {}, {}
 local is_filled = want > 0 and #ids == want
@@ -154,10 +168,11 @@ if #ids > 0 then
   if is_cut then untake(taken, #all_messages + 1) end
   local packed = call('EXISTS', P .. 'd') == 1 and call('HMGET', P .. 'd', unpack(taken)) or {}
   local has_marks, has_names = call('EXISTS', P .. 'rv') == 1, call('EXISTS', P .. 'rn') == 1
-  local leases = {}
+  local terms, leases = has_terms() and call('HMGET', P .. 't', unpack(taken)) or {}, {}
   ids, messages = {}, {}
   for i, id in ipairs(taken) do
     local message, state = all_messages[i], packed[i] and cmsgpack.unpack(packed[i])
+    if terms[i] then begin(id, cmsgpack.unpack(terms[i]), message, state) end
     local reason = bar(id, message, state, has_marks, has_names)
     if reason then
       state = state or fresh(message)
@@ -172,6 +187,7 @@ if #ids > 0 then
     end
   end
   if #leases > 0 then in_parts('HSET', held, leases, 4000) end
+  level_what_was_touched()
 end
 if call('EXISTS', P .. 'rv') == 1 then stop = to_stop(worker) end
 if is_filled or is_cut then
