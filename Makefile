@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench chaos docs python
+.PHONY: help setup demo test django6 check fix bench chaos docs python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,14 @@ demo: python ## show huey at work, a killed consumer included; needs Python only
 
 test: $(STAMP) ## run the tests; ARGS="-k name -x"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# Only a shell knows which of these run; pyenv's names may be there and lead nowhere.
+NEWER ?= $(shell for it in python3.14 python3.13 python3.12 $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python; do \
+	"$$it" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && { echo "$$it"; break; }; done)
+
+django6: ## run the Django tests on Django 6, which needs Python 3.12 or newer; NEWER=python3.13
+	@if [ -z "$(NEWER)" ]; then echo "Django 6: not run, there is no Python 3.12 or newer"; else \
+	  $(MAKE) --no-print-directory PYTHON="$(NEWER)" VENV=.venv-django6 ARGS="tests/spec/test_l_django.py tests/faces/djhuey $(ARGS)" test; fi
 
 check: $(STAMP) ## format, lint, types, floors, house gates: what CI runs before the tests
 	$(BIN)/ruff format --check .

@@ -39,9 +39,15 @@ class Server:
         self.program = program or PROGRAMS["path"] or PROGRAMS["wheel"] or "redis-server"
         self.options = options
         self.folder = tempfile.TemporaryDirectory(prefix="huey-redis-", ignore_cleanup_errors=True)
-        self.port = _free_port()
+        self.port = self.free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
+
+    @staticmethod
+    def free_port() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -86,9 +92,3 @@ def shared_server(which: str = "path") -> Server:
     server = Server(PROGRAMS[which])
     atexit.register(server.__exit__, None, None, None)
     return server
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

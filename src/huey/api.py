@@ -122,17 +122,17 @@ class Huey(Putting, Revoking):
         self.signals = Signals()
         self.in_flight = []
         self._lasting = self.storage = self._storage(storage, storage_options)
-        self._fleeting: Storage | None = None if immediate_use_memory else self._lasting
-        self.codec = Codec(
-            name,
-            serializer=serializer,
-            secret=os.environ.get("HUEY_SECRET") or None if secret is None else secret,
-            compression=compression,
-            use_zlib=use_zlib,
-            allow_pickle=allow_pickle,
-            is_trusted=lambda: self.storage.is_trusted,
-        )
+        self._fleeting = None if immediate_use_memory else self._lasting
+        self._codec_options = {
+            "serializer": serializer,
+            "secret": os.environ.get("HUEY_SECRET") or None if secret is None else secret,
+            "compression": compression,
+            "use_zlib": use_zlib,
+            "allow_pickle": allow_pickle,
+        }
+        self.codec = self._make_codec()
         self._batches = threading.local()
+        self._home, self._branches = None, {}
         self._is_immediate = False
         self.immediate = immediate
 
@@ -150,6 +150,9 @@ class Huey(Putting, Revoking):
             self._fleeting = open_memory(self.name, clock=self.clock, rng=self.rng)
         self.storage = self._fleeting if on and self._fleeting is not None else self._lasting
         self.codec.reset()
+
+    def _make_codec(self) -> Codec:
+        return Codec(self.name, is_trusted=lambda: self.storage.is_trusted, **self._codec_options)
 
     def _of_parts(self, name: Any, events: Any, storage: Storage | None, clock: Clock) -> Storage:
         """The storage over parts of 0.4.9 (C1)."""
@@ -188,6 +191,7 @@ class Huey(Putting, Revoking):
         retry_on: Which | None = None,
         no_retry_on: Which | None = None,
         aliases: Sequence[str] = (),
+        queue: str | None = None,
         unique: bool | Key = False,
         unique_for: str | float | timedelta = DONE,
         concurrency: int | None = None,
@@ -203,26 +207,18 @@ class Huey(Putting, Revoking):
         that does not end it, the supervisor ends its process and the run has failed (reason "timeout").
         *retry_backoff*: factor by which the delay grows with each failed try, up to *max_retry_delay* seconds; 0: it does not.
         *retry_jitter*: up to such a share of it (0.1: a tenth) is added by chance. *retry_on*, *no_retry_on*: only after these exceptions
-        it is tried again, or not after these: a class, several, or a function of the exception.
+        it is tried again, or not after these: a class, several, or a function of the exception. *queue*: calls go to this queue of the
+        same store; consumers take from it with ``--queues``.
         *unique*, *unique_for*, *concurrency*, *key*, *at_most_once*: see ``huey.wishes.Wishes``.
         ValueError: a value that cannot work, a name that another function has.
         """
         options = checked_options(
-            retries=retries,
-            retry_delay=retry_delay,
-            retries_as_argument=retries_as_argument,
-            include_task=include_task or context,
-            priority=priority or 0,
-            expires=expires,
-            timeout=timeout,
-            retry_backoff=retry_backoff,
-            retry_jitter=retry_jitter,
-            max_retry_delay=max_retry_delay,
-            retry_on=retry_on,
-            no_retry_on=no_retry_on,
-            aliases=aliases,
+            retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
+            include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
+            retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
+            no_retry_on=no_retry_on, aliases=aliases, queue=queue,
             wishes=checked_wishes(unique, unique_for, concurrency, key, at_most_once),
-        )
+        )  # fmt: skip
 
         def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
             wrapper = TaskWrapper(self, func, name, options)
@@ -250,6 +246,7 @@ class Huey(Putting, Revoking):
         retry_on: Which | None = None,
         no_retry_on: Which | None = None,
         aliases: Sequence[str] = (),
+        queue: str | None = None,
         unique: bool | Key = False,
         unique_for: str | float | timedelta = DONE,
         concurrency: int | None = None,
@@ -261,21 +258,12 @@ class Huey(Putting, Revoking):
         if not callable(validate_datetime):
             raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
         options = checked_options(
-            retries=retries,
-            retry_delay=retry_delay,
-            retries_as_argument=retries_as_argument,
-            include_task=include_task or context,
-            priority=priority or 0,
-            expires=expires,
-            timeout=timeout,
-            retry_backoff=retry_backoff,
-            retry_jitter=retry_jitter,
-            max_retry_delay=max_retry_delay,
-            retry_on=retry_on,
-            no_retry_on=no_retry_on,
-            aliases=aliases,
+            retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
+            include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
+            retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
+            no_retry_on=no_retry_on, aliases=aliases, queue=queue,
             wishes=checked_wishes(unique, unique_for, concurrency, key, at_most_once),
-        )
+        )  # fmt: skip
 
         def decorate(func: Callable[P, R]) -> PeriodicWrapper[P, R]:
             wrapper = PeriodicWrapper(self, func, name, options, validate_datetime)
@@ -356,6 +344,8 @@ class Huey(Putting, Revoking):
     def close(self) -> None:
         """Let go of files and connections; the next call opens them again."""
         self.storage.close()
+        for branch in self._branches.values():
+            branch.storage.close()
 
     def create_consumer(self, **options: Any) -> Consumer:
         """A consumer that runs in this process: ``start()`` and ``stop()`` it, or ``run()`` it. Options as in ``Consumer``."""

@@ -88,9 +88,9 @@ class ByHand(HookRoom, UserData):
         if not self.signals.wants(SIGNAL_ENQUEUED, SIGNAL_SCHEDULED):
             yield
             return
+        reviver, now = Reviver(self.registry, self.codec), self.clock.now()
         with self.signals.turnstile.holding([record.id for record in records]):
             yield
-            reviver, now = Reviver(self.registry, self.codec), self.clock.now()
             for record in records:
                 task = reviver.told(record, record.eta)
                 self.signals.emit(SIGNAL_ENQUEUED, task)

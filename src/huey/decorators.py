@@ -59,6 +59,8 @@ class TaskOptions(NamedTuple):
     """After these it is not."""
     aliases: tuple[str, ...] = ()
     """Names under which it was known before."""
+    queue: str | None = None
+    """Another queue of the same store that its calls go to."""
     wishes: Wishes | None = None
     """What it wishes about tasks and each other."""
 
@@ -265,6 +267,7 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
         "default_retries": options.retries,
         "default_retry_delay": options.retry_delay,
         "default_priority": options.priority,
+        "queue": options.queue,
         "default_retry_backoff": options.retry_backoff,
         "default_retry_jitter": options.retry_jitter,
         "default_max_retry_delay": options.max_retry_delay,
@@ -322,6 +325,8 @@ def checked_options(**given: Any) -> TaskOptions:
         _check_which(name, getattr(options, name))
     if isinstance(given["aliases"], str) or not all(isinstance(name, str) and name for name in options.aliases):
         raise ValueError(f"aliases={options.aliases!r}: give a list of names")
+    if options.queue is not None and (not isinstance(options.queue, str) or not options.queue):
+        raise ValueError(f"queue={options.queue!r}: give the name of a queue")
     limit = None if options.timeout is None else checked_limit(options.timeout)
     return options._replace(timeout=limit, aliases=tuple(options.aliases))
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from huey.exceptions import CancelExecution
+from huey.exceptions import CancelExecution, TaskTimeout
 from huey.signals import Signals
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,10 +50,11 @@ class Hooks:
         for name, hook in list(self.by_kind[kind]):
             try:
                 hook(*arguments)
-            except CancelExecution:
+            except (CancelExecution, TaskTimeout) as error:
                 if kind == PRE:
+                    # The hook does not want the task; or the time of both is over.
                     raise
-                log.warning("the %s hook %r raised CancelExecution, which means something in pre_execute only", kind, name)
+                log.warning("the %s hook %r raised %s, which means something in pre_execute only", kind, name, type(error).__name__)
             except Exception:  # The user's function: it may raise anything.
                 log.exception("the %s hook %r raised; what it was called for goes on", kind, name)
 

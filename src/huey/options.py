@@ -162,7 +162,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--queues",),
         _queues,
         (),
-        "queues to take tasks from, with weights: mail,video:3; so far only the queue of the instance can be named",
+        "queues to take tasks from, with weights by which the workers are shared out: mail,video:3; default: that of the instance",
         WORKERS,
         value="NAMES",
     ),
@@ -276,13 +276,32 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     return _agreeing(settings)
 
 
-def check_queues(settings: Mapping[str, Any], name: str) -> None:
-    """ConfigurationError: other queues are asked for than that of the instance, *name*; a consumer cannot do that yet."""
-    others = [queue for queue, _ in settings["queues"] if queue != name]
-    if others:
+def shares(settings: Mapping[str, Any], name: str) -> dict[str, int]:
+    """How the workers are shared out to the queues to take from (default: that of the instance, *name*): by weight, at least one each.
+
+    ConfigurationError: fewer workers than queues.
+    """
+    queues, workers = dict(settings["queues"]) or {name: 1}, settings["workers"]
+    if workers < len(queues):
         raise ConfigurationError(
-            f"queues={_text(settings['queues'])!r}: this consumer takes from the queue of its instance, {name!r}, and not yet from others; "
-            f"start a consumer of its own on an instance named {others[0]!r}"
+            f"workers={workers} for {len(queues)} queues ({_text(settings['queues'])}): each needs one at least; "
+            f"give --workers {len(queues)} or more"
+        )
+    given = dict.fromkeys(queues, 1)
+    for _ in range(workers - len(queues)):
+        # To the one that is furthest from its share.
+        neediest = max(queues, key=lambda queue: queues[queue] / (given[queue] + 1))
+        given[neediest] += 1
+    return given
+
+
+def check_one_queue(settings: Mapping[str, Any]) -> None:
+    """ConfigurationError: a consumer inside a program is to take from several queues."""
+    if len(settings["queues"]) > 1:
+        first = settings["queues"][0][0]
+        raise ConfigurationError(
+            f"queues={_text(settings['queues'])!r}: a consumer inside a program takes from one queue; make one for each, such as "
+            f"huey.on({first!r}).create_consumer(), or use the command huey_consumer"
         )
 
 

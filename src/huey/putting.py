@@ -13,6 +13,7 @@ from huey.clock import Ids
 from huey.decorators import TaskWrapper
 from huey.exceptions import HueyException
 from huey.limits import Limits
+from huey.queues import Queues
 from huey.result import Result, ResultGroup
 from huey.storage.base import CHUNK, in_chunks
 from huey.storage.sharing import any_terms
@@ -21,7 +22,7 @@ from huey.task import Alike, Record, Task
 _NONE_MET: Mapping[str, str] = {}
 
 
-class Putting(ByHand, Limits):
+class Putting(ByHand, Limits, Queues):
     """The verbs that put tasks in."""
 
     always_eager: bool
@@ -29,9 +30,9 @@ class Putting(ByHand, Limits):
     _is_immediate: bool
     _batches: threading.local
     store_intermediate_errors: bool
-    outbox: Callable[[Callable[[], None]], None] | None = None
-    """Decides when and where each enqueue is written: it is given the write, to call it now, after the caller's transaction, or not at
-    all. None: now."""
+    outbox: Callable[[Callable[[], Any]], Any] | None = None
+    """Decides when and where each enqueue is written: it is given the write, to call it now (and hand on its answer), after the caller's
+    transaction (None), or not at all. None: now."""
 
     if TYPE_CHECKING:
         # Of the class that is made of all parts; its handles need them.
@@ -44,6 +45,8 @@ class Putting(ByHand, Limits):
         """Put a task in: a ``Result``, or None without results. Durable when it returns (C1); the same id again changes nothing."""
         if self.always_eager:
             return self.run_now(task)
+        if task.queue is not None and self._of(task) is not self:
+            return self._of(task).enqueue(task)
         record = self._record(task)
         if self._hand is None or not self._hand.put_back(task):
             task = self._put_in(task, self._put([record]))
@@ -57,8 +60,11 @@ class Putting(ByHand, Limits):
         if self.always_eager:
             return [self.run_now(task) for task in tasks]
         tasks = list(tasks)
-        met = self._put_all(in_chunks(map(self._record, tasks)))
-        return ResultGroup(self._handle(self._put_in(task, met)) for task in tasks) if self.results else None
+        places, met = [self._of(task) for task in tasks], dict(_NONE_MET)
+        for place in dict.fromkeys(places):
+            met |= place._put_all(in_chunks(place._record(task) for task, own in zip(tasks, places, strict=True) if own is place))
+        handles = (place._handle(self._put_in(task, met)) for place, task in zip(places, tasks, strict=True))
+        return ResultGroup(handles) if self.results else None
 
     def _put_in(self, task: Task, met: Mapping[str, str]) -> Task:
         """The task that a call stands for: itself, or the one that held its unique key."""
@@ -76,6 +82,8 @@ class Putting(ByHand, Limits):
         arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
         if self.always_eager:
             return [self.run_now(make(args)) for args in arguments]
+        if self._of(wrapper) is not self:
+            return self._of(wrapper).map_task(wrapper, arguments)
         if make.has_wishes and wrapper.options.wishes is not None and wrapper.options.wishes.depend_on_the_call:
             return self.enqueue_many(make(args) for args in arguments)
         # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
@@ -94,20 +102,22 @@ class Putting(ByHand, Limits):
         handles work from then on."""
         if self._collected is not None:
             raise HueyException("batch() inside batch(): one block at a time collects the calls of a thread")
-        collected: list[Record] = []
+        collected: dict[str, list[Record]] = {}
         handles: list[Result[Any]] = []
         self._batches.collected, self._batches.handles = collected, handles
         try:
             yield
         finally:
             self._batches.collected = None
-        met = self._put_all(in_chunks(collected))
+        met = dict(_NONE_MET)
+        for queue, records in collected.items():
+            met |= self.on(queue)._put_all(in_chunks(records))
         for result in handles:
             result.task = self._put_in(result.task, met)
 
     @property
-    def _collected(self) -> list[Record] | None:
-        """What this thread's batch has so far; None outside a batch."""
+    def _collected(self) -> dict[str, list[Record]] | None:
+        """What this thread's batch has so far, by queue; None outside a batch."""
         return getattr(self._batches, "collected", None)
 
     def run_now(self, task: Task) -> Any:
@@ -136,14 +146,12 @@ class Putting(ByHand, Limits):
     def _put(self, records: Sequence[Record]) -> Mapping[str, str]:
         """Put them in. For those that are not put in since their unique key is held: the id of who holds it."""
         if self._collected is not None:
-            self._collected.extend(records)
+            self._collected.setdefault(self.name, []).extend(records)
             return _NONE_MET
         if self.outbox is None:
             return self._write(records)
-        met: dict[str, str] = {}
-        # What it puts off has met nothing yet.
-        self.outbox(lambda: met.update(self._write(records)))
-        return met
+        # What is still to come has met nothing yet.
+        return self.outbox(lambda: self._write(records)) or _NONE_MET
 
     def _write(self, records: Sequence[Record]) -> Mapping[str, str]:
         if self.signals.handlers:

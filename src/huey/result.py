@@ -20,6 +20,8 @@ from huey.when import Expires
 R = TypeVar("R")
 
 _NOTHING = object()
+LOOK = 0.2
+"""Seconds between two looks at results that cannot be waited for together."""
 
 
 class ResultHost(Protocol):
@@ -212,13 +214,15 @@ class ResultGroup:
         return [result for result in self._results if not result._is_known()]
 
     def _fetch(self, results: list[Result[Any]]) -> None:
-        """Take what is there, a thousand in one step."""
-        for start in range(0, len(results), CHUNK):
-            part = results[start : start + CHUNK]
-            found = part[0].huey.storage.pop_many("result", [result.id for result in part])
-            for result in part:
-                if result.id in found:
-                    result._data = found[result.id]
+        """Take what is there, a thousand in one step from each queue."""
+        for huey in dict.fromkeys(result.huey for result in results):
+            of_it = [result for result in results if result.huey is huey]
+            for start in range(0, len(of_it), CHUNK):
+                part = of_it[start : start + CHUNK]
+                found = huey.storage.pop_many("result", [result.id for result in part])
+                for result in part:
+                    if result.id in found:
+                        result._data = found[result.id]
 
     def _wait(self, timeout: float | None, preserve: bool) -> None:
         if not self._results:
@@ -237,6 +241,20 @@ class ResultGroup:
                 last._fetch(preserve)
             else:
                 self._fetch(missing)
+
+    def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0) -> Iterator[Any]:
+        """The values, as they come; waits for each. TaskException: one has failed. *backoff* and *max_delay* are kept from 3.x."""
+        left = list(self._results)
+        while left:
+            self._fetch([result for result in left if not result._is_known()])
+            ready = [result for result in left if result._is_known()]
+            left = [result for result in left if not result._is_known()]
+            for result in ready:
+                yield result.get()
+            if left and not ready:
+                # Of several queues one is waited for, and the others are looked at now and then.
+                of_one = [result.id for result in left if result.huey is left[0].huey][:CHUNK]
+                left[0].huey.storage.wait(of_one, None if len(of_one) == len(left) else LOOK)
 
     def __iter__(self) -> Iterator[Result[Any]]:
         return iter(self._results)

@@ -30,6 +30,8 @@ class Revoking:
 
         def enqueue(self, task: Task) -> Any: ...
 
+        def _of(self, target: Any) -> Any: ...
+
     def revoke(self, target: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep a task (a ``Task``, ``Result`` or id) from running, or with a decorated function all its tasks (S54-S60).
 
@@ -40,7 +42,7 @@ class Revoking:
             self.revoke_all(target, revoke_until, revoke_once)
         else:
             self._need_results()
-            self.storage.cancel([_id(target)], self._limit(revoke_until), revoke_once)
+            self._of(target).storage.cancel([_id(target)], self._limit(revoke_until), revoke_once)
 
     def _need_results(self) -> None:
         if not self.results:
@@ -49,8 +51,9 @@ class Revoking:
     def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep all tasks of a function from running."""
         self._need_results()
+        storage = self._of(wrapper).storage
         for name in (wrapper.name, *wrapper.options.aliases):
-            self.storage.cancel_name(name, self._limit(revoke_until), revoke_once)
+            storage.cancel_name(name, self._limit(revoke_until), revoke_once)
 
     def revoke_by_id(self, id: str, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep the task of that id from running."""
@@ -58,11 +61,12 @@ class Revoking:
 
     def restore(self, target: Any) -> bool:
         """Take a revocation back; True if there was one that had not been obeyed yet."""
-        return self.restore_all(target) if isinstance(target, TaskWrapper) else bool(self.storage.restore([_id(target)]))
+        return self.restore_all(target) if isinstance(target, TaskWrapper) else bool(self._of(target).storage.restore([_id(target)]))
 
     def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool:
         """Take the revocation of a function back."""
-        return any([self.storage.restore_name(name) for name in (wrapper.name, *wrapper.options.aliases)])
+        storage = self._of(wrapper).storage
+        return any([storage.restore_name(name) for name in (wrapper.name, *wrapper.options.aliases)])
 
     def restore_by_id(self, id: str) -> bool:
         """Take the revocation of one task back."""
@@ -71,11 +75,12 @@ class Revoking:
     def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool:
         """Whether a task, its id, or a function is revoked at that time (None: now). An id alone does not tell its function."""
         when = self.clock.now() if timestamp is None else instant(timestamp, self.consumer_is_local())
+        storage = self._of(target).storage
         if isinstance(target, TaskWrapper):
-            mark = self.storage.revocation(name=target.name)
+            mark = storage.revocation(name=target.name)
         else:
             task = getattr(target, "task", target)
-            mark = self.storage.revocation(id=_id(target), name=task.name if isinstance(task, Task) else None)
+            mark = storage.revocation(id=_id(target), name=task.name if isinstance(task, Task) else None)
         return mark is not None and mark.holds(when)
 
     def reschedule(
@@ -104,7 +109,7 @@ class Revoking:
             priority=task.priority if priority is None else priority,
             expires=None if expires is None else moment(expires, now),
         )
-        self.revoke(task.id)
+        self.revoke(task)
         return self.enqueue(again)
 
     def _limit(self, until: datetime | None) -> Micros | None:

@@ -138,6 +138,8 @@ class Task:
 
     name: str = ""
     """Identity of the function; set by the subclass, like the defaults below."""
+    queue: str | None = None
+    """Another queue of the store that it goes to; None: that of its Huey."""
     default_retries = 0
     default_retry_delay = 0.0
     default_priority = 0

@@ -9,9 +9,11 @@ import pytest
 
 from huey.clock import SECOND
 from huey.consumer.janitor import Janitor
-from huey.engine.engine import LARGEST_TURN, LINGER, LONGEST_OUTAGE_GAP, PATIENCE, STUCK, Engine
+from huey.engine.engine import CAREFUL, LARGEST_TURN, LINGER, LONGEST_OUTAGE_GAP, PATIENCE, STUCK, Engine
 from huey.lifecycle import MAX_DEATHS, Raised, Returned, Snoozed, State, WorkerDied, decide
 from huey.storage.base import LEASE
+from huey.task import Record
+from huey.terms import Terms, with_terms
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, OTHER, claim_ids, end, ids, look, seen, task
 from tests.consumer.scripted import OnceRound, ScriptedBell, ScriptedRunners, ScriptedStorage
@@ -789,3 +791,48 @@ def test_a_snoozed_task_keeps_its_tries(bench: Bench) -> None:
     bench.turn()
 
     assert [(lease.id, lease.attempt) for lease in bench.runners.runs] == [("a", 0)]
+
+
+# at most once
+
+
+def at_most_once(id: str) -> Record:
+    return task(id, options=with_terms(None, Terms(once=True)))
+
+
+def test_an_at_most_once_task_is_not_claimed_ahead_of_a_free_runner(bench: Bench) -> None:
+    bench.prove_short()
+    bench.storage.enqueue([at_most_once("a"), at_most_once("b"), task("c")])
+
+    bench.turn()
+
+    assert bench.runners.running == ["a"]
+    assert [bench.storage.get(id).state for id in "ab"] == [State.RUNNING, State.QUEUED]
+    bench.runners.end("a", took=SHORT)
+    bench.turn()
+    assert "b" not in bench.runners.waiting_ids
+
+
+def test_after_an_at_most_once_task_nothing_is_claimed_ahead_for_a_while(bench: Bench) -> None:
+    bench.prove_short()
+    bench.storage.enqueue([at_most_once("a")])
+    bench.turn()
+    bench.runners.end_all(SHORT)
+    bench.enqueue_many(20)
+
+    bench.turn()
+    assert len(bench.runners.waiting_ids) == 0
+    bench.clock.forward(CAREFUL + 1)
+    for _ in range(4):
+        bench.runners.end_all(SHORT)
+        bench.turn()
+    assert len(bench.runners.waiting_ids) > 0
+
+
+def test_an_at_most_once_task_that_is_cut_short_is_lost(bench: Bench) -> None:
+    bench.storage.enqueue([at_most_once("a"), task("b")])
+    bench.turn()
+
+    bench.engine.cut_short()
+
+    assert (look(bench.storage, "a").state, look(bench.storage, "a").reason) == (State.FAILED, "lost")

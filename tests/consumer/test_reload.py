@@ -115,7 +115,7 @@ def test_a_change_that_breaks_the_code_leaves_the_old_one_at_work(project: Proje
 def test_a_wrong_option_ends_it(project: Project) -> None:
     project.write(APP.format("x"))
 
-    for consumer in (project.start("main.huey", "--reload", "-w", "x"), project.start("main.huey", "--reload", "--queues", "other")):
+    for consumer in (project.start("main.huey", "--reload", "-w", "x"), project.start("main.huey", "--reload", "--queues", "a,b")):
         assert consumer.ended() == 2
     missing = project.start("--reload")
     assert missing.ended() == 1

@@ -29,6 +29,7 @@ from huey.task import Task
 from huey.testing.history import Journal, recording
 from tests.crash import lines
 from tests.crash.poison import make_poison
+from tests.crash.shared import make_shared, put_shared
 
 CONNECTIONS: list[sqlite3.Connection] = []
 """All that this process has made, if it is a child."""
@@ -98,6 +99,7 @@ def make(
     for name in PERIODIC:
         make_periodic(huey, told, name)
     tasks = {**make_plain(huey, told), **make_failing(huey, told), **make_holding(huey, told, folder, journal), **make_poison(huey, told)}
+    tasks |= make_shared(huey, told, journal)
     return SimpleNamespace(huey=huey, **tasks)
 
 
@@ -216,15 +218,18 @@ def producer(app: SimpleNamespace, *, tasks: int, chunk: int = 1) -> int:
     return 0
 
 
-def stream(app: SimpleNamespace, *, seed: int, first: int, crowd: int = 150) -> int:
-    """Put tasks of every kind in for ever, as long as there are not too many. What an id must bring: see ``tools.promised``."""
+def stream(app: SimpleNamespace, *, seed: int, first: int, crowd: int = 150, is_shared: bool = False) -> int:
+    """Put tasks of every kind in for ever, as long as there are not too many; with *is_shared* of those that share something. What an id
+    must bring: see ``tools.promised``."""
     rng, n = random.Random(seed), first
     while True:
         try:
             counts = app.huey.storage.counts()
-            room = crowd - counts.ready - counts.scheduled - counts.running
+            room = crowd - counts.ready - counts.scheduled - counts.running - counts.waiting
             for _ in range(min(5, room)):
-                n += put_one(app, rng, n)
+                if is_shared:
+                    put_shared(app, rng, n)
+                n += 1 if is_shared else put_one(app, rng, n)
         except StorageUnavailable:
             # Whether it was put in is not known: no number of it is used again.
             n += 20

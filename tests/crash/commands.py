@@ -206,9 +206,10 @@ class Commanded(Place):
         self.children.append(command)  # type: ignore[arg-type]
         return command
 
-    def streaming(self, seed: int, first: int, crowd: int = 150, **environment: str) -> Child:
+    def streaming(self, seed: int, first: int, crowd: int = 150, is_shared: bool = False, **environment: str) -> Child:
         """A producer of all kinds of tasks, in a process of its own."""
-        child = Child(self, "stream", {"seed": seed, "first": first, "crowd": crowd, "app": self.options}, environment)
+        options = {"seed": seed, "first": first, "crowd": crowd, "is_shared": is_shared, "app": self.options}
+        child = Child(self, "stream", options, environment)
         self.children.append(child)
         return child
 

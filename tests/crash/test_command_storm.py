@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -50,7 +51,7 @@ def storm(
     place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()], **options)
     began = time.monotonic()
     place.options = place.options | (for_processes or {})
-    rage = Storm(place, random.Random(seed), between)
+    rage = Storm(place, random.Random(seed), between=between)
 
     rage.kill(kills, gap=seconds / kills)
     raged = time.monotonic() - began
@@ -69,8 +70,12 @@ def storm(
 class Storm:
     """Commands and a producer, one of which dies now and then."""
 
-    def __init__(self, place: Commanded, rng: random.Random, between) -> None:
+    def __init__(
+        self, place: Commanded, rng: random.Random, kinds: Sequence[str] = (*KINDS,), *, is_shared=False, between=lambda strikes: None
+    ) -> None:
         self._between = between
+        self._kinds = kinds
+        self._is_shared = is_shared
         self._place = place
         self._rng = rng
         self.count: Counter[str] = Counter()
@@ -91,10 +96,11 @@ class Storm:
 
     def _fill_up(self) -> None:
         while len(self._commands) < self._rng.choice((1, 1, 1, 2)):
-            self._commands.append(self._place.command(self._rng.choice([*KINDS])))
+            self._commands.append(self._place.command(self._rng.choice(self._kinds)))
         if self._producer is None:
             self._producers += 1
-            self._producer = self._place.streaming(seed=self._rng.randrange(10**6), first=self._producers * RANGE)
+            first = self._producers * RANGE
+            self._producer = self._place.streaming(seed=self._rng.randrange(10**6), first=first, is_shared=self._is_shared)
 
     def _live(self, seconds: float) -> None:
         end = time.monotonic() + seconds

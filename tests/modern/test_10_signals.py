@@ -70,7 +70,7 @@ def test_a_failure_that_is_tried_again_later(huey: Huey, told: Told) -> None:
 
 
 def test_a_scheduled_task_is_enqueued_again_when_its_time_has_come(huey: Huey, told: Told) -> None:
-    handle = huey.task()(lambda: 1).schedule(delay=0.1)
+    handle = huey.task()(lambda: 1).schedule(delay=0.4)
 
     with running(huey):
         assert ends_with(told, handle.id, "complete") == ["enqueued", "scheduled", "enqueued", "executing", "complete"]

@@ -12,7 +12,9 @@ import pytest
 
 import huey.api
 import huey.exceptions
+from huey import RedisHuey
 from tests.helpers import SOURCE, Project, bare_environment
+from tests.redis_server import shared_server
 
 BARE = f"""
 import sys
@@ -42,6 +44,45 @@ def test_S1_nothing_but_the_standard_library_is_needed(kind: str, tmp_path: Path
     ended = subprocess.run([sys.executable, "-S", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=20)
 
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+WITHOUT_HIREDIS = """
+import sys
+sys.modules['hiredis'] = None
+from huey import RedisHuey
+
+huey = RedisHuey('slow but well', port=%d)
+add = huey.task()(lambda a, b: a + b)
+first, later = add(1, 2), add.schedule(args=(3, 4), delay=0.05)
+consumer = huey.create_consumer(workers=2)
+consumer.start()
+print(first.get(blocking=True, timeout=10), later.get(blocking=True, timeout=10))
+consumer.stop()
+huey.flush()
+huey.close()
+"""
+
+
+def test_S2_the_redis_storage_needs_nothing_but_the_client() -> None:
+    code = WITHOUT_HIREDIS % shared_server().port
+
+    ended = subprocess.run([sys.executable, "-c", code], env=bare_environment(), capture_output=True, text=True, timeout=25)
+
+    assert (ended.stdout, ended.stderr) == ("3 7\n", "")
+
+
+def test_S3_redis_huey_is_imported_from_the_package() -> None:
+    from huey import RedisHuey, crontab
+
+    assert issubclass(RedisHuey, huey.api.Huey)
+    assert callable(crontab())
+
+
+def test_S1_redis_huey_says_what_to_install_when_the_client_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(RuntimeError, match=r"redis.*pip install"):
+        RedisHuey("app")
 
 
 def test_S4_huey_is_imported_from_the_package() -> None:

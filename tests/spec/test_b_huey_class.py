@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+import redis
 
-from huey import Huey
+from huey import Huey, PriorityRedisExpireHuey, PriorityRedisHuey, RedisExpireHuey, RedisHuey
+from huey.api import AsyncData
 from huey.exceptions import DataStoreTimeout
-from tests.helpers import running
+from tests.helpers import running, wait_until
+from tests.redis_server import shared_server
 
 MakeHuey = Callable[..., Huey]
 
@@ -120,3 +124,79 @@ def test_S20_flushing_one_queue_leaves_the_other(make_huey: MakeHuey) -> None:
     one.flush()
 
     assert (len(one), len(two)) == (0, 1)
+
+
+def test_S20_each_instance_has_a_queue_of_its_own_in_redis_too() -> None:
+    one, other = (RedisHuey(name, port=shared_server().port) for name in ("my-app", "My-App"))
+
+    one.task()(add)(1, 2)
+
+    assert (len(one), len(other)) == (1, 0)
+    for huey in (one, other):
+        huey.flush()
+        huey.close()
+
+
+def test_S21_redis_huey_is_the_short_form_for_all_of_a_queue() -> None:
+    huey = RedisHuey("my-app", host="127.0.0.1", port=shared_server().port)
+    task = huey.task()(add)
+    handle, later = task(1, 2), task.schedule(args=(3, 4), delay=0.05)
+
+    with running(huey):
+        assert handle.get(blocking=True, timeout=10) == 3
+        assert later.get(blocking=True, timeout=10) == 7
+    huey.flush()
+    huey.close()
+
+
+def test_S21_its_options_of_0_4_9_and_3_x_are_taken() -> None:
+    huey = RedisHuey("my-app", store_none=True, always_eager=True, read_timeout=1, blocking=True, notify_result=True, host="127.0.0.1")
+
+    assert (huey.store_none, huey.always_eager, huey.task()(add)(1, 2)) == (True, True, 3)
+    assert [kind("app").storage.result_ttl for kind in (PriorityRedisHuey, RedisExpireHuey, PriorityRedisExpireHuey)] == [
+        7 * 86400.0,
+        86400.0,
+        86400.0,
+    ]
+    assert RedisExpireHuey("app", expire_time=60).storage.result_ttl == 60
+
+
+def test_S22_redis_huey_without_arguments_is_local_and_connects_to_nothing() -> None:
+    huey = RedisHuey()
+
+    assert (huey.name, repr(huey.storage)) == ("huey", "<RedisStorage 'huey' in Redis localhost:6379/0>")
+
+
+def test_S23_a_consumer_of_redis_huey_publishes_on_the_channel_of_its_name() -> None:
+    huey = RedisHuey("my-app", port=shared_server().port)
+    task = huey.task()(add)
+    with redis.Redis(port=shared_server().port) as client, client.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe("my-app")
+        wait_until(huey.storage.is_followed)
+
+        with running(huey):
+            handle = task(1, 2)
+            told: list[dict[str, object]] = []
+            wait_until(lambda: _heard(listener, told) and told[-1]["status"] == "finished")
+            assert handle.get() == 3, "at finished the result is readable"
+
+    assert [event["status"] for event in told] == ["enqueued", "started", "finished"]
+    assert {event["id"] for event in told} == {handle.id}
+    huey.flush()
+    huey.close()
+
+
+def _heard(listener: redis.client.PubSub, told: list[dict[str, object]]) -> bool:
+    message = listener.get_message(timeout=1)
+    if message:
+        told.append(json.loads(message["data"]))
+    return bool(told)
+
+
+def test_S24_a_call_on_redis_huey_returns_a_handle() -> None:
+    huey = RedisHuey("my-app", port=shared_server().port)
+
+    assert isinstance(huey.task()(add)(1, 2), AsyncData)
+
+    huey.flush()
+    huey.close()

@@ -52,7 +52,7 @@ def project(tmp_path: Path) -> Iterator[DjangoProject]:
 def roundtrip(project: DjangoProject, consumer: Command) -> None:
     """Something is asked of the project's ``add`` and answered."""
     result = project.task("beans.tasks.add")(1, 2)
-    wait_until(lambda: result.is_ready() or not consumer.is_running, told=lambda: consumer.log)
+    wait_until(lambda: result.is_ready() or not consumer.is_running, timeout=20, told=lambda: consumer.log)
     assert result.is_ready(), consumer.log
     assert result.get() == 3
 

@@ -426,3 +426,91 @@ def listens(storage: RedisStorage) -> object:
         return error
     finally:
         bell.close()
+
+
+# -- what a wake-up brings along --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bell() -> Iterator[Bell]:
+    bell = Bell()
+    yield bell
+    bell.close()
+
+
+def expecting(storage: RedisStorage, bell: Bell, act: Callable[[], object]) -> tuple[bool, Any]:
+    """What ``expect`` answers and the next turn of its thread brings; *act* is done meanwhile."""
+    call = Call(lambda: (storage.expect(ME, 20, bell), storage.turn(ME, [], 1)))
+    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    act()
+    return call.answer()
+
+
+def test_a_wake_up_brings_its_task_along(make: Make, bell: Bell, server: Any) -> None:
+    storage, other = make(), make()
+    storage.turn(ME, [], 1)
+
+    def calls() -> int:
+        other.enqueue([task("a"), task("b")])
+        count: int = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+        return count
+
+    before: list[int] = []
+    is_heard, turn = expecting(storage, bell, lambda: before.append(calls()))
+
+    assert (is_heard, [lease.id for lease in turn.leases], turn.more) == (True, ["a"], True)
+    assert [lease.id for lease in storage.leases(ME)] == ["a"]
+    assert [lease.id for lease in storage.turn(ME, [], 5).leases] == ["b"]
+
+
+def test_an_expectation_that_is_called_off_claims_nothing(make: Make, bell: Bell) -> None:
+    storage, other = make(), make()
+    storage.enqueue([task("a"), task("b")])
+    first = storage.turn(ME, [], 2).leases
+    ends = [Finish(lease, State.SUCCEEDED) for lease in first]
+
+    def work() -> Any:
+        heard = storage.expect(ME, 20, bell)
+        bell.clear()
+        return heard, storage.turn(ME, ends, 0), storage.turn(ME, [], 0)
+
+    call = Call(work)
+    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    bell.ring()
+    heard, wrote, idle = call.answer()
+    other.enqueue([task("c")])
+
+    assert (heard, wrote.refused, wrote.leases, idle.leases) == (False, [], [], [])
+    assert storage.leases(ME) == []
+    assert [lease.id for lease in other.turn(OTHER, [], 1).leases] == ["c"]
+
+
+def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, bell: Bell) -> None:
+    storage, other = make(), make()
+    storage.turn(ME, [], 1)
+
+    def work() -> Any:
+        return storage.expect(ME, 20, bell), storage.turn(ME, [], 0)
+
+    call = Call(work)
+    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    other.enqueue([task("a")])
+
+    heard, turn = call.answer()
+    assert (heard, turn.leases, storage.leases(ME)) == (True, [], [])
+    assert [lease.id for lease in other.turn(OTHER, [], 1).leases] == ["a"]
+
+
+def test_goodbye_gives_back_what_was_claimed_early(make: Make, bell: Bell) -> None:
+    storage, other = make(), make()
+    storage.turn(ME, [], 1)
+    call = Call(lambda: storage.expect(ME, 20, bell))
+    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    other.enqueue([task("a")])
+    assert call.answer()
+    held = [lease.id for lease in other.leases(ME)]
+
+    storage.goodbye(ME)
+
+    assert held == ["a"]
+    assert ([row.worker for row in other.workers()], other.counts().ready) == ([], 1)

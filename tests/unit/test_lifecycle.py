@@ -13,6 +13,7 @@ from huey.lifecycle import (
     UNKNOWN_DELAY,
     UNKNOWN_FOR,
     Cancelled,
+    Limited,
     Outcome,
     Raised,
     Returned,
@@ -23,6 +24,7 @@ from huey.lifecycle import (
     decide,
 )
 from huey.task import Lease
+from huey.terms import Terms, with_terms
 
 NOW: Micros = 1_750_075_200 * SECOND
 PLACE: Micros = NOW - 60 * SECOND
@@ -252,3 +254,44 @@ def test_every_finish_names_its_lease_and_how_long_it_took(name: str, left: int,
 def test_the_same_question_has_the_same_answer() -> None:
     for outcome in OUTCOMES.values():
         assert decide(lease(), outcome, NOW) == decide(lease(), outcome, NOW)
+
+
+# at most once, and rates
+
+ONCE = with_terms(None, Terms(once=True))
+
+
+@pytest.mark.parametrize("name", ["died", "died-alone", "group-died", "cut-short"])
+def test_what_is_to_run_at_most_once_is_lost_rather_than_run_twice(name: str) -> None:
+    outcome = {**OUTCOMES, "group-died": GROUP_DIED}[name]
+
+    finish = decide(lease(options=ONCE, retries=5), outcome, NOW)
+
+    assert (finish.state, finish.reason, finish.attempt, finish.due) == (State.FAILED, "lost", 0, None)
+    assert finish.error is not None
+    assert finish.error["error"].startswith("lost: ")
+
+
+@pytest.mark.parametrize("name", [name for name in OUTCOMES if name not in ("died", "died-alone", "cut-short")])
+def test_every_other_end_means_for_it_what_it_always_means(name: str) -> None:
+    usual, once = (decide(lease(options=options, retries=1), OUTCOMES[name], NOW) for options in (None, ONCE))
+
+    assert once._replace(lease=usual.lease) == usual
+
+
+@pytest.mark.parametrize(
+    ("is_free", "left", "delay", "expected"),
+    [
+        (True, 0, 0.0, (State.QUEUED, NOW + 30 * SECOND, 0)),
+        (True, 2, 5.0, (State.QUEUED, NOW + 5 * SECOND, 0)),
+        (False, 2, 0.0, (State.QUEUED, NOW + 30 * SECOND, 1)),
+        (False, 2, 5.0, (State.QUEUED, NOW + 5 * SECOND, 1)),
+        (False, 0, 5.0, (State.FAILED, None, 0)),
+    ],
+)
+def test_a_full_window_means_another_run_or_a_try(is_free: bool, left: int, delay: float, expected: Meaning) -> None:
+    finish = decide(lease(retries=left, retry_delay=delay), Limited(ERROR, 30, is_free), NOW)
+
+    assert (finish.state, finish.due, finish.attempt) == expected
+    assert finish.reason == "rate limited"
+    assert (finish.error is None) == is_free

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from huey.exceptions import ConfigurationError
-from huey.options import OPTIONS, check_queues, checked
+from huey.options import OPTIONS, check_one_queue, checked, shares
 
 
 def test_the_defaults_are_those_of_0_4_9_and_3_x() -> None:
@@ -113,12 +113,33 @@ def test_workers_cannot_be_renewed_while_the_dead_are_not_replaced(name: str) ->
         checked({name: 100, "check_worker_health": False})
 
 
-def test_only_the_queue_of_the_instance_can_be_taken_from() -> None:
-    check_queues(checked({}), "mail")
-    check_queues(checked({"queues": "mail:3"}), "mail")
+def test_a_consumer_inside_a_program_takes_from_one_queue() -> None:
+    check_one_queue(checked({}))
+    check_one_queue(checked({"queues": "video:3"}))
 
-    with pytest.raises(ConfigurationError, match=r"queues=.*'mail'.* a consumer of its own .*'video'"):
-        check_queues(checked({"queues": "mail,video:3"}), "mail")
+    with pytest.raises(ConfigurationError, match=r"takes from one queue.*huey\.on\('mail'\)"):
+        check_one_queue(checked({"queues": "mail,video:3"}))
+
+
+@pytest.mark.parametrize(
+    ("queues", "workers", "given"),
+    [
+        ((), 4, {"app": 4}),
+        ("mail", 4, {"mail": 4}),
+        ("mail,video", 4, {"mail": 2, "video": 2}),
+        ("mail,video:3", 8, {"mail": 2, "video": 6}),
+        ("mail,video:99", 3, {"mail": 1, "video": 2}),
+        ("a,b,c", 3, {"a": 1, "b": 1, "c": 1}),
+        ("a,b:2", 4, {"a": 1, "b": 3}),
+    ],
+)
+def test_workers_are_shared_out_by_weight_and_at_least_one_each(queues: Any, workers: int, given: dict[str, int]) -> None:
+    assert shares(checked({"queues": queues, "workers": workers}), "app") == given
+
+
+def test_fewer_workers_than_queues_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"workers=1 for 2 queues.*--workers 2 or more"):
+        shares(checked({"queues": "mail,video"}), "app")
 
 
 def test_a_flag_means_one_thing() -> None:

@@ -18,7 +18,7 @@ from huey.cli.mistakes import Mistake, WrongOption
 from huey.cli.parser import PROGRAM, given_settings
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
-from huey.options import OPTIONS, check_queues, checked
+from huey.options import OPTIONS, checked, shares
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ _OF_COMMAND = {option.name for option in OPTIONS if option.is_of_command}
 def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
     """Run until it is stopped: the exit code. Mistake: it cannot start."""
     try:
-        check_queues(settings, huey.name)
+        shares(settings, huey.name)
     except ConfigurationError as error:
         raise WrongOption(str(error)) from error
     try:

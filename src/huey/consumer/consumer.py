@@ -33,7 +33,7 @@ from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
-from huey.options import check_inside, check_queues, checked
+from huey.options import check_inside, check_one_queue, checked
 from huey.seams import crash_here
 from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import BEAT, Worker
@@ -60,7 +60,9 @@ class Consumer:
 
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = checked(options)
-        check_queues(settings, huey.name)
+        check_one_queue(settings)
+        for queue, _ in settings["queues"]:
+            huey = huey.on(queue)
         if huey.always_eager:
             raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
         if not self.has_keeper:
@@ -128,6 +130,7 @@ class Consumer:
                 huey.new_id,
                 zone=None if self.localtime else UTC,
                 interval=self._interval,
+                serves=huey.serves,
                 announcing=huey.announcing,
             )
             self._services.append(Service("Scheduler", scheduler.look, self._interval, outage))

@@ -36,6 +36,8 @@ class Child:
     page: Page
     started: Micros
     """On the clock that never steps."""
+    queue: str
+    """The queue that it takes tasks from."""
     cause: Cause = Cause.CRASH
     """Why it ended, if it ends now."""
     is_leaving: bool = False
@@ -73,12 +75,12 @@ class Child:
         self.signal(signal.SIGKILL)
 
     def to_plain(self) -> list[object]:
-        return [*self.worker, self.page.fd, self.page.count, self.started]
+        return [*self.worker, self.page.fd, self.page.count, self.started, self.queue]
 
     @classmethod
     def from_plain(cls, plain: list[object]) -> Child:
-        *who, fd, count, started = plain
-        return cls(Worker(*who), Page(int(str(count)), int(str(fd))), int(str(started)))  # type: ignore[arg-type]
+        *who, fd, count, started, queue = plain
+        return cls(Worker(*who), Page(int(str(count)), int(str(fd))), int(str(started)), str(queue))  # type: ignore[arg-type]
 
 
 def own_command() -> list[str]:
@@ -105,7 +107,7 @@ def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], i
         if may_fork:
             _tell_once()
         pid = _exec(seat)
-    return Child(identify(seat.id, seat.kind, seat.keeper, pid), page, now)
+    return Child(identify(seat.id, seat.kind, seat.keeper, pid), page, now, seat.queue)
 
 
 def _fork(seat: Seat, work: Callable[[Seat], int]) -> int:

@@ -43,9 +43,11 @@ class Scheduler:
         zone: tzinfo | None = UTC,
         interval: float = 60.0,
         grace: float = MISFIRE_GRACE,
+        serves: Callable[[PeriodicWrapper[..., object]], bool] = lambda wrapper: True,
         announcing: Callable[[Sequence[Record]], AbstractContextManager[None]] = lambda records: nullcontext(),
     ) -> None:
-        """*announcing*: a block in which tasks are put in that handlers of signals hear of when it ends well."""
+        """*serves*: whether a function's ticks go to this queue. *announcing*: a block in which tasks are put in that handlers of signals
+        hear of when it ends well."""
         self._storage = storage
         self._registry = registry
         self._codec = codec
@@ -55,6 +57,7 @@ class Scheduler:
         self._interval = interval
         self._grace = micros(grace)
         self._announcing = announcing
+        self._serves = serves
         self._broken: set[str] = set()
         self._seen: Micros | None = None
         """The minute that was dealt with last."""
@@ -70,7 +73,7 @@ class Scheduler:
 
     def _fire_all(self, now: Micros) -> None:
         last_ticks = self._storage.ticks()
-        for wrapper in self._registry.periodic:
+        for wrapper in filter(self._serves, self._registry.periodic):
             try:
                 self._fire(wrapper, last_ticks.get(wrapper.name), now)
                 self._broken.discard(wrapper.name)

@@ -22,6 +22,8 @@ class Seat(NamedTuple):
     """``pid:born`` of the supervisor."""
     runners: int
     page_fd: int
+    queue: str
+    """The queue that it takes tasks from."""
 
     def to_text(self) -> str:
         return json.dumps(self)

@@ -20,9 +20,9 @@ from huey import host
 from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
 from huey.consumer.banner import tell_start
-from huey.consumer.deaths import Cause, Deaths, how_it_ended
-from huey.consumer.janitor import Janitor
+from huey.consumer.deaths import Cause, how_it_ended
 from huey.consumer.locks import free_locks
+from huey.consumer.posts import Post, beat, posts_of
 from huey.consumer.processes import Child
 from huey.consumer.seat import Seat, identify
 from huey.consumer.service import RETRY
@@ -32,7 +32,7 @@ from huey.engine.page import Running
 from huey.exceptions import ConfigurationError, StorageError
 from huey.host import alive_here
 from huey.lifecycle import State
-from huey.options import check_queues, checked
+from huey.options import checked, shares
 from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import BEAT, LEASE
 
@@ -62,26 +62,22 @@ class Supervisor:
 
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = checked(options)
-        check_queues(settings, huey.name)
         if huey.always_eager:
             raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
         self._huey = huey
-        self._options = settings
+        self._options = {**settings, "queues": ()}
         self._clock = huey.clock
         self._kind: str = settings["worker_type"]
-        self._workers: int = settings["workers"]
         self._patience: float | None = settings["shutdown_timeout"] or None
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._replaces: bool = settings["check_worker_health"]
         self._is_manned = False
         self._max_memory: int = (settings["max_memory"] or 0) * 1024 * 1024
-        self._me = identify(self._new_id(), "supervisor")
-        self._keeper = f"{self._me.pid}:{self._me.born}"
+        me = identify("", "supervisor")
+        self._keeper = f"{me.pid}:{me.born}"
         if huey.immediate:
             raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
-        execution = huey.execution()
-        self._janitor = Janitor(huey.storage, self._me, huey.clock, execution.settle)
-        self._deaths = Deaths(huey.storage, self._me, huey.clock, execution.settle, execution.may_retry)
+        self._posts = posts_of(huey, self._kind, shares(settings, huey.name))
         self._children: list[Child] = []
         self._former: list[Child] = []
         """Workers of the supervisor that this process was before a SIGHUP."""
@@ -110,29 +106,35 @@ class Supervisor:
         with the code that is there then, if it can be imported. StorageError: the storage cannot be used at all."""
         seat = Seat.of_this_process()
         if seat is not None:
-            return work(self._huey, seat, **self._options)
-        self._huey.storage.open()
+            return work(self._huey.on(seat.queue), seat, **self._options)
+        for post in self._posts.values():
+            post.huey.storage.open()
         if os.environ.pop(processes.TRIAL, None):
             return 0
         self._tell_start()
         self._former = processes.taken_over()
         if not self._former:
-            free_locks(self._huey.storage, self._options)
+            for post in self._posts.values():
+                free_locks(post.huey.storage, self._options)
         alive_here.update(child.worker.id for child in self._former)
-        self._janitor.enter()
+        for post in self._posts.values():
+            post.janitor.enter()
         with self._signals() as ear:
             while True:
                 self._step()
                 if self._is_stopping and not self._children and not self._former:
                     break
                 self._wait(ear)
-        self._janitor.leave()
+        for post in self._posts.values():
+            post.janitor.leave()
         log.info("stopped")
         return self._exit_code
 
     def _tell_start(self) -> None:
         told = {name: self._options[name] for name in ("workers", "worker_type", "periodic", "localtime")}
         tell_start(self._huey, **told)
+        if list(self._posts) != [self._huey.name]:
+            log.info("takes from %s", ", ".join(f"queue {name!r} with {post.workers}" for name, post in self._posts.items()))
 
     def _step(self) -> None:
         self._hear()
@@ -141,7 +143,7 @@ class Supervisor:
         self._mind_limits(now)
         self._keep_deadlines(now)
         if now >= self._next_beat:
-            is_well = self._try("beat", lambda: self._huey.storage.beat([child.worker for child in self._all()]))
+            is_well = self._try("beat", lambda: beat(self._posts, self._all()))
             # After a failure the others come first.
             self._next_beat = now + micros(BEAT) if is_well else self._next_try + micros(RETRY)
         if not self._is_stopping:
@@ -172,13 +174,13 @@ class Supervisor:
 
     def _man(self, now: Micros) -> None:
         """Start what is missing."""
-        wanted, runners = (self._workers, 1) if self._kind == "process" else (1, self._workers)
-        there = sum(child.worker.kind == self._kind and not child.is_leaving for child in self._children)
+        there = [child.queue for child in self._children if child.worker.kind == self._kind and not child.is_leaving]
         if self._replaces or not self._is_manned:
-            for _ in range(wanted - there):
-                if now < self._next_start:
-                    return
-                self._start(self._kind, runners)
+            for queue, post in self._posts.items():
+                for _ in range(post.processes - there.count(queue)):
+                    if now < self._next_start:
+                        return
+                    self._start(queue, self._kind, post.runners)
             self._is_manned = True
         elif not there:
             self._give_up(now)
@@ -194,19 +196,19 @@ class Supervisor:
         for child in self._all():
             self._dismiss(child, now)
 
-    def _start(self, kind: str, runners: int) -> None:
+    def _start(self, queue: str, kind: str, runners: int) -> None:
         id = self._new_id()
         # Before it can claim: no look of ours may take it for a stranger.
         alive_here.add(id)
         child = processes.start(
-            lambda fd: Seat(id, kind, self._keeper, runners, fd),
+            lambda fd: Seat(id, kind, self._keeper, runners, fd, queue),
             runners,
-            lambda seat: work(self._huey, seat, **self._options),
+            lambda seat: work(self._huey.on(queue), seat, **self._options),
             self._clock.monotonic(),
             may_fork=self._huey.storage.survives_fork,
         )
         self._children.append(child)
-        log.debug("worker %s started: %s, pid %d", id, kind, child.pid)
+        log.debug("worker %s started: %s of queue %s, pid %d", id, kind, queue, child.pid)
 
     def _dismiss(self, child: Child, now: Micros) -> None:
         """Let a worker end what it runs within the shutdown timeout."""
@@ -216,7 +218,8 @@ class Supervisor:
             child.due = (min(deadline, child.due[0]), child.due[1]) if child.due else (deadline, Cause.STOP)
 
     def _look(self, now: Micros) -> None:
-        self._try("janitor", self._janitor.look)
+        for post in self._posts.values():
+            self._try("janitor", post.janitor.look)
         for child in self._children:
             self._mind_stopped(child, now)
             if self._max_memory and not child.is_leaving and processes.memory_of(child.pid) > self._max_memory:
@@ -237,11 +240,16 @@ class Supervisor:
 
     def _quarantine(self, now: Micros) -> None:
         """Suspects run one at a time, in processes of their own; those go when there is nothing left for them."""
-        there = [child for child in self._children if child.worker.kind == "quarantine" and not child.is_leaving]
-        suspects = len(self._huey.storage.find("suspect", limit=self._workers))
+        for queue, post in self._posts.items():
+            self._quarantine_of(queue, post, now)
+
+    def _quarantine_of(self, queue: str, post: Post, now: Micros) -> None:
+        kept = [child for child in self._children if child.worker.kind == "quarantine" and not child.is_leaving]
+        there = [child for child in kept if child.queue == queue]
+        suspects = len(post.huey.storage.find("suspect", limit=post.workers))
         busy = sum(bool(child.page.running()) for child in there)
-        for _ in range(min(suspects + busy, self._workers) - len(there)):
-            self._start("quarantine", 1)
+        for _ in range(min(suspects + busy, post.workers) - len(there)):
+            self._start(queue, "quarantine", 1)
         for child in there:
             if suspects or child.page.running():
                 child.idle_since = None
@@ -275,7 +283,7 @@ class Supervisor:
 
     def _end_revoked(self, child: Child, it: Running) -> None:
         # The page may be a moment behind; the storage knows.
-        row = self._huey.storage.get(it.id)
+        row = self._post_of(child).huey.storage.get(it.id)
         if row is None or row.token != it.token or row.state != State.RUNNING or (row.revoked_until or 0) <= self._clock.now():
             child.asked_since = None
             return
@@ -317,11 +325,17 @@ class Supervisor:
                 if child.pid == pid:
                     self._note_death(child, status)
         for child, ran, how in list(self._unburied):
-            if self._try("deaths", partial(self._deaths.deal_with, child.worker, ran, child.cause, how)):
+            if self._try("deaths", partial(self._post_of(child).deaths.deal_with, child.worker, ran, child.cause, how)):
                 self._unburied.remove((child, ran, how))
                 alive_here.discard(child.worker.id)
                 # There may be a suspect now.
                 self._next_look = 0
+
+    def _post_of(self, child: Child) -> Post:
+        """That of its queue; after a SIGHUP with other settings that may be one that has no workers any more."""
+        if child.queue not in self._posts:
+            return Post(self._huey.on(child.queue), self._kind, 0)
+        return self._posts[child.queue]
 
     def _note_death(self, child: Child, status: int) -> None:
         (self._children if child in self._children else self._former).remove(child)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
+from inspect import Parameter, Signature, signature
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -23,16 +24,28 @@ from huey.task import Task
 
 KIND = "django"
 """Of the marks that hold the records."""
+ABOUT, TASK = "_about", "task"
+"""Keywords of a run that are no arguments of the call."""
 
 
 class About(NamedTuple):
-    """What travels with a call beside its arguments."""
+    """What Django wants to know of a call beside its arguments."""
 
     backend: str
     queue_name: str
-    priority: int
     run_after: Micros | None
-    enqueued: Micros
+    priority: int
+    enqueued: Micros | None
+
+    def to_wire(self, prototype: Any) -> dict[str, Any]:
+        """A keyword that travels with the arguments, if the call is not as declared; the rest stands in the task's row."""
+        told = (self.backend, self.queue_name, self.run_after)
+        return {} if told == (prototype.backend, prototype.queue_name, None) else {ABOUT: told}
+
+    @classmethod
+    def of_wire(cls, prototype: Any, told: Any, priority: int, enqueued: Micros | None) -> About:
+        backend, queue_name, run_after = told or (prototype.backend, prototype.queue_name, None)
+        return cls(backend, queue_name, run_after, priority, enqueued)
 
 
 class Journal:
@@ -107,12 +120,12 @@ def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., An
     """The function that huey runs for the task *prototype*. *backend_of*: the backend of an alias."""
 
     @wraps(prototype.func)
-    def run(args: Any, kwargs: Any, about: Any, *, task: Task) -> dict[str, Any]:
-        about = About(*about)
-        backend = backend_of(about.backend)
+    def run(*args: Any, task: Task, _about: Any = None, **kwargs: Any) -> dict[str, Any]:
+        backend = backend_of((_about or [prototype.backend])[0])
+        row = backend.huey.storage.get(task.id)
+        about = About.of_wire(prototype, _about, task.priority, row and row.created)
         result = new_result(backend.described(prototype, about), task.id, args, kwargs, about.enqueued)
         journal = Journal(backend.huey)
-        row = backend.huey.storage.get(task.id)
         if task.token > 1:
             journal.read_into(result)
         close_old_connections()
@@ -134,7 +147,27 @@ def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., An
         }
 
     run.prototype = prototype  # type: ignore[attr-defined]
+    run.__signature__ = _signature(prototype)  # type: ignore[attr-defined]
     return run
+
+
+def _signature(prototype: Any) -> Signature:
+    """Of a call: what huey makes of arguments (unique keys, what is shown) has to know their names."""
+    own = list(signature(prototype.func).parameters.values())[int(prototype.takes_context) :]
+    more = [Parameter(ABOUT, Parameter.KEYWORD_ONLY, default=None)]
+    at = next((place for place, it in enumerate(own) if it.kind is Parameter.VAR_KEYWORD), len(own))
+    return Signature([*own[:at], *more, *own[at:]])
+
+
+def call_of(run: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call as huey takes it. An argument that is named ``task`` goes by its place, since runs are given their task under that name.
+    TypeError: it cannot."""
+    if TASK in kwargs:
+        bound = signature(run).bind(*args, **kwargs)
+        args, kwargs = bound.args, bound.kwargs
+        if TASK in kwargs:
+            raise TypeError("a parameter that is keyword-only cannot be called 'task'; give it another name")
+    return tuple(args), kwargs
 
 
 def begin(backend: Any, result: Any, worker: str, save: Callable[[Any], None] | None) -> None:
@@ -144,7 +177,7 @@ def begin(backend: Any, result: Any, worker: str, save: Callable[[Any], None] | 
     result.worker_ids.append(worker)
     if save is not None:
         save(result)
-    signals.task_started.send(sender=type(backend), task_result=result)
+    signals.task_started.send_robust(sender=type(backend), task_result=result)
 
 
 def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Callable[[BaseException], bool]) -> None:
@@ -161,10 +194,10 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
         change(result, status=status, finished_at=as_time(clock.now()) if ends else None)
         save(result)
         if ends:
-            signals.task_finished.send(sender=sender, task_result=result)
+            signals.task_finished.send_robust(sender=sender, task_result=result)
         raise
     change(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(clock.now()), _return_value=value)
-    signals.task_finished.send(sender=sender, task_result=result)
+    signals.task_finished.send_robust(sender=sender, task_result=result)
 
 
 def described(error: BaseException) -> Any:

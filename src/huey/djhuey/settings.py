@@ -49,7 +49,8 @@ class Found(NamedTuple):
     """Nobody asked for Redis, so whoever cannot reach it wants to know the other way."""
 
 
-_lock = threading.Lock()
+# A class that the settings name may itself import tasks.
+_lock = threading.RLock()
 _found: Found | None = None
 
 
@@ -118,7 +119,7 @@ def _of_0_4_9(given: dict[str, Any]) -> Found:
     parts = ("queue", "result_store", "schedule", "events")
     classes = dict(zip(parts, _components(backend), strict=True))
     made: dict[str, Any] = {part: cls(name, **connection) for part, cls in classes.items() if cls is not None}
-    return Found(_built(lambda: Huey(**made, **eager), f"HUEY['backend']={backend!r}"), consumer)
+    return Found(_built(lambda: Huey(**made, **_signed(eager)), f"HUEY['backend']={backend!r}"), consumer)
 
 
 def _components(backend: Any) -> tuple[Any, ...]:
@@ -197,9 +198,11 @@ def _made(cls: Any, name: str, options: dict[str, Any]) -> Huey:
         options.pop("blocking", None)
     if issubclass(cls, SqliteHuey) and "filename" not in options and "location" not in options:
         options["filename"] = default_file()
-    if "secret" not in options and not os.environ.get("HUEY_SECRET"):
-        options["secret"] = secrets()
-    return _built(lambda: cls(name, **options), what, way_out)
+    return _built(lambda: cls(name, **_signed(options)), what, way_out)
+
+
+def _signed(options: dict[str, Any]) -> dict[str, Any]:
+    return options if "secret" in options or os.environ.get("HUEY_SECRET") else {**options, "secret": secrets()}
 
 
 def _built(make: Any, what: str, way_out: str = "") -> Huey:

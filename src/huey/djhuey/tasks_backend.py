@@ -8,6 +8,7 @@ Tasks run from the queue of ``settings.HUEY``, by ``manage.py run_huey``. All of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -31,16 +32,17 @@ from huey.djhuey.framework import (
     tasks,
 )
 from huey.djhuey.outbox import Outbox
-from huey.djhuey.runs import About, Journal, as_time, begin, change, instant, new_result, perform, runner, take_in
+from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, instant, new_result, perform, runner, take_in
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.lifecycle import State
 from huey.result import Result
 from huey.storage.base import TaskRow
+from huey.when import moment
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
-    *("expires", "timeout", "unique"),
+    *("expires", "timeout", "unique", "unique_for", "concurrency", "key", "at_most_once"),
 )
 STATUS = {
     State.QUEUED: TaskResultStatus.READY,
@@ -72,6 +74,10 @@ class HueyTask(Task):
     expires: Any = None
     timeout: float | None = None
     unique: Any = None
+    unique_for: Any = None
+    concurrency: int | None = None
+    key: Any = None
+    at_most_once: bool | None = None
 
     def using(
         self,
@@ -156,7 +162,7 @@ class HueyBackend(BaseTaskBackend):
             # unique=: it waits already.
             return self.get_result(handle.id)
         change(result, enqueued_at=as_time(now))
-        signals.task_enqueued.send(type(self), task_result=result)
+        signals.task_enqueued.send_robust(type(self), task_result=result)
         if getattr(huey, "immediate", False):
             with suppress(TaskResultDoesNotExist):
                 result.refresh()
@@ -166,10 +172,13 @@ class HueyBackend(BaseTaskBackend):
         wrapper = self.wrapper(task)
         prototype = prototype_of(wrapper)
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
-        about = About(self.alias, task.queue_name, task.priority, instant(task.run_after), now)
-        arguments = (result.args, result.kwargs, tuple(about))
+        if of_call.get("expires") is not None:
+            of_call["expires"] = moment(of_call["expires"], now)
+        about = About(self.alias, task.queue_name, instant(task.run_after), task.priority, now)
         try:
-            return wrapper.task_class(arguments, id=result.id, eta=about.run_after, priority=task.priority, **of_call)
+            args, kwargs = call_of(wrapper.func, result.args, result.kwargs)
+            kwargs = {**kwargs, **about.to_wire(prototype)}
+            return wrapper.task_class(args, kwargs, id=result.id, eta=about.run_after, priority=task.priority, **of_call)
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
 
@@ -180,7 +189,7 @@ class HueyBackend(BaseTaskBackend):
     def _run_here(self, result: Any) -> Any:
         """As Django's immediate backend does."""
         change(result, enqueued_at=as_time(self.huey.clock.now()))
-        signals.task_enqueued.send(type(self), task_result=result)
+        signals.task_enqueued.send_robust(type(self), task_result=result)
         with suppress(Exception):
             begin(self, result, "here", None)
             perform(self, result, lambda result: None, lambda error: True)
@@ -201,9 +210,10 @@ class HueyBackend(BaseTaskBackend):
             raise TaskResultDoesNotExist(f"{result_id}: {error}") from error
 
     def _held(self, row: TaskRow) -> Any:
-        (args, kwargs, about), _ = self.huey.codec.decode("task", row.id, row.payload)
-        about = About(*about)
-        result = new_result(self.described(self._prototype(row.name), about), row.id, args, kwargs, about.enqueued)
+        prototype = self._prototype(row.name)
+        args, kwargs = self.huey.codec.decode("task", row.id, row.payload)
+        about = About.of_wire(prototype, kwargs.pop(ABOUT, None), row.priority, row.created)
+        result = new_result(self.described(prototype, about), row.id, args, kwargs, about.enqueued)
         Journal(self.huey).read_into(result)
         ended = row.state in (State.FAILED, State.CANCELLED)
         change(result, status=STATUS[row.state], finished_at=as_time(row.finished) if ended else None)
@@ -211,7 +221,7 @@ class HueyBackend(BaseTaskBackend):
             result.worker_ids.append(row.worker)
         if ended and not _is_told(row, result):
             path = CLASSES.get(row.reason or "", "huey.exceptions.TaskException")
-            result.errors.append(TaskError(exception_class_path=path, traceback=row.error or f"{row.state}: {row.reason}"))
+            result.errors.append(TaskError(exception_class_path=path, traceback=_told(row)))
         return result
 
     def _succeeded(self, id: str) -> Any:
@@ -268,6 +278,12 @@ def prototype_of(wrapper: TaskWrapper[Any, Any]) -> Any:
     if prototype is None:
         raise LookupError(f"{wrapper.name} is no task of Django")
     return prototype
+
+
+def _told(row: TaskRow) -> str:
+    """What ended a task, as the storage has it."""
+    error = json.loads(row.error) if row.error else {}
+    return str(error.get("traceback") or error.get("error") or f"{row.state}: {row.reason}")
 
 
 def _is_told(row: TaskRow, result: Any) -> bool:

@@ -268,7 +268,7 @@ class Engine:
             return self._has_news()
         if self._room() > 0:
             try:
-                return self._storage.listen(self._worker, LONGEST_REST, self._bell)
+                return self._storage.expect(self._worker, LONGEST_REST, self._bell)
             except StorageError as error:
                 self._lost_touch(error)
                 return True

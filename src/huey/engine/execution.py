@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
@@ -85,8 +86,15 @@ class Execution:
         limit = wrapper.options.timeout
         if lease.options is not None:
             limit = rare(lease.options).get("timeout", limit) or None
+        keeper = self._timekeeper
         # From here on, since arguments are unpickled by the user's code too.
-        self._timekeeper.enter(slot, lease, limit)
+        if limit is None and keeper.page is None:
+            # As most are in a program of its own: what ``enter`` and ``leave`` come to, without the calls.
+            if slot not in keeper.threads:
+                keeper.threads[slot] = get_ident()
+            keeper.current[slot] = lease
+        else:
+            keeper.enter(slot, lease, limit)
         try:
             return self._run(wrapper, lease, slot)
         except TaskTimeout as error:  # It came beside the body, while arguments or the result were converted.
@@ -94,7 +102,9 @@ class Execution:
         except CancelExecution as error:  # So did this; nobody else raises it here.
             return Cancelled(REVOKED, described(error))
         finally:
-            self._timekeeper.leave(slot)
+            keeper.current[slot] = None
+            if keeper.page is not None or keeper.asks:
+                keeper.leave(slot)
 
     def _run(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int) -> Outcome:
         try:
@@ -105,7 +115,7 @@ class Execution:
             return Raised(described(error), may_retry=False, reason="undecodable")
         if wrapper.needs_extras or self._handlers or self._pre or self._post:
             return self._run_with_task(wrapper, lease, slot, args, kwargs)
-        return self._body(wrapper, lease, slot, args, kwargs)
+        return self._body(wrapper, lease, slot, args, kwargs, None)
 
     def _run_with_task(
         self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -128,7 +138,7 @@ class Execution:
         slot: int,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        visit: Visit | None = None,
+        visit: Visit | None,
     ) -> Outcome:
         crash_here("run:before-body")
         forks = _forks

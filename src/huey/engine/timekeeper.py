@@ -37,11 +37,13 @@ class Timekeeper:
 
     def __init__(self, clock: Clock, page: Page | None = None) -> None:
         self._clock = clock
-        self._page = page
+        self.page = page
         self._lock = threading.Lock()
         self._limited: dict[int, _Limited] = {}
-        self._current: dict[int, tuple[Lease, int] | None] = {}
-        """By runner: what it runs, in which thread."""
+        self.current: dict[int, Lease | None] = {}
+        """By runner: what it runs."""
+        self.threads: dict[int, int] = {}
+        """By runner: its thread."""
         self._stopping: dict[int, Lease] = {}
         """Those that were asked to stop, for they are revoked."""
         self._news = threading.Event()
@@ -50,12 +52,13 @@ class Timekeeper:
 
     def enter(self, slot: int, lease: Lease, limit: float | None) -> None:
         """The runner begins with a task, which may take *limit* seconds."""
-        self._current[slot] = lease, threading.get_ident()
-        if limit is None and self._page is None:
+        self.threads[slot] = threading.get_ident()
+        self.current[slot] = lease
+        if limit is None and self.page is None:
             return
         now = self._clock.monotonic()
-        if self._page is not None:
-            self._page.enter(slot, lease.id, lease.token, now, micros(limit or 0))
+        if self.page is not None:
+            self.page.enter(slot, lease.id, lease.token, now, micros(limit or 0))
         if limit:
             end = now + micros(limit)
             with self._lock:
@@ -64,14 +67,14 @@ class Timekeeper:
 
     def leave(self, slot: int) -> None:
         """The body has ended. Nothing that was asked of it comes after this."""
-        self._current[slot] = None
+        self.current[slot] = None
         if slot in self._limited or slot in self._stopping:
             self._leave_asked(slot)
-        if self._page is not None:
-            if not self._page.is_whole:
+        if self.page is not None:
+            if not self.page.is_whole:
                 # The body closed what is not its own. Whatever this process does now may hit the wrong file, and its slot tells who did it.
                 os._exit(BROKEN)
-            self._page.leave(slot)
+            self.page.leave(slot)
 
     def _leave_asked(self, slot: int) -> None:
         while slot in self._limited or slot in self._stopping:
@@ -83,6 +86,11 @@ class Timekeeper:
                     self._stopping.pop(slot, None)
             except (TaskTimeout, CancelExecution):  # It arrived here, after the body: too late to matter.
                 continue
+
+    @property
+    def asks(self) -> bool:
+        """Somebody was asked to stop, or has a time limit: who leaves has to look whether it is he."""
+        return bool(self._stopping or self._limited)
 
     def was_asked_to_stop(self, slot: int) -> bool:
         """The task of this runner is revoked, and was asked to stop."""
@@ -97,26 +105,26 @@ class Timekeeper:
 
     def running(self) -> list[Lease]:
         """What runs now."""
-        return [it[0] for it in dict(self._current).values() if it is not None]
+        return [lease for lease in dict(self.current).values() if lease is not None]
 
     # -- the engine's side --------------------------------------------------------------------------------------------------------------
 
     def stop(self, ids: Collection[str]) -> None:
         """Ask those of the tasks that run to stop, each once."""
-        for slot, it in dict(self._current).items():
-            if it is not None and it[0].id in ids and self._stopping.get(slot) is not it[0]:
-                self._stop(slot, *it)
+        for slot, lease in dict(self.current).items():
+            if lease is not None and lease.id in ids and self._stopping.get(slot) is not lease:
+                self._stop(slot, lease)
 
-    def _stop(self, slot: int, lease: Lease, thread: int) -> None:
+    def _stop(self, slot: int, lease: Lease) -> None:
         with self._lock:
             # First said, then looked: a runner that leaves first takes its task off and then looks whether it was said. One sees the other.
             self._stopping[slot] = lease
-            if self._current.get(slot) != (lease, thread):
+            if self.current.get(slot) is not lease:
                 del self._stopping[slot]
                 return
-            if self._page is not None:
-                self._page.ask(slot)
-            _ask(thread, CancelExecution)
+            if self.page is not None:
+                self.page.ask(slot)
+            _ask(self.threads[slot], CancelExecution)
 
     # -- the service's side -------------------------------------------------------------------------------------------------------------
 

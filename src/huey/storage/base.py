@@ -21,7 +21,9 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from huey.clock import SECOND, Micros
+from huey.exceptions import ConfigurationError
 from huey.lifecycle import Finish, Promotion, Refusal
+from huey.storage.hosting import Hosting
 from huey.storage.sharing import Sharing
 from huey.storage.sharing import Tell as Tell
 from huey.storage.stats import Stat
@@ -172,13 +174,17 @@ class Bell(Protocol):
         """Forget the rings so far."""
 
 
-class Storage(Sharing, ABC):
+class Storage(Sharing, Hosting, ABC):
     """The contract. One instance serves one queue name, from any thread of any process (fork included). What tasks share (terms, locks,
     rates) stands in ``sharing``."""
 
     name: str
     names_promoted = False
     """Set by who wants to know what its turns promote, followers or not."""
+
+    def beside(self, name: str) -> Storage:
+        """The storage of another queue in the same store. ConfigurationError: this kind has one queue only."""
+        raise ConfigurationError(f"{self!r} has no other queues: {name!r} cannot be kept beside {self.name!r}")
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
@@ -304,6 +310,11 @@ class Storage(Sharing, ABC):
         """Wait until a turn of *worker* would find something (True), or *bell* rings, or *timeout* seconds passed (False). Never misses
         an enqueue for longer than a second, whatever was lost."""
 
+    def expect(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+        """As ``listen``, for a caller whose thread makes the next turn of *worker*: a storage may claim one task for that turn already.
+        A turn that does not want it gives it back, and so does ``goodbye``. Here: no difference."""
+        return self.listen(worker, timeout, bell)
+
     @abstractmethod
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         """Wait until a result of one of the tasks is stored. False when *timeout* seconds passed first; None: no limit."""
@@ -416,19 +427,6 @@ class Storage(Sharing, ABC):
     @abstractmethod
     def migrate(self) -> int:
         """Bring the schema to this release's version and return it. Idempotent, safe beside running consumers."""
-
-    @property
-    def survives_fork(self) -> bool:
-        """A forked child may use it. False: worker processes are started by exec, and make their own."""
-        return True
-
-    def pace(self, delay: float, max_delay: float, backoff: float, scheduler_interval: float = 1.0) -> None:
-        """How often to look, for a storage that has to be polled (``-d -m -b``). Others need no telling."""
-
-    def caveats(self, processes: int, periodic: bool) -> list[str]:
-        """What a consumer of so many worker processes tells at its start: promises that cannot be kept here. ConfigurationError: it cannot
-        work so."""
-        return []
 
     @property
     @abstractmethod

@@ -98,9 +98,9 @@ def _told(journal: Journal, op: str, call: Callable[..., Any], describe: Describ
         try:
             answer = call(*args, **kwargs)
         except BaseException as error:
-            journal.note(op, t_call=begun, **{**describe(given, None), "end": INFO, "error": repr(error)[:200]})
+            journal.note(**{"op": op, "t_call": begun, **describe(given, None), "end": INFO, "error": repr(error)[:200]})
             raise
-        journal.note(op, t_call=begun, **{"end": OK, **describe(given, answer)})
+        journal.note(**{"op": op, "t_call": begun, "end": OK, **describe(given, answer)})
         return answer
 
     return told
@@ -130,6 +130,7 @@ def _key(place: int) -> Describe:
 
 _RECORDED: dict[str, Describe] = {
     "enqueue": lambda given, answer: {"ids": [record.id for record in given[0]]},
+    "admit": lambda given, answer: {"op": "enqueue", "ids": [record.id for record in given[0] if record.id not in (answer or ())]},
     "turn": _turn,
     "release": lambda given, answer: {"tasks": [[lease.id, lease.token] for lease in given[1]]},
     "reclaim": lambda given, answer: {"key": given[0].worker.id, "claim": [[lease.id, lease.token] for lease in answer or ()]},

@@ -30,6 +30,14 @@ def looks(context: Any, word: str) -> list[Any]:
     return [word, context.attempt, context.task_result.id]
 
 
+def named_like_ours(number: int, task: str = "none") -> list[object]:
+    return [number, task]
+
+
+def keyword_only(*, task: str) -> str:
+    return task
+
+
 def strange() -> object:
     return object()
 

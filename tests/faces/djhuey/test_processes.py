@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from huey.storage.sql.sqlite import SqliteStorage
-from tests.djangos import DjangoProject
+from tests.djangos import BACKPORT, DjangoProject
+from tests.djangos import TASKS as TASKS_SETTING
 from tests.helpers import bare_environment, never, wait_until
 
 SEPARATE = "{'huey_class': 'huey.SqliteHuey', 'name': 'beans', 'filename': FILE, 'immediate': False}"
@@ -157,6 +158,7 @@ def test_in_the_same_file_a_transaction_that_writes_does_not_wait_for_itself(pro
     assert consumer.stop() == 0
 
 
+@pytest.mark.timeout(60)
 def test_reload_runs_new_code(project: DjangoProject) -> None:
     ask = project.task("beans.tasks.ask")
     consumer = project.start("--reload")
@@ -167,12 +169,33 @@ def test_reload_runs_new_code(project: DjangoProject) -> None:
     project.tasks(TASKS.replace("return number", "return number + 100"))
     os.utime(project.folder / "beans" / "tasks.py", (1, 1))
 
-    wait_until(lambda: "starting with the new code" in consumer.log, told=lambda: consumer.log)
+    wait_until(lambda: "starting with the new code" in consumer.log, timeout=20, told=lambda: consumer.log)
     result = ask(4)
     wait_until(result.is_ready, told=lambda: consumer.log)
     # The worker of the old code may have been the faster one.
     wait_until(lambda: ask(4).get(blocking=True, timeout=10) == 104, told=lambda: consumer.log)
     assert consumer.stop() == 0
+
+
+def test_a_task_of_django_tasks_is_found_by_its_id_in_every_process(project: DjangoProject) -> None:
+    project.settings(SEPARATE, "huey.djhuey", *BACKPORT, TASKS=TASKS_SETTING)
+    root = (*BACKPORT, "django.tasks")[0]
+    project.tasks(
+        f"from {root} import task\n@task(takes_context=True)\ndef ask(context, number):\n    return [10 // number, context.attempt]\n"
+    )
+    ids = project.python("from beans.tasks import ask\nprint(ask.enqueue(2).id, ask.using(priority=5).enqueue(0).id)").split()
+    consumer = project.start("-w", "2", "-k", "process")
+    wait_until(lambda: project.huey.inspector.counts().results == 2, timeout=20, told=lambda: consumer.log)
+    assert consumer.stop() == 0
+
+    said = project.python(
+        f"from {root} import default_task_backend\n"
+        f"good, bad = map(default_task_backend.get_result, {ids!r})\n"
+        "print(good.status, good.return_value, good.attempts)\n"
+        "print(bad.status, bad.errors[0].exception_class, bad.task.priority, bad.attempts)\n"
+    )
+
+    assert said.splitlines() == ["SUCCESSFUL [5, 1] 1", "FAILED <class 'ZeroDivisionError'> 5 1"]
 
 
 def test_create_huey_tables_makes_them(project: DjangoProject) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +19,11 @@ import huey.djhuey.settings as project
 from huey import Huey, MemoryHuey, SqliteHuey
 from huey.djhuey.outbox import Outbox
 from huey.djhuey.settings import WrongSetting, consumer_options, found
+from tests.helpers import running
 
 HAS_REDIS = hasattr(huey, "RedisHuey")
 HAS_IMMEDIATE = hasattr(Huey, "immediate")
-HAS_PARTS = False
+HAS_PARTS = find_spec("huey.backends") is not None
 IN_MEMORY = {"huey_class": "huey.MemoryHuey"}
 
 
@@ -122,6 +124,31 @@ def test_the_verbs_of_the_module_are_those_of_the_instance() -> None:
     assert {"HUEY", "enqueue", "db_periodic_task"} <= set(dir(huey.djhuey))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "task",
+            "periodic_task",
+            "lock_task",
+            "enqueue",
+            "restore",
+            "restore_all",
+            "restore_by_id",
+            "revoke",
+            "revoke_all",
+            "revoke_by_id",
+        ),
+        *("is_revoked", "on_startup", "on_shutdown", "pre_execute", "post_execute", "signal", "disconnect_signal", "result", "scheduled"),
+    ],
+)
+def test_the_module_has_the_names_of_3_x(name: str) -> None:
+    if not hasattr(Huey, name):
+        pytest.skip(f"Huey has no {name} yet")
+
+    assert getattr(huey.djhuey, name) == getattr(huey.djhuey.HUEY, name)
+
+
 def test_a_module_of_a_user_gives_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("own_parts")
     monkeypatch.setitem(sys.modules, "own_parts", module)
@@ -131,6 +158,25 @@ def test_a_module_of_a_user_gives_the_parts(monkeypatch: pytest.MonkeyPatch) -> 
     module.Components = (None, None, None, None)  # type: ignore[attr-defined]
     with pytest.raises(WrongSetting, match="of which the first is a queue"):
         found({"backend": "own_parts"})
+
+
+@pytest.mark.skipif(not HAS_PARTS, reason="Huey does not run on parts yet")
+def test_S143_a_queue_of_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huey.backends.dummy import DummyDataStore, DummyQueue, DummySchedule
+
+    class OwnQueue(DummyQueue):  # type: ignore[misc]
+        """A queue of a project."""
+
+    module = ModuleType("own_parts")
+    module.Components = (OwnQueue, DummyDataStore, DummySchedule, None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_parts", module)
+
+    huey = found({"backend": "own_parts", "name": "own"}).huey
+    result = huey.task(name="add")(lambda a, b: a + b)(1, 2)
+
+    assert type(huey.queue).__name__ == "OwnQueue"  # type: ignore[attr-defined]
+    with running(huey):
+        assert result.get(blocking=True, timeout=10) == 3
 
 
 @pytest.mark.parametrize(

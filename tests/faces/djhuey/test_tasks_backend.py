@@ -13,6 +13,7 @@ from django.db import transaction
 from django.test import override_settings
 
 from huey import Huey
+from huey.decorators import TaskOptions
 from huey.djhuey.framework import InvalidTask, TaskResultDoesNotExist, TaskResultStatus, signals, tasks
 from huey.djhuey.settings import current
 from huey.djhuey.tasks_backend import HueyBackend, task
@@ -185,6 +186,21 @@ def test_a_tuple_becomes_a_list_before_the_function_sees_it(huey: Huey) -> None:
     assert ran == [([1], [2])]
 
 
+def test_a_parameter_may_be_called_task(huey: Huey) -> None:
+    with running(huey):
+        result = finished(task(functions.named_like_ours).enqueue(1, task="mine"))
+
+    assert result.return_value == [1, "mine"]
+    with pytest.raises(InvalidTask, match="keyword-only"):
+        task(functions.keyword_only).enqueue(task="mine")
+
+
+def test_arguments_are_seen_as_they_stand_in_the_call(huey: Huey) -> None:
+    task(add).enqueue(1, b=2)
+
+    assert [it.arguments for it in huey.inspector.tasks()] == ["1, b=2"]
+
+
 def test_enqueue_and_all_the_rest_exist_for_coroutines(huey: Huey) -> None:
     async def use() -> Any:
         result = await task(later).aenqueue(21)
@@ -262,6 +278,13 @@ def test_a_task_that_cannot_work_is_refused_where_it_is_declared(
         task(func, **options)
 
 
+def test_an_option_that_huey_does_not_have_is_refused(huey: Huey) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        task(add, colour="blue")
+    with pytest.raises(InvalidTask, match="concurrency"):
+        task(add, concurrency="blue")
+
+
 def test_a_function_inside_another_is_refused(huey: Huey) -> None:
     def inner() -> None:
         pass
@@ -294,6 +317,16 @@ def test_using_changes_the_retries_of_one_call(huey: Huey) -> None:
     assert len(result.errors) == result.attempts == 2
 
 
+@pytest.mark.parametrize("expires", [3600, timedelta(hours=1)], ids=str)
+def test_a_call_may_expire(huey: Huey, expires: Any) -> None:
+    declared = task(later, expires=expires).enqueue(1)
+    called = task(add).using(expires=expires).enqueue(1)
+
+    for result in (declared, called):
+        left = huey.inspector.task(result.id).expires - datetime.now(UTC)  # type: ignore[union-attr, operator]
+        assert timedelta(minutes=59) < left <= timedelta(hours=1)
+
+
 def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
     failures.append(Nope("once"))
     told: list[str] = []
@@ -304,8 +337,9 @@ def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
     for name, receiver in receivers.items():
         getattr(signals, name).connect(receiver)
     try:
+        result = task(fails, retries=1).enqueue()
         with running(huey):
-            finished(task(fails, retries=1).enqueue())
+            finished(result)
     finally:
         for name, receiver in receivers.items():
             getattr(signals, name).disconnect(receiver)
@@ -316,6 +350,35 @@ def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
         "task_started HueyBackend RUNNING",
         "task_finished HueyBackend SUCCESSFUL",
     ]
+
+
+def test_a_receiver_that_raises_harms_neither_the_call_nor_the_task(huey: Huey) -> None:
+    def broken(**_: Any) -> None:
+        raise Nope("a receiver")
+
+    for name in ("task_enqueued", "task_started", "task_finished"):
+        getattr(signals, name).connect(broken)
+    try:
+        with running(huey):
+            result = finished(task(add).enqueue(1, 2))
+    finally:
+        for name in ("task_enqueued", "task_started", "task_finished"):
+            getattr(signals, name).disconnect(broken)
+
+    assert result.return_value == 3
+    assert len(ran) == 1
+
+
+def test_a_task_whose_backend_the_consumer_does_not_have_fails_and_says_so(huey: Huey) -> None:
+    with override_settings(TASKS={"default": TASKS["default"], "other": TASKS["default"]}):
+        result = task(add, backend="other").enqueue(1)
+    with running(huey):
+        wait_until(lambda: huey.inspector.counts().failed)
+
+    with override_settings(TASKS={"default": TASKS["default"], "other": TASKS["default"]}):
+        result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert "other" in result.errors[0].traceback.splitlines()[-1]
 
 
 def test_a_revoked_task_has_failed_and_says_why(huey: Huey) -> None:
@@ -357,6 +420,18 @@ def test_always_eager_runs_it_in_the_call() -> None:
     assert (bad.status, bad.errors[0].exception_class) == (TaskResultStatus.FAILED, Nope)
 
 
+@pytest.mark.skipif(not hasattr(Huey, "immediate"), reason="there is no immediate mode yet")
+@override_settings(HUEY={"huey_class": "huey.MemoryHuey", "immediate": True})
+def test_immediate_mode_gives_a_result_that_has_ended() -> None:
+    failures.append(Nope("here"))
+
+    good, bad = task(add).enqueue(1, 2), task(fails).enqueue()
+
+    assert (good.status, good.return_value) == (TaskResultStatus.SUCCESSFUL, 3)
+    assert (bad.status, bad.errors[0].exception_class) == (TaskResultStatus.FAILED, Nope)
+    assert task(add).get_result(good.id).return_value == 3
+
+
 @override_settings(HUEY={"huey_class": "huey.MemoryHuey", "results": False})
 def test_it_wants_results_to_be_kept() -> None:
     found = [message for message in checks.run_checks() if message.id == "huey.E002"]
@@ -385,3 +460,14 @@ def test_the_path_of_3_x_is_the_same_class() -> None:
     from huey.contrib.djhuey.tasks_backend import HueyBackend as contrib
 
     assert contrib is HueyBackend
+
+
+@pytest.mark.skipif("wishes" not in TaskOptions._fields, reason="there is no unique= yet")
+@pytest.mark.parametrize("unique", [True, "a"])
+def test_a_unique_task_that_waits_already_gives_its_result(huey: Huey, unique: Any) -> None:
+    adding = task(add, unique=unique)
+
+    first, again, other = adding.enqueue(1), adding.enqueue(1), adding.enqueue(2)
+
+    assert first.id == again.id != other.id
+    assert len(huey) == 2

@@ -58,8 +58,18 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         self._changed = Alarm(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}
         self._events = Events()
+        self._keep_finished = keep_finished
+        self._family: dict[str, MemoryStorage] = {name: self}
         self._locks = Locks(self._is_live)
         self._clear()
+
+    def beside(self, name: str) -> MemoryStorage:
+        with self._changed:
+            found = self._family.get(name) or type(self)(
+                name, clock=self._clock, result_ttl=self._result_ttl, keep_finished=self._keep_finished
+            )
+            found._family = self._family
+            return self._family.setdefault(name, found)
 
     def _clear(self) -> None:
         self._tasks = Tasks()
@@ -97,7 +107,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         if record.id in self._tasks.rows:
             return None
         row = Row(record, now)
-        if (other := self._keys.met(record.id, row.terms, now)) is not None:
+        if (other := self._keys.met(record.id, row.terms, now, lambda id: self._gives_way(id, now))) is not None:
             return other
         row.revoked = self._marks.hand_over(record.id, now)
         self._tasks.queue(row)
@@ -373,7 +383,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
             )
 
     def queues(self) -> list[str]:
-        return [self.name]
+        return sorted(self._family)
 
     def stats(self, since: Micros) -> list[Stat]:
         with self._changed:

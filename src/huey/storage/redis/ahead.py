@@ -22,6 +22,8 @@ class Chunk(NamedTuple):
     head: tuple[Arg, ...]
     arguments: list[Arg]
     tell: Tell | None
+    single: list[Arg] | None = None
+    """Its only record, if that is a simple one."""
 
 
 class Ahead:

@@ -24,6 +24,19 @@ CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 5.0
 """Seconds that a reply may take, unless told otherwise."""
 EVALSHA = b"EVALSHA"
+_CODES = {
+    "NoScriptError": "NOSCRIPT",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "NoPermissionError": "NOPERM",
+    "AuthenticationError": "NOAUTH",
+    "MovedError": "MOVED",
+    "AskError": "ASK",
+    "TryAgainError": "TRYAGAIN",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+}
+"""Error codes by redis-py's classes."""
 _HARMLESS = frozenset(
     {
         *("await", "beat", "cancel", "counts", "followed", "goodbye", "items", "leases", "listed", "look"),
@@ -105,11 +118,15 @@ class Wire:
         try:
             return self.connection.read_response(disable_decoding=True)
         except redis.ResponseError as error:
-            return error
+            # It cuts off the codes that it knows.
+            code = _CODES.get(type(error).__name__)
+            return error if code is None else redis.ResponseError(f"{code} {error}")
 
     def has_reply(self) -> bool:
         """A reply has been received already."""
-        return self._sock is not None and bool(self._reader.has_data())
+        if self._sock is None:
+            return bool(self.connection.can_read(0))
+        return bool(self._reader.has_data())
 
     def is_stale(self) -> bool:
         """The server closed it while nobody used it."""
@@ -230,7 +247,7 @@ class Wires:
         name: str,
         *arguments: Arg,
         after: tuple[Arg, ...] | None = None,
-        before: tuple[Arg, ...] | None = None,
+        before: tuple[tuple[Arg, ...], ...] = (),
         once: bool = False,
     ) -> Any:
         """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors. *once*: it must
@@ -269,11 +286,15 @@ class Wires:
 
 
 def run(
-    wire: Wire, script: Script, arguments: Sequence[Arg], before: tuple[Arg, ...] | None = None, after: tuple[Arg, ...] | None = None
+    wire: Wire,
+    script: Script,
+    arguments: Sequence[Arg],
+    before: tuple[tuple[Arg, ...], ...] = (),
+    after: tuple[Arg, ...] | None = None,
 ) -> Any:
     """Run a script over *wire*; the server is told its text if it does not know it."""
     command = (EVALSHA, script.sha, 1, *arguments)
-    around = [each for each in (before, command, after) if each is not None]
+    around = [*before, command, *(() if after is None else (after,))]
     wire.send(*around)
     try:
         return _replies(wire, around, command)

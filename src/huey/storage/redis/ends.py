@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from huey.clock import SECOND, Micros
@@ -94,11 +95,13 @@ def _fate(finish: Finish) -> list[Arg]:
     ]
 
 
+@lru_cache(256)
 def who(worker: Worker) -> str:
     """Who ran a task, as part of a JSON object."""
     return json.dumps({"worker": worker.id, "host": worker.host, "pid": worker.pid})[1:-1]
 
 
+@lru_cache(256)
 def details(worker: Worker) -> str:
     """A worker as it is kept."""
     return json.dumps(worker)

@@ -37,6 +37,7 @@ k                  set     kinds other than ``result``
 wt, wx             hash,   id -> who waits for its result, and until when that is believed
                    zset
 wk:WAITER          list    wakes one who waits for a result; goes after a minute
+no:CLIENT          string  calls off the claim that stands behind a client's blocking pop; goes after 5 s
 wake:o, wake:u     list    wakes one worker; at most one token. o: of all tasks, u: of suspects
 n                  hash    ``minute:name`` -> tasks that came then and have not ended
 st60, st60:START   zset,   statistics: the minutes there are; name -> 23 numbers (doubles)

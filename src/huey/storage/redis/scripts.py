@@ -11,7 +11,7 @@ _PARTS = {
     "enqueue": "lanes tell insert",
     "admit": "lanes tell insert terms consider",
     "tick": "lanes tell insert terms consider",
-    "turn": "lanes stats values renew tell insert terms ends claims",
+    "turn": "stats values renew begin lanes tell insert terms ends claims",
     "release": "lanes terms",
     "look": "lanes terms",
     "reclaim": "renew",
@@ -33,6 +33,8 @@ _PARTS = {
     "rate_usage": "rates",
 }
 """What a verb's script needs besides ``base``, in that order."""
+_ALONE = ("enqueue_one",)
+"""Scripts that need no other part."""
 _FOLDER = Path(__file__).parent / "lua"
 
 
@@ -47,6 +49,6 @@ class Script(NamedTuple):
 @cache
 def script(name: str) -> Script:
     """The script of a verb. The server is told it by its hash, and by its text when it does not know it (NOSCRIPT)."""
-    parts = ["base", *_PARTS.get(name, "").split(), name]
+    parts = [name] if name in _ALONE else ["base", *_PARTS.get(name, "").split(), name]
     text = b"\n".join((_FOLDER / f"{part}.lua").read_bytes() for part in parts)
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())

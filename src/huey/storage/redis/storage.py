@@ -13,19 +13,17 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.exceptions import StorageError, StorageFull, StorageUnavailable
-from huey.lifecycle import Finish
+from huey.exceptions import StorageError, StorageUnavailable
 from huey.seams import crash_here
-from huey.storage.base import CHUNK, Tell, Turn, Worker, WorkerRow
-from huey.storage.fencing import newest
+from huey.storage.base import CHUNK, Tell, Worker, WorkerRow
 from huey.storage.redis import keys
 from huey.storage.redis.ahead import Ahead, Chunk
 from huey.storage.redis.connection import Wire, Wires, checked
-from huey.storage.redis.ends import details, ends_of, too_heavy, who
-from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, new_leases, promotion_of, refusal_of
+from huey.storage.redis.ends import details, who
+from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, single
 from huey.storage.redis.server import SCHEMA_VERSION, check, connector
 from huey.storage.redis.sharing import SharingVerbs
-from huey.storage.redis.waking import WakingVerbs, lanes_of
+from huey.storage.redis.turns import TurningVerbs
 from huey.storage.retention import Retention
 from huey.storage.sharing import any_terms
 from huey.task import Lease, Record
@@ -37,11 +35,13 @@ ENQUEUE_TIMEOUT = 5.0
 """Seconds that an enqueue tries while the server is away, unless told otherwise (C15)."""
 FIRST_GAP, LONGEST_GAP = 0.05, 0.5
 """Seconds between two tries."""
+NOT_SIMPLE = 2
+"""What lua/enqueue_one.lua answers when it has put nothing in."""
 DISK_TIMEOUT = 5000
 """Milliseconds that ``durable=True`` waits for the server's disk."""
 
 
-class RedisStorage(WakingVerbs, SharingVerbs):
+class RedisStorage(TurningVerbs, SharingVerbs):
     """Tasks in one Redis or Valkey server (6.2 or newer); several names may share it, and other data.
 
     *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or *url*; or
@@ -73,6 +73,7 @@ class RedisStorage(WakingVerbs, SharingVerbs):
         self._is_followed = False
         """What the last call said about followers of events."""
         self._is_told = False
+        self._expecting = {}
         self._unanswered = set()
         self._local = threading.local()
         self._wires.prepare = self._prepare
@@ -92,6 +93,7 @@ class RedisStorage(WakingVerbs, SharingVerbs):
 
     def close(self) -> None:
         self._wires.close()
+        self._expecting = {}
         self._local = threading.local()
 
     def migrate(self) -> int:
@@ -116,7 +118,8 @@ class RedisStorage(WakingVerbs, SharingVerbs):
             return
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), groups(records), tell)
+        one = single(records[0]) if len(records) == 1 else None
+        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), groups(records), tell, one)
         crash_here("enqueue:before-commit")
         ahead: Ahead | None = getattr(self._local, "ahead", None)
         if ahead is None or self._is_followed or self._durable is not None:
@@ -143,13 +146,17 @@ class RedisStorage(WakingVerbs, SharingVerbs):
         self._persist(lambda: self._enqueue(chunk))
 
     def _enqueue(self, chunk: Chunk) -> None:
+        if chunk.single is not None and not self._is_followed:
+            to = self.name if chunk.tell is not None else ""
+            if self._wires.call("enqueue_one", *chunk.head[:2], to, *chunk.single, after=self._durable) != NOT_SIMPLE:
+                return
         if not (self._is_followed and chunk.tell is not None):
             self._is_followed = bool(self._wires.call("enqueue", *chunk.head, *chunk.arguments, after=self._durable))
         if self._is_followed and chunk.tell is not None:
             prefix, now, _, channel, _ = chunk.head
             events = list(chunk.tell())
-            head = (prefix, now, 2, channel, len(events))
-            self._is_followed = bool(self._wires.call("enqueue", *head, *events, *chunk.arguments, after=self._durable))
+            told: list[Arg] = [len(events), *events]
+            self._is_followed = bool(self._wires.call("enqueue", prefix, now, 2, channel, *told, *chunk.arguments, after=self._durable))
 
     def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
         if not records:
@@ -189,55 +196,6 @@ class RedisStorage(WakingVerbs, SharingVerbs):
             self._clock.sleep(gap * (0.5 + self._rng.random() / 2))
             gap = min(2 * gap, LONGEST_GAP)
 
-    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
-        # Of one task there may be two: one that an outage kept back, and one of a run that came after.
-        finishes, refused = newest(finishes) if len(finishes) > 1 else (finishes, [])
-        for part in too_heavy(finishes):
-            refused += self.turn(worker, part, 0, (), now).refused
-            finishes = finishes[len(part) :]
-        is_full = False
-        crash_here("turn:before-commit")
-        while True:
-            counts, ends = ends_of(finishes, self._retention.is_on) if finishes else ([0, 0, 0, 0, 1], [])
-            head = (self._prefix, self._now(now), self._lease_time(), worker.id, details(worker), who(worker), lanes_of(worker), want)
-            ttl = "" if self._result_ttl is None else micros(self._result_ttl)
-            sizes = (ttl, int(is_full), self.name, len(events), *counts)
-            try:
-                answer = self._wires.call("turn", *head, *sizes, *events, *ends, before=self._unblock(), after=self._durable)
-            except StorageFull:
-                if is_full:
-                    raise
-                is_full = True
-                continue
-            if answer[0] == 0:
-                break
-            gone = {id.decode() for id in answer[1]}
-            refused += [finish.lease.id for finish in finishes if finish.lease.id in gone]
-            finishes = [finish for finish in finishes if finish.lease.id not in gone]
-        crash_here("turn:after-commit")
-        return self._brought(answer, want, refused, is_full)
-
-    def _brought(self, answer: list[Any], want: int, refused: list[str], is_full: bool) -> Turn:
-        ids, messages = answer[1], answer[2]
-        if len(answer) < 5:
-            self._is_followed = False
-            leases = new_leases(ids, messages)
-            return Turn(leases, refused, more=len(leases) == want > 0 or len(answer) > 3, is_full=is_full)
-        states, cancelled, promoted, stop, soonest, is_paused, is_followed, is_filled = answer[3:]
-        self._is_followed = bool(is_followed)
-        return Turn(
-            [lease_of(id, message, state) for id, message, state in zip(ids, messages, states, strict=True)],
-            refused,
-            [refusal_of(each) for each in cancelled],
-            [promotion_of(each) for each in promoted],
-            [id.decode() for id in stop],
-            int(float(soonest)) if soonest else None,
-            bool(is_filled),
-            bool(is_paused),
-            bool(is_followed),
-            is_full,
-        )
-
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         for start in range(0, len(leases), CHUNK):
             pairs: list[Arg] = [part for lease in leases[start : start + CHUNK] for part in (lease.id, lease.token)]
@@ -255,9 +213,6 @@ class RedisStorage(WakingVerbs, SharingVerbs):
         if workers:
             known = [part for worker in workers for part in (worker.id, details(worker))]
             self._wires.call("beat", self._prefix, self._now(), self._lease_time(), *known)
-
-    def goodbye(self, worker: Worker) -> None:
-        self._wires.call("goodbye", self._prefix, self._now(), worker.id)
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 

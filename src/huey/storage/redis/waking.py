@@ -1,7 +1,8 @@
 """How threads wait on a Redis server: for tasks, for results, for events. Each wait sends its look and a blocking command in one packet.
 
 Who listens for tasks leaves its blocking pop under way when a bell rings; the next turn of the same thread ends it (CLIENT UNBLOCK goes
-with the turn, at no trip of its own), and until then it lasts a second at most.
+with the turn, at no trip of its own), and until then it lasts a second at most. A claim may stand behind that pop: the server makes it in
+the moment in which a task comes, so that the wake-up brings the task.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.clock import SECOND, micros
@@ -22,8 +23,13 @@ from huey.storage.redis.verbs import PlainVerbs
 
 SAFETY_LOOK = 1.0
 """Seconds after which who waits looks by itself, should a wake-up have been lost."""
+CALLED_OFF = 5000
+"""Milliseconds after which a claim that was called off is forgotten; it is seen to at once, or was made before."""
 LEAST_WAIT = 0.01
 """Seconds. Shorter waits would be a busy loop; 0 means for ever to the server."""
+
+
+Claiming = Callable[["Ear"], "tuple[Arg, ...] | None"]
 
 
 class Ear:
@@ -33,30 +39,40 @@ class Ear:
         self.wire = wire
         self.is_blocked = False
         """A blocking command was sent and has not been answered."""
+        self._is_claiming = False
+        """And a claim after it, which the server makes as soon as that command ends."""
+        self.claimed: Any = None
+        """What the last such claim brought."""
 
-    def ask(self, look: Script, arguments: Sequence[Arg], block: tuple[Arg, ...]) -> Any:
-        """Send a look and a blocking command: what the look says."""
-        command = (EVALSHA, look.sha, 1, *arguments)
+    def ask(self, look: Script, arguments: Sequence[Arg], block: tuple[Arg, ...], claim: tuple[Arg, ...] | None = None) -> Any:
+        """Send a look, a blocking command and, if given, a claim that follows it: what the look says."""
+        commands = ((EVALSHA, look.sha, 1, *arguments), block, *(() if claim is None else (claim,)))
         self.settle()
-        self.is_blocked = True
-        self.wire.send(command, block)
+        self._send(commands)
         try:
             return checked(self.wire, self.wire.read())
         except Unknown:
             # Its own blocking command waits for nothing that the look noted; it ends in time.
             self.settle()
             load(self.wire, look)
-            self.is_blocked = True
-            self.wire.send(command, block)
+            self._send(commands)
             return checked(self.wire, self.wire.read())
 
+    def _send(self, commands: Sequence[tuple[Arg, ...]]) -> None:
+        self.is_blocked, self._is_claiming = True, len(commands) > 2
+        self.wire.send(*commands)
+
     def settle(self) -> Any:
-        """The answer of the blocking command that is under way, if any."""
+        """The answer of the blocking command that is under way, if any; ``claimed`` is what the claim after it brought."""
         if not self.is_blocked:
             return None
-        answer = checked(self.wire, self.wire.read())
+        answer = self.wire.read()
+        if self._is_claiming:
+            claimed = self.wire.read()
+            # A claim that failed has claimed nothing; the next turn tells why.
+            self.claimed = None if isinstance(claimed, Exception) else claimed
         self.is_blocked = False
-        return answer
+        return checked(self.wire, answer)
 
     def hears(self, seconds: float, bell: Bell) -> str:
         """What comes first: an ``answer`` of the blocking command, the ``bell``, or nothing in that time."""
@@ -93,21 +109,29 @@ class WakingVerbs(PlainVerbs):
         if ear is not None:
             self._wires.drop(ear.wire)
 
-    def _unblock(self) -> tuple[Arg, ...] | None:
-        """What ends this thread's blocking command, if one is under way."""
+    def _unblock(self) -> tuple[tuple[Arg, ...], ...]:
+        """What ends this thread's blocking command, if one is under way; the claim after it is called off."""
         ear: Ear | None = getattr(self._local, "ear", None)
-        if ear is None or not ear.is_blocked or ear.wire.pid != os.getpid() or ear.wire.is_closed:
-            return None
-        return b"CLIENT", b"UNBLOCK", ear.wire.client
+        return () if ear is None else self._ends(ear)
+
+    def _ends(self, ear: Ear) -> tuple[tuple[Arg, ...], ...]:
+        if not ear.is_blocked or ear.wire.pid != os.getpid() or ear.wire.is_closed:
+            return ()
+        client = ear.wire.client
+        return (b"SET", f"{self._prefix}no:{client}", 1, b"PX", CALLED_OFF), (b"CLIENT", b"UNBLOCK", client)
 
     def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+        return self._hear(worker, timeout, bell, lambda ear: None)
+
+    def _hear(self, worker: Worker, timeout: float, bell: Bell, claiming: Claiming) -> bool:
+        """Listen. *claiming* makes the command that claims a task as soon as one comes, if one is to be claimed."""
         try:
-            return self._listen(worker, timeout, bell)
+            return self._listen(worker, timeout, bell, claiming)
         except BaseException:
             self._deafen()
             raise
 
-    def _listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+    def _listen(self, worker: Worker, timeout: float, bell: Bell, claiming: Claiming) -> bool:
         lanes = lanes_of(worker)
         lists = [f"{self._prefix}wake:{lane}" for lane in lanes]
         deadline = self._clock.monotonic() + micros(timeout)
@@ -115,9 +139,13 @@ class WakingVerbs(PlainVerbs):
             return bool(self._wires.call("ready", self._prefix, self._now(), lanes, 0, before=self._unblock())[0])
         self._end_old_wait()
         ear = self._ear()
+        ear.settle()
+        if has_brought(ear.claimed):
+            return True
         longest = max(LEAST_WAIT, min(timeout, self._longest))
         while True:
-            is_ready, due = ear.ask(script("ready"), (self._prefix, self._now(), lanes, 1), (b"BLPOP", *lists, longest))
+            look = (self._prefix, self._now(), lanes, 1)
+            is_ready, due = ear.ask(script("ready"), look, (b"BLPOP", *lists, longest), claiming(ear))
             if is_ready:
                 ear.settle()
                 return True
@@ -130,13 +158,12 @@ class WakingVerbs(PlainVerbs):
             if is_short and not first:
                 self._end_old_wait()
             token = ear.settle()
-            if token is not None and token[1] == b"r":
+            if (token is not None and token[1] == b"r") or has_brought(ear.claimed):
                 return True
 
     def _end_old_wait(self) -> None:
-        unblock = self._unblock()
-        if unblock is not None:
-            self._wires.command(*unblock)
+        for command in self._unblock():
+            self._wires.command(*command)
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         if timeout is not None and timeout <= 0:
@@ -186,6 +213,11 @@ class WakingVerbs(PlainVerbs):
     def publish(self, events: Sequence[str]) -> None:
         if events:
             self._wires.call("publish", self._prefix, self._now(), self.name, *events)
+
+
+def has_brought(claimed: Any) -> bool:
+    """A claim brought more than that there is nothing."""
+    return claimed is not None and claimed[0] == 0 and bool(claimed[1] or len(claimed) > 3)
 
 
 def lanes_of(worker: Worker) -> str:

@@ -81,6 +81,7 @@ class SqliteStorage(WakingStorage):
         clock: Clock = system_clock,
         rng: Rng = system_rng,
     ) -> None:
+        self._made_with = {key: value for key, value in locals().items() if key not in ("self", "name", "filename", "__class__")}
         super().__init__(name, clock, result_ttl, Retention.of(keep_finished))
         if str(filename) in ("", ":memory:"):
             raise ConfigurationError(
@@ -111,6 +112,9 @@ class SqliteStorage(WakingStorage):
 
     def __repr__(self) -> str:
         return f"<SqliteStorage {self.name!r} in {self.filename}>"
+
+    def beside(self, name: str) -> SqliteStorage:
+        return type(self)(name, self.filename, **self._made_with)
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import pytest
+
 from huey.clock import SECOND
+from huey.exceptions import ConfigurationError
 from huey.lifecycle import Finish, State
 from huey.storage.base import DEAD_LETTERS_KEPT, Counts, Storage
 from huey.testing.clock import TurnableClock
-from huey.testing.contract.tools import ME, Another, claim_ids, claimed, ids, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, Another, claim_ids, claimed, ids, look, seen, task, write
 
 DEAD_LETTERS_S = DEAD_LETTERS_KEPT / SECOND
 
@@ -19,6 +22,22 @@ class HouseRules:
         assert storage.name == another().name
         assert storage.result_ttl is None or storage.result_ttl > 0
         assert storage.is_trusted in (True, False)
+
+    def test_another_queue_of_the_same_store_is_apart(self, storage: Storage) -> None:
+        try:
+            other = storage.beside("beside")
+        except ConfigurationError:
+            pytest.skip("this storage has one queue")
+        other.flush()
+        storage.enqueue([task("a")])
+        other.enqueue([task("a"), task("b")])
+        other.put("data", "k", b"v")
+
+        assert (claim_ids(storage, 5), claim_ids(other, 5, OTHER)) == (["a"], ["a", "b"])
+        assert storage.peek("data", "k") is None
+        assert storage.beside("beside").peek("data", "k") == b"v"
+        assert {storage.name, "beside"} <= set(storage.queues())
+        other.close()
 
     def test_opening_again_is_harmless(self, storage: Storage) -> None:
         storage.enqueue([task()])

@@ -233,6 +233,8 @@ class Wire:
         self._suffer(fault, "before", is_lost=fault in ("lost call", "lost reply", "away"))
         return bell.wait(timeout)
 
+    expect = listen
+
     def _fault(self, verb: str) -> str | None:
         fault = self._world.bad_luck(f"{self._part}.{verb}", self._node)
         if fault is not None:

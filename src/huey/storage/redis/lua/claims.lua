@@ -138,20 +138,6 @@ local function to_stop(worker)
   return asked
 end
 
--- Messages of ids, in order, until they weigh 8 MiB: those of the last ids may be missing then.
-local function messages_of(ids)
-  local messages, size = {}, 0
-  for from = 1, #ids, 32 do
-    local part = call('HMGET', P .. 'm', unpack(ids, from, math.min(from + 31, #ids)))
-    for i = 1, #part do
-      messages[from + i - 1] = part[i]
-      size = size + #part[i]
-      if size > 8388608 then return messages end
-    end
-  end
-  return messages
-end
-
 -- Put back the last of what was taken, from some number on.
 local function untake(ids, from)
   for i = from, #ids do

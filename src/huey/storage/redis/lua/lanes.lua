@@ -28,8 +28,9 @@ end
 local function push(priority, place, ids)
   if #ids == 0 then return end
   local key, name = lane_key(priority), text(priority)
-  if call('LLEN', key) > 0 then
-    local last = call('HGET', P .. 'l', name)
+  -- Also when that list is empty by now: then it is only more cautious than it need be.
+  local last = call('HGET', P .. 'l', name)
+  if last then
     local end_place = tonumber(string.sub(last, 1, 17))
     if place < end_place or (place == end_place and precedes(ids[1], string.sub(last, 18))) then
       local beside = {}
@@ -39,9 +40,8 @@ local function push(priority, place, ids)
       in_parts('ZADD', P .. 'z', beside, 4000)
       return
     end
-  elseif priority ~= 0 then
-    call('ZADD', P .. 'p', -priority, name)
   end
+  if priority ~= 0 then call('ZADD', P .. 'p', -priority, name) end
   in_parts('RPUSH', key, ids, 4000)
   call('HSET', P .. 'l', name, string.format('%017.0f', place) .. ids[#ids])
 end

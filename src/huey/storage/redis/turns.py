@@ -1,0 +1,138 @@
+"""The turn, and the claim that a wake-up brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from huey.clock import Micros, micros
+from huey.exceptions import StorageError, StorageFull
+from huey.lifecycle import Finish
+from huey.seams import crash_here
+from huey.storage.base import Bell, Turn, Worker
+from huey.storage.fencing import newest
+from huey.storage.redis.connection import EVALSHA
+from huey.storage.redis.ends import details, ends_of, too_heavy, who
+from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, refusal_of
+from huey.storage.redis.scripts import script
+from huey.storage.redis.waking import Ear, WakingVerbs, has_brought, lanes_of
+
+NOTHING: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
+"""No finishes, as arguments."""
+
+
+class TurningVerbs(WakingVerbs):
+    """``turn``, ``expect`` and ``goodbye``."""
+
+    _durable: tuple[Arg, ...] | None
+    _is_followed: bool
+    _expecting: dict[str, Ear]
+    """By worker: where a claim of its may be under way, or has brought what no turn has handed on."""
+
+    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+        # Of one task there may be two: one that an outage kept back, and one of a run that came after.
+        finishes, refused = newest(finishes) if len(finishes) > 1 else (finishes, [])
+        for part in too_heavy(finishes):
+            refused += self.turn(worker, part, 0, (), now).refused
+            finishes = finishes[len(part) :]
+        ear = self._expecting.get(worker.id)
+        mine: Ear | None = getattr(self._local, "ear", None)
+        if ear is None or mine is None or mine is not ear:
+            return self._turn(worker, finishes, want, events, now, refused)
+        # A claim that is under way is ended by this turn; what it has brought before counts as wanted.
+        early = Turn([]) if ear.is_blocked else self._handed_on(ear)
+        if early.leases and want and not (finishes or events):
+            return early._replace(refused=refused)
+        turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused)
+        if ear.is_blocked:
+            early = self._handed_on(ear)
+        return self._with(early, turn, worker, want)
+
+    def _with(self, early: Turn, turn: Turn, worker: Worker, want: int) -> Turn:
+        """One turn of two; what was claimed early and is one too many goes back."""
+        if len(turn.leases) + len(early.leases) > want:
+            self.release(worker, early.leases)
+            early = early._replace(leases=[])
+        return turn._replace(
+            leases=early.leases + turn.leases,
+            cancelled=early.cancelled + turn.cancelled,
+            promoted=early.promoted + turn.promoted,
+            more=turn.more or early.more,
+        )
+
+    def _turn(
+        self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros | None, refused: list[str]
+    ) -> Turn:
+        is_full = False
+        crash_here("turn:before-commit")
+        while True:
+            counts, ends = ends_of(finishes, self._retention.is_on) if finishes else NOTHING
+            rest = (int(is_full), self.name, len(events), *counts, "", *events, *ends)
+            try:
+                answer = self._wires.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
+            except StorageFull:
+                if is_full:
+                    raise
+                is_full = True
+                continue
+            if answer[0] == 0:
+                break
+            gone = {id.decode() for id in answer[1]}
+            refused += [finish.lease.id for finish in finishes if finish.lease.id in gone]
+            finishes = [finish for finish in finishes if finish.lease.id not in gone]
+        crash_here("turn:after-commit")
+        return self._brought(answer, want, refused, is_full)
+
+    def _head(self, worker: Worker, want: int, now: Micros | None) -> tuple[Arg, ...]:
+        """The first arguments of a turn."""
+        ttl = "" if self._result_ttl is None else micros(self._result_ttl)
+        who_it_is = (worker.id, details(worker), who(worker), lanes_of(worker))
+        return (self._prefix, self._now(now), self._lease_time(), *who_it_is, want, ttl)
+
+    def _brought(self, answer: list[Any], want: int, refused: list[str], is_full: bool) -> Turn:
+        ids, messages = answer[1], answer[2]
+        if len(answer) < 5:
+            self._is_followed = False
+            leases = new_leases(ids, messages)
+            return Turn(leases, refused, more=len(leases) == want > 0 or len(answer) > 3, is_full=is_full)
+        states, cancelled, promoted, stop, soonest, is_paused, is_followed, is_filled = answer[3:]
+        self._is_followed = bool(is_followed)
+        return Turn(
+            [lease_of(id, message, state) for id, message, state in zip(ids, messages, states, strict=True)],
+            refused,
+            [refusal_of(each) for each in cancelled],
+            [promotion_of(each) for each in promoted],
+            [id.decode() for id in stop],
+            int(float(soonest)) if soonest else None,
+            bool(is_filled),
+            bool(is_paused),
+            bool(is_followed),
+            is_full,
+        )
+
+    # -- what a wake-up brings along ------------------------------------------------------------------------------------------------------
+
+    def expect(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+        def claim(ear: Ear) -> tuple[Arg, ...]:
+            self._expecting[worker.id] = ear
+            return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), 0, self.name, 0, *NOTHING[0], ear.wire.client)
+
+        return self._hear(worker, timeout, bell, claim)
+
+    def goodbye(self, worker: Worker) -> None:
+        ear = self._expecting.pop(worker.id, None)
+        if ear is not None and not ear.wire.is_closed:
+            try:
+                for command in self._ends(ear):
+                    self._wires.command(*command)
+                self.release(worker, self._handed_on(ear).leases)
+            except StorageError:
+                self._wires.drop(ear.wire)
+                raise
+        self._wires.call("goodbye", self._prefix, self._now(), worker.id)
+
+    def _handed_on(self, ear: Ear) -> Turn:
+        """What a claim brought that nobody knows of yet. A blocking command that is under way has been ended."""
+        ear.settle()
+        claimed, ear.claimed = ear.claimed, None
+        return self._brought(claimed, 1, [], False) if has_brought(claimed) else Turn([])

@@ -1,0 +1,116 @@
+"""The terms of a call: keys made of arguments, and wishes that cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from huey.terms import DONE, NONE, WAITING, Terms, terms_of, with_terms
+from huey.wishes import LONGEST, Wishes, checked_wishes
+
+
+def add(a: Any, b: Any = 2, *rest: Any, c: Any = None) -> None:
+    """A function to call."""
+
+
+def key(*args: Any, unique: Any = True, **kwargs: Any) -> str | None:
+    wishes = checked_wishes(unique, DONE, None, None, False)
+    assert wishes is not None
+    return wishes.terms("app.add", add, args, kwargs).unique
+
+
+def limit(which: Any, *args: Any, **kwargs: Any) -> str | None:
+    wishes = checked_wishes(False, DONE, 3, which, False)
+    assert wishes is not None
+    return wishes.terms("app.add", add, args, kwargs).limit
+
+
+def test_without_wishes_there_are_no_terms() -> None:
+    assert checked_wishes(False, DONE, None, None, False) is None
+
+
+def test_calls_are_the_same_however_their_arguments_are_written() -> None:
+    assert key(1) == key(a=1) == key(1, 2) == key(b=2, a=1) == key(1, c=None)
+    assert key({"x": 1, "y": [1, (2,)]}) == key({"y": (1, [2]), "x": 1})
+    assert key({1, 2, 3}) == key({3, 2, 1})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, 2), (1, "1"), (None, 0), ([1, 2], [2, 1]), ({"a": 1}, {"b": 1}), ([], [[]]), (b"a", "61"), (date(2025, 1, 1), "2025-01-01")],
+)
+def test_calls_with_other_arguments_differ(one: Any, other: Any) -> None:
+    assert key(one) != key(other)
+
+
+def test_a_key_may_be_made_of_some_parameters_or_by_a_function() -> None:
+    assert key("x", 1, unique="a") == key("x", 5, unique="a") == "app.add:x"
+    assert key("x", 1, unique=["a", "b"]) != key("x", 5, unique=["a", "b"])
+    assert key("X", unique=lambda a, b=2: a.lower()) == "app.add:x"
+    assert key("X", unique=lambda a: None) is None
+
+
+def test_a_long_key_is_kept_short() -> None:
+    found = key("x" * 10_000, unique="a")
+
+    assert found is not None
+    assert len(found) <= LONGEST + len("app.add:")
+    assert found != key("x" * 10_001, unique="a")
+
+
+def test_a_limit_is_of_the_function_or_of_a_key() -> None:
+    assert limit(None, 1) == limit(None, 2) == "app.add:"
+    assert limit("a", "ann") == "app.add:ann"
+    assert limit("a", None) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: key(object()), "no key can be made of builtins.object"),
+        (lambda: key(1, unique="z"), "the call has no argument 'z'"),
+        (lambda: key(1, 2, 3, unique=True, d=4), "does not fit the function"),
+        (lambda: key("\0", unique="a"), "NUL"),
+    ],
+)
+def test_a_call_without_a_key_is_refused_with_the_reason(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"unique_for": WAITING}, "without unique="),
+        ({"unique": True, "unique_for": 0}, "unique_for=0"),
+        ({"unique": True, "unique_for": "ever"}, "unique_for='ever'"),
+        ({"unique": 5}, "unique=5"),
+        ({"unique": []}, r"unique=\[\]"),
+        ({"key": "a"}, "without concurrency="),
+        ({"concurrency": 0}, "at least 1"),
+        ({"concurrency": "2"}, "concurrency='2'"),
+        ({"concurrency": 1, "key": 7}, "key=7"),
+    ],
+)
+def test_wishes_that_cannot_work_are_refused_with_the_way_out(given: dict[str, Any], said: str) -> None:
+    usual: dict[str, Any] = {"unique": False, "unique_for": DONE, "concurrency": None, "key": None, "at_most_once": False}
+    with pytest.raises(ValueError, match=said):
+        checked_wishes(**(usual | given))
+
+
+def test_a_time_may_be_a_timedelta() -> None:
+    assert checked_wishes(True, timedelta(minutes=1), None, None, False) == Wishes(True, 60.0)
+
+
+def test_terms_come_back_as_they_were_stored_beside_other_options() -> None:
+    terms = Terms("k", 5.0, "l", 3, True, 60.0)
+
+    text = with_terms('{"backoff": 2}', terms)
+
+    assert terms_of(text) == terms
+    assert with_terms(text, NONE) == '{"backoff": 2}'
+    assert with_terms(None, NONE) is None
+    assert terms_of(None) == terms_of("{}") == terms_of('{"x": "\\"terms\\""}') == NONE
