@@ -19,7 +19,7 @@ from huey.lifecycle import Finish, State
 from huey.storage.base import Counts, Storage
 from huey.storage.redis import RedisStorage, keys
 from huey.testing.clock import TurnableClock
-from huey.testing.contract import KeepingRules, StorageContract
+from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, OTHER, Call, task
 from tests.helpers import wait_until
@@ -56,7 +56,7 @@ def makes(server: Server) -> Iterator[Make]:
         storage.close()
 
 
-class TestRedis(StorageContract, KeepingRules):
+class TestRedis(StorageContract, KeepingRules, SharingRules):
     @pytest.fixture
     def clock(self) -> TurnableClock:
         return TurnableClock()

@@ -23,6 +23,16 @@ rn                 hash    marks of names
 v:KIND             hash    small values (kind ``result``: of tasks), each behind 16 digits that say when it goes (0: never)
 x:KIND, xn:KIND    zset,   the times at which some go; time -> how many. All results of a turn have one time
                    hash
+t                  hash    id -> what a task that is held wishes of others (a msgpack array, terms.lua)
+uk                 hash    unique key -> id of the task that holds it
+kp, kx             hash,   what the clock holds ("i" and an id that stays known, "u" and a unique key) -> until when, and
+                   zset    which id; the same by time
+lw, lo, lr         zset    tasks with a limit that wait, are ready, run: 40 digits of the limit, rank (or ``r``), id; by bytes
+lk                 hash    lock -> who holds it (a msgpack array, locks.lua)
+lp                 zset    locks of processes: 40 digits of the holder, name; by bytes
+ln                 string  the last token of a lock
+rt, rx             hash,   rate -> start of its last window and uses in it; rates by the end of that window
+                   zset
 k                  set     kinds other than ``result``
 wt, wx             hash,   id -> who waits for its result, and until when that is believed
                    zset
@@ -40,8 +50,9 @@ ev, en             stream, told events by position, kept 10 minutes; the last po
 =================  ======  =====================================================================================================
 
 When all work is done, its results are read and its workers have said goodbye, these stay: ``l`` (one field), ``st...`` (for 90 days),
-``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``; those of user data and settings (``k``, ``v:...``); failed,
-cancelled and kept tasks with their state for their retention. Outside the queue's keys stands ``huey:queues``, the set of names in use.
+``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``, ``ln``; those of user data and settings (``k``,
+``v:...``); what the clock holds (``kp``, ``kx``, ``rt``, ``rx``) until it is over; failed, cancelled and kept tasks with their state for
+their retention. Outside the queue's keys stands ``huey:queues``, the set of names in use.
 """
 
 from __future__ import annotations
@@ -62,6 +73,17 @@ TYPES = {
     "rv": "hash",
     "ru": "hash",
     "rn": "hash",
+    "t": "hash",
+    "uk": "hash",
+    "kp": "hash",
+    "kx": "zset",
+    "lw": "zset",
+    "lo": "zset",
+    "lr": "zset",
+    "lk": "hash",
+    "lp": "zset",
+    "rt": "hash",
+    "rx": "zset",
     "n": "hash",
     "c": "hash",
     "tk": "hash",

@@ -89,6 +89,14 @@ def groups(records: Sequence[Record]) -> list[Arg]:
     return arguments
 
 
+def groups_of_one(records: Sequence[Record]) -> list[Arg]:
+    """*records*, each a group, in their order; of one id the first counts."""
+    first: dict[str, Record] = {}
+    for record in records:
+        first.setdefault(record.id, record)
+    return [argument for record in first.values() for argument in group(record, (record.id,), (record.payload,))]
+
+
 def _split(message: bytes) -> tuple[Micros, Head, bytes]:
     """When it came, its outside, its payload."""
     start = 23 + int(message[17:23])
@@ -159,7 +167,7 @@ def row_of(found: list[Any]) -> TaskRow:
     return TaskRow(
         id=lease.id,
         name=lease.name,
-        state=State.RUNNING if is_running else ended[0].decode() if ended else State.QUEUED,
+        state=State.RUNNING if is_running else ended[0].decode() if ended else State.WAITING if how == b"waiting" else State.QUEUED,
         payload=lease.payload,
         priority=lease.priority,
         place=lease.place,

@@ -9,19 +9,28 @@ from typing import NamedTuple
 
 _PARTS = {
     "enqueue": "lanes tell insert",
-    "tick": "lanes tell insert",
-    "turn": "stats values renew begin lanes tell insert ends claims",
-    "release": "lanes",
+    "admit": "lanes tell insert terms consider",
+    "tick": "lanes tell insert terms consider",
+    "turn": "stats values renew begin lanes tell insert terms ends claims",
+    "release": "lanes terms",
+    "look": "lanes terms",
     "reclaim": "renew",
     "beat": "renew",
     "put": "values",
     "take": "values",
     "await": "values",
-    "retry": "lanes stats values",
+    "retry": "lanes stats values terms",
     "discard": "values",
     "publish": "tell",
     "followed": "tell",
-    "prune": "stats values",
+    "prune": "stats values locks",
+    "lock_take": "locks",
+    "lock_find": "locks",
+    "lock_renew": "locks",
+    "lock_give_up": "locks",
+    "locks_free": "locks",
+    "rate_take": "rates",
+    "rate_usage": "rates",
 }
 """What a verb's script needs besides ``base``, in that order."""
 _ALONE = ("enqueue_one",)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import StorageError, StorageUnavailable
@@ -20,12 +20,15 @@ from huey.storage.redis import keys
 from huey.storage.redis.ahead import Ahead, Chunk
 from huey.storage.redis.connection import Wire, Wires, checked
 from huey.storage.redis.ends import details, who
-from huey.storage.redis.messages import Arg, groups, lease_of, single
+from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, single
 from huey.storage.redis.server import SCHEMA_VERSION, check, connector
+from huey.storage.redis.sharing import SharingVerbs
 from huey.storage.redis.turns import TurningVerbs
 from huey.storage.retention import Retention
+from huey.storage.sharing import any_terms
 from huey.task import Lease, Record
 
+T = TypeVar("T")
 log = logging.getLogger("huey")
 
 ENQUEUE_TIMEOUT = 5.0
@@ -38,7 +41,7 @@ DISK_TIMEOUT = 5000
 """Milliseconds that ``durable=True`` waits for the server's disk."""
 
 
-class RedisStorage(TurningVerbs):
+class RedisStorage(TurningVerbs, SharingVerbs):
     """Tasks in one Redis or Valkey server (6.2 or newer); several names may share it, and other data.
 
     *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or *url*; or
@@ -73,6 +76,7 @@ class RedisStorage(TurningVerbs):
         """What the last call said about followers of events."""
         self._is_told = False
         self._expecting = {}
+        self._unanswered = set()
         self._local = threading.local()
         self._wires.prepare = self._prepare
 
@@ -113,6 +117,9 @@ class RedisStorage(TurningVerbs):
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
         if not records:
+            return
+        if any_terms(records):
+            self.admit(records, tell, now)
             return
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
@@ -156,7 +163,31 @@ class RedisStorage(TurningVerbs):
             told: list[Arg] = [len(events), *events]
             self._is_followed = bool(self._wires.call("enqueue", prefix, now, 2, channel, *told, *chunk.arguments, after=self._durable))
 
-    def _persist(self, act: Callable[[], None]) -> None:
+    def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
+        if not records:
+            return {}
+        if len(records) > CHUNK:
+            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        arguments = groups_of_one(records)
+        crash_here("enqueue:before-commit")
+        found = self._persist(lambda: self._admit(arguments, tell, self._now(now)))
+        crash_here("enqueue:after-commit")
+        met = zip(found[::2], found[1::2], strict=True)
+        return {id.decode(): other.decode() for id, other in met if id != other}
+
+    def _admit(self, arguments: list[Arg], tell: Tell | None, now: Arg) -> list[bytes]:
+        """Ids that were not put in, each with the one because of which."""
+        knows = tell is not None and self._is_followed
+        events = tell() if knows and tell is not None else []
+        head = (self._prefix, now, 2 if knows else int(tell is not None), self.name, len(events))
+        is_followed, met = self._wires.call("admit", *head, *events, *arguments, after=self._durable)
+        self._is_followed = bool(is_followed)
+        if is_followed and tell is not None and not knows:
+            return self._admit(arguments, tell, now)
+        found: list[bytes] = met
+        return found
+
+    def _persist(self, act: Callable[[], T]) -> T:
         """Do what is harmless when done twice, again and again while the server is away, up to ``enqueue_timeout``."""
         until, gap = None, FIRST_GAP
         while True:

@@ -40,7 +40,7 @@ _KINDS = {
     State.QUEUED: ("suspect", "ready", "scheduled"),
 }
 """The kinds of queued tasks, in claim order."""
-_ALL = ("suspect", "ready", "scheduled", State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+_ALL = ("suspect", "ready", "scheduled", "waiting", State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 class PlainVerbs(Storage):
@@ -213,8 +213,9 @@ class PlainVerbs(Storage):
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def prune(self, now: Micros | None = None) -> int:
-        kept = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT, self._retention.most, self._retention.age)
-        gone: int = self._wires.call("prune", self._prefix, self._now(now), PRUNE, *kept)
+        ages = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT)
+        kept = (*ages, self._retention.most, self._retention.age, PRUNE)
+        gone: int = self._wires.call("prune", self._prefix, self._now(now), self._lease_time(), *kept)
         return gone
 
     def flush(self) -> None:

@@ -105,12 +105,12 @@ for _ = 1, tonumber(ARGV[15]) do
 end
 
 local ids, messages = {}, {}
-local is_rare = call('EXISTS', P .. 'c', P .. 's', P .. 'd', P .. 'rv', P .. 'rn', P .. 'z', P .. 'u', P .. 'p') > 0
+local is_rare = call('EXISTS', P .. 'c', P .. 's', P .. 'd', P .. 'rv', P .. 'rn', P .. 'z', P .. 'u', P .. 'p', P .. 't') > 0
 local followed = call('PUBSUB', 'NUMSUB', channel)[2] > 0
 if is_rare then followed = followed or tonumber(call('HGET', P .. 'c', 'followed') or '0') > now end
 
 if fates == 0 and not is_rare and not followed then
-  -- As most turns are: nothing is scheduled, marked, put back, paused, or of another priority.
+  -- As most turns are: nothing is scheduled, marked, put back, paused, of another priority or with terms.
   if want > 0 and lanes ~= 'u' then
     ids = call('LPOP', P .. 'q:0', want) or {}
     if #ids > 0 then

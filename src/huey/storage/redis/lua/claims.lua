@@ -102,7 +102,7 @@ local function promote(limit, followed)
       save(id, state)
     end
     call('ZREM', P .. 's', id)
-    queue(id, head[PRIORITY], tonumber(due[i + 1]), state and state[CRASHES] or 0)
+    line_up(id, head[PRIORITY], tonumber(due[i + 1]), state and state[CRASHES] or 0)
     if followed then told[#told + 1] = { id, message, state and state[ATTEMPT] or 0 } end
   end
   return told

@@ -11,6 +11,7 @@ for i = 2, #ARGV do
     call('HDEL', P .. 'm', id)
     call('HDEL', P .. 'd', id)
     forget_values('result', { id })
+    if call('HDEL', P .. 'kp', 'i' .. id) == 1 then call('ZREM', P .. 'kx', 'i' .. id) end
     gone[#gone + 1] = id
   end
 end

@@ -14,12 +14,14 @@ local function finish(id, message, state, how, reason)
   state[REVOKED] = mark and not is_once(mark) and mark
   save(id, state)
   call('ZADD', P .. 'e:' .. how, text(now), id)
+  leave(id, terms_of(id))
   ended(message, head_of(message)[NAME])
 end
 
 -- Another run: at once behind what waits, at a place in the past, or later.
 local function put_back(id, priority, state, due)
   state[STATE], state[LOST_BY], state[DUE] = 'queued', false, false
+  return_to(id)
   if due and tonumber(due) > now then
     state[DUE] = due
     save(id, state)
@@ -27,7 +29,7 @@ local function put_back(id, priority, state, due)
   else
     state[PLACE] = due and tonumber(due) or now
     save(id, state)
-    queue(id, priority, state[PLACE], state[CRASHES])
+    line_up(id, priority, state[PLACE], state[CRASHES])
   end
 end
 

@@ -1,10 +1,19 @@
 -- Tasks as they are.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2..: ids
--- Returns for each id: nil, or id, message, state or nil, how it is ("ready", "scheduled", "running", "ended"), due time or worker, token,
---         mark or nil
+-- Returns for each id: nil, or id, message, state or nil, how it is ("ready", "scheduled", "waiting", "running", "ended"),
+--         due time or worker, token, mark or nil
 local workers, found = call('ZRANGE', P .. 'wl', 0, -1), {}
-local function where(id, state)
+local has_limits = call('EXISTS', P .. 'lw') == 1
+
+local function waits(id, message, state)
+  local terms = has_limits and terms_of(id)
+  if not terms or not terms[LIMIT] then return false end
+  local place = state and state[PLACE] or first_place(message)
+  return call('ZSCORE', P .. 'lw', gate_of(terms) .. rank(head_of(message)[PRIORITY], place, id))
+end
+
+local function where(id, message, state)
   if state and state[FINISHED] then return 'ended', '', state[TOKEN], state[REVOKED] end
   local mark = call('HGET', P .. 'rv', id)
   for _, worker in ipairs(workers) do
@@ -12,13 +21,14 @@ local function where(id, state)
     if token then return 'running', worker, tonumber(token), mark end
   end
   local due = call('ZSCORE', P .. 's', id)
-  return due and 'scheduled' or 'ready', due or '', state and state[TOKEN] or 0, mark
+  local how = due and 'scheduled' or waits(id, message, state) and 'waiting' or 'ready'
+  return how, due or '', state and state[TOKEN] or 0, mark
 end
 for i = 2, #ARGV do
   local message = call('HGET', P .. 'm', ARGV[i])
   if message then
     local state = load(ARGV[i])
-    local how, detail, token, mark = where(ARGV[i], state)
+    local how, detail, token, mark = where(ARGV[i], message, state)
     found[i - 1] = { ARGV[i], message, state or false, how, detail, token, mark or false }
   else
     found[i - 1] = false

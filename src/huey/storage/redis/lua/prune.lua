@@ -1,9 +1,9 @@
 -- Remove things past their time, a bounded number of each kind.
 -- KEYS    1: the queue's prefix
--- ARGV    1: now or ""  2: most of a kind  3: how long ended tasks are kept  4: events  5: minutes  6: hours (all microseconds)
---         7: how many succeeded tasks are kept  8: and how long
+-- ARGV    1: now or ""  2: lease clock or ""  3: how long ended tasks are kept  4: events  5: minutes  6: hours (all microseconds)
+--         7: how many succeeded tasks are kept  8: and how long  9: most of a kind
 -- Returns how many went
-local most, gone = tonumber(ARGV[2]), 0
+local most, gone = tonumber(ARGV[9]), 0
 local function ago(i) return text(now - tonumber(ARGV[i])) end
 local function late(key, by, limit)
   return call('ZRANGEBYSCORE', key, '-inf', by, 'LIMIT', 0, limit)
@@ -91,5 +91,27 @@ local waited = late(P .. 'wx', text(now), most)
 if #waited > 0 then
   call('HDEL', P .. 'wt', unpack(waited))
   call('ZREM', P .. 'wx', unpack(waited))
+end
+
+-- What the clock held for tasks, and windows of rates.
+for index, hash in pairs({ kx = 'kp', rx = 'rt' }) do
+  local over = late(P .. index, text(now), most)
+  if #over > 0 then
+    call('HDEL', P .. hash, unpack(over))
+    call('ZREM', P .. index, unpack(over))
+    gone = gone + #over
+  end
+end
+-- Locks whose holders are gone: a part of all each time.
+if call('EXISTS', P .. 'lk') == 1 then
+  local found = call('HSCAN', P .. 'lk', call('HGET', P .. 'c', 'scan:') or '0', 'COUNT', most)
+  if found[1] == '0' then call('HDEL', P .. 'c', 'scan:') else call('HSET', P .. 'c', 'scan:', found[1]) end
+  for i = 1, #found[2], 2 do
+    local lock = cmsgpack.unpack(found[2][i + 1])
+    if not is_live(lock) then
+      free(found[2][i], lock)
+      gone = gone + 1
+    end
+  end
 end
 return gone

@@ -11,7 +11,10 @@ for i = 3, #ARGV, 2 do
     local state = load(id) or fresh(message)
     state[STATE], state[TOKEN], state[REASON], state[LOST_BY], state[DUE] = 'queued', tonumber(ARGV[i + 1]), false, false, false
     save(id, state)
-    queue(id, head_of(message)[PRIORITY], state[PLACE], state[CRASHES])
+    return_to(id)
+    line_up(id, head_of(message)[PRIORITY], state[PLACE], state[CRASHES])
   end
 end
+take_keys_again()
+level_what_was_touched()
 return 0

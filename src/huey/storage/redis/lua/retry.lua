@@ -2,7 +2,7 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2..: ids
 -- Returns the ids that were put back
-local back = {}
+local again = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local state = load(id)
@@ -16,8 +16,12 @@ for i = 2, #ARGV do
     save(id, new)
     local start = created_of(message)
     living(start - start % 60000000, head[NAME], 1)
-    queue(id, head[PRIORITY], now, 0)
-    back[#back + 1] = id
+    local wishes = wishes_in(head[OPTIONS])
+    local terms = wishes and note_terms(id, wishes)
+    if terms then take_key(id, terms) end
+    line_up(id, head[PRIORITY], now, 0)
+    again[#again + 1] = id
   end
 end
-return back
+level_what_was_touched()
+return again

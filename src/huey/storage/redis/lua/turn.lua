@@ -10,10 +10,17 @@
 --         13 for each other end: id, token, state, due, attempt, crashes, deaths, parked, "+" and reason, error, "+" and value,
 --         microseconds it took, how it ended as part of a JSON object;
 --         for each name: name, row of numbers, how many minutes, minute and number that came in it in turns
--- Returns 2 if it was called off. 1 and the ids whose lease does not hold: then nothing was written, and the turn is to be sent again without them. Or 0, ids and
---         messages that were claimed, 1 if there are more than a turn brings; and, unless nothing else is to be said: their states, those
---         turned away (id, message, attempt, reason), promoted (id, message, attempt), to be stopped, next due time or "", whether
---         paused, whether followed, whether there may be more
+-- Returns 2 if it was called off. 1 and the ids whose lease does not hold: then nothing was written, and the turn is to be sent again
+--         without them. Or 0, ids and messages that were claimed, 1 if there are more than a turn brings; and, unless nothing else is to be
+--         said: their states, those turned away (id, message, attempt, reason), promoted (id, message, attempt), to be stopped, next due
+--         time or "", whether paused, whether followed, whether there may be more
+if not is_rare then is_shared = false end
+local after_done = has_terms() and first_done + done or first_done
+for part = first_done, after_done - 1, 1000 do
+  for i, packed in ipairs(call('HMGET', P .. 't', unpack(ARGV, part, math.min(part + 999, after_done - 1)))) do
+    if packed then leave(ARGV[part + i - 1], cmsgpack.unpack(packed)) end
+  end
+end
 with_result = nil
 for i = 0, fates - 1 do
   local at = first_fate + 13 * i
@@ -25,11 +32,13 @@ for i = 0, fates - 1 do
   end
   settle(worker, ARGV[5], at)
 end
+take_keys_again()
 if with_result then announce(with_result) end
 
 tell(channel, first_event, first_done - 1)
 local is_paused = call('HGET', P .. 'c', 'paused') == '1'
 local promoted = promote(500, followed or ARGV[9] == 'p')
+level_what_was_touched()
 if #ids == 0 and want > 0 and not is_paused then ids = take(lanes, want) end
 local states, cancelled, stop = {}, {}, {}
 local is_filled = want > 0 and #ids == want
@@ -41,10 +50,11 @@ if #ids > 0 then
   if is_cut then untake(taken, #all_messages + 1) end
   local packed = call('EXISTS', P .. 'd') == 1 and call('HMGET', P .. 'd', unpack(taken)) or {}
   local has_marks, has_names = call('EXISTS', P .. 'rv') == 1, call('EXISTS', P .. 'rn') == 1
-  local leases = {}
+  local terms, leases = has_terms() and call('HMGET', P .. 't', unpack(taken)) or {}, {}
   ids, messages = {}, {}
   for i, id in ipairs(taken) do
     local message, state = all_messages[i], packed[i] and cmsgpack.unpack(packed[i])
+    if terms[i] then begin(id, cmsgpack.unpack(terms[i]), message, state) end
     local reason = bar(id, message, state, has_marks, has_names)
     if reason then
       state = state or fresh(message)
@@ -59,6 +69,7 @@ if #ids > 0 then
     end
   end
   if #leases > 0 then in_parts('HSET', held, leases, 4000) end
+  level_what_was_touched()
 end
 if call('EXISTS', P .. 'rv') == 1 then stop = to_stop(worker) end
 if is_filled or is_cut then

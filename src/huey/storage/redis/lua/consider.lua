@@ -1,0 +1,69 @@
+-- Putting in one task that may have terms.
+-- KEYS    1: the queue's prefix
+-- ARGV    a group of one, as insert.lua says
+-- Returns nothing; a verb's script follows
+local wishes_of_head, brings_ready = {}, false
+
+local function wishes_at(at)
+  local head = ARGV[at + 1]
+  if wishes_of_head[head] == nil then
+    wishes_of_head[head] = wishes_in(cjson.decode(string.sub(head, 7))[OPTIONS]) or false
+  end
+  return wishes_of_head[head]
+end
+
+-- What the clock holds: "i" and an id that stays known, "u" and a unique key.
+local function kept(field)
+  local found = call('HGET', P .. 'kp', field)
+  if found then
+    local expires, id = string.match(found, '^(%S+) (.*)$')
+    return tonumber(expires) > now and id
+  end
+end
+
+local function keep(field, id, from, seconds)
+  local expires = text(from + math.floor(seconds * 1000000 + 0.5))
+  call('HSET', P .. 'kp', field, expires .. ' ' .. id)
+  call('ZADD', P .. 'kx', expires, field)
+end
+
+-- Because of whom a task is not put in: itself, if its id is known, or who holds its key.
+local function met_by(id, wishes)
+  local known = wishes.keep_id and kept('i' .. id)
+  if known or not wishes.unique then return known end
+  return call('HGET', P .. 'uk', wishes.unique[1]) or kept('u' .. wishes.unique[1])
+end
+
+-- Put a task in, unless something is in its way: then that task's id is returned.
+local function consider(at, has_marks)
+  local id, wishes, priority, eta = ARGV[at + 6], wishes_at(at), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  if call('HEXISTS', P .. 'm', id) == 1 then return nil end
+  local other = wishes and met_by(id, wishes)
+  if other then return other end
+  store(at, 1)
+  if has_marks then hand_over_marks({ id }) end
+  call('HINCRBY', P .. 'n', text(minute) .. ':' .. ARGV[at + 4], 1)
+  local due = eta and eta > now and eta
+  local terms
+  if wishes then
+    if wishes.keep_id then keep('i' .. id, id, due or now, wishes.keep_id) end
+    if wishes.unique and type(wishes.unique[2]) == 'number' then keep('u' .. wishes.unique[1], id, now, wishes.unique[2]) end
+    terms = note_terms(id, wishes)
+    if terms then take_key(id, terms) end
+  end
+  if due then
+    schedule({ id }, ARGV[at + 3])
+  elseif terms then
+    line_up(id, priority, now, 0)
+  else
+    push(priority, now, { id })
+    brings_ready = true
+  end
+  return nil
+end
+
+-- After all were considered.
+local function settle_in()
+  level_what_was_touched()
+  if brings_ready and call('HGET', P .. 'c', 'paused') ~= '1' then wake('o', 'r') end
+end

@@ -1,0 +1,62 @@
+"""Locks and rates: one script each, by the server's clock. Terms of tasks are kept by the scripts of the tasks (lua/terms.lua)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from huey.clock import SECOND, Micros, Rng, micros
+from huey.exceptions import StorageUnavailable
+from huey.storage.redis.verbs import PlainVerbs
+from huey.storage.sharing import HOLDER, Held, Holder
+
+
+class SharingVerbs(PlainVerbs):
+    """The verbs of sharing, but for ``admit``."""
+
+    keeps_terms = True
+
+    _rng: Rng
+    _unanswered: set[str]
+    """Calls that may have taken a lock, but the answer was lost: the next sign of life frees it."""
+
+    def acquire(self, name: str, holder: Holder) -> int | None:
+        nonce = f"{self._rng.getrandbits(64):x}"
+        who = (name, holder.id, holder.token, HOLDER, nonce)
+        try:
+            token: int | None = self._wires.call("lock_take", self._prefix, self._now(), self._lease_time(), *who)
+        except StorageUnavailable:
+            self._unanswered.add(nonce)
+            raise
+        return token
+
+    def renew(self, holder: Holder) -> int:
+        lost = list(self._unanswered)
+        held: int = self._wires.call("lock_renew", self._prefix, self._now(), self._lease_time(), holder.id, HOLDER, *lost)
+        self._unanswered.difference_update(lost)
+        return held
+
+    def give_up(self, name: str, token: int) -> bool:
+        """As the contract says. After a lost answer it is asked again, and what the lost call freed counts as not held."""
+        return bool(self._wires.call("lock_give_up", self._prefix, self._now(), self._lease_time(), name, token))
+
+    def lock(self, name: str) -> Held | None:
+        found = self._wires.call("lock_find", self._prefix, self._now(), self._lease_time(), name)
+        if not found:
+            return None
+        token, holder, run = found
+        return Held(name, token, Holder(holder.decode(), int(run)))
+
+    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
+        which = (1,) if names is None else ("", *names)
+        return {name.decode() for name in self._wires.call("locks_free", self._prefix, self._now(), self._lease_time(), *which)}
+
+    def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+        wait: int = self._wires.call("rate_take", self._prefix, self._now(now), name, micros(per), limit)
+        return wait / SECOND
+
+    def usage(self, name: str, per: float, now: Micros | None = None) -> int:
+        used: int = self._wires.call("rate_usage", self._prefix, self._now(now), name, micros(per))
+        return used
+
+    def forget_rate(self, name: str) -> None:
+        self._wires.call("rate_forget", self._prefix, self._now(), name)
