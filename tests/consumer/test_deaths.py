@@ -14,6 +14,7 @@ from huey.lifecycle import MAX_CRASHES, State, WorkerDied
 from huey.storage.base import Worker
 from huey.storage.memory import MemoryStorage
 from huey.task import Lease
+from huey.terms import Terms, with_terms
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import claim, end, look, task
 
@@ -52,6 +53,17 @@ def test_what_ran_is_a_suspect_and_what_had_not_started_is_given_back_without_bl
     ran, waited = look(house.storage, "ran"), look(house.storage, "waited")
     assert (ran.state, ran.crashes, ran.deaths, ran.attempt) == (State.QUEUED, 1, 1, 0)
     assert (waited.state, waited.crashes, waited.deaths, waited.place) == (State.QUEUED, 0, 0, leases[1].place)
+
+
+@pytest.mark.parametrize("cause", [Cause.CRASH, Cause.STOP])
+def test_an_at_most_once_task_is_lost_also_when_it_had_ended_and_that_was_not_written(house: House, cause: Cause) -> None:
+    house.storage.enqueue([task(id, options=with_terms(None, Terms(once=True))) for id in ("ended", "ran")] + [task("waited")])
+    leases = claim(house.storage, 3, by=THREAD)
+
+    house.deaths.deal_with(THREAD, house.running([lease for lease in leases if lease.id == "ran"]), cause)
+
+    rows = [look(house.storage, id) for id in ("ended", "ran", "waited")]
+    assert [(row.state, row.reason) for row in rows] == [(State.FAILED, "lost"), (State.FAILED, "lost"), (State.QUEUED, None)]
 
 
 def test_neighbours_are_suspects_too_and_each_runs_alone(house: House) -> None:

@@ -15,9 +15,10 @@ from huey.api import Result
 from huey.consumer.janitor import Janitor
 from huey.exceptions import ConfigurationError, TaskException
 from huey.storage.memory import MemoryStorage
+from huey.storage.sharing import Holder
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, OTHER, claim
-from tests.helpers import read_until, running, wait_until
+from tests.helpers import Project, read_until, running, wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -101,6 +102,23 @@ def test_a_key_that_cannot_be_made_is_refused_where_it_is_called(huey: Huey) -> 
     with pytest.raises(ValueError, match=r"no key can be made of builtins\.object"):
         work(object())
     assert waiting(huey) == 0
+
+
+def test_a_unique_task_can_be_rescheduled_and_called_again_once_it_is_revoked(huey: Huey) -> None:
+    @huey.task(unique=True)
+    def work() -> int:
+        return 7
+
+    first = work.schedule(delay=3600)
+    second = first.reschedule(delay=1800)
+    same = work()
+    second.revoke()
+    third = work()
+
+    assert len({first.id, second.id, third.id}) == 3
+    assert same.id == second.id
+    with running(huey):
+        assert third.get(blocking=True, timeout=10) == 7
 
 
 # ids
@@ -277,3 +295,47 @@ def test_events_tell_of_a_limited_task_what_they_tell_of_any(huey: Huey) -> None
     with running(huey):
         statuses = [event["status"] for event in read_until(told, "finished", handle.id)]
     assert statuses == ["enqueued", "started", "finished"]
+
+
+# the command
+
+APP = """
+import os
+import signal
+
+@huey.task(at_most_once=True)
+def die_locked():
+    huey.lock_task("l").acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@huey.task(concurrency=1, key="k")
+def add(k, b):
+    return b
+"""
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_killed_workers_lock_and_place_are_free_at_once(project: Project, kind: str) -> None:
+    project.write(APP)
+    handle = project.task("main.die_locked", at_most_once=True)()
+    add = project.task("main.add", concurrency=1, key=lambda k, b: k)
+    adds = [add("x", n) for n in range(5)]
+
+    consumer = project.start("main.huey", "-k", kind, "-w", "2")
+
+    with pytest.raises(TaskException, match=r"lost: its worker died by signal 9"):
+        handle.get(blocking=True, timeout=20)
+    assert not project.huey.is_locked("l")
+    assert [handle.get(blocking=True, timeout=20) for handle in adds] == [0, 1, 2, 3, 4]
+    assert consumer.stop() == 0
+
+
+def test_the_command_frees_locks_at_its_start_if_told_to(project: Project) -> None:
+    project.write(APP)
+    project.huey.storage.acquire("nightly", Holder("somebody"))
+
+    consumer = project.start("main.huey", "--flush-locks")
+
+    wait_until(lambda: not project.huey.is_locked("nightly"))
+    assert consumer.stop() == 0
+    assert "locks freed: nightly" in consumer.log

@@ -228,7 +228,7 @@ def test_statistics_come_by_minute_and_all_together(huey: Huey, clock: TurnableC
         call(huey, id=id)
         succeed(huey, took)
     clock.forward(120)
-    call(huey)
+    call(huey, id="e")
     fail(huey, took=40.0)
 
     first, last = huey.inspector.stats(timedelta(hours=1))

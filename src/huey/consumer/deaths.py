@@ -69,10 +69,19 @@ class Deaths:
         started = {lease.id for lease, _ in running}
         if running:
             self._write(heir, [self._verdict(lease, it, self._outcome(dead, lease, it, cause, how), cause) for lease, it in running])
-        self._storage.release(heir, [lease for lease in leases if lease.id not in started])
+        others = [lease for lease in leases if lease.id not in started]
+        self._write_lost(heir, [lease for lease in others if lease.is_at_most_once])
+        self._storage.release(heir, [lease for lease in others if not lease.is_at_most_once])
         self._storage.goodbye(heir)
         alive_here.discard(heir.id)
         return len(running)
+
+    def _write_lost(self, heir: Worker, leases: Sequence[Lease]) -> None:
+        """What is to run at most once and does not run now: it may have ended with its end not written yet, so it must not run again."""
+        now = self._clock.now()
+        finishes = [decide(lease, WorkerDied(is_suspect=False), now) for lease in leases]
+        if finishes:
+            self._write(heir, [self._settle(finish) for finish in finishes])
 
     def _verdict(self, lease: Lease, it: Running, outcome: Outcome, cause: Cause) -> Finish:
         now = self._clock.now()

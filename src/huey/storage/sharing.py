@@ -74,6 +74,8 @@ class Sharing:
         A record whose id is known is left as it is: it is held, or it was put in with ``keep_id`` and that time has not passed. Of two in
         one call with the same id the first counts.
 
+        A task that is revoked before it started gives its key up to the next that asks for it.
+
         The same terms hold wherever a task is put in: ``tick`` leaves out a record whose unique key is held. They hold as long as the task
         does: one that goes back to the queue in any way takes a key that it held while waiting again, unless another has it by then.
 

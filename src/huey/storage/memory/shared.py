@@ -50,6 +50,11 @@ class SharingInMemory(Storage):
     def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
         """Put tasks in; for those that are not put in, the task because of which."""
 
+    def _gives_way(self, id: str, now: Micros) -> bool:
+        """A task that is revoked and has not started."""
+        row = self._tasks.rows[id]
+        return row.state != State.RUNNING and row.is_revoked(now)
+
     def _has_ended(self, row: Row) -> None:
         """Let others have what a task held."""
         self._keys.give_up(row)

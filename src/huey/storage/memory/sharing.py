@@ -30,12 +30,15 @@ class Keys:
         """Key to id of the row that holds it."""
         self.kept: dict[tuple[str, str], Kept] = {}
 
-    def met(self, id: str, terms: Terms, now: Micros) -> str | None:
-        """The id of the task because of which a new one is not put in: its own id, if that is known; None: nothing is in the way."""
+    def met(self, id: str, terms: Terms, now: Micros, gives_way: Callable[[str], bool]) -> str | None:
+        """The id of the task because of which a new one is not put in: its own id, if that is known; None: nothing is in the way.
+        *gives_way*: whether a task that holds a key lets others have it."""
         if terms.keep_id is not None and (known := self._kept("id", id, now)):
             return known
         if terms.unique is None:
             return None
+        if terms.unique in self.holders and gives_way(self.holders[terms.unique]):
+            del self.holders[terms.unique]
         return self.holders.get(terms.unique) or self._kept("unique", terms.unique, now)
 
     def _kept(self, kind: str, key: str, now: Micros) -> str | None:

@@ -107,7 +107,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         if record.id in self._tasks.rows:
             return None
         row = Row(record, now)
-        if (other := self._keys.met(record.id, row.terms, now)) is not None:
+        if (other := self._keys.met(record.id, row.terms, now, lambda id: self._gives_way(id, now))) is not None:
             return other
         row.revoked = self._marks.hand_over(record.id, now)
         self._tasks.queue(row)

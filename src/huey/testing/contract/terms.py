@@ -98,6 +98,16 @@ class UniqueRules:
         assert held == {"b": "a", "c": "a"}
         assert storage.admit([unique("d", unique_for=10.0)]) == {}
 
+    def test_a_revoked_task_that_has_not_started_gives_its_key_up_to_the_next(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.admit([unique("a"), unique("b", "l")])
+        storage.cancel(["a"])
+        storage.cancel(["b"], until=clock.now() - SECOND)
+
+        assert storage.admit([unique("c"), unique("d"), unique("e", "l")]) == {"d": "c", "e": "b"}
+        assert claim_ids(storage, 9) == ["b", "c"]
+        storage.cancel(["b", "c"])
+        assert storage.admit([unique("f"), unique("g", "l")]) == {"f": "c", "g": "b"}
+
     def test_a_dead_workers_task_keeps_its_key(self, storage: Storage, clock: TurnableClock) -> None:
         storage.admit([unique("a")])
         claim(storage)

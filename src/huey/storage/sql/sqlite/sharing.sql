@@ -98,6 +98,9 @@ CREATE TEMP TRIGGER consider AFTER INSERT ON candidate BEGIN
     INSERT OR IGNORE INTO met (id, other)
     SELECT NEW.id, id FROM huey_kept
      WHERE NEW.keep_id IS NOT NULL AND queue = NEW.queue AND kind = 'id' AND key = NEW.id AND expires > NEW.now;
+    UPDATE huey_task SET unique_key = NULL
+     WHERE queue = NEW.queue AND unique_key = NEW.unique_key AND +state IN ('queued', 'waiting') AND revoked_until > NEW.now
+       AND NOT EXISTS (SELECT 1 FROM met WHERE id = NEW.id);
     INSERT OR IGNORE INTO met (id, other)
     SELECT NEW.id, id FROM huey_task WHERE queue = NEW.queue AND unique_key = NEW.unique_key;
     INSERT OR IGNORE INTO met (id, other)
