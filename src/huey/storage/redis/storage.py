@@ -71,6 +71,7 @@ class RedisStorage(TurningVerbs):
         """What the last call said about followers of events."""
         self._is_told = False
         self._expecting = {}
+        self._is_deaf_for = None
         self._local = threading.local()
         self._wires.prepare = self._prepare
 
