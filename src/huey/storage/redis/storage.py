@@ -77,6 +77,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._is_told = False
         self._expecting = {}
         self._unanswered = set()
+        self._is_deaf_for = None
         self._local = threading.local()
         self._wires.prepare = self._prepare
 
