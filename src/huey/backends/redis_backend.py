@@ -51,6 +51,7 @@ class _InRedis:
 
     def _connect(self, name: str, connection: dict[str, Any]) -> None:
         self.conn = _client(connection)
+        self._scripts: dict[str, Any] = {}
         self._key = f"huey.{self._kind}.{quote(name, safe='')}"
 
     @property
@@ -60,8 +61,10 @@ class _InRedis:
         return bool(where.get("path")) or _is_loopback(str(where.get("host", "localhost")))
 
     def _run(self, script: str, keys: list[str], *values: Any) -> Any:
-        # register_script sends the whole text when the server has forgotten it.
-        return self.conn.register_script(_lua(script))(keys=keys, args=values)
+        if script not in self._scripts:
+            # It sends the whole text when the server has forgotten it.
+            self._scripts[script] = self.conn.register_script(_lua(script))
+        return self._scripts[script](keys=keys, args=values)
 
     def flush(self) -> None:
         self.conn.delete(self._key)
