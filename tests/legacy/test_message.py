@@ -37,7 +37,7 @@ def test_what_is_no_message_is_told(data: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[("id", value) for value in (5, None, "", "a" * 256, "\0", "\ud800")],
+        *[("id", value) for value in (5, None, "\0", "\ud800")],
         *[("name", value) for value in (5, None, "\0", "\ud800")],
         *[("payload", value) for value in (5, None, "?", "ä")],
         *[("due", value) for value in ("5", 5.5, True, 2**63)],

@@ -13,7 +13,7 @@ from huey.clock import Micros
 from huey.exceptions import DecodeError
 from huey.lifecycle import Finish, State
 from huey.storage.base import TaskRow
-from huey.task import LARGEST, LONGEST_ID, Lease, Record, is_storable
+from huey.task import LARGEST, Lease, Record, is_storable
 
 FORMAT = 1
 _LARGEST_TIME = 2**62
@@ -147,4 +147,4 @@ def _fits(field: str, value: Any) -> bool:
         return isinstance(value, int) and abs(value) <= _LARGEST_TIME
     if field == "payload":
         return isinstance(value, bytes)
-    return isinstance(value, str) and is_storable(value) and (field != "id" or 0 < len(value) <= LONGEST_ID)
+    return isinstance(value, str) and is_storable(value)
