@@ -8,7 +8,7 @@
     <key>.ticks                     hash      the last tick of each periodic task
     <channel>                       channel   events, under the channel's name as it is
 
-Names are quoted like in a URL, never stripped: two names do not meet (S173).
+Names are quoted like in a URL, dots too, never stripped: two names do not meet (S173).
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class _InRedis:
     def _connect(self, name: str, connection: dict[str, Any]) -> None:
         self.conn = _client(connection)
         self._scripts: dict[str, Any] = {}
-        self._key = f"huey.{self._kind}.{quote(name, safe='')}"
+        # A dot divides the parts of a key.
+        self._key = f"huey.{self._kind}.{quote(name, safe='').replace('.', '%2E')}"
 
     @property
     def is_trusted(self) -> bool:
@@ -133,10 +134,14 @@ class RedisQueue(_Held, BaseQueue, Ticking):
         return int(self.conn.llen(self._key))
 
     def claim(self, holder: str, limit: int, timestamp: datetime | None = None) -> list[Data]:
+        move = (self._key, self._held(holder), "RIGHT", "LEFT")
         with self.conn.pipeline(transaction=False) as pipeline:
-            for _ in range(limit):
-                pipeline.lmove(self._key, self._held(holder), "RIGHT", "LEFT")
-            return [data for data in pipeline.execute() if data is not None]
+            pipeline.lmove(*move)
+            pipeline.llen(self._key)
+            first, left = pipeline.execute()
+            for _ in range(min(limit - 1, left)):
+                pipeline.lmove(*move)
+            return [data for data in (first, *pipeline.execute()) if data is not None]
 
     def ack(
         self,
