@@ -72,6 +72,22 @@ class Registry:
         return [wrapper for wrapper in self._tasks.values() if isinstance(wrapper, PeriodicWrapper)]
 
 
+class Everything:
+    """What all instances of this process know, by 0.4.9's names."""
+
+    def __contains__(self, name: str) -> bool:
+        """A function of that name, or of the task class of that name, ``queuecmd_<function>``, is registered."""
+        return any(name in (wrapper.name, wrapper.task_class.__name__) for registry in list(_all.values()) for wrapper in registry)
+
+    def get_periodic_tasks(self) -> list[Any]:
+        """A task of each periodic function."""
+        return [wrapper.task_class() for registry in list(_all.values()) for wrapper in registry.periodic]
+
+
+registry = Everything()
+"""``huey.registry.registry`` of 0.4.9, to look only."""
+
+
 def _is_same(one: Any, other: Any) -> bool:
     # A reloaded module defines its functions anew: same place, same function.
     return one is other or (one.__qualname__, one.__module__) == (other.__qualname__, other.__module__)

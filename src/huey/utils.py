@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
 
 class EmptyData:
     """Stands for "nothing is stored there", which is not the same as a stored None (S11). Compared by identity."""
+
+
+def load_class(path: str) -> Any:
+    """What stands at a dotted path, ``package.module.Name``. ImportError: there is none."""
+    from importlib import import_module
+
+    module, _, name = path.rpartition(".")
+    if not module or not name:
+        raise ImportError(f"{path!r}: give a path such as package.module.Name")
+    try:
+        return getattr(import_module(module), name)
+    except AttributeError as error:
+        raise ImportError(f"{path!r}: the module {module} has no {name}") from error
+
+
+def local_to_utc(dt: datetime) -> datetime:
+    """A naive local time as a naive time in UTC, to the second."""
+    return dt.replace(tzinfo=None, microsecond=0).astimezone(UTC).replace(tzinfo=None)
+
+
+def wrap_exception(new: type[Exception]) -> NoReturn:
+    """Inside ``except``: raise *new* instead, with the text ``OriginalClass: message`` and the original as its cause."""
+    error = sys.exception()
+    raise new(f"{type(error).__name__}: {error}") from error

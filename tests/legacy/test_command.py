@@ -185,11 +185,10 @@ def test_S166_worker_processes_make_parts_of_their_own(tmp_path: Path) -> None:
     consumer = application.start("-k", "process", "-w", "2", "-n")
     try:
         assert [handle.get(blocking=True, timeout=20) for handle in handles] == list(range(6)), consumer.log
+        wait_until(lambda: len({note for note in application.notes if note.startswith("imported")}) == 3, told=lambda: consumer.log)
         assert consumer.stop() == 0
     finally:
         consumer.bury()
-
-    assert len({note for note in application.notes if note.startswith("imported")}) == 3
 
 
 def test_periodic_tasks_in_several_processes_are_refused_where_ticks_are_not_noted(tmp_path: Path) -> None:

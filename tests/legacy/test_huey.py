@@ -384,16 +384,17 @@ def test_S138_an_unknown_task_is_kept(huey: Huey, caplog: pytest.LogCaptureFixtu
 
 
 def test_what_is_no_task_is_kept_apart(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
-    """Such as a message of an older huey."""
-    huey.queue.write(b"\x80\x04pickled")
+    """Such as messages of an older huey."""
+    for data in (b"\x80\x04pickled", b"another", b"another"):
+        huey.queue.write(data)
     handle = huey.task()(add)(1, 2)
 
     with running(huey, **FAST):
         assert handle.get(blocking=True, timeout=10) == 3
 
-    (told,) = [record.getMessage() for record in caplog.records if "no message of huey" in record.getMessage()]
-    key = told.rpartition("as ")[2].strip("'")
-    assert huey.result_store.peek(key) == b"\x80\x04pickled"
+    told = [record.getMessage() for record in caplog.records if "no message of huey" in record.getMessage()]
+    keys = [text.rpartition("as ")[2].strip("'") for text in told]
+    assert [huey.result_store.peek(key) for key in keys] == [b"\x80\x04pickled", b"another", b"another"]
     assert len(huey.queue) == 0
 
 

@@ -196,9 +196,14 @@ def test_S172_events_go_to_the_channel_of_that_name(port: int) -> None:
     assert (message["type"], message["channel"], message["data"]) == ("message", b"My-Channel", b"x")
 
 
-@pytest.mark.parametrize(("one", "other"), [("My-App", "y-pp"), ("my-app", "myapp"), ("a.held", "a"), ("a b", "a%20b")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("My-App", "y-pp"), ("my-app", "myapp"), ("a", "a.held.w"), ("a", "a.workers"), ("a", "a.ticks"), ("a b", "a%20b")]
+)
 def test_S173_two_names_do_not_meet(make_shipped: MakeParts, one: str, other: str) -> None:
     queue, store, schedule = make_shipped(one)
+    queue.write("held")
+    queue.enlist("w", "text")
+    queue.claim("w", 1)
     queue.write("a")
     store.put("k", "v")
     schedule.add("a", NOON)
@@ -209,6 +214,7 @@ def test_S173_two_names_do_not_meet(make_shipped: MakeParts, one: str, other: st
     others = make_shipped(other)
 
     assert (len(others[0]), others[1].peek("k"), others[2].read(NOON), others[0].ticks()) == (0, EmptyData, [], {})
+    assert (texts(queue.held("w")), queue.enlisted()) == (["held"], {"w": "text"})
     assert (len(queue), texts(store.peek("k")), texts(schedule.read(NOON)), queue.ticks()) == (1, "v", ["a"], {"task": 1})
 
 

@@ -8,7 +8,7 @@
     <key>.ticks                     hash      the last tick of each periodic task
     <channel>                       channel   events, under the channel's name as it is
 
-Names are quoted like in a URL, never stripped: two names do not meet (S173).
+Names are quoted like in a URL, dots too, never stripped: two names do not meet (S173).
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class _InRedis:
 
     def _connect(self, name: str, connection: dict[str, Any]) -> None:
         self.conn = _client(connection)
-        self._key = f"huey.{self._kind}.{quote(name, safe='')}"
+        self._scripts: dict[str, Any] = {}
+        # A dot divides the parts of a key.
+        self._key = f"huey.{self._kind}.{quote(name, safe='').replace('.', '%2E')}"
 
     @property
     def is_trusted(self) -> bool:
@@ -60,8 +62,10 @@ class _InRedis:
         return bool(where.get("path")) or _is_loopback(str(where.get("host", "localhost")))
 
     def _run(self, script: str, keys: list[str], *values: Any) -> Any:
-        # register_script sends the whole text when the server has forgotten it.
-        return self.conn.register_script(_lua(script))(keys=keys, args=values)
+        if script not in self._scripts:
+            # It sends the whole text when the server has forgotten it.
+            self._scripts[script] = self.conn.register_script(_lua(script))
+        return self._scripts[script](keys=keys, args=values)
 
     def flush(self) -> None:
         self.conn.delete(self._key)
@@ -130,10 +134,14 @@ class RedisQueue(_Held, BaseQueue, Ticking):
         return int(self.conn.llen(self._key))
 
     def claim(self, holder: str, limit: int, timestamp: datetime | None = None) -> list[Data]:
+        move = (self._key, self._held(holder), "RIGHT", "LEFT")
         with self.conn.pipeline(transaction=False) as pipeline:
-            for _ in range(limit):
-                pipeline.lmove(self._key, self._held(holder), "RIGHT", "LEFT")
-            return [data for data in pipeline.execute() if data is not None]
+            pipeline.lmove(*move)
+            pipeline.llen(self._key)
+            first, left = pipeline.execute()
+            for _ in range(min(limit - 1, left)):
+                pipeline.lmove(*move)
+            return [data for data in (first, *pipeline.execute()) if data is not None]
 
     def ack(
         self,

@@ -160,7 +160,7 @@ class Claims:
         try:
             message = Message.read(data)
         except DecodeError as error:
-            self._bury(worker, part, data, error, now)
+            self._bury(worker, part, data, error)
             return
         if message.due is not None and message.due > now:
             self._defer(worker, Entry(part, data, message))
@@ -187,8 +187,8 @@ class Claims:
                 return "revoked"
         return "expired" if message.expires is not None and message.expires <= now else None
 
-    def _bury(self, worker: Worker, part: Any, data: Any, error: DecodeError, now: Micros) -> None:
-        key = self._values.keep_dead(data, now)
+    def _bury(self, worker: Worker, part: Any, data: Any, error: DecodeError) -> None:
+        key = self._values.keep_dead(data)
         where = f"it is kept in the result store as {key!r}" if key else f"here it is, as it is kept nowhere else: {data!r}"
         log.error("in the queue %r there was %s; %s", self._parts.name, error, where)
         self._let_go(worker, part, data)

@@ -13,7 +13,7 @@ from huey.clock import Micros
 from huey.exceptions import DecodeError
 from huey.lifecycle import Finish, State
 from huey.storage.base import TaskRow
-from huey.task import LARGEST, Lease, Record
+from huey.task import LARGEST, Lease, Record, is_storable
 
 FORMAT = 1
 _LARGEST_TIME = 2**62
@@ -145,4 +145,6 @@ def _fits(field: str, value: Any) -> bool:
         return isinstance(value, int) and 0 <= value <= LARGEST
     if field in _TIMES or field in ("created", "place"):
         return isinstance(value, int) and abs(value) <= _LARGEST_TIME
-    return isinstance(value, bytes if field == "payload" else str)
+    if field == "payload":
+        return isinstance(value, bytes)
+    return isinstance(value, str) and is_storable(value)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
+from hashlib import sha256
 from typing import Any
 
-from huey.clock import Clock, Micros, micros
+from huey.clock import Clock, micros
 from huey.exceptions import DataStoreGetException, DataStorePutException, QueueException
 from huey.storage.base import Revocation
 from huey.storage.legacy.parts import failing_as, refuse
@@ -64,11 +65,12 @@ class Values:
         values = {key.removeprefix(prefix): self._unwrapped(data) for key, data in found.items() if _is_of(kind, key)}
         return {key.removeprefix("result:"): value for key, value in values.items() if value is not None}
 
-    def keep_dead(self, data: Any, now: Micros) -> str:
-        """Keep what is no message of ours, as it is: its key, or nothing when there is no store."""
+    def keep_dead(self, data: Any) -> str:
+        """Keep what is no message of ours, as it is, under its checksum: the key, or nothing when there is no store."""
         if self._store is None:
             return ""
-        key = f"dead:{now}"
+        raw = data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogateescape")
+        key = f"dead:{sha256(raw).hexdigest()[:16]}"
         with failing_as(DataStorePutException, self._store, "put"):
             self._store.put(key, data)
         return key
