@@ -58,7 +58,7 @@ class Huey(Putting, Revoking):
     *immediate*: a call is run in the caller, by the way of a consumer: a handle is returned, errors are stored, a task for later only
     stands on the schedule. It can be set at any time. Meanwhile a storage in memory takes the place of the other, unless
     *immediate_use_memory* is False. *store_intermediate_errors*: a ``get()`` that does not wait raises the last error while
-    further tries are left.
+    further tries are left (parts of 0.4.9 keep none).
 
     *serializer*: an object with ``serialize`` and ``deserialize`` (default: pickle). *secret*: signs every message, a list of secrets
     rotates them (first signs, all verify); default the environment's HUEY_SECRET. *compression*, *use_zlib*: compress what is stored.
@@ -116,7 +116,7 @@ class Huey(Putting, Revoking):
         self.rng = rng
         self.new_id = Ids(clock, rng)
         self.keep_ids = None if not keep_ids else float(checked_number("keep_ids", keep_ids))
-        self.store_intermediate_errors = store_intermediate_errors
+        self.store_intermediate_errors = store_intermediate_errors and queue is None
         self.registry = Registry()
         self.hooks = Hooks()
         self.signals = Signals()

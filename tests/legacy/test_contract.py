@@ -11,6 +11,7 @@ from huey.storage.base import Storage
 from huey.storage.legacy import LegacyStorage
 from huey.storage.legacy.parts import Parts
 from huey.testing.clock import TurnableClock
+from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.deaths import DeathRules
 from huey.testing.contract.enqueueing import EnqueueRules
@@ -75,7 +76,11 @@ NOT_PROMISED: dict[str, tuple[str, ...]] = {
         "test_a_cancelled_running_task_never_goes_back_to_queued_for_later_either",
         "test_a_cancelled_task_that_never_started_is_cancelled_by_the_next_claim",
         "test_a_dead_workers_cancelled_task_is_named_to_its_heir",
+        "test_a_mark_for_once_goes_with_its_task_also_when_the_name_is_what_bars_it",
+        "test_a_mark_past_its_time_is_not_handed_over_and_not_removed",
+        "test_a_mark_stays_while_its_task_is_not_put_in",
         "test_a_name_revoked_for_once_costs_only_the_next_due_task",
+        "test_a_name_that_is_somebodys_id_bars_only_the_name",
         "test_a_revocation_for_once_goes_with_the_run_it_prevents",
         "test_a_revoked_name_means_present_and_future_tasks",
         "test_a_revoked_task_is_cancelled_when_it_is_due",
@@ -116,7 +121,8 @@ NOT_PROMISED: dict[str, tuple[str, ...]] = {
         "test_no_enqueue_is_missed_by_who_works_and_listens_in_turn",
         "test_who_listens_is_woken_and_need_not_look",
     ),
-    "Values past their time are not read, but stay.": (
+    "Values past their time are not read, but stay until somebody wants to take them.": (
+        "test_a_value_past_its_time_is_not_taken_away",
         "test_many_things_past_their_time_go_in_bounded_steps",
         "test_values_past_their_time_are_pruned",
     ),
@@ -128,7 +134,17 @@ NOT_PROMISED: dict[str, tuple[str, ...]] = {
 
 
 class TestShippedParts(
-    EnqueueRules, ClaimRules, FinishRules, DeathRules, TickRules, RevokingRules, WakingRules, LookingRules, ValueRules, HouseRules
+    EnqueueRules,
+    ClaimRules,
+    FinishRules,
+    DeathRules,
+    TickRules,
+    RevokingRules,
+    ByHandRules,
+    WakingRules,
+    LookingRules,
+    ValueRules,
+    HouseRules,
 ):
     @pytest.fixture
     def clock(self) -> TurnableClock:
