@@ -83,6 +83,11 @@ class Side:
             child = subprocess.Popen(words, env=self.environment(file), stdout=subprocess.DEVNULL, stderr=said)
             try:
                 yield
+            except Failed as error:
+                said.seek(0)
+                how = "ended early" if child.poll() is not None else "still runs"
+                raise Failed(f"{error}; its consumer {how} and said: {last_line(said.read())}") from None
+            else:
                 if child.poll() is not None:
                     said.seek(0)
                     raise Failed(f"{self.name}: the consumer ended early: {last_line(said.read())}")

@@ -7,12 +7,14 @@ a payload that only the serializer opens. ``Lease`` is a record that a worker ho
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar, overload
 
 from huey.clock import SECOND, Micros
 from huey.exceptions import TaskTimeout
 from huey.rare import rare, rare_text
 from huey.terms import has_terms, terms_of
+from huey.when import instant
 
 LONGEST_ID = 255
 LARGEST = 2**31 - 1
@@ -168,11 +170,11 @@ class Task:
         kwargs: dict[str, Any] | None = None,
         *,
         id: str | None = None,
-        eta: Micros | None = None,
+        eta: Micros | datetime | None = None,
         retries: int | None = None,
         retry_delay: float | None = None,
         priority: int | None = None,
-        expires: Micros | None = None,
+        expires: Micros | datetime | None = None,
         retry_backoff: float | None = None,
         timeout: float | None = None,
         attempt: int = 0,
@@ -183,12 +185,13 @@ class Task:
         self.has_own_id = bool(id)
         """The caller chose the id."""
         self.id = _checked_id(id) if id else self.new_id()
-        self.eta = eta
+        self.eta = instant(eta, True) if isinstance(eta, datetime) else eta
+        """When it is due, microseconds UTC. A datetime may be given: an aware one is exact, a naive one is local time."""
         self.retries = self.default_retries if retries is None else checked_number("retries", retries, whole=True)
         """Further runs still allowed."""
         self.retry_delay = self.default_retry_delay if retry_delay is None else checked_number("retry_delay", retry_delay)
         self.priority = self.default_priority if priority is None else checked_number("priority", priority, low=-LARGEST, whole=True)
-        self.expires = self.default_expires() if expires is None else expires
+        self.expires = self.default_expires() if expires is None else instant(expires, True) if isinstance(expires, datetime) else expires
         self.retry_backoff = self.default_retry_backoff if retry_backoff is None else checked_number("retry_backoff", retry_backoff)
         """Factor by which the wait grows with each failed try; 0: it does not."""
         self.timeout = self.default_timeout if timeout is None else checked_limit(timeout)

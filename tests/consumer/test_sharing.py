@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -76,10 +77,12 @@ def test_followers_and_handlers_hear_of_a_unique_task_once(huey: Huey) -> None:
     def work() -> None:
         """Nothing."""
 
+    position = huey.storage.follow(None)[0]
     first = work()
     work()
 
     assert told == [("enqueued", first.id)]
+    assert [json.loads(text)["id"] for text in huey.storage.follow(position)[1]] == [first.id]
 
 
 def test_a_periodic_task_may_be_unique_and_limited(huey: Huey) -> None:

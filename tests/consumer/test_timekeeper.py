@@ -13,7 +13,7 @@ from huey.engine.timekeeper import Timekeeper
 from huey.exceptions import CancelExecution, TaskException, TaskTimeout
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
-from tests.helpers import running, wait_until
+from tests.helpers import running
 
 LEASE = Lease("a", 1, "app.f", b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
 
@@ -214,34 +214,30 @@ def test_others_and_what_has_ended_are_left_alone() -> None:
     assert keeper.was_asked_to_stop(0) is False
 
 
-def test_asking_at_any_moment_reaches_the_body_or_nobody() -> None:
-    keeper, over = Timekeeper(system_clock), threading.Event()
+def test_a_task_that_is_asked_at_any_moment_is_cancelled_or_succeeds(caplog: pytest.LogCaptureFixture) -> None:
+    huey, keeper = MemoryHuey(), Timekeeper(system_clock)
+    huey.task(name="app.f")(spin_a_little)
+    execution = huey.execution(keeper)
+    lease = LEASE._replace(payload=huey.codec.encode("task", "a", ((), None)))
+    states: list[str] = []
     wrong: list[BaseException] = []
 
     def run() -> None:
         try:
-            while not over.is_set():
-                keeper.enter(0, LEASE._replace(token=1), None)
-                try:
-                    spin_a_little()
-                except CancelExecution:
-                    caught.append(1)
-                finally:
-                    keeper.leave(0)
-                keeper.enter(0, LEASE._replace(id="other"), None)
-                sum(range(500))
-                keeper.leave(0)
+            while states.count("cancelled") < 100 or states.count("succeeded") < 100:
+                states.append(execution.complete(lease).state)
         except BaseException as error:
             wrong.append(error)
 
-    caught: list[int] = []
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: keeper.stop({"a"}) or len(caught) > 200 or wrong, timeout=25)
-    over.set()
-    thread.join(20)
+    while thread.is_alive():
+        keeper.stop({"a"})
+        thread.join(0.0001)
 
     assert wrong == []
+    assert set(states) == {"cancelled", "succeeded"}
+    assert "as it should" not in caplog.text
 
 
 def test_the_page_tells_which_task_was_asked() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -157,6 +157,17 @@ def test_a_call_for_later_by_keyword(make_huey: MakeHuey, clock: TurnableClock) 
     assert [it.id for it in huey.scheduled()] == [handle.id]
     with pytest.raises(ValueError, match="both"):
         task(1, delay=1, eta=clock)
+
+
+def test_a_task_may_be_made_with_datetimes(huey: Huey) -> None:
+    make = huey.task()(lambda: 1).task_class
+    when = datetime(2030, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+    made = make(eta=when, expires=when + timedelta(hours=1))
+
+    assert made.eta == round(when.timestamp()) * SECOND + 6
+    assert made.expires == made.eta + 3600 * SECOND
+    assert made.execute_time == made.eta / SECOND
 
 
 def test_the_wishes_of_a_call_hold_in_its_runs(huey: Huey) -> None:

@@ -514,3 +514,39 @@ def test_goodbye_gives_back_what_was_claimed_early(make: Make, bell: Bell) -> No
 
     assert held == ["a"]
     assert ([row.worker for row in other.workers()], other.counts().ready) == ([], 1)
+
+
+def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(make: Make, bell: Bell, server: Any) -> None:
+    storage, other = make(), make()
+    storage.turn(ME, [], 1)
+    other.enqueue([task("first")])
+    assert [lease.id for lease in storage.turn(ME, [], 1).leases] == ["first"]
+    server.script_flush()
+    other.turn(OTHER, [], 1)
+
+    call = Call(lambda: (storage.expect(ME, 20, bell), storage.turn(ME, [], 1)))
+    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    other.enqueue([task("a")])
+
+    is_heard, turn = call.answer()
+    assert (is_heard, [lease.id for lease in turn.leases]) == (True, ["a"])
+
+
+def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, bell: Bell, server: Any) -> None:
+    storage = make()
+    storage.enqueue([task("a")])
+    (lease,) = storage.turn(ME, [], 1).leases
+
+    def work() -> Any:
+        storage.expect(ME, 20, bell)
+        bell.clear()
+        server.client_kill_filter(_id=storage._expecting[ME.id].wire.client)
+        wrote = storage.turn(ME, [Finish(lease, State.SUCCEEDED)], 0)
+        with pytest.raises(StorageUnavailable, match="waited was lost"):
+            storage.turn(ME, [], 0)
+        return wrote.refused, storage.turn(ME, [], 0).leases
+
+    call = Call(work)
+    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    bell.ring()
+    assert call.answer() == ([], [])

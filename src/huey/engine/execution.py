@@ -13,7 +13,7 @@ from huey import current
 from huey.clock import Clock
 from huey.decorators import TaskWrapper
 from huey.engine.attendance import Attendance, Visit
-from huey.engine.failures import CANCELED, REVOKED, described, outcome_of
+from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_of
 from huey.engine.timekeeper import Timekeeper
 from huey.exceptions import CancelExecution, DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.hooks import Hooks
@@ -69,8 +69,16 @@ class Execution:
             finish = decide(lease, self.run(lease, slot), self._clock.now(), perf_counter() - start)
             if finish.error is not None:
                 finish = self.settle(finish)
+        except (
+            TaskTimeout,
+            CancelExecution,
+        ) as error:  # Asked at the very edge of the body, where nothing of ours guards yet, or any more.
+            self._timekeeper.leave_surely(slot)
+            is_late = isinstance(error, TaskTimeout)
+            outcome = Raised(described(error), reason=TIMEOUT) if is_late else Cancelled(REVOKED, described(error))
+            finish = self.settle(decide(lease, outcome, self._clock.now(), perf_counter() - start))
         except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may hang for it.
-            self._timekeeper.leave(slot)
+            self._timekeeper.leave_surely(slot)
             log.critical("task %s %s cannot be ended as it should, it fails", lease.name, lease.id, exc_info=True)
             finish = decide(lease, Raised(described(error), may_retry=False), self._clock.now())
         if self._visits:

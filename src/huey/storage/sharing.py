@@ -71,6 +71,8 @@ class Sharing:
         """``enqueue`` for records of which some have terms, in order; for those that were not put in since their unique key is held: the
         id of the task that holds it (or held it, when it is held for a time).
 
+        *tell* makes one event for each record, in order; followers are told of those that are put in.
+
         A record whose id is known is left as it is: it is held, or it was put in with ``keep_id`` and that time has not passed. Of two in
         one call with the same id the first counts.
 

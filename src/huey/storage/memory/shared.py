@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.lifecycle import State
+from huey.seams import crash_here
 from huey.storage.base import CHUNK, Storage, Worker
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Keys, Locks, Rates
@@ -40,9 +41,13 @@ class SharingInMemory(Storage):
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
         with self._changed:
             now = self._clock.now() if now is None else now
+            fresh = {record.id for record in records} - self._tasks.rows.keys()
+            crash_here("enqueue:before-commit")
             met = self._insert_all(records, now)
             if tell is not None and self._events.are_followed(now):
-                self._events.tell(tell(), now)
+                put_in = fresh & self._tasks.rows.keys()
+                self._events.tell([text for record, text in zip(records, tell(), strict=True) if record.id in put_in], now)
+            crash_here("enqueue:after-commit")
             self._changed.ring()
             return met
 

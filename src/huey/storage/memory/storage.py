@@ -34,7 +34,7 @@ from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
 from huey.storage.retention import Retention
-from huey.storage.sharing import Tell
+from huey.storage.sharing import Tell, any_terms
 from huey.storage.stats import CANCELLED, ENQUEUED, MINUTE, Stat, start_of, with_waiting
 from huey.task import Lease, Record
 
@@ -86,6 +86,9 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        if any_terms(records):
+            self.admit(records, tell, now)
+            return
         with self._changed:
             now = self._now(now)
             crash_here("enqueue:before-commit")

@@ -65,6 +65,8 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         rng: Rng = system_rng,
         **connection: Any,
     ) -> None:
+        made_with = {key: value for key, value in locals().items() if key not in ("self", "name", "connection", "__class__")}
+        self._made_with = made_with | connection
         connect, where, self._is_local = connector(name, connection)
         super().__init__(name, clock, result_ttl, Retention.of(keep_finished), Wires(connect, where))
         self._rng = rng
@@ -75,11 +77,15 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._is_told = False
         self._expecting = {}
         self._unanswered = set()
+        self._is_deaf_for = None
         self._local = threading.local()
         self._wires.prepare = self._prepare
 
     def __repr__(self) -> str:
         return f"<RedisStorage {self.name!r} in {self._wires.where}>"
+
+    def beside(self, name: str) -> RedisStorage:
+        return type(self)(name, **self._made_with)
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from huey.clock import Micros, micros
-from huey.exceptions import StorageError, StorageFull
+from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.lifecycle import Finish
 from huey.seams import crash_here
 from huey.storage.base import Bell, Turn, Worker
 from huey.storage.fencing import newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.ends import details, ends_of, too_heavy, who
+from huey.storage.redis.errors import away
 from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, refusal_of
 from huey.storage.redis.scripts import script
 from huey.storage.redis.waking import Ear, WakingVerbs, has_brought, lanes_of
@@ -28,6 +29,8 @@ class TurningVerbs(WakingVerbs):
     _is_followed: bool
     _expecting: dict[str, Ear]
     """By worker: where a claim of its may be under way, or has brought what no turn has handed on."""
+    _is_deaf_for: str | None
+    """The worker whose waiting connection was lost while a turn of it went well."""
 
     def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
@@ -37,16 +40,33 @@ class TurningVerbs(WakingVerbs):
             finishes = finishes[len(part) :]
         ear = self._expecting.get(worker.id)
         mine: Ear | None = getattr(self._local, "ear", None)
+        if self._is_deaf_for == worker.id:
+            # What its lost connection has claimed is not known: who calls looks what it holds, as after any outage.
+            self._is_deaf_for = None
+            raise away(self._wires.where, ConnectionError("the connection on which this worker waited was lost"))
         if ear is None or mine is None or mine is not ear:
             return self._turn(worker, finishes, want, events, now, refused)
         # A claim that is under way is ended by this turn; what it has brought before counts as wanted.
         early = Turn([]) if ear.is_blocked else self._handed_on(ear)
         if early.leases and want and not (finishes or events):
             return early._replace(refused=refused)
-        turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused)
+        try:
+            turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused)
+        except StorageUnavailable:
+            self._forget(worker)
+            raise
         if ear.is_blocked:
-            early = self._handed_on(ear)
+            try:
+                early = self._handed_on(ear)
+            except StorageError:
+                self._forget(worker)
+                self._is_deaf_for = worker.id
         return self._with(early, turn, worker, want)
+
+    def _forget(self, worker: Worker) -> None:
+        """This thread's waiting connection is of no use any more."""
+        self._expecting.pop(worker.id, None)
+        self._deafen()
 
     def _with(self, early: Turn, turn: Turn, worker: Worker, want: int) -> Turn:
         """One turn of two; what was claimed early and is one too many goes back."""
@@ -67,7 +87,8 @@ class TurningVerbs(WakingVerbs):
         crash_here("turn:before-commit")
         while True:
             counts, ends = ends_of(finishes, self._retention.is_on) if finishes else NOTHING
-            rest = (int(is_full), self.name, len(events), *counts, "", *events, *ends)
+            asked = "p" if self.names_promoted and not is_full else int(is_full)
+            rest = (asked, self.name, len(events), *counts, "", *events, *ends)
             try:
                 answer = self._wires.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
             except StorageFull:

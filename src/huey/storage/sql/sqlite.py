@@ -193,7 +193,7 @@ class SqliteStorage(WakingStorage):
         units = 1 + len(records) // UNIT + payload_bytes(records) // UNIT_BYTES
         crash_here("enqueue:before-commit")
         if have_terms or not self._enqueue_plainly(records, now, units):
-            met = self._enqueue_with_care(records, tell, now, units)
+            met = self._enqueue_with_care(records, tell, now, units, have_terms)
         crash_here("enqueue:after-commit")
         # In this order: a worker may start on it while the disk is still at it. Who called hears of it when it is durable (C1).
         self._rouse()
@@ -233,17 +233,20 @@ class SqliteStorage(WakingStorage):
             > 0
         )
 
-    def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int) -> dict[str, str]:
+    def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int, have_terms: bool) -> dict[str, str]:
         """Enqueue when it may be more than an INSERT: there are terms, somebody follows, ids that nobody held were revoked, or all records
         are held. What ``admit`` answers."""
         queue = self._queue
         with self._file.enqueue_lock:
             ((is_followed, has_marks),) = self._file.look(_SQL["around"], {"queue": queue, "now": now})
             self._is_unnoticed = not is_followed and not has_marks
-            events = "\n".join(tell()) if is_followed and tell is not None else None
+            told = list(tell()) if is_followed and tell is not None else []
+            events, pairs = "\n".join(told) or None, None
+            if have_terms and told:
+                events, pairs = None, json.dumps([[record.id, text] for record, text in zip(records, told, strict=True)])
             self._ready_for_turns()
             self._stage_rows("incoming", records)
-            self._file.write(_SQL["arrival"], (queue, now, events), units, is_synced=False)
+            self._file.write(_SQL["arrival"], (queue, now, events, pairs), units, is_synced=False)
             self._is_dirty = False
             return dict(self._file.fetch(_SQL["met"]))
 

@@ -128,6 +128,16 @@ class UniqueRules:
         assert fired == [True, True]
         assert claim_ids(storage, 9) == ["a"]
 
+    def test_followers_are_told_of_what_is_put_in(self, storage: Storage) -> None:
+        storage.admit([unique("a")])
+        position = storage.follow(None)[0]
+        records = [task("a"), unique("b"), unique("c", "l"), task("d"), unique("e", "l")]
+
+        storage.admit(records, lambda: [f"of {record.id}" for record in records])
+        storage.enqueue([unique("f")], lambda: ["of f"])
+
+        assert storage.follow(position)[1] == ["of c", "of d"]
+
     def test_a_chosen_id_stays_known_after_the_end(self, storage: Storage, clock: TurnableClock) -> None:
         mine = wishing("a", keep_id=3600.0)
         storage.admit([mine])

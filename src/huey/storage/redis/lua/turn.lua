@@ -2,7 +2,8 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: worker id  4: worker details  5: who it is, as part of a JSON object
 --         6: lanes it takes from: o, u (suspects) or ou  7: want  8: microseconds that results are kept, or ""
---         9: "1" when there is no room: ends are written all the same, nothing is claimed  10: channel  11: number of events
+--         9: "1" when there is no room: ends are written all the same, nothing is claimed; "p" when what became ready is to be named, whether
+--         or not somebody follows  10: channel  11: number of events
 --         12: number of plain successes, those with a value first  13: of their values  14: of other ends  15: of names they add up to
 --         16: "1" if all tokens of successes are 1  17: number of the client that may call this turn off (key no:...), or ""
 --         then events; ids of successes; their tokens unless all are 1; values;
@@ -36,7 +37,7 @@ if with_result then announce(with_result) end
 
 tell(channel, first_event, first_done - 1)
 local is_paused = call('HGET', P .. 'c', 'paused') == '1'
-local promoted = promote(500, followed)
+local promoted = promote(500, followed or ARGV[9] == 'p')
 level_what_was_touched()
 if #ids == 0 and want > 0 and not is_paused then ids = take(lanes, want) end
 local states, cancelled, stop = {}, {}, {}

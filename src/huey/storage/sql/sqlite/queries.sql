@@ -8,7 +8,7 @@ SELECT id FROM huey_queue WHERE name = ?;
 
 -- name: arrival
 -- Put staged tasks in and tell it; the trigger `admit` does it.
-INSERT INTO arrival VALUES (?, ?, ?);
+INSERT INTO arrival VALUES (?, ?, ?, ?);
 
 -- name: around
 -- What an enqueue has to know: whether anybody follows, whether ids that nobody held were revoked.

@@ -205,7 +205,8 @@ CREATE TEMP TABLE incoming (
     id TEXT UNIQUE, name TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL,
     options TEXT
 );
-CREATE TEMP TABLE arrival (queue INTEGER, now INTEGER, events TEXT);
+-- `events`: what to tell. `pairs`: instead, JSON list of ids and events, told of those that are put in.
+CREATE TEMP TABLE arrival (queue INTEGER, now INTEGER, events TEXT, pairs TEXT);
 
 CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
     DELETE FROM met;
@@ -232,6 +233,14 @@ CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
     INSERT INTO huey_event (queue, told, body)
     SELECT NEW.queue, NEW.now, NEW.events
      WHERE NEW.events IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
+    INSERT INTO huey_event (queue, told, body)
+    SELECT NEW.queue, NEW.now, body
+      FROM (SELECT group_concat(text, char(10)) AS body
+              FROM (SELECT json_extract(p.value, '$[1]') AS text
+                      FROM json_each(NEW.pairs) AS p CROSS JOIN incoming AS i ON i.id = json_extract(p.value, '$[0]')
+                     WHERE i.id NOT IN (SELECT id FROM met)
+                     ORDER BY p.key))
+     WHERE body IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
     DELETE FROM incoming;
     DELETE FROM arrival;
 END;
