@@ -20,6 +20,9 @@ ON_REDIS = (
     "tests/spec/test_e_",
     "tests/spec/test_j_",
     "tests/spec/test_k_",
+    "tests/modern/test_03_",
+    "tests/modern/test_07_",
+    "tests/consumer/test_sharing.py",
 )
 """What is tested on Redis too. The rest does not look at the storage."""
 

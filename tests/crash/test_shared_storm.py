@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 
 import pytest
@@ -19,7 +20,10 @@ from huey.testing.contract.tools import task
 from tests.crash.commands import KINDS, Commanded
 from tests.crash.shared import KEYS, LOCKS, judge_once, judge_sharing
 from tests.crash.test_command_storm import SPEED, Storm
+from tests.crash.test_redis_storm import ALWAYS, restart_at, urls
 from tests.crash.tools import Verdict, most_common_problems
+from tests.lossy_proxy import LossyProxy
+from tests.redis_server import Server
 
 
 @pytest.mark.timeout(120)
@@ -27,11 +31,31 @@ def test_what_tasks_share_outlives_kills_of_any_process(make_shared_place, show)
     storm(make_shared_place(), show, [*KINDS], kills=20, seconds=9)
 
 
+@pytest.mark.timeout(120)
+def test_what_tasks_share_in_redis_outlives_kills_restarts_and_lost_replies(make_shared_place, show):
+    with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.002) as proxy:
+        between = restart_at(server, {8: signal.SIGKILL})
+        storm(make_shared_place(**urls(server, proxy)), show, [*KINDS], kills=14, seconds=8, between=between)
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_tasks_share_outlives_three_hundred_kills(make_shared_place, show, kind):
     verdict = storm(make_shared_place(), show, [kind], kills=310, seconds=200)
+
+    assert verdict.kills >= 300
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_tasks_share_in_redis_outlives_three_hundred_kills(make_shared_place, show, kind):
+    with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.005) as proxy:
+        restarts = {60: signal.SIGTERM, 130: signal.SIGKILL, 200: signal.SIGTERM, 270: signal.SIGKILL}
+        place = make_shared_place(**urls(server, proxy))
+        verdict = storm(place, show, [kind], kills=310, seconds=200, between=restart_at(server, restarts))
+    show(f"{proxy.lost} replies lost, {len(restarts)} restarts of the server")
 
     assert verdict.kills >= 300
 
@@ -60,20 +84,22 @@ class SharedPlace(Commanded):
 def make_shared_place(tmp_path):
     places = []
 
-    def make() -> SharedPlace:
-        places.append(SharedPlace(tmp_path, fast=[SPEED, system_clock.now(), system_clock.monotonic()]))
-        return places[-1]
+    def make(for_processes=None, **options) -> SharedPlace:
+        place = SharedPlace(tmp_path, fast=[SPEED, system_clock.now(), system_clock.monotonic()], **options)
+        place.options = place.options | (for_processes or {})
+        places.append(place)
+        return place
 
     yield make
     for place in places:
         place.clean_up()
 
 
-def storm(place: SharedPlace, show, kinds: list[str], *, kills: int, seconds: float) -> Verdict:
+def storm(place: SharedPlace, show, kinds: list[str], *, kills: int, seconds: float, between=lambda strikes: None) -> Verdict:
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
     show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
     began = time.monotonic()
-    rage = Storm(place, random.Random(seed), kinds, is_shared=True)
+    rage = Storm(place, random.Random(seed), kinds, is_shared=True, between=between)
 
     rage.kill(kills, gap=seconds / kills)
     place.finish_by_command(kinds[0])

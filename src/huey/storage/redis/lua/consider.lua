@@ -27,11 +27,24 @@ local function keep(field, id, from, seconds)
   call('ZADD', P .. 'kx', expires, field)
 end
 
+-- A task that is revoked and has not started.
+local function gives_way(id)
+  local mark = call('HGET', P .. 'rv', id)
+  if not mark or until_of(mark) <= now then return false end
+  for _, worker in ipairs(call('ZRANGE', P .. 'wl', 0, -1)) do
+    if call('HEXISTS', P .. 'h:' .. worker, id) == 1 then return false end
+  end
+  return true
+end
+
 -- Because of whom a task is not put in: itself, if its id is known, or who holds its key.
 local function met_by(id, wishes)
   local known = wishes.keep_id and kept('i' .. id)
   if known or not wishes.unique then return known end
-  return call('HGET', P .. 'uk', wishes.unique[1]) or kept('u' .. wishes.unique[1])
+  local holder = call('HGET', P .. 'uk', wishes.unique[1])
+  if holder and not gives_way(holder) then return holder end
+  if holder then call('HDEL', P .. 'uk', wishes.unique[1]) end
+  return kept('u' .. wishes.unique[1])
 end
 
 -- Put a task in, unless something is in its way: then that task's id is returned.

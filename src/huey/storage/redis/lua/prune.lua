@@ -40,9 +40,11 @@ for i = 1, #names, 2 do
 end
 
 for _, entry in ipairs(call('XRANGE', P .. 'ev', '-', '+', 'COUNT', most)) do
-  if tonumber(entry[2][2]) > tonumber(ago(4)) then break end
-  call('XDEL', P .. 'ev', entry[1])
-  gone = gone + 1
+  -- Each by its own time: the clock may have been set back meanwhile.
+  if tonumber(entry[2][2]) <= tonumber(ago(4)) then
+    call('XDEL', P .. 'ev', entry[1])
+    gone = gone + 1
+  end
 end
 if call('EXISTS', P .. 'ev') == 1 and call('XLEN', P .. 'ev') == 0 then call('DEL', P .. 'ev') end
 if tonumber(call('HGET', P .. 'c', 'followed') or tostring(now + 1)) <= now then call('HDEL', P .. 'c', 'followed') end
