@@ -18,7 +18,7 @@ from typing import Any
 
 import apps
 
-GIVE_UP = 15.0
+GIVE_UP = 120.0
 
 
 def who() -> dict[str, Any]:

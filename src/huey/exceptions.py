@@ -45,6 +45,9 @@ class StorageError(QueueException):
 class StorageUnavailable(StorageError):
     """The storage is away, locked or busy. The same call may succeed later."""
 
+    is_unknown = False
+    """The call was sent and its answer was lost: it may have been done."""
+
 
 class StorageFull(StorageError):
     """The storage has no room left. Nothing was written."""

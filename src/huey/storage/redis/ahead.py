@@ -1,6 +1,6 @@
 """Chunks of a bulk enqueue that are sent before the one before is answered: the server works on one while the next is made.
 
-Never more than one is under way beyond the one that is being sent, so what failed can be told, or put in again one by one.
+Never more than one is under way beyond the one that is being sent, so what failed can be told.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.storage.base import Tell
 from huey.storage.redis.connection import EVALSHA, Wire, Wires, checked
+from huey.storage.redis.errors import Unknown
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import script
 
@@ -51,8 +52,9 @@ class Ahead:
             self._wire.send((EVALSHA, script("enqueue").sha, 1, *chunk.head, *chunk.arguments))
             if before is not None:
                 self._settle(before)
-        except StorageUnavailable:
-            self._one_by_one([each for each in (before, chunk) if each is not None])
+        except StorageUnavailable as error:
+            self._lose(before, error)
+            raise
         except StorageError as error:
             self._stop(before, error)
             raise
@@ -63,8 +65,9 @@ class Ahead:
         try:
             if last is not None:
                 self._settle(last)
-        except StorageUnavailable:
-            self._one_by_one([last] if last is not None else [])
+        except StorageUnavailable as error:
+            self._lose(last, error)
+            raise
         except StorageError as error:
             error.unconfirmed = 0 if last is None else last.size
             raise
@@ -75,21 +78,21 @@ class Ahead:
 
     def _settle(self, chunk: Chunk) -> None:
         assert self._wire is not None
-        answer: Any = checked(self._wire, self._wire.read())
+        try:
+            answer: Any = checked(self._wire, self._wire.read())
+        except Unknown:
+            # The first chunk had a script of its own; the usual way tells the server this one.
+            self._put_in(chunk)
+            return
         if answer and chunk.tell is not None:
             # Somebody follows since: it was not put in, and comes again with its events.
             self._put_in(chunk)
 
-    def _one_by_one(self, chunks: list[Chunk]) -> None:
-        """The connection is lost, and what became of these is not known: putting them in again is harmless."""
+    def _lose(self, before: Chunk | None, error: StorageError) -> None:
+        """The connection is lost; what became of the one before is not known."""
         self._wires.drop(self._wire)
         self._wire, self._under_way, self._is_known = None, None, False
-        for number, chunk in enumerate(chunks):
-            try:
-                self._put_in(chunk)
-            except StorageError as error:
-                error.unconfirmed = sum(each.size for each in chunks[number:-1])
-                raise
+        error.unconfirmed = 0 if before is None else before.size
 
     def _stop(self, before: Chunk | None, error: StorageError) -> None:
         """The one before was refused; see what became of the one that was sent after it."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
-from huey.storage.redis.errors import Unknown, away, is_elsewhere, translated
+from huey.storage.redis.errors import Unknown, away, is_elsewhere, lost, translated
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import Script, script
 
@@ -95,7 +95,7 @@ class Wire:
             else:
                 self.connection.send_packed_command(self.connection.pack_commands(commands))
         except Exception as error:  # redis-py, the socket and TLS each have errors of their own.
-            raise away(self.where, error) from error
+            raise lost(self.where, error) from error
 
     def read(self) -> Any:
         """The next reply; an error reply comes as an exception instance."""
@@ -110,7 +110,7 @@ class Wire:
                 reader.feed(data)
             return reply
         except Exception as error:  # As in send().
-            raise away(self.where, error) from error
+            raise lost(self.where, error) from error
 
     def _read_by_client(self) -> Any:
         import redis

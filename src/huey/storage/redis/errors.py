@@ -53,3 +53,10 @@ def is_elsewhere(text: str) -> bool:
 def away(where: str, error: BaseException) -> StorageUnavailable:
     """The server cannot be reached, or did not answer."""
     return StorageUnavailable(f"{where}: the server is away ({type(error).__name__}: {error}); the same call may be made again")
+
+
+def lost(where: str, error: BaseException) -> StorageUnavailable:
+    """The server may have done what it was told, and the answer did not come."""
+    unknown = away(where, error)
+    unknown.is_unknown = True
+    return unknown

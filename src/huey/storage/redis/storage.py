@@ -189,12 +189,15 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         return found
 
     def _persist(self, act: Callable[[], T]) -> T:
-        """Do what is harmless when done twice, again and again while the server is away, up to ``enqueue_timeout``."""
+        """Do it, again and again while the server is away, up to ``enqueue_timeout``. Not when an answer was lost: what was put in may have
+        run to its end by now, and would run again."""
         until, gap = None, FIRST_GAP
         while True:
             try:
                 return act()
-            except StorageUnavailable:
+            except StorageUnavailable as error:
+                if error.is_unknown:
+                    raise
                 now = self._clock.monotonic()
                 until = until or now + micros(self._enqueue_timeout)
                 if now + micros(gap) >= until:
