@@ -52,7 +52,8 @@ def make_shared(huey: Huey, told: Callable[[Task], AbstractContextManager[None]]
             time.sleep(seconds)
         return n * n
 
-    @huey.task(name="rated", include_task=True)
+    # Tried again when the storage is away while it counts.
+    @huey.task(name="rated", retries=LARGEST, include_task=True)
     def rated(n: int, task: Task) -> int:
         before = huey.clock.now()
         huey.rate_limit("rate", RATE, WINDOW).acquire()

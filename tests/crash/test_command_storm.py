@@ -41,11 +41,19 @@ def test_three_hundred_kills_of_any_process_of_the_command_lose_nothing(make_com
 
 
 def storm(
-    make_commanded, show, *, kills: int, seconds: float, between=lambda strikes: None, for_processes=None, slack=LONGEST_SLACK, **options
+    make_commanded,
+    show,
+    *,
+    kills: int,
+    seconds: float,
+    between=lambda strikes, commands: None,
+    for_processes=None,
+    slack=LONGEST_SLACK,
+    **options,
 ):
-    """Kill *kills* processes within about *seconds*, let a last command finish, judge. *between*: what else happens after so many kills.
-    *options*: of the place; *for_processes*: those that are others for its processes. *slack*: seconds
-    between the end of a body and a kill that may make it run again."""
+    """Kill *kills* processes within about *seconds*, let a last command finish, judge. *between*: what else happens after so many kills,
+    to those commands. *options*: of the place; *for_processes*: those that are others for its processes. *slack*: seconds between the end
+    of a body and a kill that may make it run again."""
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
     show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
     place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()], **options)
@@ -71,7 +79,13 @@ class Storm:
     """Commands and a producer, one of which dies now and then."""
 
     def __init__(
-        self, place: Commanded, rng: random.Random, kinds: Sequence[str] = (*KINDS,), *, is_shared=False, between=lambda strikes: None
+        self,
+        place: Commanded,
+        rng: random.Random,
+        kinds: Sequence[str] = (*KINDS,),
+        *,
+        is_shared=False,
+        between=lambda strikes, commands: None,
     ) -> None:
         self._between = between
         self._kinds = kinds
@@ -88,7 +102,7 @@ class Storm:
             self._fill_up()
             self._live(self._rng.choice((self._rng.uniform(0, 0.5), self._rng.uniform(0.5, 1.5), self._rng.uniform(0.8, 2.0))) * gap)
             self._strike(self._rng.choice(VICTIMS))
-            self._between(self.count.total())
+            self._between(self.count.total(), self._commands)
         for command in self._commands:
             command.kill_group()
         if self._producer is not None:

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.crash.test_command_storm import storm
+from tests.crash.tools import until
 from tests.lossy_proxy import LossyProxy
 from tests.redis_server import Server
 
@@ -36,13 +37,18 @@ def test_three_hundred_kills_lose_nothing_in_redis(make_commanded, show):
 
 
 def restart_at(server, restarts):
-    return lambda strikes: restart(server, restarts.get(strikes))
+    def between(strikes, commands):
+        if strikes in restarts:
+            # A command that finds no server at its start ends, as it should.
+            until(lambda: all(command.is_known for command in commands), "all commands have started")
+            restart(server, restarts[strikes])
+
+    return between
 
 
 def restart(server, how):
-    if how is not None:
-        server.stop(how)
-        server.start()
+    server.stop(how)
+    server.start()
 
 
 def urls(server, proxy):

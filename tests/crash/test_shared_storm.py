@@ -95,7 +95,7 @@ def make_shared_place(tmp_path):
         place.clean_up()
 
 
-def storm(place: SharedPlace, show, kinds: list[str], *, kills: int, seconds: float, between=lambda strikes: None) -> Verdict:
+def storm(place: SharedPlace, show, kinds: list[str], *, kills: int, seconds: float, between=lambda strikes, commands: None) -> Verdict:
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
     show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
     began = time.monotonic()

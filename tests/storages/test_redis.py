@@ -19,9 +19,13 @@ from huey.exceptions import ConfigurationError, EncodeError, StorageFull, Storag
 from huey.lifecycle import Finish, State
 from huey.storage.base import Counts, Storage
 from huey.storage.redis import RedisStorage, keys
+from huey.storage.redis.connection import Wire
+from huey.storage.sharing import Held, Holder
+from huey.terms import WAITING
 from huey.testing.clock import TurnableClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.house import exit_code_of
+from huey.testing.contract.terms import limited, unique
 from huey.testing.contract.tools import ME, OTHER, Call, task
 from tests.helpers import wait_until
 from tests.lossy_proxy import LossyProxy
@@ -120,6 +124,84 @@ def test_nothing_is_left_when_all_is_done_and_read_but_what_is_said_to_stay(make
     start = storage._prefix
     left = {key.decode().removeprefix(start) for key in server.keys(start.replace("{", "\\{") + "*")}
     assert {key.partition(":")[0] for key in left} <= {"l", "st60", "wake"}
+
+
+def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: Any) -> None:
+    storage = make()
+    records = [unique("a"), unique("b", "l", WAITING), *(limited(f"l{n}", 2) for n in range(5)), limited("later", eta=1)]
+    storage.admit(records)
+    storage.cancel(["l4"])
+    ran = set()
+    while leases := (turn := storage.turn(ME, [], 9)).leases:
+        ran |= {lease.id for lease in leases} | {refusal.id for refusal in turn.cancelled}
+        assert storage.acquire("lock", Holder(leases[0].id, leases[0].token)) is not None
+        storage.release(ME, leases[1:2])
+        storage.turn(ME, [Finish(lease, State.SUCCEEDED) for lease in leases], 0)
+    storage.give_up("lock", storage.acquire("lock", Holder("p")) or 0)
+    storage.flush_locks()
+    storage.goodbye(ME)
+    storage.discard(["l4"])
+
+    start = storage._prefix
+    left = {key.decode().removeprefix(start) for key in server.keys(start.replace("{", "\\{") + "*")}
+    assert ran == {record.id for record in records}
+    assert {key.partition(":")[0] for key in left} <= {"l", "st60", "wake", "ln"}
+
+
+# -- locks and lost answers -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_whose_answer_was_lost_once_is_taken(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = make()
+    monkeypatch.setattr(Wire, "read", losing(1, Wire.read))
+
+    token = storage.acquire("l", Holder("p"))
+
+    assert storage.lock("l") == Held("l", token or 0, Holder("p"))
+    assert storage.acquire("l", Holder("p")) is None
+
+
+def test_a_lock_whose_answer_never_came_is_freed_by_the_next_sign_of_life(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, another = make(), make()
+    kept = storage.acquire("other", Holder("p"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Wire, "read", losing(2, Wire.read))
+        with pytest.raises(StorageUnavailable):
+            storage.acquire("l", Holder("p"))
+    assert another.lock("l") is not None
+
+    assert storage.renew(Holder("p")) == 1
+    assert storage.renew(Holder("p")) == 1
+    assert (another.lock("l"), another.lock("other")) == (None, Held("other", kept or 0, Holder("p")))
+
+
+def losing(times: int, read: Callable[[Wire], Any]) -> Callable[[Wire], Any]:
+    """Reads that lose so many answers of taking a lock, after the server has given them."""
+    lost = count()
+
+    def lossy(wire: Wire) -> Any:
+        answer = read(wire)
+        # A token; numbers of connections are asked for with no token given yet.
+        if isinstance(answer, int) and wire.client and next(lost) < times:
+            raise StorageUnavailable("the answer was lost")
+        return answer
+
+    return lossy
+
+
+def test_locks_are_renewed_on_a_server_without_room(make: Make, server: Any) -> None:
+    storage = make()
+    storage.acquire("l", Holder("p"))
+    server.config_set("maxmemory", 1)
+    try:
+        assert storage.renew(Holder("p")) == 1
+        with pytest.raises(StorageFull):
+            storage.acquire("m", Holder("p"))
+        with pytest.raises(StorageFull):
+            storage.admit([limited("a")])
+    finally:
+        server.config_set("maxmemory", 0)
+    assert storage.find() == []
 
 
 def test_a_forked_childs_connections_are_its_own(make: Make) -> None:

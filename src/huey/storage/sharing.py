@@ -62,7 +62,7 @@ class Sharing:
         """What is raised where such a task, lock or rate is asked for."""
         return ConfigurationError(
             f"{type(self).__name__}: unique=, concurrency=, at_most_once=, locks and rate limits need a storage that keeps them; "
-            "SqliteHuey and MemoryHuey do"
+            "SqliteHuey, RedisHuey and MemoryHuey do"
         )
 
     # -- terms --------------------------------------------------------------------------------------------------------------------------

@@ -117,9 +117,10 @@ class Gates:
         gate = self._of(row)
         if gate is None:
             return
+        # The first one decides, or tasks with different numbers would let each other in and out for ever.
+        room = self._rows[gate.waiting[0][2]].terms.at_most - len(gate.running) if gate.waiting else 0
         while gate.waiting:
             best = gate.waiting[0]
-            room = self._rows[best[2]].terms.at_most - len(gate.running)
             worst = max((self._rows[id].rank for id in gate.open), default=None)
             if len(gate.open) < room:
                 heapq.heappop(gate.waiting)

@@ -40,7 +40,7 @@ _CODES = {
 _HARMLESS = frozenset(
     {
         *("await", "beat", "cancel", "counts", "followed", "goodbye", "items", "leases", "listed", "look"),
-        *("lock_find", "lock_give_up", "lock_renew", "lock_take", "rate_forget", "rate_usage"),
+        *("lock_find", "lock_give_up", "lock_renew", "lock_take", "rate_forget", "rate_take", "rate_usage"),
         *("numbers", "prune", "put", "ready", "release", "revocation", "unawait", "workers"),
     }
 )

@@ -90,11 +90,8 @@ def groups(records: Sequence[Record]) -> list[Arg]:
 
 
 def groups_of_one(records: Sequence[Record]) -> list[Arg]:
-    """*records*, each a group, in their order; of one id the first counts."""
-    first: dict[str, Record] = {}
-    for record in records:
-        first.setdefault(record.id, record)
-    return [argument for record in first.values() for argument in group(record, (record.id,), (record.payload,))]
+    """*records*, each a group, in their order."""
+    return [argument for record in records for argument in group(record, (record.id,), (record.payload,))]
 
 
 def _split(message: bytes) -> tuple[Micros, Head, bytes]:

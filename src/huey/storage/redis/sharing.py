@@ -51,6 +51,7 @@ class SharingVerbs(PlainVerbs):
         return {name.decode() for name in self._wires.call("locks_free", self._prefix, self._now(), self._lease_time(), *which)}
 
     def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+        """As the contract says. After a lost answer it is asked again: a use may then count as two, never as none."""
         wait: int = self._wires.call("rate_take", self._prefix, self._now(now), name, micros(per), limit)
         return wait / SECOND
 

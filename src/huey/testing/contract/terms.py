@@ -367,6 +367,20 @@ class LimitRules:
         assert sorted(done) == [f"{n:03}" for n in range(100)]
         assert storage.counts() == Counts()
 
+    def test_tasks_of_one_limit_may_have_different_numbers(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.admit([limited("a", 2), limited("b", 2), limited("c", 1), limited("d", 2)])
+        storage.admit([limited("e", 1)])
+        done = []
+
+        while leases := claim(storage, 9):
+            assert len(leases) <= 2
+            for lease in leases:
+                end(storage, clock, lease, Returned(None))
+                done.append(lease.id)
+
+        assert sorted(done) == ["a", "b", "c", "d", "e"]
+        assert storage.counts() == Counts()
+
     def test_terms_are_kept_by_enqueue_too(self, storage: Storage) -> None:
         storage.enqueue([limited("a"), limited("b"), unique("c"), unique("d")])
 

@@ -1,7 +1,7 @@
 -- Put tasks in of which some have terms, in order; those that are held already stay as they are.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: "1" if the caller has events to tell that it did not send, "2" if it sent them, else "0"
---         3: channel  4: number of events, then the events, then groups of one as insert.lua says
+--         3: channel  4: number of events (0, or one for each record), then the events, then groups of one as insert.lua says
 -- Returns 0, or 1 when somebody follows, as enqueue.lua does; and ids that were not put in, each with the one because of which
 local events = tonumber(ARGV[4])
 local by_reader, by_channel = false, false
@@ -9,14 +9,21 @@ if ARGV[2] ~= '0' then
   by_reader, by_channel = is_followed(ARGV[3])
   if (by_reader or by_channel) and ARGV[2] == '1' then return { 1, {} } end
 end
-local met, has_marks = {}, call('EXISTS', P .. 'ru') == 1
+local met, told, is_in, has_marks = {}, {}, {}, call('EXISTS', P .. 'ru') == 1
+local number = 4
 for at = 5 + events, #ARGV, 8 do
-  local other = consider(at, has_marks)
-  if other then
-    met[#met + 1] = ARGV[at + 6]
-    met[#met + 1] = other
+  local id, other = ARGV[at + 6]
+  number = number + 1
+  -- Of one id the first counts.
+  if is_in[id] == nil then
+    is_in[id], other = consider(at, has_marks)
+    if other then
+      met[#met + 1] = id
+      met[#met + 1] = other
+    end
   end
+  if events > 0 and is_in[id] then told[#told + 1] = number end
 end
 settle_in()
-tell(ARGV[3], 5, 4 + events)
+for _, event in ipairs(told) do tell(ARGV[3], event, event) end
 return { (by_reader or by_channel) and 1 or 0, met }

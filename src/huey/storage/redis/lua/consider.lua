@@ -47,12 +47,12 @@ local function met_by(id, wishes)
   return kept('u' .. wishes.unique[1])
 end
 
--- Put a task in, unless something is in its way: then that task's id is returned.
+-- Put a task in: true. Or false, and the id of the task that is in its way, if it is not just held already.
 local function consider(at, has_marks)
   local id, wishes, priority, eta = ARGV[at + 6], wishes_at(at), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  if call('HEXISTS', P .. 'm', id) == 1 then return nil end
+  if call('HEXISTS', P .. 'm', id) == 1 then return false end
   local other = wishes and met_by(id, wishes)
-  if other then return other end
+  if other then return false, other end
   store(at, 1)
   if has_marks then hand_over_marks({ id }) end
   call('HINCRBY', P .. 'n', text(minute) .. ':' .. ARGV[at + 4], 1)
@@ -72,7 +72,7 @@ local function consider(at, has_marks)
     push(priority, now, { id })
     brings_ready = true
   end
-  return nil
+  return true
 end
 
 -- After all were considered.

@@ -2,6 +2,8 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: holder  4: microseconds  5..: nonces of calls whose answer it never got: those are freed
 -- Returns how many it holds
+-- A server without room must not end locks: a script that has written may go on writing.
+call('DEL', P .. 'none')
 local own, lost = redis.sha1hex(ARGV[3]), {}
 for i = 5, #ARGV do lost[ARGV[i]] = true end
 local kept, ends = 0, text(lease_now + tonumber(ARGV[4]))

@@ -136,10 +136,12 @@ local function level(limit)
   local gate = redis.sha1hex(limit)
   local from, to = '[' .. gate, '(' .. gate .. '~'
   local running, open = call('ZLEXCOUNT', P .. 'lr', from, to), call('ZLEXCOUNT', P .. 'lo', from, to)
+  local room
   while true do
     local best = call('ZRANGEBYLEX', P .. 'lw', from, to, 'LIMIT', 0, 1)[1]
     if not best then return end
-    local room = terms_of(string.sub(best, ID))[AT_MOST] - running
+    -- The first one decides, or tasks with different numbers would let each other in and out for ever.
+    room = room or terms_of(string.sub(best, ID))[AT_MOST] - running
     if open < room then
       let_in(best)
       open = open + 1
