@@ -134,6 +134,10 @@ class TurningVerbs(WakingVerbs):
     # -- what a wake-up brings along ------------------------------------------------------------------------------------------------------
 
     def expect(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+        if self._has_own_clock:
+            # The time of a claim that waits has to be the server's.
+            return self.listen(worker, timeout, bell)
+
         def claim(ear: Ear) -> tuple[Arg, ...]:
             self._expecting[worker.id] = ear
             return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), 0, self.name, 0, *NOTHING[0], ear.wire.client)
