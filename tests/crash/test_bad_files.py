@@ -178,7 +178,7 @@ def fifo(path):
 
 def newer(path):
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE huey_meta SET value = '2' WHERE key = 'version'")
+        connection.execute("UPDATE huey_meta SET value = value + 1 WHERE key = 'version'")
     connection.close()
 
 
