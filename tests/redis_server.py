@@ -41,13 +41,21 @@ class Server:
         self.folder = tempfile.TemporaryDirectory(prefix="huey-redis-", ignore_cleanup_errors=True)
         self.port = self.free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.folder.cleanup()
+            raise
 
     @staticmethod
     def free_port() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            # One of a cluster takes the port 10,000 above, too.
+            if port < 55_536:
+                return port
 
     @property
     def url(self) -> str:

@@ -169,3 +169,7 @@ class CancelExecution(Exception):
     def __init__(self, retry: bool | None = None) -> None:
         super().__init__(*(() if retry is None else (retry,)))
         self.retry = retry
+
+
+ASKED_TO_STOP = (TaskTimeout, CancelExecution)
+"""What is raised inside a thread to end the task that it runs: at any step, also while its arguments are read or its result is written."""

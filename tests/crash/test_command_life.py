@@ -313,6 +313,7 @@ def test_sighup_takes_new_code_with_the_same_pid(project, kind):
     command.send(signal.SIGHUP)
     # For a moment old and new ones work side by side.
     wait_until(lambda: is_gone(old), told=lambda: f"the old worker {old} ends: {command.log}")
+    wait_until(lambda: version().get(blocking=True, timeout=10)[0] == 2, told=lambda: f"new code runs: {command.log}")
 
     n, new, parent = version().get(blocking=True, timeout=10)
     assert (n, parent) == (2, command.process.pid)

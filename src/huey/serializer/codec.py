@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from huey.exceptions import DecodeError, EncodeError
+from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError
 from huey.serializer.formats import (
     GZIP,
     JSON,
@@ -99,6 +99,8 @@ class Codec:
                 # As most are. Here every step counts.
                 return _BARE_PICKLE + body
             return self._packed(purpose, id, self._codec, self._checked(body, may_load))
+        except ASKED_TO_STOP:
+            raise
         except Exception as error:  # A value's own __reduce__ may raise anything.
             raise self._not_written(purpose, id, value, error) from error
 
@@ -125,6 +127,8 @@ class Codec:
             else:
                 value = self._value(*self._opened(purpose, id, data), may_load)
             return _checked_shape(purpose, value)
+        except ASKED_TO_STOP:
+            raise
         except (Exception, SystemExit) as error:  # A class of the user may raise anything while it is rebuilt.
             raise _not_read(purpose, id, error) from error
 

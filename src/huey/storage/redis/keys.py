@@ -44,7 +44,7 @@ st60, st60:START   zset,   statistics: the minutes there are; name -> 23 numbers
                    hash
 st3600, ...                the same by hour
 tk                 hash    periodic task -> last tick and when it was noted
-c                  hash    ``paused``; ``followed`` until
+c                  hash    ``paused``; ``followed`` until; how far looks for what is past its time have come
 ev, en             stream, told events by position, kept 10 minutes; the last position
                    string
 =================  ======  =====================================================================================================

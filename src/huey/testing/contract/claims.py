@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huey.clock import SECOND
-from huey.lifecycle import Refusal, Snoozed, State
+from huey.lifecycle import Finish, Refusal, Snoozed, State
 from huey.storage.base import PROMOTE, Storage, Turn
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, OTHER, Another, at_once, claim, claim_ids, claimed, end, known, look, seen, task
@@ -53,6 +53,16 @@ class ClaimRules:
             clock.forward(1)
 
         assert claim_ids(storage, 9) == ["high", "some", "none", "low"]
+
+    def test_a_released_task_comes_before_those_of_the_next_lower_priority(self, storage: Storage) -> None:
+        for priority in (0, 1, -1, -2):
+            storage.enqueue([task("m", priority=priority), task("z", priority=priority)])
+            first = claim(storage, 2)[0]
+            storage.enqueue([task("a", priority=priority - 1)])
+            storage.release(ME, [first])
+
+            assert claim_ids(storage, 2) == ["m", "a"]
+            storage.turn(ME, [Finish(each, State.SUCCEEDED) for each in storage.leases(ME)], 0)
 
     def test_of_equal_priority_the_older_place_comes_first(self, storage: Storage, clock: TurnableClock) -> None:
         for id in ["c", "a", "b"]:

@@ -15,9 +15,13 @@ local function precedes(a, b)
   return #a < #b
 end
 
--- Sorts by priority, place and id in a set that is ordered by bytes.
+-- Sorts by priority, place and id in a set that is ordered by bytes. 2^52: a double has to tell two priorities apart on both sides of it.
 local function rank(priority, place, id)
   return string.format('%017.0f%017.0f', 4503599627370496 - priority, place) .. id
+end
+
+local function rank_of(member)
+  return 4503599627370496 - tonumber(string.sub(member, 1, 17)), tonumber(string.sub(member, 18, 34)), string.sub(member, 35)
 end
 
 -- Put ids, in order and of one place, at a list's end, or beside it when the list ends with what comes after them.

@@ -106,8 +106,8 @@ for index, hash in pairs({ kx = 'kp', rx = 'rt' }) do
 end
 -- Locks whose holders are gone: a part of all each time.
 if call('EXISTS', P .. 'lk') == 1 then
-  local found = call('HSCAN', P .. 'lk', call('HGET', P .. 'c', 'scan:') or '0', 'COUNT', most)
-  if found[1] == '0' then call('HDEL', P .. 'c', 'scan:') else call('HSET', P .. 'c', 'scan:', found[1]) end
+  local found = call('HSCAN', P .. 'lk', call('HGET', P .. 'c', 'lock-scan') or '0', 'COUNT', most)
+  if found[1] == '0' then call('HDEL', P .. 'c', 'lock-scan') else call('HSET', P .. 'c', 'lock-scan', found[1]) end
   for i = 1, #found[2], 2 do
     local lock = cmsgpack.unpack(found[2][i + 1])
     if not is_live(lock) then
