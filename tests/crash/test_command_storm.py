@@ -29,7 +29,7 @@ RANGE = 10**6
 
 @pytest.mark.timeout(120)
 def test_kills_of_any_process_of_the_command_lose_nothing(make_commanded, show):
-    storm(make_commanded, show, kills=36, seconds=18)
+    storm(make_commanded, show, kills=24, seconds=12)
 
 
 @pytest.mark.chaos

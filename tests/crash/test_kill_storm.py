@@ -28,7 +28,7 @@ CROWD = 150
 
 @pytest.mark.timeout(120)
 def test_fifty_kills_lose_nothing(make_place, show):
-    verdict = storm(make_place, show, kills=50, seconds=36)
+    verdict = storm(make_place, show, kills=50, seconds=20)
 
     assert verdict.kills >= 50
 
