@@ -44,8 +44,8 @@ fix: $(STAMP) ## format, repair what ruff can, write the parts of docs/ that are
 	$(BIN)/ruff check --fix .
 	$(BIN)/python tools/docs.py
 
-bench: python ## compare with huey's newest release; ARGS="--quick"
-	@$(PYTHON) bench/run.py $(ARGS)
+bench: $(STAMP) ## compare with huey's newest release; ARGS="--quick"
+	@$(BIN)/python bench/run.py $(ARGS)
 
 chaos: $(STAMP) ## long runs with random kills
 	$(BIN)/python -m pytest -m chaos --timeout 1800 $(ARGS)
