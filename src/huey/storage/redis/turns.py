@@ -87,8 +87,7 @@ class TurningVerbs(WakingVerbs):
         crash_here("turn:before-commit")
         while True:
             counts, ends = ends_of(finishes, self._retention.is_on) if finishes else NOTHING
-            asked = "p" if self.names_promoted and not is_full else int(is_full)
-            rest = (asked, self.name, len(events), *counts, "", *events, *ends)
+            rest = (self._asked(is_full), self.name, len(events), *counts, "", *events, *ends)
             try:
                 answer = self._wires.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
             except StorageFull:
@@ -109,6 +108,10 @@ class TurningVerbs(WakingVerbs):
         ttl = "" if self._result_ttl is None else micros(self._result_ttl)
         who_it_is = (worker.id, details(worker), who(worker), lanes_of(worker))
         return (self._prefix, self._now(now), self._lease_time(), *who_it_is, want, ttl)
+
+    def _asked(self, is_full: bool = False) -> Arg:
+        """What else a turn is to mind: that there is no room, or that what became ready is to be named."""
+        return 1 if is_full else "p" if self.names_promoted else 0
 
     def _brought(self, answer: list[Any], want: int, refused: list[str], is_full: bool) -> Turn:
         ids, messages = answer[1], answer[2]
@@ -140,7 +143,7 @@ class TurningVerbs(WakingVerbs):
 
         def claim(ear: Ear) -> tuple[Arg, ...]:
             self._expecting[worker.id] = ear
-            return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), 0, self.name, 0, *NOTHING[0], ear.wire.client)
+            return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), self._asked(), self.name, 0, *NOTHING[0], ear.wire.client)
 
         return self._hear(worker, timeout, bell, claim)
 
