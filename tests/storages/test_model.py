@@ -1,6 +1,6 @@
 """Any verbs in any order: every storage answers as the one in memory does.
 
-HUEY_MODEL_EXAMPLES sets how many walks are tried (40), each of up to 40 steps.
+HUEY_MODEL_EXAMPLES sets how many walks are tried (25), each of up to 40 steps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from huey.testing.contract.tools import worker
 from tests.redis_server import shared_server
 
 T = TypeVar("T")
-EXAMPLES = int(os.environ.get("HUEY_MODEL_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("HUEY_MODEL_EXAMPLES", "25"))
 STEPS = 40
 
 

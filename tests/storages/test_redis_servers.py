@@ -48,7 +48,15 @@ def test_by_a_pool_with_text_answers_of_the_applications_own() -> None:
 
 def test_as_a_user_with_rights_on_huey_alone() -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
-        admin.acl_setuser("worker", enabled=True, passwords=["+pw"], keys=["huey:*"], channels=["*"], categories=["+@all", "-@admin"])
+        admin.acl_setuser(
+            "worker",
+            enabled=True,
+            passwords=["+pw"],
+            keys=["huey:*"],
+            channels=["*"],
+            categories=["+@all", "-@admin"],
+            commands=["+client"],
+        )
         admin.acl_setuser("guest", enabled=True, passwords=["+pw"], keys=["other:*"], categories=["+@all"])
 
         assert works(RedisHuey("app", port=server.port, username="worker", password="pw"))

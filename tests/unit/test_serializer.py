@@ -691,7 +691,7 @@ print("survived")
 
 # -- fuzz: 20,000 cases -----------------------------------------------------------------------------------------------------------------
 
-FUZZ = settings(max_examples=1000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 OPCODES = bytes(sorted({ord(op.code) for op in __import__("pickletools").opcodes}))
 SAMPLES = [
     pickle.dumps(value, 5)

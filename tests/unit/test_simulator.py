@@ -31,7 +31,7 @@ from huey.testing.simulator.world import CALL_FAULTS
 
 STEPS = 300
 CHUNK = 25
-CHUNKS = 4
+CHUNKS = 2
 
 
 @pytest.fixture(autouse=True)
