@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.lifecycle import State
-from huey.seams import crash_here
-from huey.storage.base import CHUNK, Storage, Worker
+from huey.storage.base import Storage, Worker
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Keys, Locks, Rates
-from huey.storage.memory.tables import Events, Tasks, remove
+from huey.storage.memory.tables import Tasks, remove
 from huey.storage.memory.waking import Alarm
 from huey.storage.sharing import HOLDER, Held, Holder, Tell
 from huey.task import Record
@@ -25,7 +24,6 @@ class SharingInMemory(Storage):
     _clock: Clock
     _changed: Alarm
     _tasks: Tasks
-    _events: Events
     _workers: dict[str, tuple[Worker, Micros]]
     _locks: Locks
 
@@ -37,23 +35,11 @@ class SharingInMemory(Storage):
     # -- terms --------------------------------------------------------------------------------------------------------------------------
 
     def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
-        if len(records) > CHUNK:
-            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        with self._changed:
-            now = self._clock.now() if now is None else now
-            fresh = {record.id for record in records} - self._tasks.rows.keys()
-            crash_here("enqueue:before-commit")
-            met = self._insert_all(records, now)
-            if tell is not None and self._events.are_followed(now):
-                put_in = fresh & self._tasks.rows.keys()
-                self._events.tell([text for record, text in zip(records, tell(), strict=True) if record.id in put_in], now)
-            crash_here("enqueue:after-commit")
-            self._changed.ring()
-            return met
+        return self._put_in(records, tell, now, have_terms=True)
 
     @abstractmethod
-    def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
-        """Put tasks in; for those that are not put in, the task because of which."""
+    def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
+        """Put tasks in; for those that are not put in, the task because of which. With terms only what is put in is told."""
 
     def _gives_way(self, id: str, now: Micros) -> bool:
         """A task that is revoked and has not started."""

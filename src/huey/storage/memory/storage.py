@@ -84,19 +84,25 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+        self._put_in(records, tell, now, have_terms=any_terms(records))
+
+    def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
         if len(records) > CHUNK:
             raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        if any_terms(records):
-            self.admit(records, tell, now)
-            return
         with self._changed:
             now = self._now(now)
+            fresh = {record.id for record in records} - self._tasks.rows.keys() if have_terms else set()
             crash_here("enqueue:before-commit")
-            self._insert_all(records, now)
+            met = self._insert_all(records, now)
             if tell is not None and self._events.are_followed(now):
-                self._events.tell(tell(), now)
+                texts = tell()
+                if have_terms:
+                    put_in = fresh & self._tasks.rows.keys()
+                    texts = [text for record, text in zip(records, texts, strict=True) if record.id in put_in]
+                self._events.tell(texts, now)
             crash_here("enqueue:after-commit")
             self._changed.ring()
+            return met
 
     def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
         """Put tasks in, of two with one id the first; for those that are not put in the task because of which."""
