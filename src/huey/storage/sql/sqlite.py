@@ -34,6 +34,7 @@ from huey.storage.sql.ends import ends_of
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
 from huey.storage.sql.rows import enqueueing, many, padded, payload_bytes
 from huey.storage.sql.storage import Values
+from huey.storage.sql.waiting import Door
 from huey.storage.sql.waking import WakingStorage
 from huey.storage.sql.watch import Watch
 from huey.task import Lease, Record
@@ -342,13 +343,10 @@ class SqliteStorage(WakingStorage):
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         self.beat([worker])
         queue = self._queue
-        with self._file.turn_lock:
-            self._ready_for_turns()
-            crash_here("reclaim:before-commit")
-            self._write("takeover", (queue, dead.worker.id, dead.until, worker.id))
-            crash_here("reclaim:after-commit")
-            self._is_dirty = False
-            rows = self._file.fetch(_SQL["takeover_leases"], {"queue": queue, "worker": worker.id})
+        which = (queue, dead.worker.id, dead.until, worker.id)
+        crash_here("reclaim:before-commit")
+        rows = self._fire("takeover", which, ("takeover_leases", {"queue": queue, "worker": worker.id}))
+        crash_here("reclaim:after-commit")
         return [Lease._make(row) for row in rows]
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
@@ -356,18 +354,28 @@ class SqliteStorage(WakingStorage):
             super().release(worker, leases)
             return
         pairs = json.dumps([[lease.id, lease.token] for lease in leases])
-        self._act("release_shared", {"queue": self._queue, "worker": worker.id, "leases": pairs})
+        self._fire("release_shared", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_synced=False)
         self._rouse()
 
     def _put_back(self, which: dict[str, Any]) -> None:
-        self._act("retry", which, is_synced=True)
+        self._fire("retry", which)
 
-    def _act(self, statement: str, values: Values, *, is_synced: bool = False) -> None:
-        """Run a statement that fires one of our triggers."""
-        with self._file.turn_lock:
+    def _fire(
+        self,
+        statement: str,
+        values: Values,
+        answer: tuple[str, Values] | None = None,
+        *,
+        is_synced: bool = True,
+        door: Door | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Run a statement that fires one of our triggers, and read what that left, before another one does. *door*: who waits for the file,
+        by default a consumer."""
+        with door or self._file.turn_lock:
             self._ready_for_turns()
             self._write(statement, values, is_synced=is_synced)
             self._is_dirty = False
+            return self._file.fetch(_SQL[answer[0]], answer[1]) if answer is not None else []
 
     def _alive(self) -> dict[str, Any]:
         return {"clock": self._lease_time(), "boot": boot_id()}
@@ -410,11 +418,8 @@ class SqliteStorage(WakingStorage):
     def _prune_minutes(self, when: dict[str, Any]) -> int:
         if not self._read("prune_minutes_find", when):
             return 0
-        with self._file.write_lock:
-            self._ready_for_turns()
-            self._write("prune_minutes", when, is_synced=False)
-            self._is_dirty = False
-            return int(self._file.fetch(_SQL["prune_minutes_count"])[0][0])
+        ((count,),) = self._fire("prune_minutes", when, ("prune_minutes_count", ()), is_synced=False, door=self._file.write_lock)
+        return int(count)
 
     def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
         return until <= now or boot.partition("/")[0] != boot_id()
@@ -425,23 +430,16 @@ class SqliteStorage(WakingStorage):
         if record is not None and self._ballast.is_short():
             raise self._no_room()
         now, task = self._now(now), record or (None,) * len(Record._fields)
-        with self._file.turn_lock:
-            self._ready_for_turns()
-            crash_here("tick:before-commit")
-            self._write("tick", (self._queue, name, tick, now, *task, "\n".join(events) or None))
-            crash_here("tick:after-commit")
-            self._is_dirty = False
-            fired = bool(self._file.fetch(_SQL["tick_fired"])[0][0])
+        crash_here("tick:before-commit")
+        ((fired,),) = self._fire("tick", (self._queue, name, tick, now, *task, "\n".join(events) or None), ("tick_fired", ()))
+        crash_here("tick:after-commit")
         if fired and record is not None:
             self._rouse()
-        return fired
+        return bool(fired)
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
-        with self._file.write_lock:
-            self._ready_for_turns()
-            self._write("grab", (self._queue, kind, json.dumps(list(keys)), self._clock.now()), is_synced=kind != "result")
-            self._is_dirty = False
-            rows = self._file.fetch(_SQL["grabbed"])
+        which = (self._queue, kind, json.dumps(list(keys)), self._clock.now())
+        rows = self._fire("grab", which, ("grabbed", ()), is_synced=kind != "result", door=self._file.write_lock)
         return {key: bytes(value) for key, value in rows}

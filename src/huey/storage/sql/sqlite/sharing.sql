@@ -130,8 +130,20 @@ CREATE TEMP TRIGGER consider AFTER INSERT ON candidate BEGIN
     DELETE FROM candidate;
 END;
 
--- Give back tasks that never started, some of them with terms.
+-- What goes back to the queue, in whatever way, takes its unique key again and waits for its limit.
 CREATE TEMP TABLE back (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE came_back (queue INTEGER);
+
+CREATE TEMP TRIGGER come_back AFTER INSERT ON came_back BEGIN
+    UPDATE OR IGNORE huey_task SET unique_key = wish
+     WHERE queue = NEW.queue AND +wish IS NOT NULL AND unique_key IS NULL AND id IN (SELECT id FROM back);
+    INSERT INTO levelling (queue, key)
+    SELECT DISTINCT NEW.queue, t.limit_key FROM back AS b CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = b.id
+     WHERE t.limit_key IS NOT NULL;
+    DELETE FROM came_back;
+END;
+
+-- Give back tasks that never started, some of them with terms.
 CREATE TEMP TABLE giving_back (queue INTEGER, worker TEXT, leases TEXT);
 
 CREATE TEMP TRIGGER give_back AFTER INSERT ON giving_back BEGIN
@@ -141,11 +153,7 @@ CREATE TEMP TRIGGER give_back AFTER INSERT ON giving_back BEGIN
      WHERE t.state = 'running' AND t.worker = NEW.worker AND t.token = json_extract(l.value, '$[1]');
     UPDATE huey_task SET state = CASE WHEN limit_key IS NULL THEN 'queued' ELSE 'waiting' END, worker = NULL, lost_by = NULL
      WHERE queue = NEW.queue AND id IN (SELECT id FROM back);
-    UPDATE OR IGNORE huey_task SET unique_key = wish
-     WHERE queue = NEW.queue AND +wish IS NOT NULL AND unique_key IS NULL AND id IN (SELECT id FROM back);
-    INSERT INTO levelling (queue, key)
-    SELECT DISTINCT NEW.queue, t.limit_key FROM back AS b CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = b.id
-     WHERE t.limit_key IS NOT NULL;
+    INSERT INTO came_back (queue) VALUES (NEW.queue);
     DELETE FROM giving_back;
 END;
 
@@ -163,11 +171,7 @@ CREATE TEMP TRIGGER run_again AFTER INSERT ON rerun BEGIN
            place = NEW.now, due = NULL, attempt = 0, crashes = 0, deaths = 0, parked = NULL, worker = NULL, finished = NULL,
            reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL
      WHERE queue = NEW.queue AND id IN (SELECT id FROM back);
-    UPDATE OR IGNORE huey_task SET unique_key = wish
-     WHERE queue = NEW.queue AND +wish IS NOT NULL AND unique_key IS NULL AND id IN (SELECT id FROM back);
-    INSERT INTO levelling (queue, key)
-    SELECT DISTINCT NEW.queue, t.limit_key FROM back AS b CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = b.id
-     WHERE t.limit_key IS NOT NULL;
+    INSERT INTO came_back (queue) VALUES (NEW.queue);
     DELETE FROM rerun;
 END;
 

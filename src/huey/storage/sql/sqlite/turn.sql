@@ -245,44 +245,22 @@ CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
     DELETE FROM arrival;
 END;
 
--- `id`: that of the task which is put in with the tick, unless it is held.
-CREATE TEMP TABLE fired (name TEXT PRIMARY KEY, id TEXT) WITHOUT ROWID;
+CREATE TEMP TABLE fired (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE fire (
     queue INTEGER, name TEXT, tick INTEGER, now INTEGER,
     id TEXT, task TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER, retries INTEGER, retry_delay REAL, options TEXT,
     events TEXT
 );
 
+-- A tick that is due puts its task in as an enqueue does.
 CREATE TEMP TRIGGER strike AFTER INSERT ON fire BEGIN
     DELETE FROM fired;
-    DELETE FROM met;
-    INSERT INTO fired (name, id)
-    SELECT NEW.name, CASE WHEN NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = NEW.queue AND id = NEW.id) THEN NEW.id END
-     WHERE NOT EXISTS (SELECT 1 FROM huey_periodic WHERE queue = NEW.queue AND name = NEW.name AND tick >= NEW.tick);
-    INSERT INTO huey_task
-           (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload,
-            revoked_until, revoked_once)
-    SELECT NEW.queue, NEW.id, NEW.task, 'queued', NEW.priority, NEW.now, CASE WHEN NEW.eta > NEW.now THEN NEW.eta END, NEW.expires,
-           NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload, r.until, r.once
-      FROM fired AS f
-      LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = f.id AND r.expires > NEW.now
-     WHERE f.id IS NOT NULL AND json_extract(NEW.options, '$.terms') IS NULL;
-    DELETE FROM huey_revocation
-     WHERE queue = NEW.queue AND kind = 'i' AND expires > NEW.now AND key IN (SELECT id FROM fired)
-       AND json_extract(NEW.options, '$.terms') IS NULL;
-    INSERT INTO candidate
-    SELECT NEW.queue, NEW.now, NEW.id, NEW.task, NEW.payload, NEW.priority, CASE WHEN NEW.eta > NEW.now THEN NEW.eta END, NEW.expires,
-           NEW.retries, NEW.retry_delay, NEW.options,
-           json_extract(NEW.options, '$.terms.unique[0]'), json_extract(NEW.options, '$.terms.unique[1]'),
-           json_extract(NEW.options, '$.terms.limit[0]'), json_extract(NEW.options, '$.terms.limit[1]'),
-           json_extract(NEW.options, '$.terms.keep_id')
-      FROM fired WHERE id IS NOT NULL AND json_extract(NEW.options, '$.terms') IS NOT NULL;
-    INSERT INTO levelling (queue, key) SELECT NEW.queue, key FROM touched;
-    DELETE FROM touched;
-    INSERT INTO huey_event (queue, told, body)
-    SELECT NEW.queue, NEW.now, NEW.events
-      FROM fired
-     WHERE NEW.events IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
+    INSERT INTO fired (name)
+    SELECT NEW.name WHERE NOT EXISTS (SELECT 1 FROM huey_periodic WHERE queue = NEW.queue AND name = NEW.name AND tick >= NEW.tick);
+    INSERT INTO incoming
+    SELECT NEW.id, NEW.task, NEW.payload, NEW.priority, NEW.eta, NEW.expires, NEW.retries, NEW.retry_delay, NEW.options
+      FROM fired WHERE NEW.id IS NOT NULL;
+    INSERT INTO arrival (queue, now, events) SELECT NEW.queue, NEW.now, NEW.events FROM fired;
     INSERT INTO huey_periodic (queue, name, tick, seen)
     SELECT NEW.queue, NEW.name, NEW.tick, NEW.now FROM fired WHERE true
     ON CONFLICT (queue, name) DO UPDATE SET tick = excluded.tick, seen = excluded.seen;
