@@ -12,6 +12,7 @@ import redis
 from hypothesis import Phase, settings
 
 from huey import Huey, MemoryHuey, RedisHuey, SqliteHuey
+from huey.testing.clock import TurnableClock
 from tests.redis_server import shared_server
 
 ON_REDIS = (
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen] if len(kept) < len(items) else [])
     items[:] = kept
+
+
+@pytest.fixture
+def clock() -> TurnableClock:
+    """Stands at a Monday's noon, UTC."""
+    return TurnableClock()
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("redis", id="redis-instance")])

@@ -35,6 +35,14 @@ def wait_until(is_so: Callable[[], Any], timeout: float = PATIENCE, told: Callab
     return found
 
 
+@contextmanager
+def leaving_no_thread() -> Iterator[None]:
+    """All threads that begin inside the block end soon after it."""
+    before = set(threading.enumerate())
+    yield
+    wait_until(lambda: set(threading.enumerate()) <= before, told=lambda: f"these threads run on: {set(threading.enumerate()) - before}")
+
+
 def never(is_so: Callable[[], Any], within: float = MOMENT) -> bool:
     """Watch for *within* seconds; True when it was not so all the time."""
     deadline, pause = time.monotonic() + within, threading.Event()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Callable
 from functools import cache
 
 alive_here: set[str] = set()
@@ -62,3 +64,13 @@ def _facts(pid: int) -> list[str]:
             return file.read().rpartition(b")")[2].decode("ascii").split()
     except OSError:
         return []
+
+
+def at_fork(**methods: Callable[[], object]) -> None:
+    """``os.register_at_fork`` for methods, held weakly: the list of hooks never shrinks."""
+    os.register_at_fork(**{when: _weakly(method) for when, method in methods.items()})
+
+
+def _weakly(method: Callable[[], object]) -> Callable[[], object]:
+    there = weakref.WeakMethod(method)
+    return lambda: (act := there()) and act()

@@ -253,6 +253,9 @@ OPTIONS: tuple[Option, ...] = (
 
 _BY_NAME = {option.name: option for option in OPTIONS}
 
+OF_COMMAND = frozenset(option.name for option in OPTIONS if option.is_of_command)
+"""Options of the command that a consumer inside a program does not have."""
+
 
 # -- keywords ---------------------------------------------------------------------------------------------------------------------------
 

@@ -61,11 +61,6 @@ class Bench:
 
 
 @pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock()
-
-
-@pytest.fixture
 def bench(clock: TurnableClock) -> Bench:
     return Bench(clock)
 

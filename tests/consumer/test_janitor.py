@@ -65,11 +65,6 @@ def settle(finish: Finish) -> Finish:
 
 
 @pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock()
-
-
-@pytest.fixture
 def storage(clock: TurnableClock) -> Losing:
     return Losing(clock)
 

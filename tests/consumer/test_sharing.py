@@ -24,11 +24,6 @@ from tests.helpers import Project, read_until, running, wait_until
 MakeHuey = Callable[..., Huey]
 
 
-@pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock()
-
-
 def waiting(huey: Huey) -> int:
     return len(huey)
 

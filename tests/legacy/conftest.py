@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ import pytest
 
 from huey import Huey
 from huey.backends import redis_backend, sqlite_backend
-from huey.testing.clock import TurnableClock
-from tests.helpers import wait_until
+from tests.helpers import leaving_no_thread
 from tests.legacy import own
 from tests.redis_server import shared_server
 
@@ -21,15 +19,8 @@ MakeParts = Callable[..., tuple[Any, Any, Any]]
 
 @pytest.fixture(autouse=True)
 def _leaves_no_thread() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    wait_until(lambda: set(threading.enumerate()) <= before, told=lambda: f"these threads run on: {set(threading.enumerate()) - before}")
-
-
-@pytest.fixture
-def clock() -> TurnableClock:
-    """Stands at a Monday's noon, UTC."""
-    return TurnableClock()
+    with leaving_no_thread():
+        yield
 
 
 @pytest.fixture

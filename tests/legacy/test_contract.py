@@ -148,10 +148,6 @@ class TestShippedParts(
     HouseRules,
 ):
     @pytest.fixture
-    def clock(self) -> TurnableClock:
-        return TurnableClock()
-
-    @pytest.fixture
     def storage(self, another: Callable[[], Storage]) -> Storage:
         return another()
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from huey.testing.clock import TurnableClock
-from tests.helpers import Project, wait_until
+from tests.helpers import Project, leaving_no_thread
 
 
 @pytest.fixture(autouse=True)
 def _leaves_no_thread() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    wait_until(lambda: set(threading.enumerate()) <= before, told=lambda: f"these threads run on: {set(threading.enumerate()) - before}")
-
-
-@pytest.fixture
-def clock() -> TurnableClock:
-    """Stands at a Monday's noon, UTC."""
-    return TurnableClock()
+    with leaving_no_thread():
+        yield
 
 
 @pytest.fixture

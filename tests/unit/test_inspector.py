@@ -31,11 +31,6 @@ def unpickled() -> Point:
 
 
 @pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock()
-
-
-@pytest.fixture
 def huey(make_huey: MakeHuey, clock: TurnableClock) -> Huey:
     huey = make_huey(clock=clock)
     huey.task(name="app.work")(lambda *args, **kwargs: None)

@@ -16,8 +16,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from huey.when import instant
+
 Data = bytes | str
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Part:
@@ -192,8 +193,7 @@ class Components(NamedTuple):
 
 def micros_of(timestamp: datetime) -> int:
     """A naive time, read as UTC, in microseconds since 1970."""
-    passed = timestamp.replace(tzinfo=UTC) - _EPOCH
-    return (passed.days * 86400 + passed.seconds) * 1_000_000 + passed.microseconds
+    return instant(timestamp.replace(tzinfo=UTC), naive_is_local=False)
 
 
 def naive_utc(micros: int) -> datetime:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from huey import files
 from huey.backends import base
 from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule, Data, Holding, Ticking, micros_of
 from huey.exceptions import ConfigurationError
+from huey.host import at_fork
 from huey.utils import EmptyData
 
 PATIENCE = 30.0
@@ -50,10 +51,7 @@ class _File:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         # SQLite's locks must not reach a forked child: the connection is closed before, and made anew when needed.
-        before, after = weakref.WeakMethod(self._before_fork), weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(
-            before=lambda: _if_there(before), after_in_parent=lambda: _if_there(after), after_in_child=lambda: _if_there(after)
-        )
+        at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork)
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement; what it returns."""
@@ -85,12 +83,6 @@ class _File:
 
     def __del__(self) -> None:
         self._close()
-
-
-def _if_there(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    call = method()
-    if call is not None:
-        call()
 
 
 _files: weakref.WeakValueDictionary[str, _File] = weakref.WeakValueDictionary()

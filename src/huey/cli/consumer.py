@@ -18,7 +18,7 @@ from huey.cli.mistakes import Mistake, WrongOption
 from huey.cli.parser import PROGRAM, given_settings
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
-from huey.options import OPTIONS, checked, shares
+from huey.options import OF_COMMAND, checked, shares
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,12 +55,9 @@ def required(path: str | None) -> str:
 def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:
     """All settings of the consumer. WrongOption: two that do not go together."""
     try:
-        return checked({name: value for name, value in given.items() if name not in _OF_COMMAND})
+        return checked({name: value for name, value in given.items() if name not in OF_COMMAND})
     except ConfigurationError as error:
         raise WrongOption(str(error)) from error
-
-
-_OF_COMMAND = {option.name for option in OPTIONS if option.is_of_command}
 
 
 def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:

@@ -48,17 +48,18 @@ def _module(path: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise Mistake(f"Error importing {path}: there is no module {error.name} in {os.getcwd()} or on PYTHONPATH") from error
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
     except SystemExit as error:
         raise Mistake(
             f"Error importing {path}: the module ended the program (exit code {error.code!r}); guard what it does as a script with "
             "if __name__ == '__main__':"
         ) from error
     except Exception as error:  # The user's module: whatever it raises is shown to its author.
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
 
 
-def _broken(path: str, error: Exception) -> Mistake:
+def broken(path: str, error: Exception) -> Mistake:
+    """What is wrong with a module that breaks while it is imported; its traceback is printed."""
     traceback.print_exception(error)
     return Mistake(f"Error importing {path}: {type(error).__name__}: {error}")
 

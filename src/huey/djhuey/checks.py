@@ -43,7 +43,7 @@ def _relative_file() -> list[Any]:
 
 
 def _no_background(found: Found) -> list[Any]:
-    if settings.DEBUG or not getattr(found.huey, "immediate", False):
+    if settings.DEBUG or not found.huey.immediate:
         return []
     return [
         checks.Warning(

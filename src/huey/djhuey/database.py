@@ -101,7 +101,7 @@ def close_db(func: Function) -> Function:
 
 def runs_in_caller(huey: Huey) -> bool:
     """Tasks run where they are called, with the caller's connections."""
-    return huey.always_eager or bool(getattr(huey, "immediate", False))
+    return huey.always_eager or huey.immediate
 
 
 def close_old_connections() -> None:

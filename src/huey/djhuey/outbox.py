@@ -86,7 +86,7 @@ class Outbox:
     def _joins(self, own: str) -> bool:
         """Whether a task can be part of the caller's transaction. One that runs in the caller, by a connection of its own, cannot; and none
         can before the queue has its tables, since they are made through a connection of its own, too."""
-        if not hasattr(self._huey.storage, "using") or getattr(self._huey, "immediate", False):
+        if not hasattr(self._huey.storage, "using") or self._huey.immediate:
             return False
         self._is_prepared = self._is_prepared or _has_queue(connections[own], self._huey.name)
         return self._is_prepared

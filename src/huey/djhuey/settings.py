@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Mapping
 from importlib import import_module
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from django.utils.module_loading import import_string
 from huey.api import Huey
 from huey.djhuey.outbox import Outbox
 from huey.exceptions import ConfigurationError
-from huey.options import OPTIONS, checked
+from huey.options import OF_COMMAND, checked
 from huey.presets import MemoryHuey, SqliteHuey
 
 REDIS = "huey.RedisHuey"
@@ -31,7 +30,6 @@ SHIPPED = {"huey.backends.redis_backend": REDIS, "huey.backends.sqlite_backend":
 """Modules that the form of 0.4.9 names, and what stands for them now."""
 OLD_FORM = ("backend", "name", "connection", "always_eager", "consumer_options")
 TO_SQLITE = "To keep tasks in a SQLite file instead, write in your settings: HUEY = {'huey_class': 'huey.SqliteHuey'}"
-_COMMAND = {option.name: option for option in OPTIONS if option.is_of_command}
 _RENAMED = {"initial_delay": "delay", "simple_log": "simple"}
 
 
@@ -159,11 +157,8 @@ def _of_3_x(given: dict[str, Any]) -> Found:
 
 def _immediate(given: dict[str, Any]) -> dict[str, Any]:
     """``immediate`` is ``settings.DEBUG`` unless it is given (C35)."""
-    is_known = "immediate" in signature(Huey.__init__).parameters
     if given.get("immediate") is None:
-        given["immediate"] = bool(settings.DEBUG) and is_known and not given.get("always_eager")
-    if not is_known and not given["immediate"]:
-        del given["immediate"]
+        given["immediate"] = bool(settings.DEBUG) and not given.get("always_eager")
     return given
 
 
@@ -237,7 +232,7 @@ def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:
     if "utc" in options:
         options["localtime"] = not options.pop("utc")
     level = options.pop("loglevel", None)
-    of_command = {name: options.pop(name) for name in _COMMAND.keys() & options.keys()}
+    of_command = {name: options.pop(name) for name in OF_COMMAND & options.keys()}
     try:
         values = checked(options)
     except ConfigurationError as error:

@@ -163,7 +163,7 @@ class HueyBackend(BaseTaskBackend):
             return self.get_result(handle.id)
         change(result, enqueued_at=as_time(now))
         signals.task_enqueued.send_robust(type(self), task_result=result)
-        if getattr(huey, "immediate", False):
+        if huey.immediate:
             with suppress(TaskResultDoesNotExist):
                 result.refresh()
         return result

@@ -201,7 +201,7 @@ class Claims:
             self._park(worker, entry)
         elif entry.part is self._parts.schedule:
             # The clock was set back.
-            self._acked(worker, entry, entry.data, timestamp=naive_utc(due))
+            self._acked(worker.id, entry.part, entry.data, entry.data, timestamp=naive_utc(due))
         else:
             self._add(entry.data, due)
             self._let_go(worker, entry.part, entry.data)
@@ -215,11 +215,11 @@ class Claims:
         heapq.heappush(self._parked, (entry.message.due or 0, next(self._order), worker.id, entry))
 
     def _let_go(self, worker: Worker, part: Any, data: Any) -> bool:
-        return part is None or self._acked(worker, Entry(part, data, None))  # type: ignore[arg-type]
+        return part is None or self._acked(worker.id, part, data)
 
-    def _acked(self, worker: Worker, entry: Entry, instead: Any = None, **place: Any) -> bool:
-        with failing_as(QueueWriteException, entry.part, "ack"):
-            return bool(entry.part.ack(worker.id, entry.data, instead, **place))
+    def _acked(self, holder: str, part: Any, data: Any, instead: Any = None, **place: Any) -> bool:
+        with failing_as(QueueWriteException, part, "ack"):
+            return bool(part.ack(holder, data, instead, **place))
 
     def write(self, data: Any) -> None:
         """Put a message into the queue."""
@@ -255,16 +255,16 @@ class Claims:
         data, schedule = message.to_bytes(), self._parts.schedule
         if entry.part is not None and entry.part is schedule:
             time = message.place if message.due is None else message.due
-            return self._acked(worker, entry, data, timestamp=naive_utc(time))
+            return self._acked(worker.id, entry.part, entry.data, data, timestamp=naive_utc(time))
         if message.due is None or message.due <= now:
             if entry.part is not None:
-                return self._acked(worker, entry, data, first=is_first)
+                return self._acked(worker.id, entry.part, entry.data, data, first=is_first)
             self.write(data)
             return True
         if schedule is not None:
             self._add(data, message.due)
             return self._let_go(worker, entry.part, entry.data)
-        if entry.part is not None and not self._acked(worker, entry, data, heir=worker.id):
+        if entry.part is not None and not self._acked(worker.id, entry.part, entry.data, data, heir=worker.id):
             return False
         self._park(worker, Entry(entry.part, data, message))
         return True
@@ -302,9 +302,7 @@ class Claims:
                         place = {"heir": heir.id}
                     elif place:
                         place = {"timestamp": naive_utc(message.due)}
-                with failing_as(QueueWriteException, part, "ack"):
-                    is_ours = part.ack(dead, data, instead, **place)
-                if is_ours and message is not None and "heir" in place:
+                if self._acked(dead, part, data, instead, **place) and message is not None and "heir" in place:
                     taken.append(message.claimed().lease())
         return taken
 
@@ -330,11 +328,11 @@ class Claims:
             except QueueWriteException as error:
                 log.error("a message could not be put back, here it is: %r: %s", data, error)
         for data in arrived if self._holds is not None else ():
-            self._acked(worker, Entry(self._holds, data, None), data, first=True)  # type: ignore[arg-type]
+            self._acked(worker.id, self._holds, data, data, first=True)
         for entry in mine:
             if entry.part is not None:
                 # It waits again.
-                self._acked(worker, entry, entry.data)
+                self._acked(worker.id, entry.part, entry.data, entry.data)
 
     def has_any(self, worker: Worker) -> bool:
         """It still holds something."""

@@ -8,14 +8,13 @@ task in once more. A turn is several steps; what was done of one that failed is 
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Sequence
 from functools import partial
 
 from huey.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.exceptions import QueueReadException, QueueWriteException, StorageRefused
+from huey.host import at_fork
 from huey.lifecycle import Finish
 from huey.seams import crash_here
 from huey.storage.base import BEAT, CHUNK, FOREVER, LEASE, Bell, Counts, Revocation, Storage, TaskRow, Tell, Turn, Worker, WorkerRow
@@ -49,8 +48,7 @@ class LegacyStorage(Storage):
         self._clock = clock
         self._pace = (0.1, 10.0, 1.15, 1.0)
         self._renew()
-        renew = weakref.WeakMethod(self._renew)
-        os.register_at_fork(after_in_child=lambda: (method := renew()) and method())
+        at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
         """At first, and in a forked child: what its parent has in hand is not its own."""

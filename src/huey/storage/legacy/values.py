@@ -12,7 +12,7 @@ from typing import Any
 
 from huey.clock import Clock, micros
 from huey.exceptions import DataStoreGetException, DataStorePutException, QueueException
-from huey.storage.base import Revocation
+from huey.storage.base import FOREVER, Revocation
 from huey.storage.legacy.parts import failing_as, refuse
 from huey.utils import EmptyData
 
@@ -69,7 +69,7 @@ class Values:
         """Keep what is no message of ours, as it is, under its checksum: the key, or nothing when there is no store."""
         if self._store is None:
             return ""
-        raw = data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogateescape")
+        raw = _bytes(data)
         key = f"dead:{sha256(raw).hexdigest()[:16]}"
         with failing_as(DataStorePutException, self._store, "put"):
             self._store.put(key, data)
@@ -95,7 +95,7 @@ class Values:
             return Revocation(int(until), bool(once))
         except (TypeError, ValueError):
             # Of somebody else. What is marked must not run by mistake.
-            return Revocation(2**62, False)
+            return Revocation(FOREVER, False)
 
     def unmark(self, kind: str, key: str) -> bool:
         return self.pop(kind, key) is not None
@@ -124,16 +124,20 @@ class Values:
 
     def _unwrapped(self, data: Any) -> bytes | None:
         """The value; None when it is past its time."""
-        raw = data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogateescape")
+        raw = _bytes(data)
         end, colon, body = raw.partition(b":")
+        if not colon:
+            return raw
         try:
             value = b64decode(body, validate=True)
-            if not colon or (end and int(end) <= self._clock.now()):
-                return None if colon else raw
+            return None if end and int(end) <= self._clock.now() else value
         except ValueError:
             # Not ours: the serializer will say so.
             return raw
-        return value
+
+
+def _bytes(data: Any) -> bytes:
+    return data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogateescape")
 
 
 def _key(kind: str, key: str) -> str:

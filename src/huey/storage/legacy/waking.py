@@ -24,7 +24,7 @@ SLOW_DOWN = 0.1
 class Pace:
     """When to look next at a queue that has to be polled: after *delay* seconds, then *backoff* times as long, up to *max_delay*."""
 
-    def __init__(self, clock: Clock, delay: float = 0.1, max_delay: float = 10.0, backoff: float = 1.15) -> None:
+    def __init__(self, clock: Clock, delay: float, max_delay: float, backoff: float) -> None:
         self._clock = clock
         self._delay, self._max_delay, self._backoff = delay, max(delay, max_delay), backoff
         self._pause = delay

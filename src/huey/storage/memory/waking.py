@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import select
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 from huey.clock import SECOND, Clock, micros
+from huey.host import at_fork
 from huey.storage.base import FOREVER, Bell
 
 SAFETY_LOOK = 1.0
@@ -23,8 +23,7 @@ class Alarm:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._renew()
-        renew = weakref.WeakMethod(self._renew)
-        os.register_at_fork(after_in_child=lambda: (method := renew()) and method())
+        at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
         """At first, and in a forked child: its parent's threads are not there to let go of the lock, or to listen."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from huey.clock import SECOND, Clock, Micros, Rng
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.files import existing, place_of
+from huey.host import at_fork
 from huey.storage.sql import descriptors
 from huey.storage.sql.descriptors import Canary
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
@@ -84,7 +85,7 @@ class File:
         self.era = 0
         """Grows when another file than before is opened."""
         self._forget()
-        _survive_forks(self)
+        at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._forget)
 
     # -- connections --------------------------------------------------------------------------------------------------------------------
 
@@ -431,13 +432,3 @@ def _new_process() -> None:
 
 
 os.register_at_fork(after_in_child=_new_process)
-
-
-def _survive_forks(file: File) -> None:
-    """Hook *file* into forks; weakly, since the list of hooks never shrinks."""
-    before, after, in_child = weakref.WeakMethod(file._before_fork), weakref.WeakMethod(file._after_fork), weakref.WeakMethod(file._forget)
-    os.register_at_fork(
-        before=lambda: (act := before()) and act(),
-        after_in_parent=lambda: (act := after()) and act(),
-        after_in_child=lambda: (act := in_child()) and act(),
-    )

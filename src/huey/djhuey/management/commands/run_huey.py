@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +18,7 @@ from django.db import connections
 from django.utils.module_loading import module_has_submodule
 
 from huey.cli.consumer import consume, consumer_settings
+from huey.cli.instance import broken
 from huey.cli.logs import set_up_logging
 from huey.cli.mistakes import Mistake
 from huey.cli.parser import add_options, from_environment, with_old_forms
@@ -98,8 +98,7 @@ def import_tasks() -> None:
             if module_has_submodule(app.module, "tasks"):
                 import_module(name)
         except Exception as error:  # The user's module: whatever it raises is shown to its author.
-            traceback.print_exception(error)
-            raise Mistake(f"Error importing {name}: {type(error).__name__}: {error}") from error
+            raise broken(name, error) from error
 
 
 def set_up_log(given: dict[str, Any], level: int | None) -> None:
