@@ -30,6 +30,8 @@ def in_wheel() -> str | None:
 
 
 PROGRAMS = {"path": on_path(), "wheel": in_wheel()}
+ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+"""Options of a server that keeps all it has answered."""
 
 
 class Server:

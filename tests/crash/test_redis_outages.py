@@ -10,11 +10,10 @@ import pytest
 import redis
 
 from tests.crash.tools import until
-from tests.redis_server import Server
+from tests.redis_server import ALWAYS, Server
 
 RESUMES = 5.0
 """Seconds within which everything has to go on."""
-ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 @pytest.mark.timeout(60)

@@ -9,9 +9,8 @@ import pytest
 from tests.crash.test_command_storm import storm
 from tests.crash.tools import until
 from tests.lossy_proxy import LossyProxy
-from tests.redis_server import Server
+from tests.redis_server import ALWAYS, Server
 
-ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 SLACK = 2.0
 """Seconds that the end of a body may be unwritten when its process is killed: the server is away, or an answer was lost."""
 

@@ -15,13 +15,13 @@ from huey.backends.redis_backend import RedisEventEmitter
 from huey.exceptions import QueueWriteException
 from tests.helpers import noting, running, wait_until
 from tests.legacy.conftest import in_redis
-from tests.redis_server import Server
+from tests.redis_server import ALWAYS, Server
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server of its own, which keeps what it was told."""
-    with Server(None, "--appendonly", "yes", "--appendfsync", "always") as server:
+    with Server(None, *ALWAYS) as server:
         yield server
 
 

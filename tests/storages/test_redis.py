@@ -29,7 +29,7 @@ from huey.testing.contract.terms import limited, unique
 from huey.testing.contract.tools import ME, OTHER, Call, task
 from tests.helpers import wait_until
 from tests.lossy_proxy import LossyProxy
-from tests.redis_server import PROGRAMS, Server, shared_server
+from tests.redis_server import ALWAYS, PROGRAMS, Server, shared_server
 
 NAMES = (f"test {n}" for n in count())
 Make = Callable[..., RedisStorage]
@@ -121,9 +121,14 @@ def test_nothing_is_left_when_all_is_done_and_read_but_what_is_said_to_stay(make
     storage.pop_many("result", [str(n) for n in range(30)])
     storage.goodbye(ME)
 
+    assert keys_left(storage, server) <= {"l", "st60", "wake"}
+
+
+def keys_left(storage: RedisStorage, server: Any) -> set[str]:
+    """What stands under its prefix, each up to its first colon."""
     start = storage._prefix
-    left = {key.decode().removeprefix(start) for key in server.keys(start.replace("{", "\\{") + "*")}
-    assert {key.partition(":")[0] for key in left} <= {"l", "st60", "wake"}
+    found = server.keys(start.replace("{", "\\{") + "*")
+    return {key.decode().removeprefix(start).partition(":")[0] for key in found}
 
 
 def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: Any) -> None:
@@ -142,10 +147,9 @@ def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: An
     storage.goodbye(ME)
     storage.discard(["l4"])
 
-    start = storage._prefix
-    left = {key.decode().removeprefix(start) for key in server.keys(start.replace("{", "\\{") + "*")}
+    left = keys_left(storage, server)
     assert ran == {record.id for record in records}
-    assert {key.partition(":")[0] for key in left} <= {"l", "st60", "wake", "ln"}
+    assert left <= {"l", "st60", "wake", "ln"}
 
 
 # -- locks and lost answers -------------------------------------------------------------------------------------------------------------
@@ -496,7 +500,7 @@ def test_an_unsigned_class_for_a_remote_server_is_refused_with_the_way_out() -> 
 
 
 def test_a_server_that_restarts_costs_time_only() -> None:
-    with Server(None, "--appendonly", "yes", "--appendfsync", "always") as server:
+    with Server(None, *ALWAYS) as server:
         storage, other = (RedisStorage("app", port=server.port, enqueue_timeout=10) for _ in range(2))
         storage.enqueue([task("a"), task("b")])
         leases = storage.turn(ME, [], 1).leases
@@ -539,9 +543,13 @@ def bell() -> Iterator[Bell]:
 def expecting(storage: RedisStorage, bell: Bell, act: Callable[[], object]) -> tuple[bool, Any]:
     """What ``expect`` answers and the next turn of its thread brings; *act* is done meanwhile."""
     call = Call(lambda: (storage.expect(ME, 20, bell), storage.turn(ME, [], 1)))
-    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    until_it_waits(storage)
     act()
     return call.answer()
+
+
+def until_it_waits(storage: RedisStorage) -> None:
+    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
 
 
 def test_a_wake_up_brings_its_task_along(make: Make, bell: Bell, server: Any) -> None:
@@ -573,7 +581,7 @@ def test_an_expectation_that_is_called_off_claims_nothing(make: Make, bell: Bell
         return heard, storage.turn(ME, ends, 0), storage.turn(ME, [], 0)
 
     call = Call(work)
-    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    until_it_waits(storage)
     bell.ring()
     heard, wrote, idle = call.answer()
     other.enqueue([task("c")])
@@ -591,7 +599,7 @@ def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, bell: Be
         return storage.expect(ME, 20, bell), storage.turn(ME, [], 0)
 
     call = Call(work)
-    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    until_it_waits(storage)
     other.enqueue([task("a")])
 
     heard, turn = call.answer()
@@ -603,7 +611,7 @@ def test_goodbye_gives_back_what_was_claimed_early(make: Make, bell: Bell) -> No
     storage, other = make(), make()
     storage.turn(ME, [], 1)
     call = Call(lambda: storage.expect(ME, 20, bell))
-    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    until_it_waits(storage)
     other.enqueue([task("a")])
     assert call.answer()
     held = [lease.id for lease in other.leases(ME)]
@@ -622,11 +630,8 @@ def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(ma
     server.script_flush()
     other.turn(OTHER, [], 1)
 
-    call = Call(lambda: (storage.expect(ME, 20, bell), storage.turn(ME, [], 1)))
-    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
-    other.enqueue([task("a")])
+    is_heard, turn = expecting(storage, bell, lambda: other.enqueue([task("a")]))
 
-    is_heard, turn = call.answer()
     assert (is_heard, [lease.id for lease in turn.leases]) == (True, ["a"])
 
 
@@ -645,6 +650,6 @@ def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, bell:
         return wrote.refused, storage.turn(ME, [], 0).leases
 
     call = Call(work)
-    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    until_it_waits(storage)
     bell.ring()
     assert call.answer() == ([], [])

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
-from huey.storage.redis.errors import Unknown, away, is_elsewhere, lost, translated
+from huey.storage.redis.errors import Unknown, away, lost, translated
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import Script, script
 
@@ -324,9 +324,5 @@ def load(wire: Wire, script: Script) -> None:
 def checked(wire: Wire, reply: Any) -> Any:
     """*reply*, unless it is an error."""
     if isinstance(reply, Exception):
-        text = str(reply)
-        error = translated(text, wire.where)
-        if is_elsewhere(text):
-            raise StorageUnavailable(f"{wire.where}: {text}")
-        raise error
+        raise translated(str(reply), wire.where)
     return reply

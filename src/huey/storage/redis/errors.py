@@ -6,8 +6,6 @@ from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUn
 
 LEAST_VERSION = (6, 2)
 _AWAY = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS", "UNBLOCKED", "UNKILLABLE")
-_RENEW = ("READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN")
-"""Errors after which another server may be the right one."""
 
 
 class Unknown(StorageError):
@@ -43,11 +41,6 @@ def translated(text: str, where: str) -> StorageError:
     if code in _AWAY or "max number of clients" in text:
         return StorageUnavailable(f"{where}: {text}")
     return StorageError(f"{where}: {text}")
-
-
-def is_elsewhere(text: str) -> bool:
-    """Whether another server has to be looked for."""
-    return text.partition(" ")[0] in _RENEW
 
 
 def away(where: str, error: BaseException) -> StorageUnavailable:

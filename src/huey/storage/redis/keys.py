@@ -44,12 +44,14 @@ st60, st60:START   zset,   statistics: the minutes there are; name -> 23 numbers
                    hash
 st3600, ...                the same by hour
 tk                 hash    periodic task -> last tick and when it was noted
-c                  hash    ``paused``; ``followed`` until; how far looks for what is past its time have come
+c                  hash    ``paused``; ``followed`` until
+sc                 hash    how far looks for what is past its time have come, while one is under way
 ev, en             stream, told events by position, kept 10 minutes; the last position
                    string
 =================  ======  =====================================================================================================
 
-When all work is done, its results are read and its workers have said goodbye, these stay: ``l`` (one field), ``st...`` (for 90 days),
+When all work is done, its results are read and its workers have said goodbye, these stay: ``l`` (one field), ``sc`` (at most one
+field for each kind and one for locks), ``st...`` (for 90 days),
 ``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``, ``ln``; those of user data and settings (``k``,
 ``v:...``); what the clock holds (``kp``, ``kx``, ``rt``, ``rx``) until it is over; failed, cancelled and kept tasks with their state for
 their retention. Outside the queue's keys stands ``huey:queues``, the set of names in use.
@@ -86,6 +88,7 @@ TYPES = {
     "rx": "zset",
     "n": "hash",
     "c": "hash",
+    "sc": "hash",
     "tk": "hash",
     "v:result": "hash",
     "x:result": "zset",

@@ -50,12 +50,10 @@ def group(pattern: Record, ids: Sequence[str], payloads: Sequence[bytes]) -> lis
     return [flag, head, pattern.priority, eta, pattern.name, len(ids), *ids, *payloads]
 
 
-def single(record: Record) -> list[Arg] | None:
-    """A ready task of priority 0 as arguments (lua/enqueue_one.lua); None when it is not one."""
-    if record.priority != 0 or record.eta is not None:
-        return None
-    flag, head, _, _, name, _, id, payload = group(record, (record.id,), (record.payload,))
-    return [flag, head, name, id, payload]
+def single(one: list[Arg]) -> list[Arg] | None:
+    """A group of one as arguments of lua/enqueue_one.lua; None when it is not a ready task of priority 0."""
+    flag, head, priority, eta, name, _, id, payload = one
+    return [flag, head, name, id, payload] if priority == 0 and eta == "" else None
 
 
 def _head(shared: tuple[Any, ...]) -> tuple[str, bytes]:

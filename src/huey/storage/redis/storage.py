@@ -16,6 +16,7 @@ from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, Tell, Worker, WorkerRow
+from huey.storage.chunks import check_records
 from huey.storage.redis import keys
 from huey.storage.redis.ahead import Ahead, Chunk
 from huey.storage.redis.connection import Wire, Wires, checked
@@ -122,10 +123,10 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         if any_terms(records):
             self.admit(records, tell, now)
             return
-        if len(records) > CHUNK:
-            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
-        one = single(records[0]) if len(records) == 1 else None
-        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), groups(records), tell, one)
+        check_records(records)
+        arguments = groups(records)
+        one = single(arguments) if len(records) == 1 else None
+        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), arguments, tell, one)
         crash_here("enqueue:before-commit")
         ahead: Ahead | None = getattr(self._local, "ahead", None)
         if ahead is None or self._is_followed or self._durable is not None:
@@ -167,8 +168,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
         if not records:
             return {}
-        if len(records) > CHUNK:
-            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        check_records(records)
         arguments = groups_of_one(records)
         crash_here("enqueue:before-commit")
         found = self._persist(lambda: self._admit(arguments, tell, self._now(now)))

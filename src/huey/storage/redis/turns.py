@@ -39,12 +39,12 @@ class TurningVerbs(WakingVerbs):
             refused += self.turn(worker, part, 0, (), now).refused
             finishes = finishes[len(part) :]
         ear = self._expecting.get(worker.id)
-        mine: Ear | None = getattr(self._local, "ear", None)
         if self._is_deaf_for == worker.id:
             # What its lost connection has claimed is not known: who calls looks what it holds, as after any outage.
             self._is_deaf_for = None
             raise away(self._wires.where, ConnectionError("the connection on which this worker waited was lost"))
-        if ear is None or mine is None or mine is not ear:
+        mine: Ear | None = getattr(self._local, "ear", None)
+        if ear is None or ear is not mine:
             return self._turn(worker, finishes, want, events, now, refused)
         # A claim that is under way is ended by this turn; what it has brought before counts as wanted.
         early = Turn([]) if ear.is_blocked else self._handed_on(ear)

@@ -21,6 +21,7 @@ from huey.storage.base import (
     Worker,
     WorkerRow,
 )
+from huey.storage.chunks import check_keys
 from huey.storage.redis import keys
 from huey.storage.redis.connection import Wires
 from huey.storage.redis.ends import ROW, worker_of
@@ -138,8 +139,8 @@ class PlainVerbs(Storage):
     def _in_order(self, kind: str, name: str | None, limit: int) -> list[TaskRow]:
         """Tasks of one kind of queued, best first."""
         # Without a name the first page has them: it brings so many of each priority.
-        pages = self._pages(kind, limit) if name is None else self._pages(kind)
-        found = [row for page in (islice(pages, 1) if name is None else pages) for row in page if name in (None, row.name)]
+        pages = islice(self._pages(kind, limit), 1) if name is None else self._pages(kind)
+        found = [row for page in pages for row in page if name in (None, row.name)]
         if kind == "scheduled":
             found.sort(key=lambda row: (row.due or 0, row.id))
         else:
@@ -197,8 +198,7 @@ class PlainVerbs(Storage):
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         if not keys:
             return {}
-        if len(keys) > CHUNK:
-            raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
+        check_keys(keys)
         values = self._wires.call("take", self._prefix, self._now(), kind, 1, *keys)
         return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
 

@@ -4,11 +4,8 @@
 --         3: channel  4: number of events (0, or one for each record), then the events, then groups of one as insert.lua says
 -- Returns 0, or 1 when somebody follows, as enqueue.lua does; and ids that were not put in, each with the one because of which
 local events = tonumber(ARGV[4])
-local by_reader, by_channel = false, false
-if ARGV[2] ~= '0' then
-  by_reader, by_channel = is_followed(ARGV[3])
-  if (by_reader or by_channel) and ARGV[2] == '1' then return { 1, {} } end
-end
+local followed = ARGV[2] ~= '0' and is_followed(ARGV[3])
+if followed and ARGV[2] == '1' then return { 1, {} } end
 local met, told, is_in, has_marks = {}, {}, {}, call('EXISTS', P .. 'ru') == 1
 local number = 4
 for at = 5 + events, #ARGV, 8 do
@@ -26,4 +23,4 @@ for at = 5 + events, #ARGV, 8 do
 end
 settle_in()
 for _, event in ipairs(told) do tell(ARGV[3], event, event) end
-return { (by_reader or by_channel) and 1 or 0, met }
+return { followed and 1 or 0, met }

@@ -63,6 +63,15 @@ local function is_once(mark)
   return string.sub(mark, -1) == '1'
 end
 
+local function holds(mark)
+  return mark and until_of(mark) > now
+end
+
+-- A mark of an id that is not held is "until once kept": microseconds until which it is kept, too. The mark alone, or nil.
+local function kept_mark(mark)
+  if mark and tonumber(string.match(mark, '%S+$')) > now then return string.match(mark, '^(%S+ %S+)') end
+end
+
 local function in_parts(verb, key, list, size)
   for from = 1, #list, size do
     call(verb, key, unpack(list, from, math.min(from + size - 1, #list)))

@@ -76,16 +76,14 @@ local function keep_results()
   return ids
 end
 
-local with_result
 if done > 0 then
   local last = first_done + done - 1
   ranged('HDEL', held, first_done, last)
   ranged('HDEL', P .. 'm', first_done, last)
   if call('EXISTS', P .. 'd') == 1 then ranged('HDEL', P .. 'd', first_done, last) end
   if call('EXISTS', P .. 'rv') == 1 then ranged('HDEL', P .. 'rv', first_done, last) end
-  if valued > 0 then with_result = keep_results() end
+  if valued > 0 then announce(keep_results()) end
 end
-if with_result then announce(with_result) end
 
 local at = first_fate + 13 * fates
 for _ = 1, tonumber(ARGV[15]) do
@@ -111,29 +109,22 @@ if is_rare then followed = followed or tonumber(call('HGET', P .. 'c', 'followed
 
 if fates == 0 and not is_rare and not followed then
   -- As most turns are: nothing is scheduled, marked, put back, paused, of another priority or with terms.
-  if want > 0 and lanes ~= 'u' then
-    ids = call('LPOP', P .. 'q:0', want) or {}
-    if #ids > 0 then
-      messages = messages_of(ids)
-      local is_cut = #messages < #ids
-      for i = #ids, #messages + 1, -1 do
-        call('LPUSH', P .. 'q:0', ids[i])
-        ids[i] = nil
-      end
-      local leases, plain = {}, true
-      for i = 1, #ids do
-        leases[2 * i - 1], leases[2 * i] = ids[i], '1'
-        if string.byte(messages[i], 1) ~= 45 then plain = false end
-      end
-      if plain then
-        call('HSET', held, unpack(leases))
-        if is_cut or (#ids == want and call('EXISTS', P .. 'q:0') == 1) then wake('o', 'r') end
-        return { 0, ids, messages, is_cut and 1 or nil }
-      end
-    else
-      return { 0, ids, messages }
-    end
-  else
-    return { 0, ids, messages }
+  if want > 0 and lanes ~= 'u' then ids = call('LPOP', P .. 'q:0', want) or {} end
+  if #ids == 0 then return { 0, ids, messages } end
+  messages = messages_of(ids)
+  local is_cut = #messages < #ids
+  for i = #ids, #messages + 1, -1 do
+    call('LPUSH', P .. 'q:0', ids[i])
+    ids[i] = nil
+  end
+  local leases, plain = {}, true
+  for i = 1, #ids do
+    leases[2 * i - 1], leases[2 * i] = ids[i], '1'
+    if string.byte(messages[i], 1) ~= 45 then plain = false end
+  end
+  if plain then
+    call('HSET', held, unpack(leases))
+    if is_cut or (#ids == want and call('EXISTS', P .. 'q:0') == 1) then wake('o', 'r') end
+    return { 0, ids, messages, is_cut and 1 or nil }
   end
 end

@@ -37,10 +37,9 @@ local function take_ranked(key, want)
 end
 
 -- From the lists alone, while nothing stands beside them.
-local function take_listed(ids, want)
-  if call('EXISTS', P .. 'p') == 0 then
-    return call('LPOP', P .. 'q:0', want) or {}
-  end
+local function take_listed(want)
+  if call('EXISTS', P .. 'p') == 0 then return call('LPOP', P .. 'q:0', want) or {} end
+  local ids = {}
   for _, priority in ipairs(priorities()) do
     if #ids >= want then break end
     for _, id in ipairs(call('LPOP', lane_key(priority), want - #ids) or {}) do ids[#ids + 1] = id end
@@ -85,8 +84,8 @@ local function take(lanes, want)
   if lanes ~= 'o' then ids = take_ranked(P .. 'u', want) end
   if lanes == 'u' or #ids == want then return ids end
   if call('EXISTS', P .. 'z') == 1 then return take_merged(ids, want) end
-  if #ids == 0 then return take_listed(ids, want) end
-  for _, id in ipairs(take_listed({}, want - #ids)) do ids[#ids + 1] = id end
+  if #ids == 0 then return take_listed(want) end
+  for _, id in ipairs(take_listed(want - #ids)) do ids[#ids + 1] = id end
   return ids
 end
 
@@ -142,9 +141,7 @@ end
 local function untake(ids, from)
   for i = from, #ids do
     local state = load(ids[i])
-    local message = call('HGET', P .. 'm', ids[i])
-    local place = state and state[PLACE] or first_place(message)
-    call('ZADD', P .. (state and state[CRASHES] > 0 and 'u' or 'z'), 0, rank(head_of(message)[PRIORITY], place, ids[i]))
+    call('ZADD', P .. (state and state[CRASHES] > 0 and 'u' or 'z'), 0, rank_of(ids[i], call('HGET', P .. 'm', ids[i]), state))
     ids[i] = nil
   end
 end

@@ -29,8 +29,7 @@ end
 
 -- A task that is revoked and has not started.
 local function gives_way(id)
-  local mark = call('HGET', P .. 'rv', id)
-  if not mark or until_of(mark) <= now then return false end
+  if not holds(call('HGET', P .. 'rv', id)) then return false end
   for _, worker in ipairs(call('ZRANGE', P .. 'wl', 0, -1)) do
     if call('HEXISTS', P .. 'h:' .. worker, id) == 1 then return false end
   end

@@ -2,12 +2,8 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    none of its own
 -- Returns nothing; a verb's script follows
-local function holds(mark)
-  return mark and until_of(mark) > now
-end
-
 -- No further run. A mark for once goes with this one.
-local function finish(id, message, state, how, reason)
+local function finish(id, message, name, state, how, reason)
   state[STATE], state[REASON], state[FINISHED], state[LOST_BY] = how, reason, text(now), false
   local mark = call('HGET', P .. 'rv', id)
   if mark then call('HDEL', P .. 'rv', id) end
@@ -15,7 +11,7 @@ local function finish(id, message, state, how, reason)
   save(id, state)
   call('ZADD', P .. 'e:' .. how, text(now), id)
   leave(id, terms_of(id))
-  ended(message, head_of(message)[NAME])
+  ended(message, name)
 end
 
 -- Another run: at once behind what waits, at a place in the past, or later.
@@ -50,7 +46,7 @@ local function settle(worker, who, at)
   state[TOKEN] = tonumber(ARGV[at + 1])
   if how == 'succeeded' then
     count(minute, head[NAME], SUCCEEDED, 1, took)
-    return finish(id, message, state, how, false)
+    return finish(id, message, head[NAME], state, how, false)
   end
   local is_try = attempt > state[ATTEMPT]
   if error_text or deaths > state[DEATHS] or crashes > state[CRASHES] then note_attempt(state, who, ARGV[at + 12]) end
@@ -60,10 +56,10 @@ local function settle(worker, who, at)
   local reason = ARGV[at + 8] ~= '' and string.sub(ARGV[at + 8], 2)
   if how ~= 'queued' then
     count(minute, head[NAME], how == 'failed' and FAILED or CANCELLED, 1, took)
-    finish(id, message, state, how, reason)
+    finish(id, message, head[NAME], state, how, reason)
   elseif holds(call('HGET', P .. 'rv', id)) then
     count(minute, head[NAME], CANCELLED, 1, took)
-    finish(id, message, state, 'cancelled', 'revoked')
+    finish(id, message, head[NAME], state, 'cancelled', 'revoked')
   else
     if is_try then count(minute, head[NAME], RETRIED, 1, took) end
     state[REASON] = reason

@@ -4,11 +4,8 @@
 --         3: channel  4: number of events, then the events, then groups of records as insert.lua says
 -- Returns 0, or 1 when somebody follows; the caller is to come again with its events if it did not send them: then nothing was written
 local events = tonumber(ARGV[4])
-local by_reader, by_channel = false, false
-if ARGV[2] ~= '0' then
-  by_reader, by_channel = is_followed(ARGV[3])
-  if (by_reader or by_channel) and ARGV[2] == '1' then return 1 end
-end
+local followed = ARGV[2] ~= '0' and is_followed(ARGV[3])
+if followed and ARGV[2] == '1' then return 1 end
 insert(5 + events)
 tell(ARGV[3], 5, 4 + events)
-return (by_reader or by_channel) and 1 or 0
+return followed and 1 or 0

@@ -14,7 +14,7 @@ for _, span in ipairs({ 60, 3600 }) do
   for _, start in ipairs(call('ZRANGE', P .. 'st' .. span, 0, -1)) do drop('st' .. span .. ':' .. start) end
   drop('st' .. span)
 end
-for key in string.gmatch('m d q:0 p l z u s e:failed e:cancelled e:succeeded rv ru ux rn n tk v:result x:result xn:result k c ev wake:o wake:u t uk kp kx lw lo lr lk lp rt rx', '%S+') do
+for key in string.gmatch('m d q:0 p l z u s e:failed e:cancelled e:succeeded rv ru ux rn n tk v:result x:result xn:result k c sc ev wake:o wake:u t uk kp kx lw lo lr lk lp rt rx', '%S+') do
   drop(key)
 end
 return 0

@@ -5,9 +5,9 @@
 -- Returns nothing; a verb's script follows
 local function hand_over_marks(ids)
   for _, id in ipairs(ids) do
-    local mark = call('HGET', P .. 'ru', id)
-    if mark and tonumber(string.match(mark, '%S+$')) > now then
-      call('HSET', P .. 'rv', id, string.match(mark, '^(%S+ %S+)'))
+    local mark = kept_mark(call('HGET', P .. 'ru', id))
+    if mark then
+      call('HSET', P .. 'rv', id, mark)
       call('HDEL', P .. 'ru', id)
       call('ZREM', P .. 'ux', id)
     end

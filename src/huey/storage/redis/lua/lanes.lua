@@ -20,8 +20,9 @@ local function rank(priority, place, id)
   return string.format('%017.0f%017.0f', 4503599627370496 - priority, place) .. id
 end
 
-local function rank_of(member)
-  return 4503599627370496 - tonumber(string.sub(member, 1, 17)), tonumber(string.sub(member, 18, 34)), string.sub(member, 35)
+-- The rank of a task that is held, at its place.
+local function rank_of(id, message, state)
+  return rank(head_of(message)[PRIORITY], state and state[PLACE] or first_place(message), id)
 end
 
 -- Put ids, in order and of one place, at a list's end, or beside it when the list ends with what comes after them.

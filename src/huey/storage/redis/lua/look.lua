@@ -9,8 +9,7 @@ local has_limits = call('EXISTS', P .. 'lw') == 1
 local function waits(id, message, state)
   local terms = has_limits and terms_of(id)
   if not terms or not terms[LIMIT] then return false end
-  local place = state and state[PLACE] or first_place(message)
-  return call('ZSCORE', P .. 'lw', gate_of(terms) .. rank(head_of(message)[PRIORITY], place, id))
+  return call('ZSCORE', P .. 'lw', gate_of(terms) .. rank_of(id, message, state))
 end
 
 local function where(id, message, state)

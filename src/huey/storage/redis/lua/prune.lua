@@ -8,29 +8,37 @@ local function ago(i) return text(now - tonumber(ARGV[i])) end
 local function late(key, by, limit)
   return call('ZRANGEBYSCORE', key, '-inf', by, 'LIMIT', 0, limit)
 end
+-- Some fields and values of a hash, in turns, from where the last look ended.
+local function part_of(name, how_many)
+  local found = call('HSCAN', P .. name, call('HGET', P .. 'sc', name) or '0', 'COUNT', how_many)
+  if found[1] == '0' then call('HDEL', P .. 'sc', name) else call('HSET', P .. 'sc', name, found[1]) end
+  return found[2]
+end
+-- What an index by time says is over goes from it and from its hash.
+local function drop_late(index, hash)
+  local over = late(P .. index, text(now), most)
+  if #over > 0 then
+    call('HDEL', P .. hash, unpack(over))
+    call('ZREM', P .. index, unpack(over))
+  end
+  return #over
+end
 
 local kinds = call('SMEMBERS', P .. 'k')
 kinds[#kinds + 1] = 'result'
 for _, kind in ipairs(kinds) do
   -- Something has passed: look for it, a part of all values each time, from where the last look ended.
   if #late(P .. 'x:' .. kind, text(now), 1) > 0 then
-    local found = call('HSCAN', P .. 'v:' .. kind, call('HGET', P .. 'c', 'scan:' .. kind) or '0', 'COUNT', 4 * most)
-    if found[1] == '0' then call('HDEL', P .. 'c', 'scan:' .. kind) else call('HSET', P .. 'c', 'scan:' .. kind, found[1]) end
-    local past = {}
-    for i = 1, #found[2], 2 do
-      if #past < most and is_past(found[2][i + 1]) then past[#past + 1] = found[2][i] end
+    local past, found = {}, part_of('v:' .. kind, 4 * most)
+    for i = 1, #found, 2 do
+      if #past < most and is_past(found[i + 1]) then past[#past + 1] = found[i] end
     end
     forget_values(kind, past)
     gone = gone + #past
   end
 end
 
-local marks = late(P .. 'ux', text(now), most)
-if #marks > 0 then
-  call('HDEL', P .. 'ru', unpack(marks))
-  call('ZREM', P .. 'ux', unpack(marks))
-  gone = gone + #marks
-end
+gone = gone + drop_late('ux', 'ru')
 local names = call('HGETALL', P .. 'rn')
 for i = 1, #names, 2 do
   if until_of(names[i + 1]) <= now then
@@ -89,29 +97,16 @@ for i = 1, #ticks, 2 do
     gone = gone + 1
   end
 end
-local waited = late(P .. 'wx', text(now), most)
-if #waited > 0 then
-  call('HDEL', P .. 'wt', unpack(waited))
-  call('ZREM', P .. 'wx', unpack(waited))
-end
-
+drop_late('wx', 'wt')
 -- What the clock held for tasks, and windows of rates.
-for index, hash in pairs({ kx = 'kp', rx = 'rt' }) do
-  local over = late(P .. index, text(now), most)
-  if #over > 0 then
-    call('HDEL', P .. hash, unpack(over))
-    call('ZREM', P .. index, unpack(over))
-    gone = gone + #over
-  end
-end
+gone = gone + drop_late('kx', 'kp') + drop_late('rx', 'rt')
 -- Locks whose holders are gone: a part of all each time.
 if call('EXISTS', P .. 'lk') == 1 then
-  local found = call('HSCAN', P .. 'lk', call('HGET', P .. 'c', 'lock-scan') or '0', 'COUNT', most)
-  if found[1] == '0' then call('HDEL', P .. 'c', 'lock-scan') else call('HSET', P .. 'c', 'lock-scan', found[1]) end
-  for i = 1, #found[2], 2 do
-    local lock = cmsgpack.unpack(found[2][i + 1])
+  local found = part_of('lk', most)
+  for i = 1, #found, 2 do
+    local lock = cmsgpack.unpack(found[i + 1])
     if not is_live(lock) then
-      free(found[2][i], lock)
+      free(found[i], lock)
       gone = gone + 1
     end
   end

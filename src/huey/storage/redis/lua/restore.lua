@@ -8,8 +8,7 @@ for i = 2, #ARGV do
   if call('HDEL', P .. 'rv', id) == 1 then
     marked[#marked + 1] = id
   elseif call('HEXISTS', P .. 'm', id) == 0 then
-    local mark = call('HGET', P .. 'ru', id)
-    if mark and tonumber(string.match(mark, '%S+$')) > now then
+    if kept_mark(call('HGET', P .. 'ru', id)) then
       call('HDEL', P .. 'ru', id)
       call('ZREM', P .. 'ux', id)
       marked[#marked + 1] = id

@@ -8,7 +8,7 @@ if ARGV[2] ~= '' then
   if mark then return mark end
   local state = load(id)
   if state and state[REVOKED] then return state[REVOKED] end
-  mark = call('HGET', P .. 'ru', id)
-  if mark and tonumber(string.match(mark, '%S+$')) > now then return string.match(mark, '^(%S+ %S+)') end
+  mark = kept_mark(call('HGET', P .. 'ru', id))
+  if mark then return mark end
 end
 return ARGV[3] ~= '' and call('HGET', P .. 'rn', string.sub(ARGV[3], 2))

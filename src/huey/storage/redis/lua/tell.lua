@@ -2,9 +2,12 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    none of its own; CHANNEL is set by the verb's script
 -- Returns nothing; a verb's script follows
+local function has_reader()
+  return tonumber(call('HGET', P .. 'c', 'followed') or '0') > now
+end
+
 local function is_followed(channel)
-  local until_when = tonumber(call('HGET', P .. 'c', 'followed') or '0')
-  return until_when > now, call('PUBSUB', 'NUMSUB', channel)[2] > 0
+  return has_reader() or call('PUBSUB', 'NUMSUB', channel)[2] > 0
 end
 
 local function tell(channel, from, to)
@@ -13,7 +16,7 @@ local function tell(channel, from, to)
     -- Nobody heard the first: nobody will hear the others.
     if call('PUBLISH', channel, ARGV[i]) == 0 then break end
   end
-  if tonumber(call('HGET', P .. 'c', 'followed') or '0') > now then
+  if has_reader() then
     for i = from, to do
       local position = call('INCR', P .. 'en')
       call('XADD', P .. 'ev', text(position) .. '-0', 't', text(now), 'e', ARGV[i])

@@ -84,8 +84,7 @@ end
 -- It was claimed.
 local function begin(id, terms, message, state)
   if terms[LIMIT] then
-    local place = state and state[PLACE] or first_place(message)
-    call('ZREM', P .. 'lo', gate_of(terms) .. rank(head_of(message)[PRIORITY], place, id))
+    call('ZREM', P .. 'lo', gate_of(terms) .. rank_of(id, message, state))
     call('ZADD', P .. 'lr', 0, gate_of(terms) .. 'r' .. id)
   end
   if terms[WHILE] == 'waiting' then give_up_key(id, terms) end

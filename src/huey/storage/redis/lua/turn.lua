@@ -21,19 +21,18 @@ for part = first_done, after_done - 1, 1000 do
     if packed then leave(ARGV[part + i - 1], cmsgpack.unpack(packed)) end
   end
 end
-with_result = nil
+local with_result = {}
 for i = 0, fates - 1 do
   local at = first_fate + 13 * i
   call('HDEL', held, ARGV[at])
   if ARGV[at + 10] ~= '' then
     store_values('result', { ARGV[at] }, { ARGV[at], stamp .. string.sub(ARGV[at + 10], 2) }, expires)
-    with_result = with_result or {}
     with_result[#with_result + 1] = ARGV[at]
   end
   settle(worker, ARGV[5], at)
 end
 take_keys_again()
-if with_result then announce(with_result) end
+if #with_result > 0 then announce(with_result) end
 
 tell(channel, first_event, first_done - 1)
 local is_paused = call('HGET', P .. 'c', 'paused') == '1'
@@ -59,8 +58,9 @@ if #ids > 0 then
     if reason then
       state = state or fresh(message)
       state[TOKEN] = state[TOKEN] + 1
-      count(minute, head_of(message)[NAME], CANCELLED, 1, 0)
-      finish(id, message, state, 'cancelled', reason)
+      local name = head_of(message)[NAME]
+      count(minute, name, CANCELLED, 1, 0)
+      finish(id, message, name, state, 'cancelled', reason)
       cancelled[#cancelled + 1] = { id, message, state[ATTEMPT], reason }
     else
       local n = #ids + 1
@@ -73,7 +73,7 @@ if #ids > 0 then
 end
 if call('EXISTS', P .. 'rv') == 1 then stop = to_stop(worker) end
 if is_filled or is_cut then
-  if lanes ~= 'u' and (call('EXISTS', P .. 'q:0', P .. 'z') > 0 or call('EXISTS', P .. 'p') == 1) then wake('o', 'r') end
+  if lanes ~= 'u' and call('EXISTS', P .. 'q:0', P .. 'z', P .. 'p') > 0 then wake('o', 'r') end
   if lanes ~= 'o' and call('EXISTS', P .. 'u') == 1 then wake('u', 'r') end
 end
 local soonest = call('ZRANGE', P .. 's', 0, 0, 'WITHSCORES')[2] or ''
