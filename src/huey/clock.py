@@ -17,6 +17,9 @@ Micros = int
 
 SECOND: Micros = 1_000_000
 
+FOREVER: Micros = 2**62
+"""A time that never comes."""
+
 
 def micros(seconds: float) -> Micros:
     """Seconds as microseconds, rounded to the nearest."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
-from huey.clock import Micros
+from huey.clock import FOREVER, Micros
 from huey.rare import rare_text
 from huey.task import LARGEST, Task, checked_limit, checked_number, is_storable
 from huey.terms import NONE, with_terms
@@ -22,9 +22,6 @@ log = logging.getLogger("huey")
 
 Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Exceptions: a class, several, or a function that says whether one is meant."""
-
-FOREVER: Micros = 2**62
-"""A time that never comes."""
 
 TAKEN = frozenset({"eta", "delay", "retries", "retry_delay", "retry_backoff", "priority", "expires", "timeout"})
 """Keywords of a call that mean the call, not its arguments; unless the function has a parameter of that name."""

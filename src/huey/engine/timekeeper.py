@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from huey.clock import SECOND, Clock, Micros, micros
+from huey.clock import FOREVER, SECOND, Clock, Micros, micros
 from huey.engine.page import Page
 from huey.exceptions import CancelExecution, TaskTimeout
 from huey.task import Lease
@@ -22,7 +22,6 @@ BROKEN = 70
 """Exit code of a worker that cannot go on."""
 LONGEST_LOOK = 1.0
 """Seconds."""
-_NEVER: Micros = 2**62
 
 
 class _Limited(NamedTuple):
@@ -142,7 +141,7 @@ class Timekeeper:
         with self._lock:
             for slot, task in self._limited.items():
                 if task.until <= now:
-                    self._limited[slot] = task._replace(until=_NEVER)
+                    self._limited[slot] = task._replace(until=FOREVER)
                     _ask(task.thread, TaskTimeout)
             next_one = min((task.until for task in self._limited.values()), default=None)
         left = LONGEST_LOOK if next_one is None else min(LONGEST_LOOK, (next_one - now) / SECOND)

@@ -15,14 +15,16 @@ Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import NamedTuple, Protocol
 
+from huey.clock import FOREVER as FOREVER
 from huey.clock import SECOND, Micros
 from huey.exceptions import ConfigurationError
 from huey.lifecycle import Finish, Promotion, Refusal
+from huey.storage.chunks import CHUNK as CHUNK
+from huey.storage.chunks import in_chunks as in_chunks
 from huey.storage.hosting import Hosting
 from huey.storage.sharing import Sharing
 from huey.storage.sharing import Tell as Tell
@@ -33,8 +35,6 @@ LEASE = 15 * SECOND
 """How long a worker keeps what it claimed without a sign of life (C4)."""
 BEAT = 5.0
 """Seconds between two signs of life."""
-CHUNK = 1000
-"""Records that one enqueue writes in one step."""
 PROMOTE = 500
 """Scheduled tasks that one turn makes ready (C14)."""
 FOLLOWER = 15 * SECOND
@@ -47,8 +47,6 @@ DEAD_LETTERS_KEPT = 30 * 86400 * SECOND
 """How long failed and cancelled tasks can be looked at."""
 ATTEMPTS_KEPT = 5
 """Runs of one task that are remembered."""
-FOREVER: Micros = 2**62
-"""A time that never comes."""
 
 
 class Worker(NamedTuple):
@@ -437,10 +435,3 @@ class Storage(Sharing, Hosting, ABC):
     @abstractmethod
     def result_ttl(self) -> float | None:
         """Seconds that an unread result is kept; None: for ever."""
-
-
-def in_chunks(records: Iterable[Record]) -> Iterable[list[Record]]:
-    """*records* in lists of at most ``CHUNK``."""
-    left = iter(records)
-    while chunk := list(islice(left, CHUNK)):
-        yield chunk

@@ -17,7 +17,21 @@ from huey.exceptions import QueueReadException, QueueWriteException, StorageRefu
 from huey.host import at_fork
 from huey.lifecycle import Finish
 from huey.seams import crash_here
-from huey.storage.base import BEAT, CHUNK, FOREVER, LEASE, Bell, Counts, Revocation, Storage, TaskRow, Tell, Turn, Worker, WorkerRow
+from huey.storage.base import (
+    BEAT,
+    FOREVER,
+    LEASE,
+    Bell,
+    Counts,
+    Revocation,
+    Storage,
+    TaskRow,
+    Tell,
+    Turn,
+    Worker,
+    WorkerRow,
+)
+from huey.storage.chunks import check_keys, check_records
 from huey.storage.legacy import looking
 from huey.storage.legacy.claims import Claims
 from huey.storage.legacy.holders import Holders
@@ -67,8 +81,7 @@ class LegacyStorage(Storage):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
-        if len(records) > CHUNK:
-            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        check_records(records)
         now = self._now(now)
         for record in records:
             if record.priority:
@@ -361,8 +374,7 @@ class LegacyStorage(Storage):
 
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         """One after the other: no part can do it in one step."""
-        if len(keys) > CHUNK:
-            raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
+        check_keys(keys)
         return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
 
     def delete(self, kind: str, key: str) -> bool:

@@ -14,7 +14,6 @@ from huey.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.lifecycle import Finish, Refusal, State
 from huey.seams import crash_here
 from huey.storage.base import (
-    CHUNK,
     DEAD_LETTERS_KEPT,
     FOREVER,
     LEASE,
@@ -26,6 +25,7 @@ from huey.storage.base import (
     Worker,
     WorkerRow,
 )
+from huey.storage.chunks import check_records
 from huey.storage.memory.row import Row
 from huey.storage.memory.shared import SharingInMemory
 from huey.storage.memory.sharing import Locks
@@ -87,8 +87,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         self._put_in(records, tell, now, have_terms=any_terms(records))
 
     def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
-        if len(records) > CHUNK:
-            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        check_records(records)
         with self._changed:
             now = self._now(now)
             fresh = {record.id for record in records} - self._tasks.rows.keys() if have_terms else set()

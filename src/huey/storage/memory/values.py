@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from huey.clock import Clock, Micros, micros
-from huey.storage.base import CHUNK, FOREVER, Storage
+from huey.storage.base import FOREVER, Storage
+from huey.storage.chunks import check_keys
 from huey.storage.memory.tables import Values
 from huey.storage.memory.waking import Alarm
 
@@ -41,8 +42,7 @@ class ValuesInMemory(Storage):
             return self._values.pop(kind, key, self._clock.now())
 
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
-        if len(keys) > CHUNK:
-            raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
+        check_keys(keys)
         with self._changed:
             return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
 

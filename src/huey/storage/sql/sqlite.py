@@ -23,6 +23,7 @@ from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal, State
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, LEASE, Tell, Turn, Worker, WorkerRow
+from huey.storage.chunks import check_records
 from huey.storage.fencing import newest
 from huey.storage.retention import Retention
 from huey.storage.sharing import any_terms
@@ -182,8 +183,7 @@ class SqliteStorage(WakingStorage):
         met: dict[str, str] = {}
         if not records:
             return met
-        if len(records) > CHUNK:
-            raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+        check_records(records)
         if self._ballast.glance():
             raise self._no_room()
         now = self._now(now)

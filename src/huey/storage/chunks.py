@@ -1,0 +1,30 @@
+"""How much one call takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from huey.task import Record
+
+CHUNK = 1000
+"""Records that one enqueue writes in one step."""
+
+
+def check_records(records: Sequence[object]) -> None:
+    """ValueError: more than one enqueue takes."""
+    if len(records) > CHUNK:
+        raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
+
+
+def check_keys(keys: Sequence[object]) -> None:
+    """ValueError: more than one call takes."""
+    if len(keys) > CHUNK:
+        raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
+
+
+def in_chunks(records: Iterable[Record]) -> Iterable[list[Record]]:
+    """*records* in lists of at most ``CHUNK``."""
+    left = iter(records)
+    while chunk := list(islice(left, CHUNK)):
+        yield chunk
