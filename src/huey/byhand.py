@@ -16,10 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from huey import host
 from huey.clock import Clock, Micros, Rng
-from huey.engine.attendance import Attendance
-from huey.engine.execution import Execution
-from huey.engine.failures import described
-from huey.engine.timekeeper import Timekeeper
 from huey.exceptions import DecodeError
 from huey.hooks import HookRoom
 from huey.lifecycle import Cancelled, Finish, Refusal, State, decide
@@ -28,7 +24,11 @@ from huey.signals import SIGNAL_ENQUEUED, SIGNAL_EXPIRED, SIGNAL_REVOKED, SIGNAL
 from huey.storage.base import Turn, Worker
 from huey.task import Lease, Record, Task
 from huey.userdata import ALL, UserData
-from huey.when import instant
+
+if TYPE_CHECKING:
+    from huey.engine.attendance import Attendance
+    from huey.engine.execution import Execution
+    from huey.engine.timekeeper import Timekeeper
 
 AT_ONCE = 256
 """Tasks that one turn brings at most."""
@@ -51,16 +51,20 @@ class ByHand(HookRoom, UserData):
 
         def _record(self, task: Task) -> Record: ...
 
-        def consumer_is_local(self) -> bool: ...
+        def _as_of(self, timestamp: datetime | None) -> Micros: ...
 
     # -- running ------------------------------------------------------------------------------------------------------------------------
 
     def attendance(self) -> Attendance:
         """What calls hooks and handlers around runs; one for each consumer."""
+        from huey.engine.attendance import Attendance
+
         return Attendance(self.signals, self.hooks, Reviver(self.registry, self.codec), self.storage.get)
 
     def execution(self, timekeeper: Timekeeper | None = None, attendance: Attendance | None = None) -> Execution:
         """What runs tasks of this Huey."""
+        from huey.engine.execution import Execution
+
         is_own = getattr(self.build_error_result, "__func__", None) is not ByHand.build_error_result
         return Execution(
             self.registry,
@@ -75,6 +79,8 @@ class ByHand(HookRoom, UserData):
 
     def build_error_result(self, task: Task, exception: BaseException) -> dict[str, Any]:
         """What ``TaskException.metadata`` tells of a failure. Override it to tell more, in plain values."""
+        from huey.engine.failures import described
+
         return {**described(exception), "retries": task.retries, "task_id": task.id}
 
     def notify_interrupted_tasks(self) -> None:
@@ -150,9 +156,6 @@ class ByHand(HookRoom, UserData):
         """Store *value* as the result of the task with the id *key*."""
         self.storage.put("result", key, self.codec.encode("result", key, value), self.storage.result_ttl)
 
-    def _as_of(self, timestamp: datetime | None) -> Micros:
-        return self.clock.now() if timestamp is None else instant(timestamp, self.consumer_is_local())
-
     @property
     def _in_hand(self) -> Hand:
         if self._hand is None or not self._hand.is_of(self):
@@ -170,6 +173,8 @@ class Hand:
     """What this process holds of one storage, and how it takes and ends it."""
 
     def __init__(self, huey: ByHand) -> None:
+        from huey.engine.timekeeper import Timekeeper
+
         self._storage = huey.storage
         self._clock = huey.clock
         self._record = huey._record

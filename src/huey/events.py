@@ -78,8 +78,7 @@ def of_finish(finish: Finish) -> list[str]:
         return [text(REVOKED, *before)]
     told = [] if finish.error is None else [text(ERROR, *before, error=finish.error)]
     if finish.state == State.QUEUED:
-        left = max(0, lease.retries - finish.attempt)
         if finish.attempt > lease.attempt:
             told.append(text(RETRYING, *before))
-        told.append(text(SCHEDULED if finish.due else ENQUEUED, lease.id, lease.name, left, lease.retry_delay, finish.due))
+        told.append(text(SCHEDULED if finish.due else ENQUEUED, lease.id, lease.name, finish.retries_left, lease.retry_delay, finish.due))
     return told

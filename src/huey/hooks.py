@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from huey.exceptions import CancelExecution, TaskTimeout
+from huey.exceptions import ASKED_TO_STOP
 from huey.signals import Signals
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,7 +50,7 @@ class Hooks:
         for name, hook in list(self.by_kind[kind]):
             try:
                 hook(*arguments)
-            except (CancelExecution, TaskTimeout) as error:
+            except ASKED_TO_STOP as error:
                 if kind == PRE:
                     # The hook does not want the task; or the time of both is over.
                     raise

@@ -18,6 +18,7 @@ from huey.lifecycle import State
 from huey.serializer import Codec
 from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
+from huey.when import instant
 
 SHOWN_BYTES = 64 * 1024
 """Arguments that take more are not read."""
@@ -182,10 +183,7 @@ class Inspector:
         return [_total(list(stats)) for _, stats in by_name]
 
     def _stats(self, since: datetime | timedelta, name: str | None = None) -> Iterable[Stat]:
-        if isinstance(since, timedelta):
-            start = self._clock.now() - micros(since.total_seconds())
-        else:
-            start = micros((since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp())
+        start = self._clock.now() - micros(since.total_seconds()) if isinstance(since, timedelta) else instant(since, naive_is_local=False)
         return [stat for stat in self._storage.stats(start) if name is None or stat.name == name]
 
     # -- acting -------------------------------------------------------------------------------------------------------------------------

@@ -130,6 +130,11 @@ class Finish(NamedTuple):
     took: float = 0.0
     """Seconds the body ran."""
 
+    @property
+    def retries_left(self) -> int:
+        """Runs allowed after this one, should it have failed."""
+        return max(0, self.lease.retries - self.attempt)
+
 
 class Refusal(NamedTuple):
     """A due task that the claim turned into CANCELLED instead of handing it out."""

@@ -36,9 +36,6 @@ class LimitHost(Protocol):
     def storage(self) -> Storage: ...
 
     @property
-    def rng(self) -> Rng: ...
-
-    @property
     def presence(self) -> Presence: ...
 
 
@@ -75,11 +72,11 @@ class Limits:
 
     def is_locked(self, name: str) -> bool:
         """Whether somebody holds the lock of that name now."""
-        return self.storage.lock(_checked("name", name)) is not None
+        return self.storage.lock(_checked(name)) is not None
 
     def flush_locks(self, *names: str) -> set[str]:
         """Free locks, whoever holds them: those named, without names all of this queue. The names of those that were held."""
-        return self.storage.flush_locks([_checked("name", name) for name in names] or None)
+        return self.storage.flush_locks([_checked(name) for name in names] or None)
 
     def rate_limit(self, name: str, limit: int, per: float, retry: bool = True) -> RateLimit:
         """At most *limit* uses in each window of *per* seconds, over all processes: a decorator, or a ``with`` block. See ``RateLimit``."""
@@ -91,7 +88,7 @@ class TaskLock:
 
     def __init__(self, huey: LimitHost, name: str) -> None:
         self.huey = huey
-        self.name = _checked("name", name)
+        self.name = _checked(name)
         self._tokens: dict[object, int] = {}
 
     @property
@@ -160,7 +157,7 @@ class RateLimit:
 
     def __init__(self, huey: LimitHost, name: str, limit: int, per: float, retry: bool = True) -> None:
         self.huey = huey
-        self.name = _checked("name", name)
+        self.name = _checked(name)
         self.limit = checked_number("limit", limit, low=1, whole=True)
         self.per = float(checked_number("per", per))
         if self.per < 0.001:
@@ -258,7 +255,7 @@ def _here() -> object:
     return current.run.get() or threading.get_ident()
 
 
-def _checked(what: str, name: str) -> str:
+def _checked(name: str) -> str:
     if not isinstance(name, str) or not name or not is_storable(name):
-        raise ValueError(f"{what}={name!r}: give a text, without NUL and surrogates")
+        raise ValueError(f"name={name!r}: give a text, without NUL and surrogates")
     return name

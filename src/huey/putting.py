@@ -84,7 +84,7 @@ class Putting(ByHand, Limits, Queues):
             return [self.run_now(make(args)) for args in arguments]
         if self._of(wrapper) is not self:
             return self._of(wrapper).map_task(wrapper, arguments)
-        if make.has_wishes and wrapper.options.wishes is not None and wrapper.options.wishes.depend_on_the_call:
+        if wrapper.options.wishes is not None and wrapper.options.wishes.depend_on_the_call:
             return self.enqueue_many(make(args) for args in arguments)
         # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
         ids, pattern = self.new_id.many(len(arguments)), self._record(make())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from huey.clock import Micros
+from huey.events import friendly_name
 from huey.exceptions import DecodeError, UnknownTask
 from huey.rare import rare
 from huey.registry import Registry
@@ -21,22 +24,7 @@ class Reviver:
     def task(self, held: Record | TaskRow | Lease, eta: Micros | None = None) -> Task:
         """The task. DecodeError: its arguments cannot be read here; of a function that is not known here it is a plain Task."""
         args, kwargs = self._codec.decode("task", held.id, held.payload)
-        attempt = 0 if isinstance(held, Record) else held.attempt
-        asked = rare(held.options)
-        return self._class(held.name)(
-            args,
-            kwargs,
-            id=held.id,
-            eta=eta,
-            retries=max(0, held.retries - attempt),
-            retry_delay=held.retry_delay,
-            retry_backoff=asked.get("backoff"),
-            timeout=asked.get("timeout"),
-            priority=held.priority,
-            expires=held.expires,
-            attempt=attempt,
-            token=0 if isinstance(held, Record) else held.token,
-        )
+        return task_of(self._class(held.name), held, args, kwargs, eta)
 
     def told(self, held: Record | TaskRow | Lease, eta: Micros | None = None) -> Task:
         """As ``task``, for those who are told of it: if its arguments cannot be read, without them."""
@@ -49,4 +37,26 @@ class Reviver:
         try:
             return self._registry.find(name).task_class
         except UnknownTask:
-            return type(f"queuecmd_{name.rpartition('.')[2]}", (Task,), {"__slots__": (), "name": name})
+            return type(friendly_name(name), (Task,), {"__slots__": (), "name": name})
+
+
+def task_of(
+    kind: type[Task], held: Record | TaskRow | Lease, args: tuple[Any, ...], kwargs: dict[str, Any], eta: Micros | None = None
+) -> Task:
+    """What a storage holds as a task of that class, its arguments read."""
+    attempt, token = (0, 0) if isinstance(held, Record) else (held.attempt, held.token)
+    asked = rare(held.options)
+    return kind(
+        args,
+        kwargs,
+        id=held.id,
+        eta=eta,
+        retries=max(0, held.retries - attempt),
+        retry_delay=held.retry_delay,
+        retry_backoff=asked.get("backoff"),
+        timeout=asked.get("timeout"),
+        priority=held.priority,
+        expires=held.expires,
+        attempt=attempt,
+        token=token,
+    )

@@ -74,7 +74,7 @@ class Revoking:
 
     def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool:
         """Whether a task, its id, or a function is revoked at that time (None: now). An id alone does not tell its function."""
-        when = self.clock.now() if timestamp is None else instant(timestamp, self.consumer_is_local())
+        when = self._as_of(timestamp)
         storage = self._of(target).storage
         if isinstance(target, TaskWrapper):
             mark = storage.revocation(name=target.name)
@@ -111,6 +111,9 @@ class Revoking:
         )
         self.revoke(task)
         return self.enqueue(again)
+
+    def _as_of(self, timestamp: datetime | None) -> Micros:
+        return self.clock.now() if timestamp is None else instant(timestamp, self.consumer_is_local())
 
     def _limit(self, until: datetime | None) -> Micros | None:
         return None if until is None else min(instant(until, self.consumer_is_local()), FOREVER)

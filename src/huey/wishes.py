@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from huey.task import LARGEST, checked_number, is_storable
@@ -102,7 +101,11 @@ def _key_of(which: bool | Key, what: str, func: Callable[..., Any], args: tuple[
     text = value if isinstance(value, str) else json.dumps(_plain(value, what), sort_keys=True)
     if not is_storable(text):
         raise ValueError(f"{what} makes the key {text!r}: a key has neither NUL nor surrogates")
-    return text if len(text) <= LONGEST else sha256(text.encode()).hexdigest()
+    if len(text) <= LONGEST:
+        return text
+    from hashlib import sha256
+
+    return sha256(text.encode()).hexdigest()
 
 
 def _arguments(which: bool | str | tuple[str, ...], what: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:

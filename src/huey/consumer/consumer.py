@@ -35,7 +35,6 @@ from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
 from huey.options import check_inside, check_one_queue, checked
 from huey.seams import crash_here
-from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import BEAT, Worker
 from huey.task import Lease
 
@@ -83,7 +82,6 @@ class Consumer:
         self._max_tasks: int | None = settings["max_tasks"]
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._interval = float(settings["periodic_task_interval"])
-        self._pace = tuple(float(settings[name]) for name in ("delay", "max_delay", "backoff", "scheduler_interval"))
         self._state = NEW
         self._life = threading.Lock()
         self._gone = threading.Event()
@@ -150,7 +148,7 @@ class Consumer:
                 raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
             storage = self.huey.storage
             storage.open()
-            storage.pace(*self._pace)
+            storage.pace(self.default_delay, self.max_delay, self.backoff, self.scheduler_interval)
             self.huey.codec.reset()
             if not self.has_keeper:
                 free_locks(storage, self._locks)
@@ -166,7 +164,7 @@ class Consumer:
 
     def _interrupt(self) -> None:
         """Tell that what runs here is cut short."""
-        self._attendance.interrupt(SIGNAL_INTERRUPTED, self._timekeeper.running())
+        self._attendance.interrupt(self._timekeeper.running())
 
     def _remember_clock(self) -> None:
         """Callers need to know what "the consumer's clock" is for naive times."""

@@ -15,7 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from huey.engine.failures import CANCELED, REVOKED, TIMEOUT
+from huey.engine.failures import CANCELED, LOCKED, REVOKED, TIMEOUT
 from huey.exceptions import CancelExecution, StorageError
 from huey.hooks import POST, PRE, Hooks
 from huey.lifecycle import Finish, Refusal, State
@@ -27,6 +27,7 @@ from huey.signals import (
     SIGNAL_ERROR,
     SIGNAL_EXECUTING,
     SIGNAL_EXPIRED,
+    SIGNAL_INTERRUPTED,
     SIGNAL_LOCKED,
     SIGNAL_RATE_LIMITED,
     SIGNAL_RETRYING,
@@ -57,7 +58,7 @@ _BY_REASON = {
     CANCELED: SIGNAL_CANCELED,
     REVOKED: SIGNAL_CANCELED,
     TIMEOUT: SIGNAL_TIMEOUT,
-    "locked": SIGNAL_LOCKED,
+    LOCKED: SIGNAL_LOCKED,
     "rate limited": SIGNAL_RATE_LIMITED,
 }
 _SILENT = ("retry asked", "shutdown", "unknown task", "newer record")
@@ -205,10 +206,11 @@ class Attendance:
         assert self._reviver is not None
         return self._reviver.told(held, eta)
 
-    def interrupt(self, signal: str, leases: Iterable[Lease]) -> None:
-        """Tell *signal* about each of these runs."""
-        for lease in leases:
-            self.signals.emit(signal, self._told(lease))
+    def interrupt(self, leases: Iterable[Lease]) -> None:
+        """Tell that each of these runs is cut short."""
+        if self.signals.wants(SIGNAL_INTERRUPTED):
+            for lease in leases:
+                self.signals.emit(SIGNAL_INTERRUPTED, self._told(lease))
 
     def close(self) -> None:
         """Tell what is left, and end the thread that does."""

@@ -15,11 +15,12 @@ from huey.decorators import TaskWrapper
 from huey.engine.attendance import Attendance, Visit
 from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_of
 from huey.engine.timekeeper import Timekeeper
-from huey.exceptions import CancelExecution, DecodeError, EncodeError, TaskTimeout, UnknownTask
+from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.hooks import Hooks
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
 from huey.rare import rare
 from huey.registry import Registry
+from huey.revive import task_of
 from huey.seams import crash_here
 from huey.serializer import Codec, NewerFormat
 from huey.signals import Signals
@@ -69,14 +70,9 @@ class Execution:
             finish = decide(lease, self.run(lease, slot), self._clock.now(), perf_counter() - start)
             if finish.error is not None:
                 finish = self.settle(finish)
-        except (
-            TaskTimeout,
-            CancelExecution,
-        ) as error:  # Asked at the very edge of the body, where nothing of ours guards yet, or any more.
+        except ASKED_TO_STOP as error:  # At the very edge of the body, where nothing of ours guards yet, or any more.
             self._timekeeper.leave_surely(slot)
-            is_late = isinstance(error, TaskTimeout)
-            outcome = Raised(described(error), reason=TIMEOUT) if is_late else Cancelled(REVOKED, described(error))
-            finish = self.settle(decide(lease, outcome, self._clock.now(), perf_counter() - start))
+            finish = self.settle(decide(lease, _asked(error), self._clock.now(), perf_counter() - start))
         except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may hang for it.
             self._timekeeper.leave_surely(slot)
             log.critical("task %s %s cannot be ended as it should, it fails", lease.name, lease.id, exc_info=True)
@@ -105,10 +101,8 @@ class Execution:
             keeper.enter(slot, lease, limit)
         try:
             return self._run(wrapper, lease, slot)
-        except TaskTimeout as error:  # It came beside the body, while arguments or the result were converted.
-            return Raised(described(error), reason="timeout")
-        except CancelExecution as error:  # So did this; nobody else raises it here.
-            return Cancelled(REVOKED, described(error))
+        except ASKED_TO_STOP as error:  # It came beside the body, while arguments or the result were converted; nobody else raises it here.
+            return _asked(error)
         finally:
             keeper.current[slot] = None
             if keeper.page is not None or keeper.asks:
@@ -129,7 +123,7 @@ class Execution:
         self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Outcome:
         """Run a task that wants to see itself, or that others want to see."""
-        task = _task(wrapper, lease, args, kwargs)
+        task = task_of(wrapper.task_class, lease, args, kwargs)
         if task.timeout is not None:
             task.begins(self._timekeeper.time_left_of(slot))
         visit = None
@@ -183,7 +177,7 @@ class Execution:
         return outcome_of(error, said, wrapper.options, self._clock.now(), was_asked)
 
     def _task_of(self, wrapper: TaskWrapper[Any, Any], lease: Lease) -> Task:
-        return _task(wrapper, lease, *self._codec.decode("task", lease.id, lease.payload))
+        return task_of(wrapper.task_class, lease, *self._codec.decode("task", lease.id, lease.payload))
 
     def _reported(self, task: Task, error: BaseException) -> dict[str, Any] | None:
         """The error as the application tells it; None if that cannot be stored."""
@@ -206,11 +200,10 @@ class Execution:
     def settle(self, finish: Finish) -> Finish:
         """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
         lease, error = finish.lease, finish.error or {}
-        left = max(0, lease.retries - finish.attempt)
         _tell(finish, error)
         if finish.state == State.QUEUED or not self._results or not self._stores(lease):
             return finish
-        metadata = {**error, "retries": left, "task_id": lease.id}
+        metadata = {**error, "retries": finish.retries_left, "task_id": lease.id}
         return finish._replace(value=self._codec.encode("error", lease.id, metadata))
 
     def _stores(self, lease: Lease) -> bool:
@@ -218,6 +211,11 @@ class Execution:
             return self._registry.find(lease.name).stores_result
         except UnknownTask:
             return True
+
+
+def _asked(error: BaseException) -> Outcome:
+    """What a run comes to that was asked to stop beside its body."""
+    return Raised(described(error), reason=TIMEOUT) if isinstance(error, TaskTimeout) else Cancelled(REVOKED, described(error))
 
 
 _forks = 0
@@ -239,24 +237,6 @@ def _end_of_copy(lease: Lease) -> None:
     os._exit(0)
 
 
-def _task(wrapper: TaskWrapper[Any, Any], lease: Lease, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
-    """The task as its own function sees it."""
-    asked = rare(lease.options)
-    return wrapper.task_class(
-        args,
-        kwargs,
-        id=lease.id,
-        retries=lease.retries_left,
-        retry_delay=lease.retry_delay,
-        priority=lease.priority,
-        expires=lease.expires,
-        retry_backoff=asked.get("backoff"),
-        timeout=asked.get("timeout"),
-        attempt=lease.attempt,
-        token=lease.token,
-    )
-
-
 _CALM = (CANCELED, REVOKED, "retry asked")
 """Ends that somebody wanted."""
 
@@ -272,7 +252,7 @@ def _tell(finish: Finish, error: dict[str, Any]) -> None:
     if finish.reason in _CALM:
         log.info("task %s: %s %s (%s)", finish.reason, lease.name, lease.id, error.get("error"))
         return
-    after = "no tries left" if is_final else f"it is tried again, {max(0, lease.retries - finish.attempt)} tries left after that"
+    after = "no tries left" if is_final else f"it is tried again, {finish.retries_left} tries left after that"
     level = logging.ERROR if is_final or finish.reason == "error" else logging.WARNING
     log.log(
         level, "task failed: %s %s (%s, %s)\n%s", lease.name, lease.id, finish.reason, after, error.get("traceback") or error.get("error")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-import tempfile
 from struct import Struct
 from typing import NamedTuple
 
@@ -138,6 +137,8 @@ def _shared_memory(size: int) -> int:
     if sys.platform == "linux":
         fd = os.memfd_create("huey", os.MFD_CLOEXEC)
     else:
+        import tempfile
+
         fd, path = tempfile.mkstemp(prefix="huey-")
         os.unlink(path)
     os.ftruncate(fd, size)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from huey.clock import FOREVER, SECOND, Clock, Micros, micros
 from huey.engine.page import Page
-from huey.exceptions import CancelExecution, TaskTimeout
+from huey.exceptions import ASKED_TO_STOP, CancelExecution, TaskTimeout
 from huey.task import Lease
 
 BROKEN = 70
@@ -25,7 +25,6 @@ LONGEST_LOOK = 1.0
 
 
 class _Limited(NamedTuple):
-    thread: int
     until: Micros
     end: Micros
     """When its time is over, also after it was asked."""
@@ -61,7 +60,7 @@ class Timekeeper:
         if limit:
             end = now + micros(limit)
             with self._lock:
-                self._limited[slot] = _Limited(threading.get_ident(), end, end)
+                self._limited[slot] = _Limited(end, end)
             self._news.set()
 
     def leave(self, slot: int) -> None:
@@ -80,7 +79,7 @@ class Timekeeper:
         while True:
             try:
                 return self.leave(slot)
-            except (TaskTimeout, CancelExecution):  # It came before the guard in ``leave`` was up.
+            except ASKED_TO_STOP:  # It came before the guard in ``leave`` was up.
                 continue
 
     def _leave_asked(self, slot: int) -> None:
@@ -91,7 +90,7 @@ class Timekeeper:
                     _ask(threading.get_ident(), None)
                     self._limited.pop(slot, None)
                     self._stopping.pop(slot, None)
-            except (TaskTimeout, CancelExecution):  # It arrived here, after the body: too late to matter.
+            except ASKED_TO_STOP:  # It arrived here, after the body: too late to matter.
                 continue
 
     @property
@@ -142,7 +141,7 @@ class Timekeeper:
             for slot, task in self._limited.items():
                 if task.until <= now:
                     self._limited[slot] = task._replace(until=FOREVER)
-                    _ask(task.thread, TaskTimeout)
+                    _ask(self.threads[slot], TaskTimeout)
             next_one = min((task.until for task in self._limited.values()), default=None)
         left = LONGEST_LOOK if next_one is None else min(LONGEST_LOOK, (next_one - now) / SECOND)
         self._news.wait(left)
