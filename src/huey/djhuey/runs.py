@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from huey import exceptions
 from huey.api import Huey
 from huey.clock import SECOND, Micros, micros
 from huey.djhuey.database import close_connections, close_old_connections
 from huey.djhuey.framework import TaskContext, TaskError, TaskResult, TaskResultStatus, signals
+from huey.engine.failures import outcome_of
+from huey.lifecycle import State, decide
 from huey.storage.base import DEAD_LETTERS_KEPT
-from huey.task import Task
+from huey.task import Lease, Task
 
 KIND = "django"
 """Of the marks that hold the records."""
@@ -211,13 +212,11 @@ def described(error: BaseException) -> Any:
 
 
 def is_final(huey: Huey, task: Task, error: BaseException) -> bool:
-    """Whether a run that failed is the last one."""
-    if isinstance(error, getattr(exceptions, "RetryTask", ())):
-        return False
-    if isinstance(error, getattr(exceptions, "CancelExecution", ())) and error.retry is not None:  # type: ignore[attr-defined]
-        return not error.retry  # type: ignore[attr-defined]
-    may_retry = getattr(huey.registry.find(task.name).options, "may_retry", None)
-    return task.retries == 0 or (may_retry is not None and not may_retry(error))
+    """Whether a run that raised *error* is the last one, as the engine will decide it."""
+    now = huey.clock.now()
+    outcome = outcome_of(error, {}, huey.registry.find(task.name).options, now, was_asked=False)
+    lease = Lease(task.id, task.token, task.name, b"", task.priority, now, None, task.retries, 0.0, 0, 0, 0, None, None)
+    return decide(lease, outcome, now).state != State.QUEUED
 
 
 # -- times ------------------------------------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ from django.core import checks
 from django.db import transaction
 from django.test import override_settings
 
-from huey import Huey
+from huey import CancelExecution, Huey, MemoryHuey, RetryTask
 from huey.decorators import TaskOptions
 from huey.djhuey.framework import InvalidTask, TaskResultDoesNotExist, TaskResultStatus, signals, tasks
+from huey.djhuey.runs import is_final
 from huey.djhuey.settings import current
 from huey.djhuey.tasks_backend import HueyBackend, task
-from huey.exceptions import TaskTimeout
+from huey.exceptions import RateLimitExceeded, TaskTimeout
 from tests.djangos import TASKS
 from tests.faces.djhuey import functions
 from tests.faces.djhuey.functions import Nope, add, fails, failures, later, looks, ran, strange
@@ -471,3 +472,24 @@ def test_a_unique_task_that_waits_already_gives_its_result(huey: Huey, unique: A
 
     assert first.id == again.id != other.id
     assert len(huey) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "retries", "is_last"),
+    [
+        (ValueError(), 0, True),
+        (ValueError(), 1, False),
+        (KeyError(), 1, True),
+        (RetryTask(), 0, False),
+        (CancelExecution(), 1, False),
+        (CancelExecution(False), 1, True),
+        (CancelExecution(True), 0, False),
+        (RateLimitExceeded("r", 1.0), 0, False),
+        (RateLimitExceeded("r", 1.0, False), 0, True),
+    ],
+)
+def test_a_run_is_the_last_one_when_the_engine_ends_the_task(error: Exception, retries: int, is_last: bool) -> None:
+    huey = MemoryHuey()
+    wrapper = huey.task(retry_on=ValueError, name="app.f")(lambda: None)
+
+    assert is_final(huey, wrapper.task_class(retries=retries), error) == is_last

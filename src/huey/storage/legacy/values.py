@@ -61,9 +61,9 @@ class Values:
             raise refuse("listing values", self._store)
         with failing_as(DataStoreGetException, self._store, "items"):
             found = self._store.items()
-        prefix = "" if kind == "result" else f"{kind}:"
+        prefix = f"{kind}:"
         values = {key.removeprefix(prefix): self._unwrapped(data) for key, data in found.items() if _is_of(kind, key)}
-        return {key.removeprefix("result:"): value for key, value in values.items() if value is not None}
+        return {key: value for key, value in values.items() if value is not None}
 
     def keep_dead(self, data: Any) -> str:
         """Keep what is no message of ours, as it is, under its checksum: the key, or nothing when there is no store."""

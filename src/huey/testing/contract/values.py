@@ -101,6 +101,12 @@ class ValueRules:
             assert not storage.delete(kind, "k")
             assert storage.peek(kind, "k") is None
 
+    def test_a_key_may_look_like_a_kind(self, storage: Storage) -> None:
+        for kind in KINDS:
+            storage.put(kind, "result:k", b"v")
+
+            assert storage.items(kind) == {"result:k": b"v"}
+
     def test_items_are_all_of_one_kind(self, storage: Storage) -> None:
         for kind in (*KINDS, "other"):
             storage.put(kind, "k", kind.encode())
