@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from huey.clock import SECOND, system_clock
-from huey.options import OPTIONS
 from huey.testing import history
 from tests.crash.tools import FAILS, PATIENCE, ROOT, Child, Place, Verdict, until
 
-HAS_KINDS = any("-k" in option.flags for option in OPTIONS)
-KINDS = {"thread": 4, "process": 3} if HAS_KINDS else {"": 4}
+KINDS = {"thread": 4, "process": 3}
 """Workers by kind."""
 ORPHAN_LIFE = 5.0
 """Seconds after which no worker of a killed supervisor may live; a busy machine is slow to bury them."""
@@ -202,7 +200,7 @@ class Commanded(Place):
         """Start one. The periodic tasks are looked at often, since the clock may be a fast one."""
         words = ["-w", str(workers or KINDS[kind]), "-P", "0.2", "--shutdown-timeout", str(SHUTDOWN), *flags]
         environment = {"PYTHONPATH": str(ROOT), **environment}
-        command = Command(self, kind, (*(["-k", kind] if kind else []), *words), environment, cwd)
+        command = Command(self, kind, ("-k", kind, *words), environment, cwd)
         self.children.append(command)  # type: ignore[arg-type]
         return command
 

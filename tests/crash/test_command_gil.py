@@ -7,10 +7,8 @@ import time
 import pytest
 
 from huey.testing import history
-from tests.crash.commands import HAS_KINDS, KINDS, SHUTDOWN
+from tests.crash.commands import KINDS, SHUTDOWN
 from tests.crash.tools import most_common_problems, until
-
-pytestmark = pytest.mark.skipif(not HAS_KINDS, reason="the command has no supervisor yet")
 
 SLOWNESS = 3.0
 """Seconds that a busy machine may add to a stop."""

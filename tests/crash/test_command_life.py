@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-from tests.crash.commands import HAS_KINDS, KINDS, children, is_gone
+from tests.crash.commands import KINDS, children, is_gone
 from tests.crash.poison import LIMIT
 from tests.crash.tools import most_common_problems, until
 from tests.helpers import Project, wait_until
 
-pytestmark = [pytest.mark.skipif(not HAS_KINDS, reason="the command has no supervisor yet"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.timeout(60)
 
 GRACE = 2.0
 """Seconds that the neighbours of a task past its limit get to end."""

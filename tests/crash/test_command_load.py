@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import pytest
 
 from huey import SqliteHuey
-from tests.crash.commands import HAS_KINDS, ROOT, pss
+from tests.crash.commands import ROOT, pss
 from tests.crash.commands import children as children_of
 from tests.crash.tools import until
 
@@ -99,7 +99,8 @@ def command(folder):
         "-n",
         "-w",
         "1",
-        *(["-k", "thread"] if HAS_KINDS else []),
+        "-k",
+        "thread",
     ]
     environment = {**os.environ, "CHAOS_PLACE": str(folder), "PYTHONPATH": str(ROOT)}
     with open(folder / "command.log", "wb") as log:

@@ -8,10 +8,8 @@ import time
 
 import pytest
 
-from tests.crash.commands import HAS_KINDS, KINDS, SHUTDOWN, wait
+from tests.crash.commands import KINDS, SHUTDOWN, wait
 from tests.crash.tools import fill, locked, most_common_problems, until
-
-pytestmark = pytest.mark.skipif(not HAS_KINDS, reason="the command has no supervisor yet")
 
 RESUMES = 5.0
 """Seconds within which everything has to go on."""

@@ -14,10 +14,10 @@ import pytest
 
 from huey.task import Record
 from tests.crash import poison
-from tests.crash.commands import HAS_KINDS, KINDS
+from tests.crash.commands import KINDS
 from tests.crash.tools import FAILS, most_common_problems, until
 
-pytestmark = [pytest.mark.skipif(not HAS_KINDS, reason="the command has no supervisor yet"), pytest.mark.timeout(90)]
+pytestmark = pytest.mark.timeout(90)
 
 GOOD = 150
 MOST_RUNS = 4

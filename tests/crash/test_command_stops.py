@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from huey.clock import system_clock
-from tests.crash.commands import HAS_KINDS, KINDS, SHUTDOWN, Command, Commanded
+from tests.crash.commands import KINDS, SHUTDOWN, Command, Commanded
 from tests.crash.test_command_storm import RANGE, SPEED
 from tests.crash.tools import Run, most_common_problems, until
 
@@ -83,7 +83,7 @@ class Stops:
         command = self._place.command(self._rng.choice([*KINDS]))
         until(lambda: command.is_known or not command.is_alive, "it has started")
         self._live(0, 0.4)
-        for _ in range(self._rng.randrange(3) if HAS_KINDS else 0):
+        for _ in range(self._rng.randrange(3)):
             self._ask(command, signal.SIGHUP)
             self._live(0, 0.5)
             if not command.is_alive:

@@ -7,12 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-import huey as huey_package
 from tests.djangos import DjangoProject
 from tests.helpers import Command, never, wait_until
 
@@ -23,8 +21,6 @@ NEW = (
     "'consumer': {'workers': 3, 'periodic': False}}"
 )
 """As that of 3.x."""
-HAS_REDIS = hasattr(huey_package, "RedisHuey")
-HAS_SERVER = HAS_REDIS and find_spec("tests.redis_server") is not None
 TO_SQLITE = "HUEY = {'huey_class': 'huey.SqliteHuey'}"
 
 TASKS = """
@@ -81,18 +77,6 @@ def test_C23_either_app_may_be_installed_or_both(project: DjangoProject, apps: t
     assert consumer.stop() == 0
 
 
-@pytest.mark.skipif(HAS_REDIS, reason="there is a RedisHuey")
-def test_S142_without_a_setting_the_error_names_the_line_that_switches_to_sqlite(project: DjangoProject) -> None:
-    project.settings("")
-
-    consumer = project.start()
-
-    assert consumer.ended() == 1
-    assert TO_SQLITE in consumer.log
-    assert "Traceback" not in consumer.log
-
-
-@pytest.mark.skipif(not HAS_REDIS, reason="there is no RedisHuey yet")
 def test_S142_without_a_setting_it_is_redis_named_after_the_database(project: DjangoProject) -> None:
     project.settings("")
 
@@ -101,7 +85,6 @@ def test_S142_without_a_setting_it_is_redis_named_after_the_database(project: Dj
     assert said == "RedisHuey True\n"
 
 
-@pytest.mark.skipif(not HAS_REDIS, reason="there is no RedisHuey yet")
 def test_S142_where_no_server_answers_the_error_names_the_line_that_switches_to_sqlite(project: DjangoProject) -> None:
     project.settings("")
     settings = project.folder / "shop" / "settings.py"
@@ -123,7 +106,6 @@ def test_S142_where_no_server_answers_the_error_names_the_line_that_switches_to_
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.skipif(not HAS_SERVER, reason="there is no private Redis server yet")
 @pytest.mark.parametrize(
     "setting",
     [

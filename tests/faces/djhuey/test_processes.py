@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from huey.storage.sql.sqlite import SqliteStorage
 from tests.djangos import BACKPORT, DjangoProject
 from tests.djangos import TASKS as TASKS_SETTING
 from tests.helpers import bare_environment, never, wait_until
 
 SEPARATE = "{'huey_class': 'huey.SqliteHuey', 'name': 'beans', 'filename': FILE, 'immediate': False}"
 SAME_FILE = "{'huey_class': 'huey.SqliteHuey', 'name': 'beans', 'filename': BASE_DIR / 'db.sqlite3', 'immediate': False}"
-JOINS = hasattr(SqliteStorage, "using")
 
 TASKS = """
 from django.db import connection, transaction
@@ -113,7 +111,6 @@ with connection.cursor() as cursor:
 INSERT = "with connection.cursor() as cursor: cursor.execute('INSERT INTO word VALUES (%s)', [word])"
 
 
-@pytest.mark.skipif(not JOINS, reason="a task cannot join a transaction yet: SqliteStorage has no using()")
 @pytest.mark.parametrize("dies", ["after the commit", "before the commit", "by an error"])
 def test_in_the_same_file_a_task_runs_exactly_if_the_transaction_committed(project: DjangoProject, dies: str) -> None:
     project.settings(SAME_FILE)

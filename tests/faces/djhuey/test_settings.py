@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,9 +20,6 @@ from huey.djhuey.outbox import Outbox
 from huey.djhuey.settings import WrongSetting, consumer_options, found
 from tests.helpers import running
 
-HAS_REDIS = hasattr(huey, "RedisHuey")
-HAS_IMMEDIATE = hasattr(Huey, "immediate")
-HAS_PARTS = find_spec("huey.backends") is not None
 IN_MEMORY = {"huey_class": "huey.MemoryHuey"}
 
 
@@ -68,7 +64,6 @@ def test_blocking_is_for_redis_and_harmless_elsewhere() -> None:
     assert isinstance(found({**IN_MEMORY, "blocking": True}).huey, MemoryHuey)
 
 
-@pytest.mark.skipif(not HAS_IMMEDIATE, reason="there is no immediate mode yet")
 def test_C35_the_form_of_3_x_is_immediate_while_debug_is_on() -> None:
     with override_settings(DEBUG=True):
         assert found(IN_MEMORY).huey.immediate  # type: ignore[attr-defined]
@@ -160,7 +155,6 @@ def test_a_module_of_a_user_gives_the_parts(monkeypatch: pytest.MonkeyPatch) -> 
         found({"backend": "own_parts"})
 
 
-@pytest.mark.skipif(not HAS_PARTS, reason="Huey does not run on parts yet")
 def test_S143_a_queue_of_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     from huey.backends.dummy import DummyDataStore, DummyQueue, DummySchedule
 
@@ -204,12 +198,6 @@ def test_S143_a_queue_of_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_setting_is_told_with_its_name(setting: Any, said: str) -> None:
     with pytest.raises(WrongSetting, match=said):
         found(setting)
-
-
-@pytest.mark.skipif(HAS_REDIS, reason="there is a RedisHuey")
-def test_without_redis_the_error_names_the_line_that_switches() -> None:
-    with pytest.raises(WrongSetting, match=r"HUEY = \{'huey_class': 'huey.SqliteHuey'\}"):
-        found(None)
 
 
 @pytest.mark.parametrize("key", ["consumer", "consumer_options"])
@@ -264,7 +252,6 @@ def test_check_warns_of_a_file_that_depends_on_the_current_folder(connection: di
         assert messages_of("huey.W001") == []
 
 
-@pytest.mark.skipif(not HAS_IMMEDIATE, reason="there is no immediate mode yet")
 def test_check_warns_of_immediate_in_production() -> None:
     with override_settings(HUEY={**IN_MEMORY, "immediate": True}):
         assert len(messages_of("huey.W002")) == 1

@@ -13,7 +13,6 @@ from django.db import transaction
 from django.test import override_settings
 
 from huey import CancelExecution, Huey, MemoryHuey, RetryTask
-from huey.decorators import TaskOptions
 from huey.djhuey.framework import InvalidTask, TaskResultDoesNotExist, TaskResultStatus, signals, tasks
 from huey.djhuey.runs import is_final
 from huey.djhuey.settings import current
@@ -421,7 +420,6 @@ def test_always_eager_runs_it_in_the_call() -> None:
     assert (bad.status, bad.errors[0].exception_class) == (TaskResultStatus.FAILED, Nope)
 
 
-@pytest.mark.skipif(not hasattr(Huey, "immediate"), reason="there is no immediate mode yet")
 @override_settings(HUEY={"huey_class": "huey.MemoryHuey", "immediate": True})
 def test_immediate_mode_gives_a_result_that_has_ended() -> None:
     failures.append(Nope("here"))
@@ -463,7 +461,6 @@ def test_the_path_of_3_x_is_the_same_class() -> None:
     assert contrib is HueyBackend
 
 
-@pytest.mark.skipif("wishes" not in TaskOptions._fields, reason="there is no unique= yet")
 @pytest.mark.parametrize("unique", [True, "a"])
 def test_a_unique_task_that_waits_already_gives_its_result(huey: Huey, unique: Any) -> None:
     adding = task(add, unique=unique)
