@@ -296,11 +296,12 @@ class Commanded(Place):
                 self.expected.update({id: promised(id) for id in line["ids"] if promised(id) is not None})
 
     def _excuse(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Kills at random may meet one task three times while it runs alone: then it has to fail as poison, and only then."""
+        """Kills at random may meet one task three times while it runs alone: then it has to fail as poison, and only then. A task whose
+        body ended and whose end nobody wrote is as much a suspect as one that was in its body."""
         broken: dict[str, int] = defaultdict(int)
-        ended = {(line["id"], line["token"]) for line in lines if line["op"] == "end"}
+        written = {(id, token) for line in lines for id, token, _, end in line.get("finish", ()) if end == history.OK}
         for line in lines:
-            if line["op"] == "start" and line["node"] in self.deaths and (line["id"], line["token"]) not in ended:
+            if line["op"] == "start" and line["node"] in self.deaths and (line["id"], line["token"]) not in written:
                 broken[line["id"]] += 1
         for row in self.storage.find("failed", limit=10**6):
             if row.reason == "poison" and broken[row.id] >= CRASHES_ALONE:

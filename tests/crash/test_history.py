@@ -42,6 +42,7 @@ GOOD = {
     "two ticks": f"tick=1:t enqueue:a tick=2:t enqueue:b claim:a:1 claim:b:1 {DONE}:a:1 {DONE}:b:1",
     "a tick that another one fired": f"tick=1:t tick=1:t! enqueue:a claim:a:1 {DONE}:a:1",
     "two tasks at once": f"enqueue:a enqueue:b claim:a:1 claim:b:1:n2 start:a:1 start:b:1:n2 {DONE}:a:1 {DONE}:b:1:n2",
+    "a claim whose answer was lost": f"enqueue:a claim:a:1? held:a:1 {DONE}:a:1",
     "a finish that raised, then refused": f"enqueue:a claim:a:1 {DONE}:a:1? {DONE}:a:1!",
 }
 
@@ -102,6 +103,7 @@ BAD = [
     (FENCE, f"enqueue:a claim:a:1 {AGAIN}:a:1 claim:a:2:n2 {AGAIN}:a:1"),
     (FENCE, f"enqueue:a claim:a:1 {AGAIN}:a:1 {AGAIN}:a:1 claim:a:2 {DONE}:a:2"),
     (FENCE, f"enqueue:a claim:a:1 {DONE}:a:2"),
+    (FENCE, f"enqueue:a claim:a:1? held:a:1 {DONE}:a:1:n2"),
     (LEASES, f"enqueue:a claim:a:1 claim:a:2:n2 {DONE}:a:2:n2 {DONE}:a:1!"),
     (LEASES, f"enqueue:a claim:a:1 claim:a:2 {DONE}:a:2"),
     (LEASES, f"enqueue:a claim:a:1 claim:a:2:n2 release:a:1 {DONE}:a:2:n2"),

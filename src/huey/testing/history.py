@@ -28,7 +28,8 @@ class Event(NamedTuple):
     """One thing that happened to one task. A turn is several: a finish for each end, a claim for each lease."""
 
     op: str
-    """enqueue, claim, finish, release, cancelled, tick, retry; start and end of a body; or another verb of the storage."""
+    """enqueue, claim, held, finish, release, cancelled, tick, retry; start and end of a body; or another verb of the storage. What is held
+    was claimed before, by a call whose answer may have been lost."""
     id: str
     token: int
     node: str
@@ -134,6 +135,7 @@ _RECORDED: dict[str, Describe] = {
     "turn": _turn,
     "release": lambda given, answer: {"tasks": [[lease.id, lease.token] for lease in given[1]]},
     "reclaim": lambda given, answer: {"key": given[0].worker.id, "claim": [[lease.id, lease.token] for lease in answer or ()]},
+    "leases": lambda given, answer: {"key": given[0].id, "held": [[lease.id, lease.token] for lease in answer or ()]},
     "beat": lambda given, answer: {"key": [worker.id for worker in given[0]]},
     "goodbye": lambda given, answer: {"key": given[0].id},
     "tick": lambda given, answer: {
@@ -182,6 +184,8 @@ def _events(line: dict[str, Any]) -> Iterable[Event]:
         yield Event("finish", id, token, node, called, returned, its_end, state)
     for id, token in line.get("claim", ()):
         yield Event("claim", id, token, node, called, returned, end)
+    for id, token in line.get("held", ()):
+        yield Event("held", id, token, node, called, returned, end)
     for id in line.get("cancelled", ()):
         yield Event("cancelled", id, 0, node, called, returned, end)
     for id, token in line.get("tasks", ()):
@@ -285,12 +289,14 @@ def _fence_holds(id: str, story: Sequence[Event]) -> list[Problem]:
     """A finish is accepted only of who holds the lease: it claimed it, and nobody has claimed it since."""
     law, problems = "a worker that lost its lease changes nothing", []
     claims = [event for event in story if event.op == "claim" and event.end == OK]
+    known = {(event.token, event.node) for event in story if event.op == "held"}
     accepted: Counter[int] = Counter()
     for finish in story:
         if finish.op != "finish" or finish.end != OK:
             continue
         accepted[finish.token] += 1
-        if not any(claim.token == finish.token and claim.node == finish.node and claim.t_call <= finish.t_call for claim in claims):
+        mine = (claim for claim in claims if claim.token == finish.token and claim.node == finish.node and claim.t_call <= finish.t_call)
+        if (finish.token, finish.node) not in known and not any(mine):
             problems.append(Problem(law, id, f"{finish.node} finished token {finish.token}, which it never claimed"))
         for claim in claims:
             if claim.token > finish.token and claim.t_return < finish.t_call:
