@@ -9,7 +9,7 @@ from huey.engine.bell import Bell
 from huey.exceptions import StorageUnavailable
 from huey.lifecycle import Finish, Outcome, Returned, decide
 from huey.storage.base import Bell as AnyBell
-from huey.storage.base import Turn, Worker
+from huey.storage.base import Meanwhile, Turn, Worker, idle
 from huey.storage.memory import MemoryStorage
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
@@ -35,7 +35,8 @@ class ScriptedRunners:
         """What each start asked for: runners to be awake."""
 
     def start(self, leases: Sequence[Lease], at_once: int) -> None:
-        self.awake.append(at_once)
+        if at_once:
+            self.awake.append(at_once)
         self.ready.extend(leases)
         self._begin()
 
@@ -142,11 +143,19 @@ class ScriptedStorage(MemoryStorage):
         if self.is_away and not after:
             raise StorageUnavailable("away")
 
-    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: int | None = None) -> Turn:
+    def turn(
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str] = (),
+        now: int | None = None,
+        meanwhile: Meanwhile = idle,
+    ) -> Turn:
         self.wants.append(want)
         self.sent.append([finish.lease.id for finish in finishes])
         self._touch("turn")
-        turn = super().turn(worker, finishes, 0 if self.is_full else want, events, now)._replace(is_full=self.is_full)
+        turn = super().turn(worker, finishes, 0 if self.is_full else want, events, now, meanwhile)._replace(is_full=self.is_full)
         self._touch("turn", after=True)
         return turn
 

@@ -50,6 +50,12 @@ class Bench:
             self.engine.run()
         self.bell.rounds = float("inf")
 
+    def prove_short_with_more(self) -> None:
+        """Tasks have been short so far, and more are waiting than a turn brings: the next turn but one follows at once."""
+        while not self.storage.wants or self.storage.wants[-1] < LARGEST_TURN:
+            self.turn()
+            self.runners.end_all(SHORT)
+
     def prove_short(self) -> None:
         """Tasks have been short so far: much may be claimed ahead."""
         self.enqueue_many(64)
@@ -139,6 +145,41 @@ def test_short_tasks_do_not_wake_a_second_runner(four: Bench) -> None:
     four.turn()
 
     assert four.runners.awake == [4, 1]
+
+
+def test_runners_are_woken_in_the_middle_of_a_turn_that_follows_at_once(bench: Bench) -> None:
+    """Before that they would take Python away from the turn, and have nothing left to do while it waits for the storage."""
+    bench.enqueue_many(3000)
+    bench.prove_short_with_more()
+    woken = len(bench.runners.awake)
+
+    bench.turn()
+    after_one = len(bench.runners.awake)
+    bench.runners.end_all(SHORT)
+    bench.turn()
+
+    assert after_one == woken
+    assert len(bench.runners.awake) == woken + 1
+
+
+def test_runners_are_woken_though_the_turn_that_follows_at_once_fails(bench: Bench) -> None:
+    bench.enqueue_many(3000)
+    bench.prove_short_with_more()
+    bench.turn()
+    woken = len(bench.runners.awake)
+    bench.storage.is_away = True
+
+    bench.turn()
+
+    assert len(bench.runners.awake) == woken + 1
+
+
+def test_runners_are_woken_at_once_when_no_turn_follows(four: Bench) -> None:
+    four.enqueue_many(10)
+
+    four.turn()
+
+    assert four.runners.awake == [4]
 
 
 def test_the_order_of_the_queue_is_the_order_of_the_start(four: Bench) -> None:

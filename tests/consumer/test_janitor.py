@@ -15,7 +15,7 @@ from huey.clock import SECOND, Micros
 from huey.consumer.janitor import PRUNE_EVERY, Janitor, is_dead
 from huey.exceptions import StorageUnavailable
 from huey.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
-from huey.storage.base import LEASE, Turn, Worker, WorkerRow
+from huey.storage.base import LEASE, Meanwhile, Turn, Worker, WorkerRow, idle
 from huey.storage.memory import MemoryStorage
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
@@ -43,11 +43,19 @@ class Losing(MemoryStorage):
             raise StorageUnavailable("the reply was lost")
         return leases
 
-    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+    def turn(
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str] = (),
+        now: Micros | None = None,
+        meanwhile: Meanwhile = idle,
+    ) -> Turn:
         if self.loses_call == "turn":
             self.loses_call = None
             raise StorageUnavailable("the call was lost")
-        turn = super().turn(worker, finishes, want, events, now)
+        turn = super().turn(worker, finishes, want, events, now, meanwhile)
         if self.loses_reply == "turn":
             self.loses_reply = None
             raise StorageUnavailable("the reply was lost")

@@ -27,6 +27,8 @@ log = logging.getLogger("huey.consumer")
 
 LARGEST_TURN = 256
 """Tasks that one turn brings at most."""
+MOST_AHEAD = 3 * LARGEST_TURN
+"""Tasks in hand at most: the runners are at those of one turn while the next one is written and brought."""
 LOOK_AHEAD = 0.05
 """Seconds of work, proven short, that may be claimed beyond what can start now."""
 LINGER = 0.005
@@ -94,6 +96,8 @@ class Engine:
         self._quit = threading.Event()
         self._is_away = False
         self._progress: tuple[int, Micros] = (0, 0)
+        self._awake = 0
+        """Runners that are still to be woken for what was brought."""
 
     # -- one turn -----------------------------------------------------------------------------------------------------------------------
 
@@ -103,10 +107,12 @@ class Engine:
         if self._attendance is not None:
             self._storage.names_promoted = self._attendance.wants_promotions
         try:
-            turn = self._storage.turn(self._worker, finishes, self._room(), self._told)
+            turn = self._storage.turn(self._worker, finishes, self._room(), self._told, meanwhile=self._wake)
         except StorageError as error:
             self._lost_touch(error)
             return False
+        finally:
+            self._wake()
         self._unwritten = []
         self._told = []
         if turn.is_full:
@@ -166,7 +172,7 @@ class Engine:
         self._mean = mean if self._mean is None else max(mean, (self._mean + mean) / 2)
         count = self._runners.count
         allowed = count + int(LOOK_AHEAD / max(self._mean, 1e-6)) * count
-        self._ahead = max(count, min(allowed, 2 * self._ahead, 2 * LARGEST_TURN))
+        self._ahead = max(count, min(allowed, 2 * self._ahead, MOST_AHEAD))
         self._runners.low_water = (self._ahead - count) // 2
 
     def _room(self) -> int:
@@ -221,8 +227,18 @@ class Engine:
         if self._last.is_followed:
             self._told += [events.of_start(lease) for lease in fresh]
         is_short = self._mean is not None and self._mean < SHORT
-        self._runners.start(fresh, 1 if is_short else len(self._running))
+        self._runners.start(fresh, 0)
+        self._awake = 1 if is_short else len(self._running)
+        if not self._is_time():
+            # Else they are woken in the middle of the turn that follows: Python runs one thread at a time, so what they did before that
+            # would hold up the turn, and they would have nothing left to do while it waits for the storage.
+            self._wake()
         self._progress = (self._runners.waiting(), self._clock.monotonic())
+
+    def _wake(self) -> None:
+        awake, self._awake = self._awake, 0
+        if awake:
+            self._runners.start([], awake)
 
     def _lost_touch(self, why: object) -> None:
         self._is_away = True
@@ -262,6 +278,7 @@ class Engine:
 
     def _rest(self) -> bool:
         """Wait for whatever comes first: a runner that ends, new work, the next due time. True: turn now."""
+        self._wake()
         if self._runners.waiting():
             self._bell.wait(LINGER)
             self._mind_the_stuck()

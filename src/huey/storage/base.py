@@ -26,6 +26,8 @@ from huey.lifecycle import Finish, Promotion, Refusal
 from huey.storage.chunks import CHUNK as CHUNK
 from huey.storage.chunks import in_chunks as in_chunks
 from huey.storage.hosting import Hosting
+from huey.storage.meanwhile import Meanwhile as Meanwhile
+from huey.storage.meanwhile import idle as idle
 from huey.storage.sharing import Sharing
 from huey.storage.sharing import Tell as Tell
 from huey.storage.stats import Stat
@@ -203,7 +205,15 @@ class Storage(Sharing, Hosting, ABC):
         yield
 
     @abstractmethod
-    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+    def turn(
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str] = (),
+        now: Micros | None = None,
+        meanwhile: Meanwhile = idle,
+    ) -> Turn:
         """One trip of a worker: renew its lease, write *finishes*, lease up to *want* due tasks, best first. One atomic step.
 
         Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``refused``. SUCCEEDED removes the
@@ -220,7 +230,9 @@ class Storage(Sharing, Hosting, ABC):
         A storage that has hardly any room left writes the finishes and claims nothing (``is_full``). StorageFull: there was no room for the
         finishes either, nothing was written.
 
-        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any.
+        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *meanwhile* is called, perhaps
+        more than once, when all is handed over and nothing is left to do here but to wait: what it starts then runs beside the storage.
+        Not surely, if an error is raised.
         The same turn sent again after an error is safe: what was written already is refused.
         """
 

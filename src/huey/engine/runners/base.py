@@ -21,7 +21,7 @@ class Runners(Protocol):
     """Number of waiting tasks at which the engine wants to be rung, to bring more in time."""
 
     def start(self, leases: Sequence[Lease], at_once: int) -> None:
-        """Take tasks to run, in this order; have at least *at_once* runners awake for them if there are so many."""
+        """Take tasks to run, in this order; have at least *at_once* runners awake for what is there, if there are so many."""
 
     def collect(self) -> list[Finish]:
         """The ends of runs since the last call."""

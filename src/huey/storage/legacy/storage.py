@@ -23,6 +23,7 @@ from huey.storage.base import (
     LEASE,
     Bell,
     Counts,
+    Meanwhile,
     Revocation,
     Storage,
     TaskRow,
@@ -30,6 +31,7 @@ from huey.storage.base import (
     Turn,
     Worker,
     WorkerRow,
+    idle,
 )
 from huey.storage.chunks import check_keys, check_records
 from huey.storage.legacy import looking
@@ -108,7 +110,16 @@ class LegacyStorage(Storage):
                     error.args = (f"{error} ({count} of these {len(messages)} tasks were written before)",)
                 raise
 
-    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+    def turn(
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str] = (),
+        now: Micros | None = None,
+        meanwhile: Meanwhile = idle,
+    ) -> Turn:
+        meanwhile()
         with self._lock:
             now = self._now(now)
             silent = self._holders.silent_for(worker)

@@ -6,7 +6,6 @@ Where another storage answers differently, this one is right. Nothing survives t
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
@@ -18,14 +17,15 @@ from huey.storage.base import (
     FOREVER,
     LEASE,
     Bell,
-    Counts,
+    Meanwhile,
     Revocation,
-    TaskRow,
     Turn,
     Worker,
     WorkerRow,
+    idle,
 )
 from huey.storage.chunks import check_records
+from huey.storage.memory.looking import LookingInMemory
 from huey.storage.memory.row import Row
 from huey.storage.memory.shared import SharingInMemory
 from huey.storage.memory.sharing import Locks
@@ -35,11 +35,11 @@ from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
 from huey.storage.retention import Retention
 from huey.storage.sharing import Tell, any_terms
-from huey.storage.stats import CANCELLED, ENQUEUED, MINUTE, Stat, start_of, with_waiting
+from huey.storage.stats import CANCELLED, ENQUEUED
 from huey.task import Lease, Record
 
 
-class MemoryStorage(SharingInMemory, ValuesInMemory):
+class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
     """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever. *keep_finished*: so many succeeded tasks
     are kept to be looked at, or those of that time (a timedelta)."""
 
@@ -122,8 +122,17 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         self._keys.note(row, now)
         return None
 
-    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+    def turn(
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str] = (),
+        now: Micros | None = None,
+        meanwhile: Meanwhile = idle,
+    ) -> Turn:
         errors = [None if finish.error is None else json.dumps(finish.error) for finish in finishes]
+        meanwhile()
         with self._changed:
             now = self._now(now)
             crash_here("turn:before-commit")
@@ -363,51 +372,6 @@ class MemoryStorage(SharingInMemory, ValuesInMemory):
         with self._changed:
             self._events.tell(events, self._clock.now())
             self._changed.ring()
-
-    # -- looking ------------------------------------------------------------------------------------------------------------------------
-
-    def get(self, id: str) -> TaskRow | None:
-        with self._changed:
-            row = self._tasks.rows.get(id)
-            return None if row is None else row.look()
-
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
-        with self._changed:
-            rows = [row for row in self._tasks.listed(state) if name is None or row.record.name == name]
-            return [row.look() for row in rows[:limit]]
-
-    def counts(self) -> Counts:
-        with self._changed:
-            states = [row.state for row in self._tasks.rows.values()]
-            return Counts(
-                ready=len(self._tasks.ready) + len(self._tasks.suspects),
-                scheduled=len(self._tasks.scheduled),
-                running=states.count(State.RUNNING),
-                failed=states.count(State.FAILED),
-                cancelled=states.count(State.CANCELLED),
-                results=len(self.items("result")),
-                succeeded=states.count(State.SUCCEEDED),
-                waiting=states.count(State.WAITING),
-            )
-
-    def queues(self) -> list[str]:
-        return sorted(self._family)
-
-    def stats(self, since: Micros) -> list[Stat]:
-        with self._changed:
-            waiting = Counter((row.record.name, start_of(row.created, MINUTE)) for row in self._tasks.living())
-            return with_waiting(
-                self._statistics.since(since), [(*key, n) for key, n in waiting.items() if key[1] + MINUTE * SECOND > since]
-            )
-
-    def workers(self) -> list[WorkerRow]:
-        with self._changed:
-            now = self._clock.monotonic()
-            return [WorkerRow(worker, until, until <= now, len(self._tasks.held_by(id))) for id, (worker, until) in self._workers.items()]
-
-    def leases(self, worker: Worker) -> list[Lease]:
-        with self._changed:
-            return [row.lease() for row in self._tasks.held_by(worker.id)]
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 

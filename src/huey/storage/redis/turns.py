@@ -9,7 +9,7 @@ from huey.clock import Micros, micros
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.lifecycle import Finish
 from huey.seams import crash_here
-from huey.storage.base import Bell, Turn, Worker
+from huey.storage.base import Bell, Meanwhile, Turn, Worker, idle
 from huey.storage.fencing import newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.ends import details, ends_of, too_heavy, who
@@ -32,11 +32,19 @@ class TurningVerbs(WakingVerbs):
     _is_deaf_for: str | None
     """The worker whose waiting connection was lost while a turn of it went well."""
 
-    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
+    def turn(
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str] = (),
+        now: Micros | None = None,
+        meanwhile: Meanwhile = idle,
+    ) -> Turn:
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, refused = newest(finishes) if len(finishes) > 1 else (finishes, [])
         for part in too_heavy(finishes):
-            refused += self.turn(worker, part, 0, (), now).refused
+            refused += self.turn(worker, part, 0, (), now, meanwhile).refused
             finishes = finishes[len(part) :]
         ear = self._expecting.get(worker.id)
         if self._is_deaf_for == worker.id:
@@ -45,13 +53,13 @@ class TurningVerbs(WakingVerbs):
             raise away(self._wires.where, ConnectionError("the connection on which this worker waited was lost"))
         mine: Ear | None = getattr(self._local, "ear", None)
         if ear is None or ear is not mine:
-            return self._turn(worker, finishes, want, events, now, refused)
+            return self._turn(worker, finishes, want, events, now, refused, meanwhile)
         # A claim that is under way is ended by this turn; what it has brought before counts as wanted.
         early = Turn([]) if ear.is_blocked else self._handed_on(ear)
         if early.leases and want and not (finishes or events):
             return early._replace(refused=refused)
         try:
-            turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused)
+            turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused, meanwhile)
         except StorageUnavailable:
             self._forget(worker)
             raise
@@ -81,13 +89,21 @@ class TurningVerbs(WakingVerbs):
         )
 
     def _turn(
-        self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros | None, refused: list[str]
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str],
+        now: Micros | None,
+        refused: list[str],
+        meanwhile: Meanwhile,
     ) -> Turn:
         is_full = False
         crash_here("turn:before-commit")
         while True:
             counts, ends = ends_of(finishes, self._retention.is_on) if finishes else NOTHING
             rest = (self._asked(is_full), self.name, len(events), *counts, "", *events, *ends)
+            meanwhile()
             try:
                 answer = self._wires.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
             except StorageFull:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -20,9 +21,9 @@ from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError, StorageFull
 from huey.files import check_before_open, is_private
 from huey.host import boot_id
-from huey.lifecycle import Finish, Promotion, Refusal, State
+from huey.lifecycle import Finish, Promotion, Refusal
 from huey.seams import crash_here
-from huey.storage.base import CHUNK, LEASE, Tell, Turn, Worker, WorkerRow
+from huey.storage.base import CHUNK, LEASE, Meanwhile, Tell, Turn, Worker, WorkerRow, idle
 from huey.storage.chunks import check_records
 from huey.storage.fencing import newest
 from huey.storage.retention import Retention
@@ -251,22 +252,28 @@ class SqliteStorage(WakingStorage):
             self._is_dirty = False
             return dict(self._file.fetch(_SQL["met"]))
 
-    def turn(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), now: Micros | None = None) -> Turn:
-        def crank() -> Turn:
-            return self._crank(worker, finishes, want, events, self._now(now))
-
+    def turn(
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str] = (),
+        now: Micros | None = None,
+        meanwhile: Meanwhile = idle,
+    ) -> Turn:
+        crank = partial(self._crank, worker, finishes, want, events, self._now(now), meanwhile)
         return self._sparing(crank) if finishes else crank()
 
-    def _crank(self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros) -> Turn:
+    def _crank(
+        self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros, meanwhile: Meanwhile
+    ) -> Turn:
         queue, is_full = self._queue, self._ballast.is_short()
-        if is_full:
-            want = 0
+        want = 0 if is_full else want
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, outdated = newest(finishes)
         expires = None if self._result_ttl is None else now + micros(self._result_ttl)
-        until = self._lease_time() + LEASE
         ends = ends_of(finishes, now)
-        row = (queue, *worker, now, until, want, expires, "\n".join(events) or None, self._retention.is_on, ends.tally)
+        row = (queue, *worker, now, self._lease_time() + LEASE, want, expires, "\n".join(events) or None, self._retention.is_on, ends.tally)
         with self._file.turn_lock:
             self._ready_for_turns()
             self._stage_rows("done", ends.done)
@@ -274,6 +281,7 @@ class SqliteStorage(WakingStorage):
             crash_here("turn:before-commit")
             # A claim need not survive a power cut: its worker would not either, and the task would simply still be queued.
             units = 1 + (want + len(finishes)) // UNIT + ends.size // UNIT_BYTES
+            meanwhile()
             self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes))
             crash_here("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now, is_full)
@@ -304,16 +312,13 @@ class SqliteStorage(WakingStorage):
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
         read = self._file.fetch
         self._is_dirty = False
-        (control,) = read(_SQL["turn_control"], {"queue": queue, "worker": worker.id, "now": now})
-        refused, promoted, claimed, next_due, is_paused, is_followed, is_asked = control
-        leases: list[Lease] = []
-        cancelled: list[Refusal] = []
-        if claimed:
-            self._sort_out(queue, worker, leases, cancelled)
+        mine = {"queue": queue, "worker": worker.id}
+        ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked),) = read(_SQL["turn_control"], {**mine, "now": now})
+        leases = self._leased(mine) if claimed else []
         return Turn(
             leases,
             [id for (id,) in read(_SQL["turn_refused"])] if refused else [],
-            cancelled,
+            [Refusal._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else [],
             [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))]
             if promoted and (is_followed or self.names_promoted)
             else [],
@@ -325,20 +330,20 @@ class SqliteStorage(WakingStorage):
             is_full,
         )
 
-    def _sort_out(self, queue: int, worker: Worker, leases: list[Lease], cancelled: list[Refusal]) -> None:
-        """Read the claimed rows, up to ``TURN_BYTES`` of payloads; what is beyond goes back unread."""
-        size = 0
-        for number, row in enumerate(self._file.rows(_SQL["turn_leases"], {"queue": queue, "worker": worker.id}), 1):
-            lease = Lease._make(row[2:])
+    def _leased(self, mine: dict[str, Any]) -> list[Lease]:
+        """The leases that were claimed, up to ``TURN_BYTES`` of payloads; what is beyond goes back unread."""
+        make, size = Lease._make, 0
+        leases: list[Lease] = []
+        for row in self._file.rows(_SQL["turn_leases"], mine):
+            lease = make(row)
+            leases.append(lease)
             size += len(lease.payload)
-            if row[0] != State.RUNNING:
-                cancelled.append(Refusal(lease.id, lease.name, row[1], lease.retries_left, lease.retry_delay))
-            else:
-                leases.append(lease)
             if size > TURN_BYTES:
-                self._write("release_rest", (queue, worker.id, number), is_synced=False)
-                self._write("release_rest_keys", (queue, number), is_synced=False)
+                beyond = {**mine, "last": lease.id}
+                self._write("release_rest", beyond, is_synced=False)
+                self._write("release_rest_keys", beyond, is_synced=False)
                 break
+        return leases
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         self.beat([worker])

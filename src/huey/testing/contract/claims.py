@@ -30,6 +30,15 @@ class ClaimRules:
 
         assert turn == Turn([])
 
+    def test_a_turn_tells_when_all_is_handed_over(self, storage: Storage) -> None:
+        storage.enqueue([task()])
+        told: list[str] = []
+
+        lease = storage.turn(ME, [], 1, meanwhile=lambda: told.append("first")).leases[0]
+        storage.turn(ME, [Finish(lease, State.SUCCEEDED)], 0, meanwhile=lambda: told.append("second"))
+
+        assert {"first", "second"} == {*told}
+
     def test_a_turn_that_wants_nothing_claims_nothing(self, storage: Storage) -> None:
         storage.enqueue([task()])
 

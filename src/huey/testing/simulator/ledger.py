@@ -106,7 +106,7 @@ class Ledger:
             elif entry.state == State.SUCCEEDED:
                 raise Violation("I2", f"{record.id} was enqueued, succeeded, and enqueueing it again put it in anew")
 
-    def turn(self, turn: Turn, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = ()) -> None:
+    def turn(self, turn: Turn, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), **_: object) -> None:
         now = self._clock.now()
         self._seen[worker.id] = self._clock.monotonic()
         refused = [finish.lease.id for finish in finishes if not self._finished(worker, finish, now)]

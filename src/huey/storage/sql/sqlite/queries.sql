@@ -37,11 +37,18 @@ DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND expires > :n
 INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: turn_leases
--- What the turn claimed, in claim order; rows that ended instead carry their state.
-SELECT t.state, t.reason, t.id, t.token, t.name, t.payload, t.priority, t.place, t.expires, t.retries, t.retry_delay, t.attempt,
+-- What the turn claimed, in that order.
+SELECT t.id, t.token, t.name, t.payload, t.priority, t.place, t.expires, t.retries, t.retry_delay, t.attempt,
        t.crashes, t.deaths, t.parked, t.options, t.created
   FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = c.id
- WHERE t.worker = :worker
+ WHERE t.worker = :worker AND t.state = 'running'
+ ORDER BY c.n;
+
+-- name: turn_cancelled
+-- What would have been claimed and ended instead.
+SELECT t.id, t.name, t.reason, max(0, t.retries - t.attempt), t.retry_delay
+  FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = c.id
+ WHERE t.worker = :worker AND t.state = 'cancelled'
  ORDER BY c.n;
 
 -- name: turn_control
@@ -73,14 +80,16 @@ UPDATE huey_task SET state = 'queued', worker = NULL, lost_by = NULL
    AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases));
 
 -- name: release_rest
--- Give back what the turn claimed beyond a place in its order.
+-- Give back what the turn claimed beyond one task of it.
 UPDATE huey_task SET state = 'queued', worker = NULL
- WHERE queue = ? AND state = 'running' AND worker = ? AND id IN (SELECT id FROM claimed WHERE n > ?);
+ WHERE queue = :queue AND state = 'running' AND worker = :worker
+   AND id IN (SELECT id FROM claimed WHERE n > (SELECT n FROM claimed WHERE id = :last));
 
 -- name: release_rest_keys
 -- Let these have the unique keys again that they held while they waited.
 UPDATE OR IGNORE huey_task SET unique_key = wish
- WHERE queue = ? AND +wish IS NOT NULL AND unique_key IS NULL AND state = 'queued' AND id IN (SELECT id FROM claimed WHERE n > ?);
+ WHERE queue = :queue AND +wish IS NOT NULL AND unique_key IS NULL AND state = 'queued'
+   AND id IN (SELECT id FROM claimed WHERE n > (SELECT n FROM claimed WHERE id = :last));
 
 -- name: takeover
 -- Take over what a dead worker holds; the trigger `inherit` does it.

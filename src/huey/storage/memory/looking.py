@@ -1,0 +1,69 @@
+"""The verbs that only look, in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from huey.clock import SECOND, Clock, Micros
+from huey.lifecycle import State
+from huey.storage.base import Counts, Storage, TaskRow, Worker, WorkerRow
+from huey.storage.memory.statistics import Statistics
+from huey.storage.memory.tables import Tasks
+from huey.storage.memory.waking import Alarm
+from huey.storage.stats import MINUTE, Stat, start_of, with_waiting
+from huey.task import Lease
+
+
+class LookingInMemory(Storage):
+    """What is held by a ``MemoryStorage``, as rows and numbers."""
+
+    _clock: Clock
+    _changed: Alarm
+    _tasks: Tasks
+    _statistics: Statistics
+    _workers: dict[str, tuple[Worker, Micros]]
+    _family: Mapping[str, Storage]
+
+    def get(self, id: str) -> TaskRow | None:
+        with self._changed:
+            row = self._tasks.rows.get(id)
+            return None if row is None else row.look()
+
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+        with self._changed:
+            rows = [row for row in self._tasks.listed(state) if name is None or row.record.name == name]
+            return [row.look() for row in rows[:limit]]
+
+    def counts(self) -> Counts:
+        with self._changed:
+            states = [row.state for row in self._tasks.rows.values()]
+            return Counts(
+                ready=len(self._tasks.ready) + len(self._tasks.suspects),
+                scheduled=len(self._tasks.scheduled),
+                running=states.count(State.RUNNING),
+                failed=states.count(State.FAILED),
+                cancelled=states.count(State.CANCELLED),
+                results=len(self.items("result")),
+                succeeded=states.count(State.SUCCEEDED),
+                waiting=states.count(State.WAITING),
+            )
+
+    def queues(self) -> list[str]:
+        return sorted(self._family)
+
+    def stats(self, since: Micros) -> list[Stat]:
+        with self._changed:
+            waiting = Counter((row.record.name, start_of(row.created, MINUTE)) for row in self._tasks.living())
+            return with_waiting(
+                self._statistics.since(since), [(*key, n) for key, n in waiting.items() if key[1] + MINUTE * SECOND > since]
+            )
+
+    def workers(self) -> list[WorkerRow]:
+        with self._changed:
+            now = self._clock.monotonic()
+            return [WorkerRow(worker, until, until <= now, len(self._tasks.held_by(id))) for id, (worker, until) in self._workers.items()]
+
+    def leases(self, worker: Worker) -> list[Lease]:
+        with self._changed:
+            return [row.lease() for row in self._tasks.held_by(worker.id)]
