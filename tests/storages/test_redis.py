@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import count
 from typing import Any
 
@@ -153,6 +154,24 @@ def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: An
 
 
 # -- locks and lost answers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("losses", "is_open"), [(5, True), (6, False)])
+def test_opening_survives_answers_that_get_lost_and_gives_up_on_a_server_that_is_away(
+    make: Make, monkeypatch: pytest.MonkeyPatch, losses: int, is_open: bool
+) -> None:
+    storage, lost, read = make(), count(), Wire.read
+
+    def lossy(wire: Wire) -> Any:
+        answer = read(wire)
+        if next(lost) < losses:
+            raise StorageUnavailable("the answer was lost")
+        return answer
+
+    monkeypatch.setattr(Wire, "read", lossy)
+
+    with nullcontext() if is_open else pytest.raises(StorageUnavailable):
+        storage.open()
 
 
 def test_a_lock_whose_answer_was_lost_once_is_taken(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
+from huey.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, Tell, Worker, WorkerRow
@@ -36,6 +36,8 @@ ENQUEUE_TIMEOUT = 5.0
 """Seconds that an enqueue tries while the server is away, unless told otherwise (C15)."""
 FIRST_GAP, LONGEST_GAP = 0.05, 0.5
 """Seconds between two tries."""
+OPENINGS = 3
+"""Tries of the first call; a second later none begins."""
 NOT_SIMPLE = 2
 """What lua/enqueue_one.lua answers when it has put nothing in."""
 DISK_TIMEOUT = 5000
@@ -96,7 +98,16 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         checked(wire, wire.read())
 
     def open(self) -> None:
-        self._wires.command(b"PING")
+        # A program that starts while the server fails over, or over a bad line, should not end for an answer that got lost.
+        until, tries = self._clock.monotonic() + SECOND, OPENINGS
+        while True:
+            tries -= 1
+            try:
+                self._wires.command(b"PING")
+                return
+            except StorageUnavailable:
+                if not tries or self._clock.monotonic() > until:
+                    raise
 
     def close(self) -> None:
         self._wires.close()
