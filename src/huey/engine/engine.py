@@ -33,6 +33,8 @@ LOOK_AHEAD = 0.05
 """Seconds of work, proven short, that may be claimed beyond what can start now."""
 LINGER = 0.005
 """Seconds that a finish waits for company while there is other work to start."""
+MOMENT = 0.001
+"""Seconds that a task which has just started, and keeps the last runner busy, may take to end before the next one is listened for."""
 STUCK = 0.05
 """Seconds without progress after which waiting tasks go back to the queue."""
 SHORT = 100e-6
@@ -282,6 +284,8 @@ class Engine:
         if self._runners.waiting():
             self._bell.wait(LINGER)
             self._mind_the_stuck()
+            return self._has_news()
+        if not self._runners.idle() and self._bell.wait(MOMENT):
             return self._has_news()
         if self._room() > 0:
             try:

@@ -166,7 +166,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     def _enqueue(self, chunk: Chunk) -> None:
         if chunk.single is not None and not self._is_followed:
             to = self.name if chunk.tell is not None else ""
-            if self._wires.call("enqueue_one", *chunk.head[:2], to, *chunk.single, after=self._durable) != NOT_SIMPLE:
+            if self._wires.call("enqueue_one", *chunk.head[:2], to, *chunk.single, after=self._durable, soon=True) != NOT_SIMPLE:
                 return
         if not (self._is_followed and chunk.tell is not None):
             self._is_followed = bool(self._wires.call("enqueue", *chunk.head, *chunk.arguments, after=self._durable))
