@@ -9,7 +9,7 @@ from huey.engine.bell import Bell
 from huey.exceptions import StorageUnavailable
 from huey.lifecycle import Finish, Outcome, Returned, decide
 from huey.storage.base import Bell as AnyBell
-from huey.storage.base import Meanwhile, Turn, Worker, idle
+from huey.storage.base import Meanwhile, Turn, Worker, nothing
 from huey.storage.memory import MemoryStorage
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
@@ -38,10 +38,11 @@ class ScriptedRunners:
         if at_once:
             self.awake.append(at_once)
         self.ready.extend(leases)
-        self._begin()
+        self._begin(max(len(self.runs), min(at_once, self.count)))
 
-    def _begin(self) -> None:
-        while self.ready and len(self.runs) < self.count:
+    def _begin(self, awake: int) -> None:
+        """Who is awake takes what is ready; the others sleep until they are woken."""
+        while self.ready and len(self.runs) < awake:
             self.runs.append(self.ready.popleft())
 
     def collect(self) -> list[Finish]:
@@ -69,7 +70,7 @@ class ScriptedRunners:
         lease = next(lease for lease in self.runs if lease.id == id)
         self.runs.remove(lease)
         self.done.append(decide(lease, outcome, self.clock.now(), took))
-        self._begin()
+        self._begin(len(self.runs) + 1)
 
     def end_all(self, took: float = 1.0) -> None:
         """Everything that was taken runs to its end."""
@@ -133,6 +134,10 @@ class ScriptedStorage(MemoryStorage):
         self.listened = 0
         self.is_full = False
         """Finishes are written, nothing is claimed."""
+        self.brings = 10**6
+        """Tasks that a turn hands out at most, since they are heavy."""
+        self.at_work: Callable[[], None] = nothing
+        """Called while a turn is at work, when all is handed over."""
         self.is_deaf = False
         """``listen`` fails, the other verbs do not."""
 
@@ -150,12 +155,15 @@ class ScriptedStorage(MemoryStorage):
         want: int,
         events: Sequence[str] = (),
         now: int | None = None,
-        meanwhile: Meanwhile = idle,
+        meanwhile: Meanwhile = nothing,
     ) -> Turn:
         self.wants.append(want)
         self.sent.append([finish.lease.id for finish in finishes])
         self._touch("turn")
-        turn = super().turn(worker, finishes, 0 if self.is_full else want, events, now, meanwhile)._replace(is_full=self.is_full)
+        few = 0 if self.is_full else min(want, self.brings)
+        turn = super().turn(worker, finishes, few, events, now)._replace(is_full=self.is_full)
+        meanwhile()
+        self.at_work()
         self._touch("turn", after=True)
         return turn
 

@@ -15,7 +15,7 @@ from huey.clock import SECOND, Micros
 from huey.consumer.janitor import PRUNE_EVERY, Janitor, is_dead
 from huey.exceptions import StorageUnavailable
 from huey.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
-from huey.storage.base import LEASE, Meanwhile, Turn, Worker, WorkerRow, idle
+from huey.storage.base import LEASE, Meanwhile, Turn, Worker, WorkerRow, nothing
 from huey.storage.memory import MemoryStorage
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
@@ -50,7 +50,7 @@ class Losing(MemoryStorage):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = idle,
+        meanwhile: Meanwhile = nothing,
     ) -> Turn:
         if self.loses_call == "turn":
             self.loses_call = None

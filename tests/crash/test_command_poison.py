@@ -97,13 +97,14 @@ def test_poison_among_good_tasks_hurts_itself_only(make_commanded, show, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_that_closes_all_descriptors_ends_as_poison_and_nothing_else_suffers(make_commanded, kind):
+def test_a_task_that_closes_all_descriptors_ends_as_poison_and_the_file_stays_whole(make_commanded, kind):
     place = make_commanded()
     place.lives_by_rule = False
     command = place.command(kind, "-n")
 
     poison = place.app.close_all().id
     until(lambda: place.storage.get(poison).state == "failed" or not command.is_alive, "it has failed", timeout=60)
+    assert command.is_alive, command.log[-6000:]
     good = place.work(1, 0)
     until(lambda: place._result(good) is not None, "the next task has run")
 

@@ -104,6 +104,8 @@ BAD = [
     (FENCE, f"enqueue:a claim:a:1 {AGAIN}:a:1 {AGAIN}:a:1 claim:a:2 {DONE}:a:2"),
     (FENCE, f"enqueue:a claim:a:1 {DONE}:a:2"),
     (FENCE, f"enqueue:a claim:a:1? held:a:1 {DONE}:a:1:n2"),
+    (FENCE, f"enqueue:a {DONE}:a:1 held:a:1"),
+    (GROW, f"enqueue:a claim:a:1? held:a:1 claim:a:1:n2 {DONE}:a:1"),
     (LEASES, f"enqueue:a claim:a:1 claim:a:2:n2 {DONE}:a:2:n2 {DONE}:a:1!"),
     (LEASES, f"enqueue:a claim:a:1 claim:a:2 {DONE}:a:2"),
     (LEASES, f"enqueue:a claim:a:1 claim:a:2:n2 release:a:1 {DONE}:a:2:n2"),

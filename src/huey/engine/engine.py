@@ -34,7 +34,7 @@ LOOK_AHEAD = 0.05
 LINGER = 0.005
 """Seconds that a finish waits for company while there is other work to start."""
 MOMENT = 0.001
-"""Seconds that a task which has just started, and keeps the last runner busy, may take to end before the next one is listened for."""
+"""Seconds that an engine whose runners are all busy waits for one of them to end, before it listens for the next task."""
 STUCK = 0.05
 """Seconds without progress after which waiting tasks go back to the queue."""
 SHORT = 100e-6
@@ -98,8 +98,10 @@ class Engine:
         self._quit = threading.Event()
         self._is_away = False
         self._progress: tuple[int, Micros] = (0, 0)
-        self._awake = 0
-        """Runners that are still to be woken for what was brought."""
+        self._to_wake = 0
+        """Runners that are to be awake for what was brought, and may be asleep."""
+        self._asked_for = 0
+        """Tasks that the last turn wanted."""
 
     # -- one turn -----------------------------------------------------------------------------------------------------------------------
 
@@ -108,8 +110,9 @@ class Engine:
         finishes = self._gather()
         if self._attendance is not None:
             self._storage.names_promoted = self._attendance.wants_promotions
+        self._asked_for = self._room()
         try:
-            turn = self._storage.turn(self._worker, finishes, self._room(), self._told, meanwhile=self._wake)
+            turn = self._storage.turn(self._worker, finishes, self._asked_for, self._told, meanwhile=self._wake)
         except StorageError as error:
             self._lost_touch(error)
             return False
@@ -230,17 +233,17 @@ class Engine:
             self._told += [events.of_start(lease) for lease in fresh]
         is_short = self._mean is not None and self._mean < SHORT
         self._runners.start(fresh, 0)
-        self._awake = 1 if is_short else len(self._running)
-        if not self._is_time():
+        self._to_wake = 1 if is_short else len(self._running)
+        if self._last.is_full or not self._is_time():
             # Else they are woken in the middle of the turn that follows: Python runs one thread at a time, so what they did before that
             # would hold up the turn, and they would have nothing left to do while it waits for the storage.
             self._wake()
         self._progress = (self._runners.waiting(), self._clock.monotonic())
 
     def _wake(self) -> None:
-        awake, self._awake = self._awake, 0
-        if awake:
-            self._runners.start([], awake)
+        count, self._to_wake = self._to_wake, 0
+        if count:
+            self._runners.start([], count)
 
     def _lost_touch(self, why: object) -> None:
         self._is_away = True
@@ -258,6 +261,7 @@ class Engine:
             if found or self._is_time():
                 found = not self.turn()
                 if found:
+                    self._wake()
                     self._quit.wait(gap)
                 gap = min(2 * gap, LONGEST_OUTAGE_GAP) if found else OUTAGE_GAP
             else:
@@ -268,12 +272,18 @@ class Engine:
         waiting = self._runners.waiting()
         if self._attendance is not None and self._attendance.is_awaiting and self._runners.ended():
             return True
-        if self._last.more and waiting <= self._runners.low_water and self._room() > 0:
+        if self._last.more and waiting <= self._few() and self._room() > 0:
             return True
         if waiting == 0 and (self._has_news() or self._may_start_suspect()):
             return True
         # A revoked task that runs is named by the next turn, and none may be due for long.
         return self._ask_to_stop is not None and bool(self._running) and self._clock.monotonic() - self._turned >= micros(STOP_LOOK)
+
+    def _few(self) -> int:
+        """Tasks in hand that are few enough to bring more. None where a turn brought less than it wanted of more: they are too heavy to
+        hold those of several turns (C14)."""
+        is_heavy = len(self._last.leases) + len(self._last.cancelled) < self._asked_for
+        return 0 if is_heavy else self._runners.low_water
 
     def _has_news(self) -> bool:
         return bool(self._runners.ended() or self._told or self._unwritten or self._unreturned)

@@ -27,7 +27,7 @@ from huey.storage.chunks import CHUNK as CHUNK
 from huey.storage.chunks import in_chunks as in_chunks
 from huey.storage.hosting import Hosting
 from huey.storage.meanwhile import Meanwhile as Meanwhile
-from huey.storage.meanwhile import idle as idle
+from huey.storage.meanwhile import nothing as nothing
 from huey.storage.sharing import Sharing
 from huey.storage.sharing import Tell as Tell
 from huey.storage.stats import Stat
@@ -212,7 +212,7 @@ class Storage(Sharing, Hosting, ABC):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = idle,
+        meanwhile: Meanwhile = nothing,
     ) -> Turn:
         """One trip of a worker: renew its lease, write *finishes*, lease up to *want* due tasks, best first. One atomic step.
 
@@ -230,9 +230,9 @@ class Storage(Sharing, Hosting, ABC):
         A storage that has hardly any room left writes the finishes and claims nothing (``is_full``). StorageFull: there was no room for the
         finishes either, nothing was written.
 
-        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *meanwhile* is called, perhaps
-        more than once, when all is handed over and nothing is left to do here but to wait: what it starts then runs beside the storage.
-        Not surely, if an error is raised.
+        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *meanwhile* is a hint: it is
+        called when all is handed over and nothing is left to do in Python but to wait, so what it starts runs beside the storage. It may
+        be called more than once, or not at all.
         The same turn sent again after an error is safe: what was written already is refused.
         """
 

@@ -8,5 +8,5 @@ Meanwhile = Callable[[], None]
 """Called by a turn when there is nothing left to do in Python but to wait."""
 
 
-def idle() -> None:
+def nothing() -> None:
     """Nothing."""

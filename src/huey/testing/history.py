@@ -275,7 +275,10 @@ def _ends_once(id: str, story: Sequence[Event], ended: Collection[str] | None, h
 def _tokens_grow(id: str, story: Sequence[Event]) -> list[Problem]:
     """Each claim has a higher token than every claim that had returned before it was made."""
     law, problems = "tokens grow", []
-    claims = sorted((event for event in story if event.op == "claim" and event.end == OK), key=lambda event: event.t_return)
+    claims = [event for event in story if event.op == "claim" and event.end == OK]
+    known = {(event.token, event.node) for event in claims}
+    untold = {(event.token, event.node): event for event in reversed(_held(story)) if (event.token, event.node) not in known}
+    claims = sorted([*claims, *untold.values()], key=lambda event: event.t_return)
     for place, earlier in enumerate(claims):
         for later in claims[place + 1 :]:
             if earlier.token == later.token:
@@ -285,18 +288,24 @@ def _tokens_grow(id: str, story: Sequence[Event]) -> list[Problem]:
     return problems
 
 
+def _held(story: Sequence[Event]) -> list[Event]:
+    """What nodes were told to hold, which they may know of by that alone: the answer of a claim may be lost."""
+    return [event for event in story if event.op == "held" and event.end == OK]
+
+
 def _fence_holds(id: str, story: Sequence[Event]) -> list[Problem]:
     """A finish is accepted only of who holds the lease: it claimed it, and nobody has claimed it since."""
     law, problems = "a worker that lost its lease changes nothing", []
     claims = [event for event in story if event.op == "claim" and event.end == OK]
-    known = {(event.token, event.node) for event in story if event.op == "held"}
     accepted: Counter[int] = Counter()
     for finish in story:
         if finish.op != "finish" or finish.end != OK:
             continue
         accepted[finish.token] += 1
-        mine = (claim for claim in claims if claim.token == finish.token and claim.node == finish.node and claim.t_call <= finish.t_call)
-        if (finish.token, finish.node) not in known and not any(mine):
+        if not any(
+            claim.token == finish.token and claim.node == finish.node and claim.t_call <= finish.t_call
+            for claim in [*claims, *_held(story)]
+        ):
             problems.append(Problem(law, id, f"{finish.node} finished token {finish.token}, which it never claimed"))
         for claim in claims:
             if claim.token > finish.token and claim.t_return < finish.t_call:

@@ -31,7 +31,7 @@ from huey.storage.base import (
     Turn,
     Worker,
     WorkerRow,
-    idle,
+    nothing,
 )
 from huey.storage.chunks import check_keys, check_records
 from huey.storage.legacy import looking
@@ -117,7 +117,7 @@ class LegacyStorage(Storage):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = idle,
+        meanwhile: Meanwhile = nothing,
     ) -> Turn:
         meanwhile()
         with self._lock:

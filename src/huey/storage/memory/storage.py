@@ -22,7 +22,7 @@ from huey.storage.base import (
     Turn,
     Worker,
     WorkerRow,
-    idle,
+    nothing,
 )
 from huey.storage.chunks import check_records
 from huey.storage.memory.looking import LookingInMemory
@@ -129,7 +129,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = idle,
+        meanwhile: Meanwhile = nothing,
     ) -> Turn:
         errors = [None if finish.error is None else json.dumps(finish.error) for finish in finishes]
         meanwhile()

@@ -12,6 +12,7 @@ import socket
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any
 
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
@@ -37,8 +38,8 @@ _CODES = {
     "MasterDownError": "MASTERDOWN",
 }
 """Error codes by redis-py's classes."""
-GLANCES = 100
-"""Looks for a reply that is likely to come at once; about a tenth of a millisecond."""
+GLANCES = 150
+"""Looks for a reply that is likely to come at once; about a tenth of a millisecond, where no other thread wants to run."""
 SKIPPED = 10
 """Replies that are waited for in the usual way after one that came later than that."""
 _HARMLESS = frozenset(
@@ -84,8 +85,6 @@ class Wire:
     def _prepare(self) -> None:
         sock = getattr(self.connection, "_sock", None)
         self._sock: socket.socket | None = sock if self._hiredis is not None else None
-        self._is_plain = type(sock) is socket.socket and sock.gettimeout() is not None
-        """Without TLS, and a read that finds nothing returns."""
         self._unseen = 0
         """Replies that are not looked for, since the last one was slow."""
         if self._sock is not None:
@@ -112,7 +111,9 @@ class Wire:
                 return self._read_by_client()
             reader, receive = self._reader, self._sock.recv
             while (reply := reader.gets()) is False:
-                data = (soon and self._glance()) or receive(65536)
+                if soon:
+                    self._glance()
+                data = receive(65536)
                 if not data:
                     raise ConnectionError("the server closed the connection")
                 reader.feed(data)
@@ -120,18 +121,12 @@ class Wire:
         except Exception as error:  # As in send().
             raise lost(self.where, error) from error
 
-    def _glance(self) -> bytes:
-        """What comes while one looks, without going to sleep for it: a server on the same machine answers before a thread is woken."""
+    def _glance(self) -> None:
+        """Wait for what comes at once without going to sleep for it: a server on the same machine answers before a thread is woken."""
         if self._unseen > 0:
             self._unseen -= 1
-            return b""
-        for _ in range(GLANCES if self._is_plain else 0):
-            try:
-                return os.read(self.fileno(), 65536)
-            except BlockingIOError:
-                continue
-        self._unseen = SKIPPED
-        return b""
+        elif not any(map(self._poll.poll, repeat(0, GLANCES))):
+            self._unseen = SKIPPED
 
     def _read_by_client(self) -> Any:
         import redis

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from huey.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
+from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, Tell, Worker, WorkerRow
@@ -36,8 +36,8 @@ ENQUEUE_TIMEOUT = 5.0
 """Seconds that an enqueue tries while the server is away, unless told otherwise (C15)."""
 FIRST_GAP, LONGEST_GAP = 0.05, 0.5
 """Seconds between two tries."""
-OPENINGS = 3
-"""Tries of the first call; a second later none begins."""
+OPENING = 1.0
+"""Seconds that the first call tries."""
 NOT_SIMPLE = 2
 """What lua/enqueue_one.lua answers when it has put nothing in."""
 DISK_TIMEOUT = 5000
@@ -98,16 +98,8 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         checked(wire, wire.read())
 
     def open(self) -> None:
-        # A program that starts while the server fails over, or over a bad line, should not end for an answer that got lost.
-        until, tries = self._clock.monotonic() + SECOND, OPENINGS
-        while True:
-            tries -= 1
-            try:
-                self._wires.command(b"PING")
-                return
-            except StorageUnavailable:
-                if not tries or self._clock.monotonic() > until:
-                    raise
+        # A program that starts beside its server, or over a bad line, should not end for an answer that got lost.
+        self._persist(lambda: self._wires.command(b"PING"), OPENING, is_harmless=True)
 
     def close(self) -> None:
         self._wires.close()
@@ -161,7 +153,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         ahead.end()
 
     def _put_in(self, chunk: Chunk) -> None:
-        self._persist(lambda: self._enqueue(chunk))
+        self._persist(lambda: self._enqueue(chunk), self._enqueue_timeout)
 
     def _enqueue(self, chunk: Chunk) -> None:
         if chunk.single is not None and not self._is_followed:
@@ -182,7 +174,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         check_records(records)
         arguments = groups_of_one(records)
         crash_here("enqueue:before-commit")
-        found = self._persist(lambda: self._admit(arguments, tell, self._now(now)))
+        found = self._persist(lambda: self._admit(arguments, tell, self._now(now)), self._enqueue_timeout)
         crash_here("enqueue:after-commit")
         met = zip(found[::2], found[1::2], strict=True)
         return {id.decode(): other.decode() for id, other in met if id != other}
@@ -199,18 +191,18 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         found: list[bytes] = met
         return found
 
-    def _persist(self, act: Callable[[], T]) -> T:
-        """Do it, again and again while the server is away, up to ``enqueue_timeout``. Not when an answer was lost: what was put in may have
-        run to its end by now, and would run again."""
+    def _persist(self, act: Callable[[], T], seconds: float, *, is_harmless: bool = False) -> T:
+        """Do it, again and again while the server is away, for so long. Not when an answer was lost, unless it is harmless twice: what was
+        put in may have run to its end by now, and would run again."""
         until, gap = None, FIRST_GAP
         while True:
             try:
                 return act()
             except StorageUnavailable as error:
-                if error.is_unknown:
+                if error.is_unknown and not is_harmless:
                     raise
                 now = self._clock.monotonic()
-                until = until or now + micros(self._enqueue_timeout)
+                until = until or now + micros(seconds)
                 if now + micros(gap) >= until:
                     raise
             self._clock.sleep(gap * (0.5 + self._rng.random() / 2))

@@ -9,7 +9,7 @@ from huey.clock import Micros, micros
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.lifecycle import Finish
 from huey.seams import crash_here
-from huey.storage.base import Bell, Meanwhile, Turn, Worker, idle
+from huey.storage.base import Bell, Meanwhile, Turn, Worker, nothing
 from huey.storage.fencing import newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.ends import details, ends_of, too_heavy, who
@@ -39,7 +39,7 @@ class TurningVerbs(WakingVerbs):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = idle,
+        meanwhile: Meanwhile = nothing,
     ) -> Turn:
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, refused = newest(finishes) if len(finishes) > 1 else (finishes, [])

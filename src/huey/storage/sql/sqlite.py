@@ -23,7 +23,7 @@ from huey.files import check_before_open, is_private
 from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal
 from huey.seams import crash_here
-from huey.storage.base import CHUNK, LEASE, Meanwhile, Tell, Turn, Worker, WorkerRow, idle
+from huey.storage.base import CHUNK, LEASE, Meanwhile, Tell, Turn, Worker, WorkerRow, nothing
 from huey.storage.chunks import check_records
 from huey.storage.fencing import newest
 from huey.storage.retention import Retention
@@ -259,15 +259,15 @@ class SqliteStorage(WakingStorage):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = idle,
+        meanwhile: Meanwhile = nothing,
     ) -> Turn:
-        crank = partial(self._crank, worker, finishes, want, events, self._now(now), meanwhile)
+        crank = partial(self._crank, worker, finishes, want, events, now, meanwhile)
         return self._sparing(crank) if finishes else crank()
 
     def _crank(
-        self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros, meanwhile: Meanwhile
+        self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros | None, meanwhile: Meanwhile
     ) -> Turn:
-        queue, is_full = self._queue, self._ballast.is_short()
+        queue, is_full, now = self._queue, self._ballast.is_short(), self._now(now)
         want = 0 if is_full else want
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, outdated = newest(finishes)

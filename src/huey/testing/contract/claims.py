@@ -30,7 +30,7 @@ class ClaimRules:
 
         assert turn == Turn([])
 
-    def test_a_turn_tells_when_all_is_handed_over(self, storage: Storage) -> None:
+    def test_a_turn_that_waits_for_its_storage_tells_so(self, storage: Storage) -> None:
         storage.enqueue([task()])
         told: list[str] = []
 

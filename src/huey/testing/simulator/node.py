@@ -130,9 +130,12 @@ class ScriptedRunners:
         self._ready: deque[Lease] = deque()
         self._done: list[Finish] = []
         self._at = world.clock.monotonic()
+        self._awake = 0
+        """Runners that are not asleep: what is ready waits for these."""
 
     def start(self, leases: Sequence[Lease], at_once: int) -> None:
         self._ready.extend(leases)
+        self._awake = max(self._awake, min(at_once, self.count))
 
     def collect(self) -> list[Finish]:
         done, self._done = self._done, []
@@ -150,13 +153,14 @@ class ScriptedRunners:
         return len(self._ready)
 
     def idle(self) -> int:
-        return self.count - len(self.runs)
+        return self.count - self._awake
 
     def advance(self) -> None:
         until = self._world.clock.monotonic()
         while True:
-            while self._ready and len(self.runs) < self.count:
+            while self._ready and len(self.runs) < self._awake:
                 self._begin(self._ready.popleft())
+            self._awake = len(self.runs)
             run = min(self.runs, key=lambda run: run.ends, default=None)
             if run is None or run.ends > until:
                 break
