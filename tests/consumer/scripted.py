@@ -135,7 +135,7 @@ class ScriptedStorage(MemoryStorage):
         self.is_full = False
         """Finishes are written, nothing is claimed."""
         self.brings = 10**6
-        """Tasks that a turn hands out at most, since they are heavy."""
+        """Tasks that a turn hands out at most: the others are too heavy."""
         self.at_work: Callable[[], None] = nothing
         """Called while a turn is at work, when all is handed over."""
         self.is_deaf = False
@@ -161,7 +161,7 @@ class ScriptedStorage(MemoryStorage):
         self.sent.append([finish.lease.id for finish in finishes])
         self._touch("turn")
         few = 0 if self.is_full else min(want, self.brings)
-        turn = super().turn(worker, finishes, few, events, now)._replace(is_full=self.is_full)
+        turn = super().turn(worker, finishes, few, events, now)._replace(is_full=self.is_full, is_heavy=0 < few < want)
         meanwhile()
         self.at_work()
         self._touch("turn", after=True)

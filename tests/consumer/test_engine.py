@@ -183,8 +183,26 @@ def test_runners_are_woken_in_the_middle_of_a_turn_that_follows_at_once(bench: B
     assert [len(names) for names in running] == [0, 1]
 
 
+def test_after_a_turn_that_was_cut_short_the_next_ones_ask_for_what_it_brought_and_then_for_more(bench: Bench) -> None:
+    """C14: what is claimed in vain is written twice."""
+    bench.enqueue_many(3000)
+    bench.prove_short_with_more()
+    bench.storage.at_work = lambda: bench.runners.end_all(SHORT)
+    bench.storage.brings = 40
+    bench.turn()
+    bench.storage.brings = 10**6
+    first = len(bench.storage.wants)
+
+    for _ in range(40):
+        bench.enqueue_many(LARGEST_TURN)
+        bench.turn()
+        bench.runners.end_all(SHORT)
+
+    assert bench.storage.wants[first : first + 3] == [40, 46, 52]
+    assert bench.storage.wants[-1] == LARGEST_TURN
+
+
 def test_heavy_tasks_are_held_for_one_turn_only(bench: Bench) -> None:
-    """C14: a turn that brought less than it wanted of more was cut short by their size."""
     bench.enqueue_many(3000)
     bench.prove_short_with_more()
     bench.storage.brings = 9

@@ -327,11 +327,12 @@ def test_a_turn_hands_out_no_more_than_eight_mebibytes(make: Callable[..., Sqlit
     for number in range(6):
         storage.enqueue([task(id=f"{number}", payload=bytes(3 * MIB))])
 
-    first = storage.turn(worker(), [], 6).leases
+    first = storage.turn(worker(), [], 6)
 
-    assert [lease.id for lease in first] == ["0", "1", "2"]
+    assert ([lease.id for lease in first.leases], first.is_heavy) == (["0", "1", "2"], True)
     assert storage.counts().ready == 3
-    assert [lease.id for lease in storage.turn(worker(), [], 6).leases] == ["3", "4", "5"]
+    rest = storage.turn(worker(), [], 6)
+    assert ([lease.id for lease in rest.leases], rest.is_heavy) == (["3", "4", "5"], False)
 
 
 def test_somebody_elses_table_of_our_name_is_refused(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:

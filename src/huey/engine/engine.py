@@ -100,8 +100,8 @@ class Engine:
         self._progress: tuple[int, Micros] = (0, 0)
         self._to_wake = 0
         """Runners that are to be awake for what was brought, and may be asleep."""
-        self._asked_for = 0
-        """Tasks that the last turn wanted."""
+        self._portion = LARGEST_TURN
+        """Tasks that a turn may ask for: fewer than usual while they are heavy."""
 
     # -- one turn -----------------------------------------------------------------------------------------------------------------------
 
@@ -110,9 +110,8 @@ class Engine:
         finishes = self._gather()
         if self._attendance is not None:
             self._storage.names_promoted = self._attendance.wants_promotions
-        self._asked_for = self._room()
         try:
-            turn = self._storage.turn(self._worker, finishes, self._asked_for, self._told, meanwhile=self._wake)
+            turn = self._storage.turn(self._worker, finishes, self._room(), self._told, meanwhile=self._wake)
         except StorageError as error:
             self._lost_touch(error)
             return False
@@ -133,6 +132,7 @@ class Engine:
                 "%d finishes refused: they were written before, or their lease was lost (%s ...)", len(turn.refused), turn.refused[0]
             )
         self._last = turn
+        self._weigh(turn)
         if turn.is_followed:
             self._told = [events.of_promotion(it) for it in turn.promoted] + [events.of_refusal(it) for it in turn.cancelled]
         for refusal in turn.cancelled:
@@ -185,7 +185,7 @@ class Engine:
         if self._is_stopping or self._is_away or self._suspects or self._runs_alone():
             return 0
         in_hand = len(self._running) - self._runners.ended()
-        room = min(LARGEST_TURN, self._ahead - in_hand)
+        room = min(LARGEST_TURN, self._portion, self._ahead - in_hand)
         if self._quota is not None:
             room = min(room, self._quota - len(self._running))
         return max(0, room)
@@ -280,10 +280,15 @@ class Engine:
         return self._ask_to_stop is not None and bool(self._running) and self._clock.monotonic() - self._turned >= micros(STOP_LOOK)
 
     def _few(self) -> int:
-        """Tasks in hand that are few enough to bring more. None where a turn brought less than it wanted of more: they are too heavy to
-        hold those of several turns (C14)."""
-        is_heavy = len(self._last.leases) + len(self._last.cancelled) < self._asked_for
-        return 0 if is_heavy else self._runners.low_water
+        """Tasks in hand that are few enough to bring more. None where they are heavy: those of one turn fill the memory that is theirs."""
+        return 0 if self._portion < LARGEST_TURN else self._runners.low_water
+
+    def _weigh(self, turn: Turn) -> None:
+        """After a turn that was cut short by the size of the tasks ask for no more than it brought, then for a little more each time."""
+        if turn.is_heavy:
+            self._portion = max(1, len(turn.leases))
+        elif len(turn.leases) == self._portion < LARGEST_TURN:
+            self._portion += 1 + self._portion // 8
 
     def _has_news(self) -> bool:
         return bool(self._runners.ended() or self._told or self._unwritten or self._unreturned)

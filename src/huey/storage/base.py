@@ -107,6 +107,8 @@ class Turn(NamedTuple):
     """Somebody follows events."""
     is_full: bool = False
     """There is hardly any room left: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
+    is_heavy: bool = False
+    """More was claimed than fits into the bytes of one turn (C14) and has gone back, which took its time."""
 
 
 class Revocation(NamedTuple):

@@ -315,27 +315,27 @@ class SqliteStorage(WakingStorage):
         mine = {"queue": queue, "worker": worker.id}
         ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked),) = read(_SQL["turn_control"], {**mine, "now": now})
         leases = self._leased(mine) if claimed else []
+        promoted = promoted and (is_followed or self.names_promoted)
+        cancelled = [Refusal._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else []
         return Turn(
             leases,
             [id for (id,) in read(_SQL["turn_refused"])] if refused else [],
-            [Refusal._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else [],
-            [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))]
-            if promoted and (is_followed or self.names_promoted)
-            else [],
+            cancelled,
+            [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))] if promoted else [],
             [id for (id,) in read(_SQL["turn_stop"], (worker.id, now))] if is_asked else [],
             next_due,
             claimed == want > 0,
             bool(is_paused),
             bool(is_followed),
             is_full,
+            len(leases) + len(cancelled) < claimed,
         )
 
     def _leased(self, mine: dict[str, Any]) -> list[Lease]:
         """The leases that were claimed, up to ``TURN_BYTES`` of payloads; what is beyond goes back unread."""
-        make, size = Lease._make, 0
-        leases: list[Lease] = []
+        leases, size = list[Lease](), 0
         for row in self._file.rows(_SQL["turn_leases"], mine):
-            lease = make(row)
+            lease = Lease._make(row)
             leases.append(lease)
             size += len(lease.payload)
             if size > TURN_BYTES:
