@@ -56,17 +56,18 @@ def test_a_consumer_starts_once(make: Callable[..., Consumer]) -> None:
 
 
 def test_a_task_that_outlives_a_stop_is_written_when_it_ends(huey: Huey, make: Callable[..., Consumer]) -> None:
-    may_end = threading.Event()
+    has_begun, may_end = threading.Event(), threading.Event()
 
     @huey.task()
     def slow() -> str:
+        has_begun.set()
         may_end.wait(20)
         return "done"
 
     consumer = make()
     consumer.start()
     handle = slow()
-    wait_until(lambda: huey.storage.counts().running == 1)
+    assert has_begun.wait(10)
 
     assert not consumer.stop(timeout=0.05)
     may_end.set()

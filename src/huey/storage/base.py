@@ -232,9 +232,8 @@ class Storage(Sharing, Hosting, ABC):
         A storage that has hardly any room left writes the finishes and claims nothing (``is_full``). StorageFull: there was no room for the
         finishes either, nothing was written.
 
-        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *meanwhile* is a hint: it is
-        called when all is handed over and nothing is left to do in Python but to wait, so what it starts runs beside the storage. It may
-        be called more than once, or not at all.
+        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *meanwhile* may be
+        called, once or more, when nothing is left to do in Python but to wait: what it starts runs beside the storage.
         The same turn sent again after an error is safe: what was written already is refused.
         """
 
