@@ -66,5 +66,6 @@ def test_one_host_that_is_cut_off_loses_its_tasks_and_writes_nothing_late(make_p
         assert results == [0, 1, 4]
         assert not set(place.storage.items("result")) & set(ids), "what was fetched is not written again"
         assert [{run.node for run in place.started(id)} for id in ids] == [{FAR, heir.node}] * 3
-        assert history.check(history.read(place.journal), paused={FAR}) == []
+        # A result can be seen before the line of who wrote it.
+        until(lambda: history.check(history.read(place.journal), paused={FAR}) == [], "the history breaks no law")
         show("3 tasks ran on both hosts, 3 late finishes refused")
