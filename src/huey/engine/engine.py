@@ -185,7 +185,7 @@ class Engine:
         if self._is_stopping or self._is_away or self._suspects or self._runs_alone():
             return 0
         in_hand = len(self._running) - self._runners.ended()
-        room = min(LARGEST_TURN, self._portion, self._ahead - in_hand)
+        room = min(self._portion, self._ahead - in_hand)
         if self._quota is not None:
             room = min(room, self._quota - len(self._running))
         return max(0, room)
@@ -234,13 +234,14 @@ class Engine:
         is_short = self._mean is not None and self._mean < SHORT
         self._runners.start(fresh, 0)
         self._to_wake = 1 if is_short else len(self._running)
-        if self._last.is_full or not self._is_time():
+        if not self._is_time():
             # Else they are woken in the middle of the turn that follows: Python runs one thread at a time, so what they did before that
             # would hold up the turn, and they would have nothing left to do while it waits for the storage.
             self._wake()
         self._progress = (self._runners.waiting(), self._clock.monotonic())
 
     def _wake(self) -> None:
+        """Wake the runners that are still to be woken, if any: in the middle of a turn, and before anything that waits."""
         count, self._to_wake = self._to_wake, 0
         if count:
             self._runners.start([], count)
@@ -288,7 +289,7 @@ class Engine:
         if turn.is_heavy:
             self._portion = max(1, len(turn.leases))
         elif len(turn.leases) == self._portion < LARGEST_TURN:
-            self._portion += 1 + self._portion // 8
+            self._portion = min(LARGEST_TURN, self._portion + 1 + self._portion // 8)
 
     def _has_news(self) -> bool:
         return bool(self._runners.ended() or self._told or self._unwritten or self._unreturned)

@@ -226,7 +226,7 @@ def check(
         problems += _ends_once(id, story, ended, bool(deaths))
         problems += _tokens_grow(id, story)
         problems += _fence_holds(id, story)
-        leases = [_life(event, story, deaths) for event in story if event.op == "claim" and event.end == OK and event.node not in paused]
+        leases = [_life(event, story, deaths) for event in _sure(story, "claim") if event.node not in paused]
         problems += _never_overlap("two live leases of one task", id, leases)
         runs = [_run(event, story, deaths) for event in story if event.op == "start" and event.node not in paused]
         problems += _never_overlap("two live runs of one task", id, runs)
@@ -275,9 +275,9 @@ def _ends_once(id: str, story: Sequence[Event], ended: Collection[str] | None, h
 def _tokens_grow(id: str, story: Sequence[Event]) -> list[Problem]:
     """Each claim has a higher token than every claim that had returned before it was made."""
     law, problems = "tokens grow", []
-    claims = [event for event in story if event.op == "claim" and event.end == OK]
+    claims = _sure(story, "claim")
     known = {(event.token, event.node) for event in claims}
-    untold = {(event.token, event.node): event for event in reversed(_held(story)) if (event.token, event.node) not in known}
+    untold = {(event.token, event.node): event for event in reversed(_sure(story, "held")) if (event.token, event.node) not in known}
     claims = sorted([*claims, *untold.values()], key=lambda event: event.t_return)
     for place, earlier in enumerate(claims):
         for later in claims[place + 1 :]:
@@ -288,24 +288,21 @@ def _tokens_grow(id: str, story: Sequence[Event]) -> list[Problem]:
     return problems
 
 
-def _held(story: Sequence[Event]) -> list[Event]:
-    """What nodes were told to hold, which they may know of by that alone: the answer of a claim may be lost."""
-    return [event for event in story if event.op == "held" and event.end == OK]
+def _sure(story: Sequence[Event], op: str) -> list[Event]:
+    """The calls of that kind which were surely done. What a node holds (``held``) it may know by that alone: the answer of a claim may be
+    lost."""
+    return [event for event in story if event.op == op and event.end == OK]
 
 
 def _fence_holds(id: str, story: Sequence[Event]) -> list[Problem]:
     """A finish is accepted only of who holds the lease: it claimed it, and nobody has claimed it since."""
     law, problems = "a worker that lost its lease changes nothing", []
-    claims = [event for event in story if event.op == "claim" and event.end == OK]
+    claims = _sure(story, "claim")
+    known = [*claims, *_sure(story, "held")]
     accepted: Counter[int] = Counter()
-    for finish in story:
-        if finish.op != "finish" or finish.end != OK:
-            continue
+    for finish in _sure(story, "finish"):
         accepted[finish.token] += 1
-        if not any(
-            claim.token == finish.token and claim.node == finish.node and claim.t_call <= finish.t_call
-            for claim in [*claims, *_held(story)]
-        ):
+        if not any(claim.token == finish.token and claim.node == finish.node and claim.t_call <= finish.t_call for claim in known):
             problems.append(Problem(law, id, f"{finish.node} finished token {finish.token}, which it never claimed"))
         for claim in claims:
             if claim.token > finish.token and claim.t_return < finish.t_call:

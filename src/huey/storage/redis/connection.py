@@ -104,15 +104,13 @@ class Wire:
         except Exception as error:  # redis-py, the socket and TLS each have errors of their own.
             raise lost(self.where, error) from error
 
-    def read(self, *, soon: bool = False) -> Any:
-        """The next reply; an error reply comes as an exception instance. *soon*: it is likely to come at once."""
+    def read(self) -> Any:
+        """The next reply; an error reply comes as an exception instance."""
         try:
             if self._sock is None:
                 return self._read_by_client()
             reader, receive = self._reader, self._sock.recv
             while (reply := reader.gets()) is False:
-                if soon:
-                    self._glance()
                 data = receive(65536)
                 if not data:
                     raise ConnectionError("the server closed the connection")
@@ -121,8 +119,9 @@ class Wire:
         except Exception as error:  # As in send().
             raise lost(self.where, error) from error
 
-    def _glance(self) -> None:
-        """Wait for what comes at once without going to sleep for it: a server on the same machine answers before a thread is woken."""
+    def glance(self) -> None:
+        """Wait for a reply that comes at once, without going to sleep for it: a server on the same machine answers before a thread is
+        woken."""
         if self._unseen > 0:
             self._unseen -= 1
         elif not any(map(self._poll.poll, repeat(0, GLANCES))):
@@ -311,21 +310,23 @@ def run(
     *,
     soon: bool = False,
 ) -> Any:
-    """Run a script over *wire*; the server is told its text if it does not know it."""
+    """Run a script over *wire*; the server is told its text if it does not know it. *soon*: the answer is likely to come at once."""
     command = (EVALSHA, script.sha, 1, *arguments)
     around = [*before, command, *(() if after is None else (after,))]
     wire.send(*around)
+    if soon:
+        wire.glance()
     try:
-        return _replies(wire, around, command, soon=soon)
+        return _replies(wire, around, command)
     except Unknown:
         load(wire, script)
     wire.send(*around)
     return _replies(wire, around, command)
 
 
-def _replies(wire: Wire, around: list[tuple[Arg, ...]], command: tuple[Arg, ...], *, soon: bool = False) -> Any:
+def _replies(wire: Wire, around: list[tuple[Arg, ...]], command: tuple[Arg, ...]) -> Any:
     if len(around) == 1:
-        return checked(wire, wire.read(soon=soon))
+        return checked(wire, wire.read())
     # All are read, whatever they say: the next call begins with its own.
     replies = [wire.read() for _ in around]
     answer = checked(wire, replies[around.index(command)])
