@@ -9,7 +9,7 @@ import pytest
 from huey.exceptions import StorageUnavailable
 from huey.lifecycle import Raised, Returned, decide
 from huey.testing.contract.tools import ME, claim, task
-from huey.testing.history import Event, Journal, check, lines, read, recording
+from huey.testing.history import LAST_CALL, Event, Journal, check, lines, read, recording
 
 # -- a small language: one word per event, "what:id:token:node", one time unit each ------------------------------------------------------
 
@@ -57,6 +57,14 @@ def test_what_a_killed_process_held_may_run_again():
 
     assert check(story, deaths={"n1": 25}) == []
     assert {problem.law for problem in check(story)} == {"two live leases of one task", "two live runs of one task"}
+
+
+def test_a_lease_may_end_in_the_call_in_which_its_holder_is_killed():
+    """Seen with a server that was restarted: the call was done, its answer came never, and who had made it was killed while it waited."""
+    story = history(f"enqueue:a claim:a:1 held:a:1 claim:a:2:n2 {DONE}:a:2:n2")
+
+    assert check(story, deaths={"n1": 60}) == []
+    assert {problem.law for problem in check(story, deaths={"n1": LAST_CALL + 60})} == {"two live leases of one task"}
 
 
 def test_the_end_that_a_killed_process_did_not_tell_may_be_seen_in_the_storage():

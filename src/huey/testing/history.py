@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from huey.clock import Micros, system_clock
+from huey.clock import SECOND, Micros, system_clock
 from huey.lifecycle import FINAL
 from huey.storage.base import Storage, Turn
 
@@ -201,6 +201,8 @@ def _events(line: dict[str, Any]) -> Iterable[Event]:
 # -- checking -----------------------------------------------------------------------------------------------------------------------------
 
 NEVER: Micros = 2**62
+LAST_CALL = 2 * SECOND
+"""How long the call may have been under way in which a node was killed. It may have ended leases, and there is no line of it."""
 
 
 def check(
@@ -219,14 +221,17 @@ def check(
     deaths = deaths or {}
     by_id: dict[str, list[Event]] = defaultdict(list)
     ticks: list[Event] = []
+    heard: dict[str, Micros] = defaultdict(int)
     for event in events:
         (ticks if event.op == "tick" else by_id[event.id]).append(event)
+        heard[event.node] = max(heard[event.node], event.t_return)
+    last_calls = {node: min(death, max(heard[node], death - LAST_CALL)) for node, death in deaths.items()}
     problems = _ticks_fire_once(ticks)
     for id, story in by_id.items():
         problems += _ends_once(id, story, ended, bool(deaths))
         problems += _tokens_grow(id, story)
         problems += _fence_holds(id, story)
-        leases = [_life(event, story, deaths) for event in _sure(story, "claim") if event.node not in paused]
+        leases = [_life(event, story, last_calls) for event in _sure(story, "claim") if event.node not in paused]
         problems += _never_overlap("two live leases of one task", id, leases)
         runs = [_run(event, story, deaths) for event in story if event.op == "start" and event.node not in paused]
         problems += _never_overlap("two live runs of one task", id, runs)
@@ -319,14 +324,14 @@ class _Span(NamedTuple):
     who: str
 
 
-def _life(claim: Event, story: Sequence[Event], deaths: Mapping[str, Micros]) -> _Span:
-    """A lease lives from its claim's return to the call that ends it, or to the death of who holds it."""
+def _life(claim: Event, story: Sequence[Event], last_calls: Mapping[str, Micros]) -> _Span:
+    """A lease lives from its claim's return to the call that ends it, or to the call in which its holder was killed."""
     ends = [
         event.t_call
         for event in story
         if event.op in ("finish", "release") and event.token == claim.token and event.node == claim.node and event.t_call >= claim.t_call
     ]
-    return _Span(claim.t_return, min([*ends, deaths.get(claim.node, NEVER)]), f"token {claim.token} on {claim.node}")
+    return _Span(claim.t_return, min([*ends, last_calls.get(claim.node, NEVER)]), f"token {claim.token} on {claim.node}")
 
 
 def _run(start: Event, story: Sequence[Event], deaths: Mapping[str, Micros]) -> _Span:
