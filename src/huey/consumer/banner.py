@@ -12,11 +12,12 @@ from huey.clock import SECOND, Micros
 from huey.constants import __version__
 from huey.cron import Crontab, next_due
 from huey.decorators import PeriodicWrapper
+from huey.logs import SafeLogger
 
 if TYPE_CHECKING:
     from huey.api import Huey
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 
 def tell_start(huey: Huey, *, workers: int, worker_type: str, periodic: bool, localtime: bool) -> None:

@@ -33,6 +33,7 @@ from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
+from huey.logs import SafeLogger
 from huey.options import check_inside, check_one_queue, checked
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
@@ -41,7 +42,7 @@ from huey.task import Lease
 if TYPE_CHECKING:
     from huey.api import Huey
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 NEW, RUNNING, STOPPING = "new", "running", "stopping"
 

@@ -18,10 +18,11 @@ from huey.engine.page import Running
 from huey.exceptions import TaskTimeout
 from huey.host import alive_here
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Snoozed, WorkerDied, decide
+from huey.logs import SafeLogger
 from huey.storage.base import Storage, Worker
 from huey.task import Lease
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 
 class Cause(Enum):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from huey import host
 from huey.clock import Clock, Micros, micros
 from huey.host import alive_here
 from huey.lifecycle import Finish, WorkerDied, decide
+from huey.logs import SafeLogger
 from huey.storage.base import Storage, Worker, WorkerRow
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 EVERY = 1.0
 """Seconds between two looks."""

@@ -17,9 +17,10 @@ from huey.consumer.deaths import Cause
 from huey.consumer.seat import SEAT, Seat, identify
 from huey.engine.page import Page
 from huey.engine.timekeeper import BROKEN
+from huey.logs import SafeLogger
 from huey.storage.base import Worker
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 HANDOVER = "HUEY_HANDOVER"
 """Environment variable: the workers that a supervisor has when it replaces itself by new code."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
 from huey.engine.outage import Outage
 from huey.exceptions import StorageError
+from huey.logs import SafeLogger
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 
 RETRY = 1.0

@@ -6,7 +6,6 @@ limit and did not end when asked; takes over from consumers that are gone. One t
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import signal
@@ -32,6 +31,7 @@ from huey.engine.page import Running
 from huey.exceptions import ConfigurationError, StorageError
 from huey.host import alive_here
 from huey.lifecycle import State
+from huey.logs import SafeLogger
 from huey.options import checked, shares
 from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import BEAT, LEASE
@@ -39,7 +39,7 @@ from huey.storage.base import BEAT, LEASE
 if TYPE_CHECKING:
     from huey.api import Huey
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 LOOK = 1.0
 """Seconds between two looks at what has no signal: suspects, dead consumers, memory, stopped workers."""

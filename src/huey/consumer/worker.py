@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -15,12 +14,13 @@ from huey.consumer.consumer import Consumer
 from huey.consumer.seat import Seat, identify
 from huey.engine.page import Page
 from huey.engine.timekeeper import BROKEN
+from huey.logs import SafeLogger
 from huey.storage.base import Worker
 
 if TYPE_CHECKING:
     from huey.api import Huey
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 LOOK = 1.0
 """Seconds between two looks at the page, should the signal be lost: user code may replace signal handlers."""

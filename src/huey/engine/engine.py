@@ -8,7 +8,6 @@ The engine knows no Huey: it is given a storage, runners, a clock. It never runs
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 
@@ -20,10 +19,11 @@ from huey.engine.outage import Outage
 from huey.engine.runners.base import Runners
 from huey.exceptions import StorageError
 from huey.lifecycle import Finish, Snoozed, decide
+from huey.logs import SafeLogger
 from huey.storage.base import Storage, Turn, Worker
 from huey.task import Lease
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 LARGEST_TURN = 256
 """Tasks that one turn brings at most."""

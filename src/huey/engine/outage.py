@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 from huey.clock import SECOND, Clock, Micros
+from huey.logs import SafeLogger
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 
 class Outage:
