@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey import host
 from huey.clock import Clock, Micros, Rng
+from huey.declared import declaration
 from huey.exceptions import DecodeError
 from huey.hooks import HookRoom
 from huey.lifecycle import Cancelled, Finish, Refusal, State, decide
@@ -178,6 +179,7 @@ class Hand:
         self._storage = huey.storage
         self._clock = huey.clock
         self._record = huey._record
+        self._codec = huey.codec
         self._pid = os.getpid()
         id = f"{huey.rng.getrandbits(128):032x}"
         self._me = Worker(id, os.uname().nodename, self._pid, host.process_space(), host.born(self._pid) or 0)
@@ -292,7 +294,10 @@ class Hand:
         if finish.state == State.QUEUED:
             left = max(0, lease.retries - max(0, finish.attempt - lease.attempt))
             record = Record(lease.id, lease.name, lease.payload, lease.priority, finish.due, lease.expires, left, lease.retry_delay)
-            self._storage.enqueue([record._replace(options=lease.options)])
+            record = record._replace(options=lease.options)
+            if self._codec.signs:
+                record = record._replace(payload=self._codec.redeclare(record.id, record.payload, declaration(record)))
+            self._storage.enqueue([record])
         elif finish.value is not None:
             self._storage.put("result", lease.id, finish.value, self._storage.result_ttl)
         self._attendance.after(Turn([]), [finish])

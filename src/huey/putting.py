@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from huey import events
 from huey.byhand import ByHand
 from huey.clock import Ids
+from huey.declared import declaration
 from huey.decorators import TaskWrapper
 from huey.exceptions import HueyException
 from huey.limits import Limits
@@ -88,10 +89,11 @@ class Putting(ByHand, Limits, Queues):
             return self.enqueue_many(make(args) for args in arguments)
         # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
         ids, pattern = self.new_id.many(len(arguments)), self._record(make())
+        declared = declaration(pattern) if self.codec.signs else None
 
         def chunk(start: int) -> Alike:
             place = slice(start, start + CHUNK)
-            return Alike(pattern, ids[place], self.codec.encode_calls(ids[place], arguments[place]))
+            return Alike(pattern, ids[place], self.codec.encode_calls(ids[place], arguments[place], declared))
 
         self._put_all(map(chunk, range(0, len(ids), CHUNK)))
         return ResultGroup(Result(self, make(args, id=id)) for id, args in zip(ids, arguments, strict=True)) if self.results else None
@@ -126,8 +128,16 @@ class Putting(ByHand, Limits, Queues):
         return wrapper.func(*task.args, **wrapper.with_extras(task))
 
     def _record(self, task: Task) -> Record:
+        if self.codec.signs:
+            return self._signed_record(task)
         record = task.record(self.codec.encode("task", task.id, (task.args, task.kwargs or None)))
         return self.with_terms(record, task) if task.has_own_id or task.has_wishes else record
+
+    def _signed_record(self, task: Task) -> Record:
+        record = task.record(b"")
+        if task.has_own_id or task.has_wishes:
+            record = self.with_terms(record, task)
+        return record._replace(payload=self.codec.encode("task", task.id, (task.args, task.kwargs or None), declaration(record)))
 
     def _put_all(self, chunks: Iterable[Sequence[Record]]) -> Mapping[str, str]:
         written = 0

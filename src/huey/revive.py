@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from huey.clock import Micros
+from huey.declared import as_declared
 from huey.events import friendly_name
 from huey.exceptions import DecodeError, UnknownTask
 from huey.rare import rare
@@ -23,6 +24,7 @@ class Reviver:
 
     def task(self, held: Record | TaskRow | Lease, eta: Micros | None = None) -> Task:
         """The task. DecodeError: its arguments cannot be read here; of a function that is not known here it is a plain Task."""
+        held = as_declared(self._codec, held)
         args, kwargs = self._codec.decode("task", held.id, held.payload)
         return task_of(self._class(held.name), held, args, kwargs, eta)
 

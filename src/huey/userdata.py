@@ -6,7 +6,7 @@ from typing import Any
 
 from huey.registry import Registry
 from huey.revive import Reviver
-from huey.serializer import Codec
+from huey.serializer import Codec, Purpose
 from huey.storage.base import Storage
 from huey.task import Task
 from huey.utils import EmptyData
@@ -24,24 +24,30 @@ class UserData:
 
     def put(self, key: str, value: Any) -> None:
         """Store *value* under *key*, replacing what was there. EncodeError: it cannot be stored."""
-        self.storage.put("data", _key(key), self.codec.encode("result", key, value))
+        self.storage.put("data", _key(key), self.codec.encode("data", key, value))
 
     def get(self, key: str, peek: bool = False) -> Any:
         """What is stored under *key*; None when there is nothing. It is removed, unless *peek*."""
-        data = self.get_raw(key, peek)
-        return None if data is EmptyData else self.codec.decode("result", key, data)
+        kind, data = self._stored(key, peek)
+        return None if kind is None else self.codec.decode(kind, key, data)
 
     def get_raw(self, key: str, peek: bool = False) -> Any:
         """The bytes stored under *key*, of user data or else of the result of the task with that id; ``EmptyData`` when there are none."""
-        for kind in ("data", "result"):
+        kind, data = self._stored(key, peek)
+        return EmptyData if kind is None else data
+
+    def _stored(self, key: str, peek: bool) -> tuple[Purpose | None, bytes]:
+        """What is stored under *key*, and as what; None when there is nothing."""
+        kinds: tuple[Purpose, ...] = ("data", "result")
+        for kind in kinds:
             data = self.storage.peek(kind, _key(key)) if peek else self.storage.pop(kind, _key(key))
             if data is not None:
-                return data
-        return EmptyData
+                return kind, data
+        return None, b""
 
     def put_if_empty(self, key: str, value: Any) -> bool:
         """Store *value* unless there is one; True if it was stored. Of several callers at once one gets True."""
-        return self.storage.put_if_empty("data", _key(key), self.codec.encode("result", key, value))
+        return self.storage.put_if_empty("data", _key(key), self.codec.encode("data", key, value))
 
     def delete(self, key: str) -> bool:
         """Remove what is stored under *key*; True if there was something."""

@@ -113,7 +113,7 @@ class Consumer:
             attendance=self._attendance,
             ask_to_stop=self._timekeeper.stop,
         )
-        self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle)
+        self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle, execution.declared)
         self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
         self._lasting = [Service("Timekeeper", self._timekeeper.look, LONGEST_LOOK)]
         self._services: list[Service] = []

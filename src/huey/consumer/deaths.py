@@ -39,7 +39,7 @@ class Cause(Enum):
 
 
 class Deaths:
-    """Deals with deaths. ``settle`` gives a final finish the error that its caller gets."""
+    """Deals with deaths. ``settle`` gives a final finish the error that its caller gets; ``declared`` tells a lease as it was signed."""
 
     def __init__(
         self,
@@ -48,8 +48,10 @@ class Deaths:
         clock: Clock,
         settle: Callable[[Finish], Finish],
         may_retry: Callable[[Lease, BaseException], bool] = lambda lease, error: True,
+        declared: Callable[[Lease], Lease] = lambda lease: lease,
     ) -> None:
         self._may_retry = may_retry
+        self._declared = declared
         self._storage = storage
         self._me = me
         self._clock = clock
@@ -64,7 +66,7 @@ class Deaths:
             if row.worker.id == dead.id:
                 self._storage.reclaim(row, heir)
         # Asked for, not taken from the answer: an earlier call may have come as far as this.
-        leases = self._storage.leases(heir)
+        leases = [self._declared(lease) for lease in self._storage.leases(heir)]
         at = {(it.id, it.token): it for it in ran}
         running = [(lease, at[before]) for lease in leases if (before := (lease.id, lease.token - 1)) in at]
         started = {lease.id for lease, _ in running}

@@ -10,6 +10,7 @@ from huey.host import alive_here
 from huey.lifecycle import Finish, WorkerDied, decide
 from huey.logs import SafeLogger
 from huey.storage.base import Storage, Worker, WorkerRow
+from huey.task import Lease
 
 log = SafeLogger("huey.consumer")
 
@@ -19,19 +20,30 @@ PRUNE_EVERY = 60.0
 """Seconds between two clean-ups."""
 
 
+Declare = Callable[[Lease], Lease]
+
+
+def _as_it_is(lease: Lease) -> Lease:
+    return lease
+
+
 class Janitor:
-    """Looks after the other workers of a queue. ``settle`` gives a final finish the error that its caller gets.
+    """Looks after the other workers of a queue. ``settle`` gives a final finish the error that its caller gets; ``declared`` tells a lease
+    as it was signed.
 
     What it reclaims it holds as a worker of its own, one for each kind of the dead, and it reads from the storage what that is: whatever
     was cut off by an error, a lost reply or its own death is taken up again by the next look, here or elsewhere.
     """
 
-    def __init__(self, storage: Storage, worker: Worker, clock: Clock, settle: Callable[[Finish], Finish]) -> None:
+    def __init__(
+        self, storage: Storage, worker: Worker, clock: Clock, settle: Callable[[Finish], Finish], declared: Declare = _as_it_is
+    ) -> None:
         self._storage = storage
         self._worker = worker
         self._heirs: dict[str, Worker] = {}
         self._clock = clock
         self._settle = settle
+        self._declared = declared
         self._next_prune: Micros = 0
 
     def enter(self) -> None:
@@ -73,7 +85,7 @@ class Janitor:
         # A supervised worker that is found here died with its supervisor: a kill of the whole group, nobody is to blame (C11).
         died = WorkerDied(is_suspect=heir.kind == "solo")
         now = self._clock.now()
-        finishes = [decide(lease, died, now) for lease in self._storage.leases(heir)]
+        finishes = [decide(self._declared(lease), died, now) for lease in self._storage.leases(heir)]
         if finishes:
             self._storage.turn(heir, [self._settle(finish) if finish.error else finish for finish in finishes], want=0)
         self._storage.goodbye(heir)

@@ -25,8 +25,8 @@ class Post:
         # Of its own: what it takes over it holds in its queue.
         me = identify(f"{huey.rng.getrandbits(128):032x}", "supervisor")
         execution = huey.execution()
-        self.janitor = Janitor(huey.storage, me, huey.clock, execution.settle)
-        self.deaths = Deaths(huey.storage, me, huey.clock, execution.settle, execution.may_retry)
+        self.janitor = Janitor(huey.storage, me, huey.clock, execution.settle, execution.declared)
+        self.deaths = Deaths(huey.storage, me, huey.clock, execution.settle, execution.may_retry, execution.declared)
 
 
 def posts_of(huey: Huey, kind: str, shares: dict[str, int]) -> dict[str, Post]:

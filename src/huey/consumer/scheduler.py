@@ -14,6 +14,7 @@ from datetime import UTC, tzinfo
 from huey import events
 from huey.clock import SECOND, Clock, Ids, Micros, micros
 from huey.cron import MINUTE, latest_due
+from huey.declared import declaration
 from huey.decorators import PeriodicWrapper
 from huey.exceptions import StorageError
 from huey.registry import Registry
@@ -94,9 +95,11 @@ class Scheduler:
                 self._storage.tick(wrapper.name, after, None)
             return
         task = wrapper.task_class()
-        record = task.record(self._codec.encode("task", task.id, ((), {})))
+        record = task.record(b"")
         if wrapper.options.wishes is not None:
             record = record._replace(options=wrapper.options_of(task, record.options, None))
+        declared = declaration(record) if self._codec.signs else None
+        record = record._replace(payload=self._codec.encode("task", task.id, ((), {}), declared))
         with suppress(_FiredBefore), self._announcing([record]):
             if not self._storage.tick(wrapper.name, due, record, [events.of_enqueue(record, now)]):
                 raise _FiredBefore

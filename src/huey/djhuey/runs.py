@@ -59,10 +59,10 @@ class Journal:
         """Tell *result* what is known of its runs so far."""
         data = self._huey.storage.peek(KIND, result.id)
         if data is not None:
-            take_in(result, self._huey.codec.decode("result", f"{KIND}:{result.id}", data))
+            take_in(result, self._huey.codec.decode("journal", result.id, data))
 
     def write(self, result: Any) -> None:
-        data = self._huey.codec.encode("result", f"{KIND}:{result.id}", record_of(result))
+        data = self._huey.codec.encode("journal", result.id, record_of(result))
         self._huey.storage.put(KIND, result.id, data, DEAD_LETTERS_KEPT / SECOND)
 
     def forget(self, id: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from huey import current
 from huey.clock import Clock
+from huey.declared import as_declared, declared_if_readable
 from huey.decorators import TaskWrapper
 from huey.engine.attendance import Attendance, Visit
 from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_of
@@ -67,7 +68,12 @@ class Execution:
         """Run the task, in the runner of that number, and decide what its end means. Never raises."""
         start = perf_counter()
         try:
-            finish = decide(lease, self.run(lease, slot), self._clock.now(), perf_counter() - start)
+            outcome = None
+            if self._codec.signs:
+                lease, outcome = self._as_declared(lease)
+            if outcome is None:
+                outcome = self.run(lease, slot)
+            finish = decide(lease, outcome, self._clock.now(), perf_counter() - start)
             if finish.error is not None:
                 finish = self.settle(finish)
         except ASKED_TO_STOP as error:  # At the very edge of the body, where nothing of ours guards yet, or any more.
@@ -80,6 +86,20 @@ class Execution:
         if self._visits:
             self._attendance.await_end(slot, finish)
         return finish
+
+    def _as_declared(self, lease: Lease) -> tuple[Lease, Outcome | None]:
+        """The lease as it was signed; and, if it must not run, what that means."""
+        try:
+            signed = as_declared(self._codec, lease)
+        except DecodeError as error:
+            return lease, _unreadable(error)
+        # The storage has judged by its column; that may have been changed.
+        is_late = signed.expires is not None and signed.expires != lease.expires and signed.expires <= self._clock.now()
+        return signed, Cancelled(EXPIRED) if is_late else None
+
+    def declared(self, lease: Lease) -> Lease:
+        """The lease as it was signed, for who decides about it without a run; as it is, if that cannot be read."""
+        return declared_if_readable(self._codec, lease)
 
     def run(self, lease: Lease, slot: int = 0) -> Outcome:
         """Run the task."""
@@ -111,10 +131,8 @@ class Execution:
     def _run(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int) -> Outcome:
         try:
             args, kwargs = self._codec.decode("task", lease.id, lease.payload)
-        except NewerFormat as error:
-            return Unknown(described(error), "newer record")
         except DecodeError as error:
-            return Raised(described(error), may_retry=False, reason="undecodable")
+            return _unreadable(error)
         if wrapper.needs_extras or self._handlers or self._pre or self._post:
             return self._run_with_task(wrapper, lease, slot, args, kwargs)
         return self._body(wrapper, lease, slot, args, kwargs, None)
@@ -213,6 +231,13 @@ class Execution:
             return True
 
 
+def _unreadable(error: DecodeError) -> Outcome:
+    """What a run comes to whose arguments cannot be read here."""
+    if isinstance(error, NewerFormat):
+        return Unknown(described(error), "newer record")
+    return Raised(described(error), may_retry=False, reason="undecodable")
+
+
 def _asked(error: BaseException) -> Outcome:
     """What a run comes to that was asked to stop beside its body."""
     return Raised(described(error), reason=TIMEOUT) if isinstance(error, TaskTimeout) else Cancelled(REVOKED, described(error))
@@ -237,6 +262,8 @@ def _end_of_copy(lease: Lease) -> None:
     os._exit(0)
 
 
+EXPIRED = "expired"
+"""As storages say it of what they drop themselves."""
 _CALM = (CANCELED, REVOKED, "retry asked")
 """Ends that somebody wanted."""
 

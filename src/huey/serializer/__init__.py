@@ -2,7 +2,8 @@
 
     byte 0      format version, 1
     byte 1      flags: codec (0 pickle, 1 JSON, 2 the user's), 4 gzip, 8 zlib, 16 signed, 32 an error
-    32 bytes    only when signed: HMAC-SHA-256 over version, flags, queue, purpose, id and body
+    32 bytes    only when signed: HMAC-SHA-256 over version, flags, queue, purpose, id and all that follows
+    4 + n bytes only in a signed task (flag 64): what was declared of it, a JSON list, its length in front
     the rest    the body
 
 A pickle can name any class, and whoever may write it chooses which. So a class is loaded from one only if nobody else can have written
@@ -16,6 +17,6 @@ from __future__ import annotations
 
 from huey.serializer.codec import Codec, NewerFormat
 from huey.serializer.formats import JSONSerializer, Serializer, SignedSerializer
-from huey.serializer.signing import Purpose
+from huey.serializer.signing import Declared, Purpose
 
-__all__ = ["Codec", "JSONSerializer", "NewerFormat", "Purpose", "Serializer", "SignedSerializer"]
+__all__ = ["Codec", "Declared", "JSONSerializer", "NewerFormat", "Purpose", "Serializer", "SignedSerializer"]

@@ -21,13 +21,15 @@ from huey.serializer.formats import (
     to_json,
 )
 from huey.serializer.pickles import kind_of, load_any, load_plain, may_name_a_class, said, to_pickle, to_pickles, verify_plain
-from huey.serializer.signing import MAC_SIZE, Purpose, Secret, Signer
+from huey.serializer.signing import MAC_SIZE, Declared, Purpose, Secret, Signer, unpacked
 
 VERSION = 1
 
-_CODEC_BITS, _SIGNED, _ERROR, _UNKNOWN_BITS = 3, 16, 32, 192
+_CODEC_BITS, _SIGNED, _ERROR, _DECLARED, _UNKNOWN_BITS = 3, 16, 32, 64, 128
 _BARE_PICKLE = bytes((VERSION, PICKLE))
 _HEAD_SIZE = 2 + MAC_SIZE
+_LONGEST_DECLARED = 16 * 1024
+"""Bytes that what is declared of a task may take."""
 _ROWS = (tuple, list)
 _KWARGS = (dict, type(None))
 
@@ -68,11 +70,14 @@ class Codec:
         self._packing = packing_of(compression, compression_level, use_zlib)
         self._level = compression_level
         self._signer = None if secret is None else Signer(queue, secret)
+        self.signs = self._signer is not None
+        """Messages are signed, those of tasks with what was declared of them."""
         self._allow_pickle = allow_pickle
         self._is_trusted = is_trusted
         self._loads_classes: bool | None = None
         self._warn_size = warn_size
         self._max_size = max_size
+        self._longest = max_size + _HEAD_SIZE + (0 if self._signer is None else _LONGEST_DECLARED)
         self._warned: set[tuple[str, int]] = set()
         self._write = (to_pickle, to_json, self._to_users)[self._codec]
         is_wrapped = self._signer is not None or self._packing or self._codec != PICKLE
@@ -83,8 +88,8 @@ class Codec:
         """Forget whether the store is trusted; it is asked again."""
         self._loads_classes = None
 
-    def encode(self, purpose: Purpose, id: str, value: Any) -> bytes:
-        """*value* as bytes. If they are signed, only ``decode`` for the same queue, purpose and id accepts them.
+    def encode(self, purpose: Purpose, id: str, value: Any, declared: Declared | None = None) -> bytes:
+        """*value* as bytes. If they are signed, only ``decode`` for the same queue, purpose and id accepts them. *declared* is signed too.
 
         *purpose* "task": *value* is ``(args, kwargs)``; None for no kwargs is half the work of ``{}``. "error": a dict of plain values,
         always written as JSON.
@@ -98,14 +103,14 @@ class Codec:
             if len(body) <= self._bare_size and (may_load or not may_name_a_class(body)):
                 # As most are. Here every step counts.
                 return _BARE_PICKLE + body
-            return self._packed(purpose, id, self._codec, self._checked(body, may_load))
+            return self._packed(purpose, id, self._codec, self._checked(body, may_load), declared)
         except ASKED_TO_STOP:
             raise
         except Exception as error:  # A value's own __reduce__ may raise anything.
             raise self._not_written(purpose, id, value, error) from error
 
-    def encode_calls(self, ids: Sequence[str], calls: Sequence[tuple[Any, ...]]) -> list[bytes]:
-        """As ``encode("task", id, (arguments, None))`` of each."""
+    def encode_calls(self, ids: Sequence[str], calls: Sequence[tuple[Any, ...]], declared: Declared | None = None) -> list[bytes]:
+        """As ``encode("task", id, (arguments, None), declared)`` of each."""
         if self._bare_size > 0 and self._may_load():
             try:
                 bodies = to_pickles([(args, None) for args in calls])
@@ -113,7 +118,7 @@ class Codec:
                 bodies = []
             if bodies and max(map(len, bodies)) <= self._bare_size:
                 return [_BARE_PICKLE + body for body in bodies]
-        return [self.encode("task", id, (args, None)) for id, args in zip(ids, calls, strict=True)]
+        return [self.encode("task", id, (args, None), declared) for id, args in zip(ids, calls, strict=True)]
 
     def decode(self, purpose: Purpose, id: str, data: bytes) -> Any:
         """The value that was encoded for *purpose* and *id*; for "task" always ``(tuple, dict)``, for "error" a dict.
@@ -150,6 +155,24 @@ class Codec:
         is_error = isinstance(data, bytes) and len(data) > 1 and bool(data[1] & _ERROR)
         return is_error, self.decode("error" if is_error else "result", id, data)
 
+    def declared(self, id: str, data: bytes) -> Declared:
+        """What was declared of task *id* when *data*, its signed message, was made. DecodeError: the signature does not match, or covers
+        arguments only."""
+        try:
+            self._check_envelope(data)
+            declared, _ = self._verified("task", id, data)
+            if declared is None:
+                raise DecodeError("its signature covers the arguments only, and neither name nor options; enqueue it through huey")
+            return declared
+        except DecodeError as error:
+            raise _not_read("task", id, error) from error
+
+    def redeclare(self, id: str, data: bytes, declared: Declared) -> bytes:
+        """The same signed arguments, with something else declared of the task. DecodeError: the signature does not match."""
+        self._check_envelope(data)
+        _, body = self._verified("task", id, data)
+        return self._sealed("task", id, data[1] & ~_DECLARED, body, declared)
+
     def _may_load(self) -> bool:
         """Whether a pickle may name any class."""
         if self._loads_classes is None:
@@ -176,15 +199,20 @@ class Codec:
             raise EncodeError(f"has {len(body):,} bytes, at most {self._max_size:,} travel; store it elsewhere and pass its name or key")
         return body
 
-    def _packed(self, purpose: Purpose, id: str, flags: int, body: bytes) -> bytes:
+    def _packed(self, purpose: Purpose, id: str, flags: int, body: bytes, declared: Declared | None = None) -> bytes:
         if self._packing:
             packed = deflated(body, self._packing, self._level)
             if len(packed) < len(body):
                 flags, body = flags | self._packing, packed
         if len(body) > self._warn_size:
             self._warn(purpose, id, len(body))
+        return self._sealed(purpose, id, flags, body, declared)
+
+    def _sealed(self, purpose: Purpose, id: str, flags: int, body: bytes, declared: Declared | None) -> bytes:
         if self._signer is None:
             return bytes((VERSION, flags)) + body
+        if declared is not None:
+            flags, body = flags | _DECLARED, declared.packed() + body
         head = bytes((VERSION, flags | _SIGNED))
         return b"".join((head, self._signer.sign(purpose, id, head, body), body))
 
@@ -233,34 +261,40 @@ class Codec:
 
     def _opened(self, purpose: Purpose, id: str, data: bytes) -> tuple[int, bytes]:
         """Codec and body of a message that is what it says, and fits."""
-        if not isinstance(data, bytes):
-            raise DecodeError(f"{kind_of(data)}, not bytes")
-        if len(data) > self._max_size + _HEAD_SIZE:
-            raise DecodeError(f"{len(data):,} bytes, and at most {self._max_size:,} are read here; give max_size= as the writer does")
-        if len(data) < 2 or not data[0]:
-            raise DecodeError("no record of huey: it does not begin with a format version")
-        if data[0] > VERSION:
-            raise NewerFormat(f"format {data[0]}, and this huey reads {VERSION}: a newer huey wrote it; upgrade here")
-        body, flags = self._verified(purpose, id, data), data[1]
+        self._check_envelope(data)
+        (_, body), flags = self._verified(purpose, id, data), data[1]
         if flags & _UNKNOWN_BITS or bool(flags & _ERROR) != (purpose == "error"):
             raise DecodeError(f"flags {flags:#04x} do not fit: it was stored as something else, or is damaged")
         if flags & (GZIP | ZLIB):
             body = inflated(body, flags & (GZIP | ZLIB), self._max_size)
         return flags & _CODEC_BITS, body
 
-    def _verified(self, purpose: Purpose, id: str, data: bytes) -> bytes:
-        """The body, once the signature is found right."""
+    def _check_envelope(self, data: bytes) -> None:
+        """DecodeError: the outside is not that of a message, or it is too long."""
+        if not isinstance(data, bytes):
+            raise DecodeError(f"{kind_of(data)}, not bytes")
+        if len(data) > self._longest:
+            raise DecodeError(f"{len(data):,} bytes, and at most {self._max_size:,} are read here; give max_size= as the writer does")
+        if len(data) < 2 or not data[0]:
+            raise DecodeError("no record of huey: it does not begin with a format version")
+        if data[0] > VERSION:
+            raise NewerFormat(f"format {data[0]}, and this huey reads {VERSION}: a newer huey wrote it; upgrade here")
+
+    def _verified(self, purpose: Purpose, id: str, data: bytes) -> tuple[Declared | None, bytes]:
+        """What was declared, if it is a task's, and the body, once the signature is found right."""
         is_signed = bool(data[1] & _SIGNED)
         if self._signer is None:
             if is_signed:
                 raise DecodeError("it is signed, and this process has no secret=; give the writers' secret= here too")
-            return data[2:]
+            if data[1] & _DECLARED:
+                raise DecodeError(f"flags {data[1]:#04x} do not fit: it is damaged")
+            return None, data[2:]
         if not is_signed:
             raise DecodeError("it is not signed, and this process has a secret=; give the same secret= to all who write")
         mac, body = data[2:_HEAD_SIZE], data[_HEAD_SIZE:]
         if not self._signer.verify(purpose, id, data[:2], body, mac):
             raise DecodeError("signature does not match: was it written with another secret=, or moved from another queue or task?")
-        return body
+        return unpacked(body) if data[1] & _DECLARED and purpose == "task" else (None, body)
 
     def _value(self, codec: int, body: bytes, may_load: bool) -> Any:
         if codec == JSON:

@@ -4,16 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from huey.exceptions import ConfigurationError
+from huey.exceptions import ConfigurationError, DecodeError
 
-Purpose = Literal["task", "result", "error"]
-"""What a message is for. A signature holds for one purpose only."""
+Purpose = Literal["task", "result", "error", "data", "journal"]
+"""What a message is for; "data": a value of the application, "journal": what Django is told of runs. A signature holds for one only."""
 
 Secret = str | bytes | Sequence[str | bytes]
 
 MAC_SIZE = 32
+
+
+class Declared(NamedTuple):
+    """What was declared of a task when it was enqueued. It travels inside the signature, and a worker uses it instead of the columns."""
+
+    name: str
+    priority: int
+    expires: int | None
+    """A point in time; an expiry that is given as a duration stands in ``options``."""
+    retries: int
+    retry_delay: float
+    options: str | None
+    """Backoff, time limit, and the constraints: JSON, as the record has it."""
+
+    def packed(self) -> bytes:
+        """As it stands in front of the arguments."""
+        from json import dumps
+
+        return _counted(dumps(self, separators=(",", ":")))
+
+
+def unpacked(body: bytes) -> tuple[Declared, bytes]:
+    """What was declared, and the arguments behind it. DecodeError: a newer huey declared more, or it is damaged."""
+    from json import loads
+
+    end = 4 + int.from_bytes(body[:4], "big")
+    try:
+        return Declared(*loads(body[4:end])), body[end:]
+    except (TypeError, ValueError) as error:
+        raise DecodeError("what was declared of the task cannot be read: a newer huey wrote it; upgrade here") from error
 
 
 class Signer:

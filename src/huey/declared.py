@@ -1,0 +1,65 @@
+"""What was declared of a task, from the signature instead of the columns.
+
+Whoever can write into the store can change each column of a task: its name, its retries, its options. Where messages are signed, a worker
+believes none of these. What the producer declared travels inside the signature, and replaces what the columns say.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+from huey.exceptions import DecodeError
+from huey.serializer import Codec, Declared
+from huey.storage.base import TaskRow
+from huey.task import Lease, Record
+from huey.terms import Terms, terms_of
+
+H = TypeVar("H", bound=Record | TaskRow | Lease)
+
+
+def declaration(record: Record) -> Declared:
+    """What *record* declares."""
+    return Declared(record.name, record.priority, record.expires, record.retries, record.retry_delay, record.options)
+
+
+def as_declared(codec: Codec, held: H) -> H:
+    """*held* as it was declared at the enqueue. Without signatures, *held* itself.
+
+    DecodeError: the signature does not match, or the constraints that the storage went by are not those that were signed.
+    """
+    if not codec.signs:
+        return held
+    signed = _as_signed(codec, held)
+    if held.options != signed.options and _constraints(held.options) != _constraints(signed.options):
+        raise DecodeError(f"task {held.id}: its unique key or its limits are not those that were signed: they were changed in the store")
+    return signed
+
+
+def declared_if_readable(codec: Codec, held: H) -> H:
+    """As ``as_declared``, for who decides about a run that has ended; what cannot be read is left as it is."""
+    try:
+        return _as_signed(codec, held) if codec.signs else held
+    except DecodeError:
+        return held
+
+
+def _as_signed(codec: Codec, held: H) -> H:
+    signed = codec.declared(held.id, held.payload)
+    declared: Record | TaskRow | Lease = held._replace(
+        name=signed.name,
+        priority=signed.priority,
+        # An expiry that was given as a duration became a time in the store.
+        expires=held.expires if signed.expires is None else signed.expires,
+        retries=signed.retries,
+        retry_delay=signed.retry_delay,
+        options=signed.options,
+    )
+    return cast("H", declared)
+
+
+def _constraints(options: str | None) -> Terms | None:
+    """What the storage goes by; None: somebody wrote what cannot be read."""
+    try:
+        return terms_of(options)
+    except (AttributeError, TypeError, ValueError):
+        return None
