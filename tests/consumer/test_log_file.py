@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from huey.cli import logs
 from huey.cli.logs import LogFile
+from huey.cli.mistakes import Mistake
 from tests.helpers import SOURCE, bare_environment
 
 
@@ -169,18 +171,114 @@ def test_text_that_is_no_utf_8_is_written_all_the_same(log: LogFile, path: Path)
     assert path.read_text("utf-8") == "\\udcff\n"
 
 
-def test_a_pipe_is_written_and_never_turned_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as /dev/stdout in a container."""
+def test_a_stream_of_this_process_is_written_and_never_turned_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as /dev/stdout in a container, which is a pipe."""
     monkeypatch.setattr(logs, "LOG_BYTES", 10)
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    reader, writer = os.pipe()
     try:
-        log = LogFile(str(pipe))
+        log = logs._log_file(f"/proc/self/fd/{writer}")
         say(log, "first line")
         say(log, "second line")
         log.close()
         assert os.read(reader, 100) == b"first line\nsecond line\n"
     finally:
         os.close(reader)
-    assert [file.name for file in tmp_path.iterdir()] == ["pipe"]
+        os.close(writer)
+
+
+def test_the_log_may_go_to_dev_null() -> None:
+    log = logs._log_file("/dev/null")
+    say(log, "a")
+    log.close()
+
+
+# -- whose file it is ---------------------------------------------------------------------------------------------------------------------
+
+STRANGER = 34567
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(Mistake, match=f"--logfile {path}: ") as caught:
+        logs._log_file(str(path))
+    return str(caught.value)
+
+
+@by_root
+def test_a_file_of_another_user_is_not_written(path: Path) -> None:
+    path.write_text("his\n")
+    os.chown(path, STRANGER, STRANGER)
+
+    assert f"belongs to another user (uid {STRANGER})" in refused(path)
+    assert path.read_text("utf-8") == "his\n"
+
+
+def test_a_file_with_a_second_name_is_not_written(path: Path, tmp_path: Path) -> None:
+    """Somebody may have linked it to a file that only we can write."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious\n")
+    os.link(precious, path)
+
+    assert "second name" in refused(path)
+    assert precious.read_text("utf-8") == "precious\n"
+
+
+def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+
+    assert "symbolic link" in refused(path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a named pipe"), (os.mkdir, "a folder")])
+def test_what_is_no_plain_file_is_refused_at_once(path: Path, make: Callable[[Path], None], kind: str) -> None:
+    """A pipe that nobody reads would be waited for."""
+    make(path)
+
+    assert f"it is {kind}, not a plain file" in refused(path)
+
+
+@by_root
+def test_a_device_is_refused(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("this container may not make devices")
+
+    assert "it is a device" in refused(path)
+
+
+@by_root
+@pytest.mark.parametrize("above", [0, 1])
+def test_a_file_in_a_folder_of_somebody_else_is_refused(tmp_path: Path, above: int) -> None:
+    folder = tmp_path / "one" / "two"
+    folder.mkdir(parents=True)
+    os.chown([folder, folder.parent][above], STRANGER, STRANGER)
+
+    assert "its folder" in refused(folder / "app.log")
+    assert not (folder / "app.log").exists()
+
+
+@pytest.mark.parametrize(("mode", "is_taken"), [(0o777, False), (0o1777, True), (0o775, True)])
+def test_a_folder_in_which_all_may_rename_is_refused(path: Path, mode: int, is_taken: bool) -> None:
+    """The log's folder of some systems may be written by a group."""
+    path.parent.chmod(mode)
+
+    if is_taken:
+        logs._log_file(str(path)).close()
+    else:
+        assert "may be written by all" in refused(path)
+
+
+@by_root
+def test_a_file_that_is_put_there_later_is_not_written_either(log: LogFile, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """When the log was moved away, say, and somebody was faster."""
+    say(log, "a")
+    path.rename(path.parent / "moved")
+    path.touch()
+    os.chown(path, STRANGER, STRANGER)
+
+    say(log, "b")
+
+    assert path.read_text("utf-8") == ""
+    assert "belongs to another user" in capsys.readouterr().err

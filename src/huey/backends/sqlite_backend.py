@@ -62,7 +62,12 @@ class _File:
     def _connect(self) -> sqlite3.Connection:
         files.check_before_open(self.path, MODE)
         connection = sqlite3.connect(files.existing(self.path), PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
-        connection.execute("PRAGMA journal_mode=WAL")
+        try:
+            with files.unchanged_beside(self.path, MODE):
+                connection.execute("PRAGMA journal_mode=WAL")
+        except BaseException:
+            connection.close()
+            raise
         connection.execute("PRAGMA synchronous=FULL")
         for statement in SCHEMA:
             connection.execute(statement)

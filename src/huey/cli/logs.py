@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -12,10 +13,14 @@ from contextlib import suppress
 from typing import Any
 
 from huey.cli.mistakes import Mistake
+from huey.ownership import NotOurs, is_safe_place, open_own, our_own
 
 LOG_BYTES = 1_000_000
 LOG_BACKUPS = 3
 LOG_FORMAT = "[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"
+_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/null")
+_READABLE = stat.S_IWGRP | stat.S_IWOTH
+"""What others may do to a log file is its owner's business: nothing in it is believed."""
 SIMPLE_FORMAT, SIMPLE_TIME = "%(asctime)s %(message)s", "%H:%M:%S"
 
 
@@ -35,26 +40,25 @@ def set_up_logging(settings: Mapping[str, Any]) -> None:
 
 
 def _log_file(path: str) -> LogFile:
-    if os.path.islink(path) and not _is_special(path):
+    if os.path.islink(path) and not _is_stream(path):
         raise Mistake(f"--logfile {path}: that is a symbolic link; name the file that it leads to")
     try:
         return LogFile(path)
     except OSError as error:
-        raise Mistake(f"--logfile {path}: {error.strerror}; give a file that this user may write") from error
+        raise Mistake(f"--logfile {path}: {error.strerror}; give a file that belongs to this user, in a folder of his") from error
 
 
-def _is_special(path: str) -> bool:
-    """A pipe, a terminal or another device, /dev/stdout for one: nothing to be turned over."""
-    with suppress(FileNotFoundError):
-        return not stat.S_ISREG(os.stat(path).st_mode)
-    return False
+def _is_stream(path: str) -> bool:
+    """What this process has open, by a name such as /dev/stdout, or /dev/null: nothing to be turned over."""
+    return os.path.abspath(path) in _STREAMS or os.path.dirname(os.path.abspath(path)) in ("/dev/fd", "/proc/self/fd")
 
 
 class LogFile(logging.Handler):
     """Appends to a file of 1 MB at most; then it becomes ``.1``, the former ``.1`` becomes ``.2``, that ``.3``, and the former ``.3`` goes.
 
     Any number of processes may write the same file: forked ones open it anew, each line is one write, one process turns the file over,
-    and the others follow, as they do when somebody else moves it away. OSError: the file cannot be opened. Later trouble, such as a full
+    and the others follow, as they do when somebody else moves it away. OSError: the file cannot be opened; NotOurs: it is no plain file, or
+    belongs, as its folder may, to somebody else. Later trouble, such as a full
     disk, is told once on stderr.
     """
 
@@ -62,13 +66,19 @@ class LogFile(logging.Handler):
         super().__init__()
         # Absolute: a task may change the current folder.
         self._path = os.path.abspath(path)
-        self._turns_over = not _is_special(path)
+        self._turns_over = not _is_stream(path)
         self._is_failing = False
         self._open()
 
     def _open(self) -> None:
-        follow = os.O_NOFOLLOW if self._turns_over else 0
-        self._fd = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | follow, 0o600)
+        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY
+        if self._turns_over:
+            trust = our_own()
+            if not is_safe_place(os.path.dirname(self._path), trust._replace(writable=stat.S_IWGRP)):
+                raise NotOurs(errno.EPERM, "its folder, or one above it, belongs to another user or may be written by all", self._path)
+            self._fd = open_own(self._path, flags, 0o600, trust._replace(writable=_READABLE))
+        else:
+            self._fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
         self._identity = _identity(os.fstat(self._fd))
         self._pid = os.getpid()
 

@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 
 from huey.clock import SECOND, Clock, Micros
+from huey.ownership import open_own, our_own, shared_like
 
 MIB = 1024 * 1024
 SIZE = 4 * MIB
@@ -78,18 +79,16 @@ class Ballast:
 
     def _open(self, how: int = 0) -> int | None:
         """A descriptor; None when what stands there is not ours to touch: a link, a folder, another user's."""
+        trust = our_own()
+        if self._mode & stat.S_IWGRP:
+            trust = shared_like(os.stat(os.path.dirname(self._path)), self._mode)
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | how, self._mode)
+            file = open_own(self._path, os.O_RDWR | how, self._mode, trust)
         except OSError:
             return None
-        found = os.fstat(file)
-        is_mine = found.st_uid == os.geteuid()
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and (is_mine or self._mode & stat.S_IWGRP):
-            if is_mine:
-                os.fchmod(file, self._mode)
-            return file
-        os.close(file)
-        return None
+        if os.fstat(file).st_uid == os.geteuid():
+            os.fchmod(file, self._mode)
+        return file
 
     def _size(self) -> int | None:
         """Bytes; None when there is no such file."""

@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 
 from huey.clock import SECOND, Clock, Micros, Rng
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
-from huey.files import existing, place_of
+from huey.files import existing, place_of, unchanged_beside
 from huey.host import at_fork
+from huey.ownership import open_own, shared_like
 from huey.storage.sql import descriptors
 from huey.storage.sql.descriptors import Canary
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
@@ -153,7 +154,8 @@ class File:
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         try:
-            self._guarded(None, self._tune, connection)
+            with unchanged_beside(self.path, self._mode):
+                self._guarded(None, self._tune, connection)
         except BaseException:
             connection.close()
             raise
@@ -387,7 +389,7 @@ class File:
         import fcntl
 
         try:
-            side = os.open(self.path + "-checkpoint", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
+            side = open_own(self.path + "-checkpoint", os.O_RDWR | os.O_CREAT, self._mode, shared_like(os.stat(self.path), self._mode))
         except OSError:
             # Not a process that may do this; another one will.
             return False
