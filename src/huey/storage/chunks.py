@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import TypeVar
 
-from huey.task import Record
+T = TypeVar("T")
 
 CHUNK = 1000
 """Records that one enqueue writes in one step."""
@@ -23,7 +24,7 @@ def check_keys(keys: Sequence[object]) -> None:
         raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
 
 
-def in_chunks(records: Iterable[Record]) -> Iterable[list[Record]]:
+def in_chunks(records: Iterable[T]) -> Iterable[list[T]]:
     """*records* in lists of at most ``CHUNK``."""
     left = iter(records)
     while chunk := list(islice(left, CHUNK)):

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.storage.base import Tell
-from huey.storage.redis.connection import EVALSHA, Wire, Wires, checked
+from huey.storage.redis.connection import EVALSHA, Wire, checked
 from huey.storage.redis.errors import Unknown
 from huey.storage.redis.messages import Arg
+from huey.storage.redis.pool import Wires
 from huey.storage.redis.scripts import script
 
 

@@ -2,6 +2,7 @@
 
 redis-py makes them (TLS, unix sockets, Sentinel, passwords); what goes over them is packed and read here, by hiredis, since redis-py's
 command layer takes longer than a round trip. A connection belongs to the process that made it: after a fork the child makes its own.
+pool.py lends them, and gives back what came from somebody else's pool.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import os
 import select
 import socket
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import repeat
 from typing import Any
 
-from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
-from huey.storage.redis.errors import Unknown, away, lost, translated
+from huey.exceptions import ConfigurationError, StorageError
+from huey.storage.redis.errors import Unknown, lost, translated
 from huey.storage.redis.messages import Arg
-from huey.storage.redis.scripts import Script, script
+from huey.storage.redis.scripts import Script
 
 CONNECT_TIMEOUT = 2.0
 """Seconds that connecting may take, unless told otherwise."""
@@ -42,7 +43,7 @@ GLANCES = 150
 """Looks for a reply that is likely to come at once; about a tenth of a millisecond, where no other thread wants to run."""
 SKIPPED = 10
 """Replies that are waited for in the usual way after one that came later than that."""
-_HARMLESS = frozenset(
+HARMLESS = frozenset(
     {
         *("await", "beat", "cancel", "counts", "followed", "goodbye", "items", "leases", "listed", "look"),
         *("lock_find", "lock_give_up", "lock_renew", "lock_take", "rate_forget", "rate_take", "rate_usage"),
@@ -64,10 +65,12 @@ def load_client() -> Any:
 class Wire:
     """One connection: commands out, replies in."""
 
-    def __init__(self, connection: Any, where: str) -> None:
+    def __init__(self, connection: Any, where: str, give: Callable[[Any], None] | None = None) -> None:
         self.connection = connection
         self.where = where
         self.pid = os.getpid()
+        self._owed = [] if give is None else [give]
+        """What takes the connection back."""
         self.client = 0
         """The server's number for this connection."""
         self.is_closed = False
@@ -80,7 +83,11 @@ class Wire:
         except ImportError:
             # Slower, but redis-py can do it alone.
             self._hiredis = None
-        self._prepare()
+        try:
+            self._prepare()
+        except (AttributeError, TypeError) as error:
+            self.close()
+            raise ConfigurationError(f"{where}: {type(connection).__name__} is no connection over a socket; huey needs one") from error
 
     def _prepare(self) -> None:
         sock = getattr(self.connection, "_sock", None)
@@ -95,12 +102,19 @@ class Wire:
         self._poll.register(self.fileno(), select.POLLIN)
 
     def send(self, *commands: tuple[Arg, ...]) -> None:
-        """Send commands in one packet."""
+        """Send commands in one packet. StorageError: one holds what cannot be sent; nothing was."""
         try:
             if self._sock is not None:
-                self._sock.sendall(self._pack(commands[0]) if len(commands) == 1 else b"".join(map(self._pack, commands)))
+                packets = [self._pack(commands[0])] if len(commands) == 1 else [b"".join(map(self._pack, commands))]
             else:
-                self.connection.send_packed_command(self.connection.pack_commands(commands))
+                packets = self.connection.pack_commands(commands)
+        except (ValueError, TypeError) as error:
+            raise StorageError(f"{self.where}: a text or value cannot be sent ({type(error).__name__}); nothing was written") from error
+        try:
+            if self._sock is not None:
+                self._sock.sendall(packets[0])
+            else:
+                self.connection.send_packed_command(packets)
         except Exception as error:  # redis-py, the socket and TLS each have errors of their own.
             raise lost(self.where, error) from error
 
@@ -154,151 +168,54 @@ class Wire:
     def __del__(self) -> None:
         # Of a thread that ended: it had its own to wait on.
         if not self.is_closed:
-            self.close()
+            self._close(forget)
 
     def close(self) -> None:
+        """Close it, and give it back where it is from. Harmless twice, and from another thread."""
+        self._close(lambda give, connection: give(connection))
+
+    def _close(self, hand_over: Callable[[Callable[[Any], None], Any], None]) -> None:
         self.is_closed = True
-        if self.pid == os.getpid():
-            self.connection.disconnect()
-        else:
-            # The parent goes on with this socket: only our copy of its descriptor goes.
+        if self.pid != os.getpid():
+            # The parent goes on with this socket: only our copy of its descriptor goes. Of its pool redis-py makes a new one here.
+            self._owed.clear()
             sock = getattr(self.connection, "_sock", None)
             if sock is not None:
                 self.connection._sock = None
                 sock.close()
-
-
-class Wires:
-    """The connections of one storage, lent for one call each."""
-
-    def __init__(self, connect: Callable[[], Any], where: str) -> None:
-        self._connect = connect
-        self.where = where
-        self._free: deque[Wire] = deque()
-        self._pid = os.getpid()
-        self._lent: weakref.WeakSet[Wire] = weakref.WeakSet()
-        self.prepare: Callable[[Wire], None] = lambda wire: None
-        """Called with the first connection, and after an outage again."""
-        self._is_prepared = False
-        self.patience = REPLY_TIMEOUT
-        """Seconds that a reply may take."""
-
-    def take(self) -> Wire:
-        """A connection that nobody else uses meanwhile."""
-        if self._pid != os.getpid():
-            self._begin_anew()
-        while self._free:
-            try:
-                wire = self._free.pop()
-            except IndexError:
-                # Another thread was faster.
-                break
-            if not wire.is_stale():
-                return wire
-            self.drop(wire)
-        return self._new()
-
-    def _begin_anew(self) -> None:
-        for wire in (*self._free, *self._lent):
-            wire.close()
-        self._free = deque()
-        self._lent = weakref.WeakSet()
-        self._pid = os.getpid()
-
-    def _new(self) -> Wire:
-        redis = load_client()
+            return
         try:
-            wire = Wire(self._connect(), self.where)
-        except StorageError:
-            raise
-        except redis.AuthenticationError as error:
-            raise translated(f"NOAUTH {error}", self.where) from error
-        except redis.ResponseError as error:
-            raise translated(str(error), self.where) from error
-        except redis.RedisError as error:
-            raise away(self.where, error) from error
-        except OSError as error:
-            raise away(self.where, error) from error
+            self.connection.disconnect()
+        finally:
+            # Once, whoever else closes it at this moment.
+            with suppress(IndexError):
+                hand_over(self._owed.pop(), self.connection)
+
+
+_forgotten: deque[tuple[Callable[[Any], None], Any]] = deque()
+
+
+def forget(give: Callable[[Any], None], connection: Any) -> None:
+    """Give a connection back when a thread ended or an object went. That happens at any moment: perhaps while this very thread is inside
+    the pool and holds its lock; then it is done by the next who connects."""
+    pool = getattr(give, "__self__", None)
+    for lock in (getattr(pool, "_lock", None), getattr(getattr(pool, "pool", None), "mutex", None)):
+        if lock is not None:
+            if not lock.acquire(blocking=False):
+                _forgotten.append((give, connection))
+                return
+            lock.release()
+    give(connection)
+
+
+def give_back_forgotten() -> None:
+    """See ``forget``."""
+    while _forgotten:
         try:
-            wire.send((b"CLIENT", b"ID"))
-            wire.client = checked(wire, wire.read())
-            if not self._is_prepared:
-                self.prepare(wire)
-        except BaseException:
-            wire.close()
-            raise
-        self._is_prepared = True
-        self.patience = wire.patience
-        self._lent.add(wire)
-        return wire
-
-    def give_back(self, wire: Wire) -> None:
-        """Nothing is under way on *wire*."""
-        self._free.append(wire)
-
-    def drop(self, wire: Wire | None) -> None:
-        """What comes next on *wire* is not known: close it. The others may be gone too."""
-        if wire is not None:
-            self._lent.discard(wire)
-            wire.close()
-        self._is_prepared = False
-        while self._free:
-            stale = self._free.pop()
-            self._lent.discard(stale)
-            stale.close()
-
-    def close(self) -> None:
-        """Let go of all connections, also of lent ones: who waits on one gets an error."""
-        for wire in (*self._free, *self._lent):
-            wire.close()
-        self._free.clear()
-        self._lent.clear()
-        self._is_prepared = False
-
-    # -- calls --------------------------------------------------------------------------------------------------------------------------
-
-    def call(
-        self,
-        name: str,
-        *arguments: Arg,
-        after: tuple[Arg, ...] | None = None,
-        before: tuple[tuple[Arg, ...], ...] = (),
-        once: bool = False,
-        soon: bool = False,
-    ) -> Any:
-        """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors. *once*: it must
-        not be sent again when an answer is lost, though others of its kind may. *soon*: the server has little to do for it."""
-        return self._over(lambda wire: run(wire, script(name), arguments, before, after, soon=soon), name in _HARMLESS and not once)
-
-    def command(self, *command: Arg) -> Any:
-        """Send one plain command that is harmless when sent twice: its answer."""
-
-        def act(wire: Wire) -> Any:
-            wire.send(command)
-            return checked(wire, wire.read())
-
-        return self._over(act, True)
-
-    def _over(self, act: Callable[[Wire], Any], again: bool) -> Any:
-        """Do *act* over a connection; if that was lost meanwhile, once more over a new one, where that is harmless."""
-        wire = None
-        try:
-            wire = self.take()
-            answer = act(wire)
-        except StorageUnavailable:
-            self.drop(wire)
-            if again:
-                return self._over(act, False)
-            raise
-        except StorageError:
-            if wire is not None:
-                self.give_back(wire)
-            raise
-        except BaseException:
-            self.drop(wire)
-            raise
-        self.give_back(wire)
-        return answer
+            give, connection = _forgotten.popleft()
+        except IndexError:
+            return
+        give(connection)
 
 
 def run(

@@ -36,7 +36,7 @@ rt, rx             hash,   rate -> start of its last window and uses in it; rate
 k                  set     kinds other than ``result``
 wt, wx             hash,   id -> who waits for its result, and until when that is believed
                    zset
-wk:WAITER          list    wakes one who waits for a result; goes after a minute
+wk:WAITER          list    ids whose results have come, for a process that waits for some; goes after a minute
 no:CLIENT          string  calls off the claim that stands behind a client's blocking pop; goes after 5 s
 wake:o, wake:u     list    wakes one worker; at most one token. o: of all tasks, u: of suspects
 n                  hash    ``minute:name`` -> tasks that came then and have not ended

@@ -13,17 +13,20 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.exceptions import StorageError, StorageUnavailable
+from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, Tell, Worker, WorkerRow
 from huey.storage.chunks import check_records
 from huey.storage.redis import keys
 from huey.storage.redis.ahead import Ahead, Chunk
-from huey.storage.redis.connection import Wire, Wires, checked
+from huey.storage.redis.connection import Wire, checked
 from huey.storage.redis.ends import details, who
+from huey.storage.redis.errors import LEAST, NEEDED
 from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, single
-from huey.storage.redis.server import SCHEMA_VERSION, check, connector
+from huey.storage.redis.pool import Wires
+from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.sharing import SharingVerbs
+from huey.storage.redis.source import connector
 from huey.storage.redis.turns import TurningVerbs
 from huey.storage.retention import Retention
 from huey.storage.sharing import any_terms
@@ -70,8 +73,9 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     ) -> None:
         made_with = {key: value for key, value in locals().items() if key not in ("self", "name", "connection", "__class__")}
         self._made_with = made_with | connection
-        connect, where, self._is_local = connector(name, connection)
-        super().__init__(name, clock, result_ttl, Retention.of(keep_finished), Wires(connect, where))
+        source = connector(name, connection)
+        self._is_local = source.is_local
+        super().__init__(name, clock, result_ttl, Retention.of(keep_finished), Wires(source))
         self._rng = rng
         self._enqueue_timeout = enqueue_timeout
         self._durable: tuple[Arg, ...] | None = (b"WAITAOF", 1, 0, DISK_TIMEOUT) if durable else None
@@ -105,6 +109,22 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._wires.close()
         self._expecting = {}
         self._local = threading.local()
+
+    def caveats(self, processes: int, periodic: bool) -> list[str]:
+        most = self._wires.most
+        if most is not None and most < LEAST:
+            raise ConfigurationError(
+                f"{self!r}: its connection pool has max_connections={most}, and a consumer needs {NEEDED}: one to wait for tasks, one to "
+                "wait for results, one for events, one for everything else; give the pool more, or leave it out"
+            )
+        wire = self._wires.take()
+        try:
+            told = risks(wire)
+        except BaseException:
+            self._wires.drop(wire)
+            raise
+        self._wires.give_back(wire)
+        return told
 
     def migrate(self) -> int:
         self.open()

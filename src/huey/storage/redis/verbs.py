@@ -23,9 +23,9 @@ from huey.storage.base import (
 )
 from huey.storage.chunks import check_keys
 from huey.storage.redis import keys
-from huey.storage.redis.connection import Wires
 from huey.storage.redis.ends import ROW, worker_of
 from huey.storage.redis.messages import Arg, lease_of, row_of
+from huey.storage.redis.pool import Wires
 from huey.storage.retention import Retention
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task import Lease

@@ -1,4 +1,4 @@
-"""How threads wait on a Redis server: for tasks, for results, for events. Each wait sends its look and a blocking command in one packet.
+"""How threads wait on a Redis server: for tasks each on a connection of its own, for results and events on one of the process (lookout.py).
 
 Who listens for tasks leaves its blocking pop under way when a bell rings; the next turn of the same thread ends it (CLIENT UNBLOCK goes
 with the turn, at no trip of its own), and until then it lasts a second at most. A claim may stand behind that pop: the server makes it in
@@ -7,6 +7,7 @@ the moment in which a task comes, so that the wake-up brings the task.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
@@ -14,19 +15,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.clock import SECOND, micros
-from huey.storage.base import FOLLOWER, Bell, Worker
+from huey.storage.base import FOLLOWER, Bell, Worker, in_chunks
 from huey.storage.redis.connection import EVALSHA, Wire, checked, load
 from huey.storage.redis.errors import Unknown
+from huey.storage.redis.lookout import LEAST_WAIT, SAFETY_LOOK, Events, Results, Wait
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import Script, script
 from huey.storage.redis.verbs import PlainVerbs
 
-SAFETY_LOOK = 1.0
-"""Seconds after which who waits looks by itself, should a wake-up have been lost."""
 CALLED_OFF = 5000
 """Milliseconds after which a claim that was called off is forgotten; it is seen to at once, or was made before."""
-LEAST_WAIT = 0.01
-"""Seconds. Shorter waits would be a busy loop; 0 means for ever to the server."""
 
 
 Claiming = Callable[["Ear"], "tuple[Arg, ...] | None"]
@@ -101,7 +99,7 @@ class WakingVerbs(PlainVerbs):
         """This thread's own, made anew after a fork or an outage."""
         ear: Ear | None = getattr(self._local, "ear", None)
         if ear is None or ear.wire.pid != os.getpid() or ear.wire.is_closed:
-            ear = self._local.ear = Ear(self._wires.take())
+            ear = self._local.ear = Ear(self._wires.keep())
         return ear
 
     def _deafen(self) -> None:
@@ -168,46 +166,33 @@ class WakingVerbs(PlainVerbs):
             self._wires.command(*command)
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
-        if timeout is not None and timeout <= 0:
-            return bool(self._wires.call("await", self._prefix, self._now(), "", *ids))
-        wire = self._wires.take()
-        try:
-            is_there = self._wait(Ear(wire), ids, timeout)
-        except BaseException:
-            self._wires.drop(wire)
-            raise
-        self._wires.give_back(wire)
-        return is_there
-
-    def _wait(self, ear: Ear, ids: Sequence[str], timeout: float | None) -> bool:
-        deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
-        waiter, left = str(ear.wire.client), SAFETY_LOOK
-        while True:
-            if deadline is not None:
-                left = (deadline - self._clock.monotonic()) / SECOND
-            seconds = max(LEAST_WAIT, min(left, self._longest))
-            block = (b"BLPOP", f"{self._prefix}wk:{waiter}", seconds)
-            is_there = bool(ear.ask(script("await"), (self._prefix, self._now(), waiter, *ids), block))
-            if ear.settle() is not None or is_there:
+        if timeout is None or timeout > 0:
+            lookout = self._wires.pool.lookout(Results)
+            mine = Wait(self._wires, self._prefix, tuple(ids), self._now)
+            if lookout.wait(mine, self._left(timeout)):
                 return True
-            if deadline is not None and self._clock.monotonic() >= deadline:
-                self._wires.call("unawait", self._prefix, self._now(), waiter, *ids)
-                return bool(self._wires.call("await", self._prefix, self._now(), "", *ids))
+            lookout.forget(mine)
+        return any(self._wires.call("await", self._prefix, self._now(), "", *some) for some in in_chunks(ids))
+
+    def _left(self, timeout: float | None) -> Callable[[], float]:
+        """What tells the seconds that are left."""
+        if timeout is None:
+            return lambda: math.inf
+        deadline = self._clock.monotonic() + micros(timeout)
+        return lambda: (deadline - self._clock.monotonic()) / SECOND
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
-        deadline = self._clock.monotonic() + micros(timeout)
+        left = self._left(timeout)
         while True:
             position, *told = self._wires.call("follow", self._prefix, self._now(), FOLLOWER, "" if after is None else after)
             if after is None or told:
                 return position, [text.decode() for text in told]
-            left = (deadline - self._clock.monotonic()) / SECOND
-            if left <= 0:
+            seconds = left()
+            if seconds <= 0:
                 return position, []
-            self._wait_for_event(position, max(LEAST_WAIT, min(left, self._longest)))
-
-    def _wait_for_event(self, position: int, seconds: float) -> None:
-        """Until one is told after *position*, or *seconds* have passed."""
-        self._wires.command(b"XREAD", b"BLOCK", max(1, int(seconds * 1000)), b"STREAMS", self._prefix + "ev", f"{position}-0")
+            # Looked at each second: a wake-up may be lost.
+            some = self._left(min(seconds, SAFETY_LOOK))
+            self._wires.pool.lookout(Events).wait(Wait(self._wires, self._prefix, (position,), self._now), some)
 
     def is_followed(self) -> bool:
         return bool(self._wires.call("followed", self._prefix, self._now(), self.name))

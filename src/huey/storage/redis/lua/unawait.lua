@@ -1,4 +1,4 @@
--- Nobody waits for these results any more, as far as this waiter goes.
+-- This waiter does not wait for these results any more.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: waiter  3..: ids
 -- Returns 0
@@ -14,5 +14,4 @@ for i = 3, #ARGV do
     call('ZREM', P .. 'wx', ARGV[i])
   end
 end
-call('DEL', P .. 'wk:' .. ARGV[2])
 return 0

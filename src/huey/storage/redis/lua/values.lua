@@ -59,14 +59,14 @@ local function forget_values(kind, keys)
   end
 end
 
--- Wake who waits for results of these ids.
+-- Tell who waits for results of these ids which are there.
 local function announce(ids)
   if call('EXISTS', P .. 'wt') == 0 then return end
   for _, id in ipairs(ids) do
     local waiters = call('HGET', P .. 'wt', id)
     if waiters then
       for waiter in string.gmatch(waiters, '%S+') do
-        call('RPUSH', P .. 'wk:' .. waiter, '1')
+        call('RPUSH', P .. 'wk:' .. waiter, id)
         call('PEXPIRE', P .. 'wk:' .. waiter, 60000)
       end
       call('HDEL', P .. 'wt', id)

@@ -1,0 +1,323 @@
+"""The connections of this process to a server: shared by all queues that name it in the same way, lent for one call each.
+
+What comes from a pool of redis-py goes back to it on every path: closed, lost, of a thread that ended, or forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+from huey.clock import micros, system_clock
+from huey.exceptions import StorageError, StorageUnavailable
+from huey.storage.redis.connection import HARMLESS, REPLY_TIMEOUT, Wire, checked, give_back_forgotten, load_client, run
+from huey.storage.redis.errors import away, pool_is_too_small, too_many_clients, translated
+from huey.storage.redis.messages import Arg
+from huey.storage.redis.scripts import script
+from huey.storage.redis.source import Source
+
+L = TypeVar("L")
+
+IN_TURNS = 0.2
+"""Seconds that a thread waits while another one connects, as a connection may come back meanwhile: three hundred threads that begin at once
+need a few connections, not three hundred."""
+POOL_TIMEOUT = 5.0
+"""Seconds that a call waits for a connection of a pool that has none left."""
+LOOK_AGAIN = 0.05
+"""Seconds after which such a call asks the pool again: its other users do not tell when they give one back."""
+
+
+class Pool:
+    """What the queues of this process share."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.where = source.where
+        self.epoch = 0
+        """Grows with each lost connection: the server may be another one since."""
+        self.users: weakref.WeakSet[Wires] = weakref.WeakSet()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._pid = os.getpid()
+        self._free: deque[Wire] = deque()
+        self._kept: weakref.WeakSet[Wire] = weakref.WeakSet()
+        self._making = threading.Lock()
+        self._returned = threading.Condition()
+        self._short_of = 0
+        """Threads that wait for a connection of a pool that has none left."""
+        self._lookouts: dict[Callable[[Pool], Any], Any] = {}
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            inherited = (*self._free, *self._kept, *(it for it in map(_wire_of, self._lookouts.values()) if it))
+            self._begin_anew()
+            for wire in inherited:
+                wire.close()
+
+    def lookout(self, kind: Callable[[Pool], L]) -> L:
+        """The one of that kind in this process (lookout.py)."""
+        self._check_process()
+        found: L | None = self._lookouts.get(kind)
+        if found is None:
+            # Another thread may have been faster.
+            found = self._lookouts.setdefault(kind, kind(self))
+        return found
+
+    # -- lending --------------------------------------------------------------------------------------------------------------------------
+
+    def take(self) -> Wire:
+        """A connection that nobody else uses meanwhile. StorageUnavailable: there is no way to one."""
+        self._check_process()
+        wire = self._unused()
+        return wire if wire is not None else self._wait_or_connect()
+
+    def _wait_or_connect(self) -> Wire:
+        began = system_clock.monotonic()
+        while True:
+            # One thread connects at a time, while the others wait for what comes back; but nobody waits long for a slow server.
+            making, waited = self._making, system_clock.monotonic() - began
+            is_mine = making.acquire(blocking=False)
+            if is_mine or waited >= micros(IN_TURNS):
+                try:
+                    wire = self._unused() or self._connect()
+                finally:
+                    if is_mine:
+                        making.release()
+                        self._tell_who_is_short()
+                if wire is not None:
+                    return wire
+                # The pool has none left: ours come back as soon as their calls end.
+                if waited >= micros(POOL_TIMEOUT):
+                    raise pool_is_too_small(self.where, self._source.most)
+            with self._returned:
+                self._short_of += 1
+                if not self._free:
+                    self._returned.wait(LOOK_AGAIN)
+                self._short_of -= 1
+            if (returned := self._unused()) is not None:
+                return returned
+
+    def _unused(self) -> Wire | None:
+        while self._free:
+            try:
+                wire = self._free.pop()
+            except IndexError:
+                # Another thread was faster.
+                break
+            if not wire.is_stale():
+                return wire
+            self.drop(wire)
+        return None
+
+    def _connect(self) -> Wire | None:
+        """A new connection; None: the pool has none left."""
+        give_back_forgotten()
+        if self._is_exhausted():
+            return None
+        redis = load_client()
+        secrets = self._source.secrets()
+        failed: StorageError
+        try:
+            connection, give = self._source.take()
+        except StorageError:
+            raise
+        except redis.AuthenticationError as error:
+            failed = translated(f"NOAUTH {error}", self.where, secrets)
+        except redis.ResponseError as error:
+            failed = translated(str(error), self.where, secrets)
+        except (redis.RedisError, OSError) as error:
+            if _has_none_left(error):
+                return None
+            failed = too_many_clients(self.where) if "max number of clients" in str(error) else away(self.where, error, secrets)
+        else:
+            return self._wire(connection, give)
+        # Without what redis-py raised: a server that knows no AUTH repeats the password there.
+        raise failed
+
+    def _is_exhausted(self) -> bool:
+        """Whether a pool that lets its callers wait would do that now, perhaps for ever."""
+        places = getattr(self._source.pool, "pool", None)
+        return places is not None and bool(places.empty())
+
+    def _wire(self, connection: Any, give: Callable[[Any], None] | None) -> Wire:
+        wire = Wire(connection, self.where, give)
+        try:
+            wire.send((b"CLIENT", b"ID"))
+            wire.client = checked(wire, wire.read())
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    def keep(self, wire: Wire) -> None:
+        """A thread goes on using it: it is closed with the others."""
+        self._kept.add(wire)
+
+    def give_back(self, wire: Wire) -> None:
+        """Nothing is under way on *wire*."""
+        if wire.is_closed or wire.pid != self._pid:
+            return
+        self._free.append(wire)
+        if self._short_of:
+            self._tell_who_is_short()
+
+    def _tell_who_is_short(self) -> None:
+        if self._short_of:
+            with self._returned:
+                self._returned.notify()
+
+    def drop(self, wire: Wire | None) -> None:
+        """What comes next on *wire* is not known: close it. The others may be gone too."""
+        self.epoch += 1
+        if wire is not None:
+            self._kept.discard(wire)
+            wire.close()
+        self._close_unused()
+        self._tell_who_is_short()
+
+    def _close_unused(self) -> None:
+        while self._free:
+            try:
+                self._free.pop().close()
+            except IndexError:
+                return
+
+    def leave(self, user: Wires) -> None:
+        """*user* needs none for now. When nobody does, all are closed, also those that threads wait on: they get an error."""
+        self.users.discard(user)
+        if not self.users and self._pid == os.getpid():
+            for lookout in list(self._lookouts.values()):
+                lookout.close()
+            for wire in list(self._kept):
+                wire.close()
+            self._close_unused()
+
+
+def _wire_of(lookout: Any) -> Wire | None:
+    wire: Wire | None = getattr(lookout, "wire", None)
+    return wire
+
+
+def _has_none_left(error: BaseException) -> bool:
+    """A pool of redis-py says that it lends no more; its versions say it in several ways."""
+    return type(error).__name__ == "MaxConnectionsError" or str(error) in ("Too many connections", "No connection available.")
+
+
+_shared: weakref.WeakValueDictionary[Hashable, Pool] = weakref.WeakValueDictionary()
+
+
+def shared(source: Source) -> Pool:
+    """The connections that go where those of *source* go."""
+    found = _shared.get(source.identity)
+    if found is None:
+        found = Pool(source)
+        # Another thread may have been faster.
+        found = _shared.setdefault(source.identity, found)
+    return found
+
+
+class Wires:
+    """The connections of one queue: those of its pool, once the server was looked at for this queue."""
+
+    def __init__(self, source: Source) -> None:
+        self.pool = shared(source)
+        self.where = source.where
+        self.most = source.most
+        self.prepare: Callable[[Wire], None] = lambda wire: None
+        """Called before the first call, and after a lost connection again."""
+        self._prepared_in = -1
+        self.patience = REPLY_TIMEOUT
+        """Seconds that a reply may take."""
+
+    def take(self) -> Wire:
+        """A connection that nobody else uses meanwhile."""
+        wire = self.pool.take()
+        if self._prepared_in != self.pool.epoch:
+            self._prepare(wire)
+        return wire
+
+    def _prepare(self, wire: Wire) -> None:
+        self.pool.users.add(self)
+        epoch = self.pool.epoch
+        try:
+            self.prepare(wire)
+        except StorageUnavailable:
+            self.drop(wire)
+            raise
+        except StorageError:
+            self.give_back(wire)
+            raise
+        except BaseException:
+            self.drop(wire)
+            raise
+        self._prepared_in = epoch
+        self.patience = wire.patience
+
+    def keep(self) -> Wire:
+        """A connection that this thread goes on using."""
+        wire = self.take()
+        self.pool.keep(wire)
+        return wire
+
+    def give_back(self, wire: Wire) -> None:
+        """Nothing is under way on *wire*."""
+        self.pool.give_back(wire)
+
+    def drop(self, wire: Wire | None) -> None:
+        """What comes next on *wire* is not known: close it. The others may be gone too."""
+        self.pool.drop(wire)
+
+    def close(self) -> None:
+        """Let go of the connections, unless another queue uses them. The next call looks at the server again."""
+        self._prepared_in = -1
+        self.pool.leave(self)
+
+    # -- calls --------------------------------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        name: str,
+        *arguments: Arg,
+        after: tuple[Arg, ...] | None = None,
+        before: tuple[tuple[Arg, ...], ...] = (),
+        once: bool = False,
+        soon: bool = False,
+    ) -> Any:
+        """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors. *once*: it must
+        not be sent again when an answer is lost, though others of its kind may. *soon*: the server has little to do for it."""
+        return self._over(lambda wire: run(wire, script(name), arguments, before, after, soon=soon), name in HARMLESS and not once)
+
+    def command(self, *command: Arg) -> Any:
+        """Send one plain command that is harmless when sent twice: its answer."""
+
+        def act(wire: Wire) -> Any:
+            wire.send(command)
+            return checked(wire, wire.read())
+
+        return self._over(act, True)
+
+    def _over(self, act: Callable[[Wire], Any], again: bool) -> Any:
+        """Do *act* over a connection; if that was lost meanwhile, once more over a new one, where that is harmless."""
+        wire = None
+        try:
+            wire = self.take()
+            answer = act(wire)
+        except StorageUnavailable:
+            self.drop(wire)
+            if again:
+                return self._over(act, False)
+            raise
+        except StorageError:
+            if wire is not None:
+                self.give_back(wire)
+            raise
+        except BaseException:
+            self.drop(wire)
+            raise
+        self.give_back(wire)
+        return answer
