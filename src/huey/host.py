@@ -6,6 +6,8 @@ import os
 import weakref
 from collections.abc import Callable
 from functools import cache
+from itertools import count
+from threading import get_ident
 
 alive_here: set[str] = set()
 """Ids of the workers that live in this process."""
@@ -56,7 +58,50 @@ def is_stopped(pid: int) -> bool:
     return bool(facts) and facts[0] in "Tt"
 
 
-def _facts(pid: int) -> list[str]:
+def is_traced(pid: int) -> bool:
+    """A debugger is attached to the process."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            return any(line.startswith("TracerPid:") and line.split()[1] != "0" for line in file)
+    except OSError:
+        return False
+
+
+def is_in_kernel(pid: int) -> bool:
+    """A thread of the process waits for a device and cannot be interrupted."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return False
+    return any(facts and facts[0] == "D" for facts in (_facts(f"{pid}/task/{thread}") for thread in threads))
+
+
+_syncs: dict[int, int] = {}
+"""By thread of this process: the number of its wait for the disk."""
+_numbers = count()
+
+_fsync = getattr(os, "fdatasync", os.fsync)
+
+
+def to_disk(fd: int) -> None:
+    """Wait until the disk has what was written to *fd*, however long that takes: whoever watches over this process can tell."""
+    me = get_ident()
+    _syncs[me] = next(_numbers)
+    try:
+        _fsync(fd)
+    finally:
+        _syncs.pop(me, None)
+
+
+def syncs() -> set[int]:
+    """Waits for the disk that are going on in this process: one that is there twice has lasted since."""
+    return set(list(_syncs.values()))
+
+
+os.register_at_fork(after_in_child=_syncs.clear)
+
+
+def _facts(pid: int | str) -> list[str]:
     """Fields of /proc/PID/stat from the state on; empty when they cannot be read."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

@@ -1,10 +1,19 @@
-"""Loggers whose calls never raise: a log handler of the application may fail in any way, and what was to be logged goes on."""
+"""Loggers whose calls never raise: a log handler of the application may fail in any way, and what was to be logged goes on.
+
+And the end of a process that must not run on whatever becomes of its last lines.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+LAST_LINES = 2.0
+"""Seconds that handlers and streams get to write what they still have."""
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
@@ -31,3 +40,32 @@ def _is_ctrl_c() -> bool:
 
     is_main = threading.current_thread() is threading.main_thread()
     return is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def flush() -> None:
+    """Let the log's handlers and the standard streams write what they have. Does not raise, and takes ``LAST_LINES`` seconds at most: they
+    may be closed, full, gone, or wait for who reads them."""
+    last = threading.Thread(target=_flush, name="Flush", daemon=True)
+    try:
+        last.start()
+        last.join(LAST_LINES)
+    except RuntimeError:  # No thread can be started.
+        _flush()
+
+
+def _flush() -> None:
+    flushes: list[Callable[[], Any]] = [logging.shutdown]
+    flushes += [stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None]
+    for act in flushes:
+        try:
+            act()
+        except BaseException:  # Somebody else's stream: what it cannot write is lost, and nothing else.
+            continue
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with *code*, now, whatever its log and its streams do."""
+    try:
+        flush()
+    finally:
+        os._exit(code)

@@ -158,6 +158,15 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("check_worker_health", ("-C", "--disable-health-check"), None, True, "do not replace a worker that died", WORKERS, switch=False),
     Option(
+        "watchdog",
+        ("--watchdog",),
+        _grace,
+        30.0,
+        "replace a worker that stands still, its tasks apart, after this time; 0: never",
+        WORKERS,
+        value="SECONDS",
+    ),
+    Option(
         "queues",
         ("--queues",),
         _queues,

@@ -11,15 +11,16 @@ import time
 
 import pytest
 
-from tests.crash.commands import KINDS, children, is_gone
+from huey.engine.page import TO_END
+from tests.crash.commands import KINDS, SHUTDOWN, children, is_gone
 from tests.crash.poison import LIMIT
 from tests.crash.tools import most_common_problems, until
 from tests.helpers import Project, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
-GRACE = 2.0
-"""Seconds that the neighbours of a task past its limit get to end."""
+KILL = LIMIT + TO_END + SHUTDOWN
+"""Seconds after which a worker is killed that runs an endless task: the limit, the time to end, and what its neighbours get."""
 TASKS = 60
 
 
@@ -86,14 +87,14 @@ def test_a_timeout_is_a_try(project, kind):
 
 
 def test_neighbours_of_a_task_past_its_limit_may_end(commanded, show):
-    """Those that end within the grace run once. Those that do not run again, and are not to blame."""
+    """Those that end within the shutdown timeout run once. Those that do not run again, and are not to blame."""
     place = commanded
     command = place.command("thread", "-n", workers=4)
     until(lambda: command.is_known, "it has started")
     (worker,) = command.workers()
     stuck = place.app.endless_c().id
-    quick = [place.work(n, LIMIT + GRACE / 4) for n in (2, 3)]
-    slow = place.work(4, LIMIT + 3 * GRACE)
+    quick = [place.work(n, KILL - SHUTDOWN / 2) for n in (2, 3)]
+    slow = place.work(4, KILL + 2)
 
     until(lambda: place.storage.get(stuck).state == "failed", "the one that is stuck has failed")
     until(lambda: len(place.started(slow)) == 2, "the slow one runs again")

@@ -20,6 +20,7 @@ def test_the_defaults_are_those_of_0_4_9_and_3_x() -> None:
         "max_memory": None,
         "health_check_interval": 10.0,
         "check_worker_health": True,
+        "watchdog": 30.0,
         "queues": (),
         "flush_locks": False,
         "extra_locks": (),

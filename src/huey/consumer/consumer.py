@@ -6,11 +6,11 @@ timekeeper        asks tasks that pass their time limit to stop
 scheduler         periodic ticks
 heartbeat         renews the lease, every 5 s         } the supervisor's work,
 janitor           takes over from dead workers        } if there is one
+watchdog          looks whether the others go on      }
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from huey.consumer.banner import tell_start
 from huey.consumer.janitor import EVERY, Janitor
+from huey.consumer.lives import Lives
 from huey.consumer.locks import free_locks
+from huey.consumer.own_watchdog import OwnWatchdog
 from huey.consumer.scheduler import Scheduler
 from huey.consumer.seat import identify
 from huey.consumer.service import Service
@@ -31,9 +33,10 @@ from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.outage import Outage
 from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
+from huey.engine.stamps import ENGINE, HEARTBEAT, JANITOR, LOOK, OWN_THREADS, SCHEDULER, TIME_LIMITS, Board, LocalBoard, Stamp
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
-from huey.logs import SafeLogger
+from huey.logs import SafeLogger, flush
 from huey.options import check_inside, check_one_queue, checked
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
@@ -51,7 +54,8 @@ class Consumer:
     """Runs the tasks of one Huey in this process, in threads.
 
     *workers*: tasks at the same time. *periodic*: run periodic tasks. *localtime*: crontabs and naive times are local. *shutdown_timeout*:
-    seconds that running tasks get at ``stop()``; 0: no limit. Others: see ``huey.options``. ConfigurationError: an option that does not
+    seconds that running tasks get at ``stop()``; 0: no limit. *watchdog*: seconds after which it stops itself if a thread of its own (not a
+    task) stands still; 0: never. Others: see ``huey.options``. ConfigurationError: an option that does not
     exist or cannot work; storage errors show at ``start()``.
     """
 
@@ -79,6 +83,7 @@ class Consumer:
         self.periodic = bool(settings["periodic"])
         self.localtime = bool(settings["localtime"])
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
+        self.watchdog = float(settings["watchdog"])
         self._locks = {name: settings[name] for name in ("flush_locks", "extra_locks")}
         self._max_tasks: int | None = settings["max_tasks"]
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
@@ -86,6 +91,7 @@ class Consumer:
         self._state = NEW
         self._life = threading.Lock()
         self._gone = threading.Event()
+        self._exit_code = 0
         self._is_asked = False
         self._has_time = True
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
@@ -96,10 +102,14 @@ class Consumer:
         huey, clock = self.huey, self.huey.clock
         self.worker = worker
         self._bell = Bell()
+        board: Board = page or LocalBoard()
+        self._stamps = [Stamp(board, thread, clock) for thread in range(len(OWN_THREADS))]
         self._timekeeper = Timekeeper(clock, page)
         self._attendance = huey.attendance()
         execution = huey.execution(self._timekeeper, self._attendance)
-        self._runners = ThreadRunners(self.workers, execution.complete, self._bell.ring, attendance=self._attendance)
+        self._runners = ThreadRunners(
+            self.workers, execution.complete, self._bell.ring, attendance=self._attendance, settle=execution.settle
+        )
         outage = Outage(clock)
         self._engine = Engine(
             huey.storage,
@@ -112,14 +122,17 @@ class Consumer:
             used_up=self._alarm.ring,
             attendance=self._attendance,
             ask_to_stop=self._timekeeper.stop,
+            stamp=self._stamps[ENGINE],
         )
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle, execution.declared)
         self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
-        self._lasting = [Service("Timekeeper", self._timekeeper.look, LONGEST_LOOK)]
+        self._lasting = [Service("Timekeeper", self._timekeeper.look, LONGEST_LOOK, stamp=self._stamps[TIME_LIMITS])]
         self._services: list[Service] = []
         if not self.has_keeper:
-            self._lasting.append(Service("Heartbeat", self._beat, BEAT, outage))
-            self._services.append(Service("Janitor", self._janitor.look, EVERY, outage))
+            self._watchdog = OwnWatchdog(clock, self.watchdog, board, outage, self._give_up)
+            self._lasting.append(Service("Heartbeat", self._beat, BEAT, outage, self._stamps[HEARTBEAT]))
+            self._services.append(Service("Janitor", self._janitor.look, EVERY, outage, self._stamps[JANITOR]))
+            self._watching = Service("Watchdog", self._watch, LOOK)
         if self.periodic and worker.takes_others:
             scheduler = Scheduler(
                 huey.storage,
@@ -132,10 +145,33 @@ class Consumer:
                 serves=huey.serves,
                 announcing=huey.announcing,
             )
-            self._services.append(Service("Scheduler", scheduler.look, self._interval, outage))
+            self._services.append(Service("Scheduler", scheduler.look, self._interval, outage, self._stamps[SCHEDULER]))
+        self._lives = Lives(clock, [self._runners.revive, self._revive_services])
 
     def _beat(self) -> None:
+        for name in self._watching.revive():
+            log.critical("thread %r has ended; it is started again", name)
         self.huey.storage.beat([self.worker])
+
+    def _watch(self) -> None:
+        self._watchdog.look(self._lives)
+
+    def _give_up(self, why: str) -> None:
+        """Stop this consumer, whose engine may stand still: what runs may end, and another thread writes that. The program goes on."""
+        log.critical("this consumer stops itself: %s. The program goes on: start it, or another consumer, again", why)
+        self._exit_code = 1
+        if not self._begins_to_stop():
+            return
+        self._engine.stop()
+        self._engine = self._engine.successor()
+        self._cranking = Service("Engine", self._end_later, OUTAGE_GAP)
+        self._cranking.start()
+        self._alarm.ring()
+        for service in self._services:
+            service.stop()
+
+    def _revive_services(self) -> list[str]:
+        return [name for service in (self._cranking, *self._lasting, *self._services) for name in service.revive()]
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
@@ -160,8 +196,11 @@ class Consumer:
             self._janitor.enter()
             self.huey.in_flight.append(self._interrupt)
             self._runners.open()
+            self._stamps[ENGINE].show()
             for service in (self._cranking, *self._lasting, *self._services):
                 service.start()
+            if not self.has_keeper:
+                self._watching.start()
 
     def _interrupt(self) -> None:
         """Tell that what runs here is cut short."""
@@ -176,7 +215,7 @@ class Consumer:
     def _crank(self) -> None:
         try:
             self._engine.run()
-        except Exception:  # Nothing may end the engine while its process lives: its tasks would be held for ever. The service tells it.
+        except BaseException:  # Nothing may end the engine while its process lives: its tasks would be held for ever. The service tells it.
             self._engine.mistrust()
             raise
 
@@ -209,10 +248,13 @@ class Consumer:
         self._alarm.ring()
         self._engine.stop()
         self._cranking.stop(timeout=None)
-        still = self._engine.drain(limit)
+        still = self._engine.drain(limit, self._say_held)
         for service in self._services:
             service.stop()
         return still
+
+    def _say_held(self, count: int) -> None:
+        """So many tasks are still in hand, while this consumer stops."""
 
     def _end_later(self) -> None:
         """Write the ends of tasks that outlived a stop, whenever they come."""
@@ -227,8 +269,11 @@ class Consumer:
         with suppress(ValueError):
             self.huey.in_flight.remove(self._interrupt)
         self._timekeeper.wake()
+        self._stamps[ENGINE].leave()
         for service in self._lasting:
             service.stop()
+        if not self.has_keeper:
+            self._watching.stop()
         self._bell.close()
         try:
             self.huey.storage.goodbye(self.worker)
@@ -250,18 +295,20 @@ class Consumer:
                 if still:
                     self._leave_running(len(still))
                 self._say_goodbye()
-            self._gone.wait()
+            self._gone.wait(self.shutdown_timeout if self._exit_code else None)
         self._alarm.close()
         log.info("stopped")
-        return 0
+        return self._exit_code
 
     def _leave_running(self, count: int) -> None:
         """Put running tasks back and end this process before anybody else can run them."""
         log.warning("%d tasks did not end in time; they are put back and run again", count)
-        self.huey.notify_interrupted_tasks()
-        logging.shutdown()
-        self._engine.cut_short()
-        os._exit(0)
+        try:
+            self.huey.notify_interrupted_tasks()
+            flush()
+            self._engine.cut_short()
+        finally:
+            os._exit(0)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

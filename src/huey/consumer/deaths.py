@@ -36,6 +36,8 @@ class Cause(Enum):
     """Killed, since the task that it ran was revoked."""
     STOP = "stop"
     """Killed, since running tasks did not end in time at a stop."""
+    STUCK = "stood still"
+    """Ended by a fault of ours: its own threads did not go on."""
 
 
 class Deaths:
@@ -90,7 +92,7 @@ class Deaths:
         now = self._clock.now()
         finish = decide(lease, outcome, now, (self._clock.monotonic() - it.began) / SECOND)
         log.log(
-            logging.INFO if cause in (Cause.STOP, Cause.REVOKED) else logging.WARNING,
+            logging.INFO if cause in (Cause.STOP, Cause.REVOKED, Cause.STUCK) else logging.WARNING,
             "task %s %s was running when its worker ended (%s): %s",
             *(lease.name, lease.id, cause.value, finish.state if finish.reason is None else f"{finish.state}, {finish.reason}"),
         )

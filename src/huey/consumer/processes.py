@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 
 from huey.clock import Micros
 from huey.consumer.deaths import Cause
 from huey.consumer.seat import SEAT, Seat, identify
 from huey.engine.page import Page
+from huey.engine.stamps import Standstill
 from huey.engine.timekeeper import BROKEN
-from huey.logs import SafeLogger
+from huey.logs import SafeLogger, flush, leave
 from huey.storage.base import Worker
 
 log = SafeLogger("huey.consumer")
@@ -51,6 +51,8 @@ class Child:
     """Since when what it runs is asked to stop, for it is revoked."""
     stopped_since: Micros | None = None
     """Since when it is held by SIGSTOP."""
+    standstill: Standstill = field(default_factory=partial(Standstill, 0))
+    """What the watchdog saw of it."""
 
     @property
     def pid(self) -> int:
@@ -99,22 +101,31 @@ def is_single_threaded() -> bool:
 
 def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], int], now: Micros, *, may_fork: bool = True) -> Child:
     """Start a worker process. *work* is what a forked one does; a process started by exec finds its seat in its environment. Not
-    *may_fork*: what this process has open must not be used by another one."""
+    *may_fork*: what this process has open must not be used by another one. OSError: the system has no room for another process, or the
+    command is not where it was."""
     page = Page(runners)
-    seat = seat_of(page.fd)
-    if may_fork and FORK_IS_SAFE and is_single_threaded():
-        pid = _fork(seat, work)
-    else:
-        if may_fork:
-            _tell_once()
-        pid = _exec(seat)
+    try:
+        seat = seat_of(page.fd)
+        if may_fork and FORK_IS_SAFE and is_single_threaded():
+            pid = _fork(seat, work)
+        else:
+            if may_fork:
+                _tell_once()
+            pid = _exec(seat)
+    except OSError:
+        page.close()
+        raise
     return Child(identify(seat.id, seat.kind, seat.keeper, pid), page, now, seat.queue)
 
 
 def _fork(seat: Seat, work: Callable[[Seat], int]) -> int:
     # What is there now is shared by parent and child as long as neither writes on its pages; the collector would.
     gc.freeze()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        gc.unfreeze()
+        raise
     if pid:
         gc.unfreeze()
         return pid
@@ -127,9 +138,7 @@ def _fork(seat: Seat, work: Callable[[Seat], int]) -> int:
     except BaseException:  # The top of a process: whatever it was, it is told, and nothing of the parent's may run on here.
         log.critical("worker %s failed", seat.id, exc_info=True)
     finally:
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(code)
+        leave(code)
 
 
 @cache
@@ -154,15 +163,22 @@ def spawn(more: Mapping[str, str], *fds: int) -> int:
 
 
 def replace_this_process(children: list[Child]) -> None:
-    """Run this command anew in the same process, with whatever code is there now. *children* stay ours."""
+    """Run this command anew in the same process, with whatever code is there now. *children* stay ours. OSError: it cannot be run, and all
+    is as before."""
     for child in children:
         os.set_inheritable(child.page.fd, True)
     environment = {**os.environ, HANDOVER: json.dumps([child.to_plain() for child in children])}
     # Until the new one is ready to hear them, signals wait.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD))
-    logging.shutdown()
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    flush()
     command = own_command()
-    os.execve(command[0], command, environment)
+    try:
+        os.execve(command[0], command, environment)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for child in children:
+            os.set_inheritable(child.page.fd, False)
 
 
 def taken_over() -> list[Child]:

@@ -20,21 +20,26 @@ from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
 from huey.consumer.banner import tell_start
 from huey.consumer.deaths import Cause, how_it_ended
+from huey.consumer.guard import Guard
 from huey.consumer.locks import free_locks
+from huey.consumer.new_code import NewCode
+from huey.consumer.overdue import ASKED, NEIGHBOURS, Overdue
 from huey.consumer.posts import Post, beat, posts_of
 from huey.consumer.processes import Child
+from huey.consumer.quarantine import Quarantine
 from huey.consumer.seat import Seat, identify
 from huey.consumer.service import RETRY
+from huey.consumer.watchdog import Watchdog
 from huey.consumer.worker import work
 from huey.engine.outage import Outage
 from huey.engine.page import Running
+from huey.engine.stamps import GAP
 from huey.exceptions import ConfigurationError, StorageError
 from huey.host import alive_here
-from huey.lifecycle import State
 from huey.logs import SafeLogger
 from huey.options import checked, shares
 from huey.signals import SIGNAL_INTERRUPTED
-from huey.storage.base import BEAT, LEASE
+from huey.storage.base import BEAT, LEASE, Storage
 
 if TYPE_CHECKING:
     from huey.api import Huey
@@ -45,16 +50,12 @@ LOOK = 1.0
 """Seconds between two looks at what has no signal: suspects, dead consumers, memory, stopped workers."""
 LIMIT_LOOK = 0.1
 """The same while a task with a time limit runs."""
-ASKED = 0.5
-"""Seconds that a task gets to end after it was asked to."""
+MOMENT = 0.1
+"""Seconds until the next step, when a part of one failed."""
 LAST_WORDS = 0.5
 """Seconds that handlers of ``interrupted`` get before the kill."""
-NEIGHBOURS = 2.0
-"""Seconds that its neighbours get to end before their process is killed."""
-IDLE = 2.0
-"""Seconds without a suspect after which a quarantine worker goes."""
 FIRST_GAP, LONGEST_GAP = 0.2, 10.0
-"""Seconds before a worker that could not even start is started again; doubles each time."""
+"""Seconds before a worker that could not even start, or could not be started, is started again; doubles each time."""
 
 
 class Supervisor:
@@ -84,17 +85,22 @@ class Supervisor:
         self._unburied: list[tuple[Child, list[Running], str]] = []
         """Dead workers, what they ran, and how they ended."""
         self._heard: list[int] = []
-        self._trial: int | None = None
-        self._is_newer = False
-        """There was a SIGHUP after the trial began."""
+        self._new_code = NewCode(huey, self.all)
         self._is_stopping = False
         self._exit_code = 0
         self._outage = Outage(huey.clock)
+        self._guard = Guard()
+        self._quarantine = Quarantine(self._posts, lambda: self._children, self._start_alone)
+        self._overdue = Overdue(self, huey.clock, self._patience)
+        self._watchdog = Watchdog(huey.clock, settings["watchdog"] if self._replaces else 0, self._replace_stuck, self._name_of)
         self._next_try: Micros = 0
         self._next_beat: Micros = 0
         self._next_look: Micros = 0
         self._next_start: Micros = 0
         self._gap = FIRST_GAP
+        self._cannot_start = False
+        """The last worker could not be started, and that was told."""
+        self._last_look: Micros = 0
 
     def _new_id(self) -> str:
         return f"{self._huey.rng.getrandbits(128):032x}"
@@ -112,23 +118,28 @@ class Supervisor:
         if os.environ.pop(processes.TRIAL, None):
             return 0
         self._tell_start()
+        self._take_over()
+        for post in self._posts.values():
+            post.janitor.enter()
+        with self._signals() as ear:
+            while not (self._is_stopping and not self.all()):
+                # Whatever fails, nothing may end this process but a stop: its workers would end with it.
+                if not (self._step() and self._guard.call("Waiting", self._wait, ear)):
+                    self._guard.call("Waiting", self._clock.sleep, MOMENT)
+        for post in self._posts.values():
+            post.janitor.leave()
+        log.info("stopped")
+        return self._exit_code
+
+    def _take_over(self) -> None:
+        """Go on with the workers of the supervisor that this process was before, if it was one."""
         self._former = processes.taken_over()
         if not self._former:
             for post in self._posts.values():
                 free_locks(post.huey.storage, self._options)
         alive_here.update(child.worker.id for child in self._former)
-        for post in self._posts.values():
-            post.janitor.enter()
-        with self._signals() as ear:
-            while True:
-                self._step()
-                if self._is_stopping and not self._children and not self._former:
-                    break
-                self._wait(ear)
-        for post in self._posts.values():
-            post.janitor.leave()
-        log.info("stopped")
-        return self._exit_code
+        for child in self._former:
+            self._watchdog.begin(child)
 
     def _tell_start(self) -> None:
         told = {name: self._options[name] for name in ("workers", "worker_type", "periodic", "localtime")}
@@ -136,27 +147,35 @@ class Supervisor:
         if list(self._posts) != [self._huey.name]:
             log.info("takes from %s", ", ".join(f"queue {name!r} with {post.workers}" for name, post in self._posts.items()))
 
-    def _step(self) -> None:
-        self._hear()
-        self._bury()
-        now = self._clock.monotonic()
-        self._mind_limits(now)
-        self._keep_deadlines(now)
-        if now >= self._next_beat:
-            is_well = self._try("beat", lambda: beat(self._posts, self._all()))
-            # After a failure the others come first.
-            self._next_beat = now + micros(BEAT) if is_well else self._next_try + micros(RETRY)
-        if not self._is_stopping:
-            self._man(now)
-        self._mind_revoked(now)
+    def _step(self) -> bool:
+        """All that is due now, each part for itself. False: a part failed."""
+        now, call = self._clock.monotonic(), self._guard.call
+        went_well = [
+            call("Signals", self._hear),
+            call("Deaths", self._bury),
+            call("Time limits", self._overdue.mind_limits, now),
+            call("Deadlines", self._keep_deadlines, now),
+            call("Heartbeat", self._beat, now),
+            self._is_stopping or call("Starting workers", self._man, now),
+            call("Revocations", self._overdue.mind_revoked, now),
+        ]
         if now >= self._next_look:
             self._next_look = now + micros(LOOK)
-            self._look(now)
+            went_well.append(call("Looking after workers", self._look, now))
+        return all(went_well)
 
-    def _all(self) -> list[Child]:
+    def _beat(self, now: Micros) -> None:
+        if now >= self._next_beat:
+            self._next_beat = now + micros(RETRY)
+            is_well = self.try_storage("beat", lambda: beat(self._posts, self.all()))
+            # After a failure the others come first.
+            self._next_beat = now + micros(BEAT) if is_well else self._next_try + micros(RETRY)
+
+    def all(self) -> list[Child]:
+        """All workers: those of now, and those that are left of the code before."""
         return self._children + self._former
 
-    def _try(self, part: str, act: Callable[[], object]) -> bool:
+    def try_storage(self, part: str, act: Callable[[], object]) -> bool:
         """Do something that needs the storage. False: it is away; it is told once, and done again later. A try may take seconds then, so
         nothing else is tried for a while: signals and limits must not wait for all that fails."""
         if self._clock.monotonic() < self._next_try:
@@ -178,9 +197,8 @@ class Supervisor:
         if self._replaces or not self._is_manned:
             for queue, post in self._posts.items():
                 for _ in range(post.processes - there.count(queue)):
-                    if now < self._next_start:
+                    if now < self._next_start or not self._start(queue, self._kind, post.runners):
                         return
-                    self._start(queue, self._kind, post.runners)
             self._is_manned = True
         elif not there:
             self._give_up(now)
@@ -193,22 +211,41 @@ class Supervisor:
         log.error("no worker is left, and none is started again (--disable-health-check)")
         self._exit_code = 1
         self._is_stopping = True
-        for child in self._all():
+        for child in self.all():
             self._dismiss(child, now)
 
-    def _start(self, queue: str, kind: str, runners: int) -> None:
+    def _start(self, queue: str, kind: str, runners: int) -> bool:
+        """Start a worker; False: the system cannot, it is tried again after the gap."""
         id = self._new_id()
         # Before it can claim: no look of ours may take it for a stranger.
         alive_here.add(id)
-        child = processes.start(
-            lambda fd: Seat(id, kind, self._keeper, runners, fd, queue),
-            runners,
-            lambda seat: work(self._huey.on(queue), seat, **self._options),
-            self._clock.monotonic(),
-            may_fork=self._huey.storage.survives_fork,
-        )
+        try:
+            child = processes.start(
+                lambda fd: Seat(id, kind, self._keeper, runners, fd, queue),
+                runners,
+                lambda seat: work(self._huey.on(queue), seat, **self._options),
+                self._clock.monotonic(),
+                may_fork=self._huey.storage.survives_fork,
+            )
+        except OSError as error:
+            alive_here.discard(id)
+            self._put_off_start()
+            if not self._cannot_start:
+                self._cannot_start = True
+                log.error("a worker cannot be started: %s; it is tried again, what runs goes on", error)
+            return False
+        self._cannot_start = False
+        self._watchdog.begin(child)
         self._children.append(child)
         log.debug("worker %s started: %s of queue %s, pid %d", id, kind, queue, child.pid)
+        return True
+
+    def _start_alone(self, queue: str) -> bool:
+        return self._clock.monotonic() >= self._next_start and self._start(queue, "quarantine", 1)
+
+    def _put_off_start(self) -> None:
+        self._next_start = self._clock.monotonic() + micros(self._gap)
+        self._gap = min(2 * self._gap, LONGEST_GAP)
 
     def _dismiss(self, child: Child, now: Micros) -> None:
         """Let a worker end what it runs within the shutdown timeout."""
@@ -219,18 +256,47 @@ class Supervisor:
 
     def _look(self, now: Micros) -> None:
         for post in self._posts.values():
-            self._try("janitor", post.janitor.look)
+            self.try_storage("janitor", post.janitor.look)
+        if now - self._last_look > micros(GAP):
+            # We stood still too, such as with all of them: we do not know since when they do.
+            for child in self._children:
+                child.stopped_since = None
+        self._last_look = now
+        self._watchdog.look(self.all(), self._outage.is_on, lambda child: self._places(child))
         for child in self._children:
             self._mind_stopped(child, now)
             if self._max_memory and not child.is_leaving and processes.memory_of(child.pid) > self._max_memory:
                 log.info("worker %s uses more than %d MiB: another one takes its place", child.worker.id, self._max_memory // 2**20)
                 child.tell_to_stop()
         if not self._is_stopping:
-            self._try("quarantine", lambda: self._quarantine(now))
+            self.try_storage("quarantine", lambda: self._quarantine.look(now))
+
+    def _places(self, child: Child) -> int:
+        """How many workers there are of the queue and the kind of this one."""
+        post = self._post_of(child)
+        return post.processes if child.worker.kind == self._kind else post.workers
+
+    def _replace_stuck(self, child: Child, at_once: bool) -> None:
+        """End a worker that stands still. What it runs may end first if its engine goes on."""
+        if at_once or child.is_leaving:
+            child.kill(Cause.STUCK)
+            return
+        child.tell_to_stop()
+        child.due = self._clock.monotonic() + micros(min(self._patience or NEIGHBOURS, NEIGHBOURS)), Cause.STOP
+
+    def _name_of(self, child: Child, id: str) -> str:
+        found: list[str] = []
+        self.try_storage("names", lambda: found.extend(row.name for row in [self.storage_of(child).get(id)] if row is not None))
+        return found[0] if found else "task"
+
+    def storage_of(self, child: Child) -> Storage:
+        """That of its queue."""
+        return self._post_of(child).huey.storage
 
     def _mind_stopped(self, child: Child, now: Micros) -> None:
         """A worker that stands still longer than a lease is ended: its tasks can run elsewhere."""
-        if not host.is_stopped(child.pid):
+        if not host.is_stopped(child.pid) or host.is_traced(child.pid):
+            # By a debugger it may be held as long as its user likes.
             child.stopped_since = None
         elif child.stopped_since is None:
             child.stopped_since = now
@@ -238,60 +304,10 @@ class Supervisor:
             log.warning("worker %s (pid %d) was stopped for longer than its lease: it is killed", child.worker.id, child.pid)
             child.kill(Cause.STOP)
 
-    def _quarantine(self, now: Micros) -> None:
-        """Suspects run one at a time, in processes of their own; those go when there is nothing left for them."""
-        for queue, post in self._posts.items():
-            self._quarantine_of(queue, post, now)
-
-    def _quarantine_of(self, queue: str, post: Post, now: Micros) -> None:
-        kept = [child for child in self._children if child.worker.kind == "quarantine" and not child.is_leaving]
-        there = [child for child in kept if child.queue == queue]
-        suspects = len(post.huey.storage.find("suspect", limit=post.workers))
-        busy = sum(bool(child.page.running()) for child in there)
-        for _ in range(min(suspects + busy, post.workers) - len(there)):
-            self._start(queue, "quarantine", 1)
-        for child in there:
-            if suspects or child.page.running():
-                child.idle_since = None
-            elif child.idle_since is None:
-                child.idle_since = now
-            elif now - child.idle_since > micros(IDLE):
-                child.tell_to_stop()
-
-    # -- limits -------------------------------------------------------------------------------------------------------------------------
-
-    def _mind_limits(self, now: Micros) -> None:
-        for child in self._all():
-            late = [it for it in child.page.running() if it.is_late(now, ASKED)]
-            if late and (child.due is None or child.due[1] is not Cause.LATE):
-                log.warning("task %s passed its time limit and did not end when asked: its worker is killed", late[0].id)
-                # The others in that process get a moment; a new one is started at once.
-                child.tell_to_stop()
-                child.due = now + micros(NEIGHBOURS if child.page.count > 1 else 0), Cause.LATE
-
-    def _mind_revoked(self, now: Micros) -> None:
-        """Where a task has its process for itself, that is killed when it does not end by itself. (Threads are only asked.)"""
-        for child in self._all():
-            asked = [it for it in child.page.running() if it.is_asked] if child.page.count == 1 else []
-            if not asked:
-                child.asked_since = None
-            elif child.asked_since is None:
-                child.asked_since = now
-            elif now - child.asked_since > micros(ASKED) and child.cause is not Cause.REVOKED:
-                child.asked_since = now
-                self._try("revoked", partial(self._end_revoked, child, asked[0]))
-
-    def _end_revoked(self, child: Child, it: Running) -> None:
-        # The page may be a moment behind; the storage knows.
-        row = self._post_of(child).huey.storage.get(it.id)
-        if row is None or row.token != it.token or row.state != State.RUNNING or (row.revoked_until or 0) <= self._clock.now():
-            child.asked_since = None
-            return
-        log.warning("task %s was revoked and did not end when asked: its worker is killed", it.id)
-        child.kill(Cause.REVOKED)
+    # -- deadlines ----------------------------------------------------------------------------------------------------------------------
 
     def _keep_deadlines(self, now: Micros) -> None:
-        for child in self._all():
+        for child in self.all():
             if child.due is None or now < child.due[0]:
                 continue
             cause, child.due = child.due[1], None
@@ -319,13 +335,12 @@ class Supervisor:
         """Take note of processes that ended, and deal with what they held."""
         while (ended := _ended()) is not None:
             pid, status = ended
-            if pid == self._trial:
-                self._end_of_trial(os.waitstatus_to_exitcode(status))
-            for child in self._all():
+            self._new_code.has_ended(pid, status, self._is_stopping)
+            for child in self.all():
                 if child.pid == pid:
                     self._note_death(child, status)
         for child, ran, how in list(self._unburied):
-            if self._try("deaths", partial(self._post_of(child).deaths.deal_with, child.worker, ran, child.cause, how)):
+            if self.try_storage("deaths", partial(self._post_of(child).deaths.deal_with, child.worker, ran, child.cause, how)):
                 self._unburied.remove((child, ran, how))
                 alive_here.discard(child.worker.id)
                 # There may be a suspect now.
@@ -345,10 +360,11 @@ class Supervisor:
         else:
             log.warning("worker %s (pid %d) ended by %s; %d tasks were running", child.worker.id, child.pid, how, len(ran))
         if not child.page.is_ready and not child.is_leaving:
-            self._next_start = self._clock.monotonic() + micros(self._gap)
-            self._gap = min(2 * self._gap, LONGEST_GAP)
+            self._put_off_start()
         else:
             self._gap = FIRST_GAP
+        if child.page.is_blameless:
+            child.cause = Cause.STUCK
         if child.cause is Cause.CRASH:
             # What had ended and is still held may have done it too: a body that closes all files kills its process a moment later.
             ran += child.page.ended()
@@ -380,9 +396,9 @@ class Supervisor:
     def _wait(self, ear: int) -> None:
         """Until a signal comes or something is due."""
         now = self._clock.monotonic()
-        times = [self._next_beat, self._next_look, *(child.due[0] for child in self._all() if child.due)]
-        times += [child.asked_since + micros(ASKED) for child in self._all() if child.asked_since is not None]
-        if any(it.limit for child in self._all() for it in child.page.running()):
+        times = [self._next_beat, self._next_look, *(child.due[0] for child in self.all() if child.due)]
+        times += [child.asked_since + micros(ASKED) for child in self.all() if child.asked_since is not None]
+        if any(it.limit for child in self.all() for it in child.page.running()):
             times.append(now + micros(LIMIT_LOOK))
         poll = select.poll()
         poll.register(ear, select.POLLIN)
@@ -395,44 +411,25 @@ class Supervisor:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._asked_to_stop(number)
             elif number == signal.SIGHUP and not self._is_stopping:
-                self._try_new_code()
+                self._new_code.try_it()
 
     def _asked_to_stop(self, number: int) -> None:
         if self._is_stopping:
             # What runs is put back: nothing is lost, no try is counted.
             log.warning("asked again: running tasks are cut short")
             self._exit_code = 128 + number
-            for child in self._all():
+            for child in self.all():
                 child.kill(Cause.STOP)
             return
         self._is_stopping = True
         if number not in self._graceful:
             log.info("stopping at once: running tasks are put back")
-            for child in self._all():
+            for child in self.all():
                 self._cut_short(child, self._clock.monotonic())
             return
         log.info("stopping: running tasks may end within %s s", self._patience or "any number of")
-        for child in self._all():
+        for child in self.all():
             self._dismiss(child, self._clock.monotonic())
-
-    def _try_new_code(self) -> None:
-        """First another process looks whether the application can be imported; only then this one replaces itself."""
-        self._is_newer = self._trial is not None
-        if not self._is_newer:
-            log.info("SIGHUP: trying the new code")
-            self._trial = processes.spawn({processes.TRIAL: "1"})
-
-    def _end_of_trial(self, code: int) -> None:
-        self._trial = None
-        if self._is_newer and not self._is_stopping:
-            # What was tried is not what is there now.
-            self._try_new_code()
-        elif code:
-            log.error("SIGHUP: the new code cannot be used (exit code %d); the workers go on with the old", code)
-        elif not self._is_stopping:
-            log.info("SIGHUP: starting with the new code")
-            self._huey.close()
-            processes.replace_this_process(self._all())
 
 
 def _ended() -> tuple[int, int] | None:

@@ -10,11 +10,16 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from huey import host
 from huey.consumer.consumer import Consumer
+from huey.consumer.guard import Guard
+from huey.consumer.lives import PULSE_STILL, Lives, NotMended, StandingStill
 from huey.consumer.seat import Seat, identify
+from huey.consumer.service import Service
 from huey.engine.page import Page
+from huey.engine.stamps import LOOK, MAIN
 from huey.engine.timekeeper import BROKEN
-from huey.logs import SafeLogger
+from huey.logs import SafeLogger, leave
 from huey.storage.base import Worker
 
 if TYPE_CHECKING:
@@ -22,8 +27,8 @@ if TYPE_CHECKING:
 
 log = SafeLogger("huey.consumer")
 
-LOOK = 1.0
-"""Seconds between two looks at the page, should the signal be lost: user code may replace signal handlers."""
+MOMENT = 0.1
+"""Seconds until the next wait, when one failed: a signal handler of the application may raise in it."""
 MORE_LIKELY = 200
 """Of a thousand points: how much sooner than its supervisor a worker is ended when memory runs out."""
 
@@ -37,11 +42,18 @@ class WorkerProcess(Consumer):
         self._seat = seat
         self._page = Page(seat.runners, seat.page_fd)
         self._said_last_words = False
+        self._is_told_to_stop = False
+        self._syncs: set[int] = set()
+        self._pulse = Service("Pulse", self._beat_pulse, LOOK)
+        self._pulse_stands = StandingStill(PULSE_STILL)
         super().__init__(huey, **options)
+        self._supervisor_stands = StandingStill(self.watchdog)
 
     def _build(self, worker: Worker, page: Page | None = None) -> None:
         self.workers = self._seat.runners
         super()._build(identify(self._seat.id, self._seat.kind, self._seat.keeper), self._page)
+        # With a pulse that stands still this process looks dead; without an engine it is.
+        self._lives = Lives(self.huey.clock, [self._runners.revive, self._revive_services, self._pulse.revive])
 
     def run(self) -> int:
         """Run until told to stop, then let end what runs, without limit: how long that may take is the keeper's business."""
@@ -53,16 +65,53 @@ class WorkerProcess(Consumer):
             # The signal came before there was anybody to hear it.
             return 0
         self.start()
+        self._pulse.start()
         self._page.say_ready()
-        while not (self._alarm.wait(LOOK) or self._page.is_told_to_stop):
-            if os.getppid() != self._seat.keeper_pid:
-                # Where the kernel does not end us with our keeper.
-                log.critical("the supervisor is gone; this worker ends at once, its tasks run again elsewhere")
-                os._exit(BROKEN)
+        guard = Guard()
+        while not self._is_told_to_stop:
+            if not guard.call("Main thread", self._wait):
+                self._gone.wait(MOMENT)
+            if not self._is_told_to_stop:
+                guard.call("Look", self._look)
         if self._begins_to_stop():
+            # It hears nothing more; the engine, which this thread drains now, is watched on.
+            self._stamps[MAIN].leave()
             self._halt(None)
             self._say_goodbye()
+            self._pulse.stop()
         return 0
+
+    def _wait(self) -> None:
+        self._stamps[MAIN].show(LOOK)
+        self._is_told_to_stop = self._alarm.wait(LOOK) or self._page.is_told_to_stop
+
+    def _look(self) -> None:
+        """Look after the threads of this process, and whether the supervisor still does."""
+        if os.getppid() != self._seat.keeper_pid:
+            # Where the kernel does not end us with our keeper.
+            log.critical("the supervisor is gone; this worker ends at once, its tasks run again elsewhere")
+            os._exit(BROKEN)
+        try:
+            self._lives.look()
+        except NotMended as error:
+            log.critical("this worker ends, another one takes its place: %s", error)
+            self._page.say_blameless()
+            leave(BROKEN)
+        if self._pulse_stands.look(self._page.pulse):
+            log.critical("the pulse of this worker stands still: it is started again")
+            self._pulse.replace()
+        if self._supervisor_stands.look(self._page.looked):
+            log.critical(
+                "the supervisor (pid %d) has not looked after its workers for %g s; tasks go on, but nothing that dies is replaced",
+                *(self._seat.keeper_pid, self.watchdog),
+            )
+
+    def _beat_pulse(self) -> None:
+        before, self._syncs = self._syncs, host.syncs()
+        self._page.beat(bool(before & self._syncs))
+
+    def _say_held(self, count: int) -> None:
+        self._page.say_held(count)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         self._alarm.ring()

@@ -17,7 +17,8 @@ from huey.engine.attendance import Attendance
 from huey.engine.bell import Bell
 from huey.engine.outage import Outage
 from huey.engine.runners.base import Runners
-from huey.exceptions import StorageError
+from huey.engine.stamps import ENGINE, LocalBoard, Stamp
+from huey.exceptions import StorageError, StorageFull
 from huey.lifecycle import Finish, Snoozed, decide
 from huey.logs import SafeLogger
 from huey.storage.base import Storage, Turn, Worker
@@ -68,9 +69,10 @@ class Engine:
         used_up: Callable[[], None] = lambda: None,
         attendance: Attendance | None = None,
         ask_to_stop: Callable[[Collection[str]], None] | None = None,
+        stamp: Stamp | None = None,
     ) -> None:
         """*quota*: tasks to run at most; *used_up* is called when they have ended. *attendance*: told what the turns wrote and brought.
-        *ask_to_stop*: called with the ids of tasks that run here and are revoked."""
+        *ask_to_stop*: called with the ids of tasks that run here and are revoked. *stamp*: shows that the storage answers it."""
         self._storage = storage
         self._worker = worker
         self._runners = runners
@@ -81,6 +83,7 @@ class Engine:
         self._outage = outage or Outage(clock)
         self._attendance = attendance
         self._ask_to_stop = ask_to_stop
+        self._stamp = stamp or Stamp(LocalBoard(), ENGINE, clock)
         self._turned: Micros = 0
         self._unwritten: list[Finish] = []
         self._unreturned: list[Lease] = []
@@ -113,10 +116,14 @@ class Engine:
         try:
             turn = self._storage.turn(self._worker, finishes, self._room(), self._told, meanwhile=self._wake)
         except StorageError as error:
+            if isinstance(error, StorageFull):
+                # An answer too: whoever watches need not do anything.
+                self._stamp.show()
             self._lost_touch(error)
             return False
         finally:
             self._wake()
+        self._stamp.show()
         self._unwritten = []
         self._told = []
         if turn.is_full:
@@ -297,6 +304,7 @@ class Engine:
     def _rest(self) -> bool:
         """Wait for whatever comes first: a runner that ends, new work, the next due time. True: turn now."""
         self._wake()
+        self._stamp.show(LONGEST_REST)
         if self._runners.waiting():
             self._bell.wait(LINGER)
             self._mind_the_stuck()
@@ -329,6 +337,24 @@ class Engine:
         """After an error that nobody foresaw: take the next turn for the first one after an outage."""
         self._is_away = True
 
+    def successor(self) -> Engine:
+        """An engine that ends what this one has begun, should this one stand still in the middle of a turn: ``drain`` it."""
+        it = Engine(
+            self._storage,
+            self._worker,
+            self._runners,
+            self._clock,
+            self._bell,
+            self._outage,
+            attendance=self._attendance,
+            ask_to_stop=self._ask_to_stop,
+        )
+        it._running, it._suspects = dict(self._running), list(self._suspects)
+        it._unwritten, it._unreturned = list(self._unwritten), list(self._unreturned)
+        it._is_stopping = True
+        it.mistrust()
+        return it
+
     # -- stopping -----------------------------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
@@ -337,15 +363,16 @@ class Engine:
         self._quit.set()
         self._bell.ring()
 
-    def drain(self, timeout: float | None) -> list[Lease]:
+    def drain(self, timeout: float | None, say_held: Callable[[int], None] = lambda count: None) -> list[Lease]:
         """After ``run``: give back what has not started, write what ends within *timeout* seconds (None: no limit), return what still
-        runs."""
+        runs. *say_held*: told how many tasks are still held."""
         self._give_back(self._runners.take_back() + self._suspects)
         self._suspects = []
         deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
         while self._running or self._unwritten or self._unreturned or self._runners.ended():
             self._bell.clear()
             self.turn()
+            say_held(len(self._running) + len(self._unwritten) + len(self._unreturned))
             left = 1.0 if deadline is None else (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 break

@@ -20,6 +20,16 @@ class Outage:
         self._since: Micros = 0
         self._written = 0
 
+    def is_on_beside(self, part: str) -> bool:
+        """Another one than *part* cannot reach the storage."""
+        with self._lock:
+            return bool(self._parts - {part})
+
+    @property
+    def is_on(self) -> bool:
+        """A part cannot reach the storage."""
+        return bool(self._parts)
+
     def begins(self, part: str, why: object) -> None:
         """*part* could not reach the storage. Told for the first part only."""
         with self._lock:

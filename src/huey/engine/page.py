@@ -1,4 +1,4 @@
-"""The shared page of one worker process: what each of its runners is doing, for the supervisor to read.
+"""The shared page of one worker process: what each of its runners is doing, and that its own threads go on, for the supervisor to read.
 
 Runners write it without a lock or a system call. It lives in anonymous shared memory, so it tells the truth also after a kill: at a
 death the supervisor knows exactly which tasks ran. Half-written slots do no harm: the length of the id is written last and cleared first.
@@ -13,15 +13,26 @@ from struct import Struct
 from typing import NamedTuple
 
 from huey.clock import SECOND, Micros
+from huey.engine.stamps import OWN_THREADS
 from huey.task import LONGEST_ID
+
+GRACE = 10.0
+"""Seconds after its limit that a task has to end which looks at its time by itself."""
+TO_END = 5.0
+"""Seconds after its limit that any other has: ``TaskTimeout`` was raised in it."""
 
 _LENGTH = Struct("=H")
 _NUMBERS = Struct("=QQQ")
+_NUMBER = Struct("=Q")
 _ID_AT = _LENGTH.size + _NUMBERS.size
 _ENDED_AT = _ID_AT + 4 * LONGEST_ID
 _ASKED_AT = _ENDED_AT + 1
-_SLOT = _ASKED_AT + 1
-_HEAD = 64
+_COOPERATES_AT = _ASKED_AT + 1
+_SLOT = _COOPERATES_AT + 1
+# The head: bytes that say yes or no, then numbers of eight bytes. Each is written by one side only.
+_STOP, _READY, _CUT_SHORT, _BLAMELESS, _AT_DISK = range(5)
+_PULSE, _LOOKED, _HELD, _STAMPS = 8, 16, 24, 32
+_HEAD = _STAMPS + 8 * len(OWN_THREADS)
 _IDLE = _LENGTH.pack(0)
 
 
@@ -37,10 +48,16 @@ class Running(NamedTuple):
     """How long it may run; 0: no limit."""
     is_asked: bool = False
     """It is revoked and was asked to stop, as far as its worker knows: the storage knows for sure."""
+    is_cooperative: bool = False
+    """It looked at its time by itself before its limit: it is only told, and has a grace."""
 
     def is_late(self, now: Micros, by: float = 0.0) -> bool:
         """It ran longer than it may, and *by* seconds more."""
         return bool(self.limit) and now - self.began > self.limit + by * SECOND
+
+    def is_overdue(self, now: Micros) -> bool:
+        """It did not end when asked, or within its grace."""
+        return self.is_late(now, GRACE if self.is_cooperative else TO_END)
 
 
 class Page:
@@ -62,7 +79,7 @@ class Page:
         page[at : at + 2] = _IDLE
         page[at + 2 : at + _ID_AT + len(name)] = _NUMBERS.pack(token, began, limit) + name
         page[at + _ENDED_AT] = 0
-        page[at + _ASKED_AT] = 0
+        page[at + _ASKED_AT] = page[at + _COOPERATES_AT] = 0
         page[at : at + 2] = _LENGTH.pack(len(name))
 
     def leave(self, slot: int) -> None:
@@ -72,6 +89,32 @@ class Page:
     def ask(self, slot: int) -> None:
         """What this runner runs is revoked."""
         self._map[_HEAD + slot * _SLOT + _ASKED_AT] = 1
+
+    def cooperates(self, slot: int) -> None:
+        """What this runner runs looks at its time by itself."""
+        self._map[_HEAD + slot * _SLOT + _COOPERATES_AT] = 1
+
+    def stamp(self, thread: int, until: Micros) -> None:
+        """A thread of ours goes on (see ``stamps``)."""
+        self._write(_STAMPS + 8 * thread, until)
+
+    def beat(self, is_at_disk: bool) -> None:
+        """The pulse: Python runs in this process. *is_at_disk*: a thread of it has waited for the disk since the last one."""
+        self._map[_AT_DISK] = is_at_disk
+        self._write(_PULSE, self.pulse + 1)
+
+    def say_held(self, count: int) -> None:
+        """While it drains: this worker holds so many tasks."""
+        self._write(_HELD, count + 1)
+
+    def say_blameless(self) -> None:
+        """This process is about to end by a fault of ours: no task is to blame."""
+        self._map[_BLAMELESS] = 1
+
+    @property
+    def looked(self) -> int:
+        """Grows with each look of the supervisor."""
+        return self._read_number(_LOOKED)
 
     @property
     def is_whole(self) -> bool:
@@ -83,30 +126,58 @@ class Page:
 
     def say_ready(self) -> None:
         """This worker has started."""
-        self._map[1] = 1
+        self._map[_READY] = 1
 
     @property
     def is_cut_short(self) -> bool:
         """What runs will be cut short in a moment."""
-        return self._map[2] != 0
+        return self._map[_CUT_SHORT] != 0
 
     @property
     def is_told_to_stop(self) -> bool:
         """The supervisor wants this worker to take nothing more and to end when it is done."""
-        return self._map[0] != 0
+        return self._map[_STOP] != 0
 
     # -- the supervisor's side ----------------------------------------------------------------------------------------------------------
 
     def tell_to_stop(self) -> None:
-        self._map[0] = 1
+        self._map[_STOP] = 1
 
     def cut_short(self) -> None:
-        self._map[2] = 1
+        self._map[_CUT_SHORT] = 1
 
     @property
     def is_ready(self) -> bool:
         """The worker has started."""
-        return self._map[1] != 0
+        return self._map[_READY] != 0
+
+    def look(self) -> None:
+        """The supervisor looked at this worker."""
+        self._write(_LOOKED, self.looked + 1)
+
+    @property
+    def pulse(self) -> int:
+        """Grows each second in which Python runs in the worker."""
+        return self._read_number(_PULSE)
+
+    @property
+    def is_at_disk(self) -> bool:
+        """At the last pulse a thread of the worker waited for the disk, and had for a second."""
+        return self._map[_AT_DISK] != 0
+
+    @property
+    def is_blameless(self) -> bool:
+        """The worker ended by a fault of ours."""
+        return self._map[_BLAMELESS] != 0
+
+    @property
+    def held(self) -> int | None:
+        """How many tasks a worker that drains still holds; None: it does not drain yet."""
+        return self._read_number(_HELD) - 1 if self._read_number(_HELD) else None
+
+    def stamps(self) -> tuple[Micros, ...]:
+        """By own thread: until when it shows again that it goes on; 0: it is not there."""
+        return Struct(f"={len(OWN_THREADS)}Q").unpack_from(self._map, _STAMPS)
 
     def running(self) -> list[Running]:
         """What runs now; of a dead worker: what ran when it died."""
@@ -124,7 +195,17 @@ class Page:
             return None
         token, began, limit = _NUMBERS.unpack_from(data, _LENGTH.size)
         # A slot that is just being written may hold anything; who acts on it looks twice.
-        return Running(slot, data[_ID_AT : _ID_AT + length].decode(errors="replace"), token, began, limit, data[_ASKED_AT] == 1)
+        return Running(slot, data[_ID_AT : _ID_AT + length].decode(errors="replace"), token, began, limit, *self._flags(data))
+
+    @staticmethod
+    def _flags(data: bytes) -> tuple[bool, bool]:
+        return data[_ASKED_AT] == 1, data[_COOPERATES_AT] == 1
+
+    def _write(self, at: int, number: int) -> None:
+        self._map[at : at + 8] = _NUMBER.pack(number)
+
+    def _read_number(self, at: int) -> int:
+        return int(_NUMBER.unpack_from(self._map, at)[0])
 
     def close(self) -> None:
         """Give the memory back."""

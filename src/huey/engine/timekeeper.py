@@ -1,8 +1,8 @@
 """What each runner is doing and since when; asks a task that passes its time limit, or was revoked, to stop.
 
 Asking is an exception, ``TaskTimeout`` or ``CancelExecution``, raised inside the body. A body may catch it to clean up; one that is deep
-in C code hears it when that returns. The supervisor, if there is one, reads the same facts from the page and ends the process when asking
-did not help.
+in C code hears it when that returns. A body that has looked at its time by itself is only told, by what it looks at, and has a grace to
+bring what it has. The supervisor, if there is one, reads the same facts from the page and ends the process when asking did not help.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Collection
-from typing import NamedTuple
 
 from huey.clock import FOREVER, SECOND, Clock, Micros, micros
-from huey.engine.page import Page
+from huey.engine.page import GRACE, Page
 from huey.exceptions import ASKED_TO_STOP, CancelExecution, TaskTimeout
 from huey.task import Lease
 
@@ -24,10 +23,19 @@ LONGEST_LOOK = 1.0
 """Seconds."""
 
 
-class _Limited(NamedTuple):
-    until: Micros
-    end: Micros
-    """When its time is over, also after it was asked."""
+class _Limited:
+    """The time limit of one run."""
+
+    __slots__ = ("end", "is_asked", "is_cooperative", "until")
+
+    def __init__(self, end: Micros) -> None:
+        self.until = end
+        """When something is to be done about it."""
+        self.end = end
+        """When its time is over, also after it was asked."""
+        self.is_asked = False
+        self.is_cooperative = False
+        """The body has looked at its time by itself."""
 
 
 class Timekeeper:
@@ -58,9 +66,8 @@ class Timekeeper:
         if self.page is not None:
             self.page.enter(slot, lease.id, lease.token, now, micros(limit or 0))
         if limit:
-            end = now + micros(limit)
             with self._lock:
-                self._limited[slot] = _Limited(end, end)
+                self._limited[slot] = _Limited(now + micros(limit))
             self._news.set()
 
     def leave(self, slot: int) -> None:
@@ -103,11 +110,19 @@ class Timekeeper:
         return slot in self._stopping
 
     def time_left_of(self, slot: int) -> Callable[[], float]:
-        """A function that tells the seconds until the limit of what this runner runs now."""
+        """A function that tells the seconds until the limit of what this runner runs now. Whoever calls it cooperates."""
         limited = self._limited.get(slot)
         if limited is None:
             return lambda: float("inf")
-        return lambda: (limited.end - self._clock.monotonic()) / SECOND
+
+        def time_left() -> float:
+            if not (limited.is_cooperative or limited.is_asked) and self._limited.get(slot) is limited:
+                limited.is_cooperative = True
+                if self.page is not None:
+                    self.page.cooperates(slot)
+            return (limited.end - self._clock.monotonic()) / SECOND
+
+        return time_left
 
     def running(self) -> list[Lease]:
         """What runs now."""
@@ -140,13 +155,22 @@ class Timekeeper:
         with self._lock:
             for slot, task in self._limited.items():
                 if task.until <= now:
-                    self._limited[slot] = task._replace(until=FOREVER)
-                    _ask(self.threads[slot], TaskTimeout)
+                    self._is_over(slot, task)
             next_one = min((task.until for task in self._limited.values()), default=None)
         left = LONGEST_LOOK if next_one is None else min(LONGEST_LOOK, (next_one - now) / SECOND)
         self._news.wait(left)
         self._news.clear()
         return 0.0
+
+    def _is_over(self, slot: int, task: _Limited) -> None:
+        """The time of a task is over: ask it, unless it asks by itself."""
+        if task.is_cooperative and task.until == task.end:
+            # After the grace the supervisor ends the process; where there is none, asking is all that is left.
+            task.until = FOREVER if self.page is not None else task.end + micros(GRACE)
+            return
+        task.until = FOREVER
+        task.is_asked = True
+        _ask(self.threads[slot], TaskTimeout)
 
     def wake(self) -> None:
         """Let ``look`` return now."""

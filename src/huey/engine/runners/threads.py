@@ -1,4 +1,7 @@
-"""Threads that run tasks. They share one deque; few are woken, one at a time, since waking a thread costs more than a short task."""
+"""Threads that run tasks. They share one deque; few are woken, one at a time, since waking a thread costs more than a short task.
+
+A thread that ends all the same is started again, and the task that it had in hand comes to an end.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,12 @@ from huey.clock import SECOND, Clock, micros, system_clock
 from huey.engine.attendance import Attendance
 from huey.engine.runners.base import Complete
 from huey.hooks import SHUTDOWN, STARTUP, Hooks
-from huey.lifecycle import Finish
+from huey.lifecycle import Finish, Outcome, Raised, WorkerDied, decide
+from huey.logs import SafeLogger
 from huey.signals import Signals
 from huey.task import Lease
+
+log = SafeLogger("huey.consumer")
 
 
 class ThreadRunners:
@@ -26,7 +32,9 @@ class ThreadRunners:
         name: str = "Worker",
         clock: Clock = system_clock,
         attendance: Attendance | None = None,
+        settle: Callable[[Finish], Finish] = lambda finish: finish,
     ) -> None:
+        """*settle*: gives the end of a task that failed beside its body what its caller gets."""
         self.count = count
         self.low_water = 0
         self._complete = complete
@@ -36,13 +44,40 @@ class ThreadRunners:
         self._ready: deque[Lease] = deque()
         self._done: deque[Finish] = deque()
         self._parked: deque[threading.Lock] = deque()
+        self._in_hand: list[Lease | None] = [None] * count
+        """By runner: a task whose end it has not handed over yet."""
         self._is_closing = False
-        self._threads = [threading.Thread(target=self._work, args=(n,), name=f"{name} {n + 1}", daemon=True) for n in range(count)]
+        self._name = name
+        self._settle = settle
+        self._gates: list[threading.Lock | None] = [None] * count
+        self._threads = [self._thread(slot) for slot in range(count)]
+
+    def _thread(self, slot: int) -> threading.Thread:
+        return threading.Thread(target=self._work, args=(slot,), name=f"{self._name} {slot + 1}", daemon=True)
 
     def open(self) -> None:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+
+    def revive(self) -> list[str]:
+        """Start threads that have ended again: their names. What they had in hand is put back, as that of a worker that died is."""
+        if self._is_closing:
+            return []
+        ended = [slot for slot, thread in enumerate(self._threads) if not thread.is_alive()]
+        for slot in ended:
+            self._give_up(slot, WorkerDied(is_suspect=False))
+            self._threads[slot] = self._thread(slot)
+            self._threads[slot].start()
+        return [self._threads[slot].name for slot in ended]
+
+    def _give_up(self, slot: int, outcome: Outcome) -> None:
+        """Hand an end over for the task of a runner that could not do it."""
+        lease, self._in_hand[slot] = self._in_hand[slot], None
+        if lease is not None:
+            finish = decide(lease, outcome, self._clock.now())
+            self._done.append(self._settle(finish) if finish.error else finish)
+            self._notify()
 
     def close(self, timeout: float | None) -> bool:
         """Let the threads end; False if some still run a task after *timeout* seconds."""
@@ -91,17 +126,37 @@ class ThreadRunners:
     # -- the runners' side --------------------------------------------------------------------------------------------------------------
 
     def _work(self, slot: int) -> None:
-        self._attendance.hooks.call(STARTUP)
+        self._attend(STARTUP)
+        self._work_on(slot)
+        self._attend(SHUTDOWN)
+
+    def _attend(self, kind: str) -> None:
         try:
-            self._work_on(slot)
-        finally:
-            self._attendance.hooks.call(SHUTDOWN)
+            self._attendance.hooks.call(kind)
+        except BaseException:  # The user's functions; they are guarded one by one, and this thread must not end for what comes beside.
+            log.critical("hooks of %s failed", kind, exc_info=True)
 
     def _work_on(self, slot: int) -> None:
-        ready, done, complete, notify = self._ready, self._done, self._complete, self._notify
-        visits = self._attendance.visits
-        gate = threading.Lock()
+        while True:
+            try:
+                return self._serve(slot, self._new_gate(slot))
+            except BaseException as error:  # The top of a runner: a task has its end by now, or gets one; the next ones are run.
+                log.critical("%s failed; it goes on", threading.current_thread().name, exc_info=True)
+                failed = {"error": f"{type(error).__name__} beside the task, in huey", "traceback": ""}
+                self._give_up(slot, Raised(failed))
+
+    def _new_gate(self, slot: int) -> threading.Lock:
+        """What this runner waits at. One that is left behind must not be taken for a runner that sleeps."""
+        if (old := self._gates[slot]) is not None and old in self._parked:
+            self._parked.remove(old)
+        gate = self._gates[slot] = threading.Lock()
         gate.acquire()
+        return gate
+
+    def _serve(self, slot: int, gate: threading.Lock) -> None:
+        """Run tasks until the runners are closed."""
+        ready, done, complete, notify, in_hand = self._ready, self._done, self._complete, self._notify, self._in_hand
+        visits = self._attendance.visits
         while True:
             try:
                 lease = ready.popleft()
@@ -110,7 +165,9 @@ class ThreadRunners:
                     return
                 self._park(gate)
                 continue
+            in_hand[slot] = lease
             done.append(complete(lease, slot))
+            in_hand[slot] = None
             if slot in visits:
                 notify()
                 self._attendance.see_off(slot)

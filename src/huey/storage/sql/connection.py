@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from huey.clock import SECOND, Clock, Micros, Rng
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.files import existing, place_of, unchanged_beside
-from huey.host import at_fork
+from huey.host import at_fork, to_disk
 from huey.ownership import open_own, shared_like
 from huey.storage.sql import descriptors
 from huey.storage.sql.descriptors import Canary
@@ -36,8 +36,6 @@ TURN_TIMEOUT = 2.0
 
 GLANCE: Micros = SECOND // 100
 """How long a look at the file's place counts. Who enqueues more often than that need not ask each time."""
-
-_to_disk = getattr(os, "fdatasync", os.fsync)
 
 _checkpointing = threading.Lock()
 """One checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
@@ -281,7 +279,7 @@ class File:
             try:
                 if self._log is None:
                     self._log = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                _to_disk(self._log)
+                to_disk(self._log)
             except FileNotFoundError:
                 # Closed since, by another thread: the last connection moves the log into the file and syncs that.
                 self.check_log()
