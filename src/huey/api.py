@@ -17,6 +17,7 @@ from huey.decorators import PeriodicWrapper, TaskWrapper, Which, checked_options
 from huey.exceptions import ConfigurationError, DataStoreTimeout
 from huey.hooks import Hooks
 from huey.limits import RateLimit, TaskLock
+from huey.masking import Masked, stepwise
 from huey.putting import Putting
 from huey.registry import Registry
 from huey.result import Result, ResultGroup
@@ -46,7 +47,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Huey(Putting, Revoking):
+class Huey(Putting, Revoking, Masked):
     """One queue and the functions that run from it.
 
     *name*: the queue's name; instances of one name and storage share it. Without more, tasks are kept in the SQLite file ``huey.db`` in
@@ -308,6 +309,7 @@ class Huey(Putting, Revoking):
         """Events of this queue from now on, as JSON texts, as they happen (S119). Ends when none came for *timeout* seconds."""
         return self._events(self.storage.follow(None)[0], timeout)
 
+    @stepwise
     def _events(self, position: int, timeout: float | None) -> Iterator[str]:
         quiet_since = self.clock.monotonic()
         while timeout is None or self.clock.monotonic() - quiet_since < micros(timeout):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from huey.clock import FOREVER, Micros
+from huey.logs import SafeLogger, is_ctrl_c
+from huey.masking import Masked, opened
 from huey.rare import rare_text
 from huey.task import LARGEST, Task, checked_limit, checked_number, is_storable
 from huey.terms import NONE, with_terms
@@ -18,7 +19,7 @@ from huey.wishes import Wishes
 P = ParamSpec("P")
 R = TypeVar("R")
 
-log = logging.getLogger("huey")
+log = SafeLogger("huey")
 
 Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Exceptions: a class, several, or a function that says whether one is meant."""
@@ -69,12 +70,12 @@ class TaskOptions(NamedTuple):
 
 
 def _is_meant(which: Which, error: BaseException) -> bool:
-    if isinstance(which, tuple | type):
-        return isinstance(error, which)
     try:
-        return bool(which(error))
-    except Exception:  # The user's function: one that raises must not hide what it was asked about.
-        log.exception("retry_on or no_retry_on raised when it was asked about %r; that counts as no", error)
+        return isinstance(error, which) if isinstance(which, tuple | type) else bool(which(error))
+    except BaseException as raised:  # The user's function, or metaclass: one that raises must not hide what it was asked about.
+        if is_ctrl_c(raised):
+            raise
+        log.exception("retry_on or no_retry_on raised when it was asked about an error of type %s; that counts as no", type(error).__name__)
         return False
 
 
@@ -105,7 +106,7 @@ class TaskHost(Protocol):
     def always_eager(self) -> bool: ...
 
 
-class TaskWrapper(Generic[P, R]):
+class TaskWrapper(Masked, Generic[P, R]):
     """A function whose calls are tasks."""
 
     stores_result = True
@@ -208,6 +209,7 @@ class TaskWrapper(Generic[P, R]):
             extras["task"] = task
         return {**task.kwargs, **extras}
 
+    @opened
     def call_local(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now (S36)."""
         return self.func(*args, **kwargs)
@@ -244,6 +246,7 @@ class PeriodicWrapper(TaskWrapper[P, R]):
         self.validate_datetime = validate_datetime
         self._was_called = False
 
+    @opened
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if not self._was_called:
             self._was_called = True

@@ -27,6 +27,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 
+LONGEST_DELAY = 100 * 366 * 86400.0
+"""Seconds."""
+
+
 class HueyException(Exception):
     """Base class of huey's errors."""
 
@@ -108,9 +112,13 @@ class TaskLockedException(HueyException):
 
 
 class RateLimitExceeded(HueyException):
-    """The rate limit *key* allows no further use for *delay* seconds. *retry*: a task runs again then, and no try is counted."""
+    """The rate limit *key* allows no further use for *delay* seconds; less than 0 counts as 0. *retry*: a task runs again then, and no try
+    is counted. ValueError: a delay that is no number, or longer than a hundred years."""
 
     def __init__(self, key: str, delay: float, retry: bool = True) -> None:
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not delay <= LONGEST_DELAY:
+            raise ValueError(f"RateLimitExceeded: delay={delay!r}: give a number of seconds, up to a hundred years")
+        delay = max(0, delay)
         super().__init__(key, delay, retry)
         self.key = key
         self.delay = delay

@@ -6,16 +6,16 @@ They are called in the order in which they were declared. One that raises is log
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from huey.exceptions import ASKED_TO_STOP
+from huey.logs import SafeLogger, is_ctrl_c
 from huey.signals import Signals
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-log = logging.getLogger("huey")
+log = SafeLogger("huey")
 
 PRE, POST, STARTUP, SHUTDOWN = "pre_execute", "post_execute", "on_startup", "on_shutdown"
 
@@ -55,7 +55,9 @@ class Hooks:
                     # The hook does not want the task; or the time of both is over.
                     raise
                 log.warning("the %s hook %r raised %s, which means something in pre_execute only", kind, name, type(error).__name__)
-            except Exception:  # The user's function: it may raise anything.
+            except BaseException as error:  # The user's function: it may raise anything, SystemExit included.
+                if is_ctrl_c(error):
+                    raise
                 log.exception("the %s hook %r raised; what it was called for goes on", kind, name)
 
 

@@ -9,6 +9,8 @@ from functools import cache
 from itertools import count
 from threading import get_ident
 
+from huey import masking
+
 alive_here: set[str] = set()
 """Ids of the workers that live in this process."""
 
@@ -113,7 +115,16 @@ def _facts(pid: int | str) -> list[str]:
 
 def at_fork(**methods: Callable[[], object]) -> None:
     """``os.register_at_fork`` for methods, held weakly: the list of hooks never shrinks."""
-    os.register_at_fork(**{when: _weakly(method) for when, method in methods.items()})
+    callbacks = {when: _weakly(method) for when, method in methods.items()}
+    if "before" in callbacks:
+        # A body that forks may be asked to stop: not between what these two do.
+        callbacks["before"] = _both(masking.hold, callbacks["before"])
+        callbacks["after_in_parent"] = _both(callbacks["after_in_parent"], masking.let_go)
+    os.register_at_fork(**callbacks)
+
+
+def _both(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], object]:
+    return lambda: (first(), second())
 
 
 def _weakly(method: Callable[[], object]) -> Callable[[], object]:

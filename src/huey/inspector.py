@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.exceptions import DecodeError
 from huey.lifecycle import State
+from huey.masking import Masked
 from huey.serializer import Codec
 from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
@@ -135,7 +136,7 @@ class Sample(NamedTuple):
         return None
 
 
-class Inspector:
+class Inspector(Masked):
     """What can be seen of one queue, and done to it. ``huey.inspector`` is one. Errors are those of the storage."""
 
     def __init__(self, storage: Storage, codec: Codec, clock: Clock) -> None:

@@ -17,6 +17,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from huey import current
 from huey.clock import Rng
 from huey.exceptions import RateLimitExceeded, StorageError, TaskLockedException
+from huey.masking import Masked
 from huey.registry import Registry
 from huey.storage.base import BEAT, Storage
 from huey.storage.sharing import Holder
@@ -83,7 +84,7 @@ class Limits:
         return RateLimit(self, name, limit, per, retry)
 
 
-class TaskLock:
+class TaskLock(Masked):
     """A lock by name, over all processes. One object may be used by many threads and runs at once."""
 
     def __init__(self, huey: LimitHost, name: str) -> None:
@@ -147,7 +148,7 @@ class TaskLock:
         return f"<TaskLock {self.name!r}>"
 
 
-class RateLimit:
+class RateLimit(Masked):
     """At most *limit* uses in each window of *per* seconds, over all processes, by the storage's clock. Windows begin at multiples of
     *per*.
 

@@ -31,15 +31,17 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
             if self.logger.isEnabledFor(level):
                 self.logger.log(level, msg, *args, stacklevel=kwargs.pop("stacklevel", 1) + 1, **kwargs)
         except BaseException as error:  # The user's code, whatever it raises: there is no other place to tell it.
-            if isinstance(error, KeyboardInterrupt) and _is_ctrl_c():
+            if is_ctrl_c(error):
                 raise
 
 
-def _is_ctrl_c() -> bool:
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether *error*, caught around code of the application, is Ctrl+C in a program that leaves it to Python: that one must pass."""
+    if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
+        return False
     import signal
 
-    is_main = threading.current_thread() is threading.main_thread()
-    return is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def flush() -> None:

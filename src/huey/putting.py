@@ -14,6 +14,7 @@ from huey.declared import declaration
 from huey.decorators import TaskWrapper
 from huey.exceptions import HueyException
 from huey.limits import Limits
+from huey.masking import opened
 from huey.queues import Queues
 from huey.result import Result, ResultGroup
 from huey.storage.base import CHUNK, in_chunks
@@ -122,6 +123,7 @@ class Putting(ByHand, Limits, Queues):
         """What this thread's batch has so far, by queue; None outside a batch."""
         return getattr(self._batches, "collected", None)
 
+    @opened
     def run_now(self, task: Task) -> Any:
         """Run the task's function here and return its value; exceptions pass (S19)."""
         wrapper = self.registry.find(task.name)

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from huey.clock import SECOND, Clock, micros
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
 from huey.lifecycle import State
+from huey.masking import Masked
 from huey.serializer import Codec
 from huey.storage.base import CHUNK, Storage
 from huey.task import Task
@@ -55,7 +56,7 @@ class ResultHost(Protocol):
     def store_intermediate_errors(self) -> bool: ...
 
 
-class Result(Generic[R]):
+class Result(Masked, Generic[R]):
     """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
 
     __slots__ = ("_data", "_failure", "_value", "huey", "task")
@@ -186,7 +187,7 @@ class Result(Generic[R]):
         return f"<Result: task {self.id}>"
 
 
-class ResultGroup:
+class ResultGroup(Masked):
     """Handles of several tasks, in the order of the calls."""
 
     def __init__(self, results: Iterable[Result[Any]]) -> None:

@@ -6,13 +6,14 @@ raises is logged; the task goes on, and so do the other handlers.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-log = logging.getLogger("huey")
+from huey.logs import SafeLogger, is_ctrl_c
+
+log = SafeLogger("huey")
 
 SIGNAL_CANCELED = "canceled"
 SIGNAL_COMPLETE = "complete"
@@ -70,7 +71,9 @@ class Signals:
         for handler in self.handlers.get(signal, ()):
             try:
                 handler(signal, task, *extra)
-            except Exception:  # The user's function: it may raise anything, and nothing of it concerns the task.
+            except BaseException as error:  # The user's function: it may raise anything, and nothing of it concerns the task.
+                if is_ctrl_c(error):
+                    raise
                 log.exception("the handler %r of signal %r raised; the task and the other handlers go on", handler, signal)
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from huey.clock import SECOND, Micros, micros
+from huey.exceptions import LONGEST_DELAY
 
 Moment = datetime
 Expires = float | int | timedelta | datetime
-
-_LONGEST = 100 * 366 * 86400.0
 
 
 def seconds(delay: float | timedelta) -> float:
     """A duration as seconds. ValueError when it is negative, not a number, or longer than a hundred years."""
     if isinstance(delay, bool) or not isinstance(delay, int | float | timedelta):
         raise ValueError(f"delay={delay!r}: give seconds or a timedelta")
-    length = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-    if not 0 <= length <= _LONGEST:
+    length = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if not 0 <= length <= LONGEST_DELAY:
         raise ValueError(f"delay={delay!r}: give a number of seconds from 0 up to a hundred years; for now leave it out")
-    return length
+    return float(length)
 
 
 def instant(when: datetime, naive_is_local: bool) -> Micros:
@@ -28,8 +27,11 @@ def instant(when: datetime, naive_is_local: bool) -> Micros:
         raise ValueError(f"{when!r}: give a datetime")
     if when.tzinfo is None and not naive_is_local:
         when = when.replace(tzinfo=UTC)
-    # The whole second apart from its fraction: floats do not hold microseconds of today.
-    return int(when.replace(microsecond=0).timestamp()) * SECOND + when.microsecond
+    try:
+        # The whole second apart from its fraction: floats do not hold microseconds of today.
+        return int(when.replace(microsecond=0).timestamp()) * SECOND + when.microsecond
+    except (OverflowError, OSError, ValueError) as error:
+        raise ValueError(f"{when!r}: this machine's calendar does not reach so far ({error}); give a nearer time") from error
 
 
 def due_time(eta: datetime | None, delay: float | timedelta | None, *, now: Micros, naive_is_local: bool) -> Micros | None:

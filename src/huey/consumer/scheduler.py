@@ -6,7 +6,6 @@ fires once, older ones do not. A clock set back fires nothing twice.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, tzinfo
@@ -16,13 +15,13 @@ from huey.clock import SECOND, Clock, Ids, Micros, micros
 from huey.cron import MINUTE, latest_due
 from huey.declared import declaration
 from huey.decorators import PeriodicWrapper
-from huey.exceptions import StorageError
+from huey.logs import SafeLogger
 from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.task import Record
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 MISFIRE_GRACE = 300.0
 """Seconds after which a missed tick is not made up for."""
@@ -75,35 +74,36 @@ class Scheduler:
     def _fire_all(self, now: Micros) -> None:
         last_ticks = self._storage.ticks()
         for wrapper in filter(self._serves, self._registry.periodic):
+            last, minute = last_ticks.get(wrapper.name), now - now % MINUTE
+            # A task that was never seen starts with the minute that runs.
+            after = minute - MINUTE if last is None else max(last, minute - self._grace)
             try:
-                self._fire(wrapper, last_ticks.get(wrapper.name), now)
-                self._broken.discard(wrapper.name)
-            except StorageError:
-                raise
-            except Exception:  # The callable is the user's: one that raises must not keep the others from running.
+                due = latest_due(wrapper.validate_datetime, after, minute, self._zone)
+                record = None if due is None else self._record_of(wrapper)
+            except BaseException:  # The callable is the user's: one that raises must not keep the others from running.
                 if wrapper.name not in self._broken:
                     self._broken.add(wrapper.name)
                     log.exception("periodic task %s: its schedule cannot be read; it does not run", wrapper.name)
-
-    def _fire(self, wrapper: PeriodicWrapper[..., object], last: Micros | None, now: Micros) -> None:
-        minute = now - now % MINUTE
-        # A task that was never seen starts with the minute that runs.
-        after = minute - MINUTE if last is None else max(last, minute - self._grace)
-        due = latest_due(wrapper.validate_datetime, after, minute, self._zone)
-        if due is None:
-            if last is None:
+                continue
+            self._broken.discard(wrapper.name)
+            if due is not None and record is not None:
+                self._fire(due, record, now)
+            elif last is None:
                 self._storage.tick(wrapper.name, after, None)
-            return
+
+    def _record_of(self, wrapper: PeriodicWrapper[..., object]) -> Record:
         task = wrapper.task_class()
         record = task.record(b"")
         if wrapper.options.wishes is not None:
             record = record._replace(options=wrapper.options_of(task, record.options, None))
         declared = declaration(record) if self._codec.signs else None
-        record = record._replace(payload=self._codec.encode("task", task.id, ((), {}), declared))
+        return record._replace(payload=self._codec.encode("task", task.id, ((), {}), declared))
+
+    def _fire(self, due: Micros, record: Record, now: Micros) -> None:
         with suppress(_FiredBefore), self._announcing([record]):
-            if not self._storage.tick(wrapper.name, due, record, [events.of_enqueue(record, now)]):
+            if not self._storage.tick(record.name, due, record, [events.of_enqueue(record, now)]):
                 raise _FiredBefore
-            log.info("periodic task enqueued: %s %s", wrapper.name, task.id)
+            log.info("periodic task enqueued: %s %s", record.name, record.id)
 
 
 class _FiredBefore(Exception):

@@ -17,9 +17,10 @@ from django.db import connections, transaction
 
 from huey.api import Huey
 from huey.exceptions import StorageUnavailable
+from huey.masking import Masked
 
 
-class Outbox:
+class Outbox(Masked):
     """The ``outbox`` of a project's Huey.
 
     *on_commit*: alias of the database whose commits every enqueue waits for; None: none. *way_out*: said beside the error when the storage

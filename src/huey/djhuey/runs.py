@@ -20,6 +20,7 @@ from huey.djhuey.database import close_connections, close_old_connections
 from huey.djhuey.framework import TaskContext, TaskError, TaskResult, TaskResultStatus, signals
 from huey.engine.failures import outcome_of
 from huey.lifecycle import State, decide
+from huey.masking import masked, opened
 from huey.storage.base import DEAD_LETTERS_KEPT
 from huey.task import Lease, Task
 
@@ -120,6 +121,7 @@ def new_result(task: Any, id: str, args: Any, kwargs: Any, enqueued: Micros | No
 def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., Any]:
     """The function that huey runs for the task *prototype*. *backend_of*: the backend of an alias."""
 
+    @masked
     @wraps(prototype.func)
     def run(*args: Any, task: Task, _about: Any = None, **kwargs: Any) -> dict[str, Any]:
         backend = backend_of((_about or [prototype.backend])[0])
@@ -187,7 +189,7 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
     clock, sender, task = backend.huey.clock, type(backend), result.task
     context = (TaskContext(task_result=result),) if task.takes_context else ()
     try:
-        value = backend.plain(task.call(*context, *result.args, **result.kwargs))
+        value = backend.plain(opened(task.call)(*context, *result.args, **result.kwargs))
     except BaseException as error:  # The user's code: whatever it raises has to be kept.
         result.errors.append(described(error))
         ends = is_last(error)

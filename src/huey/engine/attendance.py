@@ -8,7 +8,6 @@ What happens without a run (a scheduled task becomes ready, a revoked one is dro
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from huey.engine.failures import CANCELED, LOCKED, REVOKED, TIMEOUT
 from huey.exceptions import CancelExecution, StorageError
 from huey.hooks import POST, PRE, Hooks
 from huey.lifecycle import Finish, Refusal, State
+from huey.logs import SafeLogger
 from huey.revive import Reviver
 from huey.signals import (
     SIGNAL_CANCELED,
@@ -39,7 +39,7 @@ from huey.signals import (
 from huey.storage.base import TaskRow, Turn
 from huey.task import Lease, Task
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 _ENDS = (
     SIGNAL_CANCELED,
@@ -125,6 +125,8 @@ class Attendance:
         visit.written.wait()
         try:
             self._tell_end(visit)
+        except BaseException:  # Hooks and handlers are guarded; what is left is an argument that cannot be rebuilt, or a fault of ours.
+            log.exception("the end of task %s %s could not be told", visit.lease.name, visit.lease.id)
         finally:
             self.signals.turnstile.let_go([visit.lease.id])
 
@@ -224,11 +226,17 @@ class Teller:
 
     def __init__(self) -> None:
         self._acts: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="Signals", daemon=True)
-        self._thread.start()
+        self._thread = self._started()
 
     def put(self, act: Callable[[], Any]) -> None:
         self._acts.put(act)
+        if not self._thread.is_alive():
+            self._thread = self._started()
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="Signals", daemon=True)
+        thread.start()
+        return thread
 
     def close(self, timeout: float = 5.0) -> None:
         """End after what is there; wait for that up to *timeout* seconds."""
@@ -239,5 +247,5 @@ class Teller:
         while (act := self._acts.get()) is not None:
             try:
                 act()
-            except Exception:  # The top of a loop: whatever it was, the next is told too.
+            except BaseException:  # The top of a loop: whatever it was, the next is told too.
                 log.exception("a signal could not be told")

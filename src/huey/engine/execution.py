@@ -19,6 +19,8 @@ from huey.engine.timekeeper import Timekeeper
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.hooks import Hooks
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
+from huey.logs import SafeLogger
+from huey.masking import Mask, enroll, masks
 from huey.rare import rare
 from huey.registry import Registry
 from huey.revive import task_of
@@ -27,7 +29,7 @@ from huey.serializer import Codec, NewerFormat
 from huey.signals import Signals
 from huey.task import Lease, Task
 
-log = logging.getLogger("huey.consumer")
+log = SafeLogger("huey.consumer")
 
 Report = Callable[[Task, BaseException], dict[str, Any]]
 """Tells an exception in plain values, as the application wants it told."""
@@ -76,13 +78,9 @@ class Execution:
             finish = decide(lease, outcome, self._clock.now(), perf_counter() - start)
             if finish.error is not None:
                 finish = self.settle(finish)
-        except ASKED_TO_STOP as error:  # At the very edge of the body, where nothing of ours guards yet, or any more.
-            self._timekeeper.leave_surely(slot)
-            finish = self.settle(decide(lease, _asked(error), self._clock.now(), perf_counter() - start))
         except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may hang for it.
-            self._timekeeper.leave_surely(slot)
             log.critical("task %s %s cannot be ended as it should, it fails", lease.name, lease.id, exc_info=True)
-            finish = decide(lease, Raised(described(error), may_retry=False), self._clock.now())
+            finish = self.settle(decide(lease, Raised(described(error), may_retry=False), self._clock.now(), perf_counter() - start))
         if self._visits:
             self._attendance.await_end(slot, finish)
         return finish
@@ -110,35 +108,37 @@ class Execution:
         limit = wrapper.options.timeout
         if lease.options is not None:
             limit = rare(lease.options).get("timeout", limit) or None
-        keeper = self._timekeeper
-        # From here on, since arguments are unpickled by the user's code too.
+        keeper, thread = self._timekeeper, get_ident()
+        mask = masks.get(thread) or enroll()
+        # What is asked from here on strikes in the body, where the mask is open, and nowhere else.
+        depth, mask.depth = mask.depth, 1
         if limit is None and keeper.page is None:
             # As most are in a program of its own: what ``enter`` and ``leave`` come to, without the calls.
-            if slot not in keeper.threads:
-                keeper.threads[slot] = get_ident()
+            keeper.threads[slot] = thread
             keeper.current[slot] = lease
         else:
             keeper.enter(slot, lease, limit)
         try:
-            return self._run(wrapper, lease, slot)
-        except ASKED_TO_STOP as error:  # It came beside the body, while arguments or the result were converted; nobody else raises it here.
+            return self._run(wrapper, lease, slot, mask)
+        except ASKED_TO_STOP as error:  # A hook or an argument raised it by itself.
             return _asked(error)
         finally:
             keeper.current[slot] = None
             if keeper.page is not None or keeper.asks:
                 keeper.leave(slot)
+            mask.depth = depth
 
-    def _run(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int) -> Outcome:
+    def _run(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, mask: Mask) -> Outcome:
         try:
             args, kwargs = self._codec.decode("task", lease.id, lease.payload)
         except DecodeError as error:
             return _unreadable(error)
         if wrapper.needs_extras or self._handlers or self._pre or self._post:
-            return self._run_with_task(wrapper, lease, slot, args, kwargs)
-        return self._body(wrapper, lease, slot, args, kwargs, None)
+            return self._run_with_task(wrapper, lease, slot, mask, args, kwargs)
+        return self._body(wrapper, lease, slot, mask, args, kwargs, None)
 
     def _run_with_task(
-        self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, mask: Mask, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Outcome:
         """Run a task that wants to see itself, or that others want to see."""
         task = task_of(wrapper.task_class, lease, args, kwargs)
@@ -149,13 +149,14 @@ class Execution:
             visit = self._attendance.begin(slot, lease, task)
             if visit.is_barred:
                 return Cancelled(CANCELED)
-        return self._body(wrapper, lease, slot, args, wrapper.with_extras(task), visit)
+        return self._body(wrapper, lease, slot, mask, args, wrapper.with_extras(task), visit)
 
     def _body(
         self,
         wrapper: TaskWrapper[Any, Any],
         lease: Lease,
         slot: int,
+        mask: Mask,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         visit: Visit | None,
@@ -164,7 +165,15 @@ class Execution:
         forks = _forks
         outside = current.run.set(lease[:2])
         try:
-            value = wrapper.func(*args, **kwargs)
+            mask.depth = 0
+            try:
+                if mask.news:
+                    mask.leave()
+                value = wrapper.func(*args, **kwargs)
+            finally:
+                mask.depth = 1
+                if mask.news:
+                    mask.settle()
         except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
             return self._failed(wrapper, lease, slot, error, visit)
         finally:
@@ -204,7 +213,7 @@ class Execution:
             told = self._report(task, error)
             self._codec.encode("error", task.id, told)
             return told
-        except Exception:  # The user's code.
+        except BaseException:  # The user's code.
             log.exception("build_error_result raised, or gave what cannot be stored; the error of task %s is told as usual", task.id)
             return None
 

@@ -10,7 +10,7 @@ from huey.clock import Micros
 from huey.decorators import TaskOptions
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskLockedException, TaskTimeout
 from huey.lifecycle import AskedAgain, Cancelled, Limited, Outcome, Raised
-from huey.when import due_time
+from huey.when import due_time, seconds
 
 ERROR_CHARS = 2_000
 TRACEBACK_CHARS = 20_000
@@ -28,7 +28,7 @@ def outcome_of(error: BaseException, said: dict[str, Any], options: TaskOptions,
     if isinstance(error, CancelExecution):
         return Cancelled(CANCELED, said, error.retry)
     if isinstance(error, RateLimitExceeded):
-        return Limited(said, error.delay, error.retry)
+        return _limited(error, said)
     return Raised(said, options.may_retry(error), _reason_of(error))
 
 
@@ -47,6 +47,14 @@ def _asked_again(error: RetryTask, said: dict[str, Any], now: Micros) -> Outcome
         return Raised(described(wrong))
 
 
+def _limited(error: RateLimitExceeded, said: dict[str, Any]) -> Outcome:
+    try:
+        return Limited(said, seconds(error.delay), error.retry)
+    except ValueError as wrong:
+        # A class of the application may have set it to anything.
+        return Raised(described(wrong))
+
+
 def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
     """An exception as plain values. *skip*: our own frames at its top."""
     trace: Any = error.__traceback__
@@ -61,5 +69,5 @@ def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
 def _safe(text_of: Callable[[BaseException], str], error: BaseException) -> str:
     try:
         return text_of(error)
-    except Exception as broken:  # The user's __repr__ or __str__ may raise too.
+    except BaseException as broken:  # The user's __repr__ or __str__ may raise too, whatever it likes.
         return f"{type(error).__name__} (its text raised {type(broken).__name__})"

@@ -1,17 +1,18 @@
 """What each runner is doing and since when; asks a task that passes its time limit, or was revoked, to stop.
 
-Asking is an exception, ``TaskTimeout`` or ``CancelExecution``, raised inside the body. A body may catch it to clean up; one that is deep
-in C code hears it when that returns. A body that has looked at its time by itself is only told, by what it looks at, and has a grace to
-bring what it has. The supervisor, if there is one, reads the same facts from the page and ends the process when asking did not help.
+Asking is an exception, ``TaskTimeout`` or ``CancelExecution``, raised inside the body, never inside huey (see masking.py). A body may
+catch it to clean up; one that is deep in C code hears it when that returns. A body that has looked at its time by itself is only told, by
+what it looks at, and has a grace to bring what it has. The supervisor, if there is one, reads the same facts from the page and ends the
+process when asking did not help.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Collection
 
+from huey import masking
 from huey.clock import FOREVER, SECOND, Clock, Micros, micros
 from huey.engine.page import GRACE, Page
 from huey.exceptions import ASKED_TO_STOP, CancelExecution, TaskTimeout
@@ -21,6 +22,8 @@ BROKEN = 70
 """Exit code of a worker that cannot go on."""
 LONGEST_LOOK = 1.0
 """Seconds."""
+AGAIN = 0.01
+"""Seconds after which a body that could not be asked, since it was inside huey or inside logging, is asked again."""
 
 
 class _Limited:
@@ -81,20 +84,12 @@ class Timekeeper:
                 os._exit(BROKEN)
             self.page.leave(slot)
 
-    def leave_surely(self, slot: int) -> None:
-        """As ``leave``, whatever arrives meanwhile. Each thing is asked once, so it comes to an end."""
-        while True:
-            try:
-                return self.leave(slot)
-            except ASKED_TO_STOP:  # It came before the guard in ``leave`` was up.
-                continue
-
     def _leave_asked(self, slot: int) -> None:
         while slot in self._limited or slot in self._stopping:
             try:
                 with self._lock:
                     # What was asked for and did not arrive yet is taken back.
-                    _ask(threading.get_ident(), None)
+                    masking.forget(threading.get_ident())
                     self._limited.pop(slot, None)
                     self._stopping.pop(slot, None)
             except ASKED_TO_STOP:  # It arrived here, after the body: too late to matter.
@@ -145,7 +140,8 @@ class Timekeeper:
                 return
             if self.page is not None:
                 self.page.ask(slot)
-            _ask(self.threads[slot], CancelExecution)
+            if not masking.ask(self.threads[slot], CancelExecution):
+                self._news.set()
 
     # -- the service's side -------------------------------------------------------------------------------------------------------------
 
@@ -158,7 +154,7 @@ class Timekeeper:
                     self._is_over(slot, task)
             next_one = min((task.until for task in self._limited.values()), default=None)
         left = LONGEST_LOOK if next_one is None else min(LONGEST_LOOK, (next_one - now) / SECOND)
-        self._news.wait(left)
+        self._news.wait(left if self._are_asked() else min(left, AGAIN))
         self._news.clear()
         return 0.0
 
@@ -170,13 +166,13 @@ class Timekeeper:
             return
         task.until = FOREVER
         task.is_asked = True
-        _ask(self.threads[slot], TaskTimeout)
+        masking.ask(self.threads[slot], TaskTimeout)
+
+    def _are_asked(self) -> bool:
+        """Ask again those who were inside huey; False if one still is."""
+        with self._lock:
+            return all([masking.again(self.threads[slot]) for slot in {*self._limited, *self._stopping}])
 
     def wake(self) -> None:
         """Let ``look`` return now."""
         self._news.set()
-
-
-def _ask(thread: int, error: type[BaseException] | None) -> None:
-    """Raise *error* in a thread at its next step; None takes back what it has not noticed yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)

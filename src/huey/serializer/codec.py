@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError
+from huey.exceptions import DecodeError, EncodeError
+from huey.logs import SafeLogger, is_ctrl_c
 from huey.serializer.formats import (
     GZIP,
     JSON,
@@ -104,9 +105,9 @@ class Codec:
                 # As most are. Here every step counts.
                 return _BARE_PICKLE + body
             return self._packed(purpose, id, self._codec, self._checked(body, may_load), declared)
-        except ASKED_TO_STOP:
-            raise
-        except Exception as error:  # A value's own __reduce__ may raise anything.
+        except BaseException as error:  # A value's own __reduce__ may raise anything.
+            if is_ctrl_c(error):
+                raise
             raise self._not_written(purpose, id, value, error) from error
 
     def encode_calls(self, ids: Sequence[str], calls: Sequence[tuple[Any, ...]], declared: Declared | None = None) -> list[bytes]:
@@ -114,7 +115,9 @@ class Codec:
         if self._bare_size > 0 and self._may_load():
             try:
                 bodies = to_pickles([(args, None) for args in calls])
-            except Exception:  # As in encode(), which will say which one.
+            except BaseException as error:  # As in encode(), which will say which one.
+                if is_ctrl_c(error):
+                    raise
                 bodies = []
             if bodies and max(map(len, bodies)) <= self._bare_size:
                 return [_BARE_PICKLE + body for body in bodies]
@@ -132,9 +135,9 @@ class Codec:
             else:
                 value = self._value(*self._opened(purpose, id, data), may_load)
             return _checked_shape(purpose, value)
-        except ASKED_TO_STOP:
-            raise
-        except (Exception, SystemExit) as error:  # A class of the user may raise anything while it is rebuilt.
+        except BaseException as error:  # A class of the user may raise anything while it is rebuilt.
+            if is_ctrl_c(error):
+                raise
             raise _not_read(purpose, id, error) from error
 
     def decode_plain(self, purpose: Purpose, id: str, data: bytes) -> Any:
@@ -147,7 +150,9 @@ class Codec:
             if codec == USERS:
                 raise DecodeError("the application's own serializer= wrote it")
             return _checked_shape(purpose, self._value(codec, body, may_load=False))
-        except (Exception, SystemExit) as error:  # Damaged bytes may raise anything.
+        except BaseException as error:  # Damaged bytes may raise anything.
+            if is_ctrl_c(error):
+                raise
             raise _not_read(purpose, id, error) from error
 
     def decode_result(self, id: str, data: bytes) -> tuple[bool, Any]:
@@ -227,12 +232,10 @@ class Codec:
         if (purpose, size.bit_length()) in self._warned:
             return
         self._warned.add((purpose, size.bit_length()))
-        import logging
-
         text = "%s %s of queue %s has %s bytes: big payloads slow the storage down; store it elsewhere and pass its name or key"
-        logging.getLogger("huey").warning(text, purpose, id, self._queue, f"{size:,}")
+        SafeLogger("huey").warning(text, purpose, id, self._queue, f"{size:,}")
 
-    def _not_written(self, purpose: Purpose, id: str, value: Any, error: Exception) -> EncodeError:
+    def _not_written(self, purpose: Purpose, id: str, value: Any, error: BaseException) -> EncodeError:
         what = f"{purpose} {id}: {self._culprit(purpose, value)}"
         if isinstance(error, EncodeError):
             return EncodeError(f"{what} {error}")
@@ -250,7 +253,9 @@ class Codec:
         for name, part in parts:
             try:
                 self._checked(self._write(part), self._may_load())
-            except Exception:  # As in encode().
+            except BaseException as error:  # As in encode().
+                if is_ctrl_c(error):
+                    raise
                 return f"{name}, {kind_of(part)},"
         return "all arguments together"
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from huey.exceptions import ConfigurationError, DecodeError, EncodeError
+from huey.logs import SafeLogger
 from huey.serializer.pickles import load_any, said, to_pickle
 from huey.serializer.signing import MAC_SIZE, are_equal, checked_secrets, derived_key, mac_of
 
@@ -53,9 +54,7 @@ class Serializer:
         packing = {b"\x1f\x8b": GZIP, b"\x78\x01": ZLIB, b"\x78\x5e": ZLIB, b"\x78\x9c": ZLIB, b"\x78\xda": ZLIB}.get(data[:2])
         if packing is not None:
             return self._deserialize(inflated(data, packing, self.max_size))
-        import logging
-
-        logging.getLogger("huey").warning("compression is on, and a message without it was read; it may be older than that setting")
+        SafeLogger("huey").warning("compression is on, and a message without it was read; it may be older than that setting")
         return self._deserialize(data)
 
     def _serialize(self, data: Any) -> bytes:

@@ -211,5 +211,5 @@ def said(error: BaseException) -> str:
     """An error in one short text."""
     try:
         return f"{type(error).__name__}: {error}"[:300]
-    except Exception:  # The user's __str__ may raise too.
+    except BaseException:  # The user's __str__ may raise too.
         return type(error).__name__

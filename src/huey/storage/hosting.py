@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from huey.masking import Masked
 
-class Hosting:
+
+class Hosting(Masked):
     """The usual answers."""
 
     @property

@@ -16,6 +16,7 @@ from huey.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.exceptions import QueueReadException, QueueWriteException, StorageRefused
 from huey.host import at_fork
 from huey.lifecycle import Finish
+from huey.masking import checkpoint
 from huey.seams import crash_here
 from huey.storage.base import (
     BEAT,
@@ -310,6 +311,7 @@ class LegacyStorage(Storage):
             left = (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 return False
+            checkpoint()
             with self._changed:
                 self._changed.wait(min(left, pause))
             pause = min(pause * 1.15, LONGEST_LOOK)

@@ -10,6 +10,7 @@ from typing import Any
 
 from huey.clock import SECOND, Clock, micros
 from huey.host import at_fork
+from huey.masking import checkpoint
 from huey.storage.base import FOREVER, Bell
 
 SAFETY_LOOK = 1.0
@@ -50,6 +51,7 @@ class Alarm:
             left = (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 return False
+            checkpoint()
             self._changed.wait(min(left, SAFETY_LOOK))
         return True
 

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from huey.clock import SECOND, Micros, micros, system_clock
 from huey.exceptions import StorageError, StorageUnavailable
+from huey.masking import checkpoint, is_asked
 from huey.storage.base import CHUNK
 from huey.storage.redis.connection import Wire, checked
 from huey.storage.redis.messages import Arg
@@ -91,6 +92,7 @@ class Lookout(ABC, Generic[W]):
         self._coming.append(mine)
         try:
             while not mine.is_over and left() > 0:
+                checkpoint()
                 if self._leading.acquire(blocking=False):
                     self._lead(mine, left)
                 else:
@@ -112,7 +114,7 @@ class Lookout(ABC, Generic[W]):
         try:
             if self._bell < 0 and hasattr(os, "eventfd"):
                 self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            while not mine.is_over and (seconds := left()) > 0:
+            while not mine.is_over and (seconds := left()) > 0 and not is_asked():
                 self._step(seconds)
         except BaseException:
             # Nobody knows what comes next on the connection.
@@ -137,6 +139,7 @@ class Lookout(ABC, Generic[W]):
     def _wait_alone(self, mine: W, left: Callable[[], float]) -> bool:
         gap = LEAST_WAIT
         while not mine.is_over and (seconds := left()) > 0:
+            checkpoint()
             self._ask([mine])
             if not mine.is_over:
                 mine.news.wait(min(seconds, gap))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.clock import SECOND, micros
+from huey.masking import checkpoint
 from huey.storage.base import FOLLOWER, Bell, Worker, in_chunks
 from huey.storage.redis.connection import EVALSHA, Wire, checked, load
 from huey.storage.redis.errors import Unknown
@@ -184,6 +185,7 @@ class WakingVerbs(PlainVerbs):
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
         left = self._left(timeout)
         while True:
+            checkpoint()
             position, *told = self._wires.call("follow", self._prefix, self._now(), FOLLOWER, "" if after is None else after)
             if after is None or told:
                 return position, [text.decode() for text in told]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from huey.clock import SECOND, Micros, micros
+from huey.masking import checkpoint
 from huey.storage.base import Bell, Worker
 from huey.storage.sql import statements
 from huey.storage.sql.connection import File
@@ -59,6 +60,7 @@ class WakingStorage(SharingInSql):
             left = SAFETY_LOOK if deadline is None else (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 return False
+            checkpoint()
             watching.wait(min(left, SAFETY_LOOK))
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
@@ -72,6 +74,7 @@ class WakingStorage(SharingInSql):
             left = (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 return after, []
+            checkpoint()
             watching.wait(min(left, SAFETY_LOOK))
         return rows[-1][0], [text for _, body in rows for text in body.split("\n")]
 
