@@ -26,7 +26,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-
 LONGEST_DELAY = 100 * 366 * 86400.0
 """Seconds."""
 
