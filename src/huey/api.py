@@ -69,7 +69,7 @@ class Huey(Putting, Revoking, Masked):
     name and no other storage, and without a result store no results (S15, S16, C1).
 
     *keep_ids*: seconds, from a call or its eta, for which an id that you chose (``id=``) stays known also when its task has ended: the same
-    call again changes nothing. None or 0: as long as the task is held.
+    call again changes nothing. None or 0: while its task is held; once that has ended, the same id is a new run.
 
     ConfigurationError: an option that does not exist or cannot work.
     """
@@ -97,7 +97,7 @@ class Huey(Putting, Revoking, Masked):
         compression: bool = False,
         use_zlib: bool = False,
         allow_pickle: bool | None = None,
-        keep_ids: float | None = 3600.0,
+        keep_ids: float | None = None,
         clock: Clock = system_clock,
         rng: Rng = system_rng,
         **storage_options: Any,

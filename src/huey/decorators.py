@@ -12,7 +12,7 @@ from huey.logs import SafeLogger, is_ctrl_c
 from huey.masking import Masked, opened
 from huey.rare import rare_text
 from huey.task import LARGEST, Task, checked_limit, checked_number, is_storable
-from huey.terms import NONE, with_terms
+from huey.terms import NONE, Terms, with_terms
 from huey.when import Expires, Moment, due_time, moment
 from huey.wishes import Wishes
 
@@ -144,12 +144,12 @@ class TaskWrapper(Masked, Generic[P, R]):
         eta = due_time(wishes.pop("eta", None), wishes.pop("delay", None), now=now, naive_is_local=True)
         return self.task_class(args, kwargs, eta=eta, **_resolved(wishes, now))
 
-    def options_of(self, task: Task, options: str | None, keep_id: float | None) -> str | None:
-        """*options* of a record with the terms of that call."""
+    def options_of(self, task: Task, options: str | None, of_id: Terms) -> str | None:
+        """*options* of a record with the terms of that call; *of_id*: those of its id."""
         wishes, terms = self.options.wishes, NONE
         if wishes is not None:
             terms = wishes.terms(self.name, self.func, task.args, task.kwargs)
-        return with_terms(options, terms._replace(keep_id=keep_id))
+        return with_terms(options, terms._replace(keep_id=of_id.keep_id, own=of_id.own))
 
     def map(self, calls: Iterable[Any]) -> Any:
         """Enqueue one call per item, in chunks of 1,000 that are each all or nothing (C1): a ``ResultGroup``.

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar
 
 from huey import current
-from huey.clock import Rng
+from huey.clock import Clock, Micros, Rng
 from huey.exceptions import RateLimitExceeded, StorageError, TaskLockedException
 from huey.masking import Masked
 from huey.registry import Registry
 from huey.storage.base import BEAT, Storage
 from huey.storage.sharing import Holder
 from huey.task import Record, Task, checked_number, is_storable
-from huey.terms import Terms, with_terms
+from huey.terms import NONE, Terms, with_terms
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,18 +46,24 @@ class Limits:
     storage: Storage
     registry: Registry
     rng: Rng
+    clock: Clock
     keep_ids: float | None
+    _last_enqueue: Micros = 0
     _presence: Presence | None = None
 
     def with_terms(self, record: Record, task: Task) -> Record:
         """The record of a call with what its function, or its chosen id, asks about other tasks. ConfigurationError: the storage cannot
         keep that. ValueError: an argument of which no key can be made."""
-        keep_id = self.keep_ids if task.has_own_id and self.storage.keeps_terms else None
-        if task.has_wishes:
-            if not self.storage.keeps_terms:
-                raise self.storage.refusal()
-            return record._replace(options=self.registry.find(task.name).options_of(task, record.options, keep_id))
-        return record if keep_id is None else record._replace(options=with_terms(record.options, Terms(keep_id=keep_id)))
+        of_id = NONE
+        if task.may_come_again:
+            # Two enqueues of one id never have the same instant, however coarse the clock is.
+            self._last_enqueue = task.enqueued_as = max(self.clock.now(), self._last_enqueue + 1)
+            of_id = Terms(own=task.enqueued_as, keep_id=self.keep_ids if self.storage.keeps_terms else None)
+        if not task.has_wishes:
+            return record._replace(options=with_terms(record.options, of_id))
+        if not self.storage.keeps_terms:
+            raise self.storage.refusal()
+        return record._replace(options=self.registry.find(task.name).options_of(task, record.options, of_id))
 
     @property
     def presence(self) -> Presence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ from huey.result import Result, ResultGroup
 from huey.storage.base import CHUNK, in_chunks
 from huey.storage.sharing import any_terms
 from huey.task import Alike, Record, Task
+from huey.terms import terms_of
 
+log = logging.getLogger("huey")
 _NONE_MET: Mapping[str, str] = {}
 
 
@@ -49,7 +52,7 @@ class Putting(ByHand, Limits, Queues):
             return self.run_now(task)
         if task.queue is not None and self._of(task) is not self:
             return self._of(task).enqueue(task)
-        record = self._record(task)
+        record = self._recorded(task)
         if self._hand is None or not self._hand.put_back(task):
             task = self._put_in(task, self._put([record]))
         return self._handle(task) if self.results else None
@@ -64,13 +67,20 @@ class Putting(ByHand, Limits, Queues):
         tasks = list(tasks)
         places, met = [self._of(task) for task in tasks], dict(_NONE_MET)
         for place in dict.fromkeys(places):
-            met |= place._put_all(in_chunks(place._record(task) for task, own in zip(tasks, places, strict=True) if own is place))
+            met |= place._put_all(in_chunks(place._recorded(task) for task, own in zip(tasks, places, strict=True) if own is place))
         handles = (place._handle(self._put_in(task, met)) for place, task in zip(places, tasks, strict=True))
         return ResultGroup(handles) if self.results else None
 
     def _put_in(self, task: Task, met: Mapping[str, str]) -> Task:
-        """The task that a call stands for: itself, or the one that held its unique key."""
-        return type(task)(task.args, task.kwargs, id=met[task.id]) if task.id in met else task
+        """The task that a call stands for: itself, or the one because of which it was not put in."""
+        if task.id not in met:
+            return task
+        other = type(task)(task.args, task.kwargs, id=met[task.id])
+        if other.id == task.id:
+            log.debug("%s %s is held already: it was not enqueued again", task.name, task.id)
+            row = self.storage.get(task.id)
+            other.enqueued_as = None if row is None else terms_of(row.options).own
+        return other
 
     def _handle(self, task: Task) -> Result[Any]:
         result: Result[Any] = Result(self, task)
@@ -133,11 +143,17 @@ class Putting(ByHand, Limits, Queues):
         if self.codec.signs:
             return self._signed_record(task)
         record = task.record(self.codec.encode("task", task.id, (task.args, task.kwargs or None)))
-        return self.with_terms(record, task) if task.has_own_id or task.has_wishes else record
+        return self.with_terms(record, task) if task.may_come_again or task.has_wishes else record
+
+    def _recorded(self, task: Task) -> Record:
+        """Its record; the next one of this task is another enqueue."""
+        record = self._record(task)
+        task.may_come_again = True
+        return record
 
     def _signed_record(self, task: Task) -> Record:
         record = task.record(b"")
-        if task.has_own_id or task.has_wishes:
+        if task.may_come_again or task.has_wishes:
             record = self.with_terms(record, task)
         return record._replace(payload=self.codec.encode("task", task.id, (task.args, task.kwargs or None), declaration(record)))
 
@@ -181,7 +197,7 @@ class Putting(ByHand, Limits, Queues):
         def tell() -> list[str]:
             return [events.of_enqueue(record, self.clock.now()) for record in records]
 
-        if any_terms(records):
+        if self.storage.keeps_terms and any_terms(records):
             return self.storage.admit(records, tell)
         self.storage.enqueue(records, tell)
         return _NONE_MET

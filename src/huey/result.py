@@ -59,11 +59,13 @@ class ResultHost(Protocol):
 class Result(Masked, Generic[R]):
     """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
 
-    __slots__ = ("_data", "_failure", "_value", "huey", "task")
+    __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "task")
 
     def __init__(self, huey: ResultHost, task: Task) -> None:
         self.huey = huey
         self.task = task
+        self.enqueued_as = task.enqueued_as
+        """As ``Task.enqueued_as``, and stays so when the task is enqueued once more."""
         self._data: bytes | None = None
         """What the store had, not decoded yet."""
         self._value: Any = _NOTHING
@@ -160,7 +162,7 @@ class Result(Masked, Generic[R]):
 
     def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = True) -> None:
         """Keep the task from running (S51): for ever, or until a time. One that runs is asked to stop."""
-        self.huey.revoke(self.task, revoke_until, revoke_once)
+        self.huey.revoke(self, revoke_until, revoke_once)
 
     def reschedule(
         self,
@@ -178,10 +180,10 @@ class Result(Masked, Generic[R]):
 
     def restore(self) -> bool:
         """Take the revocation back if the task was not skipped yet (S52); True if there was one."""
-        return self.huey.restore(self.task)
+        return self.huey.restore(self)
 
     def is_revoked(self) -> bool:
-        return self.huey.is_revoked(self.task)
+        return self.huey.is_revoked(self)
 
     def __repr__(self) -> str:
         return f"<Result: task {self.id}>"

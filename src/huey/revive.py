@@ -13,6 +13,7 @@ from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import TaskRow
 from huey.task import Lease, Record, Task
+from huey.terms import has_terms, terms_of
 
 
 class Reviver:
@@ -48,7 +49,7 @@ def task_of(
     """What a storage holds as a task of that class, its arguments read."""
     attempt, token = (0, 0) if isinstance(held, Record) else (held.attempt, held.token)
     asked = rare(held.options)
-    return kind(
+    task = kind(
         args,
         kwargs,
         id=held.id,
@@ -62,3 +63,6 @@ def task_of(
         attempt=attempt,
         token=token,
     )
+    if has_terms(held.options):
+        task.enqueued_as = terms_of(held.options).own
+    return task

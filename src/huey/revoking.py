@@ -13,6 +13,7 @@ from huey.revive import Reviver
 from huey.serializer import Codec
 from huey.storage.base import FOREVER, Storage
 from huey.task import Task
+from huey.terms import FIRST
 from huey.when import Expires, due_time, instant, moment
 
 
@@ -37,12 +38,13 @@ class Revoking:
 
         *revoke_until*: until then; a naive datetime is on the consumer's clock (UTC by default). *revoke_once*: only the next run.
         Each call overwrites the former. A task that runs is asked to stop; a process that it has for itself is killed then.
+        Through a task or result it holds for that enqueue only; an id that is not held is revoked for its next enqueue within 7 days.
         """
         if isinstance(target, TaskWrapper):
             self.revoke_all(target, revoke_until, revoke_once)
         else:
             self._need_results()
-            self._of(target).storage.cancel([_id(target)], self._limit(revoke_until), revoke_once)
+            self._of(target).storage.cancel([_id(target)], self._limit(revoke_until), revoke_once, _enqueue(target))
 
     def _need_results(self) -> None:
         if not self.results:
@@ -61,7 +63,11 @@ class Revoking:
 
     def restore(self, target: Any) -> bool:
         """Take a revocation back; True if there was one that had not been obeyed yet."""
-        return self.restore_all(target) if isinstance(target, TaskWrapper) else bool(self._of(target).storage.restore([_id(target)]))
+        return self.restore_all(target) if isinstance(target, TaskWrapper) else bool(self._restore(target))
+
+    def _restore(self, target: Any) -> list[str]:
+        storage: Storage = self._of(target).storage
+        return storage.restore([_id(target)], _enqueue(target))
 
     def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool:
         """Take the revocation of a function back."""
@@ -80,7 +86,8 @@ class Revoking:
             mark = storage.revocation(name=target.name)
         else:
             task = getattr(target, "task", target)
-            mark = storage.revocation(id=_id(target), name=task.name if isinstance(task, Task) else None)
+            name = task.name if isinstance(task, Task) else None
+            mark = storage.revocation(_id(target), name, _enqueue(target))
         return mark is not None and mark.holds(when)
 
     def reschedule(
@@ -128,3 +135,12 @@ def _id(target: Any) -> str:
     if not isinstance(id, str) or not id:
         raise ValueError(f"{target!r}: give a task, a result, a decorated function or the id of a task")
     return id
+
+
+def _enqueue(target: Any) -> Micros | None:
+    """Which enqueue of its id a task or result is; None: an id alone, or one that comes once."""
+    enqueue: Micros | None = getattr(target, "enqueued_as", None)
+    if enqueue is None and getattr(getattr(target, "task", None), "enqueued_as", None) is not None:
+        # The handle of the first enqueue of a task that was enqueued once more.
+        return FIRST
+    return enqueue

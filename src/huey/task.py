@@ -73,7 +73,7 @@ class Lease(NamedTuple):
 
     id: str
     token: int
-    """The claim count of this task; also the user's idempotency key, ``task.token`` (C6)."""
+    """Grows with each claim of this id, over all its enqueues: the fencing token ``task.token`` (C6)."""
     name: str
     payload: bytes
     priority: int
@@ -134,7 +134,7 @@ class Task:
     """
 
     __slots__ = (
-        "_time_left", "args", "attempt", "eta", "expires", "has_own_id", "id", "kwargs", "priority",
+        "_time_left", "args", "attempt", "enqueued_as", "eta", "expires", "id", "kwargs", "may_come_again", "priority",
         "retries", "retry_backoff", "retry_delay", "timeout", "token",
     )  # fmt: skip
 
@@ -182,8 +182,10 @@ class Task:
     ) -> None:
         self.args = args if type(args) is tuple else tuple(args)
         self.kwargs = kwargs or {}
-        self.has_own_id = bool(id)
-        """The caller chose the id."""
+        self.may_come_again = bool(id)
+        """Its id may be enqueued more than once: the caller chose it, or this task was enqueued before."""
+        self.enqueued_as: Micros | None = None
+        """Which enqueue of its id it is, microseconds UTC, where the id may come again; else None."""
         self.id = _checked_id(id) if id else self.new_id()
         self.eta = instant(eta, True) if isinstance(eta, datetime) else eta
         """When it is due, microseconds UTC. A datetime may be given: an aware one is exact, a naive one is local time."""
@@ -199,12 +201,19 @@ class Task:
         self._time_left: Callable[[], float] | None = None
         self.attempt = attempt
         self.token = token
-        """How often this task was claimed; 0 before it runs. A key for effects outside (C6)."""
+        """A number that grows with each claim of its id: what it writes outside can be told from what a later run wrote. It is new in each
+        run, so it is no idempotency key: that is ``key``. 0 before it runs."""
 
     @property
     def task_id(self) -> str:
         """The id, by its 0.4.9 name."""
         return self.id
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: the same in every retry and each run after a crash, new with each new enqueue. It is the id, with the
+        instant of the enqueue where the id may come again. Give it to what the task changes outside, so that it happens once."""
+        return self.id if self.enqueued_as is None else f"{self.id}:{self.enqueued_as}"
 
     @property
     def data(self) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 A record carries its terms in ``options``, a JSON object, under ``terms``. Storages read them there, in whatever language they are written:
 
-    {"terms": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n], "once": true, "keep_id": seconds}}
+    {"terms": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n], "once": true, "keep_id": seconds, "own": instant}}
 
 Each part is there only when it is wished for.
 """
@@ -28,7 +28,10 @@ class Terms(NamedTuple):
     once: bool = False
     """Lost rather than run twice when its worker dies (C3)."""
     keep_id: float | None = None
-    """Seconds, from when it was put in, or is due, for which its id stays known also when it has ended."""
+    """Seconds, from when it was put in, or is due, for which its id stays known also when it has ended. Only with ``own``."""
+    own: int | None = None
+    """Microseconds UTC of this enqueue, where its id may come again: the caller chose it, or enqueues a task once more. It tells the
+    enqueues of one id from each other."""
 
     @property
     def holds_key(self) -> bool:
@@ -37,6 +40,8 @@ class Terms(NamedTuple):
 
 
 NONE = Terms()
+FIRST = 0
+"""The enqueue of a record without ``own``, where revocations name enqueues."""
 
 
 def has_terms(options: str | None) -> bool:
@@ -51,7 +56,7 @@ def terms_of(options: str | None) -> Terms:
         return NONE
     unique, unique_for = found.get("unique") or (None, DONE)
     limit, at_most = found.get("limit") or (None, 1)
-    return Terms(unique, unique_for, limit, at_most, bool(found.get("once")), found.get("keep_id"))
+    return Terms(unique, unique_for, limit, at_most, bool(found.get("once")), found.get("keep_id"), found.get("own"))
 
 
 def with_terms(options: str | None, terms: Terms) -> str | None:
@@ -67,6 +72,8 @@ def with_terms(options: str | None, terms: Terms) -> str | None:
         wishes["once"] = True
     if terms.keep_id is not None:
         wishes["keep_id"] = terms.keep_id
+    if terms.own is not None:
+        wishes["own"] = terms.own
     if wishes:
         found["terms"] = wishes
     return json.dumps(found) if found else None

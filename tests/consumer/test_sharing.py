@@ -122,8 +122,8 @@ def test_a_unique_task_can_be_rescheduled_and_called_again_once_it_is_revoked(hu
 # ids
 
 
-def test_an_id_of_ones_own_stays_known_for_an_hour(make_huey: MakeHuey, clock: TurnableClock) -> None:
-    huey = make_huey(clock=clock)
+def test_keep_ids_asks_for_a_longer_memory(make_huey: MakeHuey, clock: TurnableClock) -> None:
+    huey = make_huey(clock=clock, keep_ids=3600)
     ran: list[int] = []
 
     @huey.task()
@@ -137,18 +137,6 @@ def test_an_id_of_ones_own_stays_known_for_an_hour(make_huey: MakeHuey, clock: T
         clock.forward(3601)
         assert work.schedule(id="mine").get(blocking=True, timeout=10) == 7
     assert len(ran) == 2
-
-
-def test_keep_ids_may_be_turned_off(make_huey: MakeHuey) -> None:
-    huey = make_huey(keep_ids=None)
-
-    @huey.task()
-    def work() -> int:
-        return 7
-
-    with running(huey):
-        for _ in range(2):
-            assert work.schedule(id="mine").get(blocking=True, timeout=10) == 7
 
 
 # limits
@@ -272,7 +260,7 @@ def test_and_takes_ids_as_before() -> None:
     task = huey.task()(lambda: None)
 
     assert task.schedule(id="mine").id == "mine"
-    assert huey.storage.find()[0].options is None
+    assert huey.storage.find()[0].id == "mine"
 
 
 def test_wishes_that_contradict_are_refused_at_the_decorator(huey: Huey) -> None:

@@ -164,7 +164,7 @@ def test_nothing_is_left_when_all_is_done_and_read_but_what_is_said_to_stay(make
     storage.pop_many("result", [str(n) for n in range(30)])
     storage.goodbye(ME)
 
-    assert keys_left(storage, server) <= {"l", "st60", "wake"}
+    assert keys_left(storage, server) <= {"l", "st60", "wake", "tn"}
 
 
 def keys_left(storage: RedisStorage, server: Any) -> set[str]:
@@ -192,7 +192,7 @@ def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: An
 
     left = keys_left(storage, server)
     assert ran == {record.id for record in records}
-    assert left <= {"l", "st60", "wake", "ln"}
+    assert left <= {"l", "st60", "wake", "ln", "tn"}
 
 
 # -- locks and lost answers -------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.task import Record
+from huey.terms import NONE
 
 log = SafeLogger("huey.consumer")
 
@@ -95,7 +96,7 @@ class Scheduler:
         task = wrapper.task_class()
         record = task.record(b"")
         if wrapper.options.wishes is not None:
-            record = record._replace(options=wrapper.options_of(task, record.options, None))
+            record = record._replace(options=wrapper.options_of(task, record.options, NONE))
         declared = declaration(record) if self._codec.signs else None
         return record._replace(payload=self._codec.encode("task", task.id, ((), {}), declared))
 

@@ -178,9 +178,12 @@ class HueyBackend(BaseTaskBackend):
         try:
             args, kwargs = call_of(wrapper.func, result.args, result.kwargs)
             kwargs = {**kwargs, **about.to_wire(prototype)}
-            return wrapper.task_class(args, kwargs, id=result.id, eta=about.run_after, priority=task.priority, **of_call)
+            made = wrapper.task_class(args, kwargs, id=result.id, eta=about.run_after, priority=task.priority, **of_call)
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
+        # Generated, as any other: it comes once.
+        made.may_come_again = False
+        return made
 
     def _waiting(self) -> AbstractContextManager[None]:
         outbox = self.huey.outbox

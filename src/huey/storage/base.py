@@ -194,8 +194,8 @@ class Storage(Sharing, Hosting, ABC):
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
         """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns (C1).
 
-        At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless. For records
-        with terms see ``admit``, which tells what became of them.
+        At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless. An id whose task
+        has ended may come again with ``Terms.own``. For records with terms see ``admit``, which tells what became of them.
         *tell* makes the events (JSON texts) for followers; asked only while there are any, and told in the same step.
         """
 
@@ -273,16 +273,16 @@ class Storage(Sharing, Hosting, ABC):
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
-        """Mark tasks as revoked. Each call overwrites the former one.
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
+        """Mark tasks as revoked. Each call overwrites the former one. *once*: the mark goes with the run it prevents.
 
         A queued one becomes CANCELLED when it is due, unless *until* has passed by then; a running one is named in the next turn of its
-        worker. An id that is not held leaves a mark for ``MARK_KEPT``. *once*: the mark goes with the run it prevents.
+        worker. An id that is not held leaves a mark for its next enqueue within ``MARK_KEPT``. *enqueue* (``Terms.own``): that one only.
         """
 
     @abstractmethod
-    def restore(self, ids: Sequence[str]) -> list[str]:
-        """Take the marks of tasks back that did not end yet. Returns the ids that were marked."""
+    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
+        """Take the marks of tasks back that did not end yet. Returns the ids that were marked. *enqueue*: as in ``cancel``."""
 
     @abstractmethod
     def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
@@ -293,9 +293,9 @@ class Storage(Sharing, Hosting, ABC):
         """Take that mark back. True if there was one."""
 
     @abstractmethod
-    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
+    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
         """The mark of a task (also one that a claim obeyed already, unless it was for once) or of a name. Both may be given: the task's
-        own comes first."""
+        own comes first. *enqueue*: as in ``cancel``."""
 
     @abstractmethod
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:

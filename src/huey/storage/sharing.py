@@ -73,8 +73,10 @@ class Sharing:
 
         *tell* makes one event for each record, in order; followers are told of those that are put in.
 
-        A record whose id is known is left as it is: it is held, or it was put in with ``keep_id`` and that time has not passed. Of two in
-        one call with the same id the first counts.
+        A record whose id is known is left as it is: it is held, or it was put in with ``keep_id`` and that time has not passed. One with
+        ``own`` is answered with its own id then; and when its task has ended it is a new run, whose enqueue removes, in the same step, the
+        old row, result, error and attempts and begins above every token that the id ever had. Of two in one call with the same id the
+        first counts.
 
         A task that is revoked before it started gives its key up to the next that asks for it.
 

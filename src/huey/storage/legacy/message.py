@@ -14,6 +14,7 @@ from huey.exceptions import DecodeError
 from huey.lifecycle import Finish, State
 from huey.storage.base import TaskRow
 from huey.task import LARGEST, Lease, Record, is_storable
+from huey.terms import terms_of
 
 FORMAT = 1
 _LARGEST_TIME = 2**62
@@ -39,7 +40,7 @@ class Message(NamedTuple):
     deaths: int = 0
     parked: Micros | None = None
     token: int = 0
-    """How often it was claimed before."""
+    """That of its last claim; of an id that may come again it begins with the instant of the enqueue."""
     reason: str | None = None
     """Why it was put back."""
 
@@ -48,7 +49,9 @@ class Message(NamedTuple):
         """A task that is put in now."""
         due = record.eta if record.eta is not None and record.eta > now else None
         fields = (record.expires, record.retries, record.retry_delay, record.options)
-        return cls(record.id, record.name, record.payload, due, *fields, created=now, place=now if due is None else due)
+        # An id that comes again begins above its former tokens while the producers' clocks go forward: nothing is left of its former runs.
+        token = terms_of(record.options).own or 0
+        return cls(record.id, record.name, record.payload, due, *fields, created=now, place=now if due is None else due, token=token)
 
     def to_bytes(self) -> bytes:
         """As it travels; what has its default is left out."""
@@ -130,7 +133,7 @@ class Message(NamedTuple):
 
 _TIMES = ("due", "expires", "parked")
 _TEXTS = ("options", "reason")
-_COUNTS = ("retries", "attempt", "crashes", "deaths", "token")
+_COUNTS = ("retries", "attempt", "crashes", "deaths")
 
 
 def _fits(field: str, value: Any) -> bool:
@@ -143,6 +146,8 @@ def _fits(field: str, value: Any) -> bool:
         return isinstance(value, int | float) and 0 <= value <= LARGEST
     if field in _COUNTS:
         return isinstance(value, int) and 0 <= value <= LARGEST
+    if field == "token":
+        return isinstance(value, int) and 0 <= value <= _LARGEST_TIME
     if field in _TIMES or field in ("created", "place"):
         return isinstance(value, int) and abs(value) <= _LARGEST_TIME
     if field == "payload":

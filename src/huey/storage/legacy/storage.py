@@ -217,11 +217,11 @@ class LegacyStorage(Storage):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
         for id in ids:
             self._values.mark(TASK, id, Revocation(FOREVER if until is None else until, once))
 
-    def restore(self, ids: Sequence[str]) -> list[str]:
+    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
         return [id for id in ids if self._values.unmark(TASK, id)]
 
     def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
@@ -230,7 +230,7 @@ class LegacyStorage(Storage):
     def restore_name(self, name: str) -> bool:
         return self._values.unmark(NAME, name)
 
-    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
+    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
         mark = None if id is None else self._values.mark_of(TASK, id)
         return self._values.mark_of(NAME, name) if mark is None and name is not None else mark
 

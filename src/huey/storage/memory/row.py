@@ -58,6 +58,11 @@ class Row:
         return self.state in FINAL
 
     @property
+    def may_come_again(self) -> bool:
+        """It has ended, and its id may be enqueued again."""
+        return self.is_ended and self.terms.own is not None
+
+    @property
     def has_failed(self) -> bool:
         """Ended without success."""
         return self.state in (State.FAILED, State.CANCELLED)

@@ -37,6 +37,7 @@ from huey.storage.retention import Retention
 from huey.storage.sharing import Tell, any_terms
 from huey.storage.stats import CANCELLED, ENQUEUED
 from huey.task import Lease, Record
+from huey.terms import FIRST, terms_of
 
 
 class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
@@ -61,6 +62,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
         self._keep_finished = keep_finished
         self._family: dict[str, MemoryStorage] = {name: self}
         self._locks = Locks(self._is_live)
+        self._tasks = Tasks()
         self._clear()
 
     def beside(self, name: str) -> MemoryStorage:
@@ -72,7 +74,9 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
             return self._family.setdefault(name, found)
 
     def _clear(self) -> None:
-        self._tasks = Tasks()
+        # A worker may still come back with a lease of what goes here.
+        self._tasks.remove(list(self._tasks.rows))
+        self._tasks = Tasks(self._tasks.top_token)
         self._values = Values()
         self._ticks: dict[str, tuple[Micros, Micros]] = {}
         self._marks = Marks()
@@ -90,37 +94,50 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
         check_records(records)
         with self._changed:
             now = self._now(now)
-            fresh = {record.id for record in records} - self._tasks.rows.keys() if have_terms else set()
             crash_here("enqueue:before-commit")
-            met = self._insert_all(records, now)
+            met, put_in = self._insert_all(records, now)
             if tell is not None and self._events.are_followed(now):
                 texts = tell()
                 if have_terms:
-                    put_in = fresh & self._tasks.rows.keys()
                     texts = [text for record, text in zip(records, texts, strict=True) if record.id in put_in]
                 self._events.tell(texts, now)
             crash_here("enqueue:after-commit")
             self._changed.ring()
             return met
 
-    def _insert_all(self, records: Sequence[Record], now: Micros) -> dict[str, str]:
-        """Put tasks in, of two with one id the first; for those that are not put in the task because of which."""
-        met: dict[str, str | None] = {}
+    def _insert_all(self, records: Sequence[Record], now: Micros) -> tuple[dict[str, str], set[str]]:
+        """Put tasks in, of two with one id the first; for those that are not put in, the task because of which; the ids of the others."""
+        met: dict[str, str] = {}
+        put_in: set[str] = set()
         for record in records:
-            if record.id not in met:
-                met[record.id] = self._insert(record, now)
-        return {id: other for id, other in met.items() if other is not None and id != other}
+            if record.id not in met and record.id not in put_in:
+                other = self._insert(record, now)
+                if other is None:
+                    put_in.add(record.id)
+                elif other != record.id or record.id not in self._tasks.rows or terms_of(record.options).own is not None:
+                    met[record.id] = other
+        return met, put_in
 
     def _insert(self, record: Record, now: Micros) -> str | None:
-        if record.id in self._tasks.rows:
-            return None
-        row = Row(record, now)
+        """Put one in: None. Or because of which task it was not: itself, if its id is held or known, or who holds its key."""
+        former, row = self._tasks.rows.get(record.id), Row(record, now)
+        if former is not None and (not former.is_ended or row.terms.own is None):
+            return record.id
         if (other := self._keys.met(record.id, row.terms, now, lambda id: self._gives_way(id, now))) is not None:
             return other
-        row.revoked = self._marks.hand_over(record.id, now)
+        if row.terms.own is not None:
+            self._begin_again(row, former)
+        row.revoked = self._marks.hand_over(record.id, row.terms.own, now)
         self._tasks.queue(row)
         self._keys.note(row, now)
         return None
+
+    def _begin_again(self, row: Row, former: Row | None) -> None:
+        """A new run of an id that may have had others: it begins above all their tokens, and nothing is left of them."""
+        if former is not None:
+            self._tasks.remove([row.record.id])
+        row.token = self._tasks.top_token
+        self._values.kinds.get("result", {}).pop(row.record.id, None)
 
     def turn(
         self,
@@ -173,7 +190,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
             return True
         self._has_ended(row)
         if row.state == State.SUCCEEDED and not self._retention.is_on:
-            del self._tasks.rows[row.record.id]
+            self._tasks.remove([row.record.id])
         return True
 
     def _waiting(self, leases: Iterable[Lease]) -> list[Row]:
@@ -265,24 +282,29 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
         mark = Revocation(FOREVER if until is None else until, once)
         with self._changed:
             for id in ids:
-                row = self._tasks.rows.get(id)
-                if row is None:
-                    self._marks.put(id, mark, self._clock.now())
+                row = self._row_of(id, enqueue)
+                if row is None or (enqueue is None and row.may_come_again):
+                    self._marks.put(id, enqueue, mark, self._clock.now())
                 elif not row.is_ended:
                     row.revoked = mark
 
-    def restore(self, ids: Sequence[str]) -> list[str]:
-        with self._changed:
-            return [id for id in ids if self._restore(id)]
-
-    def _restore(self, id: str) -> bool:
+    def _row_of(self, id: str, enqueue: Micros | None) -> Row | None:
+        """The row of an id, if it is that of this enqueue (None: whichever it is)."""
         row = self._tasks.rows.get(id)
-        if row is None:
-            return self._marks.hand_over(id, self._clock.now()) is not None
+        return row if row is None or enqueue is None or (row.terms.own or FIRST) == enqueue else None
+
+    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
+        with self._changed:
+            return [id for id in ids if self._restore(id, enqueue)]
+
+    def _restore(self, id: str, enqueue: Micros | None) -> bool:
+        row = self._row_of(id, enqueue)
+        if row is None or (enqueue is None and row.may_come_again):
+            return self._marks.take(id, enqueue, self._clock.now()) is not None
         if row.is_ended or row.revoked is None:
             return False
         row.revoked = None
@@ -296,12 +318,12 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
         with self._changed:
             return self._marks.names.pop(name, None) is not None
 
-    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
+    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
         with self._changed:
-            row = None if id is None else self._tasks.rows.get(id)
+            row = None if id is None else self._row_of(id, enqueue)
             if row is not None and row.revoked is not None:
                 return row.revoked
-            return self._marks.find(id, name, self._clock.now())
+            return self._marks.find(id, enqueue, name, self._clock.now())
 
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
         with self._changed:
@@ -323,8 +345,8 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
     def discard(self, ids: Sequence[str]) -> list[str]:
         with self._changed:
             gone = [id for id in ids if (row := self._tasks.rows.get(id)) is not None and row.is_ended]
+            self._tasks.remove(gone)
             for id in gone:
-                del self._tasks.rows[id]
                 self._values.kinds.get("result", {}).pop(id, None)
                 self._keys.kept.pop(("id", id), None)
             return gone
@@ -386,8 +408,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
             now = self._now(now)
             ended = now - DEAD_LETTERS_KEPT
             gone = self._values.prune(now) + self._marks.prune(now) + self._events.prune(now) + self._statistics.prune(now)
-            gone += remove(self._tasks.rows, lambda row: row.has_failed and row.is_older(ended))
-            gone += self._tasks.prune_succeeded(self._retention, now) + self._prune_shared(now)
+            gone += self._tasks.prune_failed(ended) + self._tasks.prune_succeeded(self._retention, now) + self._prune_shared(now)
             return gone + remove(self._ticks, lambda tick: tick[1] <= ended)
 
     def flush(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -24,8 +24,10 @@ class Tasks:
     """Every row is in exactly one of these: the ready heap, that of suspects, the scheduled heap, those that wait for a limit, what a
     worker holds, what has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, top_token: int = 1) -> None:
         self.rows: dict[str, Row] = {}
+        self.top_token = top_token
+        """No row that has gone had a higher one. 1: that of most, which never come again."""
         self.ready: list[Rank] = []
         self.suspects: list[Rank] = []
         self.scheduled: list[tuple[Micros, str]] = []
@@ -106,14 +108,22 @@ class Tasks:
         row.worker = None
         self.gates.stop(row)
 
+    def remove(self, ids: Iterable[str]) -> int:
+        """These rows go. Returns how many."""
+        gone = [self.rows.pop(id) for id in ids]
+        self.top_token = max(self.top_token, *(row.token for row in gone), 0)
+        return len(gone)
+
+    def prune_failed(self, ended: Micros) -> int:
+        """Remove those that ended without success by that time, at most PRUNE."""
+        return self.remove(list(islice((id for id, row in self.rows.items() if row.has_failed and row.is_older(ended)), PRUNE)))
+
     def prune_succeeded(self, retention: Retention, now: Micros) -> int:
         """Remove the oldest of those that are too many or too old, at most PRUNE."""
         kept = sorted((row for row in self.rows.values() if row.state == State.SUCCEEDED), key=lambda row: (row.finished, row.record.id))
         beyond = len(kept) - retention.most
-        late = [row for n, row in enumerate(kept) if n < beyond or row.is_older(now - retention.age)][:PRUNE]
-        for row in late:
-            del self.rows[row.record.id]
-        return len(late)
+        late = [row.record.id for n, row in enumerate(kept) if n < beyond or row.is_older(now - retention.age)]
+        return self.remove(late[:PRUNE])
 
     def living(self) -> list[Row]:
         """Those that have not ended."""
@@ -166,21 +176,26 @@ class Values:
 
 
 class Marks:
-    """Revocations that stand apart from a task: of ids that nobody holds, and of names."""
+    """Revocations that stand apart from a task: of ids that nobody holds, of one enqueue of such an id, and of names."""
 
     def __init__(self) -> None:
-        self.ids: dict[str, tuple[Revocation, Micros]] = {}
+        self.ids: dict[tuple[str, Micros | None], tuple[Revocation, Micros]] = {}
         self.names: dict[str, Revocation] = {}
 
-    def put(self, id: str, mark: Revocation, now: Micros) -> None:
-        self.ids[id] = mark, now + MARK_KEPT
+    def put(self, id: str, enqueue: Micros | None, mark: Revocation, now: Micros) -> None:
+        self.ids[id, enqueue] = mark, now + MARK_KEPT
 
-    def hand_over(self, id: str, now: Micros) -> Revocation | None:
-        """The mark of an id, for its task to carry; it is not kept here any more."""
+    def take(self, id: str, enqueue: Micros | None, now: Micros) -> Revocation | None:
+        """The mark of an id, or of one enqueue of it; it is not kept here any more."""
         # One that is past its time stays for prune: the clock may be set back.
-        if id not in self.ids or self.ids[id][1] <= now:
+        if (id, enqueue) not in self.ids or self.ids[id, enqueue][1] <= now:
             return None
-        return self.ids.pop(id)[0]
+        return self.ids.pop((id, enqueue))[0]
+
+    def hand_over(self, id: str, enqueue: Micros | None, now: Micros) -> Revocation | None:
+        """The mark for a task to carry that is put in: of that enqueue before that of its id."""
+        of_id = self.take(id, None, now)
+        return (self.take(id, enqueue, now) if enqueue is not None else None) or of_id
 
     def obey_name(self, name: str, now: Micros) -> bool:
         """Whether a task of that name must not run. One for once is used up."""
@@ -191,9 +206,9 @@ class Marks:
             del self.names[name]
         return True
 
-    def find(self, id: str | None, name: str | None, now: Micros) -> Revocation | None:
-        if id is not None and id in self.ids and now < self.ids[id][1]:
-            return self.ids[id][0]
+    def find(self, id: str | None, enqueue: Micros | None, name: str | None, now: Micros) -> Revocation | None:
+        if id is not None and (id, enqueue) in self.ids and now < self.ids[id, enqueue][1]:
+            return self.ids[id, enqueue][0]
         return None if name is None else self.names.get(name)
 
     def prune(self, now: Micros) -> int:

@@ -16,8 +16,8 @@ h:WORKER           hash    id -> token of what a worker holds
 w, wl              hash,   worker -> who it is (JSON), worker -> end of its lease
                    zset
 e:STATE            zset    ids that have ended by when
-rv, ru, ux         hash,   marks of tasks that are held, of ids that are not, and until when the latter are kept
-                   hash,
+rv, ru, ux         hash,   marks of tasks that are held, of ids that are not (of one enqueue: NUL, its instant, a colon, id), and until when
+                   hash,   the latter are kept
                    zset
 rn                 hash    marks of names
 v:KIND             hash    small values (kind ``result``: of tasks), each behind 16 digits that say when it goes (0: never)
@@ -39,6 +39,7 @@ wt, wx             hash,   id -> who waits for its result, and until when that i
 wk:WAITER          list    ids whose results have come, for a process that waits for some; goes after a minute
 no:CLIENT          string  calls off the claim that stands behind a client's blocking pop; goes after 5 s
 wake:o, wake:u     list    wakes one worker; at most one token. o: of all tasks, u: of suspects
+tn                 string  the highest token of a task that has gone; ids that come again begin above it
 n                  hash    ``minute:name`` -> tasks that came then and have not ended
 st60, st60:START   zset,   statistics: the minutes there are; name -> 23 numbers (doubles)
                    hash
@@ -52,7 +53,7 @@ ev, en             stream, told events by position, kept 10 minutes; the last po
 
 When all work is done, its results are read and its workers have said goodbye, these stay: ``l`` (one field), ``sc`` (at most one
 field for each kind and one for locks), ``st...`` (for 90 days),
-``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``, ``ln``; those of user data and settings (``k``,
+``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``, ``ln``, ``tn``; those of user data and settings (``k``,
 ``v:...``); what the clock holds (``kp``, ``kx``, ``rt``, ``rx``) until it is over; failed, cancelled and kept tasks with their state for
 their retention. Outside the queue's keys stands ``huey:queues``, the set of names in use.
 """
@@ -87,6 +88,7 @@ TYPES = {
     "rt": "hash",
     "rx": "zset",
     "n": "hash",
+    "tn": "string",
     "c": "hash",
     "sc": "hash",
     "tk": "hash",

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 _PARTS = {
     "enqueue": "lanes tell insert",
-    "admit": "lanes tell insert terms consider",
-    "tick": "lanes tell insert terms consider",
+    "admit": "lanes tell insert values terms consider",
+    "tick": "lanes tell insert values terms consider",
     "turn": "stats values renew begin lanes tell insert terms ends claims",
     "release": "lanes terms",
     "look": "lanes terms",
@@ -19,6 +19,9 @@ _PARTS = {
     "put": "values",
     "take": "values",
     "await": "values",
+    "cancel": "enqueues",
+    "restore": "enqueues",
+    "revocation": "enqueues",
     "retry": "lanes stats values terms",
     "discard": "values",
     "publish": "tell",

@@ -197,7 +197,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         found = self._persist(lambda: self._admit(arguments, tell, self._now(now)), self._enqueue_timeout)
         crash_here("enqueue:after-commit")
         met = zip(found[::2], found[1::2], strict=True)
-        return {id.decode(): other.decode() for id, other in met if id != other}
+        return {id.decode(): other.decode() for id, other in met}
 
     def _admit(self, arguments: list[Arg], tell: Tell | None, now: Arg) -> list[bytes]:
         """Ids that were not put in, each with the one because of which."""

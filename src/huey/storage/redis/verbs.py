@@ -71,12 +71,13 @@ class PlainVerbs(Storage):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
         for some in _parts(ids):
-            self._wires.call("cancel", self._prefix, self._now(), *_mark(until, once), MARK_KEPT, *some)
+            self._wires.call("cancel", self._prefix, self._now(), *_mark(until, once), MARK_KEPT, _or_any(enqueue), *some)
 
-    def restore(self, ids: Sequence[str]) -> list[str]:
-        return [id.decode() for some in _parts(ids) for id in self._wires.call("restore", self._prefix, self._now(), *some)]
+    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
+        head = (self._prefix, self._now(), _or_any(enqueue))
+        return [id.decode() for some in _parts(ids) for id in self._wires.call("restore", *head, *some)]
 
     def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
         limit, flag = _mark(until, once)
@@ -85,8 +86,8 @@ class PlainVerbs(Storage):
     def restore_name(self, name: str) -> bool:
         return bool(self._wires.command("HDEL", self._prefix + "rn", name))
 
-    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
-        which = ("" if id is None else f"+{id}", "" if name is None else f"+{name}")
+    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
+        which = ("" if id is None else f"+{id}", "" if name is None else f"+{name}", _or_any(enqueue))
         mark = self._wires.call("revocation", self._prefix, self._now(), *which)
         if mark is None:
             return None
@@ -228,6 +229,11 @@ def _content(value: bytes | None) -> bytes | None:
 
 def _mark(until: Micros | None, once: bool) -> tuple[Micros, int]:
     return FOREVER if until is None else until, int(once)
+
+
+def _or_any(enqueue: Micros | None) -> Arg:
+    """Which enqueue of an id is meant, for a script."""
+    return "" if enqueue is None else enqueue
 
 
 def _parts(ids: Sequence[Arg]) -> Iterator[Sequence[Arg]]:

@@ -46,8 +46,15 @@ class Caller:
             raise ConfigurationError("using(connection): a task with unique= or concurrency= cannot be part of another transaction")
         queue = self._queue
         asked = {"queue": queue, "ids": json.dumps([record.id for record in records])}
+        again = {"queue": queue, "ids": json.dumps([record.id for record in records if terms_of(record.options).own is not None])}
+        if again["ids"] != "[]":
+            # Nothing is left of former runs of these ids, but that the new ones begin above all their tokens.
+            for statement in ("token_of_former", "former_results", "formers"):
+                self._run(self._sql[statement], again)
         which = json.dumps([id for (id,) in self._run(self._sql["unheld"], asked)])
         self._run(*enqueueing(queue, records, now, if_unnoticed=False))
+        if again["ids"] != "[]":
+            self._run(self._sql["begin_above"], again | {"unheld": which})
         ((is_followed, has_marks),) = self._run(self._sql["around"], {"queue": queue, "now": now})
         if is_followed and tell is not None:
             self._run(self._sql["publish"], {"queue": queue, "now": now, "body": "\n".join(tell())})

@@ -28,6 +28,8 @@ class Ends(NamedTuple):
     """Bytes of all values."""
     tally: str | None
     """What ``done`` adds up to, as JSON; None: it is left to SQL."""
+    top_token: int
+    """The highest token among ``done``."""
 
 
 def ends_of(finishes: Sequence[Finish], now: Micros) -> Ends:
@@ -35,7 +37,7 @@ def ends_of(finishes: Sequence[Finish], now: Micros) -> Ends:
     done: list[tuple[Any, ...]] = []
     fate: list[tuple[Any, ...]] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
-    size = 0
+    size, top_token = 0, 0
     for finish in finishes:
         lease, took = finish.lease, round(finish.took * SECOND)
         value: bytes | bytearray | None = finish.value
@@ -46,6 +48,8 @@ def ends_of(finishes: Sequence[Finish], now: Micros) -> Ends:
                 value = bytearray(value)
         if finish.state == State.SUCCEEDED:
             done.append((lease.id, lease.token, value, took))
+            if lease.token > top_token:
+                top_token = lease.token
             try:
                 tooks, times = runs[lease.name]
             except KeyError:
@@ -56,4 +60,4 @@ def ends_of(finishes: Sequence[Finish], now: Micros) -> Ends:
             error = None if finish.error is None else json.dumps(finish.error)
             fate.append((lease.id, lease.token, *finish[1:7], finish.reason, value, error, took))
     tally = json.dumps(list(tallied(runs, now))) if len(done) >= MANY else None
-    return Ends(done, fate, size, tally)
+    return Ends(done, fate, size, tally, top_token)

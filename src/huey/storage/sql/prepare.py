@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from huey.exceptions import StorageRefused
 from huey.storage.sql.errors import primary_code
 
-SCHEMA_VERSION = 2
-_ADDED = ("wish TEXT", "limit_key TEXT", "at_most INTEGER")
-"""Columns of huey_task that version 1 did not have."""
+SCHEMA_VERSION = 3
+_ADDED = {
+    "huey_task": ("wish TEXT", "limit_key TEXT", "at_most INTEGER"),
+    "huey_queue": ("top_token INTEGER NOT NULL DEFAULT 1",),
+}
+"""Columns that earlier versions did not have."""
 
 
 def prepare(connection: sqlite3.Connection, path: str, name: str, sql: Mapping[str, str]) -> int:
@@ -51,10 +54,11 @@ def _make_schema(connection: sqlite3.Connection, schema: str) -> None:
     # The one place that holds the file over several statements: once in its life.
     connection.execute("BEGIN IMMEDIATE")
     try:
-        columns = {row[1] for row in connection.execute("PRAGMA table_info(huey_task)")}
-        for column in _ADDED:
-            if columns and column.split()[0] not in columns:
-                connection.execute(f"ALTER TABLE huey_task ADD COLUMN {column}")
+        for table, added in _ADDED.items():
+            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for column in added:
+                if columns and column.split()[0] not in columns:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
         for statement in schema.split(";"):
             if statement.strip():
                 connection.execute(statement)

@@ -140,9 +140,9 @@ class SqliteStorage(WakingStorage):
         return SCHEMA_VERSION
 
     def flush(self) -> None:
-        queue = self._queue
+        self._note_tokens(None)
         for table in ("task", "edge", "result", "mark", "revocation", "periodic", "event", "follower", "stat", "kept", "lock", "rate"):
-            self._file.write(f"DELETE FROM huey_{table} WHERE queue = ?", (queue,))
+            self._file.write(f"DELETE FROM huey_{table} WHERE queue = ?", (self._queue,))
         self.pause(False)
 
     @property
@@ -273,7 +273,7 @@ class SqliteStorage(WakingStorage):
         finishes, outdated = newest(finishes)
         expires = None if self._result_ttl is None else now + micros(self._result_ttl)
         ends = ends_of(finishes, now)
-        row = (queue, *worker, now, self._lease_time() + LEASE, want, expires, "\n".join(events) or None, self._retention.is_on, ends.tally)
+        row = (queue, *worker, now, self._lease_time() + LEASE, want, expires, "\n".join(events) or None, self._retention.is_on, *ends[3:])
         with self._file.turn_lock:
             self._ready_for_turns()
             self._stage_rows("done", ends.done)

@@ -43,7 +43,7 @@ _FINDS = {
 """Statements that list tasks of a state; the kinds of queued ones in claim order."""
 
 _PRUNES = (
-    *("prune_marks", "prune_revocations", "prune_ended", "prune_events", "prune_followers", "prune_ticks", "prune_hours"),
+    *("prune_marks", "prune_revocations", "prune_events", "prune_followers", "prune_ticks", "prune_hours"),
     *("prune_kept", "prune_locks", "prune_rates"),
 )
 
@@ -97,15 +97,16 @@ class SqlStorage(Storage):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
         mark = {"queue": self._queue, "until": FOREVER if until is None else until, "once": once, "ids": json.dumps(list(ids))}
+        mark["enqueue"] = enqueue
         # In this order: a task that is enqueued in between is marked by the second, if not by what the first left.
         self._write("cancel_unheld", mark | {"expires": self._clock.now() + MARK_KEPT})
         self._write("cancel", mark)
         self._rouse()
 
-    def restore(self, ids: Sequence[str]) -> list[str]:
-        which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._clock.now()}
+    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
+        which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._clock.now(), "enqueue": enqueue}
         marked = {row[0] for row in self._read("restore_find", which)}
         if marked:
             self._write("restore", which)
@@ -118,8 +119,9 @@ class SqlStorage(Storage):
     def restore_name(self, name: str) -> bool:
         return self._write("restore_name", (self._queue, name)) > 0
 
-    def revocation(self, id: str | None = None, name: str | None = None) -> Revocation | None:
-        for until, once in self._read("revocation", {"queue": self._queue, "id": id, "name": name, "now": self._clock.now()}):
+    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
+        which = {"queue": self._queue, "id": id, "name": name, "now": self._clock.now(), "enqueue": enqueue}
+        for until, once in self._read("revocation", which):
             return Revocation(until, bool(once))
         return None
 
@@ -139,10 +141,16 @@ class SqlStorage(Storage):
         which = {"queue": self._queue, "ids": json.dumps(list(ids))}
         ended = {row[0] for row in self._read("discard_find", which)}
         if ended:
+            self._note_tokens(which["ids"])
             self._write("discard_results", which)
             self._write("discard_kept", which)
             self._write("discard", which)
         return [id for id in ids if id in ended]
+
+    def _note_tokens(self, ids: object) -> None:
+        """Tasks are about to go (*ids*: a JSON list; None: all): their ids begin above their tokens, should they come again."""
+        for (token,) in self._read("top_token_of", {"queue": self._queue, "ids": ids}):
+            self._write("top_token", {"queue": self._queue, "token": token})
 
     def pause(self, on: bool) -> None:
         self._write("pause", (on, self._queue))
@@ -248,9 +256,11 @@ class SqlStorage(Storage):
         when |= self._alive()
         when |= {"succeeded": now - self._retention.age, "most": self._retention.most}
         gone = self._prune_minutes(when)
-        for statement in ("prune_results", "prune_succeeded"):
+        for statement in ("prune_results", "prune_succeeded", "prune_ended"):
             late = [row[0] for row in self._read(statement + "_find", when)]
             if late:
+                if statement != "prune_results":
+                    self._note_tokens(json.dumps(late))
                 gone += self._write(statement, when | {"ids": json.dumps(late)})
         for statement in _PRUNES:
             gone += self._write(statement, when)

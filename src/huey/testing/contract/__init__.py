@@ -15,6 +15,7 @@ A test's name is the rule it holds up. To see more of a failure: ``pytest.regist
 
 from __future__ import annotations
 
+from huey.testing.contract.again import AgainRevokedRules, AgainRules
 from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.deaths import DeathRules
@@ -35,7 +36,7 @@ from huey.testing.contract.waking import WakingRules
 __all__ = ["KeepingRules", "SharingRules", "StorageContract"]
 
 
-class SharingRules(UniqueRules, LimitRules, LockRules, RateRules):
+class SharingRules(UniqueRules, AgainRules, AgainRevokedRules, LimitRules, LockRules, RateRules):
     """Every sentence of ``huey.storage.sharing``, as tests: for storages that keep terms."""
 
 

@@ -143,7 +143,7 @@ class UniqueRules:
         storage.admit([mine])
         end(storage, clock, claim(storage)[0], Returned(b"1"))
 
-        assert storage.admit([mine, task("b")]) == {}
+        assert storage.admit([mine, task("b")]) == {"a": "a"}
         assert claim_ids(storage, 9) == ["b"]
         clock.forward(3601)
         storage.admit([mine])

@@ -13,7 +13,7 @@ local minute = now - now % 60000000
 
 local STATE, TOKEN, ATTEMPT, CRASHES, DEATHS, PARKED, PLACE, DUE = 1, 2, 3, 4, 5, 6, 7, 8
 local REASON, ERROR, ATTEMPTS, FINISHED, REVOKED, LOST_BY, ANEW = 9, 10, 11, 12, 13, 14, 15
-local NAME, PRIORITY, RETRIES, DELAY, EXPIRES, ETA = 1, 2, 3, 4, 5, 6
+local NAME, PRIORITY, RETRIES, DELAY, EXPIRES, ETA, OPTIONS = 1, 2, 3, 4, 5, 6, 7
 
 local function text(number)
   return string.format('%.0f', number)
@@ -31,6 +31,14 @@ local function head_of(message)
   end
   head[PRIORITY] = head[PRIORITY] or 0
   return head
+end
+
+-- The enqueue that a task is, where its id may come again; else nil.
+local function own_of(message)
+  local options = head_of(message)[OPTIONS]
+  if type(options) ~= 'string' or not string.find(options, '"own"', 1, true) then return nil end
+  local terms = cjson.decode(options).terms
+  return type(terms) == 'table' and terms.own
 end
 
 -- Place of a task that was never put back: when it came, or was due.
@@ -52,6 +60,21 @@ end
 
 local function save(id, state)
   call('HSET', P .. 'd', id, cmsgpack.pack(state))
+end
+
+-- No task that has gone had a higher token; an id that comes again begins above it. 1: that of most, which never come again.
+local function top_token()
+  return tonumber(call('GET', P .. 'tn') or '1')
+end
+
+-- A task with that token is about to go.
+local function note_token(token)
+  if token > top_token() then call('SET', P .. 'tn', text(token)) end
+end
+
+-- The mark of one enqueue of an id that is not held, as a field of ru. No id begins with NUL.
+local function of_enqueue(id, own)
+  return '\0' .. text(own) .. ':' .. id
 end
 
 -- A mark is "until once": microseconds, and 1 if it is for once.

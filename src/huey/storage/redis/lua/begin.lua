@@ -78,6 +78,11 @@ end
 
 if done > 0 then
   local last = first_done + done - 1
+  if not all_first then
+    local top = 1
+    for i = last + 1, last + done do top = math.max(top, tonumber(ARGV[i])) end
+    note_token(top)
+  end
   ranged('HDEL', held, first_done, last)
   ranged('HDEL', P .. 'm', first_done, last)
   if call('EXISTS', P .. 'd') == 1 then ranged('HDEL', P .. 'd', first_done, last) end

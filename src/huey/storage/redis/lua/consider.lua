@@ -46,14 +46,42 @@ local function met_by(id, wishes)
   return kept('u' .. wishes.unique[1])
 end
 
+-- An id that comes again: nothing is left of its former run.
+local function forget_former(id)
+  local former = load(id)
+  if former then
+    note_token(former[TOKEN])
+    call('ZREM', P .. 'e:' .. former[STATE], id)
+    call('HDEL', P .. 'm', id)
+    call('HDEL', P .. 'd', id)
+  end
+  if call('HEXISTS', P .. 'v:result', id) == 1 then forget_values('result', { id }) end
+end
+
+-- Its new run begins above all tokens that it ever had.
+local function begin_above(id)
+  local state = fresh(call('HGET', P .. 'm', id))
+  state[TOKEN] = top_token()
+  save(id, state)
+end
+
+local function is_held(id, may_come_again)
+  if call('HEXISTS', P .. 'm', id) == 0 then return false end
+  local state = may_come_again and load(id)
+  return not (state and state[FINISHED])
+end
+
 -- Put a task in: true. Or false, and the id of the task that is in its way, if it is not just held already.
 local function consider(at, has_marks)
   local id, wishes, priority, eta = ARGV[at + 6], wishes_at(at), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  if call('HEXISTS', P .. 'm', id) == 1 then return false end
+  local own = wishes and wishes.own or nil
+  if is_held(id, own) then return false, own and id end
   local other = wishes and met_by(id, wishes)
   if other then return false, other end
+  if own then forget_former(id) end
   store(at, 1)
-  if has_marks then hand_over_marks({ id }) end
+  if own then begin_above(id) end
+  if has_marks then hand_over_marks({ id }, own) end
   call('HINCRBY', P .. 'n', text(minute) .. ':' .. ARGV[at + 4], 1)
   local due = eta and eta > now and eta
   local terms

@@ -7,6 +7,7 @@ for i = 2, #ARGV do
   local id = ARGV[i]
   local state = load(id)
   if state and state[FINISHED] then
+    note_token(state[TOKEN])
     call('ZREM', P .. 'e:' .. state[STATE], id)
     call('HDEL', P .. 'm', id)
     call('HDEL', P .. 'd', id)

@@ -2,6 +2,17 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""
 -- Returns 0
+-- A worker may still come back with a lease of what goes here.
+local position = '0'
+repeat
+  local found = call('HSCAN', P .. 'd', position, 'COUNT', 1000)
+  position = found[1]
+  for i = 2, #found[2], 2 do note_token(cmsgpack.unpack(found[2][i])[TOKEN]) end
+until position == '0'
+for _, worker in ipairs(call('ZRANGE', P .. 'wl', 0, -1)) do
+  for _, token in ipairs(call('HVALS', P .. 'h:' .. worker)) do note_token(tonumber(token)) end
+end
+
 local function drop(key) call('UNLINK', P .. key) end
 for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do drop('q:' .. name) end
 for _, worker in ipairs(call('ZRANGE', P .. 'wl', 0, -1)) do drop('h:' .. worker) end

@@ -3,13 +3,16 @@
 -- ARGV    groups of records that differ in id and payload only, in order of id: flag, length and text of the head, priority, eta or "",
 --         name, count, the ids, the payloads
 -- Returns nothing; a verb's script follows
-local function hand_over_marks(ids)
+-- OWN: the enqueue that it is, where ids come again; a mark of that goes before one of its id.
+local function hand_over_marks(ids, own)
   for _, id in ipairs(ids) do
-    local mark = kept_mark(call('HGET', P .. 'ru', id))
-    if mark then
-      call('HSET', P .. 'rv', id, mark)
-      call('HDEL', P .. 'ru', id)
-      call('ZREM', P .. 'ux', id)
+    for _, field in ipairs({ id, own and of_enqueue(id, own) }) do
+      local mark = kept_mark(call('HGET', P .. 'ru', field))
+      if mark then
+        call('HSET', P .. 'rv', id, mark)
+        call('HDEL', P .. 'ru', field)
+        call('ZREM', P .. 'ux', field)
+      end
     end
   end
 end

@@ -78,6 +78,8 @@ fold(3600, ago(6), function() end)
 
 local function forget(key, ids)
   for _, id in ipairs(ids) do
+    local state = load(id)
+    if state then note_token(state[TOKEN]) end
     call('HDEL', P .. 'm', id)
     call('HDEL', P .. 'd', id)
     call('ZREM', key, id)

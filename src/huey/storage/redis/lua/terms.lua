@@ -4,7 +4,6 @@
 -- Returns nothing; a verb's script follows
 -- A limit: of the tasks of a key that are due, the best are ready, as many as it leaves beside what runs; the others wait where no claim
 -- looks. Whoever changes what a key has due or running touches the key, and levels what was touched.
-local OPTIONS = 7
 local UNIQUE, WHILE, LIMIT, AT_MOST = 1, 2, 3, 4
 -- Before an id: 40 digits of its limit, and in lw and lo its rank; in lr the letter r.
 local ID = 75

@@ -19,22 +19,9 @@ SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now
 -- Which of these ids nobody holds.
 SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = value);
 
--- name: hand_over
--- Print the marks that were left for ids on tasks that were put in just now, in a transaction of the caller. (Else a trigger does it.)
-UPDATE huey_task
-   SET (revoked_until, revoked_once) = (SELECT until, once FROM huey_revocation AS r
-                                         WHERE r.queue = huey_task.queue AND r.kind = 'i' AND r.key = huey_task.id)
- WHERE queue = :queue AND state = 'queued' AND revoked_until IS NULL
-   AND id IN (SELECT key FROM huey_revocation
-               WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids)));
-
--- name: handed_over
--- These marks are with their tasks now.
-DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids));
-
 -- name: turn
 -- One trip of a worker; the trigger `crank` does it.
-INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: turn_leases
 -- What the turn claimed, in that order.
@@ -133,57 +120,6 @@ SELECT count(*) FROM fired;
 -- Last ticks.
 SELECT name, tick FROM huey_periodic WHERE queue = ?;
 
--- name: cancel
--- Mark tasks that are held.
-UPDATE huey_task SET revoked_until = :until, revoked_once = :once
- WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND id IN (SELECT value FROM json_each(:ids));
-
--- name: cancel_unheld
--- Leave marks for ids that are not held.
-INSERT OR REPLACE INTO huey_revocation (queue, kind, key, until, once, expires)
-SELECT :queue, 'i', value, :until, :once, :expires FROM json_each(:ids)
- WHERE NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = value);
-
--- name: restore_find
--- Which of these are marked and did not end.
-SELECT id FROM huey_task
- WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND revoked_until IS NOT NULL
-   AND id IN (SELECT value FROM json_each(:ids))
-UNION
-SELECT key FROM huey_revocation
- WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids))
-   AND NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = key);
-
--- name: restore
--- Take marks of held tasks back.
-UPDATE huey_task SET revoked_until = NULL, revoked_once = NULL
- WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND id IN (SELECT value FROM json_each(:ids));
-
--- name: restore_unheld
--- Take marks of ids that are not held back.
-DELETE FROM huey_revocation
- WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids))
-   AND NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = key);
-
--- name: cancel_name
--- Mark every task of a name.
-INSERT OR REPLACE INTO huey_revocation (queue, kind, key, until, once, expires) VALUES (?, 'n', ?, ?, ?, NULL);
-
--- name: restore_name
--- Take that mark back.
-DELETE FROM huey_revocation WHERE queue = ? AND kind = 'n' AND key = ?;
-
--- name: revocation
--- The mark of a task, of an unheld id, or of a name, in this order.
-SELECT until, once FROM (
-    SELECT 1 AS rank, revoked_until AS until, revoked_once AS once FROM huey_task
-     WHERE queue = :queue AND id = :id AND revoked_until IS NOT NULL
-    UNION ALL
-    SELECT 2, until, once FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND key = :id AND expires > :now
-    UNION ALL
-    SELECT 3, until, once FROM huey_revocation WHERE queue = :queue AND kind = 'n' AND key = :name
-) ORDER BY rank LIMIT 1;
-
 -- name: retry_find
 -- Which of these ended without success.
 SELECT id FROM huey_task
@@ -201,9 +137,10 @@ DELETE FROM huey_result WHERE queue = :queue AND id IN
       WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids)));
 
 -- name: discard
--- Remove ended tasks.
+-- Remove ended tasks, of which none has a higher token than what is noted.
 DELETE FROM huey_task
- WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
+ WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids))
+   AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: pause
 -- Stop or resume claims of a queue.
@@ -392,11 +329,16 @@ DELETE FROM huey_mark WHERE queue = :queue AND (kind, key) IN
 DELETE FROM huey_revocation WHERE queue = :queue AND (kind, key) IN
     (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until <= :now) LIMIT 500);
 
--- name: prune_ended
+-- name: prune_ended_find
 -- Ended tasks past their retention.
-DELETE FROM huey_task WHERE queue = :queue AND id IN
-    (SELECT id FROM huey_task
-      WHERE queue = :queue AND state IN ('failed', 'cancelled') AND finished IS NOT NULL AND finished <= :ended LIMIT 500);
+SELECT id FROM huey_task
+ WHERE queue = :queue AND state IN ('failed', 'cancelled') AND finished IS NOT NULL AND finished <= :ended LIMIT 500;
+
+-- name: prune_ended
+-- Remove these.
+DELETE FROM huey_task
+ WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids))
+   AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: prune_succeeded_find
 -- Succeeded tasks that are too old, or of which there are too many. A read, so that the scan holds no lock.
@@ -409,7 +351,9 @@ SELECT id FROM (SELECT id FROM huey_task
 
 -- name: prune_succeeded
 -- Remove these.
-DELETE FROM huey_task WHERE queue = :queue AND state = 'succeeded' AND id IN (SELECT value FROM json_each(:ids));
+DELETE FROM huey_task
+ WHERE queue = :queue AND state = 'succeeded' AND id IN (SELECT value FROM json_each(:ids))
+   AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: prune_events
 -- Events nobody will read any more.

@@ -10,7 +10,9 @@ CREATE TABLE IF NOT EXISTS huey_meta (
 CREATE TABLE IF NOT EXISTS huey_queue (
     id        INTEGER PRIMARY KEY,
     name      TEXT NOT NULL UNIQUE,
-    is_paused INTEGER NOT NULL DEFAULT 0
+    is_paused INTEGER NOT NULL DEFAULT 0,
+    -- No task that has gone had a higher token. An id that comes again begins above it. 1: that of most, which never come again
+    top_token INTEGER NOT NULL DEFAULT 1
 );
 
 -- One row per task that has not succeeded (or is kept after that). `due` is NULL once the task is ready; `place` is when it became ready.
@@ -92,7 +94,8 @@ CREATE TABLE IF NOT EXISTS huey_mark (
     PRIMARY KEY (queue, kind, key)
 ) WITHOUT ROWID;
 
--- Revocations of what is not a row of huey_task: an id nobody holds (kind i), all tasks of a name (kind n).
+-- Revocations of what is not a row of huey_task: an id nobody holds (kind i), one enqueue of such an id (kind e; key: its instant, a colon,
+-- the id), all tasks of a name (kind n).
 CREATE TABLE IF NOT EXISTS huey_revocation (
     queue   INTEGER NOT NULL,
     kind    TEXT    NOT NULL,

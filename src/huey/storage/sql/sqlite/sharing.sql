@@ -90,8 +90,18 @@ END;
 CREATE TEMP TABLE met (id TEXT PRIMARY KEY, other TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE candidate (
     queue INTEGER, now INTEGER, id TEXT, name TEXT, payload BLOB, priority INTEGER, due INTEGER, expires INTEGER, retries INTEGER,
-    retry_delay REAL, options TEXT, unique_key TEXT, unique_for, limit_key TEXT, at_most INTEGER, keep_id REAL
+    retry_delay REAL, options TEXT, unique_key TEXT, unique_for, limit_key TEXT, at_most INTEGER, keep_id REAL, own INTEGER
 );
+
+CREATE TEMP TABLE again (queue INTEGER, id TEXT);
+
+CREATE TEMP TRIGGER begin_again AFTER INSERT ON again BEGIN
+    UPDATE huey_queue SET top_token = max(top_token, (SELECT token FROM huey_task WHERE queue = NEW.queue AND id = NEW.id))
+     WHERE id = NEW.queue AND EXISTS (SELECT 1 FROM huey_task WHERE queue = NEW.queue AND id = NEW.id);
+    DELETE FROM huey_task WHERE queue = NEW.queue AND id = NEW.id;
+    DELETE FROM huey_result WHERE queue = NEW.queue AND id = NEW.id;
+    DELETE FROM again;
+END;
 
 CREATE TEMP TRIGGER consider AFTER INSERT ON candidate BEGIN
     -- Because of whom it is not put in: itself, if its id is known, or who holds its key.
@@ -106,18 +116,26 @@ CREATE TEMP TRIGGER consider AFTER INSERT ON candidate BEGIN
     INSERT OR IGNORE INTO met (id, other)
     SELECT NEW.id, id FROM huey_kept WHERE queue = NEW.queue AND kind = 'unique' AND key = NEW.unique_key AND expires > NEW.now;
 
+    -- An id that comes again: nothing is left of its former run, but that the new one begins above all tokens.
+    INSERT INTO again (queue, id) SELECT NEW.queue, NEW.id WHERE NEW.own IS NOT NULL AND NOT EXISTS (SELECT 1 FROM met WHERE id = NEW.id);
+
     INSERT INTO huey_task
            (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload,
-            revoked_until, revoked_once, unique_key, wish, limit_key, at_most)
+            revoked_until, revoked_once, unique_key, wish, limit_key, at_most, token)
     SELECT NEW.queue, NEW.id, NEW.name, CASE WHEN NEW.limit_key IS NOT NULL AND NEW.due IS NULL THEN 'waiting' ELSE 'queued' END,
            NEW.priority, NEW.now, NEW.due, NEW.expires, NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload, r.until, r.once,
            CASE WHEN typeof(NEW.unique_for) = 'text' THEN NEW.unique_key END,
-           CASE WHEN typeof(NEW.unique_for) = 'text' THEN NEW.unique_key END, NEW.limit_key, NEW.at_most
+           CASE WHEN typeof(NEW.unique_for) = 'text' THEN NEW.unique_key END, NEW.limit_key, NEW.at_most,
+           CASE WHEN NEW.own IS NULL THEN 0 ELSE (SELECT top_token FROM huey_queue WHERE id = NEW.queue) END
       FROM (SELECT 1)
-      LEFT JOIN huey_revocation AS r ON r.queue = NEW.queue AND r.kind = 'i' AND r.key = NEW.id AND r.expires > NEW.now
+      -- A revocation of this very enqueue (e) goes before one of its id (i).
+      LEFT JOIN (SELECT until, once FROM huey_revocation
+                  WHERE queue = NEW.queue AND expires > NEW.now AND (kind, key) IN (VALUES ('i', NEW.id), ('e', NEW.own || ':' || NEW.id))
+                  ORDER BY kind LIMIT 1) AS r
      WHERE NOT EXISTS (SELECT 1 FROM met WHERE id = NEW.id);
     DELETE FROM huey_revocation
-     WHERE queue = NEW.queue AND kind = 'i' AND key = NEW.id AND expires > NEW.now AND NOT EXISTS (SELECT 1 FROM met WHERE id = NEW.id);
+     WHERE queue = NEW.queue AND expires > NEW.now AND (kind, key) IN (VALUES ('i', NEW.id), ('e', NEW.own || ':' || NEW.id))
+       AND NOT EXISTS (SELECT 1 FROM met WHERE id = NEW.id);
 
     INSERT OR REPLACE INTO huey_kept (queue, kind, key, id, expires)
     SELECT NEW.queue, 'id', NEW.id, NEW.id, coalesce(NEW.due, NEW.now) + CAST(round(NEW.keep_id * 1000000) AS INTEGER)
@@ -176,8 +194,8 @@ CREATE TEMP TRIGGER run_again AFTER INSERT ON rerun BEGIN
 END;
 
 -- name: met
--- Tasks that were not put in since their unique key is held, and who holds it.
-SELECT id, other FROM met WHERE id <> other;
+-- Tasks that were not put in, and why: who holds their unique key, or themselves.
+SELECT id, other FROM met;
 
 -- name: release_shared
 -- Give back tasks of which some have terms; the trigger `give_back` does it.

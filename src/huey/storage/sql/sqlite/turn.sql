@@ -20,7 +20,7 @@ CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE turn (
     queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, keeper TEXT, now INTEGER,
     until INTEGER, want INTEGER, result_expires INTEGER, events TEXT, keep INTEGER,
-    tally TEXT
+    tally TEXT, top_token INTEGER
 );
 
 -- A view to write statistics through.
@@ -99,6 +99,7 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
            revoked_until = CASE WHEN revoked_once THEN NULL ELSE revoked_until END
      WHERE NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     DELETE FROM huey_task WHERE NOT NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
+    UPDATE huey_queue SET top_token = NEW.top_token WHERE id = NEW.queue AND top_token < NEW.top_token;
     UPDATE huey_task
        SET state = CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, worker = NULL,
            attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
@@ -210,7 +211,13 @@ CREATE TEMP TABLE arrival (queue INTEGER, now INTEGER, events TEXT, pairs TEXT);
 
 CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
     DELETE FROM met;
-    DELETE FROM incoming WHERE EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = incoming.id);
+    -- What is held stays as it is; whoever may enqueue an id again is told.
+    INSERT INTO met (id, other)
+    SELECT i.id, i.id FROM incoming AS i CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = i.id
+     WHERE t.finished IS NULL AND json_extract(i.options, '$.terms.own') IS NOT NULL;
+    DELETE FROM incoming
+     WHERE EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = incoming.id
+                                                  AND (t.finished IS NULL OR json_extract(incoming.options, '$.terms.own') IS NULL));
     -- A task carries the mark that was left for its id; one past its time, or of a task that is held, stays where it is.
     INSERT INTO huey_task
            (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload,
@@ -226,7 +233,8 @@ CREATE TEMP TRIGGER admit AFTER INSERT ON arrival BEGIN
     INSERT INTO candidate
     SELECT NEW.queue, NEW.now, id, name, payload, priority, CASE WHEN eta > NEW.now THEN eta END, expires, retries, retry_delay, options,
            json_extract(options, '$.terms.unique[0]'), json_extract(options, '$.terms.unique[1]'),
-           json_extract(options, '$.terms.limit[0]'), json_extract(options, '$.terms.limit[1]'), json_extract(options, '$.terms.keep_id')
+           json_extract(options, '$.terms.limit[0]'), json_extract(options, '$.terms.limit[1]'), json_extract(options, '$.terms.keep_id'),
+           json_extract(options, '$.terms.own')
       FROM incoming WHERE json_extract(options, '$.terms') IS NOT NULL ORDER BY rowid;
     INSERT INTO levelling (queue, key) SELECT NEW.queue, key FROM touched;
     DELETE FROM touched;

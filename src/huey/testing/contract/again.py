@@ -1,0 +1,264 @@
+"""Ids that come again: what is held is not put in twice, what has ended is a new run. For storages that keep terms (``keeps_terms``)."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+from huey.clock import SECOND
+from huey.lifecycle import Finish, Outcome, Raised, Returned, Snoozed, State
+from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, Counts, Storage
+from huey.storage.sharing import Holder
+from huey.task import Lease, Record
+from huey.terms import Terms, with_terms
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, end, look, seen, task, write
+
+_instants = count(1_700_000_000_000_000)
+FAILURE = Raised({"error": "E()"}, may_retry=False)
+
+
+def again(id: str = "a", own: int | None = None, *, unique: str | None = None, **fields: Any) -> Record:
+    """One more enqueue of an id. *own*: which; None: yet another."""
+    terms = Terms(own=next(_instants) if own is None else own, unique=unique)
+    return task(id, options=with_terms(None, terms), **fields)
+
+
+def run(storage: Storage, clock: TurnableClock, record: Record, outcome: Outcome | None = None) -> Lease:
+    """Put it in, run it to its end; the lease that it had."""
+    storage.enqueue([record])
+    (lease,) = claim(storage)
+    end(storage, clock, lease, outcome or Returned(b"1"))
+    return lease
+
+
+class AgainRules:
+    def test_an_own_id_that_is_held_is_not_put_in_twice_and_its_caller_is_told(self, storage: Storage, another: Another) -> None:
+        storage.enqueue([again("a"), again("b", eta=FOREVER)])
+        assert storage.admit([again("a", payload=b"other"), again("b"), again("c")]) == {"a": "a", "b": "b"}
+        claim(storage)
+
+        assert another().admit([again("a", payload=b"other")]) == {"a": "a"}
+        assert look(storage).payload == b"payload"
+        assert storage.counts() == Counts(ready=1, scheduled=1, running=1)
+
+    @pytest.mark.parametrize("outcome", [Returned(b"1"), Returned(None), FAILURE], ids=["value", "none", "failed"])
+    def test_an_own_id_that_has_ended_is_a_new_run(self, storage: Storage, clock: TurnableClock, outcome: Outcome) -> None:
+        run(storage, clock, again("a", retries=3), outcome)
+
+        assert storage.admit([again("a", payload=b"new", priority=2)]) == {}
+        row = look(storage)
+        assert (row.state, row.payload, row.priority, row.attempt, row.retries) == (State.QUEUED, b"new", 2, 0, 0)
+        assert claim_ids(storage, 9) == ["a"]
+
+    def test_an_own_id_that_was_revoked_or_expired_is_a_new_run(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([again("a"), again("b", expires=clock.now() + SECOND)])
+        storage.cancel(["a"])
+        clock.forward(2)
+        claim(storage, 9)
+
+        storage.enqueue([again("a"), again("b")])
+
+        assert claim_ids(storage, 9) == ["a", "b"]
+
+    def test_nothing_is_left_of_the_former_run(self, storage: Storage, clock: TurnableClock) -> None:
+        run(storage, clock, again("a", retries=1), Raised({"error": "E()"}))
+        (lease,) = claim(storage)
+        write(storage, Finish(lease, State.FAILED, attempt=2, crashes=2, deaths=2, reason="poison", error={"error": "E()"}, value=b"error"))
+
+        storage.enqueue([again("a")])
+
+        row = look(storage)
+        assert (row.error, row.attempts, row.reason, row.finished) == (None, None, None, None)
+        assert (row.attempt, row.crashes, row.deaths, row.worker) == (0, 0, 0, None)
+        assert storage.peek("result", "a") is None
+        assert storage.counts() == Counts(ready=1)
+
+    def test_the_result_of_a_run_whose_row_is_gone_goes_too(self, storage: Storage, clock: TurnableClock) -> None:
+        run(storage, clock, again("a"), Returned(b"old"))
+        kept = storage.peek("result", "a")
+
+        storage.enqueue([again("a")])
+
+        assert (kept, storage.peek("result", "a")) == (b"old", None)
+
+    @pytest.mark.parametrize("how", ["finish", "discard", "prune", "flush", "flush while it runs"])
+    def test_tokens_begin_above_all_that_the_id_ever_had(self, storage: Storage, clock: TurnableClock, how: str) -> None:
+        had = set[int]()
+        for _ in range(3):
+            storage.enqueue([again("a")])
+            for _ in range(4):
+                (lease,) = claim(storage)
+                assert lease.token > max(had, default=0)
+                had.add(lease.token)
+                end(storage, clock, lease, Snoozed(0, "limit"))
+            (lease,) = claim(storage)
+            had.add(lease.token)
+            if how == "flush while it runs":
+                storage.flush()
+                continue
+            end(storage, clock, lease, Returned(None) if how == "finish" else FAILURE)
+            if how == "discard":
+                storage.discard(["a"])
+            elif how == "prune":
+                clock.forward(DEAD_LETTERS_KEPT / SECOND + 1)
+                storage.prune()
+            elif how == "flush":
+                storage.flush()
+            assert how == "finish" or storage.get("a") is None
+
+    def test_a_generated_id_that_is_enqueued_once_more_begins_above_its_first_run(self, storage: Storage, clock: TurnableClock) -> None:
+        first = run(storage, clock, task("a"), Returned(None))
+
+        second = run(storage, clock, again("a"), Returned(None))
+
+        assert (first.token, second.token > first.token) == (1, True)
+
+    def test_tokens_of_ordinary_ids_begin_with_one(self, storage: Storage, clock: TurnableClock) -> None:
+        run(storage, clock, again("a"))
+        run(storage, clock, again("a"))
+
+        assert run(storage, clock, task("b")).token == 1
+
+    def test_a_retry_by_hand_keeps_its_enqueue_and_raises_the_token(self, storage: Storage, clock: TurnableClock) -> None:
+        former = run(storage, clock, again("a", own=7), FAILURE)
+
+        storage.retry(["a"])
+
+        (lease,) = claim(storage)
+        assert lease.token > former.token
+        assert lease.options == former.options
+
+    def test_what_the_former_run_sends_late_changes_nothing(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([again("a")])
+        (former,) = claim(storage)
+        clock.forward(60)
+        heir = storage.reclaim(seen(storage), OTHER)[0]
+        end(storage, clock, heir, Returned(None), by=OTHER)
+        storage.enqueue([again("a")])
+        (lease,) = claim(storage)
+
+        for late in (former, heir):
+            assert end(storage, clock, late, Returned(b"late")).refused == ["a"]
+            storage.release(ME, [late])
+            assert storage.acquire("lock", Holder("a", late.token)) is None
+        assert look(storage).state == State.RUNNING
+        assert storage.peek("result", "a") is None
+        assert end(storage, clock, lease, Returned(b"1")).refused == []
+
+    def test_a_lock_of_the_former_run_is_free_and_its_release_frees_no_other(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([again("a")])
+        (former,) = claim(storage)
+        old = storage.acquire("lock", Holder("a", former.token))
+        end(storage, clock, former, Returned(None))
+        storage.enqueue([again("a")])
+        (lease,) = claim(storage)
+
+        new = storage.acquire("lock", Holder("a", lease.token))
+
+        assert (old or 0) < (new or 0)
+        assert not storage.give_up("lock", old or 0)
+        held = storage.lock("lock")
+        assert held is not None
+        assert held.holder == Holder("a", lease.token)
+
+    def test_an_id_that_comes_again_waits_for_a_unique_key_like_any_other(self, storage: Storage, clock: TurnableClock) -> None:
+        run(storage, clock, again("a", unique="k"), FAILURE)
+        storage.admit([again("b", unique="k")])
+
+        assert storage.admit([again("a", unique="k")]) == {"a": "b"}
+        assert look(storage).state == State.FAILED
+
+    def test_of_two_with_one_id_in_a_call_the_first_counts(self, storage: Storage, clock: TurnableClock) -> None:
+        run(storage, clock, again("a"), FAILURE)
+
+        storage.enqueue([again("a", payload=b"1"), again("a", payload=b"2"), task("b")])
+
+        assert [(lease.id, lease.payload) for lease in claim(storage, 9)] == [("a", b"1"), ("b", b"payload")]
+
+    def test_a_record_without_that_wish_leaves_what_has_ended_as_it_is(self, storage: Storage, clock: TurnableClock) -> None:
+        run(storage, clock, again("a"), FAILURE)
+
+        storage.enqueue([task("a")])
+
+        assert look(storage).state == State.FAILED
+        assert claim(storage) == []
+
+    def test_followers_are_told_of_each_new_run(self, storage: Storage, clock: TurnableClock) -> None:
+        run(storage, clock, again("a"), FAILURE)
+        storage.enqueue([again("b")])
+        position = storage.follow(None)[0]
+
+        storage.enqueue([again("a"), again("b")], lambda: ["of a", "of b"])
+
+        assert storage.follow(position)[1] == ["of a"]
+
+    def test_each_run_counts(self, storage: Storage, clock: TurnableClock) -> None:
+        for _ in range(3):
+            run(storage, clock, again("a"), FAILURE)
+        storage.enqueue([again("a")])
+
+        (stat,) = storage.stats(clock.now() - 120 * SECOND)
+        assert (stat.enqueued, stat.failed) == (4, 3)
+
+
+class AgainRevokedRules:
+    def test_a_revocation_of_one_enqueue_holds_for_no_other(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([again("a", own=5)])
+        storage.cancel(["a"], enqueue=4)
+        assert storage.revocation("a", enqueue=5) is None
+        end(storage, clock, claim(storage)[0], Returned(None))
+        storage.cancel(["a"], enqueue=5)
+
+        storage.enqueue([again("a", own=6)])
+
+        assert storage.revocation("a", enqueue=6) is None
+        assert claim_ids(storage) == ["a"]
+
+    def test_a_revocation_of_one_enqueue_holds_for_it(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.cancel(["a"], enqueue=5)
+        storage.enqueue([again("a", own=5), again("b", own=6)])
+        storage.cancel(["b"], enqueue=6)
+
+        assert claim_ids(storage, 9) == []
+        assert [look(storage, id).reason for id in "ab"] == ["revoked"] * 2
+
+    def test_a_running_task_is_asked_to_stop_by_a_revocation_of_its_enqueue_only(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([again("a", own=5)])
+        claim(storage)
+        storage.cancel(["a"], enqueue=4)
+        others = storage.turn(ME, [], 0).stop
+
+        storage.cancel(["a"], enqueue=5)
+
+        assert (others, storage.turn(ME, [], 0).stop) == ([], ["a"])
+
+    def test_a_revocation_of_an_id_that_is_not_held_holds_for_its_next_enqueue(self, storage: Storage, clock: TurnableClock) -> None:
+        for outcome in (Returned(None), FAILURE):
+            run(storage, clock, again("a"), outcome)
+            storage.cancel(["a"])
+            assert storage.revocation("a") is not None
+            storage.enqueue([again("a")])
+            assert claim_ids(storage) == []
+            storage.enqueue([again("a")])
+            end(storage, clock, claim(storage)[0], Returned(None))
+
+    def test_revocations_of_what_is_not_held_can_be_taken_back(self, storage: Storage, clock: TurnableClock) -> None:
+        run(storage, clock, again("a", own=5), FAILURE)
+        storage.cancel(["a"])
+        storage.cancel(["a"], enqueue=6)
+
+        assert (storage.restore(["a"], enqueue=5), storage.restore(["a"], enqueue=6), storage.restore(["a"])) == ([], ["a"], ["a"])
+        storage.enqueue([again("a", own=6)])
+        assert claim_ids(storage) == ["a"]
+
+    def test_the_revocation_of_an_enqueue_can_be_taken_back_while_it_waits(self, storage: Storage) -> None:
+        storage.enqueue([again("a", own=5)])
+        storage.cancel(["a"], enqueue=5)
+
+        assert storage.restore(["a"], enqueue=4) == []
+        assert storage.revocation("a", enqueue=5) is not None
+        assert storage.restore(["a"], enqueue=5) == ["a"]
+        assert claim_ids(storage) == ["a"]
