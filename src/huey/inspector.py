@@ -246,7 +246,7 @@ class Inspector(Masked):
         if len(row.payload) > SHOWN_BYTES:
             return size
         try:
-            args, kwargs = self._codec.decode_plain("task", row.id, row.payload)
+            args, kwargs = self._codec.decode_plain("task", row.id, row.payload, SHOWN_BYTES)
             text = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
         except (DecodeError, RecursionError):
             return size

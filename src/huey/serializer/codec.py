@@ -7,6 +7,7 @@ from typing import Any
 
 from huey.exceptions import DecodeError, EncodeError
 from huey.logs import SafeLogger, is_ctrl_c
+from huey.serializer.budget import budget, is_harmless
 from huey.serializer.formats import (
     GZIP,
     JSON,
@@ -14,14 +15,16 @@ from huey.serializer.formats import (
     PICKLE,
     USERS,
     ZLIB,
+    check_json,
     codec_of,
     deflated,
     from_json,
     inflated,
     packing_of,
     to_json,
+    verify_json,
 )
-from huey.serializer.pickles import kind_of, load_any, load_plain, may_name_a_class, said, to_pickle, to_pickles, verify_plain
+from huey.serializer.pickles import kind_of, load_any, load_plain, said, to_pickle, to_pickles, verify_plain
 from huey.serializer.signing import MAC_SIZE, Declared, Purpose, Secret, Signer, unpacked
 
 VERSION = 1
@@ -101,10 +104,12 @@ class Codec:
             if purpose == "error":
                 return self._packed(purpose, id, JSON | _ERROR, self._fitting(to_json(value)))
             body = self._write(value)
-            if len(body) <= self._bare_size and (may_load or not may_name_a_class(body)):
+            if len(body) <= self._bare_size and (may_load or is_harmless(body)):
                 # As most are. Here every step counts.
                 return _BARE_PICKLE + body
-            return self._packed(purpose, id, self._codec, self._checked(body, may_load), declared)
+            message = self._packed(purpose, id, self._codec, self._fitting(body), declared)
+            self._check_readable(body, may_load, len(message))
+            return message
         except BaseException as error:  # A value's own __reduce__ may raise anything.
             if is_ctrl_c(error):
                 raise
@@ -133,23 +138,24 @@ class Codec:
             if may_load and self._signer is None and purpose != "error" and _is_bare_pickle(data, self._max_size):
                 value = load_any(data[2:])
             else:
-                value = self._value(*self._opened(purpose, id, data), may_load)
+                value = self._value(*self._opened(purpose, id, data), may_load, len(data))
             return _checked_shape(purpose, value)
         except BaseException as error:  # A class of the user may raise anything while it is rebuilt.
             if is_ctrl_c(error):
                 raise
             raise _not_read(purpose, id, error) from error
 
-    def decode_plain(self, purpose: Purpose, id: str, data: bytes) -> Any:
-        """As ``decode``, but nothing of the application runs, whoever may have written it: for those who only look.
+    def decode_plain(self, purpose: Purpose, id: str, data: bytes, most: int | None = None) -> Any:
+        """As ``decode``, but nothing of the application runs, whoever may have written it: for those who only look. *most*: bytes that it
+        may have when it is decompressed.
 
         DecodeError: it has other values than plain ones, or the application's own serializer wrote it.
         """
         try:
-            codec, body = self._opened(purpose, id, data)
+            codec, body = self._opened(purpose, id, data, self._max_size if most is None else min(most, self._max_size))
             if codec == USERS:
                 raise DecodeError("the application's own serializer= wrote it")
-            return _checked_shape(purpose, self._value(codec, body, may_load=False))
+            return _checked_shape(purpose, self._value(codec, body, False, len(data)))
         except BaseException as error:  # Damaged bytes may raise anything.
             if is_ctrl_c(error):
                 raise
@@ -194,10 +200,10 @@ class Codec:
 
     # -- writing ------------------------------------------------------------------------------------------------------------------------
 
-    def _checked(self, body: bytes, may_load: bool) -> bytes:
-        if not may_load and self._codec == PICKLE and may_name_a_class(body):
-            verify_plain(body)
-        return self._fitting(body)
+    def _check_readable(self, body: bytes, may_load: bool, size: int) -> None:
+        """EncodeError: a reader would have to refuse this, as a message of *size* bytes."""
+        if not may_load and self._codec != USERS:
+            (verify_plain if self._codec == PICKLE else verify_json)(body, budget(size))
 
     def _fitting(self, body: bytes) -> bytes:
         if len(body) > self._max_size:
@@ -252,7 +258,8 @@ class Codec:
         parts = [*((f"args[{i}]", arg) for i, arg in enumerate(args)), *((f"kwargs[{name!r}]", arg) for name, arg in kwargs.items())]
         for name, part in parts:
             try:
-                self._checked(self._write(part), self._may_load())
+                body = self._fitting(self._write(part))
+                self._check_readable(body, self._may_load(), len(body))
             except BaseException as error:  # As in encode().
                 if is_ctrl_c(error):
                     raise
@@ -264,14 +271,14 @@ class Codec:
 
     # -- reading ------------------------------------------------------------------------------------------------------------------------
 
-    def _opened(self, purpose: Purpose, id: str, data: bytes) -> tuple[int, bytes]:
+    def _opened(self, purpose: Purpose, id: str, data: bytes, most: int | None = None) -> tuple[int, bytes]:
         """Codec and body of a message that is what it says, and fits."""
         self._check_envelope(data)
         (_, body), flags = self._verified(purpose, id, data), data[1]
         if flags & _UNKNOWN_BITS or bool(flags & _ERROR) != (purpose == "error"):
             raise DecodeError(f"flags {flags:#04x} do not fit: it was stored as something else, or is damaged")
         if flags & (GZIP | ZLIB):
-            body = inflated(body, flags & (GZIP | ZLIB), self._max_size)
+            body = inflated(body, flags & (GZIP | ZLIB), self._max_size if most is None else most)
         return flags & _CODEC_BITS, body
 
     def _check_envelope(self, data: bytes) -> None:
@@ -301,11 +308,13 @@ class Codec:
             raise DecodeError("signature does not match: was it written with another secret=, or moved from another queue or task?")
         return unpacked(body) if data[1] & _DECLARED and purpose == "task" else (None, body)
 
-    def _value(self, codec: int, body: bytes, may_load: bool) -> Any:
+    def _value(self, codec: int, body: bytes, may_load: bool, size: int) -> Any:
         if codec == JSON:
+            if not may_load:
+                check_json(body, budget(size))
             return from_json(body)
         if codec == PICKLE:
-            return load_any(body) if may_load else load_plain(body)
+            return load_any(body) if may_load else load_plain(body, budget(size))
         if codec != self._codec:
             raise DecodeError("a serializer= wrote it that this process does not have; give the same serializer= here")
         return self._serializer.deserialize(body)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from huey.exceptions import ConfigurationError, DecodeError, EncodeError
 from huey.logs import SafeLogger
+from huey.serializer.budget import DEEPEST, refuse
 from huey.serializer.pickles import load_any, said, to_pickle
 from huey.serializer.signing import MAC_SIZE, are_equal, checked_secrets, derived_key, mac_of
 
@@ -124,6 +126,38 @@ def to_json(value: Any) -> bytes:
         return _json_encoder()(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise EncodeError(f"cannot be written as JSON ({said(error)}); pass text, numbers, lists and dicts with text keys") from error
+
+
+def check_json(body: bytes, limit: int) -> None:
+    """DecodeError: reading this JSON takes more than *limit* bytes, or it is nested too deep."""
+    if len(body) <= DEEPEST or (_weight_of_json(body) <= limit and body.count(b"[") + body.count(b"{") <= DEEPEST):
+        return
+    # Texts may hold brackets and commas of their own.
+    bare = _JSON_TEXT.sub(b"", body)
+    if _weight_of_json(bare) > limit:
+        refuse(f"takes more than {limit:,} bytes when it is read")
+    depth = 0
+    for match in _JSON_BRACKET.finditer(bare):
+        depth += 1 if match[0] in b"[{" else -1
+        if depth > DEEPEST:
+            refuse(f"is nested more than {DEEPEST:,} deep")
+
+
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_JSON_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+def _weight_of_json(body: bytes) -> int:
+    opened, parted = body.count(b"[") + body.count(b"{"), body.count(b",") + body.count(b":")
+    return len(body) + 128 * opened + 56 * parted
+
+
+def verify_json(body: bytes, limit: int) -> None:
+    """EncodeError: readers would have to refuse this."""
+    try:
+        check_json(body, limit)
+    except DecodeError as error:
+        raise EncodeError(str(error)) from None
 
 
 def from_json(body: bytes) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import pickle
-import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
 from huey.exceptions import DecodeError, EncodeError
+from huey.serializer.budget import check_pickle
 
 _WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True if all who can write there may also run code here"
 
@@ -46,17 +47,21 @@ def may_name_a_class(body: bytes) -> bool:
     return b"\x93" in body or b"\x82" in body or b"\x83" in body or b"\x84" in body
 
 
-def verify_plain(body: bytes) -> None:
+def verify_plain(body: bytes, limit: int) -> None:
     """EncodeError: this pickle of ours would be refused by ``load_plain``."""
     try:
-        load_plain(body)
+        if may_name_a_class(body):
+            load_plain(body, limit)
+        else:
+            check_pickle(body, limit)
     except DecodeError as error:
         raise EncodeError(str(error)) from None
 
 
-def load_plain(body: bytes) -> Any:
-    """Runs nothing but the makers of plain types. DecodeError: it names something else; damaged bytes raise anything."""
-    _check_opcodes(body)
+def load_plain(body: bytes, limit: int) -> Any:
+    """Runs nothing but the makers of plain types. DecodeError: it names something else, or would take more than *limit* bytes; damaged
+    bytes raise anything."""
+    check_pickle(body, limit)
     value = _PlainUnpickler(io.BytesIO(body)).load()
     if may_name_a_class(body):
         # A maker that is left in the value, a class sent as such, says so when it is written.
@@ -69,36 +74,8 @@ class _PlainUnpickler(pickle.Unpickler):
         return _maker(f"{module}.{name}")
 
 
-_COUNTED_OPCODES = {**dict.fromkeys(b"\x8cC\x8a", 1), **dict.fromkeys(b"XB\x8b", 4), **dict.fromkeys(b"\x8d\x8e\x96", 8)}
-"""Opcode to the bytes that its count has."""
-
-
-def _check_opcodes(body: bytes) -> None:
-    """DecodeError: it has opcodes that our own pickler does not write.
-
-    They can name a class without find_class (EXT), or take gigabytes for a few bytes (LONG_BINPUT, counts beyond the end).
-    """
-    at, skip = 0, _simple_opcodes().match
-    while True:
-        at = skip(body, at).end()  # type: ignore[union-attr]
-        if at >= len(body) or body[at] not in _COUNTED_OPCODES:
-            break
-        start = at + 1 + _COUNTED_OPCODES[body[at]]
-        at = start + int.from_bytes(body[at + 1 : start], "little")
-    if body[at:] != b".":
-        raise DecodeError("not a pickle that huey writes, or damaged")
-
-
-@cache
-def _simple_opcodes() -> re.Pattern[bytes]:
-    """Any number of opcodes of a fixed length, and of short texts."""
-    alone = rb"[N\x88\x89)\x85-\x87t(\]ae}su\x8f-\x91\x94R\x81\x92b\x9301]++"
-    short = b"|".join(re.escape(bytes((length,))) + b".{%d}" % length for length in range(32))
-    return re.compile(rb"(?:" + alone + rb"|[Kh].|\x8c(?:" + short + rb")|M..|[Jj].{4}|[G\x95].{8}|\x80\x05)*+", re.DOTALL)
-
-
 class _Maker:
-    """Stands for a plain type while a message is read: it can be called with short arguments, and nothing else.
+    """Stands for a plain type while a message is read: it can be called with short scalars, and nothing else.
 
     The type itself is not handed out: BUILD could set its attributes, and one long argument could be used a thousand times.
     """
@@ -116,7 +93,10 @@ class _Maker:
 
     def __call__(self, *args: Any) -> Any:
         if not all(map(_is_short, args)):
-            raise DecodeError(f"holds {_a(self.path)} of more than {_SHORT:,} digits or items; {_WAY_OUT}")
+            raise DecodeError(f"holds {_a(self.path)} of more than {_SHORT:,} digits; {_WAY_OUT}")
+        kinds = _CONTAINER_ARGUMENTS.get(self.path, _SCALARS)
+        if not all(isinstance(arg, kinds) for arg in args):
+            raise DecodeError(f"holds {_a(self.path)} that is made of other things than texts and numbers; {_WAY_OUT}")
         return self.make(*args)
 
     def __repr__(self) -> str:
@@ -133,7 +113,16 @@ _SHORT = 4300
 def _is_short(value: Any) -> bool:
     if isinstance(value, int):
         return value.bit_length() <= 4 * _SHORT
-    return not hasattr(value, "__len__") or len(value) <= _SHORT
+    return not isinstance(value, str | bytes) or len(value) <= _SHORT
+
+
+_SCALARS = (int, float, str, bytes, type(None), datetime.timedelta, datetime.tzinfo)
+_CONTAINER_ARGUMENTS = {
+    "collections.deque": (list, tuple, int, type(None)),
+    "collections.OrderedDict": (dict, tuple),
+    # Of a ZoneInfo the maker is asked for an attribute.
+    "builtins.getattr": (_Maker, str),
+}
 
 
 @cache
