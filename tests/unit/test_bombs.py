@@ -65,14 +65,14 @@ BOMBS = {
     + b"0X\xa0\x0f\0\0"
     + b"7" * 4000
     + b"\x940("
-    + b"h\x00h\x01\x85R" * 200_000
+    + b"h\x00h\x01\x85R" * 5_000
     + b"t.",
     # Many of what takes one byte.
-    "empty sets": b"(" + b"\x8f" * 4_000_000 + b"t.",
-    "empty lists": b"(" + b"]" * 8_000_000 + b"t.",
-    "empty dicts": b"(" + b"}" * 8_000_000 + b"t.",
-    "frozensets": b"(" + b"(\x91" * 2_000_000 + b"t.",
-    "tuples": b"(" + b"N\x85" * 2_000_000 + b"t.",
+    "empty sets": b"(" + b"\x8f" * 1_000_000 + b"t.",
+    "empty lists": b"(" + b"]" * 1_000_000 + b"t.",
+    "empty dicts": b"(" + b"}" * 1_000_000 + b"t.",
+    "frozensets": b"(" + b"(\x91" * 500_000 + b"t.",
+    "tuples": b"(" + b"N\x85" * 700_000 + b"t.",
     "bytearrays": b"(" + (b"\x96" + bytes(8)) * 1_000_000 + b"t.",
     "floats": b"](" + (b"G" + b"\x01" * 8) * 1_700_000 + b"e.",
     "marks": b"(" * 8_000_000 + b"t" * 8_000_000 + b".",
