@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from functools import cache
@@ -22,15 +23,36 @@ def boot_id() -> str:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
+        return _of_kernel("kern.bootsessionuuid")
+
+
+def _of_kernel(name: str) -> str:
+    """What the kernel of macOS says under that name; empty elsewhere."""
+    if sys.platform != "darwin":
         return ""
+    import ctypes
+
+    text, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
+    try:
+        failed = ctypes.CDLL(None).sysctlbyname(name.encode(), text, ctypes.byref(size), None, ctypes.c_size_t(0))
+    except (OSError, AttributeError):
+        return ""
+    return "" if failed else text.value.decode("ascii", "replace")
+
+
+_CHANCE = os.urandom(16).hex()
 
 
 def process_space() -> str:
-    """Boot id and process namespace: two processes with the same one see each other's pid."""
+    """Boot id and process namespace: two processes with the same one, and the same host name, see each other's pid. Where the system does
+    not tell, no two processes have the same one."""
     try:
-        return f"{boot_id()}/{os.readlink('/proc/self/ns/pid')}"
+        # macOS has one namespace.
+        space = os.readlink("/proc/self/ns/pid") if sys.platform != "darwin" else "pid"
     except OSError:
-        return f"{boot_id()}/"
+        space = ""
+    boot = boot_id()
+    return f"{boot}/{space}" if boot and space else f"{boot}/?{_CHANCE}-{os.getpid()}"
 
 
 def born(pid: int) -> int | None:

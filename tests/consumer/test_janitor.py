@@ -20,6 +20,7 @@ from huey.storage.base import LEASE, Turn, Worker, WorkerRow
 from huey.storage.memory import MemoryStorage
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
+from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, known, look, seen, task
 from tests.helpers import wait_until
 
@@ -36,6 +37,13 @@ class Losing(MemoryStorage):
         self.loses_call: str | None = None
         self.prunes: list[int] = []
         self.backlog = 0
+        self.lease_clock_is_off_by: Micros = 0
+        self.machine_was_started_anew = False
+
+    def workers(self) -> list[WorkerRow]:
+        now = self._clock.monotonic() + self.lease_clock_is_off_by
+        gone = self.machine_was_started_anew
+        return [row._replace(is_expired=gone or row.until <= now, is_gone=gone) for row in super().workers()]
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         leases = super().reclaim(dead, worker)
@@ -90,6 +98,14 @@ def here(process: subprocess.Popen[bytes]) -> Worker:
     return Worker("neighbour", ME.host, process.pid, ME.boot, born)
 
 
+def look_for_a_lease(janitor: Janitor, clock: TurnableClock) -> None:
+    """Look each second, as a consumer does, for the time of a lease: who gives no sign of life meanwhile is dead at the end."""
+    for _ in range(int(LEASE / SECOND)):
+        look_through(janitor)
+        clock.forward(1)
+    look_through(janitor)
+
+
 def look_through(janitor: Janitor) -> None:
     """A look that may fail, as a service bears it."""
     try:
@@ -104,11 +120,13 @@ def look_through(janitor: Janitor) -> None:
 def test_a_worker_elsewhere_is_dead_when_its_lease_is_over(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
     claimed(storage, by=FAR)
 
-    clock.forward(LEASE / SECOND - 0.000001)
+    for _ in range(3):
+        janitor.look()
+        clock.forward(LEASE / SECOND / 3 - 0.000001)
     janitor.look()
     assert look(storage).worker == FAR.id
 
-    clock.forward(0.000001)
+    clock.forward(0.000003)
     janitor.look()
     assert (look(storage).state, known(storage, FAR)) == (State.QUEUED, None)
 
@@ -212,16 +230,152 @@ def test_a_janitor_never_takes_from_its_own_worker(storage: Losing, clock: Turna
     assert look(storage).worker == "me"
 
 
+def test_a_clock_of_the_store_that_is_set_kills_nobody(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+    claimed(storage, by=FAR)
+    for step in (3600, -7200, 60, -60) * 5:
+        janitor.look()
+        # The store's clock is a minute ahead, or behind; the one of who looks is not.
+        storage.lease_clock_is_off_by += step * SECOND
+        clock.forward(1)
+        storage.beat([FAR])
+        assert look(storage).worker == FAR.id
+
+    look_for_a_lease(janitor, clock)
+    assert look(storage).worker is None
+
+
+def test_a_lease_that_looks_over_at_the_first_look_is_watched_first(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+    claimed(storage, by=FAR)
+    clock.forward(3600)
+    assert storage.workers()[0].is_expired
+
+    janitor.look()
+
+    assert look(storage).worker == FAR.id
+
+
+def test_who_could_not_look_begins_to_watch_anew(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+    claimed(storage, by=FAR)
+    janitor.look()
+    # It was stopped, or the store was away: nobody could give a sign of life.
+    clock.forward(60)
+    janitor.look()
+    clock.forward(1)
+    janitor.look()
+
+    assert look(storage).worker == FAR.id
+
+
+def test_a_worker_of_a_former_start_of_this_machine_is_dead_at_once(storage: Losing, janitor: Janitor) -> None:
+    claimed(storage, by=FAR)
+    storage.machine_was_started_anew = True
+
+    janitor.look()
+
+    assert look(storage).worker is None
+
+
+def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+    clone = ME._replace(id="clone", host="a clone of " + ME.host, pid=1, born=1)
+    claimed(storage, by=clone)
+
+    janitor.look()
+    assert look(storage).worker == "clone"
+
+    look_for_a_lease(janitor, clock)
+    assert look(storage).worker is None
+
+
+def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere(
+    storage: Losing, janitor: Janitor, clock: TurnableClock
+) -> None:
+    clone = ME._replace(id="clone", pid=1, born=1)
+    storage.beat([clone])
+    janitor.look()
+    assert known(storage, clone) is None, "as far as one can tell it died here"
+
+    claimed(storage, by=clone)
+    for _ in range(30):
+        storage.beat([clone])
+        clock.forward(1)
+        janitor.look()
+    assert look(storage).worker == "clone"
+
+    look_for_a_lease(janitor, clock)
+    assert look(storage).worker is None
+
+
+# -- what a machine says of itself --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A system without /proc."""
+    monkeypatch.setattr("builtins.open", without_proc(open))
+    monkeypatch.setattr("os.readlink", without_proc(os.readlink))
+    host.boot_id.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    host.boot_id.cache_clear()
+
+
+def without_proc(real: Any) -> Any:
+    def act(path: Any, *given: Any, **more: Any) -> Any:
+        if str(path).startswith("/proc/"):
+            raise FileNotFoundError(2, "there is no /proc", path)
+        return real(path, *given, **more)
+
+    return act
+
+
+def test_without_a_boot_id_no_two_processes_take_each_other_for_neighbours(bare: pytest.MonkeyPatch) -> None:
+    here = host.process_space()
+
+    assert host.boot_id() == ""
+    assert here == host.process_space()
+    assert exit_code_of(lambda: host.process_space() != here) == 0
+    bare.setattr(host, "_CHANCE", "that of another process with the same pid")
+    assert host.process_space() != here
+
+
+def test_a_hidden_process_space_is_nobodys(bare: pytest.MonkeyPatch) -> None:
+    bare.setattr(host, "boot_id", lambda: "the boot")
+
+    assert host.process_space() != "the boot/"
+    assert host.process_space().startswith("the boot/?")
+
+
+def test_on_macos_the_kernel_tells_the_boot(bare: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    bare.setattr(sys, "platform", "darwin")
+    bare.setattr(host, "_of_kernel", lambda name: asked.append(name) or "A-B-C")
+
+    assert host.process_space() == "A-B-C/pid"
+    assert asked == ["kern.bootsessionuuid"]
+
+
+def test_without_proc_a_lease_of_before_a_reboot_does_not_last(
+    bare: pytest.MonkeyPatch, storage: Losing, janitor: Janitor, clock: TurnableClock
+) -> None:
+    before = ME._replace(id="before", boot="/?chance-1", born=0)
+    storage.beat([before])
+    # The machine's clock began anew with the reboot.
+    storage.lease_clock_is_off_by = -90 * 86400 * SECOND
+
+    look_for_a_lease(janitor, clock)
+
+    assert known(storage, before) is None
+
+
 # -- what becomes of their tasks ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_dead_worker_held_goes_back_to_its_place_without_a_try(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
     storage.enqueue([task("a", retries=1), task("b", retries=1)])
     claim(storage, 2, by=FAR)
-    clock.forward(20)
     storage.enqueue([task("late")])
 
-    janitor.look()
+    look_for_a_lease(janitor, clock)
 
     row = look(storage, "a")
     assert (row.attempt, row.crashes, row.deaths, row.reason) == (0, 1, 1, "worker died")
@@ -230,8 +384,7 @@ def test_what_a_dead_worker_held_goes_back_to_its_place_without_a_try(storage: L
 
 def test_what_the_dead_brings_later_is_refused(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
     lease = claimed(storage, by=FAR)
-    clock.forward(20)
-    janitor.look()
+    look_for_a_lease(janitor, clock)
 
     turn = end(storage, clock, lease, Raised({"error": "E()"}), by=FAR)
 
@@ -244,8 +397,7 @@ def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Jan
 
     for _ in range(MAX_DEATHS):
         assert claim_ids(storage, 1, by=FAR) == ["a"]
-        clock.forward(20)
-        janitor.look()
+        look_for_a_lease(janitor, clock)
 
     assert (look(storage).state, look(storage).reason, look(storage).deaths) == (State.FAILED, "poison", MAX_DEATHS)
     assert storage.peek("result", "a") == b"error", "who waits for it is told"
@@ -254,9 +406,8 @@ def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Jan
 def test_a_task_that_was_revoked_while_its_worker_died_is_cancelled(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
     claimed(storage, by=FAR)
     storage.cancel(["a"])
-    clock.forward(20)
 
-    janitor.look()
+    look_for_a_lease(janitor, clock)
 
     assert (look(storage).state, look(storage).reason) == (State.CANCELLED, "revoked")
 
@@ -265,9 +416,8 @@ def test_a_dead_worker_that_held_nothing_is_forgotten(
     storage: Losing, janitor: Janitor, clock: TurnableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage.beat([FAR])
-    clock.forward(20)
 
-    janitor.look()
+    look_for_a_lease(janitor, clock)
 
     assert known(storage, FAR) is None
     assert caplog.records == []
@@ -278,9 +428,8 @@ def test_a_death_is_told_with_the_number_of_tasks(
 ) -> None:
     storage.enqueue([task("a"), task("b")])
     claim(storage, 2, by=FAR)
-    clock.forward(20)
 
-    janitor.look()
+    look_for_a_lease(janitor, clock)
 
     assert [record.message for record in caplog.records] == ["worker far (pid 1 on elsewhere) died: 2 tasks run again"]
 
@@ -289,9 +438,8 @@ def test_all_the_dead_are_taken_over_in_one_look(storage: Losing, janitor: Janit
     storage.enqueue([task(name) for name in ("a", "b", "c")])
     for number in range(3):
         claim(storage, 1, by=FAR._replace(id=f"far-{number}"))
-    clock.forward(20)
 
-    janitor.look()
+    look_for_a_lease(janitor, clock)
 
     assert claim_ids(storage, 9) == ["a", "b", "c"]
 
@@ -326,22 +474,19 @@ def test_a_sign_of_life_between_look_and_reclaim_is_honoured(storage: Losing, cl
 
 def test_a_janitor_that_dies_between_reclaim_and_finish_counts_no_death_twice(storage: Losing, clock: TurnableClock) -> None:
     claimed(storage, by=FAR)
-    clock.forward(20)
     gone = FAR._replace(id="janitor that dies")
     storage.reclaim(seen(storage, FAR), gone)
-    clock.forward(20)
 
-    Janitor(storage, ME, clock, settle).look()
+    look_for_a_lease(Janitor(storage, ME, clock, settle), clock)
 
     assert (look(storage).state, look(storage).deaths) == (State.QUEUED, 1)
 
 
 def test_a_takeover_whose_last_reply_was_lost_is_done(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
     claimed(storage, by=FAR)
-    clock.forward(20)
     storage.loses_reply = "turn"
 
-    look_through(janitor)
+    look_for_a_lease(janitor, clock)
     look_through(janitor)
 
     assert (look(storage).state, look(storage).deaths) == (State.QUEUED, 1)
@@ -352,9 +497,8 @@ def test_a_takeover_that_could_not_be_written_is_written_later(storage: Losing, 
     clock.forward(20)
     storage.loses_call = "turn"
 
-    for _ in range(5):
-        look_through(janitor)
-        clock.forward(1)
+    look_for_a_lease(janitor, clock)
+    look_for_a_lease(janitor, clock)
 
     assert look(storage).state == State.QUEUED
 
@@ -364,9 +508,8 @@ def test_a_takeover_whose_first_reply_was_lost_is_done_later(storage: Losing, ja
     clock.forward(20)
     storage.loses_reply = "reclaim"
 
-    for _ in range(5):
-        look_through(janitor)
-        clock.forward(1)
+    look_for_a_lease(janitor, clock)
+    look_for_a_lease(janitor, clock)
 
     assert look(storage).state == State.QUEUED
 
@@ -408,8 +551,7 @@ def test_a_finish_of_a_death_that_must_be_told_gets_its_error(storage: Losing, c
         [lease] = claim(storage, by=FAR)
         storage.turn(FAR, [decide(lease, WorkerDied(), clock.now())], 0)
     claim(storage, by=FAR)
-    clock.forward(20)
 
-    Janitor(storage, ME, clock, noting).look()
+    look_for_a_lease(Janitor(storage, ME, clock, noting), clock)
 
     assert [finish.reason for finish in settled] == ["poison"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from huey import host
-from huey.clock import Clock, Micros, micros
+from huey.clock import SECOND, Clock, Micros, micros
 from huey.host import alive_here
 from huey.lifecycle import Finish, WorkerDied, decide
 from huey.logs import SafeLogger
-from huey.storage.base import Storage, Worker, WorkerRow
+from huey.storage.base import LEASE, Storage, Worker, WorkerRow
 from huey.task import Lease
 
 log = SafeLogger("huey.consumer")
@@ -18,6 +18,10 @@ EVERY = 1.0
 """Seconds between two looks."""
 PRUNE_EVERY = 60.0
 """Seconds between two clean-ups."""
+LONGEST_GAP = 5 * SECOND
+"""Between two looks that belong together."""
+REMEMBERED = 60 * SECOND
+"""How long one that was taken for dead is remembered; who lives gives a sign of it in less."""
 
 
 Declare = Callable[[Lease], Lease]
@@ -45,6 +49,9 @@ class Janitor:
         self._settle = settle
         self._declared = declared
         self._next_prune: Micros = 0
+        self._silences = Silences(clock)
+        self._taken_for_dead: dict[str, Micros] = {}
+        """Whose process is not here, since when."""
 
     def enter(self) -> None:
         """From now on this worker is one that lives in this process."""
@@ -55,16 +62,28 @@ class Janitor:
 
     def look(self) -> float | None:
         """Reclaim from the dead; prune now and then."""
-        for row in self._storage.workers():
+        for row in self._silences.judged(self._storage.workers()):
             if row.worker.id in self._heirs:
                 self._finish_what_is_held(row.worker)
-            elif row.worker.id != self._worker.id and is_dead(row, self._worker):
+            elif row.worker.id != self._worker.id and self._is_dead(row):
                 self._take_over(row)
         if self._clock.monotonic() >= self._next_prune:
             while self._storage.prune() >= 500:
                 pass
             self._next_prune = self._clock.monotonic() + micros(PRUNE_EVERY)
         return None
+
+    def _is_dead(self, row: WorkerRow) -> bool:
+        """As ``is_dead`` says; but who gave a sign of life after its process was not found here lives on another machine."""
+        id, now = row.worker.id, self._clock.monotonic()
+        if id in self._taken_for_dead:
+            self._taken_for_dead[id] = now
+            return row.is_expired
+        if not is_dead(row, self._worker):
+            return False
+        if not row.is_expired:
+            self._taken_for_dead = {old: since for old, since in self._taken_for_dead.items() if now - since < REMEMBERED} | {id: now}
+        return True
 
     def _take_over(self, dead: WorkerRow) -> None:
         heir = self._heir_of(dead.worker)
@@ -91,11 +110,35 @@ class Janitor:
         self._storage.goodbye(heir)
 
 
+class Silences:
+    """Which leases are over, by the clock of who looks: no two clocks are ever compared, so none has to be right.
+
+    A lease is over when the same end of it was seen for the time of a lease. Seen means looked at: after a gap the count begins anew, since
+    who was kept from looking (stopped, or the storage was away) does not know who was kept from giving signs of life.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[Micros, Micros]] = {}
+        self._last: Micros = 0
+
+    def judged(self, rows: Sequence[WorkerRow]) -> list[WorkerRow]:
+        """*rows*, of this look at all workers, each with ``is_expired`` as it is for us."""
+        now = self._clock.monotonic()
+        before = self._seen if now - self._last <= LONGEST_GAP else {}
+        self._last, self._seen = now, {}
+        for row in rows:
+            until, since = before.get(row.worker.id, (row.until, now))
+            self._seen[row.worker.id] = row.until, since if until == row.until else now
+        return [row._replace(is_expired=row.is_gone or now - self._seen[row.worker.id][1] >= LEASE) for row in rows]
+
+
 def is_dead(row: WorkerRow, me: Worker) -> bool:
     """Where we see its pid, the kernel knows: a process that lives keeps its tasks however long it says nothing, unless it is stopped.
-    Elsewhere the lease decides. A worker with a keeper is gone when both are: as long as the keeper lives, it deals with the death."""
+    Elsewhere the lease decides: ``row.is_expired``. A worker with a keeper is gone when both are: as long as the keeper lives, it deals
+    with the death."""
     other = row.worker
-    if other.boot != me.boot:
+    if (other.boot, other.host) != (me.boot, me.host):
         return row.is_expired
     processes = [(other.pid, other.born)]
     if other.keeper:

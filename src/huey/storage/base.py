@@ -31,6 +31,8 @@ from huey.storage.meanwhile import nothing as nothing
 from huey.storage.sharing import Sharing
 from huey.storage.sharing import Tell as Tell
 from huey.storage.stats import Stat
+from huey.storage.workers import Worker as Worker
+from huey.storage.workers import WorkerRow as WorkerRow
 from huey.task import Lease, Record
 
 LEASE = 15 * SECOND
@@ -49,42 +51,6 @@ DEAD_LETTERS_KEPT = 30 * 86400 * SECOND
 """How long failed and cancelled tasks can be looked at."""
 ATTEMPTS_KEPT = 5
 """Runs of one task that are remembered."""
-
-
-class Worker(NamedTuple):
-    """One process that runs tasks. The id is new at every start, never a host name."""
-
-    id: str
-    host: str
-    pid: int
-    boot: str
-    """Boot id and process namespace: equal for processes that see each other's pid."""
-    born: int
-    """Start time of the process as the kernel counts it: tells a reused pid."""
-    kind: str = "solo"
-    """``solo``: a consumer inside some program. ``thread``, ``process``: of a supervisor, which sends suspects elsewhere.
-    ``quarantine``: of a supervisor, for suspects only."""
-    keeper: str = ""
-    """``pid:born`` of the supervisor that watches it and beats for it; it deals with this worker's death as long as it lives itself."""
-
-    @property
-    def takes_suspects(self) -> bool:
-        return self.kind in ("solo", "quarantine")
-
-    @property
-    def takes_others(self) -> bool:
-        return self.kind != "quarantine"
-
-
-class WorkerRow(NamedTuple):
-    """A worker as the storage knows it."""
-
-    worker: Worker
-    until: Micros
-    """End of its lease, on the storage's lease clock: equal values mean that no beat came in between."""
-    is_expired: bool
-    holds: int
-    """Number of tasks it holds."""
 
 
 class Turn(NamedTuple):

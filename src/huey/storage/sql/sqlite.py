@@ -426,8 +426,8 @@ class SqliteStorage(WakingStorage):
         ((count,),) = self._fire("prune_minutes", when, ("prune_minutes_count", ()), is_synced=False, door=self._file.write_lock)
         return int(count)
 
-    def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
-        return until <= now or boot.partition("/")[0] != boot_id()
+    def _is_gone(self, boot: str) -> bool:
+        return "" != boot.partition("/")[0] != boot_id() != ""
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 

@@ -201,15 +201,16 @@ class SqlStorage(Storage):
     def workers(self) -> list[WorkerRow]:
         now = self._lease_time()
         return [
-            WorkerRow(worker := Worker._make(who), until, self._is_expired(worker.boot, until, now), holds)
+            WorkerRow(worker := Worker._make(who), until, (gone := self._is_gone(worker.boot)) or until <= now, holds, gone)
             for *who, until, holds in self._read("workers", (self._queue,))
         ]
 
     def leases(self, worker: Worker) -> list[Lease]:
         return [Lease._make(row) for row in self._read("leases", {"worker": worker.id, "queue": self._queue})]
 
-    def _is_expired(self, boot: str, until: Micros, now: Micros) -> bool:
-        return until <= now
+    def _is_gone(self, boot: str) -> bool:
+        """A worker of that boot cannot live any more."""
+        return False
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
