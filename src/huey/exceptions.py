@@ -52,6 +52,10 @@ class StorageUnavailable(StorageError):
     """The call was sent and its answer was lost: it may have been done."""
 
 
+class CallInsideCall(StorageUnavailable):
+    """The call interrupted another one of the same thread, as a signal handler or a destructor may, and cannot be made inside that."""
+
+
 class StorageFull(StorageError):
     """The storage has no room left. Nothing was written."""
 

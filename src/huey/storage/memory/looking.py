@@ -9,7 +9,7 @@ from huey.clock import SECOND, Clock, Micros
 from huey.lifecycle import State
 from huey.storage.base import Counts, Storage, TaskRow, Worker, WorkerRow
 from huey.storage.memory.statistics import Statistics
-from huey.storage.memory.tables import Tasks
+from huey.storage.memory.tables import Tasks, Values
 from huey.storage.memory.waking import Alarm
 from huey.storage.stats import MINUTE, Stat, start_of, with_waiting
 from huey.task import Lease
@@ -20,6 +20,7 @@ class LookingInMemory(Storage):
 
     _clock: Clock
     _changed: Alarm
+    _values: Values
     _tasks: Tasks
     _statistics: Statistics
     _workers: dict[str, tuple[Worker, Micros]]
@@ -44,7 +45,7 @@ class LookingInMemory(Storage):
                 running=states.count(State.RUNNING),
                 failed=states.count(State.FAILED),
                 cancelled=states.count(State.CANCELLED),
-                results=len(self.items("result")),
+                results=len(self._values.items("result", self._clock.now())),
                 succeeded=states.count(State.SUCCEEDED),
                 waiting=states.count(State.WAITING),
             )

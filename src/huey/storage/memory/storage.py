@@ -92,18 +92,23 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
 
     def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
         check_records(records)
+        if not have_terms and self._changed.postpone(lambda: self._put_in_held(records, tell, now, have_terms=False)):
+            return {}
         with self._changed:
-            now = self._now(now)
-            crash_here("enqueue:before-commit")
-            met, put_in = self._insert_all(records, now)
-            if tell is not None and self._events.are_followed(now):
-                texts = tell()
-                if have_terms:
-                    texts = [text for record, text in zip(records, texts, strict=True) if record.id in put_in]
-                self._events.tell(texts, now)
-            crash_here("enqueue:after-commit")
-            self._changed.ring()
-            return met
+            return self._put_in_held(records, tell, now, have_terms=have_terms)
+
+    def _put_in_held(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
+        now = self._now(now)
+        crash_here("enqueue:before-commit")
+        met, put_in = self._insert_all(records, now)
+        if tell is not None and self._events.are_followed(now):
+            texts = tell()
+            if have_terms:
+                texts = [text for record, text in zip(records, texts, strict=True) if record.id in put_in]
+            self._events.tell(texts, now)
+        crash_here("enqueue:after-commit")
+        self._changed.ring()
+        return met
 
     def _insert_all(self, records: Sequence[Record], now: Micros) -> tuple[dict[str, str], set[str]]:
         """Put tasks in, of two with one id the first; for those that are not put in, the task because of which; the ids of the others."""

@@ -20,14 +20,17 @@ class ValuesInMemory(Storage):
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
         with self._changed:
-            self._values.put(kind, key, value, end_of(ttl, self._clock.now()))
-            self._changed.ring()
+            self._put(kind, key, value, ttl)
+
+    def _put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+        self._values.put(kind, key, value, end_of(ttl, self._clock.now()))
+        self._changed.ring()
 
     def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
         with self._changed:
             if self._peek(kind, key) is not None:
                 return False
-            self.put(kind, key, value)
+            self._put(kind, key, value)
             return True
 
     def peek(self, kind: str, key: str) -> bytes | None:
@@ -44,7 +47,8 @@ class ValuesInMemory(Storage):
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         check_keys(keys)
         with self._changed:
-            return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
+            now = self._clock.now()
+            return {key: value for key in keys if (value := self._values.pop(kind, key, now)) is not None}
 
     def delete(self, kind: str, key: str) -> bool:
         return self.pop(kind, key) is not None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import select
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from huey.clock import SECOND, Clock, micros
+from huey.exceptions import CallInsideCall
 from huey.host import at_fork
 from huey.masking import checkpoint
 from huey.storage.base import FOREVER, Bell
@@ -16,13 +18,22 @@ from huey.storage.base import FOREVER, Bell
 SAFETY_LOOK = 1.0
 """Seconds after which who waits looks by itself: clocks may be set."""
 NEVER = float("inf")
+INTERRUPTED = (
+    "this call interrupted another one of the same thread on the same queue, as a signal handler or a destructor (__del__) may; nothing "
+    "was done. Make it when that one has returned: let the handler set a flag, or hand the call to another thread"
+)
 
 
 class Alarm:
-    """The one lock of a storage, and who waits for a change. ``with alarm:`` holds the lock."""
+    """The one lock of a storage, and who waits for a change. ``with alarm:`` holds the lock.
+
+    A call that interrupts the one that holds the lock, in its own thread, cannot wait for it and must not see what is half done: it is
+    refused (CallInsideCall), or does its work when the lock is let go (``postpone``).
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._late: deque[Callable[[], object]] = deque()
         self._renew()
         at_fork(after_in_child=self._renew)
 
@@ -30,12 +41,40 @@ class Alarm:
         """At first, and in a forked child: its parent's threads are not there to let go of the lock, or to listen."""
         self._changed = threading.Condition()
         self._listeners: set[int] = set()
+        self._is_held = False
+        self._late.clear()
 
     def __enter__(self) -> None:
         self._changed.acquire()
+        if self._is_held:
+            self._changed.release()
+            raise CallInsideCall(INTERRUPTED)
+        self._is_held = True
 
     def __exit__(self, *error: Any) -> None:
-        self._changed.release()
+        try:
+            while self._late:
+                self._late.popleft()()
+            self._is_held = False
+            # Of a call that came between the two lines above.
+            while self._late:
+                self._late.popleft()()
+        finally:
+            self._is_held = False
+            self._changed.release()
+
+    def postpone(self, act: Callable[[], object]) -> bool:
+        """True: this thread holds the lock already, and *act* is called before it lets it go. False: it does not."""
+        if not self._is_held:
+            return False
+        self._changed.acquire()
+        try:
+            # Else it was another thread that held it.
+            if self._is_held:
+                self._late.append(act)
+            return self._is_held
+        finally:
+            self._changed.release()
 
     def ring(self) -> None:
         """Something changed: wake all. A listener has at most one byte in its pipe: it is listed again after it has read."""
@@ -52,7 +91,12 @@ class Alarm:
             if left <= 0:
                 return False
             checkpoint()
-            self._changed.wait(min(left, SAFETY_LOOK))
+            # Meanwhile others hold the lock, a call that interrupts this one among them.
+            self._is_held = False
+            try:
+                self._changed.wait(min(left, SAFETY_LOOK))
+            finally:
+                self._is_held = True
         return True
 
     def listen(self, seconds_until: Callable[[], float], timeout: float, bell: Bell) -> bool:

@@ -12,18 +12,20 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 from huey.clock import SECOND, Clock, Micros, Rng
-from huey.exceptions import StorageError, StorageFull, StorageUnavailable
+from huey.exceptions import StorageError, StorageUnavailable
 from huey.files import existing, place_of, unchanged_beside
-from huey.host import at_fork, to_disk
+from huey.host import at_fork
 from huey.ownership import open_own, shared_like
-from huey.storage.sql import descriptors
+from huey.storage.sql import descriptors, syncing
 from huey.storage.sql.descriptors import Canary
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
-from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
+from huey.storage.sql.syncing import Commits
+from huey.storage.sql.waiting import Aside, Door, Gate, Patient, Waiting
 
 T = TypeVar("T")
 log = logging.getLogger("huey")
@@ -37,8 +39,8 @@ TURN_TIMEOUT = 2.0
 GLANCE: Micros = SECOND // 100
 """How long a look at the file's place counts. Who enqueues more often than that need not ask each time."""
 
-_checkpointing = threading.Lock()
-"""One checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
+_OF_THE_WRITER = ("_writer", "_canary", "_is_synced", "_is_stale", "_is_gone", "_place", "_looked", "era", "has_stage", "is_dirty")
+"""What goes with one connection that writes: a call that interrupts another one of its thread has its own of all these."""
 
 
 class Closing(Protocol):
@@ -90,20 +92,24 @@ class File:
 
     def _forget(self) -> None:
         """No connection, fresh locks: at first, and in a forked child."""
-        gate = self._gate = Gate(self.path, self._clock, self._rng, self._begin)
+        gate = self._gate = Gate(self.path, self._clock, self._rng, self._begin, self._set_aside, self._take_back)
         # One lock: who waits for it, and then for the file, differs in patience.
         self.write_lock = gate.within(self._timeout)
         self.enqueue_lock = gate.within(self._enqueue_timeout)
-        self._bare_lock = gate.within(self._timeout, begins=False)
+        self.held = gate.held(self._timeout)
+        self._bare_lock = gate.held(self._timeout, begins=False)
         self.turn_lock = gate.within(min(self._timeout, TURN_TIMEOUT))
-        self._read_lock = threading.Lock()
+        # A call that interrupts a read of its own thread must not wait for it.
+        self._read_lock = threading.RLock()
+        self._is_reading = False
+        self._commits = Commits(self.path, is_needed=self._synchronous == "FULL")
         self._writer: sqlite3.Connection | None = None
         self._is_synced = True
         self._reader: sqlite3.Connection | None = None
-        self._sync_lock = threading.Lock()
-        self._commits = self._commits_on_disk = 0
-        self._log: int | None = None
-        """The log's descriptor, for ``sync``."""
+        self.has_stage = False
+        """The connection that writes has its temp tables and triggers."""
+        self.is_dirty = False
+        """There may be rows in them."""
         self._is_stale = self._is_gone = False
         self._canary: Canary | None = None
 
@@ -115,34 +121,40 @@ class File:
         """
         self._bare_lock.__enter__()
         self._read_lock.acquire()
-        self._sync_lock.acquire()
+        self._commits.lock.acquire()
         self._close()
 
     def _after_fork(self) -> None:
-        self._sync_lock.release()
+        self._commits.lock.release()
         self._read_lock.release()
         self._bare_lock.__exit__()
 
     def open(self) -> None:
         """Connect and prepare the schema. Errors are ours."""
         with self.write_lock:
-            if self._writer is None:
-                descriptors.check(self.path)
-                self._found()
-                self._check()
-                self._canary = self._canary or Canary()
-                before = place_of(self.path)
-                writer = self._connect()
-                try:
-                    self._guarded(self._gate, self._prepare, writer)
-                    if place_of(self.path) != before:
-                        raise StorageUnavailable(f"{self.path}: another file was put there while it was opened; try again")
-                except BaseException:
-                    writer.close()
-                    raise
-                self._writer = writer
-                self.era += before != self._place
-                self._place = before
+            self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        """The connection that writes. The caller holds the lock."""
+        if self._writer is not None:
+            return self._writer
+        descriptors.check(self.path)
+        self._found()
+        self._check()
+        self._canary = self._canary or Canary()
+        before = place_of(self.path)
+        writer = self._connect()
+        try:
+            self._guarded(self._gate, self._prepare, writer)
+            if place_of(self.path) != before:
+                raise StorageUnavailable(f"{self.path}: another file was put there while it was opened; try again")
+        except BaseException:
+            writer.close()
+            raise
+        self._writer, self.has_stage = writer, False
+        self.era += before != self._place
+        self._place = before
+        return writer
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -160,11 +172,28 @@ class File:
         return connection
 
     def _tune(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute(f"PRAGMA cache_size = {-1024 * self._cache_mb}")
+        # As a script: a pragma whose row is not fetched yet holds the file, and a destructor may run at that moment and use it too.
+        connection.executescript(
+            f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {self._synchronous}; PRAGMA wal_autocheckpoint = 0; "
+            f"PRAGMA temp_store = MEMORY; PRAGMA cache_size = {-1024 * self._cache_mb}"
+        )
+
+    def _set_aside(self) -> Aside:
+        """What the call has that is interrupted by another one of its thread; that one begins with no connection."""
+        aside = {name: getattr(self, name) for name in _OF_THE_WRITER}
+        self._writer = self._canary = None
+        self._is_synced, self._is_stale, self._is_gone, self.has_stage, self.is_dirty = True, False, False, False, False
+        return aside
+
+    def _take_back(self, aside: Aside) -> None:
+        """Close what the inner call had, and let the outer one go on with its own."""
+        mine, canary = self._writer, self._canary
+        for name, value in aside.items():
+            setattr(self, name, value)
+        if mine is not None:
+            mine.close() if canary is None or canary.is_alive else descriptors.abandon(mine)
+        if canary is not None:
+            canary.let_go()
 
     def _begin(self) -> None:
         """Before the first step of a call: make anew what turned out to be unusable."""
@@ -172,7 +201,7 @@ class File:
         if self._is_stale or self._is_gone:
             found = self._found()
             if self._is_stale or found != self._place:
-                with self._read_lock, self._sync_lock:
+                with self._read_lock, self._commits.lock:
                     self._close()
             self._is_gone = False
 
@@ -219,13 +248,19 @@ class File:
             raise StorageUnavailable(f"{self.path}: its log (-wal) was deleted while in use, which may damage it; it is opened anew")
 
     def close(self) -> None:
-        with self._bare_lock, self._read_lock, self._sync_lock:
+        with self._bare_lock, self._read_lock, self._commits.lock:
+            if self._gate.depth > 1 or self._is_reading or self._commits.is_syncing:
+                # From inside a call of this thread, which needs them to its end; the next call closes them.
+                self._is_stale = True
+                return
             self._close()
             self._place = None
 
     def _close(self) -> None:
         is_whole = self._canary is None or self._canary.is_alive
-        for connection in (self._writer, self._reader, *self.watching):
+        connections = self._writer, self._reader, *self.watching
+        self._writer = self._reader = None
+        for connection in connections:
             if connection is not None:
                 connection.close() if is_whole else descriptors.abandon(connection)
         if not is_whole:
@@ -233,11 +268,8 @@ class File:
         elif self._canary is not None:
             self._canary.let_go()
         self._canary = None
-        self._writer = self._reader = None
-        self._is_synced, self._is_stale = True, False
-        if self._log is not None and is_whole:
-            os.close(self._log)
-        self._log = None
+        self._is_synced, self._is_stale, self.has_stage = True, False, False
+        self._commits.close(is_whole=is_whole)
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
@@ -260,34 +292,15 @@ class File:
                 self._sync(is_synced)
             changed = self._guarded(self._gate, connection.execute, sql, values).rowcount
             self._units += units
-            self._commits += 1
+            self._commits.made += 1
             self.check_place()
             if self._units >= CHECKPOINT_EVERY:
                 self._checkpoint_after_commit()
             return changed
 
     def sync(self) -> None:
-        """Wait until the disk has all that this process committed so far, where commits do so at all. Holds no lock that another process
-        waits for; threads that ask at the same time share one trip to the disk."""
-        if self._synchronous != "FULL":
-            return
-        mine = self._commits
-        with self._sync_lock:
-            if self._commits_on_disk >= mine:
-                return
-            upto = self._commits
-            try:
-                if self._log is None:
-                    self._log = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                to_disk(self._log)
-            except FileNotFoundError:
-                # Closed since, by another thread: the last connection moves the log into the file and syncs that.
-                self.check_log()
-                return
-            except OSError as error:
-                kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageUnavailable
-                raise kind(f"{self.path}: it may not be on the disk ({error.strerror}); the same call may be made again") from error
-            self._commits_on_disk = upto
+        """Wait until the disk has all that this process committed so far, where commits do so at all."""
+        self._commits.sync(self.check_log)
 
     def _checkpoint_after_commit(self) -> None:
         # What was written is written: a log that cannot be moved now must not look like a failed write.
@@ -299,16 +312,13 @@ class File:
     @property
     def writer(self) -> sqlite3.Connection:
         """The connection that writes; hold ``write_lock`` while you use it."""
-        if self._writer is None:
-            self.open()
-        assert self._writer is not None
-        return self._writer
+        return self._writer or self._open()
 
     def fetch(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a read on the connection that writes, such as of its temp tables. The caller holds the lock."""
         return self._guarded(self._gate, lambda: self.writer.execute(sql, values).fetchall())
 
-    def rows(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    def rows(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> Generator[tuple[Any, ...], None, None]:
         """As ``fetch``, row by row, so that the caller may stop."""
         try:
             yield from self.writer.execute(sql, values)
@@ -336,13 +346,24 @@ class File:
             self.open()
         self._check_descriptors()
         with self._read_lock:
+            found = self._read(sql, values)
+        self.check_place()
+        return found
+
+    def _read(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
+        if self._is_reading:
+            # By a call of this thread that this one interrupted, maybe while it connects.
+            with closing(self._connect()) as own:
+                return self._guarded(None, lambda: own.execute(sql, values).fetchall())
+        try:
+            self._is_reading = True
             if self._reader is None:
                 self._found()
                 self._reader = self._connect()
             reader = self._reader
-            found = self._guarded(None, lambda: reader.execute(sql, values).fetchall())
-        self.check_place()
-        return found
+            return self._guarded(None, lambda: reader.execute(sql, values).fetchall())
+        finally:
+            self._is_reading = False
 
     def _guarded(self, waiting: Patient | None, act: Callable[..., T], *args: Any) -> T:
         """Do *act*, again while the file is busy and *waiting* lasts (None: up to the timeout); driver errors come out as ours."""
@@ -376,12 +397,12 @@ class File:
         checkpoint: SQLite before 3.51.3 may damage a file when that write meets a second checkpoint.
         """
         self._units = 0
-        if not _checkpointing.acquire(blocking=False):
+        if not syncing.checkpointing.acquire(blocking=False):
             return False
         try:
             return self._checkpoint()
         finally:
-            _checkpointing.release()
+            syncing.checkpointing.release()
 
     def _checkpoint(self) -> bool:
         import fcntl
@@ -393,7 +414,7 @@ class File:
             return False
         try:
             fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with self.write_lock:
+            with self.held:
                 kind = "TRUNCATE" if self._log_size() > LARGEST_LOG else "RESTART"
                 busy, _, _ = self.writer.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
                 # A value that differs: SQLite does not write a row that stays as it was.
@@ -424,11 +445,3 @@ class File:
             return os.stat(self.path + "-wal").st_size
         except FileNotFoundError:
             return 0
-
-
-def _new_process() -> None:
-    global _checkpointing
-    _checkpointing = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_new_process)

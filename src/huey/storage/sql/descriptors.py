@@ -20,7 +20,7 @@ class Canary:
         self._fd, other = os.pipe2(os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         os.close(other)
         # No two pipes of a machine have the same inode, so one that took the number is told from it.
-        self._was = self._look()
+        self._was: tuple[int, int] | None = self._look()
 
     def _look(self) -> tuple[int, int] | None:
         try:
@@ -31,10 +31,12 @@ class Canary:
 
     @property
     def is_alive(self) -> bool:
-        return self._look() == self._was
+        # None: let go, by a fork or a close that interrupted the call that asks.
+        return self._look() == self._was or self._was is None
 
     def let_go(self) -> None:
-        if self.is_alive:
+        if self._was is not None and self.is_alive:
+            self._was = None
             os.close(self._fd)
 
 

@@ -25,6 +25,11 @@ def primary_code(error: sqlite3.Error) -> int:
 
 def translated(error: sqlite3.Error, path: str) -> StorageError:
     """The driver's error as one of ours; the original becomes its cause (C27)."""
+    if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
+        return StorageUnavailable(
+            f"{path}: it was closed in the middle of this call, by a fork or a close() in a signal handler or destructor; nothing was "
+            "written, the same call may be made again"
+        )
     code = primary_code(error)
     if code in BUSY:
         return StorageUnavailable(f"{path}: another process keeps the file locked ({error}); the same call may be made again")

@@ -51,19 +51,15 @@ def _version(connection: sqlite3.Connection, path: str) -> int:
 
 
 def _make_schema(connection: sqlite3.Connection, schema: str) -> None:
-    # The one place that holds the file over several statements: once in its life.
-    connection.execute("BEGIN IMMEDIATE")
+    # The one place that holds the file over several statements: once in its life. In one step, as far as Python can tell: a call that
+    # interrupts this one in its own thread would wait for the file for ever.
+    added: list[str] = []
+    for table, columns in _ADDED.items():
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        added += [f"ALTER TABLE {table} ADD COLUMN {column}" for column in columns if there and column.split()[0] not in there]
+    version = f"INSERT OR REPLACE INTO huey_meta VALUES ('version', '{SCHEMA_VERSION}')"
     try:
-        for table, added in _ADDED.items():
-            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-            for column in added:
-                if columns and column.split()[0] not in columns:
-                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
-        for statement in schema.split(";"):
-            if statement.strip():
-                connection.execute(statement)
-        connection.execute("INSERT OR REPLACE INTO huey_meta VALUES ('version', ?)", (str(SCHEMA_VERSION),))
-        connection.execute("COMMIT")
+        connection.executescript(";\n".join(["BEGIN IMMEDIATE", *added, schema.rstrip().removesuffix(";"), version, "COMMIT"]))
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

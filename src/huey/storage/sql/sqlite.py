@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -93,8 +93,6 @@ class SqliteStorage(WakingStorage):
         self.filename = os.path.abspath(filename)
         self._mode = file_mode
         self._queue_id: int | None = None
-        self._is_ready_for_turns: sqlite3.Connection | None = None
-        self._is_dirty = False
         self._is_unnoticed = True
         """The last look found nobody who follows, and no marks of ids that nobody held."""
         self._has_room = False
@@ -129,7 +127,6 @@ class SqliteStorage(WakingStorage):
         if mine is not None and mine[0][0] == os.getpid():
             mine[1].close()
         self._local.watch = None
-        self._is_ready_for_turns = None
         self._file.close()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -240,7 +237,7 @@ class SqliteStorage(WakingStorage):
         are held. What ``admit`` answers."""
         queue = self._queue
         with self._file.enqueue_lock:
-            ((is_followed, has_marks),) = self._file.look(_SQL["around"], {"queue": queue, "now": now})
+            ((is_followed, has_marks),) = self._file.fetch(_SQL["around"], {"queue": queue, "now": now})
             self._is_unnoticed = not is_followed and not has_marks
             told = list(tell()) if is_followed and tell is not None else []
             events, pairs = "\n".join(told) or None, None
@@ -248,8 +245,8 @@ class SqliteStorage(WakingStorage):
                 events, pairs = None, json.dumps([[record.id, text] for record, text in zip(records, told, strict=True)])
             self._ready_for_turns()
             self._stage_rows("incoming", records)
-            self._file.write(_SQL["arrival"], (queue, now, events, pairs), units, is_synced=False)
-            self._is_dirty = False
+            self._file.write(_SQL["arrival"], (queue, now, events, pairs), units, is_synced=False, door=self._file.held)
+            self._file.is_dirty = False
             return dict(self._file.fetch(_SQL["met"]))
 
     def turn(
@@ -282,7 +279,7 @@ class SqliteStorage(WakingStorage):
             # A claim need not survive a power cut: its worker would not either, and the task would simply still be queued.
             units = 1 + (want + len(finishes)) // UNIT + ends.size // UNIT_BYTES
             meanwhile()
-            self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes))
+            self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes), door=self._file.held)
             crash_here("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now, is_full)
         if any(lease.options is not None and lease.is_at_most_once for lease in brought.leases):
@@ -294,14 +291,14 @@ class SqliteStorage(WakingStorage):
 
     def _ready_for_turns(self) -> None:
         """Make the temp tables and triggers of this connection, and leave nothing staged by a turn that failed."""
-        writer = self._file.writer
-        if self._is_ready_for_turns is not writer:
-            writer.executescript(_SQL["temporary"] + _SQL["temporary_shared"])
-            self._is_ready_for_turns = writer
-        elif self._is_dirty:
+        file = self._file
+        if not (file.writer and file.has_stage):
+            file.writer.executescript(_SQL["temporary"] + _SQL["temporary_shared"])
+            file.has_stage = True
+        elif file.is_dirty:
             for table in _STAGE:
-                self._file.stage(f"DELETE FROM {table}")
-        self._is_dirty = True
+                file.stage(f"DELETE FROM {table}")
+        file.is_dirty = True
 
     def _stage_rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for start in range(0, len(rows), CHUNK):
@@ -311,7 +308,7 @@ class SqliteStorage(WakingStorage):
     def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros, is_full: bool) -> Turn:
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
         read = self._file.fetch
-        self._is_dirty = False
+        self._file.is_dirty = False
         mine = {"queue": queue, "worker": worker.id}
         ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked),) = read(_SQL["turn_control"], {**mine, "now": now})
         leases = self._leased(mine) if claimed else []
@@ -334,15 +331,17 @@ class SqliteStorage(WakingStorage):
     def _leased(self, mine: dict[str, Any]) -> list[Lease]:
         """The leases that were claimed, up to ``TURN_BYTES`` of payloads; what is beyond goes back unread."""
         leases, size = list[Lease](), 0
-        for row in self._file.rows(_SQL["turn_leases"], mine):
-            lease = Lease._make(row)
-            leases.append(lease)
-            size += len(lease.payload)
-            if size > TURN_BYTES:
-                beyond = {**mine, "last": lease.id}
-                self._write("release_rest", beyond, is_synced=False)
-                self._write("release_rest_keys", beyond, is_synced=False)
-                break
+        # Closed before anything is written: a statement that is still being read would keep the write from seeing what others committed.
+        with closing(self._file.rows(_SQL["turn_leases"], mine)) as rows:
+            for row in rows:
+                lease = Lease._make(row)
+                leases.append(lease)
+                size += len(lease.payload)
+                if size > TURN_BYTES:
+                    break
+        if size > TURN_BYTES:
+            for statement in ("release_rest", "release_rest_keys"):
+                self._file.write(_SQL[statement], {**mine, "last": leases[-1].id}, is_synced=False, door=self._file.held)
         return leases
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
@@ -378,8 +377,8 @@ class SqliteStorage(WakingStorage):
         by default a consumer."""
         with door or self._file.turn_lock:
             self._ready_for_turns()
-            self._write(statement, values, is_synced=is_synced)
-            self._is_dirty = False
+            self._file.write(_SQL[statement], values, is_synced=is_synced, door=self._file.held)
+            self._file.is_dirty = False
             return self._file.fetch(_SQL[answer[0]], answer[1]) if answer is not None else []
 
     def _alive(self) -> dict[str, Any]:
@@ -395,10 +394,11 @@ class SqliteStorage(WakingStorage):
 
     def _renew(self, workers: Sequence[Worker]) -> None:
         self._file.check_log()
+        queue = self._queue
         with self._file.turn_lock:
             now, until = self._clock.now(), self._lease_time() + LEASE
             for worker in workers:
-                self._write("beat", (worker.id, self._queue, *worker[1:], now, until), is_synced=False)
+                self._file.write(_SQL["beat"], (worker.id, queue, *worker[1:], now, until), is_synced=False, door=self._file.held)
 
     def goodbye(self, worker: Worker) -> None:
         super().goodbye(worker)

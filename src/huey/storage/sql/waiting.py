@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from huey.clock import SECOND, Clock, Micros, Rng, micros
 from huey.exceptions import StorageUnavailable
@@ -18,6 +18,10 @@ SHORTEST_GAP = 50e-6
 """Seconds. SQLite's own busy handler sleeps up to 100 ms and starves whole processes; short random repeats are fair."""
 SLOW_GAP = 25e-3
 """Seconds. After a second of waiting nobody is about to be served: somebody keeps the file, and repeats need not cost a core."""
+
+
+Aside = dict[str, Any]
+"""Attributes of the call that was interrupted."""
 
 
 class Patient(Protocol):
@@ -50,14 +54,27 @@ class Waiting:
 
 
 class Gate:
-    """A lock of this process, for one thread at a time, again and again for the same one. Waits (``Patient``) for the call that holds it.
+    """A lock of this process, for one thread at a time. Waits (``Patient``) for the call that holds it.
 
-    *begin* is called when somebody comes in, but for who is in already.
+    *begin* is called when a call comes in. A call that comes in while its own thread is inside has interrupted the one that is: a signal
+    handler, a destructor, a trace function. It must not see what that one has under way, nor wait for it: *set_aside* puts that away, and
+    *take_back* is given it when the inner call has left.
     """
 
-    def __init__(self, path: str, clock: Clock, rng: Rng, begin: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        clock: Clock,
+        rng: Rng,
+        begin: Callable[[], None],
+        set_aside: Callable[[], Aside],
+        take_back: Callable[[Aside], None],
+    ) -> None:
         self.lock = threading.RLock()
         self.depth = 0
+        self._set_aside = set_aside
+        self._take_back = take_back
+        self._interrupted: list[tuple[Aside, tuple[Any, ...]]] = []
         self._path = path
         self._clock = clock
         self._rng = rng
@@ -66,9 +83,14 @@ class Gate:
         self._since: Micros | None = None
         self._waiting: Waiting | None = None
 
-    def within(self, seconds: float, *, begins: bool = True) -> Door:
-        """The way in for a call of that patience. *begins* False: for one that wants the lock only, whatever the state of things."""
-        return Door(self, seconds, begins)
+    def within(self, seconds: float) -> Door:
+        """The way in for a call of that patience."""
+        return Door(self, seconds, begins=True, nests=False)
+
+    def held(self, seconds: float, *, begins: bool = True) -> Door:
+        """The way in for a part of a call, which may hold the lock already. *begins* False: it wants the lock only, whatever the state of
+        things."""
+        return Door(self, seconds, begins, nests=True)
 
     def wait_for_it(self, seconds: float) -> Micros:
         """Take the lock once others have left it; when the waiting began."""
@@ -86,16 +108,27 @@ class Gate:
             self._waiting = Waiting(self._clock, self._rng, self._seconds, self._since)
         return self._waiting.again()
 
+    def interrupt(self, seconds: float) -> None:
+        """A call comes in that interrupted another one of this thread."""
+        self._interrupted.append((self._set_aside(), (self._seconds, self._since, self._waiting)))
+        self.hold(seconds, None)
+
+    def resume(self) -> None:
+        """The inner call leaves; the one that it interrupted goes on as if nothing had been."""
+        aside, (self._seconds, self._since, self._waiting) = self._interrupted.pop()
+        self._take_back(aside)
+
 
 class Door:
     """``with door:`` holds the gate's lock."""
 
-    __slots__ = ("_begins", "_gate", "_seconds")
+    __slots__ = ("_begins", "_gate", "_nests", "_seconds")
 
-    def __init__(self, gate: Gate, seconds: float, begins: bool) -> None:
+    def __init__(self, gate: Gate, seconds: float, begins: bool, nests: bool) -> None:
         self._gate = gate
         self._seconds = seconds
         self._begins = begins
+        self._nests = nests
 
     def __enter__(self) -> None:
         gate = self._gate
@@ -109,8 +142,19 @@ class Door:
                 except BaseException:
                     self.__exit__()
                     raise
+        elif not self._nests:
+            try:
+                gate.interrupt(self._seconds)
+            except BaseException:
+                gate.depth -= 1
+                gate.lock.release()
+                raise
 
     def __exit__(self, *_: object) -> None:
         gate = self._gate
-        gate.depth -= 1
-        gate.lock.release()
+        try:
+            if gate.depth > 1 and not self._nests:
+                gate.resume()
+        finally:
+            gate.depth -= 1
+            gate.lock.release()

@@ -24,6 +24,7 @@ from huey.testing.contract.events import EventRules
 from huey.testing.contract.finishes import FinishRules
 from huey.testing.contract.history import AttemptRules, KeepingRules
 from huey.testing.contract.house import HouseRules
+from huey.testing.contract.interrupted import InterruptedRules, InterruptedTermRules
 from huey.testing.contract.locks import LockRules, RateRules
 from huey.testing.contract.looking import LookingRules
 from huey.testing.contract.revoking import RevokingRules
@@ -36,7 +37,7 @@ from huey.testing.contract.waking import WakingRules
 __all__ = ["KeepingRules", "SharingRules", "StorageContract"]
 
 
-class SharingRules(UniqueRules, AgainRules, AgainRevokedRules, LimitRules, LockRules, RateRules):
+class SharingRules(UniqueRules, AgainRules, AgainRevokedRules, LimitRules, LockRules, RateRules, InterruptedTermRules):
     """Every sentence of ``huey.storage.sharing``, as tests: for storages that keep terms."""
 
 
@@ -55,5 +56,6 @@ class StorageContract(
     StatisticsRules,
     ValueRules,
     HouseRules,
+    InterruptedRules,
 ):
     """Every sentence of ``huey.storage.base``, as tests."""
