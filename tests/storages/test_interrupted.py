@@ -185,6 +185,7 @@ def test_no_descriptor_is_left_by_calls_inside_calls(storage: SqliteStorage) -> 
 
     for _ in range(3):
         at_lines(lambda n: storage.enqueue([task("a")]), lambda n: storage.enqueue([task("b")]), lambda n, _, inner: None, step=9)
+        gc.collect()
         open_now.append(len(os.listdir("/proc/self/fd")))
 
     assert open_now[2] == open_now[1] == open_now[0]

@@ -351,13 +351,13 @@ def test_an_enqueue_whose_sync_fails_says_so_and_can_be_repeated(
     def broken(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
-    storage, to_disk = make(), syncing._to_disk
+    storage, to_disk = make(), syncing.to_disk
     storage.open()
 
-    monkeypatch.setattr(syncing, "_to_disk", broken)
+    monkeypatch.setattr(syncing, "to_disk", broken)
     with pytest.raises(StorageUnavailable, match="may not be on the disk"):
         storage.enqueue([task(id="a")])
-    monkeypatch.setattr(syncing, "_to_disk", to_disk)
+    monkeypatch.setattr(syncing, "to_disk", to_disk)
     storage.enqueue([task(id="a")])
 
     assert [row.id for row in storage.find()] == ["a"]
@@ -368,7 +368,7 @@ def test_a_worker_may_start_before_the_disk_has_the_task_and_the_call_returns_af
 ) -> None:
     storage, other, seen = make(), make(), []
     storage.open()
-    monkeypatch.setattr(syncing, "_to_disk", lambda fd: seen.extend(other.find()))
+    monkeypatch.setattr(syncing, "to_disk", lambda fd: seen.extend(other.find()))
 
     storage.enqueue([task(id="a")])
 
@@ -385,7 +385,7 @@ def test_threads_that_enqueue_at_the_same_time_share_a_sync(make: Callable[..., 
         asked.set()
         assert may_go.wait(20)
 
-    monkeypatch.setattr(syncing, "_to_disk", slow)
+    monkeypatch.setattr(syncing, "to_disk", slow)
     threads = [threading.Thread(target=storage.enqueue, args=([task(id=str(number))],)) for number in range(8)]
     threads[0].start()
     assert asked.wait(20)
@@ -404,7 +404,7 @@ def test_chunks_that_belong_together_wait_for_the_disk_once_whatever_happens(
 ) -> None:
     storage, syncs = make(), []
     storage.open()
-    monkeypatch.setattr(syncing, "_to_disk", syncs.append)
+    monkeypatch.setattr(syncing, "to_disk", syncs.append)
 
     with storage.durable_at_end():
         for number in range(5):

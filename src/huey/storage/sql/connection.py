@@ -24,8 +24,9 @@ from huey.ownership import open_own, shared_like
 from huey.storage.sql import descriptors, syncing
 from huey.storage.sql.descriptors import Canary
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
+from huey.storage.sql.spare import Spare
 from huey.storage.sql.syncing import Commits
-from huey.storage.sql.waiting import Aside, Door, Gate, Patient, Waiting
+from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
 
 T = TypeVar("T")
 log = logging.getLogger("huey")
@@ -38,9 +39,6 @@ TURN_TIMEOUT = 2.0
 
 GLANCE: Micros = SECOND // 100
 """How long a look at the file's place counts. Who enqueues more often than that need not ask each time."""
-
-_OF_THE_WRITER = ("_writer", "_canary", "_is_synced", "_is_stale", "_is_gone", "_place", "_looked", "era", "has_stage", "is_dirty")
-"""What goes with one connection that writes: a call that interrupts another one of its thread has its own of all these."""
 
 
 class Closing(Protocol):
@@ -92,7 +90,8 @@ class File:
 
     def _forget(self) -> None:
         """No connection, fresh locks: at first, and in a forked child."""
-        gate = self._gate = Gate(self.path, self._clock, self._rng, self._begin, self._set_aside, self._take_back)
+        spare = self._spare = Spare(self)
+        gate = self._gate = Gate(self.path, self._clock, self._rng, self._begin, spare.set_aside, spare.take_back)
         # One lock: who waits for it, and then for the file, differs in patience.
         self.write_lock = gate.within(self._timeout)
         self.enqueue_lock = gate.within(self._enqueue_timeout)
@@ -178,23 +177,6 @@ class File:
             f"PRAGMA temp_store = MEMORY; PRAGMA cache_size = {-1024 * self._cache_mb}"
         )
 
-    def _set_aside(self) -> Aside:
-        """What the call has that is interrupted by another one of its thread; that one begins with no connection."""
-        aside = {name: getattr(self, name) for name in _OF_THE_WRITER}
-        self._writer = self._canary = None
-        self._is_synced, self._is_stale, self._is_gone, self.has_stage, self.is_dirty = True, False, False, False, False
-        return aside
-
-    def _take_back(self, aside: Aside) -> None:
-        """Close what the inner call had, and let the outer one go on with its own."""
-        mine, canary = self._writer, self._canary
-        for name, value in aside.items():
-            setattr(self, name, value)
-        if mine is not None:
-            mine.close() if canary is None or canary.is_alive else descriptors.abandon(mine)
-        if canary is not None:
-            canary.let_go()
-
     def _begin(self) -> None:
         """Before the first step of a call: make anew what turned out to be unusable."""
         self._check_descriptors()
@@ -260,6 +242,7 @@ class File:
         is_whole = self._canary is None or self._canary.is_alive
         connections = self._writer, self._reader, *self.watching
         self._writer = self._reader = None
+        self._spare.close()
         for connection in connections:
             if connection is not None:
                 connection.close() if is_whole else descriptors.abandon(connection)

@@ -20,10 +20,6 @@ SLOW_GAP = 25e-3
 """Seconds. After a second of waiting nobody is about to be served: somebody keeps the file, and repeats need not cost a core."""
 
 
-Aside = dict[str, Any]
-"""Attributes of the call that was interrupted."""
-
-
 class Patient(Protocol):
     """Who waits."""
 
@@ -67,14 +63,14 @@ class Gate:
         clock: Clock,
         rng: Rng,
         begin: Callable[[], None],
-        set_aside: Callable[[], Aside],
-        take_back: Callable[[Aside], None],
+        set_aside: Callable[[], Any],
+        take_back: Callable[[Any], None],
     ) -> None:
         self.lock = threading.RLock()
         self.depth = 0
         self._set_aside = set_aside
         self._take_back = take_back
-        self._interrupted: list[tuple[Aside, tuple[Any, ...]]] = []
+        self._interrupted: list[tuple[Any, tuple[Any, ...]]] = []
         self._path = path
         self._clock = clock
         self._rng = rng
