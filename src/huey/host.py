@@ -11,7 +11,6 @@ from itertools import count
 from threading import get_ident
 
 from huey import masking
-from huey.clock import system_rng
 
 alive_here: set[str] = set()
 """Ids of the workers that live in this process."""
@@ -41,7 +40,7 @@ def _of_kernel(name: str) -> str:
     return "" if failed else text.value.decode("ascii", "replace")
 
 
-_CHANCE = f"{system_rng.getrandbits(128):x}"
+_CHANCE = os.urandom(16).hex()
 
 
 def process_space() -> str:
