@@ -294,7 +294,7 @@ class Hand:
         if finish.state == State.QUEUED:
             left = max(0, lease.retries - max(0, finish.attempt - lease.attempt))
             record = Record(lease.id, lease.name, lease.payload, lease.priority, finish.due, lease.expires, left, lease.retry_delay)
-            record = record._replace(options=lease.options)
+            record = record._replace(options=lease.options, delay=finish.delay)
             if self._codec.signs:
                 record = record._replace(payload=self._codec.redeclare(record.id, record.payload, declaration(record)))
             self._storage.enqueue([record])
@@ -305,5 +305,5 @@ class Hand:
 
 def _loose(record: Record, token: int) -> Lease:
     """A task that no storage holds, as one that is leased."""
-    id, name, payload, priority, _, expires, retries, retry_delay, options = record
+    id, name, payload, priority, _, expires, retries, retry_delay, options, _, _ = record
     return Lease(id, token, name, payload, priority, 0, expires, retries, retry_delay, 0, 0, 0, None, options)

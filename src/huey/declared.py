@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TypeVar, cast
 
+from huey.clock import Micros
 from huey.exceptions import DecodeError
 from huey.serializer import Codec, Declared
 from huey.storage.base import TaskRow
@@ -19,7 +20,9 @@ H = TypeVar("H", bound=Record | TaskRow | Lease)
 
 def declaration(record: Record) -> Declared:
     """What *record* declares."""
-    return Declared(record.name, record.priority, record.expires, record.retries, record.retry_delay, record.options)
+    # Of a duration the host's own guess is not signed: hosts and store need not agree on the time.
+    expires = record.expires if record.expires_in is None else None
+    return Declared(record.name, record.priority, expires, record.retries, record.retry_delay, record.options, record.expires_in)
 
 
 def as_declared(codec: Codec, held: H) -> H:
@@ -48,13 +51,19 @@ def _as_signed(codec: Codec, held: H) -> H:
     declared: Record | TaskRow | Lease = held._replace(
         name=signed.name,
         priority=signed.priority,
-        # An expiry that was given as a duration became a time in the store.
-        expires=held.expires if signed.expires is None else signed.expires,
+        expires=_expiry(signed, held),
         retries=signed.retries,
         retry_delay=signed.retry_delay,
         options=signed.options,
     )
     return cast("H", declared)
+
+
+def _expiry(signed: Declared, held: Record | TaskRow | Lease) -> Micros | None:
+    if signed.expires_in is not None and held.expires is not None and not isinstance(held, Record):
+        # It became a time in the store, by the store's clock.
+        return held.created + signed.expires_in
+    return held.expires if signed.expires is None else signed.expires
 
 
 def _constraints(options: str | None) -> Terms | None:

@@ -13,7 +13,7 @@ from huey.masking import Masked, opened
 from huey.rare import rare_text
 from huey.task import LARGEST, Task, checked_limit, checked_number, is_storable
 from huey.terms import NONE, Terms, with_terms
-from huey.when import Expires, Moment, due_time, moment
+from huey.when import Expires, Moment, due_time, expiry
 from huey.wishes import Wishes
 
 P = ParamSpec("P")
@@ -141,8 +141,8 @@ class TaskWrapper(Masked, Generic[P, R]):
         wishes = {name: kwargs[name] for name in self._taken if name in kwargs}
         kwargs = {name: value for name, value in kwargs.items() if name not in wishes}
         now = self.huey.now()
-        eta = due_time(wishes.pop("eta", None), wishes.pop("delay", None), now=now, naive_is_local=True)
-        return self.task_class(args, kwargs, eta=eta, **_resolved(wishes, now))
+        due = due_time(wishes.pop("eta", None), wishes.pop("delay", None), now=now, naive_is_local=True)
+        return self.task_class(args, kwargs, **due._asdict(), **_resolved(wishes, now))
 
     def options_of(self, task: Task, options: str | None, of_id: Terms) -> str | None:
         """*options* of a record with the terms of that call; *of_id*: those of its id."""
@@ -188,7 +188,7 @@ class TaskWrapper(Masked, Generic[P, R]):
             _arguments(args),
             kwargs,
             id=id or task_id,
-            eta=due_time(eta, delay, now=self.huey.now(), naive_is_local=is_local),
+            **due_time(eta, delay, now=self.huey.now(), naive_is_local=is_local)._asdict(),
             retries=retries,
             retry_delay=retry_delay,
             retry_backoff=retry_backoff,
@@ -277,7 +277,8 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
     }
     expires = options.expires
     if expires is not None:
-        members["default_expires"] = staticmethod(lambda: moment(expires, huey.now()))
+        members["default_expires"] = staticmethod(lambda: expiry(expires, huey.now()).expires)
+        members["default_expires_in"] = expiry(expires, 0).expires_in
     return type(f"queuecmd_{func.__name__}", (Task,), members)
 
 
@@ -292,7 +293,9 @@ def _arguments(args: Any) -> tuple[Any, ...]:
 def _resolved(wishes: dict[str, Any], now: Micros) -> dict[str, Any]:
     """Wishes of a call as a task takes them: the expiry as a time. 3.x takes ``expires=0`` for "never"."""
     expires = wishes.get("expires")
-    return wishes if expires is None else {**wishes, "expires": moment(expires, now) if expires else FOREVER}
+    if expires is None:
+        return wishes
+    return {**wishes, **expiry(expires, now)._asdict()} if expires else {**wishes, "expires": FOREVER}
 
 
 def _parameters(func: Callable[..., Any]) -> frozenset[str]:

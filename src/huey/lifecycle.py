@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from huey.clock import SECOND, Micros, micros
+from huey.exceptions import LONGEST_DELAY
 from huey.task import Lease
 
 
@@ -86,7 +87,9 @@ class AskedAgain(NamedTuple):
 
     error: dict[str, Any]
     due: Micros | None = None
-    """When; None: after the usual wait."""
+    """When, if the body named a time."""
+    delay: float | None = None
+    """Seconds until then, if it named those; neither: after the usual wait."""
     reason: str = "retry asked"
 
 
@@ -117,11 +120,12 @@ class Finish(NamedTuple):
     lease: Lease
     state: str
     due: Micros | None = None
-    """For QUEUED: not before; None: now, behind what waits."""
+    """For QUEUED: not before; None: now, behind what waits. With ``delay`` only what this host expects, for who is told."""
     attempt: int = 0
     crashes: int = 0
     deaths: int = 0
     parked: Micros | None = None
+    """Since when it is put back as no worker knew it, on the storage's clock; 0: its next place will tell."""
     reason: str | None = None
     value: bytes | None = None
     """Stored form of the result or the error, None: nothing to store."""
@@ -129,6 +133,12 @@ class Finish(NamedTuple):
     """What went wrong in this run, plain values only."""
     took: float = 0.0
     """Seconds the body ran."""
+    delay: Micros | None = None
+    """For QUEUED: so long after the storage's now, whatever ``due`` says; hosts and server need not agree on the time."""
+
+    def due_at(self, now: Micros) -> Micros | None:
+        """When it is due, for a storage whose clock says *now*."""
+        return self.due if self.delay is None else now + self.delay
 
     @property
     def retries_left(self) -> int:
@@ -171,11 +181,12 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Fi
         case Snoozed(_, "shutdown") if lease.is_at_most_once:
             return _lost(keep, "it was cut short by a shutdown")
         case Snoozed(delay, reason):
-            return keep._replace(due=now + micros(delay) if delay > 0 else None, reason=reason)
+            return _after(keep, delay, now)._replace(reason=reason)
         case Cancelled():
             return _cancelled(keep, outcome, now)
-        case AskedAgain(error, due, reason):
-            return keep._replace(due=_next_try(lease, now) if due is None else due, crashes=0, reason=reason, error=error)
+        case AskedAgain(error, due, delay, reason):
+            again = keep._replace(due=due) if due is not None else _after(keep, lease.retry_wait if delay is None else delay, now)
+            return again._replace(crashes=0, reason=reason, error=error)
         case Unknown():
             return _unknown(keep, outcome, now)
         case WorkerDied():
@@ -187,12 +198,13 @@ def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
     if not outcome.may_retry or lease.retries_left == 0:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
     # It came to its end, so it is no suspect any more.
-    return keep._replace(due=_next_try(lease, now), attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error)
+    again = _after(keep, lease.retry_wait, now)
+    return again._replace(attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error)
 
 
 def _limited(keep: Finish, outcome: Limited, now: Micros) -> Finish:
     lease = keep.lease
-    again = keep._replace(due=_next_try(lease, now) or now + micros(outcome.delay), crashes=0, reason=outcome.reason)
+    again = _after(keep, lease.retry_wait or outcome.delay, now)._replace(crashes=0, reason=outcome.reason)
     if outcome.is_free:
         return again
     if lease.retries_left == 0:
@@ -208,22 +220,27 @@ def _lost(keep: Finish, how: str) -> Finish:
 def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
     lease = keep.lease
     if outcome.retry or (outcome.retry is None and lease.retries_left):
-        again = keep._replace(due=_next_try(lease, now), attempt=lease.attempt + 1, crashes=0)
+        again = _after(keep, lease.retry_wait, now)._replace(attempt=lease.attempt + 1, crashes=0)
         return again._replace(reason=outcome.reason, error=outcome.error)
     return keep._replace(state=State.CANCELLED, reason=outcome.reason, error=outcome.error)
 
 
-def _next_try(lease: Lease, now: Micros) -> Micros | None:
-    """When it may run again; None: at once."""
-    wait = lease.retry_wait
-    return now + micros(wait) if wait > 0 else None
+def _after(keep: Finish, seconds: float, now: Micros) -> Finish:
+    """Another run after so many seconds of the storage's clock; 0 or less, or no number: at once. None waits longer than a lifetime."""
+    if not seconds > 0:
+        return keep
+    delay = micros(min(seconds, LONGEST_DELAY))
+    return keep._replace(due=now + delay, delay=delay)
 
 
 def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:
-    since = keep.lease.parked or now
-    if now - since >= UNKNOWN_FOR:
-        return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
-    return keep._replace(due=now + micros(UNKNOWN_DELAY), parked=since, reason=outcome.reason, error=outcome.error)
+    # Told by places alone, which are all on the storage's clock: the one that the first wait gave it is where the time begins.
+    lease, since = keep.lease, 0
+    if lease.parked is not None:
+        since = lease.parked or lease.place
+        if lease.place - since >= UNKNOWN_FOR:
+            return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
+    return _after(keep, UNKNOWN_DELAY, now)._replace(parked=since, reason=outcome.reason, error=outcome.error)
 
 
 def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:

@@ -14,7 +14,7 @@ from huey.serializer import Codec
 from huey.storage.base import FOREVER, Storage
 from huey.task import Task
 from huey.terms import FIRST
-from huey.when import Expires, due_time, instant, moment
+from huey.when import Expires, due_time, expiry, instant
 
 
 class Revoking:
@@ -108,13 +108,13 @@ class Revoking:
         again = type(task)(
             task.args,
             task.kwargs,
-            eta=due_time(eta, delay, now=now, naive_is_local=True),
+            **due_time(eta, delay, now=now, naive_is_local=True)._asdict(),
             retries=task.retries,
             retry_delay=task.retry_delay,
             retry_backoff=task.retry_backoff,
             timeout=task.timeout,
             priority=task.priority if priority is None else priority,
-            expires=None if expires is None else moment(expires, now),
+            **({} if expires is None else expiry(expires, now)._asdict()),
         )
         self.revoke(task)
         return self.enqueue(again)

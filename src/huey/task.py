@@ -41,6 +41,17 @@ class Record(NamedTuple):
     """Seconds between a failure and the next run."""
     options: str | None = None
     """JSON object of what is rarely set, or None."""
+    delay: Micros | None = None
+    """Due so long after it is put in, by the storage's clock. ``eta`` is then only what this host expects."""
+    expires_in: Micros | None = None
+    """Expires so long after it is put in, by the storage's clock. ``expires`` is then only what this host expects."""
+
+    def resolved(self, now: Micros) -> Record:
+        """With its times as instants, for a storage whose clock says *now*."""
+        if self.delay is None and self.expires_in is None:
+            return self
+        eta = self.eta if self.delay is None else now + self.delay
+        return self._replace(eta=eta, expires=self.expires if self.expires_in is None else now + self.expires_in)
 
 
 class Alike(Sequence[Record]):
@@ -89,7 +100,7 @@ class Lease(NamedTuple):
     deaths: int
     """Times its worker died while holding it, whoever was to blame."""
     parked: Micros | None
-    """When it was first put back because no function was known for it."""
+    """Since when it is put back because no function was known for it, on the storage's clock; 0: since its place."""
     options: str | None
     created: Micros = 0
     """When it was put in."""
@@ -134,8 +145,8 @@ class Task:
     """
 
     __slots__ = (
-        "_time_left", "args", "attempt", "enqueued_as", "eta", "expires", "id", "kwargs", "may_come_again", "priority",
-        "retries", "retry_backoff", "retry_delay", "timeout", "token",
+        "_time_left", "args", "attempt", "delay", "enqueued_as", "eta", "expires", "expires_in", "id", "kwargs",
+        "may_come_again", "priority", "retries", "retry_backoff", "retry_delay", "timeout", "token",
     )  # fmt: skip
 
     name: str = ""
@@ -159,6 +170,9 @@ class Task:
         """An id for a call without one. A subclass takes its Huey's."""
         return ""
 
+    default_expires_in: Micros | None = None
+    """How long after its enqueue a call expires, where that is given so."""
+
     @staticmethod
     def default_expires() -> Micros | None:
         """When a call made now expires."""
@@ -179,6 +193,8 @@ class Task:
         timeout: float | None = None,
         attempt: int = 0,
         token: int = 0,
+        delay: Micros | None = None,
+        expires_in: Micros | None = None,
     ) -> None:
         self.args = args if type(args) is tuple else tuple(args)
         self.kwargs = kwargs or {}
@@ -193,7 +209,12 @@ class Task:
         """Further runs still allowed."""
         self.retry_delay = self.default_retry_delay if retry_delay is None else checked_number("retry_delay", retry_delay)
         self.priority = self.default_priority if priority is None else checked_number("priority", priority, low=-LARGEST, whole=True)
-        self.expires = self.default_expires() if expires is None else instant(expires, True) if isinstance(expires, datetime) else expires
+        if expires is None:
+            self.expires, self.expires_in = self.default_expires(), self.default_expires_in
+        else:
+            self.expires, self.expires_in = (instant(expires, True) if isinstance(expires, datetime) else expires), expires_in
+        self.delay = delay
+        """How long after its enqueue it is due, microseconds; ``eta`` is then what this host expects."""
         self.retry_backoff = self.default_retry_backoff if retry_backoff is None else checked_number("retry_backoff", retry_backoff)
         """Factor by which the wait grows with each failed try; 0: it does not."""
         self.timeout = self.default_timeout if timeout is None else checked_limit(timeout)
@@ -257,7 +278,8 @@ class Task:
         """The task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
         is_usual = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout
         options = self.default_rare if is_usual else self._rare()
-        return Record(self.id, self.name, payload, self.priority, self.eta, self.expires, self.retries, self.retry_delay, options)
+        outside = (self.priority, self.eta, self.expires, self.retries, self.retry_delay, options, self.delay, self.expires_in)
+        return Record(self.id, self.name, payload, *outside)
 
     def _rare(self) -> str | None:
         own = None if self.timeout == self.default_timeout else self.timeout or 0

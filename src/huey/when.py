@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from huey.clock import SECOND, Micros, micros
 from huey.exceptions import LONGEST_DELAY
@@ -34,16 +35,33 @@ def instant(when: datetime, naive_is_local: bool) -> Micros:
         raise ValueError(f"{when!r}: this machine's calendar does not reach so far ({error}); give a nearer time") from error
 
 
-def due_time(eta: datetime | None, delay: float | timedelta | None, *, now: Micros, naive_is_local: bool) -> Micros | None:
-    """When a task is due; None for at once. ValueError when both are given."""
+class Due(NamedTuple):
+    """When a task is due, as ``Task`` takes it. With a delay the eta is only what this host expects: the storage's clock decides."""
+
+    eta: Micros | None = None
+    delay: Micros | None = None
+
+
+def due_time(eta: datetime | None, delay: float | timedelta | None, *, now: Micros, naive_is_local: bool) -> Due:
+    """When a task is due. ValueError when both are given."""
     if eta is not None and delay is not None:
         raise ValueError("both eta and delay are given: say one of them")
     if eta is not None:
-        return instant(eta, naive_is_local)
-    length = 0.0 if delay is None else seconds(delay)
-    return now + micros(length) if length > 0 else None
+        return Due(instant(eta, naive_is_local))
+    length = 0 if delay is None else micros(seconds(delay))
+    return Due(now + length, length) if length > 0 else Due()
 
 
-def moment(when: Expires, now: Micros) -> Micros:
-    """A time that is given as seconds or timedelta from now, or as a datetime (naive: local)."""
-    return instant(when, True) if isinstance(when, datetime) else now + micros(seconds(when))
+class Expiry(NamedTuple):
+    """When a task expires, as ``Task`` takes it: a time, or one that this host expects and what was given."""
+
+    expires: Micros
+    expires_in: Micros | None = None
+
+
+def expiry(when: Expires, now: Micros) -> Expiry:
+    """An expiry given as seconds or timedelta from the enqueue, or as a datetime (naive: local)."""
+    if isinstance(when, datetime):
+        return Expiry(instant(when, True))
+    length = micros(seconds(when))
+    return Expiry(now + length, length)

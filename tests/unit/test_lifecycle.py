@@ -12,6 +12,7 @@ from huey.lifecycle import (
     STATES,
     UNKNOWN_DELAY,
     UNKNOWN_FOR,
+    AskedAgain,
     Cancelled,
     Limited,
     Outcome,
@@ -29,7 +30,7 @@ from huey.terms import Terms, with_terms
 NOW: Micros = 1_750_075_200 * SECOND
 PLACE: Micros = NOW - 60 * SECOND
 ERROR = {"error": "ValueError()", "traceback": "..."}
-RECENT, OLD = NOW - 60 * SECOND, NOW - UNKNOWN_FOR
+RECENT, OLD = PLACE - 60 * SECOND, PLACE - UNKNOWN_FOR
 
 RETURNED, NOTHING = Returned(b"5"), Returned(None)
 RAISED, FORBIDDEN = Raised(ERROR), Raised(ERROR, may_retry=False, reason="undecodable")
@@ -199,11 +200,34 @@ def test_a_failure_that_must_not_be_retried_fails_with_tries_left() -> None:
     assert (finish.state, finish.reason, finish.attempt) == (State.FAILED, "undecodable", 0)
 
 
-def test_an_unknown_task_is_parked_since_its_first_look() -> None:
-    first = decide(lease(), UNKNOWN, NOW)
-    second = decide(lease(parked=first.parked), UNKNOWN, NOW + 5 * SECOND)
+def test_an_unknown_task_is_parked_since_the_place_of_its_first_wait_whatever_the_host_thinks_the_time_is() -> None:
+    first = decide(lease(), UNKNOWN, NOW - 10**15)
+    second = decide(lease(parked=first.parked), UNKNOWN, NOW + 10**15)
+    third = decide(lease(parked=second.parked, place=PLACE + 5 * SECOND), UNKNOWN, 0)
 
-    assert (first.parked, second.parked) == (NOW, NOW)
+    assert (first.parked, second.parked, third.parked) == (0, PLACE, PLACE)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -5.0, 1e300, 0.0])
+@pytest.mark.parametrize("kind", ["limited", "snoozed", "asked again"])
+def test_a_delay_that_is_no_duration_is_a_wait_all_the_same(kind: str, seconds: float) -> None:
+    outcomes = {
+        "limited": Limited(ERROR, seconds, True),
+        "snoozed": Snoozed(seconds, "limit"),
+        "asked again": AskedAgain(ERROR, delay=seconds),
+    }
+
+    finish = decide(lease(), outcomes[kind], NOW)
+
+    assert finish.state == State.QUEUED
+    assert finish.delay is None or 0 < finish.delay < 2**52
+
+
+def test_waits_are_durations_and_a_time_that_was_named_is_a_time() -> None:
+    failed = decide(lease(retries=1, retry_delay=2.5), RAISED, NOW)
+    named = decide(lease(), AskedAgain(ERROR, due=7), NOW)
+
+    assert (failed.delay, failed.due_at(5), named.delay, named.due_at(5)) == (2_500_000, 2_500_005, None, 7)
 
 
 def test_an_unknown_task_costs_no_try_and_fails_after_a_day() -> None:

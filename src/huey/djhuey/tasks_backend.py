@@ -38,7 +38,7 @@ from huey.exceptions import DecodeError, UnknownTask
 from huey.lifecycle import State
 from huey.result import Result
 from huey.storage.base import TaskRow
-from huey.when import moment
+from huey.when import expiry
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
@@ -173,7 +173,7 @@ class HueyBackend(BaseTaskBackend):
         prototype = prototype_of(wrapper)
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
         if of_call.get("expires") is not None:
-            of_call["expires"] = moment(of_call["expires"], now)
+            of_call |= expiry(of_call["expires"], now)._asdict()
         about = About(self.alias, task.queue_name, instant(task.run_after), task.priority, now)
         try:
             args, kwargs = call_of(wrapper.func, result.args, result.kwargs)

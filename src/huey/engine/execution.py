@@ -104,7 +104,7 @@ class Execution:
         try:
             wrapper = self._registry.find(lease.name)
         except UnknownTask as error:
-            return Unknown(described(error))
+            return Unknown(described(error)) if lease.name else UNREADABLE
         limit = wrapper.options.timeout
         if lease.options is not None:
             limit = rare(lease.options).get("timeout", limit) or None
@@ -273,6 +273,8 @@ def _end_of_copy(lease: Lease) -> None:
 
 EXPIRED = "expired"
 """As storages say it of what they drop themselves."""
+UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept as it is", "traceback": ""}, False, "undecodable")
+"""What a run of a record comes to that a storage could not read: such a one has no name."""
 _CALM = (CANCELED, REVOKED, "retry asked")
 """Ends that somebody wanted."""
 

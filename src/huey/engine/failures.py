@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from huey.clock import Micros
+from huey.clock import SECOND, Micros
 from huey.decorators import TaskOptions
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskLockedException, TaskTimeout
 from huey.lifecycle import AskedAgain, Cancelled, Limited, Outcome, Raised
@@ -42,7 +42,8 @@ def _asked_again(error: RetryTask, said: dict[str, Any], now: Micros) -> Outcome
     if error.eta is None and error.delay is None:
         return AskedAgain(said)
     try:
-        return AskedAgain(said, due_time(error.eta, error.delay, now=now, naive_is_local=True) or now)
+        eta, delay = due_time(error.eta, error.delay, now=now, naive_is_local=True)
+        return AskedAgain(said, max(eta, 0)) if delay is None and eta is not None else AskedAgain(said, delay=(delay or 0) / SECOND)
     except ValueError as wrong:
         return Raised(described(wrong))
 

@@ -22,11 +22,13 @@ class Declared(NamedTuple):
     name: str
     priority: int
     expires: int | None
-    """A point in time; an expiry that is given as a duration stands in ``options``."""
+    """A point in time."""
     retries: int
     retry_delay: float
     options: str | None
     """Backoff, time limit, and the constraints: JSON, as the record has it."""
+    expires_in: int | None = None
+    """Microseconds from the enqueue, where it was given so; instead of ``expires``."""
 
     def packed(self) -> bytes:
         """As it stands in front of the arguments."""

@@ -237,7 +237,8 @@ class Claims:
         if finish.value is not None and self._parts.store is not None:
             self._values.put("result", finish.lease.id, finish.value)
         if finish.state == State.QUEUED:
-            is_first = finish.due is not None and finish.due <= now
+            due = finish.due_at(now)
+            is_first = due is not None and due <= now
             is_done = self._put_back(worker, entry, entry.message.after(finish, now), now, is_first)
         else:
             is_done = self._let_go(worker, entry.part, entry.data)

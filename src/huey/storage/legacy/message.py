@@ -47,6 +47,7 @@ class Message(NamedTuple):
     @classmethod
     def of(cls, record: Record, now: Micros) -> Message:
         """A task that is put in now."""
+        record = record.resolved(now)
         due = record.eta if record.eta is not None and record.eta > now else None
         fields = (record.expires, record.retries, record.retry_delay, record.options)
         # An id that comes again begins above its former tokens while the producers' clocks go forward: nothing is left of its former runs.
@@ -99,8 +100,9 @@ class Message(NamedTuple):
 
     def after(self, finish: Finish, now: Micros) -> Message:
         """To be put back after a run that ended so."""
-        due = finish.due if finish.due is not None and finish.due > now else None
-        place = now if finish.due is None else finish.due
+        at = finish.due_at(now)
+        due = at if at is not None and at > now else None
+        place = now if at is None else at
         message = self.claimed()._replace(due=due, place=place, reason=finish.reason)
         return message._replace(attempt=finish.attempt, crashes=finish.crashes, deaths=finish.deaths, parked=finish.parked)
 

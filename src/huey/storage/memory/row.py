@@ -17,7 +17,7 @@ class Row:
     """One task. Queued, it is ready while ``due`` is None, else scheduled; ``place`` is when it became ready."""
 
     def __init__(self, record: Record, now: Micros) -> None:
-        self.record = record
+        self.record = record = record.resolved(now)
         self.terms = terms_of(record.options)
         self.state = State.QUEUED
         self.place = now
@@ -88,7 +88,7 @@ class Row:
         elif self.is_revoked(now):
             self.end(State.CANCELLED, "revoked", now)
         else:
-            self.put_back(finish.due, finish.reason, now)
+            self.put_back(finish.due_at(now), finish.reason, now)
             return RETRIED if is_try else None
         return FAILED if self.state == State.FAILED else CANCELLED
 
@@ -114,12 +114,12 @@ class Row:
 
     def anew(self, now: Micros) -> Row:
         """As just enqueued, but for its age, its token and its attempts. An expiry is dropped: who puts it back by hand wants it to run."""
-        row = Row(self.record._replace(eta=None, expires=None), now)
+        row = Row(self.record._replace(eta=None, expires=None, delay=None, expires_in=None), now)
         row.token, row.created, row.attempts = self.token, self.created, self.attempts
         return row
 
     def lease(self) -> Lease:
-        id, name, payload, priority, _, expires, retries, retry_delay, options = self.record
+        id, name, payload, priority, _, expires, retries, retry_delay, options, _, _ = self.record
         counted = (self.attempt, self.crashes, self.deaths, self.parked)
         return Lease(id, self.token, name, payload, priority, self.place, expires, retries, retry_delay, *counted, options, self.created)
 

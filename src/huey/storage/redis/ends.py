@@ -11,8 +11,9 @@ from typing import Any
 from huey.clock import SECOND, Micros
 from huey.lifecycle import Finish, State
 from huey.storage.base import Worker
-from huey.storage.redis.messages import Arg
+from huey.storage.redis.messages import Arg, raw_of, text_of
 from huey.storage.stats import MINUTE, NOTHING, SUCCEEDED, TOOK, measured, minutes_of, start_of
+from huey.storage.unreadable import UNREADABLE
 
 TURN_BYTES = 8 * 1024 * 1024
 """Values that one turn writes at most, unless it is a single one (C14)."""
@@ -30,7 +31,7 @@ def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg
     fates: list[Arg] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     for finish in finishes:
-        lease, state, _, _, _, _, _, _, value, _, took = finish
+        lease, state, _, _, _, _, _, _, value, _, took, _ = finish
         if state != State.SUCCEEDED or keep:
             fates += _fate(finish)
             continue
@@ -79,10 +80,10 @@ def _fate(finish: Finish) -> list[Arg]:
     text = "" if error is None else json.dumps(error)
     tail = json.dumps({"reason": finish.reason, "error": None if error is None else error.get("error")})[1:-1]
     return [
-        lease.id,
+        raw_of(lease.id),
         lease.token,
         finish.state,
-        "" if finish.due is None else finish.due,
+        f"+{finish.delay}" if finish.delay is not None else "" if finish.due is None else finish.due,
         finish.attempt,
         finish.crashes,
         finish.deaths,
@@ -107,6 +108,14 @@ def details(worker: Worker) -> str:
     return json.dumps(worker)
 
 
-def worker_of(text: bytes) -> Worker:
-    values: list[Any] = json.loads(text)
-    return Worker(*values)
+def worker_of(id: bytes, text: bytes | None) -> Worker:
+    """A worker as it is kept; what a newer release says more of it is ignored. Of one that cannot be read only the id is known: its lease
+    tells when it is gone."""
+    try:
+        values: Any = json.loads(text or b"")
+        worker = Worker(*values[: len(Worker._fields)])
+        if tuple(map(type, worker)) == (str, str, int, str, int, str, str) and worker.id == text_of(id):
+            return worker
+    except UNREADABLE:
+        pass
+    return Worker(text_of(id), "", 0, "", 0)

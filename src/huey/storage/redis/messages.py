@@ -1,24 +1,28 @@
 """How a task stands in Redis: a message that anyone can read but for its payload, and a state once it is more than new.
 
 A message: ``-`` (or ``x``: it has an eta or expires), 16 digits of when it came, 6 digits: the length of its head, the head, the payload.
-The head is a JSON list of name, priority, retries, retry_delay, expires, eta, options; what is at its end and has its default is left out.
+The head is a JSON list of name, priority, retries, retry_delay, expires, eta, options, delay, expires_in; what is at its end and has its
+default is left out. The last two are durations (microseconds), which count from when it came and stand instead of eta and expires. What a
+newer release adds behind them is ignored. What cannot be read is told apart by a lease without a name (``unreadable``).
 The state is a list that only scripts write (base.lua has the order).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from huey.clock import Micros
 from huey.lifecycle import Promotion, Refusal, State
-from huey.storage.base import TaskRow
+from huey.storage.base import Revocation, TaskRow
+from huey.storage.unreadable import UNREADABLE, check_outside, check_times, unreadable
 from huey.task import Alike, Lease, Record
 
 Arg = bytes | str | int | float
-_DEFAULTS = [None, 0, 0, 0.0, None, None, None]
+_DEFAULTS = [None, 0, 0, 0.0, None, None, None, None, None]
 _HEADS_KEPT = 1000
 
 
@@ -32,6 +36,21 @@ class Head(NamedTuple):
     expires: Micros | None
     eta: Micros | None
     options: str | None
+    delay: Micros | None
+    expires_in: Micros | None
+
+    def expiry(self, created: Micros) -> Micros | None:
+        """When it expires."""
+        return self.expires if self.expires_in is None else created + self.expires_in
+
+    def first_place(self, created: Micros) -> Micros:
+        """Its place while it was never put back: when it came, or was due."""
+        due = self.due(created)
+        return due if due is not None and due > created else created
+
+    def due(self, created: Micros) -> Micros | None:
+        """When it was to run first."""
+        return self.eta if self.delay is None else created + self.delay
 
 
 _as_lease = Lease._make
@@ -41,13 +60,16 @@ _written: dict[tuple[Any, ...], tuple[str, bytes]] = {}
 
 def group(pattern: Record, ids: Sequence[str], payloads: Sequence[bytes]) -> list[Arg]:
     """Records that differ in id and payload only, as arguments (lua/insert.lua)."""
-    shared = (pattern.name, pattern.priority, pattern.retries, pattern.retry_delay, pattern.expires, pattern.eta, pattern.options)
+    _, name, _, priority, eta, expires, retries, retry_delay, options, delay, expires_in = pattern
+    # As given: what this host expects of a duration is left out, so that heads are alike.
+    eta, expires = None if delay is not None else eta, None if expires_in is not None else expires
+    shared = (name, priority, retries, retry_delay, expires, eta, options, delay, expires_in)
     try:
         flag, head = _written[shared]
     except KeyError:
         flag, head = _head(shared)
-    eta = "" if pattern.eta is None else pattern.eta
-    return [flag, head, pattern.priority, eta, pattern.name, len(ids), *ids, *payloads]
+    due: Arg = "" if eta is None else eta
+    return [flag, head, priority, due if delay is None else f"+{delay}", name, len(ids), *ids, *payloads]
 
 
 def single(one: list[Arg]) -> list[Arg] | None:
@@ -61,9 +83,9 @@ def _head(shared: tuple[Any, ...]) -> tuple[str, bytes]:
     while len(values) > 1 and values[-1] == _DEFAULTS[len(values) - 1]:
         values.pop()
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
-    is_timed = shared[4] is not None or shared[5] is not None
+    is_timed = any(shared[place] is not None for place in (4, 5, 7, 8))
     written = ("x" if is_timed else "-"), b"%06d" % len(text) + text
-    if not is_timed and len(_written) < _HEADS_KEPT:
+    if shared[4] is None and shared[5] is None and len(_written) < _HEADS_KEPT:
         _written[shared] = written
     return written
 
@@ -92,33 +114,60 @@ def groups_of_one(records: Sequence[Record]) -> list[Arg]:
     return [argument for record in records for argument in group(record, (record.id,), (record.payload,))]
 
 
+def text_of(raw: bytes) -> str:
+    """An id or a key as text. What is no UTF-8, and so none of ours, comes with surrogates: ``raw_of`` gives it back as it was."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def raw_of(text: str) -> Arg:
+    """The opposite of ``text_of``."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape")
+
+
 def _split(message: bytes) -> tuple[Micros, Head, bytes]:
-    """When it came, its outside, its payload."""
+    """When it came, its outside, its payload. ``UNREADABLE``: it is no message, or none that this release can read."""
     start = 23 + int(message[17:23])
     text = message[23:start]
     head = _read.get(text)
     if head is None:
-        values = json.loads(text)
-        head = Head(*values, *_DEFAULTS[len(values) :])
+        head = _head_in(json.loads(text))
         if len(_read) >= _HEADS_KEPT:
             _read.clear()
         _read[text] = head
     return int(message[1:17]), head, message[start:]
 
 
+def _head_in(values: Any) -> Head:
+    if not isinstance(values, list) or not values:
+        raise ValueError("no list")
+    head = Head(*values[: len(_DEFAULTS)], *_DEFAULTS[len(values) :])
+    check_outside(head.name, head.priority, head.retries, head.retry_delay, head.options)
+    check_times(head.expires, head.eta, head.delay, head.expires_in)
+    return head
+
+
 def lease_of(id: bytes, message: bytes, state: list[Any] | None, token: int | None = None) -> Lease:
-    """What a claim brought. *token*: of the lease, None: one more than the state has."""
+    """What a claim brought; what cannot be read as ``unreadable`` has it. *token*: of the lease, None: one more than the state has."""
+    if token is None:
+        token = state[1] + 1 if state else 1
+    try:
+        return _lease_of(id.decode(), message, state, token)
+    except UNREADABLE:
+        return unreadable(text_of(id), token, message)
+
+
+def _lease_of(id: str, message: bytes, state: list[Any] | None, token: int) -> Lease:
     created, head, payload = _split(message)
-    name, priority, retries, delay, expires, eta, options = head
+    outside = (head.retries, head.retry_delay)
     if not state:
-        place = eta if eta is not None and eta > created else created
-        counted = (0, 0, 0, None)
-        return Lease(id.decode(), token or 1, name, payload, priority, place, expires, retries, delay, *counted, options, created)
-    if state[14]:
-        expires = None
-    kept = _counted(state)
-    token = state[1] + 1 if token is None else token
-    return Lease(id.decode(), token, name, payload, priority, state[6], expires, retries, delay, *kept, options, created)
+        place, expires = head.first_place(created), head.expiry(created)
+        return Lease(id, token, head.name, payload, head.priority, place, expires, *outside, 0, 0, 0, None, head.options, created)
+    if state[0] == b"damaged":
+        raise ValueError("its state cannot be read")
+    expires = None if state[14] else head.expiry(created)
+    attempt, crashes, deaths, parked = state[2:6]
+    where = (head.priority, state[6], expires, *outside)
+    return Lease(id, token, head.name, payload, *where, attempt, crashes, deaths, _micros(parked), head.options, created)
 
 
 def new_leases(ids: Sequence[bytes], messages: Sequence[bytes]) -> list[Lease]:
@@ -127,27 +176,26 @@ def new_leases(ids: Sequence[bytes], messages: Sequence[bytes]) -> list[Lease]:
     front, size = b"?", 1
     name: str = ""
     after: tuple[Any, ...] = ()
-    for id, message in zip(ids, messages, strict=True):
-        if not message.startswith(front):
-            created, head, payload = _split(message)
-            size = len(message) - len(payload)
-            front = message[:size]
-            name, priority, retries, delay, expires, _, options = head
-            after = (priority, created, expires, retries, delay, 0, 0, 0, None, options, created)
-        leases.append(_as_lease((id.decode(), 1, name, message[size:], *after)))
+    try:
+        for id, message in zip(ids, messages, strict=True):
+            if not message.startswith(front):
+                created, head, payload = _split(message)
+                size = len(message) - len(payload)
+                front = message[:size]
+                name, priority, retries, delay, expires, _, options, _, _ = head
+                after = (priority, created, expires, retries, delay, 0, 0, 0, None, options, created)
+            leases.append(_as_lease((id.decode(), 1, name, message[size:], *after)))
+    except UNREADABLE:
+        return [lease_of(id, message, None) for id, message in zip(ids, messages, strict=True)]
     return leases
-
-
-def _counted(state: list[Any]) -> tuple[int, int, int, Micros | None]:
-    return state[2], state[3], state[4], _micros(state[5])
 
 
 def _micros(text: bytes | None) -> Micros | None:
     return None if text is None else int(text)
 
 
-def text_of(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
 def row_of(found: list[Any]) -> TaskRow:
@@ -162,7 +210,7 @@ def row_of(found: list[Any]) -> TaskRow:
     return TaskRow(
         id=lease.id,
         name=lease.name,
-        state=State.RUNNING if is_running else ended[0].decode() if ended else State.WAITING if how == b"waiting" else State.QUEUED,
+        state=State.RUNNING if is_running else str(_text(ended[0])) if ended else State.WAITING if how == b"waiting" else State.QUEUED,
         payload=lease.payload,
         priority=lease.priority,
         place=lease.place,
@@ -174,30 +222,48 @@ def row_of(found: list[Any]) -> TaskRow:
         crashes=lease.crashes,
         deaths=lease.deaths,
         token=token,
-        worker=detail.decode() if is_running else None,
-        reason=None if is_running or not state else text_of(state[8]),
-        error=text_of(state[9]) if state else None,
+        worker=text_of(detail) if is_running else None,
+        reason=None if is_running or not state else _text(state[8]),
+        error=_text(state[9]) if state else None,
         created=lease.created,
-        finished=_micros(ended[11]) if ended else None,
-        revoked_until=None if mark is None else int(mark.split()[0]),
+        finished=whole_or(_micros, ended[11], 0) if ended else None,
+        revoked_until=None if mark is None else mark_of(mark).until,
         options=lease.options,
-        attempts=f"[{', '.join(each.decode() for each in state[10])}]" if state and state[10] else None,
+        attempts=f"[{', '.join(str(_text(each)) for each in state[10] if isinstance(each, bytes))}]" if state and state[10] else None,
     )
 
 
 def _due(state: list[Any] | None, message: bytes, score: bytes) -> Micros:
     """Exact also where the score, a double, is not."""
-    exact = _micros(state[7]) if state else _split(message)[1].eta
-    return int(float(score)) if exact is None else exact
+    exact = None
+    with suppress(*UNREADABLE):
+        created, head, _ = _split(message)
+        exact = _micros(state[7]) if state else head.due(created)
+    return whole_or(lambda score: int(float(score)), score, 0) if exact is None else exact
 
 
 def refusal_of(found: list[Any]) -> Refusal:
     id, message, attempt, reason = found
-    head = _split(message)[1]
-    return Refusal(id.decode(), head.name, reason.decode(), max(0, head.retries - attempt), head.retry_delay)
+    lease = lease_of(id, message, None)
+    return Refusal(lease.id, lease.name, reason.decode(), max(0, lease.retries - attempt), lease.retry_delay)
 
 
 def promotion_of(found: list[Any]) -> Promotion:
     id, message, attempt = found
-    head = _split(message)[1]
-    return Promotion(id.decode(), head.name, max(0, head.retries - attempt), head.retry_delay)
+    lease = lease_of(id, message, None)
+    return Promotion(lease.id, lease.name, max(0, lease.retries - attempt), lease.retry_delay)
+
+
+def mark_of(mark: bytes) -> Revocation:
+    """A revocation as scripts keep it: "until once". One that cannot be read holds no longer."""
+    until, _, once = mark.partition(b" ")
+    return Revocation(whole_or(int, until, 0), once == b"1")
+
+
+def whole_or(read: Callable[[Any], Any], value: Any, default: int) -> int:
+    """*value* as a whole number; *default* where it is none."""
+    try:
+        found = read(value)
+        return default if found is None else int(found)
+    except (ValueError, TypeError, OverflowError):
+        return default

@@ -22,7 +22,7 @@ from huey.storage.redis.ahead import Ahead, Chunk
 from huey.storage.redis.connection import Wire, checked
 from huey.storage.redis.ends import details, who
 from huey.storage.redis.errors import LEAST, NEEDED
-from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, single
+from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, raw_of, single
 from huey.storage.redis.pool import Wires
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.sharing import SharingVerbs
@@ -230,13 +230,13 @@ class RedisStorage(TurningVerbs, SharingVerbs):
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         for start in range(0, len(leases), CHUNK):
-            pairs: list[Arg] = [part for lease in leases[start : start + CHUNK] for part in (lease.id, lease.token)]
+            pairs: list[Arg] = [part for lease in leases[start : start + CHUNK] for part in (raw_of(lease.id), lease.token)]
             self._wires.call("release", self._prefix, self._now(), worker.id, *pairs)
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         crash_here("reclaim:before-commit")
         heir = (worker.id, details(worker))
-        whose = (dead.worker.id, dead.until, who(dead.worker))
+        whose = (raw_of(dead.worker.id), dead.until, who(dead.worker))
         found = self._wires.call("reclaim", self._prefix, self._now(), self._lease_time(), *heir, *whose, after=self._durable)
         crash_here("reclaim:after-commit")
         return [lease_of(*each) for each in zip(*found, strict=True)]

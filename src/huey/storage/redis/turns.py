@@ -14,7 +14,7 @@ from huey.storage.fencing import newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.ends import details, ends_of, too_heavy, who
 from huey.storage.redis.errors import away
-from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, refusal_of
+from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, refusal_of, text_of, whole_or
 from huey.storage.redis.scripts import script
 from huey.storage.redis.waking import Ear, WakingVerbs, has_brought, lanes_of
 
@@ -113,7 +113,7 @@ class TurningVerbs(WakingVerbs):
                 continue
             if answer[0] == 0:
                 break
-            gone = {id.decode() for id in answer[1]}
+            gone = {text_of(id) for id in answer[1]}
             refused += [finish.lease.id for finish in finishes if finish.lease.id in gone]
             finishes = [finish for finish in finishes if finish.lease.id not in gone]
         crash_here("turn:after-commit")
@@ -142,8 +142,8 @@ class TurningVerbs(WakingVerbs):
             refused,
             [refusal_of(each) for each in cancelled],
             [promotion_of(each) for each in promoted],
-            [id.decode() for id in stop],
-            int(float(soonest)) if soonest else None,
+            [text_of(id) for id in stop],
+            whole_or(float, soonest, 0) if soonest else None,
             bool(is_filled),
             bool(is_paused),
             bool(is_followed),

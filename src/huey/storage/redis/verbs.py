@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
@@ -24,11 +25,13 @@ from huey.storage.base import (
 from huey.storage.chunks import check_keys
 from huey.storage.redis import keys
 from huey.storage.redis.ends import ROW, worker_of
-from huey.storage.redis.messages import Arg, lease_of, row_of
+from huey.storage.redis.messages import Arg, lease_of, mark_of, raw_of, row_of, text_of, whole_or
 from huey.storage.redis.pool import Wires
 from huey.storage.retention import Retention
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task import Lease
+
+log = logging.getLogger("huey")
 
 STAMP = 16
 """Digits before a small value that say when it goes."""
@@ -91,8 +94,7 @@ class PlainVerbs(Storage):
         mark = self._wires.call("revocation", self._prefix, self._now(), *which)
         if mark is None:
             return None
-        until, once = mark.split()
-        return Revocation(int(until), once == b"1")
+        return mark_of(mark)
 
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
         return [id.decode() for some in _parts(ids) for id in self._wires.call("retry", self._prefix, self._now(now), *some)]
@@ -112,7 +114,7 @@ class PlainVerbs(Storage):
         found = self._wires.command("HGETALL", self._prefix + "tk")
         # RESP3 answers with a map, RESP2 with a list: the connection may be of the user's making.
         pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-        return {name.decode(): int(tick.split()[0]) for name, tick in pairs}
+        return {text_of(name): whole_or(int, tick.partition(b" ")[0], 0) for name, tick in pairs}
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
@@ -167,19 +169,24 @@ class PlainVerbs(Storage):
         rows, living = self._wires.call("numbers", self._prefix, self._now(), since)
         waiting = []
         for field, number in zip(living[::2], living[1::2], strict=True):
-            start, _, name = field.decode().partition(":")
-            if int(start) + MINUTE * SECOND > since:
-                waiting.append((name, int(start), int(number)))
-        counted = [stat(name.decode(), int(start), span, *map(int, ROW.unpack(numbers))) for span, start, name, numbers in rows]
+            start, _, name = text_of(field).partition(":")
+            began, how_many = whole_or(int, start, 0), whole_or(int, number, 0)
+            if began + MINUTE * SECOND > since and how_many > 0:
+                waiting.append((name, began, how_many))
+        counted = [
+            stat(text_of(name), int(float(start)), span, *(whole_or(int, number, 0) for number in ROW.unpack(numbers)))
+            for span, start, name, numbers in rows
+            if len(numbers) == ROW.size
+        ]
         return with_waiting(counted, waiting)
 
     def workers(self) -> list[WorkerRow]:
         found = self._wires.call("workers", self._prefix, self._now(), self._lease_time())
-        return [WorkerRow(worker_of(details), int(until), bool(is_expired), holds) for details, until, is_expired, holds in found]
+        return [WorkerRow(worker_of(id, details), int(until), bool(is_expired), holds) for id, details, until, is_expired, holds in found]
 
     def leases(self, worker: Worker) -> list[Lease]:
-        ids, messages, states, tokens = self._wires.call("leases", self._prefix, self._now(), worker.id)
-        found = zip(ids, messages, states, map(int, tokens), strict=True)
+        ids, messages, states, tokens = self._wires.call("leases", self._prefix, self._now(), raw_of(worker.id))
+        found = zip(ids, messages, states, (whole_or(int, token, 0) for token in tokens), strict=True)
         return [lease_of(*each) for each in found]
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
@@ -209,14 +216,23 @@ class PlainVerbs(Storage):
     def items(self, kind: str) -> dict[str, bytes]:
         found, now = self._wires.call("items", self._prefix, self._now(), kind)
         pairs = zip(found[::2], found[1::2], strict=True)
-        return {key.decode(): value[STAMP:] for key, value in pairs if not 0 < int(value[:STAMP]) <= int(now)}
+        return {text_of(key): value[STAMP:] for key, value in pairs if not 0 < whole_or(int, value[:STAMP], 0) <= int(now)}
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def prune(self, now: Micros | None = None) -> int:
         ages = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT)
         kept = (*ages, self._retention.most, self._retention.age, PRUNE)
-        gone: int = self._wires.call("prune", self._prefix, self._now(now), self._lease_time(), *kept)
+        gone: int
+        gone, damaged = self._wires.call("prune", self._prefix, self._now(now), self._lease_time(), *kept)
+        if damaged:
+            names = ", ".join(sorted(self._prefix + text_of(name) for name in damaged))
+            found = self._wires.call("mend", self._prefix, self._now(now))
+            log.critical(
+                "%s: keys of this queue held what huey did not put there and were set aside under %sdamaged: (%s); %d tasks that stood in "
+                "them were put back",
+                self._wires.where, self._prefix, names, found,
+            )  # fmt: skip
         return gone
 
     def flush(self) -> None:

@@ -58,6 +58,6 @@ def ends_of(finishes: Sequence[Finish], now: Micros) -> Ends:
             times.append(lease.created)
         else:
             error = None if finish.error is None else json.dumps(finish.error)
-            fate.append((lease.id, lease.token, *finish[1:7], finish.reason, value, error, took))
+            fate.append((lease.id, lease.token, finish.state, finish.due_at(now), *finish[3:7], finish.reason, value, error, took))
     tally = json.dumps(list(tallied(runs, now))) if len(done) >= MANY else None
     return Ends(done, fate, size, tally, top_token)

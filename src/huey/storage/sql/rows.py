@@ -21,6 +21,8 @@ R = TypeVar("R")
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, CHUNK)
 """Rows of the multi-row INSERTs: few statements, each prepared once."""
 
+STAGED = 9
+"""Fields of a record that go into columns, once its times are instants."""
 _RARE = ("due", "expires", "options")
 """Columns that are None for most tasks."""
 _UNNOTICED = """
@@ -34,19 +36,29 @@ def enqueueing(queue: int, records: Sequence[Record], now: Micros, *, if_unnotic
 
     *if_unnoticed*: it puts none in when somebody follows events, or ids that nobody held were revoked.
     """
-    size = size_for(len(records))
+    size, records = size_for(len(records)), resolved(records, now)
     condition = [queue, now, queue] if if_unnoticed else []
     alike = _as_alike(records)
     if alike is None:
-        mixed = [(*it[:2], bytearray(it.payload), it.priority, _due(it.eta, now), *it[5:]) for it in padded(records)]
+        mixed = [(*it[:2], bytearray(it.payload), it.priority, _due(it.eta, now), *it[5:STAGED]) for it in padded(records)]
         return _of_mixed(size, if_unnoticed), [queue, now, now, *chain.from_iterable(mixed), *condition]
-    _, name, _, priority, eta, expires, retries, retry_delay, options = alike.pattern
+    _, name, _, priority, eta, expires, retries, retry_delay, options, _, _ = alike.pattern
     due = _due(eta, now)
     shared = [queue, now, now, name, priority, retries, retry_delay, *[it for it in (due, expires, options) if it is not None]]
     rows: list[Any] = [None] * (2 * size)
     rows[::2] = padded(alike.ids)
     rows[1::2] = map(bytearray, padded(alike.payloads))
     return _of_alike(size, if_unnoticed, due is not None, expires is not None, options is not None), shared + rows + condition
+
+
+def resolved(records: Sequence[Record], now: Micros) -> Sequence[Record]:
+    """*records* with their times as instants."""
+    if isinstance(records, Alike):
+        pattern = records.pattern.resolved(now)
+        return records if pattern is records.pattern else Alike(pattern, records.ids, records.payloads)
+    if all(record.delay is None and record.expires_in is None for record in records):
+        return records
+    return [record.resolved(now) for record in records]
 
 
 def payload_bytes(records: Sequence[Record]) -> int:

@@ -34,7 +34,7 @@ from huey.storage.sql.callers import Caller
 from huey.storage.sql.connection import MIB, File
 from huey.storage.sql.ends import ends_of
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
-from huey.storage.sql.rows import enqueueing, many, padded, payload_bytes
+from huey.storage.sql.rows import STAGED, enqueueing, many, padded, payload_bytes, resolved
 from huey.storage.sql.storage import Values
 from huey.storage.sql.waiting import Door
 from huey.storage.sql.waking import WakingStorage
@@ -244,7 +244,7 @@ class SqliteStorage(WakingStorage):
             if have_terms and told:
                 events, pairs = None, json.dumps([[record.id, text] for record, text in zip(records, told, strict=True)])
             self._ready_for_turns()
-            self._stage_rows("incoming", records)
+            self._stage_rows("incoming", [record[:STAGED] for record in resolved(records, now)])
             self._file.write(_SQL["arrival"], (queue, now, events, pairs), units, is_synced=False, door=self._file.held)
             self._file.is_dirty = False
             return dict(self._file.fetch(_SQL["met"]))
@@ -434,7 +434,7 @@ class SqliteStorage(WakingStorage):
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         if record is not None and self._ballast.is_short():
             raise self._no_room()
-        now, task = self._now(now), record or (None,) * len(Record._fields)
+        now, task = self._now(now), (None,) * STAGED if record is None else record.resolved(self._now(now))[:STAGED]
         crash_here("tick:before-commit")
         ((fired,),) = self._fire("tick", (self._queue, name, tick, now, *task, "\n".join(events) or None), ("tick_fired", ()))
         crash_here("tick:after-commit")

@@ -93,7 +93,7 @@ class EnqueueRules:
             row.id, row.name, row.payload, row.priority, row.due, row.expires, row.retries, row.retry_delay, row.options
         )
         assert record[:4] == (lease.id, lease.name, lease.payload, lease.priority)
-        assert record[5:] == (lease.expires, lease.retries, lease.retry_delay, lease.options)
+        assert record[5:9] == (lease.expires, lease.retries, lease.retry_delay, lease.options)
 
     def test_an_empty_payload_is_a_payload(self, storage: Storage) -> None:
         storage.enqueue([task(payload=b"")])

@@ -131,8 +131,8 @@ class FinishRules:
         assert (again.attempt, again.crashes, again.deaths, again.parked) == (3, 2, 5, clock.now())
 
     def test_an_unknown_task_is_put_back_and_remembers_since_when(self, storage: Storage, clock: TurnableClock) -> None:
-        since = clock.now()
         end(storage, clock, claimed(storage), Unknown(ERROR))
+        since = look(storage).due
         clock.forward(60)
 
         end(storage, clock, claim(storage)[0], Unknown(ERROR))

@@ -39,7 +39,7 @@ class Entry:
     """What the ledger knows of one task."""
 
     def __init__(self, record: Record, now: Micros) -> None:
-        self.record = record
+        self.record = record = record.resolved(now)
         self.due = record.eta if record.eta is not None and record.eta > now else None
         self.place = now
         self.token = 0
@@ -138,8 +138,9 @@ class Ledger:
         else:
             self.counts[f"queued: {finish.reason}"] += 1
             entry.is_suspect = finish.crashes > 0
-            entry.due = finish.due if finish.due is not None and finish.due > now else None
-            entry.place = finish.due if finish.due is not None and finish.due <= now else now
+            due = finish.due_at(now)
+            entry.due = due if due is not None and due > now else None
+            entry.place = due if due is not None and due <= now else now
         if finish.state == State.FAILED:
             self._check_failure(entry, finish)
         return True

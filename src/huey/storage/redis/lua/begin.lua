@@ -2,18 +2,35 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    as in turn.lua
 -- Returns as in turn.lua, unless there is more to do; then the rest of the turn follows. What only that needs is not made before.
--- Messages of ids, in order, until they weigh 8 MiB: those of the last ids may be missing then.
+-- Messages of ids, in order, until they weigh 8 MiB: those of the last ids may be missing then. Ids that have none stand for nothing: they
+-- are taken out of the list, and returned.
 local function messages_of(ids)
-  local messages, size = {}, 0
-  for from = 1, #ids, 32 do
-    local part = call('HMGET', P .. 'm', unpack(ids, from, math.min(from + 31, #ids)))
+  local messages, unheld, size, n, last = {}, {}, 0, 0, #ids
+  local at = 1
+  while at <= last and size <= 8388608 do
+    local part = call('HMGET', P .. 'm', unpack(ids, at, math.min(at + 31, last)))
     for i = 1, #part do
-      messages[from + i - 1] = part[i]
-      size = size + #part[i]
-      if size > 8388608 then return messages end
+      if size > 8388608 then break end
+      local id = ids[at]
+      at = at + 1
+      if part[i] then
+        n = n + 1
+        ids[n], messages[n] = id, part[i]
+        size = size + #part[i]
+      else
+        unheld[#unheld + 1] = id
+      end
     end
   end
-  return messages
+  local kept = n
+  if kept < at - 1 or at <= last then
+    for from = at, last do
+      kept = kept + 1
+      ids[kept] = ids[from]
+    end
+    for i = kept + 1, last do ids[i] = nil end
+  end
+  return messages, unheld
 end
 
 if ARGV[17] ~= '' and call('DEL', P .. 'no:' .. ARGV[17]) == 1 then return { 2 } end
@@ -64,7 +81,7 @@ end
 
 renew(worker, ARGV[4], ARGV[2])
 
-local expires = ARGV[8] ~= '' and now + tonumber(ARGV[8]) or 0
+local expires = expiry_after(ARGV[8])
 local stamp = string.format('%016.0f', expires)
 local function keep_results()
   local ids, fields = {}, {}
@@ -110,12 +127,13 @@ end
 local ids, messages = {}, {}
 local is_rare = call('EXISTS', P .. 'c', P .. 's', P .. 'd', P .. 'rv', P .. 'rn', P .. 'z', P .. 'u', P .. 'p', P .. 't') > 0
 local followed = call('PUBSUB', 'NUMSUB', channel)[2] > 0
-if is_rare then followed = followed or tonumber(call('HGET', P .. 'c', 'followed') or '0') > now end
+if is_rare then followed = followed or (tonumber(call('HGET', P .. 'c', 'followed') or '') or 0) > now end
 
 if fates == 0 and not is_rare and not followed then
   -- As most turns are: nothing is scheduled, marked, put back, paused, of another priority or with terms.
   if want > 0 and lanes ~= 'u' then ids = call('LPOP', P .. 'q:0', want) or {} end
   if #ids == 0 then return { 0, ids, messages } end
+  local taken = #ids
   messages = messages_of(ids)
   local is_cut = #messages < #ids
   for i = #ids, #messages + 1, -1 do
@@ -128,8 +146,8 @@ if fates == 0 and not is_rare and not followed then
     if string.byte(messages[i], 1) ~= 45 then plain = false end
   end
   if plain then
-    call('HSET', held, unpack(leases))
-    if is_cut or (#ids == want and call('EXISTS', P .. 'q:0') == 1) then wake('o', 'r') end
+    if #ids > 0 then call('HSET', held, unpack(leases)) end
+    if is_cut or (taken == want and call('EXISTS', P .. 'q:0') == 1) then wake('o', 'r') end
     return { 0, ids, messages, is_cut and 1 or nil }
   end
 end

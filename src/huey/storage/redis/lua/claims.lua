@@ -12,11 +12,15 @@ local function priorities()
   local found, zero = {}, false
   for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do
     local priority = tonumber(name)
-    if priority < 0 and not zero then
-      zero = true
-      found[#found + 1] = 0
+    if not priority then
+      call('ZREM', P .. 'p', name)
+    else
+      if priority < 0 and not zero then
+        zero = true
+        found[#found + 1] = 0
+      end
+      found[#found + 1] = priority
     end
-    found[#found + 1] = priority
   end
   if not zero then found[#found + 1] = 0 end
   return found
@@ -94,15 +98,19 @@ local function promote(limit, followed)
   local due, told = call('ZRANGEBYSCORE', P .. 's', '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, limit), {}
   for i = 1, #due, 2 do
     local id = due[i]
-    local message, state = call('HGET', P .. 'm', id), load(id)
-    local head = head_of(message)
-    if state then
-      state[PLACE], state[DUE] = tonumber(due[i + 1]), false
-      save(id, state)
-    end
+    local message = call('HGET', P .. 'm', id)
     call('ZREM', P .. 's', id)
-    line_up(id, head[PRIORITY], tonumber(due[i + 1]), state and state[CRASHES] or 0)
-    if followed then told[#told + 1] = { id, message, state and state[ATTEMPT] or 0 } end
+    if message then
+      local state, place = load(id), as_place(tonumber(due[i + 1]))
+      if state then
+        state[PLACE], state[DUE] = place, false
+        save(id, state)
+      end
+      line_up(id, head_of(message)[PRIORITY], place, state and state[CRASHES] or 0)
+      if followed then told[#told + 1] = { id, message, state and state[ATTEMPT] or 0 } end
+    else
+      forget(id)
+    end
   end
   return told
 end
@@ -120,7 +128,7 @@ local function bar(id, message, state, has_marks, has_names)
     end
   end
   if string.byte(message, 1) ~= 45 and not (state and state[ANEW]) then
-    local expires = (head or head_of(message))[EXPIRES]
+    local expires = expiry_in(message, head or head_of(message))
     if expires and expires <= now then return 'expired' end
   end
 end

@@ -17,12 +17,12 @@ local function kept(field)
   local found = call('HGET', P .. 'kp', field)
   if found then
     local expires, id = string.match(found, '^(%S+) (.*)$')
-    return tonumber(expires) > now and id
+    return (tonumber(expires or '') or 0) > now and id
   end
 end
 
 local function keep(field, id, from, seconds)
-  local expires = text(from + math.floor(seconds * 1000000 + 0.5))
+  local expires = text(math.min(from + math.floor(seconds * 1000000 + 0.5), 2 ^ 62))
   call('HSET', P .. 'kp', field, expires .. ' ' .. id)
   call('ZADD', P .. 'kx', expires, field)
 end
@@ -41,7 +41,7 @@ local function met_by(id, wishes)
   local known = wishes.keep_id and kept('i' .. id)
   if known or not wishes.unique then return known end
   local holder = call('HGET', P .. 'uk', wishes.unique[1])
-  if holder and not gives_way(holder) then return holder end
+  if holder and call('HEXISTS', P .. 'm', holder) == 1 and not gives_way(holder) then return holder end
   if holder then call('HDEL', P .. 'uk', wishes.unique[1]) end
   return kept('u' .. wishes.unique[1])
 end
@@ -73,7 +73,7 @@ end
 
 -- Put a task in: true. Or false, and the id of the task that is in its way, if it is not just held already.
 local function consider(at, has_marks)
-  local id, wishes, priority, eta = ARGV[at + 6], wishes_at(at), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local id, wishes, priority, eta = ARGV[at + 6], wishes_at(at), tonumber(ARGV[at + 2]), due_in(ARGV[at + 3])
   local own = wishes and wishes.own or nil
   if is_held(id, own) then return false, own and id end
   local other = wishes and met_by(id, wishes)
@@ -83,16 +83,16 @@ local function consider(at, has_marks)
   if own then begin_above(id) end
   if has_marks then hand_over_marks({ id }, own) end
   call('HINCRBY', P .. 'n', text(minute) .. ':' .. ARGV[at + 4], 1)
-  local due = eta and eta > now and eta
+  local due = eta and tonumber(eta) > now and eta
   local terms
   if wishes then
-    if wishes.keep_id then keep('i' .. id, id, due or now, wishes.keep_id) end
+    if wishes.keep_id then keep('i' .. id, id, due and tonumber(due) or now, wishes.keep_id) end
     if wishes.unique and type(wishes.unique[2]) == 'number' then keep('u' .. wishes.unique[1], id, now, wishes.unique[2]) end
     terms = note_terms(id, wishes)
     if terms then take_key(id, terms) end
   end
   if due then
-    schedule({ id }, ARGV[at + 3])
+    schedule({ id }, due)
   elseif terms then
     line_up(id, priority, now, 0)
   else

@@ -8,7 +8,7 @@ local running = 0
 for _, worker in ipairs(call('ZRANGE', P .. 'wl', 0, -1)) do running = running + call('HLEN', P .. 'h:' .. worker) end
 local results = call('HLEN', P .. 'v:result')
 for _, expires in ipairs(call('ZRANGEBYSCORE', P .. 'x:result', '-inf', text(now))) do
-  results = results - call('HGET', P .. 'xn:result', expires)
+  results = results - (tonumber(call('HGET', P .. 'xn:result', expires) or '') or 0)
 end
 return {
   ready, call('ZCARD', P .. 's'), running, call('ZCARD', P .. 'e:failed'), call('ZCARD', P .. 'e:cancelled'), results,

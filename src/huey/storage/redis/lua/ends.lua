@@ -23,7 +23,7 @@ local function put_back(id, priority, state, due)
     save(id, state)
     schedule({ id }, due)
   else
-    state[PLACE] = due and tonumber(due) or now
+    state[PLACE] = due and as_place(tonumber(due)) or now
     save(id, state)
     line_up(id, priority, state[PLACE], state[CRASHES])
   end
@@ -38,10 +38,11 @@ end
 
 -- An end that is more than a plain success. FIELDS: from there on in ARGV, as turn.lua says.
 local function settle(worker, who, at)
-  local id, how, due = ARGV[at], ARGV[at + 2], ARGV[at + 3] ~= '' and ARGV[at + 3]
+  local id, how, due = ARGV[at], ARGV[at + 2], due_in(ARGV[at + 3])
   local attempt, crashes, deaths = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
   local error_text, took = ARGV[at + 9] ~= '' and ARGV[at + 9], tonumber(ARGV[at + 11])
   local message = call('HGET', P .. 'm', id)
+  if not message then return forget(id) end
   local state, head = load(id) or fresh(message), head_of(message)
   state[TOKEN] = tonumber(ARGV[at + 1])
   if how == 'succeeded' then

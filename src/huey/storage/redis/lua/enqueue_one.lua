@@ -11,11 +11,19 @@ if now == '' then
   local time = call('TIME')
   now = string.format('%010d%06d', time[1], time[2])
 end
-local last = call('HGET', P .. 'l', '0')
-if #now ~= 16 or (last and tonumber(string.sub(last, 1, 17)) >= tonumber(now)) then return 2 end
-if call('HSETNX', P .. 'm', id, ARGV[3] .. now .. ARGV[4] .. ARGV[7]) == 0 then return 0 end
-call('HINCRBY', P .. 'n', string.format('%.0f:', tonumber(now) - tonumber(now) % 60000000) .. ARGV[5], 1)
+local last = redis.pcall('HGET', P .. 'l', '0')
+if #now ~= 16 or type(last) == 'table' or (last and (tonumber(string.sub(last, 1, 17)) or 1e17) >= tonumber(now)) then return 2 end
+-- What is written after the first has the right type by then: this script does not mend.
+local length, tokens = redis.pcall('LLEN', P .. 'q:0'), redis.pcall('LLEN', P .. 'wake:o')
+if type(length) == 'table' or type(tokens) == 'table' then return 2 end
+local came = string.format('%.0f:', tonumber(now) - tonumber(now) % 60000000) .. ARGV[5]
+if type(redis.pcall('HINCRBY', P .. 'n', came, 1)) == 'table' then return 2 end
+local is_new = redis.pcall('HSETNX', P .. 'm', id, ARGV[3] .. now .. ARGV[4] .. ARGV[7])
+if is_new ~= 1 then
+  if call('HINCRBY', P .. 'n', came, -1) == 0 then call('HDEL', P .. 'n', came) end
+  return is_new == 0 and 0 or 2
+end
 call('RPUSH', P .. 'q:0', id)
 call('HSET', P .. 'l', '0', '0' .. now .. id)
-if call('EXISTS', P .. 'wake:o') == 0 then call('RPUSH', P .. 'wake:o', 'r') end
+if tokens == 0 then call('RPUSH', P .. 'wake:o', 'r') end
 return 0

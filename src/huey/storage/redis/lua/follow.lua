@@ -3,8 +3,8 @@
 -- ARGV    1: now or ""  2: microseconds that the caller counts as a follower  3: position after which events are wanted, or ""
 -- Returns the last position, then the events after that position
 call('HSET', P .. 'c', 'followed', text(now + tonumber(ARGV[2])))
-local found = { tonumber(call('GET', P .. 'en') or '0') }
+local found = { tonumber(call('GET', P .. 'en') or '0') or 0 }
 if ARGV[3] ~= '' then
-  for _, entry in ipairs(call('XRANGE', P .. 'ev', '(' .. ARGV[3] .. '-0', '+')) do found[#found + 1] = entry[2][4] end
+  for _, entry in ipairs(call('XRANGE', P .. 'ev', '(' .. ARGV[3] .. '-0', '+')) do found[#found + 1] = entry[2][4] or '' end
 end
 return found

@@ -1,7 +1,7 @@
 -- Putting records in.
 -- KEYS    1: the queue's prefix
--- ARGV    groups of records that differ in id and payload only, in order of id: flag, length and text of the head, priority, eta or "",
---         name, count, the ids, the payloads
+-- ARGV    groups of records that differ in id and payload only, in order of id: flag, length and text of the head, priority, eta (or "+"
+--         and microseconds from now, or ""), name, count, the ids, the payloads
 -- Returns nothing; a verb's script follows
 -- OWN: the enqueue that it is, where ids come again; a mark of that goes before one of its id.
 local function hand_over_marks(ids, own)
@@ -55,9 +55,9 @@ local function insert(at)
     if #ids > 0 then
       if has_marks then hand_over_marks(ids) end
       call('HINCRBY', P .. 'n', text(minute) .. ':' .. ARGV[at + 4], #ids)
-      local eta = tonumber(ARGV[at + 3])
-      if eta and eta > now then
-        schedule(ids, ARGV[at + 3])
+      local eta = due_in(ARGV[at + 3])
+      if eta and tonumber(eta) > now then
+        schedule(ids, eta)
       elseif priority == tonumber(ARGV[at + 2]) then
         for _, id in ipairs(ids) do waiting[#waiting + 1] = id end
       else

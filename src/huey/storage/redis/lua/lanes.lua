@@ -17,7 +17,7 @@ end
 
 -- Sorts by priority, place and id in a set that is ordered by bytes. 2^52: a double has to tell two priorities apart on both sides of it.
 local function rank(priority, place, id)
-  return string.format('%017.0f%017.0f', 4503599627370496 - priority, place) .. id
+  return string.format('%017.0f%017.0f', 4503599627370496 - priority, as_place(place)) .. id
 end
 
 -- The rank of a task that is held, at its place.
@@ -32,7 +32,8 @@ local function push(priority, place, ids)
   -- Also when that list is empty by now: then it is only more cautious than it need be.
   local last = call('HGET', P .. 'l', name)
   if last then
-    local end_place = tonumber(string.sub(last, 1, 17))
+    -- One that cannot be read may be anything.
+    local end_place = tonumber(string.sub(last, 1, 17)) or LAST
     if place < end_place or (place == end_place and precedes(ids[1], string.sub(last, 18))) then
       local beside = {}
       for i, id in ipairs(ids) do

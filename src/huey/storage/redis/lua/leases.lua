@@ -5,8 +5,7 @@
 local held = call('HGETALL', P .. 'h:' .. ARGV[2])
 local ids, messages, states, tokens = {}, {}, {}, {}
 for i = 1, #held, 2 do
-  local n = #ids + 1
-  ids[n], tokens[n] = held[i], held[i + 1]
-  messages[n], states[n] = call('HGET', P .. 'm', held[i]), load(held[i]) or false
+  local message, n = call('HGET', P .. 'm', held[i]), #ids + 1
+  if message then ids[n], tokens[n], messages[n], states[n] = held[i], held[i + 1], message, load(held[i]) or false end
 end
 return { ids, messages, states, tokens }

@@ -10,7 +10,9 @@ local kept, ends = 0, text(lease_now + tonumber(ARGV[4]))
 for _, member in ipairs(call('ZRANGEBYLEX', P .. 'lp', '[' .. own, '(' .. own .. '\255')) do
   local name = string.sub(member, 41)
   local lock = find_lock(name)
-  if lost[lock[NONCE]] then
+  if not lock then
+    call('ZREM', P .. 'lp', member)
+  elseif lost[lock[NONCE]] then
     free(name, lock)
   elseif is_live(lock) then
     lock[UNTIL], kept = ends, kept + 1

@@ -7,13 +7,23 @@
 local LOCK, HOLDER, RUN, WORKER, UNTIL, NONCE = 1, 2, 3, 4, 5, 6
 local lease_now = tonumber(ARGV[2]) or now
 
+-- A lock as it was packed; nil for what cannot be read: nobody holds that.
+local function as_lock(packed)
+  local lock = unpacked(packed)
+  if lock and is_number(lock[LOCK]) then
+    for _, i in ipairs({ HOLDER, RUN, WORKER, UNTIL, NONCE }) do
+      if type(lock[i]) ~= 'string' then return nil end
+    end
+    return lock
+  end
+end
+
 local function find_lock(name)
-  local packed = call('HGET', P .. 'lk', name)
-  return packed and cmsgpack.unpack(packed)
+  return as_lock(call('HGET', P .. 'lk', name))
 end
 
 local function is_live(lock)
-  if lock[RUN] == '0' then return tonumber(lock[UNTIL]) > lease_now end
+  if lock[RUN] == '0' then return (tonumber(lock[UNTIL]) or 0) > lease_now end
   if call('HGET', P .. 'h:' .. lock[WORKER], lock[HOLDER]) ~= lock[RUN] then return false end
   local ends = call('ZSCORE', P .. 'wl', lock[WORKER])
   return ends and tonumber(ends) > lease_now

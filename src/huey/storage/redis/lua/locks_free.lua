@@ -8,6 +8,8 @@ for _, name in ipairs(ARGV[3] == '1' and call('HKEYS', P .. 'lk') or { unpack(AR
   if lock then
     if is_live(lock) then held[#held + 1] = name end
     free(name, lock)
+  else
+    call('HDEL', P .. 'lk', name)
   end
 end
 return held

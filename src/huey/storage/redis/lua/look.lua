@@ -17,7 +17,7 @@ local function where(id, message, state)
   local mark = call('HGET', P .. 'rv', id)
   for _, worker in ipairs(workers) do
     local token = call('HGET', P .. 'h:' .. worker, id)
-    if token then return 'running', worker, tonumber(token), mark end
+    if token then return 'running', worker, tonumber(token) or 0, mark end
   end
   local due = call('ZSCORE', P .. 's', id)
   local how = due and 'scheduled' or waits(id, message, state) and 'waiting' or 'ready'

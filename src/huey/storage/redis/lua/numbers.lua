@@ -5,7 +5,7 @@
 local rows = {}
 for _, span in ipairs({ 60, 3600 }) do
   for _, start in ipairs(call('ZRANGEBYSCORE', P .. 'st' .. span, '(' .. text(tonumber(ARGV[2]) - span * 1000000), '+inf')) do
-    local numbers = call('HGETALL', P .. 'st' .. span .. ':' .. start)
+    local numbers = tonumber(start) and call('HGETALL', P .. 'st' .. span .. ':' .. start) or {}
     for i = 1, #numbers, 2 do rows[#rows + 1] = { span, start, numbers[i], numbers[i + 1] } end
   end
 end

@@ -2,7 +2,7 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: how long ended tasks are kept  4: events  5: minutes  6: hours (all microseconds)
 --         7: how many succeeded tasks are kept  8: and how long  9: most of a kind
--- Returns how many went
+-- Returns how many went; names of keys that were set aside since mend.lua last saw to it
 local most, gone = tonumber(ARGV[9]), 0
 local function ago(i) return text(now - tonumber(ARGV[i])) end
 local function late(key, by, limit)
@@ -10,7 +10,7 @@ local function late(key, by, limit)
 end
 -- Some fields and values of a hash, in turns, from where the last look ended.
 local function part_of(name, how_many)
-  local found = call('HSCAN', P .. name, call('HGET', P .. 'sc', name) or '0', 'COUNT', how_many)
+  local found = call('HSCAN', P .. name, string.match(call('HGET', P .. 'sc', name) or '', '^%d+$') or '0', 'COUNT', how_many)
   if found[1] == '0' then call('HDEL', P .. 'sc', name) else call('HSET', P .. 'sc', name, found[1]) end
   return found[2]
 end
@@ -49,13 +49,13 @@ end
 
 for _, entry in ipairs(call('XRANGE', P .. 'ev', '-', '+', 'COUNT', most)) do
   -- Each by its own time: the clock may have been set back meanwhile.
-  if tonumber(entry[2][2]) <= tonumber(ago(4)) then
+  if (tonumber(entry[2][2]) or 0) <= tonumber(ago(4)) then
     call('XDEL', P .. 'ev', entry[1])
     gone = gone + 1
   end
 end
 if call('EXISTS', P .. 'ev') == 1 and call('XLEN', P .. 'ev') == 0 then call('DEL', P .. 'ev') end
-if tonumber(call('HGET', P .. 'c', 'followed') or tostring(now + 1)) <= now then call('HDEL', P .. 'c', 'followed') end
+if (tonumber(call('HGET', P .. 'c', 'followed') or tostring(now + 1)) or 0) <= now then call('HDEL', P .. 'c', 'followed') end
 
 -- Rows of a span that began by some time: hand each to DO_IT, then remove it.
 local function fold(span, by, do_it)
@@ -65,7 +65,7 @@ local function fold(span, by, do_it)
     local key = P .. 'st' .. span .. ':' .. start
     local rows = call('HGETALL', key)
     for i = 1, math.min(#rows, 2 * left), 2 do
-      do_it(tonumber(start), rows[i], rows[i + 1])
+      if tonumber(start) and #rows[i + 1] == 23 * 8 then do_it(tonumber(start), rows[i], rows[i + 1]) end
       call('HDEL', key, rows[i])
       gone = gone + 1
     end
@@ -94,7 +94,7 @@ forget(kept, late(kept, ago(8), most))
 
 local ticks = call('HGETALL', P .. 'tk')
 for i = 1, #ticks, 2 do
-  if tonumber(string.match(ticks[i + 1], '%S+$')) <= tonumber(ago(3)) then
+  if (tonumber(string.match(ticks[i + 1], '%S+$') or '') or 0) <= tonumber(ago(3)) then
     call('HDEL', P .. 'tk', ticks[i])
     gone = gone + 1
   end
@@ -106,11 +106,11 @@ gone = gone + drop_late('kx', 'kp') + drop_late('rx', 'rt')
 if call('EXISTS', P .. 'lk') == 1 then
   local found = part_of('lk', most)
   for i = 1, #found, 2 do
-    local lock = cmsgpack.unpack(found[i + 1])
-    if not is_live(lock) then
-      free(found[i], lock)
+    local lock = as_lock(found[i + 1])
+    if not lock or not is_live(lock) then
+      if lock then free(found[i], lock) else call('HDEL', P .. 'lk', found[i]) end
       gone = gone + 1
     end
   end
 end
-return gone
+return { gone, call('SMEMBERS', P .. 'dk') }

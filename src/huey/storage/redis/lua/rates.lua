@@ -10,5 +10,6 @@ local function last_window()
   local found = call('HGET', P .. 'rt', name)
   if not found then return nil, 0 end
   local began, used = string.match(found, '^(%S+) (%S+)$')
-  return tonumber(began), tonumber(used)
+  if tonumber(began or '') then return tonumber(began), tonumber(used) or 0 end
+  return nil, 0
 end

@@ -16,4 +16,4 @@ for lane in string.gmatch(lanes, '.') do
     call('DEL', P .. 'wake:' .. lane)
   end
 end
-return { ready and 1 or 0, due and text(tonumber(due) - now) or '' }
+return { ready and 1 or 0, due and text(as_place(tonumber(due)) - now) or '' }

@@ -8,11 +8,16 @@ for i = 3, #ARGV, 2 do
   if call('HGET', held, id) == ARGV[i + 1] then
     call('HDEL', held, id)
     local message = call('HGET', P .. 'm', id)
-    local state = load(id) or fresh(message)
-    state[STATE], state[TOKEN], state[REASON], state[LOST_BY], state[DUE] = 'queued', tonumber(ARGV[i + 1]), false, false, false
-    save(id, state)
-    return_to(id)
-    line_up(id, head_of(message)[PRIORITY], state[PLACE], state[CRASHES])
+    if message then
+      local state = load(id) or fresh(message)
+      state[STATE] = state[STATE] == 'damaged' and 'damaged' or 'queued'
+      state[TOKEN], state[REASON], state[LOST_BY], state[DUE] = tonumber(ARGV[i + 1]), false, false, false
+      save(id, state)
+      return_to(id)
+      line_up(id, head_of(message)[PRIORITY], state[PLACE], state[CRASHES])
+    else
+      forget(id)
+    end
   end
 end
 take_keys_again()

@@ -6,8 +6,8 @@ local again = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local state = load(id)
-  if state and (state[STATE] == 'failed' or state[STATE] == 'cancelled') and state[FINISHED] then
-    local message = call('HGET', P .. 'm', id)
+  local message = call('HGET', P .. 'm', id)
+  if message and state and (state[STATE] == 'failed' or state[STATE] == 'cancelled') and state[FINISHED] then
     local head = head_of(message)
     call('ZREM', P .. 'e:' .. state[STATE], id)
     forget_values('result', { id })

@@ -10,7 +10,7 @@ local BOUNDS = { 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9
 local function add_row(span, start, name, packed)
   local index, key = P .. 'st' .. span, P .. 'st' .. span .. ':' .. text(start)
   local before = call('HGET', key, name)
-  if before then
+  if before and #before == 23 * 8 then
     local sums, more = { struct.unpack(ROW, before) }, { struct.unpack(ROW, packed) }
     local longest = math.max(sums[LONGEST], more[LONGEST])
     for i = 1, 23 do sums[i] = sums[i] + more[i] end

@@ -3,7 +3,7 @@
 -- ARGV    none of its own; CHANNEL is set by the verb's script
 -- Returns nothing; a verb's script follows
 local function has_reader()
-  return tonumber(call('HGET', P .. 'c', 'followed') or '0') > now
+  return (tonumber(call('HGET', P .. 'c', 'followed') or '') or 0) > now
 end
 
 local function is_followed(channel)
@@ -19,7 +19,8 @@ local function tell(channel, from, to)
   if has_reader() then
     for i = from, to do
       local position = call('INCR', P .. 'en')
-      call('XADD', P .. 'ev', text(position) .. '-0', 't', text(now), 'e', ARGV[i])
+      -- It fails behind a position that was not made here; an event is not worth more than what it tells of.
+      pcall(call, 'XADD', P .. 'ev', text(position) .. '-0', 't', text(now), 'e', ARGV[i])
     end
   end
 end

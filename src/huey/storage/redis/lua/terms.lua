@@ -14,16 +14,29 @@ local function has_terms()
   return is_shared
 end
 
+-- Terms as they were packed; nil for what cannot be read: it wishes nothing.
+local function as_terms(packed)
+  local terms = unpacked(packed)
+  if terms and (not terms[LIMIT] or (type(terms[LIMIT]) == 'string' and is_number(terms[AT_MOST]))) then
+    if type(terms[UNIQUE] or '') == 'string' then return terms end
+  end
+end
+
 local function terms_of(id)
-  local packed = has_terms() and call('HGET', P .. 't', id)
-  return packed and cmsgpack.unpack(packed)
+  return has_terms() and as_terms(call('HGET', P .. 't', id)) or nil
 end
 
 -- What the options of a task wish of others, or nil.
 local function wishes_in(options)
   if not options or not string.find(options, '"terms"', 1, true) then return nil end
-  local wishes = cjson.decode(options).terms
-  return type(wishes) == 'table' and wishes or nil
+  local is_json, found = pcall(cjson.decode, options)
+  local wishes = is_json and type(found) == 'table' and found.terms
+  if type(wishes) ~= 'table' then return nil end
+  local unique, limit = wishes.unique, wishes.limit
+  if type(unique) ~= 'table' or type(unique[1]) ~= 'string' then wishes.unique = nil end
+  if type(limit) ~= 'table' or type(limit[1]) ~= 'string' or not is_number(limit[2]) then wishes.limit = nil end
+  if not is_number(wishes.keep_id) then wishes.keep_id = nil end
+  return wishes
 end
 
 -- Note what is kept as long as the task has not ended, or nil if that is nothing.
@@ -130,6 +143,38 @@ local function take_out(member)
   for _, lane in ipairs({ 'z', 'u' }) do call('ZREM', P .. lane, string.sub(member, 41)) end
 end
 
+-- Of what waits for a limit: it is no task, or none that has a limit.
+local function drop_stray(member, is_held)
+  call('ZREM', P .. 'lw', member)
+  if is_held then call('ZADD', P .. 'z', 0, string.sub(member, 41)) end
+end
+
+-- An id stands for no task any more: nothing is to count it.
+local function forget(id)
+  local terms = terms_of(id)
+  if terms and terms[LIMIT] then
+    local gate = gate_of(terms)
+    for _, member in ipairs(call('ZRANGEBYLEX', P .. 'lo', '[' .. gate, '(' .. gate .. '~')) do
+      if string.sub(member, ID) == id then call('ZREM', P .. 'lo', member) end
+    end
+  end
+  leave(id, terms)
+  call('HDEL', P .. 'd', id)
+end
+
+-- An id that is no text cannot be spoken of: its task goes on under one that can, with the bytes spelled out.
+local function speakable(id)
+  if is_text(id) then return id end
+  local spoken = string.gsub(id, '[\128-\255]', function(byte) return string.format('\\x%02x', string.byte(byte)) end)
+  local message, packed = call('HGET', P .. 'm', id), call('HGET', P .. 'd', id)
+  if message then call('HSET', P .. 'm', spoken, message) end
+  if packed then call('HSET', P .. 'd', spoken, packed) end
+  forget(id)
+  call('HDEL', P .. 'm', id)
+  call('HDEL', P .. 'rv', id)
+  return spoken
+end
+
 local function level(limit)
   local gate = redis.sha1hex(limit)
   local from, to = '[' .. gate, '(' .. gate .. '~'
@@ -139,8 +184,13 @@ local function level(limit)
     local best = call('ZRANGEBYLEX', P .. 'lw', from, to, 'LIMIT', 0, 1)[1]
     if not best then return end
     -- The first one decides, or tasks with different numbers would let each other in and out for ever.
-    room = room or terms_of(string.sub(best, ID))[AT_MOST] - running
-    if open < room then
+    local id = string.sub(best, ID)
+    local is_held = call('HEXISTS', P .. 'm', id) == 1
+    local terms = is_held and terms_of(id)
+    room = room or terms and terms[LIMIT] and terms[AT_MOST] - running
+    if not terms or not terms[LIMIT] then
+      drop_stray(best, is_held)
+    elseif open < room then
       let_in(best)
       open = open + 1
     else

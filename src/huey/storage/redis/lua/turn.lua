@@ -18,13 +18,14 @@ if not is_rare then is_shared = false end
 local after_done = has_terms() and first_done + done or first_done
 for part = first_done, after_done - 1, 1000 do
   for i, packed in ipairs(call('HMGET', P .. 't', unpack(ARGV, part, math.min(part + 999, after_done - 1)))) do
-    if packed then leave(ARGV[part + i - 1], cmsgpack.unpack(packed)) end
+    if packed then leave(ARGV[part + i - 1], as_terms(packed)) end
   end
 end
 local with_result = {}
 for i = 0, fates - 1 do
   local at = first_fate + 13 * i
   call('HDEL', held, ARGV[at])
+  ARGV[at] = speakable(ARGV[at])
   if ARGV[at + 10] ~= '' then
     store_values('result', { ARGV[at] }, { ARGV[at], stamp .. string.sub(ARGV[at + 10], 2) }, expires)
     with_result[#with_result + 1] = ARGV[at]
@@ -44,16 +45,17 @@ local is_filled = want > 0 and #ids == want
 local is_cut = false
 if #ids > 0 then
   local taken = ids
-  local all_messages = messages_of(taken)
+  local all_messages, unheld = messages_of(taken)
+  for _, id in ipairs(unheld) do forget(id) end
   is_cut = #all_messages < #taken
   if is_cut then untake(taken, #all_messages + 1) end
-  local packed = call('EXISTS', P .. 'd') == 1 and call('HMGET', P .. 'd', unpack(taken)) or {}
+  local packed = #taken > 0 and call('EXISTS', P .. 'd') == 1 and call('HMGET', P .. 'd', unpack(taken)) or {}
   local has_marks, has_names = call('EXISTS', P .. 'rv') == 1, call('EXISTS', P .. 'rn') == 1
-  local terms, leases = has_terms() and call('HMGET', P .. 't', unpack(taken)) or {}, {}
+  local terms, leases = #taken > 0 and has_terms() and call('HMGET', P .. 't', unpack(taken)) or {}, {}
   ids, messages = {}, {}
   for i, id in ipairs(taken) do
-    local message, state = all_messages[i], packed[i] and cmsgpack.unpack(packed[i])
-    if terms[i] then begin(id, cmsgpack.unpack(terms[i]), message, state) end
+    local message, state, wished = all_messages[i], as_state(packed[i]), as_terms(terms[i])
+    if wished then begin(id, wished, message, state) end
     local reason = bar(id, message, state, has_marks, has_names)
     if reason then
       state = state or fresh(message)

@@ -4,7 +4,12 @@
 -- Returns nothing; a verb's script follows
 -- A value stands behind 16 digits: when it goes, or 0 for never. How many go at one time is counted (xn), and the times are in order (x).
 local function expiry_of(value)
-  return tonumber(string.sub(value, 1, 16))
+  return tonumber(string.sub(value, 1, 16)) or 0
+end
+
+-- When something goes that is kept for some microseconds; "": never, which is 0.
+local function expiry_after(ttl)
+  return ttl == '' and 0 or math.max(1, math.min(now + tonumber(ttl), LAST))
 end
 
 local function is_past(value)
@@ -18,7 +23,7 @@ local function count_expiry(kind, expires, change)
   local left = call('HINCRBY', P .. 'xn:' .. kind, field, change)
   if left == change then
     call('ZADD', P .. 'x:' .. kind, field, field)
-  elseif left == 0 then
+  elseif left <= 0 then
     call('HDEL', P .. 'xn:' .. kind, field)
     call('ZREM', P .. 'x:' .. kind, field)
   end
