@@ -138,6 +138,9 @@ class ScriptedStorage(MemoryStorage):
         """Tasks that a turn hands out at most: the others are too heavy."""
         self.at_work: Callable[[], None] = nothing
         """Called while a turn is at work, when all is handed over."""
+        self.chokes_on: Callable[[Finish], bool] = lambda finish: False
+        """Ends that it cannot take, as a value beyond its integers."""
+        self.chokes_on_events = False
         self.is_deaf = False
         """``listen`` fails, the other verbs do not."""
 
@@ -160,6 +163,8 @@ class ScriptedStorage(MemoryStorage):
         self.wants.append(want)
         self.sent.append([finish.lease.id for finish in finishes])
         self._touch("turn")
+        if any(self.chokes_on(finish) for finish in finishes) or (events and self.chokes_on_events):
+            raise OverflowError("too large")
         few = 0 if self.is_full else min(want, self.brings)
         turn = super().turn(worker, finishes, few, events, now)._replace(is_full=self.is_full, is_heavy=0 < few < want)
         meanwhile()

@@ -210,7 +210,7 @@ STORAGES: dict[type[MemoryStorage], set[str]] = {
     RevokedRunsAgain: {"I1"},
     NoResult: {"I4"},
     ForgetsHolders: {"I1"},
-    EnqueuedTwice: {"I3", "C8", "raised"},
+    EnqueuedTwice: {"I2", "I3", "C8", "raised"},
 }
 
 

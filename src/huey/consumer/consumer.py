@@ -122,6 +122,7 @@ class Consumer:
             used_up=self._alarm.ring,
             attendance=self._attendance,
             ask_to_stop=self._timekeeper.stop,
+            replace=execution.unstorable,
             stamp=self._stamps[ENGINE],
         )
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle, execution.declared)

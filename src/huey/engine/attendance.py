@@ -169,7 +169,7 @@ class Attendance:
             refused = set(turn.refused)
             for finish in finishes:
                 if (visit := self._awaited.pop(finish.lease[:2], None)) is not None:
-                    visit.is_refused = finish.lease.id in refused
+                    visit.finish, visit.is_refused = finish, finish.lease.id in refused
                     visit.written.set()
         if self.signals.handlers and (turn.cancelled or turn.promoted):
             self._pass_on(turn)

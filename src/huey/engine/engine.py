@@ -9,12 +9,14 @@ The engine knows no Huey: it is given a storage, runners, a clock. It never runs
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
 from huey import events
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.engine.attendance import Attendance
 from huey.engine.bell import Bell
+from huey.engine.narrowing import Narrowing, Replace, failing, release
 from huey.engine.outage import Outage
 from huey.engine.runners.base import Runners
 from huey.engine.stamps import ENGINE, LocalBoard, Stamp
@@ -69,10 +71,12 @@ class Engine:
         used_up: Callable[[], None] = lambda: None,
         attendance: Attendance | None = None,
         ask_to_stop: Callable[[Collection[str]], None] | None = None,
+        replace: Replace = failing,
         stamp: Stamp | None = None,
     ) -> None:
         """*quota*: tasks to run at most; *used_up* is called when they have ended. *attendance*: told what the turns wrote and brought.
-        *ask_to_stop*: called with the ids of tasks that run here and are revoked. *stamp*: shows that the storage answers it."""
+        *ask_to_stop*: called with the ids of tasks that run here and are revoked. *replace*: for ends that the
+        storage cannot take. *stamp*: shows that the storage answers it."""
         self._storage = storage
         self._worker = worker
         self._runners = runners
@@ -83,6 +87,7 @@ class Engine:
         self._outage = outage or Outage(clock)
         self._attendance = attendance
         self._ask_to_stop = ask_to_stop
+        self._replace = replace
         self._stamp = stamp or Stamp(LocalBoard(), ENGINE, clock)
         self._turned: Micros = 0
         self._unwritten: list[Finish] = []
@@ -103,6 +108,10 @@ class Engine:
         self._progress: tuple[int, Micros] = (0, 0)
         self._to_wake = 0
         """Runners that are to be awake for what was brought, and may be asleep."""
+        self._stuck: set[tuple[str, int]] = set()
+        """Runs of which no end can be written."""
+        self._unstarted: deque[Lease] = deque()
+        """Given to the runners; those that have started are taken off, and told, with the next turn."""
         self._portion = LARGEST_TURN
         """Tasks that a turn may ask for: fewer than usual while they are heavy."""
 
@@ -115,12 +124,8 @@ class Engine:
             self._storage.names_promoted = self._attendance.wants_promotions
         try:
             turn = self._storage.turn(self._worker, finishes, self._room(), self._told, meanwhile=self._wake)
-        except StorageError as error:
-            if isinstance(error, StorageFull):
-                # An answer too: whoever watches need not do anything.
-                self._stamp.show()
-            self._lost_touch(error)
-            return False
+        except Exception as error:  # Away, or whatever the storage makes of a value that it cannot take.
+            return self._could_not_turn(error, finishes)
         finally:
             self._wake()
         self._stamp.show()
@@ -148,6 +153,29 @@ class Engine:
         self._start(turn.leases)
         return not turn.is_full
 
+    def _could_not_turn(self, error: Exception, finishes: Sequence[Finish]) -> bool:
+        """The storage is away: False. Or it cannot take what the turn has: write what can be written, and True."""
+        if not isinstance(error, StorageError):
+            told, self._told = self._told, []
+            try:
+                Narrowing(self._storage, self._worker, self._replace, self._note_written, self._stuck).write(finishes, told)
+                # The turn may have claimed some before it failed.
+                self._give_back_unknown()
+                return True
+            except StorageError as away:
+                error = away
+        if isinstance(error, StorageFull):
+            # An answer too: whoever watches need not do anything.
+            self._stamp.show()
+        self._lost_touch(error)
+        return False
+
+    def _note_written(self, turn: Turn, finishes: Sequence[Finish]) -> None:
+        written = {finish.lease[:2] for finish in finishes}
+        self._unwritten = [finish for finish in self._unwritten if finish.lease[:2] not in written]
+        self._stamp.show()
+        self._hand_on(turn, finishes)
+
     def _hand_on(self, turn: Turn, finishes: Sequence[Finish]) -> None:
         """Tell those whom it concerns what a turn wrote and brought, before what it brought is started."""
         self._turned = self._clock.monotonic()
@@ -159,14 +187,20 @@ class Engine:
     def _gather(self) -> list[Finish]:
         """What is to be written: what an earlier turn could not, and what ended since."""
         ended = self._runners.collect()
+        self._unwritten += ended
+        self._note_started()
         for finish in ended:
             self._running.pop(finish.lease[:2], None)
             if self._last.is_followed:
                 self._told += events.of_finish(finish)
-        self._unwritten += ended
         self._count(len(ended))
         self._learn(ended)
         return self._unwritten
+
+    def _note_started(self) -> None:
+        """Runners take tasks in the order in which they were given, so all but the last have started: told once, when it is so."""
+        for _ in range(len(self._unstarted) - self._runners.waiting()):
+            self._told.append(events.of_start(self._unstarted.popleft()))
 
     def _count(self, ended: int) -> None:
         if self._quota is not None and ended:
@@ -237,7 +271,7 @@ class Engine:
         for lease in fresh:
             self._running[lease[:2]] = lease
         if self._last.is_followed:
-            self._told += [events.of_start(lease) for lease in fresh]
+            self._unstarted += fresh
         is_short = self._mean is not None and self._mean < SHORT
         self._runners.start(fresh, 0)
         self._to_wake = 1 if is_short else len(self._running)
@@ -299,7 +333,8 @@ class Engine:
             self._portion = min(LARGEST_TURN, self._portion + 1 + self._portion // 8)
 
     def _has_news(self) -> bool:
-        return bool(self._runners.ended() or self._told or self._unwritten or self._unreturned)
+        is_started = len(self._unstarted) > self._runners.waiting()
+        return bool(is_started or self._runners.ended() or self._told or self._unwritten or self._unreturned)
 
     def _rest(self) -> bool:
         """Wait for whatever comes first: a runner that ends, new work, the next due time. True: turn now."""
@@ -391,7 +426,7 @@ class Engine:
 
     def _give_back_unknown(self) -> None:
         """Release what the storage says we hold and we know nothing of: claimed by a turn whose reply was lost."""
-        known = {*self._running, *(finish.lease[:2] for finish in self._unwritten), *(lease[:2] for lease in self._suspects)}
+        known = {*self._running, *self._stuck, *(finish.lease[:2] for finish in self._unwritten), *(lease[:2] for lease in self._suspects)}
         try:
             held = self._storage.leases(self._worker)
         except StorageError as error:
@@ -403,10 +438,13 @@ class Engine:
         """Release tasks that never started; what cannot be released now is kept for the next turn."""
         for lease in leases:
             self._running.pop(lease[:2], None)
+        if leases and self._unstarted:
+            back = {lease[:2] for lease in leases}
+            self._unstarted = deque(lease for lease in self._unstarted if lease[:2] not in back)
         self._unreturned += leases
         if self._unreturned:
             try:
-                self._storage.release(self._worker, self._unreturned)
+                release(self._storage, self._worker, self._unreturned)
                 self._unreturned = []
             except StorageError as error:
                 self._lost_touch(error)

@@ -15,6 +15,7 @@ from huey.declared import as_declared, declared_if_readable
 from huey.decorators import TaskWrapper
 from huey.engine.attendance import Attendance, Visit
 from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_of
+from huey.engine.narrowing import failing
 from huey.engine.timekeeper import Timekeeper
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.hooks import Hooks
@@ -232,6 +233,10 @@ class Execution:
             return finish
         metadata = {**error, "retries": finish.retries_left, "task_id": lease.id}
         return finish._replace(value=self._codec.encode("error", lease.id, metadata))
+
+    def unstorable(self, finish: Finish, error: BaseException) -> Finish:
+        """The end of a run whose own end the storage could not take, and that is told to whoever waits for it."""
+        return self.settle(failing(finish, error))
 
     def _stores(self, lease: Lease) -> bool:
         try:
