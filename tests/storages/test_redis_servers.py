@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import signal
+import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,6 +19,7 @@ from redis.sentinel import Sentinel
 from huey import Huey, RedisHuey
 from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.storage.redis import RedisStorage
+from huey.storage.redis.source import verify_host
 from huey.testing.contract.tools import ME, task
 from tests.helpers import running, wait_until
 from tests.redis_server import PROGRAMS, Server
@@ -76,18 +80,60 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def test_by_tls(certificate: Path) -> None:
-    files = ["--tls-cert-file", str(certificate / "cert.pem"), "--tls-key-file", str(certificate / "key.pem")]
-    port = str(Server.free_port())
+    with encrypted(certificate, certificate / "cert.pem") as port:
+        trusting = {"ssl_ca_certs": str(certificate / "cert.pem")}
+        assert works(RedisHuey("app", host="localhost", port=port, ssl=True, **trusting))
+        assert works(RedisHuey("app", url=f"rediss://localhost:{port}/0", **trusting))
+        with pytest.raises(StorageUnavailable, match=r"(?i)certificate"):
+            RedisStorage("app", host="localhost", port=port, ssl=True).open()
+
+
+def test_by_tls_the_certificate_has_to_be_that_of_the_host(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here")
+    # A certificate that the private authority signed, for another host.
+    (tmp_path / "names").write_text("subjectAltName=DNS:other.example")
+    for words in (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem",
+        "req -newkey rsa:2048 -nodes -subj /CN=other.example -keyout key.pem -out request.pem",
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile names -out cert.pem",
+    ):
+        subprocess.run(["openssl", *words.split()], cwd=tmp_path, check=True, capture_output=True)
+    trusting = {"ssl_ca_certs": str(tmp_path / "ca.pem")}
+    with encrypted(tmp_path, tmp_path / "ca.pem") as port:
+        for way in ({"host": "localhost", "port": port, "ssl": True}, {"url": f"rediss://localhost:{port}/0"}):
+            with pytest.raises(StorageUnavailable, match=r"(?i)hostname mismatch"):
+                RedisStorage("app", **way, **trusting).open()
+            # Who asks for it may do without.
+            RedisStorage("app", **way, **trusting, ssl_check_hostname=False).open()
+            RedisStorage("app", **way, ssl_cert_reqs="none").open()
+        RedisStorage("app", url=f"rediss://localhost:{port}/0?ssl_cert_reqs=none").open()
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_verified"),
+    [({}, True), ({"ssl_cert_reqs": "none"}, False), ({"ssl_cert_reqs": None}, False), ({"ssl_cert_reqs": ssl.CERT_NONE}, False)],
+)
+def test_a_redis_py_that_does_not_look_at_host_names_by_itself_is_told_to(asked: dict[str, Any], is_verified: bool) -> None:
+    # As redis-py 5 has it.
+    pool = redis.ConnectionPool(connection_class=redis.SSLConnection, ssl_check_hostname=False, **asked)
+
+    verify_host(redis, pool, asked)
+
+    assert pool.connection_kwargs["ssl_check_hostname"] is is_verified
+
+
+@contextmanager
+def encrypted(folder: Path, authority: Path) -> Iterator[int]:
+    """The TLS port of a server that shows the certificate in *folder*."""
+    files = ["--tls-cert-file", str(folder / "cert.pem"), "--tls-key-file", str(folder / "key.pem")]
+    port = Server.free_port()
     try:
-        server = Server(None, "--tls-port", port, *files, "--tls-ca-cert-file", str(certificate / "cert.pem"), "--tls-auth-clients", "no")
+        server = Server(None, "--tls-port", str(port), *files, "--tls-ca-cert-file", str(authority), "--tls-auth-clients", "no")
     except AssertionError:
         pytest.skip("this redis-server has no TLS")
     with server:
-        trusting = {"ssl_ca_certs": str(certificate / "cert.pem")}
-        assert works(RedisHuey("app", host="localhost", port=int(port), ssl=True, **trusting))
-        assert works(RedisHuey("app", url=f"rediss://localhost:{port}/0", **trusting))
-        with pytest.raises(StorageUnavailable, match=r"(?i)certificate"):
-            RedisStorage("app", host="localhost", port=int(port), ssl=True).open()
+        yield port
 
 
 def test_in_a_cluster() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -67,7 +68,8 @@ class Lookout(ABC, Generic[W]):
     """Waits for all threads of this process."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        # Not held: the pool has it, and both would wait for the collector of garbage with their sockets open.
+        self._pool = weakref.proxy(pool)
         self.wire: Wire | None = None
         self._leading = threading.RLock()
         self._leader = 0

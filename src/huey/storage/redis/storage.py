@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
@@ -86,7 +87,8 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._unanswered = set()
         self._is_deaf_for = None
         self._local = threading.local()
-        self._wires.prepare = self._prepare
+        # No method: both would wait for the collector of garbage with their connections open.
+        self._wires.prepare = partial(_prepare, self._prefix, name, durable)
 
     def __repr__(self) -> str:
         return f"<RedisStorage {self.name!r} in {self._wires.where}>"
@@ -95,11 +97,6 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         return type(self)(name, **self._made_with)
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
-
-    def _prepare(self, wire: Wire) -> None:
-        check(wire, self._prefix, self._durable is not None)
-        wire.send((b"SADD", keys.QUEUES, self.name))
-        checked(wire, wire.read())
 
     def open(self) -> None:
         # A program that starts beside its server, or over a bad line, should not end for an answer that got lost.
@@ -255,3 +252,9 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         fired = self._wires.call("tick", *head, len(events), *events, *task, after=self._durable)
         crash_here("tick:after-commit")
         return bool(fired)
+
+
+def _prepare(prefix: str, name: str, durable: bool, wire: Wire) -> None:
+    check(wire, prefix, durable)
+    wire.send((b"SADD", keys.QUEUES, name))
+    checked(wire, wire.read())
