@@ -92,7 +92,7 @@ class Supervisor:
         self._guard = Guard()
         self._quarantine = Quarantine(self._posts, lambda: self._children, self._start_alone)
         self._overdue = Overdue(self, huey.clock, self._patience)
-        self._watchdog = Watchdog(huey.clock, settings["watchdog"] if self._replaces else 0, self._replace_stuck, self._name_of)
+        self._watchdog = Watchdog(self, huey.clock, settings["watchdog"] if self._replaces else 0)
         self._next_try: Micros = 0
         self._next_beat: Micros = 0
         self._next_look: Micros = 0
@@ -262,7 +262,7 @@ class Supervisor:
             for child in self._children:
                 child.stopped_since = None
         self._last_look = now
-        self._watchdog.look(self.all(), self._outage.is_on, lambda child: self._places(child))
+        self._watchdog.look(self.all(), self._outage.is_on)
         for child in self._children:
             self._mind_stopped(child, now)
             if self._max_memory and not child.is_leaving and processes.memory_of(child.pid) > self._max_memory:
@@ -271,12 +271,12 @@ class Supervisor:
         if not self._is_stopping:
             self.try_storage("quarantine", lambda: self._quarantine.look(now))
 
-    def _places(self, child: Child) -> int:
+    def places(self, child: Child) -> int:
         """How many workers there are of the queue and the kind of this one."""
         post = self._post_of(child)
         return post.processes if child.worker.kind == self._kind else post.workers
 
-    def _replace_stuck(self, child: Child, at_once: bool) -> None:
+    def replace(self, child: Child, at_once: bool) -> None:
         """End a worker that stands still. What it runs may end first if its engine goes on."""
         if at_once or child.is_leaving:
             child.kill(Cause.STUCK)
@@ -284,10 +284,14 @@ class Supervisor:
         child.tell_to_stop()
         child.due = self._clock.monotonic() + micros(min(self._patience or NEIGHBOURS, NEIGHBOURS)), Cause.STOP
 
-    def _name_of(self, child: Child, id: str) -> str:
+    def name_of(self, child: Child, id: str) -> str:
         found: list[str] = []
         self.try_storage("names", lambda: found.extend(row.name for row in [self.storage_of(child).get(id)] if row is not None))
         return found[0] if found else "task"
+
+    def reaches_storage(self, child: Child) -> bool:
+        """We can write into the storage of its queue now."""
+        return self.try_storage("beat", lambda: self.storage_of(child).beat([child.worker]))
 
     def storage_of(self, child: Child) -> Storage:
         """That of its queue."""

@@ -5,8 +5,9 @@ A worker that stands still keeps its lease, as the supervisor renews it: without
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import ceil
+from typing import Protocol
 
 from huey import host
 from huey.clock import Clock, Micros, micros
@@ -19,28 +20,37 @@ log = SafeLogger("huey.consumer")
 EVERY = 60.0
 """Seconds in which one worker of a place is replaced at most."""
 
-Replace = Callable[[Child, bool], None]
-"""Ends a worker; *at once*, or when what it runs has ended."""
+class Keeper(Protocol):
+    """What is needed of the supervisor."""
+
+    def replace(self, child: Child, at_once: bool) -> None:
+        """End a worker: at once, or when what it runs has ended."""
+
+    def reaches_storage(self, child: Child) -> bool:
+        """We can write into the storage of its queue now."""
+
+    def places(self, child: Child) -> int:
+        """How many workers there are of its queue and kind."""
+
+    def name_of(self, child: Child, id: str) -> str:
+        """The name of a task that it runs."""
 
 
 class Watchdog:
-    """*seconds*: how long a thread may stand still; 0: for ever. *replace* is called for a worker that has to go, *name_of* for the name
-    of a task of it by id."""
+    """*seconds*: how long a thread may stand still; 0: for ever."""
 
-    def __init__(self, clock: Clock, seconds: float, replace: Replace, name_of: Callable[[Child, str], str]) -> None:
+    def __init__(self, keeper: Keeper, clock: Clock, seconds: float) -> None:
+        self._keeper = keeper
         self._clock = clock
         self._seconds = seconds
-        self._replace = replace
-        self._name_of = name_of
         self._replaced: dict[tuple[str, str], list[Micros]] = {}
 
     def begin(self, child: Child) -> None:
         """Watch over a worker from now on."""
         child.standstill = Standstill(self._seconds)
 
-    def look(self, children: Iterable[Child], is_away: bool, places: Callable[[Child], int]) -> None:
-        """One look, once a second. *is_away*: we do not reach the storage, so the workers need not either. *places*: how many workers of
-        that kind there are."""
+    def look(self, children: Iterable[Child], is_away: bool) -> None:
+        """One look, once a second. *is_away*: we do not reach the storage, so the workers need not either."""
         for child in children:
             child.page.look()
             if is_away or not child.page.is_ready or self._is_excused(child):
@@ -53,9 +63,16 @@ class Watchdog:
                 frozen = [thread for thread in frozen if thread == ENGINE]
             if child.standstill.is_pulseless:
                 self._tell_of_gil(child)
-            if frozen and self._may_replace(child, places(child), now):
-                self._tell_of_standstill(child, frozen)
-                self._replace(child, ENGINE in frozen or MAIN in frozen)
+            if frozen:
+                self._deal_with(child, frozen, now)
+
+    def _deal_with(self, child: Child, frozen: list[int], now: Micros) -> None:
+        if not self._keeper.reaches_storage(child):
+            # A write of ours does not pass either: another one is in the way, perhaps that of this worker, on a slow disk.
+            child.standstill.forget()
+        elif self._may_replace(child, now):
+            self._tell_of_standstill(child, frozen)
+            self._keeper.replace(child, ENGINE in frozen or MAIN in frozen)
 
     def _is_excused(self, child: Child) -> bool:
         """Whatever it does or does not do, it is not its fault."""
@@ -63,10 +80,10 @@ class Watchdog:
             return True
         return host.is_stopped(child.pid) or host.is_traced(child.pid) or host.is_in_kernel(child.pid)
 
-    def _may_replace(self, child: Child, places: int, now: Micros) -> bool:
+    def _may_replace(self, child: Child, now: Micros) -> bool:
         before = self._replaced.setdefault((child.queue, child.worker.kind), [])
         before[:] = [at for at in before if now - at < micros(EVERY)]
-        if len(before) >= max(1, places):
+        if len(before) >= max(1, self._keeper.places(child)):
             return False
         before.append(now)
         return True
@@ -79,7 +96,7 @@ class Watchdog:
 
     def _tell_of_gil(self, child: Child) -> None:
         running = child.page.running()
-        names = ", ".join(f"{self._name_of(child, it.id)} {it.id}" for it in running[:5]) or "none"
+        names = ", ".join(f"{self._keeper.name_of(child, it.id)} {it.id}" for it in running[:5]) or "none"
         log.warning(
             "worker %s (pid %d) has run no Python for %d s: a task holds the interpreter's lock (GIL); it is left alone. Running there: %s",
             *(child.worker.id, child.pid, child.standstill.still, names),
