@@ -118,10 +118,10 @@ class Supervisor:
         if os.environ.pop(processes.TRIAL, None):
             return 0
         self._tell_start()
-        self._take_over()
-        for post in self._posts.values():
-            post.janitor.enter()
         with self._signals() as ear:
+            self._take_over()
+            for post in self._posts.values():
+                post.janitor.enter()
             while not (self._is_stopping and not self.all()):
                 # Whatever fails, nothing may end this process but a stop: its workers would end with it.
                 if not (self._step() and self._guard.call("Waiting", self._wait, ear)):

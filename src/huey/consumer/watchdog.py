@@ -20,6 +20,7 @@ log = SafeLogger("huey.consumer")
 EVERY = 60.0
 """Seconds in which one worker of a place is replaced at most."""
 
+
 class Keeper(Protocol):
     """What is needed of the supervisor."""
 
