@@ -14,7 +14,7 @@ Key = str | tuple[str, ...] | Callable[..., Any]
 """What a key is made of: parameters of the function, by name, or what a function of the call's arguments returns."""
 
 LONGEST = 200
-"""Characters of a key; a longer one is stored as its hash."""
+"""Characters of a key with the function's name; a longer one is stored as its hash."""
 
 
 class Wishes(NamedTuple):
@@ -39,14 +39,14 @@ class Wishes(NamedTuple):
 
     def terms(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Terms:
         """The terms of one call of the function *name*. ValueError: an argument that a key cannot be made of."""
-        unique = None if self.unique is False else _key_of(self.unique, f"{name}: unique=", func, args, kwargs)
-        group: str | None = None
+        unique = None if self.unique is False else _key_of(self.unique, name, "unique=", func, args, kwargs)
+        limit: str | None = None
         if self.concurrency is not None:
-            group = "" if self.key is None else _key_of(self.key, f"{name}: key=", func, args, kwargs)
+            limit = key_text(name) if self.key is None else _key_of(self.key, name, "key=", func, args, kwargs)
         return Terms(
-            unique=None if unique is None else f"{name}:{unique}",
+            unique=unique,
             unique_for=self.unique_for,
-            limit=None if group is None else f"{name}:{group}",
+            limit=limit,
             at_most=self.concurrency or 1,
             once=self.at_most_once,
         )
@@ -93,19 +93,23 @@ def _checked_time(unique_for: str | float | timedelta) -> str | float:
     return float(length)
 
 
-def _key_of(which: bool | Key, what: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+def _key_of(
+    which: bool | Key, name: str, what: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str | None:
     """The key of one call, as text; None: this call has none."""
+    what = f"{name}: {what}"
     value = which(*args, **kwargs) if callable(which) else _arguments(which, what, func, args, kwargs)
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(_plain(value, what), sort_keys=True)
-    if not is_storable(text):
-        raise ValueError(f"{what} makes the key {text!r}: a key has neither NUL nor surrogates")
+    return None if value is None else key_text(name, told(value, what))
+
+
+def key_text(*parts: Any) -> str:
+    """One text for the parts of a key, the name of the function and what ``told`` says of the values: other parts, another text."""
+    text = json.dumps(parts)
     if len(text) <= LONGEST:
         return text
     from hashlib import sha256
 
-    return sha256(text.encode()).hexdigest()
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
 def _arguments(which: bool | str | tuple[str, ...], what: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -127,22 +131,57 @@ def _arguments(which: bool | str | tuple[str, ...], what: str, func: Callable[..
     return bound.arguments[names[0]] if isinstance(which, str) else [bound.arguments[name] for name in names]
 
 
-def _plain(value: Any, what: str) -> Any:
-    """A value as JSON can say it: equal values come out equal, and nothing that only an address tells apart."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item, what) for item in value]
-    if isinstance(value, set | frozenset):
-        return {"set": sorted(json.dumps(_plain(item, what), sort_keys=True) for item in value)}
-    if isinstance(value, Mapping):
-        return [[_plain(name, what), item] for name, item in sorted((str(name), _plain(item, what)) for name, item in value.items())]
-    if isinstance(value, bytes | bytearray):
-        return {"bytes": bytes(value).hex()}
+def told(value: Any, what: str) -> Any:
+    """A value as JSON can say it, with its type: two values come out alike only if type and value are the same, in every process.
+
+    ValueError: *what*, of a value that only an address tells from others, or a text that no storage holds.
+    """
     kind = type(value)
+    if kind is str and not is_storable(value):
+        raise ValueError(f"{what} makes a key of the text {value!r:.100}: a key has neither NUL nor surrogates")
+    if value is None or kind in (bool, float, str):
+        return value
+    if kind is int:
+        return value if value.bit_length() <= 64 else {"int": hex(value)}
+    for base, tell in _TOLD.items():
+        if isinstance(value, base):
+            return {_name_of(kind, base): tell(value, what)}
     if kind.__module__ in ("datetime", "decimal", "uuid", "fractions", "pathlib"):
-        return {kind.__name__: str(value)}
+        return {_name_of(kind): str(value)}
     raise ValueError(
-        f"{what}: no key can be made of {kind.__module__}.{kind.__qualname__}; name the parameters that count, or give a function "
-        "of the arguments that returns a text"
+        f"{what}: no key can be made of {_name_of(kind)}; name the parameters that count, or give a function of the arguments that returns "
+        "a text"
     )
+
+
+def _name_of(kind: type, base: type | None = None) -> str:
+    return kind.__name__ if kind is base else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _items(value: Iterable[Any], what: str) -> list[Any]:
+    return [told(item, what) for item in value]
+
+
+def _set(value: Iterable[Any], what: str) -> list[Any]:
+    return sorted(_items(value, what), key=json.dumps)
+
+
+def _pairs(value: Mapping[Any, Any], what: str) -> list[Any]:
+    return sorted(([told(name, what), told(item, what)] for name, item in value.items()), key=lambda pair: json.dumps(pair[0]))
+
+
+_TOLD: dict[type, Callable[[Any, str], Any]] = {
+    list: _items,
+    tuple: _items,
+    set: _set,
+    frozenset: _set,
+    dict: _pairs,
+    Mapping: _pairs,
+    bytes: lambda value, what: value.hex(),
+    bytearray: lambda value, what: value.hex(),
+    # Classes of the application that derive from these: an enum of numbers is not the number.
+    str: lambda value, what: told(str.__str__(value), what),
+    int: lambda value, what: told(int(value), what),
+    float: lambda value, what: float(value),
+}
+"""By base class: how a value is told."""
