@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from huey import host
 from huey.clock import SECOND, Micros
@@ -18,11 +19,13 @@ from huey.exceptions import StorageUnavailable
 from huey.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
 from huey.storage.base import LEASE, Turn, Worker, WorkerRow
 from huey.storage.memory import MemoryStorage
+from huey.storage.redis import RedisStorage
 from huey.task import Lease
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, known, look, seen, task
 from tests.helpers import wait_until
+from tests.redis_server import Server
 
 FAR = Worker("far", "elsewhere", 1, "another machine", 0)
 """A worker whose process nobody here sees."""
@@ -303,6 +306,39 @@ def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere
 
     look_for_a_lease(janitor, clock)
     assert look(storage).worker is None
+
+
+@pytest.mark.parametrize("step", [60, 3600, -60, -3600])
+def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: TurnableClock, step: int) -> None:
+    with Server() as server, redis.Redis(port=server.port) as admin:
+        storage, others = (RedisStorage("hosts", port=server.port) for _ in range(2))
+        near, far = ME._replace(id="near", boot="one"), ME._replace(id="far", boot="another", host="another")
+        storage.enqueue([task("a"), task("b")])
+        claim(storage, 1, by=near)
+        claim(others, 1, by=far)
+        janitors = [Janitor(storage, near, clock, settle), Janitor(others, far, clock, settle)]
+
+        for second in range(30):
+            if second == 7:
+                # The same for everybody as the server's clock that was set.
+                for id in ("near", "far"):
+                    admin.zincrby("huey:{hosts}:wl", -step * SECOND, id)
+            if second % 5 == 0:
+                storage.beat([near])
+                others.beat([far])
+            for janitor in janitors:
+                janitor.look()
+            clock.forward(1)
+        assert [storage.get(id).worker for id in ("a", "b")] == ["near", "far"]  # type: ignore[union-attr]
+
+        # One of them is no more.
+        for _ in range(17):
+            storage.beat([near])
+            janitors[0].look()
+            clock.forward(1)
+        assert [(row.worker, row.deaths) for id in ("a", "b") if (row := storage.get(id))] == [("near", 0), (None, 1)]
+        storage.close()
+        others.close()
 
 
 # -- what a machine says of itself --------------------------------------------------------------------------------------------------------

@@ -234,13 +234,14 @@ def test_a_text_that_cannot_be_sent_is_no_outage_and_costs_no_connection(mine: C
 def test_queues_of_one_process_share_their_connections(admin: Any) -> None:
     huey = RedisHuey("q", url=shared_server().url)
     len(huey)
-    before = len(admin.client_list()), descriptors()
+    clients, files = len(admin.client_list()), descriptors()
 
     queues = [huey.on(f"by on {n}") for n in range(500)] + [RedisHuey(f"apart {n}", url=shared_server().url) for n in range(500)]
     for queue in queues[::50]:
         len(queue)
 
-    assert (len(admin.client_list()), descriptors()) == before
+    assert len(admin.client_list()) <= clients
+    assert descriptors() <= files
     huey.close()
     assert len(queues[0]) == 0
     for queue in queues:
@@ -502,13 +503,13 @@ def test_a_pool_without_a_free_connection_says_that_it_is_the_pool(
     # One that lets its callers wait for ever does not make us wait for ever.
     pool = pool_of(kind, most=1, timeout=None) if kind is redis.BlockingConnectionPool else pool_of(most=1)
     storage = mine(connection_pool=pool, enqueue_timeout=0.1)
-    taken = pool.get_connection()
+    taken = storage._wires.take()
 
     with pytest.raises(StorageError, match=r"max_connections=1.*a consumer needs up to 4") as told:
         storage.enqueue([task()])
     assert "the server is away" not in str(told.value)
 
-    pool.release(taken)
+    storage._wires.give_back(taken)
     storage.enqueue([task()])
 
 
