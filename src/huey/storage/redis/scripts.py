@@ -16,7 +16,7 @@ _PARTS = {
     "look": "lanes terms",
     "reclaim": "renew",
     "beat": "renew",
-    "mend": "lanes terms",
+    "mend": "renew lanes terms",
     "put": "values",
     "take": "values",
     "await": "values",

@@ -11,7 +11,7 @@ SCHEMA_VERSION = 1
 _WAITAOF_VERSION = (7, 2)
 
 
-def check(wire: Wire, prefix: str, durable: bool) -> None:
+def check(wire: Wire, name: str, prefix: str, durable: bool) -> None:
     """StorageRefused: a server that is too old, cannot keep the promise, or has somebody else's data under our keys."""
     facts = _facts(wire, b"server", b"persistence", b"memory")
     if "redis_version" not in facts:
@@ -33,15 +33,20 @@ def check(wire: Wire, prefix: str, durable: bool) -> None:
             f"{wire.where}: this server evicts keys, tasks too, when it is full (maxmemory-policy {policy}, maxmemory {most} bytes); "
             "set 'maxmemory-policy noeviction' there, or take a server of its own for the queue"
         )
+    wire.send((b"SISMEMBER", keys.QUEUES, name))
+    is_known = bool(checked(wire, wire.read()))
     names = list(keys.TYPES)
     wire.send(*((b"TYPE", prefix + name) for name in names))
     types = [wire.read() for _ in names]
-    for name, found in zip(names, types, strict=True):
+    for each, found in zip(names, types, strict=True):
         kind = checked(wire, found)
         kind = kind.decode() if isinstance(kind, bytes) else str(kind)
-        if kind not in ("none", keys.TYPES[name]):
+        if kind not in ("none", keys.TYPES[each]):
+            if is_known:
+                # Of a queue that was used before it is damage, and stops nobody: the next script that meets it sets it aside.
+                continue
             raise StorageRefused(
-                f"{wire.where}: the key {prefix + name} holds a {kind} that huey did not put there; remove it, or use another name or db="
+                f"{wire.where}: the key {prefix + each} holds a {kind} that huey did not put there; remove it, or use another name or db="
             )
 
 

@@ -255,6 +255,6 @@ class RedisStorage(TurningVerbs, SharingVerbs):
 
 
 def _prepare(prefix: str, name: str, durable: bool, wire: Wire) -> None:
-    check(wire, prefix, durable)
+    check(wire, name, prefix, durable)
     wire.send((b"SADD", keys.QUEUES, name))
     checked(wire, wire.read())

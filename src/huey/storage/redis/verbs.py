@@ -227,7 +227,7 @@ class PlainVerbs(Storage):
         gone, damaged = self._wires.call("prune", self._prefix, self._now(now), self._lease_time(), *kept)
         if damaged:
             names = ", ".join(sorted(self._prefix + text_of(name) for name in damaged))
-            found = self._wires.call("mend", self._prefix, self._now(now))
+            found = self._wires.call("mend", self._prefix, self._now(now), self._lease_time())
             log.critical(
                 "%s: keys of this queue held what huey did not put there and were set aside under %sdamaged: (%s); %d tasks that stood in "
                 "them were put back",

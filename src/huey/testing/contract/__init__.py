@@ -19,6 +19,7 @@ from huey.testing.contract.again import AgainRevokedRules, AgainRules
 from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.deaths import DeathRules
+from huey.testing.contract.durations import DurationRules
 from huey.testing.contract.enqueueing import EnqueueRules
 from huey.testing.contract.events import EventRules
 from huey.testing.contract.finishes import FinishRules
@@ -45,6 +46,7 @@ class StorageContract(
     EnqueueRules,
     ClaimRules,
     FinishRules,
+    DurationRules,
     DeathRules,
     TickRules,
     RevokingRules,

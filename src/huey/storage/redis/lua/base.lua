@@ -125,6 +125,10 @@ local function unpacked(packed)
   return is_whole and type(found) == 'table' and found or nil
 end
 
+local function damaged()
+  return { 'damaged', now, 0, 0, 0, false, now, false, false, false, false, false, false, false, false }
+end
+
 -- A state as it was packed. One that cannot be read is "damaged", under a token that is larger than all former ones.
 local function as_state(packed)
   if not packed then return packed end
@@ -140,8 +144,7 @@ local function as_state(packed)
     if state[i] and type(state[i]) ~= 'string' then is_whole = false end
   end
   if type(state[ATTEMPTS]) ~= 'table' then state[ATTEMPTS] = false end
-  if is_whole then return state end
-  return { 'damaged', now, 0, 0, 0, false, now, false, false, false, false, false, false, false, false }
+  return is_whole and state or damaged()
 end
 
 local function load(id)

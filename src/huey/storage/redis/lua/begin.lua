@@ -143,7 +143,7 @@ if fates == 0 and not is_rare and not followed then
   local leases, plain = {}, true
   for i = 1, #ids do
     leases[2 * i - 1], leases[2 * i] = ids[i], '1'
-    if string.byte(messages[i], 1) ~= 45 then plain = false end
+    if string.byte(messages[i], 1) ~= 45 or string.find(ids[i], '[\128-\255]') then plain = false end
   end
   if plain then
     if #ids > 0 then call('HSET', held, unpack(leases)) end

@@ -1,10 +1,18 @@
 -- After keys were set aside: put tasks that stand in no place any more where they belong.
 -- KEYS    1: the queue's prefix
--- ARGV    1: now or ""
+-- ARGV    1: now or ""  2: lease clock or ""
 -- Returns how many tasks that were
 local placed = {}
 local function note(members, from)
   for _, member in ipairs(members) do placed[string.sub(member, from or 1)] = true end
+end
+-- Lists and workers that are known, and are in no index any more, come into it again.
+for _, name in ipairs(call('HKEYS', P .. 'l')) do
+  local priority = tonumber(name) or 0
+  if priority ~= 0 and call('EXISTS', P .. 'q:' .. name) == 1 then call('ZADD', P .. 'p', -priority, name) end
+end
+for _, worker in ipairs(call('HKEYS', P .. 'w')) do
+  if not lease_end(worker) then renew(worker, call('HGET', P .. 'w', worker), ARGV[2]) end
 end
 note(call('LRANGE', P .. 'q:0', 0, -1))
 for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do note(call('LRANGE', P .. 'q:' .. name, 0, -1)) end

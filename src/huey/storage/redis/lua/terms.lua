@@ -28,7 +28,7 @@ end
 
 -- What the options of a task wish of others, or nil.
 local function wishes_in(options)
-  if not options or not string.find(options, '"terms"', 1, true) then return nil end
+  if type(options) ~= 'string' or not string.find(options, '"terms"', 1, true) then return nil end
   local is_json, found = pcall(cjson.decode, options)
   local wishes = is_json and type(found) == 'table' and found.terms
   if type(wishes) ~= 'table' then return nil end

@@ -55,6 +55,10 @@ if #ids > 0 then
   ids, messages = {}, {}
   for i, id in ipairs(taken) do
     local message, state, wished = all_messages[i], as_state(packed[i]), as_terms(terms[i])
+    if not is_text(id) then
+      id, state, wished = speakable(id), damaged(), nil
+      save(id, state)
+    end
     if wished then begin(id, wished, message, state) end
     local reason = bar(id, message, state, has_marks, has_names)
     if reason then
