@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -132,7 +131,6 @@ class Huey(Putting, Revoking, Masked):
             "allow_pickle": allow_pickle,
         }
         self.codec = self._make_codec()
-        self._batches = threading.local()
         self._home, self._branches = None, {}
         self._is_immediate = False
         self.immediate = immediate

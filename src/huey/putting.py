@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,11 @@ from huey.declared import declaration
 from huey.decorators import TaskWrapper
 from huey.exceptions import HueyException
 from huey.limits import Limits
-from huey.masking import opened
+from huey.owned import Block, find
 from huey.queues import Queues
 from huey.result import Result, ResultGroup
 from huey.storage.base import CHUNK, in_chunks
+from huey.storage.chunks import Place
 from huey.storage.sharing import any_terms
 from huey.task import Alike, Record, Task
 from huey.terms import terms_of
@@ -27,13 +27,26 @@ log = logging.getLogger("huey")
 _NONE_MET: Mapping[str, str] = {}
 
 
+class Batch(Block):
+    """The calls of one ``batch()``."""
+
+    def __init__(self, of: object) -> None:
+        super().__init__(of)
+        self.collected: dict[str, list[Record]] = {}
+        """By queue."""
+        self.handles: list[Result[Any]] = []
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.collected.values()))
+
+
 class Putting(ByHand, Limits, Queues):
     """The verbs that put tasks in."""
 
     always_eager: bool
     new_id: Ids
     _is_immediate: bool
-    _batches: threading.local
     store_intermediate_errors: bool
     outbox: Callable[[Callable[[], Any]], Any] | None = None
     """Decides when and where each enqueue is written: it is given the write, to call it now (and hand on its answer), after the caller's
@@ -84,8 +97,8 @@ class Putting(ByHand, Limits, Queues):
 
     def _handle(self, task: Task) -> Result[Any]:
         result: Result[Any] = Result(self, task)
-        if task.has_wishes and self._collected is not None:
-            self._batches.handles.append(result)
+        if task.has_wishes and (batch := self._batch) is not None:
+            batch.handles.append(result)
         return result
 
     def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
@@ -113,27 +126,28 @@ class Putting(ByHand, Limits, Queues):
     def batch(self) -> Iterator[None]:
         """Calls of this thread inside the block are put in together at its end, in chunks of 1,000; none when the block raises. Their
         handles work from then on."""
-        if self._collected is not None:
+        if self._batch is not None:
             raise HueyException("batch() inside batch(): one block at a time collects the calls of a thread")
-        collected: dict[str, list[Record]] = {}
-        handles: list[Result[Any]] = []
-        self._batches.collected, self._batches.handles = collected, handles
+        batch = Batch(self._home or self)
         try:
-            yield
-        finally:
-            self._batches.collected = None
+            with batch:
+                yield
+        except GeneratorExit:
+            if batch.collected:
+                log.warning("a batch() ended since the generator that opened it was closed: %d calls were not enqueued", batch.size)
+            raise
         met = dict(_NONE_MET)
-        for queue, records in collected.items():
+        for queue, records in batch.collected.items():
             met |= self.on(queue)._put_all(in_chunks(records))
-        for result in handles:
+        for result in batch.handles:
             result.task = self._put_in(result.task, met)
 
     @property
-    def _collected(self) -> dict[str, list[Record]] | None:
-        """What this thread's batch has so far, by queue; None outside a batch."""
-        return getattr(self._batches, "collected", None)
+    def _batch(self) -> Batch | None:
+        """The batch that this thread and asyncio task opened; None outside."""
+        batch = find(Batch, self._home or self)
+        return batch if batch is not None and batch.is_mine else None
 
-    @opened
     def run_now(self, task: Task) -> Any:
         """Run the task's function here and return its value; exceptions pass (S19)."""
         wrapper = self.registry.find(task.name)
@@ -161,9 +175,9 @@ class Putting(ByHand, Limits, Queues):
         written = 0
         met: dict[str, str] = {}
         try:
-            with self.storage.durable_at_end():
+            with self.storage.durable_at_end() as place:
                 for chunk in chunks:
-                    met |= self._put(chunk)
+                    met |= self._put(chunk, place)
                     written += len(chunk)
         except Exception as error:  # Of whatever kind: who called has to know.
             written -= getattr(error, "unconfirmed", 0)
@@ -171,33 +185,34 @@ class Putting(ByHand, Limits, Queues):
             raise
         return met
 
-    def _put(self, records: Sequence[Record]) -> Mapping[str, str]:
-        """Put them in. For those that are not put in since their unique key is held: the id of who holds it."""
-        if self._collected is not None:
-            self._collected.setdefault(self.name, []).extend(records)
+    def _put(self, records: Sequence[Record], place: Place | None = None) -> Mapping[str, str]:
+        """Put them in, by the *place* of a bulk call. For those that are not put in as their key is held: the id of who holds it."""
+        if (batch := self._batch) is not None:
+            batch.collected.setdefault(self.name, []).extend(records)
             return _NONE_MET
         if self.outbox is None:
-            return self._write(records)
+            return self._write(records, place)
         # What is still to come has met nothing yet.
-        return self.outbox(lambda: self._write(records)) or _NONE_MET
+        return self.outbox(lambda: self._write(records, place)) or _NONE_MET
 
-    def _write(self, records: Sequence[Record]) -> Mapping[str, str]:
+    def _write(self, records: Sequence[Record], place: Place | None) -> Mapping[str, str]:
         if self.signals.handlers:
             put_in = list(records)
             with self.announcing(put_in):
-                met = self._enqueue(records)
+                met = self._enqueue(records, place)
                 put_in[:] = [record for record in put_in if record.id not in met]
         else:
-            met = self._enqueue(records)
+            met = self._enqueue(records, place)
         if self._is_immediate:
             self._run_ready()
         return met
 
-    def _enqueue(self, records: Sequence[Record]) -> Mapping[str, str]:
+    def _enqueue(self, records: Sequence[Record], place: Place | None) -> Mapping[str, str]:
         def tell() -> list[str]:
             return [events.of_enqueue(record, self.clock.now()) for record in records]
 
+        to = place or self.storage
         if self.storage.keeps_terms and any_terms(records):
-            return self.storage.admit(records, tell)
-        self.storage.enqueue(records, tell)
+            return to.admit(records, tell)
+        to.enqueue(records, tell)
         return _NONE_MET

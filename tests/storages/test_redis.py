@@ -411,9 +411,9 @@ def test_events_are_published_on_the_channel_of_the_name(make: Make, server: Any
 def test_the_chunks_of_a_bulk_call_are_put_in_whole_and_in_order(make: Make) -> None:
     storage = make()
 
-    with storage.durable_at_end():
+    with storage.durable_at_end() as place:
         for start in range(0, 5000, 1000):
-            storage.enqueue([task(f"{n:04}") for n in range(start, start + 1000)])
+            place.enqueue([task(f"{n:04}") for n in range(start, start + 1000)])
 
     assert [lease.id for lease in storage.turn(ME, [], 1500).leases] == [f"{n:04}" for n in range(1500)]
     assert storage.counts()[:3] == (3500, 0, 1500)
@@ -459,11 +459,11 @@ def test_a_bulk_call_that_finds_no_room_says_how_much_was_put_in() -> None:
 
 def test_a_bulk_call_tells_its_events_to_who_follows_since(make: Make) -> None:
     storage = make()
-    with storage.durable_at_end():
-        storage.enqueue([task("a")], lambda: ["a"])
+    with storage.durable_at_end() as place:
+        place.enqueue([task("a")], lambda: ["a"])
         position = storage.follow(None)[0]
-        storage.enqueue([task("b")], lambda: ["b"])
-        storage.enqueue([task("c")], lambda: ["c"])
+        place.enqueue([task("b")], lambda: ["b"])
+        place.enqueue([task("c")], lambda: ["c"])
 
     assert sorted(storage.follow(position)[1]) == ["b", "c"]
     assert storage.counts().ready == 3

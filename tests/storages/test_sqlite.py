@@ -406,18 +406,18 @@ def test_chunks_that_belong_together_wait_for_the_disk_once_whatever_happens(
     storage.open()
     monkeypatch.setattr(syncing, "to_disk", syncs.append)
 
-    with storage.durable_at_end():
+    with storage.durable_at_end() as place:
         for number in range(5):
-            storage.enqueue([task(id=str(number))])
+            place.enqueue([task(id=str(number))])
         before = len(syncs)
         # Another thread's call is no part of it.
         thread = threading.Thread(target=storage.enqueue, args=([task(id="other")],))
         thread.start()
         thread.join(20)
         beside = len(syncs)
-        storage.enqueue([task(id="last")])
-    with suppress(LookupError), storage.durable_at_end():
-        storage.enqueue([task(id="after")])
+        place.enqueue([task(id="last")])
+    with suppress(LookupError), storage.durable_at_end() as place:
+        place.enqueue([task(id="after")])
         raise LookupError
     after = len(syncs)
     storage.enqueue([task(id="alone")])

@@ -7,7 +7,6 @@ that is asked for, by ``on_commit_task`` or by ``HUEY['enqueue_on_commit']``; ne
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,6 +17,15 @@ from django.db import connections, transaction
 from huey.api import Huey
 from huey.exceptions import StorageUnavailable
 from huey.masking import Masked
+from huey.owned import Block, find
+
+
+class Waits(Block):
+    """A block whose enqueues wait for the commit of the database *alias*."""
+
+    def __init__(self, of: object, alias: str) -> None:
+        super().__init__(of)
+        self.alias = alias
 
 
 class Outbox(Masked):
@@ -31,7 +39,6 @@ class Outbox(Masked):
         self._huey = huey
         self._on_commit = on_commit
         self._way_out = way_out
-        self._local = threading.local()
         self._seen: tuple[str | None, str | None] = (None, None)
         """The queue's file when it was last looked at, and the alias of the database that lives in it."""
         self._is_prepared = False
@@ -46,7 +53,9 @@ class Outbox(Masked):
             raise StorageUnavailable(f"{error}. {self._way_out}") from error
 
     def _place(self, write: Callable[[], Any]) -> Any:
-        alias = getattr(self._local, "alias", None) or self._on_commit
+        waits = find(Waits, self)
+        # A thread or task that inherited the block has transactions of its own.
+        alias = waits.alias if waits is not None and waits.is_mine else self._on_commit
         own = self._own()
         if own is not None and alias in (None, own) and connections[own].in_atomic_block:
             if self._joins(own):
@@ -68,12 +77,8 @@ class Outbox(Masked):
     @contextmanager
     def waiting(self, alias: str | None) -> Iterator[None]:
         """What this thread enqueues inside the block waits for the commit of that database; None: the default one."""
-        before = getattr(self._local, "alias", None)
-        self._local.alias = alias or "default"
-        try:
+        with Waits(self, alias or "default"):
             yield
-        finally:
-            self._local.alias = before
 
     def _own(self) -> str | None:
         """Alias of the database in whose file the queue lives."""

@@ -24,6 +24,7 @@ from huey.clock import SECOND, Micros
 from huey.exceptions import ConfigurationError
 from huey.lifecycle import Finish, Promotion, Refusal
 from huey.storage.chunks import CHUNK as CHUNK
+from huey.storage.chunks import Place
 from huey.storage.chunks import in_chunks as in_chunks
 from huey.storage.hosting import Hosting
 from huey.storage.meanwhile import Meanwhile as Meanwhile
@@ -166,11 +167,11 @@ class Storage(Sharing, Hosting, ABC):
         """
 
     @contextmanager
-    def durable_at_end(self) -> Iterator[None]:
-        """What this thread enqueues inside the block is durable when the block ends, in whatever way, instead of at each call's return.
+    def durable_at_end(self) -> Iterator[Place]:
+        """What is enqueued through the block's value is durable when the block ends, in whatever way, instead of at each call's return.
         A storage may so wait for its disk once, or answer a call with what became of the one before: a StorageError's ``unconfirmed`` then
         says how many records of earlier calls were not put in. Here: no difference."""
-        yield
+        yield Place(self.enqueue, self.admit)
 
     @abstractmethod
     def turn(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -10,6 +11,14 @@ T = TypeVar("T")
 
 CHUNK = 1000
 """Records that one enqueue writes in one step."""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the chunks of one bulk call go (``durable_at_end``): a storage's ``enqueue`` and ``admit``."""
+
+    enqueue: Callable[..., object]
+    admit: Callable[..., Mapping[str, str]]
 
 
 def check_records(records: Sequence[object]) -> None:

@@ -29,7 +29,7 @@ class Chunk(NamedTuple):
 
 
 class Ahead:
-    """The chunks of one thread inside ``durable_at_end``. *put_in* enqueues one chunk in the usual way, waiting for its answer."""
+    """The chunks of one bulk call (``durable_at_end``). *put_in* enqueues one chunk in the usual way, waiting for its answer."""
 
     def __init__(self, wires: Wires, put_in: Callable[[Chunk], None]) -> None:
         self._wires = wires

@@ -17,7 +17,7 @@ from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, Tell, Worker, WorkerRow
-from huey.storage.chunks import check_records
+from huey.storage.chunks import Place, check_records
 from huey.storage.redis import keys
 from huey.storage.redis.ahead import Ahead, Chunk
 from huey.storage.redis.connection import Wire, checked
@@ -138,6 +138,11 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+        self._enqueue_by(self._put_in, records, tell, now)
+
+    def _enqueue_by(
+        self, put: Callable[[Chunk], None], records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None
+    ) -> None:
         if not records:
             return
         if any_terms(records):
@@ -148,25 +153,24 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         one = single(arguments) if len(records) == 1 else None
         chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), arguments, tell, one)
         crash_here("enqueue:before-commit")
-        ahead: Ahead | None = getattr(self._local, "ahead", None)
-        if ahead is None or self._is_followed or self._durable is not None:
-            self._put_in(chunk)
-        else:
-            ahead.put(chunk)
+        if self._is_followed or self._durable is not None:
+            put = self._put_in
+        put(chunk)
         crash_here("enqueue:after-commit")
 
     @contextmanager
-    def durable_at_end(self) -> Iterator[None]:
-        ahead = self._local.ahead = Ahead(self._wires, self._put_in)
+    def durable_at_end(self) -> Iterator[Place]:
+        ahead = Ahead(self._wires, self._put_in)
+        place = Place(partial(self._enqueue_by, ahead.put), self.admit)
         try:
-            yield
+            yield place
         except BaseException:
-            self._local.ahead = None
             # What was raised is told, not what becomes of the rest.
             with suppress(StorageError):
                 ahead.end()
             raise
-        self._local.ahead = None
+        finally:
+            place.enqueue = self.enqueue
         ahead.end()
 
     def _put_in(self, chunk: Chunk) -> None:

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from huey.clock import SECOND, Clock, Micros
+from huey.exceptions import StorageFull
 from huey.ownership import open_own, our_own, shared_like
+
+T = TypeVar("T")
 
 MIB = 1024 * 1024
 SIZE = 4 * MIB
@@ -71,6 +76,21 @@ class Ballast:
             os.close(file)
         self._seen = (self._clock.monotonic(), True)
         return True
+
+    def sparing(self, act: Callable[[], T]) -> T:
+        """Do *act*; when the disk is full, again with the room that the ballast gives."""
+        while True:
+            try:
+                return act()
+            except StorageFull:
+                if not self.give():
+                    raise
+
+    def no_room(self) -> StorageFull:
+        return StorageFull(
+            f"{self._path.removesuffix('-ballast')}: the disk is full, what is left of it is kept for the ends of running tasks; nothing "
+            "was written. Free some space, then try again"
+        )
 
     def drop(self) -> None:
         """Remove it: nobody works here any more."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from huey.clock import Micros
 from huey.exceptions import ConfigurationError
+from huey.owned import Block
 from huey.storage.base import Tell
 from huey.storage.sql.errors import translated
 from huey.storage.sql.rows import enqueueing
@@ -21,13 +22,13 @@ from huey.task import Record
 from huey.terms import terms_of
 
 
-class Caller:
-    """A connection of the caller, which must be to the file *path*."""
+class Caller(Block):
+    """A connection of the caller, which must be to the file *path*: for as long as the block lasts, and for who opened that."""
 
-    def __init__(self, connection: Any, path: str, queue: int, sql: Mapping[str, str]) -> None:
+    def __init__(self, of: object, connection: Any, path: str, sql: Mapping[str, str]) -> None:
+        super().__init__(of)
         self._connection = _driver_connection(connection)
         self._path = path
-        self._queue = queue
         self._sql = sql
         self._check_file()
 
@@ -40,11 +41,19 @@ class Caller:
                 "one transaction needs one file: give the Huey filename= of that database"
             )
 
-    def enqueue(self, records: Sequence[Record], tell: Tell | None, now: Micros) -> None:
-        """Put *records* in, as part of what the caller will commit. ConfigurationError: they have terms that look at other tasks."""
+    def enqueue(self, name: str, queue: int | None, records: Sequence[Record], tell: Tell | None, now: Micros) -> None:
+        """Put *records* into the queue *name* (*queue*: its number, if that is known), as part of what the caller will commit.
+
+        ConfigurationError: they have terms that look at other tasks; or who asks only inherited the block.
+        """
+        if not self.is_mine:
+            raise ConfigurationError(
+                "using(connection): another thread, asyncio task or context opened this block, and a transaction has one owner; nothing "
+                "was enqueued. Enqueue where the block was opened, or after it has ended"
+            )
         if any(terms.unique is not None or terms.limit is not None for terms in map(terms_of, {record.options for record in records})):
             raise ConfigurationError("using(connection): a task with unique= or concurrency= cannot be part of another transaction")
-        queue = self._queue
+        queue = queue or self._number(name)
         asked = {"queue": queue, "ids": json.dumps([record.id for record in records])}
         again = {"queue": queue, "ids": json.dumps([record.id for record in records if terms_of(record.options).own is not None])}
         if again["ids"] != "[]":
@@ -62,6 +71,12 @@ class Caller:
             marks = {"queue": queue, "ids": which, "now": now}
             self._run(self._sql["hand_over"], marks)
             self._run(self._sql["handed_over"], marks)
+
+    def _number(self, name: str) -> int:
+        # Not kept: what is made here goes with a rollback.
+        self._run(self._sql["queue_make"], (name,))
+        ((number,),) = self._run(self._sql["queue_id"], (name,))
+        return int(number)
 
     def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         try:

@@ -10,21 +10,22 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.exceptions import ConfigurationError, StorageFull
+from huey.exceptions import ConfigurationError
 from huey.files import check_before_open, is_private
 from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal
+from huey.owned import find
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, LEASE, Meanwhile, Tell, Turn, Worker, WorkerRow, nothing
-from huey.storage.chunks import check_records
+from huey.storage.chunks import Place, check_records
 from huey.storage.fencing import newest
 from huey.storage.retention import Retention
 from huey.storage.sharing import any_terms
@@ -42,7 +43,6 @@ from huey.storage.sql.watch import Watch
 from huey.task import Lease, Record
 from huey.terms import has_terms
 
-T = TypeVar("T")
 TURN_BYTES = 8 * MIB
 """Payloads that one turn hands out at most (C14)."""
 UNIT = 128
@@ -97,6 +97,8 @@ class SqliteStorage(WakingStorage):
         """The last look found nobody who follows, and no marks of ids that nobody held."""
         self._has_room = False
         self._local = threading.local()
+        self._router = object()
+        """The same for the storages of all queues that one router knows: a transaction is of all."""
         self._file = File(
             self.filename,
             clock=clock,
@@ -115,7 +117,9 @@ class SqliteStorage(WakingStorage):
         return f"<SqliteStorage {self.name!r} in {self.filename}>"
 
     def beside(self, name: str) -> SqliteStorage:
-        return type(self)(name, self.filename, **self._made_with)
+        beside = type(self)(name, self.filename, **self._made_with)
+        beside._router = self._router
+        return beside
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
@@ -144,7 +148,9 @@ class SqliteStorage(WakingStorage):
 
     @property
     def is_trusted(self) -> bool:
-        self.open()
+        if find(Caller, self._router) is None:
+            # Inside a transaction the file is open, and to make a queue known would wait for that.
+            self.open()
         return is_private(self.filename, self._mode)
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
@@ -172,53 +178,62 @@ class SqliteStorage(WakingStorage):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
-        self._put_in(records, tell, now, have_terms=any_terms(records))
+        self._put_in(records, tell, now)
 
     def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> dict[str, str]:
         return self._put_in(records, tell, now, have_terms=True)
 
-    def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
+    def _put_in(
+        self,
+        records: Sequence[Record],
+        tell: Tell | None = None,
+        now: Micros | None = None,
+        *,
+        have_terms: bool = False,
+        syncs: bool = True,
+    ) -> dict[str, str]:
         met: dict[str, str] = {}
         if not records:
             return met
         check_records(records)
         if self._ballast.glance():
-            raise self._no_room()
+            raise self._ballast.no_room()
         now = self._now(now)
-        caller: Caller | None = getattr(self._local, "caller", None)
+        caller = find(Caller, self._router)
         if caller is not None:
-            caller.enqueue(records, tell, now)
+            caller.enqueue(self.name, self._queue_id, records, tell, now)
             return met
         units = 1 + len(records) // UNIT + payload_bytes(records) // UNIT_BYTES
         crash_here("enqueue:before-commit")
+        have_terms = have_terms or any_terms(records)
         if have_terms or not self._enqueue_plainly(records, now, units):
             met = self._enqueue_with_care(records, tell, now, units, have_terms)
         crash_here("enqueue:after-commit")
         # In this order: a worker may start on it while the disk is still at it. Who called hears of it when it is durable (C1).
         self._rouse()
-        if not getattr(self._local, "syncs_later", False):
+        if syncs:
             self._file.sync()
         return met
 
     @contextmanager
     def using(self, connection: Any) -> Iterator[None]:
-        """What this thread enqueues inside the block becomes part of the transaction of *connection*, which is to the same file. A commit
-        inside the block wakes workers at once; after one that comes later they look within a second. ConfigurationError: another file."""
-        before = getattr(self._local, "caller", None)
-        self._local.caller = Caller(connection, self.filename, self._queue, _SQL)
+        """What this thread and asyncio task enqueue inside the block, on any queue of the file, becomes part of the transaction of
+        *connection*, which is to the same file. A commit inside the block wakes workers at once; after one that comes later they look
+        within a second. ConfigurationError: another file; a thread or task that inherited the block."""
+        self.open()
         try:
-            yield
+            with Caller(self._router, connection, self.filename, _SQL):
+                yield
         finally:
-            self._local.caller = before
             self._rouse()
 
     @contextmanager
-    def durable_at_end(self) -> Iterator[None]:
-        self._local.syncs_later = True
+    def durable_at_end(self) -> Iterator[Place]:
+        place = Place(partial(self._put_in, syncs=False), partial(self._put_in, have_terms=True, syncs=False))
         try:
-            yield
+            yield place
         finally:
-            self._local.syncs_later = False
+            place.enqueue, place.admit = self.enqueue, self.admit
             self._file.sync()
 
     def _enqueue_plainly(self, records: Sequence[Record], now: Micros, units: int) -> bool:
@@ -259,7 +274,7 @@ class SqliteStorage(WakingStorage):
         meanwhile: Meanwhile = nothing,
     ) -> Turn:
         crank = partial(self._crank, worker, finishes, want, events, now, meanwhile)
-        return self._sparing(crank) if finishes else crank()
+        return self._ballast.sparing(crank) if finishes else crank()
 
     def _crank(
         self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros | None, meanwhile: Meanwhile
@@ -388,7 +403,7 @@ class SqliteStorage(WakingStorage):
         if not self._has_room:
             self._has_room = True
             self._file.make_room()
-        self._sparing(lambda: self._renew(workers))
+        self._ballast.sparing(lambda: self._renew(workers))
         if workers:
             self._ballast.keep()
 
@@ -405,21 +420,6 @@ class SqliteStorage(WakingStorage):
         if not self._read("any_worker"):
             self._ballast.drop()
 
-    def _sparing(self, act: Callable[[], T]) -> T:
-        """Do *act*; when the disk is full, again with the room that the ballast gives."""
-        while True:
-            try:
-                return act()
-            except StorageFull:
-                if not self._ballast.give():
-                    raise
-
-    def _no_room(self) -> StorageFull:
-        return StorageFull(
-            f"{self.filename}: the disk is full, what is left of it is kept for the ends of running tasks; nothing was written. "
-            "Free some space, then try again"
-        )
-
     def _prune_minutes(self, when: dict[str, Any]) -> int:
         if not self._read("prune_minutes_find", when):
             return 0
@@ -433,7 +433,7 @@ class SqliteStorage(WakingStorage):
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         if record is not None and self._ballast.is_short():
-            raise self._no_room()
+            raise self._ballast.no_room()
         now, task = self._now(now), (None,) * STAGED if record is None else record.resolved(self._now(now))[:STAGED]
         crash_here("tick:before-commit")
         ((fired,),) = self._fire("tick", (self._queue, name, tick, now, *task, "\n".join(events) or None), ("tick_fired", ()))

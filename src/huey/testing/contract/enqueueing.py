@@ -76,10 +76,10 @@ class EnqueueRules:
 
     def test_what_is_durable_at_the_end_can_be_claimed_before(self, storage: Storage, another: Another) -> None:
         other = another()
-        with storage.durable_at_end():
-            storage.enqueue([task("a")])
+        with storage.durable_at_end() as place:
+            place.enqueue([task("a")])
             early = claim_ids(other)
-            storage.enqueue([task("b")])
+            place.enqueue([task("b")])
 
         assert (early, claim_ids(other)) == (["a"], ["b"])
 
