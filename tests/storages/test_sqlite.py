@@ -18,7 +18,7 @@ from huey.clock import SECOND
 from huey.exceptions import ConfigurationError, StorageFull, StorageRefused, StorageUnavailable
 from huey.lifecycle import Finish, Returned, State, decide
 from huey.storage.base import FOLLOWER, Storage
-from huey.storage.sql import connection, statements, syncing
+from huey.storage.sql import statements, syncing
 from huey.storage.sql.connection import MIB
 from huey.storage.sql.sqlite import SqliteStorage
 from huey.testing.clock import TurnableClock
@@ -480,10 +480,9 @@ def test_a_process_whose_descriptors_were_closed_leaves_the_file_alone(tmp_path:
 
 
 def test_a_thread_that_finds_the_file_gone_when_it_begins_to_wait_tells_the_others(
-    make: Callable[..., SqliteStorage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., SqliteStorage], tmp_path: Path
 ) -> None:
     """Else their calls go on to succeed for a moment, and the outage begins and ends many times."""
-    monkeypatch.setattr(connection, "GLANCE", 10**12)
     storage = make(fsync=False)
     storage.enqueue([task(id="a")])
     storage._file.check_place()

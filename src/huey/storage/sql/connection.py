@@ -6,45 +6,35 @@ ever held between two steps of Python: every write is one statement in autocommi
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
 import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from huey.clock import SECOND, Clock, Micros, Rng
+from huey.clock import Clock, Rng
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.files import existing, place_of, unchanged_beside
 from huey.host import at_fork
-from huey.ownership import open_own, shared_like
+from huey.logs import SafeLogger
 from huey.storage.sql import descriptors, syncing
 from huey.storage.sql.descriptors import Canary
 from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
+from huey.storage.sql.identity import Closing, Entry, Identity, close_all
 from huey.storage.sql.spare import Spare
 from huey.storage.sql.syncing import Commits
 from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
 
 T = TypeVar("T")
-log = logging.getLogger("huey")
+log = SafeLogger("huey")
 MIB = 1024 * 1024
 LARGEST_LOG = 32 * MIB
 CHECKPOINT_EVERY = 400
 """Small commits of one process after which it checkpoints: some 4 MiB of log."""
 TURN_TIMEOUT = 2.0
 """Seconds that a consumer's own calls wait for a busy file: it repeats them, has limits to keep, and may be asked to stop."""
-
-GLANCE: Micros = SECOND // 100
-"""How long a look at the file's place counts. Who enqueues more often than that need not ask each time."""
-
-
-class Closing(Protocol):
-    """Something with a connection that can be closed and opens itself again."""
-
-    def close(self) -> None: ...
 
 
 class File:
@@ -80,7 +70,8 @@ class File:
         """Connections of watches, which have to go with ours."""
         self._place: tuple[int, int] | None = None
         """Which file is open: its inode and device. A forked child keeps it, so that it makes no new file either where one is missing."""
-        self._looked: Micros = -GLANCE
+        self._identity = Identity(path, clock)
+        self._entry = Entry(path, mode)
         self.era = 0
         """Grows when another file than before is opened."""
         self._forget()
@@ -141,12 +132,15 @@ class File:
         self._found()
         self._check()
         self._canary = self._canary or Canary()
+        self._entry.wait(self._gate)
         before = place_of(self.path)
         writer = self._connect()
         try:
             self._guarded(self._gate, self._prepare, writer)
-            if place_of(self.path) != before:
-                raise StorageUnavailable(f"{self.path}: another file was put there while it was opened; try again")
+            self._identity.note()
+            if self._identity.known[0] != before or not self._identity.is_held_here:
+                raise StorageUnavailable(f"{self.path}: another file was put there, or beside it, while it was opened; try again")
+            self._entry.enter(self._identity.known, self._gate)
         except BaseException:
             writer.close()
             raise
@@ -177,6 +171,10 @@ class File:
             f"PRAGMA temp_store = MEMORY; PRAGMA cache_size = {-1024 * self._cache_mb}"
         )
 
+    def new_identity(self) -> dict[str, Any]:
+        """That of a connection that is not open yet."""
+        return {"_identity": Identity(self.path, self._clock), "_entry": Entry(self.path, self._mode)}
+
     def _begin(self) -> None:
         """Before the first step of a call: make anew what turned out to be unusable."""
         self._check_descriptors()
@@ -202,32 +200,41 @@ class File:
     def missing(self) -> StorageUnavailable:
         """The error of a file that is not where it was. Notes it: from now on every thread looks before its next step."""
         self._is_gone = True
-        self._looked = -GLANCE
+        self._identity.look_again()
         return StorageUnavailable(
             f"{self.path}: the file is gone: it was moved or deleted while in use. Put it back and all goes on; "
             "a process that is started now makes a new, empty one"
         )
 
     def check_place(self) -> None:
-        """StorageUnavailable when the path no longer names the file that is open: what is written there nobody else will ever see. Looks
-        at most every ``GLANCE``."""
-        now = self._clock.monotonic()
-        if not 0 <= now - self._looked < GLANCE:
-            self._looked = now
-            if self._found() != self._place and self._place is not None:
-                self._is_stale = True
-                raise StorageUnavailable(
-                    f"{self.path}: another file was put in the place of the one in use; it is opened now, the same call may be made again"
-                )
+        """StorageUnavailable when the names no longer lead to the files that are open: what is written there others may never see."""
+        changed = self._identity.changed()
+        if changed is not None:
+            self._refuse(changed)
+
+    def _refuse(self, changed: str) -> NoReturn:
+        if not changed:
+            self._found()
+        self._is_stale = True
+        raise self._identity.error(changed)
 
     def check_log(self) -> None:
-        """StorageUnavailable when somebody deleted the log while it is in use. The connections are closed; the last one that is writes what
-        the log held into the file."""
-        # Who takes away the file takes the log too: that is another matter.
-        self._found()
-        if self._writer is not None and not os.path.exists(self.path + "-wal"):
-            self._is_stale = True
-            raise StorageUnavailable(f"{self.path}: its log (-wal) was deleted while in use, which may damage it; it is opened anew")
+        """As ``check_place``, but look at the files themselves, and save what a log that was deleted or replaced holds at once."""
+        with self.turn_lock:
+            self._identity.look_again()
+            self._check_commit()
+
+    def _check_commit(self) -> None:
+        """As ``check_place``. The caller holds the lock: what the log holds is saved at once, while this process lives."""
+        changed = self._identity.changed()
+        if changed is None:
+            return
+        try:
+            self._refuse(changed)
+        finally:
+            if self._is_stale and not self._gate.is_interrupting:
+                with self._read_lock, self._commits.lock:
+                    self._close()
 
     def close(self) -> None:
         with self._bare_lock, self._read_lock, self._commits.lock:
@@ -240,17 +247,21 @@ class File:
 
     def _close(self) -> None:
         is_whole = self._canary is None or self._canary.is_alive
-        connections = self._writer, self._reader, *self.watching
+        connections = [it for it in (self._writer, self._reader, *self.watching) if it is not None]
         self._writer = self._reader = None
         self._spare.close()
-        for connection in connections:
-            if connection is not None:
-                connection.close() if is_whole else descriptors.abandon(connection)
-        if not is_whole:
+        if is_whole:
+            close_all(self._identity, connections, Waiting(self._clock, self._rng, TURN_TIMEOUT))
+            self._entry.leave()
+            if self._canary is not None:
+                self._canary.let_go()
+        else:
+            for connection in connections:
+                descriptors.abandon(connection)
             descriptors.note_loss(self.path)
-        elif self._canary is not None:
-            self._canary.let_go()
+            self._entry.abandon()
         self._canary = None
+        self._identity.forget()
         self._is_synced, self._is_stale, self.has_stage = True, False, False
         self._commits.close(is_whole=is_whole)
 
@@ -276,14 +287,14 @@ class File:
             changed = self._guarded(self._gate, connection.execute, sql, values).rowcount
             self._units += units
             self._commits.made += 1
-            self.check_place()
+            self._check_commit()
             if self._units >= CHECKPOINT_EVERY:
                 self._checkpoint_after_commit()
             return changed
 
     def sync(self) -> None:
         """Wait until the disk has all that this process committed so far, where commits do so at all."""
-        self._commits.sync(self.check_log)
+        self._commits.sync(self.check_place)
 
     def _checkpoint_after_commit(self) -> None:
         # What was written is written: a log that cannot be moved now must not look like a failed write.
@@ -363,12 +374,7 @@ class File:
 
     def touch(self) -> None:
         """Tell watchers in other processes that something was committed: the file's own time stamp, which no lock depends on."""
-        try:
-            os.utime(self.path)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT):
-                raise
-            # Watchers look by themselves each second.
+        syncing.touch(self.path)
 
     # -- the write-ahead log ------------------------------------------------------------------------------------------------------------
 
@@ -383,34 +389,23 @@ class File:
         if not syncing.checkpointing.acquire(blocking=False):
             return False
         try:
-            return self._checkpoint()
+            with syncing.alone(self.path, self._mode) as is_alone:
+                return is_alone and self._move_log()
         finally:
             syncing.checkpointing.release()
 
-    def _checkpoint(self) -> bool:
-        import fcntl
-
+    def _move_log(self) -> bool:
         try:
-            side = open_own(self.path + "-checkpoint", os.O_RDWR | os.O_CREAT, self._mode, shared_like(os.stat(self.path), self._mode))
-        except OSError:
-            # Not a process that may do this; another one will.
-            return False
-        try:
-            fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with self.held:
                 kind = "TRUNCATE" if self._log_size() > LARGEST_LOG else "RESTART"
                 busy, _, _ = self.writer.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
                 # A value that differs: SQLite does not write a row that stays as it was.
                 self.writer.execute("INSERT OR REPLACE INTO huey_meta VALUES ('checkpointed', ?)", (str(self._clock.monotonic()),))
             return not busy
-        except BlockingIOError:
-            return False
         except sqlite3.Error as error:
             if primary_code(error) in BUSY:
                 return False
             raise translated(error, self.path) from error
-        finally:
-            os.close(side)
 
     def make_room(self) -> None:
         """Let a young log grow to the size it will have, once, so that the commits to come need not: they cost half then."""

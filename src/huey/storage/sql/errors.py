@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when there is no room for more, or not for this user, or not in one file."""
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _REFUSED = {
     sqlite3.SQLITE_READONLY: "it is read-only for this process; check the rights of the file and of its folder",

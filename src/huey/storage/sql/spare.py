@@ -16,7 +16,7 @@ Aside = dict[str, Any]
 
 _NONE = {"_writer": None, "_canary": None, "_is_synced": True, "_is_stale": False, "_is_gone": False, "has_stage": False, "is_dirty": False}
 """Those of a call that has no connection yet."""
-_ALL = (*_NONE, "_place", "_looked", "era")
+_ALL = (*_NONE, "_place", "_identity", "_entry", "era")
 
 
 class Spare:
@@ -34,11 +34,13 @@ class Spare:
             _let_go(kept)
             kept = None
         self._file.__dict__.update(kept or _NONE)
+        if kept is None:
+            self._file.__dict__.update(self._file.new_identity())
         return aside
 
     def take_back(self, aside: Aside) -> None:
         """Let the outer call go on with its own."""
-        mine = {name: getattr(self._file, name) for name in (*_NONE, "_place")}
+        mine = {name: getattr(self._file, name) for name in (*_NONE, "_place", "_identity", "_entry")}
         self._file.__dict__.update(aside)
         if mine["_writer"] is not None and self._kept is None and not (mine["_is_stale"] or mine["_is_gone"]):
             self._kept = mine
@@ -53,7 +55,9 @@ class Spare:
 
 def _let_go(mine: Aside) -> None:
     writer, canary = mine["_writer"], mine["_canary"]
+    is_whole = canary is None or canary.is_alive
+    mine["_entry"].leave() if is_whole else mine["_entry"].abandon()
     if writer is not None:
-        writer.close() if canary is None or canary.is_alive else descriptors.abandon(writer)
+        writer.close() if is_whole else descriptors.abandon(writer)
     if canary is not None:
         canary.let_go()

@@ -8,10 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from huey.exceptions import StorageFull, StorageUnavailable
 from huey.host import to_disk
+from huey.ownership import open_own, shared_like
+from huey.storage.sql.errors import FULL
 
 checkpointing = threading.Lock()
 """One checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
@@ -57,7 +60,7 @@ class Commits:
                 check_log()
                 return
             except OSError as error:
-                kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageUnavailable
+                kind = StorageFull if error.errno in FULL else StorageUnavailable
                 raise kind(f"{self._path}: it may not be on the disk ({error.strerror}); the same call may be made again") from error
             finally:
                 self.is_syncing = is_inner
@@ -91,3 +94,35 @@ class Commits:
         self._closings += 1
         if log is not None and is_whole:
             os.close(log)
+
+
+@contextmanager
+def alone(path: str, mode: int) -> Iterator[bool]:
+    """Whether this process is the one that may checkpoint the file *path* inside the block: it holds the lock of a side file."""
+    import fcntl
+
+    try:
+        side = open_own(path + "-checkpoint", os.O_RDWR | os.O_CREAT, mode, shared_like(os.stat(path), mode))
+    except OSError:
+        # Not a process that may do this; another one will.
+        yield False
+        return
+    try:
+        fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_alone = True
+    except BlockingIOError:
+        is_alone = False
+    try:
+        yield is_alone
+    finally:
+        os.close(side)
+
+
+def touch(path: str) -> None:
+    """Give the file a new time stamp."""
+    try:
+        os.utime(path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT, *FULL):
+            raise
+        # Watchers look by themselves each second.

@@ -104,6 +104,11 @@ class Gate:
             self._waiting = Waiting(self._clock, self._rng, self._seconds, self._since)
         return self._waiting.again()
 
+    @property
+    def is_interrupting(self) -> bool:
+        """The call that holds the lock interrupted another one of its thread."""
+        return bool(self._interrupted)
+
     def interrupt(self, seconds: float) -> None:
         """A call comes in that interrupted another one of this thread."""
         self._interrupted.append((self._set_aside(), (self._seconds, self._since, self._waiting)))
