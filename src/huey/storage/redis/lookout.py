@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from huey.clock import SECOND, Micros, micros, system_clock
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.masking import checkpoint, is_asked
-from huey.storage.base import CHUNK
+from huey.storage.base import in_chunks
 from huey.storage.redis.connection import Wire, checked
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.pool import Pool, Wires
@@ -347,8 +347,8 @@ class Results(Lookout[Wait]):
         first = waits[0]
         waiter = "" if self.wire is None else str(self.wire.client)
         there: set[bytes] = set()
-        for start in range(0, len(ids), CHUNK):
-            there.update(first.wires.call("await", first.prefix, first.now(), waiter, *ids[start : start + CHUNK]))
+        for some in in_chunks(ids):
+            there.update(first.wires.call("await", first.prefix, first.now(), waiter, *some))
         if there:
             self._end(waits, there)
 
@@ -365,8 +365,10 @@ class Results(Lookout[Wait]):
             return
         others = {id for wait in list(self._waits.get(mine.prefix, ())) if wait is not mine and not wait.has_left for id in wait.subjects}
         ids = [id for id in mine.subjects if id not in others]
-        for start in range(0, len(ids), CHUNK):
-            mine.wires.call("unawait", mine.prefix, mine.now(), str(wire.client), *ids[start : start + CHUNK])
+        # What stays goes after a minute.
+        with suppress(StorageUnavailable):
+            for some in in_chunks(ids):
+                mine.wires.call("unawait", mine.prefix, mine.now(), str(wire.client), *some)
 
 
 class Events(Lookout[Wait]):
