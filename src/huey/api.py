@@ -17,6 +17,7 @@ from huey.exceptions import ConfigurationError, DataStoreTimeout
 from huey.hooks import Hooks
 from huey.limits import RateLimit, TaskLock
 from huey.masking import Masked, stepwise
+from huey.once import once
 from huey.putting import Putting
 from huey.registry import Registry
 from huey.result import Result, ResultGroup
@@ -31,6 +32,8 @@ from huey.when import Expires
 from huey.wishes import Key, checked_wishes
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from huey.consumer.consumer import Consumer
     from huey.inspector import Inspector
 
@@ -132,6 +135,7 @@ class Huey(Putting, Revoking, Masked):
         }
         self.codec = self._make_codec()
         self._home, self._branches = None, {}
+        self._hands, self._presences, self._stand_ins = {}, {}, {}
         self._is_immediate = False
         self.immediate = immediate
 
@@ -146,7 +150,7 @@ class Huey(Putting, Revoking, Masked):
             raise ConfigurationError("immediate and always_eager are two ways not to need a consumer: choose one of them")
         self._is_immediate = bool(on)
         if on and self._fleeting is None:
-            self._fleeting = open_memory(self.name, clock=self.clock, rng=self.rng)
+            self._fleeting = once(self._stand_ins, self.name, lambda: open_memory(self.name, clock=self.clock, rng=self.rng))
         self.storage = self._fleeting if on and self._fleeting is not None else self._lasting
         self.codec.reset()
 
@@ -352,6 +356,17 @@ class Huey(Putting, Revoking, Masked):
         from huey.consumer.consumer import Consumer
 
         return Consumer(self, **options)
+
+    def __copy__(self) -> Self:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} is not pickled: import it where it is needed; what travels are names and ids, such as result.id")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

@@ -20,6 +20,7 @@ from huey.declared import declaration
 from huey.exceptions import DecodeError
 from huey.hooks import HookRoom
 from huey.lifecycle import Cancelled, Finish, Refusal, State, decide
+from huey.once import once
 from huey.revive import Reviver
 from huey.signals import SIGNAL_ENQUEUED, SIGNAL_EXPIRED, SIGNAL_REVOKED, SIGNAL_SCHEDULED
 from huey.storage.base import Turn, Worker
@@ -44,7 +45,8 @@ class ByHand(HookRoom, UserData):
     store_none: bool
     in_flight: list[Callable[[], None]]
     """Consumers of this process; each tells that what it runs is cut short."""
-    _hand: Hand | None = None
+    _hands: dict[tuple[int, int], Hand]
+    """By process and storage."""
 
     if TYPE_CHECKING:
 
@@ -159,9 +161,7 @@ class ByHand(HookRoom, UserData):
 
     @property
     def _in_hand(self) -> Hand:
-        if self._hand is None or not self._hand.is_of(self):
-            self._hand = Hand(self)
-        return self._hand
+        return once(self._hands, (os.getpid(), id(self.storage)), lambda: Hand(self))
 
     def _run_ready(self) -> None:
         """Run all that is ready, here; of several threads one at a time, so that each finds its own done."""
@@ -193,9 +193,6 @@ class Hand:
         """Numbers that stand for a runner; a task that runs others in its body needs one more."""
         self._slots = 0
         self.one_at_a_time = threading.RLock()
-
-    def is_of(self, huey: ByHand) -> bool:
-        return self._storage is huey.storage and self._pid == os.getpid()
 
     # -- taking -----------------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
@@ -229,6 +230,19 @@ class TaskWrapper(Masked, Generic[P, R]):
     def unregister(self) -> bool:
         """Forget this task: its messages are put back by this process from now on."""
         return self.huey.unregister(self)
+
+    def __reduce__(self) -> str:
+        # By its place, as functions are; then a copy is the wrapper itself.
+        place: str = self.func.__qualname__
+        found: Any = sys.modules.get(self.func.__module__)
+        for part in place.split("."):
+            found = getattr(found, part, None)
+        if found is not self:
+            raise TypeError(f"{self!r} is not pickled: it stands in no module by the name of its function; send its name, {self.name!r}")
+        return place
+
+    def __deepcopy__(self, memo: object) -> TaskWrapper[P, R]:
+        return self
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -18,6 +18,7 @@ from huey import current
 from huey.clock import Clock, Micros, Rng
 from huey.exceptions import RateLimitExceeded, StorageError, TaskLockedException
 from huey.masking import Masked
+from huey.once import once
 from huey.registry import Registry
 from huey.storage.base import BEAT, Storage
 from huey.storage.sharing import Holder
@@ -49,7 +50,8 @@ class Limits:
     clock: Clock
     keep_ids: float | None
     _last_enqueue: Micros = 0
-    _presence: Presence | None = None
+    _presences: dict[tuple[int, int], Presence]
+    """By process and storage."""
 
     def with_terms(self, record: Record, task: Task) -> Record:
         """The record of a call with what its function, or its chosen id, asks about other tasks. ConfigurationError: the storage cannot
@@ -68,9 +70,8 @@ class Limits:
     @property
     def presence(self) -> Presence:
         """This process as a holder of locks."""
-        if self._presence is None or not self._presence.is_of(self.storage):
-            self._presence = Presence(self.storage, self.rng)
-        return self._presence
+        # A forked child holds no lock of its parent's.
+        return once(self._presences, (os.getpid(), id(self.storage)), lambda: Presence(self.storage, self.rng))
 
     def lock_task(self, name: str) -> TaskLock:
         """A lock of that name: a decorator, or ``with huey.lock_task("report"):``. Who meets it held gets TaskLockedException; a task ends
@@ -210,15 +211,10 @@ class Presence:
 
     def __init__(self, storage: Storage, rng: Rng) -> None:
         self._storage = storage
-        self._pid = os.getpid()
-        self._me = Holder(f"process {self._pid} {rng.getrandbits(128):032x}")
+        self._me = Holder(f"process {os.getpid()} {rng.getrandbits(128):032x}")
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pause = threading.Event()
-
-    def is_of(self, storage: Storage) -> bool:
-        """It is this process's, and of that storage. A forked child holds no lock of its parent's."""
-        return self._storage is storage and self._pid == os.getpid()
 
     def acquire(self, name: str) -> int | None:
         token = self._storage.acquire(name, self._me)

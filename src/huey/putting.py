@@ -66,7 +66,7 @@ class Putting(ByHand, Limits, Queues):
         if task.queue is not None and self._of(task) is not self:
             return self._of(task).enqueue(task)
         record = self._recorded(task)
-        if self._hand is None or not self._hand.put_back(task):
+        if not self._hands or not self._in_hand.put_back(task):
             task = self._put_in(task, self._put([record]))
         return self._handle(task) if self.results else None
 

@@ -6,6 +6,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from huey.decorators import TaskWrapper
+from huey.once import once
 from huey.serializer import Codec
 from huey.storage.base import Storage
 
@@ -24,6 +25,8 @@ class Queues:
     _branches: dict[tuple[str, int], Self]
     _lasting: Storage
     _fleeting: Storage | None
+    _stand_ins: dict[str, Storage]
+    """What ``_fleeting`` is, once it is needed."""
 
     if TYPE_CHECKING:
 
@@ -39,16 +42,13 @@ class Queues:
             return home
         # In immediate mode another storage stands in for the real one.
         key = queue, id(home.storage)
-        if key not in home._branches:
-            home._branches[key] = home._branch_on(queue)
-        return home._branches[key]
+        return once(home._branches, key, lambda: home._branch_on(queue))
 
     def _branch_on(self, queue: str) -> Self:
         branch = copy(self)
         branch.name = queue
         branch.storage = branch._lasting = branch._fleeting = self.storage.beside(queue)
         branch._home = self
-        branch._hand = None  # type: ignore[attr-defined]
         branch.codec = branch._make_codec()
         return branch
 

@@ -185,6 +185,15 @@ class Result(Masked, Generic[R]):
     def is_revoked(self) -> bool:
         return self.huey.is_revoked(self)
 
+    def __copy__(self) -> Result[R]:
+        return type(self)(self.huey, self.task)
+
+    def __deepcopy__(self, memo: object) -> Result[R]:
+        return type(self)(self.huey, self.task)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"the handle of task {self.id} is not pickled: keep result.id, and ask huey.result(id)")
+
     def __repr__(self) -> str:
         return f"<Result: task {self.id}>"
 
@@ -268,6 +277,12 @@ class ResultGroup(Masked):
 
     def __len__(self) -> int:
         return len(self._results)
+
+    def __deepcopy__(self, memo: object) -> ResultGroup:
+        return ResultGroup(type(each)(each.huey, each.task) for each in self._results)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("handles are not pickled: keep [result.id for result in group], and ask huey.result(id) for each")
 
 
 def _checked(timeout: float) -> float:

@@ -1,0 +1,19 @@
+"""Things that are made at their first use, by whichever thread comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def once(made: dict[K, V], key: K, make: Callable[[], V]) -> V:
+    """What *made* has for *key*; what *make* gives, if it has nothing yet.
+
+    Of several threads that come at once each may make one, but all get the same. There is no lock that a fork could leave held, or that a
+    signal handler could wait for in its own thread.
+    """
+    found = made.get(key)
+    return made.setdefault(key, make()) if found is None else found
