@@ -199,7 +199,8 @@ def test_an_error_that_is_not_the_storages_strands_no_task(huey, runs, consume):
 
 @both_kinds
 def test_an_enqueue_that_goes_wrong_may_be_made_again_with_its_id(huey, runs, consume, kind):
-    """C1: nobody knows whether it is there; the same id again is harmless, also when the task has ended meanwhile."""
+    """C1: nobody knows whether it is there; the same id again is harmless while it is held, with ``keep_ids`` also when it has ended."""
+    huey.keep_ids = 3600.0
     task = square(huey, runs)
     consume("admit", "MainThread", kind)
 

@@ -40,6 +40,7 @@ wk:WAITER          list    ids whose results have come, for a process that waits
 no:CLIENT          string  calls off the claim that stands behind a client's blocking pop; goes after 5 s
 wake:o, wake:u     list    wakes one worker; at most one token. o: of all tasks, u: of suspects
 tn                 string  the highest token of a task that has gone; ids that come again begin above it
+pr                 zset    producers by the number of their last enqueue, a time of their clocks (producers.py); for a day
 n                  hash    ``minute:name`` -> tasks that came then and have not ended
 st60, st60:START   zset,   statistics: the minutes there are; name -> 23 numbers (doubles)
                    hash
@@ -51,11 +52,11 @@ ev, en             stream, told events by position, kept 10 minutes; the last po
                    string
 =================  ======  =====================================================================================================
 
-When all work is done, its results are read and its workers have said goodbye, these stay: ``l`` (one field), ``sc`` (at most one
-field for each kind and one for locks), ``st...`` (for 90 days),
-``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``, ``ln``, ``tn``; those of user data and settings (``k``,
-``v:...``); what the clock holds (``kp``, ``kx``, ``rt``, ``rx``) until it is over; failed, cancelled and kept tasks with their state for
-their retention. Outside the queue's keys stands ``huey:queues``, the set of names in use.
+When all work is done, its results are read and its workers have said goodbye, these stay: ``l`` (one field), ``sc`` (at most one field
+for each kind and one for locks), ``st...`` (for 90 days), ``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``,
+``ln``, ``tn``, ``pr`` (a day); those of user data and settings (``k``, ``v:...``); what the clock holds (``kp``, ``kx``, ``rt``, ``rx``)
+until it is over; failed, cancelled and kept tasks with their state for their retention. Outside the queue's keys stands ``huey:queues``,
+the set of names in use.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ TYPES = {
     "rx": "zset",
     "n": "hash",
     "tn": "string",
+    "pr": "zset",
     "c": "hash",
     "sc": "hash",
     "tk": "hash",

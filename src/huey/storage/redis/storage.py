@@ -25,6 +25,7 @@ from huey.storage.redis.ends import details, who
 from huey.storage.redis.errors import LEAST, NEEDED
 from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, raw_of, single
 from huey.storage.redis.pool import Wires
+from huey.storage.redis.producers import Producers
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.sharing import SharingVerbs
 from huey.storage.redis.source import connector
@@ -87,6 +88,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._unanswered = set()
         self._is_deaf_for = None
         self._local = threading.local()
+        self._producers = Producers(clock, rng)
         # No method: both would wait for the collector of garbage with their connections open.
         self._wires.prepare = partial(_prepare, self._prefix, name, durable)
 
@@ -100,7 +102,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
 
     def open(self) -> None:
         # A program that starts beside its server, or over a bad line, should not end for an answer that got lost.
-        self._persist(lambda: self._wires.command(b"PING"), OPENING, is_harmless=True)
+        self._persist(lambda: self._wires.command(b"PING"), OPENING)
 
     def close(self) -> None:
         self._wires.close()
@@ -151,7 +153,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         check_records(records)
         arguments = groups(records)
         one = single(arguments) if len(records) == 1 else None
-        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name, 0), arguments, tell, one)
+        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name), arguments, tell, one)
         crash_here("enqueue:before-commit")
         if self._is_followed or self._durable is not None:
             put = self._put_in
@@ -160,7 +162,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
 
     @contextmanager
     def durable_at_end(self) -> Iterator[Place]:
-        ahead = Ahead(self._wires, self._put_in)
+        ahead = Ahead(self._wires, self._producers, self._put_in, self._send)
         place = Place(partial(self._enqueue_by, ahead.put), self.admit)
         try:
             yield place
@@ -174,19 +176,26 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         ahead.end()
 
     def _put_in(self, chunk: Chunk) -> None:
-        self._persist(lambda: self._enqueue(chunk), self._enqueue_timeout)
+        """Enqueue what the server has not seen yet."""
+        producer = self._producers.take()
+        self._send(chunk, producer.id, producer.number())
+        self._producers.give_back(producer)
 
-    def _enqueue(self, chunk: Chunk) -> None:
+    def _send(self, chunk: Chunk, *sent: Arg) -> None:
+        """Enqueue under a number (*sent*: producer and number), again and again while no answer comes: it is done once."""
+        self._persist(lambda: self._enqueue(chunk, sent), self._enqueue_timeout)
+
+    def _enqueue(self, chunk: Chunk, sent: tuple[Arg, ...]) -> None:
         if chunk.single is not None and not self._is_followed:
             to = self.name if chunk.tell is not None else ""
-            if self._wires.call("enqueue_one", *chunk.head[:2], to, *chunk.single, after=self._durable, soon=True) != NOT_SIMPLE:
+            if self._wires.call("enqueue_one", *chunk.head[:2], to, *sent, *chunk.single, after=self._durable, soon=True) != NOT_SIMPLE:
                 return
         if not (self._is_followed and chunk.tell is not None):
-            self._is_followed = bool(self._wires.call("enqueue", *chunk.head, *chunk.arguments, after=self._durable))
+            self._is_followed = bool(self._wires.call("enqueue", *chunk.head, *sent, 0, *chunk.arguments, after=self._durable))
         if self._is_followed and chunk.tell is not None:
-            prefix, now, _, channel, _ = chunk.head
+            prefix, now, _, channel = chunk.head
             events = list(chunk.tell())
-            told: list[Arg] = [len(events), *events]
+            told: list[Arg] = [*sent, len(events), *events]
             self._is_followed = bool(self._wires.call("enqueue", prefix, now, 2, channel, *told, *chunk.arguments, after=self._durable))
 
     def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
@@ -195,33 +204,34 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         check_records(records)
         arguments = groups_of_one(records)
         crash_here("enqueue:before-commit")
-        found = self._persist(lambda: self._admit(arguments, tell, self._now(now)), self._enqueue_timeout)
+        producer = self._producers.take()
+        sent = (producer.id, producer.number())
+        found = self._persist(lambda: self._admit(arguments, tell, self._now(now), sent), self._enqueue_timeout)
+        self._producers.give_back(producer)
         crash_here("enqueue:after-commit")
         met = zip(found[::2], found[1::2], strict=True)
         return {id.decode(): other.decode() for id, other in met}
 
-    def _admit(self, arguments: list[Arg], tell: Tell | None, now: Arg) -> list[bytes]:
+    def _admit(self, arguments: list[Arg], tell: Tell | None, now: Arg, sent: tuple[Arg, ...]) -> list[bytes]:
         """Ids that were not put in, each with the one because of which."""
         knows = tell is not None and self._is_followed
         events = tell() if knows and tell is not None else []
-        head = (self._prefix, now, 2 if knows else int(tell is not None), self.name, len(events))
+        head = (self._prefix, now, 2 if knows else int(tell is not None), self.name, *sent, len(events))
         is_followed, met = self._wires.call("admit", *head, *events, *arguments, after=self._durable)
         self._is_followed = bool(is_followed)
         if is_followed and tell is not None and not knows:
-            return self._admit(arguments, tell, now)
+            return self._admit(arguments, tell, now, sent)
         found: list[bytes] = met
         return found
 
-    def _persist(self, act: Callable[[], T], seconds: float, *, is_harmless: bool = False) -> T:
-        """Do it, again and again while the server is away, for so long. Not when an answer was lost, unless it is harmless twice: what was
-        put in may have run to its end by now, and would run again."""
-        until, gap = None, FIRST_GAP
+    def _persist(self, act: Callable[[], T], seconds: float) -> T:
+        """Do what is done once however often it is sent, again and again while no answer comes, for so long."""
+        until, gap, is_unknown = None, FIRST_GAP, False
         while True:
             try:
                 return act()
             except StorageUnavailable as error:
-                if error.is_unknown and not is_harmless:
-                    raise
+                is_unknown = error.is_unknown = error.is_unknown or is_unknown
                 now = self._clock.monotonic()
                 until = until or now + micros(seconds)
                 if now + micros(gap) >= until:

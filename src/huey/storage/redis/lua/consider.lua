@@ -102,6 +102,15 @@ local function consider(at, has_marks)
   return true
 end
 
+-- The enqueue is sent again: because of whom the task was not put in, as far as can be seen; nil: it was.
+local function met_before(at)
+  local id, wishes = ARGV[at + 6], wishes_at(at)
+  local message = call('HGET', P .. 'm', id)
+  if message then return wishes and wishes.own and own_of(message) ~= wishes.own and id or nil end
+  local holder = wishes and wishes.unique and call('HGET', P .. 'uk', wishes.unique[1])
+  return holder or nil
+end
+
 -- After all were considered.
 local function settle_in()
   level_what_was_touched()

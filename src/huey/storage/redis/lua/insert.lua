@@ -3,6 +3,11 @@
 -- ARGV    groups of records that differ in id and payload only, in order of id: flag, length and text of the head, priority, eta (or "+"
 --         and microseconds from now, or ""), name, count, the ids, the payloads
 -- Returns nothing; a verb's script follows
+-- Whether that enqueue of a producer was done already, and is sent again since its answer was lost: its tasks may have ended meanwhile.
+local function is_repeated(producer, number)
+  return call('ZADD', P .. 'pr', 'GT', 'CH', number, producer) == 0
+end
+
 -- OWN: the enqueue that it is, where ids come again; a mark of that goes before one of its id.
 local function hand_over_marks(ids, own)
   for _, id in ipairs(ids) do
