@@ -65,6 +65,17 @@ def _flush() -> None:
             continue
 
 
+def let_go_of_streams() -> None:
+    """Before the interpreter ends: forget standard streams that cannot be written, or it would end with exit code 120 for them."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            setattr(sys, name, None)
+
+
 def leave(code: int) -> NoReturn:
     """End this process with *code*, now, whatever its log and its streams do."""
     try:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from huey.api import Huey
@@ -18,11 +19,18 @@ from huey.cli.mistakes import Mistake, WrongOption
 from huey.cli.parser import PROGRAM, given_settings
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
+from huey.logs import let_go_of_streams
 from huey.options import OF_COMMAND, checked, shares
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
+    code = _main(arguments)
+    let_go_of_streams()
+    return code
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         given = given_settings(arguments, os.environ)
@@ -38,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up_logging(given)
         return consume(huey, path, settings)
     except Mistake as mistake:
-        print(f"{PROGRAM}: {mistake}", file=sys.stderr)
+        with suppress(OSError, ValueError):
+            print(f"{PROGRAM}: {mistake}", file=sys.stderr)
         return mistake.code
     except KeyboardInterrupt:
         # Only before the consumer has taken over the signals: nothing runs yet.

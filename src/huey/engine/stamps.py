@@ -80,6 +80,7 @@ class Standstill:
     def forget(self) -> None:
         """What was seen says nothing: begin again."""
         self._last_look = None
+        self._stamps = ()
         self._counts = [0] * len(OWN_THREADS)
         self.still = 0
 
