@@ -49,6 +49,9 @@ class Losing(MemoryStorage):
         return [row._replace(is_expired=gone or row.until <= now, is_gone=gone) for row in super().workers()]
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        if self.loses_call == "reclaim":
+            self.loses_call = None
+            raise StorageUnavailable("the call was lost")
         leases = super().reclaim(dead, worker)
         if self.loses_reply == "reclaim":
             self.loses_reply = None
@@ -339,6 +342,24 @@ def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: Tu
         assert [(row.worker, row.deaths) for id in ("a", "b") if (row := storage.get(id))] == [("near", 0), (None, 1)]
         storage.close()
         others.close()
+
+
+@pytest.mark.parametrize("lost", ["call", "reply"])
+def test_a_neighbour_whose_take_over_failed_is_taken_over_by_the_next_look(
+    storage: Losing, janitor: Janitor, clock: TurnableClock, lost: str
+) -> None:
+    neighbour = ME._replace(id="neighbour", pid=1, born=1)
+    claimed(storage, by=neighbour)
+    storage.loses_call = storage.loses_reply = None
+    setattr(storage, f"loses_{lost}", "reclaim")
+
+    look_through(janitor)
+    clock.forward(1)
+    look_through(janitor)
+    clock.forward(1)
+    look_through(janitor)
+
+    assert look(storage).state == State.QUEUED
 
 
 # -- what a machine says of itself --------------------------------------------------------------------------------------------------------

@@ -50,8 +50,8 @@ class Janitor:
         self._declared = declared
         self._next_prune: Micros = 0
         self._silences = Silences(clock)
-        self._taken_for_dead: dict[str, Micros] = {}
-        """Whose process is not here, since when."""
+        self._missing: dict[str, tuple[Micros | None, Micros]] = {}
+        """Whose process was not found here: the end of its lease as it was then, or None since it has given a sign of life; and when."""
 
     def enter(self) -> None:
         """From now on this worker is one that lives in this process."""
@@ -74,15 +74,16 @@ class Janitor:
         return None
 
     def _is_dead(self, row: WorkerRow) -> bool:
-        """As ``is_dead`` says; but who gave a sign of life after its process was not found here lives on another machine."""
+        """As ``is_dead`` says; but who gives a sign of life after its process was not found here lives on another machine."""
         id, now = row.worker.id, self._clock.monotonic()
-        if id in self._taken_for_dead:
-            self._taken_for_dead[id] = now
+        before, _ = self._missing.get(id, (row.until, now))
+        if before != row.until:
+            self._missing[id] = None, now
             return row.is_expired
         if not is_dead(row, self._worker):
             return False
         if not row.is_expired:
-            self._taken_for_dead = {old: since for old, since in self._taken_for_dead.items() if now - since < REMEMBERED} | {id: now}
+            self._missing = {old: seen for old, seen in self._missing.items() if now - seen[1] < REMEMBERED} | {id: (row.until, now)}
         return True
 
     def _take_over(self, dead: WorkerRow) -> None:
