@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.exceptions import DecodeError
@@ -20,6 +20,8 @@ from huey.serializer import Codec
 from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
 from huey.when import instant
+
+J = TypeVar("J", dict[str, Any], list[Any])
 
 SHOWN_BYTES = 64 * 1024
 """Arguments that take more are not read."""
@@ -216,7 +218,7 @@ class Inspector(Masked):
     # -- records ------------------------------------------------------------------------------------------------------------------------
 
     def _info(self, row: TaskRow) -> TaskInfo:
-        error = json.loads(row.error) if row.error else {}
+        error = _json(row.error, dict)
         return TaskInfo(
             id=row.id,
             name=row.name,
@@ -237,7 +239,7 @@ class Inspector(Masked):
             reason=row.reason,
             error=error.get("error"),
             traceback=error.get("traceback"),
-            attempts=tuple(map(_attempt, json.loads(row.attempts or "[]"))),
+            attempts=tuple(_attempt(it) for it in _json(row.attempts, list) if isinstance(it, dict)),
             is_marked=row.revoked_until is not None,
         )
 
@@ -254,7 +256,18 @@ class Inspector(Masked):
 
 
 def _attempt(it: dict[str, Any]) -> Attempt:
-    return Attempt(_time(it["at"]), it["worker"], it["host"], it["pid"], it["reason"], it["error"])
+    at = it.get("at")
+    when = _time(at if isinstance(at, int) else 0)
+    return Attempt(when, *(it.get(what) for what in ("worker", "host", "pid", "reason", "error")))  # type: ignore[arg-type]
+
+
+def _json(text: str | None, kind: type[J]) -> J:
+    """What stands in such a text; nothing, if somebody else wrote it."""
+    try:
+        found = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, kind) else kind()
 
 
 def _worker(row: WorkerRow) -> WorkerInfo:
@@ -276,7 +289,11 @@ def _total(stats: list[Stat]) -> Sample:
 
 
 def _time(micros: Micros) -> datetime:
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
+    try:
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
+    except OverflowError:
+        # What no calendar knows.
+        return datetime.max.replace(tzinfo=UTC) if micros > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def _time_or_none(micros: Micros | None) -> datetime | None:

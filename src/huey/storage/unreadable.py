@@ -6,9 +6,11 @@ dead letter, kept as it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from huey.rare import rare
+from huey.storage.base import TaskRow, Worker
 from huey.task import LARGEST, Lease, is_storable
 from huey.terms import terms_of
 
@@ -50,3 +52,80 @@ def check_times(*times: Any) -> None:
     for time in times:
         if time is not None and (type(time) is not int or abs(time) >= _LAST):
             raise ValueError("a time that is none")
+
+
+# -- rows of tables -----------------------------------------------------------------------------------------------------------------------
+
+_right: set[tuple[type, ...]] = set()
+"""Types of rows that are right, as far as types go."""
+_NUMBER, _TEXT, _BYTES = (int,), (str,), (bytes,)
+_MAYBE_NUMBER, _MAYBE_TEXT = (int, type(None)), (str, type(None))
+_OF_LEASE = (
+    *(_TEXT, _NUMBER, _TEXT, _BYTES, _NUMBER, _NUMBER, _MAYBE_NUMBER, _NUMBER, (float, int)),
+    *(_NUMBER, _NUMBER, _NUMBER, _MAYBE_NUMBER, _MAYBE_TEXT, _NUMBER),
+)
+"""Types of the fields of ``Lease``."""
+_OF_ROW = (
+    *(_TEXT, _TEXT, _TEXT, _BYTES, _NUMBER, _NUMBER, _MAYBE_NUMBER, _MAYBE_NUMBER, _NUMBER, (float, int)),
+    *(_NUMBER, _NUMBER, _NUMBER, _NUMBER, _MAYBE_TEXT, _MAYBE_TEXT, _MAYBE_TEXT, _NUMBER, _MAYBE_NUMBER, _MAYBE_NUMBER),
+    *(_MAYBE_TEXT, _MAYBE_TEXT),
+)
+"""Types of the fields of ``TaskRow``."""
+_OF_WORKER = (_TEXT, _TEXT, _NUMBER, _TEXT, _NUMBER, _TEXT, _TEXT)
+
+
+def lease_from(row: tuple[Any, ...]) -> Lease:
+    """A row of a table as a lease; as ``unreadable`` has it, if somebody else wrote what stands there."""
+    types = tuple(map(type, row))
+    options = row[13]
+    try:
+        if types not in _right:
+            _check_types(types, _OF_LEASE)
+            _right.add(types)
+        if options is not None:
+            _check_options(options)
+        texts = row[0] + row[2]
+        if texts.isascii() or is_storable(texts):
+            return Lease._make(row)
+    except UNREADABLE:
+        pass
+    payload = row[3] if isinstance(row[3], bytes) else str(row[3]).encode("utf-8", "surrogateescape")
+    return unreadable(row[0], row[1] if isinstance(row[1], int) else 0, payload)
+
+
+def row_from(row: tuple[Any, ...]) -> TaskRow:
+    """A row of a table as a person looks at it; what cannot be read has a value that can be shown."""
+    if all(type(value) in kinds for value, kinds in zip(row, _OF_ROW, strict=True)) and is_storable(row[0] + row[1]):
+        return TaskRow._make(row)
+    return TaskRow._make(_shown(value, kinds) for value, kinds in zip(row, _OF_ROW, strict=True))
+
+
+def worker_from(who: Sequence[Any]) -> Worker:
+    """A row of a table as a worker."""
+    return Worker._make(_shown(value, kinds) for value, kinds in zip(who, _OF_WORKER, strict=True))
+
+
+def spelled(raw: bytes | str) -> str:
+    """What is no text as one that can be shown and named: bytes beyond ASCII spelled out."""
+    if isinstance(raw, str):
+        raw = raw.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in raw)
+
+
+def _check_types(types: tuple[type, ...], wanted: tuple[tuple[type, ...], ...]) -> None:
+    if not all(found in kinds for found, kinds in zip(types, wanted, strict=True)):
+        raise ValueError("columns of other types")
+
+
+def _shown(value: Any, kinds: tuple[type, ...]) -> Any:
+    if str in kinds and isinstance(value, str):
+        return value if is_storable(value) else spelled(value)
+    if type(value) in kinds:
+        return value
+    if type(None) in kinds and str not in kinds:
+        return None
+    if str in kinds:
+        return spelled(value if isinstance(value, bytes) else str(value))
+    if bytes in kinds:
+        return str(value).encode("utf-8", "surrogateescape")
+    return 0

@@ -25,6 +25,7 @@ from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
 from huey.storage.sql.identity import Closing, Entry, Identity, close_all
 from huey.storage.sql.spare import Spare
 from huey.storage.sql.syncing import Commits
+from huey.storage.sql.texts import all_of, rows_of
 from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
 
 T = TypeVar("T")
@@ -310,12 +311,12 @@ class File:
 
     def fetch(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a read on the connection that writes, such as of its temp tables. The caller holds the lock."""
-        return self._guarded(self._gate, lambda: self.writer.execute(sql, values).fetchall())
+        return self._guarded(self._gate, lambda: all_of(self.writer, sql, values))
 
     def rows(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> Generator[tuple[Any, ...], None, None]:
         """As ``fetch``, row by row, so that the caller may stop."""
         try:
-            yield from self.writer.execute(sql, values)
+            yield from rows_of(self.writer, sql, values)
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
 
@@ -348,14 +349,14 @@ class File:
         if self._is_reading:
             # By a call of this thread that this one interrupted, maybe while it connects.
             with closing(self._connect()) as own:
-                return self._guarded(None, lambda: own.execute(sql, values).fetchall())
+                return self._guarded(None, lambda: all_of(own, sql, values))
         try:
             self._is_reading = True
             if self._reader is None:
                 self._found()
                 self._reader = self._connect()
             reader = self._reader
-            return self._guarded(None, lambda: reader.execute(sql, values).fetchall())
+            return self._guarded(None, lambda: all_of(reader, sql, values))
         finally:
             self._is_reading = False
 

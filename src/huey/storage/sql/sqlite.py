@@ -37,9 +37,11 @@ from huey.storage.sql.ends import ends_of
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
 from huey.storage.sql.rows import STAGED, enqueueing, many, padded, payload_bytes, resolved
 from huey.storage.sql.storage import Values
+from huey.storage.sql.texts import nameable
 from huey.storage.sql.waiting import Door
 from huey.storage.sql.waking import WakingStorage
 from huey.storage.sql.watch import Watch
+from huey.storage.unreadable import lease_from
 from huey.task import Lease, Record
 from huey.terms import has_terms
 
@@ -349,7 +351,7 @@ class SqliteStorage(WakingStorage):
         # Closed before anything is written: a statement that is still being read would keep the write from seeing what others committed.
         with closing(self._file.rows(_SQL["turn_leases"], mine)) as rows:
             for row in rows:
-                lease = Lease._make(row)
+                lease = lease_from(row)
                 leases.append(lease)
                 size += len(lease.payload)
                 if size > TURN_BYTES:
@@ -357,16 +359,15 @@ class SqliteStorage(WakingStorage):
         if size > TURN_BYTES:
             for statement in ("release_rest", "release_rest_keys"):
                 self._file.write(_SQL[statement], {**mine, "last": leases[-1].id}, is_synced=False, door=self._file.held)
-        return leases
+        return nameable(leases, self._file, self._queue)
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         self.beat([worker])
-        queue = self._queue
-        which = (queue, dead.worker.id, dead.until, worker.id)
+        which, mine = (self._queue, dead.worker.id, dead.until, worker.id), {"queue": self._queue, "worker": worker.id}
         crash_here("reclaim:before-commit")
-        rows = self._fire("takeover", which, ("takeover_leases", {"queue": queue, "worker": worker.id}))
+        leases = list(map(lease_from, self._fire("takeover", which, ("takeover_leases", mine))))
         crash_here("reclaim:after-commit")
-        return [Lease._make(row) for row in rows]
+        return leases
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         if not any(has_terms(lease.options) for lease in leases):

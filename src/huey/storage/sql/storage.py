@@ -26,6 +26,7 @@ from huey.storage.base import (
 )
 from huey.storage.retention import Retention
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
+from huey.storage.unreadable import lease_from, row_from, worker_from
 from huey.task import Lease
 
 Values = Sequence[Any] | dict[str, Any]
@@ -46,6 +47,9 @@ _PRUNES = (
     *("prune_marks", "prune_revocations", "prune_events", "prune_followers", "prune_ticks", "prune_hours"),
     *("prune_kept", "prune_locks", "prune_rates"),
 )
+
+_MENDS = ("mend_states", "mend_workers", "mend_running")
+"""What nobody would come past otherwise."""
 
 
 class SqlStorage(Storage):
@@ -176,7 +180,7 @@ class SqlStorage(Storage):
 
     def get(self, id: str) -> TaskRow | None:
         for row in self._read("get", (self._queue, id)):
-            return TaskRow._make(row)
+            return row_from(row)
         return None
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
@@ -185,7 +189,7 @@ class SqlStorage(Storage):
         for statement in _FINDS.get(state or "", ("find",)):
             if len(rows) < limit:
                 rows += self._read(statement, which | {"limit": limit - len(rows)})
-        return [TaskRow._make(row) for row in rows]
+        return [row_from(row) for row in rows]
 
     def counts(self) -> Counts:
         row = self._read("counts", {"queue": self._queue, "now": self._clock.now()})[0]
@@ -201,12 +205,12 @@ class SqlStorage(Storage):
     def workers(self) -> list[WorkerRow]:
         now = self._lease_time()
         return [
-            WorkerRow(worker := Worker._make(who), until, (gone := self._is_gone(worker.boot)) or until <= now, holds, gone)
+            WorkerRow(worker := worker_from(who), until, (gone := self._is_gone(worker.boot)) or until <= now, holds, gone)
             for *who, until, holds in self._read("workers", (self._queue,))
         ]
 
     def leases(self, worker: Worker) -> list[Lease]:
-        return [Lease._make(row) for row in self._read("leases", {"worker": worker.id, "queue": self._queue})]
+        return [lease_from(row) for row in self._read("leases", {"worker": worker.id, "queue": self._queue})]
 
     def _is_gone(self, boot: str) -> bool:
         """A worker of that boot cannot live any more."""
@@ -263,7 +267,7 @@ class SqlStorage(Storage):
                 if statement != "prune_results":
                     self._note_tokens(json.dumps(late))
                 gone += self._write(statement, when | {"ids": json.dumps(late)})
-        for statement in _PRUNES:
+        for statement in (*_PRUNES, *_MENDS):
             gone += self._write(statement, when)
         return gone
 

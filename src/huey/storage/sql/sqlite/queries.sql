@@ -78,6 +78,21 @@ UPDATE OR IGNORE huey_task SET unique_key = wish
  WHERE queue = :queue AND +wish IS NOT NULL AND unique_key IS NULL AND state = 'queued'
    AND id IN (SELECT id FROM claimed WHERE n > (SELECT n FROM claimed WHERE id = :last));
 
+-- name: mend_states
+-- Tasks in states that there are not: dead letters.
+UPDATE huey_task SET state = 'failed', reason = 'undecodable', finished = :now, worker = NULL
+ WHERE queue = :queue AND state NOT IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled');
+
+-- name: mend_workers
+-- A lease whose end cannot be read is over.
+UPDATE huey_worker SET until = 0 WHERE queue = :queue AND typeof(until) <> 'integer';
+
+-- name: mend_running
+-- Tasks that run nowhere: no worker of that name is known.
+UPDATE huey_task SET state = 'queued', worker = NULL
+ WHERE queue = :queue AND state = 'running' AND limit_key IS NULL
+   AND NOT EXISTS (SELECT 1 FROM huey_worker AS w WHERE w.id = huey_task.worker);
+
 -- name: takeover
 -- Take over what a dead worker holds; the trigger `inherit` does it.
 INSERT INTO takeover VALUES (?, ?, ?, ?);

@@ -76,7 +76,7 @@ END;
 CREATE TEMP TRIGGER share_on AFTER INSERT ON after_claim BEGIN
     UPDATE huey_task SET unique_key = NULL
      WHERE queue = NEW.queue AND +unique_key IS NOT NULL AND id IN (SELECT id FROM claimed)
-       AND (finished IS NOT NULL OR json_extract(options, '$.terms.unique[1]') = 'waiting');
+       AND (finished IS NOT NULL OR NOT json_valid(options) OR json_extract(options, '$.terms.unique[1]') = 'waiting');
     -- What was turned away lets others in.
     INSERT OR IGNORE INTO touched (key)
     SELECT t.limit_key FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id

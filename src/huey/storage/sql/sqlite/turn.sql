@@ -106,8 +106,9 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
            reason = CASE f.state WHEN 'revoked' THEN 'revoked' ELSE f.reason END, error = coalesce(f.error, huey_task.error), lost_by = NULL,
            attempts = CASE WHEN f.error IS NULL AND f.deaths <= huey_task.deaths AND f.crashes <= huey_task.crashes THEN attempts ELSE
                json_insert(
-                   CASE WHEN json_array_length(attempts) >= 5 THEN json_remove(attempts, '$[0]') ELSE coalesce(attempts, '[]') END, '$[#]',
-                   json_set(coalesce(lost_by, json_object('worker', NEW.worker, 'host', NEW.host, 'pid', NEW.pid)),
+                   CASE WHEN attempts IS NULL OR NOT json_valid(attempts) OR json_type(attempts) <> 'array' THEN '[]'
+                        WHEN json_array_length(attempts) >= 5 THEN json_remove(attempts, '$[0]') ELSE attempts END, '$[#]',
+                   json_set(coalesce(CASE WHEN json_valid(lost_by) THEN lost_by END, json_object('worker', NEW.worker, 'host', NEW.host, 'pid', NEW.pid)),
                             '$.at', NEW.now, '$.reason', f.reason, '$.error', json_extract(f.error, '$.error')))
            END,
            due = CASE WHEN f.state = 'queued' AND f.due > NEW.now THEN f.due END,
@@ -120,6 +121,9 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     -- What became due.
     INSERT INTO promoted (id)
     SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due <= NEW.now ORDER BY due LIMIT 500;
+    -- (What is no time stands behind all times: it is handed out, to be found unreadable.)
+    INSERT OR IGNORE INTO promoted (id)
+    SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due IS NOT NULL AND due >= '' ORDER BY due LIMIT 500;
     UPDATE huey_task SET place = due, due = NULL WHERE queue = NEW.queue AND id IN (SELECT id FROM promoted);
 
     INSERT INTO between_ends_and_claim (queue) SELECT queue FROM shared;
