@@ -242,12 +242,8 @@ class SqliteStorage(WakingStorage):
         """Enqueue if that is one INSERT and no more, as nearly always. False: nothing was put in."""
         if not self._is_unnoticed:
             return False
-        return (
-            self._file.write(
-                *enqueueing(self._queue, records, now, if_unnoticed=True), units, is_synced=False, door=self._file.enqueue_lock
-            )
-            > 0
-        )
+        sql, values = enqueueing(self._queue, records, now, if_unnoticed=True)
+        return self._file.write(sql, values, units, is_synced=False, door=self._file.enqueue_lock) > 0
 
     def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int, have_terms: bool) -> dict[str, str]:
         """Enqueue when it may be more than an INSERT: there are terms, somebody follows, ids that nobody held were revoked, or all records
