@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from huey import log_queue
+
 LAST_LINES = 2.0
 """Seconds that handlers and streams get to write what they still have."""
 
@@ -56,6 +58,9 @@ def flush() -> None:
 
 
 def _flush() -> None:
+    if not log_queue.drain(LAST_LINES):
+        # A handler is stuck: it would be waited for.
+        return
     flushes: list[Callable[[], Any]] = [logging.shutdown]
     flushes += [stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None]
     for act in flushes:

@@ -19,7 +19,8 @@ from huey.cli.mistakes import Mistake, WrongOption
 from huey.cli.parser import PROGRAM, given_settings
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
-from huey.logs import let_go_of_streams
+from huey.log_queue import drain, turn_on
+from huey.logs import LAST_LINES, let_go_of_streams
 from huey.options import OF_COMMAND, checked, shares
 
 
@@ -75,10 +76,16 @@ def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
         shares(settings, huey.name)
     except ConfigurationError as error:
         raise WrongOption(str(error)) from error
+    turn_on()
     try:
-        return Supervisor(huey, **settings).run()
+        code = Supervisor(huey, **settings).run()
     except (ConfigurationError, StorageError) as error:
+        drain(LAST_LINES)
         raise Mistake(str(error)) from error
+    if not drain(LAST_LINES):
+        # Nobody reads the log. At the end of a program logging waits for its handlers, and so would this process, for ever.
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from huey.consumer.seat import SEAT, Seat, identify
 from huey.engine.page import Page
 from huey.engine.stamps import Standstill
 from huey.engine.timekeeper import BROKEN
+from huey.log_queue import drain
 from huey.logs import SafeLogger, flush, leave
 from huey.storage.base import Worker
 
@@ -26,6 +27,8 @@ HANDOVER = "HUEY_HANDOVER"
 """Environment variable: the workers that a supervisor has when it replaces itself by new code."""
 TRIAL = "HUEY_TRIAL"
 """Environment variable: come as far as a supervisor that is ready to start, then exit with 0."""
+QUIET = 1.0
+"""Seconds that a start waits for the log to be written, to be the only thread that is copied; then the worker is started by exec."""
 FORK_IS_SAFE = sys.platform == "linux"
 
 
@@ -106,7 +109,7 @@ def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], i
     page = Page(runners)
     try:
         seat = seat_of(page.fd)
-        if may_fork and FORK_IS_SAFE and is_single_threaded():
+        if may_fork and FORK_IS_SAFE and drain(QUIET) and is_single_threaded():
             pid = _fork(seat, work)
         else:
             if may_fork:

@@ -1,0 +1,182 @@
+"""The log of the consumer command: a bounded queue in front of the handlers, so that a sink that nobody reads holds up nobody who logs.
+
+A full pipe, a hung disk, a handler that blocks, or one whose lock a body left locked: all of these hold up one thread that does nothing
+else. It begins with the first line and ends when there is none for a while, so that a supervisor is alone again when it forks. What does
+not fit into the queue is counted, and the log says how much it was as soon as it is read again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from itertools import count
+from queue import Empty, SimpleQueue
+from typing import Any
+
+CAPACITY = 10_000
+"""Lines that wait to be written."""
+LINGER = 5.0
+"""Seconds without a line after which the thread ends."""
+PAUSE = 0.2
+"""Seconds that a fork waits for the line that is being written."""
+NAMES = ("huey", "huey.consumer", "huey.djhuey")
+"""Our loggers."""
+
+_Line = tuple[logging.Logger, logging.LogRecord]
+
+
+class LogQueue:
+    """At most *capacity* lines wait for their handlers."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._renew()
+        os.register_at_fork(before=self._hold, after_in_parent=self._go_on, after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        """At first, and in a forked child: what its parent had to write, its parent writes."""
+        self._lines: SimpleQueue[_Line | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._writing = threading.Lock()
+        self._drops = count(1)
+        self._dropped = self._told = 0
+        self._is_held = False
+
+    def take_over(self, *names: str) -> None:
+        """Let the loggers of these names write through this queue, whatever handlers they and those above them have, now or later."""
+        for name in names:
+            logger = logging.getLogger(name)
+            logger.callHandlers = _Through(self, logger)  # type: ignore[method-assign]
+
+    def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        """Write the line when its turn comes. Never blocks."""
+        if self._lines.qsize() >= self._capacity:
+            self._dropped = next(self._drops)
+        else:
+            self._lines.put((logger, record))
+        # First put, then looked: the thread that ends does it the other way round.
+        if self._thread is None:
+            self._start()
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until all is written and the thread has ended; False if that takes longer than *seconds*."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return self._lines.empty()
+        self._lines.put(None)
+        thread.join(seconds)
+        return not thread.is_alive() and _has_gone(thread)
+
+    def _start(self) -> None:
+        if not self._starting.acquire(blocking=False):
+            # Another thread does it just now.
+            return
+        try:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="Log", daemon=True)
+                self._thread = thread
+                thread.start()
+        except RuntimeError:
+            # No thread can be started now: at the end of a process, or where the system has no room for one.
+            self._thread = None
+            self._write_here()
+        finally:
+            self._starting.release()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                line = self._lines.get(timeout=LINGER)
+            except Empty:
+                line = None
+            if line is not None:
+                self._write(*line)
+                continue
+            self._thread = None
+            if self._lines.empty():
+                return
+            self._thread = threading.current_thread()
+
+    def _write_here(self) -> None:
+        while not self._lines.empty():
+            line = self._lines.get()
+            if line is not None:
+                self._write(*line)
+
+    def _write(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        with self._writing:
+            hand_on(logger, record)
+            lost = self._dropped - self._told
+            if lost:
+                self._told += lost
+                text = "dropped %d log lines: what reads this log did not keep up"
+                hand_on(logger, logging.LogRecord("huey.consumer", logging.WARNING, __file__, 0, text, (lost,), None))
+
+    def _hold(self) -> None:
+        """Before a fork: the locks inside a stream are copied too."""
+        self._is_held = self._writing.acquire(timeout=PAUSE)
+
+    def _go_on(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._writing.release()
+
+
+class _Through:
+    """What a logger calls in place of its handlers."""
+
+    def __init__(self, queue: LogQueue, logger: logging.Logger) -> None:
+        self._queue = queue
+        self._logger = logger
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        self._queue.put(self._logger, record)
+
+
+def hand_on(logger: logging.Logger, record: logging.LogRecord) -> None:
+    """Give a line to all handlers of a logger, as logging does; but one that raises does not keep it from the others."""
+    found, at = 0, logger
+    while at is not None:
+        for handler in at.handlers:
+            found += 1
+            if record.levelno >= handler.level:
+                _handle(handler, record)
+        at = at.parent if at.propagate else None  # type: ignore[assignment]
+    last: Any = logging.lastResort
+    if not found and last is not None and record.levelno >= last.level:
+        _handle(last, record)
+
+
+def _handle(handler: logging.Handler, record: logging.LogRecord) -> None:
+    try:
+        handler.handle(record)
+    except BaseException:  # The user's code, whatever it raises: there is no other place to tell it.
+        return
+
+
+def _has_gone(thread: threading.Thread) -> bool:
+    """The kernel's thread ends a little after Python's."""
+    pause = threading.Event()
+    for _ in range(100):
+        if not os.path.exists(f"/proc/self/task/{thread.native_id}"):
+            return True
+        pause.wait(0.001)
+    return False
+
+
+_queue: LogQueue | None = None
+
+
+def turn_on() -> None:
+    """From now on the lines of this process, and of the processes that it forks, go through a queue. Again is harmless."""
+    global _queue
+    if _queue is None:
+        _queue = LogQueue()
+        _queue.take_over(*NAMES)
+
+
+def drain(seconds: float) -> bool:
+    """Wait until all lines are written and no thread writes; False if that takes longer than *seconds*. True where there is no queue."""
+    return _queue is None or _queue.drain(seconds)
