@@ -14,6 +14,7 @@ from huey.declared import declaration
 from huey.decorators import TaskWrapper
 from huey.exceptions import HueyException
 from huey.limits import Limits
+from huey.masking import opened
 from huey.owned import Block, find
 from huey.queues import Queues
 from huey.result import Result, ResultGroup
@@ -148,6 +149,7 @@ class Putting(ByHand, Limits, Queues):
         batch = find(Batch, self._home or self)
         return batch if batch is not None and batch.is_mine else None
 
+    @opened
     def run_now(self, task: Task) -> Any:
         """Run the task's function here and return its value; exceptions pass (S19)."""
         wrapper = self.registry.find(task.name)
