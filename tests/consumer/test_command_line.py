@@ -155,7 +155,7 @@ def test_a_wrong_value_in_the_environment_names_the_variable(name: str, value: s
         (["main.huey", "--wrokers", "2"], 2, "--wrokers"),
         (["main.huey", "other.huey"], 2, "other.huey"),
         (["main.huey", "-l", "no/such/folder/x.log"], 1, "--logfile no/such/folder/x.log: No such file.*give a file"),
-        (["main.huey", "-l", "."], 1, "--logfile .: Is a directory.*give a file"),
+        (["main.huey", "-l", "."], 1, "--logfile .: it is a folder.*give a file"),
         (["main.huey", "-l", "link.log"], 1, "--logfile link.log: that is a symbolic link"),
         (["nope.huey"], 1, "Error importing nope.huey: there is no module nope in .*PYTHONPATH"),
         (["main"], 1, "Error importing main: give module and instance, such as main.huey"),
