@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from huey import SqliteHuey
+from huey import Huey, SqliteHuey
+from huey.backends.sqlite_backend import SqliteQueue
 from huey.exceptions import StorageUnavailable
 from huey.storage.memory import MemoryStorage
 from huey.storage.sql.sqlite import SqliteStorage
@@ -207,3 +208,17 @@ def test_in_memory_a_refused_call_says_what_to_do() -> None:
     assert "nothing was done" in said[0]
     assert "hand the call to another thread" in said[0]
     assert storage.get("a") is not None
+
+
+def test_a_call_that_interrupts_one_of_a_queue_in_parts_is_stored(tmp_path: Path) -> None:
+    """Opening the file included."""
+
+    def enqueue(id: str, n: str) -> str:
+        Huey(SqliteQueue("app", location=str(tmp_path / n))).storage.enqueue([task(id)])
+        return "stored"
+
+    def check(n: str, _: str, inner: Interruption) -> None:
+        assert (inner.answer, inner.was_refused) == ("stored", False), f"at line {n}"
+        assert ids(Huey(SqliteQueue("app", location=str(tmp_path / n))).storage) == {"outer", "inner"}, f"at line {n}"
+
+    at_lines(lambda n: enqueue("outer", n), lambda n: enqueue("inner", n), check, step=29)

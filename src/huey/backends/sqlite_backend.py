@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -48,7 +49,9 @@ class _File:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        # A call that interrupts another one of its thread (a signal handler, a destructor) must not wait for that.
+        self._lock = threading.RLock()
+        self._is_busy = False
         self._connection: sqlite3.Connection | None = None
         # SQLite's locks must not reach a forked child: the connection is closed before, and made anew when needed.
         at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork)
@@ -56,22 +59,26 @@ class _File:
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement; what it returns."""
         with self._lock:
-            connection = self._connection or self._connect()
-            return connection.execute(statement, values).fetchall()
+            if self._is_busy:
+                with closing(self._connect()) as own:
+                    return own.execute(statement, values).fetchall()
+            try:
+                self._is_busy = True
+                connection = self._connection = self._connection or self._connect()
+                return connection.execute(statement, values).fetchall()
+            finally:
+                self._is_busy = False
 
     def _connect(self) -> sqlite3.Connection:
         files.check_before_open(self.path, MODE)
         connection = sqlite3.connect(files.existing(self.path), PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
         try:
             with files.unchanged_beside(self.path, MODE):
-                connection.execute("PRAGMA journal_mode=WAL")
+                # As one script: a pragma that is not fetched yet holds the file, and a destructor may use it at that moment.
+                connection.executescript(";\n".join(("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *SCHEMA)))
         except BaseException:
             connection.close()
             raise
-        connection.execute("PRAGMA synchronous=FULL")
-        for statement in SCHEMA:
-            connection.execute(statement)
-        self._connection = connection
         return connection
 
     def _before_fork(self) -> None:
@@ -91,7 +98,7 @@ class _File:
 
 
 _files: weakref.WeakValueDictionary[str, _File] = weakref.WeakValueDictionary()
-_opening = threading.Lock()
+_opening = threading.RLock()
 
 
 def _file_at(location: Any) -> _File:
