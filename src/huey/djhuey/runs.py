@@ -20,9 +20,12 @@ from huey.djhuey.database import close_connections, close_old_connections
 from huey.djhuey.framework import TaskContext, TaskError, TaskResult, TaskResultStatus, signals
 from huey.engine.failures import outcome_of
 from huey.lifecycle import State, decide
+from huey.logs import SafeLogger, is_ctrl_c
 from huey.masking import masked, opened
 from huey.storage.base import DEAD_LETTERS_KEPT
 from huey.task import Lease, Task
+
+log = SafeLogger("huey.djhuey")
 
 KIND = "django"
 """Of the marks that hold the records."""
@@ -180,7 +183,7 @@ def begin(backend: Any, result: Any, worker: str, save: Callable[[Any], None] | 
     result.worker_ids.append(worker)
     if save is not None:
         save(result)
-    signals.task_started.send_robust(sender=type(backend), task_result=result)
+    tell(signals.task_started, type(backend), result)
 
 
 def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Callable[[BaseException], bool]) -> None:
@@ -197,10 +200,20 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
         change(result, status=status, finished_at=as_time(clock.now()) if ends else None)
         save(result)
         if ends:
-            signals.task_finished.send_robust(sender=sender, task_result=result)
+            tell(signals.task_finished, sender, result)
         raise
     change(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(clock.now()), _return_value=value)
-    signals.task_finished.send_robust(sender=sender, task_result=result)
+    tell(signals.task_finished, sender, result)
+
+
+def tell(signal: Any, sender: type, result: Any) -> None:
+    """Send a signal. Django keeps an Exception of a receiver from the others; what else one raises is logged, and the task goes on."""
+    try:
+        signal.send_robust(sender=sender, task_result=result)
+    except BaseException as error:  # The user's code, whatever it raises.
+        if is_ctrl_c(error):
+            raise
+        log.exception("a receiver of a signal about task %s raised; the task goes on, the receivers after it were not told", result.id)
 
 
 def described(error: BaseException) -> Any:

@@ -32,7 +32,7 @@ from huey.djhuey.framework import (
     tasks,
 )
 from huey.djhuey.outbox import Outbox
-from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, instant, new_result, perform, runner, take_in
+from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, instant, new_result, perform, runner, take_in, tell
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.lifecycle import State
@@ -162,7 +162,7 @@ class HueyBackend(BaseTaskBackend):
             # unique=: it waits already.
             return self.get_result(handle.id)
         change(result, enqueued_at=as_time(now))
-        signals.task_enqueued.send_robust(type(self), task_result=result)
+        tell(signals.task_enqueued, type(self), result)
         if huey.immediate:
             with suppress(TaskResultDoesNotExist):
                 result.refresh()
@@ -192,7 +192,7 @@ class HueyBackend(BaseTaskBackend):
     def _run_here(self, result: Any) -> Any:
         """As Django's immediate backend does."""
         change(result, enqueued_at=as_time(self.huey.clock.now()))
-        signals.task_enqueued.send_robust(type(self), task_result=result)
+        tell(signals.task_enqueued, type(self), result)
         with suppress(Exception):
             begin(self, result, "here", None)
             perform(self, result, lambda result: None, lambda error: True)

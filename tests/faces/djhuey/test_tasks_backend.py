@@ -490,3 +490,17 @@ def test_a_run_is_the_last_one_when_the_engine_ends_the_task(error: Exception, r
     wrapper = huey.task(retry_on=ValueError, name="app.f")(lambda: None)
 
     assert is_final(huey, wrapper.task_class(retries=retries), error) == is_last
+
+
+@pytest.mark.parametrize("name", ["task_enqueued", "task_started", "task_finished"])
+def test_a_receiver_that_leaves_the_program_stops_neither_the_task_nor_its_worker(huey: Huey, name: str) -> None:
+    def leaves(**kwargs: Any) -> None:
+        raise SystemExit("no more")
+
+    getattr(signals, name).connect(leaves)
+    try:
+        with running(huey, workers=1):
+            first, second = task(add).enqueue(1, b=2), task(add).enqueue(3, b=4)
+            assert (finished(first).status, finished(second).return_value) == (TaskResultStatus.SUCCESSFUL, 7)
+    finally:
+        getattr(signals, name).disconnect(leaves)
