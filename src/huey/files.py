@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -131,6 +132,10 @@ def _make(path: str, mode: int) -> None:
         # Another process was faster. Opening the file here and closing it again would drop SQLite's locks, so nothing more is done.
         return
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StorageUnavailable(
+                f"{path}: this process may not open any more files; raise its limit (ulimit -n, LimitNOFILE), or see what it keeps open"
+            ) from error
         raise StorageRefused(f"{path}: the file cannot be made: {error.strerror}; check the rights of its folder") from error
     try:
         if _is_shared(mode):

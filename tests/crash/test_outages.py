@@ -187,7 +187,8 @@ def test_a_new_file_in_the_place_of_a_deleted_one_is_opened(busy):
         file.unlink()
     until(lambda: "the file is gone" in busy.log(), "it is told")
     assert not path.exists()
-    newcomer = application.make(busy.folder)
+    # With a setting of its own it has connections of its own, as another process would.
+    newcomer = application.make(busy.folder, cache_mb=9)
 
     result = newcomer.work(5, 0)
 
@@ -325,7 +326,9 @@ def test_a_network_file_system_is_refused(tmp_path, monkeypatch, kind, is_there)
     share = tmp_path / "my share"
     share.mkdir()
     if is_there:
-        SqliteHuey("app", filename=share / "queue.db").storage.migrate()
+        before = SqliteHuey("app", filename=share / "queue.db")
+        before.storage.migrate()
+        before.close()
     place = str(share).replace(" ", "\\040")
     mounts(tmp_path, monkeypatch, ("/dev/sda", "/", "ext4"), ("server:/share", place, kind), ("proc", "/proc", "proc"))
 

@@ -113,7 +113,9 @@ def test_a_memory_database_is_refused() -> None:
 
 
 def test_a_file_of_a_newer_release_is_refused(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
-    make().open()
+    first = make()
+    first.open()
+    first.close()
     with sqlite3.connect(tmp_path / "huey.db") as file:
         file.execute("UPDATE huey_meta SET value = '99' WHERE key = 'version'")
     file.close()
@@ -275,13 +277,13 @@ def test_one_process_makes_one_checkpoint_at_a_time(make: Callable[..., SqliteSt
     one.open()
     other.open()
     during: list[bool] = []
-    size = one._file._log_size
+    size = one._file.log_size
 
     def look() -> int:
         during.append(other._file.checkpoint())
         return size()
 
-    one._file._log_size = look  # type: ignore[method-assign]
+    one._file.log_size = look  # type: ignore[method-assign]
 
     assert one._file.checkpoint()
     assert during == [False]

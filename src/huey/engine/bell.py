@@ -54,3 +54,7 @@ class Bell:
         for fd in {self._ear, self._rope} - {-1}:
             os.close(fd)
         self._ear = self._rope = -1
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ear"):
+            self.close()

@@ -51,7 +51,7 @@ class File:
         cache_mb: int,
         timeout: float,
         enqueue_timeout: float,
-        prepare: Callable[[sqlite3.Connection], None],
+        prepare: Callable[[sqlite3.Connection, str], int],
         mode: int,
         check: Callable[[], None],
     ) -> None:
@@ -73,6 +73,9 @@ class File:
         """Which file is open: its inode and device. A forked child keeps it, so that it makes no new file either where one is missing."""
         self._identity = Identity(path, clock)
         self._entry = Entry(path, mode)
+        self._numbers: dict[str, int] = {}  # Of the queues in it, by name.
+        self._users: weakref.WeakSet[object] = weakref.WeakSet()
+        """Storages that opened it and did not close it."""
         self.era = 0
         """Grows when another file than before is opened."""
         self._forget()
@@ -120,24 +123,32 @@ class File:
         self._read_lock.release()
         self._bare_lock.__exit__()
 
-    def open(self) -> None:
-        """Connect and prepare the schema. Errors are ours."""
+    def open(self, name: str, user: object) -> None:
+        """Connect and prepare the schema, with a queue *name*. *user* is who will close it. Errors are ours."""
         with self.write_lock:
-            self._open()
+            connection = self._open(name)
+            if name not in self._numbers:
+                self._numbers[name] = self._guarded(self._gate, self._prepare, connection, name)
+            self._users.add(user)
 
-    def _open(self) -> sqlite3.Connection:
-        """The connection that writes. The caller holds the lock."""
+    def number(self, name: str) -> int | None:
+        """That of the queue *name* in the file that is open; None: it has to be opened."""
+        return self._numbers.get(name)
+
+    def _open(self, name: str = "") -> sqlite3.Connection:
+        """The connection that writes. The caller holds the lock. *name*: one of the queues in it."""
         if self._writer is not None:
             return self._writer
         descriptors.check(self.path)
         self._found()
         self._check()
-        self._canary = self._canary or Canary()
+        self._canary = self._canary or descriptors.canary(self.path)
         self._entry.wait(self._gate)
         before = place_of(self.path)
         writer = self._connect()
         try:
-            self._guarded(self._gate, self._prepare, writer)
+            name = name or next(iter(self._numbers), "")
+            number = self._guarded(self._gate, self._prepare, writer, name)
             self._identity.note()
             if self._identity.known[0] != before or not self._identity.is_held_here:
                 raise StorageUnavailable(f"{self.path}: another file was put there, or beside it, while it was opened; try again")
@@ -146,7 +157,11 @@ class File:
             writer.close()
             raise
         self._writer, self.has_stage = writer, False
-        self.era += before != self._place
+        if before != self._place:
+            self.era += 1
+            self._numbers.clear()
+        if name:
+            self._numbers[name] = number
         self._place = before
         return writer
 
@@ -216,6 +231,7 @@ class File:
     def _refuse(self, changed: str) -> NoReturn:
         if not changed:
             self._found()
+            self._numbers.clear()
         self._is_stale = True
         raise self._identity.error(changed)
 
@@ -237,7 +253,11 @@ class File:
                 with self._read_lock, self._commits.lock:
                     self._close()
 
-    def close(self) -> None:
+    def close(self, user: object = None) -> None:
+        """Close the connections, unless others than *user* have opened them too; the next call opens them again."""
+        self._users.discard(user)
+        if user is not None and self._users:
+            return
         with self._bare_lock, self._read_lock, self._commits.lock:
             if self._gate.depth > 1 or self._is_reading or self._commits.is_syncing:
                 # From inside a call of this thread, which needs them to its end; the next call closes them.
@@ -245,6 +265,17 @@ class File:
                 return
             self._close()
             self._place = None
+            self._numbers.clear()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_commits"):
+            self._close()
+
+    def close_if_changed(self) -> None:
+        """At the end of the process: SQLite would delete, by name, what may be somebody else's by now."""
+        self._identity.look_again()
+        if self._identity.changed() is not None:
+            self.close()
 
     def _close(self) -> None:
         is_whole = self._canary is None or self._canary.is_alive
@@ -338,7 +369,8 @@ class File:
     def read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one reading statement."""
         if self._writer is None or self._is_stale:
-            self.open()
+            with self.write_lock:
+                self._open()
         self._check_descriptors()
         with self._read_lock:
             found = self._read(sql, values)
@@ -398,7 +430,7 @@ class File:
     def _move_log(self) -> bool:
         try:
             with self.held:
-                kind = "TRUNCATE" if self._log_size() > LARGEST_LOG else "RESTART"
+                kind = "TRUNCATE" if self.log_size() > LARGEST_LOG else "RESTART"
                 busy, _, _ = self.writer.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
                 # A value that differs: SQLite does not write a row that stays as it was.
                 self.writer.execute("INSERT OR REPLACE INTO huey_meta VALUES ('checkpointed', ?)", (str(self._clock.monotonic()),))
@@ -408,18 +440,7 @@ class File:
                 return False
             raise translated(error, self.path) from error
 
-    def make_room(self) -> None:
-        """Let a young log grow to the size it will have, once, so that the commits to come need not: they cost half then."""
-        if self._log_size() >= MIB:
-            return
-        try:
-            self.write("INSERT OR REPLACE INTO huey_meta VALUES ('room', zeroblob(?))", (4 * MIB,), door=self.turn_lock)
-            self.write("DELETE FROM huey_meta WHERE key = 'room'", door=self.turn_lock)
-            self.checkpoint()
-        except StorageError as error:
-            log.warning("%s: its log cannot be made roomy, commits may be slower: %s", self.path, error)
-
-    def _log_size(self) -> int:
+    def log_size(self) -> int:
         try:
             return os.stat(self.path + "-wal").st_size
         except FileNotFoundError:

@@ -8,9 +8,10 @@ touch the file any more, not even to close it; another process can.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
-from huey.exceptions import StorageRefused
+from huey.exceptions import StorageRefused, StorageUnavailable
 
 
 class Canary:
@@ -38,6 +39,33 @@ class Canary:
         if self._was is not None and self.is_alive:
             self._was = None
             os.close(self._fd)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_was"):
+            self.let_go()
+
+
+def canary(path: str) -> Canary:
+    """A new one. StorageUnavailable: this process has no descriptors left."""
+    try:
+        return Canary()
+    except OSError as error:
+        raise none_left(path) from error
+
+
+def none_left(path: str) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"{path}: this process may not open any more files; raise its limit (ulimit -n, LimitNOFILE), or look for what it keeps open"
+    )
+
+
+def are_used_up() -> bool:
+    """This process can open nothing more."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 _dead: list[str] = []

@@ -6,6 +6,7 @@ import errno
 import sqlite3
 
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
+from huey.storage.sql import descriptors
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when there is no room for more, or not for this user, or not in one file."""
@@ -17,6 +18,8 @@ _REFUSED = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check the path and the rights of its folder",
     sqlite3.SQLITE_PERM: "its rights forbid it",
 }
+_NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""SQLite tells a disk that is full from other trouble, but not a quota that is used up: that is a write that fails."""
 BROKEN = (*_REFUSED, sqlite3.SQLITE_IOERR)
 """Errors after which connections are made anew: the fault may be theirs, or that of a file that is no longer there."""
 
@@ -38,6 +41,13 @@ def translated(error: sqlite3.Error, path: str) -> StorageError:
         return StorageUnavailable(f"{path}: another process keeps the file locked ({error}); the same call may be made again")
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(f"{path}: the disk is full ({error}); nothing was written. Free some space, then try again")
+    if getattr(error, "sqlite_errorcode", 0) in _NO_ROOM:
+        return StorageFull(
+            f"{path}: the file cannot be written ({error}): the disk is full for this user (a quota), a limit on the size of files is "
+            "reached, or the disk is broken; nothing was written. Free some space, or look at the system's log, then try again"
+        )
+    if code == sqlite3.SQLITE_CANTOPEN and descriptors.are_used_up():
+        return descriptors.none_left(path)
     if code in _REFUSED:
         return StorageRefused(f"{path}: {_REFUSED[code]} ({error})")
     if code == sqlite3.SQLITE_IOERR:

@@ -16,8 +16,8 @@ _ADDED = {
 """Columns that earlier versions did not have."""
 
 
-def prepare(connection: sqlite3.Connection, path: str, name: str, sql: Mapping[str, str]) -> int:
-    """Check whose file it is, make what is missing; the number of the queue *name*."""
+def prepare(connection: sqlite3.Connection, name: str, *, path: str, sql: Mapping[str, str]) -> int:
+    """Check whose file it is, make what is missing; the number of the queue *name*, 0 for none."""
     if sqlite3.sqlite_version_info < (3, 35):
         raise StorageRefused(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed; upgrade Python or its SQLite")
     version = _version(connection, path)
@@ -29,6 +29,8 @@ def prepare(connection: sqlite3.Connection, path: str, name: str, sql: Mapping[s
         _make_schema(connection, sql["schema"])
     if connection.execute("SELECT 1 FROM huey_meta WHERE key = 'room'").fetchone():
         connection.execute("DELETE FROM huey_meta WHERE key = 'room'")
+    if not name:
+        return 0
     found = connection.execute(sql["queue_id"], (name,)).fetchone()
     if found is None:
         connection.execute(sql["queue_make"], (name,))

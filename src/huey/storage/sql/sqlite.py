@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -19,7 +18,7 @@ from typing import Any
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError
-from huey.files import check_before_open, is_private
+from huey.files import is_private
 from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal
 from huey.owned import find
@@ -32,10 +31,11 @@ from huey.storage.sharing import any_terms
 from huey.storage.sql import statements
 from huey.storage.sql.ballast import Ballast
 from huey.storage.sql.callers import Caller
-from huey.storage.sql.connection import MIB, File
+from huey.storage.sql.connection import MIB
 from huey.storage.sql.ends import ends_of
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
 from huey.storage.sql.rows import STAGED, enqueueing, many, padded, payload_bytes, resolved
+from huey.storage.sql.shared_files import file_of, make_room
 from huey.storage.sql.storage import Values
 from huey.storage.sql.texts import nameable
 from huey.storage.sql.waiting import Door
@@ -94,24 +94,23 @@ class SqliteStorage(WakingStorage):
             )
         self.filename = os.path.abspath(filename)
         self._mode = file_mode
-        self._queue_id: int | None = None
         self._is_unnoticed = True
         """The last look found nobody who follows, and no marks of ids that nobody held."""
         self._has_room = False
         self._local = threading.local()
         self._router = object()
         """The same for the storages of all queues that one router knows: a transaction is of all."""
-        self._file = File(
+        self._file = file_of(
             self.filename,
-            clock=clock,
-            rng=rng,
+            clock,
+            rng,
+            partial(prepare, path=self.filename, sql=_SQL),
             synchronous="NORMAL" if fsync is False else "FULL",
             cache_mb=cache_mb,
             timeout=timeout,
             enqueue_timeout=min(timeout, ENQUEUE_TIMEOUT) if enqueue_timeout is None else enqueue_timeout,
-            prepare=self._prepare,
             mode=file_mode,
-            check=lambda: check_before_open(self.filename, file_mode, allow_network=allow_network),
+            allow_network=allow_network,
         )
         self._ballast = Ballast(self.filename + "-ballast", file_mode, clock)
 
@@ -126,17 +125,14 @@ class SqliteStorage(WakingStorage):
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        self._file.open()
+        self._file.open(self.name, self)
 
     def close(self) -> None:
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
         if mine is not None and mine[0][0] == os.getpid():
             mine[1].close()
         self._local.watch = None
-        self._file.close()
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        self._queue_id = prepare(connection, self.filename, self.name, _SQL)
+        self._file.close(self)
 
     def migrate(self) -> int:
         self.open()
@@ -159,10 +155,11 @@ class SqliteStorage(WakingStorage):
 
     @property
     def _queue(self) -> int:
-        if self._queue_id is None:
+        number = self._file.number(self.name)
+        while number is None:
             self.open()
-        assert self._queue_id is not None
-        return self._queue_id
+            number = self._file.number(self.name)
+        return number
 
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         return self._file.read(_SQL[statement], values)
@@ -203,7 +200,7 @@ class SqliteStorage(WakingStorage):
         now = self._now(now)
         caller = find(Caller, self._router)
         if caller is not None:
-            caller.enqueue(self.name, self._queue_id, records, tell, now)
+            caller.enqueue(self.name, self._file.number(self.name), records, tell, now)
             return met
         units = 1 + len(records) // UNIT + payload_bytes(records) // UNIT_BYTES
         crash_here("enqueue:before-commit")
@@ -399,7 +396,7 @@ class SqliteStorage(WakingStorage):
     def beat(self, workers: Sequence[Worker]) -> None:
         if not self._has_room:
             self._has_room = True
-            self._file.make_room()
+            make_room(self._file)
         self._ballast.sparing(lambda: self._renew(workers))
         if workers:
             self._ballast.keep()
