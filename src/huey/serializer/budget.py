@@ -119,6 +119,7 @@ class _Count:
         self._marks: list[int] = []
         self._memo: list[Any] = []
         self._wide = 0
+        self._frame_end = 0
         self._slack = 0
         """Levels that came into containers after these were put into others."""
 
@@ -147,6 +148,10 @@ class _Count:
         return at + 1
 
     def on_frame(self, at: int) -> int:
+        end = at + 8 + int.from_bytes(self._body[at : at + 8], "little")
+        if at < self._frame_end or end > len(self._body):
+            raise ValueError
+        self._frame_end = end
         return at + 8
 
     def on_constant(self, at: int) -> int:
@@ -203,7 +208,7 @@ class _Count:
     def _counted(self, at: int, size: int) -> tuple[int, int]:
         start = at + size
         end = start + int.from_bytes(self._body[at:start], "little")
-        if end >= len(self._body):
+        if end >= len(self._body) or start < self._frame_end < end:
             raise IndexError
         return start, end
 
