@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from huey import log_queue
+from huey.escaping import Lines as Lines
+from huey.escaping import escaped_lines as escaped_lines
 
 LAST_LINES = 2.0
 """Seconds that handlers and streams get to write what they still have."""

@@ -20,7 +20,7 @@ from huey.cli.parser import PROGRAM, given_settings
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
 from huey.log_queue import drain, turn_on
-from huey.logs import LAST_LINES, let_go_of_streams
+from huey.logs import LAST_LINES, escaped_lines, let_go_of_streams
 from huey.options import OF_COMMAND, checked, shares
 
 
@@ -48,7 +48,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         return consume(huey, path, settings)
     except Mistake as mistake:
         with suppress(OSError, ValueError):
-            print(f"{PROGRAM}: {mistake}", file=sys.stderr)
+            print(escaped_lines(f"{PROGRAM}: {mistake}"), file=sys.stderr)
         return mistake.code
     except KeyboardInterrupt:
         # Only before the consumer has taken over the signals: nothing runs yet.

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from huey.cli.mistakes import WrongOption
 from huey.engine.bell import Bell
+from huey.logs import escaped_lines
 
 IS_WATCHED = "HUEY_IS_WATCHED"
 """Environment variable that tells the child that it need not watch."""
@@ -224,4 +225,4 @@ def _bound_to_parent() -> Callable[[], object] | None:
 
 
 def _say(text: str) -> None:
-    print(f"huey_consumer --reload: {text}", file=sys.stderr, flush=True)
+    print(escaped_lines(f"huey_consumer --reload: {text}"), file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ from huey.engine.timekeeper import Timekeeper
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.hooks import Hooks
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
-from huey.logs import SafeLogger
+from huey.logs import Lines, SafeLogger
 from huey.masking import Mask, enroll, masks
 from huey.rare import rare
 from huey.registry import Registry
@@ -298,5 +298,11 @@ def _tell(finish: Finish, error: dict[str, Any]) -> None:
     after = "no tries left" if is_final else f"it is tried again, {finish.retries_left} tries left after that"
     level = logging.ERROR if is_final or finish.reason == "error" else logging.WARNING
     log.log(
-        level, "task failed: %s %s (%s, %s)\n%s", lease.name, lease.id, finish.reason, after, error.get("traceback") or error.get("error")
+        level,
+        "task failed: %s %s (%s, %s)\n%s",
+        lease.name,
+        lease.id,
+        finish.reason,
+        after,
+        Lines(error.get("traceback") or error.get("error")),
     )
