@@ -26,7 +26,7 @@ from huey.serializer import Codec
 from huey.signals import Signals
 from huey.storage import is_queue_part, open_default, open_memory, open_parts
 from huey.storage.base import Storage
-from huey.task import Task, checked_number
+from huey.task import Task, checked_number, checked_text
 from huey.terms import DONE
 from huey.when import Expires
 from huey.wishes import Key, checked_wishes
@@ -375,4 +375,7 @@ class Huey(Putting, Revoking, Masked):
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"name={name!r}: a queue has a name, such as Huey('my-app')")
-    return name
+    try:
+        return checked_text("name", name)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None

@@ -12,7 +12,7 @@ from huey.clock import FOREVER, Micros
 from huey.logs import SafeLogger, is_ctrl_c
 from huey.masking import Masked, opened
 from huey.rare import rare_text
-from huey.task import LARGEST, Task, checked_limit, checked_number, is_storable
+from huey.task import LARGEST, LONGEST_NAME, Task, checked_limit, checked_number, checked_text
 from huey.terms import NONE, Terms, with_terms
 from huey.when import Expires, Moment, due_time, expiry
 from huey.wishes import Wishes
@@ -117,8 +117,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         self.func = func
         self.options = options
         self.name = name or f"{func.__module__}.{func.__name__}"
-        if not is_storable(self.name):
-            raise ValueError(f"name={self.name!r}: a name has neither NUL nor surrogates")
+        checked_text("name", self.name, LONGEST_NAME)
         self.needs_extras = options.retries_as_argument or options.include_task
         self._taken = TAKEN - _parameters(func)
         functools.update_wrapper(self, func)
@@ -342,8 +341,10 @@ def checked_options(**given: Any) -> TaskOptions:
         _check_which(name, getattr(options, name))
     if isinstance(given["aliases"], str) or not all(isinstance(name, str) and name for name in options.aliases):
         raise ValueError(f"aliases={options.aliases!r}: give a list of names")
-    if options.queue is not None and (not isinstance(options.queue, str) or not options.queue):
-        raise ValueError(f"queue={options.queue!r}: give the name of a queue")
+    for name in options.aliases:
+        checked_text("aliases", name, LONGEST_NAME)
+    if options.queue is not None:
+        checked_text("queue", options.queue)
     limit = None if options.timeout is None else checked_limit(options.timeout)
     return options._replace(timeout=limit, aliases=tuple(options.aliases))
 

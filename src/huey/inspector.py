@@ -6,13 +6,13 @@ zone (UTC), durations are seconds. No argument is unpickled into a class of the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from huey.clock import SECOND, Clock, Micros, micros
+from huey import shown
+from huey.clock import SECOND, Clock, micros
 from huey.exceptions import DecodeError
 from huey.lifecycle import State
 from huey.masking import Masked
@@ -21,7 +21,6 @@ from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
 from huey.when import instant
 
-J = TypeVar("J", dict[str, Any], list[Any])
 
 SHOWN_BYTES = 64 * 1024
 """Arguments that take more are not read."""
@@ -218,7 +217,7 @@ class Inspector(Masked):
     # -- records ------------------------------------------------------------------------------------------------------------------------
 
     def _info(self, row: TaskRow) -> TaskInfo:
-        error = _json(row.error, dict)
+        error = next(iter(shown.dicts(row.error)), {})
         return TaskInfo(
             id=row.id,
             name=row.name,
@@ -226,10 +225,10 @@ class Inspector(Masked):
             arguments=self._arguments(row),
             size=len(row.payload),
             priority=row.priority,
-            created=_time(row.created),
-            due=_time_or_none(row.due),
-            expires=_time_or_none(row.expires),
-            finished=_time_or_none(row.finished),
+            created=shown.time(row.created),
+            due=shown.time_or_none(row.due),
+            expires=shown.time_or_none(row.expires),
+            finished=shown.time_or_none(row.finished),
             worker=row.worker if row.state == State.RUNNING else None,
             attempt=row.attempt,
             retries=row.retries,
@@ -239,7 +238,7 @@ class Inspector(Masked):
             reason=row.reason,
             error=error.get("error"),
             traceback=error.get("traceback"),
-            attempts=tuple(_attempt(it) for it in _json(row.attempts, list) if isinstance(it, dict)),
+            attempts=tuple(map(_attempt, shown.dicts(row.attempts))),
             is_marked=row.revoked_until is not None,
         )
 
@@ -249,25 +248,21 @@ class Inspector(Masked):
             return size
         try:
             args, kwargs = self._codec.decode_plain("task", row.id, row.payload, SHOWN_BYTES)
-            text = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
-        except (DecodeError, RecursionError):
+        except DecodeError:
             return size
-        return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "..."
+        return shown.arguments(args, kwargs, SHOWN_CHARS)
 
 
 def _attempt(it: dict[str, Any]) -> Attempt:
-    at = it.get("at")
-    when = _time(at if isinstance(at, int) else 0)
-    return Attempt(when, *(it.get(what) for what in ("worker", "host", "pid", "reason", "error")))  # type: ignore[arg-type]
-
-
-def _json(text: str | None, kind: type[J]) -> J:
-    """What stands in such a text; nothing, if somebody else wrote it."""
-    try:
-        found = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, kind) else kind()
+    error, reason = it.get("error"), it.get("reason")
+    return Attempt(
+        shown.time(it.get("at", 0)),
+        str(it.get("worker", "")),
+        str(it.get("host", "")),
+        it.get("pid", 0),
+        None if reason is None else str(reason),
+        None if error is None else str(error),
+    )
 
 
 def _worker(row: WorkerRow) -> WorkerInfo:
@@ -276,7 +271,7 @@ def _worker(row: WorkerRow) -> WorkerInfo:
 
 
 def _sample(stat: Stat, seconds: float) -> Sample:
-    return Sample(stat.name, _time(stat.start), timedelta(seconds=seconds), *stat[3:])
+    return Sample(stat.name, shown.time(stat.start), timedelta(seconds=seconds), *stat[3:])
 
 
 def _total(stats: list[Stat]) -> Sample:
@@ -286,15 +281,3 @@ def _total(stats: list[Stat]) -> Sample:
     histogram = tuple(map(sum, zip(*(stat.histogram for stat in stats), strict=True)))
     whole = stats[0]._replace(**sums, longest=max(stat.longest for stat in stats), histogram=histogram)
     return _sample(whole, (end - start) / SECOND)
-
-
-def _time(micros: Micros) -> datetime:
-    try:
-        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
-    except OverflowError:
-        # What no calendar knows.
-        return datetime.max.replace(tzinfo=UTC) if micros > 0 else datetime.min.replace(tzinfo=UTC)
-
-
-def _time_or_none(micros: Micros | None) -> datetime | None:
-    return None if micros is None else _time(micros)

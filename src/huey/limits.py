@@ -22,7 +22,7 @@ from huey.once import once
 from huey.registry import Registry
 from huey.storage.base import BEAT, Storage
 from huey.storage.sharing import Holder
-from huey.task import Record, Task, checked_number, is_storable
+from huey.task import LONGEST_NAME, Record, Task, checked_number, checked_text
 from huey.terms import NONE, Terms, with_terms
 
 P = ParamSpec("P")
@@ -259,6 +259,4 @@ def _here() -> object:
 
 
 def _checked(name: str) -> str:
-    if not isinstance(name, str) or not name or not is_storable(name):
-        raise ValueError(f"name={name!r}: give a text, without NUL and surrogates")
-    return name
+    return checked_text("name", name, LONGEST_NAME)

@@ -12,7 +12,7 @@ from huey.registry import Registry
 from huey.revive import Reviver
 from huey.serializer import Codec
 from huey.storage.base import FOREVER, Storage
-from huey.task import Task
+from huey.task import Task, checked_text
 from huey.terms import FIRST
 from huey.when import Expires, due_time, expiry, instant
 
@@ -134,6 +134,7 @@ def _id(target: Any) -> str:
     id = target if isinstance(target, str) else getattr(target, "id", None)
     if not isinstance(id, str) or not id:
         raise ValueError(f"{target!r}: give a task, a result, a decorated function or the id of a task")
+    checked_text("id", id)
     return id
 
 

@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar, overload
 
-from huey.clock import SECOND, Micros
+from huey.clock import FOREVER, SECOND, Micros
 from huey.exceptions import TaskTimeout
 from huey.rare import rare, rare_text
 from huey.terms import has_terms, terms_of
 from huey.when import instant
 
 LONGEST_ID = 255
+LONGEST_NAME = 1000
+"""Characters of the name of a function, and of a key of user data."""
 LARGEST = 2**31 - 1
 """Of retries, priorities, and seconds between retries."""
 
@@ -248,8 +250,8 @@ class Task:
 
     @property
     def expires_resolved(self) -> float | None:
-        """When it expires, seconds since 1970 UTC, or None."""
-        return None if self.expires is None else self.expires / SECOND
+        """When it expires, seconds since 1970 UTC; None: never."""
+        return None if self.expires is None or self.expires >= FOREVER else self.expires / SECOND
 
     # -- its time limit, while it runs ---------------------------------------------------------------------------------------------------
 
@@ -301,6 +303,13 @@ def _checked_id(id: str) -> str:
     if not isinstance(id, str) or len(id) > LONGEST_ID or not is_storable(id):
         raise ValueError(f"id={id!r}: give a text of up to {LONGEST_ID} characters, without NUL and surrogates")
     return id
+
+
+def checked_text(what: str, text: Any, most: int = LONGEST_ID) -> str:
+    """*text*, if every storage can hold it as a name or a key. ValueError: it names *what*."""
+    if not isinstance(text, str) or not 0 < len(text) <= most or not is_storable(text):
+        raise ValueError(f"{what}={text!r:.100}: give a text of 1 to {most:,} characters, without NUL and surrogates")
+    return text
 
 
 def is_storable(text: str) -> bool:

@@ -8,7 +8,7 @@ from huey.registry import Registry
 from huey.revive import Reviver
 from huey.serializer import Codec, Purpose
 from huey.storage.base import Storage
-from huey.task import Task
+from huey.task import LONGEST_NAME, Task, checked_text
 from huey.utils import EmptyData
 
 ALL = 2**31 - 1
@@ -84,6 +84,4 @@ class UserData:
 
 
 def _key(key: str) -> str:
-    if not isinstance(key, str) or not key:
-        raise ValueError(f"key={key!r}: a key is a text that is not empty")
-    return key
+    return checked_text("key", key, LONGEST_NAME)

@@ -7,13 +7,14 @@ it has succeeded, one value has all of it, stored with the end of the run in one
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, NamedTuple
 
 from django.conf import settings
 
+from huey import shown
 from huey.api import Huey
 from huey.clock import SECOND, Micros, micros
 from huey.djhuey.database import close_connections, close_old_connections
@@ -241,7 +242,13 @@ def as_time(moment: Micros | None) -> datetime | None:
     """A time as this project has them: aware, or naive and local where USE_TZ is False."""
     if moment is None:
         return None
-    return datetime.fromtimestamp(moment / SECOND, UTC if settings.USE_TZ else None)
+    when = shown.time(moment)
+    if settings.USE_TZ:
+        return when
+    try:
+        return when.astimezone().replace(tzinfo=None)
+    except (OverflowError, ValueError):  # At the very end of the calendar.
+        return when.replace(tzinfo=None)
 
 
 def instant(time: datetime | None) -> Micros | None:
