@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huey import ownership
-from huey.exceptions import StorageRefused, StorageUnavailable
+from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
 from huey.ownership import Trust
 
 BY_SQLITE = ("-wal", "-shm", "-journal")
@@ -226,3 +226,20 @@ def place_of(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_dev
+
+
+def absolute(filename: str | os.PathLike[str]) -> str:
+    """The path of a file. ConfigurationError: it is the URL of a server."""
+    path = os.fsdecode(filename)
+    scheme, is_url, _ = path.partition("://")
+    if is_url and scheme.isalnum() and scheme != "file":
+        what = f"filename={without_password(path)}"
+        raise ConfigurationError(f"{what}: give the path of a file; for a server take the class of its kind, such as RedisHuey")
+    return os.path.abspath(path)
+
+
+def without_password(value: object) -> str:
+    """*value* as an error may tell it: of a URL only what kind it is."""
+    text = repr(value)
+    scheme, is_url, _ = text.partition("://")
+    return f"{scheme}://...'" if is_url else text

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from huey import Huey
+from huey import Huey, SqliteHuey
 from huey.clock import FOREVER
 from huey.exceptions import ConfigurationError
+from huey.files import without_password
 from huey.shown import arguments, dicts, time, time_or_none
 
 BAD = ["\ud800", "a\0b", "x" * 10_000]
@@ -97,3 +98,12 @@ def test_the_inspector_lists_a_queue_whatever_its_arguments_and_times(huey: Huey
     handles = [task(1), task(value), task(2, expires=0), task.schedule((3,), eta=datetime(9999, 12, 31))]
     assert {it.id for it in huey.inspector.tasks()} == {handle.id for handle in handles}
     assert huey.inspector.task(handles[2].id).expires is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2@host/0", "postgresql://ann:hunter2@host/db"])
+def test_an_error_about_a_url_in_place_of_a_file_keeps_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="give the path of a file") as caught:
+        SqliteHuey("app", filename=url)
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in without_password(url)
+    assert without_password(5) == "5"

@@ -22,6 +22,7 @@ from django.utils.module_loading import import_string
 from huey.api import Huey
 from huey.djhuey.outbox import Outbox
 from huey.exceptions import ConfigurationError
+from huey.files import without_password
 from huey.options import OF_COMMAND, checked
 from huey.presets import MemoryHuey, SqliteHuey
 
@@ -83,7 +84,9 @@ def found(setting: Any) -> Found:
         on_commit = _alias(given.pop("enqueue_on_commit", False))
         result = _of_0_4_9(given) if "backend" in given else _of_3_x(given)
     else:
-        raise WrongSetting(f"HUEY={setting!r}: give a dict, such as {{'huey_class': 'huey.SqliteHuey'}}, or a Huey instance")
+        raise WrongSetting(
+            f"HUEY={without_password(setting)}: give a dict, such as {{'huey_class': 'huey.SqliteHuey'}}, or a Huey instance"
+        )
     if result.huey.outbox is None:
         result.huey.outbox = Outbox(result.huey, on_commit, TO_SQLITE if result.is_default_redis else "")
     return result
@@ -171,7 +174,7 @@ def default_name() -> str:
 def _dict(given: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = given.get(key)
     if value is not None and not isinstance(value, Mapping):
-        raise WrongSetting(f"HUEY[{key!r}]={value!r}: give a dict")
+        raise WrongSetting(f"HUEY[{key!r}]={without_password(value)}: give a dict")
     return dict(value or {})
 
 

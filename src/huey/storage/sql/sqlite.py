@@ -18,7 +18,7 @@ from typing import Any
 
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError
-from huey.files import is_private
+from huey.files import absolute, is_private
 from huey.host import boot_id
 from huey.lifecycle import Finish, Promotion, Refusal
 from huey.owned import find
@@ -92,7 +92,7 @@ class SqliteStorage(WakingStorage):
             raise ConfigurationError(
                 f"filename={filename!r}: a queue needs a file that processes can share; for one process use MemoryHuey"
             )
-        self.filename = os.path.abspath(filename)
+        self.filename = absolute(filename)
         self._mode = file_mode
         self._is_unnoticed = True
         """The last look found nobody who follows, and no marks of ids that nobody held."""
