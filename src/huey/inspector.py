@@ -21,7 +21,6 @@ from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
 from huey.when import instant
 
-
 SHOWN_BYTES = 64 * 1024
 """Arguments that take more are not read."""
 SHOWN_CHARS = 500
