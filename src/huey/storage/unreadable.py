@@ -60,18 +60,18 @@ _right: set[tuple[type, ...]] = set()
 """Types of rows that are right, as far as types go."""
 _NUMBER, _TEXT, _BYTES = (int,), (str,), (bytes,)
 _MAYBE_NUMBER, _MAYBE_TEXT = (int, type(None)), (str, type(None))
-_OF_LEASE = (
+_OF_LEASE: tuple[tuple[type, ...], ...] = (
     *(_TEXT, _NUMBER, _TEXT, _BYTES, _NUMBER, _NUMBER, _MAYBE_NUMBER, _NUMBER, (float, int)),
     *(_NUMBER, _NUMBER, _NUMBER, _MAYBE_NUMBER, _MAYBE_TEXT, _NUMBER),
 )
 """Types of the fields of ``Lease``."""
-_OF_ROW = (
+_OF_ROW: tuple[tuple[type, ...], ...] = (
     *(_TEXT, _TEXT, _TEXT, _BYTES, _NUMBER, _NUMBER, _MAYBE_NUMBER, _MAYBE_NUMBER, _NUMBER, (float, int)),
     *(_NUMBER, _NUMBER, _NUMBER, _NUMBER, _MAYBE_TEXT, _MAYBE_TEXT, _MAYBE_TEXT, _NUMBER, _MAYBE_NUMBER, _MAYBE_NUMBER),
     *(_MAYBE_TEXT, _MAYBE_TEXT),
 )
 """Types of the fields of ``TaskRow``."""
-_OF_WORKER = (_TEXT, _TEXT, _NUMBER, _TEXT, _NUMBER, _TEXT, _TEXT)
+_OF_WORKER: tuple[tuple[type, ...], ...] = (_TEXT, _TEXT, _NUMBER, _TEXT, _NUMBER, _TEXT, _TEXT)
 
 
 def lease_from(row: tuple[Any, ...]) -> Lease:
