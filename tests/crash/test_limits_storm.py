@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from huey import Huey, MemoryHuey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskLockedException
-from tests.helpers import running, wait_until
+from tests.helpers import Project, running, wait_until
 from tests.redis_server import shared_server
 
 LIMIT = 0.25
@@ -134,3 +134,73 @@ def test_a_long_storm_of_limits_and_revocations_stops_nothing(tmp_path: Path, st
     finally:
         huey.flush()
         huey.close()
+
+
+APP = """
+import itertools, os, random
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def note(name, number):
+    with open(HERE / name, "ab", buffering=0) as file:
+        file.write(b"%d\\n" % number)
+
+
+@huey.task(name="leaf", priority=-5)
+def leaf(number):
+    note("ran", number)
+
+
+@huey.task(name="front", priority=9)
+def front(number):
+    return number
+
+
+def work():
+    while not (HERE / "over").exists():
+        number = random.getrandbits(60)
+        leaf(number)
+        note("acknowledged", number)
+        with huey.batch():
+            leaf(0)
+        huey.put("key", number)
+
+
+late = huey.task(name="late", timeout=0.25)(work)
+unwanted = huey.task(name="unwanted", priority=1)(work)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = Project(tmp_path)
+    yield project
+    project.close()
+
+
+@pytest.mark.parametrize("kind", ["process", "thread"])
+def test_a_consumer_command_goes_on_in_a_storm_of_limits_and_revocations(project: Project, kind: str) -> None:
+    project.write(APP)
+    late, unwanted, front = (project.task(name, **options) for name, options in TASKS.items())
+    command = project.start("main.huey", "-k", kind, "-w", "3")
+    end, number = time.monotonic() + 8, 0
+
+    while time.monotonic() < end:
+        late()
+        result = unwanted()
+        number += 1
+        assert front(number).get(blocking=True, timeout=3 * STANDSTILL) == number
+        result.revoke()
+    (project.home / "over").touch()
+
+    wait_until(lambda: not project.huey.storage.counts().ready + project.huey.storage.counts().running, timeout=120)
+    ran, acknowledged = (set((project.home / name).read_text().split()) for name in ("ran", "acknowledged"))
+    assert acknowledged
+    assert acknowledged <= ran
+    assert command.is_running
+    assert "stands still" not in command.log
+
+
+TASKS: dict[str, dict[str, Any]] = {"late": {"timeout": LIMIT}, "unwanted": {"priority": 1}, "front": {"priority": 9}}
