@@ -24,7 +24,7 @@ from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
 from huey.storage.sharing import Holder
 from huey.task import Lease, Record
-from huey.terms import DONE, WAITING, Terms, with_terms
+from huey.terms import DONE, FIRST, WAITING, Terms, with_terms
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import worker
 from tests.redis_server import shared_server
@@ -92,8 +92,10 @@ terms = st.builds(
     limit=st.sampled_from([None, "one", "two"]),
     once=st.booleans(),
     keep_id=st.sampled_from([None, None, 1.0, HOUR]),
-).map(lambda wishes: with_terms(None, wishes._replace(at_most=2 if wishes.limit == "two" else 1)))
+    own=st.sampled_from([None, 1, 2, 3]),
+).map(lambda wishes: with_terms(None, wishes._replace(at_most=2 if wishes.limit == "two" else 1, keep_id=wishes.own and wishes.keep_id)))
 sharing_fields = st.builds(lambda fields, options: fields | {"options": options}, record_fields, terms)
+enqueues = st.sampled_from([None, None, FIRST, 1, 2, 3])
 holders = st.sampled_from([Holder("p"), Holder("q")])
 finish_fields = st.fixed_dictionaries(
     {
@@ -223,17 +225,17 @@ class Agreement(RuleBasedStateMachine):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    @rule(ids=some_ids, until=a_time, once=st.booleans())
-    def cancel(self, ids: list[str], until: float | None, once: bool) -> None:
-        self.both(lambda storage: storage.cancel(ids, self.at(until), once))
+    @rule(ids=some_ids, until=a_time, once=st.booleans(), enqueue=enqueues)
+    def cancel(self, ids: list[str], until: float | None, once: bool, enqueue: int | None) -> None:
+        self.both(lambda storage: storage.cancel(ids, self.at(until), once, enqueue))
 
     @rule(name=names, until=a_time, once=st.booleans())
     def cancel_name(self, name: str, until: float | None, once: bool) -> None:
         self.both(lambda storage: storage.cancel_name(name, self.at(until), once))
 
-    @rule(ids=some_ids, name=st.none() | names)
-    def restore(self, ids: list[str], name: str | None) -> None:
-        self.both(lambda storage: storage.restore(ids) if name is None else [storage.restore_name(name)], sorted)
+    @rule(ids=some_ids, name=st.none() | names, enqueue=enqueues)
+    def restore(self, ids: list[str], name: str | None, enqueue: int | None) -> None:
+        self.both(lambda storage: storage.restore(ids, enqueue) if name is None else [storage.restore_name(name)], sorted)
 
     @rule(ids=some_ids)
     def retry(self, ids: list[str]) -> None:
@@ -316,6 +318,7 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: [storage.revocation(id) for id in IDS])
         self.both(lambda storage: [storage.revocation(name=name) for name in NAMES])
         self.both(lambda storage: storage.revocation(IDS[0], NAMES[0]))
+        self.both(lambda storage: [storage.revocation(id, enqueue=enqueue) for id in IDS for enqueue in (0, 1, 2, 3)])
 
     @invariant()
     def all_that_is_shared_agrees(self) -> None:

@@ -63,6 +63,7 @@ def test_every_transition_and_every_fault_happens_sometimes() -> None:
         counts.update(history.counts)
     transitions = [
         *("claimed", "promoted", "released", "reclaimed", "finish refused", "cut short", "put back by hand", "restored", "tick fired"),
+        *("enqueued again", "enqueued while it was held", "revoked another enqueue"),
         *("succeeded", "failed: error", "failed: undecodable", "failed: result not storable", "failed: unknown task", "failed: poison"),
         *("cancelled: revoked", "cancelled: expired", "cancelled: cancelled", "cancelled while running"),
         *("queued: error", "queued: limit", "queued: unknown task", "queued: worker died", "queued: shutdown"),
@@ -193,14 +194,32 @@ class ForgetsHolders(MemoryStorage):
 class EnqueuedTwice(MemoryStorage):
     """The same call again queues the task again."""
 
-    def _insert(self, record: Record, now: Micros) -> None:
+    def _insert(self, record: Record, now: Micros) -> str | None:
         row = self._tasks.rows.get(record.id)
-        super()._insert(record, now)
+        other = super()._insert(record, now)
         if row is not None and row.state == State.QUEUED:
             self._tasks.queue(row)
+        return other
+
+
+class TokensBeginAnew(MemoryStorage):
+    """An id that comes again has the tokens of its former runs again."""
+
+    def _begin_again(self, row: Row, former: Row | None) -> None:
+        super()._begin_again(row, former)
+        row.token = 0
+
+
+class RevokesAnyEnqueue(MemoryStorage):
+    """A revocation of one enqueue is taken for one of its id."""
+
+    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
+        super().cancel(ids, until, once)
 
 
 STORAGES: dict[type[MemoryStorage], set[str]] = {
+    TokensBeginAnew: {"I2"},
+    RevokesAnyEnqueue: {"I1", "I9", "will", "I11"},
     NoFence: {"I2"},
     ReleaseMovesBack: {"I9"},
     ReclaimKeepsToken: {"I2"},
@@ -210,7 +229,7 @@ STORAGES: dict[type[MemoryStorage], set[str]] = {
     RevokedRunsAgain: {"I1"},
     NoResult: {"I4"},
     ForgetsHolders: {"I1"},
-    EnqueuedTwice: {"I2", "I3", "C8", "raised"},
+    EnqueuedTwice: {"I2", "I3", "C8", "C1", "raised"},
 }
 
 

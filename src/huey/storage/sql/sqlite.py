@@ -139,8 +139,8 @@ class SqliteStorage(WakingStorage):
         return SCHEMA_VERSION
 
     def flush(self) -> None:
-        self._note_tokens(None)
-        for table in ("task", "edge", "result", "mark", "revocation", "periodic", "event", "follower", "stat", "kept", "lock", "rate"):
+        self._flush_tasks()
+        for table in ("edge", "result", "mark", "revocation", "periodic", "event", "follower", "stat", "kept", "lock", "rate"):
             self._file.write(f"DELETE FROM huey_{table} WHERE queue = ?", (self._queue,))
         self.pause(False)
 

@@ -17,6 +17,6 @@ The same seed is the same history, byte for byte. Nothing runs in threads and no
 from __future__ import annotations
 
 from huey.testing.simulator.ledger import Violation
-from huey.testing.simulator.world import KNOWN, Simulation
+from huey.testing.simulator.world import Simulation
 
-__all__ = ["KNOWN", "Simulation", "Violation"]
+__all__ = ["Simulation", "Violation"]

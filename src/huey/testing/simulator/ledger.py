@@ -7,13 +7,14 @@ asks the storage for what it could be told wrong: a storage that hands one task 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.engine.engine import ALONE
 from huey.lifecycle import FINAL, Finish, Refusal, State
 from huey.storage.base import FOREVER, LEASE, Revocation, Storage, Tell, Turn, Worker, WorkerRow
 from huey.task import Lease, Record
+from huey.terms import terms_of
 
 REASONS = ("error", "lost", "poison", "timeout", "unknown task", "newer record", "undecodable", "result not storable")
 """Why a task may be FAILED (I12)."""
@@ -42,6 +43,8 @@ class Entry:
         self.record = record = record.resolved(now)
         self.due = record.eta if record.eta is not None and record.eta > now else None
         self.place = now
+        self.own = terms_of(record.options).own
+        """Which enqueue of its id it is; None: the id comes once."""
         self.token = 0
         self.holder: Holder | None = None
         self.lost: set[Holder] = set()
@@ -87,7 +90,10 @@ class Ledger:
         self.open: dict[str, Entry] = {}
         """Tasks that have not ended."""
         self.is_paused = False
-        self._marks: dict[str, Revocation] = {}
+        self._marks: dict[tuple[str, Micros | None], Revocation] = {}
+        """Of ids that are not held, and of enqueues that are not known."""
+        self._leases: set[tuple[str, int]] = set()
+        """Each id and token that was ever handed out."""
         self._seen: dict[str, Micros] = {}
         """When each worker gave its last sign of life."""
         self._first_tick: dict[str, Micros] = {}
@@ -99,12 +105,25 @@ class Ledger:
 
     def enqueue(self, answer: None, records: Sequence[Record], tell: Tell | None = None) -> None:
         for record in records:
-            entry = self.entries.get(record.id)
-            if entry is None:
-                entry = self.entries[record.id] = self.open[record.id] = Entry(record, self._clock.now())
-                entry.mark = self._marks.pop(record.id, None)
-            elif entry.state == State.SUCCEEDED:
-                raise Violation("I2", f"{record.id} was enqueued, succeeded, and enqueueing it again put it in anew")
+            former = self.entries.get(record.id)
+            if former is None or (former.state is not None and terms_of(record.options).own is not None):
+                self._begin(record, former)
+
+    def admit(self, met: Mapping[str, str], records: Sequence[Record], tell: Tell | None = None) -> None:
+        held = sorted(record.id for record in records if record.id in self.open)
+        demand(sorted(met) == held, "C1", f"{held} are held, the answer was {dict(met)}")
+        self.counts["enqueued while it was held"] += len(held)
+        self.enqueue(None, records, tell)
+
+    def _begin(self, record: Record, former: Entry | None) -> None:
+        entry = self.entries[record.id] = self.open[record.id] = Entry(record, self._clock.now())
+        of_id = self._marks.pop((record.id, None), None)
+        entry.mark = (None if entry.own is None else self._marks.pop((record.id, entry.own), None)) or of_id
+        if former is not None:
+            self.counts["enqueued again"] += 1
+            # Whatever an earlier run still does, its tokens are none of the new one's.
+            entry.token, entry.lost, entry.live = former.token, former.lost, former.live
+            demand(self._storage.peek("result", record.id) is None, "I4", f"{record.id} was enqueued again and has its old result")
 
     def turn(self, turn: Turn, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), **_: object) -> None:
         now = self._clock.now()
@@ -174,6 +193,8 @@ class Ledger:
 
     def _take(self, entry: Entry, worker: Worker, lease: Lease) -> None:
         demand(lease.token > entry.token, "I2", f"the token of {lease.id} went from {entry.token} to {lease.token}")
+        demand(lease[:2] not in self._leases, "I2", f"{lease.id}#{lease.token} came twice")
+        self._leases.add(lease[:2])
         entry.token = lease.token
         entry.holder = (worker.id, lease.token)
 
@@ -232,17 +253,23 @@ class Ledger:
         if not any(entry.holder is not None and entry.holder[0] == worker.id for entry in self.open.values()):
             self._seen.pop(worker.id, None)
 
-    def cancel(self, answer: None, ids: Sequence[str], until: Micros | None = None, once: bool = False) -> None:
+    def cancel(
+        self, answer: None, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None
+    ) -> None:
         mark = Revocation(FOREVER if until is None else until, once)
         for id in ids:
-            if id in self.open:
+            entry = self.entries.get(id)
+            if id in self.open and enqueue in (None, self.open[id].own):
                 self.open[id].mark = mark
-            elif id not in self.entries or self.entries[id].state == State.SUCCEEDED:
-                self._marks[id] = mark
+            elif enqueue is not None:
+                # It is over, or never comes: instants are not given twice.
+                self.counts["revoked another enqueue"] += 1
+            elif entry is None or entry.state == State.SUCCEEDED or entry.own is not None:
+                self._marks[id, None] = mark
 
     def restore(self, restored: list[str], ids: Sequence[str]) -> None:
         for id in ids:
-            mark = self.open[id].mark if id in self.open else self._marks.pop(id, None)
+            mark = self.open[id].mark if id in self.open else self._marks.pop((id, None), None)
             if id in self.open:
                 self.open[id].mark = None
             demand((mark is not None) == (id in restored), "will", f"restore of {id} says {restored}, the mark was {mark}")

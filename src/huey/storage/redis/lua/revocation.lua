@@ -12,7 +12,7 @@ if ARGV[2] ~= '' then
     local state = load(id)
     if state and state[REVOKED] then return state[REVOKED] end
   end
-  mark = field and kept_mark(call('HGET', P .. 'ru', field))
+  mark = kept_mark(call('HGET', P .. 'ru', is_any and id or of_enqueue(id, tonumber(ARGV[4]))))
   if mark then return mark end
 end
 return ARGV[3] ~= '' and call('HGET', P .. 'rn', string.sub(ARGV[3], 2))

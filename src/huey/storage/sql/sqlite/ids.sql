@@ -62,7 +62,10 @@ SELECT key FROM huey_revocation
                     WHERE queue = :queue AND id = key AND (finished IS NULL OR json_extract(options, '$.terms.own') IS NULL))
 UNION
 SELECT substr(key, instr(key, ':') + 1) FROM huey_revocation
- WHERE queue = :queue AND kind = 'e' AND expires > :now AND key IN (SELECT :enqueue || ':' || value FROM json_each(:ids));
+ WHERE queue = :queue AND kind = 'e' AND expires > :now AND key IN (SELECT :enqueue || ':' || value FROM json_each(:ids))
+   AND NOT EXISTS (SELECT 1 FROM huey_task
+                    WHERE queue = :queue AND id = substr(key, instr(key, ':') + 1)
+                      AND coalesce(json_extract(options, '$.terms.own'), 0) = :enqueue);
 
 -- name: restore
 -- Take marks of held tasks back.
@@ -77,7 +80,10 @@ DELETE FROM huey_revocation
    AND ((kind = 'i' AND :enqueue IS NULL AND key IN (SELECT value FROM json_each(:ids))
          AND NOT EXISTS (SELECT 1 FROM huey_task
                           WHERE queue = :queue AND id = key AND (finished IS NULL OR json_extract(options, '$.terms.own') IS NULL)))
-        OR (kind = 'e' AND key IN (SELECT :enqueue || ':' || value FROM json_each(:ids))));
+        OR (kind = 'e' AND key IN (SELECT :enqueue || ':' || value FROM json_each(:ids))
+            AND NOT EXISTS (SELECT 1 FROM huey_task
+                             WHERE queue = :queue AND id = substr(key, instr(key, ':') + 1)
+                               AND coalesce(json_extract(options, '$.terms.own'), 0) = :enqueue)));
 
 -- name: cancel_name
 -- Mark every task of a name.
@@ -102,11 +108,15 @@ SELECT until, once FROM (
 ) ORDER BY rank LIMIT 1;
 
 -- name: top_token_of
--- The highest token among these, if it is above what is noted; one more, for a claim that comes before they go.
-SELECT max(token) + 1 FROM huey_task
+-- The highest token among these, if it is above what is noted.
+SELECT max(token) FROM huey_task
  WHERE queue = :queue AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
-HAVING max(token) >= (SELECT top_token FROM huey_queue WHERE id = :queue);
+HAVING max(token) > (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: top_token
 -- Note a token before its task goes.
 UPDATE huey_queue SET top_token = max(top_token, :token) WHERE id = :queue;
+
+-- name: flush_tasks
+-- Remove all tasks whose tokens are noted.
+DELETE FROM huey_task WHERE queue = :queue AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);

@@ -99,7 +99,8 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
            revoked_until = CASE WHEN revoked_once THEN NULL ELSE revoked_until END
      WHERE NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
     DELETE FROM huey_task WHERE NOT NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM done);
-    UPDATE huey_queue SET top_token = NEW.top_token WHERE id = NEW.queue AND top_token < NEW.top_token;
+    UPDATE huey_queue SET top_token = max(top_token, (SELECT max(token) FROM done))
+     WHERE id = NEW.queue AND top_token < NEW.top_token AND NOT NEW.keep AND EXISTS (SELECT 1 FROM done);
     UPDATE huey_task
        SET state = CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, worker = NULL,
            attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
