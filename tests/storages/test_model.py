@@ -347,7 +347,7 @@ def turn_alike(turn: Turn) -> Turn:
     )
 
 
-@pytest.mark.timeout(80 + EXAMPLES)
+@pytest.mark.timeout(180 + EXAMPLES)
 @pytest.mark.parametrize("kind", FACTORIES)
 def test_every_answer_agrees_with_the_model(kind: str) -> None:
     make = FACTORIES[kind]

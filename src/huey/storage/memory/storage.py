@@ -114,8 +114,10 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
         """Put tasks in, of two with one id the first; for those that are not put in, the task because of which; the ids of the others."""
         met: dict[str, str] = {}
         put_in: set[str] = set()
+        seen: set[str] = set()
         for record in records:
-            if record.id not in met and record.id not in put_in:
+            if record.id not in seen:
+                seen.add(record.id)
                 other = self._insert(record, now)
                 if other is None:
                     put_in.add(record.id)

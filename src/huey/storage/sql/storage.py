@@ -202,6 +202,8 @@ class SqlStorage(Storage):
         return Counts._make(number or 0 for number in row)
 
     def queues(self) -> list[str]:
+        # Asked for first, so that this one is among them.
+        assert self._queue
         return [name for (name,) in self._read("queues")]
 
     def stats(self, since: Micros) -> list[Stat]:

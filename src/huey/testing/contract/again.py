@@ -178,6 +178,11 @@ class AgainRules:
 
         assert [(lease.id, lease.payload) for lease in claim(storage, 9)] == [("a", b"1"), ("b", b"payload")]
 
+    def test_the_first_of_two_counts_also_where_it_changes_nothing(self, storage: Storage) -> None:
+        storage.enqueue([task("a")])
+
+        assert storage.admit([task("a"), again("a")]) == {}
+
     def test_a_record_without_that_wish_leaves_what_has_ended_as_it_is(self, storage: Storage, clock: TurnableClock) -> None:
         run(storage, clock, again("a"), FAILURE)
 
