@@ -89,7 +89,7 @@ class Reader:
         self._changed = threading.Condition()
         self._arrived: deque[Any] = deque()
         self._wanted = 0
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="Reader", daemon=True)
         self._thread.start()
@@ -122,7 +122,7 @@ class Reader:
             begin = self._clock.monotonic()
             try:
                 data = self._read()
-            except Exception as error:  # The part's own error: who takes gets it.
+            except BaseException as error:  # The part's own error: who takes gets it.
                 self._note(None, error)
                 continue
             if data is not None:
@@ -136,7 +136,7 @@ class Reader:
             self._changed.wait_for(lambda: self._is_closed or len(self._arrived) < self._wanted)
             return not self._is_closed
 
-    def _note(self, data: Any, error: Exception | None) -> None:
+    def _note(self, data: Any, error: BaseException | None) -> None:
         with self._changed:
             if not self._is_closed:
                 if error is None:
@@ -148,5 +148,5 @@ class Reader:
         if error is None:
             try:
                 self._give_back(data)
-            except Exception:  # The part's own error. Who reads the log can put the message in again.
+            except BaseException:  # The part's own error. Who reads the log can put the message in again.
                 log.exception("a message that was read while the consumer stopped could not be put back: %r", data)
