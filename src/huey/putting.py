@@ -93,7 +93,8 @@ class Putting(ByHand, Limits, Queues):
         if other.id == task.id:
             log.debug("%s %s is held already: it was not enqueued again", task.name, task.id)
             row = self.storage.get(task.id)
-            other.enqueued_as = None if row is None else terms_of(row.options).own
+            # Ended just now: then the handle names an enqueue that never came, and so no later one.
+            other.enqueued_as = task.enqueued_as if row is None else terms_of(row.options).own
         return other
 
     def _handle(self, task: Task) -> Result[Any]:
