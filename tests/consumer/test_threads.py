@@ -299,3 +299,88 @@ def test_threads_have_names(make: Make) -> None:
     make(2)
 
     assert {"Runner 1", "Runner 2"} <= {thread.name for thread in threading.enumerate()}
+
+
+# -- runners that end ----------------------------------------------------------------------------------------------------------------------
+
+
+class BrokenOnce:
+    """Completes tasks, but for the first, at which it raises."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
+
+    def complete(self, lease: Lease, slot: int = 0) -> Finish:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return decide(lease, Returned(None), 0)
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault"), SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_whatever_is_raised_beside_a_body_ends_its_task_and_no_runner(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    runners = ThreadRunners(1, BrokenOnce(error).complete, lambda: None)
+    runners.open()
+
+    runners.start(leases(3), 1)
+
+    wait_until(lambda: runners.ended() == 3)
+    first, *others = runners.collect()
+    assert (first.state, first.reason) == ("failed", "error")
+    assert {finish.state for finish in others} == {"succeeded"}
+    assert runners.revive() == []
+    assert runners.close(20)
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_is_started_again_and_its_task_is_put_back(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No crash is counted; the end of it is written like any other."""
+    runners = ThreadRunners(2, BrokenOnce(SystemExit()).complete, lambda: None)
+    real, gone = runners._give_up, [False]
+
+    def die(*args: object) -> None:
+        if not gone[0]:
+            gone[0] = True
+            raise SystemExit
+        real(*args)  # type: ignore[arg-type]
+
+    # The guard at the top fails too.
+    monkeypatch.setattr(runners, "_give_up", die)
+    runners.open()
+    runners.start([lease("a")], 1)
+    wait_until(lambda: not all(thread.is_alive() for thread in runners._threads))
+
+    (name,) = runners.revive()
+    runners.start([lease("b")], 2)
+
+    wait_until(lambda: runners.ended() == 2)
+    back, done = sorted(runners.collect(), key=lambda finish: finish.lease.id)
+    assert name.startswith("Worker ")
+    assert (back.lease.id, back.state, back.crashes, back.attempt) == ("a", "queued", 0, 0)
+    assert done.state == "succeeded"
+    assert all(thread.is_alive() for thread in runners._threads)
+    assert runners.close(20)
+    assert runners.revive() == []
+
+
+def test_a_runner_that_ended_asleep_is_not_woken_in_place_of_one_that_sleeps(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
+    runners = ThreadRunners(1, bodies.complete, lambda: None)
+    real, rounds = runners._park, []
+
+    def park(gate: threading.Lock) -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            runners._parked.append(gate)
+            raise SystemExit
+        real(gate)
+
+    monkeypatch.setattr(runners, "_park", park)
+    runners.open()
+    wait_until(lambda: len(rounds) == 2 and runners.idle() == 1)
+
+    for number in range(3):
+        runners.start([lease(str(number))], 1)
+        wait_until(lambda number=number: runners.ended() == number + 1)
+
+    assert runners.close(20)

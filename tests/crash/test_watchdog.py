@@ -110,13 +110,12 @@ class Sabotaged:
 THREADS = ("engine", "main", "time limits", "scheduler")
 
 
-def watched(*seconds):
-    return pytest.mark.parametrize(
-        "watchdog", [pytest.param(it, marks=[pytest.mark.chaos, pytest.mark.timeout(150)] if it == LONG else []) for it in seconds]
-    )
+def watched(quick, long):
+    """The watchdog's time."""
+    chaos = pytest.param(long, marks=[pytest.mark.chaos, pytest.mark.timeout(180)])
+    return pytest.mark.parametrize("watchdog", [pytest.param(quick, marks=pytest.mark.timeout(60)), chaos])
 
 
-@pytest.mark.timeout(60)
 @watched(QUICK, LONG)
 @pytest.mark.parametrize("thread", THREADS)
 def test_a_worker_of_which_a_thread_stands_still_is_replaced(project, show, thread, watchdog):
@@ -196,7 +195,6 @@ def test_a_supervisor_of_which_a_part_raises_goes_on(project, part):
     assert consumer.command.stop() == 0
 
 
-@pytest.mark.timeout(60)
 @watched(QUICK, LONG)
 def test_a_supervisor_that_stands_still_is_told_of_and_tasks_go_on(project, show, watchdog):
     consumer = Sabotaged(project, watchdog, workers=1)
@@ -237,8 +235,8 @@ def spin(seconds):
 
 def held(quick, long):
     """The watchdog's time, and how long a worker is held."""
-    chaos = pytest.param(LONG, long, marks=[pytest.mark.chaos, pytest.mark.timeout(long + 90)])
-    return pytest.mark.parametrize(("watchdog", "seconds"), [(QUICK, quick), chaos])
+    chaos = pytest.param(LONG, long, marks=[pytest.mark.chaos, pytest.mark.timeout(long + 120)])
+    return pytest.mark.parametrize(("watchdog", "seconds"), [pytest.param(QUICK, quick, marks=pytest.mark.timeout(60)), chaos])
 
 
 def is_left_alone(consumer: Sabotaged) -> bool:
@@ -249,7 +247,6 @@ def is_left_alone(consumer: Sabotaged) -> bool:
     return same and not consumer.lines("CRITICAL") and sorted(set(consumer.ran)) == sorted(consumer.sent)
 
 
-@pytest.mark.timeout(60)
 @held(8, 120)
 def test_a_worker_whose_gil_is_held_is_left_alone_and_the_task_is_named(project, show, watchdog, seconds):
     project.write(APP.format(root=str(ROOT), folder=str(project.folder)) + HELD)
@@ -266,7 +263,6 @@ def test_a_worker_whose_gil_is_held_is_left_alone_and_the_task_is_named(project,
     assert consumer.command.stop() == 0
 
 
-@pytest.mark.timeout(60)
 @held(8, 60)
 def test_a_tree_that_was_stopped_is_left_alone(project, show, watchdog, seconds):
     consumer = Sabotaged(project, watchdog)
@@ -306,7 +302,6 @@ int fdatasync(int fd) { slow(); return ((int (*)(int)) dlsym(RTLD_NEXT, "fdatasy
 """
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["thread", "process"])
 @held(8, 60)
 def test_a_worker_that_waits_for_one_fsync_is_left_alone(project, show, capsys, tmp_path, watchdog, seconds, kind):
@@ -332,7 +327,6 @@ def test_a_worker_that_waits_for_one_fsync_is_left_alone(project, show, capsys, 
     assert consumer.command.stop() == 0
 
 
-@pytest.mark.timeout(60)
 @held(8, 60)
 def test_a_worker_in_a_debugger_is_left_alone(project, show, watchdog, seconds):
     """Stopped by it for longer than a lease, in the long form; and then only attached."""
@@ -370,7 +364,6 @@ for thread in threads:
 """
 
 
-@pytest.mark.timeout(60)
 @held(8, 90)
 def test_a_worker_that_imports_for_long_is_left_alone(project, show, watchdog, seconds):
     """Where each worker imports the application by itself: it has not reported ready."""
@@ -395,7 +388,6 @@ else:
 """
 
 
-@pytest.mark.timeout(60)
 @held(8, 90)
 def test_a_worker_of_which_a_task_imports_for_long_is_left_alone(project, show, watchdog, seconds):
     (project.home / "heavy.py").write_text(f"import time\ntime.sleep({seconds})\n")

@@ -1,0 +1,193 @@
+"""Threads of a consumer that end are started again; one inside a program that stands still stops itself, and never the program."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from huey import Huey, MemoryHuey, SqliteHuey, crontab
+from huey.consumer.consumer import Consumer
+from huey.consumer.lives import Lives, NotMended, StandingStill
+from huey.consumer.service import Service
+from huey.engine.engine import Engine
+from huey.exceptions import StorageUnavailable
+from huey.testing.clock import TurnableClock
+from tests.helpers import running, wait_until
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def huey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Huey]:
+    huey = MemoryHuey() if request.param == "memory" else SqliteHuey(filename=tmp_path / "queue.db")
+    yield huey
+    huey.close()
+
+
+def mortal(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], bool]:
+    """The thread of the service of that name ends once; whether it has."""
+    real, ended = Service._once, threading.Event()
+
+    def once(service: Service) -> Any:
+        if service.name == name and not ended.is_set():
+            ended.set()
+            raise SystemExit
+        return real(service)
+
+    monkeypatch.setattr(Service, "_once", once)
+    return ended.is_set
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("name", ["Engine", "Timekeeper", "Heartbeat", "Janitor", "Scheduler"])
+def test_a_thread_that_ended_is_started_again(
+    huey: Huey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    has_ended = mortal(monkeypatch, name)
+    add = huey.task(name="add")(lambda a, b: a + b)
+    huey.periodic_task(crontab(minute="59", hour="23"), name="tick")(lambda: None)
+
+    with running(huey, periodic=True):
+        wait_until(has_ended)
+        wait_until(lambda: "threads of this worker have ended" in caplog.text)
+
+        assert add(1, 2).get(blocking=True, timeout=20) == 3
+        assert name in {thread.name for thread in threading.enumerate()}
+    (line,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert name in line.getMessage()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_watchdog_itself_is_started_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("huey.consumer.consumer.BEAT", 0.05)
+    huey = MemoryHuey()
+    has_ended = mortal(monkeypatch, "Watchdog")
+
+    with running(huey):
+        wait_until(has_ended)
+        wait_until(lambda: "thread 'Watchdog' has ended" in caplog.text)
+        wait_until(lambda: "Watchdog" in {thread.name for thread in threading.enumerate()})
+
+
+def test_threads_that_end_again_and_again_are_not_mended(caplog: pytest.LogCaptureFixture) -> None:
+    clock = TurnableClock()
+    lives = Lives(clock, [lambda: ["Engine"]])
+    for _ in range(5):
+        lives.look()
+        clock.forward(1)
+
+    with pytest.raises(NotMended, match="Engine"):
+        lives.look()
+    clock.forward(120)
+    lives.look()
+
+
+def test_a_thread_that_cannot_be_started_is_not_mended() -> None:
+    def no_room() -> list[str]:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.raises(NotMended, match="can't start new thread"):
+        Lives(TurnableClock(), [no_room]).look()
+
+
+def test_a_number_that_stands_still_is_told_once() -> None:
+    standing = StandingStill(3)
+
+    assert [standing.look(7) for _ in range(6)] == [False, False, False, True, False, False]
+    assert [standing.look(8) for _ in range(4)] == [False, False, False, True]
+    assert not any(StandingStill(0).look(7) for _ in range(10))
+
+
+# -- inside a program ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Engines of a service stand still from the next turn on, while this is set; at the end they go on."""
+    real, order, thaw = Engine.turn, threading.Event(), threading.Event()
+
+    def turn(engine: Engine) -> bool:
+        if order.is_set() and not engine._is_stopping:
+            thaw.wait()
+        return real(engine)
+
+    monkeypatch.setattr(Engine, "turn", turn)
+    yield order
+    thaw.set()
+
+
+def test_a_consumer_inside_a_program_that_stands_still_stops_itself(
+    huey: Huey, frozen: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What ran ends and is written, what waits is for the next consumer, and the program goes on."""
+    gate = threading.Event()
+    slow = huey.task(name="slow")(lambda: gate.wait(20))
+    add = huey.task(name="add")(lambda a, b: a + b)
+    first = Consumer(huey, workers=1, watchdog=2, periodic=False)
+    first.start()
+    handle = slow()
+    wait_until(lambda: huey.storage.counts().running == 1)
+    frozen.set()
+    waits = add(1, 2)
+    first._bell.ring()
+    wait_until(lambda: "stops itself" in caplog.text, timeout=20)
+    frozen.clear()
+
+    gate.set()
+
+    assert handle.get(blocking=True, timeout=20) is True
+    wait_until(lambda: first.stop(timeout=0))
+    with running(huey):
+        assert waits.get(blocking=True, timeout=20) == 3
+    (line,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert "its engine has not gone on for 2 s" in line.getMessage()
+
+
+def test_run_returns_one_after_it_stopped_itself(frozen: threading.Event) -> None:
+    huey = MemoryHuey()
+    consumer = Consumer(huey, watchdog=1, periodic=False)
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(consumer.run()))
+    frozen.set()
+    thread.start()
+
+    thread.join(20)
+
+    assert codes == [1]
+
+
+def test_an_outage_for_all_its_threads_is_no_standstill(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    huey = MemoryHuey()
+    consumer = Consumer(huey, watchdog=1, periodic=False)
+    monkeypatch.setattr("huey.consumer.consumer.BEAT", 0.05)
+    consumer.start()
+
+    def away(*args: object, **options: object) -> Any:
+        raise StorageUnavailable("away")
+
+    for verb in ("turn", "beat", "workers", "expect"):
+        monkeypatch.setattr(huey.storage, verb, away)
+    looks = []
+    real = consumer._watchdog.look
+    monkeypatch.setattr(consumer._watchdog, "look", lambda lives: (looks.append(1), real(lives)))
+    wait_until(lambda: len(looks) > 4, timeout=20)
+    monkeypatch.undo()
+
+    assert "stops itself" not in caplog.text
+    assert consumer.stop()
+
+
+def test_watchdog_zero_never_stops_it(frozen: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    consumer = Consumer(MemoryHuey(), watchdog=0, periodic=False)
+    looks = []
+    real = consumer._watchdog.look
+    monkeypatch.setattr(consumer._watchdog, "look", lambda lives: (looks.append(1), real(lives)))
+    frozen.set()
+    consumer.start()
+
+    wait_until(lambda: len(looks) > 4, timeout=20)
+
+    assert "stops itself" not in caplog.text
+    frozen.clear()
