@@ -17,6 +17,7 @@ from typing import Any
 import huey as huey_package
 from huey import Huey, SqliteHuey
 from huey.consumer import Consumer
+from tests.mortals import mortal
 
 PATIENCE = 10.0
 """Seconds after which a test stops waiting for a fact."""
@@ -161,6 +162,7 @@ class Command:
             self.process = subprocess.Popen(
                 [*(program or consumer_command()), *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
             )
+        mortal(self.process)
 
     @property
     def log(self) -> str:

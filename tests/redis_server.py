@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.helpers import wait_until
+from tests.mortals import mortal
 
 
 def on_path() -> str | None:
@@ -73,6 +74,7 @@ class Server:
         self.process = subprocess.Popen(
             [self.program, *settings, *self.options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
+        mortal(self.process)
         wait_until(self.answers)
 
     def answers(self) -> bool:

@@ -110,6 +110,17 @@ def test_a_stop_costs_no_try_and_blames_nobody(house: House) -> None:
     assert (row.state, row.reason, row.attempt, row.crashes, row.deaths) == (State.QUEUED, "shutdown", 0, 0, 0)
 
 
+def test_a_worker_that_stood_still_blames_nobody(house: House) -> None:
+    """What ran and what had ended unwritten is put back without a crash or a death."""
+    leases = house.claimed("ran", "ended")
+
+    house.deaths.deal_with(THREAD, house.running(leases[:1]), Cause.STUCK)
+
+    for id in ("ran", "ended"):
+        row = look(house.storage, id)
+        assert (row.state, row.attempt, row.crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
+
+
 def test_what_was_finished_but_not_written_runs_again_without_blame(house: House) -> None:
     house.claimed("a")
 

@@ -9,6 +9,7 @@ import pytest
 
 from huey import MemoryHuey
 from huey.clock import system_clock
+from huey.engine.page import GRACE, Page
 from huey.engine.timekeeper import Timekeeper
 from huey.exceptions import CancelExecution, TaskException, TaskTimeout
 from huey.task import Lease
@@ -253,3 +254,113 @@ def test_the_page_tells_which_task_was_asked() -> None:
     keeper.enter(0, LEASE, None)
     assert [it.is_asked for it in page.running()] == [False]
     page.close()
+
+
+# -- bodies that look at their time by themselves -----------------------------------------------------------------------------------------
+
+
+class Limited:
+    """A body that runs in a thread, and what was raised in it."""
+
+    def __init__(self, keeper: Timekeeper) -> None:
+        self.raised: list[type[BaseException]] = []
+        self.is_in, self.is_over = threading.Event(), threading.Event()
+        self.keeper = keeper
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        assert self.is_in.wait(20)
+        self.left = keeper.time_left_of(0)
+
+    def _run(self) -> None:
+        self.keeper.enter(0, LEASE, 60.0)
+        self.is_in.set()
+        try:
+            spin(self.is_over)
+        except TaskTimeout as error:
+            self.raised.append(type(error))
+        self.keeper.leave(0)
+
+    def ends(self) -> list[type[BaseException]]:
+        self.is_over.set()
+        self.thread.join(20)
+        return self.raised
+
+
+@pytest.mark.parametrize("with_page", [True, False])
+def test_a_body_that_looks_at_its_time_is_only_told(with_page: bool) -> None:
+    """Also when it looks for the first time after its limit, before anything was raised. Its grace begins."""
+    clock, page = TurnableClock(), Page(1) if with_page else None
+    body = Limited(keeper := Timekeeper(clock, page))
+    clock.forward(61)
+    assert body.left() == -1.0
+
+    look_at_once(keeper)
+    clock.forward(GRACE - 2)
+    look_at_once(keeper)
+
+    assert body.ends() == []
+    if page is not None:
+        assert page.ended()[0].is_cooperative
+        page.close()
+
+
+def test_without_a_supervisor_it_is_raised_after_the_grace() -> None:
+    """There nobody can end the process, so asking is all there is."""
+    clock = TurnableClock()
+    body = Limited(keeper := Timekeeper(clock))
+    body.left()
+    clock.forward(61)
+    look_at_once(keeper)
+    clock.forward(GRACE)
+
+    look_at_once(keeper)
+    body.thread.join(20)
+
+    assert body.ends() == [TaskTimeout]
+
+
+def test_a_body_that_has_not_looked_is_raised_in() -> None:
+    clock, page = TurnableClock(), Page(1)
+    body = Limited(keeper := Timekeeper(clock, page))
+    clock.forward(61)
+
+    look_at_once(keeper)
+    body.thread.join(20)
+
+    assert body.ends() == [TaskTimeout]
+    # Too late to be one that cooperates.
+    body.left()
+    assert not page.ended()[0].is_cooperative
+    page.close()
+
+
+@pytest.mark.parametrize("ask", ["task.is_timed_out", "task.time_remaining", "task.check_timeout()"])
+def test_each_way_of_looking_makes_a_body_cooperative(ask: str) -> None:
+    """It keeps what it has done so far, as in 3.x."""
+    huey = MemoryHuey()
+
+    @huey.task(timeout=0.2, context=True)
+    def partial(task: Any) -> int:
+        done = 0
+        eval(ask)
+        while task.time_remaining > -0.5:
+            done += 1
+        return 1 if done else 0
+
+    with running(huey):
+        assert partial().get(blocking=True, timeout=20) == 1
+
+
+def test_a_look_of_the_run_before_counts_for_nothing() -> None:
+    """A task object that outlives its run."""
+    clock = TurnableClock()
+    first = Limited(keeper := Timekeeper(clock))
+    assert first.ends() == []
+    second = Limited(keeper)
+
+    first.left()
+    clock.forward(61)
+    look_at_once(keeper)
+    second.thread.join(20)
+
+    assert second.ends() == [TaskTimeout]

@@ -20,6 +20,7 @@ from typing import Any
 from huey.clock import SECOND, system_clock
 from huey.testing import history
 from tests.crash.tools import FAILS, PATIENCE, ROOT, Child, Place, Verdict, until
+from tests.mortals import mortal
 
 KINDS = {"thread": 4, "process": 3}
 """Workers by kind."""
@@ -90,6 +91,7 @@ class Command:
                 stderr=log,
                 start_new_session=True,
             )
+        mortal(self.process)
         self.pid = self.process.pid
         self.node = str(self.pid)
 

@@ -16,6 +16,7 @@ from huey import SqliteHuey
 from tests.crash.commands import ROOT, pss
 from tests.crash.commands import children as children_of
 from tests.crash.tools import until
+from tests.mortals import mortal
 
 MOST_MEMORY = 150 * 2**20
 LONGEST_TRANSACTION = 0.1
@@ -104,7 +105,7 @@ def command(folder):
     ]
     environment = {**os.environ, "CHAOS_PLACE": str(folder), "PYTHONPATH": str(ROOT)}
     with open(folder / "command.log", "wb") as log:
-        process = subprocess.Popen(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = mortal(subprocess.Popen(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
     try:
         yield process
     finally:

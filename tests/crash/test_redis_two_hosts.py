@@ -14,6 +14,7 @@ import pytest
 from huey.testing import history
 from tests.crash.tools import PATIENCE, ROOT, until
 from tests.lossy_proxy import LossyProxy
+from tests.mortals import mortal
 from tests.redis_server import Server
 
 HOST = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
@@ -33,7 +34,7 @@ def far(tmp_path):
         options = {"workers": 3, "periodic": False, "app": {"url": f"redis://127.0.0.1:{proxy.port}/0"}}
         words = [*HOST, sys.executable, "-m", "tests.crash.app", "consumer", str(place.folder), json.dumps(options)]
         with open(tmp_path / "far.log", "wb") as log:
-            started.append(subprocess.Popen(words, cwd=ROOT, env=os.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+            started.append(mortal(subprocess.Popen(words, cwd=ROOT, env=os.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)))
         return lambda: (tmp_path / "far.log").read_text("utf-8", "replace")
 
     yield start

@@ -24,6 +24,7 @@ from huey.exceptions import TaskException
 from huey.lifecycle import FINAL
 from huey.testing import history
 from tests.crash import app as application
+from tests.mortals import mortal
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +90,7 @@ class Child:
                 stdout=log,
                 stderr=log,
             )
+        mortal(self.process)
         self.node = str(self.process.pid)
 
     @property

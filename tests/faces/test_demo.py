@@ -14,6 +14,7 @@ import pytest
 
 from huey.host import born
 from tests.helpers import SOURCE, wait_until
+from tests.mortals import mortal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +32,7 @@ class Demo:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "examples" / "demo.py")], cwd=folder, env=environment, stdout=out, stderr=out
             )
+        mortal(self.process)
 
     @property
     def shown(self) -> str:

@@ -22,6 +22,7 @@ from huey.storage.redis import RedisStorage
 from huey.storage.redis.source import verify_host
 from huey.testing.contract.tools import ME, task
 from tests.helpers import running, wait_until
+from tests.mortals import mortal
 from tests.redis_server import PROGRAMS, Server
 
 
@@ -168,6 +169,7 @@ class sentinel_of(Server):
         self.process = subprocess.Popen(
             [self.program, str(file), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
+        mortal(self.process)
         wait_until(self.answers)
 
     def __enter__(self) -> int:  # type: ignore[override]
