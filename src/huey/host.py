@@ -91,13 +91,24 @@ def is_traced(pid: int) -> bool:
         return False
 
 
-def is_in_kernel(pid: int) -> bool:
-    """A thread of the process waits for a device and cannot be interrupted."""
+def sleepers(pid: int) -> set[tuple[str, str]]:
+    """Threads of the process that wait for a device and cannot be interrupted, each with how often it has slept: one that is there twice
+    has not woken in between."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return False
-    return any(facts and facts[0] == "D" for facts in (_facts(f"{pid}/task/{thread}") for thread in threads))
+        return set()
+    return {found for thread in threads if (found := _sleeper(f"/proc/{pid}/task/{thread}/status"))}
+
+
+def _sleeper(path: str) -> tuple[str, str] | None:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            said = dict(line.split(":", 1) for line in file if ":" in line)
+    except OSError:
+        return None
+    is_asleep = said.get("State", "").strip().startswith("D")
+    return (path, said.get("voluntary_ctxt_switches", "").strip()) if is_asleep else None
 
 
 _syncs: dict[int, int] = {}

@@ -142,7 +142,7 @@ def test_a_consumer_inside_a_program_that_stands_still_stops_itself(
     with running(huey):
         assert waits.get(blocking=True, timeout=20) == 3
     (line,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
-    assert "its engine has not gone on for 2 s" in line.getMessage()
+    assert "no sign of life of its engine for 2 s" in line.getMessage()
 
 
 def test_run_returns_one_after_it_stopped_itself(frozen: threading.Event) -> None:

@@ -151,18 +151,29 @@ def test_before_a_replacement_the_storage_is_tried(bench: Bench) -> None:
     assert bench.look(4 * SECONDS) == []
 
 
-@pytest.mark.parametrize("held", ["is_stopped", "is_traced", "is_in_kernel"])
+@pytest.mark.parametrize("held", ["is_stopped", "is_traced", "sleepers"])
 def test_one_that_is_held_from_outside_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch, held: str) -> None:
-    """By SIGSTOP, a debugger, a device."""
+    """By SIGSTOP, a debugger, a device: the same sleep at one look and the next."""
     bench.worker("a")
     bench.look(3)
     bench.frozen.add(("a", ENGINE))
-    monkeypatch.setattr(room.host, held, lambda pid: True)
+    monkeypatch.setattr(room.host, held, lambda pid: {("7", "12")} if held == "sleepers" else True)
 
     assert bench.look(4 * SECONDS) == []
     monkeypatch.undo()
-    assert bench.look(SECONDS) == []
-    assert bench.look(2) == [("a", True)]
+    assert bench.look(SECONDS - 2) == []
+    assert bench.look(4) == [("a", True)]
+
+
+def test_one_that_is_busy_with_its_disk_is_not_held_by_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look finds a thread that waits for a device, and each time it is another wait."""
+    bench.worker("a")
+    bench.look(3)
+    bench.frozen.add(("a", SCHEDULER))
+    numbers = iter(range(10_000))
+    monkeypatch.setattr(room.host, "sleepers", lambda pid: {("7", str(next(numbers)))})
+
+    assert bench.look(SECONDS + 1) == [("a", False)]
 
 
 def test_one_that_waits_for_the_disk_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,4 +216,5 @@ def test_what_the_kernel_says_of_this_process_is_nothing_special() -> None:
     assert not host.is_traced(os.getpid())
     assert not host.is_stopped(os.getpid())
     assert not host.is_traced(2**22 + 1)
-    assert not host.is_in_kernel(2**22 + 1)
+    assert host.sleepers(2**22 + 1) == set()
+    assert host.sleepers(os.getpid()) == set()

@@ -132,7 +132,7 @@ def test_a_worker_of_which_a_thread_stands_still_is_replaced(project, show, thre
     show(f"another worker after {took:.1f} s")
     assert took < watchdog + SLACK + SLOWNESS
     (line,) = consumer.lines("CRITICAL")
-    assert re.search(r"stands still: its .*" + thread, line)
+    assert re.search(r"stands still: no sign of life of its .*" + thread, line)
     assert len(consumer.ran) <= len(consumer.sent) + 60 * 20
     assert project.huey.storage.counts().failed == 0
     with pytest.raises(Exception, match="TaskTimeout"):

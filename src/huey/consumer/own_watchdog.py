@@ -24,6 +24,7 @@ class OwnWatchdog:
         self._give_up = give_up
         self._standstill = Standstill(seconds)
         self._syncs: set[int] = set()
+        self._sleepers: set[tuple[str, str]] = set()
         self._has_given_up = False
 
     def look(self, lives: Lives) -> None:
@@ -40,10 +41,11 @@ class OwnWatchdog:
         if frozen := self._standstill.look(self._clock.monotonic(), self._board.stamps()):
             self._has_given_up = True
             names = ", ".join(OWN_THREADS[thread] for thread in frozen)
-            self._give_up(f"its {names} has not gone on for {self._seconds:g} s")
+            self._give_up(f"no sign of life of its {names} for {self._seconds:g} s")
 
     def _is_excused(self) -> bool:
         """The storage is away, the disk is slow, or somebody holds the process."""
         before, self._syncs = self._syncs, host.syncs()
         me = os.getpid()
-        return bool(before & self._syncs) or self._outage.is_on_beside("engine") or host.is_traced(me) or host.is_in_kernel(me)
+        asleep, self._sleepers = self._sleepers, host.sleepers(me) if self._standstill.is_counting else set()
+        return bool(before & self._syncs or asleep & self._sleepers) or self._outage.is_on_beside("engine") or host.is_traced(me)

@@ -56,6 +56,8 @@ class Child:
     """Since when it is held by SIGSTOP."""
     standstill: Standstill = field(default_factory=partial(Standstill, 0))
     """What the watchdog saw of it."""
+    sleepers: set[tuple[str, str]] = field(default_factory=set)
+    """Its threads that were asleep in the kernel at the watchdog's last look."""
 
     @property
     def pid(self) -> int:

@@ -321,7 +321,9 @@ class Supervisor:
                 self._cut_short(child, now)
                 continue
             if cause is Cause.LATE and not any(it.is_late(now) for it in child.page.running()):
-                # It ended after all; the worker leaves by itself.
+                # It ended after all; the worker leaves by itself, or within the time of a stop.
+                if self._is_stopping:
+                    self._dismiss(child, now)
                 continue
             child.kill(cause)
 

@@ -59,6 +59,9 @@ class Watchdog:
                 continue
             now = self._clock.monotonic()
             frozen = child.standstill.look(now, child.page.stamps(), child.page.pulse)
+            if self._sleeps(child):
+                child.standstill.forget()
+                continue
             if child.is_leaving:
                 # It stops its other threads one by one.
                 frozen = [thread for thread in frozen if thread == ENGINE]
@@ -79,7 +82,12 @@ class Watchdog:
         """Whatever it does or does not do, it is not its fault."""
         if child.page.is_at_disk or not any(child.page.stamps()):
             return True
-        return host.is_stopped(child.pid) or host.is_traced(child.pid) or host.is_in_kernel(child.pid)
+        return host.is_stopped(child.pid) or host.is_traced(child.pid)
+
+    def _sleeps(self, child: Child) -> bool:
+        """A thread of it has been asleep in the kernel since the last look. A busy worker has one in there now and then: that is none."""
+        before, child.sleepers = child.sleepers, host.sleepers(child.pid) if child.standstill.is_counting else set()
+        return bool(before & child.sleepers)
 
     def _may_replace(self, child: Child, now: Micros) -> bool:
         before = self._replaced.setdefault((child.queue, child.worker.kind), [])
@@ -91,7 +99,7 @@ class Watchdog:
 
     def _tell_of_standstill(self, child: Child, frozen: list[int]) -> None:
         log.critical(
-            "worker %s (pid %d) stands still: its %s has not gone on for %d s; another worker takes its place, its tasks run again",
+            "worker %s (pid %d) stands still: no sign of life of its %s for %d s; another worker takes its place, no task is to blame",
             *(child.worker.id, child.pid, ", ".join(OWN_THREADS[thread] for thread in frozen), ceil(self._seconds / LOOK)),
         )
 

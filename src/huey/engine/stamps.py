@@ -99,6 +99,11 @@ class Standstill:
         return [thread for thread, count in enumerate(self._counts) if self._limit and count >= self._limit]
 
     @property
+    def is_counting(self) -> bool:
+        """By the last look a thread may stand still."""
+        return any(self._counts)
+
+    @property
     def is_pulseless(self) -> bool:
         """No pulse for as many looks as are too many, by this look for the first time."""
         return bool(self._limit) and self.still == max(self._limit, STILL)
