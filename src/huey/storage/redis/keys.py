@@ -48,6 +48,8 @@ st3600, ...                the same by hour
 tk                 hash    periodic task -> last tick and when it was noted
 c                  hash    ``paused``; ``followed`` until
 sc                 hash    how far looks for what is past its time have come, while one is under way
+dk, dm, damaged:*  set,    names of keys that were set aside, since their types were wrong: not seen to yet, and seen to; those keys
+                   set, -
 ev, en             stream, told events by position, kept 10 minutes; the last position
                    string
 =================  ======  =====================================================================================================

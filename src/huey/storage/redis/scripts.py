@@ -17,6 +17,7 @@ _PARTS = {
     "reclaim": "renew",
     "beat": "renew",
     "mend": "renew lanes terms",
+    "rename": "lanes terms",
     "put": "values",
     "take": "values",
     "await": "values",

@@ -14,9 +14,10 @@ from huey.storage.fencing import newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.ends import details, ends_of, too_heavy, who
 from huey.storage.redis.errors import away
-from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, refusal_of, text_of, whole_or
+from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, raw_of, refusal_of, text_of, whole_or
 from huey.storage.redis.scripts import script
 from huey.storage.redis.waking import Ear, WakingVerbs, has_brought, lanes_of
+from huey.task import Lease, is_storable
 
 NOTHING: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
 """No finishes, as arguments."""
@@ -55,7 +56,7 @@ class TurningVerbs(WakingVerbs):
         if ear is None or ear is not mine:
             return self._turn(worker, finishes, want, events, now, refused, meanwhile)
         # A claim that is under way is ended by this turn; what it has brought before counts as wanted.
-        early = Turn([]) if ear.is_blocked else self._handed_on(ear)
+        early = Turn([]) if ear.is_blocked else self._handed_on(worker, ear)
         if early.leases and want and not (finishes or events):
             return early._replace(refused=refused)
         try:
@@ -65,7 +66,7 @@ class TurningVerbs(WakingVerbs):
             raise
         if ear.is_blocked:
             try:
-                early = self._handed_on(ear)
+                early = self._handed_on(worker, ear)
             except StorageError:
                 self._forget(worker)
                 self._is_deaf_for = worker.id
@@ -117,7 +118,7 @@ class TurningVerbs(WakingVerbs):
             refused += [finish.lease.id for finish in finishes if finish.lease.id in gone]
             finishes = [finish for finish in finishes if finish.lease.id not in gone]
         crash_here("turn:after-commit")
-        return self._brought(answer, want, refused, is_full)
+        return self._brought(worker, answer, want, refused, is_full)
 
     def _head(self, worker: Worker, want: int, now: Micros | None) -> tuple[Arg, ...]:
         """The first arguments of a turn."""
@@ -129,16 +130,17 @@ class TurningVerbs(WakingVerbs):
         """What else a turn is to mind: that there is no room, or that what became ready is to be named."""
         return 1 if is_full else "p" if self.names_promoted else 0
 
-    def _brought(self, answer: list[Any], want: int, refused: list[str], is_full: bool) -> Turn:
+    def _brought(self, worker: Worker, answer: list[Any], want: int, refused: list[str], is_full: bool) -> Turn:
         ids, messages = answer[1], answer[2]
         if len(answer) < 5:
             self._is_followed = False
-            leases = new_leases(ids, messages)
+            leases = self._named(worker, new_leases(ids, messages))
             return Turn(leases, refused, more=len(leases) == want > 0 or len(answer) > 3, is_full=is_full)
         states, cancelled, promoted, stop, soonest, is_paused, is_followed, is_filled = answer[3:]
         self._is_followed = bool(is_followed)
+        leases = [lease_of(id, message, state) for id, message, state in zip(ids, messages, states, strict=True)]
         return Turn(
-            [lease_of(id, message, state) for id, message, state in zip(ids, messages, states, strict=True)],
+            self._named(worker, leases),
             refused,
             [refusal_of(each) for each in cancelled],
             [promotion_of(each) for each in promoted],
@@ -149,6 +151,16 @@ class TurningVerbs(WakingVerbs):
             bool(is_followed),
             is_full,
         )
+
+    def _named(self, worker: Worker, leases: list[Lease]) -> list[Lease]:
+        """*leases*, those whose ids are no text under others, by which they can be spoken of."""
+        odd = [lease for lease in leases if not (lease.name or is_storable(lease.id))]
+        if odd:
+            ids = [raw_of(lease.id) for lease in odd]
+            named = self._wires.call("rename", self._prefix, self._now(), worker.id, *ids, once=True)
+            names = {lease.id: name.decode() for lease, name in zip(odd, named, strict=True)}
+            leases = [lease._replace(id=names.get(lease.id, lease.id)) for lease in leases]
+        return leases
 
     # -- what a wake-up brings along ------------------------------------------------------------------------------------------------------
 
@@ -169,14 +181,14 @@ class TurningVerbs(WakingVerbs):
             try:
                 for command in self._ends(ear):
                     self._wires.command(*command)
-                self.release(worker, self._handed_on(ear).leases)
+                self.release(worker, self._handed_on(worker, ear).leases)
             except StorageError:
                 self._wires.drop(ear.wire)
                 raise
         self._wires.call("goodbye", self._prefix, self._now(), worker.id)
 
-    def _handed_on(self, ear: Ear) -> Turn:
+    def _handed_on(self, worker: Worker, ear: Ear) -> Turn:
         """What a claim brought that nobody knows of yet. A blocking command that is under way has been ended."""
         ear.settle()
         claimed, ear.claimed = ear.claimed, None
-        return self._brought(claimed, 1, [], False) if has_brought(claimed) else Turn([])
+        return self._brought(worker, claimed, 1, [], False) if has_brought(claimed) else Turn([])

@@ -15,11 +15,6 @@ local minute = now - now % 60000000
 local STATE, TOKEN, ATTEMPT, CRASHES, DEATHS, PARKED, PLACE, DUE = 1, 2, 3, 4, 5, 6, 7, 8
 local REASON, ERROR, ATTEMPTS, FINISHED, REVOKED, LOST_BY, ANEW = 9, 10, 11, 12, 13, 14, 15
 local NUMBERS, TEXTS = { TOKEN, ATTEMPT, CRASHES, DEATHS, PLACE }, { PARKED, DUE, REASON, ERROR, FINISHED, REVOKED, LOST_BY }
-local REST = '[\128-\191]'
-local LETTERS = {
-  '\240[\144-\191]' .. REST .. REST, '[\241-\243]' .. REST .. REST .. REST, '\244[\128-\143]' .. REST .. REST,
-  '\224[\160-\191]' .. REST, '\237[\128-\159]' .. REST, '[\225-\236\238\239]' .. REST .. REST, '[\194-\223]' .. REST,
-}
 local NAME, PRIORITY, RETRIES, DELAY, EXPIRES, ETA, OPTIONS, AFTER, EXPIRES_IN = 1, 2, 3, 4, 5, 6, 7, 8, 9
 -- 2^53 - 1: numbers up to there are exact, and have 16 digits.
 local LAST = 9007199254740991
@@ -186,13 +181,6 @@ end
 -- A mark of an id that is not held is "until once kept": microseconds until which it is kept, too. The mark alone, or nil.
 local function kept_mark(mark)
   if mark and (tonumber(string.match(mark, '%S+$') or '') or 0) > now then return string.match(mark, '^(%S+ %S+)') end
-end
-
--- Whether it is UTF-8, as all that is ours.
-local function is_text(raw)
-  if not string.find(raw, '[\128-\255]') then return true end
-  for _, letter in ipairs(LETTERS) do raw = string.gsub(raw, letter, 'x') end
-  return not string.find(raw, '[\128-\255]')
 end
 
 local function in_parts(verb, key, list, size)

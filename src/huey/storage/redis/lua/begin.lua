@@ -2,35 +2,36 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    as in turn.lua
 -- Returns as in turn.lua, unless there is more to do; then the rest of the turn follows. What only that needs is not made before.
--- Messages of ids, in order, until they weigh 8 MiB: those of the last ids may be missing then. Ids that have none stand for nothing: they
--- are taken out of the list, and returned.
-local function messages_of(ids)
-  local messages, unheld, size, n, last = {}, {}, 0, 0, #ids
-  local at = 1
-  while at <= last and size <= 8388608 do
-    local part = call('HMGET', P .. 'm', unpack(ids, at, math.min(at + 31, last)))
+-- Ids that have no message stand for nothing: they are taken out of the list.
+local function sift(ids)
+  local unheld, n, last = {}, 0, #ids
+  for i = 1, last do
+    local id = ids[i]
+    if call('HEXISTS', P .. 'm', id) == 1 then
+      n = n + 1
+      ids[n] = id
+    else
+      unheld[#unheld + 1] = id
+    end
+  end
+  for i = n + 1, last do ids[i] = nil end
+  return unheld
+end
+
+-- Messages of ids, in order, until they weigh 8 MiB: those of the last ids may be missing then. And those of the ids that stood for nothing.
+local function messages_of(ids, unheld)
+  local messages, size = {}, 0
+  for from = 1, #ids, 32 do
+    local part = call('HMGET', P .. 'm', unpack(ids, from, math.min(from + 31, #ids)))
     for i = 1, #part do
-      if size > 8388608 then break end
-      local id = ids[at]
-      at = at + 1
-      if part[i] then
-        n = n + 1
-        ids[n], messages[n] = id, part[i]
-        size = size + #part[i]
-      else
-        unheld[#unheld + 1] = id
-      end
+      local message = part[i]
+      if not message then return messages_of(ids, sift(ids)) end
+      messages[from + i - 1] = message
+      size = size + #message
+      if size > 8388608 then return messages, unheld or {} end
     end
   end
-  local kept = n
-  if kept < at - 1 or at <= last then
-    for from = at, last do
-      kept = kept + 1
-      ids[kept] = ids[from]
-    end
-    for i = kept + 1, last do ids[i] = nil end
-  end
-  return messages, unheld
+  return messages, unheld or {}
 end
 
 if ARGV[17] ~= '' and call('DEL', P .. 'no:' .. ARGV[17]) == 1 then return { 2 } end
@@ -143,7 +144,7 @@ if fates == 0 and not is_rare and not followed then
   local leases, plain = {}, true
   for i = 1, #ids do
     leases[2 * i - 1], leases[2 * i] = ids[i], '1'
-    if string.byte(messages[i], 1) ~= 45 or string.find(ids[i], '[\128-\255]') then plain = false end
+    if string.byte(messages[i], 1) ~= 45 then plain = false end
   end
   if plain then
     if #ids > 0 then call('HSET', held, unpack(leases)) end

@@ -13,21 +13,23 @@ if now == '' then
 end
 local last = redis.pcall('HGET', P .. 'l', '0')
 if #now ~= 16 or type(last) == 'table' or (last and (tonumber(string.sub(last, 1, 17)) or 1e17) >= tonumber(now)) then return 2 end
--- What is written after the first has the right type by then: this script does not mend.
-local length, tokens = redis.pcall('LLEN', P .. 'q:0'), redis.pcall('LLEN', P .. 'wake:o')
-if type(length) == 'table' or type(tokens) == 'table' then return 2 end
-local came = string.format('%.0f:', tonumber(now) - tonumber(now) % 60000000) .. ARGV[7]
-if type(redis.pcall('HINCRBY', P .. 'n', came, 1)) == 'table' then return 2 end
 -- 0: that number was done already, and is sent again since its answer was lost; its task may have ended meanwhile.
 local noted = redis.pcall('ZADD', P .. 'pr', 'GT', 'CH', ARGV[4], ARGV[3])
-local is_new = noted == 1 and redis.pcall('HSETNX', P .. 'm', id, ARGV[5] .. now .. ARGV[6] .. ARGV[9])
-if is_new ~= 1 then
-  if call('HINCRBY', P .. 'n', came, -1) == 0 then call('HDEL', P .. 'n', came) end
-  if noted == 0 or is_new == 0 then return 0 end
-  if noted == 1 then call('ZADD', P .. 'pr', string.format('%.0f', ARGV[4] - 1), ARGV[3]) end
-  return 2
+if noted ~= 1 then return noted == 0 and 0 or 2 end
+-- This script does not mend: where a key has a wrong type, what was written is taken back.
+local is_new, came = redis.pcall('HSETNX', P .. 'm', id, ARGV[5] .. now .. ARGV[6] .. ARGV[9]), nil
+if is_new == 0 then return 0 end
+if is_new == 1 then
+  came = string.format('%.0f:', tonumber(now) - tonumber(now) % 60000000) .. ARGV[7]
+  if type(redis.pcall('HINCRBY', P .. 'n', came, 1)) == 'number' then
+    if type(redis.pcall('RPUSH', P .. 'q:0', id)) == 'number' then
+      call('HSET', P .. 'l', '0', '0' .. now .. id)
+      if call('EXISTS', P .. 'wake:o') == 0 then call('RPUSH', P .. 'wake:o', 'r') end
+      return 0
+    end
+    call('HINCRBY', P .. 'n', came, -1)
+  end
+  call('HDEL', P .. 'm', id)
 end
-call('RPUSH', P .. 'q:0', id)
-call('HSET', P .. 'l', '0', '0' .. now .. id)
-if tokens == 0 then call('RPUSH', P .. 'wake:o', 'r') end
-return 0
+call('ZADD', P .. 'pr', string.format('%.0f', ARGV[4] - 1), ARGV[3])
+return 2

@@ -162,19 +162,6 @@ local function forget(id)
   call('HDEL', P .. 'd', id)
 end
 
--- An id that is no text cannot be spoken of: its task goes on under one that can, with the bytes spelled out.
-local function speakable(id)
-  if is_text(id) then return id end
-  local spoken = string.gsub(id, '[\128-\255]', function(byte) return string.format('\\x%02x', string.byte(byte)) end)
-  local message, packed = call('HGET', P .. 'm', id), call('HGET', P .. 'd', id)
-  if message then call('HSET', P .. 'm', spoken, message) end
-  if packed then call('HSET', P .. 'd', spoken, packed) end
-  forget(id)
-  call('HDEL', P .. 'm', id)
-  call('HDEL', P .. 'rv', id)
-  return spoken
-end
-
 local function level(limit)
   local gate = redis.sha1hex(limit)
   local from, to = '[' .. gate, '(' .. gate .. '~'

@@ -25,7 +25,6 @@ local with_result = {}
 for i = 0, fates - 1 do
   local at = first_fate + 13 * i
   call('HDEL', held, ARGV[at])
-  ARGV[at] = speakable(ARGV[at])
   if ARGV[at + 10] ~= '' then
     store_values('result', { ARGV[at] }, { ARGV[at], stamp .. string.sub(ARGV[at + 10], 2) }, expires)
     with_result[#with_result + 1] = ARGV[at]
@@ -55,10 +54,6 @@ if #ids > 0 then
   ids, messages = {}, {}
   for i, id in ipairs(taken) do
     local message, state, wished = all_messages[i], as_state(packed[i]), as_terms(terms[i])
-    if not is_text(id) then
-      id, state, wished = speakable(id), damaged(), nil
-      save(id, state)
-    end
     if wished then begin(id, wished, message, state) end
     local reason = bar(id, message, state, has_marks, has_names)
     if reason then
