@@ -19,6 +19,7 @@ from huey.masking import Masked
 from huey.serializer import Codec
 from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
+from huey.task import LONGEST_ID, is_storable
 from huey.when import instant
 
 SHOWN_BYTES = 64 * 1024
@@ -160,11 +161,13 @@ class Inspector(Masked):
     def tasks(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskInfo]:
         """Tasks of a state (also ``ready``, ``scheduled``, ``suspect``) and a name, at most *limit*. Queued ones come in the order in which
         they will run, others by age."""
+        if name is not None and not is_storable(name):
+            return []
         return [self._info(row) for row in self._storage.find(state, name, limit)]
 
     def task(self, id: str) -> TaskInfo | None:
         """One task; None when the storage does not hold it (any more)."""
-        row = self._storage.get(id)
+        row = self._storage.get(id) if is_storable(id) else None
         return None if row is None else self._info(row)
 
     def workers(self) -> list[WorkerInfo]:
@@ -191,19 +194,19 @@ class Inspector(Masked):
 
     def retry(self, *ids: str) -> list[str]:
         """Put failed or cancelled tasks back, all tries new. The ids that were."""
-        return self._storage.retry(ids)
+        return self._storage.retry(_storable(ids))
 
     def discard(self, *ids: str) -> list[str]:
         """Remove ended tasks for good, with their stored error or result. The ids that went."""
-        return self._storage.discard(ids)
+        return self._storage.discard(_storable(ids))
 
     def cancel(self, *ids: str) -> None:
         """Revoke tasks: they will not run. One that runs is not stopped, but not tried again either."""
-        self._storage.cancel(ids)
+        self._storage.cancel(_storable(ids))
 
     def restore(self, *ids: str) -> list[str]:
         """Take that back, while they have not ended. The ids that were marked."""
-        return self._storage.restore(ids)
+        return self._storage.restore(_storable(ids))
 
     def pause(self) -> None:
         """Let no consumer start a task of this queue, until ``resume()``. What runs goes on."""
@@ -262,6 +265,11 @@ def _attempt(it: dict[str, Any]) -> Attempt:
         None if reason is None else str(reason),
         None if error is None else str(error),
     )
+
+
+def _storable(ids: Iterable[str]) -> list[str]:
+    """Those that a storage can have: what a stranger typed into an address need not be one."""
+    return [id for id in ids if len(id) <= LONGEST_ID and is_storable(id)]
 
 
 def _worker(row: WorkerRow) -> WorkerInfo:

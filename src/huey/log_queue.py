@@ -42,7 +42,7 @@ class LogQueue:
         self._writing = threading.Lock()
         self._drops = count(1)
         self._dropped = self._told = 0
-        self._is_held = False
+        self._held_by: int | None = None
 
     def take_over(self, *names: str) -> None:
         """Let the loggers of these names write through this queue, whatever handlers they and those above them have, now or later."""
@@ -116,11 +116,13 @@ class LogQueue:
 
     def _hold(self) -> None:
         """Before a fork: the locks inside a stream are copied too."""
-        self._is_held = self._writing.acquire(timeout=PAUSE)
+        if self._writing.acquire(timeout=PAUSE):
+            self._held_by = threading.get_ident()
 
     def _go_on(self) -> None:
-        if self._is_held:
-            self._is_held = False
+        # Another thread may fork at the same time, and have waited in vain.
+        if self._held_by == threading.get_ident():
+            self._held_by = None
             self._writing.release()
 
 

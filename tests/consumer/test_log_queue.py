@@ -140,6 +140,21 @@ def test_a_drain_of_a_stuck_log_gives_up_in_time(logger: logging.Logger) -> None
     assert queue.drain(0.05) is False
 
 
+def test_two_threads_that_fork_at_once_leave_the_log_as_it_was(logger: logging.Logger, sink: Sink) -> None:
+    queue = over(logger)
+    sink.may_go_on.set()
+    other = threading.Thread(target=queue._hold)
+
+    queue._hold()
+    other.start()
+    other.join(20)
+    queue._go_on()
+
+    logger.info("line")
+    assert queue.drain(20)
+    assert sink.lines == ["line"]
+
+
 def test_a_forked_process_writes_its_own_lines_and_not_its_parents(logger: logging.Logger, sink: Sink) -> None:
     queue = over(logger)
     logger.info("the parent's")

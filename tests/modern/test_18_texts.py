@@ -48,6 +48,15 @@ def test_so_is_the_name_of_a_queue(make_huey: Callable[..., Huey], text: str) ->
         make_huey(text)
 
 
+@pytest.mark.parametrize("text", BAD)
+def test_who_looks_for_it_finds_nothing(huey: Huey, text: str) -> None:
+    huey.task()(lambda: 1)()
+    inspector = huey.inspector
+    inspector.cancel(text)
+    found = (inspector.task(text), inspector.tasks(name=text), inspector.retry(text), inspector.discard(text), inspector.restore(text))
+    assert found == (None, [], [], [], [])
+
+
 class Exits:
     def __repr__(self) -> str:
         sys.exit("no")
