@@ -60,10 +60,18 @@ def _as_signed(codec: Codec, held: H) -> H:
 
 
 def _expiry(signed: Declared, held: Record | TaskRow | Lease) -> Micros | None:
-    if signed.expires_in is not None and held.expires is not None and not isinstance(held, Record):
-        # It became a time in the store, by the store's clock.
-        return held.created + signed.expires_in
-    return held.expires if signed.expires is None else signed.expires
+    if isinstance(held, Record):
+        return held.expires if signed.expires is None else signed.expires
+    if held.expires is None and _is_again(held):
+        # Put back by hand: that lifts the expiry.
+        return None
+    # A duration became a time in the store, by the store's clock.
+    return signed.expires if signed.expires_in is None else held.created + signed.expires_in
+
+
+def _is_again(held: TaskRow | Lease) -> bool:
+    """Whether it was handed out before (to somebody else, where *held* is a lease of it)."""
+    return held.token > isinstance(held, Lease)
 
 
 def _constraints(options: str | None) -> Terms | None:

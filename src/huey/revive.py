@@ -59,10 +59,11 @@ def task_of(
         retry_backoff=asked.get("backoff"),
         timeout=asked.get("timeout"),
         priority=held.priority,
-        expires=held.expires,
         attempt=attempt,
         token=token,
     )
+    # None is none, not what its function declares: a task that was put back by hand expires no more.
+    task.expires, task.expires_in = held.expires, None
     if has_terms(held.options):
         task.enqueued_as = terms_of(held.options).own
     return task

@@ -307,8 +307,10 @@ def _checked_id(id: str) -> str:
 
 def checked_text(what: str, text: Any, most: int = LONGEST_ID) -> str:
     """*text*, if every storage can hold it as a name or a key. ValueError: it names *what*."""
-    if not isinstance(text, str) or not 0 < len(text) <= most or not is_storable(text):
-        raise ValueError(f"{what}={text!r:.100}: give a text of 1 to {most:,} characters, without NUL and surrogates")
+    if text == "":
+        raise ValueError(f"{what}='': give a text that is not empty")
+    if not isinstance(text, str) or not len(text) <= most or not is_storable(text):
+        raise ValueError(f"{what}={text!r:.100}: give a text of up to {most:,} characters, without NUL and surrogates")
     return text
 
 

@@ -20,6 +20,7 @@ from huey.testing.contract.house import HouseRules
 from huey.testing.contract.looking import LookingRules
 from huey.testing.contract.revoking import RevokingRules
 from huey.testing.contract.ticks import TickRules
+from huey.testing.contract.tools import claim_ids, task
 from huey.testing.contract.values import ValueRules
 from huey.testing.contract.waking import WakingRules
 
@@ -127,6 +128,10 @@ NOT_PROMISED: dict[str, tuple[str, ...]] = {
         "test_many_things_past_their_time_go_in_bounded_steps",
         "test_values_past_their_time_are_pruned",
     ),
+    "A part hands out by number, and its messages are weighed when they are there: 32 at a time.": (
+        "test_a_turn_claims_no_more_bytes_than_its_measure_and_one_task",
+        "test_what_a_turn_leaves_for_its_weight_is_not_touched",
+    ),
     "A turn renews a lease when the last sign of life is a beat old; two who take over share what there is, each task once.": (
         "test_a_turn_makes_its_worker_known_and_renews_its_lease",
         "test_a_dead_worker_is_taken_over_once",
@@ -162,6 +167,12 @@ class TestShippedParts(
         yield make
         for storage in made:
             storage.close()
+
+    def test_a_turn_claims_no_more_bytes_than_its_measure_and_a_portion(self, storage: Storage) -> None:
+        storage.enqueue([task(f"light-{n:03}") for n in range(64)])
+        storage.enqueue([task(f"heavy-{n:03}", payload=bytes(400_000)) for n in range(80)])
+
+        assert [len(claim_ids(storage, 256)) for _ in range(3)] == [96, 32, 16]
 
 
 for names in NOT_PROMISED.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -145,6 +145,21 @@ def test_an_expiry_that_was_moved_in_the_store_holds(make_huey: MakeHuey, clock:
     run_all(signed)
 
     assert ran == []
+
+
+@pytest.mark.parametrize("is_duration", [False, True])
+def test_a_task_that_expired_runs_when_it_is_put_back_by_hand(make_huey: MakeHuey, clock: TurnableClock, is_duration: bool) -> None:
+    signed, ran = make_huey(secret=SECRET, clock=clock), list[int]()
+    due = timedelta(seconds=60) if is_duration else datetime.fromtimestamp(clock.now() / SECOND + 60, UTC)
+    handle = signed.task(expires=due)(ran.append)(1)
+    clock.forward(61)
+    run_all(signed)
+    before = list(ran)
+
+    signed.inspector.retry(handle.id)
+    run_all(signed)
+
+    assert (before, ran) == ([], [1])
 
 
 def test_a_time_limit_that_was_removed_in_the_store_holds(signed: Huey) -> None:

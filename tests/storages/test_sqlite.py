@@ -125,7 +125,7 @@ def test_a_file_of_a_newer_release_is_refused(make: Callable[..., SqliteStorage]
 
 
 def test_migrate_is_idempotent(make: Callable[..., SqliteStorage]) -> None:
-    assert make().migrate() == make().migrate() == 3
+    assert make().migrate() == make().migrate() == 4
 
 
 def test_a_file_of_an_earlier_release_is_brought_up_to_date(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
@@ -336,6 +336,17 @@ def test_a_turn_hands_out_no_more_than_eight_mebibytes(make: Callable[..., Sqlit
     assert storage.counts().ready == 3
     rest = storage.turn(worker(), [], 6)
     assert ([lease.id for lease in rest.leases], rest.is_heavy) == (["3", "4", "5"], False)
+
+
+def test_a_file_whose_log_was_deleted_is_left_at_the_end_of_the_process(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
+    storage = make()
+    storage.enqueue([task()])
+    (tmp_path / "huey.db-wal").unlink()
+
+    with suppress(StorageUnavailable):
+        storage._file.close_if_changed()
+
+    assert storage._file._writer is None
 
 
 def test_somebody_elses_table_of_our_name_is_refused(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:

@@ -114,6 +114,38 @@ class Wrapped:
         self.connection = connection
 
 
+def test_an_id_that_waits_is_put_in_once_and_one_that_has_ended_runs_again(huey: Huey, mine: sqlite3.Connection) -> None:
+    tokens: list[int] = []
+    task = huey.task(context=True)(lambda n, task: tokens.append(task.token))
+
+    for _ in range(3):
+        with huey.using(mine):
+            task.schedule(args=(1,), id="mine")
+            task.schedule(args=(2,), id="mine")
+            mine.commit()
+        waiting = [it.args for it in huey.pending()]
+        huey.execute(huey.dequeue())
+        assert (waiting, len(huey)) == ([(1,)], 0)
+
+    assert tokens == sorted(set(tokens))
+    assert len(tokens) == 3
+
+
+def test_a_rollback_leaves_what_an_id_was_before(huey: Huey, mine: sqlite3.Connection) -> None:
+    task = huey.task(context=True)(lambda task: task.token)
+    before = task.schedule(id="mine")
+    huey.execute(huey.dequeue())
+
+    with huey.using(mine):
+        task.schedule(id="mine")
+        mine.rollback()
+
+    assert len(huey) == 0
+    first = before.get(preserve=True)
+    task.schedule(id="mine")
+    assert huey.execute(huey.dequeue()) > first
+
+
 def test_another_file_is_refused(huey: Huey, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("CREATE TABLE t (a)")

@@ -42,6 +42,8 @@ BEAT = 5.0
 """Seconds between two signs of life."""
 PROMOTE = 500
 """Scheduled tasks that one turn makes ready (C14)."""
+TURN_BYTES = 8 * 1024 * 1024
+"""Payloads that one turn claims, and values that it writes, at most, not counting the last (C14)."""
 FOLLOWER = 15 * SECOND
 """How long a follower counts after its last look."""
 EVENTS_KEPT = 600 * SECOND
@@ -75,7 +77,7 @@ class Turn(NamedTuple):
     is_full: bool = False
     """There is hardly any room left: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
     is_heavy: bool = False
-    """More was claimed than fits into the bytes of one turn (C14) and has gone back, which took its time."""
+    """What is ready weighs more than fits into one turn (``TURN_BYTES``): fewer were claimed than wanted."""
 
 
 class Revocation(NamedTuple):
@@ -192,7 +194,8 @@ class Storage(Sharing, Hosting, ABC):
         a crash, is added to the task's ``attempts``. All of it counts in the statistics; what is put back only if its ``attempt`` grew.
 
         Due: queued, eta passed, queue not paused. Suspects are for workers that take them, and come first there; a ``quarantine``
-        worker takes nothing else. Best: higher priority, then older place, then id. At most ``PROMOTE`` scheduled tasks
+        worker takes nothing else. Best: higher priority, then older place, then id. No more is claimed once the payloads weigh more than
+        ``TURN_BYTES`` (``is_heavy``). At most ``PROMOTE`` scheduled tasks
         become ready in one turn. A due task that is revoked or expired becomes CANCELLED and is not handed out. Two claims never return
         the same task while its lease holds; each claim raises the token.
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from huey.clock import SECOND, Micros, system_clock
 from huey.lifecycle import FINAL
 from huey.storage.base import Storage, Turn
+from huey.storage.chunks import Place
 
 OK, FAIL, INFO = "ok", "fail", "info"
 
@@ -77,12 +79,39 @@ class _Recording:
     """Looks like the storage it stands before."""
 
     def __init__(self, storage: Storage, journal: Journal) -> None:
-        self._storage = storage
+        self._storage, self._journal = storage, journal
+        self.enqueue: Callable[..., Any]
+        self.admit: Callable[..., Any]
         for op, describe in _RECORDED.items():
             setattr(self, op, _told(journal, op, getattr(storage, op), describe))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
+
+    @contextmanager
+    def durable_at_end(self) -> Iterator[Place]:
+        """The same, with what is enqueued through it: acknowledged when the block has ended well."""
+        written: list[str] = []
+        with self._storage.durable_at_end() as place:
+            place.enqueue = self._untold("enqueue", place.enqueue, written)
+            place.admit = self._untold("admit", place.admit, written)
+            try:
+                yield place
+            finally:
+                place.enqueue, place.admit = self.enqueue, self.admit
+        if written:
+            self._journal.note(op="enqueue", ids=written, end=OK)
+
+    def _untold(self, op: str, call: Callable[..., Any], written: list[str]) -> Callable[..., Any]:
+        """*call*, of which a line tells before it is made that it may have been; what it put in is added to *written*."""
+
+        def untold(*args: Any, **kwargs: Any) -> Any:
+            self._journal.note(op="enqueue", ids=[record.id for record in args[0]], end=INFO)
+            answer = call(*args, **kwargs)
+            written.extend(_RECORDED[op](args, answer)["ids"])
+            return answer
+
+        return untold
 
     def __repr__(self) -> str:
         return repr(self._storage)

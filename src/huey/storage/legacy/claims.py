@@ -16,7 +16,7 @@ from huey.backends.base import naive_utc
 from huey.clock import Clock, Micros, micros
 from huey.exceptions import DecodeError, QueueReadException, QueueWriteException, ScheduleAddException, ScheduleReadException
 from huey.lifecycle import Finish, Promotion, Refusal, State
-from huey.storage.base import Worker
+from huey.storage.base import TURN_BYTES, Worker
 from huey.storage.legacy.holders import Holders
 from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as
@@ -26,6 +26,8 @@ from huey.task import Lease
 
 log = logging.getLogger("huey.consumer")
 
+PORTION = 32
+"""Messages that are claimed of a part in one step: how much they weigh is only known then."""
 Key = tuple[str, str, int]
 """Worker, task, token."""
 
@@ -96,12 +98,15 @@ class Claims:
         while reader is not None and len(bag.leases) < want and (data := reader.take()) is not None:
             yield self._holds, data
         if self._holds is not None:
-            while room := want - len(bag.leases):
+            size = 0
+            while (room := min(want - len(bag.leases), PORTION)) and size <= TURN_BYTES:
                 with failing_as(QueueReadException, self._holds, "claim"):
                     claimed = self._holds.claim(worker.id, room)
                 yield from ((self._holds, data) for data in claimed)
                 if len(claimed) < room:
                     return
+                size += sum(map(len, claimed))
+            return
         while not self._parts.is_blocking and len(bag.leases) < want:
             with failing_as(QueueReadException, self._queue, "read"):
                 data = self._queue.read()

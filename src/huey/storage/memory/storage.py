@@ -165,6 +165,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
             self._keys.take(self._waiting(finish.lease for finish, is_written in zip(finishes, written, strict=True) if is_written))
             promoted = [row.label for row in self._tasks.promote(now)]
             claimed = [] if self._is_paused else self._tasks.claim(worker, want)
+            is_heavy = len(claimed) < want and not self._is_paused and any(self._tasks.lanes(worker))
             cancelled = [refusal for row in claimed if (refusal := self._turn_away(row, now))]
             for row in claimed:
                 self._keys.give_up(row)
@@ -179,9 +180,10 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
                 promoted=promoted if self.names_promoted or self._events.are_followed(now) else [],
                 stop=[row.record.id for row in self._tasks.held_by(worker.id) if row.is_revoked(now)],
                 next_due=self._tasks.next_due,
-                more=len(claimed) == want > 0,
+                more=is_heavy or len(claimed) == want > 0,
                 is_paused=self._is_paused,
                 is_followed=self._events.are_followed(now),
+                is_heavy=is_heavy,
             )
 
     def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:

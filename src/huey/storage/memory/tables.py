@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from huey.clock import Micros
 from huey.lifecycle import State
-from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, Revocation, Worker
+from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, TURN_BYTES, Revocation, Worker
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Gates, Rank
 from huey.storage.retention import Retention
@@ -80,10 +80,12 @@ class Tasks:
         return [self.suspects] * worker.takes_suspects + [self.ready] * worker.takes_others
 
     def claim(self, worker: Worker, want: int) -> list[Row]:
-        """Hand the best *want* of what is ready to a worker."""
-        claimed: list[Row] = []
+        """Hand the best *want* of what is ready to a worker, up to that with which they weigh more than ``TURN_BYTES``."""
+        claimed, size = list[Row](), 0
         for lane in self.lanes(worker):
-            claimed += [self.rows[heapq.heappop(lane)[2]] for _ in range(min(want - len(claimed), len(lane)))]
+            while lane and len(claimed) < want and size <= TURN_BYTES:
+                claimed.append(self.rows[heapq.heappop(lane)[2]])
+                size += len(claimed[-1].record.payload)
         for row in claimed:
             self.hand_to(worker.id, row)
         return claimed

@@ -10,13 +10,11 @@ from typing import Any
 
 from huey.clock import SECOND, Micros
 from huey.lifecycle import Finish, State
-from huey.storage.base import Worker
+from huey.storage.base import TURN_BYTES, Worker
 from huey.storage.redis.messages import Arg, raw_of, text_of
 from huey.storage.stats import MINUTE, NOTHING, SUCCEEDED, TOOK, measured, minutes_of, start_of
 from huey.storage.unreadable import UNREADABLE
 
-TURN_BYTES = 8 * 1024 * 1024
-"""Values that one turn writes at most, unless it is a single one (C14)."""
 ROW = struct.Struct(f"<{len(NOTHING)}d")
 """A row of statistics, as the server keeps it."""
 

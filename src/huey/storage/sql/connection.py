@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, NoReturn, TypeVar
 
@@ -25,7 +25,7 @@ from huey.storage.sql.errors import BROKEN, BUSY, primary_code, translated
 from huey.storage.sql.identity import Closing, Entry, Identity, close_all
 from huey.storage.sql.spare import Spare
 from huey.storage.sql.syncing import Commits
-from huey.storage.sql.texts import all_of, rows_of
+from huey.storage.sql.texts import all_of
 from huey.storage.sql.waiting import Door, Gate, Patient, Waiting
 
 T = TypeVar("T")
@@ -255,9 +255,10 @@ class File:
 
     def close(self, user: object = None) -> None:
         """Close the connections, unless others than *user* have opened them too; the next call opens them again."""
-        self._users.discard(user)
-        if user is not None and self._users:
-            return
+        if user is not None:
+            self._users.discard(user)
+            if self._users:
+                return
         with self._bare_lock, self._read_lock, self._commits.lock:
             if self._gate.depth > 1 or self._is_reading or self._commits.is_syncing:
                 # From inside a call of this thread, which needs them to its end; the next call closes them.
@@ -343,13 +344,6 @@ class File:
     def fetch(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a read on the connection that writes, such as of its temp tables. The caller holds the lock."""
         return self._guarded(self._gate, lambda: all_of(self.writer, sql, values))
-
-    def rows(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> Generator[tuple[Any, ...], None, None]:
-        """As ``fetch``, row by row, so that the caller may stop."""
-        try:
-            yield from rows_of(self.writer, sql, values)
-        except sqlite3.Error as error:
-            raise translated(error, self.path) from error
 
     def stage(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Write into temp tables of the connection that writes; takes no lock on the file. The caller holds our own."""

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -31,7 +31,6 @@ from huey.storage.sharing import any_terms
 from huey.storage.sql import statements
 from huey.storage.sql.ballast import Ballast
 from huey.storage.sql.callers import Caller
-from huey.storage.sql.connection import MIB
 from huey.storage.sql.ends import ends_of
 from huey.storage.sql.prepare import SCHEMA_VERSION, prepare
 from huey.storage.sql.rows import STAGED, enqueueing, many, padded, payload_bytes, resolved
@@ -45,8 +44,6 @@ from huey.storage.unreadable import lease_from
 from huey.task import Lease, Record
 from huey.terms import has_terms
 
-TURN_BYTES = 8 * MIB
-"""Payloads that one turn hands out at most (C14)."""
 UNIT = 128
 UNIT_BYTES = 32 * 1024
 """Tasks, and bytes, that weigh as much in the log as one small commit."""
@@ -320,8 +317,10 @@ class SqliteStorage(WakingStorage):
         read = self._file.fetch
         self._file.is_dirty = False
         mine = {"queue": queue, "worker": worker.id}
-        ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked),) = read(_SQL["turn_control"], {**mine, "now": now})
-        leases = self._leased(mine) if claimed else []
+        ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked, is_heavy),) = read(
+            _SQL["turn_control"], {**mine, "now": now}
+        )
+        leases = nameable(list(map(lease_from, read(_SQL["turn_leases"], mine))), self._file, queue) if claimed else []
         promoted = promoted and (is_followed or self.names_promoted)
         cancelled = [Refusal._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else []
         return Turn(
@@ -331,28 +330,12 @@ class SqliteStorage(WakingStorage):
             [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))] if promoted else [],
             [id for (id,) in read(_SQL["turn_stop"], (worker.id, now))] if is_asked else [],
             next_due,
-            claimed == want > 0,
+            claimed == want > 0 or bool(is_heavy),
             bool(is_paused),
             bool(is_followed),
             is_full,
-            len(leases) + len(cancelled) < claimed,
+            bool(is_heavy),
         )
-
-    def _leased(self, mine: dict[str, Any]) -> list[Lease]:
-        """The leases that were claimed, up to ``TURN_BYTES`` of payloads; what is beyond goes back unread."""
-        leases, size = list[Lease](), 0
-        # Closed before anything is written: a statement that is still being read would keep the write from seeing what others committed.
-        with closing(self._file.rows(_SQL["turn_leases"], mine)) as rows:
-            for row in rows:
-                lease = lease_from(row)
-                leases.append(lease)
-                size += len(lease.payload)
-                if size > TURN_BYTES:
-                    break
-        if size > TURN_BYTES:
-            for statement in ("release_rest", "release_rest_keys"):
-                self._file.write(_SQL[statement], {**mine, "last": leases[-1].id}, is_synced=False, door=self._file.held)
-        return nameable(leases, self._file, self._queue)
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         self.beat([worker])

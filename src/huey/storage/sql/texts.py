@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from huey.storage.unreadable import spelled
 from huey.task import Lease, is_storable
 
 Values = Sequence[Any] | dict[str, Any]
-
-
-def rows_of(connection: sqlite3.Connection, sql: str, values: Values) -> Iterator[tuple[Any, ...]]:
-    """The rows of a read, one by one."""
-    read = 0
-    try:
-        for row in connection.execute(sql, values):
-            yield row
-            read += 1
-    except sqlite3.OperationalError as error:
-        if not _is_of_texts(error):
-            raise
-        yield from islice(_tolerantly(connection, sql, values), read, None)
 
 
 def all_of(connection: sqlite3.Connection, sql: str, values: Values) -> list[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from huey.clock import SECOND, Micros
 from huey.lifecycle import Cancelled, Finish, Raised, Returned, Snoozed, State, WorkerDied
 from huey.storage.base import ATTEMPTS_KEPT, Counts, Storage
 from huey.testing.clock import TurnableClock
+from huey.testing.contract.again import again
 from huey.testing.contract.statistics import totals
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claimed, end, ids, look, seen, task, write
 
@@ -133,10 +134,10 @@ class KeepingRules:
         clock.forward(1)
 
         turn = end(storage, clock, lease, Returned(b"5"))
-        again = end(storage, clock, lease, Returned(b"6"))
+        once_more = end(storage, clock, lease, Returned(b"6"))
 
         row = look(storage)
-        assert (turn.refused, again.refused, storage.peek("result", "a")) == ([], ["a"], b"5")
+        assert (turn.refused, once_more.refused, storage.peek("result", "a")) == ([], ["a"], b"5")
         assert (row.state, row.worker, row.reason, row.finished, row.payload) == (State.SUCCEEDED, None, None, clock.now(), b"payload")
         assert storage.counts() == Counts(succeeded=1, results=1)
         assert (storage.find(State.SUCCEEDED), claim(storage), seen(storage).holds) == ([row], [], 0)
@@ -151,6 +152,35 @@ class KeepingRules:
         assert (storage.retry(["a"]), storage.restore(["a"]), claim(storage)) == ([], [], [])
         assert (look(storage).state, totals(storage, "enqueued")) == (State.SUCCEEDED, {"app.add": 1})
         assert (storage.discard(["a"]), storage.get("a"), storage.peek("result", "a")) == (["a"], None, None)
+
+    def test_an_id_that_comes_again_is_a_new_run_though_the_former_one_was_kept(self, keeping: Keeping, clock: TurnableClock) -> None:
+        storage = keeping(10)
+        storage.enqueue([again("a")])
+        (first,) = claim(storage)
+        end(storage, clock, first, Returned(b"5"))
+
+        met = storage.admit([again("a", payload=b"new")])
+
+        row = look(storage)
+        assert (met, row.state, row.payload, row.finished, row.attempt) == ({}, State.QUEUED, b"new", None, 0)
+        assert (storage.counts(), storage.peek("result", "a")) == (Counts(ready=1), None)
+        (second,) = claim(storage)
+        assert second.token > first.token
+        assert end(storage, clock, first, Returned(b"late")).refused == ["a"]
+        end(storage, clock, second, Returned(b"6"))
+        assert (storage.find(State.SUCCEEDED), storage.peek("result", "a")) == ([look(storage)], b"6")
+
+    def test_tokens_of_what_was_kept_and_then_removed_do_not_come_again(self, keeping: Keeping, clock: TurnableClock) -> None:
+        storage = keeping(10)
+        tokens = []
+        for _ in range(3):
+            storage.enqueue([again("a")])
+            (lease,) = claim(storage)
+            tokens.append(lease.token)
+            end(storage, clock, lease, Returned(b"5"))
+            storage.discard(["a"])
+
+        assert tokens == sorted(set(tokens))
 
     def test_the_newest_are_kept(self, keeping: Keeping, clock: TurnableClock) -> None:
         storage = keeping(2)

@@ -46,7 +46,8 @@ SELECT (SELECT count(*) FROM refused),
        (SELECT min(due) FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL),
        (SELECT is_paused FROM huey_queue WHERE id = :queue),
        EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
-       EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until > :now);
+       EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until > :now),
+       EXISTS (SELECT 1 FROM too_much);
 
 -- name: turn_refused
 -- Finishes that were not written.
@@ -65,18 +66,6 @@ SELECT id FROM huey_task WHERE worker = ? AND state = 'running' AND revoked_unti
 UPDATE huey_task SET state = 'queued', worker = NULL, lost_by = NULL
  WHERE queue = :queue AND state = 'running' AND worker = :worker
    AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases));
-
--- name: release_rest
--- Give back what the turn claimed beyond one task of it.
-UPDATE huey_task SET state = 'queued', worker = NULL
- WHERE queue = :queue AND state = 'running' AND worker = :worker
-   AND id IN (SELECT id FROM claimed WHERE n > (SELECT n FROM claimed WHERE id = :last));
-
--- name: release_rest_keys
--- Let these have the unique keys again that they held while they waited.
-UPDATE OR IGNORE huey_task SET unique_key = wish
- WHERE queue = :queue AND +wish IS NOT NULL AND unique_key IS NULL AND state = 'queued'
-   AND id IN (SELECT id FROM claimed WHERE n > (SELECT n FROM claimed WHERE id = :last));
 
 -- name: mend_states
 -- Tasks in states that there are not: dead letters.

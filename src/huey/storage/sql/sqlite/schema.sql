@@ -67,6 +67,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS huey_unique ON huey_task (queue, unique_key) W
 CREATE INDEX IF NOT EXISTS huey_wishing ON huey_task (queue) WHERE wish IS NOT NULL AND finished IS NULL;
 CREATE INDEX IF NOT EXISTS huey_limit ON huey_task (queue, limit_key, state, due, priority DESC, place, id)
     WHERE limit_key IS NOT NULL AND finished IS NULL;
+-- Heavy: more than 32 KiB, so that 256 light ones, the most that a worker asks for, are 8 MiB.
+CREATE INDEX IF NOT EXISTS huey_heavy ON huey_task (queue) WHERE state = 'queued' AND length(payload) > 32768;
 
 -- Edges of workflows: `child` waits for `parent`. kind: then, error, join.
 CREATE TABLE IF NOT EXISTS huey_edge (

@@ -44,8 +44,22 @@ CREATE TEMP TRIGGER add_up INSTEAD OF INSERT ON counted BEGIN
         longer = longer + excluded.longer;
 END;
 
+CREATE TEMP TABLE too_much (id TEXT);
+CREATE TEMP TABLE weighing (queue INTEGER);
+
+CREATE TEMP TRIGGER weigh AFTER INSERT ON weighing BEGIN
+    INSERT INTO too_much (id)
+    SELECT id
+      FROM (SELECT c.n, c.id, sum(length(t.payload)) OVER (ORDER BY c.n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+              FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id)
+     WHERE before > 8388608;
+    DELETE FROM claimed WHERE id IN (SELECT id FROM too_much);
+    DELETE FROM weighing;
+END;
+
 CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM refused;
+    DELETE FROM too_much;
     DELETE FROM promoted;
     DELETE FROM claimed;
     DELETE FROM barred;
@@ -140,6 +154,11 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
      WHERE queue = NEW.queue AND state = 'queued' AND due IS NULL AND crashes = 0 AND NEW.kind <> 'quarantine'
        AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = NEW.queue AND is_paused)
      ORDER BY priority DESC, place, id LIMIT NEW.want - (SELECT count(*) FROM claimed);
+    -- Where heavy ones wait: up to that with which they weigh more than 8 MiB.
+    INSERT INTO weighing (queue)
+    SELECT NEW.queue
+     WHERE NEW.want > 256
+        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_heavy WHERE queue = NEW.queue AND state = 'queued' AND length(payload) > 32768);
 
     -- Marks of names. A task's own mark goes first; one for once bars the first task.
     INSERT INTO barred (id, name)
