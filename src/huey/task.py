@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, final, overload
 
 from huey.clock import FOREVER, SECOND, Micros
 from huey.exceptions import TaskTimeout
@@ -56,6 +56,7 @@ class Record(NamedTuple):
         return self._replace(eta=eta, expires=self.expires if self.expires_in is None else now + self.expires_in)
 
 
+@final
 class Alike(Sequence[Record]):
     """Records of many calls of one function, which differ in id and payload only. A storage that looks for it need not make them."""
 

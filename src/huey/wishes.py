@@ -15,6 +15,7 @@ Key = str | tuple[str, ...] | Callable[..., Any]
 
 LONGEST = 200
 """Characters of a key with the function's name; a longer one is stored as its hash."""
+_OTHER_KEYS = "name the parameters that count, or give a function of the arguments that returns a text"
 
 
 class Wishes(NamedTuple):
@@ -99,7 +100,10 @@ def _key_of(
     """The key of one call, as text; None: this call has none."""
     what = f"{name}: {what}"
     value = which(*args, **kwargs) if callable(which) else _arguments(which, what, func, args, kwargs)
-    return None if value is None else key_text(name, told(value, what))
+    try:
+        return None if value is None else key_text(name, told(value, what))
+    except RecursionError as error:
+        raise ValueError(f"{what}: a value is nested too deep or holds itself, so no key can be made of it; {_OTHER_KEYS}") from error
 
 
 def key_text(*parts: Any) -> str:
@@ -146,16 +150,14 @@ def told(value: Any, what: str) -> Any:
     for base, tell in _TOLD.items():
         if isinstance(value, base):
             return {_name_of(kind, base): tell(value, what)}
-    if kind.__module__ in ("datetime", "decimal", "uuid", "fractions", "pathlib"):
+    if kind.__module__.removesuffix("._local") in ("datetime", "decimal", "uuid", "fractions", "pathlib"):
+        # Python 3.13 has its paths in a module below.
         return {_name_of(kind): str(value)}
-    raise ValueError(
-        f"{what}: no key can be made of {_name_of(kind)}; name the parameters that count, or give a function of the arguments that returns "
-        "a text"
-    )
+    raise ValueError(f"{what}: no key can be made of {_name_of(kind)}; {_OTHER_KEYS}")
 
 
 def _name_of(kind: type, base: type | None = None) -> str:
-    return kind.__name__ if kind is base else f"{kind.__module__}.{kind.__qualname__}"
+    return kind.__name__ if kind is base else f"{kind.__module__.removesuffix('._local')}.{kind.__qualname__}"
 
 
 def _items(value: Iterable[Any], what: str) -> list[Any]:

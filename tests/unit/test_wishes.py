@@ -161,6 +161,20 @@ def test_a_limit_is_of_the_function_or_of_a_key() -> None:
     assert limit("a", None) is None
 
 
+def ring() -> list[object]:
+    made: list[object] = []
+    made.append(made)
+    return made
+
+
+def test_a_path_makes_a_key_by_the_name_that_all_versions_of_python_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(PurePosixPath("/a"), unique="a")
+
+    monkeypatch.setattr(PurePosixPath, "__module__", "pathlib._local")
+
+    assert key(PurePosixPath("/a"), unique="a") == before
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -168,6 +182,7 @@ def test_a_limit_is_of_the_function_or_of_a_key() -> None:
         (lambda: key(1, unique="z"), "the call has no argument 'z'"),
         (lambda: key(1, 2, 3, unique=True, d=4), "does not fit the function"),
         (lambda: key("\0", unique="a"), "NUL"),
+        (lambda: key(ring()), "holds itself"),
     ],
 )
 def test_a_call_without_a_key_is_refused_with_the_reason(call: Callable[[], object], said: str) -> None:

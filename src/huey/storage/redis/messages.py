@@ -92,7 +92,7 @@ def _head(shared: tuple[Any, ...]) -> tuple[str, bytes]:
 
 def groups(records: Sequence[Record]) -> list[Arg]:
     """*records* as groups, in order of id; of one id the first counts."""
-    if isinstance(records, Alike):
+    if type(records) is Alike:
         ids = records.ids
         if all(map(str.__lt__, ids, ids[1:])):
             return group(records.pattern, ids, records.payloads)

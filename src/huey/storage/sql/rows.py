@@ -53,22 +53,25 @@ def enqueueing(queue: int, records: Sequence[Record], now: Micros, *, if_unnotic
 
 def resolved(records: Sequence[Record], now: Micros) -> Sequence[Record]:
     """*records* with their times as instants."""
-    if isinstance(records, Alike):
+    if type(records) is Alike:
         pattern = records.pattern.resolved(now)
         return records if pattern is records.pattern else Alike(pattern, records.ids, records.payloads)
-    if all(record.delay is None and record.expires_in is None for record in records):
-        return records
-    return [record.resolved(now) for record in records]
+    for record in records:
+        if record.delay is not None or record.expires_in is not None:
+            return [record.resolved(now) for record in records]
+    return records
 
 
 def payload_bytes(records: Sequence[Record]) -> int:
     """What their payloads weigh."""
-    return sum(map(len, records.payloads if isinstance(records, Alike) else [record.payload for record in records]))
+    if len(records) == 1:
+        return len(records[0].payload)
+    return sum(map(len, records.payloads if type(records) is Alike else [record.payload for record in records]))
 
 
 def _as_alike(records: Sequence[Record]) -> Alike | None:
     """Whether they differ in nothing but id and payload: calls of one function."""
-    if isinstance(records, Alike):
+    if type(records) is Alike:
         return records
     if len(records) == 1:
         return Alike(records[0], [records[0].id], [records[0].payload])
