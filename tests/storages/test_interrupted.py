@@ -53,7 +53,7 @@ def test_a_call_that_interrupts_the_opening_of_the_file_is_stored(tmp_path: Path
     """The first call opens the file and makes its tables; what comes in between opens it as well."""
 
     def call(n: str) -> SqliteStorage:
-        storage = SqliteStorage("test", tmp_path / f"{n}.db", fsync=False, timeout=0.3)
+        storage = SqliteStorage("test", tmp_path / f"{n}.db", fsync=False, timeout=10.0)
         opening.append(storage)
         if first == "find":
             storage.find()
@@ -82,7 +82,7 @@ def test_a_destructor_during_the_first_call_is_stored_beside_it(tmp_path: Path) 
     before = gc.get_threshold()
     failed: list[object] = []
     for number in range(2, 60, 7):
-        huey = SqliteHuey("app", filename=tmp_path / f"{number}.db", fsync=False, timeout=0.3)
+        huey = SqliteHuey("app", filename=tmp_path / f"{number}.db", fsync=False, timeout=10.0)
         note = huey.task(name="note")(lambda what: what)
 
         class Thing:
