@@ -471,6 +471,29 @@ def test_C15_a_part_that_fails_is_waited_for_and_nothing_is_lost(queue: str, sto
     assert len(parts[1].values) == 1
 
 
+@pytest.mark.parametrize("method", ["queue.read", "schedule.read", "schedule.add", "result_store.put", "result_store.peek", "events.emit"])
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, KeyboardInterrupt])
+def test_a_part_that_raises_what_is_no_exception_ends_nothing(method: str, error: type[BaseException], monkeypatch: Any) -> None:
+    parts = {"queue": ListQueue(), "result_store": DictStore(), "schedule": ListSchedule(), "events": ListEmitter()}
+    huey = Huey(**parts)
+    part, name = parts[method.split(".")[0]], method.split(".")[1]
+    call, raised, at_work = getattr(part, name), list[str](), threading.current_thread()
+
+    def raising(*args: Any, **kwargs: Any) -> Any:
+        if not raised and threading.current_thread() is not at_work:
+            raised.append(name)
+            raise error("part")
+        return call(*args, **kwargs)
+
+    monkeypatch.setattr(part, name, raising)
+    flaky = huey.task(retries=1)(lambda tries=[]: tries.append(1) or 1 // (len(tries) - 1))
+
+    with running(huey, **FAST):
+        first, later = flaky(), huey.task()(add).schedule(args=(1, 2), delay=0.05)
+        assert (first.get(blocking=True, timeout=20), later.get(blocking=True, timeout=20)) == (1, 3)
+    assert raised == [name]
+
+
 # What parts cannot do
 
 
