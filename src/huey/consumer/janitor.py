@@ -89,6 +89,9 @@ class Janitor:
     def _take_over(self, dead: WorkerRow) -> None:
         heir = self._heir_of(dead.worker)
         count = len(self._storage.reclaim(dead, heir))
+        if dead.worker.id in self._missing:
+            # It is forgotten: should it be known again, be it with the same end of its lease, that is a sign of life.
+            self._missing[dead.worker.id] = None, self._clock.monotonic()
         if count:
             who = dead.worker
             log.warning("worker %s (pid %d on %s) died: %d tasks run again", who.id, who.pid, who.host, count)
