@@ -40,7 +40,7 @@ from huey.storage.sql.texts import nameable
 from huey.storage.sql.waiting import Door
 from huey.storage.sql.waking import WakingStorage
 from huey.storage.sql.watch import Watch
-from huey.storage.unreadable import lease_from
+from huey.storage.unreadable import leases_from
 from huey.task import Lease, Record
 from huey.terms import has_terms
 
@@ -320,7 +320,7 @@ class SqliteStorage(WakingStorage):
         ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked, is_heavy),) = read(
             _SQL["turn_control"], {**mine, "now": now}
         )
-        leases = nameable(list(map(lease_from, read(_SQL["turn_leases"], mine))), self._file, queue) if claimed else []
+        leases = nameable(leases_from(read(_SQL["turn_leases"], mine)), self._file, queue) if claimed else []
         promoted = promoted and (is_followed or self.names_promoted)
         cancelled = [Refusal._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else []
         return Turn(
@@ -341,7 +341,7 @@ class SqliteStorage(WakingStorage):
         self.beat([worker])
         which, mine = (self._queue, dead.worker.id, dead.until, worker.id), {"queue": self._queue, "worker": worker.id}
         crash_here("reclaim:before-commit")
-        leases = list(map(lease_from, self._fire("takeover", which, ("takeover_leases", mine))))
+        leases = leases_from(self._fire("takeover", which, ("takeover_leases", mine)))
         crash_here("reclaim:after-commit")
         return leases
 

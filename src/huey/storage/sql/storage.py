@@ -26,8 +26,8 @@ from huey.storage.base import (
 )
 from huey.storage.retention import Retention
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
-from huey.storage.unreadable import lease_from, row_from, worker_from
-from huey.task import Lease
+from huey.storage.unreadable import leases_from, row_from, worker_from
+from huey.task import Lease, is_storable
 
 Values = Sequence[Any] | dict[str, Any]
 
@@ -48,8 +48,10 @@ _PRUNES = (
     *("prune_kept", "prune_locks", "prune_rates"),
 )
 
-_MENDS = ("mend_states", "mend_workers", "mend_running")
+_MENDS = ("mend_workers", "mend_running")
 """What nobody would come past otherwise."""
+MENDED = 10_000
+"""Tasks whose states one ``prune`` looks at."""
 
 
 class SqlStorage(Storage):
@@ -60,6 +62,8 @@ class SqlStorage(Storage):
         self._clock = clock
         self._result_ttl = result_ttl
         self._retention = retention
+        self._mended_up_to = ""
+        """The id up to which states were looked at; empty: from the first one."""
 
     @abstractmethod
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
@@ -218,7 +222,7 @@ class SqlStorage(Storage):
         ]
 
     def leases(self, worker: Worker) -> list[Lease]:
-        return [lease_from(row) for row in self._read("leases", {"worker": worker.id, "queue": self._queue})]
+        return leases_from(self._read("leases", {"worker": worker.id, "queue": self._queue}))
 
     def _is_gone(self, boot: str) -> bool:
         """A worker of that boot cannot live any more."""
@@ -277,7 +281,15 @@ class SqlStorage(Storage):
                 gone += self._write(statement, when | {"ids": json.dumps(late)})
         for statement in (*_PRUNES, *_MENDS):
             gone += self._write(statement, when)
-        return gone
+        return gone + self._mend_states(when)
+
+    def _mend_states(self, when: dict[str, Any]) -> int:
+        """End the tasks among the next ``MENDED`` whose state cannot be read. Returns how many they were."""
+        span = {"queue": self._queue, "after": self._mended_up_to, "most": MENDED}
+        ((last, is_end, odd),) = self._read("mend_states_find", span)
+        # An id that is no text cannot be a place to go on from.
+        self._mended_up_to = last if not is_end and isinstance(last, str) and is_storable(last) else ""
+        return self._write("mend_states", {**when, **span, "last": last}) if odd else 0
 
     @abstractmethod
     def _alive(self) -> dict[str, Any]:

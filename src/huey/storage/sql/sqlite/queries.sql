@@ -67,10 +67,17 @@ UPDATE huey_task SET state = 'queued', worker = NULL, lost_by = NULL
  WHERE queue = :queue AND state = 'running' AND worker = :worker
    AND (id, token) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:leases));
 
+-- name: mend_states_find
+-- Of the next tasks by id: the last one, whether these were all, and how many are in states that there are not. (An index that holds just
+-- those would cost each claim and each finish more than this look.)
+SELECT max(id), count(*) < :most, total(state NOT IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled'))
+  FROM (SELECT id, state FROM huey_task WHERE queue = :queue AND id > :after ORDER BY id LIMIT :most);
+
 -- name: mend_states
 -- Tasks in states that there are not: dead letters.
 UPDATE huey_task SET state = 'failed', reason = 'undecodable', finished = :now, worker = NULL
- WHERE queue = :queue AND state NOT IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled');
+ WHERE queue = :queue AND id > :after AND id <= :last
+   AND state NOT IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled');
 
 -- name: mend_workers
 -- A lease whose end cannot be read is over.

@@ -61,8 +61,6 @@ CREATE INDEX IF NOT EXISTS huey_scheduled ON huey_task (queue, due) WHERE state 
 CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE state = 'running' AND revoked_until IS NOT NULL;
 CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (queue, state, finished) WHERE finished IS NOT NULL;
-CREATE INDEX IF NOT EXISTS huey_odd ON huey_task (queue)
-    WHERE state NOT IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled');
 CREATE UNIQUE INDEX IF NOT EXISTS huey_unique ON huey_task (queue, unique_key) WHERE unique_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS huey_wishing ON huey_task (queue) WHERE wish IS NOT NULL AND finished IS NULL;
 CREATE INDEX IF NOT EXISTS huey_limit ON huey_task (queue, limit_key, state, due, priority DESC, place, id)
