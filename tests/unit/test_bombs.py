@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import decimal
 import fractions
+import functools
 import pickle
 import random
 import resource
@@ -15,6 +16,7 @@ import time
 import uuid
 import zlib
 import zoneinfo
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,7 +24,9 @@ import pytest
 from huey.exceptions import DecodeError, EncodeError
 from huey.inspector import SHOWN_BYTES
 from huey.serializer import Codec, JSONSerializer
-from huey.serializer.budget import LEAST, budget, check_pickle
+from huey.serializer.budget import LEAST, budget, check_pickle, most_memory
+from huey.serializer.pickles import verify_plain
+from huey.serializer.quick_check import is_surely_small
 from tests.fuzzed import messages
 
 START = b"\x80\x05"
@@ -72,7 +76,7 @@ BOMBS = {
     "empty lists": b"(" + b"]" * 1_000_000 + b"t.",
     "empty dicts": b"(" + b"}" * 1_000_000 + b"t.",
     "frozensets": b"(" + b"(\x91" * 500_000 + b"t.",
-    "tuples": b"(" + b"N\x85" * 700_000 + b"t.",
+    "tuples": b"(" + b"N\x85" * 1_000_000 + b"t.",
     "bytearrays": b"(" + (b"\x96" + bytes(8)) * 1_000_000 + b"t.",
     "floats": b"](" + (b"G" + b"\x01" * 8) * 1_700_000 + b"e.",
     "marks": b"(" * 8_000_000 + b"t" * 8_000_000 + b".",
@@ -198,9 +202,66 @@ def test_what_holds_itself_is_read() -> None:
 
 
 def test_a_writer_is_told_at_once_what_readers_would_refuse() -> None:
-    shared = [None] * 1000
-    with pytest.raises(EncodeError, match=r"args\[0\], a list, takes more than 64,000,000 bytes.*sign the messages"):
-        Codec("q").encode("task", "id", (([shared] * 5000,), None))
+    doubled: list[Any] = []
+    for _ in range(40):
+        doubled = [doubled, doubled]
+    with pytest.raises(EncodeError, match=r"args\[0\], a list, repeats its parts too often.*sign the messages"):
+        Codec("q").encode("task", "id", ((doubled,), None))
+
+
+LEGAL: dict[str, Callable[[], Any]] = {
+    "rows": lambda: [{"id": n, "name": f"n{n}", "ok": True} for n in range(60_000)],
+    "datetimes": lambda: [datetime.datetime(2026, 1, 1) + datetime.timedelta(n) for n in range(200_000)],
+    "sets of one": lambda: [{n} for n in range(500_000)],
+    "places of one text": lambda: ["x" * 100_000] * 1000,
+    "places of one list": lambda: [[0] * 1000] * 10_000,
+    "decimals as keys": lambda: {decimal.Decimal(n): n for n in range(20_000)},
+    "fractions as keys": lambda: {fractions.Fraction(n, 7): n for n in range(20_000)},
+    "uuids as keys": lambda: {uuid.UUID(int=n << 64 | n * n): n for n in range(50_000)},
+    "tuples as keys": lambda: {(n, n % 7): n for n in range(30_000)},
+    "nothing": lambda: [None] * 4_500_000,
+    "small lists": lambda: [[n] for n in range(60_000)],
+}
+"""As many objects as 64 bytes for each allow, or nearly."""
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_what_stays_within_64_bytes_for_each_object_is_neither_refused_by_readers_nor_by_writers(name: str) -> None:
+    value = LEGAL[name]()
+    body = pickle.dumps(value, 5)
+
+    check_pickle(body, budget(len(body)))
+    verify_plain(value, body, budget(len(body)), len(body))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[0] * 1000] * 1_000_000,
+        {2**62 + n: None for n in range(2000)},
+        [object],
+        [decimal.Decimal(1)],
+        functools.reduce(lambda inner, _: [inner], range(300), []),
+        [[n] for n in range(600_000)],
+        ["\U0001f600" + "x" * 64 * 1024] * 3,
+    ],
+    ids=["repeated", "wide keys", "class", "decimal", "deep", "many", "text"],
+)
+def test_the_quick_look_of_a_writer_passes_nothing_that_a_reader_refuses(value: Any) -> None:
+    body = pickle.dumps(value, 5)
+    if is_surely_small(value, len(body), budget(len(body)), most_memory(len(body))):
+        check_pickle(body, budget(len(body)))
+
+
+def test_keys_that_hash_alike_are_refused_by_their_name() -> None:
+    with pytest.raises(DecodeError, match="keys that hash alike"):
+        check_pickle(START + BOMBS["decimals"], LEAST)
+
+
+def test_what_python_takes_for_a_compressed_message_is_bounded_too() -> None:
+    body = pickle.dumps([{n} for n in range(500_000)], 5)
+    with pytest.raises(DecodeError, match="takes more than 64,000,000 bytes"):
+        check_pickle(body, budget(len(body)), 100)
 
 
 def test_a_store_that_is_trusted_is_not_counted() -> None:

@@ -2,7 +2,7 @@
 
 A few bytes can stand for gigabytes (a list that is copied ten thousand times), for hours (keys that hash alike), or for a crash (what is
 nested a hundred thousand deep). So the opcodes of a pickle are followed with weights in place of values: each object, each item, each
-repetition by the memo adds what it takes. Time is never asked: a message is refused, or read, on every machine alike.
+repetition by a maker adds what it takes. Time is never asked: a message is refused, or read, on every machine alike.
 """
 
 from __future__ import annotations
@@ -11,9 +11,34 @@ import re
 from collections.abc import Callable
 from struct import error as StructError
 from struct import iter_unpack, unpack_from
-from typing import Any, NoReturn
+from typing import Any
 
 from huey.exceptions import DecodeError
+from huey.serializer.hashes import hash_of
+from huey.serializer.quick_check import is_harmless
+from huey.serializer.weights import (
+    DEQUE,
+    DICT,
+    ENTRY,
+    INT,
+    LIST,
+    MADE,
+    MAKER,
+    NODE,
+    OBJECT,
+    ORDERED,
+    PLACE,
+    POINTER,
+    SET,
+    SETS,
+    SHORT_TEXT,
+    TEXT,
+    TUPLE,
+    WIDE,
+    Node,
+    refuse,
+    size_of,
+)
 
 LEAST = 64_000_000
 """Bytes that each message may take."""
@@ -21,16 +46,15 @@ TIMES = 16
 """A long one may take so many times its own bytes."""
 DEEPEST = 1000
 """Levels of containers in each other."""
-WIDE = 1 << 61
-"""Python hashes smaller integers to themselves; larger ones can be chosen to hash alike."""
 MOST_WIDE = 1000
 """Keys that are such integers."""
 
-_POINTER, _INT, _OBJECT, _SET, _ENTRY = 16, 40, 128, 256, 100
-"""Bytes, rounded up: a place in a container, a number, an object, a set or a frozenset, a key with its value in a dict."""
+_GROWTH = 128
+"""Python may take so many times the stored bytes, or ``LEAST``: what is meant for a long message is not for one that was compressed."""
 _COMPARED = 64
-"""Taken for each comparison of two keys that hash alike."""
-_SHORT_TEXT = 64
+"""Work for a comparison of two keys that hash alike; that of all may come to ``LEAST``."""
+_REPEATED = 16
+"""What a value has by repetition (the same list in many places) may come to so many times the limit, should somebody write it out."""
 
 
 def budget(size: int) -> int:
@@ -38,83 +62,39 @@ def budget(size: int) -> int:
     return max(LEAST, TIMES * size)
 
 
-def check_pickle(body: bytes, limit: int) -> None:
-    """DecodeError: reading *body* takes more than *limit* bytes, or it has opcodes that our own pickler does not write."""
+def most_memory(stored: int) -> int:
+    """Bytes that Python itself may take for a message of *stored* bytes."""
+    return max(LEAST, _GROWTH * stored)
+
+
+def check_pickle(body: bytes, limit: int, stored: int | None = None) -> None:
+    """DecodeError: reading *body* takes more than *limit* bytes, or it has opcodes that our own pickler does not write. *stored*: bytes of
+    the message, where *body* was compressed."""
     if not is_harmless(body):
-        _Count(body, limit).run()
-
-
-def is_harmless(body: bytes) -> bool:
-    """A pickle that repeats nothing, makes nothing but plain containers, and is too short to take much. Fast."""
-    return len(body) <= _SMALL and _HARMLESS.fullmatch(body) is not None
-
-
-def refuse(why: str) -> NoReturn:
-    """DecodeError: *why*, and the way out."""
-    raise DecodeError(f"{why}; store it elsewhere and pass its name or key, or sign the messages with secret=")
+        _Count(body, limit, most_memory(len(body) if stored is None else stored)).run()
 
 
 # -- pickles ------------------------------------------------------------------------------------------------------------------------------
 
-_SMALL = 1000
-"""A pickle of so many bytes that repeats nothing, and makes nothing but plain containers, cannot take much."""
-_HARMLESS = re.compile(
-    rb"(?:[N\x88\x89)\x85-\x87t(\]ae}su\x8f-\x91\x9401]++|K.|M..|J.{4}|[G\x95].{8}|\x80\x05|\x8c(?:"
-    + b"|".join(re.escape(bytes((length,))) + b".{%d}" % length for length in range(_SHORT_TEXT + 1))
-    + rb"))*+\.",
-    re.DOTALL,
-)
-
-_LIST, _DICT, _SETS, _TUPLE, _MAKER, _MADE, _TEXT = "list", "dict", "set", "tuple", "maker", "made", "text"
-
-
-class _Node:
-    """What stands for an object while a pickle is followed. Numbers, None and short texts stand for themselves."""
-
-    __slots__ = ("alike", "depth", "hash", "is_read", "kind", "path", "weight")
-
-    def __init__(self, kind: str, weight: int, depth: int = 1, hash: int | None = None, path: str = "") -> None:
-        self.kind = kind
-        self.weight = weight
-        """Of it with all that is in it, each time that it is in it."""
-        self.depth = depth
-        self.hash = hash
-        self.path = path
-        self.is_read = False
-        """It was read from the memo, and may stand in several places."""
-        self.alike: dict[int, int] | None = None
-        """How many of its keys have a hash, of those whose hash others can choose."""
-
-    def __hash__(self) -> int:
-        if self.hash is None:
-            refuse(f"has a {self.kind} as a key")
-        return self.hash
-
-
-_GROWING = (_LIST, _DICT, _SETS, _MADE)
+_GROWING = (LIST, DICT, SETS, MADE)
 _NUMERIC = ("decimal.Decimal", "fractions.Fraction")
-_CONTAINERS = ("collections.OrderedDict", "collections.deque")
+_CONTAINERS = {"collections.OrderedDict": ORDERED, "collections.deque": DEQUE}
 _LONG_ARGUMENTS = 3 * 4 * 4300
-"""What the arguments of a maker weigh at most; each is looked at once more when it is made."""
+"""What copies of the arguments of a maker take at most; each is looked at once more when it is made."""
+_SHORT_ARGUMENTS = 400
+"""Copies of these are within what a number takes anyway."""
 _HASHED_BY_CHANCE = ("datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta", "datetime.timezone", "zoneinfo.ZoneInfo")
-
-
-def _weight(item: Any) -> int:
-    """What *item* takes where it stands once more."""
-    if isinstance(item, _Node):
-        return item.weight
-    if isinstance(item, bytes):
-        return _POINTER + 4 * len(item)
-    return _POINTER + item.bit_length() // 8 if isinstance(item, int) else _POINTER
 
 
 class _Count:
     """Follows one pickle."""
 
-    def __init__(self, body: bytes, limit: int) -> None:
+    def __init__(self, body: bytes, limit: int, most: int) -> None:
         self._body = body
         self._limit = limit
-        self._taken = len(body)
+        self._most = most
+        self._taken = self._real = len(body)
+        self._work = 0
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: list[Any] = []
@@ -135,10 +115,19 @@ class _Count:
         if at != last:
             raise DecodeError("not a pickle that huey writes, or damaged")
 
-    def _take(self, weight: int) -> None:
+    def _take(self, weight: int, more: int = 0) -> None:
+        """*more*: what Python takes beyond *weight*."""
         self._taken += weight
+        self._real += weight + more
         if self._taken > self._limit:
             refuse(f"takes more than {self._limit:,} bytes when it is read")
+        if self._real > self._most:
+            refuse(f"takes more than {self._most:,} bytes when it is read")
+
+    def _toil(self, work: int, what: str) -> None:
+        self._work += work
+        if self._work > LEAST:
+            refuse(f"has too many {what}")
 
     # -- opcodes: each is given where its argument begins, and says where the next is ----------------------------------------------------
 
@@ -156,7 +145,7 @@ class _Count:
 
     def on_constant(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(_POINTER * count)
+        self._take(0, PLACE * count)
         self._stack += [{78: None, 136: True, 137: False}[self._body[at - 1]]] * count
         return at - 1 + count
 
@@ -174,35 +163,39 @@ class _Count:
         if match is None:
             raise IndexError
         row = match[0]
-        self._take(weight * (len(row) // size))
+        self._take(weight * (len(row) // size), PLACE * (len(row) // size))
         self._stack += [value for (value,) in iter_unpack(form, row)]
         return match.end()
 
     def on_float(self, at: int) -> int:
-        self._take(_INT)
+        self._take(INT)
         self._stack += unpack_from(">d", self._body, at)
         return at + 8
 
     def on_integer(self, at: int) -> int:
         start, end = self._counted(at, {138: 1, 139: 4}[self._body[at - 1]])
-        self._take(_INT + 2 * (end - start))
+        self._take(INT, POINTER + end - start)
         self._stack.append(int.from_bytes(self._body[start:end], "little", signed=True))
         return end
 
     def on_text(self, at: int) -> int:
         start, end = self._counted(at, _TEXT_COUNTS[self._body[at - 1]])
-        self._take(_OBJECT // 2)
-        if end - start <= _SHORT_TEXT:
-            self._stack.append(self._body[start:end])
+        text = self._body[start:end]
+        if end - start <= SHORT_TEXT:
+            self._take(OBJECT)
+            self._stack.append(text)
         else:
-            node = _Node(_TEXT, _POINTER + 4 * (end - start), 0)
+            # One character may make all of them four bytes wide.
+            self._take(OBJECT, NODE + (0 if text.isascii() else 3 * len(text)))
+            node = Node(TEXT, POINTER, 0, size=POINTER + 4 * len(text))
             node.hash = id(node)
             self._stack.append(node)
         return end
 
     def on_bytearray(self, at: int) -> int:
         start, end = self._counted(at, 8)
-        self._push(_Node(_LIST, _OBJECT + 4 * (end - start)))
+        self._take(OBJECT, NODE + end - start)
+        self._stack.append(Node(LIST, size=end - start))
         return end
 
     def _counted(self, at: int, size: int) -> tuple[int, int]:
@@ -213,24 +206,20 @@ class _Count:
         return start, end
 
     def on_empty(self, at: int) -> int:
-        kind, weight = _EMPTY[self._body[at - 1]]
+        kind, more = _EMPTY[self._body[at - 1]]
         count = self._repeated(at)
-        self._take(weight * count)
-        self._stack += [_Node(kind, weight) for _ in range(count)]
+        self._take(OBJECT * count, more * count)
+        self._stack += [Node(kind) for _ in range(count)]
         return at - 1 + count
 
     def on_empty_tuple(self, at: int) -> int:
-        self._take(_POINTER)
+        self._take(0, PLACE)
         self._stack.append(_NO_ITEMS)
         return at
 
-    def _push(self, node: _Node) -> None:
-        self._take(node.weight)
-        self._stack.append(node)
-
     def on_mark(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(_POINTER * count)
+        self._take(0, PLACE * count)
         self._marks += [len(self._stack)] * count
         return at - 1 + count
 
@@ -245,9 +234,9 @@ class _Count:
             raise IndexError
         return self._stack.pop()
 
-    def _top(self) -> _Node:
+    def _top(self) -> Node:
         node = self._stack[-1]
-        if not isinstance(node, _Node) or node.kind not in _GROWING:
+        if not isinstance(node, Node) or node.kind not in _GROWING:
             raise TypeError
         return node
 
@@ -264,34 +253,37 @@ class _Count:
 
     def on_memoize(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(_POINTER * count)
+        self._take(0, PLACE * count)
         self._memo += [self._stack[-1]] * count
         return at - 1 + count
 
     def on_get(self, at: int) -> int:
         size = 1 if self._body[at - 1] == 104 else 4
         item = self._memo[int.from_bytes(self._body[at : at + size], "little")]
-        if isinstance(item, _Node):
+        if isinstance(item, Node):
             item.is_read = True
-        self._take(_weight(item))
+        self._take(0, PLACE)
         self._stack.append(item)
         return at + size
 
     def on_tuple(self, at: int) -> int:
         count = self._body[at - 1] - 132
         items = self._since_mark() if count < 0 or count > 3 else [self._pop() for _ in range(count)][::-1]
-        self._take(_OBJECT + _POINTER * len(items))
-        node = _Node(_TUPLE, _OBJECT)
+        self._take(OBJECT, NODE + POINTER * len(items))
+        node = Node(TUPLE)
         self._grow(node, items)
-        if all(not isinstance(item, _Node) or item.hash is not None for item in items):
+        node.size = POINTER + sum(map(size_of, items))
+        if len(items) < 3:
+            node.first, node.second = (*items, None, None)[:2]
+        if all(not isinstance(item, Node) or item.hash is not None for item in items):
             node.hash = hash((*items,))
         self._stack.append(node)
         return at
 
     def on_frozenset(self, at: int) -> int:
         items = self._since_mark()
-        node = _Node(_SETS, _SET)
-        self._take(_SET)
+        node = Node(SETS)
+        self._take(OBJECT, SET + ENTRY * len(items))
         self._check_keys(node, items)
         self._grow(node, items)
         node.hash = hash(frozenset(map(hash, items)))
@@ -317,15 +309,20 @@ class _Count:
 
     def _set(self, at: int, items: list[Any]) -> int:
         node = self._top()
-        self._take(_ENTRY * (len(items) // 2))
-        self._check_keys(node, items[::2])
+        keys = items[::2]
+        # A first key takes places for eight.
+        self._take(0, ENTRY * (len(keys) + 1))
+        self._check_keys(node, keys)
         self._grow(node, items)
+        node.size += ENTRY * len(keys)
+        if b"int" in keys:
+            node.first = items[2 * keys.index(b"int") + 1]
         return at
 
     def on_add_items(self, at: int) -> int:
         items = self._since_mark()
         node = self._top()
-        self._take(_ENTRY * len(items))
+        self._take(0, ENTRY * len(items))
         self._check_keys(node, items)
         self._grow(node, items)
         return at
@@ -333,41 +330,52 @@ class _Count:
     def on_name(self, at: int) -> int:
         name, module = self._pop(), self._pop()
         path = b".".join((module, name)).decode()
-        self._push(_Node(_MAKER, _OBJECT, 0, hash=0, path=path))
+        self._take(OBJECT)
+        self._stack.append(Node(MAKER, OBJECT, 0, hash=0, path=path))
         return at
 
     def on_make(self, at: int) -> int:
         kwargs = self._pop() if self._body[at - 1] == 0x92 else None
         args, maker = self._pop(), self._pop()
-        if kwargs is not None:
-            self._take(_weight(kwargs))
         # Of a ZoneInfo the maker itself is asked for an attribute.
-        is_maker = maker.kind == _MAKER or maker.path == "builtins.getattr"
-        if not is_maker or args.kind != _TUPLE:
+        is_maker = maker.kind == MAKER or maker.path == "builtins.getattr"
+        if not is_maker or args.kind != TUPLE:
             raise TypeError
-        if args.weight > _LONG_ARGUMENTS and maker.path not in _CONTAINERS:
-            refuse(f"holds {maker.path} of more than 4,300 digits")
-        times = 16 if maker.path in _NUMERIC else 8 if maker.path in _CONTAINERS else 1
-        self._take(times * args.weight)
-        made = _Node(_MADE, args.weight, args.depth if maker.path in _CONTAINERS else 1, path=maker.path)
-        if maker.path not in _CONTAINERS:
-            made.hash = id(made) if maker.path in _HASHED_BY_CHANCE else 0
-        self._push(made)
+        path, size = maker.path, args.size + (0 if kwargs is None else size_of(kwargs))
+        if path in _CONTAINERS:
+            self._take(OBJECT + size, size + _CONTAINERS[path])
+            made = Node(MADE, args.weight, args.depth, path=path, size=size)
+        else:
+            if size > _LONG_ARGUMENTS:
+                refuse(f"holds {path} of more than 4,300 digits")
+            self._take(OBJECT + (size // 4 if size > _SHORT_ARGUMENTS else 0), NODE)
+            if path in _NUMERIC:
+                self._toil(size, "numbers of very many digits")
+            made = Node(MADE, args.weight, path=path, size=size)
+            made.hash = id(made) if path in _HASHED_BY_CHANCE else hash_of(path, args.first, args.second)
+        self._stack.append(made)
         return at
 
     def on_build(self, at: int) -> int:
         state = self._pop()
-        self._take(_OBJECT)
-        self._grow(self._top(), [state])
+        node = self._top()
+        self._take(OBJECT)
+        self._grow(node, [state])
+        if node.path == "uuid.UUID" and isinstance(state, Node) and isinstance(state.first, int):
+            node.hash = hash(state.first)
         return at
 
     # -- what containers come to ---------------------------------------------------------------------------------------------------------
 
-    def _grow(self, node: _Node, items: list[Any]) -> None:
-        inner = [item for item in items if isinstance(item, _Node)]
-        node.weight += _POINTER * (len(items) - len(inner)) + sum(item.weight for item in inner)
+    def _grow(self, node: Node, items: list[Any]) -> None:
+        inner = [item for item in items if isinstance(item, Node)]
+        node.size += POINTER * len(items)
+        node.weight += POINTER * (len(items) - len(inner))
         if not inner:
             return
+        node.weight += sum([item.weight for item in inner])
+        if node.weight > _REPEATED * self._limit:
+            refuse("repeats its parts too often")
         depth = 1 + max(item.depth for item in inner)
         if depth > node.depth:
             if node.is_read:
@@ -376,7 +384,7 @@ class _Count:
         if node.depth + self._slack > DEEPEST:
             refuse(f"is nested more than {DEEPEST:,} deep")
 
-    def _check_keys(self, node: _Node, keys: list[Any]) -> None:
+    def _check_keys(self, node: Node, keys: list[Any]) -> None:
         for key in keys:
             if isinstance(key, int):
                 if -WIDE < key < WIDE:
@@ -388,24 +396,26 @@ class _Count:
                 continue
             self._count_alike(node, key)
 
-    def _count_alike(self, node: _Node, key: Any) -> None:
+    def _count_alike(self, node: Node, key: Any) -> None:
         """A key is compared with those that hash alike."""
         if node.alike is None:
             node.alike = {}
         hashed = hash(key)
         before = node.alike.get(hashed, 0)
         node.alike[hashed] = before + 1
-        self._take(_ENTRY + before * (key.weight if isinstance(key, _Node) and key.kind == _TUPLE else _COMPARED))
+        # A tuple is looked through each time that it is hashed or compared.
+        is_tuple = isinstance(key, Node) and key.kind == TUPLE
+        self._toil(key.weight * (before + 1) if is_tuple else _COMPARED * before, "keys that hash alike or are long")
 
 
-_NO_ITEMS = _Node(_TUPLE, _POINTER, 1, hash=hash(()))
-_EMPTY = {0x5D: (_LIST, _OBJECT), 0x7D: (_DICT, _OBJECT), 0x8F: (_SETS, _SET)}
+_NO_ITEMS = Node(TUPLE, POINTER, 1, hash=hash(()))
+_EMPTY = {0x5D: (LIST, NODE), 0x7D: (DICT, NODE), 0x8F: (SETS, SET)}
 _TEXT_COUNTS = {0x8C: 1, 0x43: 1, 0x58: 4, 0x42: 4, 0x8D: 8, 0x8E: 8}
 _ROW_OF = {code: re.compile(re.escape(bytes((code,))) + b"++") for code in b"N\x88\x89(\x94]}\x8f"}
 _ROWS = {
-    0x4B: (re.compile(rb"(?:K.)++", re.DOTALL), 2, "<xB", _POINTER),
-    0x4D: (re.compile(rb"(?:M..)++", re.DOTALL), 3, "<xH", _INT),
-    0x4A: (re.compile(rb"(?:J.{4})++", re.DOTALL), 5, "<xi", _INT),
+    0x4B: (re.compile(rb"(?:K.)++", re.DOTALL), 2, "<xB", 0),
+    0x4D: (re.compile(rb"(?:M..)++", re.DOTALL), 3, "<xH", INT),
+    0x4A: (re.compile(rb"(?:J.{4})++", re.DOTALL), 5, "<xi", INT),
 }
 _OPCODES: dict[int, Callable[[_Count, int], int]] = {
     0x80: _Count.on_protocol,

@@ -7,7 +7,7 @@ from typing import Any
 
 from huey.exceptions import DecodeError, EncodeError
 from huey.logs import SafeLogger, is_ctrl_c
-from huey.serializer.budget import budget, is_harmless
+from huey.serializer.budget import budget
 from huey.serializer.formats import (
     GZIP,
     JSON,
@@ -25,6 +25,7 @@ from huey.serializer.formats import (
     verify_json,
 )
 from huey.serializer.pickles import kind_of, load_any, load_plain, said, to_pickle, to_pickles, verify_plain
+from huey.serializer.quick_check import is_harmless
 from huey.serializer.signing import MAC_SIZE, Declared, Purpose, Secret, Signer, unpacked
 
 VERSION = 1
@@ -108,7 +109,7 @@ class Codec:
                 # As most are. Here every step counts.
                 return _BARE_PICKLE + body
             message = self._packed(purpose, id, self._codec, self._fitting(body), declared)
-            self._check_readable(body, may_load, len(message))
+            self._check_readable(value, body, may_load, len(message))
             return message
         except BaseException as error:  # A value's own __reduce__ may raise anything.
             if is_ctrl_c(error):
@@ -200,10 +201,14 @@ class Codec:
 
     # -- writing ------------------------------------------------------------------------------------------------------------------------
 
-    def _check_readable(self, body: bytes, may_load: bool, size: int) -> None:
-        """EncodeError: a reader would have to refuse this, as a message of *size* bytes."""
-        if not may_load and self._codec != USERS:
-            (verify_plain if self._codec == PICKLE else verify_json)(body, budget(size))
+    def _check_readable(self, value: Any, body: bytes, may_load: bool, size: int) -> None:
+        """EncodeError: a reader would have to refuse *body*, made of *value*, as a message of *size* bytes."""
+        if may_load or self._codec == USERS:
+            return
+        if self._codec == PICKLE:
+            verify_plain(value, body, budget(size), size)
+        else:
+            verify_json(body, budget(size))
 
     def _fitting(self, body: bytes) -> bytes:
         if len(body) > self._max_size:
@@ -259,7 +264,7 @@ class Codec:
         for name, part in parts:
             try:
                 body = self._fitting(self._write(part))
-                self._check_readable(body, self._may_load(), len(body))
+                self._check_readable(part, body, self._may_load(), len(body))
             except BaseException as error:  # As in encode().
                 if is_ctrl_c(error):
                     raise
@@ -314,7 +319,7 @@ class Codec:
                 check_json(body, budget(size))
             return from_json(body)
         if codec == PICKLE:
-            return load_any(body) if may_load else load_plain(body, budget(size))
+            return load_any(body) if may_load else load_plain(body, budget(size), size)
         if codec != self._codec:
             raise DecodeError("a serializer= wrote it that this process does not have; give the same serializer= here")
         return self._serializer.deserialize(body)

@@ -9,9 +9,10 @@ from typing import Any
 
 from huey.exceptions import ConfigurationError, DecodeError, EncodeError
 from huey.logs import SafeLogger
-from huey.serializer.budget import DEEPEST, refuse
+from huey.serializer.budget import DEEPEST
 from huey.serializer.pickles import load_any, said, to_pickle
 from huey.serializer.signing import MAC_SIZE, are_equal, checked_secrets, derived_key, mac_of
+from huey.serializer.weights import refuse
 
 MIB = 1 << 20
 

@@ -10,7 +10,8 @@ from functools import cache
 from typing import Any
 
 from huey.exceptions import DecodeError, EncodeError
-from huey.serializer.budget import check_pickle
+from huey.serializer.budget import check_pickle, most_memory
+from huey.serializer.quick_check import is_surely_small
 
 _WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True if all who can write there may also run code here"
 
@@ -47,21 +48,23 @@ def may_name_a_class(body: bytes) -> bool:
     return b"\x93" in body or b"\x82" in body or b"\x83" in body or b"\x84" in body
 
 
-def verify_plain(body: bytes, limit: int) -> None:
-    """EncodeError: this pickle of ours would be refused by ``load_plain``."""
+def verify_plain(value: Any, body: bytes, limit: int, stored: int) -> None:
+    """EncodeError: *body*, which is our pickle of *value*, would be refused by ``load_plain``."""
+    if is_surely_small(value, len(body), limit, most_memory(stored)):
+        return
     try:
         if may_name_a_class(body):
-            load_plain(body, limit)
+            load_plain(body, limit, stored)
         else:
-            check_pickle(body, limit)
+            check_pickle(body, limit, stored)
     except DecodeError as error:
         raise EncodeError(str(error)) from None
 
 
-def load_plain(body: bytes, limit: int) -> Any:
+def load_plain(body: bytes, limit: int, stored: int | None = None) -> Any:
     """Runs nothing but the makers of plain types. DecodeError: it names something else, or would take more than *limit* bytes; damaged
-    bytes raise anything."""
-    check_pickle(body, limit)
+    bytes raise anything. *stored*: as in ``check_pickle``."""
+    check_pickle(body, limit, stored)
     value = _PlainUnpickler(io.BytesIO(body)).load()
     if may_name_a_class(body):
         # A maker that is left in the value, a class sent as such, says so when it is written.
