@@ -17,8 +17,9 @@ import redis
 from huey import RedisHuey
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
 from huey.lifecycle import Finish, State
-from huey.storage.redis import RedisStorage
+from huey.storage.redis import RedisStorage, lookout
 from huey.storage.redis import pool as pools
+from huey.storage.redis.errors import translated
 from huey.storage.redis.lookout import Results
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, Call, task
@@ -511,6 +512,28 @@ def test_a_pool_without_a_free_connection_says_that_it_is_the_pool(
 
     storage._wires.give_back(taken)
     storage.enqueue([task()])
+
+
+def test_a_pool_of_one_says_that_nobody_can_wait_with_it_long_before_the_wait_ends(
+    mine: Callable[..., RedisStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "POOL_TIMEOUT", 0.2)
+    monkeypatch.setattr(lookout, "OUTAGE", 600.0)
+    storage = mine(connection_pool=pool_of(most=1))
+    storage.enqueue([task("a")])
+
+    with pytest.raises(StorageUnavailable, match="max_connections=1"):
+        storage.wait(["a"], 60.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "way_out"), [("NOREPLICAS Not enough good replicas", "start them"), ("READONLY You can't", "the primary")]
+)
+def test_a_server_that_takes_no_writes_is_told_with_the_way_out(said: str, way_out: str) -> None:
+    error = translated(said, "here")
+    assert isinstance(error, StorageUnavailable)
+    assert said in str(error)
+    assert way_out in str(error)
 
 
 def test_a_call_waits_for_a_connection_that_comes_back(mine: Callable[..., RedisStorage]) -> None:

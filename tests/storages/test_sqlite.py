@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from huey import SqliteHuey
 from huey.clock import SECOND
 from huey.exceptions import ConfigurationError, StorageFull, StorageRefused, StorageUnavailable
 from huey.lifecycle import Finish, Returned, State, decide
@@ -506,3 +507,51 @@ def test_a_thread_that_finds_the_file_gone_when_it_begins_to_wait_tells_the_othe
         storage.wait(["a"], 0.1)
     with pytest.raises(StorageUnavailable, match="the file is gone"):
         storage.turn(worker(), [], 1)
+
+
+def test_a_process_ends_quietly_when_the_folder_of_its_queue_is_gone(tmp_path: Path) -> None:
+    script = """
+import shutil, sys
+from huey import SqliteHuey
+from huey.storage.sql.shared_files import _files
+huey = SqliteHuey("app", filename=sys.argv[1] + "/queue/huey.db")
+f = huey.task(name="f")(lambda n: n)
+f(1)
+consumer = huey.create_consumer(workers=1)
+consumer.start()
+f(2).get(blocking=True, timeout=20)
+consumer.stop()
+f(3)
+shutil.rmtree(sys.argv[1] + "/queue")
+"""
+    (tmp_path / "queue").mkdir()
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("blocked", ["busy", "its shared memory was deleted"])
+def test_the_first_enqueue_of_a_process_waits_no_longer_than_an_enqueue_may(tmp_path: Path, blocked: str) -> None:
+    script = """
+import sys, time
+from huey import SqliteHuey
+huey = SqliteHuey("other", filename=sys.argv[1], timeout=600, enqueue_timeout=0.2)
+try:
+    huey.task(name="f")(lambda: 0)()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    file = tmp_path / "huey.db"
+    huey = SqliteHuey("app", filename=str(file))
+    huey.task(name="g")(lambda: 0)()
+    other = sqlite3.connect(file, isolation_level=None)
+    if blocked == "busy":
+        other.execute("BEGIN IMMEDIATE")
+    else:
+        (tmp_path / "huey.db-shm").unlink()
+
+    said = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, timeout=60, check=False).stdout
+    other.close()
+    huey.close()
+
+    assert said.startswith("StorageUnavailable")
+    assert ("while other processes have it open" in said) == (blocked != "busy")

@@ -9,7 +9,7 @@ _LONG = 1024
 
 
 def hash_of(path: str, first: Any, second: Any = None) -> int:
-    """The hash of what the maker *path* makes of *first* and *second*, texts as bytes; 0, like all of its kind, where that cannot be said."""
+    """The hash of what the maker *path* makes of *first* and *second*, texts as bytes; 0 where that cannot be said."""
     try:
         if path == "decimal.Decimal":
             from decimal import Decimal

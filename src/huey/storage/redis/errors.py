@@ -22,6 +22,17 @@ _LONGEST = 300
 """Characters of a secret that are looked for."""
 
 
+_WAYS_OUT = {
+    "NOREPLICAS": "it has fewer replicas in step than its min-replicas-to-write asks for; start them, or lower that setting",
+    "READONLY": "it is a replica, which takes no writes; give the address of the primary, or promote this one",
+}
+"""What else to say of them."""
+
+
+class NoneLeft(StorageUnavailable):
+    """The pool has no connection left: the server is not away, and trying again at once does not help."""
+
+
 class Unknown(StorageError):
     """The server does not know the script yet."""
 
@@ -50,7 +61,8 @@ def translated(text: str, where: str, secrets: Iterable[str] = ()) -> StorageErr
     if "max number of clients" in text:
         return too_many_clients(where)
     if code in _AWAY:
-        return StorageUnavailable(f"{where}: {told}")
+        way_out = f"; {_WAYS_OUT[code]}" if code in _WAYS_OUT else ""
+        return StorageUnavailable(f"{where}: {told}{way_out}")
     return StorageError(f"{where}: {told}")
 
 
@@ -97,9 +109,9 @@ def too_many_clients(where: str) -> StorageUnavailable:
     )
 
 
-def pool_is_too_small(where: str, most: object) -> StorageUnavailable:
+def pool_is_too_small(where: str, most: object) -> NoneLeft:
     """The pool that was given has no connection left; the server was not asked."""
-    return StorageUnavailable(
+    return NoneLeft(
         f"{where}: no connection of the pool became free (max_connections={most}), so nothing was sent; give the pool more connections: "
         f"a consumer needs up to {NEEDED}, and other users of the same pool their own"
     )

@@ -24,6 +24,7 @@ from huey.exceptions import StorageError, StorageUnavailable
 from huey.masking import checkpoint, is_asked
 from huey.storage.base import in_chunks
 from huey.storage.redis.connection import Wire, checked
+from huey.storage.redis.errors import NoneLeft
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.pool import Pool, Wires
 
@@ -161,7 +162,11 @@ class Lookout(ABC, Generic[W]):
             self._away_since = None
         except StorageUnavailable as error:
             self._lose()
-            self._bear(error, seconds)
+            if isinstance(error, NoneLeft):
+                # It has waited for one already.
+                self._fail(self._all(), error)
+            else:
+                self._bear(error, seconds)
             return
         except StorageError as error:
             self._lose()

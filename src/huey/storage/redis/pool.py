@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from huey.clock import micros, system_clock
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.storage.redis.connection import HARMLESS, REPLY_TIMEOUT, Wire, checked, give_back_forgotten, load_client, run
-from huey.storage.redis.errors import away, pool_is_too_small, too_many_clients, translated
+from huey.storage.redis.errors import NoneLeft, away, pool_is_too_small, too_many_clients, translated
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import script
 from huey.storage.redis.source import Source
@@ -315,6 +315,8 @@ class Wires:
         try:
             wire = self.take()
             answer = act(wire)
+        except NoneLeft:
+            raise
         except StorageUnavailable:
             self.drop(wire)
             if again:

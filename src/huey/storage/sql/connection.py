@@ -123,9 +123,10 @@ class File:
         self._read_lock.release()
         self._bare_lock.__exit__()
 
-    def open(self, name: str, user: object) -> None:
-        """Connect and prepare the schema, with a queue *name*. *user* is who will close it. Errors are ours."""
-        with self.write_lock:
+    def open(self, name: str, user: object, door: Door | None = None) -> None:
+        """Connect and prepare the schema, with a queue *name*. *user* is who will close it, *door* has the patience of the call that needs
+        it. Errors are ours."""
+        with door or self.write_lock:
             connection = self._open(name)
             if name not in self._numbers:
                 self._numbers[name] = self._guarded(self._gate, self._prepare, connection, name)
@@ -145,7 +146,7 @@ class File:
         self._canary = self._canary or descriptors.canary(self.path)
         self._entry.wait(self._gate)
         before = place_of(self.path)
-        writer = self._connect()
+        writer = self._connect(self._gate)
         try:
             name = name or next(iter(self._numbers), "")
             number = self._guarded(self._gate, self._prepare, writer, name)
@@ -165,7 +166,7 @@ class File:
         self._place = before
         return writer
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, waiting: Patient | None = None) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
                 existing(self.path), uri=True, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -174,7 +175,7 @@ class File:
             raise translated(error, self.path) from error
         try:
             with unchanged_beside(self.path, self._mode):
-                self._guarded(None, self._tune, connection)
+                self._guarded(waiting, self._tune, connection)
         except BaseException:
             connection.close()
             raise

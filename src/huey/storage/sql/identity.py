@@ -12,6 +12,7 @@ SQLite takes its files by name once, and never asks again. Somebody who deletes 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import struct
@@ -282,7 +283,9 @@ def _save(path: str, connections: Sequence[Closing], waiting: Patient) -> bool:
     except sqlite3.Error as error:
         log.error("%s: what its log held could not be moved into it: %s", path, error)
         return False
-    log.warning("%s: it, its log or its shared memory was deleted or replaced while in use; what the log held was moved into it", path)
+    # Who deletes a whole folder knows what he does.
+    level = logging.WARNING if os.path.isdir(os.path.dirname(path) or ".") else logging.DEBUG
+    log.log(level, "%s: it, its log or its shared memory was deleted or replaced while in use; what the log held was moved into it", path)
     return True
 
 

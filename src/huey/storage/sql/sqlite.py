@@ -121,8 +121,8 @@ class SqliteStorage(WakingStorage):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        self._file.open(self.name, self)
+    def open(self, door: Door | None = None) -> None:
+        self._file.open(self.name, self, door)
 
     def close(self) -> None:
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
@@ -144,17 +144,21 @@ class SqliteStorage(WakingStorage):
     @property
     def is_trusted(self) -> bool:
         if find(Caller, self._router) is None:
-            # Inside a transaction the file is open, and to make a queue known would wait for that.
-            self.open()
+            # Inside a transaction the file is open, and to make a queue known would wait for that. An enqueue begins here.
+            self.open(self._file.enqueue_lock)
         return is_private(self.filename, self._mode)
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
     @property
     def _queue(self) -> int:
+        return self._number()
+
+    def _number(self, door: Door | None = None) -> int:
+        """That of this queue in its file, which is opened with the patience of *door* if need be."""
         number = self._file.number(self.name)
         while number is None:
-            self.open()
+            self.open(door)
             number = self._file.number(self.name)
         return number
 
@@ -236,13 +240,13 @@ class SqliteStorage(WakingStorage):
         """Enqueue if that is one INSERT and no more, as nearly always. False: nothing was put in."""
         if not self._is_unnoticed:
             return False
-        sql, values = enqueueing(self._queue, records, now, if_unnoticed=True)
+        sql, values = enqueueing(self._number(self._file.enqueue_lock), records, now, if_unnoticed=True)
         return self._file.write(sql, values, units, is_synced=False, door=self._file.enqueue_lock) > 0
 
     def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int, have_terms: bool) -> dict[str, str]:
         """Enqueue when it may be more than an INSERT: there are terms, somebody follows, ids that nobody held were revoked, or all records
         are held. What ``admit`` answers."""
-        queue = self._queue
+        queue = self._number(self._file.enqueue_lock)
         with self._file.enqueue_lock:
             ((is_followed, has_marks),) = self._file.fetch(_SQL["around"], {"queue": queue, "now": now})
             self._is_unnoticed = not is_followed and not has_marks
