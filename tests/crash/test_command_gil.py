@@ -1,4 +1,4 @@
-"""A task that keeps the GIL (T15): its worker seems dead and is not. One run, no false death, and a stop is obeyed while it is held."""
+"""A task that keeps the GIL: its worker seems dead and is not. One run, no false death, and a stop is obeyed while it is held."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kill at line after line of the package (T2): of the supervisor, of a worker, of a producer.
+"""A kill at line after line of the package: of the supervisor, of a worker, of a producer.
 
 First every process of a small life writes down the lines that it comes to. Then lines drawn from these are armed one after the other; the
 first process that comes to the armed line kills itself, and what is started after it goes on. A line that is not met while tasks flow is

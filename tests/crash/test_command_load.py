@@ -1,4 +1,4 @@
-"""A long queue and a crowded second (T19): memory does not depend on them, what is due starts in order, nobody holds the lock for long."""
+"""A long queue and a crowded second: memory does not depend on them, what is due starts in order, nobody holds the lock for long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Poison among good tasks (T14): what kills its process, or hurts it, ends as it must; the others lose nothing but time.
+"""Poison among good tasks: what kills its process, or hurts it, ends as it must; the others lose nothing but time.
 
 Each poison ends after at most four runs, as FAILED with its reason. No good task is lost, fails, or loses a try. The supervisor lives.
 """

@@ -1,4 +1,4 @@
-"""Stops at any time (T17): SIGTERM, SIGINT and SIGHUP, once to three times, while tasks flow.
+"""Stops at any time: SIGTERM, SIGINT and SIGHUP, once to three times, while tasks flow.
 
 0 lost, the command ends within its limit, and what ended within the limit is not run twice. A second signal ends at once, nothing is lost.
 """
@@ -19,7 +19,7 @@ from tests.crash.test_command_storm import RANGE, SPEED
 from tests.crash.tools import Run, most_common_problems, until
 
 LIMIT = SHUTDOWN + 2
-"""Seconds within which a command has to end (T15)."""
+"""Seconds within which a command has to end."""
 SLOWNESS = 4.0
 """What a busy machine may add."""
 STUBBORN = 2

@@ -1,4 +1,4 @@
-"""The kill storm against the real command (T1): workers, supervisors, whole process groups and producers die at random instants.
+"""The kill storm against the real command: workers, supervisors, whole process groups and producers die at random instants.
 
 Both kinds of command run on one queue, at times two commands together. 0 lost, 0 lost results, never two live runs of one task; only what
 had not been stored runs again.

@@ -1,4 +1,4 @@
-"""Processes that fork, threads and processes together on one file (T16): nothing lost, nothing shared that must not be.
+"""Processes that fork, threads and processes together on one file: nothing lost, nothing shared that must not be.
 
 SQLite's locks belong to a process. A child that goes on with what it inherited believes to hold locks which only its parent holds.
 Each test forks in a process of its own, never in the one that runs the tests.

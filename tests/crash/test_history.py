@@ -1,4 +1,4 @@
-"""The judge is judged: good histories pass, made-up bad ones do not (T6), and a recorded storage tells what it does."""
+"""The judge is judged: good histories pass, made-up bad ones do not, and a recorded storage tells what it does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of the queue that is deleted or replaced while it is in use never costs an acknowledged task (G1, T26).
+"""A file of the queue that is deleted or replaced while it is in use never costs an acknowledged task.
 
 Whoever does it, a cleaner of /tmp, a backup, ``rm *-shm``: processes never go on with different files, and what is acknowledged stays.
 """

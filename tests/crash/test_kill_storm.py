@@ -1,4 +1,4 @@
-"""The kill storm (T1): SIGKILL at random instants while direct, scheduled, retried and periodic tasks flow.
+"""The kill storm: SIGKILL at random instants while direct, scheduled, retried and periodic tasks flow.
 
 0 lost, 0 lost results, never two live runs of one task, and what had ended and was stored does not run again. The wall clock of these
 processes runs twenty times as fast as the machine's, so that a storm of half a minute lives through ten minutes of ticks.

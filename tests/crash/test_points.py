@@ -1,4 +1,4 @@
-"""Every crash point of ``huey.seams`` with a kill at its first and at its third visit: a new consumer finishes everything (T3)."""
+"""Every crash point of ``huey.seams`` with a kill at its first and at its third visit: a new consumer finishes everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kill storm on a Redis server, which itself dies, restarts and loses replies (T1, T8, T9)."""
+"""The kill storm on a Redis server, which itself dies, restarts and loses replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls to the storage that fail, and calls that succeed while their answer is lost (T3, T9), one at a time, in one process.
+"""Calls to the storage that fail, and calls that succeed while their answer is lost, one at a time, in one process.
 
 An error means that nothing was written, or that nobody knows. Either way: everything runs, what was finished is finished, and the same
 process goes on by itself.

@@ -1,4 +1,4 @@
-"""A kill at every SQL statement of a small life (T2): empty file, enqueue, claim, finish, retry, tick, takeover, goodbye.
+"""A kill at every SQL statement of a small life: empty file, enqueue, claim, finish, retry, tick, takeover, goodbye.
 
 SQLite tells of each statement as it begins, those inside a trigger too. For every n, one process lives that life and dies at its n-th
 statement, another one takes over and ends what is left; then the history must obey the laws.

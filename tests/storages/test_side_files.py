@@ -1,4 +1,4 @@
-"""What lies beside a SQLite file is believed only if nobody else can have put it there (T26)."""
+"""What lies beside a SQLite file is believed only if nobody else can have put it there."""
 
 from __future__ import annotations
 
