@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from huey.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
 from huey.cron import crontab
-from huey.decorators import PeriodicWrapper, TaskWrapper, Which, checked_options
+from huey.decorators import PeriodicWrapper, TaskWrapper, Which, checked_options, plain
 from huey.exceptions import ConfigurationError, DataStoreTimeout
+from huey.functions import checked_function, passing_on, tell_without_first
 from huey.hooks import Hooks
 from huey.limits import RateLimit, TaskLock
 from huey.masking import Masked, stepwise
@@ -281,12 +282,23 @@ class Huey(Putting, Revoking, Masked):
         """Decorator: as ``task``, but the body runs inside ``with obj:``. *as_argument*: what that gives is the first argument."""
 
         def decorate(func: Callable[..., Any]) -> TaskWrapper[..., Any]:
+            func = checked_function(plain(func), task_options.get("name"))
+
+            @passing_on
             @functools.wraps(func)
             def inside(*args: Any, **kwargs: Any) -> Any:
-                with obj as entered:
-                    return func(entered, *args, **kwargs) if as_argument else func(*args, **kwargs)
+                with obj:
+                    return func(*args, **kwargs)
 
-            return self.task(**task_options)(inside)
+            @functools.wraps(func)
+            def inside_with(*args: Any, **kwargs: Any) -> Any:
+                with obj as entered:
+                    return func(entered, *args, **kwargs)
+
+            if not as_argument:
+                return self.task(**task_options)(inside)
+            tell_without_first(inside_with, func)
+            return self.task(**task_options)(inside_with)
 
         return decorate
 
@@ -330,6 +342,11 @@ class Huey(Putting, Revoking, Masked):
 
     def now(self) -> Micros:
         return self.clock.now()
+
+    @property
+    def is_shared(self) -> bool:
+        """Its tasks may be run by another process."""
+        return self.storage.is_shared and not self._is_immediate
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
+from huey.arguments import own_names, parameters_of
 from huey.clock import FOREVER, Micros
+from huey.functions import checked_function, is_method_of
 from huey.logs import SafeLogger, is_ctrl_c
+from huey.main_module import is_of_script, module_of
 from huey.masking import Masked, opened
 from huey.rare import rare_text
 from huey.task import LARGEST, LONGEST_NAME, Task, checked_limit, checked_number, checked_text
@@ -25,7 +28,7 @@ log = SafeLogger("huey")
 Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Exceptions: a class, several, or a function that says whether one is meant."""
 
-TAKEN = frozenset({"eta", "delay", "retries", "retry_delay", "retry_backoff", "priority", "expires", "timeout"})
+TAKEN = frozenset({"id", "eta", "delay", "retries", "retry_delay", "retry_backoff", "priority", "expires", "timeout"})
 """Keywords of a call that mean the call, not its arguments; unless the function has a parameter of that name."""
 
 
@@ -106,43 +109,98 @@ class TaskHost(Protocol):
     @property
     def always_eager(self) -> bool: ...
 
+    @property
+    def is_shared(self) -> bool: ...
+
 
 class TaskWrapper(Masked, Generic[P, R]):
     """A function whose calls are tasks."""
 
+    kind = "task"
     stores_result = True
 
     def __init__(self, huey: TaskHost, func: Callable[P, R], name: str | None, options: TaskOptions) -> None:
+        func = checked_function(plain(func), name)
         self.huey = huey
         self.func = func
         self.options = options
-        self.name = name or f"{func.__module__}.{func.__name__}"
+        self.name = name or f"{module_of(func)}.{func.__name__}"
         checked_text("name", self.name, LONGEST_NAME)
         self.needs_extras = options.retries_as_argument or options.include_task
-        self._taken = TAKEN - _parameters(func)
-        functools.update_wrapper(self, func)
+        extras = ("retries", "task")[not options.retries_as_argument : 1 + options.include_task]
+        self._parameters = parameters_of(func, extras)
+        self._least, self._most = self._parameters.counts
+        self._taken = TAKEN - own_names(func, self._parameters)
+        if options.wishes is not None:
+            options.wishes.check_names(func)
+        self._is_of_script = name is None and is_of_script(self.name)
+        if self._is_of_script:
+            self._most = -1
         self.task_class = _task_class(self, func)
+        _take_over(self, func)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Enqueue one call and return at once: a ``Result``, or None without a result store (S25-S27). Keywords as for ``s``."""
-        if kwargs and not self._taken.isdisjoint(kwargs):
-            return self.huey.enqueue(self._wished(args, kwargs))
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Enqueue one call and return at once: a ``Result``, or None without a result store (S25-S27). Keywords as for ``s``. TypeError:
+        arguments that the function does not take."""
+        if kwargs:
+            if not self._taken.isdisjoint(kwargs):
+                return self.huey.enqueue(self._wished(args, kwargs))
+            self._check(args, kwargs)
+        elif not self._least <= len(args) <= self._most:
+            self._check(args, kwargs)
         return self.huey.enqueue(self.task_class(args, kwargs))
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
         """The call as a task, not enqueued: for ``huey.enqueue`` and ``huey.enqueue_many``.
 
-        The keywords ``eta, delay, retries, retry_delay, retry_backoff, priority, expires, timeout`` are meant for this call and not
-        passed on, except those that the function itself has as parameters.
+        The keywords ``id, eta, delay, retries, retry_delay, retry_backoff, priority, expires, timeout`` are meant for this call and not
+        passed on, except those that the function itself has as parameters. TypeError: arguments that the function does not take.
         """
-        return self._wished(args, kwargs) if kwargs else self.task_class(args)
+        if kwargs:
+            return self._wished(args, kwargs)
+        self._check(args, kwargs)
+        return self.task_class(args)
 
     def _wished(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         wishes = {name: kwargs[name] for name in self._taken if name in kwargs}
         kwargs = {name: value for name, value in kwargs.items() if name not in wishes}
+        self._check(args, kwargs)
         now = self.huey.now()
         due = due_time(wishes.pop("eta", None), wishes.pop("delay", None), now=now, naive_is_local=True)
         return self.task_class(args, kwargs, **due._asdict(), **_resolved(wishes, now))
+
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """TypeError: the function does not take these."""
+        if self._is_of_script and not self.huey.always_eager:
+            self._warn_of_script()
+        if not kwargs and self._least <= len(args) <= self._most:
+            return
+        if misfit := self._parameters.misfit(args, kwargs, self._taken):
+            raise TypeError(f"{self.name}() {misfit}; call it as {getattr(self.func, '__name__', self.name)}{self._parameters}")
+
+    def _warn_of_script(self) -> None:
+        """Say once that no other process knows this function."""
+        self._is_of_script = False
+        self._most = self._parameters.counts[1]
+        # Who writes the program on the command line sees what it is.
+        if self.huey.is_shared and sys.argv[:1] != ["-c"]:
+            log.warning(
+                "the task %s is declared in a notebook, at a prompt, or in a file that cannot be imported: no consumer of another process "
+                "finds it. Move it into a module that both import, or give both sides the same name='...'",
+                self.name,
+            )
+
+    def check_calls(self, calls: Sequence[tuple[Any, ...]], given: Sequence[Any]) -> None:
+        """``_check`` for many calls without keywords; *given*: them, as they were given to ``map``."""
+        lengths = set(map(len, calls))
+        if not lengths or (self._least <= min(lengths) and max(lengths) <= self._most):
+            return
+        for place, args in enumerate(calls):
+            try:
+                self._check(args, {})
+            except TypeError as error:
+                hint = "; a list is one argument, a tuple several" if isinstance(given[place], list) else ""
+                raise TypeError(f"item {place} of map: {error}{hint}; nothing was enqueued") from None
 
     def options_of(self, task: Task, options: str | None, of_id: Terms) -> str | None:
         """*options* of a record with the terms of that call; *of_id*: those of its id."""
@@ -184,8 +242,10 @@ class TaskWrapper(Masked, Generic[P, R]):
         if isinstance(args, int | float | timedelta | datetime) and kwargs is None and eta is None and delay is None:
             eta, delay, args = (args, None, None) if isinstance(args, datetime) else (None, args, None)
         is_local = convert_utc or self.huey.consumer_is_local()
+        args = _arguments(args)
+        self._check(args, kwargs or {})
         task = self.task_class(
-            _arguments(args),
+            args,
             kwargs,
             id=id or task_id,
             **due_time(eta, delay, now=self.huey.now(), naive_is_local=is_local)._asdict(),
@@ -210,7 +270,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         return {**task.kwargs, **extras}
 
     @opened
-    def call_local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call_local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now (S36)."""
         return self.func(*args, **kwargs)
 
@@ -230,10 +290,17 @@ class TaskWrapper(Masked, Generic[P, R]):
         """Forget this task: its messages are put back by this process from now on."""
         return self.huey.unregister(self)
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        if is_method_of(self.func, owner, name):
+            raise ValueError(
+                f"{owner.__qualname__}.{name} is a method, and a task is not bound to an instance: declare a function outside of the class "
+                "and give it what it needs, such as an id, as an argument; or write @staticmethod below the decorator of the task"
+            )
+
     def __reduce__(self) -> str:
         # By its place, as functions are; then a copy is the wrapper itself.
-        place: str = self.func.__qualname__
-        found: Any = sys.modules.get(self.func.__module__)
+        place: str = getattr(self.func, "__qualname__", "")
+        found: Any = sys.modules.get(getattr(self.func, "__module__", ""))
         for part in place.split("."):
             found = getattr(found, part, None)
         if found is not self:
@@ -250,6 +317,7 @@ class TaskWrapper(Masked, Generic[P, R]):
 class PeriodicWrapper(TaskWrapper[P, R]):
     """A function that the scheduler enqueues. Called directly it runs here and now (S66); its results are not stored (S67)."""
 
+    kind = "periodic task"
     stores_result = False
 
     def __init__(
@@ -258,9 +326,14 @@ class PeriodicWrapper(TaskWrapper[P, R]):
         super().__init__(huey, func, name, options)
         self.validate_datetime = validate_datetime
         self._was_called = False
+        if missing := self._parameters.missing:
+            raise ValueError(
+                f"{self.name}() has parameters without a default ({', '.join(missing)}), and a periodic task is called without arguments: "
+                "give them defaults"
+            )
 
     @opened
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if not self._was_called:
             self._was_called = True
             log.info("%s is periodic: a direct call runs it here; to enqueue one run use .schedule()", self.name)
@@ -272,7 +345,7 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
     options, huey = wrapper.options, wrapper.huey
     members: dict[str, Any] = {
         "__slots__": (),
-        "__module__": func.__module__,
+        "__module__": getattr(func, "__module__", None) or __name__,
         "name": wrapper.name,
         "wrapper": wrapper,
         "execute": lambda task: func(*task.args, **wrapper.with_extras(task)),
@@ -292,7 +365,25 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
     if expires is not None:
         members["default_expires"] = staticmethod(lambda: expiry(expires, huey.now()).expires)
         members["default_expires_in"] = expiry(expires, 0).expires_in
-    return type(f"queuecmd_{func.__name__}", (Task,), members)
+    return type(f"queuecmd_{getattr(func, '__name__', wrapper.name.rpartition('.')[2])}", (Task,), members)
+
+
+def plain(func: Any) -> Any:
+    """The function inside, if *func* is a decorated function already: its calls would enqueue it, and not run it."""
+    while (wrapper := getattr(func, "_wrapper", func)) is not None and isinstance(wrapper, TaskWrapper):
+        func = wrapper.func
+    return func
+
+
+def _take_over(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> None:
+    """Let the wrapper look like its function; what it has itself stays."""
+    for name in functools.WRAPPER_ASSIGNMENTS:
+        if hasattr(func, name):
+            setattr(wrapper, name, getattr(func, name))
+    for name, value in () if isinstance(func, type) else getattr(func, "__dict__", {}).items():
+        if not hasattr(wrapper, name):
+            setattr(wrapper, name, value)
+    wrapper.__wrapped__ = func  # type: ignore[attr-defined]
 
 
 def _arguments(args: Any) -> tuple[Any, ...]:
@@ -309,19 +400,6 @@ def _resolved(wishes: dict[str, Any], now: Micros) -> dict[str, Any]:
     if expires is None:
         return wishes
     return {**wishes, **expiry(expires, now)._asdict()} if expires else {**wishes, "expires": FOREVER}
-
-
-def _parameters(func: Callable[..., Any]) -> frozenset[str]:
-    """Names of the function's own parameters."""
-    code = getattr(func, "__code__", None)
-    if code is not None and not hasattr(func, "__wrapped__"):
-        return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-    from inspect import signature
-
-    try:
-        return frozenset(signature(func).parameters)
-    except (TypeError, ValueError):  # Some callables written in C do not tell.
-        return frozenset()
 
 
 def checked_options(**given: Any) -> TaskOptions:

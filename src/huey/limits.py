@@ -17,6 +17,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from huey import current
 from huey.clock import Clock, Micros, Rng
 from huey.exceptions import RateLimitExceeded, StorageError, TaskLockedException
+from huey.functions import passing_on
 from huey.masking import Masked
 from huey.once import once
 from huey.registry import Registry
@@ -144,6 +145,7 @@ class TaskLock(Masked):
         self.release()
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
+        @passing_on
         @functools.wraps(func)
         def locked(*args: P.args, **kwargs: P.kwargs) -> R:
             with self:
@@ -195,6 +197,7 @@ class RateLimit(Masked):
         """A use stays counted."""
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
+        @passing_on
         @functools.wraps(func)
         def limited(*args: P.args, **kwargs: P.kwargs) -> R:
             self.acquire()

@@ -13,6 +13,7 @@ from huey.clock import Ids
 from huey.declared import declaration
 from huey.decorators import TaskWrapper
 from huey.exceptions import HueyException
+from huey.functions import check_has_run
 from huey.limits import Limits
 from huey.masking import opened
 from huey.owned import Block, find
@@ -106,7 +107,9 @@ class Putting(ByHand, Limits, Queues):
     def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
         """One task per item; see ``TaskWrapper.map``."""
         make = wrapper.task_class
+        calls = list(calls)
         arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
+        wrapper.check_calls(arguments, calls)
         if self.always_eager:
             return [self.run_now(make(args)) for args in arguments]
         if self._of(wrapper) is not self:
@@ -154,7 +157,9 @@ class Putting(ByHand, Limits, Queues):
     def run_now(self, task: Task) -> Any:
         """Run the task's function here and return its value; exceptions pass (S19)."""
         wrapper = self.registry.find(task.name)
-        return wrapper.func(*task.args, **wrapper.with_extras(task))
+        value = wrapper.func(*task.args, **wrapper.with_extras(task))
+        check_has_run(wrapper.name, value)
+        return value
 
     def _record(self, task: Task) -> Record:
         if self.codec.signs:

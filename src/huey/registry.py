@@ -9,10 +9,16 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from itertools import count
+from operator import attrgetter
 from typing import Any
 
+from huey import identity
 from huey.decorators import PeriodicWrapper, TaskWrapper
 from huey.exceptions import UnknownTask
+from huey.logs import SafeLogger
+from huey.main_module import is_of_script
+
+log = SafeLogger("huey")
 
 _all: weakref.WeakValueDictionary[int, Registry] = weakref.WeakValueDictionary()
 """Every registry of this process, the oldest first."""
@@ -29,20 +35,37 @@ class Registry:
         _all[_next()] = self
 
     def register(self, wrapper: TaskWrapper[Any, Any]) -> None:
-        """Add a function. The same function again replaces itself; another one under its name is a ValueError (C16)."""
-        for name in (wrapper.name, *wrapper.options.aliases):
-            known = self._tasks.get(name) or self._aliases.get(name)
-            if known is not None and not _is_same(known.func, wrapper.func):
-                raise ValueError(f"the task name {name!r} is taken by {known.func!r}; give one of the two another name with name='...'")
+        """Add a function. ValueError: another one has its name, or one of its aliases (C16).
+
+        The same function again replaces itself, so does one whose module is executed again, and one that is typed again at a prompt or in a
+        notebook, with a warning.
+        """
+        identity.note(wrapper.func)
+        names = (wrapper.name, *wrapper.options.aliases)
+        known = {name: self._tasks.get(name) or self._aliases.get(name) for name in names}
+        for name, other in known.items():
+            if other is not None and other is not wrapper:
+                _check_is_again(name, other, wrapper)
+        for other in known.values():
+            if other is not None and self._tasks.get(other.name) is other and other.name in names:
+                self.unregister(other.name)
         self._tasks[wrapper.name] = wrapper
         for name in wrapper.options.aliases:
             self._aliases[name] = wrapper
+
+    def adopt(self, other: Registry) -> None:
+        """Add the functions of the registry of another instance, but those whose names are taken."""
+        for wrapper in other:
+            self._tasks.setdefault(wrapper.name, wrapper)
+        for name, wrapper in other._aliases.items():
+            self._aliases.setdefault(name, wrapper)
 
     def unregister(self, name: str) -> bool:
         """Forget a function; True if it was known."""
         wrapper = self._tasks.pop(name, None)
         for alias in () if wrapper is None else wrapper.options.aliases:
-            self._aliases.pop(alias, None)
+            if self._aliases.get(alias) is wrapper:
+                del self._aliases[alias]
         return wrapper is not None
 
     def find(self, name: str) -> TaskWrapper[Any, Any]:
@@ -55,7 +78,20 @@ class Registry:
             wrapper = registry._tasks.get(name) or registry._aliases.get(name)
             if wrapper is not None:
                 return wrapper
-        raise UnknownTask(f"{name} not found in TaskRegistry: import the module that defines it together with the Huey instance")
+        raise UnknownTask(f"{name} not found in TaskRegistry: {self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        """What may have happened to a task that is unknown here."""
+        if is_of_script(name):
+            return (
+                "it was enqueued by a file that was run as a script, or from a notebook or a prompt, so that its module is called __main__ "
+                "there and something else here; move the function into a module that both import, or give it a name='...' of its own"
+            )
+        last = name.rpartition(".")[2]
+        alike = sorted(known for known in self._tasks if known.rpartition(".")[2] == last and _is_end_of(known, name))
+        if alike:
+            return f"there is {alike[0]} here; import its module by one name everywhere, or give the task a name='...' of its own"
+        return "import the module that defines it together with the Huey instance"
 
     def __contains__(self, name: str) -> bool:
         return name in self._tasks
@@ -88,6 +124,53 @@ registry = Everything()
 """``huey.registry.registry`` of 0.4.9, to look only."""
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    # A reloaded module defines its functions anew: same place, same function.
-    return one is other or (one.__qualname__, one.__module__) == (other.__qualname__, other.__module__)
+def instances() -> list[Any]:
+    """The Huey instances of this process that functions were declared with, the oldest first."""
+    found = [next(iter(registry)).huey for registry in list(_all.values()) if len(registry)]
+    return list({id(huey): huey for huey in found}.values())
+
+
+def _is_end_of(one: str, other: str) -> bool:
+    """Of two dotted names, one is the end of the other."""
+    return f".{one}".endswith(f".{other}") or f".{other}".endswith(f".{one}")
+
+
+def _check_is_again(name: str, known: TaskWrapper[Any, Any], wrapper: TaskWrapper[Any, Any]) -> None:
+    """ValueError: *wrapper* is not *known*, declared again."""
+    if identity.is_same(known.func, wrapper.func):
+        if identity.is_made_again(known.func, wrapper.func) or _run_alike(known, wrapper):
+            return
+        kinds = sorted({type(each).kind for each in (known, wrapper)})
+        twice = " and as a ".join(kinds) if len(kinds) > 1 else f"{kinds[0]} in two ways, with other options"
+        raise ValueError(
+            f"the task name {name!r} is taken: one function is declared as a {twice}; give one of the two another name with name='...'"
+        )
+    if not identity.is_typed_again(known.func, wrapper.func):
+        raise ValueError(
+            f"the task name {name!r} is taken by {_told(known.func)}; give one of the two another name with name='...'"
+            + _why(known.func, wrapper.func)
+        )
+    log.warning("the task %s is declared again: the new function takes the place of the former", name)
+
+
+def _run_alike(known: TaskWrapper[Any, Any], wrapper: TaskWrapper[Any, Any]) -> bool:
+    """A worker would run them in the same way. (Retries, priority and so on travel with each task.)"""
+    if type(known) is not type(wrapper) or not identity.is_same(_run_by(known.options), _run_by(wrapper.options)):
+        return False
+    if isinstance(known, PeriodicWrapper) and isinstance(wrapper, PeriodicWrapper):
+        return identity.is_same(known.validate_datetime, wrapper.validate_datetime)
+    return True
+
+
+_run_by = attrgetter("retries_as_argument", "include_task", "timeout", "retry_on", "no_retry_on", "wishes")
+
+
+def _told(func: Any) -> str:
+    code = getattr(func, "__code__", None)
+    return f"{func!r:.200}" if code is None else f"{func.__qualname__} ({code.co_filename}, line {code.co_firstlineno})"
+
+
+def _why(known: Any, func: Any) -> str:
+    code = getattr(known, "__code__", None)
+    is_one = code is not None and code is getattr(func, "__code__", None)
+    return ". Both were made by the same lines: if that is a decorator, let it use functools.wraps" if is_one else ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from huey.suggestions import did_you_mean
 from huey.task import LARGEST, checked_number, is_storable
 from huey.terms import DONE, WAITING, Terms
 
@@ -37,6 +38,23 @@ class Wishes(NamedTuple):
     def depend_on_the_call(self) -> bool:
         """Two calls may differ in their terms."""
         return self.unique is not False or self.key is not None
+
+    def check_names(self, func: Callable[..., Any]) -> None:
+        """ValueError: a key is made of a parameter that the function does not have."""
+        for what, key in (("unique", self.unique), ("key", self.key)):
+            if not isinstance(key, str | tuple):
+                continue
+            from inspect import signature
+
+            try:
+                known = list(signature(func).parameters)
+            except (TypeError, ValueError):
+                # Some callables written in C do not tell.
+                return
+            for name in (key,) if isinstance(key, str) else key:
+                if name not in known:
+                    there = f"it has {', '.join(known)}" if known else "it has none"
+                    raise ValueError(f"{what}={key!r}: the function has no parameter {name!r} ({there}){did_you_mean(name, known)}")
 
     def terms(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Terms:
         """The terms of one call of the function *name*. ValueError: an argument that a key cannot be made of."""

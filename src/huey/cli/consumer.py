@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from huey.api import Huey
-from huey.cli.instance import find_huey, split_path
+from huey.cli.instance import adopt_siblings, find_huey, split_path
 from huey.cli.logs import set_up_logging
 from huey.cli.mistakes import Mistake, WrongOption
 from huey.cli.parser import PROGRAM, given_settings
@@ -76,6 +76,7 @@ def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
         shares(settings, huey.name)
     except ConfigurationError as error:
         raise WrongOption(str(error)) from error
+    adopt_siblings(huey, path)
     turn_on()
     try:
         code = Supervisor(huey, **settings).run()

@@ -11,6 +11,10 @@ from typing import Any
 
 from huey.api import Huey
 from huey.cli.mistakes import Mistake
+from huey.logs import SafeLogger
+from huey.registry import instances
+
+log = SafeLogger("huey.consumer")
 
 
 def split_path(path: str) -> tuple[str, str]:
@@ -29,9 +33,47 @@ def find_huey(path: str) -> Huey:
     found = _attribute(path, _module(path, module), name)
     if not isinstance(found, Huey):
         raise Mistake(f"{path} is a {type(found).__name__}, not a Huey instance; name the instance that your tasks are decorated with")
-    if not len(found.registry):
-        raise Mistake(f"{path} has no tasks: the module {module} has to import the modules that define them")
+    if not len(found.registry) and not any(_is_one_queue(found, other) for other in instances()):
+        raise Mistake(f"{path} has no tasks: {_why_none(found, module)}")
     return found
+
+
+def adopt_siblings(huey: Huey, path: str) -> None:
+    """Let *huey* run what is declared with other instances of its queue, as when a factory that makes the instance is called twice."""
+    for other in instances():
+        if not _is_one_queue(huey, other):
+            continue
+        log.warning(
+            "%s is not the only instance of its queue: %s is another instance, with %d tasks, which run here as well; its hooks and signal "
+            "handlers do not. Make the instance in one module and import it everywhere",
+            *(path, _place_of(other), len(other.registry)),
+        )
+        huey.registry.adopt(other.registry)
+
+
+def _is_one_queue(one: Huey, other: Huey) -> bool:
+    """They are two instances, of one queue."""
+    storages = one.storage, other.storage
+    return one is not other and one.name == other.name and all(it.is_shared for it in storages) and repr(storages[0]) == repr(storages[1])
+
+
+def _why_none(huey: Huey, module: str) -> str:
+    others = [f"{_place_of(other)} ({other.storage!r}) has {len(other.registry)}" for other in instances() if other is not huey]
+    if not others:
+        return f"the module {module} has to import the modules that define them"
+    return f"they are declared with another instance, of another queue: {'; '.join(others)}. Give the path of the one that is meant"
+
+
+def _place_of(huey: Huey) -> str:
+    """Where an instance can be imported from."""
+    places = [
+        f"{name}.{key}"
+        for name, module in sorted(sys.modules.items())
+        for key, value in sorted(getattr(module, "__dict__", {}).items())
+        if value is huey
+    ]
+    own = next(iter(huey.registry)).func.__module__
+    return next((place for place in places if place.startswith(f"{own}.")), places[0] if places else repr(huey))
 
 
 def _hint(path: str) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.db import connections
 
 from huey.api import Huey
-from huey.decorators import TaskWrapper
+from huey.decorators import TaskWrapper, plain
 from huey.djhuey.outbox import Outbox
 from huey.djhuey.settings import current
+from huey.functions import checked_function
 
 Function = Callable[..., Any]
 
@@ -74,6 +76,7 @@ class OnCommitTask:
 
 def _closing(decorate: Callable[[Function], TaskWrapper[Any, Any]]) -> Callable[[Function], TaskWrapper[Any, Any]]:
     def closing(func: Function) -> TaskWrapper[Any, Any]:
+        func = checked_function(plain(func), "given to the decorator", runs_coroutines=True)
         wrapper = decorate(close_db(func))
         wrapper.call_local = func  # type: ignore[method-assign]
         return wrapper
@@ -96,6 +99,8 @@ def close_db(func: Function) -> Function:
         finally:
             close_connections()
 
+    with suppress(TypeError, ValueError):  # Some callables written in C do not tell.
+        closing.__signature__ = signature(func, follow_wrapped=False)  # type: ignore[attr-defined]
     return closing
 
 

@@ -35,6 +35,7 @@ from huey.djhuey.outbox import Outbox
 from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, instant, new_result, perform, runner, take_in, tell
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
+from huey.functions import refuse_what_does_not_run
 from huey.lifecycle import State
 from huey.result import Result
 from huey.storage.base import TaskRow
@@ -138,10 +139,11 @@ class HueyBackend(BaseTaskBackend):
         registry, name = self.huey.registry, task.module_path
         if name in registry:
             known = registry.find(name)
-            if getattr(known.func, "__wrapped__", None) is task.func:
+            if getattr(getattr(known.func, "prototype", None), "func", None) is task.func:
                 return known
         options = {option: getattr(task, option) for option in OPTIONS if getattr(task, option, None) is not None}
         try:
+            refuse_what_does_not_run(task.func, runs_coroutines=True)
             return self.huey.task(name=name, include_task=True, **options)(runner(task, tasks.task_backends.__getitem__))
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{name}: {error}") from error

@@ -18,6 +18,7 @@ from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_
 from huey.engine.narrowing import failing
 from huey.engine.timekeeper import Timekeeper
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
+from huey.functions import check_has_run
 from huey.hooks import Hooks
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
 from huey.logs import Lines, SafeLogger
@@ -175,6 +176,7 @@ class Execution:
                 mask.depth = 1
                 if mask.news:
                     mask.settle()
+            check_has_run(wrapper.name, value)
         except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
             return self._failed(wrapper, lease, slot, error, visit)
         finally:

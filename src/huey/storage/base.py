@@ -150,6 +150,8 @@ class Storage(Sharing, Hosting, ABC):
     rates) stands in ``sharing``."""
 
     name: str
+    is_shared = True
+    """Other processes can use it too."""
     names_promoted = False
     """Set by who wants to know what its turns promote, followers or not."""
 

@@ -44,6 +44,8 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
     """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever. *keep_finished*: so many succeeded tasks
     are kept to be looked at, or those of that time (a timedelta)."""
 
+    is_shared = False
+
     def __init__(
         self,
         name: str = "huey",

@@ -1,0 +1,130 @@
+"""What can be a task: a function that runs when it is called, and what else is called like one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from types import CodeType, FunctionType, MethodType
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_GENERATOR, _COROUTINE, _OF_GENERATOR, _ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
+"""Flags of a code object."""
+_CACHED = type(lru_cache(lambda: None))
+_DEEPEST = 50
+"""Functions inside functions, at most; a chain that is longer is a ring."""
+_PLAIN = frozenset({bool, bytes, dict, float, int, list, set, str, tuple})
+"""Classes of most values; none of them has a body that is still to run."""
+
+
+def checked_function(func: Any, name: str | None, *, runs_coroutines: bool = False) -> Any:
+    """*func*, without ``staticmethod`` around it. *name*: what was given with ``name=``. ValueError: no such thing can be a task; it says
+    what can."""
+    func = func.__func__ if isinstance(func, staticmethod) else func
+    if isinstance(func, classmethod):
+        raise ValueError(f"{func!r}: write @classmethod above the decorator of the task, so that the class is its first argument")
+    if not callable(func):
+        is_of_django = hasattr(func, "module_path") and callable(getattr(func, "func", None))
+        raise ValueError(f"{func!r:.200} is not callable, and a task is a function" + (": give its .func" if is_of_django else ""))
+    if name is None and not isinstance(getattr(func, "__name__", None), str):
+        raise ValueError(f"{func!r:.200} has no name of its own, by which a consumer would find it: give one with name='...'")
+    refuse_what_does_not_run(func, runs_coroutines=runs_coroutines)
+    return func
+
+
+def refuse_what_does_not_run(func: Any, *, runs_coroutines: bool = False) -> None:
+    """ValueError: a call of *func* makes a generator or a coroutine, and runs nothing of its body."""
+    for inner in _called(func):
+        code = getattr(inner, "__code__", None)
+        flags = code.co_flags if isinstance(code, CodeType) else 0
+        where = getattr(func, "__qualname__", None) or repr(func)
+        if flags & (_GENERATOR | _OF_GENERATOR | _ASYNC_GENERATOR):
+            raise ValueError(
+                f"{where} is a generator function: a call of it runs nothing of its body, so it cannot be a task; return a list instead of "
+                "yielding, or call it from a function that uses up what it yields"
+            )
+        if flags & _COROUTINE and not runs_coroutines:
+            raise ValueError(
+                f"{where} is an 'async def': workers run plain functions and have no event loop yet; declare a plain function that calls "
+                "asyncio.run(...) on it"
+            )
+
+
+def _called(func: Any) -> Iterator[Any]:
+    """*func*, and what a call of it comes to, as far as that is certain."""
+    for _ in range(_DEEPEST):
+        yield func
+        if isinstance(func, partial):
+            func = func.func
+        elif isinstance(func, MethodType):
+            func = func.__func__
+        elif passes_on(func):
+            func = func.__wrapped__
+        elif not isinstance(func, FunctionType | type) and callable(func) and isinstance(inner := type(func).__call__, FunctionType):
+            func = inner
+        else:
+            return
+
+
+def passes_on(func: Any) -> bool:
+    """It is a wrapper that calls the function inside with the very same arguments and returns what that returns: our own ones, those of
+    ``contextlib``, a cache. Of others nobody knows: they may add arguments, or run a coroutine."""
+    if isinstance(func, _CACHED):
+        return True
+    return isinstance(func, FunctionType) and hasattr(func, "__wrapped__") and (func in _passing or func.__globals__ is vars(contextlib))
+
+
+_passing: WeakSet[Callable[..., Any]] = WeakSet()
+
+
+def passing_on(wrapper: F) -> F:
+    """Decorator: note that *wrapper* passes on its arguments, and what comes back, as they are."""
+    _passing.add(wrapper)
+    return wrapper
+
+
+def tell_without_first(wrapper: Any, func: Any) -> None:
+    """Let *wrapper*, which gives *func* its first argument, say what else it takes."""
+    from inspect import signature
+
+    with contextlib.suppress(TypeError, ValueError):  # Some callables written in C do not tell.
+        told = signature(func)
+        wrapper.__signature__ = told.replace(parameters=list(told.parameters.values())[1:])
+
+
+def innermost(func: Any) -> Any:
+    """The function that somebody wrote, below all that is wrapped around it."""
+    for _ in range(_DEEPEST):
+        inner = func.func if isinstance(func, partial) else getattr(func, "__func__", None) or getattr(func, "__wrapped__", None)
+        if inner is None:
+            break
+        func = inner
+    return func
+
+
+def is_method_of(func: Any, owner: type, name: str) -> bool:
+    """It was written in the body of that class, for its instances or for the class itself."""
+    inner = innermost(func)
+    if not isinstance(inner, FunctionType) or inner.__qualname__ != f"{owner.__qualname__}.{name}":
+        return False
+    return inner.__code__.co_varnames[: min(1, inner.__code__.co_argcount)] in (("self",), ("cls",))
+
+
+def check_has_run(name: str, value: Any) -> None:
+    """TypeError: what the task *name* returned has a body that is still to run, and nobody would run it. Such a thing is closed."""
+    kind = type(value)
+    if value is None or kind in _PLAIN:
+        return
+    if hasattr(kind, "throw") and hasattr(kind, "send"):
+        with contextlib.suppress(Exception):
+            # It says "was never awaited" otherwise, somewhere and later. One that has begun may raise anything of its own.
+            value.close()
+        raise TypeError(f"{name} returned a {kind.__name__}: nothing has run its body; {_ADVICE}")
+    if hasattr(kind, "__await__") or hasattr(kind, "asend"):
+        raise TypeError(f"{name} returned {kind.__name__!r}, which nobody awaits; {_ADVICE}")
+
+
+_ADVICE = "let the function that is the task run it, with asyncio.run(...) or list(...), and return what comes of it"

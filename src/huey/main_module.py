@@ -1,0 +1,77 @@
+"""The name of a module that is run as a program.
+
+Python calls it ``__main__``, whatever its file is. A task is known by its module, so ``python app.py`` and ``huey_consumer app.huey`` have
+to agree on a name: the one by which a consumer imports that file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+MAIN = "__main__"
+_RUN_AS = (MAIN, "__mp_main__")
+"""How a module is called that is run; the second one in a process that ``multiprocessing`` spawned."""
+_SOURCES = (".py", ".pyw", ".pyc")
+
+
+def module_of(func: Any) -> str | None:
+    """The module of *func*, by the name that other processes import it by. ``__main__``: there is no such name, as in a notebook. None: the
+    object does not say."""
+    module = getattr(func, "__module__", None)
+    if module not in _RUN_AS:
+        return module if isinstance(module, str) else None
+    namespace = getattr(func, "__globals__", None)
+    if namespace is None or namespace.get("__name__") not in _RUN_AS:
+        # What a decorator made, say, or a class: of that module, but it does not hold its names.
+        namespace = vars(sys.modules[module]) if module in sys.modules else {}
+    elif not _is_of_file(func, namespace):
+        return MAIN
+    return name_of_program(namespace) or MAIN
+
+
+def name_of_program(namespace: Mapping[str, Any]) -> str | None:
+    """The name by which the program with those globals is imported; None if there is none.
+
+    ``python -m`` says it. A file is named by its stem, as it is imported from its own folder; where that is a package (it has an
+    ``__init__.py``), with the names of the packages, up to the current folder.
+    """
+    name = getattr(namespace.get("__spec__"), "name", None)
+    if isinstance(name, str) and name not in _RUN_AS:
+        return name
+    file = namespace.get("__file__")
+    if not isinstance(file, str):
+        return None
+    path = PurePath(os.path.abspath(file))
+    packages = _packages(path.parent)
+    names = [*packages, path.stem]
+    is_name = path.suffix in _SOURCES and all(part.isidentifier() for part in names) and (packages or path.stem != MAIN)
+    return ".".join(names) if is_name else None
+
+
+def _packages(folder: PurePath) -> list[str]:
+    """The packages that *folder* is in, itself included, the outermost first."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        # The current folder has been removed.
+        here = ""
+    found: list[str] = []
+    while str(folder) != here and folder.name and os.path.exists(folder / "__init__.py"):
+        found.insert(0, folder.name)
+        folder = folder.parent
+    return found
+
+
+def _is_of_file(func: Any, namespace: Mapping[str, Any]) -> bool:
+    """Whether it stands in the file of that program, and was not typed at a prompt after that (``python -i``)."""
+    file, code = namespace.get("__file__"), getattr(func, "__code__", None)
+    return not isinstance(file, str) or code is None or PurePath(file).stem == PurePath(code.co_filename).stem
+
+
+def is_of_script(name: str) -> bool:
+    """Whether a task of that name was declared where no other process can import it from."""
+    return name.startswith(f"{MAIN}.")
