@@ -32,6 +32,10 @@ TAKEN = frozenset({"id", "eta", "delay", "retries", "retry_delay", "retry_backof
 """Keywords of a call that mean the call, not its arguments; unless the function has a parameter of that name."""
 
 
+SHAPES = 100
+"""So many kinds of calls are remembered as fitting, of each function."""
+
+
 class TaskOptions(NamedTuple):
     """How a function's calls are run."""
 
@@ -133,6 +137,8 @@ class TaskWrapper(Masked, Generic[P, R]):
         self._taken = TAKEN - own_names(func, self._parameters)
         if options.wishes is not None:
             options.wishes.check_names(func)
+        self._fitting: set[tuple[int | str, ...]] = set()
+        """Numbers of arguments and keywords of calls that fitted."""
         self._is_of_script = name is None and is_of_script(self.name)
         if self._is_of_script:
             self._most = -1
@@ -143,9 +149,13 @@ class TaskWrapper(Masked, Generic[P, R]):
         """Enqueue one call and return at once: a ``Result``, or None without a result store (S25-S27). Keywords as for ``s``. TypeError:
         arguments that the function does not take."""
         if kwargs:
-            if not self._taken.isdisjoint(kwargs):
-                return self.huey.enqueue(self._wished(args, kwargs))
-            self._check(args, kwargs)
+            shape = (len(args), *kwargs)
+            if shape not in self._fitting:
+                if not self._taken.isdisjoint(kwargs):
+                    return self.huey.enqueue(self._wished(args, kwargs))
+                self._check(args, kwargs)
+                if len(self._fitting) < SHAPES:
+                    self._fitting.add(shape)
         elif not self._least <= len(args) <= self._most:
             self._check(args, kwargs)
         return self.huey.enqueue(self.task_class(args, kwargs))
