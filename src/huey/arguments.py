@@ -110,10 +110,12 @@ def parameters_of(func: Any, given: Iterable[str] = ()) -> Parameters:
     """What *func* takes. *given*: keywords that huey gives with each run. ValueError: it cannot take one of these."""
     while passes_on(func):
         func = func.__wrapped__
-    found = _of_code(func) if isinstance(func, FunctionType) and not _tells_itself(func) else _of_signature(func)
+    is_told = isinstance(func, FunctionType) and _tells_itself(func)
+    found = _of_code(func) if isinstance(func, FunctionType) and not is_told else _of_signature(func)
     extras = frozenset(given)
     for name in extras:
-        if not found.takes_any and name not in found.keywords:
+        # What a function tells of itself is what callers give.
+        if not (is_told or found.takes_any or name in found.keywords):
             which = "context=True (include_task)" if name == "task" else "retries_as_argument=True"
             raise ValueError(f"{which} passes the keyword {name!r}, and {_called(func)}{found} does not take it: add the parameter")
     return found.with_given(extras) if extras else found

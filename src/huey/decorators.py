@@ -137,7 +137,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         self._taken = TAKEN - own_names(func, self._parameters)
         if options.wishes is not None:
             options.wishes.check_names(func)
-        self._fitting: set[tuple[int | str, ...]] = set()
+        self._fitting: set[tuple[object, ...]] = set()
         """Numbers of arguments and keywords of calls that fitted."""
         self._is_of_script = name is None and is_of_script(self.name)
         if self._is_of_script:

@@ -15,6 +15,7 @@ from typing import Any
 from huey import identity
 from huey.decorators import PeriodicWrapper, TaskWrapper
 from huey.exceptions import UnknownTask
+from huey.functions import innermost
 from huey.logs import SafeLogger
 from huey.main_module import is_of_script
 
@@ -166,11 +167,12 @@ _run_by = attrgetter("retries_as_argument", "include_task", "timeout", "retry_on
 
 
 def _told(func: Any) -> str:
+    func = innermost(func)
     code = getattr(func, "__code__", None)
     return f"{func!r:.200}" if code is None else f"{func.__qualname__} ({code.co_filename}, line {code.co_firstlineno})"
 
 
 def _why(known: Any, func: Any) -> str:
     code = getattr(known, "__code__", None)
-    is_one = code is not None and code is getattr(func, "__code__", None)
+    is_one = code is not None and code is getattr(func, "__code__", None) and not hasattr(known, "__wrapped__")
     return ". Both were made by the same lines: if that is a decorator, let it use functools.wraps" if is_one else ""

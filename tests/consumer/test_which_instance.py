@@ -65,7 +65,8 @@ def test_tasks_of_an_instance_of_another_queue_are_named(project: Project) -> No
 
 def test_a_file_that_is_run_as_a_script_enqueues_for_the_consumer_that_imports_it(project: Project) -> None:
     project.write(
-        "@huey.task()\ndef add(a, b):\n    return a + b\n\n\nif __name__ == '__main__':\n    print(add(1, 2).get(blocking=True, timeout=20))\n"
+        "@huey.task()\ndef add(a, b):\n    return a + b\n\n\n"
+        "if __name__ == '__main__':\n    print(add(1, 2).get(blocking=True, timeout=20))\n"
     )
     consumer = project.start("main.huey")
 
@@ -74,6 +75,22 @@ def test_a_file_that_is_run_as_a_script_enqueues_for_the_consumer_that_imports_i
 
     assert (ended.stdout.strip(), ended.stderr) == ("3", "")
     assert consumer.stop() == 0
+
+
+def test_a_file_that_is_run_and_imported_too_declares_one_function(project: Project) -> None:
+    (project.home / "config.py").write_text(
+        f"from huey import SqliteHuey\nhuey = SqliteHuey('app', filename={str(project.folder / 'q.db')!r})\n"
+    )
+    (project.home / "views.py").write_text("import app\n")
+    (project.home / "app.py").write_text(
+        "from config import huey\n\n\n@huey.task()\ndef add(a, b):\n    return a + b\n\n\n"
+        "if __name__ == '__main__':\n    import views\n    print(add.name, views.app.add.name, len(huey.registry))\n"
+    )
+
+    environment = {**bare_environment(), "PYTHONPATH": str(SOURCE)}
+    ended = subprocess.run([sys.executable, "app.py"], cwd=project.home, env=environment, capture_output=True, text=True, timeout=30)
+
+    assert (ended.stdout.strip(), ended.stderr) == ("app.add app.add 1", "")
 
 
 def test_what_a_process_that_multiprocessing_spawned_enqueues_is_known_too(project: Project) -> None:

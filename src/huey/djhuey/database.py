@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import wraps
 from inspect import iscoroutinefunction, signature
 from typing import Any
+from weakref import WeakSet
 
 from asgiref.sync import async_to_sync
 from django.db import connections
@@ -76,7 +77,9 @@ class OnCommitTask:
 
 def _closing(decorate: Callable[[Function], TaskWrapper[Any, Any]]) -> Callable[[Function], TaskWrapper[Any, Any]]:
     def closing(func: Function) -> TaskWrapper[Any, Any]:
-        func = checked_function(plain(func), "given to the decorator", runs_coroutines=True)
+        func = plain(func)
+        func = vars(func)["__wrapped__"] if func in _closings else func
+        func = checked_function(func, "given to the decorator", runs_coroutines=True)
         wrapper = decorate(close_db(func))
         wrapper.call_local = func  # type: ignore[method-assign]
         return wrapper
@@ -101,7 +104,11 @@ def close_db(func: Function) -> Function:
 
     with suppress(TypeError, ValueError):  # Some callables written in C do not tell.
         closing.__signature__ = signature(func, follow_wrapped=False)  # type: ignore[attr-defined]
+    _closings.add(closing)
     return closing
+
+
+_closings: WeakSet[Function] = WeakSet()
 
 
 def runs_in_caller(huey: Huey) -> bool:

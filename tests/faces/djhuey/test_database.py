@@ -249,3 +249,52 @@ def test_in_the_database_s_own_file_a_task_is_there_exactly_if_the_transaction_c
     with running(same_file):
         assert result.get(blocking=True, timeout=10) == "kept"
     user.delete()
+
+
+async def asked() -> int:
+    return 1
+
+
+def numbers() -> Iterator[int]:
+    yield 1
+
+
+def test_a_db_task_may_be_a_coroutine_but_no_generator(huey: Huey) -> None:
+    assert db_task(name="coroutine")(asked).call_local is asked
+    for decorate in (db_task(name="numbers"), db_periodic_task(lambda now: True, name="numbers"), on_commit_task(name="numbers")):
+        with pytest.raises(ValueError, match="generator function"):
+            decorate(numbers)
+
+
+def test_two_db_tasks_of_one_name_are_refused_and_the_same_twice_is_one(huey: Huey) -> None:
+    def charge(order: int) -> int:
+        return order
+
+    def refund(order: int) -> int:
+        return -order
+
+    db_task(name="pay")(charge)
+    db_task(name="pay")(charge)
+
+    with pytest.raises(ValueError, match="is taken"):
+        db_task(name="pay")(refund)
+    with pytest.raises(ValueError, match="is taken"):
+        on_commit_task(name="pay")(refund)
+    with pytest.raises(ValueError, match="periodic task and as a task"):
+        db_periodic_task(lambda now: True, name="tidy")(db_task(name="tidy")(ask))
+
+
+@pytest.mark.parametrize("declare", [db_task, on_commit_task])
+def test_the_arguments_of_a_db_task_are_checked_at_the_call(declare: Any, huey: Huey) -> None:
+    task = declare(name="charge")(lambda order, amount=1: order)
+
+    for wrong in (lambda: task(), lambda: task(1, 2, 3), lambda: task.schedule((), delay=5), lambda: task.map([(1, 2, 3)])):
+        with pytest.raises(TypeError, match=r"lacks an argument: order|takes 2 arguments"):
+            wrong()
+    assert len(huey) == 0
+
+
+def test_a_decorated_function_below_db_task_runs_and_is_not_enqueued_again(huey: Huey) -> None:
+    first = huey.task(name="first")(lambda: "ran")
+
+    assert db_task(name="second")(first).call_local() == "ran"
