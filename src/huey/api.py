@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from huey.arguments import check_schedule
 from huey.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
 from huey.cron import crontab
 from huey.decorators import PeriodicWrapper, TaskWrapper, Which, checked_options, plain
@@ -259,8 +260,7 @@ class Huey(Putting, Revoking, Masked):
     ) -> Callable[[Callable[P, R]], PeriodicWrapper[P, R]]:
         """Decorator: the consumer runs the function at each minute for which *validate_datetime* (``crontab(...)`` or any callable of a
         datetime) is true (S64-S69). Each tick runs once, whatever the number of consumers. Results are not stored."""
-        if not callable(validate_datetime):
-            raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
+        check_schedule(validate_datetime)
         options = checked_options(
             retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
             include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,

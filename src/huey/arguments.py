@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import FunctionType
 from typing import Any
 
-from huey.functions import innermost, passes_on
+from huey.functions import innermost, passes_on, refuse_what_does_not_run
 from huey.suggestions import did_you_mean
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08
@@ -171,3 +171,15 @@ def _of_signature(func: Any) -> Parameters:
         Parameter.VAR_POSITIONAL in kinds,
         Parameter.VAR_KEYWORD in kinds,
     )
+
+
+def check_schedule(validate_datetime: Any) -> None:
+    """ValueError: it cannot be asked about a datetime."""
+    if not callable(validate_datetime):
+        raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
+    refuse_what_does_not_run(validate_datetime, "a schedule")
+    if parameters_of(validate_datetime).misfit((None,), {}):
+        raise ValueError(
+            f"validate_datetime={validate_datetime!r}: it cannot be called with a datetime; write @huey.periodic_task(crontab(...)) above "
+            "the function that is to run"
+        )

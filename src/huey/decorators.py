@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from huey.arguments import own_names, parameters_of
 from huey.clock import FOREVER, Micros
-from huey.functions import checked_function, is_method_of
+from huey.functions import checked_function, is_method_of, refuse_what_does_not_run
 from huey.logs import SafeLogger, is_ctrl_c
 from huey.main_module import is_of_script, module_of
 from huey.masking import Masked, opened
@@ -443,3 +443,4 @@ def _check_which(name: str, which: Any) -> None:
         return
     if isinstance(which, tuple | type) or not callable(which):
         raise ValueError(f"{name}={which!r}: give an exception class, a tuple of them, or a function of the exception")
+    refuse_what_does_not_run(which, f"{name}=")

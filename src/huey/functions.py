@@ -35,21 +35,21 @@ def checked_function(func: Any, name: str | None, *, runs_coroutines: bool = Fal
     return func
 
 
-def refuse_what_does_not_run(func: Any, *, runs_coroutines: bool = False) -> None:
-    """ValueError: a call of *func* makes a generator or a coroutine, and runs nothing of its body."""
+def refuse_what_does_not_run(func: Any, what: str = "a task", *, runs_coroutines: bool = False) -> None:
+    """ValueError: a call of *func* makes a generator or a coroutine, and runs nothing of its body, so it cannot be *what*."""
     for inner in _called(func):
         code = getattr(inner, "__code__", None)
         flags = code.co_flags if isinstance(code, CodeType) else 0
         where = getattr(func, "__qualname__", None) or repr(func)
         if flags & (_GENERATOR | _OF_GENERATOR | _ASYNC_GENERATOR):
             raise ValueError(
-                f"{where} is a generator function: a call of it runs nothing of its body, so it cannot be a task; return a list instead of "
-                "yielding, or call it from a function that uses up what it yields"
+                f"{where} is a generator function: a call of it runs nothing of its body, so it cannot be {what}; return a list instead "
+                "of yielding, or call it from a function that uses up what it yields"
             )
         if flags & _COROUTINE and not runs_coroutines:
             raise ValueError(
-                f"{where} is an 'async def': workers run plain functions and have no event loop yet; declare a plain function that calls "
-                "asyncio.run(...) on it"
+                f"{where} is an 'async def', so it cannot be {what}: workers run plain functions and have no event loop yet; declare a plain "
+                "function that calls asyncio.run(...) on it"
             )
 
 

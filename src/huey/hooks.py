@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from huey.exceptions import ASKED_TO_STOP
+from huey.functions import refuse_what_does_not_run
 from huey.logs import SafeLogger, is_ctrl_c
 from huey.signals import Signals
 
@@ -30,6 +31,7 @@ class Hooks:
 
     def add(self, kind: str, name: str | None, hook: Callable[..., Any]) -> None:
         """Of two hooks that are given the same name the latter takes the place of the former; one without counts once."""
+        refuse_what_does_not_run(hook, f"a hook {kind}")
         hooks = self.by_kind[kind]
         for place, (known, there) in enumerate(hooks):
             if there is hook or known == name:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from huey.functions import refuse_what_does_not_run
 from huey.logs import SafeLogger, is_ctrl_c
 
 log = SafeLogger("huey")
@@ -46,7 +47,8 @@ class Signals:
         self.turnstile = Turnstile()
 
     def connect(self, handler: Handler, signals: Iterable[str]) -> None:
-        """Call *handler* for these signals; for all, if there are none. ValueError: no such signal."""
+        """Call *handler* for these signals; for all, if there are none. ValueError: no such signal; a generator function or coroutine."""
+        refuse_what_does_not_run(handler, "a handler of signals")
         for signal in _known(signals):
             connected = self.handlers.get(signal, [])
             if handler not in connected:

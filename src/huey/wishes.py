@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from huey.functions import refuse_what_does_not_run
 from huey.suggestions import did_you_mean
 from huey.task import LARGEST, checked_number, is_storable
 from huey.terms import DONE, WAITING, Terms
@@ -95,6 +96,7 @@ def _checked_key(what: str, key: Any) -> Key:
     if isinstance(key, str):
         return key
     if callable(key):
+        refuse_what_does_not_run(key, f"{what}=")
         made: Callable[..., Any] = key
         return made
     names = tuple(key) if isinstance(key, Iterable) else ()

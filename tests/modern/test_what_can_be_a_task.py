@@ -381,3 +381,43 @@ def test_a_parameter_may_be_called_self(huey: Huey) -> None:
 def test_a_task_that_fails_since_its_function_is_wrong_says_so(huey: Huey) -> None:
     with pytest.raises(TaskException, match=r"returned a generator"):
         huey.task()(just_calling(numbers))().get()
+
+
+# -- other functions that huey calls ----------------------------------------------------------------------------------------------------
+
+GIVEN: dict[str, Callable[[Huey, Any], Any]] = {
+    "pre_execute": lambda huey, func: huey.pre_execute()(func),
+    "post_execute": lambda huey, func: huey.post_execute()(func),
+    "on_startup": lambda huey, func: huey.on_startup()(func),
+    "on_shutdown": lambda huey, func: huey.on_shutdown()(func),
+    "signal": lambda huey, func: huey.signal()(func),
+    "schedule": lambda huey, func: huey.periodic_task(func),
+    "retry_on": lambda huey, func: huey.task(retry_on=func),
+    "no_retry_on": lambda huey, func: huey.task(no_retry_on=func),
+    "unique": lambda huey, func: huey.task(unique=func),
+    "key": lambda huey, func: huey.task(concurrency=1, key=func),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("func", [numbers, coroutine])
+def test_nothing_that_huey_calls_may_be_a_function_that_does_not_run(given: str, func: Any, huey: Huey) -> None:
+    with pytest.raises(ValueError, match=r"is a generator function|is an 'async def'"):
+        GIVEN[given](huey, func)
+
+
+def test_periodic_task_without_its_brackets_is_told(huey: Huey) -> None:
+    with pytest.raises(ValueError, match=r"write @huey\.periodic_task\(crontab"):
+
+        @huey.periodic_task
+        def tidy() -> None: ...
+
+
+@pytest.mark.parametrize(
+    "schedule", [lambda now: True, lambda *args: True, crontab(), Mock(return_value=True), functools.partial(lambda a, b: True, 1)]
+)
+def test_any_callable_of_a_datetime_is_a_schedule(schedule: Any, huey: Huey) -> None:
+    assert huey.periodic_task(schedule)(add_nothing).validate_datetime is schedule
+
+
+def add_nothing() -> None: ...
