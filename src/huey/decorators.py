@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -10,7 +9,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from huey.arguments import own_names, parameters_of
 from huey.clock import FOREVER, Micros
-from huey.functions import checked_function, is_method_of, refuse_what_does_not_run
+from huey.functions import checked_function, is_method_of, refuse_what_does_not_run, take_over
 from huey.logs import SafeLogger, is_ctrl_c
 from huey.main_module import is_of_script, module_of
 from huey.masking import Masked, opened
@@ -143,7 +142,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         if self._is_of_script:
             self._most = -1
         self.task_class = _task_class(self, func)
-        _take_over(self, func)
+        take_over(self, func)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Enqueue one call and return at once: a ``Result``, or None without a result store (S25-S27). Keywords as for ``s``. TypeError:
@@ -383,17 +382,6 @@ def plain(func: Any) -> Any:
     while (wrapper := getattr(func, "_wrapper", func)) is not None and isinstance(wrapper, TaskWrapper):
         func = wrapper.func
     return func
-
-
-def _take_over(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> None:
-    """Let the wrapper look like its function; what it has itself stays."""
-    for name in functools.WRAPPER_ASSIGNMENTS:
-        if hasattr(func, name):
-            setattr(wrapper, name, getattr(func, name))
-    for name, value in () if isinstance(func, type) else getattr(func, "__dict__", {}).items():
-        if not hasattr(wrapper, name):
-            setattr(wrapper, name, value)
-    wrapper.__wrapped__ = func  # type: ignore[attr-defined]
 
 
 def _arguments(args: Any) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -48,8 +48,8 @@ def refuse_what_does_not_run(func: Any, what: str = "a task", *, runs_coroutines
             )
         if flags & _COROUTINE and not runs_coroutines:
             raise ValueError(
-                f"{where} is an 'async def', so it cannot be {what}: workers run plain functions and have no event loop yet; declare a plain "
-                "function that calls asyncio.run(...) on it"
+                f"{where} is an 'async def', so it cannot be {what}: workers run plain functions and have no event loop yet; declare a "
+                "plain function that calls asyncio.run(...) on it"
             )
 
 
@@ -103,6 +103,17 @@ def innermost(func: Any) -> Any:
             break
         func = inner
     return func
+
+
+def take_over(wrapper: Any, func: Any) -> None:
+    """Let *wrapper* look like its function, as ``functools.wraps`` does; but what it has itself stays."""
+    for name in WRAPPER_ASSIGNMENTS:
+        if hasattr(func, name):
+            setattr(wrapper, name, getattr(func, name))
+    for name, value in () if isinstance(func, type) else getattr(func, "__dict__", {}).items():
+        if not hasattr(wrapper, name):
+            setattr(wrapper, name, value)
+    wrapper.__wrapped__ = func
 
 
 def is_method_of(func: Any, owner: type, name: str) -> bool:

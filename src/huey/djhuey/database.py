@@ -68,6 +68,9 @@ class OnCommitTask:
         with outbox.waiting(self._using):
             return verb(*args, **kwargs)
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._wrapper.__set_name__(owner, name)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wrapper, name)
 

@@ -294,6 +294,17 @@ def test_the_arguments_of_a_db_task_are_checked_at_the_call(declare: Any, huey: 
     assert len(huey) == 0
 
 
+@pytest.mark.parametrize("declare", [db_task, on_commit_task])
+def test_a_method_as_a_db_task_is_refused(declare: Any, huey: Huey) -> None:
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+
+        class Order:
+            @declare()
+            def charge(self) -> None: ...
+
+    assert "Order.charge is a method" in str(caught.value.__cause__ or caught.value)
+
+
 def test_a_decorated_function_below_db_task_runs_and_is_not_enqueued_again(huey: Huey) -> None:
     first = huey.task(name="first")(lambda: "ran")
 
