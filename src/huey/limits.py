@@ -12,6 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from datetime import timedelta
 from typing import ParamSpec, Protocol, TypeVar
 
 from huey import current
@@ -25,6 +26,7 @@ from huey.storage.base import BEAT, Storage
 from huey.storage.sharing import Holder
 from huey.task import LONGEST_NAME, Record, Task, checked_number, checked_text
 from huey.terms import NONE, Terms, with_terms
+from huey.when import checked_ttl
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,10 +76,10 @@ class Limits:
         # A forked child holds no lock of its parent's.
         return once(self._presences, (os.getpid(), id(self.storage)), lambda: Presence(self.storage, self.rng))
 
-    def lock_task(self, name: str) -> TaskLock:
+    def lock_task(self, name: str, ttl: float | timedelta | None = None) -> TaskLock:
         """A lock of that name: a decorator, or ``with huey.lock_task("report"):``. Who meets it held gets TaskLockedException; a task ends
-        with that, and is tried again if it has retries."""
-        return TaskLock(self, name)
+        with that, and is tried again if it has retries. *ttl*: as in ``TaskLock``."""
+        return TaskLock(self, name, ttl)
 
     def is_locked(self, name: str) -> bool:
         """Whether somebody holds the lock of that name now."""
@@ -93,11 +95,17 @@ class Limits:
 
 
 class TaskLock(Masked):
-    """A lock by name, over all processes. One object may be used by many threads and runs at once."""
+    """A lock by name, over all processes. One object may be used by many threads and runs at once.
 
-    def __init__(self, huey: LimitHost, name: str) -> None:
+    *ttl*: seconds (int, float) or a timedelta after which it is free by itself, counted from when it was taken; what it protects has to
+    be done by then. It may be free sooner, with the end of its holder. None (default): it ends with its holder only. Who releases a lock
+    too late changes nothing: neither for nobody, nor for the next holder. ValueError: a *ttl* of 0 or less, or that is no time.
+    """
+
+    def __init__(self, huey: LimitHost, name: str, ttl: float | timedelta | None = None) -> None:
         self.huey = huey
         self.name = _checked(name)
+        self.ttl = checked_ttl(ttl)
         self._tokens: dict[object, int] = {}
 
     @property
@@ -109,7 +117,10 @@ class TaskLock(Masked):
     def acquire(self) -> bool:
         """Take the lock: True. TaskLockedException: somebody holds it, this very task or process included."""
         run = current.run.get()
-        token = self.huey.presence.acquire(self.name) if run is None else self.huey.storage.acquire(self.name, Holder(*run))
+        if run is None:
+            token = self.huey.presence.acquire(self.name, self.ttl)
+        else:
+            token = self.huey.storage.acquire(self.name, Holder(*run), self.ttl)
         if token is None:
             raise TaskLockedException(f"the lock {self.name!r} is held by somebody else, or this run has lost its lease")
         self._tokens[_here()] = token
@@ -219,8 +230,8 @@ class Presence:
         self._thread: threading.Thread | None = None
         self._pause = threading.Event()
 
-    def acquire(self, name: str) -> int | None:
-        token = self._storage.acquire(name, self._me)
+    def acquire(self, name: str, ttl: float | None = None) -> int | None:
+        token = self._storage.acquire(name, self._me, ttl)
         if token is not None:
             with self._lock:
                 if self._thread is None:

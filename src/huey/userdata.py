@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from huey.registry import Registry
@@ -10,6 +11,7 @@ from huey.serializer import Codec, Purpose
 from huey.storage.base import Storage
 from huey.task import LONGEST_NAME, Task, checked_text
 from huey.utils import EmptyData
+from huey.when import checked_ttl
 
 ALL = 2**31 - 1
 """More tasks than anybody lists."""
@@ -45,9 +47,10 @@ class UserData:
                 return kind, data
         return None, b""
 
-    def put_if_empty(self, key: str, value: Any) -> bool:
-        """Store *value* unless there is one; True if it was stored. Of several callers at once one gets True."""
-        return self.storage.put_if_empty("data", _key(key), self.codec.encode("data", key, value))
+    def put_if_empty(self, key: str, value: Any, ttl: float | timedelta | None = None) -> bool:
+        """Store *value* unless there is one; True if it was stored. Of several callers at once one gets True. *ttl*: seconds (int, float)
+        or a timedelta after which it goes by itself; None: it stays. ValueError: a *ttl* of 0 or less."""
+        return self.storage.put_if_empty("data", _key(key), self.codec.encode("data", key, value), checked_ttl(ttl))
 
     def delete(self, key: str) -> bool:
         """Remove what is stored under *key*; True if there was something."""

@@ -22,6 +22,17 @@ def seconds(delay: float | timedelta) -> float:
     return float(length)
 
 
+def checked_ttl(ttl: float | timedelta | None) -> float | None:
+    """How long something is kept, as seconds; None: no limit. ValueError: 0 or less than a microsecond, not a time, or longer than a
+    hundred years."""
+    if ttl is None:
+        return None
+    length = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if isinstance(length, bool) or not isinstance(length, int | float) or not 1 / SECOND <= length <= LONGEST_DELAY:
+        raise ValueError(f"ttl={ttl!r}: give a number of seconds above 0, or a timedelta, up to a hundred years; None is without limit")
+    return float(length)
+
+
 def instant(when: datetime, naive_is_local: bool) -> Micros:
     """A datetime as microseconds UTC. An aware one is exact; a naive one is local time, or UTC (C25)."""
     if not isinstance(when, datetime):

@@ -363,8 +363,8 @@ class Storage(Sharing, Hosting, ABC):
         """Store *value*, replacing what was there. It goes after *ttl* seconds; None: never."""
 
     @abstractmethod
-    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
-        """Store *value* unless there is one; True if it was stored. One step."""
+    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
+        """Store *value*, as ``put`` does, unless there is one; True if it was stored. One step."""
 
     @abstractmethod
     def peek(self, kind: str, key: str) -> bytes | None:

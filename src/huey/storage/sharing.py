@@ -91,11 +91,12 @@ class Sharing:
 
     # -- locks --------------------------------------------------------------------------------------------------------------------------
 
-    def acquire(self, name: str, holder: Holder) -> int | None:
+    def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         """Take a lock: its token; None while somebody holds it, the same holder included.
 
         A task's lock is held while that run of it is leased: its end, in whatever way, and a takeover free it. A run that is not leased
-        any more gets none. A process's lock is held for ``HOLDER`` from now, or from its last ``renew``.
+        any more gets none. A process's lock is held for ``HOLDER`` from now, or from its last ``renew``. *ttl*: nobody holds it longer than
+        so many seconds from now, by the clock that leases run by, whatever is renewed.
         """
         raise self.refusal()
 

@@ -376,8 +376,8 @@ class LegacyStorage(Storage):
         with self._changed:
             self._changed.notify_all()
 
-    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
-        return self._values.put_if_empty(kind, key, value)
+    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
+        return self._values.put_if_empty(kind, key, value, ttl)
 
     def peek(self, kind: str, key: str) -> bytes | None:
         return self._values.peek(kind, key)

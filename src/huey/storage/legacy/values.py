@@ -36,7 +36,7 @@ class Values:
         with failing_as(DataStorePutException, self._needed, "put"):
             self._needed.put(_key(kind, key), self._wrapped(value, ttl))
 
-    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
         if not hasattr(self._needed, "put_if_empty"):
             raise refuse("put_if_empty", self._store)
         with failing_as(DataStorePutException, self._store, "put_if_empty"):
@@ -44,7 +44,7 @@ class Values:
             if there is not EmptyData and self._unwrapped(there) is None:
                 # Past its time, but still there.
                 self._store.get(_key(kind, key))
-            return bool(self._store.put_if_empty(_key(kind, key), self._wrapped(value, None)))
+            return bool(self._store.put_if_empty(_key(kind, key), self._wrapped(value, ttl)))
 
     def peek(self, kind: str, key: str) -> bytes | None:
         if self._is_private(kind):

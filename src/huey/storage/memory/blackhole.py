@@ -25,5 +25,5 @@ class BlackHoleStorage(MemoryStorage):
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
         """Gone."""
 
-    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
         return True

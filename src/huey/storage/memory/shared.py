@@ -11,6 +11,7 @@ from huey.storage.base import Storage, Worker
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Keys, Locks, Rates
 from huey.storage.memory.tables import Tasks, remove
+from huey.storage.memory.values import end_of
 from huey.storage.memory.waking import Alarm
 from huey.storage.sharing import HOLDER, Held, Holder, Tell
 from huey.task import Record
@@ -61,26 +62,30 @@ class SharingInMemory(Storage):
             return False
         return self._workers[row.worker][1] > self._clock.monotonic()
 
-    def acquire(self, name: str, holder: Holder) -> int | None:
+    def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         with self._changed:
-            return self._locks.take(name, holder, self._clock.monotonic() + HOLDER)
+            now = self._clock.monotonic()
+            return self._locks.take(name, holder, now + HOLDER, end_of(ttl, now), now)
 
     def renew(self, holder: Holder) -> int:
         with self._changed:
-            return self._locks.renew(holder, self._clock.monotonic() + HOLDER)
+            now = self._clock.monotonic()
+            return self._locks.renew(holder, now + HOLDER, now)
 
     def give_up(self, name: str, token: int) -> bool:
         with self._changed:
-            held = self._locks.find(name)
-            return held is not None and held.token == token and self._locks.free(name)
+            now = self._clock.monotonic()
+            held = self._locks.find(name, now)
+            return held is not None and held.token == token and self._locks.free(name, now)
 
     def lock(self, name: str) -> Held | None:
         with self._changed:
-            return self._locks.find(name)
+            return self._locks.find(name, self._clock.monotonic())
 
     def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
         with self._changed:
-            return {name for name in (self._locks.names() if names is None else names) if self._locks.free(name)}
+            now = self._clock.monotonic()
+            return {name for name in (self._locks.names() if names is None else names) if self._locks.free(name, now)}
 
     # -- rates --------------------------------------------------------------------------------------------------------------------------
 
@@ -100,5 +105,5 @@ class SharingInMemory(Storage):
             self._rates.windows.pop(name, None)
 
     def _prune_shared(self, now: Micros) -> int:
-        gone = remove(self._keys.kept, lambda kept: kept.expires <= now) + self._locks.prune()
+        gone = remove(self._keys.kept, lambda kept: kept.expires <= now) + self._locks.prune(self._clock.monotonic())
         return gone + remove(self._rates.windows, lambda window: window[1] <= now)

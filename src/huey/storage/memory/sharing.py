@@ -159,37 +159,41 @@ class Locks:
 
     def clear(self) -> None:
         """All are free; tokens go on growing."""
-        self._held: dict[str, tuple[Held, Micros]] = {}
+        self._held: dict[str, tuple[Held, Micros, Micros]] = {}
+        """Each with the end of its holder's lease, and its own."""
 
-    def find(self, name: str) -> Held | None:
-        found = self._held.get(name)
-        return found[0] if found is not None and self._is_live(found[0].holder, found[1]) else None
+    def find(self, name: str, now: Micros) -> Held | None:
+        if name not in self._held:
+            return None
+        held, until, ends = self._held[name]
+        return held if now < ends and self._is_live(held.holder, until) else None
 
-    def take(self, name: str, holder: Holder, until: Micros) -> int | None:
-        if self.find(name) is not None or not self._is_live(holder, until):
+    def take(self, name: str, holder: Holder, until: Micros, ends: Micros, now: Micros) -> int | None:
+        if self.find(name, now) is not None or not self._is_live(holder, until):
             return None
         self._taken += 1
-        self._held[name] = Held(name, self._taken, holder), until
+        self._held[name] = Held(name, self._taken, holder), until, ends
         return self._taken
 
-    def renew(self, holder: Holder, until: Micros) -> int:
-        names = [name for name in self._held if (held := self.find(name)) is not None and held.holder == holder]
+    def renew(self, holder: Holder, until: Micros, now: Micros) -> int:
+        names = [name for name in self._held if (held := self.find(name, now)) is not None and held.holder == holder]
         for name in names:
-            self._held[name] = self._held[name][0], until
+            held, _, ends = self._held[name]
+            self._held[name] = held, until, ends
         return len(names)
 
-    def free(self, name: str) -> bool:
+    def free(self, name: str, now: Micros) -> bool:
         """True if it was held."""
-        is_held = self.find(name) is not None
+        is_held = self.find(name, now) is not None
         self._held.pop(name, None)
         return is_held
 
     def names(self) -> list[str]:
         return list(self._held)
 
-    def prune(self) -> int:
-        """Forget those whose holders are gone."""
-        gone = [name for name in self._held if self.find(name) is None]
+    def prune(self, now: Micros) -> int:
+        """Forget those that nobody holds any more."""
+        gone = [name for name in self._held if self.find(name, now) is None]
         for name in gone:
             del self._held[name]
         return len(gone)

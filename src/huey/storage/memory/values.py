@@ -26,11 +26,11 @@ class ValuesInMemory(Storage):
         self._values.put(kind, key, value, end_of(ttl, self._clock.now()))
         self._changed.ring()
 
-    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
+    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
         with self._changed:
             if self._peek(kind, key) is not None:
                 return False
-            self._put(kind, key, value)
+            self._put(kind, key, value, ttl)
             return True
 
     def peek(self, kind: str, key: str) -> bytes | None:

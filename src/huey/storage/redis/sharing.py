@@ -19,9 +19,9 @@ class SharingVerbs(PlainVerbs):
     _unanswered: set[str]
     """Calls that may have taken a lock, but the answer was lost: the next sign of life frees it."""
 
-    def acquire(self, name: str, holder: Holder) -> int | None:
+    def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         nonce = f"{self._rng.getrandbits(64):x}"
-        who = (name, holder.id, holder.token, HOLDER, nonce)
+        who = (name, holder.id, holder.token, HOLDER, nonce, "" if ttl is None else micros(ttl))
         try:
             token: int | None = self._wires.call("lock_take", self._prefix, self._now(), self._lease_time(), *who)
         except StorageUnavailable:

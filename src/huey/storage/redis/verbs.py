@@ -194,8 +194,9 @@ class PlainVerbs(Storage):
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
         self._wires.call("put", self._prefix, self._now(), kind, key, value, "" if ttl is None else micros(ttl), 0)
 
-    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
-        return bool(self._wires.call("put", self._prefix, self._now(), kind, key, value, "", 1, once=True))
+    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
+        length = "" if ttl is None else micros(ttl)
+        return bool(self._wires.call("put", self._prefix, self._now(), kind, key, value, length, 1, once=True))
 
     def peek(self, kind: str, key: str) -> bytes | None:
         return _content(self._wires.call("take", self._prefix, self._now(), kind, 0, key)[0])

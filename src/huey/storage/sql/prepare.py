@@ -12,6 +12,7 @@ SCHEMA_VERSION = 4
 _ADDED = {
     "huey_task": ("wish TEXT", "limit_key TEXT", "at_most INTEGER"),
     "huey_queue": ("top_token INTEGER NOT NULL DEFAULT 1",),
+    "huey_lock": ("ends INTEGER",),
 }
 """Columns that earlier versions did not have."""
 

@@ -16,9 +16,10 @@ class SharingInSql(SqlStorage):
 
     keeps_terms = True
 
-    def acquire(self, name: str, holder: Holder) -> int | None:
+    def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         alive = self._alive()
         who = {"queue": self._queue, "name": name, "holder": holder.id, "run": holder.token, "until": alive["clock"] + HOLDER}
+        who["ends"] = None if ttl is None else alive["clock"] + micros(ttl)
         if not self._write("lock_take", who | alive, is_synced=False):
             return None
         # It is ours, so nobody changes it meanwhile; unless somebody flushed it.

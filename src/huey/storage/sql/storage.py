@@ -234,8 +234,8 @@ class SqlStorage(Storage):
         self._write(self._place(kind) + "_put", self._mark(kind, key, value, ttl))
         self._rouse()
 
-    def put_if_empty(self, kind: str, key: str, value: bytes) -> bool:
-        return self._write(self._place(kind) + "_put_if_empty", self._mark(kind, key, value)) > 0
+    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
+        return self._write(self._place(kind) + "_put_if_empty", self._mark(kind, key, value, ttl)) > 0
 
     def peek(self, kind: str, key: str) -> bytes | None:
         for row in self._read(self._place(kind) + "_peek", self._mark(kind, key)):

@@ -109,6 +109,58 @@ class LockRules:
         assert storage.acquire("l", Holder(lease.id, lease.token)) is None
         assert storage.acquire("l", Holder("b", 1)) is None
 
+    def test_a_lock_with_a_time_is_free_after_it_whatever_is_renewed(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        run = Holder(lease.id, lease.token)
+        storage.acquire("of a process", HERE, ttl=20)
+        storage.acquire("of a run", run, ttl=20.0)
+        storage.acquire("without", HERE)
+        for _ in range(2):
+            clock.forward(10 - 0.001)
+            storage.beat([ME])
+            assert storage.renew(HERE) == 2
+        before = [storage.lock(name) is not None for name in ("of a process", "of a run", "without")]
+        clock.forward(0.003)
+
+        assert before == [True, True, True]
+        assert [storage.lock(name) is not None for name in ("of a process", "of a run", "without")] == [False, False, True]
+        assert storage.renew(HERE) == 1
+        assert storage.acquire("of a process", THERE) is not None
+        assert storage.acquire("of a run", run) is not None
+
+    def test_a_time_never_makes_a_lock_last_beyond_its_holder(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage)
+        storage.acquire("of a process", HERE, ttl=3600)
+        storage.acquire("of a run", Holder(lease.id, lease.token), ttl=3600)
+        end(storage, clock, lease, Returned(None))
+        clock.forward(HOLDER / SECOND + 1)
+
+        assert (storage.lock("of a process"), storage.lock("of a run")) == (None, None)
+
+    def test_who_held_a_lock_beyond_its_time_neither_frees_nor_keeps_the_next_holders(self, storage: Storage, clock: TurnableClock) -> None:
+        before = storage.acquire("l", HERE, ttl=1) or 0
+        clock.forward(1.5)
+        nobodys = storage.give_up("l", before)
+        after = storage.acquire("l", THERE, ttl=10) or 0
+
+        assert (nobodys, storage.give_up("l", before), storage.renew(HERE)) == (False, False, 0)
+        assert storage.lock("l") == Held("l", after, THERE)
+        assert after > before
+        clock.forward(10)
+        assert storage.lock("l") is None
+
+    def test_a_lock_past_its_time_is_neither_flushed_nor_kept(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.acquire("l", HERE, ttl=1)
+        clock.forward(2)
+        storage.renew(HERE)
+
+        assert storage.flush_locks(["l"]) == storage.flush_locks() == set()
+        storage.acquire("m", HERE, ttl=1)
+        clock.forward(2)
+        storage.prune()
+        clock.set(clock.now() - 2 * SECOND)
+        assert storage.lock("m") is None
+
     def test_flushed_locks_are_free_and_named(self, storage: Storage, clock: TurnableClock) -> None:
         storage.acquire("old", HERE)
         clock.forward(HOLDER / SECOND + 1)

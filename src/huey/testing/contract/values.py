@@ -161,6 +161,22 @@ class ValueRules:
             clock.forward(100)
             assert storage.peek(kind, "k") == b"second"
 
+    def test_what_is_put_if_empty_goes_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+        for kind in KINDS:
+            assert storage.put_if_empty(kind, "k", b"first", 1.5)
+            assert not storage.put_if_empty(kind, "k", b"second", 60)
+            clock.forward(1)
+            before = storage.peek(kind, "k")
+            clock.forward(1)
+
+            assert (before, storage.peek(kind, "k")) == (b"first", None)
+            assert storage.put_if_empty(kind, "k", b"third", 60)
+            clock.forward(59)
+            assert storage.pop(kind, "k") == b"third"
+            assert storage.put_if_empty(kind, "k", b"fourth")
+            clock.forward(10000)
+            assert storage.pop(kind, "k") == b"fourth"
+
     def test_put_forgets_the_time_of_the_former_value(self, storage: Storage, clock: TurnableClock) -> None:
         for kind in KINDS:
             storage.put(kind, "k", b"first", ttl=1)

@@ -1,7 +1,7 @@
 -- Take a lock that nobody holds.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: name  4: holder  5: token of its run, 0 for a process  6: microseconds that a process
---         holds it  7: nonce of this call
+--         holds it  7: nonce of this call  8: microseconds after which nobody holds it any more, or ""
 -- Returns its token, or nil
 local name, holder, run = ARGV[3], ARGV[4], ARGV[5]
 local before, keeper = find_lock(name), ''
@@ -12,7 +12,8 @@ if run ~= '0' then
   end
   if keeper == '' then return false end
 end
-local lock = { call('INCR', P .. 'ln'), holder, run, keeper, text(lease_now + tonumber(ARGV[6])), ARGV[7] }
+local lock = { call('INCR', P .. 'ln'), holder, run, keeper, text(lease_now + tonumber(ARGV[6])), ARGV[7], '' }
+if ARGV[8] ~= '' then lock[ENDS] = text(lease_now + tonumber(ARGV[8])) end
 if before then free(name, before) end
 save_lock(name, lock)
 if run == '0' then call('ZADD', P .. 'lp', 0, of_holder(holder, name)) end

@@ -119,7 +119,7 @@ CREATE TABLE IF NOT EXISTS huey_kept (
 ) WITHOUT ROWID;
 
 -- Locks. The holder is a run of a task (`run` is its token), or a process (`run` 0) until the time `until` of that boot, which is on the
--- monotonic clock. The token only grows.
+-- monotonic clock; nobody beyond `ends`, which is on it too (null: no such end). The token only grows.
 CREATE TABLE IF NOT EXISTS huey_lock (
     token  INTEGER PRIMARY KEY AUTOINCREMENT,
     queue  INTEGER NOT NULL,
@@ -128,13 +128,18 @@ CREATE TABLE IF NOT EXISTS huey_lock (
     run    INTEGER NOT NULL,
     boot   TEXT    NOT NULL,
     until  INTEGER NOT NULL,
+    ends   INTEGER,
     UNIQUE (queue, name)
 );
 
--- Locks with the end of their holders' leases, which for a run of a task is that of its worker. A run that is over has none.
-CREATE VIEW IF NOT EXISTS huey_holding AS
+-- Locks with their end: that of their holders' leases, which for a run of a task is that of its worker (a run that is over has none), or
+-- their own, if that comes first.
+DROP VIEW IF EXISTS huey_holding;
+CREATE VIEW huey_holding AS
 SELECT l.token, l.queue, l.name, l.holder, l.run,
-       CASE l.run WHEN 0 THEN l.boot ELSE w.boot END AS boot, CASE l.run WHEN 0 THEN l.until ELSE w.until END AS until
+       CASE l.run WHEN 0 THEN l.boot ELSE w.boot END AS boot,
+       CASE WHEN l.ends < (CASE l.run WHEN 0 THEN l.until ELSE w.until END) THEN l.ends
+            ELSE (CASE l.run WHEN 0 THEN l.until ELSE w.until END) END AS until
   FROM huey_lock AS l
   LEFT JOIN huey_task AS t ON l.run > 0 AND t.queue = l.queue AND t.id = l.holder AND t.token = l.run AND t.state = 'running'
   LEFT JOIN huey_worker AS w ON w.id = t.worker;

@@ -218,8 +218,8 @@ DELETE FROM huey_kept WHERE queue = :queue AND (kind, key) IN
 
 -- name: lock_take
 -- Take a lock that nobody holds; a run of a task has to be leased.
-INSERT OR REPLACE INTO huey_lock (queue, name, holder, run, boot, until)
-SELECT :queue, :name, :holder, :run, :boot, :until
+INSERT OR REPLACE INTO huey_lock (queue, name, holder, run, boot, until, ends)
+SELECT :queue, :name, :holder, :run, :boot, :until, :ends
  WHERE NOT EXISTS (SELECT 1 FROM huey_holding
                     WHERE queue = :queue AND name = :name AND until > :clock AND substr(boot, 1, length(:boot)) = :boot)
    AND (:run = 0 OR EXISTS (SELECT 1 FROM huey_task AS t CROSS JOIN huey_worker AS w ON w.id = t.worker
@@ -233,7 +233,8 @@ SELECT token, holder, run FROM huey_holding
 
 -- name: lock_renew
 -- Keep the locks of a process.
-UPDATE huey_lock SET until = :until WHERE queue = :queue AND holder = :holder AND run = 0 AND until > :clock AND boot = :boot;
+UPDATE huey_lock SET until = :until
+ WHERE queue = :queue AND holder = :holder AND run = 0 AND until > :clock AND boot = :boot AND (ends IS NULL OR ends > :clock);
 
 -- name: lock_give_up
 -- Free a lock that is still held under that token.
