@@ -181,7 +181,7 @@ def test_S170_S171_results_are_a_hash_and_a_schedule_is_a_sorted_set(port: int) 
     store.put("k", "v")
     schedule.add("a", NOON)
 
-    assert (store.conn.type("huey.results.app"), store.conn.type("huey.schedule.app")) == (b"hash", b"zset")
+    assert (store.conn.type("huey.results.app"), store.conn.type("huey.scheduled.app")) == (b"hash", b"zset")
 
 
 def test_S172_events_go_to_the_channel_of_that_name(port: int) -> None:

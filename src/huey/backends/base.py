@@ -28,6 +28,10 @@ class Part:
         self.name = name
         self.connection = connection
 
+    def caveats(self) -> list[str]:
+        """What a consumer tells at its start about this part."""
+        return []
+
     @property
     def is_trusted(self) -> bool:
         """Nobody else can write there, so pickles of any class may be read from it."""

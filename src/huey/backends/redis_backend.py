@@ -2,13 +2,14 @@
 
     huey.queue.<name>               list      messages, the next one at the right
     huey.results.<name>             hash      values by key
-    huey.schedule.<name>            zset      messages by time, microseconds since 1970
+    huey.scheduled.<name>           zset      messages by time, microseconds since 1970
     <key>.held.<worker>             list      what a worker holds of a queue or schedule
     <key>.workers                   hash      those workers, and a text about each
     <key>.ticks                     hash      the last tick of each periodic task
     <channel>                       channel   events, under the channel's name as it is
 
-Names are quoted like in a URL, dots too, never stripped: two names do not meet (S173).
+Names are quoted like in a URL, dots too, never stripped: two names do not meet (S173). Messages of earlier releases stand under other
+keys, ``huey.redis.<name>`` and ``huey.schedule.<name>``, and are left there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
+from huey import older
 from huey.backends import base
 from huey.backends.base import BaseDataStore, BaseEventEmitter, BaseQueue, BaseSchedule, Data, Holding, Ticking, micros_of
 from huey.exceptions import ConfigurationError
@@ -111,6 +113,9 @@ class RedisQueue(_Held, BaseQueue, Ticking):
     """Messages in a list, taken with RPOP; polled. *connection* goes to ``redis.Redis``."""
 
     _kind = "queue"
+
+    def caveats(self) -> list[str]:
+        return older.on_server(self.conn.execute_command, self.name, "Redis")
 
     def __init__(self, name: str, **connection: Any) -> None:
         BaseQueue.__init__(self, name, **connection)
@@ -232,7 +237,7 @@ class RedisDataStore(_InRedis, BaseDataStore):
 class RedisSchedule(_Held, BaseSchedule):
     """Messages in a sorted set, by time."""
 
-    _kind = "schedule"
+    _kind = "scheduled"
 
     def __init__(self, name: str, **connection: Any) -> None:
         BaseSchedule.__init__(self, name, **connection)

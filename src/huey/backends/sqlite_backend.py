@@ -15,7 +15,7 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any
 
-from huey import files
+from huey import files, older
 from huey.backends import base
 from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule, Data, Holding, Ticking, micros_of
 from huey.exceptions import ConfigurationError
@@ -221,6 +221,9 @@ class SqliteQueue(_Messages, BaseQueue, Ticking):
     def __init__(self, name: str, location: str | os.PathLike[str]) -> None:
         BaseQueue.__init__(self, name, location=location)
         self._open(location)
+
+    def caveats(self) -> list[str]:
+        return older.in_file(self._file.rows, self.location)
 
     def write(self, data: Data) -> None:
         self._put(data, 0)

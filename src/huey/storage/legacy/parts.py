@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from huey.backends.base import Holding, Ticking
+from huey.backends.base import Holding, Part, Ticking
 from huey.exceptions import ConfigurationError, HueyException, QueueException, StorageRefused
 
 log = logging.getLogger("huey")
@@ -68,6 +68,10 @@ class Parts:
                     "them; use threads (-k thread), or --no-periodic, or a queue that is also Ticking"
                 )
             told.append(f"{queue} notes no ticks: let one consumer only run periodic tasks, the others with --no-periodic")
+        for part in self.all:
+            if isinstance(part, Part):
+                with failing_as(QueueException, part, "caveats"):
+                    told += part.caveats()
         return told
 
     def __repr__(self) -> str:

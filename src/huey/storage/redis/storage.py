@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+from huey import older
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
 from huey.seams import crash_here
@@ -123,7 +124,13 @@ class RedisStorage(TurningVerbs, SharingVerbs):
             self._wires.drop(wire)
             raise
         self._wires.give_back(wire)
-        return told
+        try:
+            return told + older.on_server(self._wires.command, self.name, self._wires.where)
+        except StorageUnavailable as error:
+            if "MOVED" not in str(error):
+                raise
+            # The keys of earlier releases had no hash tags, so those never used a cluster.
+            return told
 
     def migrate(self) -> int:
         self.open()

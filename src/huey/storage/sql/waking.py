@@ -1,4 +1,4 @@
-"""How threads wait on a SQLite file: for tasks, for results, for events. What wakes them is in watch.py."""
+"""How consumers and callers wait on a SQLite file: for tasks, for results, for events. What wakes them is in watch.py."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 
+from huey import older
 from huey.clock import SECOND, Micros, micros
 from huey.masking import checkpoint
 from huey.storage.base import Bell, Worker
@@ -23,8 +24,12 @@ _SQL = statements.load("sqlite")
 class WakingStorage(SharingInSql):
     """The waking verbs of ``SqliteStorage``."""
 
+    filename: str
     _file: File
     _local: threading.local
+
+    def caveats(self, processes: int, periodic: bool) -> list[str]:
+        return older.in_file(self._file.read, self.filename)
 
     @property
     def _watch(self) -> Watch:
