@@ -26,7 +26,7 @@ from huey.result import Result, ResultGroup
 from huey.revoking import Revoking
 from huey.serializer import Codec
 from huey.signals import Signals
-from huey.storage import is_queue_part, open_default, open_memory, open_parts
+from huey.storage import adapted, is_queue_part, open_as, open_of, open_parts
 from huey.storage.base import Storage
 from huey.task import Task, checked_number, checked_text
 from huey.terms import DONE
@@ -55,7 +55,8 @@ class Huey(Putting, Revoking, Masked):
     """One queue and the functions that run from it.
 
     *name*: the queue's name; instances of one name and storage share it. Without more, tasks are kept in the SQLite file ``huey.db`` in
-    the current directory; other keywords (``filename=``, ``fsync=``, ...) go to that storage. *storage*: another storage.
+    the current directory; other keywords (``filename=``, ``fsync=``, ...) go to that storage. *storage*: another storage. *storage_class*:
+    a class of ``huey.storage``, or a ``BaseStorage`` of your own as for huey 3.x; a consumer tells at its start what that cannot promise.
 
     *results*: False stores no results, calls return None. *store_none*: store the value None too (S17, S18). *always_eager*: a call runs
     the function at once and returns its value (S19). *utc*: False when consumers run with ``--localtime``.
@@ -78,7 +79,9 @@ class Huey(Putting, Revoking, Masked):
     ConfigurationError: an option that does not exist or cannot work.
     """
 
-    storage_factory: Callable[..., Storage] = staticmethod(open_default)
+    storage_class: Any = None
+    """Class of the storage, in place of that of this class; as *storage_class*."""
+    _storage_kind = "SqliteStorage"
 
     def __init__(
         self,
@@ -121,12 +124,12 @@ class Huey(Putting, Revoking, Masked):
         self.rng = rng
         self.new_id = Ids(clock, rng)
         self.keep_ids = None if not keep_ids else float(checked_number("keep_ids", keep_ids))
-        self.store_intermediate_errors = store_intermediate_errors and queue is None
         self.registry = Registry()
         self.hooks = Hooks()
         self.signals = Signals()
         self.in_flight = []
         self._lasting = self.storage = self._storage(storage, storage_options)
+        self.store_intermediate_errors = store_intermediate_errors and self._lasting.keeps_errors
         self._fleeting = None if immediate_use_memory else self._lasting
         self._codec_options = {
             "serializer": serializer,
@@ -152,7 +155,7 @@ class Huey(Putting, Revoking, Masked):
             raise ConfigurationError("immediate and always_eager are two ways not to need a consumer: choose one of them")
         self._is_immediate = bool(on)
         if on and self._fleeting is None:
-            self._fleeting = once(self._stand_ins, self.name, lambda: open_memory(self.name, clock=self.clock, rng=self.rng))
+            self._fleeting = once(self._stand_ins, self.name, lambda: open_as("MemoryStorage", self.name, clock=self.clock, rng=self.rng))
         self.storage = self._fleeting if on and self._fleeting is not None else self._lasting
         self.codec.reset()
 
@@ -167,14 +170,22 @@ class Huey(Putting, Revoking, Masked):
         return open_parts(self.queue, self.result_store, self.schedule, events, clock=clock)
 
     def _storage(self, storage: Storage | None, options: dict[str, Any]) -> Storage:
+        self.storage_class = options.pop("storage_class", None) or self.storage_class
         if storage is not None:
             if options:
                 raise ConfigurationError(f"{', '.join(options)}: options of a storage go to the storage that you made yourself")
             return storage
         try:
-            return type(self).storage_factory(self.name, clock=self.clock, rng=self.rng, **options)
+            return adapted(self.get_storage(**options), self.name, self.clock)
         except TypeError as error:
             raise ConfigurationError(f"{type(self).__name__}({self.name!r}): {error}; known options stand in its docstring") from error
+
+    def get_storage(self, **options: Any) -> Any:
+        """Make the storage, of *options* that are not ``Huey``'s own. Override it to make another one: of ``huey.storage``, or a
+        ``BaseStorage`` as for huey 3.x."""
+        if self.storage_class is None:
+            return open_as(self._storage_kind, self.name, clock=self.clock, rng=self.rng, **options)
+        return open_of(self.storage_class, self.name, self.clock, self.rng, **options)
 
     # -- decorators ---------------------------------------------------------------------------------------------------------------------
 
@@ -333,9 +344,8 @@ class Huey(Putting, Revoking, Masked):
                 quiet_since = self.clock.monotonic()
 
     def __len__(self) -> int:
-        """Tasks that wait: ready, scheduled, or for a limit."""
-        counts = self.storage.counts()
-        return counts.ready + counts.scheduled + counts.waiting
+        """How many tasks are pending, as ``pending_count()``."""
+        return self.pending_count()
 
     def __bool__(self) -> bool:
         return True

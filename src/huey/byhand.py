@@ -6,7 +6,6 @@ end. What is claimed is leased by this process; if that dies, any consumer takes
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from huey.lifecycle import Cancelled, Finish, Refusal, State, decide
 from huey.once import once
 from huey.revive import Reviver
 from huey.signals import SIGNAL_ENQUEUED, SIGNAL_EXPIRED, SIGNAL_REVOKED, SIGNAL_SCHEDULED
+from huey.storage.admin import message, read_message
 from huey.storage.base import Turn, Worker
 from huey.task import Lease, Record, Task
 from huey.userdata import ALL, UserData
@@ -141,18 +141,15 @@ class ByHand(HookRoom, UserData):
 
     def serialize_task(self, task: Task) -> bytes:
         """The task as one message."""
-        record = self._record(task)
-        return json.dumps([record.id, record.name, *record[3:]]).encode() + b"\n" + record.payload
+        return message(self._record(task))
 
     def deserialize_task(self, data: bytes) -> Task:
         """The task of such a message. DecodeError: it is none. UnknownTask: no function of its name is known."""
         try:
-            head, _, payload = data.partition(b"\n")
-            id, name, *rest = json.loads(head)
-            record = Record(id, name, payload, *rest)
+            record = read_message(data)
         except (ValueError, TypeError) as error:
             raise DecodeError(f"no message of serialize_task: {error}") from error
-        self.registry.find(name)
+        self.registry.find(record.name)
         return Reviver(self.registry, self.codec).task(record, record.eta)
 
     def put_result(self, key: str, value: Any) -> None:

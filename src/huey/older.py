@@ -51,7 +51,8 @@ def _columns(read: Callable[[str], list[tuple[Any, ...]]], table: str) -> set[st
 def in_folder(folder: str) -> list[str]:
     """What to tell about a folder that 3.x kept a queue's messages in, a file for each."""
     found = []
-    for part in ("queue", "schedule"):
+    # That file is made by 3.x beside them: folders of these names may be anybody's.
+    for part in ("queue", "schedule") if os.path.exists(os.path.join(folder, ".lock")) else ():
         with suppress(OSError):
             count = sum(_FILE.fullmatch(name) is not None for name in os.listdir(os.path.join(folder, part)))
             found.append((f"{count} in {part}", count))

@@ -144,7 +144,7 @@ class Result(Masked, Generic[R]):
         except DecodeError:
             # Not ours to throw away: another process, with the right secret or class, may read it.
             self._data = None
-            self.huey.storage.put("result", self.id, data, self.huey.storage.result_ttl)
+            self.huey.storage.put_if_empty("result", self.id, data, self.huey.storage.result_ttl)
             raise
         self._data = None
         if is_error:

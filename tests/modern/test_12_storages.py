@@ -82,12 +82,55 @@ def test_options_of_3x_are_honoured(tmp_path: Path, options: dict[str, Any]) -> 
     assert cache == -1024 * options.get("cache_mb", 8)
 
 
+def test_pragmas_that_change_no_promise_are_honoured(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "huey")
+    pragmas = [("cache_size", -3000), ("mmap_size", 1 << 20), ("synchronous", "normal"), ("busy_timeout", 1500), ("journal_mode", "WAL")]
+    huey = SqliteHuey("app", filename=tmp_path / "q.db", pragmas=[*pragmas, ("temp_store", "memory"), ("wal_autocheckpoint", 100)])
+    huey.task()(lambda: 1)()
+    storage: Any = huey.storage
+    found = [storage._file.writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("cache_size", "mmap_size", "synchronous")]
+    made_with = storage._made_with
+    another = huey.storage.beside("other")
+    huey.close()
+
+    assert found == [-3000, 1 << 20, 1]
+    assert (made_with["fsync"], made_with["timeout"]) == (False, 1.5)
+    assert another._made_with == made_with  # type: ignore[attr-defined]
+    assert "wal_autocheckpoint=100: workers fold the log" in caplog.text
+
+
+def test_a_pragma_and_an_option_may_not_contradict_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"synchronous=1 and fsync=True contradict"):
+        SqliteHuey("app", filename=tmp_path / "q.db", fsync=True, pragmas={"synchronous": 1})
+    SqliteHuey("app", filename=tmp_path / "q.db", fsync=True, pragmas={"synchronous": "FULL"}).close()
+
+
+def test_create_tables_false_is_taken_and_the_tables_are_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "huey")
+    huey = SqliteHuey("app", filename=tmp_path / "q.db", create_tables=False)
+    huey.task()(lambda: 1)()
+    counted = huey.pending_count()
+    huey.close()
+
+    assert counted == 1
+    assert "create_tables=False: huey makes its tables" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("option", "value", "reason"),
     [
         ("journal_mode", "delete", "through a kill"),
-        ("create_tables", False, "made when they are missing"),
-        ("pragmas", {"synchronous": 0}, "cache_mb= and fsync="),
+        ("pragmas", {"synchronous": 0}, "a power cut may destroy the file"),
+        ("pragmas", [("synchronous", "OFF")], "a power cut may destroy the file"),
+        ("pragmas", {"journal_mode": "memory"}, "through a kill"),
+        ("pragmas", {"journal_mode": "off"}, "through a kill"),
+        ("pragmas", {"locking_mode": "EXCLUSIVE"}, "no second process"),
+        ("pragmas", {"temp_store": "file"}, "in memory"),
+        ("pragmas", {"encoding": "utf-16"}, "in UTF-8"),
+        ("pragmas", {"writable_schema": 1}, "nothing is known"),
+        ("pragmas", {"cache_size": "1; DROP TABLE huey_task"}, "a number or a word"),
+        ("pragmas", {"busy_timeout": "soon"}, "milliseconds"),
+        ("pragmas", "cache_size", "a dict, or pairs"),
         ("isolation_level", "EXCLUSIVE", "one statement in autocommit"),
         ("check_same_thread", True, "shared by the threads"),
         ("strict_fifo", "yes", "True or False"),
@@ -95,7 +138,8 @@ def test_options_of_3x_are_honoured(tmp_path: Path, options: dict[str, Any]) -> 
     ],
 )
 def test_options_of_3x_that_cannot_be_honoured_are_refused_with_the_reason(tmp_path: Path, option: str, value: Any, reason: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"(?s){option}.*{reason}" if reason != option else option):
+    name = option.removesuffix("s")
+    with pytest.raises(ConfigurationError, match=f"(?s){name}.*{reason}" if reason != option else option):
         SqliteHuey("app", filename=tmp_path / "q.db", **{option: value})
 
 
@@ -116,8 +160,18 @@ def test_tasks_of_one_priority_run_in_their_order_strict_fifo_or_not(tmp_path: P
 
 
 def test_names_of_huey_storage() -> None:
-    assert huey.storage.SqliteStorage is huey.storage.CySqliteStorage is huey.storage.FileStorage is SqliteStorage
+    assert huey.storage.SqliteStorage is huey.storage.CySqliteStorage is SqliteStorage
+    assert issubclass(huey.storage.FileStorage, SqliteStorage)
     assert huey.storage.MemoryStorage is MemoryStorage
     assert issubclass(huey.storage.BlackHoleStorage, MemoryStorage)
+    assert huey.storage.RedisStorage is huey.storage.PriorityRedisStorage
+    assert huey.storage.RedisExpireStorage is huey.storage.PriorityRedisExpireStorage
+    assert issubclass(huey.storage.RedisExpireStorage, huey.storage.RedisStorage)
+    assert set(huey.storage._HOMES) <= set(dir(huey.storage))
     with pytest.raises(AttributeError, match="NoStorage"):
         huey.storage.NoStorage  # noqa: B018
+
+
+def test_a_storage_that_is_not_built_yet_says_so_where_it_is_imported() -> None:
+    with pytest.raises(ImportError, match="PostgreSQL comes in a later"):
+        from huey.storage import PostgresStorage  # noqa: F401

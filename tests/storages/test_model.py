@@ -261,18 +261,18 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(verb=st.sampled_from(["put", "put", "put_if_empty", "pop", "pop_many", "delete"]), kind=kinds, key=keys, value=values, ttl=ttls)
     def keep_values(self, verb: str, kind: str, key: str, value: bytes, ttl: float | None) -> None:
-        arguments = {"put": (key, value, ttl), "put_if_empty": (key, value), "pop_many": (KEYS,)}.get(verb, (key,))
+        arguments = {"put": (key, value, ttl), "put_if_empty": (key, value, ttl), "pop_many": (KEYS,)}.get(verb, (key,))
         self.both(lambda storage: getattr(storage, verb)(kind, *arguments))
         self.both(lambda storage: storage.peek(kind, key))
 
     # -- locks and rates ------------------------------------------------------------------------------------------------------------------
 
-    @rule(name=keys, holder=holders, pick=st.none() | st.integers(0, 3))
-    def lock(self, name: str, holder: Holder, pick: int | None) -> None:
+    @rule(name=keys, holder=holders, pick=st.none() | st.integers(0, 3), ttl=ttls)
+    def lock(self, name: str, holder: Holder, pick: int | None, ttl: float | None) -> None:
         if pick is not None and self.leases:
             lease = self.leases[-1 - pick % len(self.leases)]
             holder = Holder(lease.id, lease.token)
-        self.tokens.append(self.both(lambda storage: storage.acquire(name, holder)) or 0)
+        self.tokens.append(self.both(lambda storage: storage.acquire(name, holder, ttl)) or 0)
 
     @rule(verb=st.sampled_from(["give_up", "renew", "flush_locks"]), name=keys, holder=holders, pick=st.integers(0, 3))
     def unlock(self, verb: str, name: str, holder: Holder, pick: int) -> None:

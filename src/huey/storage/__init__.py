@@ -5,26 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from huey.clock import Clock, Rng
+    from huey.clock import Clock
     from huey.storage.base import Storage
 
-
-def open_default(name: str, **options: Any) -> Storage:
-    """The storage of ``Huey(name)``: SQLite, file ``huey.db`` in the current directory unless ``filename=`` says otherwise (C33)."""
-    from huey.storage.sql.sqlite import SqliteStorage
-
-    return SqliteStorage(name, **options)
-
-
-def open_black_hole(name: str, *, rng: Rng, **options: Any) -> Storage:
-    """A storage that keeps nothing."""
-    from huey.storage.memory.blackhole import BlackHoleStorage
-
-    return BlackHoleStorage(name, **options)
+_HOMES = {
+    "BaseStorage": ("huey.storage.legacy.plugin", "BaseStorage"),
+    "BlackHoleStorage": ("huey.storage.memory.blackhole", "BlackHoleStorage"),
+    "CySqliteStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
+    "FileStorage": ("huey.storage.sql.folder", "FileStorage"),
+    "MemoryStorage": ("huey.storage.memory", "MemoryStorage"),
+    "PriorityRedisExpireStorage": ("huey.storage.redis.expiring", "RedisExpireStorage"),
+    "PriorityRedisStorage": ("huey.storage.redis", "RedisStorage"),
+    "RedisExpireStorage": ("huey.storage.redis.expiring", "RedisExpireStorage"),
+    "RedisStorage": ("huey.storage.redis", "RedisStorage"),
+    "SqliteStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
+}
+"""Storages by the names of 3.x. Redis has priorities in each."""
 
 
 def __getattr__(name: str) -> Any:
-    """Storages by the names of 3.x."""
+    if name == "PostgresStorage":
+        raise ImportError(
+            "PostgresStorage of huey 3.x is not in this release: a queue in PostgreSQL comes in a later one; there are SqliteStorage and "
+            "RedisStorage",
+            name=__name__,
+        )
     if name not in _HOMES:
         raise AttributeError(f"module 'huey.storage' has no attribute {name!r}")
     from importlib import import_module
@@ -33,27 +38,33 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(home), own_name)
 
 
-_HOMES = {
-    "MemoryStorage": ("huey.storage.memory", "MemoryStorage"),
-    "BlackHoleStorage": ("huey.storage.memory.blackhole", "BlackHoleStorage"),
-    "SqliteStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
-    "CySqliteStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
-    "FileStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
-}
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
 
 
-def open_memory(name: str, *, rng: Rng, **options: Any) -> Storage:
-    """A storage in the memory of this process. It needs nothing of chance."""
-    from huey.storage.memory import MemoryStorage
+def open_as(kind: str, name: str, **options: Any) -> Storage:
+    """A storage of that *kind*, such as ``"SqliteStorage"``, for the queue *name*. ConfigurationError: an option cannot work, or what the
+    kind needs is not installed. TypeError: an option that nobody knows."""
+    made: Storage = __getattr__(kind).from_options(name, **options)
+    return made
 
-    return MemoryStorage(name, **options)
+
+def open_of(kind: Any, name: str, clock: Clock, rng: Any, **options: Any) -> Storage:
+    """A storage of the class *kind*: one of ours, or a ``BaseStorage`` as for huey 3.x, which is called as *kind* ``(name, **options)``.
+    ConfigurationError: it is neither."""
+    from huey.storage.base import Storage
+
+    if isinstance(kind, type) and issubclass(kind, Storage):
+        return kind.from_options(name, clock=clock, rng=rng, **options)
+    return adapted(kind(name, **options) if callable(kind) else kind, name, clock)
 
 
-def open_redis(name: str, **options: Any) -> Storage:
-    """A storage in Redis or Valkey. ConfigurationError: redis-py is not installed."""
-    from huey.storage.redis import RedisStorage
+def adapted(thing: Any, name: str, clock: Clock) -> Storage:
+    """*thing* as a storage: one of ours as it is, a ``BaseStorage`` of huey 3.x over parts of 0.4.9. ConfigurationError: it is neither."""
+    from huey.storage.base import Storage
+    from huey.storage.legacy import plugin
 
-    return RedisStorage(name, **options)
+    return thing if isinstance(thing, Storage) else plugin.adapted(thing, name, clock)
 
 
 def open_parts(queue: Any, store: Any, schedule: Any, events: Any, *, clock: Clock) -> Storage:

@@ -23,6 +23,7 @@ from huey.clock import FOREVER as FOREVER
 from huey.clock import SECOND, Micros
 from huey.exceptions import ConfigurationError
 from huey.lifecycle import Finish, Promotion, Refusal
+from huey.storage.admin import Administering
 from huey.storage.chunks import CHUNK as CHUNK
 from huey.storage.chunks import Place
 from huey.storage.chunks import in_chunks as in_chunks
@@ -145,7 +146,7 @@ class Bell(Protocol):
         """Forget the rings so far."""
 
 
-class Storage(Sharing, Hosting, ABC):
+class Storage(Sharing, Hosting, Administering, ABC):
     """The contract. One instance serves one queue name, from any thread of any process (fork included). What tasks share (terms, locks,
     rates) stands in ``sharing``."""
 

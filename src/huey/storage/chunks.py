@@ -22,7 +22,12 @@ class Place:
 
 
 def check_records(records: Sequence[object]) -> None:
-    """ValueError: more than one enqueue takes."""
+    """ValueError: more than one enqueue takes. TypeError: a message, as the storages of huey 3.x take."""
+    if isinstance(records, bytes | bytearray | str):
+        raise TypeError(
+            "storage.enqueue() takes records of tasks, and no message: put a task in with huey.enqueue(task); of a message of "
+            "huey.serialize_task(): huey.enqueue(huey.deserialize_task(data))"
+        )
     if len(records) > CHUNK:
         raise ValueError(f"{len(records)} records: one enqueue takes at most {CHUNK}; use in_chunks")
 

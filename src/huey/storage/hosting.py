@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from huey.masking import Masked
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Hosting(Masked):
     """The usual answers."""
+
+    keeps_errors = True
+    """A task that will be tried again can be looked at, with the error of its last try."""
+    keeps_results = False
+    """What is read as a result, or as user data, stays: ``pop`` of these reads only."""
+
+    @classmethod
+    def from_options(cls, name: str, **options: Any) -> Self:
+        """Make one for the queue *name* of the options of ``Huey``, where those that huey 3.x had are taken too. TypeError: an option is
+        not known. ConfigurationError: one cannot work."""
+        make: Any = cls
+        return make(name, **options)  # type: ignore[no-any-return]
 
     @property
     def survives_fork(self) -> bool:

@@ -43,6 +43,8 @@ class Message(NamedTuple):
     """That of its last claim; of an id that may come again it begins with the instant of the enqueue."""
     reason: str | None = None
     """Why it was put back."""
+    priority: int = 0
+    """For a queue that takes priorities."""
 
     @classmethod
     def of(cls, record: Record, now: Micros) -> Message:
@@ -52,7 +54,8 @@ class Message(NamedTuple):
         fields = (record.expires, record.retries, record.retry_delay, record.options)
         # An id that comes again begins above its former tokens while the producers' clocks go forward: nothing is left of its former runs.
         token = terms_of(record.options).own or 0
-        return cls(record.id, record.name, record.payload, due, *fields, created=now, place=now if due is None else due, token=token)
+        place = now if due is None else due
+        return cls(record.id, record.name, record.payload, due, *fields, created=now, place=place, token=token, priority=record.priority)
 
     def to_bytes(self) -> bytes:
         """As it travels; what has its default is left out."""
@@ -91,7 +94,7 @@ class Message(NamedTuple):
     def lease(self) -> Lease:
         """What a worker gets that claims it now."""
         counted = (self.attempt, self.crashes, self.deaths, self.parked)
-        outside = (0, self.place, self.expires, self.retries, self.retry_delay)
+        outside = (self.priority, self.place, self.expires, self.retries, self.retry_delay)
         return Lease(self.id, self.token + 1, self.name, self.payload, *outside, *counted, self.options, self.created)
 
     def claimed(self) -> Message:
@@ -113,7 +116,7 @@ class Message(NamedTuple):
             name=self.name,
             state=State.QUEUED if worker is None else State.RUNNING,
             payload=self.payload,
-            priority=0,
+            priority=self.priority,
             place=self.place,
             due=self.due,
             expires=self.expires,
@@ -148,6 +151,8 @@ def _fits(field: str, value: Any) -> bool:
         return isinstance(value, int | float) and 0 <= value <= LARGEST
     if field in _COUNTS:
         return isinstance(value, int) and 0 <= value <= LARGEST
+    if field == "priority":
+        return isinstance(value, int) and abs(value) <= LARGEST
     if field == "token":
         return isinstance(value, int) and 0 <= value <= _LARGEST_TIME
     if field in _TIMES or field in ("created", "place"):

@@ -31,6 +31,7 @@ class Parts:
         """Those that keep what is claimed until it is acknowledged."""
         self.ticking: Any = queue if isinstance(queue, Ticking) else None
         self.is_blocking = bool(getattr(queue, "blocking", False))
+        self.take_priorities = bool(getattr(queue, "takes_priorities", False))
 
     @property
     def all(self) -> list[Any]:
@@ -48,14 +49,14 @@ class Parts:
 
     def caveats(self, processes: int, periodic: bool) -> list[str]:
         """What a consumer has to tell at its start; see ``Storage.caveats``."""
-        queue = type(self.queue).__name__
+        queue = label_of(self.queue)
         told: list[str] = []
         if self.queue not in self.holding:
             told.append(
                 f"{queue} can only read: a task that runs when its worker is killed is lost; a queue that is also a Holding loses none"
             )
         if self.schedule is not None and self.schedule not in self.holding:
-            name = type(self.schedule).__name__
+            name = label_of(self.schedule)
             told.append(
                 f"{name} can only read: a kill while a due task moves to the queue loses it; a schedule that is also a Holding loses none"
             )
@@ -76,7 +77,12 @@ class Parts:
 
     def __repr__(self) -> str:
         given = [*self.all, self.events] if self.events is not None else self.all
-        return f"<{' '.join(type(part).__name__ for part in given)}>"
+        return f"<{' '.join(dict.fromkeys(label_of(part) for part in given))}>"
+
+
+def label_of(part: Any) -> str:
+    """What a part is called where a user reads of it."""
+    return getattr(part, "label", None) or type(part).__name__
 
 
 def _check(role: str, part: Any, methods: Sequence[str]) -> None:
@@ -96,9 +102,9 @@ def failing_as(kind: type[QueueException], part: Any, method: str) -> Iterator[N
     except HueyException:
         raise
     except Exception as error:  # A part is the user's code, and may raise anything.
-        raise kind(f"{type(error).__name__}: {error} [in {type(part).__name__}.{method}]") from error
+        raise kind(f"{type(error).__name__}: {error} [in {label_of(part)}.{method}]") from error
 
 
 def refuse(what: str, part: Any) -> StorageRefused:
     """A promise that such parts cannot keep."""
-    return StorageRefused(f"{what}: {type(part).__name__} cannot do that; SqliteHuey and RedisHuey can")
+    return StorageRefused(f"{what}: {label_of(part)} cannot do that; SqliteHuey and RedisHuey can")

@@ -26,7 +26,6 @@ from huey.storage.base import (
     Counts,
     Meanwhile,
     Revocation,
-    Storage,
     TaskRow,
     Tell,
     Turn,
@@ -34,10 +33,11 @@ from huey.storage.base import (
     WorkerRow,
     nothing,
 )
-from huey.storage.chunks import check_keys, check_records
+from huey.storage.chunks import check_records
 from huey.storage.legacy import looking
 from huey.storage.legacy.claims import Claims
 from huey.storage.legacy.holders import Holders
+from huey.storage.legacy.keeping import ValuesInParts
 from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as, refuse
 from huey.storage.legacy.values import NAME, TASK, Values
@@ -56,8 +56,10 @@ READ = 1.0
 """Seconds that a blocking queue of ours waits at a time."""
 
 
-class LegacyStorage(Storage):
+class LegacyStorage(ValuesInParts):
     """Tasks in *parts*."""
+
+    keeps_errors = False
 
     def __init__(self, parts: Parts, *, clock: Clock = system_clock) -> None:
         self.name = parts.name
@@ -87,7 +89,7 @@ class LegacyStorage(Storage):
         check_records(records)
         now = self._now(now)
         for record in records:
-            if record.priority:
+            if record.priority and not self.parts.take_priorities:
                 raise refuse(f"task {record.name} with priority={record.priority}: priorities", self.parts.queue)
         messages = [Message.of(record, now).to_bytes() for record in records]
         crash_here("enqueue:before-commit")
@@ -368,33 +370,6 @@ class LegacyStorage(Storage):
     def leases(self, worker: Worker) -> list[Lease]:
         with self._lock:
             return self._claims.leases(worker)
-
-    # -- marks --------------------------------------------------------------------------------------------------------------------------
-
-    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        self._values.put(kind, key, value, ttl)
-        with self._changed:
-            self._changed.notify_all()
-
-    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
-        return self._values.put_if_empty(kind, key, value, ttl)
-
-    def peek(self, kind: str, key: str) -> bytes | None:
-        return self._values.peek(kind, key)
-
-    def pop(self, kind: str, key: str) -> bytes | None:
-        return self._values.pop(kind, key)
-
-    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """One after the other: no part can do it in one step."""
-        check_keys(keys)
-        return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
-
-    def delete(self, kind: str, key: str) -> bool:
-        return self.pop(kind, key) is not None
-
-    def items(self, kind: str) -> dict[str, bytes]:
-        return self._values.items(kind)
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 

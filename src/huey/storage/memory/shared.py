@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.lifecycle import State
 from huey.storage.base import Storage, Worker
+from huey.storage.chunks import check_records
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Keys, Locks, Rates
 from huey.storage.memory.tables import Tasks, remove
@@ -36,6 +37,7 @@ class SharingInMemory(Storage):
     # -- terms --------------------------------------------------------------------------------------------------------------------------
 
     def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
+        check_records(records)
         return self._put_in(records, tell, now, have_terms=True)
 
     @abstractmethod
@@ -51,6 +53,13 @@ class SharingInMemory(Storage):
         """Let others have what a task held."""
         self._keys.give_up(row)
         self._tasks.gates.level(row)
+
+    def drop_waiting(self, *, scheduled: bool) -> int:
+        with self._changed:
+            gone = self._tasks.drop_waiting(scheduled=scheduled)
+            for row in gone:
+                self._keys.forget(row)
+            return len(gone)
 
     # -- locks --------------------------------------------------------------------------------------------------------------------------
 

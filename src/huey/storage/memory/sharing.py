@@ -60,6 +60,12 @@ class Keys:
             if row.terms.unique is not None and row.terms.holds_key:
                 self.holders.setdefault(row.terms.unique, row.record.id)
 
+    def forget(self, row: Row) -> None:
+        """A task leaves no trace."""
+        if row.terms.unique is not None and self.holders.get(row.terms.unique) == row.record.id:
+            del self.holders[row.terms.unique]
+        self.kept.pop(("id", row.record.id), None)
+
     def give_up(self, row: Row) -> None:
         """A task has ended, or started."""
         key = row.terms.unique
@@ -142,6 +148,13 @@ class Gates:
         self._take_out(row)
         row.state = State.WAITING
         heapq.heappush(gate.waiting, row.rank)
+
+    def clear_waiting(self) -> None:
+        """Only what runs is counted any more."""
+        for gate in self._gates.values():
+            gate.open.clear()
+            gate.waiting.clear()
+        self._gates = {limit: gate for limit, gate in self._gates.items() if gate.running}
 
     def waiting(self) -> list[Row]:
         """All that wait, the best first."""

@@ -90,10 +90,10 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+        check_records(records)
         self._put_in(records, tell, now, have_terms=any_terms(records))
 
     def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
-        check_records(records)
         if not have_terms and self._changed.postpone(lambda: self._put_in_held(records, tell, now, have_terms=False)):
             return {}
         with self._changed:

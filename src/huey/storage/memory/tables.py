@@ -116,6 +116,18 @@ class Tasks:
         self.top_token = max(self.top_token, *(row.token for row in gone), 0)
         return len(gone)
 
+    def drop_waiting(self, *, scheduled: bool) -> list[Row]:
+        """Those that wait for their time go, or all others that wait; which."""
+        gone = [row for row in self.living() if row.state != State.RUNNING and (row.due is not None) == scheduled]
+        if scheduled:
+            self.scheduled.clear()
+        else:
+            self.ready.clear()
+            self.suspects.clear()
+            self.gates.clear_waiting()
+        self.remove([row.record.id for row in gone])
+        return gone
+
     def prune_failed(self, ended: Micros) -> int:
         """Remove those that ended without success by that time, at most PRUNE."""
         return self.remove(list(islice((id for id, row in self.rows.items() if row.has_failed and row.is_older(ended)), PRUNE)))

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from huey.clock import Clock, Micros, micros
+from huey.clock import Clock, Micros, Rng, micros
 from huey.storage.base import FOREVER, Storage
 from huey.storage.chunks import check_keys
 from huey.storage.memory.tables import Values
 from huey.storage.memory.waking import Alarm
 
+if TYPE_CHECKING:
+    from typing import Self
+
 
 class ValuesInMemory(Storage):
     """Results and user data of a ``MemoryStorage``."""
+
+    @classmethod
+    def from_options(cls, name: str, *, rng: Rng | None = None, **options: Any) -> Self:
+        # It needs nothing of chance.
+        return super().from_options(name, **options)
 
     _clock: Clock
     _changed: Alarm

@@ -26,6 +26,7 @@ _PARTS = {
     "revocation": "enqueues",
     "retry": "lanes stats values terms",
     "discard": "values",
+    "drop_waiting": "lanes stats terms",
     "publish": "tell",
     "followed": "tell",
     "prune": "stats values locks",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from huey import older
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
@@ -33,7 +33,10 @@ from huey.storage.redis.source import connector
 from huey.storage.redis.turns import TurningVerbs
 from huey.storage.retention import Retention
 from huey.storage.sharing import any_terms
-from huey.task import Lease, Record
+from huey.task import Lease, Record, checked_number
+
+if TYPE_CHECKING:
+    from typing import Self
 
 T = TypeVar("T")
 log = logging.getLogger("huey")
@@ -93,8 +96,29 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         # No method: both would wait for the collector of garbage with their connections open.
         self._wires.prepare = partial(_prepare, self._prefix, name, durable)
 
+    @classmethod
+    def from_options(
+        cls,
+        name: str,
+        *,
+        blocking: bool = True,
+        read_timeout: float | None = None,
+        notify_result: bool = True,
+        notify_result_ttl: float | None = None,
+        clean_name: bool = True,
+        client_name: str | None = None,
+        expire_time: float | None = None,
+        **options: Any,
+    ) -> Self:
+        """Those of 3.x are taken. A consumer is woken, and so is who waits for a result; names are kept as they are."""
+        if expire_time is not None:
+            options = {"result_ttl": float(checked_number("expire_time", expire_time))} | options
+        if client_name is not None and not {"client", "connection_pool"} & options.keys():
+            options["client_name"] = client_name
+        return cls(name, **options)
+
     def __repr__(self) -> str:
-        return f"<RedisStorage {self.name!r} in {self._wires.where}>"
+        return f"<{type(self).__name__} {self.name!r} in {self._wires.where}>"
 
     def beside(self, name: str) -> RedisStorage:
         return type(self)(name, **self._made_with)
@@ -154,10 +178,10 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     ) -> None:
         if not records:
             return
+        check_records(records)
         if any_terms(records):
             self.admit(records, tell, now)
             return
-        check_records(records)
         arguments = groups(records)
         one = single(arguments) if len(records) == 1 else None
         chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name), arguments, tell, one)

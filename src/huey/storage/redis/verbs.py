@@ -102,6 +102,13 @@ class PlainVerbs(Storage):
     def discard(self, ids: Sequence[str]) -> list[str]:
         return [id.decode() for some in _parts(ids) for id in self._wires.call("discard", self._prefix, self._now(), *some)]
 
+    def drop_waiting(self, *, scheduled: bool) -> int:
+        kind, total, gone = "scheduled" if scheduled else "ready", 0, 1
+        while gone:
+            gone = self._wires.call("drop_waiting", self._prefix, self._now(), kind, CHUNK)
+            total += gone
+        return total
+
     def pause(self, on: bool) -> None:
         self._wires.call("pause", self._prefix, self._now(), int(on))
 
@@ -208,7 +215,10 @@ class PlainVerbs(Storage):
         if not keys:
             return {}
         check_keys(keys)
-        values = self._wires.call("take", self._prefix, self._now(), kind, 1, *keys)
+        return self._taken(kind, keys, is_removed=True)
+
+    def _taken(self, kind: str, keys: Sequence[str], *, is_removed: bool) -> dict[str, bytes]:
+        values = self._wires.call("take", self._prefix, self._now(), kind, int(is_removed), *keys) if keys else []
         return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
 
     def delete(self, kind: str, key: str) -> bool:

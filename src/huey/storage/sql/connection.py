@@ -48,7 +48,7 @@ class File:
         clock: Clock,
         rng: Rng,
         synchronous: str,
-        cache_mb: int,
+        pragmas: str,
         timeout: float,
         enqueue_timeout: float,
         prepare: Callable[[sqlite3.Connection, str], int],
@@ -61,7 +61,7 @@ class File:
         self._clock = clock
         self._rng = rng
         self._synchronous = synchronous
-        self._cache_mb = cache_mb
+        self._pragmas = pragmas
         self._timeout = timeout
         self._enqueue_timeout = enqueue_timeout
         self._prepare = prepare
@@ -184,8 +184,8 @@ class File:
     def _tune(self, connection: sqlite3.Connection) -> None:
         # As a script: a pragma whose row is not fetched yet holds the file, and a destructor may run at that moment and use it too.
         connection.executescript(
-            f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {self._synchronous}; PRAGMA wal_autocheckpoint = 0; "
-            f"PRAGMA temp_store = MEMORY; PRAGMA cache_size = {-1024 * self._cache_mb}"
+            f"{self._pragmas}; PRAGMA journal_mode = WAL; PRAGMA synchronous = {self._synchronous}; PRAGMA wal_autocheckpoint = 0; "
+            "PRAGMA temp_store = MEMORY"
         )
 
     def new_identity(self) -> dict[str, Any]:

@@ -60,11 +60,11 @@ class SqliteStorage(WakingStorage):
     """Tasks in one SQLite file; several names may share it.
 
     *filename*: path of the file, made when missing with *file_mode* (0600). *fsync*: True or None keeps every commit through a power cut
-    (synchronous=FULL), False only through a kill (NORMAL). *cache_mb*: SQLite's page cache per connection, MiB. *timeout*: seconds that a
-    call waits for a busy file before it raises StorageUnavailable; nothing is lost then. *enqueue_timeout*: the same for enqueueing; None:
-    5 seconds, or *timeout* if that is shorter. *result_ttl*: seconds that unread results are kept; None: for ever. *allow_network*: use a
-    file on a network file system; only one machine may ever do so. *keep_finished*: so many succeeded tasks are kept to be looked at, or
-    those of that time (a timedelta).
+    (synchronous=FULL), False only through a kill (NORMAL). *cache_mb*: SQLite's page cache per connection, MiB; *pragmas*: others, as
+    pairs. *timeout*: seconds that a call waits for a busy file before it raises StorageUnavailable; nothing is lost then.
+    *enqueue_timeout*: the same for enqueueing; None: 5 seconds, or *timeout* if that is shorter. *result_ttl*: seconds that unread results
+    are kept; None: for ever. *allow_network*: use a file on a network file system; only one machine may ever do so. *keep_finished*: so
+    many succeeded tasks are kept to be looked at, or those of that time (a timedelta).
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class SqliteStorage(WakingStorage):
         *,
         fsync: bool | None = None,
         cache_mb: int = 8,
+        pragmas: Sequence[tuple[str, str]] = (),
         timeout: float = 30.0,
         enqueue_timeout: float | None = None,
         file_mode: int = 0o600,
@@ -103,7 +104,7 @@ class SqliteStorage(WakingStorage):
             rng,
             partial(prepare, path=self.filename, sql=_SQL),
             synchronous="NORMAL" if fsync is False else "FULL",
-            cache_mb=cache_mb,
+            pragmas="; ".join(f"PRAGMA {key} = {value}" for key, value in (("cache_size", -1024 * cache_mb), *pragmas)),
             timeout=timeout,
             enqueue_timeout=min(timeout, ENQUEUE_TIMEOUT) if enqueue_timeout is None else enqueue_timeout,
             mode=file_mode,

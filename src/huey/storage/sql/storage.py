@@ -166,6 +166,12 @@ class SqlStorage(Storage):
             self._note_tokens(None)
             self._write("flush_tasks", {"queue": self._queue})
 
+    def drop_waiting(self, *, scheduled: bool) -> int:
+        which = {"queue": self._queue, "scheduled": scheduled}
+        self._note_tokens(None)
+        self._write("drop_kept", which)
+        return self._write("drop_waiting", which)
+
     def pause(self, on: bool) -> None:
         self._write("pause", (on, self._queue))
         self._rouse()

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from huey import older
 from huey.clock import SECOND, Micros, micros
@@ -13,8 +14,12 @@ from huey.masking import checkpoint
 from huey.storage.base import Bell, Worker
 from huey.storage.sql import statements
 from huey.storage.sql.connection import File
+from huey.storage.sql.settled import settled
 from huey.storage.sql.sharing import SharingInSql
 from huey.storage.sql.watch import Watch, watch
+
+if TYPE_CHECKING:
+    from typing import Self
 
 SAFETY_LOOK = 1.0
 """Seconds after which a watcher looks by itself, should a wake-up have been lost."""
@@ -28,8 +33,12 @@ class WakingStorage(SharingInSql):
     _file: File
     _local: threading.local
 
+    @classmethod
+    def from_options(cls, name: str, **options: Any) -> Self:
+        return cls(name, **settled(options))
+
     def caveats(self, processes: int, periodic: bool) -> list[str]:
-        return older.in_file(self._file.read, self.filename)
+        return older.in_file(self._file.read, self.filename) + older.in_folder(os.path.dirname(self.filename))
 
     @property
     def _watch(self) -> Watch:

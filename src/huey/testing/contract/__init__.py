@@ -20,6 +20,7 @@ from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.deaths import DeathRules
 from huey.testing.contract.durations import DurationRules
+from huey.testing.contract.emptying import EmptyingRules, EmptyingRunningRules, EmptyingTermRules
 from huey.testing.contract.enqueueing import EnqueueRules
 from huey.testing.contract.events import EventRules
 from huey.testing.contract.finishes import FinishRules
@@ -38,7 +39,7 @@ from huey.testing.contract.waking import WakingRules
 __all__ = ["KeepingRules", "SharingRules", "StorageContract"]
 
 
-class SharingRules(UniqueRules, AgainRules, AgainRevokedRules, LimitRules, LockRules, RateRules, InterruptedTermRules):
+class SharingRules(UniqueRules, AgainRules, AgainRevokedRules, LimitRules, LockRules, RateRules, EmptyingTermRules, InterruptedTermRules):
     """Every sentence of ``huey.storage.sharing``, as tests: for storages that keep terms."""
 
 
@@ -57,6 +58,8 @@ class StorageContract(
     AttemptRules,
     StatisticsRules,
     ValueRules,
+    EmptyingRules,
+    EmptyingRunningRules,
     HouseRules,
     InterruptedRules,
 ):

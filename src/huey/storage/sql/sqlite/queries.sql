@@ -153,6 +153,12 @@ DELETE FROM huey_task
  WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids))
    AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
+-- name: drop_waiting
+-- Remove tasks that wait, for their time or for a worker and a limit, of which none has a higher token than what is noted.
+DELETE FROM huey_task
+ WHERE queue = :queue AND state IN ('queued', 'waiting') AND (due IS NOT NULL) = :scheduled
+   AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
+
 -- name: pause
 -- Stop or resume claims of a queue.
 UPDATE huey_queue SET is_paused = ? WHERE id = ?;

@@ -211,6 +211,11 @@ DELETE FROM huey_kept WHERE queue = :queue AND kind = 'id' AND key IN
     (SELECT id FROM huey_task
       WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids)));
 
+-- name: drop_kept
+-- Nor does one that waits and is removed.
+DELETE FROM huey_kept WHERE queue = :queue AND kind = 'id' AND key IN
+    (SELECT id FROM huey_task WHERE queue = :queue AND state IN ('queued', 'waiting') AND (due IS NOT NULL) = :scheduled);
+
 -- name: prune_kept
 -- Keys and ids past their time.
 DELETE FROM huey_kept WHERE queue = :queue AND (kind, key) IN

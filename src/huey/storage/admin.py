@@ -1,0 +1,99 @@
+"""Short names by which helpers of tests and scripts of administrators look at a storage of huey 3.x. Each is one or two verbs of the
+contract."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from huey.storage.chunks import in_chunks
+from huey.task import Record
+
+ALL = 2**31 - 1
+"""More tasks than anybody lists."""
+
+
+class Administering:
+    """The names, on top of the contract."""
+
+    if TYPE_CHECKING:
+
+        def counts(self) -> Any: ...
+        def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> Any: ...
+        def items(self, kind: str) -> dict[str, bytes]: ...
+        def peek(self, kind: str, key: str) -> bytes | None: ...
+        def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]: ...
+        def flush(self) -> None: ...
+
+    @abstractmethod
+    def drop_waiting(self, *, scheduled: bool) -> int:
+        """Remove, with no trace, the tasks that wait for their time (*scheduled*), or those that wait for a worker or for a limit. How many
+        went. What runs, what has ended and all else stays."""
+
+    def queue_size(self) -> int:
+        """How many tasks are ready."""
+        return int(self.counts().ready)
+
+    def schedule_size(self) -> int:
+        """How many wait for their time."""
+        return int(self.counts().scheduled)
+
+    def result_store_size(self) -> int:
+        """How many results are stored."""
+        return int(self.counts().results)
+
+    def enqueued_items(self, limit: int | None = None) -> list[bytes]:
+        """Ready tasks in their order, as messages for ``Huey.deserialize_task``."""
+        return self._messages("ready", limit)
+
+    def scheduled_items(self, limit: int | None = None) -> list[bytes]:
+        """Scheduled tasks, the soonest first, as messages for ``Huey.deserialize_task``."""
+        return self._messages("scheduled", limit)
+
+    def _messages(self, state: str, limit: int | None) -> list[bytes]:
+        return [message(_record(row)) for row in self.find(state, limit=ALL if limit is None else max(0, limit))]
+
+    def result_items(self) -> dict[str, bytes]:
+        """Results as they are stored, by the id of their task."""
+        return self.items("result")
+
+    def peek_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """What is stored under these keys, of user data or else of the results of these ids, as far as it is there; nothing is removed."""
+        found = ((key, self.peek("data", key) or self.peek("result", key)) for key in keys)
+        return {key: value for key, value in found if value is not None}
+
+    def flush_queue(self) -> None:
+        """Remove the tasks that wait for a worker or for a limit."""
+        self.drop_waiting(scheduled=False)
+
+    def flush_schedule(self) -> None:
+        """Remove the tasks that wait for their time."""
+        self.drop_waiting(scheduled=True)
+
+    def flush_results(self) -> None:
+        """Remove the results. What the application put under keys of its own stays."""
+        for ids in in_chunks(self.items("result")):
+            self.pop_many("result", ids)
+
+    def flush_all(self) -> None:
+        """Remove everything of this queue, as ``flush``."""
+        self.flush()
+
+
+def message(record: Record) -> bytes:
+    """A record as one message."""
+    return json.dumps([record.id, record.name, *record[3:]]).encode() + b"\n" + record.payload
+
+
+def read_message(data: bytes) -> Record:
+    """The record of such a message. ValueError, TypeError: it is none."""
+    head, _, payload = data.partition(b"\n")
+    id, name, *rest = json.loads(head)
+    return Record(id, name, payload, *rest)
+
+
+def _record(row: Any) -> Record:
+    left: dict[str, Any] = {"retries": max(0, row.retries - row.attempt), "retry_delay": row.retry_delay, "options": row.options}
+    return Record(row.id, row.name, row.payload, row.priority, row.due, row.expires, **left)

@@ -1,0 +1,248 @@
+"""Storages that applications wrote for huey 3.x, ``huey.storage.BaseStorage``, used like the four parts of 0.4.9.
+
+What such a storage promises is less than what the others do: a task that runs when its worker is killed is lost, and there are no locks, no
+rate limits and no dead letters. A consumer says so at its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule
+from huey.clock import Clock
+from huey.exceptions import ConfigurationError
+from huey.storage.legacy.message import Message
+from huey.storage.legacy.parts import Parts
+from huey.storage.legacy.storage import LegacyStorage
+from huey.utils import EmptyData
+
+_NEEDED = ("enqueue", "dequeue", "add_to_schedule", "read_schedule", "put_data", "peek_data", "pop_data")
+
+
+class BaseStorage:
+    """What a storage of huey 3.x does: subclass it and give ``Huey(name, storage_class=...)``. Messages and values are bytes in ASCII, keys
+    are str, times are naive datetimes, UTC."""
+
+    blocking = False
+    """``dequeue`` waits for a message, for a second or so."""
+    priority = True
+    """``enqueue`` takes priorities."""
+
+    def __init__(self, name: str = "huey", **storage_options: Any) -> None:
+        self.name = name
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+    def enqueue(self, data: bytes, priority: float | None = None) -> None:
+        """Put a message in; those of a higher priority come first."""
+        raise NotImplementedError
+
+    def dequeue(self) -> bytes | None:
+        """Take the next message out; None when there is none. Of two callers one gets it."""
+        raise NotImplementedError
+
+    def queue_size(self) -> int:
+        """How many messages wait."""
+        raise NotImplementedError
+
+    def enqueued_items(self, limit: int | None = None) -> list[bytes]:
+        """The messages that wait, left where they are."""
+        raise NotImplementedError
+
+    def flush_queue(self) -> None:
+        """Remove all messages that wait."""
+        raise NotImplementedError
+
+    def add_to_schedule(self, data: bytes, ts: datetime) -> None:
+        """Keep a message until that time."""
+        raise NotImplementedError
+
+    def read_schedule(self, ts: datetime) -> list[bytes]:
+        """Take out all messages whose time is *ts* or before, soonest first."""
+        raise NotImplementedError
+
+    def schedule_size(self) -> int:
+        """How many messages wait for their time."""
+        raise NotImplementedError
+
+    def scheduled_items(self, limit: int | None = None) -> list[bytes]:
+        """Those messages, the soonest first, left where they are."""
+        raise NotImplementedError
+
+    def flush_schedule(self) -> None:
+        """Remove them."""
+        raise NotImplementedError
+
+    def put_data(self, key: str, value: bytes, is_result: bool = False) -> None:
+        """Keep *value*, in place of what was there."""
+        raise NotImplementedError
+
+    def peek_data(self, key: str) -> Any:
+        """The value; ``huey.constants.EmptyData`` when there is none."""
+        raise NotImplementedError
+
+    def pop_data(self, key: str) -> Any:
+        """The value, which is removed; ``EmptyData`` when there is none."""
+        raise NotImplementedError
+
+    def delete_data(self, key: str) -> bool:
+        """Remove the value; True if there was one."""
+        return self.pop_data(key) is not EmptyData
+
+    def has_data_for_key(self, key: str) -> bool:
+        """Whether there is a value."""
+        return self.peek_data(key) is not EmptyData
+
+    def put_if_empty(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        """Keep *value* unless there is one; True if it was kept. Override it with one step: this one is two."""
+        if self.has_data_for_key(key):
+            return False
+        self.put_data(key, value)
+        return True
+
+    def peek_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """The values that there are."""
+        return {key: value for key in keys if (value := self.peek_data(key)) is not EmptyData}
+
+    def result_store_size(self) -> int:
+        """How many values there are."""
+        raise NotImplementedError
+
+    def result_items(self) -> dict[str, bytes]:
+        """All values by key."""
+        raise NotImplementedError
+
+    def flush_results(self) -> None:
+        """Remove all values."""
+        raise NotImplementedError
+
+    def flush_all(self) -> None:
+        """Remove everything."""
+        self.flush_queue()
+        self.flush_schedule()
+        self.flush_results()
+
+
+class PluginStorage(LegacyStorage):
+    """*plugin*, a ``BaseStorage`` of an application, as a storage. What the contract does not know is found at *plugin* itself."""
+
+    def __init__(self, plugin: Any, name: str, clock: Clock) -> None:
+        self.plugin = plugin
+        super().__init__(Parts(_Queue(plugin, name), _Store(plugin, name), _Schedule(plugin, name)), clock=clock)
+
+    def close(self) -> None:
+        super().close()
+        if callable(getattr(self.plugin, "close", None)):
+            self.plugin.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "plugin":
+            raise AttributeError(name)
+        return getattr(self.plugin, name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self.plugin).__name__} {self.name!r}>"
+
+
+def adapted(thing: Any, name: str, clock: Clock) -> PluginStorage:
+    """A storage of huey 3.x as one of ours. ConfigurationError: it is none."""
+    missing = [method for method in _NEEDED if not callable(getattr(thing, method, None))]
+    if missing or isinstance(thing, type):
+        raise ConfigurationError(
+            f"{thing!r} is no storage"
+            + (f", it has no {', '.join(missing)}" if missing else "")
+            + "; storage_class= and get_storage() are "
+            "about classes of huey.storage, or subclasses of huey.storage.BaseStorage"
+        )
+    return PluginStorage(thing, name, clock)
+
+
+class _Part:
+    """A part of a plug-in."""
+
+    name: str
+
+    def __init__(self, plugin: Any, name: str) -> None:
+        self.plugin = plugin
+        self.name = name
+        self.connection: dict[str, Any] = {}
+        self.label = type(plugin).__name__
+        """What it is called where a user reads of it."""
+
+    @property
+    def is_trusted(self) -> bool:
+        return bool(getattr(self.plugin, "is_trusted", False))
+
+    def __repr__(self) -> str:
+        return f"<{self.label} {self.name!r}>"
+
+
+class _Queue(_Part, BaseQueue):
+    def __init__(self, plugin: Any, name: str) -> None:
+        super().__init__(plugin, name)
+        self.blocking = bool(getattr(plugin, "blocking", False))
+        self.takes_priorities = bool(getattr(plugin, "priority", False))
+
+    def write(self, data: Any) -> None:
+        message = Message.read_or_none(data) if self.takes_priorities else None
+        if message is None or not message.priority:
+            self.plugin.enqueue(_bytes(data))
+        else:
+            self.plugin.enqueue(_bytes(data), message.priority)
+
+    def read(self) -> Any:
+        return self.plugin.dequeue()
+
+    def flush(self) -> None:
+        self.plugin.flush_queue()
+
+    def __len__(self) -> int:
+        return int(self.plugin.queue_size())
+
+
+class _Schedule(_Part, BaseSchedule):
+    def add(self, data: Any, timestamp: datetime) -> None:
+        self.plugin.add_to_schedule(_bytes(data), timestamp)
+
+    def read(self, timestamp: datetime) -> list[Any]:
+        return list(self.plugin.read_schedule(timestamp))
+
+    def flush(self) -> None:
+        self.plugin.flush_schedule()
+
+    def __len__(self) -> int:
+        return int(self.plugin.schedule_size())
+
+
+class _Store(_Part, BaseDataStore):
+    def put(self, key: str, value: Any) -> None:
+        if ":" in key:
+            self.plugin.put_data(key, _bytes(value))
+        else:
+            self.plugin.put_data(key, _bytes(value), is_result=True)
+
+    def peek(self, key: str) -> Any:
+        return _found(self.plugin.peek_data(key))
+
+    def get(self, key: str) -> Any:
+        return _found(self.plugin.pop_data(key))
+
+    def put_if_empty(self, key: str, value: Any) -> bool:
+        return bool(self.plugin.put_if_empty(key, _bytes(value)))
+
+    def items(self) -> dict[str, Any]:
+        return {key.decode() if isinstance(key, bytes) else key: value for key, value in dict(self.plugin.result_items()).items()}
+
+    def flush(self) -> None:
+        self.plugin.flush_results()
+
+
+def _bytes(data: Any) -> bytes:
+    return data.encode("ascii") if isinstance(data, str) else data
+
+
+def _found(value: Any) -> Any:
+    return EmptyData if value is None else value
