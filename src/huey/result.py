@@ -14,7 +14,7 @@ from huey.exceptions import DecodeError, ResultTimeout, TaskException
 from huey.lifecycle import State
 from huey.masking import Masked
 from huey.serializer import Codec
-from huey.storage.base import CHUNK, Storage
+from huey.storage.base import CHUNK, Storage, TaskRow
 from huey.task import Task
 from huey.when import Expires
 
@@ -113,7 +113,7 @@ class Result(Masked, Generic[R]):
         if not self.huey.store_intermediate_errors:
             return
         row = self.huey.storage.get(self.id)
-        if row is not None and row.error and row.state in (State.QUEUED, State.RUNNING) and (row.attempt or row.reason == "retry asked"):
+        if row is not None and row.error and row.attempt and row.state in (State.QUEUED, State.RUNNING) and not _only_waits(row):
             told = json.loads(row.error)
             raise TaskException({**told, "retries": max(0, row.retries - row.attempt), "task_id": self.id})
 
@@ -196,6 +196,12 @@ class Result(Masked, Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Result: task {self.id}>"
+
+
+def _only_waits(row: TaskRow) -> bool:
+    """The last try of a task was no failure: it met a held lock or a full rate limit, or asked for another run."""
+    tries = json.loads(row.attempts or "[]")
+    return bool(tries) and tries[-1].get("reason") in ("locked", "rate limited", "retry asked")
 
 
 class ResultGroup(Masked):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -188,6 +189,91 @@ def test_a_forked_child_is_another_holder(make_huey: MakeHuey) -> None:
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("ttl", [30, 30.0, timedelta(seconds=30)])
+def test_c48_a_lock_with_a_time_is_free_after_it_though_its_process_lives(make_huey: MakeHuey, clock: TurnableClock, ttl: Any) -> None:
+    huey = make_huey(clock=clock)
+    lock = huey.lock_task("l", ttl=ttl)
+    lock.acquire()
+    for _ in range(3):
+        clock.forward(9.9)
+        huey.presence.renew()
+    before = lock.locked(), huey.is_locked("l")
+    clock.forward(0.4)
+    huey.presence.renew()
+
+    assert before == (True, True)
+    assert (lock.locked(), huey.is_locked("l")) == (False, False)
+    assert huey.flush_locks("l") == set()
+
+
+def test_c48_a_former_holder_changes_nothing_for_the_next_one(make_huey: MakeHuey, clock: TurnableClock) -> None:
+    huey = make_huey(clock=clock)
+    first, second = huey.lock_task("l", ttl=1), huey.lock_task("l", 5)
+    with first:
+        clock.forward(1.5)
+        assert second.acquire()
+        huey.presence.renew()
+        assert first.release() is False
+        assert second.locked()
+    assert second.locked()
+    clock.forward(5)
+    assert not second.locked()
+    assert second.release() is False
+
+
+def test_c48_a_time_neither_lengthens_the_lease_of_a_task_nor_outlives_its_run(huey: Huey) -> None:
+    @huey.task()
+    def work() -> bool:
+        return huey.lock_task("l", ttl=timedelta(days=1)).acquire()
+
+    with running(huey):
+        assert work().get(blocking=True, timeout=10) is True
+        assert not huey.is_locked("l")
+
+
+def test_c48_a_body_that_holds_its_lock_beyond_its_time_goes_on_beside_the_next_one(make_huey: MakeHuey, clock: TurnableClock) -> None:
+    huey = make_huey(clock=clock)
+    entered, gate = threading.Event(), threading.Event()
+
+    @huey.task()
+    @huey.lock_task("l", ttl=2)
+    def work() -> int:
+        entered.set()
+        gate.wait(10)
+        return 1
+
+    with running(huey):
+        handle = work()
+        assert entered.wait(10)
+        clock.forward(2.5)
+        with huey.lock_task("l") as mine:
+            gate.set()
+            assert handle.get(blocking=True, timeout=10) == 1
+            assert mine.locked()
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 0.0, -0.5, timedelta(0), timedelta(seconds=-1), float("nan"), float("inf"), True, "5", 10**12])
+def test_c48_a_time_that_is_none_is_refused_where_it_is_given(huey: Huey, ttl: Any) -> None:
+    for call in (lambda: huey.lock_task("l", ttl=ttl), lambda: TaskLock(huey, "l", ttl), lambda: huey.put_if_empty("k", 1, ttl=ttl)):
+        with pytest.raises(ValueError, match="ttl="):
+            call()
+    assert huey.get("k") is None
+
+
+@pytest.mark.parametrize("ttl", [2, 2.0, timedelta(seconds=2)])
+def test_c48_what_is_put_if_empty_goes_after_its_time(make_huey: MakeHuey, clock: TurnableClock, ttl: Any) -> None:
+    huey = make_huey(clock=clock)
+    done = huey.put_if_empty("k", "first", ttl=ttl), huey.put_if_empty("k", "second", ttl=60)
+    clock.forward(1.9)
+    before = huey.get("k", peek=True)
+    clock.forward(0.2)
+
+    assert (done, before, huey.get("k", peek=True)) == ((True, False), "first", None)
+    assert huey.put_if_empty("k", "third")
+    clock.forward(10**6)
+    assert huey.get("k") == "third"
 
 
 @pytest.mark.parametrize("name", ["", 5, "a\0b"])

@@ -90,6 +90,44 @@ def slow(n):
 """
 
 
+RECIPE = """
+import pathlib
+import threading
+
+def note(path, text):
+    with open(path, 'a') as file:
+        file.write(text)
+
+@huey.signal('interrupted')
+def told(name, task):
+    note('told', task.id)
+    huey.enqueue(task)
+
+@huey.task()
+def slow(n):
+    note('runs', f'{n} ')
+    if pathlib.Path('runs').read_text() == '7 ':
+        threading.Event().wait(30)
+    return n
+"""
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_c38_a_handler_that_enqueues_what_was_cut_short_leads_to_no_second_run(project: Project, kind: str) -> None:
+    project.write(RECIPE)
+    command = project.start("main.huey", "-n", "-k", kind, "--shutdown-timeout", "0.2")
+    handle = project.task("main.slow")(7)
+    wait_until((project.home / "runs").exists, told=lambda: command.log)
+    assert command.stop(signal.SIGTERM) == 0
+    assert project.huey.storage.counts()[:3] == (1, 0, 0)
+    project.start("main.huey", "-n", "-k", kind)
+
+    assert handle.get(blocking=True, timeout=20) == 7
+    wait_until(lambda: project.huey.storage.counts()[:3] == (0, 0, 0))
+    assert (project.home / "runs").read_text() == "7 7 "
+    assert (project.home / "told").read_text() == handle.id
+
+
 @pytest.mark.parametrize("arguments", [("--shutdown-timeout", "0.2"), ("--graceful-signal", "INT")])
 def test_what_a_stop_cuts_short_is_told_and_runs_again(project: Project, arguments: tuple[str, ...]) -> None:
     project.write(LAST_WORDS)

@@ -195,7 +195,8 @@ class Execution:
         except EncodeError as error:
             if visit is not None:
                 visit.error = error
-            return Raised(described(error), reason="result not storable")
+            # A further run would come to the same, and do what the body does once more.
+            return Raised(described(error), may_retry=False, reason="result not storable")
 
     def _failed(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, error: BaseException, visit: Visit | None) -> Outcome:
         was_asked = self._timekeeper.was_asked_to_stop(slot)

@@ -138,6 +138,15 @@ class PluginStorage(LegacyStorage):
         if callable(getattr(self.plugin, "close", None)):
             self.plugin.close()
 
+    def caveats(self, processes: int, periodic: bool) -> list[str]:
+        name = type(self.plugin).__name__
+        told = super().caveats(processes, periodic)
+        lossy = (
+            f"{name} was written for huey 3.x: a task is lost if its worker is killed while it runs, or while it moves from the schedule "
+            "to the queue; there are no locks, no rate limits and no list of failures. SqliteHuey and RedisHuey have these and lose none"
+        )
+        return [lossy, *(line for line in told if "Holding" not in line)]
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "plugin":
             raise AttributeError(name)

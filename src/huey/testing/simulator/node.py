@@ -71,7 +71,7 @@ class Body(NamedTuple):
             "returns nothing": Returned(None),
             "raises": Raised(ERROR),
             "must not retry": Raised(ERROR, may_retry=False, reason="undecodable"),
-            "is not storable": Raised(ERROR, reason="result not storable"),
+            "is not storable": Raised(ERROR, may_retry=False, reason="result not storable"),
             "snoozes": Snoozed(2.0, "limit"),
             "cancels": Cancelled("cancelled"),
             "is unknown": Unknown(ERROR),
