@@ -107,6 +107,8 @@ class TaskLock(Masked):
         self.name = _checked(name)
         self.ttl = checked_ttl(ttl)
         self._tokens: dict[object, int] = {}
+        self._askers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Threads that wanted it: what one of them releases is its own, or nothing."""
 
     @property
     def token(self) -> int | None:
@@ -118,6 +120,7 @@ class TaskLock(Masked):
         """Take the lock: True. TaskLockedException: somebody holds it, this very task or process included."""
         run = current.run.get()
         if run is None:
+            self._askers.add(threading.current_thread())
             token = self.huey.presence.acquire(self.name, self.ttl)
         else:
             token = self.huey.storage.acquire(self.name, Holder(*run), self.ttl)
@@ -127,11 +130,12 @@ class TaskLock(Masked):
         return True
 
     def release(self) -> bool:
-        """Free the lock, if it was taken here and is still held; True if so."""
+        """Free the lock, if it was taken here and is still held; True if so. One that was taken outside of tasks may be released by another
+        thread, if that did not want it itself."""
         token = self._tokens.pop(_here(), None)
-        if token is None and self._tokens:
-            # Taken by another thread.
-            token = self._tokens.pop(next(iter(self._tokens)))
+        if token is None and current.run.get() is None and threading.current_thread() not in self._askers:
+            threads = [who for who in list(self._tokens) if isinstance(who, threading.Thread)]
+            token = self._tokens.pop(threads[0], None) if threads else None
         was_held = token is not None and self.huey.storage.give_up(self.name, token)
         if current.run.get() is None:
             self.huey.presence.rest()
@@ -269,7 +273,8 @@ def _renew(presence: weakref.ref[Presence], pause: threading.Event) -> None:
 
 def _here() -> object:
     """The run that this code is in, or else its thread."""
-    return current.run.get() or threading.get_ident()
+    # Not its number, which the next thread may get.
+    return current.run.get() or threading.current_thread()
 
 
 def _checked(name: str) -> str:

@@ -262,6 +262,46 @@ def test_c48_a_time_that_is_none_is_refused_where_it_is_given(huey: Huey, ttl: A
     assert huey.get("k") is None
 
 
+def test_c48_who_releases_twice_or_got_none_does_not_free_the_lock_of_another_thread(make_huey: MakeHuey, clock: TurnableClock) -> None:
+    huey = make_huey(clock=clock)
+    lock = huey.lock_task("l", ttl=1)
+    lock.acquire()
+    clock.forward(2)
+    answers: list[bool] = []
+
+    def take() -> None:
+        answers.append(lock.acquire())
+
+    def fail() -> None:
+        try:
+            lock.acquire()
+        except TaskLockedException:
+            answers.append(lock.release())
+
+    for call in (take, fail):
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+    answers += [lock.release(), lock.release()]
+
+    assert answers == [True, False, False, False]
+    assert lock.locked()
+    assert lock.clear()
+    huey.presence.rest()
+
+
+def test_c48_a_run_releases_its_own_lock_only(huey: Huey) -> None:
+    lock = huey.lock_task("l")
+
+    @huey.task()
+    def meddle() -> bool:
+        return lock.release()
+
+    with lock, running(huey):
+        assert meddle().get(blocking=True, timeout=10) is False
+        assert lock.locked()
+
+
 @pytest.mark.parametrize("ttl", [2, 2.0, timedelta(seconds=2)])
 def test_c48_what_is_put_if_empty_goes_after_its_time(make_huey: MakeHuey, clock: TurnableClock, ttl: Any) -> None:
     huey = make_huey(clock=clock)
