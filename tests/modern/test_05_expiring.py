@@ -93,6 +93,15 @@ def test_user_data_stays_until_it_is_deleted(make: Make, clock: TurnableClock) -
     assert (huey.delete("k"), huey.delete("k"), huey.get("k")) == (True, False, None)
 
 
+def test_they_go_when_they_are_flushed(make: Make) -> None:
+    huey = make()
+    huey.put_result("a", 1)
+    huey.put("k", 2)
+    huey.storage.flush_results()
+
+    assert (huey.result("a"), huey.result_count(), huey.get("k")) == (None, 0, 2)
+
+
 def test_after_a_day_unless_told_otherwise_and_also_on_queues_beside_it(make: Make) -> None:
     assert make().storage.result_ttl == 86400.0
     assert make(expire_time=60).storage.result_ttl == 60.0

@@ -158,6 +158,23 @@ def test_a_key_of_a_wrong_type_stops_no_script_and_no_task_is_lost_between_place
     assert misplaced(client, prefix) == {}
 
 
+@pytest.mark.parametrize("name", KEYS)
+def test_a_queue_with_a_key_of_a_wrong_type_can_be_emptied(name: str, storage: RedisStorage, clock: TurnableClock, client: Any) -> None:
+    filled(storage, clock)
+    prefix = keys.prefix(storage.name)
+    client.delete(prefix + name)
+    client.rpush(prefix + name, "somebody's") if name in ("en", "ln", "tn") else client.set(prefix + name, "somebody's")
+
+    for _ in range(2):
+        storage.drop_waiting(scheduled=True)
+        storage.drop_waiting(scheduled=False)
+        storage.prune()
+
+    assert misplaced(client, prefix) == {}
+    counts = storage.counts()
+    assert (counts.scheduled, counts.ready, counts.waiting) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("name", ["q:0", "s", "z"])
 def test_what_stood_in_a_key_that_is_set_aside_is_put_back_and_said(
     name: str, storage: RedisStorage, clock: TurnableClock, client: Any, caplog: pytest.LogCaptureFixture
@@ -185,6 +202,7 @@ def test_every_script_is_run_by_these_tests(storage: RedisStorage, clock: Turnab
     monkeypatch.setattr(storage._wires, "call", lambda name, *rest, **more: ran.add(name) or call(name, *rest, **more))
     filled(storage, clock)
     every_verb(storage, clock)
+    storage.drop_waiting(scheduled=True)
 
     verbs = {path.stem for path in (Path(scripts.__file__).parent / "lua").glob("*.lua")}
     parts = {part for parts in scripts._PARTS.values() for part in parts.split()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from huey.storage.chunks import check_keys
+from huey.storage.chunks import check_keys, in_chunks
 from huey.storage.redis.storage import RedisStorage
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ class RedisExpireStorage(RedisStorage):
             return super().pop_many(kind, keys)
         check_keys(keys)
         return self._taken(kind, keys, is_removed=False)
+
+    def flush_results(self) -> None:
+        for ids in in_chunks(self.items("result")):
+            super().pop_many("result", ids)
 
     def delete(self, kind: str, key: str) -> bool:
         return super().pop(kind, key) is not None

@@ -7,6 +7,8 @@ local most, gone = tonumber(ARGV[3]), 0
 local function drop(id)
   gone = gone + 1
   local state, message = load(id), call('HGET', P .. 'm', id)
+  -- What has ended stands there by mistake only.
+  if state and state[FINISHED] then return end
   if state then note_token(state[TOKEN]) end
   forget(id)
   if message then
