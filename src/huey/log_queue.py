@@ -179,6 +179,11 @@ def turn_on() -> None:
         _queue.take_over(*NAMES)
 
 
+def is_on() -> bool:
+    """This is a process of the command."""
+    return _queue is not None
+
+
 def drain(seconds: float) -> bool:
     """Wait until all lines are written and no thread writes; False if that takes longer than *seconds*. True where there is no queue."""
     return _queue is None or _queue.drain(seconds)

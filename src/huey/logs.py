@@ -9,15 +9,23 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from huey import log_queue
+from huey.escaping import LOGGERS
 from huey.escaping import Lines as Lines
 from huey.escaping import escaped_lines as escaped_lines
 
 LAST_LINES = 2.0
 """Seconds that handlers and streams get to write what they still have."""
+
+
+def enable(loggers: Iterable[logging.Logger] | None = None) -> None:
+    """Undo what ``dictConfig`` and ``fileConfig`` do by default to loggers that they find: ``disabled``. Default: all of huey."""
+    for logger in map(logging.getLogger, LOGGERS) if loggers is None else loggers:
+        logger.disabled = False
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
@@ -29,10 +37,17 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     def __init__(self, name: str) -> None:
         super().__init__(logging.getLogger(name), {})
 
+    def isEnabledFor(self, level: int) -> bool:
+        """Whether a line of this level would be logged."""
+        if self.logger.disabled and log_queue.is_on():
+            # By a dictConfig in a task, say. A consumer must not fall silent for it.
+            enable()
+        return self.logger.isEnabledFor(level)
+
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
         """Log one line, and do not raise."""
         try:
-            if self.logger.isEnabledFor(level):
+            if self.isEnabledFor(level):
                 self.logger.log(level, msg, *args, stacklevel=kwargs.pop("stacklevel", 1) + 1, **kwargs)
         except BaseException as error:  # The user's code, whatever it raises: there is no other place to tell it.
             if is_ctrl_c(error):
@@ -70,6 +85,17 @@ def _flush() -> None:
             act()
         except BaseException:  # Somebody else's stream: what it cannot write is lost, and nothing else.
             continue
+
+
+def write_by_line() -> None:
+    """Let the standard streams write each line when it is whole, also into pipes and files. What they hold is written
+    now: a fork would copy it, and it would stand there twice."""
+    for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
+        with suppress(BaseException):  # The application may have put anything there; it may be closed, full or gone.
+            if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+                reconfigure(line_buffering=True)
+            elif stream is not None:
+                stream.flush()
 
 
 def let_go_of_streams() -> None:

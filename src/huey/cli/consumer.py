@@ -17,10 +17,11 @@ from huey.cli.instance import adopt_siblings, find_huey, split_path
 from huey.cli.logs import set_up_logging
 from huey.cli.mistakes import Mistake, WrongOption
 from huey.cli.parser import PROGRAM, given_settings
+from huey.consumer.command import REAL
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
 from huey.log_queue import drain, turn_on
-from huey.logs import LAST_LINES, escaped_lines, let_go_of_streams
+from huey.logs import LAST_LINES, escaped_lines, let_go_of_streams, write_by_line
 from huey.options import OF_COMMAND, checked, shares
 
 
@@ -36,6 +37,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         given = given_settings(arguments, os.environ)
         path = required(given.pop("path"))
+        if not REAL:
+            raise Mistake("the current folder does not exist any more; change into one that does, such as that of your application")
         settings = consumer_settings(given)
         if given.get("reload"):
             # Loaded by those who ask for it: a consumer in production stays small.
@@ -78,6 +81,7 @@ def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
         raise WrongOption(str(error)) from error
     adopt_siblings(huey, path)
     turn_on()
+    write_by_line()
     try:
         code = Supervisor(huey, **settings).run()
     except (ConfigurationError, StorageError) as error:

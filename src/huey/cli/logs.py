@@ -8,11 +8,14 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 from huey.cli.mistakes import Mistake
+from huey.consumer.command import REAL
+from huey.escaping import LOGGERS
+from huey.logs import enable
 from huey.ownership import NotOurs, is_safe_place, open_own, our_own
 
 LOG_BYTES = 1_000_000
@@ -24,26 +27,79 @@ _READABLE = stat.S_IWGRP | stat.S_IWOTH
 SIMPLE_FORMAT, SIMPLE_TIME = "%(asctime)s %(message)s", "%H:%M:%S"
 
 
-def set_up_logging(settings: Mapping[str, Any]) -> None:
-    """Log to stderr, and to the file if one is named. Handlers that the application attached to "huey" stay. Mistake: the file cannot be
-    written."""
-    level = logging.DEBUG if settings.get("verbose") else logging.ERROR if settings.get("quiet") else logging.INFO
-    logger = logging.getLogger("huey")
-    logger.setLevel(level)
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if settings.get("logfile"):
-        handlers.append(_log_file(settings["logfile"]))
-    form = logging.Formatter(SIMPLE_FORMAT, SIMPLE_TIME) if settings.get("simple") else logging.Formatter(LOG_FORMAT)
-    for handler in handlers:
-        handler.setFormatter(form)
-        logger.addHandler(handler)
+def set_up_logging(settings: Mapping[str, Any], level: int | None = None) -> None:
+    """Log to the file if one is named, else to stderr; there only what no handler of the application takes, so that each line stands there
+    once, in the application's own format. *level*: if neither ``verbose`` nor ``quiet`` is set; default: that of the application for
+    "huey", else INFO. Mistake: the file cannot be written."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    enable(loggers)
+    _set_levels(loggers, settings, level)
+    handler: logging.Handler = _log_file(settings["logfile"]) if settings.get("logfile") else Console(loggers[0])
+    handler.setFormatter(logging.Formatter(SIMPLE_FORMAT, SIMPLE_TIME) if settings.get("simple") else logging.Formatter(LOG_FORMAT))
+    for logger in loggers:
+        if logger is loggers[0] or not logger.propagate:
+            logger.addHandler(handler)
+
+
+def _set_levels(loggers: list[logging.Logger], settings: Mapping[str, Any], level: int | None) -> None:
+    first, *others = loggers
+    asked = logging.DEBUG if settings.get("verbose") else logging.ERROR if settings.get("quiet") else level
+    if asked is not None:
+        first.setLevel(asked)
+        for logger in others:
+            logger.setLevel(logging.NOTSET)
+    elif first.level == logging.NOTSET:
+        first.setLevel(logging.INFO)
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Writes to stderr what no other handler takes. So the application may bring handlers of its own, also later, such as in a task, and no
+    line stands there twice."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self._deaf = _deaf_ones(logger)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        return False if self._is_taken(record) else super().handle(record)
+
+    def _is_taken(self, record: logging.LogRecord) -> bool:
+        return any(self._takes(handler, record.levelno) for handler in handlers_of(logging.getLogger(record.name)))
+
+    def _takes(self, handler: logging.Handler, level: int) -> bool:
+        if handler is self or isinstance(handler, logging.NullHandler | Console | LogFile) or id(handler) in self._deaf:
+            return False
+        # A console or a file that is set to warnings is to have no more than these; mails of errors are no log.
+        return level >= handler.level or isinstance(handler, logging.StreamHandler)
+
+
+def handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """The handlers that a record of this logger comes to."""
+    at: logging.Logger | None = logger
+    while at is not None:
+        yield from at.handlers
+        at = at.parent if at.propagate else None
+
+
+def _deaf_ones(logger: logging.Logger) -> set[int]:
+    """Handlers whose filters keep our records out, such as Django's ``require_debug_true``."""
+    probe = logger.makeRecord("huey.consumer", logging.CRITICAL, __file__, 0, "", (), None)
+    return {id(handler) for handler in handlers_of(logger) if not _lets_pass(handler, probe)}
+
+
+def _lets_pass(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    try:
+        return bool(handler.filter(record))
+    except Exception:  # The application's filter: a handler that cannot judge will not write either.
+        return False
 
 
 def _log_file(path: str) -> LogFile:
     if os.path.islink(path) and not _is_stream(path):
         raise Mistake(f"--logfile {path}: that is a symbolic link; name the file that it leads to")
     try:
-        return LogFile(path)
+        # Of the folder where this began: the application may have changed it while it was imported.
+        return LogFile(os.path.join(REAL, path))
     except OSError as error:
         raise Mistake(f"--logfile {path}: {error.strerror}; give a file that belongs to this user, in a folder of his") from error
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from huey.cli.mistakes import WrongOption
+from huey.consumer.command import kept
 from huey.engine.bell import Bell
 from huey.logs import escaped_lines
 
@@ -36,7 +37,9 @@ Snapshot = dict[str, tuple[int, int]]
 
 def is_watched() -> bool:
     """This process is the child that a watcher started."""
-    return IS_WATCHED in os.environ
+    if IS_WATCHED in os.environ:
+        kept[IS_WATCHED] = os.environ.pop(IS_WATCHED)
+    return IS_WATCHED in kept
 
 
 def watch_over(module: str, arguments: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from huey.consumer import processes
+from huey.consumer.command import own_command
 from huey.consumer.processes import Child
 from huey.logs import SafeLogger
 
@@ -37,7 +38,7 @@ class NewCode:
         try:
             self._trial = processes.spawn({processes.TRIAL: "1"})
         except OSError as error:
-            log.error("SIGHUP: %s cannot be started (%s); %s", processes.own_command()[0], error, OLD)
+            log.error("SIGHUP: %s cannot be started (%s); %s", own_command()[0], error, OLD)
 
     def has_ended(self, pid: int, status: int, is_stopping: bool) -> None:
         """A child process has ended: if it was the trial, do what it says."""
@@ -58,4 +59,4 @@ class NewCode:
         try:
             processes.replace_this_process(self._children())
         except OSError as error:
-            log.error("SIGHUP: %s cannot be run (%s); %s", processes.own_command()[0], error, OLD)
+            log.error("SIGHUP: %s cannot be run (%s); %s", own_command()[0], error, OLD)

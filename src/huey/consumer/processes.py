@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 
 from huey.clock import Micros
+from huey.consumer import command, exits
 from huey.consumer.deaths import Cause
 from huey.consumer.seat import SEAT, Seat, identify
 from huey.engine.page import Page
@@ -91,11 +92,6 @@ class Child:
         return cls(Worker(*who), Page(int(str(count)), int(str(fd))), int(str(started)), str(queue))  # type: ignore[arg-type]
 
 
-def own_command() -> list[str]:
-    """The command line of this process, to run it again."""
-    return [sys.executable, *sys.orig_argv[1:]]
-
-
 def is_single_threaded() -> bool:
     """No thread but this one, C libraries included: a fork copies only one, and what the others hold stays locked for ever."""
     try:
@@ -139,6 +135,7 @@ def _fork(seat: Seat, work: Callable[[Seat], int]) -> int:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        exits.forget()
         code = work(seat)
     except BaseException:  # The top of a process: whatever it was, it is told, and nothing of the parent's may run on here.
         log.critical("worker %s failed", seat.id, exc_info=True)
@@ -152,16 +149,19 @@ def _tell_once() -> None:
 
 
 def _exec(seat: Seat) -> int:
-    return spawn({SEAT: seat.to_text()}, seat.page_fd)
+    # What lies there now is the code that the others run, whatever a link leads to by now.
+    return spawn({SEAT: seat.to_text()}, seat.page_fd, folder=command.REAL if os.path.isdir(command.REAL) else "")
 
 
-def spawn(more: Mapping[str, str], *fds: int) -> int:
-    """Run this process's command once more beside it, with *more* in its environment and these descriptors: the pid."""
-    command = own_command()
+def spawn(more: Mapping[str, str], *fds: int, folder: str = command.NAMED) -> int:
+    """Run this process's command once more beside it, with *more* in its environment and these descriptors, in that folder: the pid.
+    OSError: it cannot be run, or there is no such folder."""
+    words = command.own_command()
     for fd in fds:
         os.set_inheritable(fd, True)
     try:
-        return os.posix_spawn(command[0], command, {**os.environ, **more}, setsigmask=())
+        with command.in_folder(folder):
+            return os.posix_spawn(words[0], words, {**os.environ, **command.kept, **more}, setsigmask=())
     finally:
         for fd in fds:
             os.set_inheritable(fd, False)
@@ -172,14 +172,15 @@ def replace_this_process(children: list[Child]) -> None:
     is as before."""
     for child in children:
         os.set_inheritable(child.page.fd, True)
-    environment = {**os.environ, HANDOVER: json.dumps([child.to_plain() for child in children])}
+    environment = {**os.environ, **command.kept, HANDOVER: json.dumps([child.to_plain() for child in children])}
     # Until the new one is ready to hear them, signals wait.
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     flush()
-    command = own_command()
+    words = command.own_command()
     try:
-        os.execve(command[0], command, environment)
+        with command.in_folder(command.NAMED):
+            os.execve(words[0], words, environment)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for child in children:

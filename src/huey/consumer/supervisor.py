@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from huey.consumer import processes
 from huey.consumer.banner import tell_start
 from huey.consumer.deaths import Cause, how_it_ended
 from huey.consumer.guard import Guard
+from huey.consumer.hearing import hearing
 from huey.consumer.locks import free_locks
 from huey.consumer.new_code import NewCode
 from huey.consumer.overdue import ASKED, NEIGHBOURS, Overdue
@@ -118,7 +118,7 @@ class Supervisor:
         if os.environ.pop(processes.TRIAL, None):
             return 0
         self._tell_start()
-        with self._signals() as ear:
+        with hearing(self._note) as ear:
             self._take_over()
             for post in self._posts.values():
                 post.janitor.enter()
@@ -316,8 +316,8 @@ class Supervisor:
                 continue
             cause, child.due = child.due[1], None
             if cause is Cause.STOP and not child.page.is_cut_short:
-                count = len(child.page.running())
-                log.warning("%d tasks of worker %s did not end in time; they are put back and run again", count, child.worker.id)
+                if count := len(child.page.running()):
+                    log.warning("%d tasks of worker %s did not end in time; they are put back and run again", count, child.worker.id)
                 self._cut_short(child, now)
                 continue
             if cause is Cause.LATE and not any(it.is_late(now) for it in child.page.running()):
@@ -378,23 +378,6 @@ class Supervisor:
         self._unburied.append((child, ran, how))
 
     # -- signals ------------------------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _signals(self) -> Iterator[int]:
-        """Signals are heard; the descriptor in the block becomes readable when one came."""
-        ear, mouth = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-        before = {number: signal.signal(number, self._note) for number in numbers}
-        signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-        try:
-            yield ear
-        finally:
-            signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(ear)
-            os.close(mouth)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._heard.append(number)

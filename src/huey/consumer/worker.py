@@ -11,9 +11,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from huey import host
+from huey.consumer import exits
 from huey.consumer.consumer import Consumer
 from huey.consumer.guard import Guard
+from huey.consumer.hearing import pass_over
 from huey.consumer.lives import PULSE_STILL, Lives, NotMended, StandingStill
+from huey.consumer.oom import Likelihood
 from huey.consumer.seat import Seat, identify
 from huey.consumer.service import Service
 from huey.engine.page import Page
@@ -29,8 +32,6 @@ log = SafeLogger("huey.consumer")
 
 MOMENT = 0.1
 """Seconds until the next wait, when one failed: a signal handler of the application may raise in it."""
-MORE_LIKELY = 200
-"""Of a thousand points: how much sooner than its supervisor a worker is ended when memory runs out."""
 
 
 class WorkerProcess(Consumer):
@@ -46,6 +47,7 @@ class WorkerProcess(Consumer):
         self._syncs: set[int] = set()
         self._pulse = Service("Pulse", self._beat_pulse, LOOK)
         self._pulse_stands = StandingStill(PULSE_STILL)
+        self._likelihood = Likelihood(huey.clock)
         super().__init__(huey, **options)
         self._supervisor_stands = StandingStill(self.watchdog)
 
@@ -57,10 +59,10 @@ class WorkerProcess(Consumer):
 
     def run(self) -> int:
         """Run until told to stop, then let end what runs, without limit: how long that may take is the keeper's business."""
-        for number in (signal.SIGINT, signal.SIGHUP):
-            # Of a terminal, say, they come to the whole group; the keeper says what they mean.
-            signal.signal(number, signal.SIG_IGN)
+        # Of a terminal, say, they come to the whole group; the keeper says what they mean.
+        pass_over(signal.SIGINT, signal.SIGHUP)
         signal.signal(signal.SIGTERM, self._asked)
+        self._likelihood.raise_it()
         if self._page.is_told_to_stop:
             # The signal came before there was anybody to hear it.
             return 0
@@ -91,6 +93,7 @@ class WorkerProcess(Consumer):
             # Where the kernel does not end us with our keeper.
             log.critical("the supervisor is gone; this worker ends at once, its tasks run again elsewhere")
             os._exit(BROKEN)
+        self._likelihood.look()
         try:
             self._lives.look()
         except NotMended as error:
@@ -133,20 +136,9 @@ def die_with(keeper_pid: int) -> None:
         os._exit(BROKEN)
 
 
-def go_first() -> None:
-    """When memory runs out, let the kernel choose this process rather than the supervisor (S7)."""
-    try:
-        with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
-            own = int(file.read())
-            file.seek(0)
-            file.write(str(min(1000, own + MORE_LIKELY)))
-    except OSError:
-        # Not a system that has it, or one that forbids it: the kernel chooses by size.
-        return
-
-
 def work(huey: Huey, seat: Seat, **options: Any) -> int:
     """Be the worker of *seat* until the supervisor wants no more: the exit code of this process."""
     die_with(seat.keeper_pid)
-    go_first()
-    return WorkerProcess(huey, seat, **options).run()
+    code = WorkerProcess(huey, seat, **options).run()
+    exits.run(code)
+    return code

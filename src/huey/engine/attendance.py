@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -68,11 +69,12 @@ _SILENT = ("retry asked", "shutdown", "unknown task", "newer record")
 class Visit:
     """One run that is attended."""
 
-    __slots__ = ("error", "finish", "is_barred", "is_refused", "lease", "task", "value", "written")
+    __slots__ = ("context", "error", "finish", "is_barred", "is_refused", "lease", "task", "value", "written")
 
     def __init__(self, lease: Lease, task: Task) -> None:
         self.lease = lease
         self.task = task
+        self.context: Context | None = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.finish: Finish | None = None
@@ -112,10 +114,10 @@ class Attendance:
         self.signals.emit(SIGNAL_EXECUTING, task)
         return visit
 
-    def await_end(self, slot: int, finish: Finish) -> None:
-        """The end of a visit is about to be handed to the engine."""
+    def await_end(self, slot: int, finish: Finish, context: Context | None = None) -> None:
+        """The end of a visit is about to be handed to the engine. *context*: that of the run; its end is told in it too."""
         if (visit := self.visits.get(slot)) is not None:
-            visit.finish = finish
+            visit.finish, visit.context = finish, context
             self.signals.turnstile.hold([visit.lease.id])
             self._awaited[finish.lease[:2]] = visit
 
@@ -124,7 +126,7 @@ class Attendance:
         visit = self.visits.pop(slot)
         visit.written.wait()
         try:
-            self._tell_end(visit)
+            (visit.context or copy_context()).run(self._tell_end, visit)
         except BaseException:  # Hooks and handlers are guarded; what is left is an argument that cannot be rebuilt, or a fault of ours.
             log.exception("the end of task %s %s could not be told", visit.lease.name, visit.lease.id)
         finally:

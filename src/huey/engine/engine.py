@@ -16,6 +16,7 @@ from huey import events
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.engine.attendance import Attendance
 from huey.engine.bell import Bell
+from huey.engine.end_log import EndLog
 from huey.engine.narrowing import Narrowing, Replace, failing, release
 from huey.engine.outage import Outage
 from huey.engine.runners.base import Runners
@@ -85,6 +86,7 @@ class Engine:
         self._quota = quota
         self._used_up = used_up
         self._outage = outage or Outage(clock)
+        self._end_log = EndLog(clock)
         self._attendance = attendance
         self._ask_to_stop = ask_to_stop
         self._replace = replace
@@ -147,8 +149,6 @@ class Engine:
         self._weigh(turn)
         if turn.is_followed:
             self._told = [events.of_promotion(it) for it in turn.promoted] + [events.of_refusal(it) for it in turn.cancelled]
-        for refusal in turn.cancelled:
-            log.info("task %s: %s %s", refusal.reason, refusal.name, refusal.id)
         self._hand_on(turn, finishes)
         self._start(turn.leases)
         return not turn.is_full
@@ -179,6 +179,7 @@ class Engine:
     def _hand_on(self, turn: Turn, finishes: Sequence[Finish]) -> None:
         """Tell those whom it concerns what a turn wrote and brought, before what it brought is started."""
         self._turned = self._clock.monotonic()
+        self._end_log.after(finishes, turn.refused, turn.cancelled)
         if self._attendance is not None:
             self._attendance.after(turn, finishes)
         if turn.stop and self._ask_to_stop is not None:
@@ -339,6 +340,7 @@ class Engine:
     def _rest(self) -> bool:
         """Wait for whatever comes first: a runner that ends, new work, the next due time. True: turn now."""
         self._wake()
+        self._end_log.look()
         self._stamp.show(LONGEST_REST)
         if self._runners.waiting():
             self._bell.wait(LINGER)
@@ -374,16 +376,8 @@ class Engine:
 
     def successor(self) -> Engine:
         """An engine that ends what this one has begun, should this one stand still in the middle of a turn: ``drain`` it."""
-        it = Engine(
-            self._storage,
-            self._worker,
-            self._runners,
-            self._clock,
-            self._bell,
-            self._outage,
-            attendance=self._attendance,
-            ask_to_stop=self._ask_to_stop,
-        )
+        given = (self._storage, self._worker, self._runners, self._clock, self._bell, self._outage)
+        it = Engine(*given, attendance=self._attendance, ask_to_stop=self._ask_to_stop)
         it._running, it._suspects = dict(self._running), list(self._suspects)
         it._unwritten, it._unreturned = list(self._unwritten), list(self._unreturned)
         it._is_stopping = True
@@ -413,6 +407,7 @@ class Engine:
                 break
             if self._running or self._unwritten or self._unreturned:
                 self._bell.wait(min(left, OUTAGE_GAP))
+        self._end_log.flush()
         if self._unwritten:
             log.warning("the ends of %d tasks could not be written; they run again", len(self._unwritten))
         return list(self._running.values())

@@ -14,6 +14,8 @@ from huey.clock import Clock
 from huey.declared import as_declared, declared_if_readable
 from huey.decorators import TaskWrapper
 from huey.engine.attendance import Attendance, Visit
+from huey.engine.contexts import fresh
+from huey.engine.end_log import tell_failure
 from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_of
 from huey.engine.narrowing import failing
 from huey.engine.timekeeper import Timekeeper
@@ -21,7 +23,7 @@ from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout
 from huey.functions import check_has_run
 from huey.hooks import Hooks
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
-from huey.logs import Lines, SafeLogger
+from huey.logs import SafeLogger
 from huey.masking import Mask, enroll, masks
 from huey.rare import rare
 from huey.registry import Registry
@@ -70,13 +72,13 @@ class Execution:
 
     def complete(self, lease: Lease, slot: int = 0) -> Finish:
         """Run the task, in the runner of that number, and decide what its end means. Never raises."""
-        start = perf_counter()
+        start, context = perf_counter(), fresh()
         try:
             outcome = None
             if self._codec.signs:
                 lease, outcome = self._as_declared(lease)
             if outcome is None:
-                outcome = self.run(lease, slot)
+                outcome = context.run(self.run, lease, slot)
             finish = decide(lease, outcome, self._clock.now(), perf_counter() - start)
             if finish.error is not None:
                 finish = self.settle(finish)
@@ -84,7 +86,7 @@ class Execution:
             log.critical("task %s %s cannot be ended as it should, it fails", lease.name, lease.id, exc_info=True)
             finish = self.settle(decide(lease, Raised(described(error), may_retry=False), self._clock.now(), perf_counter() - start))
         if self._visits:
-            self._attendance.await_end(slot, finish)
+            self._attendance.await_end(slot, finish, context)
         return finish
 
     def _as_declared(self, lease: Lease) -> tuple[Lease, Outcome | None]:
@@ -231,7 +233,7 @@ class Execution:
     def settle(self, finish: Finish) -> Finish:
         """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
         lease, error = finish.lease, finish.error or {}
-        _tell(finish, error)
+        tell_failure(finish, error)
         if finish.state == State.QUEUED or not self._results or not self._stores(lease):
             return finish
         metadata = {**error, "retries": finish.retries_left, "task_id": lease.id}
@@ -283,29 +285,3 @@ EXPIRED = "expired"
 """As storages say it of what they drop themselves."""
 UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept as it is", "traceback": ""}, False, "undecodable")
 """What a run of a record comes to that a storage could not read: such a one has no name."""
-_CALM = (CANCELED, REVOKED, "retry asked")
-"""Ends that somebody wanted."""
-
-
-def _tell(finish: Finish, error: dict[str, Any]) -> None:
-    lease = finish.lease
-    is_final = finish.state == State.FAILED
-    if finish.reason == "unknown task":
-        log.error(
-            "QueueException: %s [task %s; %s]", error.get("error"), lease.id, "given up" if is_final else "put back for another worker"
-        )
-        return
-    if finish.reason in _CALM:
-        log.info("task %s: %s %s (%s)", finish.reason, lease.name, lease.id, error.get("error"))
-        return
-    after = "no tries left" if is_final else f"it is tried again, {finish.retries_left} tries left after that"
-    level = logging.ERROR if is_final or finish.reason == "error" else logging.WARNING
-    log.log(
-        level,
-        "task failed: %s %s (%s, %s)\n%s",
-        lease.name,
-        lease.id,
-        finish.reason,
-        after,
-        Lines(error.get("traceback") or error.get("error")),
-    )

@@ -67,6 +67,8 @@ class Page:
         self.count = count
         size = _HEAD + count * _SLOT
         self.fd = _shared_memory(size) if fd is None else fd
+        # One that came through an exec; programs that tasks start need not have it.
+        os.set_inheritable(self.fd, False)
         self._map = mmap.mmap(self.fd, size)
         self._inode = os.fstat(self.fd).st_ino
 

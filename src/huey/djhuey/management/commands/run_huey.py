@@ -5,7 +5,6 @@ A flag wins over the environment (HUEY_WORKERS=4), that over ``settings.HUEY``, 
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from importlib import import_module
@@ -23,7 +22,7 @@ from huey.cli.logs import set_up_logging
 from huey.cli.mistakes import Mistake
 from huey.cli.parser import add_options, from_environment, with_old_forms
 from huey.cli.reload import Watcher, is_watched
-from huey.consumer.processes import own_command
+from huey.consumer.command import own_command
 from huey.djhuey.database import runs_in_caller
 from huey.djhuey.settings import TO_SQLITE, Found, WrongSetting, current
 from huey.exceptions import StorageUnavailable
@@ -64,7 +63,7 @@ def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
         return Watcher(own_command(), folders()).run()
     if autoload:
         import_tasks()
-    set_up_log(given, level)
+    set_up_logging(given, level)
     # A forked worker must not inherit what this process has open.
     connections.close_all()
     try:
@@ -99,18 +98,6 @@ def import_tasks() -> None:
                 import_module(name)
         except Exception as error:  # The user's module: whatever it raises is shown to its author.
             raise broken(name, error) from error
-
-
-def set_up_log(given: dict[str, Any], level: int | None) -> None:
-    """As of ``huey_consumer``; but handlers that LOGGING gave to "huey" are enough, unless a file is asked for (3.x)."""
-    logger = logging.getLogger("huey")
-    if logger.handlers and not given.get("logfile"):
-        if given.get("verbose") or given.get("quiet"):
-            logger.setLevel(logging.DEBUG if given.get("verbose") else logging.ERROR)
-    else:
-        set_up_logging(given)
-    if level is not None and not (given.get("verbose") or given.get("quiet")):
-        logger.setLevel(level)
 
 
 def folders() -> list[str]:

@@ -1,0 +1,149 @@
+"""What the log says of tasks that ended: a line for each, or, from ``MOST`` a second on, one line a second that counts them.
+
+The engine tells it what a turn has written, so a task that runs costs no line of code here. What failed has been told with its error by
+``Execution`` before (``tell_failure``); here it is only counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from huey.clock import SECOND, Clock, Micros
+from huey.engine.failures import CANCELED, REVOKED
+from huey.lifecycle import Finish, Refusal, State
+from huey.logs import Lines, SafeLogger
+
+log = SafeLogger("huey.consumer")
+
+MOST = 20
+"""Lines a second."""
+MOST_NAMES = 10
+"""Names in one line."""
+SHORT = 200
+"""Characters of an error in one line."""
+_UNTOLD = ("shutdown", "unknown task", "newer record", "put back")
+"""Reasons of tasks that are queued again without having run, or as if."""
+
+
+class EndLog:
+    """Of one engine, and only for the thread that turns it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: Micros = 0
+        self._lines = 0
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._is_busy = False
+        """In the second before there were too many for a line each."""
+
+    def after(self, finishes: Sequence[Finish], refused: Sequence[str], dropped: Sequence[Refusal]) -> None:
+        """A turn has written *finishes*, but for those *refused*, and *dropped* what was revoked or expired."""
+        if not (finishes or dropped) or not log.isEnabledFor(logging.INFO):
+            return
+        self.look()
+        if not self._since:
+            self._since = self._clock.monotonic()
+        if refused:
+            finishes = [finish for finish in finishes if finish.lease.id not in refused]
+        if self._is_busy or self._lines + len(finishes) + len(dropped) > MOST:
+            self._counts.update([(finish.lease.name, outcome) for finish in finishes if (outcome := _outcome(finish))])
+            self._counts.update([(it.name, it.reason) for it in dropped])
+            return
+        self._lines += len(finishes) + len(dropped)
+        for finish in finishes:
+            if finish.state == State.SUCCEEDED:
+                log.info("%s succeeded in %s [%s]", finish.lease.name, duration(finish.took), finish.lease.id)
+        for it in dropped:
+            log.info("%s %s, it does not run [%s]", it.name, it.reason, it.id)
+
+    def look(self) -> None:
+        """Tell what was counted when its second is over."""
+        if self._since and self._clock.monotonic() - self._since >= SECOND:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell what was counted."""
+        took = (self._clock.monotonic() - self._since) / SECOND
+        counts, self._counts = self._counts, Counter()
+        self._is_busy = self._lines + counts.total() > MOST
+        self._since = self._lines = 0
+        if counts:
+            log.info("%d tasks ended in %s: %s", counts.total(), duration(took), _listed(counts))
+
+
+def _outcome(finish: Finish) -> str:
+    """In a word; empty for what is not told."""
+    if finish.state == State.QUEUED:
+        return "" if finish.reason in _UNTOLD else "to be retried"
+    return finish.reason or "cancelled" if finish.state == State.CANCELLED else finish.state
+
+
+def _listed(counts: Counter[tuple[str, str]]) -> str:
+    by_name: dict[str, list[str]] = {}
+    for (name, outcome), count in counts.most_common():
+        by_name.setdefault(name, []).append(f"{count} {outcome}")
+    texts = [f"{name} {', '.join(said)}" for name, said in list(by_name.items())[:MOST_NAMES]]
+    others = len(by_name) - MOST_NAMES
+    return "; ".join(texts) + (f"; and {others} other names" if others > 0 else "")
+
+
+_CALM = (CANCELED, REVOKED, "retry asked")
+"""Ends that somebody wanted."""
+
+
+def tell_failure(finish: Finish, error: dict[str, Any]) -> None:
+    """Tell a run that did not succeed, as soon as it has ended: in one line if it is run again, with its traceback if that was the last."""
+    lease, said, is_final = finish.lease, short_text(error), finish.state == State.FAILED
+    if finish.reason == "unknown task":
+        log.error(
+            "QueueException: %s [task %s; %s]", error.get("error"), lease.id, "given up" if is_final else "put back for another worker"
+        )
+    elif finish.reason in _CALM:
+        log.info("%s %s (%s)%s [%s]", lease.name, _in_words(finish.reason), said, _what_next(finish), lease.id)
+    elif is_final:
+        trace = Lines(error.get("traceback") or error.get("error") or "")
+        log.error("%s failed (%s)%s [%s]\n%s", lease.name, _with_reason(finish, said), _what_next(finish), lease.id, trace)
+    else:
+        log.warning("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, said), _what_next(finish), lease.id)
+
+
+def _in_words(reason: str | None) -> str:
+    return "asked to be retried" if reason == "retry asked" else f"{reason}"
+
+
+def _with_reason(finish: Finish, said: str) -> str:
+    """The error; before it what kind of failure it is, unless it is one of the body's own."""
+    return said if finish.reason in ("error", None) else f"{finish.reason}: {said}"
+
+
+def _what_next(finish: Finish) -> str:
+    left = finish.retries_left
+    if finish.state == State.QUEUED:
+        when = f"in {duration(finish.delay / SECOND)}" if finish.delay else "later" if finish.due else "at once"
+        return f", will be retried {when} ({left} {'retry' if left == 1 else 'retries'} left)"
+    return ", no retries left" if finish.state == State.FAILED and finish.lease.attempt else ""
+
+
+def short_text(error: dict[str, Any]) -> str:
+    """An error in one line: ``ValueError: boom``."""
+    lines = str(error.get("traceback") or "").rstrip().split("\n")
+    last = max((number for number, line in enumerate(lines) if line.startswith("  ")), default=-1)
+    found = lines[last + 1] if 0 <= last < len(lines) - 1 else ""
+    is_error = found and found.partition(":")[0].replace(".", "").isidentifier()
+    return (found if is_error else str(error.get("error") or "no text"))[:SHORT]
+
+
+def duration(seconds: float) -> str:
+    """Such as ``0.4 ms``, ``12 ms``, ``1.5 s`` or ``2 min 5 s``."""
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if rest else f"{minutes} min"
