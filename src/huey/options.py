@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from huey.exceptions import ConfigurationError
 
-WORKERS, TIME, STOPPING, LOG, WAITING = "Workers", "Periodic tasks and time", "Stopping", "Log", "Waiting for work"
+WORKERS, TIME, STOPPING, LOG = "Workers", "Periodic tasks and time", "Stopping", "Log"
+WAITING = "Only for queues that have to be polled, made of parts of 0.4.9"
+OLD = "Accepted, as 0.4.9 and 3.x have them, but without effect"
 
 Read = Callable[[str], Any]
 """Text to value. ValueError: the text does not fit; it says what would."""
@@ -134,7 +136,7 @@ OPTIONS: tuple[Option, ...] = (
         ("-M", "--max-tasks"),
         _count,
         None,
-        "start a worker process anew after so many tasks; not with -C",
+        "restart a worker process after this many tasks; not with -C",
         WORKERS,
         value="N",
     ),
@@ -143,7 +145,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--max-memory",),
         _count,
         None,
-        "start a worker process anew, between two tasks, once it holds more than so many MiB; not with -C",
+        "restart a worker process, between two tasks, once it holds more than this many MiB; not with -C",
         WORKERS,
         value="MIB",
     ),
@@ -152,8 +154,8 @@ OPTIONS: tuple[Option, ...] = (
         ("-c", "--health-check-interval"),
         _seconds,
         10.0,
-        "kept from 3.x: a worker that died is noticed, and replaced, at once",
-        WORKERS,
+        "a worker that died is noticed, and replaced, at once",
+        OLD,
         value="SECONDS",
     ),
     Option("check_worker_health", ("-C", "--disable-health-check"), None, True, "do not replace a worker that died", WORKERS, switch=False),
@@ -203,8 +205,8 @@ OPTIONS: tuple[Option, ...] = (
         ("-s", "--scheduler-interval"),
         _part_of_a_minute,
         1.0,
-        "kept from 0.4.9 and 3.x: scheduled tasks start when due anyway; has to divide 60",
-        TIME,
+        "time between two looks at a schedule that has to be polled; has to divide 60",
+        WAITING,
         value="SECONDS",
     ),
     Option(
@@ -230,7 +232,7 @@ OPTIONS: tuple[Option, ...] = (
         ("-l", "--logfile"),
         str,
         None,
-        "write the log to this file too; it is turned over at 1 MB, 3 old ones are kept",
+        "write the log to this file instead of the console; it is rotated at 1 MB, 3 old ones are kept",
         LOG,
         value="FILE",
         is_of_command=True,
@@ -242,7 +244,7 @@ OPTIONS: tuple[Option, ...] = (
         ("-S", "--simple"),
         None,
         False,
-        "short lines: H:M:S message; before a number -S means -s, as in 0.4.9",
+        "short log lines: H:M:S message (before a number, -S means -s, as in 0.4.9)",
         LOG,
         is_of_command=True,
     ),
@@ -254,7 +256,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--reload",),
         None,
         False,
-        "for development: start the workers anew when a .py file of the application changes",
+        "restart the workers when a .py file of the application changes",
         "Development",
         is_of_command=True,
     ),

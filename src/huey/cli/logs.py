@@ -20,7 +20,7 @@ from huey.ownership import NotOurs, is_safe_place, open_own, our_own
 
 LOG_BYTES = 1_000_000
 LOG_BACKUPS = 3
-LOG_FORMAT = "[%(asctime)s] %(levelname)s:%(name)s:%(threadName)s:%(message)s"
+LOG_FORMAT = "[%(asctime)s] %(levelname)s:%(name)s:%(message)s"
 _STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/null")
 _READABLE = stat.S_IWGRP | stat.S_IWOTH
 """What others may do to a log file is its owner's business: nothing in it is believed."""
@@ -35,7 +35,7 @@ def set_up_logging(settings: Mapping[str, Any], level: int | None = None) -> Non
     enable(loggers)
     _set_levels(loggers, settings, level)
     handler: logging.Handler = _log_file(settings["logfile"]) if settings.get("logfile") else Console(loggers[0])
-    handler.setFormatter(logging.Formatter(SIMPLE_FORMAT, SIMPLE_TIME) if settings.get("simple") else logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(Simple() if settings.get("simple") else logging.Formatter(LOG_FORMAT))
     for logger in loggers:
         if logger is loggers[0] or not logger.propagate:
             logger.addHandler(handler)
@@ -50,6 +50,18 @@ def _set_levels(loggers: list[logging.Logger], settings: Mapping[str, Any], leve
             logger.setLevel(logging.NOTSET)
     elif first.level == logging.NOTSET:
         first.setLevel(logging.INFO)
+
+
+class Simple(logging.Formatter):
+    """``H:M:S message``; with the level before a message that is no mere news."""
+
+    def __init__(self) -> None:
+        super().__init__(SIMPLE_FORMAT, SIMPLE_TIME)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.levelno >= logging.WARNING:
+            record.message = f"{record.levelname} {record.message}"
+        return super().formatMessage(record)
 
 
 class Console(logging.StreamHandler[TextIO]):

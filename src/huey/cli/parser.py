@@ -12,9 +12,19 @@ from typing import Any, NoReturn
 
 from huey.cli.mistakes import WrongOption
 from huey.constants import __version__
-from huey.options import OPTIONS, Option, switch
+from huey.options import OLD, OPTIONS, WAITING, Option, switch
 
 PROGRAM = "huey_consumer"
+
+EPILOG = """Each option can be given in the environment too, by the name in brackets; a flag wins.
+
+Examples:
+  huey_consumer main.huey                        one task at a time
+  huey_consumer main.huey -w 8                   eight at a time, in threads: for tasks that wait
+  huey_consumer main.huey -w 4 -k process        four processes: for tasks that compute
+  huey_consumer main.huey -n -l huey.log         no periodic tasks from here; the log into a file
+  huey_consumer main.huey --reload               for development: restart when the code changes
+"""
 
 _NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
 
@@ -61,7 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         usage="%(prog)s [options] module.instance",
         description="Run the tasks of a Huey instance.",
-        epilog="Each option can be given in the environment too, by the name in brackets; a flag wins.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("path", nargs="?", default=None, metavar="module.instance", help="import path of the instance, such as main.huey")
@@ -72,7 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_options(parser: argparse.ArgumentParser, flags: Mapping[str, tuple[str, ...]] | None = None) -> None:
     """Put all options into a parser, in their groups. Absent flags leave no trace. *flags*: of some options by name, instead of theirs."""
-    groups = {option.group: parser.add_argument_group(option.group) for option in OPTIONS}
+    names = dict.fromkeys(option.group for option in OPTIONS)
+    # What few need comes last.
+    groups = {name: parser.add_argument_group(name) for name in sorted(names, key=lambda name: name in (WAITING, OLD))}
     for option in OPTIONS:
         group, text = groups[option.group], _help(option)
         given: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": text}

@@ -1,9 +1,10 @@
-"""What a consumer says when it starts: version, storage, workers, tasks found, and when the periodic ones run next."""
+"""What a consumer says when it stops, and when it starts: version, storage, workers, tasks found, and when the periodic ones run next."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
@@ -36,6 +37,20 @@ def tell_start(huey: Huey, *, workers: int, worker_type: str, periodic: bool, lo
             log.info("periodic task %s: %s", wrapper.name, _schedule(wrapper, huey.clock.now(), zone))
         else:
             log.info("periodic task %s: not run from here (--no-periodic)", wrapper.name)
+
+
+def tell_stop(running: int, limit: float | None, number: int) -> None:
+    """Say at INFO what a stop waits for, and what ends the wait. *number*: the signal that asked for it; 0: none did."""
+    if not running or limit == 0:
+        log.info("stopping: %s", f"{_tasks(running)} put back" if running else "no task is running")
+        return
+    wait = "waiting" if limit is None else f"waiting up to {limit:g} s"
+    again = "Ctrl+C" if number == signal.SIGINT else signal.Signals(number).name if number else ""
+    log.info("stopping: %s for %s%s", wait, _tasks(running), f" ({again} again to stop now)" if again else "")
+
+
+def _tasks(count: int) -> str:
+    return f"{count} running task{'' if count == 1 else 's'}"
 
 
 def _crew(workers: int, worker_type: str) -> str:

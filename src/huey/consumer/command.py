@@ -7,6 +7,7 @@ gunicorn has it), not the one that the kernel found behind the link, and a scrip
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def _runs_by_first_line() -> bool:
             head = file.readline(4096) + file.readline(4096)
     except OSError:
         return False
-    return head.startswith(b"#!") and os.fsencode(interpreter[0]) in head
+    return head.startswith(b"#!") and os.fsencode(interpreter[0]) in re.split(rb"[\s!\"']+", head)
 
 
 # When this process began; the application may change its folder while it is imported.

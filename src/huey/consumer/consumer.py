@@ -20,7 +20,7 @@ from datetime import UTC
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from huey.consumer.banner import tell_start
+from huey.consumer.banner import tell_start, tell_stop
 from huey.consumer.janitor import EVERY, Janitor
 from huey.consumer.lives import Lives
 from huey.consumer.locks import free_locks
@@ -92,7 +92,8 @@ class Consumer:
         self._life = threading.Lock()
         self._gone = threading.Event()
         self._exit_code = 0
-        self._is_asked = False
+        self._is_asked = 0
+        """The signal that asked for a stop."""
         self._has_time = True
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
         self._alarm = Bell()
@@ -291,7 +292,7 @@ class Consumer:
             self._alarm.wait()
             if self._begins_to_stop():
                 limit = self.shutdown_timeout if self._has_time else 0.0
-                log.info("stopping: running tasks may end within %s s", "any number of" if limit is None else limit)
+                tell_stop(len(self._timekeeper.running()), limit, self._is_asked)
                 still = self._halt(limit)
                 if still:
                     self._leave_running(len(still))
@@ -328,7 +329,7 @@ class Consumer:
         if self._is_asked:
             # What runs is leased by this process: the next consumer on this host sees that it is gone and runs it again.
             os._exit(128 + number)
-        self._is_asked = True
+        self._is_asked = number
         self._has_time = number in self._graceful
         self._alarm.ring()
 

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from huey.logs import SafeLogger
+from huey.logs import SafeLogger, leave
 
 log = SafeLogger("huey.consumer")
 
@@ -61,4 +61,4 @@ def _call(act: Callable[[], Any]) -> None:
 def _end_in_time(over: threading.Event, code: int) -> None:
     if not over.wait(TIME):
         log.warning("exit handlers of this worker (pid %d) took longer than %d s: it ends without them", os.getpid(), TIME)
-        os._exit(code)
+        leave(code)

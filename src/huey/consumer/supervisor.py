@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from huey import host
 from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
-from huey.consumer.banner import tell_start
+from huey.consumer.banner import tell_start, tell_stop
 from huey.consumer.deaths import Cause, how_it_ended
 from huey.consumer.guard import Guard
 from huey.consumer.hearing import hearing
@@ -416,7 +416,7 @@ class Supervisor:
             for child in self.all():
                 self._cut_short(child, self._clock.monotonic())
             return
-        log.info("stopping: running tasks may end within %s s", self._patience or "any number of")
+        tell_stop(sum(len(child.page.running()) for child in self.all()), self._patience, number)
         for child in self.all():
             self._dismiss(child, self._clock.monotonic())
 

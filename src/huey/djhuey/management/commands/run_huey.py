@@ -5,6 +5,7 @@ A flag wins over the environment (HUEY_WORKERS=4), that over ``settings.HUEY``, 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -18,7 +19,7 @@ from django.utils.module_loading import module_has_submodule
 
 from huey.cli.consumer import consume, consumer_settings
 from huey.cli.instance import broken
-from huey.cli.logs import set_up_logging
+from huey.cli.logs import handlers_of, set_up_logging
 from huey.cli.mistakes import Mistake
 from huey.cli.parser import add_options, from_environment, with_old_forms
 from huey.cli.reload import Watcher, is_watched
@@ -30,6 +31,10 @@ from huey.options import OPTIONS
 
 FLAGS = {"verbose": ("-V", "--huey-verbose", "--verbose"), "max_delay": ("-m", "--max-delay", "--max_delay")}
 """Django has -v for itself; 0.4.9 wrote --max_delay here."""
+
+
+FRAMEWORKS = ("django.tasks", "django_tasks")
+"""Loggers of the tasks frameworks."""
 
 
 class Command(BaseCommand):
@@ -64,6 +69,7 @@ def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
     if autoload:
         import_tasks()
     set_up_logging(given, level)
+    tell_once()
     # A forked worker must not inherit what this process has open.
     connections.close_all()
     try:
@@ -98,6 +104,21 @@ def import_tasks() -> None:
                 import_module(name)
         except Exception as error:  # The user's module: whatever it raises is shown to its author.
             raise broken(name, error) from error
+
+
+def tell_once() -> None:
+    """Where the log of huey goes, keep out what ``django.tasks`` says of the same tasks. Others, such as mails of errors, get it."""
+    ours = list(handlers_of(logging.getLogger("huey.consumer")))
+    streams = [handler.stream for handler in ours if isinstance(handler, logging.StreamHandler)]
+    for name in FRAMEWORKS:
+        for handler in handlers_of(logging.getLogger(name)):
+            if handler in ours or getattr(handler, "stream", None) in streams:
+                handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    is_theirs = record.name in FRAMEWORKS and record.levelno >= logging.INFO
+    return not (is_theirs and logging.getLogger("huey.consumer").isEnabledFor(record.levelno))
 
 
 def folders() -> list[str]:

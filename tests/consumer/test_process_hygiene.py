@@ -1,0 +1,265 @@
+"""Worker processes and what they leave to others: programs that tasks start, exit handlers, standard streams, folders, the environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from huey.consumer import command as own
+from huey.consumer.oom import Likelihood
+from huey.consumer.oom import _read as oom_points
+from huey.testing.clock import TurnableClock
+from tests.helpers import Project, bare_environment, wait_until
+
+APP = """
+import atexit, json, os, signal, subprocess, sys, weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+PROGRAM = '''
+import json, os, signal
+fds = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if int(n) > 2 and os.path.exists(f"/proc/self/fd/{n}")]
+print(json.dumps({
+    "ignored": [n for n in ("SIGINT", "SIGHUP", "SIGTERM") if signal.getsignal(getattr(signal, n)) == signal.SIG_IGN],
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+    "oom": open("/proc/self/oom_score_adj").read().strip(),
+    "ours": sorted(n for n in os.environ if n.startswith("HUEY_")),
+    "fds": [it for it in fds if "huey" in it],
+}))
+'''
+
+class Owner:
+    pass
+
+def note(name):
+    # A finish of Python's own, in the process that registered it.
+    Path(f"{name}-{os.getpid()}").touch()
+
+before, pool = Owner(), ThreadPoolExecutor(1)
+atexit.register(note, "supervisor")
+weakref.finalize(before, note, "supervisor-final")
+print("imported")
+
+@huey.task()
+def start(how):
+    return json.loads(subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, close_fds=how != "inherit").stdout)
+
+@huey.task()
+def track():
+    global owner
+    owner = Owner()
+    atexit.register(note, "exit")
+    weakref.finalize(owner, note, "final")
+    print("a word, and no more")
+    return os.getpid()
+
+@huey.task()
+def linger():
+    import time
+    atexit.register(time.sleep, 3600)
+    return os.getpid()
+"""
+
+KINDS = pytest.mark.parametrize("kind", ["thread", "process"])
+
+
+def asked(project: Project, name: str, *args: Any) -> Any:
+    return project.task(f"main.{name}")(*args).get(blocking=True, timeout=30)
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+@KINDS
+def test_programs_that_tasks_start_are_left_alone(project: Project, kind: str) -> None:
+    project.write(APP)
+    command = project.start("main.huey", "-k", kind)
+
+    found = [asked(project, "start", how) for how in ("plain", "inherit", "plain")]
+    assert command.stop() == 0
+
+    usual = {"ignored": [], "blocked": [], "oom": str(oom_points()), "ours": [], "fds": []}
+    assert found == [usual] * 3, command.log
+
+
+@KINDS
+def test_a_worker_ends_as_a_program_does_and_leaves_its_supervisor_what_is_its(project: Project, kind: str) -> None:
+    project.write(APP)
+    command = project.start("main.huey", "-k", kind)
+    pid = asked(project, "track")
+    wait_until(lambda: "a word, and no more\n" in command.log, timeout=5)
+
+    assert command.stop() == 0
+
+    there = names(project.home)
+    assert {f"exit-{pid}", f"final-{pid}"} <= there, command.log
+    assert {f"supervisor-{command.process.pid}", f"supervisor-final-{command.process.pid}"} <= there
+    assert not {f"supervisor-{pid}", f"supervisor-final-{pid}"} & there, "in the worker they are not called"
+    assert command.log.count("imported") == 1, "what was printed before the fork is not printed again"
+
+
+def test_exit_handlers_have_their_time_and_no_more(project: Project) -> None:
+    project.write(APP + "\nfrom huey.consumer import exits\nexits.TIME = 0.2\n")
+    command = project.start("main.huey")
+    asked(project, "linger")
+
+    assert command.stop() == 0
+
+    assert "exit handlers of this worker" in command.log
+
+
+# -- folders ----------------------------------------------------------------------------------------------------------------------------
+
+RELEASE = "\n@huey.task()\ndef release():\n    return {}\n"
+
+
+def switch(link: Path, to: Path) -> None:
+    new = link.with_name("next")
+    new.symlink_to(to)
+    new.replace(link)
+
+
+@pytest.fixture
+def releases(project: Project, tmp_path: Path) -> list[Path]:
+    """Two releases, and the link ``current`` to the first."""
+    folders = [tmp_path / "releases" / str(number) for number in (1, 2)]
+    for number, folder in enumerate(folders, 1):
+        project.write(RELEASE.format(number), folder=folder)
+    (tmp_path / "current").symlink_to(folders[0])
+    return folders
+
+
+def test_a_link_that_leads_to_another_release_is_followed_at_sighup(project: Project, releases: list[Path], tmp_path: Path) -> None:
+    current = tmp_path / "current"
+    command = project.start("main.huey", cwd=current, PWD=str(current))
+    assert asked(project, "release") == 1
+
+    switch(current, releases[1])
+    command.send(signal.SIGHUP)
+    wait_until(lambda: command.log.count("task main.release\n") == 2, told=lambda: command.log)
+    wait_until(lambda: asked(project, "release") == 2)
+
+    assert command.stop() == 0
+
+
+def test_a_relative_entry_of_pythonpath_is_that_of_the_new_release(project: Project, releases: list[Path], tmp_path: Path) -> None:
+    for number, folder in enumerate(releases, 1):
+        (folder / "main.py").unlink()
+        project.write(RELEASE.format(number), "lib/main.py", folder)
+    current = tmp_path / "current"
+    command = project.start("main.huey", cwd=current, PWD=str(current), PYTHONPATH="lib")
+    assert asked(project, "release") == 1
+
+    switch(current, releases[1])
+    command.send(signal.SIGHUP)
+    wait_until(lambda: command.log.count("task main.release\n") == 2, told=lambda: command.log)
+    wait_until(lambda: asked(project, "release") == 2)
+
+    assert command.stop() == 0
+
+
+def test_a_folder_that_is_gone_at_sighup_is_told_and_the_workers_go_on(project: Project, releases: list[Path], tmp_path: Path) -> None:
+    current = tmp_path / "current"
+    command = project.start("main.huey", cwd=current, PWD=str(current))
+    assert asked(project, "release") == 1
+
+    current.unlink()
+    command.send(signal.SIGHUP)
+    wait_until(lambda: "No such file or directory" in command.log, told=lambda: command.log)
+
+    assert asked(project, "release") == 1
+    assert "the workers go on with the old code" in command.log
+    assert command.stop() == 0
+
+
+def test_a_folder_that_is_gone_at_the_start_is_a_mistake_that_says_so(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import os, sys\nos.rmdir(os.getcwd())\nfrom huey.cli.consumer import main\nsys.exit(main(['main.huey']))\n"
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=gone, env=bare_environment(), capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "huey_consumer: the current folder does not exist any more; change into one that does, such as that of your application\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "by_line", "expected"),
+    [
+        (["/v/bin/python", "-m", "huey.cli.consumer"], False, [sys.executable, "-m", "huey.cli.consumer"]),
+        (["python", "manage.py"], False, [sys.executable, "manage.py"]),
+        (["venv/bin/python", "manage.py"], False, ["/srv/current/venv/bin/python", "manage.py"]),
+        (["/r/1/python", "venv/bin/huey_consumer", "a.huey"], True, ["/srv/current/venv/bin/huey_consumer", "a.huey"]),
+        (["/r/1/python", "/srv/current/bin/huey_consumer"], True, ["/srv/current/bin/huey_consumer"]),
+    ],
+)
+def test_the_command_is_run_again_as_it_was_run(
+    monkeypatch: pytest.MonkeyPatch, argv: list[str], by_line: bool, expected: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", argv)
+    monkeypatch.setattr(own, "NAMED", "/srv/current")
+    monkeypatch.setattr(own, "BY_FIRST_LINE", by_line)
+
+    assert own.own_command() == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "is_so"),
+    [
+        ("#!/v/bin/python\nimport sys\n", True),
+        ("#!/v/bin/python -E\nimport sys\n", True),
+        ("#!/bin/sh\n'''exec' \"/v/bin/python\" \"$0\" \"$@\"\n' '''\n", True),
+        ("#!/v/bin/python3.11\n", False),
+        ("#!/usr/bin/env python\n", False),
+        ("import sys\n", False),
+    ],
+)
+def test_a_script_is_known_by_its_first_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, is_so: bool) -> None:
+    script = tmp_path / "huey_consumer"
+    script.write_text(head)
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "orig_argv", ["/v/bin/python", str(script)])
+
+    assert own._runs_by_first_line() is is_so
+
+
+@pytest.mark.skipif(not os.access("/proc/self/oom_score_adj", os.W_OK), reason="this system has none")
+def test_a_worker_is_likelier_to_be_killed_but_for_the_start_of_a_program() -> None:
+    code = """
+import os, subprocess, sys
+from huey.consumer.oom import Likelihood, _read
+from huey.testing.clock import TurnableClock
+clock = TurnableClock()
+usual, it = _read(), Likelihood(clock)
+it.raise_it()
+print(_read() - usual, end=" ")
+print(int(subprocess.check_output(["cat", "/proc/self/oom_score_adj"])) - usual, end=" ")
+it.look()
+print(_read() - usual, end=" ")
+clock.forward(2)
+it.look()
+print(_read() - usual)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=bare_environment(), capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == "200 0 0 200\n", done.stderr
+
+
+def test_where_there_is_no_likelihood_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huey.consumer.oom._FILE", "/nowhere/oom_score_adj")
+    it = Likelihood(TurnableClock())
+
+    it.raise_it()
+    it.look()
+
+    assert oom_points() is None
