@@ -414,7 +414,7 @@ def test_while_the_storage_is_away_finishes_are_kept_and_claims_stop(four: Bench
 
     assert four.storage.wants == [1, 0, 0, 0], "the first could not know, the last only looks whether it is back"
     assert four.storage.items("result") == {"a": b"done", "b": b"done", "c": b"done"}
-    assert [record.message for record in caplog.records] == [
+    assert [line for line in caplog.messages if "succeeded" not in line] == [
         "storage is away, claims stop until it is back; running tasks go on: away",
         "storage is back after 0.0 s: 3 finished tasks written",
     ]
@@ -437,7 +437,7 @@ def test_while_the_storage_is_full_ends_are_written_and_claims_stop(four: Bench,
         four.storage.is_full = False
         assert four.turn()
 
-    assert [record.message for record in caplog.records] == [
+    assert [line for line in caplog.messages if "succeeded" not in line] == [
         "storage is away, claims stop until it is back; running tasks go on: the disk is full; ends of tasks are still written",
         "storage is back after 0.0 s: 0 finished tasks written",
     ]
@@ -863,7 +863,7 @@ def test_an_expired_task_is_told_in_the_log(bench: Bench, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO):
         bench.turn()
 
-    assert "task expired: app.add a" in caplog.text
+    assert caplog.messages == ["app.add expired, it does not run [a]"]
 
 
 def test_a_snoozed_task_keeps_its_tries(bench: Bench) -> None:
