@@ -16,9 +16,14 @@ Names are loaded at their first use, so that ``import huey`` costs next to nothi
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from huey.constants import __version__ as __version__
+
+if sys.platform in ("win32", "emscripten", "wasi"):
+    # Without file locks between processes, forks and signals nothing below would keep its promises.
+    raise ImportError(f"huey runs on Linux and macOS, not on {sys.platform}; on Windows use it inside WSL, the Windows Subsystem for Linux")
 
 if TYPE_CHECKING:
     from huey.api import Huey as Huey

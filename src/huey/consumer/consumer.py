@@ -111,7 +111,7 @@ class Consumer:
         self._runners = ThreadRunners(
             self.workers, execution.complete, self._bell.ring, attendance=self._attendance, settle=execution.settle
         )
-        outage = Outage(clock)
+        outage = Outage(clock, page)
         self._engine = Engine(
             huey.storage,
             self.worker,

@@ -32,7 +32,7 @@ from huey.consumer.service import RETRY
 from huey.consumer.watchdog import Watchdog
 from huey.consumer.worker import work
 from huey.engine.outage import Outage
-from huey.engine.page import Running
+from huey.engine.page import LOOKS, REACHES, TELLS, Running
 from huey.engine.stamps import GAP
 from huey.exceptions import ConfigurationError, StorageError
 from huey.host import alive_here
@@ -263,6 +263,8 @@ class Supervisor:
                 child.stopped_since = None
         self._last_look = now
         self._watchdog.look(self.all(), self._outage.is_on)
+        for child in self.all():
+            child.page.give_answer((REACHES if self.reaches_storage(child) else TELLS) if child.page.is_away else LOOKS)
         for child in self._children:
             self._mind_stopped(child, now)
             if self._max_memory and not child.is_leaving and processes.memory_of(child.pid) > self._max_memory:

@@ -21,6 +21,8 @@ GRACE = 10.0
 TO_END = 5.0
 """Seconds after its limit that any other has: ``TaskTimeout`` was raised in it."""
 
+LOOKS, TELLS, REACHES = range(3)
+
 _LENGTH = Struct("=H")
 _NUMBERS = Struct("=QQQ")
 _NUMBER = Struct("=Q")
@@ -30,7 +32,7 @@ _ASKED_AT = _ENDED_AT + 1
 _COOPERATES_AT = _ASKED_AT + 1
 _SLOT = _COOPERATES_AT + 1
 # The head: bytes that say yes or no, then numbers of eight bytes. Each is written by one side only.
-_STOP, _READY, _CUT_SHORT, _BLAMELESS, _AT_DISK = range(5)
+_STOP, _READY, _CUT_SHORT, _BLAMELESS, _AT_DISK, _AWAY, _ANSWER = range(7)
 _PULSE, _LOOKED, _HELD, _STAMPS = 8, 16, 24, 32
 _HEAD = _STAMPS + 8 * len(OWN_THREADS)
 _IDLE = _LENGTH.pack(0)
@@ -113,6 +115,16 @@ class Page:
         """This process is about to end by a fault of ours: no task is to blame."""
         self._map[_BLAMELESS] = 1
 
+    def say_away(self, is_so: bool) -> None:
+        """This worker does not reach the storage, or does so again."""
+        self._map[_AWAY] = is_so
+
+    @property
+    def answer(self) -> int:
+        """What the supervisor says to that: ``LOOKS`` it has not looked yet, ``TELLS`` it tells of the outage itself, ``REACHES`` it
+        reaches the storage."""
+        return self._map[_ANSWER]
+
     @property
     def looked(self) -> int:
         """Grows with each look of the supervisor."""
@@ -156,6 +168,15 @@ class Page:
     def look(self) -> None:
         """The supervisor looked at this worker."""
         self._write(_LOOKED, self.looked + 1)
+
+    @property
+    def is_away(self) -> bool:
+        """The worker does not reach the storage."""
+        return self._map[_AWAY] != 0
+
+    def give_answer(self, answer: int) -> None:
+        """See ``answer``."""
+        self._map[_ANSWER] = answer
 
     @property
     def pulse(self) -> int:

@@ -309,3 +309,21 @@ def test_a_decorated_function_below_db_task_runs_and_is_not_enqueued_again(huey:
     first = huey.task(name="first")(lambda: "ran")
 
     assert db_task(name="second")(first).call_local() == "ran"
+
+
+def test_queries_that_django_remembers_in_debug_are_forgotten_after_each_task(huey: Huey) -> None:
+    kept: list[int] = []
+
+    @huey.task(name="asks_in_debug")
+    @close_db
+    def asks() -> int:
+        number = ask()
+        kept.append(len(connection.queries_log))
+        return number
+
+    with override_settings(DEBUG=True, HUEY={"huey_class": "huey.MemoryHuey", "name": "django", "immediate": False}), running(huey):
+        for _ in range(3):
+            assert asks().get(blocking=True, timeout=20)
+
+    assert kept[0] > 0
+    assert kept == [kept[0]] * 3, "each task begins with none"

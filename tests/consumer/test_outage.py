@@ -1,0 +1,77 @@
+"""A storage that is away is told once, though several parts and several processes notice it."""
+
+from __future__ import annotations
+
+import pytest
+
+from huey.engine.outage import PATIENCE, Outage
+from huey.engine.page import LOOKS, REACHES, TELLS, Page
+from huey.testing.clock import TurnableClock
+
+AWAY = "storage is away, claims stop until it is back; running tasks go on: no answer"
+
+
+@pytest.fixture
+def clock(caplog: pytest.LogCaptureFixture) -> TurnableClock:
+    caplog.set_level("INFO", "huey.consumer")
+    return TurnableClock()
+
+
+@pytest.fixture
+def page() -> Page:
+    return Page(1)
+
+
+def test_without_a_supervisor_the_first_part_tells_it_and_the_last_one_its_end(
+    clock: TurnableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = Outage(clock)
+
+    for part in ("engine", "heartbeat", "engine"):
+        outage.begins(part, "no answer")
+    clock.forward(2)
+    outage.ends("heartbeat")
+    outage.ends("engine", 3)
+
+    assert caplog.messages == [AWAY, "storage is back after 2.0 s: 3 finished tasks written"]
+
+
+def test_a_worker_leaves_it_to_a_supervisor_that_is_away_too(clock: TurnableClock, page: Page, caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(clock, page)
+
+    outage.begins("engine", "no answer")
+    assert page.is_away
+    page.give_answer(TELLS)
+    outage.begins("engine", "no answer")
+    page.give_answer(REACHES)
+    clock.forward(2 * PATIENCE)
+    outage.begins("engine", "no answer")
+    outage.ends("engine", 3)
+
+    assert not page.is_away
+    assert caplog.messages == ["3 finished tasks written that had waited for the storage"]
+
+
+def test_a_worker_that_is_cut_off_alone_tells_it(clock: TurnableClock, page: Page, caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(clock, page)
+
+    outage.begins("engine", "no answer")
+    page.give_answer(REACHES)
+    outage.begins("engine", "no answer")
+    outage.begins("engine", "no answer")
+    outage.ends("engine")
+
+    assert caplog.messages == [AWAY, "storage is back after 0.0 s: 0 finished tasks written"]
+
+
+def test_a_worker_whose_supervisor_does_not_look_tells_it_after_a_while(
+    clock: TurnableClock, page: Page, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = Outage(clock, page)
+    assert page.answer == LOOKS
+
+    outage.begins("engine", "no answer")
+    clock.forward(PATIENCE + 1)
+    outage.begins("engine", "no answer")
+
+    assert caplog.messages == [AWAY]
