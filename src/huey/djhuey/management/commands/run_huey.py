@@ -111,8 +111,9 @@ def tell_once() -> None:
     ours = list(handlers_of(logging.getLogger("huey.consumer")))
     streams = [handler.stream for handler in ours if isinstance(handler, logging.StreamHandler)]
     for name in FRAMEWORKS:
-        for handler in list(handlers_of(logging.getLogger(name))) or [logging.lastResort]:
-            if handler is not None and (handler in ours or getattr(handler, "stream", None) in streams):
+        handlers = list(handlers_of(logging.getLogger(name)))
+        for handler in handlers or filter(None, [logging.lastResort]):
+            if handler in ours or getattr(handler, "stream", None) in streams:
                 handler.addFilter(_is_news)
 
 
