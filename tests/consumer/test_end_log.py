@@ -45,13 +45,13 @@ def bad(**lease: Any) -> Finish:
 def test_a_task_that_succeeded_is_one_line_with_its_time_and_its_id(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
     EndLog(clock).after([good()], [], [])
 
-    assert told.messages == ["app.add succeeded in 3.0 ms [id-1]"]
+    assert told.messages == ["app.add succeeded in 3 ms [id-1]"]
 
 
 def test_an_end_that_was_refused_is_not_told(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
     EndLog(clock).after([good(1), good(2)], ["id-1"], [])
 
-    assert told.messages == ["app.add succeeded in 3.0 ms [id-2]"]
+    assert told.messages == ["app.add succeeded in 3 ms [id-2]"]
 
 
 def test_what_is_dropped_without_a_run_is_told(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
@@ -98,7 +98,7 @@ def test_when_they_are_few_again_each_has_its_line(told: pytest.LogCaptureFixtur
     log.look()
     log.after([good(7)], [], [])
 
-    assert told.messages[-1] == "app.add succeeded in 3.0 ms [id-7]"
+    assert told.messages[-1] == "app.add succeeded in 3 ms [id-7]"
 
 
 def test_what_was_counted_is_told_at_a_stop(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:

@@ -16,6 +16,7 @@ from huey.consumer.oom import Likelihood
 from huey.consumer.oom import _read as oom_points
 from huey.testing.clock import TurnableClock
 from tests.helpers import Project, bare_environment, wait_until
+from tests.mortals import mortal
 
 APP = """
 import atexit, json, os, signal, subprocess, sys, weakref
@@ -113,6 +114,45 @@ def test_exit_handlers_have_their_time_and_no_more(project: Project) -> None:
     assert command.stop() == 0
 
     assert "exit handlers of this worker" in command.log
+
+
+FORKING = """
+import multiprocessing, os, signal, time
+
+@huey.task()
+def end(number):
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    os.kill(child.pid, number)
+    child.join(10)
+    return child.exitcode, os.getpid()
+"""
+
+
+@KINDS
+def test_a_process_that_a_task_forks_ends_when_it_is_told_to_and_its_worker_goes_on(project: Project, kind: str) -> None:
+    project.write(FORKING)
+    command = project.start("main.huey", "-k", kind)
+
+    ends = [asked(project, "end", int(number)) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM)]
+    pids = {pid for _, pid in ends}
+
+    assert [code for code, _ in ends] == [-signal.SIGTERM, -signal.SIGHUP, -signal.SIGTERM], command.log
+    assert len(pids) == 1
+    assert command.stop() == 0
+
+
+def test_a_consumer_that_runs_in_a_program_is_not_stopped_by_the_end_of_a_child(project: Project) -> None:
+    project.write(FORKING)
+    code = "import sys\nfrom main import huey\nsys.exit(huey.create_consumer(periodic=False).run())\n"
+    (project.home / "program.py").write_text(code)
+    process = mortal(subprocess.Popen([sys.executable, "program.py"], cwd=project.home, env=bare_environment()))
+    try:
+        ends = [asked(project, "end", int(signal.SIGTERM)) for _ in range(2)]
+        assert ends == [(-signal.SIGTERM, process.pid)] * 2
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 # -- folders ----------------------------------------------------------------------------------------------------------------------------
@@ -263,3 +303,40 @@ def test_where_there_is_no_likelihood_nothing_happens(monkeypatch: pytest.Monkey
     it.look()
 
     assert oom_points() is None
+
+
+# -- workers that are started by exec, and under a watcher -----------------------------------------------------------------------------
+
+
+def test_a_worker_that_imports_the_application_by_itself_ends_as_a_program_does_too(project: Project) -> None:
+    project.write("import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n" + APP)
+    command = project.start("main.huey")
+    pid = asked(project, "track")
+
+    assert command.stop() == 0
+
+    assert "this process has several threads" in command.log
+    assert {f"exit-{pid}", f"final-{pid}"} <= names(project.home)
+
+
+def test_under_a_watcher_programs_that_tasks_start_do_not_take_themselves_for_watched(project: Project) -> None:
+    project.write(APP)
+    command = project.start("main.huey", "--reload")
+
+    assert asked(project, "start", "plain")["ours"] == []
+    project.write(APP + "\n# changed\n")
+    wait_until(lambda: command.log.count("task main.start\n") == 2, told=lambda: command.log)
+    assert asked(project, "start", "plain")["ours"] == []
+
+    assert command.stop() == 0
+
+
+def test_a_second_worker_that_max_tasks_starts_has_exit_handlers_of_its_own(project: Project) -> None:
+    project.write(APP)
+    command = project.start("main.huey", "--max-tasks", "1")
+
+    pids = [asked(project, "track") for _ in range(2)]
+    wait_until(lambda: {f"exit-{pid}" for pid in pids} <= names(project.home), told=lambda: command.log)
+
+    assert command.stop() == 0
+    assert pids[0] != pids[1]

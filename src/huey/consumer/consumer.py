@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from huey.consumer.banner import tell_start, tell_stop
+from huey.consumer.hearing import listen, no_more
 from huey.consumer.janitor import EVERY, Janitor
 from huey.consumer.lives import Lives
 from huey.consumer.locks import free_locks
@@ -36,7 +37,7 @@ from huey.engine.runners.threads import ThreadRunners
 from huey.engine.stamps import ENGINE, HEARTBEAT, JANITOR, LOOK, OWN_THREADS, SCHEDULER, TIME_LIMITS, Board, LocalBoard, Stamp
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
-from huey.logs import SafeLogger, flush
+from huey.logs import SafeLogger, enable, flush
 from huey.options import check_inside, check_one_queue, checked
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
@@ -185,6 +186,8 @@ class Consumer:
                 raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
             if self.huey.immediate:
                 raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
+            # An application that configured logging after it imported huey may have switched it off unawares.
+            enable()
             storage = self.huey.storage
             storage.open()
             storage.pace(self.default_delay, self.max_delay, self.backoff, self.scheduler_interval)
@@ -318,12 +321,11 @@ class Consumer:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._asked) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: listen(number, self._asked) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            no_more(before)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if self._is_asked:

@@ -1,12 +1,14 @@
-"""Signals of the supervisor: noted by a handler, and seen by a poll on a descriptor."""
+"""Signals: those of the supervisor are noted and seen by a poll on a descriptor; those of who runs tasks are not its children's."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
+from typing import Any
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -36,14 +38,43 @@ def _pipe() -> tuple[int, int]:
     return ear, mouth
 
 
+def listen(number: int, handler: Callable[[int, FrameType | None], None]) -> Any:
+    """``signal.signal`` for a process that runs tasks: the handler before. A copy of it that a task forks has Python's own handlers, as in any
+    program: to end it must not mean to stop this consumer."""
+    _mind_forks()
+    _listening.add(number)
+    return signal.signal(number, handler)
+
+
 def pass_over(*numbers: int) -> None:
     """Let these signals do nothing in this process. Programs that it starts get them as usual, which they would not after SIG_IGN: what is
     ignored stays so across an exec."""
     for number in numbers:
-        signal.signal(number, _nothing)
+        listen(number, _nothing)
         # Calls of C libraries in other threads must not break off for it.
         signal.siginterrupt(number, False)
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
     """Do nothing."""
+
+
+_listening: set[int] = set()
+
+
+@cache
+def _mind_forks() -> None:
+    os.register_at_fork(after_in_child=_listen_no_more)
+
+
+def _listen_no_more() -> None:
+    for number in _listening:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    _listening.clear()
+
+
+def no_more(before: Mapping[int, Any]) -> None:
+    """Give signals back the handlers that they had *before*."""
+    for number, handler in before.items():
+        signal.signal(number, handler)
+        _listening.discard(number)

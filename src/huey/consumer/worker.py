@@ -14,7 +14,7 @@ from huey import host
 from huey.consumer import exits
 from huey.consumer.consumer import Consumer
 from huey.consumer.guard import Guard
-from huey.consumer.hearing import pass_over
+from huey.consumer.hearing import listen, pass_over
 from huey.consumer.lives import PULSE_STILL, Lives, NotMended, StandingStill
 from huey.consumer.oom import Likelihood
 from huey.consumer.seat import Seat, identify
@@ -61,7 +61,7 @@ class WorkerProcess(Consumer):
         """Run until told to stop, then let end what runs, without limit: how long that may take is the keeper's business."""
         # Of a terminal, say, they come to the whole group; the keeper says what they mean.
         pass_over(signal.SIGINT, signal.SIGHUP)
-        signal.signal(signal.SIGTERM, self._asked)
+        listen(signal.SIGTERM, self._asked)
         self._likelihood.raise_it()
         if self._page.is_told_to_stop:
             # The signal came before there was anybody to hear it.

@@ -138,7 +138,7 @@ def short_text(error: dict[str, Any]) -> str:
 
 def duration(seconds: float) -> str:
     """Such as ``0.4 ms``, ``12 ms``, ``1.5 s`` or ``2 min 5 s``."""
-    if seconds < 0.01:
+    if seconds < 0.00095:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"

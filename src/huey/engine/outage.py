@@ -84,6 +84,6 @@ class Outage:
                 self._keeper.say_away(False)
         if is_over and self._is_told:
             took = (self._clock.monotonic() - self._since) / SECOND
-            log.info("storage is back after %.1f s: %d finished tasks written", took, self._written)
+            log.info("storage is back after %.1f s%s", took, f": {self._written} finished tasks written" if self._written else "")
         elif is_over and self._written:
             log.info("%d finished tasks written that had waited for the storage", self._written)
