@@ -142,7 +142,9 @@ def test_a_descriptor_that_a_task_closed_is_not_written_to(log: LogFile, path: P
     assert (tmp_path / "other").read_text("utf-8") == "mine"
 
 
-def test_a_full_disk_is_told_once(log: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_told_once_and_the_console_has_the_log_until_it_ends(
+    log: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -153,7 +155,8 @@ def test_a_full_disk_is_told_once(log: LogFile, path: Path, monkeypatch: pytest.
     said = capsys.readouterr().err
     say(log, "c")
 
-    assert said == f"huey_consumer: --logfile {path}: No space left on device; until that ends only the console has the log\n"
+    told = f"huey_consumer: --logfile {path}: No space left on device; until that ends the log goes to the console\n"
+    assert said == told + "a\nb\n"
     assert path.read_text("utf-8") == "c\n"
 
 

@@ -127,7 +127,7 @@ class LogFile(logging.Handler):
     Any number of processes may write the same file: forked ones open it anew, each line is one write, one process turns the file over,
     and the others follow, as they do when somebody else moves it away. OSError: the file cannot be opened; NotOurs: it is no plain file, or
     belongs, as its folder may, to somebody else. Later trouble, such as a full
-    disk, is told once on stderr.
+    disk, is told once on stderr, which gets the log until that ends.
     """
 
     def __init__(self, path: str) -> None:
@@ -151,11 +151,13 @@ class LogFile(logging.Handler):
         self._pid = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = ""
         try:
-            self._write(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+            line = self.format(record)
+            self._write(f"{line}\n".encode("utf-8", "backslashreplace"))
             self._is_failing = False
         except OSError as error:
-            self._tell(error)
+            self._tell(error, line)
         except Exception:  # A record that does not fit its format must not end the task that logs it.
             self.handleError(record)
 
@@ -201,14 +203,15 @@ class LogFile(logging.Handler):
         os.close(self._fd)
         self._open()
 
-    def _tell(self, error: OSError) -> None:
-        if not self._is_failing:
-            self._is_failing = True
-            with suppress(OSError, ValueError):
+    def _tell(self, error: OSError, line: str) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            if not self._is_failing:
+                self._is_failing = True
                 print(
-                    f"huey_consumer: --logfile {self._path}: {error.strerror}; until that ends only the console has the log",
+                    f"huey_consumer: --logfile {self._path}: {error.strerror}; until that ends the log goes to the console",
                     file=sys.stderr,
                 )
+            print(line, file=sys.stderr)
 
     def close(self) -> None:
         """Give the descriptor back; a record that comes later opens the file again."""

@@ -36,9 +36,12 @@ def forget() -> None:
         process._children = set()  # type: ignore[attr-defined]
         # It was registered when the module was imported.
         atexit.register(util._exit_function)
-    futures = sys.modules.get("concurrent.futures.thread")
-    if futures is not None:
-        threading._register_atexit(futures._python_exit)  # type: ignore[attr-defined]
+    for name, threads in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
+        futures = sys.modules.get(f"concurrent.futures.{name}")
+        if futures is not None:
+            # Threads of the process before, which do not exist here.
+            getattr(futures, threads).clear()
+            threading._register_atexit(futures._python_exit)  # type: ignore[attr-defined]
 
 
 def run(code: int) -> None:

@@ -39,8 +39,8 @@ def _pipe() -> tuple[int, int]:
 
 
 def listen(number: int, handler: Callable[[int, FrameType | None], None]) -> Any:
-    """``signal.signal`` for a process that runs tasks: the handler before. A copy of it that a task forks has Python's own handlers, as in any
-    program: to end it must not mean to stop this consumer."""
+    """``signal.signal`` for a process that runs tasks: the handler before. A copy of it that a task forks has Python's own
+    handlers, as in any program: to end it must not mean to stop this consumer."""
     _mind_forks()
     _listening.add(number)
     return signal.signal(number, handler)
