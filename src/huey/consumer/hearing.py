@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -60,20 +61,31 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 
 
 _listening: set[int] = set()
+_masks = threading.local()
 
 
 @cache
 def _mind_forks() -> None:
-    os.register_at_fork(after_in_child=_listen_no_more)
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_listen_no_more)
+
+
+def _hold() -> None:
+    """Before a fork: what comes for the child before it has its own handlers waits."""
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _listening)
+
+
+def _let_go() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
 
 def _listen_no_more() -> None:
     for number in _listening:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     _listening.clear()
+    _let_go()
 
 
-def no_more(before: Mapping[int, Any]) -> None:
+def no_more(before: Mapping[Any, Any]) -> None:
     """Give signals back the handlers that they had *before*."""
     for number, handler in before.items():
         signal.signal(number, handler)
