@@ -108,14 +108,14 @@ def again(thread: int) -> bool:
 
 
 def forget(thread: int) -> None:
-    """Take back what was asked of that thread and has not struck."""
+    """Take back what was asked of this thread, whose number is *thread*, and has not struck."""
     mask = masks.get(thread)
     if mask is None:
-        _set(thread, None)
+        _spend(thread)
         return
     with mask.lock:
         mask.deferred, mask.news = None, False
-        _set(thread, None)
+        _spend(thread)
 
 
 def is_asked() -> bool:
@@ -318,11 +318,26 @@ def _give_way() -> None:
     """A call, so that an exception that is set strikes now."""
 
 
-def _set(thread: int, error: type[BaseException] | None) -> None:
-    """Raise *error* in a thread at its next step; None takes back what it has not noticed yet."""
+def _set(thread: int, error: type[BaseException]) -> None:
+    """Raise *error* in a thread at its next step, instead of what was set before."""
     import ctypes  # Nobody but a consumer needs it.
 
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+class _Spent(BaseException):
+    """Raised and caught at once."""
+
+
+def _spend(thread: int) -> None:
+    """Let what is set in this thread strike here, where it is lost. (To unset it would leave Python looking for it at every step, in all
+    threads and for ever: slow, and an endless loop where a debugger or a coverage tool traces.)"""
+    try:
+        _set(thread, _Spent)
+        while True:
+            _give_way()
+    except _Spent:
+        return
 
 
 def _is_at_an_edge(thread: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -181,6 +182,28 @@ def test_what_is_taken_back_does_not_come() -> None:
     thread.join(20)
 
     assert told == []
+
+
+def test_a_trace_function_works_after_something_was_taken_back() -> None:
+    """Coverage tools and debuggers have one. What is set for a thread and only unset keeps Python busy with it for ever."""
+    traced = []
+
+    def run() -> None:
+        mask = masking.enroll()
+        mask.depth = 1
+        masking.ask(mask.thread, TaskTimeout)
+        masking.forget(mask.thread)
+        masking.leave_off()
+        sys.settrace(lambda frame, event, _: traced.append(event))
+        _nothing()
+        sys.settrace(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+
+    assert not thread.is_alive()
+    assert "call" in traced
 
 
 def test_nothing_strikes_inside_logging() -> None:
