@@ -13,6 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _GENERATOR, _COROUTINE, _OF_GENERATOR, _ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 """Flags of a code object."""
+_NOT_RUN = _GENERATOR | _COROUTINE | _OF_GENERATOR | _ASYNC_GENERATOR
 _CACHED = type(lru_cache(lambda: None))
 _DEEPEST = 50
 """Functions inside functions, at most; a chain that is longer is a ring."""
@@ -40,7 +41,9 @@ def refuse_what_does_not_run(func: Any, what: str = "a task", *, runs_coroutines
     for inner in _called(func):
         code = getattr(inner, "__code__", None)
         flags = code.co_flags if isinstance(code, CodeType) else 0
-        where = getattr(func, "__qualname__", None) or repr(func)
+        if not flags & _NOT_RUN:
+            continue
+        where = getattr(func, "__qualname__", None) or f"{type(func).__name__} object"
         if flags & (_GENERATOR | _OF_GENERATOR | _ASYNC_GENERATOR):
             raise ValueError(
                 f"{where} is a generator function: a call of it runs nothing of its body, so it cannot be {what}; return a list instead "

@@ -274,9 +274,10 @@ def test_a_log_handler_may_raise_anything(huey: Huey, error: BaseException) -> N
     logging.getLogger("huey").addHandler(handler)
     try:
         with running(huey, workers=1):
+            task = huey.task()(raising(ValueError("the task's own")))
             for _ in range(3):
                 with pytest.raises(TaskException, match="own"):
-                    huey.task()(raising(ValueError("the task's own")))().get(blocking=True, timeout=10)
+                    task().get(blocking=True, timeout=10)
             assert still_works(huey)
     finally:
         logging.getLogger("huey").removeHandler(handler)
