@@ -44,6 +44,8 @@ def environment(option: Any) -> str:
 
 
 def default(option: Any) -> str:
+    if option.name == "localtime":
+        return "as the instance"
     if option.read is None:
         return "on" if option.switch == option.default else "off"
     return f"`{option.default_text}`" if option.default_text else "none"

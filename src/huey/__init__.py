@@ -26,6 +26,11 @@ if sys.platform in ("win32", "emscripten", "wasi"):
     raise ImportError(f"huey runs on Linux and macOS, not on {sys.platform}; on Windows use it inside WSL, the Windows Subsystem for Linux")
 
 if TYPE_CHECKING:
+    from logging import Logger
+
+    logger: Logger
+    """The logger of all that huey tells; those of its parts are below it."""
+
     from huey.api import Huey as Huey
     from huey.cron import crontab as crontab
     from huey.exceptions import CancelExecution as CancelExecution
@@ -76,10 +81,15 @@ __all__ = [
     "SqliteHuey",
     "TaskException",
     "crontab",
+    "logger",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "logger":
+        from logging import getLogger
+
+        return getLogger("huey")
     if name not in _HOMES:
         raise AttributeError(f"module 'huey' has no attribute {name!r}")
     from importlib import import_module
@@ -89,4 +99,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "logger"])

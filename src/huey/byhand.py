@@ -26,6 +26,7 @@ from huey.storage.admin import message, read_message
 from huey.storage.base import Turn, Worker
 from huey.task import Lease, Record, Task
 from huey.userdata import ALL, UserData
+from huey.when import instant_of_wall, wall_of
 
 if TYPE_CHECKING:
     from huey.engine.attendance import Attendance
@@ -43,6 +44,7 @@ class ByHand(HookRoom, UserData):
     rng: Rng
     results: bool
     store_none: bool
+    utc: bool
     in_flight: list[Callable[[], None]]
     """Consumers of this process; each tells that what it runs is cut short."""
     _hands: dict[tuple[int, int], Hand]
@@ -64,8 +66,10 @@ class ByHand(HookRoom, UserData):
 
         return Attendance(self.signals, self.hooks, Reviver(self.registry, self.codec), self.storage.get)
 
-    def execution(self, timekeeper: Timekeeper | None = None, attendance: Attendance | None = None) -> Execution:
-        """What runs tasks of this Huey."""
+    def execution(
+        self, timekeeper: Timekeeper | None = None, attendance: Attendance | None = None, is_local: bool | None = None
+    ) -> Execution:
+        """What runs tasks of this Huey. *is_local*: it reads wall times as local; None: unless this Huey has ``utc``."""
         from huey.engine.execution import Execution
 
         is_own = getattr(self.build_error_result, "__func__", None) is not ByHand.build_error_result
@@ -77,6 +81,7 @@ class ByHand(HookRoom, UserData):
             results=self.results,
             store_none=self.store_none,
             attendance=attendance,
+            is_local=not self.utc if is_local is None else is_local,
             report=self.build_error_result if is_own else None,
         )
 
@@ -124,7 +129,8 @@ class ByHand(HookRoom, UserData):
 
     def ready_to_run(self, task: Task, timestamp: datetime | None = None) -> bool:
         """Whether the task is due at that time (None: now)."""
-        return task.eta is None or task.eta <= self._as_of(timestamp)
+        due = _due(task, not self.utc)
+        return due is None or due <= self._as_of(timestamp)
 
     def read_schedule(self, timestamp: datetime | None = None) -> list[Task]:
         """Scheduled tasks that are due then, taken off the schedule: leased by this process, for ``execute`` or ``enqueue``."""
@@ -175,6 +181,10 @@ class Hand:
 
         self._storage = huey.storage
         self._clock = huey.clock
+        self._is_local = not huey.utc
+        if self._is_local:
+            now = self._clock.now()
+            self._storage.offset = wall_of(now, True) - now
         self._record = huey._record
         self._codec = huey.codec
         self._pid = os.getpid()
@@ -226,7 +236,7 @@ class Hand:
         lease = self._held.get(task.id)
         if lease is None:
             return False
-        self._write(Finish(lease, State.QUEUED, task.eta, lease.attempt, lease.crashes, lease.deaths, reason="put back"))
+        self._write(Finish(lease, State.QUEUED, _due(task, self._is_local), lease.attempt, lease.crashes, lease.deaths, reason="put back"))
         return True
 
     def _tell_dropped(self, refusals: Sequence[Refusal]) -> None:
@@ -243,7 +253,8 @@ class Hand:
     def step(self, task: Task, at: Micros) -> Any:
         """What ``execute`` does."""
         lease = self._held.get(task.id)
-        if task.eta is not None and task.eta > at:
+        due = _due(task, self._is_local)
+        if due is not None and due > at:
             if lease is None or not self.put_back(task):
                 self._storage.enqueue([self._record(task)])
             return None
@@ -257,12 +268,12 @@ class Hand:
 
     def _why_not(self, task: Task, at: Micros) -> str | None:
         mark = self._storage.revocation(id=task.id, name=task.name)
-        if mark is not None and mark.holds(at):
+        if mark is not None and mark.holds(at, self._storage.offset):
             if mark.once and not self._storage.restore([task.id]):
                 # Obeyed by this very step.
                 self._storage.restore_name(task.name)
             return "revoked"
-        return "expired" if task.expires is not None and task.expires <= at else None
+        return "expired" if task.expires_at is not None and task.expires_at <= at else None
 
     def _run(self, lease: Lease) -> Any:
         if self._free:
@@ -288,13 +299,18 @@ class Hand:
         if finish.state == State.QUEUED:
             left = max(0, lease.retries - max(0, finish.attempt - lease.attempt))
             record = Record(lease.id, lease.name, lease.payload, lease.priority, finish.due, lease.expires, left, lease.retry_delay)
-            record = record._replace(options=lease.options, delay=finish.delay)
+            record = record._replace(options=lease.options, delay=finish.delay, expires_in=finish.expires_in)
             if self._codec.signs:
                 record = record._replace(payload=self._codec.redeclare(record.id, record.payload, declaration(record)))
             self._storage.enqueue([record])
         elif finish.value is not None:
             self._storage.put("result", lease.id, finish.value, self._storage.result_ttl)
         self._attendance.after(Turn([]), [finish])
+
+
+def _due(task: Task, is_local: bool) -> Micros | None:
+    """When the task is due, its wall time read on this clock."""
+    return task.due if task.wall is None else instant_of_wall(task.wall, is_local)
 
 
 def _loose(record: Record, token: int) -> Lease:

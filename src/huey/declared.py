@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 from huey.clock import Micros
 from huey.exceptions import DecodeError
+from huey.rare import as_often_asked, rare_micros
 from huey.serializer import Codec, Declared
 from huey.storage.base import TaskRow
 from huey.task import Lease, Record
@@ -54,7 +55,8 @@ def _as_signed(codec: Codec, held: H) -> H:
         expires=_expiry(signed, held),
         retries=signed.retries,
         retry_delay=signed.retry_delay,
-        options=signed.options,
+        # What a run asked for since then is no declaration.
+        options=as_often_asked(signed.options, held.options),
     )
     return cast("H", declared)
 
@@ -62,11 +64,13 @@ def _as_signed(codec: Codec, held: H) -> H:
 def _expiry(signed: Declared, held: Record | TaskRow | Lease) -> Micros | None:
     if isinstance(held, Record):
         return held.expires if signed.expires is None else signed.expires
-    if held.expires is None and _is_again(held):
-        # Put back by hand: that lifts the expiry.
+    length = rare_micros(signed.options, "expires_in")
+    is_unread = length is not None and rare_micros(signed.options, "wall") is not None
+    if held.expires is None and (is_unread or _is_again(held)):
+        # It begins when a consumer has read the wall time; or it was put back by hand, which lifts it.
         return None
-    # A duration became a time in the store, by the store's clock.
-    return signed.expires if signed.expires_in is None else held.created + signed.expires_in
+    # A duration became a time in the store, by the store's clock, when the task was enqueued, or became due to be tried again.
+    return signed.expires if length is None else held.place + length
 
 
 def _is_again(held: TaskRow | Lease) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from huey.arguments import own_names, parameters_of
-from huey.clock import FOREVER, Micros
+from huey.clock import Micros
 from huey.functions import checked_function, is_method_of, refuse_what_does_not_run, take_over
 from huey.logs import SafeLogger, is_ctrl_c
 from huey.main_module import is_of_script, module_of
@@ -49,7 +49,7 @@ class TaskOptions(NamedTuple):
     priority: int = 0
     """Higher runs first."""
     expires: Expires | None = None
-    """Not after: seconds or timedelta from each call, or a datetime."""
+    """Not after: seconds or timedelta from each enqueue, or from the eta if that is ahead; or a datetime."""
     timeout: float | None = None
     """Seconds that a run may take."""
     retry_backoff: float = 0.0
@@ -99,8 +99,6 @@ class TaskHost(Protocol):
 
     def now(self) -> Micros: ...
 
-    def consumer_is_local(self) -> bool: ...
-
     def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
 
     def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool: ...
@@ -114,6 +112,9 @@ class TaskHost(Protocol):
 
     @property
     def is_shared(self) -> bool: ...
+
+    @property
+    def utc(self) -> bool: ...
 
 
 class TaskWrapper(Masked, Generic[P, R]):
@@ -174,9 +175,8 @@ class TaskWrapper(Masked, Generic[P, R]):
         wishes = {name: kwargs[name] for name in self._taken if name in kwargs}
         kwargs = {name: value for name, value in kwargs.items() if name not in wishes}
         self._check(args, kwargs)
-        now = self.huey.now()
-        due = due_time(wishes.pop("eta", None), wishes.pop("delay", None), now=now, naive_is_local=True)
-        return self.task_class(args, kwargs, **due._asdict(), **_resolved(wishes, now))
+        due = due_time(wishes.pop("eta", None), wishes.pop("delay", None), now=self.huey.now())
+        return self.task_class(args, kwargs, **due._asdict(), **wishes)
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """TypeError: the function does not take these."""
@@ -244,26 +244,27 @@ class TaskWrapper(Masked, Generic[P, R]):
     ) -> Any:
         """Enqueue one call for later (S31-S35, C13): a ``Result``, or None without a result store.
 
-        *delay*: seconds or timedelta from now. *eta*: a datetime; an aware one is exact, a naive one is local time, or with
-        ``convert_utc=False`` time on the consumer's clock. Neither: at once. A number, timedelta or datetime as the only argument is
-        the delay or eta. ValueError: both given, a negative delay, arguments that are not a tuple or list.
+        *delay*: seconds or timedelta from now. *eta*: a datetime; an aware one is exact, a naive one is local time. With
+        ``convert_utc=False`` a naive one is wall time: the consumer reads it on its own clock (UTC, or local time with ``--localtime``).
+        Neither, or a time in the past: at once. A number, timedelta or datetime as the only argument is the delay or eta. *expires*:
+        seconds or a timedelta from the enqueue, or from the eta if that is ahead, and anew with each retry; or a datetime, which bounds
+        the whole. ValueError: eta and delay given, arguments that are not a tuple or list.
         """
         if isinstance(args, int | float | timedelta | datetime) and kwargs is None and eta is None and delay is None:
             eta, delay, args = (args, None, None) if isinstance(args, datetime) else (None, args, None)
-        is_local = convert_utc or self.huey.consumer_is_local()
         args = _arguments(args)
         self._check(args, kwargs or {})
         task = self.task_class(
             args,
             kwargs,
             id=id or task_id,
-            **due_time(eta, delay, now=self.huey.now(), naive_is_local=is_local)._asdict(),
+            **due_time(eta, delay, now=self.huey.now(), naive_is_local=convert_utc)._asdict(),
             retries=retries,
             retry_delay=retry_delay,
             retry_backoff=retry_backoff,
             priority=priority,
             timeout=timeout,
-            **_resolved({"expires": expires}, self.huey.now()),
+            expires=expires,
         )
         return self.huey.enqueue(task)
 
@@ -368,12 +369,12 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
         "default_max_retry_delay": options.max_retry_delay,
         "default_timeout": options.timeout,
         "has_wishes": options.wishes is not None,
-        "default_rare": rare_text(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay),
+        "default_expires": options.expires,
+        "shows_local_time": not huey.utc,
     }
-    expires = options.expires
-    if expires is not None:
-        members["default_expires"] = staticmethod(lambda: expiry(expires, huey.now()).expires)
-        members["default_expires_in"] = expiry(expires, 0).expires_in
+    at, after = expiry(options.expires) if options.expires is not None else (None, None)
+    rare = rare_text(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay, expires_in=after)
+    members |= {"default_expires_at": at, "default_expires_in": after, "default_rare": rare}
     return type(f"queuecmd_{getattr(func, '__name__', wrapper.name.rpartition('.')[2])}", (Task,), members)
 
 
@@ -390,14 +391,6 @@ def _arguments(args: Any) -> tuple[Any, ...]:
     if not isinstance(args, tuple | list):
         raise ValueError(f"args={args!r}: give the arguments as a tuple, args=({args!r},)")
     return tuple(args)
-
-
-def _resolved(wishes: dict[str, Any], now: Micros) -> dict[str, Any]:
-    """Wishes of a call as a task takes them: the expiry as a time. 3.x takes ``expires=0`` for "never"."""
-    expires = wishes.get("expires")
-    if expires is None:
-        return wishes
-    return {**wishes, **expiry(expires, now)._asdict()} if expires else {**wishes, "expires": FOREVER}
 
 
 def checked_options(**given: Any) -> TaskOptions:

@@ -75,7 +75,7 @@ def of_finish(finish: Finish) -> list[str]:
     if finish.state == State.SUCCEEDED:
         return [text(FINISHED, *before)]
     if finish.state == State.CANCELLED:
-        return [text(REVOKED, *before)]
+        return [text(EXPIRED if finish.reason == EXPIRED else REVOKED, *before)]
     told = [] if finish.error is None else [text(ERROR, *before, error=finish.error)]
     if finish.state == State.QUEUED:
         if finish.attempt > lease.attempt:

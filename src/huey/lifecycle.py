@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from huey.clock import SECOND, Micros, micros
 from huey.exceptions import LONGEST_DELAY
+from huey.rare import asked_once_more
 from huey.task import Lease
 
 
@@ -59,6 +60,15 @@ class Snoozed(NamedTuple):
 
     delay: float
     reason: str
+
+
+class NotDue(NamedTuple):
+    """It did not start: the consumer's clock does not show yet what the task waits for."""
+
+    due: Micros
+    """When it does."""
+    expires_in: Micros | None = None
+    """How long after that the task expires."""
 
 
 class Limited(NamedTuple):
@@ -111,7 +121,7 @@ class WorkerDied(NamedTuple):
     """What the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
 
 
-Outcome = Returned | Raised | Snoozed | Limited | Cancelled | AskedAgain | Unknown | WorkerDied
+Outcome = Returned | Raised | Snoozed | NotDue | Limited | Cancelled | AskedAgain | Unknown | WorkerDied
 
 
 class Finish(NamedTuple):
@@ -135,10 +145,18 @@ class Finish(NamedTuple):
     """Seconds the body ran."""
     delay: Micros | None = None
     """For QUEUED: so long after the storage's now, whatever ``due`` says; hosts and server need not agree on the time."""
+    expires_in: Micros | None = None
+    """For QUEUED: it expires so long after it is due again; None: its expiry stays as it is."""
+    options: str | None = None
+    """For QUEUED: what takes the place of the record's options; None: they stay as they are."""
 
     def due_at(self, now: Micros) -> Micros | None:
         """When it is due, for a storage whose clock says *now*."""
         return self.due if self.delay is None else now + self.delay
+
+    def expires_at(self, now: Micros) -> Micros | None:
+        """The time that takes the place of its expiry, for a storage whose clock says *now*; None: it stays as it is."""
+        return None if self.expires_in is None else max(now, self.due_at(now) or 0) + self.expires_in
 
     @property
     def retries_left(self) -> int:
@@ -178,19 +196,27 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Fi
             return _raised(keep, outcome, now)
         case Limited():
             return _limited(keep, outcome, now)
-        case Snoozed(_, "shutdown") if lease.is_at_most_once:
-            return _lost(keep, "it was cut short by a shutdown")
-        case Snoozed(delay, reason):
-            return _after(keep, delay, now)._replace(reason=reason)
+        case Snoozed():
+            return _snoozed(keep, outcome, now)
+        case NotDue(due, expires_in):
+            return keep._replace(due=due, reason="scheduled", expires_in=expires_in)
         case Cancelled():
             return _cancelled(keep, outcome, now)
         case AskedAgain(error, due, delay, reason):
             again = keep._replace(due=due) if due is not None else _after(keep, lease.retry_wait if delay is None else delay, now)
-            return again._replace(crashes=0, reason=reason, error=error)
+            # The usual wait: the next one is longer, though no try is counted.
+            options = asked_once_more(lease.options) if due is None and delay is None else None
+            return again._replace(crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
         case Unknown():
             return _unknown(keep, outcome, now)
         case WorkerDied():
             return _died(keep, outcome)
+
+
+def _snoozed(keep: Finish, outcome: Snoozed, now: Micros) -> Finish:
+    if outcome.reason == "shutdown" and keep.lease.is_at_most_once:
+        return _lost(keep, "it was cut short by a shutdown")
+    return _after(keep, outcome.delay, now)._replace(reason=outcome.reason)
 
 
 def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
@@ -199,12 +225,13 @@ def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
     # It came to its end, so it is no suspect any more.
     again = _after(keep, lease.retry_wait, now)
-    return again._replace(attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error)
+    return again._replace(attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error, expires_in=lease.expires_in)
 
 
 def _limited(keep: Finish, outcome: Limited, now: Micros) -> Finish:
     lease = keep.lease
     again = _after(keep, lease.retry_wait or outcome.delay, now)._replace(crashes=0, reason=outcome.reason)
+    again = again._replace(expires_in=lease.expires_in)
     if outcome.is_free:
         return again
     if lease.retries_left == 0:
@@ -220,7 +247,7 @@ def _lost(keep: Finish, how: str) -> Finish:
 def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
     lease = keep.lease
     if outcome.retry or (outcome.retry is None and lease.retries_left):
-        again = _after(keep, lease.retry_wait, now)._replace(attempt=lease.attempt + 1, crashes=0)
+        again = _after(keep, lease.retry_wait, now)._replace(attempt=lease.attempt + 1, crashes=0, expires_in=lease.expires_in)
         return again._replace(reason=outcome.reason, error=outcome.error)
     return keep._replace(state=State.CANCELLED, reason=outcome.reason, error=outcome.error)
 

@@ -189,8 +189,16 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("periodic", ("-p", "--periodic"), None, True, "run periodic tasks (the default); any number of consumers may do so", TIME),
     Option("periodic", ("-n", "--no-periodic"), None, True, "do not run periodic tasks from here", TIME, switch=False),
-    Option("localtime", ("-u", "--utc"), None, False, "crontabs and naive times are UTC (the default)", TIME, switch=False),
-    Option("localtime", ("--localtime",), None, False, "crontabs and naive times are local time", TIME),
+    Option(
+        "localtime",
+        ("-u", "--utc"),
+        None,
+        None,
+        "its clock, for crontabs and naive times, shows UTC (the default, unless the instance has utc=False)",
+        TIME,
+        switch=False,
+    ),
+    Option("localtime", ("--localtime",), None, None, "its clock, for crontabs and naive times, shows local time", TIME),
     Option(
         "periodic_task_interval",
         ("-P", "--periodic-task-interval"),
@@ -279,7 +287,8 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(given)
     if "utc" in given:
-        given["localtime"] = not given.pop("utc")
+        utc = given.pop("utc")
+        given["localtime"] = None if utc is None else not utc
     if "initial_delay" in given:
         given["delay"] = given.pop("initial_delay")
     settings = {option.name: option.default for option in OPTIONS if not option.is_of_command}
@@ -307,6 +316,11 @@ def shares(settings: Mapping[str, Any], name: str) -> dict[str, int]:
         neediest = max(queues, key=lambda queue: queues[queue] / (given[queue] + 1))
         given[neediest] += 1
     return given
+
+
+def shows_local_time(settings: Mapping[str, Any], huey: Any) -> bool:
+    """Whether the consumer's clock shows local time: as its settings say, else as the instance does."""
+    return not huey.utc if settings["localtime"] is None else bool(settings["localtime"])
 
 
 def check_one_queue(settings: Mapping[str, Any]) -> None:

@@ -162,6 +162,8 @@ class Putting(ByHand, Limits, Queues):
         return value
 
     def _record(self, task: Task) -> Record:
+        if task.expires_in is not None:
+            task.resolve_expires(self.clock.now())
         if self.codec.signs:
             return self._signed_record(task)
         record = task.record(self.codec.encode("task", task.id, (task.args, task.kwargs or None)))

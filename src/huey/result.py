@@ -115,7 +115,7 @@ class Result(Masked, Generic[R]):
         row = self.huey.storage.get(self.id)
         if row is not None and row.error and row.attempt and row.state in (State.QUEUED, State.RUNNING) and not _only_waits(row):
             told = json.loads(row.error)
-            raise TaskException({**told, "retries": max(0, row.retries - row.attempt), "task_id": self.id})
+            raise TaskException({"retries": max(0, row.retries - row.attempt), **told, "task_id": self.id})
 
     def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool) -> None:
         storage, clock = self.huey.storage, self.huey.clock

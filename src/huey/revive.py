@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from huey.clock import Micros
+from huey.clock import SECOND, Micros
 from huey.declared import as_declared
 from huey.events import friendly_name
 from huey.exceptions import DecodeError, UnknownTask
-from huey.rare import rare
+from huey.rare import grown, rare, rare_micros
 from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import TaskRow
 from huey.task import Lease, Record, Task
 from huey.terms import has_terms, terms_of
+from huey.when import EARLIEST_ZONE
 
 
 class Reviver:
@@ -23,16 +24,16 @@ class Reviver:
         self._registry = registry
         self._codec = codec
 
-    def task(self, held: Record | TaskRow | Lease, eta: Micros | None = None) -> Task:
+    def task(self, held: Record | TaskRow | Lease, due: Micros | None = None) -> Task:
         """The task. DecodeError: its arguments cannot be read here; of a function that is not known here it is a plain Task."""
         held = as_declared(self._codec, held)
         args, kwargs = self._codec.decode("task", held.id, held.payload)
-        return task_of(self._class(held.name), held, args, kwargs, eta)
+        return task_of(self._class(held.name), held, args, kwargs, due)
 
-    def told(self, held: Record | TaskRow | Lease, eta: Micros | None = None) -> Task:
+    def told(self, held: Record | TaskRow | Lease, due: Micros | None = None) -> Task:
         """As ``task``, for those who are told of it: if its arguments cannot be read, without them."""
         try:
-            return self.task(held, eta)
+            return self.task(held, due)
         except DecodeError:
             return self._class(held.name)(id=held.id)
 
@@ -44,26 +45,37 @@ class Reviver:
 
 
 def task_of(
-    kind: type[Task], held: Record | TaskRow | Lease, args: tuple[Any, ...], kwargs: dict[str, Any], eta: Micros | None = None
+    kind: type[Task], held: Record | TaskRow | Lease, args: tuple[Any, ...], kwargs: dict[str, Any], due: Micros | None = None
 ) -> Task:
     """What a storage holds as a task of that class, its arguments read."""
     attempt, token = (0, 0) if isinstance(held, Record) else (held.attempt, held.token)
-    asked = rare(held.options)
+    asked, wall = rare(held.options), rare_micros(held.options, "wall")
     task = kind(
         args,
         kwargs,
         id=held.id,
-        eta=eta,
+        due=due,
+        # Once a consumer has read it, it is due at another time.
+        wall=wall if wall is not None and due == wall - EARLIEST_ZONE else None,
         retries=max(0, held.retries - attempt),
-        retry_delay=held.retry_delay,
+        retry_delay=grown(held.retry_delay, asked, attempt),
         retry_backoff=asked.get("backoff"),
         timeout=asked.get("timeout"),
         priority=held.priority,
         attempt=attempt,
         token=token,
     )
-    # None is none, not what its function declares: a task that was put back by hand expires no more.
-    task.expires, task.expires_in = held.expires, None
+    _set_expiry(task, held)
     if has_terms(held.options):
         task.enqueued_as = terms_of(held.options).own
     return task
+
+
+def _set_expiry(task: Task, held: Record | TaskRow | Lease) -> None:
+    """The expiry as it is held, and as it was given, as far as that can be told."""
+    task.expires_at, task.expires_in = held.expires, rare_micros(held.options, "expires_in")
+    if task.expires_in is not None:
+        length = task.expires_in / SECOND
+        task.expires = int(length) if length == int(length) else length
+    else:
+        task.expires = None if held.expires is None else task.expires_resolved

@@ -11,10 +11,10 @@ from huey.exceptions import HueyException, QueueException
 from huey.registry import Registry
 from huey.revive import Reviver
 from huey.serializer import Codec
-from huey.storage.base import FOREVER, Storage
+from huey.storage.base import FOREVER, Revocation, Storage
 from huey.task import Task, checked_text
 from huey.terms import FIRST
-from huey.when import Expires, due_time, expiry, instant
+from huey.when import Expires, due_time, instant, wall_of, wall_time
 
 
 class Revoking:
@@ -36,7 +36,8 @@ class Revoking:
     def revoke(self, target: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep a task (a ``Task``, ``Result`` or id) from running, or with a decorated function all its tasks (S54-S60).
 
-        *revoke_until*: until then; a naive datetime is on the consumer's clock (UTC by default). *revoke_once*: only the next run.
+        *revoke_until*: until then; a naive datetime is wall time, which the consumer reads on its own clock (UTC by default).
+        *revoke_once*: only the next run.
         Each call overwrites the former. A task that runs is asked to stop; a process that it has for itself is killed then.
         Through a task or result it holds for that enqueue only; an id that is not held is revoked for its next enqueue within 7 days.
         """
@@ -44,7 +45,7 @@ class Revoking:
             self.revoke_all(target, revoke_until, revoke_once)
         else:
             self._need_results()
-            self._of(target).storage.cancel([_id(target)], self._limit(revoke_until), revoke_once, _enqueue(target))
+            self._of(target).storage.cancel([_id(target)], _limit(revoke_until), revoke_once, _enqueue(target))
 
     def _need_results(self) -> None:
         if not self.results:
@@ -55,7 +56,7 @@ class Revoking:
         self._need_results()
         storage = self._of(wrapper).storage
         for name in (wrapper.name, *wrapper.options.aliases):
-            storage.cancel_name(name, self._limit(revoke_until), revoke_once)
+            storage.cancel_name(name, _limit(revoke_until), revoke_once)
 
     def revoke_by_id(self, id: str, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep the task of that id from running."""
@@ -83,12 +84,17 @@ class Revoking:
         when = self._as_of(timestamp)
         storage = self._of(target).storage
         if isinstance(target, TaskWrapper):
-            mark = storage.revocation(name=target.name)
+            mark: Revocation | None = storage.revocation(name=target.name)
         else:
             task = getattr(target, "task", target)
             name = task.name if isinstance(task, Task) else None
             mark = storage.revocation(_id(target), name, _enqueue(target))
-        return mark is not None and mark.holds(when)
+        if mark is None:
+            return False
+        if mark.until < 0 and timestamp is not None and timestamp.tzinfo is None:
+            # Both are what the consumer's clock shows.
+            return wall_time(timestamp) < -mark.until
+        return mark.holds(when, self.consumer_offset(when))
 
     def reschedule(
         self,
@@ -98,36 +104,49 @@ class Revoking:
         expires: Expires | None = None,
         priority: int | None = None,
     ) -> Any:
-        """Enqueue the same call anew, under a new id, and revoke the former; see ``Result.reschedule``."""
+        """Enqueue the same call anew, under a new id, and revoke the former; see ``Result.reschedule``. Its expiry is kept unless another
+        is given."""
         if not task.name:
             row = self.storage.get(task.id)
             if row is None:
                 raise HueyException(f"task {task.id}: not held any more, and its arguments are not known here; call its function anew")
             task = Reviver(self.registry, self.codec).task(row)
-        now = self.clock.now()
         again = type(task)(
             task.args,
             task.kwargs,
-            **due_time(eta, delay, now=now, naive_is_local=True)._asdict(),
+            **due_time(eta, delay, now=self.clock.now())._asdict(),
             retries=task.retries,
             retry_delay=task.retry_delay,
             retry_backoff=task.retry_backoff,
             timeout=task.timeout,
             priority=task.priority if priority is None else priority,
-            **({} if expires is None else expiry(expires, now)._asdict()),
+            expires=expires,
         )
+        if expires is None:
+            again.expires, again.expires_at, again.expires_in = task.expires, task.expires_at, task.expires_in
         self.revoke(task)
         return self.enqueue(again)
 
     def _as_of(self, timestamp: datetime | None) -> Micros:
-        return self.clock.now() if timestamp is None else instant(timestamp, self.consumer_is_local())
+        if timestamp is None or timestamp.tzinfo is not None:
+            return self.clock.now() if timestamp is None else instant(timestamp, True)
+        wall = wall_time(timestamp)
+        return wall - self.consumer_offset(wall)
 
-    def _limit(self, until: datetime | None) -> Micros | None:
-        return None if until is None else min(instant(until, self.consumer_is_local()), FOREVER)
+    def consumer_offset(self, now: Micros) -> Micros:
+        """How far the clock of the consumer is ahead of UTC, as it has noted; before the first one starts, as this Huey has ``utc``."""
+        noted = self.storage.peek("setting", "offset")
+        try:
+            return int(noted or b"")
+        except ValueError:
+            return wall_of(now, not self.utc) - now
 
-    def consumer_is_local(self) -> bool:
-        """Whether naive times on the consumer's clock are local: it runs with ``--localtime``, or ``utc=False`` is set here."""
-        return not self.utc or self.storage.peek("setting", "localtime") == b"1"
+
+def _limit(until: datetime | None) -> Micros | None:
+    """Until when a revocation holds, as storages take it: a naive time is wall time, which the consumer reads."""
+    if until is None or until.tzinfo is not None:
+        return None if until is None else min(instant(until, True), FOREVER)
+    return -max(1, wall_time(until))
 
 
 def _id(target: Any) -> str:

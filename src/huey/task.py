@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeVar, final, overload
 
 from huey.clock import FOREVER, SECOND, Micros
 from huey.exceptions import TaskTimeout
-from huey.rare import rare, rare_text
+from huey.rare import grown, rare, rare_micros, rare_text
 from huey.terms import has_terms, terms_of
-from huey.when import instant
+from huey.when import Expires, expiry, instant, shown_time, wall_datetime
 
 LONGEST_ID = 255
 LONGEST_NAME = 1000
@@ -46,14 +46,16 @@ class Record(NamedTuple):
     delay: Micros | None = None
     """Due so long after it is put in, by the storage's clock. ``eta`` is then only what this host expects."""
     expires_in: Micros | None = None
-    """Expires so long after it is put in, by the storage's clock. ``expires`` is then only what this host expects."""
+    """Expires so long after it is put in, or after its eta if that is ahead, by the storage's clock. ``expires`` is then only what this
+    host expects."""
 
     def resolved(self, now: Micros) -> Record:
         """With its times as instants, for a storage whose clock says *now*."""
         if self.delay is None and self.expires_in is None:
             return self
         eta = self.eta if self.delay is None else now + self.delay
-        return self._replace(eta=eta, expires=self.expires if self.expires_in is None else now + self.expires_in)
+        expires = self.expires if self.expires_in is None else max(now, eta or 0) + self.expires_in
+        return self._replace(eta=eta, expires=expires)
 
 
 @final
@@ -129,16 +131,17 @@ class Lease(NamedTuple):
         if self.options is None or not self.retry_delay:
             return self.retry_delay
         asked = rare(self.options)
-        try:
-            wait = self.retry_delay * (asked.get("backoff") or 1) ** self.attempt
-        except OverflowError:
-            wait = float(LARGEST)
-        wait = min(wait, asked.get("cap", LARGEST))
+        wait = grown(self.retry_delay, asked, self.attempt)
         if jitter := asked.get("jitter"):
             from zlib import crc32
 
             wait *= 1 + jitter * crc32(f"{self.id}:{self.attempt}".encode()) / 2**32
         return float(min(wait, LARGEST))
+
+    @property
+    def expires_in(self) -> Micros | None:
+        """How long after its next enqueue it expires, where its expiry was given so and still holds."""
+        return None if self.options is None or self.expires is None else rare_micros(self.options, "expires_in")
 
 
 class Task:
@@ -148,8 +151,8 @@ class Task:
     """
 
     __slots__ = (
-        "_time_left", "args", "attempt", "delay", "enqueued_as", "eta", "expires", "expires_in", "id", "kwargs",
-        "may_come_again", "priority", "retries", "retry_backoff", "retry_delay", "timeout", "token",
+        "_time_left", "args", "attempt", "delay", "due", "enqueued_as", "expires", "expires_at", "expires_in", "id", "kwargs",
+        "may_come_again", "priority", "retries", "retry_backoff", "retry_delay", "timeout", "token", "wall",
     )  # fmt: skip
 
     name: str = ""
@@ -173,13 +176,12 @@ class Task:
         """An id for a call without one. A subclass takes its Huey's."""
         return ""
 
+    default_expires: Expires | None = None
+    """As its decorator was given it, and as ``expiry`` reads it:"""
+    default_expires_at: Micros | None = None
     default_expires_in: Micros | None = None
-    """How long after its enqueue a call expires, where that is given so."""
-
-    @staticmethod
-    def default_expires() -> Micros | None:
-        """When a call made now expires."""
-        return None
+    shows_local_time = False
+    """Its times are shown in local time: its Huey has ``utc=False``."""
 
     def __init__(
         self,
@@ -187,18 +189,21 @@ class Task:
         kwargs: dict[str, Any] | None = None,
         *,
         id: str | None = None,
-        eta: Micros | datetime | None = None,
+        eta: datetime | None = None,
         retries: int | None = None,
         retry_delay: float | None = None,
         priority: int | None = None,
-        expires: Micros | datetime | None = None,
+        expires: Expires | None = None,
         retry_backoff: float | None = None,
         timeout: float | None = None,
         attempt: int = 0,
         token: int = 0,
+        due: Micros | None = None,
         delay: Micros | None = None,
-        expires_in: Micros | None = None,
+        wall: Micros | None = None,
     ) -> None:
+        """*eta*: an aware datetime is exact, a naive one is local time. *expires*: seconds or a timedelta after its enqueue, or after its
+        eta if that is ahead; or a datetime. Others as in ``TaskWrapper.schedule``."""
         self.args = args if type(args) is tuple else tuple(args)
         self.kwargs = kwargs or {}
         self.may_come_again = bool(id)
@@ -206,18 +211,22 @@ class Task:
         self.enqueued_as: Micros | None = None
         """Which enqueue of its id it is, microseconds UTC, where the id may come again; else None."""
         self.id = _checked_id(id) if id else self.new_id()
-        self.eta = instant(eta, True) if isinstance(eta, datetime) else eta
-        """When it is due, microseconds UTC. A datetime may be given: an aware one is exact, a naive one is local time."""
+        self.due = due if eta is None else instant(eta, True)
+        """When it is due, microseconds UTC; None: at once."""
+        self.delay = delay
+        """How long after its enqueue it is due, microseconds; ``due`` is then what this host expects."""
+        self.wall = wall
+        """What the consumer's clock shows when it is due, where that was given so; ``due`` is then the earliest that this can be."""
         self.retries = self.default_retries if retries is None else checked_number("retries", retries, whole=True)
         """Further runs still allowed."""
         self.retry_delay = self.default_retry_delay if retry_delay is None else checked_number("retry_delay", retry_delay)
         self.priority = self.default_priority if priority is None else checked_number("priority", priority, low=-LARGEST, whole=True)
         if expires is None:
-            self.expires, self.expires_in = self.default_expires(), self.default_expires_in
+            self.expires, self.expires_at, self.expires_in = self.default_expires, self.default_expires_at, self.default_expires_in
         else:
-            self.expires, self.expires_in = (instant(expires, True) if isinstance(expires, datetime) else expires), expires_in
-        self.delay = delay
-        """How long after its enqueue it is due, microseconds; ``eta`` is then what this host expects."""
+            self.expires = expires
+            """As it was given."""
+            self.expires_at, self.expires_in = expiry(expires)
         self.retry_backoff = self.default_retry_backoff if retry_backoff is None else checked_number("retry_backoff", retry_backoff)
         """Factor by which the wait grows with each failed try; 0: it does not."""
         self.timeout = self.default_timeout if timeout is None else checked_limit(timeout)
@@ -247,12 +256,32 @@ class Task:
     @property
     def execute_time(self) -> float | None:
         """When it is due, seconds since 1970 UTC, or None for at once."""
-        return None if self.eta is None else self.eta / SECOND
+        return None if self.due is None else self.due / SECOND
 
     @property
-    def expires_resolved(self) -> float | None:
-        """When it expires, seconds since 1970 UTC; None: never."""
-        return None if self.expires is None or self.expires >= FOREVER else self.expires / SECOND
+    def eta(self) -> datetime | None:
+        """When it is due, None for at once: a naive datetime in UTC, or in local time if its Huey has ``utc=False``. A wall time stays as
+        it is until a consumer has read it. Exact: ``due``."""
+        if self.wall is not None:
+            return wall_datetime(self.wall)
+        return None if self.due is None else shown_time(self.due, self.shows_local_time)
+
+    @eta.setter
+    def eta(self, when: datetime | None) -> None:
+        self.due = None if when is None else instant(when, self.shows_local_time)
+        self.delay = self.wall = None
+
+    @property
+    def expires_resolved(self) -> datetime | None:
+        """When it expires, None for never, or as long as that counts from an enqueue that is still to come: a datetime like ``eta``. Exact:
+        ``expires_at``."""
+        when = self.expires_at
+        return None if when is None or when >= FOREVER else shown_time(when, self.shows_local_time)
+
+    def resolve_expires(self, now: Micros) -> None:
+        """It is enqueued now: an expiry that counts from then becomes a time, as this host expects it."""
+        if self.expires_in is not None:
+            self.expires_at = None if self.wall is not None else max(now, self.due or 0) + self.expires_in
 
     # -- its time limit, while it runs ---------------------------------------------------------------------------------------------------
 
@@ -280,18 +309,22 @@ class Task:
     def record(self, payload: bytes) -> Record:
         """The task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
         is_usual = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout
+        is_usual = is_usual and self.expires_in == self.default_expires_in and self.wall is None
         options = self.default_rare if is_usual else self._rare()
-        outside = (self.priority, self.eta, self.expires, self.retries, self.retry_delay, options, self.delay, self.expires_in)
+        # One that begins with a wall time gets its expiry from the consumer that reads that.
+        expires_in = self.expires_in if self.wall is None else None
+        outside = (self.priority, self.due, self.expires_at, self.retries, self.retry_delay, options, self.delay, expires_in)
         return Record(self.id, self.name, payload, *outside)
 
     def _rare(self) -> str | None:
         own = None if self.timeout == self.default_timeout else self.timeout or 0
-        return rare_text(backoff=self.retry_backoff, jitter=self.default_retry_jitter, cap=self.default_max_retry_delay, timeout=own)
+        retries: dict[str, Any] = {"backoff": self.retry_backoff, "jitter": self.default_retry_jitter, "cap": self.default_max_retry_delay}
+        return rare_text(**retries, timeout=own, expires_in=self.expires_in, wall=self.wall)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Task):
             return NotImplemented
-        return (self.id, self.eta, type(self)) == (other.id, other.eta, type(other))
+        return (self.id, self.due, type(self)) == (other.id, other.due, type(other))
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -332,5 +365,5 @@ def checked_number(what: str, value: N, low: int = 0, *, whole: bool = False) ->
 
 
 def checked_limit(timeout: float) -> float | None:
-    """A time limit in seconds. 3.x takes 0 and less for "no limit": None. ValueError when it is no number."""
-    return None if checked_number("timeout", timeout, low=-LARGEST) <= 0 else float(timeout)
+    """A time limit in seconds; 0 is none, as in 3.x. ValueError when it is no number, or negative."""
+    return float(checked_number("timeout", timeout)) or None

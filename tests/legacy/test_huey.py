@@ -302,7 +302,7 @@ def test_S109_a_redis_queue_that_blocks_is_read_at_once(port: int) -> None:
         assert [note(n).get(blocking=True, timeout=5) for n in range(5)] == list(range(5))
 
 
-def test_S110_a_message_for_later_goes_to_the_schedule_and_back(huey: Huey, emitter: ListEmitter) -> None:
+def test_S110_S135_a_message_for_later_goes_to_the_schedule_and_back(huey: Huey, emitter: ListEmitter) -> None:
     ran: list[str] = []
     note = noting(huey, ran)
 

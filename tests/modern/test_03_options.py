@@ -132,8 +132,7 @@ def test_keywords_of_a_call_that_are_meant_for_it_are_not_passed_on(huey: Huey) 
     assert made.kwargs == {"a": 1}
     assert (made.retries, made.retry_delay, made.retry_backoff, made.priority, made.timeout) == (3, 5, 2, 7, 9)
     assert made.eta is not None
-    assert made.expires is not None
-    assert made.expires_resolved == made.expires / SECOND
+    assert (made.expires, made.expires_in, made.expires_resolved) == (timedelta(hours=1), 3600 * SECOND, None)
 
 
 def test_a_parameter_of_the_function_itself_is_passed_on(huey: Huey) -> None:
@@ -165,9 +164,10 @@ def test_a_task_may_be_made_with_datetimes(huey: Huey) -> None:
 
     made = make(eta=when, expires=when + timedelta(hours=1))
 
-    assert made.eta == round(when.timestamp()) * SECOND + 6
-    assert made.expires == made.eta + 3600 * SECOND
-    assert made.execute_time == made.eta / SECOND
+    assert made.due == round(when.timestamp()) * SECOND + 6
+    assert made.expires_at == made.due + 3600 * SECOND
+    assert made.execute_time == made.due / SECOND
+    assert made.eta == when.replace(tzinfo=None)
 
 
 def test_the_wishes_of_a_call_hold_in_its_runs(huey: Huey) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_scheduled_task_is_enqueued_again_when_its_time_has_come(huey: Huey, t
 
 def test_a_revoked_and_an_expired_task(huey: Huey, told: Told) -> None:
     task = huey.task()(lambda: 1)
-    revoked, expired = task(), task.schedule(delay=0.05, expires=0.01)
+    revoked, expired = task(), task.schedule(delay=0.05, expires=datetime.now(UTC) + timedelta(seconds=0.01))
     revoked.revoke()
 
     with running(huey):

@@ -105,7 +105,7 @@ def test_a_revoked_or_expired_task_is_dropped_as_of_that_time(still: Huey, clock
     told: list[str] = []
     still.signal()(lambda signal, task: told.append(signal))
 
-    expiring = task.s(1, expires=60)
+    expiring = task.s(1, expires=datetime.fromtimestamp(clock.now() / SECOND + 60, UTC))
     assert still.execute(expiring, shown(clock, 61)) is None
     revoked = task.s(2)
     still.revoke(revoked)
@@ -166,7 +166,7 @@ def test_the_schedule_is_read_in_order_up_to_a_time(still: Huey, clock: Turnable
     found = still.read_schedule(shown(clock, 60))
 
     assert [it.id for it in found] == [soon.id, late.id]
-    assert found[0].eta == clock.now() + 30 * SECOND
+    assert found[0].due == clock.now() + 30 * SECOND
     assert still.read_schedule(shown(clock, 60)) == []
     assert still.scheduled_count() == 1
     assert [it.id for it in still.pending()] == [ready.id]
@@ -296,7 +296,7 @@ def test_a_rescheduled_task_has_a_new_id_and_the_old_one_is_revoked(still: Huey,
     assert new.id != old.id
     assert (new.task.args, new.task.priority, new.task.retries) == ((1,), 3, 2)
     assert old.is_revoked() is True
-    assert new.task.eta == clock.now() + 60 * SECOND
+    assert new.task.due == clock.now() + 60 * SECOND
     assert still.dequeue() is None
     at_once = new.reschedule(priority=5)
     assert at_once.task.eta is None

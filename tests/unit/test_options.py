@@ -25,7 +25,7 @@ def test_the_defaults_are_those_of_0_4_9_and_3_x() -> None:
         "flush_locks": False,
         "extra_locks": (),
         "periodic": True,
-        "localtime": False,
+        "localtime": None,
         "periodic_task_interval": 60.0,
         "scheduler_interval": 1.0,
         "shutdown_timeout": 30.0,

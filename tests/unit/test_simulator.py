@@ -259,7 +259,7 @@ def runs_what_expired(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def runs_what_is_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Row, "is_revoked", lambda row, now: False)
+    monkeypatch.setattr(Row, "is_revoked", lambda row, now, offset: False)
 
 
 def everybody_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:

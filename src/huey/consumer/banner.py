@@ -29,6 +29,7 @@ def tell_start(huey: Huey, *, workers: int, worker_type: str, periodic: bool, lo
         return
     log.info("huey %s on Python %s, pid %d", __version__, ".".join(map(str, sys.version_info[:3])), os.getpid())
     log.info("queue %r in %r, %s", huey.name, huey.storage, _crew(workers, worker_type))
+    log.info("clock for crontabs and naive times: %s", _clock(huey.clock.now()) if localtime else "UTC (--localtime: local time)")
     zone = None if localtime else UTC
     for wrapper in huey.registry:
         if not isinstance(wrapper, PeriodicWrapper):
@@ -51,6 +52,11 @@ def tell_stop(running: int, limit: float | None, number: int) -> None:
 
 def _tasks(count: int) -> str:
     return f"{count} running task{'' if count == 1 else 's'}"
+
+
+def _clock(now: Micros) -> str:
+    """Local time, and how far it is from UTC."""
+    return f"{datetime.fromtimestamp(now / SECOND).astimezone():local time (%Z, UTC%z)}"
 
 
 def _crew(workers: int, worker_type: str) -> str:

@@ -29,6 +29,7 @@ from huey.consumer.own_watchdog import OwnWatchdog
 from huey.consumer.scheduler import Scheduler
 from huey.consumer.seat import identify
 from huey.consumer.service import Service
+from huey.consumer.wall_clock import GLANCE, WallClock
 from huey.engine.bell import Bell
 from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.outage import Outage
@@ -38,7 +39,7 @@ from huey.engine.stamps import ENGINE, HEARTBEAT, JANITOR, LOOK, OWN_THREADS, SC
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
 from huey.logs import SafeLogger, enable, flush
-from huey.options import check_inside, check_one_queue, checked
+from huey.options import check_inside, check_one_queue, checked, shows_local_time
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
 from huey.task import Lease
@@ -54,10 +55,10 @@ NEW, RUNNING, STOPPING = "new", "running", "stopping"
 class Consumer:
     """Runs the tasks of one Huey in this process, in threads.
 
-    *workers*: tasks at the same time. *periodic*: run periodic tasks. *localtime*: crontabs and naive times are local. *shutdown_timeout*:
-    seconds that running tasks get at ``stop()``; 0: no limit. *watchdog*: seconds after which it stops itself if a thread of its own (not a
-    task) stands still; 0: never. Others: see ``huey.options``. ConfigurationError: an option that does not
-    exist or cannot work; storage errors show at ``start()``.
+    *workers*: tasks at the same time. *periodic*: run periodic tasks. *localtime*: its clock, for crontabs and wall times, shows local time
+    (default: unless this Huey has ``utc``). *shutdown_timeout*: seconds that running tasks get at ``stop()``; 0: no limit. *watchdog*:
+    seconds after which it stops itself if a thread of its own (not a task) stands still; 0: never. Others: see ``huey.options``.
+    ConfigurationError: an option that does not exist or cannot work; storage errors show at ``start()``.
     """
 
     has_keeper = False
@@ -82,7 +83,7 @@ class Consumer:
         )
         self.scheduler_interval = float(settings["scheduler_interval"])
         self.periodic = bool(settings["periodic"])
-        self.localtime = bool(settings["localtime"])
+        self.localtime = shows_local_time(settings, huey)
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
         self.watchdog = float(settings["watchdog"])
         self._locks = {name: settings[name] for name in ("flush_locks", "extra_locks")}
@@ -107,8 +108,9 @@ class Consumer:
         board: Board = page or LocalBoard()
         self._stamps = [Stamp(board, thread, clock) for thread in range(len(OWN_THREADS))]
         self._timekeeper = Timekeeper(clock, page)
+        self._wall_clock = WallClock(huey.storage, clock, self.localtime)
         self._attendance = huey.attendance()
-        execution = huey.execution(self._timekeeper, self._attendance)
+        execution = huey.execution(self._timekeeper, self._attendance, self.localtime)
         self._runners = ThreadRunners(
             self.workers, execution.complete, self._bell.ring, attendance=self._attendance, settle=execution.settle
         )
@@ -149,6 +151,9 @@ class Consumer:
                 announcing=huey.announcing,
             )
             self._services.append(Service("Scheduler", scheduler.look, self._interval, outage, self._stamps[SCHEDULER]))
+        if self.localtime:
+            # An offset changes twice a year, or when somebody sets the machine's zone.
+            self._services.append(Service("Wall clock", self._wall_clock.look, GLANCE, outage))
         self._lives = Lives(clock, [self._runners.revive, self._revive_services])
 
     def _beat(self) -> None:
@@ -194,7 +199,7 @@ class Consumer:
             self.huey.codec.reset()
             if not self.has_keeper:
                 free_locks(storage, self._locks)
-            self._remember_clock()
+            self._wall_clock.note()
             storage.beat([self.worker])
             self._tell_start()
             self._state = RUNNING
@@ -210,12 +215,6 @@ class Consumer:
     def _interrupt(self) -> None:
         """Tell that what runs here is cut short."""
         self._attendance.interrupt(self._timekeeper.running())
-
-    def _remember_clock(self) -> None:
-        """Callers need to know what "the consumer's clock" is for naive times."""
-        value = b"1" if self.localtime else b"0"
-        if (self.huey.storage.peek("setting", "localtime") or b"0") != value:
-            self.huey.storage.put("setting", "localtime", value)
 
     def _crank(self) -> None:
         try:

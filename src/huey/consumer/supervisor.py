@@ -37,7 +37,7 @@ from huey.engine.stamps import GAP
 from huey.exceptions import ConfigurationError, StorageError
 from huey.host import alive_here
 from huey.logs import SafeLogger
-from huey.options import checked, shares
+from huey.options import checked, shares, shows_local_time
 from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import BEAT, LEASE, Storage
 
@@ -63,6 +63,7 @@ class Supervisor:
 
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = checked(options)
+        settings["localtime"] = shows_local_time(settings, huey)
         if huey.always_eager:
             raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
         self._huey = huey

@@ -233,7 +233,8 @@ def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:
     WrongSetting: one that does not exist or fit."""
     options = {_RENAMED.get(name, name): value for name, value in given.items()}
     if "utc" in options:
-        options["localtime"] = not options.pop("utc")
+        utc = options.pop("utc")
+        options["localtime"] = None if utc is None else not utc
     level = options.pop("loglevel", None)
     of_command = {name: options.pop(name) for name in OF_COMMAND & options.keys()}
     try:

@@ -39,7 +39,6 @@ from huey.functions import refuse_what_does_not_run
 from huey.lifecycle import State
 from huey.result import Result
 from huey.storage.base import TaskRow
-from huey.when import expiry
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
@@ -174,13 +173,11 @@ class HueyBackend(BaseTaskBackend):
         wrapper = self.wrapper(task)
         prototype = prototype_of(wrapper)
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
-        if of_call.get("expires") is not None:
-            of_call |= expiry(of_call["expires"], now)._asdict()
         about = About(self.alias, task.queue_name, instant(task.run_after), task.priority, now)
         try:
             args, kwargs = call_of(wrapper.func, result.args, result.kwargs)
             kwargs = {**kwargs, **about.to_wire(prototype)}
-            made = wrapper.task_class(args, kwargs, id=result.id, eta=about.run_after, priority=task.priority, **of_call)
+            made = wrapper.task_class(args, kwargs, id=result.id, due=about.run_after, priority=task.priority, **of_call)
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
         # Generated, as any other: it comes once.

@@ -15,10 +15,11 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from huey.clock import Micros
 from huey.engine.failures import CANCELED, LOCKED, REVOKED, TIMEOUT
 from huey.exceptions import CancelExecution, StorageError
 from huey.hooks import POST, PRE, Hooks
-from huey.lifecycle import Finish, Refusal, State
+from huey.lifecycle import Cancelled, Finish, NotDue, Refusal, State
 from huey.logs import SafeLogger
 from huey.revive import Reviver
 from huey.signals import (
@@ -114,6 +115,12 @@ class Attendance:
         self.signals.emit(SIGNAL_EXECUTING, task)
         return visit
 
+    def tell_unstarted(self, lease: Lease, outcome: NotDue | Cancelled) -> None:
+        """The task waits until it is due, or has expired."""
+        signal, due = (SIGNAL_SCHEDULED, outcome.due) if isinstance(outcome, NotDue) else (SIGNAL_EXPIRED, None)
+        if self.signals.wants(signal):
+            self.signals.emit(signal, self._told(lease, due))
+
     def await_end(self, slot: int, finish: Finish, context: Context | None = None) -> None:
         """The end of a visit is about to be handed to the engine. *context*: that of the run; its end is told in it too."""
         if (visit := self.visits.get(slot)) is not None:
@@ -206,9 +213,9 @@ class Attendance:
             row = None
         return self._told(row or Lease(id, 0, name, b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None))
 
-    def _told(self, held: TaskRow | Lease, eta: int | None = None) -> Task:
+    def _told(self, held: TaskRow | Lease, due: Micros | None = None) -> Task:
         assert self._reviver is not None
-        return self._reviver.told(held, eta)
+        return self._reviver.told(held, due)
 
     def interrupt(self, leases: Iterable[Lease]) -> None:
         """Tell that each of these runs is cut short."""

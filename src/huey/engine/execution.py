@@ -19,6 +19,7 @@ from huey.engine.end_log import tell_failure
 from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_of
 from huey.engine.narrowing import failing
 from huey.engine.timekeeper import Timekeeper
+from huey.engine.wall import unread_wall_time
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.functions import check_has_run
 from huey.hooks import Hooks
@@ -54,7 +55,9 @@ class Execution:
         store_none: bool = False,
         attendance: Attendance | None = None,
         report: Report | None = None,
+        is_local: bool = False,
     ) -> None:
+        """*is_local*: wall times are read as local time; else as UTC."""
         self._registry = registry
         self._codec = codec
         self._clock = clock
@@ -63,6 +66,7 @@ class Execution:
         self._store_none = store_none
         self._attendance = attendance or Attendance(Signals(), Hooks())
         self._report = report
+        self._is_local = is_local
         # Looked at for each task; they stay the same objects, mostly empty.
         self._handlers = self._attendance.signals.handlers
         self._pre, self._post = self._attendance.hooks.pre, self._attendance.hooks.post
@@ -77,6 +81,10 @@ class Execution:
             outcome = None
             if self._codec.signs:
                 lease, outcome = self._as_declared(lease)
+            if outcome is None and lease.options is not None:
+                outcome = unread_wall_time(lease, self._clock.now(), self._is_local)
+                if outcome is not None:
+                    self._attendance.tell_unstarted(lease, outcome)
             if outcome is None:
                 outcome = context.run(self.run, lease, slot)
             finish = decide(lease, outcome, self._clock.now(), perf_counter() - start)
@@ -234,7 +242,10 @@ class Execution:
         """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
         lease, error = finish.lease, finish.error or {}
         tell_failure(finish, error)
-        if finish.state == State.QUEUED or not self._results or not self._stores(lease):
+        if finish.state == State.QUEUED:
+            # As the last failure tells them: those that this run had left.
+            return finish._replace(error={**error, "retries": lease.retries_left})
+        if not self._results or not self._stores(lease):
             return finish
         metadata = {**error, "retries": finish.retries_left, "task_id": lease.id}
         return finish._replace(value=self._codec.encode("error", lease.id, metadata))

@@ -8,7 +8,7 @@ from typing import Any
 
 from huey.clock import SECOND, Micros
 from huey.decorators import TaskOptions
-from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskLockedException, TaskTimeout
+from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskException, TaskLockedException, TaskTimeout
 from huey.lifecycle import AskedAgain, Cancelled, Limited, Outcome, Raised
 from huey.when import due_time, seconds
 
@@ -42,8 +42,8 @@ def _asked_again(error: RetryTask, said: dict[str, Any], now: Micros) -> Outcome
     if error.eta is None and error.delay is None:
         return AskedAgain(said)
     try:
-        eta, delay = due_time(error.eta, error.delay, now=now, naive_is_local=True)
-        return AskedAgain(said, max(eta, 0)) if delay is None and eta is not None else AskedAgain(said, delay=(delay or 0) / SECOND)
+        due, delay, _ = due_time(error.eta, error.delay, now=now)
+        return AskedAgain(said, max(due, 0)) if delay is None and due is not None else AskedAgain(said, delay=(delay or 0) / SECOND)
     except ValueError as wrong:
         return Raised(described(wrong))
 
@@ -62,9 +62,15 @@ def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
     return {
-        "error": _safe(repr, error)[:ERROR_CHARS],
+        "error": _safe(_text_of, error)[:ERROR_CHARS],
         "traceback": _safe(lambda e: "".join(traceback.format_exception(type(e), e, trace)), error)[-TRACEBACK_CHARS:],
     }
+
+
+def _text_of(error: BaseException) -> str:
+    """Its repr. Of the error of another task, which a ``get()`` raised: the text of that task's own error."""
+    inner = error.metadata.get("error") if isinstance(error, TaskException) and isinstance(error.metadata, dict) else None
+    return inner if isinstance(inner, str) else repr(error)
 
 
 def _safe(text_of: Callable[[BaseException], str], error: BaseException) -> str:

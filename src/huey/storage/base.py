@@ -85,11 +85,12 @@ class Revocation(NamedTuple):
     """A mark that keeps a task, or all tasks of a name, from running."""
 
     until: Micros
-    """In force before this time; ``FOREVER`` without limit."""
+    """In force before this time; ``FOREVER`` without limit. Below 0: wall time, until the consumer's clock shows ``-until``."""
     once: bool
 
-    def holds(self, now: Micros) -> bool:
-        return now < self.until
+    def holds(self, now: Micros, offset: Micros = 0) -> bool:
+        """Whether it is in force. *offset*: how far the consumer's clock is ahead of UTC."""
+        return now < self.until or (self.until < 0 and now + offset < -self.until)
 
 
 class TaskRow(NamedTuple):
@@ -153,6 +154,8 @@ class Storage(Sharing, Hosting, Administering, ABC):
     name: str
     is_shared = True
     """Other processes can use it too."""
+    offset: Micros = 0
+    """How far the clock of the consumer that turns it is ahead of UTC, which that consumer sets: revocations may end by what it shows."""
     names_promoted = False
     """Set by who wants to know what its turns promote, followers or not."""
 
@@ -247,7 +250,8 @@ class Storage(Sharing, Hosting, Administering, ABC):
 
     @abstractmethod
     def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
-        """Mark tasks as revoked. Each call overwrites the former one. *once*: the mark goes with the run it prevents.
+        """Mark tasks as revoked. Each call overwrites the former one. *once*: the mark goes with the run it prevents. *until*: see
+        ``Revocation``.
 
         A queued one becomes CANCELLED when it is due, unless *until* has passed by then; a running one is named in the next turn of its
         worker. An id that is not held leaves a mark for its next enqueue within ``MARK_KEPT``. *enqueue* (``Terms.own``): that one only.

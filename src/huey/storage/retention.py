@@ -1,7 +1,8 @@
-"""How many succeeded tasks are kept, or for how long: ``keep_finished=``."""
+"""How long results are kept, ``result_ttl=``, and how many succeeded tasks, or for how long, ``keep_finished=``."""
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -32,3 +33,11 @@ class Retention(NamedTuple):
         raise ConfigurationError(
             f"keep_finished={keep_finished!r}: give the number of succeeded tasks to keep, 1000, or for how long, timedelta(days=1)"
         )
+
+
+def checked_ttl(result_ttl: Any) -> float | None:
+    """Seconds, or None for ever. ConfigurationError: anything else."""
+    is_number = isinstance(result_ttl, int | float) and not isinstance(result_ttl, bool)
+    if result_ttl is not None and not (is_number and 0 <= result_ttl < math.inf):
+        raise ConfigurationError(f"result_ttl={result_ttl!r}: give seconds for which unread results are kept, or None for ever")
+    return None if result_ttl is None else float(result_ttl)

@@ -232,6 +232,23 @@ def test_S147_options_of_the_consumer_have_their_names_of_0_4_9_and_3_x(key: str
     }
 
 
+@pytest.mark.parametrize(
+    ("setting", "is_local"),
+    [
+        ({"utc": False}, True),
+        ({"utc": True}, False),
+        ({}, False),
+        ({"utc": False, "consumer": {"utc": True}}, False),
+        ({"utc": False, "consumer": {"utc": None}}, True),
+        ({"consumer": {"utc": False}}, True),
+    ],
+)
+def test_the_consumer_has_the_clock_of_the_instance_unless_it_is_told_another(setting: dict[str, Any], is_local: bool) -> None:
+    made = found({**IN_MEMORY, **setting})
+
+    assert made.huey.create_consumer(**made.consumer).localtime is is_local
+
+
 # manage.py check
 
 

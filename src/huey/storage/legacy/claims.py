@@ -68,6 +68,8 @@ class Claims:
         self._look_at: Micros = 0
         self.next_due: Micros | None = None
         """The next time for which this process put a message into the schedule."""
+        self.offset: Micros = 0
+        """How far the consumer's clock is ahead of UTC."""
         self.schedule_interval = 1.0
         """Seconds between two looks at the schedule."""
 
@@ -186,7 +188,7 @@ class Claims:
         """Why a due task must not run. A revocation for once is used up by that."""
         for kind, key in ((TASK, message.id), (NAME, message.name)):
             mark = self._values.mark_of(kind, key)
-            if mark is not None and mark.holds(now):
+            if mark is not None and mark.holds(now, self.offset):
                 if mark.once:
                     self._values.unmark(kind, key)
                 return "revoked"

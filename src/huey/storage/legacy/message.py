@@ -106,7 +106,9 @@ class Message(NamedTuple):
         at = finish.due_at(now)
         due = at if at is not None and at > now else None
         place = now if at is None else at
-        message = self.claimed()._replace(due=due, place=place, reason=finish.reason)
+        expires = self.expires if finish.expires_in is None else finish.expires_at(now)
+        options = self.options if finish.options is None else finish.options
+        message = self.claimed()._replace(due=due, place=place, expires=expires, options=options, reason=finish.reason)
         return message._replace(attempt=finish.attempt, crashes=finish.crashes, deaths=finish.deaths, parked=finish.parked)
 
     def look(self, worker: str | None = None) -> TaskRow:

@@ -130,6 +130,7 @@ class LegacyStorage(ValuesInParts):
                 self._holders.beat(worker)
             crash_here("turn:before-commit")
             refused = [it.lease.id for it in finishes if not self._claims.finish(worker, it, now, is_sure=silent < LEASE)]
+            self._claims.offset = self.offset
             bag, has_read = self._claims.claim(worker, want, self._readers.get(worker.id), now)
             if has_read:
                 self._poll.found()

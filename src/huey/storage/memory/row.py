@@ -7,6 +7,7 @@ from typing import Any
 
 from huey.clock import Micros
 from huey.lifecycle import FINAL, Finish, Promotion, State
+from huey.rare import never_asked
 from huey.storage.base import ATTEMPTS_KEPT, Revocation, TaskRow, Worker
 from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
 from huey.task import Lease, Record
@@ -50,8 +51,8 @@ class Row:
     def is_held_by(self, worker: Worker, lease: Lease) -> bool:
         return self.state == State.RUNNING and self.worker == worker.id and self.token == lease.token
 
-    def is_revoked(self, now: Micros) -> bool:
-        return self.revoked is not None and self.revoked.holds(now)
+    def is_revoked(self, now: Micros, offset: Micros) -> bool:
+        return self.revoked is not None and self.revoked.holds(now, offset)
 
     @property
     def is_ended(self) -> bool:
@@ -74,7 +75,7 @@ class Row:
     def is_expired(self, now: Micros) -> bool:
         return self.record.expires is not None and self.record.expires <= now
 
-    def settle(self, finish: Finish, worker: Worker, error: str | None, now: Micros) -> int | None:
+    def settle(self, finish: Finish, worker: Worker, error: str | None, now: Micros, offset: Micros) -> int | None:
         """Take the end of a run: the new state, and what it counts as in the statistics."""
         if finish.state == State.SUCCEEDED:
             self.end(State.SUCCEEDED, None, now)
@@ -85,9 +86,13 @@ class Row:
         self.error = error or self.error
         if finish.state != State.QUEUED:
             self.end(finish.state, finish.reason, now)
-        elif self.is_revoked(now):
+        elif self.is_revoked(now, offset):
             self.end(State.CANCELLED, "revoked", now)
         else:
+            if (expires := finish.expires_at(now)) is not None:
+                self.record = self.record._replace(expires=expires)
+            if finish.options is not None:
+                self.record = self.record._replace(options=finish.options)
             self.put_back(finish.due_at(now), finish.reason, now)
             return RETRIED if is_try else None
         return FAILED if self.state == State.FAILED else CANCELLED
@@ -114,7 +119,8 @@ class Row:
 
     def anew(self, now: Micros) -> Row:
         """As just enqueued, but for its age, its token and its attempts. An expiry is dropped: who puts it back by hand wants it to run."""
-        row = Row(self.record._replace(eta=None, expires=None, delay=None, expires_in=None), now)
+        options = never_asked(self.record.options)
+        row = Row(self.record._replace(eta=None, expires=None, delay=None, expires_in=None, options=options), now)
         row.token, row.created, row.attempts = self.token, self.created, self.attempts
         return row
 

@@ -16,6 +16,7 @@ from huey.storage.memory.values import end_of
 from huey.storage.memory.waking import Alarm
 from huey.storage.sharing import HOLDER, Held, Holder, Tell
 from huey.task import Record
+from huey.when import EARLIEST_ZONE
 
 
 class SharingInMemory(Storage):
@@ -47,7 +48,7 @@ class SharingInMemory(Storage):
     def _gives_way(self, id: str, now: Micros) -> bool:
         """A task that is revoked and has not started."""
         row = self._tasks.rows[id]
-        return row.state != State.RUNNING and row.is_revoked(now)
+        return row.state != State.RUNNING and row.is_revoked(now, EARLIEST_ZONE)
 
     def _has_ended(self, row: Row) -> None:
         """Let others have what a task held."""

@@ -33,7 +33,7 @@ from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
-from huey.storage.retention import Retention
+from huey.storage.retention import Retention, checked_ttl
 from huey.storage.sharing import Tell, any_terms
 from huey.storage.stats import CANCELLED, ENQUEUED
 from huey.task import Lease, Record
@@ -56,7 +56,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
     ) -> None:
         self.name = name
         self._clock = clock
-        self._result_ttl = result_ttl
+        self._result_ttl = checked_ttl(result_ttl)
         self._retention = Retention.of(keep_finished)
         self._changed = Alarm(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}
@@ -180,7 +180,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
                 refused=[finish.lease.id for finish, is_written in zip(finishes, written, strict=True) if not is_written],
                 cancelled=cancelled,
                 promoted=promoted if self.names_promoted or self._events.are_followed(now) else [],
-                stop=[row.record.id for row in self._tasks.held_by(worker.id) if row.is_revoked(now)],
+                stop=[row.record.id for row in self._tasks.held_by(worker.id) if row.is_revoked(now, self.offset)],
                 next_due=self._tasks.next_due,
                 more=is_heavy or len(claimed) == want > 0,
                 is_paused=self._is_paused,
@@ -195,7 +195,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
         self._tasks.let_go(row)
         if finish.value is not None:
             self._values.put("result", row.record.id, finish.value, end_of(self._result_ttl, now))
-        self._count(row, row.settle(finish, worker, error, now), now, micros(finish.took))
+        self._count(row, row.settle(finish, worker, error, now, self.offset), now, micros(finish.took))
         if row.state == State.QUEUED:
             self._tasks.queue(row)
             return True
@@ -218,7 +218,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
 
     def _turn_away(self, row: Row, now: Micros) -> Refusal | None:
         """End a task that was claimed but must not run."""
-        if row.is_revoked(now) or self._marks.obey_name(row.record.name, now):
+        if row.is_revoked(now, self.offset) or self._marks.obey_name(row.record.name, now, self.offset):
             reason = "revoked"
         elif row.is_expired(now):
             reason = "expired"

@@ -13,6 +13,7 @@ from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, TURN_BY
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Gates, Rank
 from huey.storage.retention import Retention
+from huey.when import EARLIEST_ZONE
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -211,10 +212,10 @@ class Marks:
         of_id = self.take(id, None, now)
         return (self.take(id, enqueue, now) if enqueue is not None else None) or of_id
 
-    def obey_name(self, name: str, now: Micros) -> bool:
+    def obey_name(self, name: str, now: Micros, offset: Micros) -> bool:
         """Whether a task of that name must not run. One for once is used up."""
         mark = self.names.get(name)
-        if mark is None or not mark.holds(now):
+        if mark is None or not mark.holds(now, offset):
             return False
         if mark.once:
             del self.names[name]
@@ -226,8 +227,8 @@ class Marks:
         return None if name is None else self.names.get(name)
 
     def prune(self, now: Micros) -> int:
-        gone = remove(self.ids, lambda kept: kept[1] <= now or not kept[0].holds(now))
-        return gone + remove(self.names, lambda mark: not mark.holds(now))
+        gone = remove(self.ids, lambda kept: kept[1] <= now or not kept[0].holds(now, -EARLIEST_ZONE))
+        return gone + remove(self.names, lambda mark: not mark.holds(now, -EARLIEST_ZONE))
 
 
 class Events:

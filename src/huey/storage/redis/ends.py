@@ -29,7 +29,7 @@ def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg
     fates: list[Arg] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     for finish in finishes:
-        lease, state, _, _, _, _, _, _, value, _, took, _ = finish
+        lease, state, _, _, _, _, _, _, value, _, took, _, _, _ = finish
         if state != State.SUCCEEDED or keep:
             fates += _fate(finish)
             continue
@@ -50,7 +50,7 @@ def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg
         tokens.append(token)
     tally = [argument for name, (tooks, times) in runs.items() for argument in _tally(name, tooks, times)]
     are_first = tokens.count(1) == len(tokens)
-    counts = [len(ids), len(values), len(fates) // 13, len(runs), int(are_first)]
+    counts = [len(ids), len(values), len(fates) // 15, len(runs), int(are_first)]
     return counts, [*ids, *(() if are_first else tokens), *values, *fates, *tally]
 
 
@@ -91,6 +91,8 @@ def _fate(finish: Finish) -> list[Arg]:
         "" if finish.value is None else b"+" + finish.value,
         round(finish.took * SECOND),
         tail,
+        "" if finish.expires_in is None else finish.expires_in,
+        "" if finish.options is None else finish.options,
     ]
 
 

@@ -41,7 +41,7 @@ class Head(NamedTuple):
 
     def expiry(self, created: Micros) -> Micros | None:
         """When it expires."""
-        return self.expires if self.expires_in is None else created + self.expires_in
+        return self.expires if self.expires_in is None else self.first_place(created) + self.expires_in
 
     def first_place(self, created: Micros) -> Micros:
         """Its place while it was never put back: when it came, or was due."""
@@ -164,10 +164,14 @@ def _lease_of(id: str, message: bytes, state: list[Any] | None, token: int) -> L
         return Lease(id, token, head.name, payload, head.priority, place, expires, *outside, 0, 0, 0, None, head.options, created)
     if state[0] == b"damaged":
         raise ValueError("its state cannot be read")
-    expires = None if state[14] else head.expiry(created)
+    expires = head.expiry(created)
+    if state[14]:
+        # Other than its enqueue said; no text: never.
+        expires = int(state[14]) if isinstance(state[14], bytes) else None
     attempt, crashes, deaths, parked = state[2:6]
     where = (head.priority, state[6], expires, *outside)
-    return Lease(id, token, head.name, payload, *where, attempt, crashes, deaths, _micros(parked), head.options, created)
+    options = state[15].decode() if isinstance(state[15], bytes) else head.options
+    return Lease(id, token, head.name, payload, *where, attempt, crashes, deaths, _micros(parked), options, created)
 
 
 def new_leases(ids: Sequence[bytes], messages: Sequence[bytes]) -> list[Lease]:

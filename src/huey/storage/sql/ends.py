@@ -23,17 +23,19 @@ class Ends(NamedTuple):
     done: list[tuple[Any, ...]]
     """Successes: id, token, value, microseconds."""
     fate: list[tuple[Any, ...]]
-    """All others: id, token, state, what is counted, reason, value, error, microseconds."""
+    """All others: id, token, state, what is counted, reason, value, error, microseconds, expiry and options if they change."""
     size: int
     """Bytes of all values."""
     tally: str | None
     """What ``done`` adds up to, as JSON; None: it is left to SQL."""
     top_token: int
     """The highest token among ``done``."""
+    wall: Micros
+    """What the consumer's clock shows."""
 
 
-def ends_of(finishes: Sequence[Finish], now: Micros) -> Ends:
-    """*finishes*, sorted and added up."""
+def ends_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> Ends:
+    """*finishes*, sorted and added up. *offset*: how far the consumer's clock is ahead of UTC."""
     done: list[tuple[Any, ...]] = []
     fate: list[tuple[Any, ...]] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
@@ -58,6 +60,8 @@ def ends_of(finishes: Sequence[Finish], now: Micros) -> Ends:
             times.append(lease.created)
         else:
             error = None if finish.error is None else json.dumps(finish.error)
-            fate.append((lease.id, lease.token, finish.state, finish.due_at(now), *finish[3:7], finish.reason, value, error, took))
+            counted = finish[3:7]
+            ends = (finish.reason, value, error, took, finish.expires_at(now), finish.options)
+            fate.append((lease.id, lease.token, finish.state, finish.due_at(now), *counted, *ends))
     tally = json.dumps(list(tallied(runs, now))) if len(done) >= MANY else None
-    return Ends(done, fate, size, tally, top_token)
+    return Ends(done, fate, size, tally, top_token, now + offset)

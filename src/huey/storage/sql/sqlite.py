@@ -281,7 +281,7 @@ class SqliteStorage(WakingStorage):
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, outdated = newest(finishes)
         expires = None if self._result_ttl is None else now + micros(self._result_ttl)
-        ends = ends_of(finishes, now)
+        ends = ends_of(finishes, now, self.offset)
         row = (queue, *worker, now, self._lease_time() + LEASE, want, expires, "\n".join(events) or None, self._retention.is_on, *ends[3:])
         with self._file.turn_lock:
             self._ready_for_turns()
@@ -321,10 +321,8 @@ class SqliteStorage(WakingStorage):
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
         read = self._file.fetch
         self._file.is_dirty = False
-        mine = {"queue": queue, "worker": worker.id}
-        ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked, is_heavy),) = read(
-            _SQL["turn_control"], {**mine, "now": now}
-        )
+        mine = {"queue": queue, "worker": worker.id, "now": now, "wall": now + self.offset}
+        ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked, is_heavy),) = read(_SQL["turn_control"], mine)
         leases = nameable(leases_from(read(_SQL["turn_leases"], mine)), self._file, queue) if claimed else []
         promoted = promoted and (is_followed or self.names_promoted)
         cancelled = [Refusal._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else []
@@ -333,7 +331,7 @@ class SqliteStorage(WakingStorage):
             [id for (id,) in read(_SQL["turn_refused"])] if refused else [],
             cancelled,
             [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))] if promoted else [],
-            [id for (id,) in read(_SQL["turn_stop"], (worker.id, now))] if is_asked else [],
+            [id for (id,) in read(_SQL["turn_stop"], mine)] if is_asked else [],
             next_due,
             claimed == want > 0 or bool(is_heavy),
             bool(is_paused),

@@ -24,7 +24,7 @@ from huey.storage.base import (
     Worker,
     WorkerRow,
 )
-from huey.storage.retention import Retention
+from huey.storage.retention import Retention, checked_ttl
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.storage.unreadable import leases_from, row_from, worker_from
 from huey.task import Lease, is_storable
@@ -60,7 +60,7 @@ class SqlStorage(Storage):
     def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention) -> None:
         self.name = name
         self._clock = clock
-        self._result_ttl = result_ttl
+        self._result_ttl = checked_ttl(result_ttl)
         self._retention = retention
         self._mended_up_to = ""
         """The id up to which states were looked at; empty: from the first one."""

@@ -35,6 +35,7 @@ from huey.testing.contract.terms import LimitRules, UniqueRules
 from huey.testing.contract.ticks import TickRules
 from huey.testing.contract.values import ValueRules
 from huey.testing.contract.waking import WakingRules
+from huey.testing.contract.wall_times import WallRevocationRules
 
 __all__ = ["KeepingRules", "SharingRules", "StorageContract"]
 
@@ -51,6 +52,7 @@ class StorageContract(
     DeathRules,
     TickRules,
     RevokingRules,
+    WallRevocationRules,
     ByHandRules,
     WakingRules,
     EventRules,

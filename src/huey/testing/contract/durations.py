@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from huey.clock import FOREVER, SECOND, micros
-from huey.lifecycle import AskedAgain, Finish, Limited, Outcome, Raised, Snoozed, State, Unknown, decide
+from huey.lifecycle import AskedAgain, Cancelled, Finish, Limited, NotDue, Outcome, Raised, Snoozed, State, Unknown, WorkerDied, decide
 from huey.storage.base import Storage
+from huey.terms import terms_of
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, claim, claim_ids, claimed, look, task, write
 
 ERROR = {"error": "ValueError()", "traceback": ""}
 SKEWS = (-3600, -60, 60, 3600)
 """Seconds by which the host's clock differs from the storage's."""
+BRIEF = '{"expires_in": 10000000}'
+"""Options of a task that expires 10 s after each enqueue."""
+GROWING = '{"backoff": 2, "terms": {"keep_id": 7}}'
+"""Options of a task whose wait doubles with each try."""
 WAITS: dict[str, tuple[Outcome, float]] = {
     "retry_delay": (Raised(ERROR), 30.0),
     "snooze": (Snoozed(7.5, "limit"), 7.5),
@@ -47,11 +54,129 @@ class DurationRules:
         turn = storage.turn(ME, [], 1)
         assert [(each.id, each.reason) for each in turn.cancelled] == [("b", "expired")]
 
+    @pytest.mark.parametrize("by", ["eta", "delay"])
+    def test_an_expiry_that_is_a_duration_counts_from_when_a_task_for_later_is_due(
+        self, by: str, storage: Storage, clock: TurnableClock
+    ) -> None:
+        start, wait = clock.now(), 3600 * SECOND
+        later: dict[str, Any] = {"eta": start + wait} if by == "eta" else {"delay": wait, "eta": 1}
+
+        storage.enqueue([task(id, expires_in=60 * SECOND, **later) for id in ("a", "b")])
+
+        assert look(storage).expires == start + 3660 * SECOND
+        clock.forward(3659)
+        assert claim_ids(storage) == ["a"]
+        clock.forward(1)
+        assert [(each.id, each.reason) for each in storage.turn(ME, [], 1).cancelled] == [("b", "expired")]
+
+    @pytest.mark.parametrize("wait", [None, 30.0])
+    def test_an_expiry_that_is_a_duration_counts_anew_from_each_retry(
+        self, wait: float | None, storage: Storage, clock: TurnableClock
+    ) -> None:
+        start = clock.now()
+        lease = claimed(storage, task(retries=3, retry_delay=wait or 0.0, expires_in=10 * SECOND, options=BRIEF))
+        clock.forward(5)
+
+        write(storage, decide(lease, Raised(ERROR), clock.now()))
+
+        again = start + (5 + int(wait or 0)) * SECOND
+        assert look(storage).expires == again + 10 * SECOND
+        clock.forward((wait or 0) + 9)
+        (lease,) = claim(storage)
+        assert lease.expires == again + 10 * SECOND
+        write(storage, decide(lease, Raised(ERROR), clock.now()))
+        clock.forward((wait or 0) + 10)
+        assert [each.reason for each in storage.turn(ME, [], 1).cancelled] == ["expired"]
+
+    def test_an_expiry_that_is_a_time_bounds_all_retries(self, storage: Storage, clock: TurnableClock) -> None:
+        end = clock.now() + 10 * SECOND
+        lease = claimed(storage, task(retries=3, expires=end))
+        clock.forward(9)
+
+        write(storage, decide(lease, Raised(ERROR), clock.now()))
+
+        assert look(storage).expires == end
+        clock.forward(1)
+        assert [each.reason for each in storage.turn(ME, [], 1).cancelled] == ["expired"]
+
+    def test_a_task_whose_worker_died_keeps_its_expiry(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage, task(expires_in=10 * SECOND, options=BRIEF))
+        clock.forward(5)
+
+        write(storage, decide(lease, WorkerDied(), clock.now()))
+
+        assert look(storage).expires == lease.expires == clock.now() + 5 * SECOND
+
+    def test_a_task_that_is_put_back_by_hand_expires_no_more(self, storage: Storage, clock: TurnableClock) -> None:
+        storage.enqueue([task(retries=1, expires_in=10 * SECOND, options=BRIEF)])
+        clock.forward(10)
+        assert [each.reason for each in storage.turn(ME, [], 1).cancelled] == ["expired"]
+
+        storage.retry(["a"])
+
+        (lease,) = claim(storage)
+        assert lease.expires is None
+        write(storage, decide(lease, Raised(ERROR), clock.now()))
+        clock.forward(3600)
+        assert claim_ids(storage) == ["a"]
+
+    def test_a_wall_time_that_was_read_begins_the_expiry(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage, task(options='{"wall": 1, "expires_in": 10000000}'))
+        due = clock.now() + 3600 * SECOND
+
+        write(storage, decide(lease, NotDue(due, 10 * SECOND), clock.now()))
+
+        row = look(storage)
+        assert (row.due, row.expires, row.attempt) == (due, due + 10 * SECOND, 0)
+        clock.forward(3600)
+        assert [lease.expires for lease in claim(storage)] == [due + 10 * SECOND]
+
+    @pytest.mark.parametrize("waits", [[AskedAgain(ERROR), AskedAgain(ERROR), Raised(ERROR), AskedAgain(ERROR)]])
+    def test_a_wait_that_grows_grows_with_each_run_that_was_asked_for_too(
+        self, waits: list[Outcome], storage: Storage, clock: TurnableClock
+    ) -> None:
+        storage.enqueue([task(retries=5, retry_delay=1.0, options=GROWING)])
+
+        grew = []
+        for outcome in waits:
+            (lease,) = claim(storage)
+            write(storage, decide(lease, outcome, clock.now()))
+            grew.append(((look(storage).due or 0) - clock.now()) / SECOND)
+            clock.forward(grew[-1])
+
+        assert grew == [1, 2, 4, 8]
+        assert look(storage).attempt == 1
+        assert terms_of(look(storage).options).keep_id == 7
+
+    @pytest.mark.parametrize("outcome", [AskedAgain(ERROR, delay=1), AskedAgain(ERROR, due=1), Snoozed(1, "limit")])
+    def test_a_wait_that_grows_does_not_grow_by_other_runs(self, outcome: Outcome, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage, task(retries=5, retry_delay=1.0, options=GROWING))
+        write(storage, decide(lease, outcome, clock.now()))
+        clock.forward(2)
+        (lease,) = claim(storage)
+
+        write(storage, decide(lease, Raised(ERROR), clock.now()))
+
+        assert look(storage).due == clock.now() + SECOND
+
+    def test_put_back_by_hand_a_wait_begins_small_again(self, storage: Storage, clock: TurnableClock) -> None:
+        lease = claimed(storage, task(retries=5, retry_delay=1.0, options=GROWING))
+        write(storage, decide(lease, AskedAgain(ERROR), clock.now()))
+        clock.forward(1)
+        (lease,) = claim(storage)
+        write(storage, decide(lease, Cancelled("canceled"), clock.now()))
+        storage.retry(["a"])
+        (lease,) = claim(storage)
+
+        write(storage, decide(lease, Raised(ERROR), clock.now()))
+
+        assert look(storage).due == clock.now() + SECOND
+
     def test_a_delay_and_an_expiry_hold_for_a_tick_too(self, storage: Storage, clock: TurnableClock) -> None:
         assert storage.tick("app.tick", 1, task(delay=5 * SECOND, expires_in=20 * SECOND, eta=1, expires=2))
 
         row = look(storage)
-        assert (row.due, row.expires) == (clock.now() + 5 * SECOND, clock.now() + 20 * SECOND)
+        assert (row.due, row.expires) == (clock.now() + 5 * SECOND, clock.now() + 25 * SECOND)
 
     @pytest.mark.parametrize("skew", SKEWS)
     @pytest.mark.parametrize("wait", WAITS)

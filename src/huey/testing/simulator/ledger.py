@@ -156,6 +156,8 @@ class Ledger:
             self.counts["cancelled while running"] += 1
         else:
             self.counts[f"queued: {finish.reason}"] += 1
+            if (expires := finish.expires_at(now)) is not None:
+                entry.record = entry.record._replace(expires=expires)
             entry.is_suspect = finish.crashes > 0
             due = finish.due_at(now)
             entry.due = due if due is not None and due > now else None

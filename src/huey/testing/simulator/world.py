@@ -70,7 +70,7 @@ class Simulation:
         self.codec = Codec("sim", is_trusted=lambda: True)
         self.registry = Registry()
         for name, minutes in PERIODS.items():
-            host = cast(Any, SimpleNamespace(new_id=self._new_tick_id))
+            host = cast(Any, SimpleNamespace(new_id=self._new_tick_id, utc=True))
             self.registry.register(PeriodicWrapper(host, lambda: None, name, TaskOptions(), crontab(minute=f"*/{minutes}")))
 
     def _new_tick_id(self) -> str:

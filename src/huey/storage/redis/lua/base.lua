@@ -13,8 +13,8 @@ end
 local minute = now - now % 60000000
 
 local STATE, TOKEN, ATTEMPT, CRASHES, DEATHS, PARKED, PLACE, DUE = 1, 2, 3, 4, 5, 6, 7, 8
-local REASON, ERROR, ATTEMPTS, FINISHED, REVOKED, LOST_BY, ANEW = 9, 10, 11, 12, 13, 14, 15
-local NUMBERS, TEXTS = { TOKEN, ATTEMPT, CRASHES, DEATHS, PLACE }, { PARKED, DUE, REASON, ERROR, FINISHED, REVOKED, LOST_BY }
+local REASON, ERROR, ATTEMPTS, FINISHED, REVOKED, LOST_BY, EXPIRY, OPTIONS_NOW = 9, 10, 11, 12, 13, 14, 15, 16
+local NUMBERS, TEXTS = { TOKEN, ATTEMPT, CRASHES, DEATHS, PLACE }, { PARKED, DUE, REASON, ERROR, FINISHED, REVOKED, LOST_BY, OPTIONS_NOW }
 local NAME, PRIORITY, RETRIES, DELAY, EXPIRES, ETA, OPTIONS, AFTER, EXPIRES_IN = 1, 2, 3, 4, 5, 6, 7, 8, 9
 -- 2^53 - 1: numbers up to there are exact, and have 16 digits.
 local LAST = 9007199254740991
@@ -89,11 +89,6 @@ local function own_of(message)
   return type(terms) == 'table' and is_number(terms.own) and terms.own or nil
 end
 
--- When it expires, or nil.
-local function expiry_in(message, head)
-  return head[EXPIRES_IN] and created_of(message) + head[EXPIRES_IN] or head[EXPIRES]
-end
-
 -- Place of a task that was never put back: when it came, or was due.
 local function first_place(message)
   local created = created_of(message)
@@ -103,6 +98,13 @@ local function first_place(message)
   return due and due > created and as_place(due) or created
 end
 
+-- When it expires, or nil. Its state says so (true: never) once that differs from what its enqueue said.
+local function expires_at(message, state)
+  if state and state[EXPIRY] then return tonumber(state[EXPIRY]) end
+  local head = head_of(message)
+  return head[EXPIRES_IN] and first_place(message) + head[EXPIRES_IN] or head[EXPIRES]
+end
+
 -- When something is due, as ARGV has it: microseconds, "+" and so many from now, or "". Text, since a double does not hold all of them; or nil.
 local function due_in(argument)
   if string.sub(argument, 1, 1) == '+' then return text(now + tonumber(string.sub(argument, 2))) end
@@ -110,7 +112,7 @@ local function due_in(argument)
 end
 
 local function fresh(message)
-  return { 'queued', 0, 0, 0, 0, false, first_place(message), false, false, false, false, false, false, false, false }
+  return { 'queued', 0, 0, 0, 0, false, first_place(message), false, false, false, false, false, false, false, false, false }
 end
 
 -- What a script packed, if it is a list; nil for what cannot be read.
@@ -121,14 +123,14 @@ local function unpacked(packed)
 end
 
 local function damaged()
-  return { 'damaged', now, 0, 0, 0, false, now, false, false, false, false, false, false, false, false }
+  return { 'damaged', now, 0, 0, 0, false, now, false, false, false, false, false, false, false, false, false }
 end
 
 -- A state as it was packed. One that cannot be read is "damaged", under a token that is larger than all former ones.
 local function as_state(packed)
   if not packed then return packed end
   local state = unpacked(packed) or {}
-  for i = STATE, ANEW do
+  for i = STATE, OPTIONS_NOW do
     if state[i] == nil then state[i] = false end
   end
   local is_whole = type(state[STATE]) == 'string'
@@ -165,7 +167,7 @@ local function of_enqueue(id, own)
   return '\0' .. text(own) .. ':' .. id
 end
 
--- A mark is "until once": microseconds, and 1 if it is for once.
+-- A mark is "until once": microseconds, and 1 if it is for once. Below 0: until the consumer's clock shows that much.
 local function until_of(mark)
   return tonumber(string.match(mark, '^%S+') or '') or 0
 end
@@ -174,8 +176,19 @@ local function is_once(mark)
   return string.sub(mark, -1) == '1'
 end
 
+-- How far the consumer's clock is ahead of UTC, as it has noted.
+local function offset()
+  local noted = call('HGET', P .. 'v:setting', 'offset')
+  return noted and tonumber(string.sub(noted, 17)) or 0
+end
+
+local function is_before(time)
+  if time < 0 then return now + offset() < -time end
+  return now < time
+end
+
 local function holds(mark)
-  return mark and until_of(mark) > now
+  return mark and is_before(until_of(mark))
 end
 
 -- A mark of an id that is not held is "until once kept": microseconds until which it is kept, too. The mark alone, or nil.

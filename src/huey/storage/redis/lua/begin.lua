@@ -71,7 +71,7 @@ end
 if done + fates > 0 then
   local refused = {}
   unheld(refused, first_done, done, 1, not all_first and done)
-  unheld(refused, first_fate, fates, 13, 1)
+  unheld(refused, first_fate, fates, 15, 1)
   if #refused > 0 then return { 1, refused } end
 end
 if ARGV[9] == '1' then
@@ -108,7 +108,7 @@ if done > 0 then
   if valued > 0 then announce(keep_results()) end
 end
 
-local at = first_fate + 13 * fates
+local at = first_fate + 15 * fates
 for _ = 1, tonumber(ARGV[15]) do
   local name, row, minutes = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3

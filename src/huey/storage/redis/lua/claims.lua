@@ -118,17 +118,16 @@ end
 -- Why a task that was taken must not run, or nil.
 local function bar(id, message, state, has_marks, has_names)
   if has_marks and holds(call('HGET', P .. 'rv', id)) then return 'revoked' end
-  local head
   if has_names then
-    head = head_of(message)
+    local head = head_of(message)
     local mark = call('HGET', P .. 'rn', head[NAME])
     if holds(mark) then
       if is_once(mark) then call('HDEL', P .. 'rn', head[NAME]) end
       return 'revoked'
     end
   end
-  if string.byte(message, 1) ~= 45 and not (state and state[ANEW]) then
-    local expires = expiry_in(message, head or head_of(message))
+  if string.byte(message, 1) ~= 45 then
+    local expires = expires_at(message, state)
     if expires and expires <= now then return 'expired' end
   end
 end

@@ -64,6 +64,8 @@ local function settle(worker, who, at)
   else
     if is_try then count(minute, head[NAME], RETRIED, 1, took) end
     state[REASON] = reason
+    if ARGV[at + 13] ~= '' then state[EXPIRY] = text(math.max(now, tonumber(due or '') or 0) + tonumber(ARGV[at + 13])) end
+    if ARGV[at + 14] ~= '' then state[OPTIONS_NOW] = ARGV[at + 14] end
     put_back(id, head[PRIORITY], state, due)
   end
 end

@@ -41,7 +41,7 @@ end
 gone = gone + drop_late('ux', 'ru')
 local names = call('HGETALL', P .. 'rn')
 for i = 1, #names, 2 do
-  if until_of(names[i + 1]) <= now then
+  if not holds(names[i + 1]) then
     call('HDEL', P .. 'rn', names[i])
     gone = gone + 1
   end

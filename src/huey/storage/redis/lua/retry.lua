@@ -12,7 +12,7 @@ for i = 2, #ARGV do
     call('ZREM', P .. 'e:' .. state[STATE], id)
     forget_values('result', { id })
     local new = fresh(message)
-    new[TOKEN], new[PLACE], new[ATTEMPTS], new[ANEW] = state[TOKEN], now, state[ATTEMPTS], true
+    new[TOKEN], new[PLACE], new[ATTEMPTS], new[EXPIRY] = state[TOKEN], now, state[ATTEMPTS], true
     save(id, new)
     local start = created_of(message)
     living(start - start % 60000000, head[NAME], 1)

@@ -7,8 +7,9 @@
 --         12: number of plain successes, those with a value first  13: of their values  14: of other ends  15: of names they add up to
 --         16: "1" if all tokens of successes are 1  17: number of the client that may call this turn off (key no:...), or ""
 --         then events; ids of successes; their tokens unless all are 1; values;
---         13 for each other end: id, token, state, due, attempt, crashes, deaths, parked, "+" and reason, error, "+" and value,
---         microseconds it took, how it ended as part of a JSON object;
+--         15 for each other end: id, token, state, due, attempt, crashes, deaths, parked, "+" and reason, error, "+" and value,
+--         microseconds it took, how it ended as part of a JSON object, microseconds from when it is due again to its expiry,
+--         or "", new options or "";
 --         for each name: name, row of numbers, how many minutes, minute and number that came in it in turns
 -- Returns 2 if it was called off. 1 and the ids whose lease does not hold: then nothing was written, and the turn is to be sent again
 --         without them. Or 0, ids and messages that were claimed, 1 if there are more than a turn brings; and, unless nothing else is to be
@@ -23,7 +24,7 @@ for part = first_done, after_done - 1, 1000 do
 end
 local with_result = {}
 for i = 0, fates - 1 do
-  local at = first_fate + 13 * i
+  local at = first_fate + 15 * i
   call('HDEL', held, ARGV[at])
   if ARGV[at + 10] ~= '' then
     store_values('result', { ARGV[at] }, { ARGV[at], stamp .. string.sub(ARGV[at + 10], 2) }, expires)

@@ -21,7 +21,7 @@ SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM huey_task WHER
 
 -- name: turn
 -- One trip of a worker; the trigger `crank` does it.
-INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: turn_leases
 -- What the turn claimed, in that order.
@@ -46,7 +46,7 @@ SELECT (SELECT count(*) FROM refused),
        (SELECT min(due) FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL),
        (SELECT is_paused FROM huey_queue WHERE id = :queue),
        EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
-       EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until > :now),
+       EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until NOT BETWEEN -:wall AND :now),
        EXISTS (SELECT 1 FROM too_much);
 
 -- name: turn_refused
@@ -59,7 +59,7 @@ SELECT t.id, t.name, max(0, t.retries - t.attempt), t.retry_delay FROM promoted 
 
 -- name: turn_stop
 -- Tasks of a worker that somebody asked to cancel.
-SELECT id FROM huey_task WHERE worker = ? AND state = 'running' AND revoked_until > ?;
+SELECT id FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until NOT BETWEEN -:wall AND :now;
 
 -- name: release
 -- Give back a task that never started, at its old place.
@@ -342,9 +342,9 @@ DELETE FROM huey_mark WHERE queue = :queue AND (kind, key) IN
     (SELECT kind, key FROM huey_mark WHERE queue = :queue AND expires <= :now LIMIT 500);
 
 -- name: prune_revocations
--- Marks of ids that never came.
+-- Marks of ids that never came, and those that ended, on whatever clock.
 DELETE FROM huey_revocation WHERE queue = :queue AND (kind, key) IN
-    (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until <= :now) LIMIT 500);
+    (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until BETWEEN 86400000000 - :now AND :now) LIMIT 500);
 
 -- name: prune_ended_find
 -- Ended tasks past their retention.

@@ -109,7 +109,7 @@ CREATE TEMP TRIGGER consider AFTER INSERT ON candidate BEGIN
     SELECT NEW.id, id FROM huey_kept
      WHERE NEW.keep_id IS NOT NULL AND queue = NEW.queue AND kind = 'id' AND key = NEW.id AND expires > NEW.now;
     UPDATE huey_task SET unique_key = NULL
-     WHERE queue = NEW.queue AND unique_key = NEW.unique_key AND +state IN ('queued', 'waiting') AND revoked_until > NEW.now
+     WHERE queue = NEW.queue AND unique_key = NEW.unique_key AND +state IN ('queued', 'waiting') AND revoked_until NOT BETWEEN -NEW.now - 54000000000 AND NEW.now
        AND NOT EXISTS (SELECT 1 FROM met WHERE id = NEW.id);
     INSERT OR IGNORE INTO met (id, other)
     SELECT NEW.id, id FROM huey_task WHERE queue = NEW.queue AND unique_key = NEW.unique_key;
@@ -187,7 +187,9 @@ CREATE TEMP TRIGGER run_again AFTER INSERT ON rerun BEGIN
     UPDATE huey_task
        SET state = CASE WHEN limit_key IS NULL THEN 'queued' ELSE 'waiting' END,
            place = NEW.now, due = NULL, attempt = 0, crashes = 0, deaths = 0, parked = NULL, worker = NULL, finished = NULL,
-           reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL
+           reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL,
+           options = CASE WHEN json_valid(options) AND json_type(options, '$.asked') IS NOT NULL THEN json_remove(options, '$.asked')
+                          ELSE options END
      WHERE queue = NEW.queue AND id IN (SELECT id FROM back);
     INSERT INTO came_back (queue) VALUES (NEW.queue);
     DELETE FROM rerun;

@@ -9,7 +9,7 @@
 CREATE TEMP TABLE done (id TEXT PRIMARY KEY, token INTEGER, value BLOB, took INTEGER) WITHOUT ROWID;
 CREATE TEMP TABLE fate (
     id TEXT PRIMARY KEY, token INTEGER, state TEXT, due INTEGER, attempt INTEGER, crashes INTEGER, deaths INTEGER, parked INTEGER,
-    reason TEXT, value BLOB, error TEXT, took INTEGER
+    reason TEXT, value BLOB, error TEXT, took INTEGER, expires INTEGER, options TEXT
 ) WITHOUT ROWID;
 -- Ends of runs, and of tasks that do not run, for the statistics.
 CREATE TEMP TABLE ends (name TEXT, created INTEGER, state TEXT, took INTEGER);
@@ -20,7 +20,7 @@ CREATE TEMP TABLE barred (id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE turn (
     queue INTEGER, worker TEXT, host TEXT, pid INTEGER, boot TEXT, born INTEGER, kind TEXT, keeper TEXT, now INTEGER,
     until INTEGER, want INTEGER, result_expires INTEGER, events TEXT, keep INTEGER,
-    tally TEXT, top_token INTEGER
+    tally TEXT, top_token INTEGER, wall INTEGER
 );
 
 -- A view to write statistics through.
@@ -57,6 +57,7 @@ CREATE TEMP TRIGGER weigh AFTER INSERT ON weighing BEGIN
     DELETE FROM weighing;
 END;
 
+-- A revocation until a time below 0 is one until the consumer's clock, wall, shows that much.
 CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     DELETE FROM refused;
     DELETE FROM too_much;
@@ -95,7 +96,7 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     -- A cancelled running task never goes back to queued. (Why its run ended is remembered apart from that.)
     UPDATE fate SET state = 'revoked'
      WHERE state = 'queued'
-       AND EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = fate.id AND t.revoked_until > NEW.now);
+       AND EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = fate.id AND t.revoked_until NOT BETWEEN -NEW.wall AND NEW.now);
 
     -- What to count. Where much succeeded it comes added up (see below); if a finish was refused, that sum is wrong.
     INSERT INTO ends (name, created, state, took)
@@ -128,6 +129,7 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
            END,
            due = CASE WHEN f.state = 'queued' AND f.due > NEW.now THEN f.due END,
            place = CASE WHEN f.state = 'queued' THEN min(coalesce(f.due, NEW.now), NEW.now) ELSE huey_task.place END,
+           expires = coalesce(f.expires, huey_task.expires), options = coalesce(f.options, huey_task.options),
            finished = CASE WHEN f.state = 'queued' THEN NULL ELSE NEW.now END,
            revoked_until = CASE WHEN f.state <> 'queued' AND huey_task.revoked_once THEN NULL ELSE huey_task.revoked_until END
       FROM fate AS f
@@ -164,9 +166,9 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
     INSERT INTO barred (id, name)
     SELECT t.id, t.name
       FROM huey_revocation AS r CROSS JOIN claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id
-     WHERE r.queue = NEW.queue AND r.kind = 'n' AND r.until > NEW.now AND r.key = t.name AND coalesce(t.revoked_until, 0) <= NEW.now
+     WHERE r.queue = NEW.queue AND r.kind = 'n' AND r.until NOT BETWEEN -NEW.wall AND NEW.now AND r.key = t.name AND coalesce(t.revoked_until, 0) BETWEEN -NEW.wall AND NEW.now
        AND (NOT r.once OR c.n = (SELECT min(c2.n) FROM claimed AS c2 CROSS JOIN huey_task AS t2 ON t2.queue = NEW.queue AND t2.id = c2.id
-                                  WHERE t2.name = r.key AND coalesce(t2.revoked_until, 0) <= NEW.now));
+                                  WHERE t2.name = r.key AND coalesce(t2.revoked_until, 0) BETWEEN -NEW.wall AND NEW.now));
     DELETE FROM huey_revocation WHERE queue = NEW.queue AND kind = 'n' AND once AND key IN (SELECT name FROM barred);
     UPDATE huey_task
        SET state = 'cancelled', reason = 'revoked', finished = NEW.now, worker = NEW.worker, token = token + 1,
@@ -175,10 +177,10 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
 
     -- Lease the others; what is revoked or expired ends here instead.
     UPDATE huey_task
-       SET state = CASE WHEN revoked_until > NEW.now OR expires <= NEW.now THEN 'cancelled' ELSE 'running' END,
-           reason = CASE WHEN revoked_until > NEW.now THEN 'revoked' WHEN expires <= NEW.now THEN 'expired' END,
-           finished = CASE WHEN revoked_until > NEW.now OR expires <= NEW.now THEN NEW.now END,
-           revoked_until = CASE WHEN revoked_once AND (revoked_until > NEW.now OR expires <= NEW.now) THEN NULL ELSE revoked_until END,
+       SET state = CASE WHEN revoked_until NOT BETWEEN -NEW.wall AND NEW.now OR expires <= NEW.now THEN 'cancelled' ELSE 'running' END,
+           reason = CASE WHEN revoked_until NOT BETWEEN -NEW.wall AND NEW.now THEN 'revoked' WHEN expires <= NEW.now THEN 'expired' END,
+           finished = CASE WHEN revoked_until NOT BETWEEN -NEW.wall AND NEW.now OR expires <= NEW.now THEN NEW.now END,
+           revoked_until = CASE WHEN revoked_once AND (revoked_until NOT BETWEEN -NEW.wall AND NEW.now OR expires <= NEW.now) THEN NULL ELSE revoked_until END,
            worker = NEW.worker, token = token + 1
      WHERE queue = NEW.queue AND state = 'queued' AND id IN (SELECT id FROM claimed);
 

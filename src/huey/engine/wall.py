@@ -1,0 +1,29 @@
+"""Reads wall times: when a task is due of which only what the consumer's clock shows then was given. Pure but for the machine's time zone.
+
+The producer cannot know that clock. So such a task is due as early as any clock on earth can show its time (``huey.when.due_time``); the
+consumer that claims it then reads the time on its own clock, and lets the task wait for that.
+"""
+
+from __future__ import annotations
+
+from huey.clock import Micros
+from huey.lifecycle import Cancelled, NotDue
+from huey.rare import rare_micros
+from huey.task import Lease
+from huey.when import EARLIEST_ZONE, instant_of_wall
+
+
+def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Cancelled | None:
+    """What a claim of *lease* comes to because of its wall time, if no consumer has read that yet: the task is not due, or it has expired
+    since; else None. *is_local*: this consumer's clock shows local time."""
+    if lease.options is None or '"wall"' not in lease.options:
+        return None
+    wall = rare_micros(lease.options, "wall")
+    # It is where its enqueue put it. Once its time was read, or it was tried, or put back by hand, it has another place.
+    if wall is None or lease.place != max(lease.created, wall - EARLIEST_ZONE):
+        return None
+    due, expires_in = instant_of_wall(wall, is_local), rare_micros(lease.options, "expires_in")
+    if due > now:
+        return NotDue(due, expires_in)
+    is_late = expires_in is not None and max(due, lease.created) + expires_in <= now
+    return Cancelled("expired") if is_late else None

@@ -1,0 +1,69 @@
+"""Revocations that end when the consumer's clock shows something, in whatever zone that clock is."""
+
+from __future__ import annotations
+
+import pytest
+
+from huey.clock import SECOND
+from huey.lifecycle import Finish, State
+from huey.storage.base import Revocation, Storage
+from huey.testing.clock import TurnableClock
+from huey.testing.contract.tools import ME, claim_ids, claimed, look, task, write
+
+
+def shows(storage: Storage, hours: int) -> None:
+    """The consumer's clock is so far ahead of UTC."""
+    storage.offset = hours * 3600 * SECOND
+    storage.put("setting", "offset", str(storage.offset).encode())
+
+
+class WallRevocationRules:
+    @pytest.mark.parametrize("hours", [9, 0, -5])
+    @pytest.mark.parametrize("what", ["task", "unheld id", "name"])
+    def test_a_revocation_until_a_wall_time_ends_when_the_consumers_clock_shows_it(
+        self, what: str, hours: int, storage: Storage, clock: TurnableClock
+    ) -> None:
+        shows(storage, hours)
+        wall = clock.now() + hours * 3600 * SECOND
+        if what == "name":
+            storage.cancel_name("app.add", until=-(wall + 10 * SECOND))
+        elif what == "unheld id":
+            storage.cancel(["a"], until=-(wall + 10 * SECOND))
+        storage.enqueue([task("a"), task("b", eta=clock.now() + 20 * SECOND)])
+        if what == "task":
+            storage.cancel(["a", "b"], until=-(wall + 10 * SECOND))
+
+        clock.forward(9)
+        turn = storage.turn(ME, [], 1)
+        assert ([each.id for each in turn.cancelled], turn.leases) == (["a"], [])
+        clock.forward(11)
+        assert claim_ids(storage) == ["b"]
+
+    def test_a_revocation_until_a_wall_time_that_has_passed_holds_no_more(self, storage: Storage, clock: TurnableClock) -> None:
+        shows(storage, 9)
+        storage.enqueue([task("a", retries=1), task("b")])
+        storage.cancel(["a", "b"], until=-(clock.now() + 8 * 3600 * SECOND))
+
+        turn = storage.turn(ME, [], 2)
+        assert ([lease.id for lease in turn.leases], turn.stop) == (["a", "b"], [])
+        write(storage, Finish(turn.leases[0], State.QUEUED))
+        assert claim_ids(storage) == ["a"]
+
+    def test_a_running_task_that_is_revoked_until_a_wall_time_is_stopped(self, storage: Storage, clock: TurnableClock) -> None:
+        shows(storage, -5)
+        lease = claimed(storage)
+        storage.cancel(["a"], until=-(clock.now() - 4 * 3600 * SECOND))
+
+        assert storage.turn(ME, [], 0).stop == ["a"]
+        write(storage, Finish(lease, State.QUEUED))
+        assert look(storage).state == State.CANCELLED
+
+    def test_a_mark_until_a_wall_time_is_kept_until_that_has_passed_on_every_clock(self, storage: Storage, clock: TurnableClock) -> None:
+        shows(storage, -11)
+        storage.cancel_name("app.add", until=-clock.now())
+        storage.cancel_name("app.old", until=-(clock.now() - 3 * 86400 * SECOND))
+
+        storage.prune()
+
+        assert storage.revocation(name="app.add") == Revocation(-clock.now(), False)
+        assert storage.revocation(name="app.old") is None
