@@ -35,7 +35,10 @@ class EndLog:
         self._clock = clock
         self._since: Micros = 0
         self._lines = 0
+        self._good: Counter[str] = Counter()
+        """Those that succeeded, by name."""
         self._counts: Counter[tuple[str, str]] = Counter()
+        """The others, by name and outcome."""
         self._is_busy = False
         """In the second before there were too many for a line each."""
 
@@ -49,8 +52,7 @@ class EndLog:
         if refused:
             finishes = [finish for finish in finishes if finish.lease.id not in refused]
         if self._is_busy or self._lines + len(finishes) + len(dropped) > MOST:
-            self._counts.update([(finish.lease.name, outcome) for finish in finishes if (outcome := _outcome(finish))])
-            self._counts.update([(it.name, it.reason) for it in dropped])
+            self._count(finishes, dropped)
             return
         self._lines += len(finishes) + len(dropped)
         for finish in finishes:
@@ -58,6 +60,16 @@ class EndLog:
                 log.info("%s succeeded in %s [%s]", finish.lease.name, duration(finish.took), finish.lease.id)
         for it in dropped:
             log.info("%s %s, it does not run [%s]", it.name, it.reason, it.id)
+
+    def _count(self, finishes: Sequence[Finish], dropped: Sequence[Refusal]) -> None:
+        # Most succeed: for these there is a way that costs little.
+        good = [finish.lease.name for finish in finishes if finish.state == State.SUCCEEDED]
+        self._good.update(good)
+        if len(good) < len(finishes):
+            others = [finish for finish in finishes if finish.state != State.SUCCEEDED]
+            self._counts.update([(finish.lease.name, outcome) for finish in others if (outcome := _outcome(finish))])
+        if dropped:
+            self._counts.update([(it.name, it.reason) for it in dropped])
 
     def look(self) -> None:
         """Tell what was counted when its second is over."""
@@ -67,7 +79,9 @@ class EndLog:
     def flush(self) -> None:
         """Tell what was counted."""
         took = (self._clock.monotonic() - self._since) / SECOND
-        counts, self._counts = self._counts, Counter()
+        counts = Counter({(name, State.SUCCEEDED): count for name, count in self._good.items()}) + self._counts
+        self._good.clear()
+        self._counts.clear()
         self._is_busy = self._lines + counts.total() > MOST
         self._since = self._lines = 0
         if counts:
@@ -78,7 +92,7 @@ def _outcome(finish: Finish) -> str:
     """In a word; empty for what is not told."""
     if finish.state == State.QUEUED:
         return "" if finish.reason in _UNTOLD else "to be retried"
-    return finish.reason or "cancelled" if finish.state == State.CANCELLED else finish.state
+    return finish.reason or finish.state if finish.state == State.CANCELLED else finish.state
 
 
 def _listed(counts: Counter[tuple[str, str]]) -> str:
