@@ -225,7 +225,7 @@ def test_S32_schedule_returns_none_without_a_result_store(make_huey: MakeHuey) -
     task = huey.task()(add)
 
     assert task.schedule(args=(1, 2), delay=60) is None
-    assert len(huey) == 1
+    assert huey.scheduled_count() == 1
 
 
 @pytest.mark.parametrize("delay", [0.3, timedelta(seconds=0.3)])
