@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test django6 check fix bench chaos docs python
+.PHONY: help setup demo test django6 sentry check fix bench chaos docs python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,12 @@ NEWER ?= $(shell for it in python3.14 python3.13 python3.12 $(HOME)/.pyenv/versi
 django6: ## run the Django tests on Django 6, which needs Python 3.12 or newer; NEWER=python3.13
 	@if [ -z "$(NEWER)" ]; then echo "Django 6: not run, there is no Python 3.12 or newer"; else \
 	  $(MAKE) --no-print-directory PYTHON="$(NEWER)" VENV=.venv-django6 ARGS="tests/spec/test_l_django.py tests/faces/djhuey $(ARGS)" test; fi
+
+sentry: ## run the test beside the newest sentry-sdk, in a .venv-sentry of its own
+	@$(MAKE) --no-print-directory VENV=.venv-sentry setup >/dev/null && \
+	  .venv-sentry/bin/python -m pip install --quiet --disable-pip-version-check --upgrade sentry-sdk || { \
+	  echo "sentry-sdk: not run, the package index cannot be reached"; exit 0; }; \
+	  .venv-sentry/bin/python -m pytest -n 0 tests/faces/test_sentry.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, floors, house gates: what CI runs before the tests
 	$(BIN)/ruff format --check .

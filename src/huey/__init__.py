@@ -91,7 +91,9 @@ def __getattr__(name: str) -> Any:
 
         return getLogger("huey")
     if name not in _HOMES:
-        raise AttributeError(f"module 'huey' has no attribute {name!r}")
+        from huey.coming import not_here
+
+        not_here(__name__, name)
     from importlib import import_module
 
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from huey.arguments import check_schedule
 from huey.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
+from huey.coming import not_here
 from huey.cron import crontab
-from huey.decorators import PeriodicWrapper, TaskWrapper, Which, checked_options, plain
-from huey.exceptions import ConfigurationError, DataStoreTimeout
+from huey.decorators import PeriodicWrapper, TaskWrapper, plain
+from huey.exceptions import CancelExecution, ConfigurationError, DataStoreTimeout, RetryTask
 from huey.functions import checked_function, passing_on, tell_without_first
+from huey.hinting import hinting
 from huey.hooks import Hooks
 from huey.limits import RateLimit, TaskLock
 from huey.masking import Masked, stepwise
@@ -28,7 +30,9 @@ from huey.serializer import Codec
 from huey.signals import Signals
 from huey.storage import adapted, is_queue_part, open_as, open_of, open_parts
 from huey.storage.base import Storage
-from huey.task import Task, checked_number, checked_text
+from huey.storage_options import why_not
+from huey.task import PeriodicTask, Task, checked_number, checked_text
+from huey.task_options import Which, checked_options
 from huey.terms import DONE
 from huey.when import Expires
 from huey.wishes import Key, checked_wishes
@@ -36,7 +40,7 @@ from huey.wishes import Key, checked_wishes
 if TYPE_CHECKING:
     from typing import Self
 
-    from huey.consumer.consumer import Consumer
+    from huey.consumer.program import Consumer
     from huey.inspector import Inspector
 
 P = ParamSpec("P")
@@ -47,8 +51,20 @@ log = logging.getLogger("huey")
 AsyncData = Result
 
 __all__ = [
-    "AsyncData", "DataStoreTimeout", "Huey", "RateLimit", "Result", "ResultGroup", "Task", "TaskLock", "TaskWrapper", "crontab",
+    "AsyncData", "CancelExecution", "DataStoreTimeout", "Huey", "PeriodicTask", "RateLimit", "Result", "ResultGroup", "RetryTask", "Task",
+    "TaskLock", "TaskWrapper", "crontab",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # Classes of Huey with a storage of their own, which huey 3.x has here: they are made of what stands below, in another module.
+    if name.endswith("Huey"):
+        from importlib import import_module
+
+        presets = import_module("huey.presets")
+        if hasattr(presets, name):
+            return getattr(presets, name)
+    not_here(__name__, name)
 
 
 class Huey(Putting, Revoking, Masked):
@@ -178,7 +194,7 @@ class Huey(Putting, Revoking, Masked):
         try:
             return adapted(self.get_storage(**options), self.name, self.clock)
         except TypeError as error:
-            raise ConfigurationError(f"{type(self).__name__}({self.name!r}): {error}; known options stand in its docstring") from error
+            raise ConfigurationError(why_not(self, self.name, error)) from error
 
     def get_storage(self, **options: Any) -> Any:
         """Make the storage, of *options* that are not ``Huey``'s own. Override it to make another one: of ``huey.storage``, or a
@@ -189,6 +205,7 @@ class Huey(Putting, Revoking, Masked):
 
     # -- decorators ---------------------------------------------------------------------------------------------------------------------
 
+    @hinting
     def task(
         self,
         retries: int = 0,
@@ -213,6 +230,7 @@ class Huey(Putting, Revoking, Masked):
         concurrency: int | None = None,
         key: Key | None = None,
         at_most_once: bool = False,
+        task_attributes: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]:
         """Decorator: calls of the function become tasks (S25-S30, C12).
 
@@ -225,14 +243,15 @@ class Huey(Putting, Revoking, Masked):
         *retry_jitter*: up to such a share of it (0.1: a tenth) is added by chance. *retry_on*, *no_retry_on*: only after these exceptions
         it is tried again, or not after these: a class, several, or a function of the exception. *queue*: calls go to this queue of the
         same store; consumers take from it with ``--queues``.
-        *unique*, *unique_for*, *concurrency*, *key*, *at_most_once*: see ``huey.wishes.Wishes``.
+        *unique*, *unique_for*, *concurrency*, *key*, *at_most_once*: see ``huey.wishes.Wishes``. *task_attributes*: further attributes of
+        the class of its tasks, for hooks and handlers to look at, such as ``{"team": "billing"}``.
         ValueError: a value that cannot work, a name that another function has.
         """
         options = checked_options(
             retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
             include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
             retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
-            no_retry_on=no_retry_on, aliases=aliases, queue=queue,
+            no_retry_on=no_retry_on, aliases=aliases, queue=queue, attributes=tuple((task_attributes or {}).items()),
             wishes=checked_wishes(unique, unique_for, concurrency, key, at_most_once),
         )  # fmt: skip
 
@@ -243,9 +262,10 @@ class Huey(Putting, Revoking, Masked):
 
         return decorate
 
+    @hinting
     def periodic_task(
         self,
-        validate_datetime: Callable[[datetime], bool],
+        validate_datetime: Callable[[datetime], bool] | str,
         retries: int = 0,
         retry_delay: float = 0,
         retries_as_argument: bool = False,
@@ -268,15 +288,19 @@ class Huey(Putting, Revoking, Masked):
         concurrency: int | None = None,
         key: Key | None = None,
         at_most_once: bool = False,
+        task_attributes: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], PeriodicWrapper[P, R]]:
-        """Decorator: the consumer runs the function at each minute for which *validate_datetime* (``crontab(...)`` or any callable of a
-        datetime) is true (S64-S69). Each tick runs once, whatever the number of consumers. Results are not stored."""
+        """Decorator: the consumer runs the function at each minute for which *validate_datetime* is true: ``crontab(...)``, a cron line
+        such as ``"0 3 * * *"``, or any callable of a datetime (S64-S69). Each tick runs once, whatever the number of consumers. Results
+        are not stored."""
+        if isinstance(validate_datetime, str):
+            validate_datetime = crontab.of_line(validate_datetime)
         check_schedule(validate_datetime)
         options = checked_options(
             retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
             include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
             retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
-            no_retry_on=no_retry_on, aliases=aliases, queue=queue,
+            no_retry_on=no_retry_on, aliases=aliases, queue=queue, attributes=tuple((task_attributes or {}).items()),
             wishes=checked_wishes(unique, unique_for, concurrency, key, at_most_once),
         )  # fmt: skip
 
@@ -326,9 +350,18 @@ class Huey(Putting, Revoking, Masked):
 
         return Inspector(self.storage, self.codec, self.clock)
 
-    def result(self, id: str, blocking: bool = False, timeout: float | None = None, preserve: bool = False) -> Any:
+    def result(
+        self,
+        id: str,
+        blocking: bool = False,
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
+    ) -> Any:
         """The result of the task of that id; see ``Result.get``."""
-        return Result[Any](self, Task(id=id)).get(blocking, timeout, preserve=preserve)
+        return Result[Any](self, Task(id=id)).get(blocking, timeout, backoff, max_delay, revoke_on_timeout, preserve)
 
     def events(self, timeout: float | None = None) -> Iterator[str]:
         """Events of this queue from now on, as JSON texts, as they happen (S119). Ends when none came for *timeout* seconds."""
@@ -379,8 +412,9 @@ class Huey(Putting, Revoking, Masked):
             branch.storage.close()
 
     def create_consumer(self, **options: Any) -> Consumer:
-        """A consumer that runs in this process: ``start()`` and ``stop()`` it, or ``run()`` it. Options as in ``Consumer``."""
-        from huey.consumer.consumer import Consumer
+        """A consumer that runs in this process: ``start()`` and ``stop()`` it; or ``run()`` it, which starts worker processes if its
+        options ask for them. Options as in ``Consumer``."""
+        from huey.consumer.program import Consumer
 
         return Consumer(self, **options)
 

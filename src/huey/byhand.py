@@ -83,7 +83,13 @@ class ByHand(HookRoom, UserData):
             attendance=attendance,
             is_local=not self.utc if is_local is None else is_local,
             report=self.build_error_result if is_own else None,
+            gate=self.gate,
         )
+
+    @property
+    def gate(self) -> Callable[[Task], Any] | None:
+        """``_execute``, where a subclass or an instrumentation has wrapped it; else None."""
+        return self._execute if is_wrapped(self, "_execute", ByHand) else None
 
     def build_error_result(self, task: Task, exception: BaseException) -> dict[str, Any]:
         """What ``TaskException.metadata`` tells of a failure. Override it to tell more, in plain values."""
@@ -126,6 +132,24 @@ class ByHand(HookRoom, UserData):
         if not isinstance(task, Task):
             raise TypeError(f"{task!r}: give a task, such as huey.dequeue() gives")
         return self._in_hand.step(task, self._as_of(timestamp))
+
+    def _execute(self, task: Task, timestamp: datetime | None = None) -> Any:
+        """Run the body of *task*: what it returns; None when it raised, which is kept for the engine.
+
+        A subclass or an instrumentation may wrap it, by this name: every run of a consumer that starts then passes through it, with the
+        task, and with *timestamp* None. Not wrapped, it is not called.
+        """
+        passage = task.passage
+        if passage is not None:
+            # A wrapper may run the body again: the last time counts.
+            passage.error = None
+        try:
+            return task.execute()
+        except BaseException as error:  # The user's code: what it raised is the outcome, which is decided where the run was begun.
+            if passage is None:
+                raise
+            passage.fail(error)
+            return None
 
     def ready_to_run(self, task: Task, timestamp: datetime | None = None) -> bool:
         """Whether the task is due at that time (None: now)."""
@@ -173,6 +197,11 @@ class ByHand(HookRoom, UserData):
                 self.execute(task)
 
 
+def is_wrapped(huey: object, verb: str, home: type) -> bool:
+    """Whether a method of *home* was overridden by a subclass, or replaced by an instrumentation."""
+    return getattr(getattr(huey, verb), "__func__", None) is not vars(home)[verb]
+
+
 class Hand:
     """What this process holds of one storage, and how it takes and ends it."""
 
@@ -192,6 +221,7 @@ class Hand:
         self._me = Worker(id, os.uname().nodename, self._pid, host.process_space(), host.born(self._pid) or 0)
         host.alive_here.add(id)
         self._attendance = huey.attendance()
+        self._huey = huey
         self._execution = huey.execution(Timekeeper(huey.clock), self._attendance)
         self._execution.values = {}
         self._reviver = Reviver(huey.registry, huey.codec)
@@ -280,6 +310,7 @@ class Hand:
             slot = self._free.pop()
         else:
             slot, self._slots = self._slots, self._slots + 1
+        self._execution.gate = self._huey.gate
         try:
             self._write(self._execution.complete(lease, slot))
             if slot in self._attendance.visits:

@@ -16,27 +16,20 @@ Any other callable is simply asked about the wall time of each instant.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import partial
-from typing import final
+from types import CellType, CodeType, FunctionType
+from typing import Any, cast, final
 
 from huey.clock import SECOND, Micros
+from huey.cron_fields import LINE_ORDER, OLD_ORDER, Part, is_line, of_line, values_of
+from huey.cron_words import spoken
 from huey.exceptions import ConfigurationError
-
-Part = str | int
-"""What one field of a crontab may be given as."""
 
 MINUTE: Micros = 60 * SECOND
 
-_OLD_ORDER = ("month", "day", "day_of_week", "hour", "minute")
-_LINE_ORDER = ("minute", "hour", "day", "month", "day_of_week")
-_ALLOWED = {"month": (1, 12), "day": (1, 31), "day_of_week": (0, 7), "hour": (0, 23), "minute": (0, 59)}
-_EVERY = _ALLOWED | {"day_of_week": (0, 6)}
-_PART = re.compile(r"(-?\d{1,9})|(?:\*|(\d{1,9})-(\d{1,9}))(?:/(\d{1,9}))?", re.ASCII)
-_FORMS = "use numbers, '*', '*/n', 'm-n' or a comma list of these"
 _ONE_MINUTE = timedelta(minutes=1)
 _DAY = 1440 * MINUTE
 
@@ -46,19 +39,21 @@ class Crontab:
     """A schedule in the manner of cron: ``schedule(datetime)`` is True when all five fields match its minute (S77).
 
     A field is a number or text: ``*`` (every), ``*/n`` (every n-th, from the start of the range), ``m-n``, ``m-n/k``, a plain number, or a
-    comma list of these. day_of_week: 0 = Sunday to 6 = Saturday, 7 = Sunday too. Unlike cron, a day must match both day and day_of_week.
+    comma list of these; months and days of the week also by name (``jan``, ``mon-fri``). A range may go round the end: hours ``22-2/2``
+    are 22, 0 and 2. day_of_week: 0 = Sunday to 6 = Saturday, 7 = Sunday too. Unlike cron, a day must match both day and day_of_week.
 
-    Give the fields by keyword, or as one cron line, ``crontab("0 3 * * *")``: minute, hour, day, month, day_of_week. Fields by position
-    (month, day, day_of_week, hour, minute, as in 0.4.9) still work, with a DeprecationWarning.
+    Give the fields by keyword, or as one cron line, ``crontab("0 3 * * mon-fri")``: minute, hour, day, month, day_of_week; or one of
+    ``@hourly @daily @weekly @monthly @yearly``. Fields by position (month, day, day_of_week, hour, minute, as in 0.4.9) still work, with a
+    DeprecationWarning, and a consumer says at its start how it reads them: other versions of huey have another order.
 
     A number out of range is a ValueError. Text that cannot be read warns and is left out; it is a ValueError if ``strict``, or if nothing
-    else is left in that field. A range that runs backwards (``5-2``) warns and matches nothing. A date that does not exist never matches.
+    else is left in that field. A date that does not exist never matches.
 
     ``tz`` is a name ("Europe/Paris") or a ZoneInfo. It wins over the consumer's clock, and an aware datetime is first moved to it; a naive
     one is taken as it stands.
     """
 
-    __slots__ = ("_given", "days", "hours", "minutes", "months", "tz", "weekdays")
+    __slots__ = ("_given", "days", "hours", "minutes", "months", "positional", "tz", "weekdays")
 
     def __init__(
         self,
@@ -74,16 +69,19 @@ class Crontab:
         fields: Mapping[str, Part] = {"minute": minute, "hour": hour, "day": day, "month": month, "day_of_week": day_of_week}
         if positional:
             fields = _with_positional(fields, positional)
-        read = {field: _read(field, given, strict=strict) for field, given in fields.items()}
+        read = {field: values_of(field, given, strict=strict) for field, given in fields.items()}
         for field, (_, doubts) in read.items():
             for doubt in doubts:
                 warnings.warn(f"crontab({field}={fields[field]!r}): {doubt}", stacklevel=2)
         self._given = {field: given for field, given in fields.items() if given != "*"}
-        self.months = read["month"][0]
-        self.days = read["day"][0]
-        self.weekdays = frozenset(value % 7 for value in read["day_of_week"][0])
-        self.hours = read["hour"][0]
-        self.minutes = read["minute"][0]
+        self.months, self.days, self.weekdays = read["month"][0], read["day"][0], read["day_of_week"][0]
+        self.hours, self.minutes = read["hour"][0], read["minute"][0]
+        self.positional = () if len(positional) == 1 and is_line(positional[0]) else positional
+        """Its fields as they were given by position, in the order of 0.4.9."""
+        if self.positional:
+            by_keyword = ", ".join(f"{field}={given!r}" for field, given in zip(OLD_ORDER, positional, strict=False))
+            told = f"crontab fields by position are deprecated, as huey versions differ in their order; use crontab({by_keyword})"
+            warnings.warn(told, DeprecationWarning, stacklevel=2)
         self.tz = None if tz is None else _zone(tz)
 
     @classmethod
@@ -95,6 +93,12 @@ class Crontab:
     def daily(cls, *, tz: str | tzinfo | None = None) -> Crontab:
         """Each day, at midnight."""
         return cls(minute="0", hour="0", tz=tz)
+
+    @classmethod
+    def of_line(cls, line: str, *, tz: str | tzinfo | None = None) -> Crontab:
+        """A cron line of five fields, or a word such as ``@daily``. ValueError: it is none."""
+        fields: Mapping[str, Any] = of_line(line)
+        return cls(**fields, tz=tz)
 
     def __call__(self, at: datetime) -> bool:
         """Whether the minute of *at* matches, by what its clock shows: seconds and changes of the clock do not count here."""
@@ -116,9 +120,34 @@ class Crontab:
         return len(self.hours) == 24 and {(minute + moved) % 60 for minute in self.minutes} == self.minutes
 
     @property
-    def may_match(self) -> bool:
-        """False when a field has no value, so that no minute can match."""
-        return all((self.months, self.days, self.weekdays, self.hours, self.minutes))
+    def __code__(self) -> CodeType:
+        """As of huey 3.x, whose crontab is a function: instrumentations know by it what the rest of a schedule means. They take times as
+        UTC, so one with a zone of its own has another."""
+        return (_as_function if self.tz is None else _in_zone)(()).__code__
+
+    @property
+    def __closure__(self) -> tuple[CellType, ...] | None:
+        fields = tuple(sorted(values) for values in (self.months, self.days, self.weekdays, self.hours, self.minutes))
+        return _as_function(fields).__closure__
+
+    @property
+    def in_words(self) -> str:
+        """The minutes that match, as a person would say it: ``at 03:00 every day``."""
+        return spoken(self.months, self.days, self.weekdays, self.hours, self.minutes)
+
+    @property
+    def doubt(self) -> str | None:
+        """What to say of one whose fields were given by position: how it is read here, how by huey 3.x, and how to say it. Else None."""
+        if not self.positional:
+            return None
+        given = ", ".join(map(repr, self.positional))
+        told = f"crontab({given}) has its fields by position: here that is {self.in_words}"
+        other_order: Mapping[str, Any] = dict(zip(LINE_ORDER, self.positional, strict=False))
+        try:
+            other = Crontab(**other_order)
+        except (ValueError, UserWarning):
+            return f"{told}; write {self!r}"
+        return f"{told}, in huey 3.x it is {other.in_words}; write {self!r} or {other!r}"
 
     def __repr__(self) -> str:
         shown = [f"{field}={given!r}" for field, given in self._given.items()]
@@ -128,6 +157,14 @@ class Crontab:
 
 
 crontab = Crontab
+
+
+def _as_function(cron_settings: tuple[list[int], ...]) -> FunctionType:
+    return cast("FunctionType", lambda: cron_settings)
+
+
+def _in_zone(cron_settings: tuple[list[int], ...]) -> FunctionType:
+    return cast("FunctionType", lambda: cron_settings)
 
 
 def latest_due(validate: Callable[[datetime], bool], after: Micros, until: Micros, zone: tzinfo | None = UTC) -> Micros | None:
@@ -148,8 +185,6 @@ def latest_due(validate: Callable[[datetime], bool], after: Micros, until: Micro
 
 def next_due(schedule: Crontab, after: Micros, zone: tzinfo | None = UTC, days: int = 5 * 366) -> Micros | None:
     """The first due minute later than *after*; None if there is none within so many *days*. For showing, not for running."""
-    if not schedule.may_match:
-        return None
     clock = zone if schedule.tz is None else schedule.tz
     first = after - after % MINUTE + MINUTE
     for begin in range(first, first + days * _DAY, _DAY):
@@ -201,65 +236,17 @@ def _dates(first: datetime, last: datetime) -> Iterable[date]:
 
 def _with_positional(fields: Mapping[str, Part], positional: tuple[Part, ...]) -> Mapping[str, Part]:
     """Fields with those given by position; one text of several words is a cron line."""
-    words = positional[0].split() if len(positional) == 1 and isinstance(positional[0], str) else []
-    if len(words) > 1:
-        if len(words) != len(_LINE_ORDER):
-            raise ValueError(f"crontab({positional[0]!r}): {len(words)} fields; a cron line has five: minute hour day month day_of_week")
-        by_place: dict[str, Part] = dict(zip(_LINE_ORDER, words, strict=True))
+    by_place: dict[str, Part]
+    if len(positional) == 1 and isinstance(positional[0], str) and is_line(positional[0]):
+        by_place = of_line(positional[0])
     else:
-        if len(positional) > len(_OLD_ORDER):
+        if len(positional) > len(OLD_ORDER):
             raise TypeError(f"crontab takes at most five fields by position, here are {len(positional)}; give them by keyword")
-        by_place = dict(zip(_OLD_ORDER, positional, strict=False))
-        advice = ", ".join(f"{field}={given!r}" for field, given in by_place.items())
-        told = f"crontab fields by position are deprecated, as huey versions differ in their order; use crontab({advice})"
-        warnings.warn(told, DeprecationWarning, stacklevel=3)
+        by_place = dict(zip(OLD_ORDER, positional, strict=False))
     twice = [field for field in by_place if fields[field] != "*"]
     if twice:
         raise TypeError(f"crontab: {', '.join(twice)} given both by position and by keyword")
     return {**fields, **by_place}
-
-
-def _read(field: str, given: Part, *, strict: bool) -> tuple[frozenset[int], list[str]]:
-    """The values that a field names, and what is doubtful about it, in words."""
-    if isinstance(given, bool) or not isinstance(given, (int, str)):
-        raise TypeError(f"crontab({field}={given!r}): give a number or text, such as 5 or '5,10-15'")
-    parts = {part.strip(): _PART.fullmatch(part.strip()) for part in str(given).split(",")}
-    unread = [part for part, found in parts.items() if not found]
-    doubts = [f"cannot read {', '.join(map(repr, unread))}, left out"] if unread else []
-    if unread and (strict or len(unread) == len(parts)):
-        raise ValueError(f"crontab({field}={given!r}): cannot read {', '.join(map(repr, unread))}; {_FORMS}")
-    values: set[int] = set()
-    for part, found in parts.items():
-        if found:
-            named = _values(field, given, found)
-            values.update(named)
-            doubts.extend(_doubts(field, part, named))
-    return frozenset(values), doubts
-
-
-def _values(field: str, given: Part, found: re.Match[str]) -> range:
-    """The values that one part of a list names."""
-    number, first, last, step = found.groups()
-    start, end = _EVERY[field]
-    if number or first:
-        start, end = int(number or first), int(number or last)
-    low, high = _ALLOWED[field]
-    for value in (start, end):
-        if not low <= value <= high:
-            raise ValueError(f"crontab({field}={given!r}): {value} is out of range; {field} goes from {low} to {high}")
-    if step and not int(step):
-        raise ValueError(f"crontab({field}={given!r}): {step} is out of range; a step is 1 or more")
-    return range(start, end + 1, int(step or 1))
-
-
-def _doubts(field: str, part: str, named: range) -> list[str]:
-    """What is odd about a part that can be read."""
-    low, high = _EVERY[field]
-    if not named:
-        return [f"{part!r} runs backwards and matches nothing"]
-    if named.step > high - low + 1:
-        return [f"the step of {part!r} is longer than the whole range, only {named.start} matches"]
-    return []
 
 
 def _zone(tz: str | tzinfo) -> tzinfo:

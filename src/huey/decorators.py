@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from huey.arguments import own_names, parameters_of
 from huey.clock import Micros
-from huey.functions import checked_function, is_method_of, refuse_what_does_not_run, take_over
-from huey.logs import SafeLogger, is_ctrl_c
+from huey.coming import say_what_is_not_here
+from huey.functions import checked_function, is_method_of, take_over
+from huey.logs import SafeLogger
 from huey.main_module import is_of_script, module_of
 from huey.masking import Masked, opened
 from huey.rare import rare_text
-from huey.task import LARGEST, LONGEST_NAME, Task, checked_limit, checked_number, checked_text
+from huey.task import LONGEST_NAME, PeriodicTask, Task, checked_text
+from huey.task_options import TaskOptions
 from huey.terms import NONE, Terms, with_terms
 from huey.when import Expires, Moment, due_time, expiry
-from huey.wishes import Wishes
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 log = SafeLogger("huey")
-
-Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-"""Exceptions: a class, several, or a function that says whether one is meant."""
 
 TAKEN = frozenset({"id", "eta", "delay", "retries", "retry_delay", "retry_backoff", "priority", "expires", "timeout"})
 """Keywords of a call that mean the call, not its arguments; unless the function has a parameter of that name."""
@@ -33,57 +31,6 @@ TAKEN = frozenset({"id", "eta", "delay", "retries", "retry_delay", "retry_backof
 
 SHAPES = 100
 """So many kinds of calls are remembered as fitting, of each function."""
-
-
-class TaskOptions(NamedTuple):
-    """How a function's calls are run."""
-
-    retries: int = 0
-    """Further runs after a failure."""
-    retry_delay: float = 0.0
-    """Seconds between a failure and the next run, at least."""
-    retries_as_argument: bool = False
-    """Pass the runs left as keyword ``retries``."""
-    include_task: bool = False
-    """Pass the task as keyword ``task``."""
-    priority: int = 0
-    """Higher runs first."""
-    expires: Expires | None = None
-    """Not after: seconds or timedelta from each enqueue, or from the eta if that is ahead; or a datetime."""
-    timeout: float | None = None
-    """Seconds that a run may take."""
-    retry_backoff: float = 0.0
-    """Factor by which the wait grows with each failed try; 0: it does not."""
-    retry_jitter: float = 0.0
-    """Up to such a share is added to a wait, so that what failed together does not come back together."""
-    max_retry_delay: float | None = None
-    """Seconds up to which the backoff grows."""
-    retry_on: Which | None = None
-    """Only after these it is tried again."""
-    no_retry_on: Which | None = None
-    """After these it is not."""
-    aliases: tuple[str, ...] = ()
-    """Names under which it was known before."""
-    queue: str | None = None
-    """Another queue of the same store that its calls go to."""
-    wishes: Wishes | None = None
-    """What it wishes about tasks and each other."""
-
-    def may_retry(self, error: BaseException) -> bool:
-        """Whether a run that raised *error* is worth another try."""
-        if self.no_retry_on is not None and _is_meant(self.no_retry_on, error):
-            return False
-        return self.retry_on is None or _is_meant(self.retry_on, error)
-
-
-def _is_meant(which: Which, error: BaseException) -> bool:
-    try:
-        return isinstance(error, which) if isinstance(which, tuple | type) else bool(which(error))
-    except BaseException as raised:  # The user's function, or metaclass: one that raises must not hide what it was asked about.
-        if is_ctrl_c(raised):
-            raise
-        log.exception("retry_on or no_retry_on raised when it was asked about an error of type %s; that counts as no", type(error).__name__)
-        return False
 
 
 class TaskHost(Protocol):
@@ -103,7 +50,7 @@ class TaskHost(Protocol):
 
     def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool: ...
 
-    def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool: ...
+    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool: ...
 
     def unregister(self, wrapper: TaskWrapper[Any, Any]) -> bool: ...
 
@@ -252,7 +199,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         """
         if isinstance(args, int | float | timedelta | datetime) and kwargs is None and eta is None and delay is None:
             eta, delay, args = (args, None, None) if isinstance(args, datetime) else (None, args, None)
-        args = _arguments(args)
+        args = _arguments(args, kwargs)
         self._check(args, kwargs or {})
         task = self.task_class(
             args,
@@ -267,6 +214,16 @@ class TaskWrapper(Masked, Generic[P, R]):
             expires=expires,
         )
         return self.huey.enqueue(task)
+
+    @property
+    def retries(self) -> int:
+        """As declared."""
+        return self.options.retries
+
+    @property
+    def retry_delay(self) -> float:
+        """As declared, seconds."""
+        return self.options.retry_delay
 
     def with_extras(self, task: Task) -> dict[str, Any]:
         """The keywords of a run: the call's own, and what the function asked for (S29, S30)."""
@@ -288,9 +245,10 @@ class TaskWrapper(Masked, Generic[P, R]):
         """Keep all calls from running: for ever, until a time, or once. Each call overwrites the former (S57-S60)."""
         self.huey.revoke_all(self, revoke_until, revoke_once)
 
-    def is_revoked(self, dt: datetime | None = None, *, timestamp: datetime | None = None) -> bool:
-        """Whether calls are kept from running at *dt* (None: now) (S61)."""
-        return self.huey.is_revoked(self, dt or timestamp)
+    def is_revoked(self, dt: datetime | None = None, peek: bool = True, *, timestamp: datetime | None = None) -> bool:
+        """Whether calls are kept from running at *dt* (None: now) (S61). *peek* False: a revocation for one run, or one that is over, is
+        taken back by this, as a consumer does."""
+        return self.huey.is_revoked(self, dt or timestamp, peek)
 
     def restore(self) -> bool:
         """Take the revocation back; True if there was one (S62)."""
@@ -324,6 +282,9 @@ class TaskWrapper(Masked, Generic[P, R]):
         return f"<{type(self).__name__} {self.name}>"
 
 
+say_what_is_not_here(TaskWrapper, of_others=True)
+
+
 class PeriodicWrapper(TaskWrapper[P, R]):
     """A function that the scheduler enqueues. Called directly it runs here and now (S66); its results are not stored (S67)."""
 
@@ -333,8 +294,8 @@ class PeriodicWrapper(TaskWrapper[P, R]):
     def __init__(
         self, huey: TaskHost, func: Callable[P, R], name: str | None, options: TaskOptions, validate_datetime: Callable[[datetime], bool]
     ) -> None:
-        super().__init__(huey, func, name, options)
         self.validate_datetime = validate_datetime
+        super().__init__(huey, func, name, options)
         self._was_called = False
         if missing := self._parameters.missing:
             raise ValueError(
@@ -354,6 +315,7 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
     """The class of this function's tasks: ``queuecmd_<function>`` in the function's module (S38)."""
     options, huey = wrapper.options, wrapper.huey
     members: dict[str, Any] = {
+        **dict(options.attributes),
         "__slots__": (),
         "__module__": getattr(func, "__module__", None) or __name__,
         "name": wrapper.name,
@@ -375,7 +337,10 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
     at, after = expiry(options.expires) if options.expires is not None else (None, None)
     rare = rare_text(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay, expires_in=after)
     members |= {"default_expires_at": at, "default_expires_in": after, "default_rare": rare}
-    return type(f"queuecmd_{getattr(func, '__name__', wrapper.name.rpartition('.')[2])}", (Task,), members)
+    name = getattr(func, "__name__", wrapper.name.rpartition(".")[2])
+    if not isinstance(wrapper, PeriodicWrapper):
+        return type(f"queuecmd_{name}", (Task,), members)
+    return type(f"queuecmd_{name}", (PeriodicTask,), {**members, "validate_datetime": _asking(wrapper.validate_datetime)})
 
 
 def plain(func: Any) -> Any:
@@ -385,43 +350,18 @@ def plain(func: Any) -> Any:
     return func
 
 
-def _arguments(args: Any) -> tuple[Any, ...]:
+def _asking(validate_datetime: Callable[[datetime], bool]) -> Callable[[Task, datetime], bool]:
+    # Instrumentations find the schedule by the name of this variable.
+    return lambda task, timestamp: validate_datetime(timestamp)
+
+
+def _arguments(args: Any, kwargs: Any) -> tuple[Any, ...]:
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        meant = args if isinstance(args, tuple | list) else (args, kwargs)
+        hint = f"args={tuple(meant)!r}" if meant is not args else "kwargs={'name': value}"
+        raise ValueError(f"args={args!r}, kwargs={kwargs!r}: give the arguments as a tuple, and keywords as a dict: {hint}")
     if args is None:
         return ()
     if not isinstance(args, tuple | list):
         raise ValueError(f"args={args!r}: give the arguments as a tuple, args=({args!r},)")
     return tuple(args)
-
-
-def checked_options(**given: Any) -> TaskOptions:
-    """Options of a decorator. ValueError: one that cannot work; it says what would."""
-    options = TaskOptions(**given)
-    if callable(options.retries):
-        hint = "write @huey.task() with brackets" if hasattr(options.retries, "__name__") else "did you mean periodic_task?"
-        raise ValueError(f"retries={options.retries!r}: give the number of further runs; {hint}")
-    checked_number("retries", options.retries, whole=True)
-    checked_number("priority", options.priority, low=-LARGEST, whole=True)
-    for name in ("retry_delay", "retry_backoff", "max_retry_delay"):
-        if getattr(options, name) is not None:
-            checked_number(name, getattr(options, name))
-    if checked_number("retry_jitter", options.retry_jitter) > 1:
-        raise ValueError(f"retry_jitter={options.retry_jitter!r}: give a share from 0 to 1; 0.1 adds up to a tenth")
-    for name in ("retry_on", "no_retry_on"):
-        _check_which(name, getattr(options, name))
-    if isinstance(given["aliases"], str) or not all(isinstance(name, str) and name for name in options.aliases):
-        raise ValueError(f"aliases={options.aliases!r}: give a list of names")
-    for name in options.aliases:
-        checked_text("aliases", name, LONGEST_NAME)
-    if options.queue is not None:
-        checked_text("queue", options.queue)
-    limit = None if options.timeout is None else checked_limit(options.timeout)
-    return options._replace(timeout=limit, aliases=tuple(options.aliases))
-
-
-def _check_which(name: str, which: Any) -> None:
-    classes = which if isinstance(which, tuple) else (which,)
-    if which is None or all(isinstance(it, type) and issubclass(it, BaseException) for it in classes):
-        return
-    if isinstance(which, tuple | type) or not callable(which):
-        raise ValueError(f"{name}={which!r}: give an exception class, a tuple of them, or a function of the exception")
-    refuse_what_does_not_run(which, f"{name}=")

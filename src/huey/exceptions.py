@@ -177,8 +177,8 @@ class CancelExecution(Exception):
     *retry*: None tries again if retries are left; True does in any case, at least once; False does not. From a hook nothing is tried again.
     """
 
-    def __init__(self, retry: bool | None = None) -> None:
-        super().__init__(*(() if retry is None else (retry,)))
+    def __init__(self, msg: str | None = None, retry: bool | None = None) -> None:
+        super().__init__(*(() if msg is None else (msg,)))
         self.retry = retry
 
 

@@ -120,6 +120,6 @@ class HookRoom:
 
         return connect
 
-    def disconnect_signal(self, fn: Callable[..., Any], *signals: str) -> None:
+    def disconnect_signal(self, receiver: Callable[..., Any], *signals: str) -> None:
         """Call a handler no more at these signals, or at any."""
-        self.signals.disconnect(fn, signals)
+        self.signals.disconnect(receiver, signals)

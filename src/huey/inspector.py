@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 from huey import shown
 from huey.clock import SECOND, Clock, micros
 from huey.exceptions import DecodeError
-from huey.lifecycle import State
+from huey.lifecycle import STATES, State
 from huey.masking import Masked
 from huey.serializer import Codec
 from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
+from huey.suggestions import did_you_mean
 from huey.task import LONGEST_ID, is_storable
 from huey.when import instant
 
@@ -26,6 +27,7 @@ SHOWN_BYTES = 64 * 1024
 """Arguments that take more are not read."""
 SHOWN_CHARS = 500
 """Longer texts of arguments are cut."""
+_STATES = (*STATES, "ready", "scheduled", "suspect")
 _SUMMED = ("enqueued", "succeeded", "failed", "retried", "cancelled", "took")
 
 
@@ -160,7 +162,10 @@ class Inspector(Masked):
 
     def tasks(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskInfo]:
         """Tasks of a state (also ``ready``, ``scheduled``, ``suspect``) and a name, at most *limit*. Queued ones come in the order in which
-        they will run, others by age."""
+        they will run, others by age. ValueError: there is no such state."""
+        if state is not None and state not in _STATES:
+            hint = did_you_mean(state, _STATES) or f"; there are {', '.join(_STATES)}"
+            raise ValueError(f"state={state!r}: there is no such state{hint}")
         if name is not None and not is_storable(name):
             return []
         return [self._info(row) for row in self._storage.find(state, name, limit)]

@@ -19,6 +19,7 @@ from huey import current
 from huey.clock import Clock, Micros, Rng
 from huey.exceptions import RateLimitExceeded, StorageError, TaskLockedException
 from huey.functions import passing_on
+from huey.hinting import also_named
 from huey.masking import Masked
 from huey.once import once
 from huey.registry import Registry
@@ -76,11 +77,13 @@ class Limits:
         # A forked child holds no lock of its parent's.
         return once(self._presences, (os.getpid(), id(self.storage)), lambda: Presence(self.storage, self.rng))
 
+    @also_named(lock_name="name")
     def lock_task(self, name: str, ttl: float | timedelta | None = None) -> TaskLock:
         """A lock of that name: a decorator, or ``with huey.lock_task("report"):``. Who meets it held gets TaskLockedException; a task ends
         with that, and is tried again if it has retries. *ttl*: as in ``TaskLock``."""
         return TaskLock(self, name, ttl)
 
+    @also_named(lock_name="name")
     def is_locked(self, name: str) -> bool:
         """Whether somebody holds the lock of that name now."""
         return self.storage.lock(_checked(name)) is not None
@@ -197,7 +200,7 @@ class RateLimit(Masked):
         return True
 
     def current_usage(self) -> int:
-        """Uses in the window of now."""
+        """Uses in the window of now, those that were refused too."""
         return self.huey.storage.usage(self.name, self.per)
 
     def reset(self) -> None:

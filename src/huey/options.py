@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from huey.exceptions import ConfigurationError
+from huey.suggestions import did_you_mean
 
 WORKERS, TIME, STOPPING, LOG = "Workers", "Periodic tasks and time", "Stopping", "Log"
 WAITING = "Only for queues that have to be polled, made of parts of 0.4.9"
@@ -121,7 +122,7 @@ def switch(text: str) -> bool:
 # -- the table --------------------------------------------------------------------------------------------------------------------------
 
 OPTIONS: tuple[Option, ...] = (
-    Option("workers", ("-w", "--workers", "-t", "--threads"), _threads, 1, "number of tasks that run at the same time", WORKERS, value="N"),
+    Option("workers", ("-w", "--workers", "--threads"), _threads, 1, "number of tasks that run at the same time", WORKERS, value="N"),
     Option(
         "worker_type",
         ("-k", "--worker-type"),
@@ -219,7 +220,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "shutdown_timeout",
-        ("--shutdown-timeout",),
+        ("-t", "--shutdown-timeout"),
         _grace,
         30.0,
         "time that running tasks get to end at a stop; 0: no limit",
@@ -228,7 +229,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "graceful_signal",
-        ("--graceful-signal",),
+        ("-g", "--graceful-signal"),
         _signals,
         ("TERM", "INT"),
         "the signals that let running tasks end; the other one puts them back at once. INT: as in 3.x",
@@ -282,7 +283,8 @@ OF_COMMAND = frozenset(option.name for option in OPTIONS if option.is_of_command
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a consumer: *given*, read, and the defaults of the others. Checked settings may be checked again.
 
-    ``utc=`` is the opposite of ``localtime=``, ``initial_delay=`` the name of ``delay=`` in 0.4.9 and 3.x. ConfigurationError: a setting
+    ``utc=`` is the opposite of ``localtime=``, ``initial_delay=`` the name of ``delay=`` in 0.4.9 and 3.x, and ``shutdown_timeout=None``
+    that of 0: no limit. ConfigurationError: a setting
     that does not exist, cannot work, or contradicts another.
     """
     given = dict(given)
@@ -292,6 +294,8 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     if "initial_delay" in given:
         given["delay"] = given.pop("initial_delay")
     settings = {option.name: option.default for option in OPTIONS if not option.is_of_command}
+    if given.get("shutdown_timeout", 0) is None:
+        given["shutdown_timeout"] = 0
     for name, value in given.items():
         if name not in settings:
             raise ConfigurationError(f"{name}={value!r}: {_why_not(name, sorted(settings))}")
@@ -323,30 +327,28 @@ def shows_local_time(settings: Mapping[str, Any], huey: Any) -> bool:
     return not huey.utc if settings["localtime"] is None else bool(settings["localtime"])
 
 
-def check_one_queue(settings: Mapping[str, Any]) -> None:
-    """ConfigurationError: a consumer inside a program is to take from several queues."""
+def why_not_here(settings: Mapping[str, Any]) -> str | None:
+    """Why no consumer that lives in threads of its program can do what is asked: only worker processes can. None: it can."""
     if len(settings["queues"]) > 1:
         first = settings["queues"][0][0]
-        raise ConfigurationError(
-            f"queues={_text(settings['queues'])!r}: a consumer inside a program takes from one queue; make one for each, such as "
-            f"huey.on({first!r}).create_consumer(), or use the command huey_consumer"
+        return (
+            f"queues={_text(settings['queues'])!r}: start() takes tasks from one queue, in threads of this process; make a consumer for "
+            f"each, such as huey.on({first!r}).create_consumer(), or call run(), which starts worker processes as the command "
+            "huey_consumer does"
         )
-
-
-def check_inside(settings: Mapping[str, Any]) -> None:
-    """ConfigurationError: something that only the command has, worker processes, is asked of a consumer inside a program."""
     for name, usual in (("worker_type", "thread"), ("max_tasks", None), ("max_memory", None)):
         if settings[name] != usual:
-            raise ConfigurationError(
-                f"{name}={settings[name]!r}: a consumer inside a program runs tasks in threads of that process, which nobody can replace; "
-                "leave it out, or use the command huey_consumer"
+            return (
+                f"{name}={settings[name]!r}: start() runs tasks in threads of this process, which nobody can replace; leave it out, or "
+                "call run(), which starts worker processes as the command huey_consumer does"
             )
+    return None
 
 
 def _why_not(name: str, known: list[str]) -> str:
     if name in _BY_NAME:
         return f"that is for the command line ({_BY_NAME[name].flags[-1]}), not for a consumer inside a program"
-    return f"a consumer has no such option; there are {', '.join(known)}"
+    return "a consumer has no such option" + (did_you_mean(name, known) or f"; there are {', '.join(known)}")
 
 
 def _value(option: Option, value: Any) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from huey import events
-from huey.byhand import ByHand
+from huey.byhand import ByHand, is_wrapped
 from huey.clock import Ids
 from huey.declared import declaration
 from huey.decorators import TaskWrapper
@@ -22,7 +22,7 @@ from huey.result import Result, ResultGroup
 from huey.storage.base import CHUNK, in_chunks
 from huey.storage.chunks import Place
 from huey.storage.sharing import any_terms
-from huey.task import Alike, Record, Task
+from huey.task import HEADERS, Alike, Record, Task, plain_headers
 from huey.terms import terms_of
 
 log = logging.getLogger("huey")
@@ -62,7 +62,13 @@ class Putting(ByHand, Limits, Queues):
         reschedule: Any
 
     def enqueue(self, task: Task) -> Any:
-        """Put a task in: a ``Result``, or None without results. Durable when it returns (C1); the same id again changes nothing."""
+        """Put a task in: a ``Result``, or None without results. Durable when it returns (C1); the same id again changes nothing.
+
+        A subclass or an instrumentation may wrap it: everything that is put in then passes through it, each task by itself, those of
+        ``map`` and ``enqueue_many`` and the ticks of periodic tasks too.
+        """
+        if not isinstance(task, Task):
+            raise TypeError(why_no_task(task))
         if self.always_eager:
             return self.run_now(task)
         if task.queue is not None and self._of(task) is not self:
@@ -75,11 +81,16 @@ class Putting(ByHand, Limits, Queues):
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Put many tasks in, in chunks of 1,000 that are each all or nothing: a ``ResultGroup``, or None without results.
 
-        When a chunk fails, the error says how many tasks were written before.
+        When a chunk fails, the error says how many tasks were written before. TypeError: one of them is no task; nothing was written.
         """
+        tasks = list(tasks)
+        for task in tasks:
+            if not isinstance(task, Task):
+                raise TypeError(why_no_task(task))
         if self.always_eager:
             return [self.run_now(task) for task in tasks]
-        tasks = list(tasks)
+        if self._has_gate:
+            return self._one_by_one(tasks)
         places, met = [self._of(task) for task in tasks], dict(_NONE_MET)
         for place in dict.fromkeys(places):
             met |= place._put_all(in_chunks(place._recorded(task) for task, own in zip(tasks, places, strict=True) if own is place))
@@ -114,7 +125,7 @@ class Putting(ByHand, Limits, Queues):
             return [self.run_now(make(args)) for args in arguments]
         if self._of(wrapper) is not self:
             return self._of(wrapper).map_task(wrapper, arguments)
-        if wrapper.options.wishes is not None and wrapper.options.wishes.depend_on_the_call:
+        if self._has_gate or (wrapper.options.wishes is not None and wrapper.options.wishes.depend_on_the_call):
             return self.enqueue_many(make(args) for args in arguments)
         # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
         ids, pattern = self.new_id.many(len(arguments)), self._record(make())
@@ -126,6 +137,32 @@ class Putting(ByHand, Limits, Queues):
 
         self._put_all(map(chunk, range(0, len(ids), CHUNK)))
         return ResultGroup(Result(self, make(args, id=id)) for id, args in zip(ids, arguments, strict=True)) if self.results else None
+
+    @property
+    def _has_gate(self) -> bool:
+        return is_wrapped(self, "enqueue", Putting)
+
+    def _one_by_one(self, tasks: Iterable[Task]) -> Any:
+        """Each by ``enqueue``, which is wrapped; written together."""
+        with nullcontext() if self._batch is not None else self.batch():
+            handles = [self.enqueue(task) for task in tasks]
+        return ResultGroup(handles) if self.results else None
+
+    @property
+    def ticket(self) -> Callable[[Task], Record | None] | None:
+        """Makes the record of a tick's task, by the way of ``enqueue``; None where that is not wrapped. No record: it was not enqueued."""
+        return self._collected if self._has_gate else None
+
+    def _collected(self, task: Task) -> Record | None:
+        batch = Batch(self._home or self)
+        with batch:
+            self.enqueue(task)
+        own: Record | None = None
+        for queue, records in batch.collected.items():
+            own = next((record for record in records if record.id == task.id), own)
+            if others := [record for record in records if record.id != task.id]:
+                self.on(queue)._put_all(in_chunks(others))
+        return own
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -164,6 +201,8 @@ class Putting(ByHand, Limits, Queues):
     def _record(self, task: Task) -> Record:
         if task.expires_in is not None:
             task.resolve_expires(self.clock.now())
+        if HEADERS in task.kwargs:
+            task.headers = plain_headers(task.kwargs.pop(HEADERS))
         if self.codec.signs:
             return self._signed_record(task)
         record = task.record(self.codec.encode("task", task.id, (task.args, task.kwargs or None)))
@@ -226,3 +265,17 @@ class Putting(ByHand, Limits, Queues):
             return to.admit(records, tell)
         to.enqueue(records, tell)
         return _NONE_MET
+
+
+def why_no_task(thing: object) -> str:
+    """What to say of a thing that cannot be enqueued."""
+    if isinstance(thing, TaskWrapper):
+        name = thing.name.rpartition(".")[2]
+        return f"{thing!r} is a decorated function: call it, {name}(...), or enqueue its task, huey.enqueue({name}.s(...))"
+    if isinstance(thing, Result):
+        return f"{thing!r} is a handle: its task is enqueued already"
+    if isinstance(thing, type) and issubclass(thing, Task):
+        return f"{thing!r} is the class of a function's tasks: give a task of it, such as f.s(1, 2) makes"
+    if isinstance(thing, list | tuple | ResultGroup):
+        return f"{type(thing).__name__}: enqueue takes one task; several go with huey.enqueue_many([...])"
+    return f"{thing!r:.100} is no task: give one, such as f.s(1, 2) makes of a function f below @huey.task()"

@@ -17,14 +17,17 @@ def rare_text(
     timeout: float | None = None,
     expires_in: int | None = None,
     wall: int | None = None,
+    headers: dict[str, str] | None = None,
 ) -> str | None:
     """What differs from the usual, as text; None when nothing does.
 
     *backoff*: factor of the wait between two tries, 0: it does not grow. *jitter*: up to such a share is added to a wait. *cap*: seconds up
     to which it grows. *timeout*: seconds that a run may take, when this call has a limit of its own (0: none). *expires_in*: microseconds
-    from each enqueue to its expiry. *wall*: what the consumer's clock shows when it is due, as ``huey.when.wall_time`` has it.
+    from each enqueue to its expiry. *wall*: what the consumer's clock shows when it is due, as ``huey.when.wall_time`` has it. *headers*:
+    what an instrumentation sends along, in plain values.
     """
-    said = {"backoff": backoff, "jitter": jitter, "cap": cap, "timeout": timeout, "expires_in": expires_in, "wall": wall}
+    said: dict[str, Any] = {"backoff": backoff, "jitter": jitter, "cap": cap, "timeout": timeout, "expires_in": expires_in, "wall": wall}
+    said["headers"] = headers
     asked = {name: value for name, value in said.items() if value is not None and (value or name not in ("backoff", "jitter"))}
     if not backoff:
         asked.pop("cap", None)

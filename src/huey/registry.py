@@ -109,6 +109,10 @@ class Registry:
         return [wrapper for wrapper in self._tasks.values() if isinstance(wrapper, PeriodicWrapper)]
 
 
+TaskRegistry = Registry
+"""The same, by its name in huey 3.x."""
+
+
 class Everything:
     """What all instances of this process know, by 0.4.9's names."""
 

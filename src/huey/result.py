@@ -37,11 +37,11 @@ class ResultHost(Protocol):
     @property
     def clock(self) -> Clock: ...
 
-    def revoke(self, target: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
+    def revoke(self, task: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
 
-    def restore(self, target: Any) -> bool: ...
+    def restore(self, task: Any) -> bool: ...
 
-    def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool: ...
+    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool: ...
 
     def reschedule(
         self,
@@ -153,8 +153,8 @@ class Result(Masked, Generic[R]):
             self._value = value
 
     def is_ready(self) -> bool:
-        """Whether ``get()`` would have something."""
-        return self._is_known() or self.huey.storage.peek("result", self.id) is not None
+        """Whether there is a result. It is taken into this handle, as by ``get()``: the handle keeps it, other handles find it no more."""
+        return self._is_known() or self._fetch(preserve=False)
 
     def reset(self) -> None:
         """Forget what this handle got."""
@@ -216,17 +216,31 @@ class ResultGroup(Masked):
         return list(self._given)
 
     def get(
-        self, blocking: bool = False, timeout: float | None = None, backoff: float = 1.15, max_delay: float = 1.0, preserve: bool = False
+        self,
+        blocking: bool = False,
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
     ) -> list[Any]:
-        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together. Others as in
-        ``Result.get``."""
+        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together;
+        *revoke_on_timeout*: then all that are missing are revoked. Others as in ``Result.get``."""
         if blocking:
-            self._wait(timeout, preserve)
+            self._wait_or_revoke(timeout, revoke_on_timeout, preserve)
         elif not preserve:
             self._fetch(self._open())
         return [result.get(preserve=preserve) for result in self._results]
 
     __call__ = get
+
+    def _wait_or_revoke(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool) -> None:
+        try:
+            self._wait(timeout, preserve)
+        except ResultTimeout:
+            for missing in self._open() if revoke_on_timeout else ():
+                missing.revoke()
+            raise
 
     def _open(self) -> list[Result[Any]]:
         return [result for result in self._results if not result._is_known()]

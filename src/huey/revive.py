@@ -66,6 +66,8 @@ def task_of(
         token=token,
     )
     _set_expiry(task, held)
+    if "headers" in asked:
+        task.headers = asked["headers"]
     if has_terms(held.options):
         task.enqueued_as = terms_of(held.options).own
     return task

@@ -33,27 +33,28 @@ class Revoking:
 
         def _of(self, target: Any) -> Any: ...
 
-    def revoke(self, target: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
-        """Keep a task (a ``Task``, ``Result`` or id) from running, or with a decorated function all its tasks (S54-S60).
+    def revoke(self, task: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
+        """Keep a task (a ``Task``, ``Result`` or id) from running; with a decorated function, or its task class, all tasks (S54-S60).
 
         *revoke_until*: until then; a naive datetime is wall time, which the consumer reads on its own clock (UTC by default).
         *revoke_once*: only the next run.
         Each call overwrites the former. A task that runs is asked to stop; a process that it has for itself is killed then.
         Through a task or result it holds for that enqueue only; an id that is not held is revoked for its next enqueue within 7 days.
         """
-        if isinstance(target, TaskWrapper):
-            self.revoke_all(target, revoke_until, revoke_once)
+        if _is_function(task):
+            self.revoke_all(task, revoke_until, revoke_once)
         else:
             self._need_results()
-            self._of(target).storage.cancel([_id(target)], _limit(revoke_until), revoke_once, _enqueue(target))
+            self._of(task).storage.cancel([_id(task)], _limit(revoke_until), revoke_once, _enqueue(task))
 
     def _need_results(self) -> None:
         if not self.results:
             raise QueueException("revoking needs a result store (S55), and this Huey has results=False; make it with results=True")
 
-    def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
-        """Keep all tasks of a function from running."""
+    def revoke_all(self, task_class: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
+        """Keep all tasks of a function from running; *task_class*: the decorated function, or the class of its tasks."""
         self._need_results()
+        wrapper = _function(task_class)
         storage = self._of(wrapper).storage
         for name in (wrapper.name, *wrapper.options.aliases):
             storage.cancel_name(name, _limit(revoke_until), revoke_once)
@@ -62,16 +63,17 @@ class Revoking:
         """Keep the task of that id from running."""
         self.revoke(id, revoke_until, revoke_once)
 
-    def restore(self, target: Any) -> bool:
+    def restore(self, task: Any) -> bool:
         """Take a revocation back; True if there was one that had not been obeyed yet."""
-        return self.restore_all(target) if isinstance(target, TaskWrapper) else bool(self._restore(target))
+        return self.restore_all(task) if _is_function(task) else bool(self._restore(task))
 
     def _restore(self, target: Any) -> list[str]:
         storage: Storage = self._of(target).storage
         return storage.restore([_id(target)], _enqueue(target))
 
-    def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool:
-        """Take the revocation of a function back."""
+    def restore_all(self, task_class: Any) -> bool:
+        """Take the revocation of a function back; *task_class*: as for ``revoke_all``."""
+        wrapper = _function(task_class)
         storage = self._of(wrapper).storage
         return any([storage.restore_name(name) for name in (wrapper.name, *wrapper.options.aliases)])
 
@@ -79,22 +81,31 @@ class Revoking:
         """Take the revocation of one task back."""
         return self.restore(id)
 
-    def is_revoked(self, target: Any, timestamp: datetime | None = None) -> bool:
-        """Whether a task, its id, or a function is revoked at that time (None: now). An id alone does not tell its function."""
+    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
+        """Whether a task, its id, or a function is revoked at that time (None: now). An id alone does not tell its function.
+
+        *peek* False: a revocation for one run, or one that is over, is taken back by this, as a consumer does.
+        """
         when = self._as_of(timestamp)
-        storage = self._of(target).storage
-        if isinstance(target, TaskWrapper):
-            mark: Revocation | None = storage.revocation(name=target.name)
+        wrapper = _function(task) if _is_function(task) else None
+        storage = self._of(wrapper or task).storage
+        mark: Revocation | None
+        if wrapper is not None:
+            mark = storage.revocation(name=wrapper.name)
         else:
-            task = getattr(target, "task", target)
-            name = task.name if isinstance(task, Task) else None
-            mark = storage.revocation(_id(target), name, _enqueue(target))
+            called = getattr(task, "task", task)
+            name = called.name if isinstance(called, Task) else None
+            mark = storage.revocation(_id(task), name, _enqueue(task))
         if mark is None:
             return False
         if mark.until < 0 and timestamp is not None and timestamp.tzinfo is None:
             # Both are what the consumer's clock shows.
-            return wall_time(timestamp) < -mark.until
-        return mark.holds(when, self.consumer_offset(when))
+            holds = wall_time(timestamp) < -mark.until
+        else:
+            holds = mark.holds(when, self.consumer_offset(when))
+        if not peek and (mark.once or not holds):
+            _ = self.restore_all(wrapper) if wrapper is not None else self._restore(task) or (name and storage.restore_name(name))
+        return holds
 
     def reschedule(
         self,
@@ -149,10 +160,22 @@ def _limit(until: datetime | None) -> Micros | None:
     return -max(1, wall_time(until))
 
 
+def _is_function(target: Any) -> bool:
+    """It stands for all tasks of a function: the decorated function, or their class."""
+    return isinstance(target, TaskWrapper) or (isinstance(target, type) and issubclass(target, Task))
+
+
+def _function(target: Any) -> TaskWrapper[Any, Any]:
+    wrapper = target if isinstance(target, TaskWrapper) else getattr(target, "wrapper", None) if _is_function(target) else None
+    if not isinstance(wrapper, TaskWrapper):
+        raise ValueError(f"{target!r}: give a decorated function, or the class of its tasks")
+    return wrapper
+
+
 def _id(target: Any) -> str:
     id = target if isinstance(target, str) else getattr(target, "id", None)
     if not isinstance(id, str) or not id:
-        raise ValueError(f"{target!r}: give a task, a result, a decorated function or the id of a task")
+        raise ValueError(f"{target!r}: give a task, a result, a decorated function, the class of its tasks, or the id of a task")
     checked_text("id", id)
     return id
 

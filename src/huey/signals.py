@@ -13,6 +13,7 @@ from typing import Any
 
 from huey.functions import refuse_what_does_not_run
 from huey.logs import SafeLogger, is_ctrl_c
+from huey.suggestions import did_you_mean
 
 log = SafeLogger("huey")
 
@@ -115,5 +116,6 @@ def _known(signals: Iterable[str]) -> tuple[str, ...]:
     given = tuple(signals)
     for signal in given:
         if signal not in SIGNALS:
-            raise ValueError(f"{signal!r} is no signal; there are {', '.join(SIGNALS)}")
+            hint = did_you_mean(str(signal), SIGNALS) or f"; there are {', '.join(SIGNALS)}"
+            raise ValueError(f"{signal!r} is no signal{hint}")
     return given or SIGNALS

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, final, overload
 
 from huey.clock import FOREVER, SECOND, Micros
+from huey.coming import say_what_is_not_here
 from huey.exceptions import TaskTimeout
 from huey.rare import grown, rare, rare_micros, rare_text
 from huey.terms import has_terms, terms_of
 from huey.when import Expires, expiry, instant, shown_time, wall_datetime
 
+HEADERS = "sentry_headers"
+"""Keyword that an instrumentation of ``enqueue`` puts into a task's kwargs, and that of ``_execute`` takes out again. It is no argument:
+it travels beside them, so that no body and no unique key ever sees it."""
 LONGEST_ID = 255
 LONGEST_NAME = 1000
 """Characters of the name of a function, and of a key of user data."""
@@ -151,7 +155,7 @@ class Task:
     """
 
     __slots__ = (
-        "_time_left", "args", "attempt", "delay", "due", "enqueued_as", "expires", "expires_at", "expires_in", "id", "kwargs",
+        "__dict__", "_time_left", "args", "attempt", "delay", "due", "enqueued_as", "expires", "expires_at", "expires_in", "id", "kwargs",
         "may_come_again", "priority", "retries", "retry_backoff", "retry_delay", "timeout", "token", "wall",
     )  # fmt: skip
 
@@ -168,6 +172,10 @@ class Task:
     default_timeout: float | None = None
     has_wishes = False
     """Its function wishes something about tasks and each other, such as ``unique=``."""
+    headers: Any = None
+    """What an instrumentation sends along with the call; see ``HEADERS``."""
+    passage: Any = None
+    """Of a run that passes through a wrapped ``Huey._execute``."""
     default_rare: str | None = None
     """What is rarely asked, as calls without wishes of their own carry it."""
 
@@ -308,7 +316,7 @@ class Task:
 
     def record(self, payload: bytes) -> Record:
         """The task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
-        is_usual = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout
+        is_usual = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout and self.headers is None
         is_usual = is_usual and self.expires_in == self.default_expires_in and self.wall is None
         options = self.default_rare if is_usual else self._rare()
         # One that begins with a wall time gets its expiry from the consumer that reads that.
@@ -319,7 +327,12 @@ class Task:
     def _rare(self) -> str | None:
         own = None if self.timeout == self.default_timeout else self.timeout or 0
         retries: dict[str, Any] = {"backoff": self.retry_backoff, "jitter": self.default_retry_jitter, "cap": self.default_max_retry_delay}
-        return rare_text(**retries, timeout=own, expires_in=self.expires_in, wall=self.wall)
+        return rare_text(**retries, timeout=own, expires_in=self.expires_in, wall=self.wall, headers=self.headers)
+
+    if TYPE_CHECKING:
+
+        def execute(self) -> Any:
+            """Run its function here. A subclass has one."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Task):
@@ -331,6 +344,24 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task: {self.name} {self.id}>"
+
+
+say_what_is_not_here(Task)
+
+
+class PeriodicTask(Task):
+    """Base class of the tasks of periodic functions."""
+
+    __slots__ = ()
+
+    def validate_datetime(self, timestamp: datetime) -> bool:
+        """Whether it is due in that minute. A subclass asks the schedule of its function."""
+        raise NotImplementedError
+
+
+def plain_headers(given: Any) -> dict[str, str] | None:
+    """What can travel of an instrumentation's headers: names and texts."""
+    return {str(name): value for name, value in given.items() if isinstance(value, str)} if isinstance(given, dict) else None
 
 
 def _checked_id(id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from huey.logs import SafeLogger
 from huey.registry import Registry
 from huey.revive import Reviver
 from huey.serializer import Codec, Purpose
@@ -12,6 +13,8 @@ from huey.storage.base import Storage
 from huey.task import LONGEST_NAME, Task, checked_text
 from huey.utils import EmptyData
 from huey.when import checked_ttl
+
+log = SafeLogger("huey")
 
 ALL = 2**31 - 1
 """More tasks than anybody lists."""
@@ -59,18 +62,25 @@ class UserData:
     # -- what waits -----------------------------------------------------------------------------------------------------------------------
 
     def pending(self, limit: int | None = None) -> list[Task]:
-        """Tasks that are ready, in the order in which they will run."""
+        """Tasks that are ready, in the order in which they will run. One whose arguments cannot be read here is told in the log and left
+        out; *limit* counts it too, and it stays where it is."""
         return self._listed("ready", limit)
 
     def scheduled(self, limit: int | None = None) -> list[Task]:
-        """Tasks that wait for their time, the soonest first."""
+        """Tasks that wait for their time, the soonest first; as ``pending``."""
         return self._listed("scheduled", limit)
 
     def _listed(self, state: str, limit: int | None) -> list[Task]:
         if limit is not None and limit <= 0:
             return []
         reviver = Reviver(self.registry, self.codec)
-        return [reviver.told(row, row.due) for row in self.storage.find(state, limit=ALL if limit is None else limit)]
+        found = []
+        for row in self.storage.find(state, limit=ALL if limit is None else limit):
+            try:
+                found.append(reviver.task(row, row.due))
+            except Exception as error:  # Classes of the application build themselves here: they may raise anything.
+                log.error("task %s %s is left out of the list: %s: %s", row.name, row.id, type(error).__name__, error)
+        return found
 
     def pending_count(self) -> int:
         return self.storage.counts().ready

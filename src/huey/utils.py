@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 
 class EmptyData:
     """Stands for "nothing is stored there", which is not the same as a stored None (S11). Compared by identity."""
+
+
+class Error(NamedTuple):
+    """A failure as a value, by its name in huey 3.x: *metadata* is that of ``TaskException``."""
+
+    metadata: dict[str, Any]
 
 
 def load_class(path: str) -> Any:

@@ -70,7 +70,9 @@ def roundtrip(project: Project) -> None:
         (["-S"], {"simple": True}),
         (["--simple", "-vn"], {"simple": True, "verbose": True, "periodic": False}),
         (["--shutdown-timeout=0"], {"shutdown_timeout": 0.0}),
+        (["-t", "2.5"], {"shutdown_timeout": 2.5}),
         (["--graceful-signal", "INT"], {"graceful_signal": ("INT",)}),
+        (["-g", "TERM"], {"graceful_signal": ("TERM",)}),
         (["--queues", "a,b:2"], {"queues": (("a", 1), ("b", 2))}),
         (["--reload"], {"reload": True}),
         (["-p", "-n"], {"periodic": False}),
@@ -152,31 +154,35 @@ def test_a_wrong_value_in_the_environment_names_the_variable(name: str, value: s
         (["main.huey", "-M", "5", "-C"], 2, "max_tasks=5.*--disable-health-check"),
         (["main.huey", "--queues", "app,video"], 2, "workers=1 for 2 queues.*--workers 2 or more"),
         (["main.huey", "--graceful-signal", "HUP"], 2, "graceful-signal.*'HUP'.*TERM,INT"),
-        (["main.huey", "--wrokers", "2"], 2, "--wrokers"),
+        (["main.huey", "--wrokers", "2"], 2, "unrecognized arguments: --wrokers 2; did you mean '--workers'"),
         (["main.huey", "other.huey"], 2, "other.huey"),
         (["main.huey", "-l", "no/such/folder/x.log"], 1, "--logfile no/such/folder/x.log: No such file.*give a file"),
         (["main.huey", "-l", "."], 1, "--logfile .: it is a folder.*give a file"),
         (["main.huey", "-l", "link.log"], 1, "--logfile link.log: that is a symbolic link"),
         (["nope.huey"], 1, "Error importing nope.huey: there is no module nope in .*PYTHONPATH"),
         (["main"], 1, "Error importing main: give module and instance, such as main.huey"),
-        (["main:huey"], 1, "Error importing main:huey: .*such as main.huey"),
+        (["main/huey"], 1, "Error importing main/huey: give module and instance with dots, such as main.huey$"),
+        (["pack/app"], 1, "Error importing pack/app: give module and instance with dots, such as pack.app.huey$"),
+        (["main:heuy"], 1, "Error importing main:heuy: the module main has no 'heuy'"),
+        (["main:app:huey"], 1, "Error importing main:app:huey: .*such as main.app.huey"),
         (["./main.py"], 1, "Error importing ./main.py: .*such as main.huey"),
         (["main.heuy"], 1, "Error importing main.heuy: the module main has no 'heuy'; its Huey instances: huey, spare"),
         (["main.add"], 1, "main.add is a TaskWrapper, not a Huey instance"),
-        (["main.spare"], 1, "main.spare has no tasks.*import the modules"),
+        (["main.spare"], 1, "main.spare has no tasks: they are declared with another instance, of another queue: main.huey"),
         (["script.huey"], 1, r"Error importing script.huey: the module ended the program \(exit code 3\).*__main__"),
         ([], 1, "the import path of your Huey instance is missing"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(project: Project, arguments: list[str], code: int, said: str) -> None:
     project.write(APP + "\nspare = SqliteHuey('spare', filename='spare.db')\n")
+    project.write(APP, "pack/app.py")
     (project.home / "script.py").write_text("import sys\nsys.exit(3)\n")
     (project.home / "link.log").symlink_to(project.home / "elsewhere.log")
 
     consumer = project.start(*arguments)
 
     assert consumer.ended() == code
-    assert re.search(said, consumer.log), consumer.log
+    assert re.search(said, consumer.log, re.MULTILINE), consumer.log
     assert consumer.log.startswith("huey_consumer: ")
     # Beside the line itself at most the way to further help.
     assert len(consumer.log.splitlines()) <= 2
@@ -215,6 +221,44 @@ def test_a_module_that_lacks_another_shows_where(project: Project) -> None:
     assert "Error importing main.huey: ModuleNotFoundError: No module named 'not_installed'" in consumer.log
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("def broken(:\n", ['.*/main.py", line 6', "    def broken(:", " +^", "SyntaxError: invalid syntax"]),
+        ("raise ValueError('no')\n", ["Traceback .*", '.*/main.py", line 6, in <module>', "    raise ValueError.'no'.", "ValueError: no"]),
+    ],
+)
+def test_what_is_told_of_a_broken_module_begins_with_its_own_lines(project: Project, text: str, lines: list[str]) -> None:
+    project.write(text)
+
+    consumer = project.start("main.huey")
+
+    assert consumer.ended() == 1
+    *told, last = consumer.log.splitlines()
+    assert len(told) == len(lines), consumer.log
+    assert "importlib" not in consumer.log
+    assert last.startswith("huey_consumer: Error importing main.huey: ")
+
+
+def test_the_path_may_have_a_colon(project: Project) -> None:
+    project.write(APP)
+
+    consumer = project.start("main:huey")
+    roundtrip(project)
+
+    assert consumer.stop() == 0
+
+
+def test_a_queue_that_no_task_has_is_told(project: Project) -> None:
+    project.write(APP + "\n@huey.task(queue='video')\ndef cut():\n    pass\n")
+
+    consumer = project.start("main.huey", "--queues", "app,vidoe", "-w", "2")
+    roundtrip(project)
+
+    assert consumer.stop() == 0
+    assert "no task that is known here has the queue 'vidoe'; did you mean 'video'?" in consumer.log
+
+
 def test_help_and_version(project: Project) -> None:
     helped, versioned = project.start("--help"), project.start("--version")
 
@@ -244,6 +288,14 @@ def abroad():
 def never():
     pass
 
+@huey.periodic_task("* * * * *")
+def always():
+    pass
+
+@huey.periodic_task(crontab("4", "5"))
+def doubtful():
+    pass
+
 @huey.periodic_task(lambda dt: False)
 def odd():
     pass
@@ -261,9 +313,15 @@ def odd():
         r"periodic task main\.nightly: crontab\(minute='0', hour='3'\), next \d{4}-\d\d-\d\d 03:00 UTC",
         r"periodic task main\.abroad: crontab\(.*tz='Asia/Tokyo'\), next \d{4}-\d\d-\d\d 04:30 JST",
         r"periodic task main\.never: .*which never comes",
+        r"periodic task main\.always: every minute",
         r"periodic task main\.odd: its function is asked each minute",
     ):
         assert len(re.findall(rf"INFO:huey\.consumer:.*{said}", consumer.log)) == 1, (said, consumer.log)
+    assert re.search(
+        r"WARNING:huey\.consumer:.*periodic task main\.doubtful: crontab\('4', '5'\) has its fields by position: here that is "
+        r"every minute of 5 April, in huey 3\.x it is at 05:04 every day; write crontab\(day='5', month='4'\) or",
+        consumer.log,
+    )
 
 
 def test_the_next_run_is_told_in_local_time_if_that_counts(project: Project) -> None:

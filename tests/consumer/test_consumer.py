@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from huey import Huey, SqliteHuey
-from huey.consumer.consumer import Consumer
+from huey.consumer import Consumer
 from huey.exceptions import ConfigurationError
-from tests.helpers import wait_until
+from tests.helpers import InThread, wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -77,6 +77,28 @@ def test_a_task_that_outlives_a_stop_is_written_when_it_ends(huey: Huey, make: C
     assert huey.storage.workers() == []
 
 
+def test_a_stop_waits_for_what_runs_unless_it_is_told_not_to(huey: Huey, make: Callable[..., Consumer]) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    @huey.task(name="slow")
+    def slow() -> int:
+        has_begun.set()
+        may_end.wait(10)
+        return 5
+
+    consumer = make()
+    consumer.start()
+    result = slow()
+    has_begun.wait(10)
+
+    assert not consumer.stop(graceful=False)
+    stopping = InThread(consumer.stop)
+    may_end.set()
+
+    assert stopping.answer() is True
+    assert result.get(blocking=True, timeout=10) == 5
+
+
 def test_run_in_a_thread_ends_with_a_stop_from_another(huey: Huey, make: Callable[..., Consumer]) -> None:
     consumer = make()
     thread = threading.Thread(target=consumer.run)
@@ -108,10 +130,24 @@ def test_an_option_that_cannot_work_is_refused_at_once(huey: Huey, name: str, va
 
 
 @pytest.mark.parametrize("options", [{"worker_type": "process"}, {"max_tasks": 5}, {"max_memory": 500}])
-def test_what_needs_worker_processes_is_refused_inside_a_program(huey: Huey, options: dict[str, Any]) -> None:
+def test_what_needs_worker_processes_is_not_started_in_threads_and_says_why(huey: Huey, options: dict[str, Any]) -> None:
     (name,) = options
-    with pytest.raises(ConfigurationError, match=f"{name}=.* inside a program .* use the command huey_consumer"):
-        Consumer(huey, **options)
+    consumer = Consumer(huey, **options)
+
+    with pytest.raises(ConfigurationError, match=rf"{name}=.*: start\(\) runs tasks in threads of this process.*call run\(\)"):
+        consumer.start()
+    with pytest.raises(ConfigurationError, match="main thread"):
+        InThread(consumer.run).answer()
+    assert consumer.stop()
+
+
+def test_options_by_position_come_in_the_order_of_3_x(huey: Huey) -> None:
+    consumer = Consumer(huey, 3, False, 0.2, 1.5, 5.0, 1, "thread", True, 10, False, None, None, 7, "INT")
+
+    assert (consumer.workers, consumer.periodic, consumer.default_delay, consumer.backoff) == (3, False, 0.2, 1.5)
+    assert (consumer.max_delay, consumer.worker_type, consumer.shutdown_timeout) == (5.0, "thread", 7.0)
+    with pytest.raises(TypeError, match="14 options by position, here are 15"):
+        Consumer(huey, *range(15))
 
 
 def test_an_error_that_nobody_foresaw_does_not_end_the_engine(

@@ -76,7 +76,7 @@ def test_a_hook_that_raises_is_logged_and_all_else_goes_on(huey: Huey, caplog: p
 
     @huey.post_execute()
     def broken_too(task: Task, value: Any, error: BaseException | None) -> None:
-        raise CancelExecution("broken after")  # type: ignore[arg-type]
+        raise CancelExecution("broken after")
 
     huey.pre_execute()(lambda task: told.append("pre"))
     huey.post_execute()(lambda task, value, error: told.append("post"))

@@ -357,7 +357,7 @@ def test_a_rate_limit_counts_uses_of_a_window(make_huey: MakeHuey, clock: Turnab
         assert same is limit
     with pytest.raises(RateLimitExceeded) as refused:
         limit.acquire()
-    assert (refused.value.key, refused.value.delay, refused.value.retry, limit.current_usage()) == ("api", 45.0, True, 2)
+    assert (refused.value.key, refused.value.delay, refused.value.retry, limit.current_usage()) == ("api", 45.0, True, 3)
     limit.reset()
     assert (limit.acquire(), limit.current_usage()) == (True, 1)
     clock.forward(45)

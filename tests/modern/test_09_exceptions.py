@@ -96,7 +96,7 @@ def test_a_delay_that_cannot_work_is_a_failure(huey: Huey) -> None:
     [(None, 0, 1), (None, 1, 2), (True, 0, 2), (True, 5, 2), (False, 5, 1)],
 )
 def test_a_cancelled_run_is_tried_again_as_it_says(huey: Huey, retry: bool | None, retries: int, runs: int) -> None:
-    work, ran = raising(huey, CancelExecution(retry), retries=retries)
+    work, ran = raising(huey, CancelExecution(retry=retry), retries=retries)
     handle = work()
 
     with running(huey):
@@ -235,3 +235,40 @@ def test_a_neighbour_of_a_stopped_task_runs_on(huey: Huey) -> None:
         assert never(other.is_ready, within=0.05)
         over.set()
         assert other.get(blocking=True, timeout=10) == "b"
+
+
+def test_a_value_that_cannot_be_stored_fails_the_task_at_once_whatever_its_retries(huey: Huey, told: Any) -> None:
+    ran: list[int] = []
+
+    @huey.task(retries=3, name="returns")
+    def returns() -> object:
+        ran.append(1)
+        return threading.Lock()
+
+    with running(huey):
+        result = returns()
+        with pytest.raises(TaskException, match="cannot be written"):
+            result.get(blocking=True, timeout=10)
+
+    assert ran == [1]
+    assert told.of(result.id) == ["enqueued", "executing", "error"]
+
+
+class Unpicklable(Exception):
+    def __init__(self) -> None:
+        super().__init__("cannot travel")
+        self.lock = threading.Lock()
+
+
+def test_an_exception_that_cannot_be_stored_is_told_in_words_and_the_retry_goes_on(huey: Huey) -> None:
+    ran: list[int] = []
+
+    @huey.task(retries=1, name="raises")
+    def raises() -> None:
+        ran.append(1)
+        raise Unpicklable
+
+    with running(huey), pytest.raises(TaskException, match="cannot travel"):
+        raises().get(blocking=True, timeout=10)
+
+    assert ran == [1, 1]

@@ -125,3 +125,13 @@ def test_a_consumer_config(huey: Huey, tmp_path: Path, logger: logging.Logger) -
 def test_a_config_that_cannot_work_is_a_value_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ConsumerConfig(**wrong).validate()
+
+
+def test_a_protocol_of_pickle_is_taken(make_huey: MakeHuey) -> None:
+    huey = make_huey(serializer=Serializer(pickle_protocol=4))
+    huey.put("a", {"n": 1})
+
+    assert huey.get("a") == {"n": 1}
+    for protocol in (99, True, "4"):
+        with pytest.raises(ConfigurationError, match="pickle_protocol="):
+            Serializer(pickle_protocol=protocol)  # type: ignore[arg-type]

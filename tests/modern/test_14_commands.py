@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from huey.exceptions import TaskException
-from tests.helpers import Project, wait_until
+from tests.helpers import SOURCE, Command, Project, bare_environment, wait_until
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_c38_a_handler_that_enqueues_what_was_cut_short_leads_to_no_second_run(p
     assert (project.home / "told").read_text() == handle.id
 
 
-@pytest.mark.parametrize("arguments", [("--shutdown-timeout", "0.2"), ("--graceful-signal", "INT")])
+@pytest.mark.parametrize("arguments", [("-t", "0.2"), ("-g", "INT")])
 def test_what_a_stop_cuts_short_is_told_and_runs_again(project: Project, arguments: tuple[str, ...]) -> None:
     project.write(LAST_WORDS)
     command = project.start("main.huey", "-n", *arguments)
@@ -143,3 +144,43 @@ def test_what_a_stop_cuts_short_is_told_and_runs_again(project: Project, argumen
     row = project.huey.storage.get(handle.id)
     assert row is not None
     assert (row.state, row.attempt, row.crashes, row.reason) == ("queued", 0, 0, "shutdown")
+
+
+PROGRAM = """
+import os
+
+@huey.task(name='pid')
+def pid():
+    return os.getpid()
+
+if __name__ == '__main__':
+    raise SystemExit(huey.create_consumer(workers=2, worker_type='process', max_tasks=2, periodic=False).run())
+"""
+
+
+def test_a_program_that_runs_its_consumer_gets_worker_processes(project: Project) -> None:
+    project.write(PROGRAM)
+    command = Command(
+        ("main.py",), project.home, project.folder / "program.txt", bare_environment(PYTHONPATH=str(SOURCE)), [sys.executable]
+    )
+    try:
+        pid = project.task("pid")
+        pids = {pid().get(blocking=True, timeout=10) for _ in range(5)}
+
+        assert command.stop(signal.SIGTERM) == 0
+    finally:
+        command.bury()
+    assert len(pids) > 1
+    assert command.process.pid not in pids
+
+
+def test_the_command_has_its_path_of_3_x_too(project: Project) -> None:
+    project.write("@huey.task(name='one')\ndef one():\n    return 1\n")
+    environment = bare_environment(PYTHONPATH=str(SOURCE))
+    program = [sys.executable, "-m", "huey.bin.huey_consumer"]
+    command = Command(("main.huey", "-w", "2", "-t", "5"), project.home, project.folder / "module.txt", environment, program)
+    try:
+        assert project.task("one")().get(blocking=True, timeout=10) == 1
+        assert command.stop(signal.SIGTERM) == 0
+    finally:
+        command.bury()

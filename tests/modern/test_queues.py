@@ -48,8 +48,8 @@ def test_a_consumer_inside_a_program_may_name_its_queue(huey: Huey) -> None:
 
     with running(huey, queues="mail"):
         assert mail(1).get(blocking=True, timeout=10) == 1
-    with pytest.raises(ConfigurationError, match="takes from one queue"):
-        huey.create_consumer(queues="app,mail")
+    with pytest.raises(ConfigurationError, match="takes tasks from one queue"):
+        huey.create_consumer(workers=2, queues="app,mail").start()
 
 
 def test_many_calls_find_their_queues(huey: Huey) -> None:

@@ -55,11 +55,23 @@ def test_S74_a_range_includes_both_ends():
     assert crontab(minute="10-10").minutes == {10}
 
 
-def test_S74_a_backward_range_matches_nothing_and_warns():
-    with pytest.warns(UserWarning, match=r"crontab\(hour='5-2'\): '5-2' runs backwards"):
-        schedule = crontab(hour="5-2", strict=True)
+@pytest.mark.parametrize(
+    ("field", "text", "expected"),
+    [
+        ("hour", "22-2", {22, 23, 0, 1, 2}),
+        ("hour", "22-2/2", {22, 0, 2}),
+        ("minute", "50-10/7", {50, 57, 4}),
+        ("day", "28-3", {28, 29, 30, 31, 1, 2, 3}),
+        ("month", "11-2", {11, 12, 1, 2}),
+        ("day_of_week", "5-1", {5, 6, 0, 1}),
+        ("day_of_week", "7-2", {0, 1, 2}),
+        ("day_of_week", "6-0/2", {6}),
+    ],
+)
+def test_S74_a_range_whose_end_is_before_its_start_goes_round(field, text, expected):
+    schedule = crontab(**{field: text}, strict=True)
 
-    assert hours(schedule) == []
+    assert (schedule.weekdays if field == "day_of_week" else getattr(schedule, f"{field}s")) == expected
 
 
 @pytest.mark.parametrize(

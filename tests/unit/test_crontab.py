@@ -117,10 +117,87 @@ def test_one_text_of_five_fields_is_a_cron_line(line):
     assert repr(crontab(line, strict=True)) == "crontab(minute='5', hour='4', day='2', month='1', day_of_week='3')"
 
 
-@pytest.mark.parametrize(("line", "fact"), [("0 3 * *", "five"), ("0 3 * * * *", "five"), ("1, 2", "five"), ("0 3 * * mon", "='mon'")])
+@pytest.mark.parametrize(
+    ("line", "fact"),
+    [
+        ("0 3 * *", "five"),
+        ("0 3 * * * *", "five"),
+        ("1, 2", "five"),
+        ("0 3 * * moo", "='moo'"),
+        ("@dayly", "did you mean '@daily'"),
+        ("@reboot", "on_startup"),
+    ],
+)
 def test_a_wrong_line_is_refused(line, fact):
     with pytest.raises(ValueError, match=fact):
         crontab(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        ("0 6 * * mon-fri", "0 6 * * 1-5"),
+        ("0 6 * * MON,Wed,friday", "0 6 * * 1,3,5"),
+        ("0 6 * * fri-sun", "0 6 * * 5-7"),
+        ("0 6 * * sat-mon/2", "0 6 * * 6,1"),
+        ("0 0 1 jan *", "0 0 1 1 *"),
+        ("0 0 1 nov-february/2 *", "0 0 1 11,1 *"),
+        ("@hourly", "0 * * * *"),
+        ("@daily", "0 0 * * *"),
+        (" @Midnight ", "0 0 * * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@monthly", "0 0 1 * *"),
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+    ],
+)
+def test_lines_are_read_as_people_write_them(line, same):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one, other = crontab(line, strict=True), crontab(same)
+
+    fields = ("months", "days", "weekdays", "hours", "minutes")
+    assert [getattr(one, field) for field in fields] == [getattr(other, field) for field in fields]
+
+
+@pytest.mark.parametrize(("field", "text"), [("hour", "mon"), ("minute", "jan"), ("day", "sun"), ("month", "mon"), ("day_of_week", "jan")])
+def test_a_name_of_another_field_cannot_be_read(field, text):
+    with pytest.raises(ValueError, match=f"cannot read '{text}'"):
+        crontab(**{field: text})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("* * * * *", "every minute"),
+        ("*/5 * * * *", "every 5 minutes"),
+        ("0 * * * *", "at minute 0 of every hour"),
+        ("0,30 * * * *", "every 30 minutes"),
+        ("0,40 * * * *", "at minutes 0 and 40 of every hour"),
+        ("* 3 * * *", "every minute of hour 3"),
+        ("0 3 * * *", "at 03:00 every day"),
+        ("0 22-2/2 * * *", "at 00:00, 02:00 and 22:00 every day"),
+        ("0 9-17 * * mon-fri", "at minute 0 of hours 9 to 17 on Monday to Friday"),
+        ("* * 4 5 *", "every minute of 4 May"),
+        ("* * 4 * *", "every minute on day 4 of every month"),
+        ("30 4 1,15 * fri", "at 04:30 on days 1 and 15 of every month if it is Friday"),
+        ("0 0 * 11-2 sun", "at 00:00 on Sunday in January, February, November and December"),
+        ("* * * may *", "every minute of May"),
+    ],
+)
+def test_a_schedule_says_in_words_when_it_is_due(line, words):
+    assert crontab(line).in_words == words
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_fields_by_position_say_how_they_are_read_here_and_in_3_x_and_how_to_say_it():
+    assert crontab("5", "4").doubt == (
+        "crontab('5', '4') has its fields by position: here that is every minute of 4 May, in huey 3.x it is at 04:05 every day; "
+        "write crontab(day='4', month='5') or crontab(minute='5', hour='4')"
+    )
+    assert crontab("12", "30").doubt.endswith("here that is every minute of 30 December; write crontab(day='30', month='12')")
+    assert crontab("0 3 * * *").doubt is None
+    assert crontab("@daily").doubt is None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

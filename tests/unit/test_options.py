@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from huey.exceptions import ConfigurationError
-from huey.options import OPTIONS, check_one_queue, checked, shares
+from huey.options import OPTIONS, checked, shares, why_not_here
 
 
 def test_the_defaults_are_those_of_0_4_9_and_3_x() -> None:
@@ -97,7 +98,7 @@ def test_a_value_is_read(given: dict[str, Any], name: str, value: Any) -> None:
         ("queues", ":2", "weight"),
         ("queues", "a,a:2", "twice"),
         ("periodic", "perhaps", "1 or 0"),
-        ("wrokers", 4, "there are .*workers"),
+        ("wrokers", 4, "did you mean 'workers'"),
         ("logfile", "x", "--logfile"),
     ],
 )
@@ -114,12 +115,25 @@ def test_workers_cannot_be_renewed_while_the_dead_are_not_replaced(name: str) ->
         checked({name: 100, "check_worker_health": False})
 
 
-def test_a_consumer_inside_a_program_takes_from_one_queue() -> None:
-    check_one_queue(checked({}))
-    check_one_queue(checked({"queues": "video:3"}))
+def test_what_threads_of_a_program_cannot_do_is_told_with_the_way_out() -> None:
+    assert why_not_here(checked({})) is None
+    assert why_not_here(checked({"queues": "video:3"})) is None
 
-    with pytest.raises(ConfigurationError, match=r"takes from one queue.*huey\.on\('mail'\)"):
-        check_one_queue(checked({"queues": "mail,video:3"}))
+    assert re.search(r"takes tasks from one queue.*huey\.on\('mail'\).*run\(\)", why_not_here(checked({"queues": "mail,video:3"})) or "")
+    for options in ({"worker_type": "process"}, {"max_tasks": 5}, {"max_memory": 500}):
+        (name,) = options
+        assert re.search(rf"^{name}=.*start\(\) runs tasks in threads.*call run\(\)", why_not_here(checked(options)) or "")
+
+
+def test_a_mistyped_option_is_answered_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ConfigurationError, match=r"^worker=4: a consumer has no such option; did you mean 'workers'"):
+        checked({"worker": 4})
+    with pytest.raises(ConfigurationError, match=r"^colour=1: a consumer has no such option; there are backoff, "):
+        checked({"colour": 1})
+
+
+def test_no_shutdown_timeout_is_no_limit_as_in_3_x() -> None:
+    assert checked({"shutdown_timeout": None})["shutdown_timeout"] == 0
 
 
 @pytest.mark.parametrize(
@@ -148,7 +162,7 @@ def test_a_flag_means_one_thing() -> None:
 
     assert sorted(flags) == sorted(set(flags))
     # The union of 0.4.9 and 3.x (C20), and what is new.
-    short = set("wkMcCfLpnuPslvqSdmbt")
+    short = set("wkMcCfLpnuPslvqSdmbtg")
     assert {flag[1:] for flag in flags if not flag.startswith("--")} == short
 
 

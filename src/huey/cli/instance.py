@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -9,6 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import huey
 from huey.api import Huey
 from huey.cli.mistakes import Mistake
 from huey.logs import SafeLogger
@@ -18,9 +20,9 @@ log = SafeLogger("huey.consumer")
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """Module and name. Mistake: it is no import path."""
-    module, _, name = path.rpartition(".")
-    if not module or not all(part.isidentifier() for part in path.split(".")):
+    """Module and name, with a dot or a colon in between. Mistake: it is no import path."""
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    if not module or not all(part.isidentifier() for part in (*module.split("."), name)):
         raise Mistake(f"Error importing {path}: {_hint(path)}")
     return module, name
 
@@ -76,12 +78,17 @@ def _place_of(huey: Huey) -> str:
     return next((place for place in places if place.startswith(f"{own}.")), places[0] if places else repr(huey))
 
 
+_NOT_THE_USERS = ("<frozen importlib", os.path.dirname(importlib.__file__) + os.sep, os.path.dirname(huey.__file__) + os.sep)
+"""Beginnings of the files of frames that tell a user nothing."""
+
+
 def _hint(path: str) -> str:
     """What the user may have meant."""
     meant = path.removeprefix("./").removesuffix(".py").replace("/", ".").replace(":", ".").strip(".")
     if meant == path or not all(part.isidentifier() for part in meant.split(".")):
         return "give module and instance, such as main.huey"
-    return f"give module and instance with dots, such as {meant if ':' in path else meant + '.huey'}"
+    is_module = path.endswith(".py") or "." not in meant or os.path.isfile(f"{meant.replace('.', '/')}.py")
+    return f"give module and instance with dots, such as {f'{meant}.huey' if is_module and ':' not in path else meant}"
 
 
 def _module(path: str, name: str) -> ModuleType:
@@ -102,7 +109,10 @@ def _module(path: str, name: str) -> ModuleType:
 
 def broken(path: str, error: Exception) -> Mistake:
     """What is wrong with a module that breaks while it is imported; its traceback is printed."""
-    traceback.print_exception(error)
+    told = traceback.TracebackException.from_exception(error)
+    # From the user's own code on: how it came to be imported is our business.
+    told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(_NOT_THE_USERS)]
+    print("".join(told.format()), end="", file=sys.stderr)
     return Mistake(f"Error importing {path}: {type(error).__name__}: {error}")
 
 

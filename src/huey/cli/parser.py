@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from huey.cli.mistakes import WrongOption
 from huey.constants import __version__
 from huey.options import OLD, OPTIONS, WAITING, Option, switch
+from huey.suggestions import did_you_mean
 
 PROGRAM = "huey_consumer"
 
@@ -62,6 +63,9 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and where help is."""
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        if unknown is not None:
+            message += did_you_mean(unknown[1], self._option_string_actions)
         self.exit(2, f"{PROGRAM}: {message}\nAll options: {PROGRAM} --help\n")
 
 

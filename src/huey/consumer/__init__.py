@@ -8,6 +8,6 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     if name != "Consumer":
         raise AttributeError(f"module 'huey.consumer' has no attribute {name!r}")
-    from huey.consumer.consumer import Consumer
+    from huey.consumer.program import Consumer
 
     return Consumer

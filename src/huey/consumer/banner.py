@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from huey.constants import __version__
 from huey.cron import Crontab, next_due
 from huey.decorators import PeriodicWrapper
 from huey.logs import SafeLogger
+from huey.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from huey.api import Huey
@@ -25,6 +27,9 @@ def tell_start(huey: Huey, *, workers: int, worker_type: str, periodic: bool, lo
     """Say it at INFO, a line for each task; at WARNING what this storage cannot promise. ConfigurationError: it cannot work so."""
     for caveat in huey.storage.caveats(workers if worker_type == "process" else 1, periodic):
         log.warning("%s", caveat)
+    for declared in huey.registry.periodic if periodic else ():
+        if isinstance(declared.validate_datetime, Crontab) and declared.validate_datetime.doubt is not None:
+            log.warning("periodic task %s: %s", declared.name, declared.validate_datetime.doubt)
     if not log.isEnabledFor(logging.INFO):
         return
     log.info("huey %s on Python %s, pid %d", __version__, ".".join(map(str, sys.version_info[:3])), os.getpid())
@@ -59,6 +64,18 @@ def _clock(now: Micros) -> str:
     return f"{datetime.fromtimestamp(now / SECOND).astimezone():local time (%Z, UTC%z)}"
 
 
+def tell_queues(huey: Huey, shares: Mapping[str, int]) -> None:
+    """Say which queues are taken from, with how many workers, unless that is the own one alone; at WARNING, if no task here has such a
+    queue: it may be a slip of the pen."""
+    if list(shares) == [huey.name]:
+        return
+    log.info("takes from %s", ", ".join(f"queue {name!r} with {workers}" for name, workers in shares.items()))
+    known = {huey.name} | {wrapper.options.queue for wrapper in huey.registry if wrapper.options.queue is not None}
+    for name in shares.keys() - known:
+        hint = did_you_mean(name, known) or f"; their queues are {', '.join(sorted(known))}"
+        log.warning("no task that is known here has the queue %r%s", name, hint)
+
+
 def _crew(workers: int, worker_type: str) -> str:
     one, many = ("process", "processes") if worker_type == "process" else ("thread", "threads")
     return f"1 worker {one}" if workers == 1 else f"{workers} worker {many}"
@@ -68,9 +85,12 @@ def _schedule(wrapper: PeriodicWrapper[..., object], now: Micros, zone: tzinfo |
     schedule = wrapper.validate_datetime
     if not isinstance(schedule, Crontab):
         return "its function is asked each minute"
+    line = repr(schedule)
+    if line == "crontab()":
+        return "every minute"
     due = next_due(schedule, now, zone)
     if due is None:
-        return f"{schedule!r}, which never comes"
+        return f"{line}, which never comes"
     wall = datetime.fromtimestamp(due / SECOND, zone if schedule.tz is None else schedule.tz)
     # A naive time is local; only an aware one knows the name of its zone.
-    return f"{schedule!r}, next {(wall if wall.tzinfo else wall.astimezone()):%Y-%m-%d %H:%M %Z}"
+    return f"{line}, next {(wall if wall.tzinfo else wall.astimezone()):%Y-%m-%d %H:%M %Z}"

@@ -39,7 +39,7 @@ from huey.engine.stamps import ENGINE, HEARTBEAT, JANITOR, LOOK, OWN_THREADS, SC
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
 from huey.logs import SafeLogger, enable, flush
-from huey.options import check_inside, check_one_queue, checked, shows_local_time
+from huey.options import checked, shows_local_time, why_not_here
 from huey.seams import crash_here
 from huey.storage.base import BEAT, Worker
 from huey.task import Lease
@@ -65,14 +65,12 @@ class Consumer:
     """A supervisor beats for this worker, and takes over from the dead."""
 
     def __init__(self, huey: Huey, **options: Any) -> None:
-        settings = checked(options)
-        check_one_queue(settings)
-        for queue, _ in settings["queues"]:
+        settings = self._settings = checked(options)
+        self._why_not_here = None if self.has_keeper else why_not_here(settings)
+        for queue, _ in settings["queues"] if self._why_not_here is None else ():
             huey = huey.on(queue)
         if huey.always_eager:
             raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
-        if not self.has_keeper:
-            check_inside(settings)
         self.huey = huey
         self.workers: int = settings["workers"]
         self.worker_type: str = settings["worker_type"]
@@ -99,7 +97,8 @@ class Consumer:
         self._has_time = True
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
         self._alarm = Bell()
-        self._build(identify(f"{huey.rng.getrandbits(128):032x}"))
+        if self._why_not_here is None:
+            self._build(identify(f"{huey.rng.getrandbits(128):032x}"))
 
     def _build(self, worker: Worker, page: Page | None = None) -> None:
         huey, clock = self.huey, self.huey.clock
@@ -149,6 +148,7 @@ class Consumer:
                 interval=self._interval,
                 serves=huey.serves,
                 announcing=huey.announcing,
+                ticket=huey.ticket,
             )
             self._services.append(Service("Scheduler", scheduler.look, self._interval, outage, self._stamps[SCHEDULER]))
         if self.localtime:
@@ -185,7 +185,9 @@ class Consumer:
 
     def start(self) -> None:
         """Start all threads and return. The janitor looks at once, so the tasks of workers that died before go on. A consumer starts
-        once."""
+        once. ConfigurationError: it cannot, in threads of this process; see ``run``."""
+        if self._why_not_here is not None:
+            raise ConfigurationError(self._why_not_here)
         with self._life:
             if self._state != NEW:
                 raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")

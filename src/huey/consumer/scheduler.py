@@ -19,7 +19,7 @@ from huey.logs import SafeLogger
 from huey.registry import Registry
 from huey.serializer import Codec
 from huey.storage.base import Storage
-from huey.task import Record
+from huey.task import Record, Task
 from huey.terms import NONE
 
 log = SafeLogger("huey.consumer")
@@ -46,9 +46,10 @@ class Scheduler:
         grace: float = MISFIRE_GRACE,
         serves: Callable[[PeriodicWrapper[..., object]], bool] = lambda wrapper: True,
         announcing: Callable[[Sequence[Record]], AbstractContextManager[None]] = lambda records: nullcontext(),
+        ticket: Callable[[Task], Record | None] | None = None,
     ) -> None:
         """*serves*: whether a function's ticks go to this queue. *announcing*: a block in which tasks are put in that handlers of signals
-        hear of when it ends well."""
+        hear of when it ends well. *ticket*: makes the record of a tick, by the way of a wrapped ``Huey.enqueue``; None of it: no run."""
         self._storage = storage
         self._registry = registry
         self._codec = codec
@@ -59,6 +60,7 @@ class Scheduler:
         self._grace = micros(grace)
         self._announcing = announcing
         self._serves = serves
+        self._ticket = ticket
         self._broken: set[str] = set()
         self._seen: Micros | None = None
         """The minute that was dealt with last."""
@@ -89,11 +91,13 @@ class Scheduler:
             self._broken.discard(wrapper.name)
             if due is not None and record is not None:
                 self._fire(due, record, now)
-            elif last is None:
-                self._storage.tick(wrapper.name, after, None)
+            elif due is not None or last is None:
+                self._storage.tick(wrapper.name, after if due is None else due, None)
 
-    def _record_of(self, wrapper: PeriodicWrapper[..., object]) -> Record:
+    def _record_of(self, wrapper: PeriodicWrapper[..., object]) -> Record | None:
         task = wrapper.task_class()
+        if self._ticket is not None:
+            return self._ticket(task)
         record = task.record(b"")
         if wrapper.options.wishes is not None:
             record = record._replace(options=wrapper.options_of(task, record.options, NONE))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from huey import host
 from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
-from huey.consumer.banner import tell_start, tell_stop
+from huey.consumer.banner import tell_queues, tell_start, tell_stop
 from huey.consumer.deaths import Cause, how_it_ended
 from huey.consumer.guard import Guard
 from huey.consumer.hearing import hearing
@@ -145,8 +145,7 @@ class Supervisor:
     def _tell_start(self) -> None:
         told = {name: self._options[name] for name in ("workers", "worker_type", "periodic", "localtime")}
         tell_start(self._huey, **told)
-        if list(self._posts) != [self._huey.name]:
-            log.info("takes from %s", ", ".join(f"queue {name!r} with {post.workers}" for name, post in self._posts.items()))
+        tell_queues(self._huey, {name: post.workers for name, post in self._posts.items()})
 
     def _step(self) -> bool:
         """All that is due now, each part for itself. False: a part failed."""

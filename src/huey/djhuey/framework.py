@@ -10,16 +10,18 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+BACKPORT = "django_tasks"
+
 
 def root() -> str:
-    """The package: the backport where it is installed as an app, else Django's own. ImproperlyConfigured: there is none."""
-    if any(entry.partition(".")[0] == "django_tasks" for entry in settings.INSTALLED_APPS):
-        return "django_tasks"
-    if find_spec("django.tasks") is None:
-        raise ImproperlyConfigured(
-            "this Django has no django.tasks (6.0 and newer have it): install django-tasks and add 'django_tasks' to INSTALLED_APPS"
-        )
-    return "django.tasks"
+    """The package: the backport where it is installed as an app, else Django's own, else the backport where it is installed at all.
+    ImproperlyConfigured: there is none."""
+    if any(entry.partition(".")[0] == BACKPORT for entry in settings.INSTALLED_APPS):
+        return BACKPORT
+    for name in ("django.tasks", BACKPORT):
+        if find_spec(name) is not None:
+            return name
+    raise ImproperlyConfigured("this Django has no django.tasks (6.0 and newer have it): pip install django-tasks")
 
 
 _ROOT = root()

@@ -52,6 +52,16 @@ class Outbox(Masked):
                 raise
             raise StorageUnavailable(f"{error}. {self._way_out}") from error
 
+    @property
+    def transaction(self) -> str | None:
+        """Alias of the database whose commit makes an enqueue of the caller real; None: it is written at once."""
+        waits, own = find(Waits, self), self._own()
+        # A thread or task that inherited the block has transactions of its own.
+        alias = waits.alias if waits is not None and waits.is_mine else self._on_commit
+        if own is not None and alias in (None, own):
+            alias = own
+        return alias if alias is not None and connections[alias].in_atomic_block else None
+
     def _place(self, write: Callable[[], Any]) -> Any:
         waits = find(Waits, self)
         # A thread or task that inherited the block has transactions of its own.

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core import checks
+from django.db import transaction
 from django.utils.module_loading import autodiscover_modules
 
 from huey.api import Huey
@@ -107,7 +108,8 @@ _STANDARD = {"priority": 0, "queue_name": "default", "run_after": None, "takes_c
 
 class HueyBackend(BaseTaskBackend):
     """The backend. Of ``TASKS[alias]`` it reads QUEUES (names that tasks may carry; all are the one queue of ``settings.HUEY``),
-    ENQUEUE_ON_COMMIT (True enqueues when the open transaction commits; default: what ``settings.HUEY`` says), and in OPTIONS
+    ENQUEUE_ON_COMMIT (True enqueues when the open transaction commits; default: what ``settings.HUEY`` says). A result has its
+    ``enqueued_at``, and ``task_enqueued`` is sent, when the task is really there: at the commit, if it waits for one. And in OPTIONS
     ``record_starts``: True writes down when a run begins, so that ``started_at`` can be seen while it lasts, at the price of two more
     writes for each task; otherwise it is there when the run has ended."""
 
@@ -131,6 +133,8 @@ class HueyBackend(BaseTaskBackend):
     def validate_task(self, task: Any) -> None:
         """Called for each task that is made; the first of a function makes the function known to the consumer."""
         super().validate_task(task)
+        if "<" in task.func.__qualname__:
+            raise InvalidTask(f"{task.module_path}: workers find the function of a task by this path; give it a name, with def")
         self.wrapper(task)
 
     def wrapper(self, task: Any) -> TaskWrapper[Any, Any]:
@@ -158,16 +162,24 @@ class HueyBackend(BaseTaskBackend):
         if huey.always_eager:
             return self._run_here(result)
         with self._waiting():
+            alias = huey.outbox.transaction if isinstance(huey.outbox, Outbox) else None
             handle = huey.enqueue(self._message(task, result, now))
         if isinstance(handle, Result) and handle.id != result.id:
             # unique=: it waits already.
             return self.get_result(handle.id)
-        change(result, enqueued_at=as_time(now))
+        if alias is None:
+            self._is_enqueued(result, now)
+        else:
+            # Until then nothing was enqueued, and after a rollback nothing ever was.
+            transaction.on_commit(lambda: self._is_enqueued(result, huey.clock.now()), using=alias)
+        return result
+
+    def _is_enqueued(self, result: Any, at: int) -> None:
+        change(result, enqueued_at=as_time(at))
         tell(signals.task_enqueued, type(self), result)
-        if huey.immediate:
+        if self.huey.immediate:
             with suppress(TaskResultDoesNotExist):
                 result.refresh()
-        return result
 
     def _message(self, task: Any, result: Any, now: int) -> Any:
         wrapper = self.wrapper(task)

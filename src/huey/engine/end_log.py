@@ -108,8 +108,9 @@ _CALM = (CANCELED, REVOKED, "retry asked")
 """Ends that somebody wanted."""
 
 
-def tell_failure(finish: Finish, error: dict[str, Any]) -> None:
-    """Tell a run that did not succeed, as soon as it has ended: in one line if it is run again, with its traceback if that was the last."""
+def tell_failure(finish: Finish, error: dict[str, Any], raised: BaseException | None = None) -> None:
+    """Tell a run that did not succeed, as soon as it has ended: in one line if it is run again, with its traceback if that was the last.
+    *raised*: the error itself, where an instrumentation knows it already: it must not take this line for another one."""
     lease, said, is_final = finish.lease, short_text(error), finish.state == State.FAILED
     if finish.reason == "unknown task":
         log.error(
@@ -117,6 +118,8 @@ def tell_failure(finish: Finish, error: dict[str, Any]) -> None:
         )
     elif finish.reason in _CALM:
         log.info("%s %s (%s)%s [%s]", lease.name, _in_words(finish.reason), said, _what_next(finish), lease.id)
+    elif is_final and raised is not None:
+        log.error("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, said), _what_next(finish), lease.id, exc_info=raised)
     elif is_final:
         trace = Lines(error.get("traceback") or error.get("error") or "")
         log.error("%s failed (%s)%s [%s]\n%s", lease.name, _with_reason(finish, said), _what_next(finish), lease.id, trace)

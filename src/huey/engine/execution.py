@@ -18,6 +18,7 @@ from huey.engine.contexts import fresh
 from huey.engine.end_log import tell_failure
 from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_of
 from huey.engine.narrowing import failing
+from huey.engine.passage import Gate, Passage
 from huey.engine.timekeeper import Timekeeper
 from huey.engine.wall import unread_wall_time
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
@@ -42,7 +43,7 @@ Report = Callable[[Task, BaseException], dict[str, Any]]
 
 class Execution:
     """Knows the functions and the serializer; one instance serves all runners of a worker. *attendance*: hooks and handlers that are called
-    around the bodies. *report*: replaces our own description of an error."""
+    around the bodies. *report*: replaces our own description of an error. *gate*: what every run passes through, see ``Huey._execute``."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Execution:
         attendance: Attendance | None = None,
         report: Report | None = None,
         is_local: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         """*is_local*: wall times are read as local time; else as UTC."""
         self._registry = registry
@@ -67,6 +69,9 @@ class Execution:
         self._attendance = attendance or Attendance(Signals(), Hooks())
         self._report = report
         self._is_local = is_local
+        self.gate = gate
+        self._passages: dict[str, Passage] = {}
+        """By task: those whose body raised, until that is told."""
         # Looked at for each task; they stay the same objects, mostly empty.
         self._handlers = self._attendance.signals.handlers
         self._pre, self._post = self._attendance.hooks.pre, self._attendance.hooks.post
@@ -145,9 +150,9 @@ class Execution:
             args, kwargs = self._codec.decode("task", lease.id, lease.payload)
         except DecodeError as error:
             return _unreadable(error)
-        if wrapper.needs_extras or self._handlers or self._pre or self._post:
+        if wrapper.needs_extras or self._handlers or self._pre or self._post or self.gate is not None:
             return self._run_with_task(wrapper, lease, slot, mask, args, kwargs)
-        return self._body(wrapper, lease, slot, mask, args, kwargs, None)
+        return self._body(wrapper, lease, slot, mask, args, kwargs, None, None)
 
     def _run_with_task(
         self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, mask: Mask, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -161,7 +166,7 @@ class Execution:
             visit = self._attendance.begin(slot, lease, task)
             if visit.is_barred:
                 return Cancelled(CANCELED)
-        return self._body(wrapper, lease, slot, mask, args, wrapper.with_extras(task), visit)
+        return self._body(wrapper, lease, slot, mask, args, wrapper.with_extras(task), visit, task)
 
     def _body(
         self,
@@ -172,6 +177,7 @@ class Execution:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         visit: Visit | None,
+        task: Task | None,
     ) -> Outcome:
         crash_here("run:before-body")
         forks = _forks
@@ -181,7 +187,7 @@ class Execution:
             try:
                 if mask.news:
                     mask.leave()
-                value = wrapper.func(*args, **kwargs)
+                value = wrapper.func(*args, **kwargs) if self.gate is None or task is None else self._through_gate(self.gate, task)
             finally:
                 mask.depth = 1
                 if mask.news:
@@ -207,6 +213,14 @@ class Execution:
                 visit.error = error
             # A further run would come to the same, and do what the body does once more.
             return Raised(described(error), may_retry=False, reason="result not storable")
+
+    def _through_gate(self, gate: Gate, task: Task) -> Any:
+        passage = Passage()
+        try:
+            return passage.run(gate, task)
+        finally:
+            if passage.error is not None:
+                self._passages[task.id] = passage
 
     def _failed(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, error: BaseException, visit: Visit | None) -> Outcome:
         was_asked = self._timekeeper.was_asked_to_stop(slot)
@@ -241,7 +255,11 @@ class Execution:
     def settle(self, finish: Finish) -> Finish:
         """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
         lease, error = finish.lease, finish.error or {}
-        tell_failure(finish, error)
+        passage = self._passages.pop(lease.id, None) if self._passages else None
+        if passage is None or passage.context is None:
+            tell_failure(finish, error)
+        else:
+            passage.context.run(tell_failure, finish, error, passage.error)
         if finish.state == State.QUEUED:
             # As the last failure tells them: those that this run had left.
             return finish._replace(error={**error, "retries": lease.retries_left})

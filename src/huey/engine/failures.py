@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from huey.clock import SECOND, Micros
-from huey.decorators import TaskOptions
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskException, TaskLockedException, TaskTimeout
 from huey.lifecycle import AskedAgain, Cancelled, Limited, Outcome, Raised
+from huey.task_options import TaskOptions
 from huey.when import due_time, seconds
 
 ERROR_CHARS = 2_000

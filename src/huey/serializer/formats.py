@@ -19,6 +19,9 @@ MIB = 1 << 20
 PICKLE, JSON, USERS = range(3)
 """Codecs, as the envelope has them."""
 
+NEWEST_PICKLE = 5
+"""The newest protocol of pickle; named here, since the module costs time to load."""
+
 GZIP, ZLIB = 4, 8
 """Compressions, as the envelope has them."""
 
@@ -30,14 +33,19 @@ class Serializer:
     """Pickle, with compression if asked. Derive from it and override ``_serialize`` and ``_deserialize`` to use another format.
 
     As ``serializer=`` it is the built-in pickle, and the rules about classes hold (see Codec). Once one of its methods is overridden, what
-    it reads is its own business.
+    it reads is its own business. *pickle_protocol* is taken from 3.x and changes nothing: each Python that runs this huey reads the one
+    that it writes. ConfigurationError: no protocol of pickle.
     """
 
     max_size = 16 * MIB
     """At most so many bytes are compressed, or come out when decompressed."""
 
-    def __init__(self, compression: bool = False, compression_level: int = 6, use_zlib: bool = False) -> None:
+    def __init__(
+        self, compression: bool = False, compression_level: int = 6, use_zlib: bool = False, pickle_protocol: int = NEWEST_PICKLE
+    ) -> None:
         packing_of(compression, compression_level, use_zlib)
+        if isinstance(pickle_protocol, bool) or pickle_protocol not in range(-1, NEWEST_PICKLE + 1):
+            raise ConfigurationError(f"pickle_protocol={pickle_protocol!r}: give 0 to {NEWEST_PICKLE}, or leave it out")
         self.compression = compression
         self.compression_level = compression_level
         self.use_zlib = use_zlib

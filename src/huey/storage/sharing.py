@@ -120,12 +120,12 @@ class Sharing:
     # Windows of `per` seconds by the storage's clock, aligned to multiples of it.
 
     def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
-        """Count one use in the window of now: 0.0 if it is among the first *limit*, else nothing is counted, and the seconds until the
-        next window. One step. While a clock that was set back catches up, the later window counts."""
+        """Count one use in the window of now: 0.0 if it is among the first *limit*, else it is refused, and that counts too: the seconds
+        until the next window. One step. While a clock that was set back catches up, the later window counts."""
         raise self.refusal()
 
     def usage(self, name: str, per: float, now: Micros | None = None) -> int:
-        """Uses in the window of now."""
+        """Uses in the window of now, those that were refused too."""
         raise self.refusal()
 
     def forget_rate(self, name: str) -> None:

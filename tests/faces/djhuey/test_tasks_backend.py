@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.test import override_settings
 
 from huey import CancelExecution, Huey, MemoryHuey, RetryTask
+from huey.djhuey import framework
 from huey.djhuey.framework import InvalidTask, TaskResultDoesNotExist, TaskResultStatus, signals, tasks
 from huey.djhuey.runs import is_final
 from huey.djhuey.settings import current
@@ -293,6 +295,25 @@ def test_a_function_inside_another_is_refused(huey: Huey) -> None:
         task(inner)
 
 
+def test_a_function_without_a_name_is_refused(huey: Huey) -> None:
+    with pytest.raises(InvalidTask, match="give it a name, with def"):
+        task(functions.nameless)
+
+
+def test_the_backport_is_found_wherever_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    there: set[str] = set()
+    monkeypatch.setattr(framework, "find_spec", lambda name: name in there or None)
+    with override_settings(INSTALLED_APPS=[]):
+        with pytest.raises(ImproperlyConfigured, match="pip install django-tasks"):
+            framework.root()
+        there.add("django_tasks")
+        assert framework.root() == "django_tasks"
+        there.add("django.tasks")
+        assert framework.root() == "django.tasks"
+    with override_settings(INSTALLED_APPS=["django_tasks"]):
+        assert framework.root() == "django_tasks"
+
+
 def test_django_s_own_decorator_takes_huey_s_options_too(huey: Huey) -> None:
     failures.extend([Nope("two"), Nope("one")])
     result = tasks.task(retries=2)(fails).enqueue()
@@ -455,6 +476,39 @@ def test_enqueue_on_commit_waits_for_the_commit(huey: Huey, database: None) -> N
         adding.get_result(lost.id)
 
 
+@pytest.mark.parametrize("on_commit", [True, False])
+def test_what_waits_for_a_commit_is_told_as_enqueued_then_and_never_after_a_rollback(huey: Huey, database: None, on_commit: bool) -> None:
+    told: list[str] = []
+
+    def note(sender: type, task_result: Any, **more: Any) -> None:
+        told.append(task_result.id)
+
+    signals.task_enqueued.connect(note)
+    params = {"BACKEND": "huey.djhuey.tasks_backend.HueyBackend", "ENQUEUE_ON_COMMIT": on_commit}
+    try:
+        with override_settings(TASKS={"default": params}):
+            adding = task(add)
+            with transaction.atomic():
+                kept = adding.enqueue(1)
+                before = list(told), kept.enqueued_at
+            with transaction.atomic():
+                lost = adding.enqueue(2)
+                transaction.set_rollback(True)
+            at_once = adding.enqueue(3)
+    finally:
+        signals.task_enqueued.disconnect(note)
+
+    assert at_once.enqueued_at is not None
+    if on_commit:
+        assert before == ([], None)
+        assert (kept.enqueued_at is not None, lost.enqueued_at) == (True, None)
+        assert told == [kept.id, at_once.id]
+    else:
+        # A queue elsewhere has it at once, whatever becomes of the transaction.
+        assert told == [kept.id, lost.id, at_once.id]
+    assert abs(adding.get_result(kept.id).enqueued_at - kept.enqueued_at) < timedelta(seconds=1)
+
+
 def test_the_path_of_3_x_is_the_same_class() -> None:
     from huey.contrib.djhuey.tasks_backend import HueyBackend as contrib
 
@@ -479,8 +533,8 @@ def test_a_unique_task_that_waits_already_gives_its_result(huey: Huey, unique: A
         (KeyError(), 1, True),
         (RetryTask(), 0, False),
         (CancelExecution(), 1, False),
-        (CancelExecution(False), 1, True),
-        (CancelExecution(True), 0, False),
+        (CancelExecution(retry=False), 1, True),
+        (CancelExecution(retry=True), 0, False),
         (RateLimitExceeded("r", 1.0), 0, False),
         (RateLimitExceeded("r", 1.0, False), 0, True),
     ],

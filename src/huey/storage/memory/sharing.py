@@ -217,17 +217,15 @@ class Rates:
 
     def __init__(self) -> None:
         self.windows: dict[str, tuple[Micros, Micros, int]] = {}
-        """Name to start and end of the window, and uses in it."""
+        """Name to start and end of the window, and uses in it, those that were refused too."""
 
     def take(self, name: str, limit: int, per: Micros, now: Micros) -> bool:
         start = now - now % per
         last, end, used = self.windows.get(name, (start, start + per, 0))
         if last < start:
             last, end, used = start, start + per, 0
-        if used >= limit:
-            return False
         self.windows[name] = last, end, used + 1
-        return True
+        return used < limit
 
     def usage(self, name: str, per: Micros, now: Micros) -> int:
         last, _, used = self.windows.get(name, (0, 0, 0))

@@ -66,7 +66,10 @@ def connector(name: str, options: dict[str, Any]) -> Source:
         check_pool(pool, "client" if client is not None else "connection_pool")
         return _of_pool(lambda: pool, address(pool), is_local(pool), id(pool), pool)
     identity = (url, *((key, type(value), value if _is_hashable(value) else id(value)) for key, value in sorted(options.items())))
-    made, is_limited = _made(redis, url, options)
+    try:
+        made, is_limited = _made(redis, url, options)
+    except ValueError as error:
+        raise _named(error, options) from error
     if is_limited:
         return _of_pool(lambda: made, address(made), is_local(made), identity, made, options)
 
@@ -181,6 +184,14 @@ def _parts_of(url: str) -> tuple[str, str, str, str] | None:
     except ValueError:
         return None
     return parts.scheme, parts.path, parts.query, parts.fragment
+
+
+def _named(error: ValueError, options: dict[str, Any]) -> ValueError:
+    """The client's error about the value of an option, with the option's name; any other as it is."""
+    for name, value in options.items():
+        if isinstance(value, str) and repr(value) in str(error) and "password" not in name and not isinstance(error, ConfigurationError):
+            return ConfigurationError(f"{name}={value!r}: {error}")
+    return error
 
 
 # -- a pool of our own --------------------------------------------------------------------------------------------------------------------

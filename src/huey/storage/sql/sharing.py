@@ -51,6 +51,8 @@ class SharingInSql(SqlStorage):
         window = self._window(name, per, now) | {"limit": limit}
         if self._write("rate_take", window, is_synced=False):
             return 0.0
+        # Full it stays, whoever counts in between.
+        self._write("rate_count", window, is_synced=False)
         return float(window["ends"] - window["now"]) / SECOND
 
     def usage(self, name: str, per: float, now: Micros | None = None) -> int:

@@ -193,7 +193,7 @@ class RateRules:
         waits = [store.take("r", 3, 60) for store in (storage, another(), storage, storage)]
 
         assert waits == [0.0, 0.0, 0.0, 39.5]
-        assert (storage.usage("r", 60), storage.usage("other", 60)) == (3, 0)
+        assert (storage.usage("r", 60), storage.usage("other", 60)) == (4, 0)
         assert storage.take("other", 1, 60) == 0.0
 
     def test_windows_are_aligned_to_multiples_of_their_length(self, storage: Storage, clock: TurnableClock) -> None:
@@ -220,7 +220,16 @@ class RateRules:
 
         assert back == [True, False]
         assert storage.take("r", 2, 60) > 0
-        assert storage.usage("r", 60) == 2
+        assert storage.usage("r", 60) == 4
+
+    def test_what_was_refused_counts_in_the_usage_and_gives_nobody_a_place(self, storage: Storage, clock: TurnableClock) -> None:
+        waits = [storage.take("r", limit, 60) == 0.0 for limit in (1, 1, 0, 3, 4, 5)]
+
+        assert waits == [True, False, False, False, False, False]
+        assert storage.usage("r", 60) == 6
+        clock.forward(60)
+        assert storage.take("r", 1, 60) == 0.0
+        assert storage.usage("r", 60) == 1
 
     def test_a_rate_can_be_forgotten(self, storage: Storage) -> None:
         storage.take("r", 1, 60)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from huey.clock import SECOND, Ids, Micros, micros
 from huey.cron import crontab
-from huey.decorators import PeriodicWrapper, TaskOptions
+from huey.decorators import PeriodicWrapper
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.lifecycle import State
 from huey.registry import Registry
@@ -20,6 +20,7 @@ from huey.serializer import Codec
 from huey.storage.base import LEASE, Storage
 from huey.storage.memory import MemoryStorage
 from huey.task import Record
+from huey.task_options import TaskOptions
 from huey.terms import Terms, with_terms
 from huey.testing.clock import TurnableClock
 from huey.testing.simulator.ledger import Ledger, Violation

@@ -278,8 +278,16 @@ ON CONFLICT (queue, name) DO UPDATE
        start = max(start, excluded.start)
  WHERE :limit > 0 AND (start < excluded.start OR used < :limit);
 
+-- name: rate_count
+-- Count one use in a window that was refused.
+INSERT INTO huey_rate (queue, name, start, ends, used) VALUES (:queue, :name, :start, :ends, 1)
+ON CONFLICT (queue, name) DO UPDATE
+   SET used = CASE WHEN start < excluded.start THEN 1 ELSE used + 1 END,
+       ends = CASE WHEN start < excluded.start THEN excluded.ends ELSE ends END,
+       start = max(start, excluded.start);
+
 -- name: rate_usage
--- Uses in a window.
+-- Uses in a window, those that were refused too.
 SELECT used FROM huey_rate WHERE queue = :queue AND name = :name AND start >= :start;
 
 -- name: rate_forget

@@ -1,0 +1,72 @@
+"""Names of huey 3.x that are not here: what is said of them, and what there is instead."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+_WORKFLOWS = "groups, chords and pipelines come in a later release; until then let a task enqueue the next one"
+COMING = {
+    "group": _WORKFLOWS,
+    "chord": _WORKFLOWS,
+    "ChordResult": _WORKFLOWS,
+    "Error": _WORKFLOWS,
+    "SKIPPED": _WORKFLOWS,
+    "then": _WORKFLOWS,
+    "error": f"{_WORKFLOWS}, and use @huey.signal('error') for failures",
+    "PostgresHuey": "a queue in PostgreSQL comes in a later release; there are SqliteHuey and RedisHuey",
+    "PostgresStorage": "a queue in PostgreSQL comes in a later release; there are SqliteHuey and RedisHuey",
+    "huey.contrib.asyncio": "awaiting results comes in a later release; until then: await asyncio.to_thread(result.get, True, 10)",
+    "huey.contrib.flask_admin": "a dashboard comes in a later release; until then there is huey.inspector",
+    "huey.contrib.helpers": "@huey.task(concurrency=3, key=...) bounds how many tasks run at the same time, on every storage",
+    "huey.contrib.mini": "MemoryHuey with huey.create_consumer() runs tasks in the program itself",
+    "huey.contrib.sql_huey": "SqliteHuey needs no peewee, and RedisHuey serves any number of hosts",
+    "huey.contrib.stats": "huey.inspector.stats() and .totals() tell what ran, how often and how long",
+    "huey.contrib.valkey_glide": "RedisHuey speaks to Valkey too, through redis-py",
+}
+"""By name or module: what is said."""
+
+
+def not_here(module: str, name: str = "") -> NoReturn:
+    """Raise what an import of a name, or of a whole module, comes to. ImportError: huey 3.x has it and this release does not.
+    AttributeError: no huey has it."""
+    if (name or module) not in COMING:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    what = f"{name} of huey 3.x (imported from {module})" if name else f"{module} of huey 3.x"
+    raise ImportError(f"{what} is not in this release: {COMING[name or module]}", name=module)
+
+
+_OF_OTHERS = {
+    "apply_async": "call it, f(1, 2, delay=5, priority=3), or use f.schedule(args=(1, 2), delay=5)",
+    "async_": "call it, f(1, 2)",
+    "delay": "call it, f(1, 2); for later: f(1, 2, delay=5)",
+    "enqueue": "call it, f(1, 2)",
+    "kiq": "call it, f(1, 2)",
+    "send": "call it, f(1, 2)",
+    "send_with_options": "call it, f(1, 2, delay=5, priority=3)",
+    "si": "f.s(1, 2) makes a task that is not enqueued yet",
+    "signature": "f.s(1, 2) makes a task that is not enqueued yet",
+}
+"""Verbs of other task queues."""
+
+
+class _NotHere:
+    """An attribute that is not there, and says why. (A ``__getattr__`` would make each look at any attribute slower.)"""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, thing: object, kind: type | None = None) -> NoReturn:
+        name = getattr(thing if thing is not None else kind, "name", "")
+        raise AttributeError(f"{name!r} has no attribute {self._name!r}: {self._why}")
+
+
+def say_what_is_not_here(kind: type, *, of_others: bool = False) -> None:
+    """Let a class of tasks, or of decorated functions, answer verbs of huey 3.x, and *of_others*: of other task queues."""
+    for name in ("then", "error", *(_OF_OTHERS if of_others else ())):
+        attribute = _NotHere(COMING.get(name) or _OF_OTHERS[name])
+        attribute.__set_name__(kind, name)
+        setattr(kind, name, attribute)

@@ -1,0 +1,69 @@
+"""The consumer that a program makes for itself: ``huey.create_consumer()``, ``huey.consumer.Consumer``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from huey.consumer import consumer
+from huey.consumer.consumer import NEW, RUNNING, STOPPING
+from huey.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from huey.api import Huey
+
+OLD_ORDER = (
+    *("workers", "periodic", "initial_delay", "backoff", "max_delay", "scheduler_interval", "worker_type", "check_worker_health"),
+    *("health_check_interval", "flush_locks", "extra_locks", "max_tasks", "shutdown_timeout", "graceful_signal"),
+)
+"""Options by position, in the order of 3.x."""
+
+
+class Consumer(consumer.Consumer):
+    """Runs the tasks of one Huey. ``start()`` does so in threads of this process. ``run()`` too, until it is stopped; what needs worker
+    processes (``worker_type='process'``, ``max_tasks=``, ``max_memory=``, several ``queues=``) gets them there, as under the command.
+
+    Options as in ``huey.options``. ConfigurationError: one that does not exist or cannot work; storage errors show at ``start()``.
+    """
+
+    def __init__(self, huey: Huey, *by_position: Any, **options: Any) -> None:
+        if len(by_position) > len(OLD_ORDER):
+            raise TypeError(
+                f"Consumer takes a Huey and {len(OLD_ORDER)} options by position, here are {len(by_position)}; give them by name"
+            )
+        super().__init__(huey, **dict(zip(OLD_ORDER, by_position, strict=False)), **options)
+
+    def run(self) -> int:
+        """Run until SIGTERM, SIGINT or ``stop()``, gracefully: the process's exit code. A second signal ends at once, nothing is lost.
+
+        ConfigurationError: worker processes are wanted, and this is not the main thread, which alone hears signals.
+        """
+        return super().run() if self._why_not_here is None else self._run_processes()
+
+    def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
+        """As ``huey.consumer.consumer.Consumer.stop``. Under ``run()`` with worker processes it asks as SIGTERM does, and waits outside the
+        main thread only, which is the one that has to stop."""
+        if self._why_not_here is None:
+            return super().stop(graceful, timeout)
+        if self._state == RUNNING:
+            for _ in range(1 if graceful else 2):
+                os.kill(os.getpid(), signal.SIGTERM)
+        is_main = threading.current_thread() is threading.main_thread()
+        return self._state == NEW or self._gone.wait(0 if is_main else timeout)
+
+    def _run_processes(self) -> int:
+        from huey.consumer.supervisor import Supervisor  # Needed by few, and large.
+
+        if threading.current_thread() is not threading.main_thread():
+            raise ConfigurationError("run() with worker processes hears signals: call it in the main thread of its process")
+        with self._life:
+            if self._state != NEW:
+                raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
+            self._state = RUNNING
+        try:
+            return Supervisor(self.huey, **self._settings).run()
+        finally:
+            self._state = STOPPING
+            self._gone.set()

@@ -1,0 +1,79 @@
+"""Names that programs of 3.x import (section 1), and what is said of those that are not here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+import huey
+from huey.cron import Crontab
+
+NAMES = {
+    "huey": "Huey RedisHuey PriorityRedisHuey RedisExpireHuey PriorityRedisExpireHuey SqliteHuey CySqliteHuey MemoryHuey FileHuey "
+    "BlackHoleHuey crontab CancelExecution RetryTask TaskException __version__",
+    "huey.api": "Huey RedisHuey PriorityRedisHuey RedisExpireHuey PriorityRedisExpireHuey SqliteHuey CySqliteHuey MemoryHuey FileHuey "
+    "BlackHoleHuey TaskWrapper Task PeriodicTask Result ResultGroup TaskLock RateLimit crontab CancelExecution RetryTask",
+    "huey.exceptions": "HueyException ConfigurationError TaskLockedException ResultTimeout TaskTimeout RateLimitExceeded CancelExecution "
+    "RetryTask TaskException",
+    "huey.signals": "SIGNAL_CANCELED SIGNAL_COMPLETE SIGNAL_ENQUEUED SIGNAL_ERROR SIGNAL_EXECUTING SIGNAL_EXPIRED SIGNAL_INTERRUPTED "
+    "SIGNAL_LOCKED SIGNAL_RATE_LIMITED SIGNAL_RETRYING SIGNAL_REVOKED SIGNAL_SCHEDULED SIGNAL_TIMEOUT",
+    "huey.serializer": "Serializer SignedSerializer",
+    "huey.consumer": "Consumer",
+    "huey.constants": "EmptyData WORKER_THREAD WORKER_PROCESS WORKER_GREENLET WORKER_TYPES",
+    "huey.registry": "TaskRegistry registry",
+    "huey.utils": "EmptyData Error",
+}
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in NAMES.items() for name in names.split()])
+def test_a_name_of_3_x_is_where_it_was(module: str, name: str) -> None:
+    assert getattr(import_module(module), name) is not None
+
+
+@pytest.mark.parametrize("name", ["group", "chord", "Error", "SKIPPED", "PostgresHuey"])
+@pytest.mark.parametrize("module", ["huey", "huey.api"])
+def test_a_name_that_is_to_come_says_so_when_it_is_imported(module: str, name: str) -> None:
+    with pytest.raises(ImportError, match=f"^{name} of huey 3.x .* is not in this release: .*come"):
+        exec(f"from {module} import {name}")
+    with pytest.raises(ImportError, match="is not in this release"):
+        getattr(import_module(module), name)
+
+
+@pytest.mark.parametrize("module", ["asyncio", "flask_admin", "helpers", "mini", "sql_huey", "stats", "valkey_glide"])
+@pytest.mark.parametrize("way", ["import huey.contrib.{}", "from huey.contrib import {}", "from huey.contrib.{} import anything"])
+def test_a_module_that_is_not_here_says_what_there_is_instead(module: str, way: str) -> None:
+    with pytest.raises(ImportError, match=rf"^huey\.contrib\.{module} of huey 3\.x is not in this release: "):
+        exec(way.format(module))
+
+
+@pytest.mark.parametrize("module", ["huey", "huey.api"])
+def test_a_name_that_no_huey_has_is_an_error_as_ever(module: str) -> None:
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'nonsense'"):
+        _ = import_module(module).nonsense
+    with pytest.raises(ImportError, match="cannot import name 'nonsense'"):
+        exec(f"from {module} import nonsense")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("then", "later release"), ("error", "signal"), ("delay", r"delay=5"), ("apply_async", r"\.schedule\("), ("si", r"f\.s\(1, 2\)")],
+)
+def test_verbs_of_others_on_a_decorated_function_say_what_it_is_called_here(name: str, advice: str) -> None:
+    add = huey.MemoryHuey("names").task(name="add")(lambda a, b: a + b)
+
+    with pytest.raises(AttributeError, match=f"'add' has no attribute '{name}': .*{advice}"):
+        getattr(add, name)
+    assert not hasattr(add, "nonsense")
+
+
+def test_a_task_says_that_pipelines_are_to_come() -> None:
+    task = huey.MemoryHuey("names").task(name="add")(lambda a, b: a + b).s(1, 2)
+
+    with pytest.raises(AttributeError, match="'add' has no attribute 'then': groups, chords and pipelines come in a later release"):
+        task.then(task)
+
+
+def test_a_schedule_has_the_code_of_a_function_as_instrumentations_look_for() -> None:
+    assert huey.crontab(minute="5").__code__ is Crontab().__code__
+    assert huey.crontab(tz="Europe/Berlin").__code__ is not Crontab().__code__
