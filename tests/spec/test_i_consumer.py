@@ -410,7 +410,7 @@ def test_S115_scheduled_tasks_survive_a_restart(huey: Huey) -> None:
     with running(huey):
         handle = task.schedule(args=(1, 2), delay=0.5)
     assert handle.get() is None
-    assert len(huey) == 1
+    assert huey.scheduled_count() == 1
 
     with running(huey):
         assert handle.get(blocking=True, timeout=10) == 3
