@@ -11,6 +11,7 @@ T = TypeVar("T")
 
 CHUNK = 1000
 """Records that one enqueue writes in one step."""
+_MESSAGES = (bytes, bytearray, str)
 
 
 @dataclass(slots=True)
@@ -23,7 +24,7 @@ class Place:
 
 def check_records(records: Sequence[object]) -> None:
     """ValueError: more than one enqueue takes. TypeError: a message, as the storages of huey 3.x take."""
-    if isinstance(records, bytes | bytearray | str):
+    if isinstance(records, _MESSAGES):
         raise TypeError(
             "storage.enqueue() takes records of tasks, and no message: put a task in with huey.enqueue(task); of a message of "
             "huey.serialize_task(): huey.enqueue(huey.deserialize_task(data))"
