@@ -35,9 +35,10 @@ MAX_CRASHES = 3
 MAX_DEATHS = 20
 """Deaths of its worker, whoever was to blame, that end a task as poison (C11)."""
 UNKNOWN_FOR: Micros = 24 * 3600 * SECOND
-"""How long a task that nobody knows is put back before it fails (C11)."""
+"""How long a task that no worker can run waits for one that can, before it fails (C11)."""
 UNKNOWN_DELAY = 5.0
-"""Seconds between two looks for a worker that knows it."""
+"""Seconds after which a worker asks again for waiting tasks that it can run."""
+UNKNOWN_TASK = "unknown task"
 
 
 class Returned(NamedTuple):
@@ -107,7 +108,7 @@ class Unknown(NamedTuple):
     """This worker cannot run it, another may: an unknown name, or a record of a newer release."""
 
     error: dict[str, Any]
-    reason: str = "unknown task"
+    reason: str = UNKNOWN_TASK
 
 
 class WorkerDied(NamedTuple):
@@ -135,7 +136,7 @@ class Finish(NamedTuple):
     crashes: int = 0
     deaths: int = 0
     parked: Micros | None = None
-    """Since when it is put back as no worker knew it, on the storage's clock; 0: its next place will tell."""
+    """WAITING until a worker can run it (``Storage.missing``), at most until this time of the storage's clock; 0: until ``due``."""
     reason: str | None = None
     value: bytes | None = None
     """Stored form of the result or the error, None: nothing to store."""
@@ -261,13 +262,13 @@ def _after(keep: Finish, seconds: float, now: Micros) -> Finish:
 
 
 def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:
-    # Told by places alone, which are all on the storage's clock: the one that the first wait gave it is where the time begins.
-    lease, since = keep.lease, 0
-    if lease.parked is not None:
-        since = lease.parked or lease.place
-        if lease.place - since >= UNKNOWN_FOR:
-            return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
-    return _after(keep, UNKNOWN_DELAY, now)._replace(parked=since, reason=outcome.reason, error=outcome.error)
+    lease = keep.lease
+    if lease.parked is None:
+        return _after(keep, UNKNOWN_FOR / SECOND, now)._replace(parked=0, reason=outcome.reason, error=outcome.error)
+    # Both are on the storage's clock: what became ready by the end of its time has waited for all of it.
+    if lease.place >= lease.parked:
+        return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
+    return keep._replace(due=lease.parked, parked=lease.parked, reason=outcome.reason, error=outcome.error)
 
 
 def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:

@@ -109,7 +109,7 @@ class Lease(NamedTuple):
     deaths: int
     """Times its worker died while holding it, whoever was to blame."""
     parked: Micros | None
-    """Since when it is put back because no function was known for it, on the storage's clock; 0: since its place."""
+    """Until when it waits for a worker that can run it, on the storage's clock; None: it was not put back for that."""
     options: str | None
     created: Micros = 0
     """When it was put in."""

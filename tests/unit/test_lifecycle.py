@@ -10,7 +10,6 @@ from huey.lifecycle import (
     MAX_CRASHES,
     MAX_DEATHS,
     STATES,
-    UNKNOWN_DELAY,
     UNKNOWN_FOR,
     AskedAgain,
     Cancelled,
@@ -30,7 +29,8 @@ from huey.terms import Terms, with_terms
 NOW: Micros = 1_750_075_200 * SECOND
 PLACE: Micros = NOW - 60 * SECOND
 ERROR = {"error": "ValueError()", "traceback": "..."}
-RECENT, OLD = PLACE - 60 * SECOND, PLACE - UNKNOWN_FOR
+RECENT, OLD = PLACE + 60 * SECOND, PLACE
+"""Ends of the wait for a worker that can run it: ahead of when it became ready, and past."""
 
 RETURNED, NOTHING = Returned(b"5"), Returned(None)
 RAISED, FORBIDDEN = Raised(ERROR), Raised(ERROR, may_retry=False, reason="undecodable")
@@ -83,8 +83,8 @@ GIVEN_UP: dict[str, Meaning] = {
     "not-storable": (State.FAILED, None, 1, "result not storable"),
 }
 PARKED: dict[Micros | None, Meaning] = {
-    None: (State.QUEUED, NOW + micros(UNKNOWN_DELAY), 1, "unknown task"),
-    RECENT: (State.QUEUED, NOW + micros(UNKNOWN_DELAY), 1, "unknown task"),
+    None: (State.QUEUED, NOW + UNKNOWN_FOR, 1, "unknown task"),
+    RECENT: (State.QUEUED, RECENT, 1, "unknown task"),
     OLD: (State.FAILED, None, 1, "unknown task"),
 }
 
@@ -200,12 +200,13 @@ def test_a_failure_that_must_not_be_retried_fails_with_tries_left() -> None:
     assert (finish.state, finish.reason, finish.attempt) == (State.FAILED, "undecodable", 0)
 
 
-def test_an_unknown_task_is_parked_since_the_place_of_its_first_wait_whatever_the_host_thinks_the_time_is() -> None:
+def test_an_unknown_task_waits_a_day_of_the_storages_clock_whatever_the_host_thinks_the_time_is() -> None:
     first = decide(lease(), UNKNOWN, NOW - 10**15)
-    second = decide(lease(parked=first.parked), UNKNOWN, NOW + 10**15)
-    third = decide(lease(parked=second.parked, place=PLACE + 5 * SECOND), UNKNOWN, 0)
+    second = decide(lease(parked=PLACE + 9), UNKNOWN, NOW + 10**15)
+    third = decide(lease(parked=PLACE + 9, place=PLACE + 8), UNKNOWN, 0)
 
-    assert (first.parked, second.parked, third.parked) == (0, PLACE, PLACE)
+    assert (first.parked, first.delay) == (0, UNKNOWN_FOR)
+    assert (second.parked, second.due, second.delay) == (third.parked, third.due, third.delay) == (PLACE + 9, PLACE + 9, None)
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -5.0, 1e300, 0.0])
@@ -231,8 +232,8 @@ def test_waits_are_durations_and_a_time_that_was_named_is_a_time() -> None:
 
 
 def test_an_unknown_task_costs_no_try_and_fails_after_a_day() -> None:
-    almost = decide(lease(retries=1, parked=OLD + 1), UNKNOWN, NOW)
-    over = decide(lease(retries=1, parked=OLD), UNKNOWN, NOW)
+    almost = decide(lease(retries=1, parked=PLACE + 1), UNKNOWN, NOW)
+    over = decide(lease(retries=1, parked=PLACE), UNKNOWN, NOW)
 
     assert (almost.state, almost.attempt) == (State.QUEUED, 0)
     assert (over.state, over.reason, over.error) == (State.FAILED, "unknown task", ERROR)

@@ -35,6 +35,7 @@ from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.outage import Outage
 from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
+from huey.engine.search import Search
 from huey.engine.stamps import ENGINE, HEARTBEAT, JANITOR, LOOK, OWN_THREADS, SCHEDULER, TIME_LIMITS, Board, LocalBoard, Stamp
 from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
 from huey.exceptions import ConfigurationError, StorageError
@@ -127,6 +128,7 @@ class Consumer:
             ask_to_stop=self._timekeeper.stop,
             replace=execution.unstorable,
             stamp=self._stamps[ENGINE],
+            search=Search(huey.storage, worker, clock, execution.can_run) if worker.takes_others else None,
         )
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle, execution.declared)
         self._cranking = Service("Engine", self._crank, OUTAGE_GAP)

@@ -20,6 +20,7 @@ from huey.engine.end_log import EndLog
 from huey.engine.narrowing import Narrowing, Replace, failing, release
 from huey.engine.outage import Outage
 from huey.engine.runners.base import Runners
+from huey.engine.search import Search
 from huey.engine.stamps import ENGINE, LocalBoard, Stamp
 from huey.exceptions import StorageError, StorageFull
 from huey.lifecycle import Finish, Snoozed, decide
@@ -74,10 +75,11 @@ class Engine:
         ask_to_stop: Callable[[Collection[str]], None] | None = None,
         replace: Replace = failing,
         stamp: Stamp | None = None,
+        search: Search | None = None,
     ) -> None:
         """*quota*: tasks to run at most; *used_up* is called when they have ended. *attendance*: told what the turns wrote and brought.
         *ask_to_stop*: called with the ids of tasks that run here and are revoked. *replace*: for ends that the
-        storage cannot take. *stamp*: shows that the storage answers it."""
+        storage cannot take. *stamp*: shows that the storage answers it. *search*: finds what no worker could run so far."""
         self._storage = storage
         self._worker = worker
         self._runners = runners
@@ -91,6 +93,7 @@ class Engine:
         self._ask_to_stop = ask_to_stop
         self._replace = replace
         self._stamp = stamp or Stamp(LocalBoard(), ENGINE, clock)
+        self._search = search
         self._turned: Micros = 0
         self._unwritten: list[Finish] = []
         self._unreturned: list[Lease] = []
@@ -301,6 +304,8 @@ class Engine:
             self._bell.clear()
             if self._is_stopping:
                 return
+            if self._search is not None and not self._search.take_up(self._room, self._start, self._lost_touch):
+                found = True
             if found or self._is_time():
                 found = not self.turn()
                 if found:

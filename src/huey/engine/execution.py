@@ -24,15 +24,16 @@ from huey.engine.wall import unread_wall_time
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.functions import check_has_run
 from huey.hooks import Hooks
-from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
+from huey.lifecycle import UNKNOWN_TASK, Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
 from huey.logs import SafeLogger
 from huey.masking import Mask, enroll, masks
 from huey.rare import rare
 from huey.registry import Registry
 from huey.revive import task_of
 from huey.seams import crash_here
-from huey.serializer import Codec, NewerFormat
+from huey.serializer import Codec, MissingClass, NewerFormat
 from huey.signals import Signals
+from huey.storage.base import Missing
 from huey.task import Lease, Task
 
 log = SafeLogger("huey.consumer")
@@ -76,6 +77,8 @@ class Execution:
         self._handlers = self._attendance.signals.handlers
         self._pre, self._post = self._attendance.hooks.pre, self._attendance.hooks.post
         self._visits = self._attendance.visits
+        self._lacking: set[Missing] = set()
+        """What tasks waited for that this process could not run."""
         self.values: dict[str, Any] | None = None
         """By task: what the bodies returned, where somebody wants that."""
 
@@ -256,6 +259,9 @@ class Execution:
         """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
         lease, error = finish.lease, finish.error or {}
         passage = self._passages.pop(lease.id, None) if self._passages else None
+        if finish.parked is not None:
+            self._tell_lacking(finish, error)
+            return finish
         if passage is None or passage.context is None:
             tell_failure(finish, error)
         else:
@@ -267,6 +273,28 @@ class Execution:
             return finish
         metadata = {**error, "retries": finish.retries_left, "task_id": lease.id}
         return finish._replace(value=self._codec.encode("error", lease.id, metadata))
+
+    def _tell_lacking(self, finish: Finish, error: dict[str, Any]) -> None:
+        """Once for each thing that is missing here, not for each task."""
+        missing = Missing(finish.lease.name, finish.reason or "")
+        level = logging.DEBUG if missing in self._lacking else logging.ERROR
+        self._lacking.add(missing)
+        log.log(
+            level,
+            "QueueException: %s [task %s and others like it wait up to 24 hours for a worker that can run them]",
+            error.get("error"),
+            finish.lease.id,
+        )
+
+    def can_run(self, missing: Missing) -> bool:
+        """Whether tasks that wait for that can be run here, as far as is known."""
+        if missing.reason != UNKNOWN_TASK:
+            return missing not in self._lacking
+        try:
+            self._registry.find(missing.name)
+        except UnknownTask:
+            return False
+        return True
 
     def unstorable(self, finish: Finish, error: BaseException) -> Finish:
         """The end of a run whose own end the storage could not take, and that is told to whoever waits for it."""
@@ -283,6 +311,8 @@ def _unreadable(error: DecodeError) -> Outcome:
     """What a run comes to whose arguments cannot be read here."""
     if isinstance(error, NewerFormat):
         return Unknown(described(error), "newer record")
+    if isinstance(error, MissingClass):
+        return Unknown(described(error), f"unknown class {error.path}")
     return Raised(described(error), may_retry=False, reason="undecodable")
 
 

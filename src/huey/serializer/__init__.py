@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from huey.serializer.codec import Codec, NewerFormat
 from huey.serializer.formats import JSONSerializer, Serializer, SignedSerializer
+from huey.serializer.pickles import MissingClass
 from huey.serializer.signing import Declared, Purpose
 
-__all__ = ["Codec", "Declared", "JSONSerializer", "NewerFormat", "Purpose", "Serializer", "SignedSerializer"]
+__all__ = ["Codec", "Declared", "JSONSerializer", "MissingClass", "NewerFormat", "Purpose", "Serializer", "SignedSerializer"]

@@ -341,5 +341,7 @@ def _checked_shape(purpose: Purpose, value: Any) -> Any:
 
 def _not_read(purpose: Purpose, id: str, error: BaseException) -> DecodeError:
     if isinstance(error, DecodeError):
-        return type(error)(f"{purpose} {id}: {error}")
+        told = type(error)(f"{purpose} {id}: {error}")
+        vars(told).update(vars(error))
+        return told
     return DecodeError(f"{purpose} {id}: the bytes are damaged, or not what they say ({said(error)})")

@@ -25,8 +25,15 @@ def to_pickles(values: Iterable[Any]) -> list[bytes]:
     return [dumps(value, 5) for value in values]
 
 
+class MissingClass(DecodeError):
+    """A class that a pickle names is not found in this process: older or newer code may have it."""
+
+    path = ""
+    """Module and name of the class."""
+
+
 def load_any(body: bytes) -> Any:
-    """Runs whatever the pickle says. DecodeError: a class is not found; anything else that a class raises comes through."""
+    """Runs whatever the pickle says. MissingClass: a class is not found; anything else that a class raises comes through."""
     try:
         return pickle.loads(body)
     except (ImportError, AttributeError):
@@ -40,7 +47,9 @@ class _NamingUnpickler(pickle.Unpickler):
         try:
             return super().find_class(module, name)
         except (ImportError, AttributeError) as error:
-            raise DecodeError(f"holds {module}.{name}, which is not found here ({said(error)}); deploy the code that defines it") from error
+            missing = MissingClass(f"holds {module}.{name}, which is not found here ({said(error)}); deploy the code that defines it")
+            missing.path = f"{module}.{name}"
+            raise missing from error
 
 
 def may_name_a_class(body: bytes) -> bool:

@@ -123,6 +123,15 @@ class TaskRow(NamedTuple):
     ``worker``, ``host``, ``pid`` (of who ran it), ``reason``, ``error``."""
 
 
+class Missing(NamedTuple):
+    """What tasks wait for that no worker could run so far."""
+
+    name: str
+    """Of their function."""
+    reason: str
+    """``unknown task``: nobody knows that name. Or what else was missing, such as the class of an argument."""
+
+
 class Counts(NamedTuple):
     """How many there are, now."""
 
@@ -135,7 +144,7 @@ class Counts(NamedTuple):
     succeeded: int = 0
     """Those that are kept; see ``keep_finished``."""
     waiting: int = 0
-    """Those that a limit keeps from being ready; see ``sharing``."""
+    """Those that a limit keeps from being ready (see ``sharing``), and those that wait for a worker that can run them (``missing``)."""
 
 
 class Bell(Protocol):
@@ -196,7 +205,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
         Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``refused``. SUCCEEDED removes the
         task (unless ``keep_finished``), FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None
         (behind what waits) or past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of
-        QUEUED. A finish with a ``value`` stores it as the task's result in the same step. One with an ``error``, or that counts a death or
+        QUEUED. One with ``parked`` waits (``missing``). A finish with a ``value`` stores it as the task's result in the same step. One with an ``error``, or that counts a death or
         a crash, is added to the task's ``attempts``. All of it counts in the statistics; what is put back only if its ``attempt`` grew.
 
         Due: queued, eta passed, queue not paused. Suspects are for workers that take them, and come first there; a ``quarantine``
@@ -216,6 +225,17 @@ class Storage(Sharing, Hosting, Administering, ABC):
     @abstractmethod
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         """Give back tasks that never started: QUEUED at their old place. Leases that no longer hold are left alone."""
+
+    def missing(self) -> list[Missing]:
+        """What tasks wait for that were put back with ``Finish.parked``, since a worker could not run them. They are WAITING until
+        ``claim_missing`` takes them, or their time is over: then any worker claims them. A storage without them has none, and puts such
+        tasks back every few seconds."""
+        return []
+
+    def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
+        """Lease up to *want* tasks that wait for one of *missing* to a worker that can run those, best first. None while the queue is
+        paused. What a claim has to look at (revoked, expired, a suspect, with a limit or a unique key) becomes ready instead."""
+        return []
 
     @abstractmethod
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:

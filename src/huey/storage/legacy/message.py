@@ -9,9 +9,9 @@ import json
 from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
 
-from huey.clock import Micros
+from huey.clock import Micros, micros
 from huey.exceptions import DecodeError
-from huey.lifecycle import Finish, State
+from huey.lifecycle import UNKNOWN_DELAY, Finish, State
 from huey.storage.base import TaskRow
 from huey.task import LARGEST, Lease, Record, is_storable
 from huey.terms import terms_of
@@ -103,13 +103,16 @@ class Message(NamedTuple):
 
     def after(self, finish: Finish, now: Micros) -> Message:
         """To be put back after a run that ended so."""
-        at = finish.due_at(now)
+        at, parked = finish.due_at(now), finish.parked
+        if parked is not None and at is not None:
+            # Nobody can be asked what it lacks: another worker may be the next to read it.
+            at, parked = now + micros(UNKNOWN_DELAY), parked or at
         due = at if at is not None and at > now else None
         place = now if at is None else at
         expires = self.expires if finish.expires_in is None else finish.expires_at(now)
         options = self.options if finish.options is None else finish.options
         message = self.claimed()._replace(due=due, place=place, expires=expires, options=options, reason=finish.reason)
-        return message._replace(attempt=finish.attempt, crashes=finish.crashes, deaths=finish.deaths, parked=finish.parked)
+        return message._replace(attempt=finish.attempt, crashes=finish.crashes, deaths=finish.deaths, parked=parked)
 
     def look(self, worker: str | None = None) -> TaskRow:
         """As a person sees it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from huey.clock import SECOND, Clock, Micros
 from huey.lifecycle import State
-from huey.storage.base import Counts, Storage, TaskRow, Worker, WorkerRow
+from huey.storage.base import Counts, Missing, Storage, TaskRow, Worker, WorkerRow
 from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Tasks, Values
 from huey.storage.memory.waking import Alarm
@@ -31,6 +31,10 @@ class LookingInMemory(Storage):
             row = self._tasks.rows.get(id)
             return None if row is None else row.look()
 
+    def missing(self) -> list[Missing]:
+        with self._changed:
+            return sorted({self._tasks.rows[id].missing for id in self._tasks.missing})
+
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
         with self._changed:
             rows = [row for row in self._tasks.listed(state) if name is None or row.record.name == name]
@@ -41,13 +45,13 @@ class LookingInMemory(Storage):
             states = [row.state for row in self._tasks.rows.values()]
             return Counts(
                 ready=len(self._tasks.ready) + len(self._tasks.suspects),
-                scheduled=len(self._tasks.scheduled),
+                scheduled=len(self._tasks.scheduled) - len(self._tasks.missing),
                 running=states.count(State.RUNNING),
                 failed=states.count(State.FAILED),
                 cancelled=states.count(State.CANCELLED),
                 results=len(self._values.items("result", self._clock.now())),
                 succeeded=states.count(State.SUCCEEDED),
-                waiting=states.count(State.WAITING),
+                waiting=states.count(State.WAITING) + len(self._tasks.missing),
             )
 
     def queues(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from huey.clock import Micros
 from huey.lifecycle import FINAL, Finish, Promotion, State
 from huey.rare import never_asked
-from huey.storage.base import ATTEMPTS_KEPT, Revocation, TaskRow, Worker
+from huey.storage.base import ATTEMPTS_KEPT, Missing, Revocation, TaskRow, Worker
 from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
 from huey.task import Lease, Record
 from huey.terms import terms_of
@@ -59,6 +59,16 @@ class Row:
         return self.state in FINAL
 
     @property
+    def is_missing(self) -> bool:
+        """It waits for a worker that can run it."""
+        return self.state == State.QUEUED and self.due is not None and self.parked is not None
+
+    @property
+    def missing(self) -> Missing:
+        """What it waits for."""
+        return Missing(self.record.name, self.reason or "")
+
+    @property
     def may_come_again(self) -> bool:
         """It has ended, and its id may be enqueued again."""
         return self.is_ended and self.terms.own is not None
@@ -82,7 +92,8 @@ class Row:
             return SUCCEEDED
         is_try = finish.attempt > self.attempt
         self._note(finish, worker, now)
-        self.attempt, self.crashes, self.deaths, self.parked = finish.attempt, finish.crashes, finish.deaths, finish.parked
+        self.attempt, self.crashes, self.deaths = finish.attempt, finish.crashes, finish.deaths
+        self.parked = finish.due_at(now) if finish.parked == 0 else finish.parked
         self.error = error or self.error
         if finish.state != State.QUEUED:
             self.end(finish.state, finish.reason, now)
@@ -134,7 +145,7 @@ class Row:
         return TaskRow(
             id=record.id,
             name=record.name,
-            state=self.state,
+            state=State.WAITING if self.is_missing else self.state,
             payload=record.payload,
             priority=record.priority,
             place=self.place,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from huey.clock import Micros
 from huey.lifecycle import State
-from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, TURN_BYTES, Revocation, Worker
+from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, TURN_BYTES, Missing, Revocation, Worker
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Gates, Rank
 from huey.storage.retention import Retention
@@ -22,8 +22,8 @@ PRUNE = 500
 
 
 class Tasks:
-    """Every row is in exactly one of these: the ready heap, that of suspects, the scheduled heap, those that wait for a limit, what a
-    worker holds, what has ended."""
+    """Every row is in exactly one of these: the ready heap, that of suspects, the scheduled heap (those that wait for a worker that can
+    run them too), those that wait for a limit, what a worker holds, what has ended."""
 
     def __init__(self, top_token: int = 1) -> None:
         self.rows: dict[str, Row] = {}
@@ -32,6 +32,8 @@ class Tasks:
         self.ready: list[Rank] = []
         self.suspects: list[Rank] = []
         self.scheduled: list[tuple[Micros, str]] = []
+        self.missing: set[str] = set()
+        """Of the scheduled ones those that wait for a worker that can run them."""
         self.held: dict[str, set[str]] = {}
         self.gates = Gates(self.rows, self._let_in, self._take_out)
 
@@ -41,6 +43,8 @@ class Tasks:
         self.rows[row.record.id] = row
         if row.due is not None:
             heapq.heappush(self.scheduled, (row.due, row.record.id))
+            if row.is_missing:
+                self.missing.add(row.record.id)
             self.gates.level(row)
         elif self.gates.is_open_to(row):
             self._let_in(row)
@@ -65,9 +69,28 @@ class Tasks:
             due, id = heapq.heappop(self.scheduled)
             row = self.rows[id]
             row.place, row.due = due, None
+            self.missing.discard(id)
             self.queue(row)
             promoted.append(row)
         return promoted
+
+    def claim_missing(self, worker: str, missing: Collection[Missing], want: int, is_plain: Callable[[Row], bool], now: Micros) -> list[Row]:
+        """Hand those that wait for one of these to a worker, best first; make ready those that are not plain."""
+        rows = sorted((row for id in self.missing if (row := self.rows[id]).missing in missing), key=lambda row: row.rank)[:want]
+        for row in rows:
+            self.missing.remove(row.record.id)
+            row.due = None
+        taken = {row.record.id for row in rows}
+        self.scheduled = [each for each in self.scheduled if each[1] not in taken]
+        heapq.heapify(self.scheduled)
+        plain = [row for row in rows if is_plain(row)]
+        for row in rows:
+            if row in plain:
+                self.hand_to(worker, row)
+            else:
+                row.place = now
+                self.queue(row)
+        return plain
 
     def is_due(self, now: Micros) -> bool:
         return self.next_due is not None and self.next_due <= now
@@ -151,10 +174,10 @@ class Tasks:
         if state == "ready":
             return self.listed("suspect") + [self.rows[id] for _, _, id in sorted(self.ready)]
         if state == "scheduled":
-            return [self.rows[id] for _, id in sorted(self.scheduled)]
+            return [self.rows[id] for _, id in sorted(self.scheduled) if id not in self.missing]
         if state == State.QUEUED:
             return self.listed("ready") + self.listed("scheduled")
-        rows = [row for row in self.rows.values() if state is None or row.state == state]
+        rows = [row for row in self.rows.values() if state is None or row.state == state or (state == State.WAITING and row.is_missing)]
         return sorted(rows, key=lambda row: (row.created, row.record.id))
 
 

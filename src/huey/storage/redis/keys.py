@@ -23,6 +23,8 @@ rn                 hash    marks of names
 v:KIND             hash    small values (kind ``result``: of tasks), each behind 16 digits that say when it goes (0: never)
 x:KIND, xn:KIND    zset,   the times at which some go; time -> how many. All results of a turn have one time
                    hash
+mt, mn             zset,   scheduled ids of tasks that wait for a worker that can run them: 40 digits of what is missing, rank, id; by
+                   hash    bytes. Name, NUL and reason of what is missing -> how many
 t                  hash    id -> what a task that is held wishes of others (a msgpack array, terms.lua)
 uk                 hash    unique key -> id of the task that holds it
 kp, kx             hash,   what the clock holds ("i" and an id that stays known, "u" and a unique key) -> until when, and
@@ -79,6 +81,8 @@ TYPES = {
     "rv": "hash",
     "ru": "hash",
     "rn": "hash",
+    "mt": "zset",
+    "mn": "hash",
     "t": "hash",
     "uk": "hash",
     "kp": "hash",

@@ -207,14 +207,14 @@ def row_of(found: list[Any]) -> TaskRow:
     id, message, state, how, detail, token, mark = found
     lease = lease_of(id, message, state, token)
     due = None
-    if how == b"scheduled":
+    if how in (b"scheduled", b"missing"):
         due = _due(state, message, detail)
     is_running = how == b"running"
     ended = state if how == b"ended" else None
     return TaskRow(
         id=lease.id,
         name=lease.name,
-        state=State.RUNNING if is_running else str(_text(ended[0])) if ended else State.WAITING if how == b"waiting" else State.QUEUED,
+        state=State.RUNNING if is_running else str(_text(ended[0])) if ended else State.WAITING if how in (b"waiting", b"missing") else State.QUEUED,
         payload=lease.payload,
         priority=lease.priority,
         place=lease.place,

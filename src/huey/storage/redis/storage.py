@@ -17,7 +17,7 @@ from huey import older
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
 from huey.seams import crash_here
-from huey.storage.base import CHUNK, Tell, Worker, WorkerRow
+from huey.storage.base import CHUNK, Missing, Tell, Worker, WorkerRow
 from huey.storage.chunks import Place, check_records
 from huey.storage.redis import keys
 from huey.storage.redis.ahead import Ahead, Chunk
@@ -274,6 +274,12 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         for start in range(0, len(leases), CHUNK):
             pairs: list[Arg] = [part for lease in leases[start : start + CHUNK] for part in (raw_of(lease.id), lease.token)]
             self._wires.call("release", self._prefix, self._now(), worker.id, *pairs)
+
+    def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
+        which = [part for each in missing for part in each]
+        head = (self._prefix, self._now(now), self._lease_time(), worker.id, details(worker), want)
+        found = self._wires.call("claim_missing", *head, *which, after=self._durable)
+        return [lease_of(*each) for each in zip(*found, strict=True)]
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         crash_here("reclaim:before-commit")

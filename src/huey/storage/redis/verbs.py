@@ -16,6 +16,7 @@ from huey.storage.base import (
     FOREVER,
     MARK_KEPT,
     Counts,
+    Missing,
     Revocation,
     Storage,
     TaskRow,
@@ -148,14 +149,14 @@ class PlainVerbs(Storage):
 
     def _in_order(self, kind: str, name: str | None, limit: int) -> list[TaskRow]:
         """Tasks of one kind of queued, best first."""
+        if kind == "scheduled":
+            # In order of time already; among them are those that wait for a worker that can run them.
+            soonest = (row for page in self._pages(kind) for row in page if row.state == State.QUEUED and name in (None, row.name))
+            return sorted(islice(soonest, limit), key=lambda row: (row.due or 0, row.id))
         # Without a name the first page has them: it brings so many of each priority.
         pages = islice(self._pages(kind, limit), 1) if name is None else self._pages(kind)
         found = [row for page in pages for row in page if name in (None, row.name)]
-        if kind == "scheduled":
-            found.sort(key=lambda row: (row.due or 0, row.id))
-        else:
-            found.sort(key=lambda row: (-row.priority, row.place, row.id))
-        return found[:limit]
+        return sorted(found, key=lambda row: (-row.priority, row.place, row.id))[:limit]
 
     def _pages(self, kind: str, size: int = CHUNK) -> Iterator[list[TaskRow]]:
         """Tasks in one kind of place, a page at a time."""
@@ -164,6 +165,10 @@ class PlainVerbs(Storage):
             if not ids:
                 return
             yield self._look(ids)
+
+    def missing(self) -> list[Missing]:
+        found = self._wires.command("HKEYS", self._prefix + "mn")
+        return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
     def counts(self) -> Counts:
         return Counts._make(self._wires.call("counts", self._prefix, self._now()))

@@ -18,6 +18,7 @@ from huey.storage.base import (
     FOREVER,
     MARK_KEPT,
     Counts,
+    Missing,
     Revocation,
     Storage,
     TaskRow,
@@ -96,6 +97,21 @@ class SqlStorage(Storage):
         pairs = json.dumps([[lease.id, lease.token] for lease in leases])
         self._write("release", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_synced=False)
         self._rouse()
+
+    def missing(self) -> list[Missing]:
+        return [Missing(name, reason or "") for name, reason in self._read("missing", (self._queue,))]
+
+    def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
+        self.beat([worker])
+        which = {"queue": self._queue, "worker": worker.id, "now": self._now(now), "want": want, "missing": json.dumps(list(missing))}
+        ids = [id for (id,) in self._read("missing_find", which)]
+        if not ids:
+            return []
+        which["ids"] = json.dumps(ids)
+        self._write("missing_claim", which)
+        if self._write("missing_open", which):
+            self._rouse()
+        return [lease_from(row) for row in self._read("missing_leases", which)]
 
     def goodbye(self, worker: Worker) -> None:
         self._write("goodbye", {"worker": worker.id}, is_synced=False)

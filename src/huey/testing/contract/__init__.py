@@ -29,6 +29,7 @@ from huey.testing.contract.house import HouseRules
 from huey.testing.contract.interrupted import InterruptedRules, InterruptedTermRules
 from huey.testing.contract.locks import LockRules, RateRules
 from huey.testing.contract.looking import LookingRules
+from huey.testing.contract.missing import MissingRules
 from huey.testing.contract.revoking import RevokingRules
 from huey.testing.contract.statistics import StatisticsRules
 from huey.testing.contract.terms import LimitRules, UniqueRules
@@ -48,6 +49,7 @@ class StorageContract(
     EnqueueRules,
     ClaimRules,
     FinishRules,
+    MissingRules,
     DurationRules,
     DeathRules,
     TickRules,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from huey.clock import FOREVER, SECOND, micros
-from huey.lifecycle import AskedAgain, Cancelled, Finish, Limited, NotDue, Outcome, Raised, Snoozed, State, Unknown, WorkerDied, decide
+from huey.lifecycle import UNKNOWN_FOR, AskedAgain, Cancelled, Finish, Limited, NotDue, Outcome, Raised, Snoozed, State, Unknown, WorkerDied, decide
 from huey.storage.base import Storage
 from huey.terms import terms_of
 from huey.testing.clock import TurnableClock
@@ -25,7 +25,7 @@ WAITS: dict[str, tuple[Outcome, float]] = {
     "snooze": (Snoozed(7.5, "limit"), 7.5),
     "rate limit": (Limited(ERROR, 12.0, True), 30.0),
     "asked again": (AskedAgain(ERROR, delay=3.0), 3.0),
-    "unknown task": (Unknown(ERROR), 5.0),
+    "unknown task": (Unknown(ERROR), UNKNOWN_FOR / SECOND),
 }
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from huey.clock import SECOND
-from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
+from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, decide
 from huey.storage.base import Counts, Storage
 from huey.testing.clock import TurnableClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
@@ -129,16 +129,6 @@ class FinishRules:
 
         again = claim(storage)[0]
         assert (again.attempt, again.crashes, again.deaths, again.parked) == (3, 2, 5, clock.now())
-
-    def test_an_unknown_task_is_put_back_and_remembers_since_when(self, storage: Storage, clock: TurnableClock) -> None:
-        end(storage, clock, claimed(storage), Unknown(ERROR))
-        since = look(storage).due
-        clock.forward(60)
-
-        end(storage, clock, claim(storage)[0], Unknown(ERROR))
-
-        clock.forward(60)
-        assert [lease.parked for lease in claim(storage)] == [since]
 
     def test_the_last_error_stays_until_there_is_another(self, storage: Storage, clock: TurnableClock) -> None:
         end(storage, clock, claimed(storage, task(retries=5)), Raised(ERROR))

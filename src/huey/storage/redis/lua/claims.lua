@@ -103,6 +103,7 @@ local function promote(limit, followed)
     if message then
       local state, place = load(id), as_place(tonumber(due[i + 1]))
       if state then
+        if state[PARKED] then drop_missing(id, message, state) end
         state[PLACE], state[DUE] = place, false
         save(id, state)
       end

@@ -11,6 +11,6 @@ for _, expires in ipairs(call('ZRANGEBYSCORE', P .. 'x:result', '-inf', text(now
   results = results - (tonumber(call('HGET', P .. 'xn:result', expires) or '') or 0)
 end
 return {
-  ready, call('ZCARD', P .. 's'), running, call('ZCARD', P .. 'e:failed'), call('ZCARD', P .. 'e:cancelled'), results,
-  call('ZCARD', P .. 'e:succeeded'), call('ZCARD', P .. 'lw'),
+  ready, call('ZCARD', P .. 's') - call('ZCARD', P .. 'mt'), running, call('ZCARD', P .. 'e:failed'), call('ZCARD', P .. 'e:cancelled'), results,
+  call('ZCARD', P .. 'e:succeeded'), call('ZCARD', P .. 'lw') + call('ZCARD', P .. 'mt'),
 }

@@ -22,6 +22,7 @@ local function put_back(id, priority, state, due)
     state[DUE] = due
     save(id, state)
     schedule({ id }, due)
+    if state[PARKED] then note_missing(id, call('HGET', P .. 'm', id), state) end
   else
     state[PLACE] = due and as_place(tonumber(due)) or now
     save(id, state)
@@ -52,7 +53,7 @@ local function settle(worker, who, at)
   local is_try = attempt > state[ATTEMPT]
   if error_text or deaths > state[DEATHS] or crashes > state[CRASHES] then note_attempt(state, who, ARGV[at + 12]) end
   state[ATTEMPT], state[CRASHES], state[DEATHS] = attempt, crashes, deaths
-  state[PARKED] = ARGV[at + 7] ~= '' and ARGV[at + 7]
+  state[PARKED] = ARGV[at + 7] ~= '' and (ARGV[at + 7] == '0' and due or ARGV[at + 7])
   state[ERROR] = error_text or state[ERROR]
   local reason = ARGV[at + 8] ~= '' and string.sub(ARGV[at + 8], 2)
   if how ~= 'queued' then

@@ -29,7 +29,7 @@ for _, known in ipairs({ 'dk', 'dm' }) do
   for _, name in ipairs(call('SMEMBERS', P .. known)) do drop('damaged:' .. name) end
   drop(known)
 end
-for key in string.gmatch('m d q:0 p l z u s e:failed e:cancelled e:succeeded rv ru ux rn n tk v:result x:result xn:result k c sc ev wake:o wake:u t uk kp kx lw lo lr lk lp rt rx', '%S+') do
+for key in string.gmatch('m d q:0 p l z u s e:failed e:cancelled e:succeeded rv ru ux rn n tk v:result x:result xn:result k c sc ev wake:o wake:u t uk kp kx lw lo lr mt mn lk lp rt rx', '%S+') do
   drop(key)
 end
 return 0

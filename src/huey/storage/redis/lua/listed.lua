@@ -13,7 +13,9 @@ elseif kind == 'ready' then
   for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do add(call('LRANGE', P .. 'q:' .. name, from, to)) end
   add(call('ZRANGE', P .. 'z', from, to), true)
 elseif kind == 'waiting' then
-  for _, member in ipairs(call('ZRANGE', P .. 'lw', from, to)) do found[#found + 1] = string.sub(member, 75) end
+  for _, key in ipairs({ 'lw', 'mt' }) do
+    for _, member in ipairs(call('ZRANGE', P .. key, from, to)) do found[#found + 1] = string.sub(member, 75) end
+  end
 elseif kind == 'scheduled' then
   add(call('ZRANGE', P .. 's', from, to))
 elseif kind == 'running' then

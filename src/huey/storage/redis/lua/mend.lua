@@ -33,6 +33,7 @@ for _, id in ipairs(call('HKEYS', P .. 'm')) do
       call('ZADD', P .. 'e:' .. ended, as_place(tonumber(state[FINISHED])), id)
     elseif due and as_place(tonumber(due)) > now then
       call('ZADD', P .. 's', due, id)
+      if state and state[PARKED] then note_missing(id, message, state) end
     else
       line_up(id, head[PRIORITY], state and state[PLACE] or first_place(message), state and state[CRASHES] or 0)
     end

@@ -89,6 +89,38 @@ UPDATE huey_task SET state = 'queued', worker = NULL
  WHERE queue = :queue AND state = 'running' AND limit_key IS NULL
    AND NOT EXISTS (SELECT 1 FROM huey_worker AS w WHERE w.id = huey_task.worker);
 
+-- name: missing
+-- What tasks wait for that no worker could run so far.
+SELECT DISTINCT name, reason FROM huey_task INDEXED BY huey_missing
+ WHERE queue = ? AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL;
+
+-- name: missing_find
+-- The best of those that wait for one of these. None while the queue is paused.
+SELECT id FROM huey_task INDEXED BY huey_missing
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL
+   AND (name, reason) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:missing))
+   AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = :queue AND is_paused)
+ ORDER BY priority DESC, place, id LIMIT :want;
+
+-- name: missing_claim
+-- Lease those of which a claim has nothing to look at.
+UPDATE huey_task SET state = 'running', worker = :worker, token = token + 1, due = NULL, reason = NULL
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL AND id IN (SELECT value FROM json_each(:ids))
+   AND limit_key IS NULL AND wish IS NULL AND crashes = 0 AND coalesce(revoked_until, 0) <= :now AND coalesce(expires, :now + 1) > :now
+   AND NOT EXISTS (SELECT 1 FROM huey_revocation AS r WHERE r.queue = :queue AND r.kind = 'n' AND r.key = huey_task.name AND r.until > :now);
+
+-- name: missing_open
+-- The others are due.
+UPDATE huey_task SET due = :now
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: missing_leases
+-- What was leased of those.
+SELECT id, token, name, payload, priority, place, expires, retries, retry_delay, attempt, crashes, deaths, parked, options, created
+  FROM huey_task
+ WHERE queue = :queue AND state = 'running' AND worker = :worker AND id IN (SELECT value FROM json_each(:ids))
+ ORDER BY priority DESC, place, id;
+
 -- name: takeover
 -- Take over what a dead worker holds; the trigger `inherit` does it.
 INSERT INTO takeover VALUES (?, ?, ?, ?);
@@ -205,7 +237,8 @@ SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?);
 
 -- name: get
 -- One task.
-SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL THEN 'waiting' ELSE state END,
+       payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options, attempts
   FROM huey_task WHERE queue = ? AND id = ?;
 
@@ -230,7 +263,7 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options, attempts
   FROM huey_task
- WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND (:name IS NULL OR name = :name)
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND parked IS NULL AND (:name IS NULL OR name = :name)
  ORDER BY due, id LIMIT :limit;
 
 -- name: find_running
@@ -251,17 +284,21 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 
 -- name: find
 -- Tasks of all states, oldest first.
-SELECT id, name, state, payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
+SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL THEN 'waiting' ELSE state END,
+       payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options, attempts
   FROM huey_task
- WHERE queue = :queue AND (:state IS NULL OR state = :state) AND (:name IS NULL OR name = :name)
+ WHERE queue = :queue AND (:name IS NULL OR name = :name)
+   AND (:state IS NULL OR state = :state
+        OR (:state = 'waiting' AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL))
  ORDER BY created, id LIMIT :limit;
 
 -- name: counts
 -- How many there are.
-SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL), sum(state = 'running'), sum(state = 'failed'),
-       sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
-       sum(state = 'succeeded'), sum(state = 'waiting')
+SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL AND parked IS NULL), sum(state = 'running'),
+       sum(state = 'failed'), sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
+       sum(state = 'succeeded'),
+       sum(state = 'waiting' OR (state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL))
   FROM huey_task WHERE queue = :queue;
 
 -- name: workers

@@ -118,7 +118,8 @@ CREATE TEMP TRIGGER crank AFTER INSERT ON turn BEGIN
      WHERE id = NEW.queue AND top_token < NEW.top_token AND NOT NEW.keep AND EXISTS (SELECT 1 FROM done);
     UPDATE huey_task
        SET state = CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, worker = NULL,
-           attempt = f.attempt, crashes = f.crashes, deaths = f.deaths, parked = f.parked,
+           attempt = f.attempt, crashes = f.crashes, deaths = f.deaths,
+           parked = CASE f.parked WHEN 0 THEN f.due ELSE f.parked END,
            reason = CASE f.state WHEN 'revoked' THEN 'revoked' ELSE f.reason END, error = coalesce(f.error, huey_task.error), lost_by = NULL,
            attempts = CASE WHEN f.error IS NULL AND f.deaths <= huey_task.deaths AND f.crashes <= huey_task.crashes THEN attempts ELSE
                json_insert(

@@ -1,0 +1,41 @@
+-- Lease tasks that wait for a worker that can run them.
+-- KEYS    1: the queue's prefix
+-- ARGV    1: now or ""  2: lease clock or ""  3: worker id  4: worker details  5: want  6..: name and reason of what is not missing there,
+--         in turns
+-- Returns ids, messages and states of what was leased, as a claim does
+renew(ARGV[3], ARGV[4], ARGV[2])
+if call('HGET', P .. 'c', 'paused') == '1' then return { {}, {}, {} } end
+local want, members = tonumber(ARGV[5]), {}
+for i = 6, #ARGV, 2 do
+  local what = missing_of(ARGV[i], ARGV[i + 1])
+  local mark = redis.sha1hex(what)
+  local some = call('ZRANGEBYLEX', P .. 'mt', '[' .. mark, '(' .. mark .. '~', 'LIMIT', 0, want)
+  if #some == 0 then call('HDEL', P .. 'mn', what) end
+  for _, member in ipairs(some) do members[#members + 1] = { member, what } end
+end
+table.sort(members, function(a, b) return precedes(string.sub(a[1], 41), string.sub(b[1], 41)) end)
+local held, messages, states, leases = {}, {}, {}, {}
+for i = 1, math.min(want, #members) do
+  local member, what = members[i][1], members[i][2]
+  local id = string.sub(member, MISSING_ID)
+  call('ZREM', P .. 'mt', member)
+  if call('HINCRBY', P .. 'mn', what, -1) <= 0 then call('HDEL', P .. 'mn', what) end
+  local message, state = call('HGET', P .. 'm', id), load(id)
+  if message and state and state[STATE] == 'queued' and state[PARKED] and call('ZREM', P .. 's', id) == 1 then
+    local mark = call('HGET', P .. 'rn', head_of(message)[NAME])
+    if terms_of(id) or state[CRASHES] > 0 or holds(mark) or bar(id, message, state, true, false) then
+      state[PLACE], state[DUE] = now, false
+      save(id, state)
+      line_up(id, head_of(message)[PRIORITY], now, state[CRASHES])
+    else
+      state[REASON], state[DUE] = false, false
+      save(id, state)
+      local n = #held + 1
+      held[n], messages[n], states[n] = id, message, state
+      leases[2 * n - 1], leases[2 * n] = id, text(state[TOKEN] + 1)
+    end
+  end
+end
+if #held > 0 then in_parts('HSET', P .. 'h:' .. ARGV[3], leases, 4000) end
+level_what_was_touched()
+return { held, messages, states }
