@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from huey.clock import SECOND, Clock
 from huey.engine.bell import Bell
 from huey.lifecycle import Finish, State
-from huey.storage.base import Storage, TaskRow, Turn, WorkerRow
+from huey.storage.base import Missing, Storage, TaskRow, Turn, WorkerRow
 from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
 from huey.storage.sharing import Holder
@@ -105,7 +105,7 @@ finish_fields = st.fixed_dictionaries(
         "attempt": numbers,
         "crashes": numbers,
         "deaths": numbers,
-        "parked": st.sampled_from([None, 1]),
+        "parked": st.sampled_from([None, 0, 1]),
         "reason": reasons,
         "value": st.none() | values,
         "error": errors,
@@ -199,6 +199,12 @@ class Agreement(RuleBasedStateMachine):
         return Finish(lease, **{key: value for key, value in fields.items() if key != "pick"} | {"due": self.at(fields["due"])})
 
     @precondition(lambda self: self.leases)
+    @rule(by=who, want=st.integers(1, 3), reason=reasons)
+    def take_up_what_was_missing(self, by: Any, want: int, reason: str | None) -> None:
+        self.both(lambda storage: storage.missing(), sorted)
+        missing = [Missing(name, reason or "") for name in NAMES]
+        self.leases += self.both(lambda storage: storage.claim_missing(by, missing, want))
+
     @rule(by=who, first=st.integers(1, 4))
     def release(self, by: Any, first: int) -> None:
         self.both(lambda storage: storage.release(by, self.leases[-first:]))

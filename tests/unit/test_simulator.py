@@ -63,7 +63,7 @@ def test_every_transition_and_every_fault_happens_sometimes() -> None:
         counts.update(history.counts)
     transitions = [
         *("claimed", "promoted", "released", "reclaimed", "finish refused", "cut short", "put back by hand", "restored", "tick fired"),
-        *("enqueued again", "enqueued while it was held", "revoked another enqueue"),
+        *("enqueued again", "enqueued while it was held", "taken up", "revoked another enqueue"),
         *("succeeded", "failed: error", "failed: undecodable", "failed: result not storable", "failed: unknown task", "failed: poison"),
         *("cancelled: revoked", "cancelled: expired", "cancelled: cancelled", "cancelled while running"),
         *("queued: error", "queued: limit", "queued: unknown task", "queued: worker died", "queued: shutdown"),

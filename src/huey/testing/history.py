@@ -164,6 +164,7 @@ _RECORDED: dict[str, Describe] = {
     "turn": _turn,
     "release": lambda given, answer: {"tasks": [[lease.id, lease.token] for lease in given[1]]},
     "reclaim": lambda given, answer: {"key": given[0].worker.id, "claim": [[lease.id, lease.token] for lease in answer or ()]},
+    "claim_missing": lambda given, answer: {"key": given[0].id, "claim": [[lease.id, lease.token] for lease in answer or ()]},
     "leases": lambda given, answer: {"key": given[0].id, "held": [[lease.id, lease.token] for lease in answer or ()]},
     "beat": lambda given, answer: {"key": [worker.id for worker in given[0]]},
     "goodbye": lambda given, answer: {"key": given[0].id},

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from huey.clock import SECOND, Clock, Micros, micros
 from huey.engine.engine import ALONE
 from huey.lifecycle import FINAL, Finish, Refusal, State
-from huey.storage.base import FOREVER, LEASE, Revocation, Storage, Tell, Turn, Worker, WorkerRow
+from huey.storage.base import FOREVER, LEASE, Missing, Revocation, Storage, Tell, Turn, Worker, WorkerRow
 from huey.task import Lease, Record
 from huey.terms import terms_of
 
@@ -57,6 +57,8 @@ class Entry:
         """Runs that failed, as the storage was told."""
         self.mark: Revocation | None = None
         self.is_suspect = False
+        self.missing: Missing | None = None
+        """What it waits for that no worker could run so far."""
         self.state: str | None = None
         self.reason: str | None = None
         self.value: bytes | None = None
@@ -66,6 +68,11 @@ class Entry:
 
     def is_expired(self, now: Micros) -> bool:
         return self.record.expires is not None and self.record.expires <= now
+
+    @property
+    def is_plain(self) -> bool:
+        """What it waits for may be all that keeps it from running."""
+        return self.mark is None and self.record.expires is None and not self.is_suspect
 
     @property
     def is_ready(self) -> bool:
@@ -133,7 +140,7 @@ class Ledger:
         self.counts["finish refused"] += len(refused)
         for entry in self.open.values():
             if entry.due is not None and entry.due <= now:
-                entry.place, entry.due = entry.due, None
+                entry.place, entry.due, entry.missing = entry.due, None, None
                 self.counts["promoted"] += 1
         claimed = [self._claimed(worker, lease, now) for lease in turn.leases] + [self._turned_away(it, now) for it in turn.cancelled]
         self._check_order(claimed, turn, want)
@@ -161,6 +168,7 @@ class Ledger:
             entry.is_suspect = finish.crashes > 0
             due = finish.due_at(now)
             entry.due = due if due is not None and due > now else None
+            entry.missing = Missing(finish.lease.name, finish.reason or "") if finish.parked is not None and entry.due else None
             entry.place = due if due is not None and due <= now else now
         if finish.state == State.FAILED:
             self._check_failure(entry, finish)
@@ -220,6 +228,19 @@ class Ledger:
             raise Violation("I9", f"{best[2]} is ready, a turn with room for it passed it over")
         if best is not None and ranks:
             demand(max(ranks) < best, "I9", f"{max(ranks)[2]} was claimed before {best[2]}")
+
+    def claim_missing(self, leases: list[Lease], worker: Worker, missing: Sequence[Missing], want: int) -> None:
+        now = self._clock.now()
+        self._seen[worker.id] = self._clock.monotonic()
+        demand(not (self.is_paused and leases), "will", f"{len(leases)} tasks were claimed while the queue was paused")
+        waiting = sorted((it for it in self.open.values() if it.missing in missing), key=lambda it: it.rank[0][1:] + it.rank[1:])
+        taken = {lease.id for lease in leases}
+        for entry in [] if self.is_paused else waiting[:want]:
+            demand(entry.record.id in taken or not entry.is_plain, "I9", f"{entry.record.id} can run on {worker.id}, and was not claimed")
+            entry.due, entry.missing = None if entry.record.id in taken else now, None
+        for lease in leases:
+            self._claimed(worker, lease, now)
+            self.counts["taken up"] += 1
 
     def release(self, answer: None, worker: Worker, leases: Sequence[Lease]) -> None:
         for lease in leases:

@@ -13,6 +13,7 @@ from huey.consumer.janitor import EVERY, Janitor
 from huey.consumer.scheduler import Scheduler
 from huey.engine.bell import Bell
 from huey.engine.engine import Engine
+from huey.engine.search import Search
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.host import boot_id
 from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Refusal, Returned, Snoozed, State, Unknown, decide
@@ -262,6 +263,8 @@ def in_order(verb: str, answer: Any) -> Any:
         return sorted(answer, key=lambda row: str(row.worker.id))
     if verb == "turn":
         return answer._replace(refused=sorted(answer.refused), promoted=sorted(answer.promoted))
+    if verb == "missing":
+        return sorted(answer)
     return 0 if verb == "prune" else answer
 
 
@@ -295,7 +298,9 @@ class Node:
         self.bell = HandBell(self._let_pass)
         self.runners = ScriptedRunners(world, self, world.rng.choice(world.crew))
         engine, janitor, scheduler = (cast(Storage, self.wires[part]) for part in ("engine", "janitor", "scheduler"))
-        self.engine = Engine(engine, self.worker, self.runners, world.clock, self.bell)
+        # Which worker knows what is chance.
+        search = Search(engine, self.worker, world.clock, lambda missing: world.rng.random() < 0.5)
+        self.engine = Engine(engine, self.worker, self.runners, world.clock, self.bell, search=search)
         # The engine waits out an outage on an event of its own.
         self.engine._quit = cast(Any, SimpleNamespace(wait=self.bell.wait, set=self.bell.ring))
         self.janitor = Janitor(janitor, self.worker, world.clock, settle)

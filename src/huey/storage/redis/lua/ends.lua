@@ -20,6 +20,7 @@ local function put_back(id, priority, state, due)
   return_to(id)
   if due and tonumber(due) > now then
     state[DUE] = due
+    if state[PARKED] then state[PLACE] = now end
     save(id, state)
     schedule({ id }, due)
     if state[PARKED] then note_missing(id, call('HGET', P .. 'm', id), state) end
