@@ -359,9 +359,11 @@ class Huey(Putting, Revoking, Masked):
         max_delay: float = 1.0,
         revoke_on_timeout: bool = False,
         preserve: bool = False,
+        allow_wait: bool = False,
     ) -> Any:
-        """The result of the task of that id; see ``Result.get``."""
-        return Result[Any](self, Task(id=id)).get(blocking, timeout, backoff, max_delay, revoke_on_timeout, preserve)
+        """The result of the task of that id; see ``Result.get``. An id that is not held, and of which no result is stored, is waited for:
+        it may be enqueued yet."""
+        return Result[Any](self, Task(id=id)).get(blocking, timeout, backoff, max_delay, revoke_on_timeout, preserve, allow_wait)
 
     def events(self, timeout: float | None = None) -> Iterator[str]:
         """Events of this queue from now on, as JSON texts, as they happen (S119). Ends when none came for *timeout* seconds."""

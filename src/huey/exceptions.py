@@ -10,6 +10,7 @@ Exception
         StorageRefused             wrong file, wrong version, wrong rights: trying again does not help
       UnknownTask                  no function is registered under that name
       ResultTimeout                no result within the time (DataStoreTimeout is the same class)
+      HopelessWait                 a task waits for one that cannot run before it ends
     TaskTimeout                    raised inside a task that passed its time limit
     TaskLockedException            the lock is held by somebody else
     RateLimitExceeded              so many uses are not allowed in one window
@@ -101,6 +102,10 @@ class ResultTimeout(QueueException):
 
 
 DataStoreTimeout = ResultTimeout
+
+
+class HopelessWait(QueueException):
+    """A task waits for another one, and the only worker that could run it waits inside tasks with all its runners."""
 
 
 class TaskTimeout(HueyException):

@@ -21,6 +21,9 @@ B = TypeVar("B", bound="Block")
 class Block(Masked):
     """One ``with`` block. *of*: what it is about; two blocks of different things do not meet."""
 
+    opened = 0
+    """Blocks that are open in this process, of whomever: what is enqueued meanwhile may be put in later, or not at all."""
+
     def __init__(self, of: object) -> None:
         self.of = of
         self.is_open = False
@@ -32,9 +35,12 @@ class Block(Masked):
         self.outer = _still_open(_innermost.get())
         self._owner = _here()
         self.is_open = True
+        Block.opened += 1
         self._token = _innermost.set(self)
 
     def __exit__(self, *_: object) -> None:
+        if self.is_open:
+            Block.opened -= 1
         self.is_open = False
         now = _innermost.get()
         if now is not _still_open(now):

@@ -27,6 +27,8 @@ from huey.terms import terms_of
 
 log = logging.getLogger("huey")
 _NONE_MET: Mapping[str, str] = {}
+_LATER: Mapping[str, str] = {}
+"""The same, of tasks that are put in later, or perhaps never."""
 
 
 class Batch(Block):
@@ -74,9 +76,11 @@ class Putting(ByHand, Limits, Queues):
         if task.queue is not None and self._of(task) is not self:
             return self._of(task).enqueue(task)
         record = self._recorded(task)
+        met = _NONE_MET
         if not self._hands or not self._in_hand.put_back(task):
-            task = self._put_in(task, self._put([record]))
-        return self._handle(task) if self.results else None
+            met = self._put([record])
+            task = self._put_in(task, met)
+        return self._handle(task, is_sure=met is not _LATER and not Block.opened) if self.results else None
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Put many tasks in, in chunks of 1,000 that are each all or nothing: a ``ResultGroup``, or None without results.
@@ -94,7 +98,8 @@ class Putting(ByHand, Limits, Queues):
         places, met = [self._of(task) for task in tasks], dict(_NONE_MET)
         for place in dict.fromkeys(places):
             met |= place._put_all(in_chunks(place._recorded(task) for task, own in zip(tasks, places, strict=True) if own is place))
-        handles = (place._handle(self._put_in(task, met)) for place, task in zip(places, tasks, strict=True))
+        is_sure = not Block.opened and self.outbox is None
+        handles = (place._handle(self._put_in(task, met), is_sure=is_sure) for place, task in zip(places, tasks, strict=True))
         return ResultGroup(handles) if self.results else None
 
     def _put_in(self, task: Task, met: Mapping[str, str]) -> Task:
@@ -109,8 +114,8 @@ class Putting(ByHand, Limits, Queues):
             other.enqueued_as = task.enqueued_as if row is None else terms_of(row.options).own
         return other
 
-    def _handle(self, task: Task) -> Result[Any]:
-        result: Result[Any] = Result(self, task)
+    def _handle(self, task: Task, *, is_sure: bool) -> Result[Any]:
+        result: Result[Any] = Result(self, task, is_sure=is_sure)
         if task.has_wishes and (batch := self._batch) is not None:
             batch.handles.append(result)
         return result
@@ -136,7 +141,9 @@ class Putting(ByHand, Limits, Queues):
             return Alike(pattern, ids[place], self.codec.encode_calls(ids[place], arguments[place], declared))
 
         self._put_all(map(chunk, range(0, len(ids), CHUNK)))
-        return ResultGroup(Result(self, make(args, id=id)) for id, args in zip(ids, arguments, strict=True)) if self.results else None
+        is_sure = not Block.opened and self.outbox is None
+        handles = (Result[Any](self, make(args, id=id), is_sure=is_sure) for id, args in zip(ids, arguments, strict=True))
+        return ResultGroup(handles) if self.results else None
 
     @property
     def _has_gate(self) -> bool:
@@ -242,7 +249,8 @@ class Putting(ByHand, Limits, Queues):
         if self.outbox is None:
             return self._write(records, place)
         # What is still to come has met nothing yet.
-        return self.outbox(lambda: self._write(records, place)) or _NONE_MET
+        met: Mapping[str, str] | None = self.outbox(lambda: self._write(records, place))
+        return _LATER if met is None else met
 
     def _write(self, records: Sequence[Record], place: Place | None) -> Mapping[str, str]:
         if self.signals.handlers:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
-from huey.clock import SECOND, Clock, micros
+from huey.clock import Clock
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
-from huey.lifecycle import State
+from huey.lifecycle import FINAL, State
 from huey.masking import Masked
 from huey.serializer import Codec
 from huey.storage.base import CHUNK, Storage, TaskRow
 from huey.task import Task
+from huey.waits import FIRST_LOOK, LOOK, check_arguments, inside_task, slices, why
 from huey.when import Expires
 
 R = TypeVar("R")
 
 _NOTHING = object()
-LOOK = 0.2
+SOON = 0.2
 """Seconds between two looks at results that cannot be waited for together."""
+LOOKED_AT = 200
+"""Tasks at which one look looks whether they have ended without a result."""
 
 
 class ResultHost(Protocol):
@@ -59,11 +61,15 @@ class ResultHost(Protocol):
 class Result(Masked, Generic[R]):
     """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
 
-    __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "task")
+    __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_sure", "task", "was_held")
 
-    def __init__(self, huey: ResultHost, task: Task) -> None:
+    def __init__(self, huey: ResultHost, task: Task, *, is_sure: bool = False) -> None:
         self.huey = huey
         self.task = task
+        self.is_sure = is_sure
+        """The task was put in: one that is not held has ended."""
+        self.was_held = False
+        """It was seen in the storage."""
         self.enqueued_as = task.enqueued_as
         """As ``Task.enqueued_as``, and stays so when the task is enqueued once more."""
         self._data: bytes | None = None
@@ -83,20 +89,27 @@ class Result(Masked, Generic[R]):
         max_delay: float = 1.0,
         revoke_on_timeout: bool = False,
         preserve: bool = False,
+        allow_wait: bool = False,
     ) -> R | None:
-        """The value the task returned (S42-S53). None while there is none and *blocking* is False.
+        """The value the task returned. None while there is none and *blocking* is False, and None once the task has ended and stored none,
+        which is so if it returned None.
 
         *timeout*: seconds to wait when blocking, None without limit, 0 to look once. The caller is woken when the result is there;
-        *backoff* and *max_delay* are kept from 0.4.9 and need no setting. *preserve*: leave the result in the store.
-        ResultTimeout (= DataStoreTimeout): not in time; with *revoke_on_timeout* the task is revoked then.
-        TaskException: the task failed. The handle keeps what it got. While further tries are left, one that does not wait raises the error
-        of the last try (unless ``store_intermediate_errors`` is off), and one that waits goes on waiting.
+        *backoff* and *max_delay* are kept from 0.4.9 and need no setting. *preserve*: leave the result in the store. *allow_wait*: wait
+        inside a task for another one of the same queue without a warning, and even if nothing else can run that.
+        ResultTimeout (= DataStoreTimeout): not in time, and why; with *revoke_on_timeout* the task is revoked then. Without a timeout it
+        is raised once the task is cancelled. TaskException: the task failed. HopelessWait: the only worker waits inside its tasks.
+        TypeError: *blocking* is a number of seconds. The handle keeps what it got. While further tries are left, one that does not wait
+        raises the error of the last try (unless ``store_intermediate_errors`` is off), and one that waits goes on waiting.
         """
+        if timeout is not None or blocking not in (True, False):
+            check_arguments(blocking, timeout, self.huey, self.task.name or "a task")
         if not self._is_known() and not self._fetch(preserve):
             if not blocking:
                 self._raise_of_try()
                 return None
-            self._wait(timeout, revoke_on_timeout, preserve)
+            with inside_task([self], allow_wait) as look_around:
+                self._wait(timeout, revoke_on_timeout, preserve, look_around)
         if self._data is not None:
             self._decode(self._data)
         if self._failure is not None:
@@ -117,18 +130,38 @@ class Result(Masked, Generic[R]):
             told = json.loads(row.error)
             raise TaskException({"retries": max(0, row.retries - row.attempt), **told, "task_id": self.id})
 
-    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool) -> None:
-        storage, clock = self.huey.storage, self.huey.clock
-        deadline = None if timeout is None else clock.monotonic() + micros(_checked(timeout))
-        while True:
-            left = None if deadline is None else (deadline - clock.monotonic()) / SECOND
-            if not storage.wait([self.id], left):
-                if revoke_on_timeout:
-                    self.revoke()
-                raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} within {timeout} s")
-            # Somebody else may have been faster.
-            if self._fetch(preserve):
+    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, look_around: Callable[[], None]) -> None:
+        for left in slices(self.huey.clock, timeout, look_around):
+            # Another caller may have been faster; then it is as if nothing had been stored.
+            is_there = self.huey.storage.wait([self.id], left) and self._fetch(preserve)
+            if is_there or self.look(preserve, endless=timeout is None):
                 return
+        reason = why(self)
+        if revoke_on_timeout:
+            self.revoke()
+        raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} within {timeout} s: {reason}")
+
+    def look(self, preserve: bool, *, endless: bool = False) -> bool:
+        """Whether the task has ended, in whatever way; then the handle knows what ``get`` returns or raises. One that was cancelled may be
+        put back by hand: False, or ResultTimeout for a caller that waits without limit (*endless*)."""
+        storage = self.huey.storage
+        row = storage.get(self.id)
+        if row is None and not ((self.is_sure or self.was_held) and storage.sees_all):
+            return False
+        self.was_held = True
+        if row is not None and row.state not in FINAL:
+            return False
+        if self._fetch(preserve):
+            return True
+        if row is not None and row.state == State.CANCELLED:
+            if endless:
+                raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} will come: {why(self)}")
+            return False
+        if row is not None and row.state == State.FAILED:
+            self._failure = TaskException({**json.loads(row.error or "{}"), "retries": 0, "task_id": self.id})
+        else:
+            self._value = None
+        return True
 
     def _fetch(self, preserve: bool) -> bool:
         storage = self.huey.storage
@@ -223,24 +256,20 @@ class ResultGroup(Masked):
         max_delay: float = 1.0,
         revoke_on_timeout: bool = False,
         preserve: bool = False,
+        allow_wait: bool = False,
     ) -> list[Any]:
-        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together;
-        *revoke_on_timeout*: then all that are missing are revoked. Others as in ``Result.get``."""
+        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together.
+        *revoke_on_timeout*: those that are missing then are revoked. Others as in ``Result.get``."""
+        if self._results and (timeout is not None or blocking not in (True, False)):
+            check_arguments(blocking, timeout, self._results[0].huey, "a group")
         if blocking:
-            self._wait_or_revoke(timeout, revoke_on_timeout, preserve)
+            with inside_task(self._open(), allow_wait) as look_around:
+                self._wait(timeout, revoke_on_timeout, preserve, look_around)
         elif not preserve:
             self._fetch(self._open())
         return [result.get(preserve=preserve) for result in self._results]
 
     __call__ = get
-
-    def _wait_or_revoke(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool) -> None:
-        try:
-            self._wait(timeout, preserve)
-        except ResultTimeout:
-            for missing in self._open() if revoke_on_timeout else ():
-                missing.revoke()
-            raise
 
     def _open(self) -> list[Result[Any]]:
         return [result for result in self._results if not result._is_known()]
@@ -256,27 +285,42 @@ class ResultGroup(Masked):
                     if result.id in found:
                         result._data = found[result.id]
 
-    def _wait(self, timeout: float | None, preserve: bool) -> None:
+    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, look_around: Callable[[], None]) -> None:
         if not self._results:
             return
-        clock = self._results[0].huey.clock
-        deadline = math.inf if timeout is None else clock.monotonic() + micros(_checked(timeout))
         if not preserve:
             self._fetch(self._open())
-        # From the last to the first: when the last one is there, most are.
-        while missing := self._open():
-            last = missing[-1]
-            left = None if deadline == math.inf else (deadline - clock.monotonic()) / SECOND
-            if not last.huey.storage.wait([last.id], left):
-                raise ResultTimeout(f"{len(missing)} of {len(self._results)} results are missing after {timeout} s")
-            if preserve:
-                last._fetch(preserve)
-            else:
-                self._fetch(missing)
+        endless = timeout is None
+        for left in slices(self._results[0].huey.clock, timeout, look_around):
+            missing = self._open()
+            # From the last to the first: when the last one is there, most are.
+            if missing and missing[-1].huey.storage.wait([missing[-1].id], left):
+                if preserve:
+                    missing[-1]._fetch(preserve)
+                else:
+                    self._fetch(missing)
+            # Those at the end that have ended without a result hold up nobody.
+            while (missing := self._open()) and missing[-1].look(preserve, endless=endless):
+                continue
+            if not missing:
+                return
+        missing = self._open()
+        reason = why(missing[-1])
+        if revoke_on_timeout:
+            for result in missing:
+                result.revoke()
+        told = f"{len(missing)} of {len(self._results)} results are missing after {timeout} s"
+        raise ResultTimeout(f"{told}; the last of them, {missing[-1].task.name or 'task'} {missing[-1].id}: {reason}")
 
-    def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0) -> Iterator[Any]:
-        """The values, as they come; waits for each. TaskException: one has failed. *backoff* and *max_delay* are kept from 3.x."""
+    def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[Any]:
+        """The values, as they come; waits for each. None of a task that has ended without a result. TaskException: one has failed.
+        ResultTimeout: one was cancelled. *backoff* and *max_delay* are kept from 3.x. *allow_wait*: as in ``Result.get``."""
+        with inside_task(self._open(), allow_wait) as look_around:
+            yield from self._as_they_come(look_around)
+
+    def _as_they_come(self, look_around: Callable[[], None]) -> Iterator[Any]:
         left = list(self._results)
+        pause, place = FIRST_LOOK, 0
         while left:
             self._fetch([result for result in left if not result._is_known()])
             ready = [result for result in left if result._is_known()]
@@ -284,9 +328,15 @@ class ResultGroup(Masked):
             for result in ready:
                 yield result.get()
             if left and not ready:
+                look_around()
                 # Of several queues one is waited for, and the others are looked at now and then.
                 of_one = [result.id for result in left if result.huey is left[0].huey][:CHUNK]
-                left[0].huey.storage.wait(of_one, None if len(of_one) == len(left) else LOOK)
+                if not left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, SOON)):
+                    place = 0 if place >= len(left) else place
+                    for result in left[place : place + LOOKED_AT]:
+                        result.look(False, endless=True)
+                    place += LOOKED_AT
+                pause = LOOK
 
     def __iter__(self) -> Iterator[Result[Any]]:
         return iter(self._results)
@@ -303,9 +353,3 @@ class ResultGroup(Masked):
 
     def __reduce__(self) -> Any:
         raise TypeError("handles are not pickled: keep [result.id for result in group], and ask huey.result(id) for each")
-
-
-def _checked(timeout: float) -> float:
-    if timeout < 0:
-        raise ValueError(f"timeout={timeout!r}: give seconds from 0 up, or None to wait without limit")
-    return timeout

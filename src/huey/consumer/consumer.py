@@ -20,6 +20,7 @@ from datetime import UTC
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from huey import current
 from huey.consumer.banner import tell_start, tell_stop
 from huey.consumer.hearing import listen, no_more
 from huey.consumer.janitor import EVERY, Janitor
@@ -130,6 +131,7 @@ class Consumer:
             stamp=self._stamps[ENGINE],
             search=Search(huey.storage, worker, clock, execution.can_run) if worker.takes_others else None,
         )
+        self._serving = current.Serving(huey.storage, worker.id, self.workers, self._timekeeper.run_by)
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle, execution.declared)
         self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
         self._lasting = [Service("Timekeeper", self._timekeeper.look, LONGEST_LOOK, stamp=self._stamps[TIME_LIMITS])]
@@ -209,6 +211,7 @@ class Consumer:
             self._state = RUNNING
             self._janitor.enter()
             self.huey.in_flight.append(self._interrupt)
+            current.servings.append(self._serving)
             self._runners.open()
             self._stamps[ENGINE].show()
             for service in (self._cranking, *self._lasting, *self._services):
@@ -276,6 +279,7 @@ class Consumer:
         self._attendance.close()
         with suppress(ValueError):
             self.huey.in_flight.remove(self._interrupt)
+            current.servings.remove(self._serving)
         self._timekeeper.wake()
         self._stamps[ENGINE].leave()
         for service in self._lasting:

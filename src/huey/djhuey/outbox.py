@@ -44,7 +44,8 @@ class Outbox(Masked):
         self._is_prepared = False
 
     def __call__(self, write: Callable[[], Any]) -> Any:
-        """Make *write* now, in the transaction, or after it: what it returned, or None when that is still to come."""
+        """Make *write* now, in the transaction, or after it: what it returned, or None when it is still to come, or to be
+        committed."""
         try:
             return self._place(write)
         except StorageUnavailable as error:
@@ -71,7 +72,8 @@ class Outbox(Masked):
             if self._joins(own):
                 transaction.on_commit(self._wake, using=own)
                 with self._huey.using(connections[own].connection):
-                    return write()
+                    write()
+                return None
             # Through a connection of our own it would wait for this transaction, which waits for it.
             alias = own
         if alias is None or not connections[alias].in_atomic_block:

@@ -119,6 +119,10 @@ class Timekeeper:
 
         return time_left
 
+    def run_by(self, thread: int) -> Lease | None:
+        """What that thread runs."""
+        return next((self.current.get(slot) for slot, runner in dict(self.threads).items() if runner == thread), None)
+
     def running(self) -> list[Lease]:
         """What runs now."""
         return [lease for lease in dict(self.current).values() if lease is not None]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class Hosting(Masked):
     """The usual answers."""
 
+    sees_all = True
+    """``get`` knows each task that has not ended, whoever runs it: one that it does not know has ended, or was never put in."""
     keeps_errors = True
     """A task that will be tried again can be looked at, with the error of its last try."""
     keeps_results = False

@@ -60,6 +60,7 @@ class LegacyStorage(ValuesInParts):
     """Tasks in *parts*."""
 
     keeps_errors = False
+    sees_all = False
 
     def __init__(self, parts: Parts, *, clock: Clock = system_clock) -> None:
         self.name = parts.name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from huey.clock import SECOND, Clock, Micros
 from huey.lifecycle import State
-from huey.storage.base import Counts, Missing, Storage, TaskRow, Worker, WorkerRow
+from huey.storage.base import Counts, Storage, TaskRow, Worker, WorkerRow
 from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Tasks, Values
 from huey.storage.memory.waking import Alarm
@@ -30,10 +30,6 @@ class LookingInMemory(Storage):
         with self._changed:
             row = self._tasks.rows.get(id)
             return None if row is None else row.look()
-
-    def missing(self) -> list[Missing]:
-        with self._changed:
-            return sorted({self._tasks.rows[id].missing for id in self._tasks.missing})
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
         with self._changed:

@@ -18,7 +18,6 @@ from huey.storage.base import (
     LEASE,
     Bell,
     Meanwhile,
-    Missing,
     Revocation,
     Turn,
     Worker,
@@ -26,7 +25,7 @@ from huey.storage.base import (
     nothing,
 )
 from huey.storage.chunks import check_records
-from huey.storage.memory.looking import LookingInMemory
+from huey.storage.memory.missing import MissingInMemory
 from huey.storage.memory.row import Row
 from huey.storage.memory.shared import SharingInMemory
 from huey.storage.memory.sharing import Locks
@@ -41,7 +40,7 @@ from huey.task import Lease, Record
 from huey.terms import FIRST, terms_of
 
 
-class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
+class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever. *keep_finished*: so many succeeded tasks
     are kept to be looked at, or those of that time (a timedelta)."""
 
@@ -243,23 +242,6 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, LookingInMemory):
                     freed.append(row)
             self._keys.take(freed)
             self._changed.ring()
-
-    def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
-        with self._changed:
-            now = self._now(now)
-            self._renew(worker)
-            if self._is_paused:
-                return []
-            claimed = self._tasks.claim_missing(worker.id, set(missing), want, lambda row: self._is_plain(row, now), now)
-            self._changed.ring()
-            return [row.lease() for row in claimed]
-
-    def _is_plain(self, row: Row, now: Micros) -> bool:
-        """A claim has nothing to look at."""
-        has_wishes = row.terms.limit is not None or row.terms.unique is not None
-        name_mark = self._marks.names.get(row.record.name)
-        is_barred = row.is_revoked(now) or row.is_expired(now) or (name_mark is not None and name_mark.holds(now))
-        return not (has_wishes or row.crashes or is_barred)
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         with self._changed:

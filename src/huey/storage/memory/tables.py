@@ -74,7 +74,9 @@ class Tasks:
             promoted.append(row)
         return promoted
 
-    def claim_missing(self, worker: str, missing: Collection[Missing], want: int, is_plain: Callable[[Row], bool], now: Micros) -> list[Row]:
+    def claim_missing(
+        self, worker: str, missing: Collection[Missing], want: int, is_plain: Callable[[Row], bool], now: Micros
+    ) -> list[Row]:
         """Hand those that wait for one of these to a worker, best first; make ready those that are not plain."""
         rows = sorted((row for id in self.missing if (row := self.rows[id]).missing in missing), key=lambda row: row.rank)[:want]
         for row in rows:

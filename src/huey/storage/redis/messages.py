@@ -214,7 +214,13 @@ def row_of(found: list[Any]) -> TaskRow:
     return TaskRow(
         id=lease.id,
         name=lease.name,
-        state=State.RUNNING if is_running else str(_text(ended[0])) if ended else State.WAITING if how in (b"waiting", b"missing") else State.QUEUED,
+        state=State.RUNNING
+        if is_running
+        else str(_text(ended[0]))
+        if ended
+        else State.WAITING
+        if how in (b"waiting", b"missing")
+        else State.QUEUED,
         payload=lease.payload,
         priority=lease.priority,
         place=lease.place,

@@ -1,0 +1,40 @@
+"""Tasks in memory that wait for a worker that can run them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from huey.clock import Micros
+from huey.storage.base import Missing, Worker
+from huey.storage.memory.looking import LookingInMemory
+from huey.storage.memory.row import Row
+from huey.storage.memory.tables import Marks
+from huey.task import Lease
+
+
+class MissingInMemory(LookingInMemory):
+    """``missing`` and ``claim_missing``."""
+
+    _marks: Marks
+    _is_paused: bool
+
+    def missing(self) -> list[Missing]:
+        with self._changed:
+            return sorted({self._tasks.rows[id].missing for id in self._tasks.missing})
+
+    def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
+        self.beat([worker])
+        with self._changed:
+            now = self._clock.now() if now is None else now
+            if self._is_paused:
+                return []
+            claimed = self._tasks.claim_missing(worker.id, set(missing), want, lambda row: self._is_plain(row, now), now)
+            self._changed.ring()
+            return [row.lease() for row in claimed]
+
+    def _is_plain(self, row: Row, now: Micros) -> bool:
+        """A claim has nothing to look at."""
+        has_wishes = row.terms.limit is not None or row.terms.unique is not None
+        name_mark = self._marks.names.get(row.record.name)
+        is_barred = row.is_revoked(now) or row.is_expired(now) or (name_mark is not None and name_mark.holds(now))
+        return not (has_wishes or row.crashes or is_barred)
