@@ -165,7 +165,7 @@ def test_a_caller_without_a_limit_is_told_that_the_task_was_cancelled(huey: Huey
 def test_a_group_says_of_what_it_misses_why(huey: Huey) -> None:
     group = huey.task(name="app.add")(lambda n: n).map([1, 2])
 
-    with pytest.raises(ResultTimeout, match="2 of 2 results are missing after 0.05 s; the last of them, app.add .*no worker is alive"):
+    with pytest.raises(ResultTimeout, match=r"2 of 2 results are missing after 0\.05 s; the last of them, app\.add .*no worker is alive"):
         group.get(blocking=True, timeout=0.05)
 
 

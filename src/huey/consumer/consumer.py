@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey import current
 from huey.consumer.banner import tell_start, tell_stop
+from huey.consumer.entrance import wait_for
 from huey.consumer.hearing import listen, no_more
 from huey.consumer.janitor import EVERY, Janitor
 from huey.consumer.lives import Lives
@@ -298,7 +299,8 @@ class Consumer:
         """Run until SIGTERM, SIGINT or ``stop()``, gracefully (C17): the process's exit code. A second signal ends at once, nothing is
         lost."""
         with self._signals():
-            self.start()
+            if wait_for(self.huey.storage.open, self._alarm.wait, self.huey.clock):
+                self.start()
             self._alarm.wait()
             if self._begins_to_stop():
                 limit = self.shutdown_timeout if self._has_time else 0.0

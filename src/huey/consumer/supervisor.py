@@ -7,7 +7,6 @@ limit and did not end when asked; takes over from consumers that are gone. One t
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -19,9 +18,11 @@ from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
 from huey.consumer.banner import tell_queues, tell_start, tell_stop
 from huey.consumer.deaths import Cause, how_it_ended
+from huey.consumer.entrance import rest, wait_for
 from huey.consumer.guard import Guard
 from huey.consumer.hearing import hearing
 from huey.consumer.locks import free_locks
+from huey.consumer.memory import MIB, MemoryLimit
 from huey.consumer.new_code import NewCode
 from huey.consumer.overdue import ASKED, NEIGHBOURS, Overdue
 from huey.consumer.posts import Post, beat, posts_of
@@ -74,7 +75,7 @@ class Supervisor:
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._replaces: bool = settings["check_worker_health"]
         self._is_manned = False
-        self._max_memory: int = (settings["max_memory"] or 0) * 1024 * 1024
+        self._memory_limit = MemoryLimit((settings["max_memory"] or 0) * MIB, huey.clock)
         me = identify("", "supervisor")
         self._keeper = f"{me.pid}:{me.born}"
         if huey.immediate:
@@ -114,12 +115,14 @@ class Supervisor:
         seat = Seat.of_this_process()
         if seat is not None:
             return work(self._huey.on(seat.queue), seat, **self._options)
-        for post in self._posts.values():
-            post.huey.storage.open()
         if os.environ.pop(processes.TRIAL, None):
+            self._open()
             return 0
-        self._tell_start()
         with hearing(self._note) as ear:
+            if not wait_for(self._open, lambda seconds: rest(ear, seconds, self._heard), self._clock):
+                log.info("stopped")
+                return 0
+            self._tell_start()
             self._take_over()
             for post in self._posts.values():
                 post.janitor.enter()
@@ -131,6 +134,10 @@ class Supervisor:
             post.janitor.leave()
         log.info("stopped")
         return self._exit_code
+
+    def _open(self) -> None:
+        for post in self._posts.values():
+            post.huey.storage.open()
 
     def _take_over(self) -> None:
         """Go on with the workers of the supervisor that this process was before, if it was one."""
@@ -267,9 +274,7 @@ class Supervisor:
             child.page.give_answer((REACHES if self.reaches_storage(child) else TELLS) if child.page.is_away else LOOKS)
         for child in self._children:
             self._mind_stopped(child, now)
-            if self._max_memory and not child.is_leaving and processes.memory_of(child.pid) > self._max_memory:
-                log.info("worker %s uses more than %d MiB: another one takes its place", child.worker.id, self._max_memory // 2**20)
-                child.tell_to_stop()
+        self._memory_limit.look(self._children)
         if not self._is_stopping:
             self.try_storage("quarantine", lambda: self._quarantine.look(now))
 
@@ -391,10 +396,7 @@ class Supervisor:
         times += [child.asked_since + micros(ASKED) for child in self.all() if child.asked_since is not None]
         if any(it.limit for child in self.all() for it in child.page.running()):
             times.append(now + micros(LIMIT_LOOK))
-        poll = select.poll()
-        poll.register(ear, select.POLLIN)
-        if poll.poll(max(0.0, (min(times) - now) / SECOND * 1000)):
-            os.read(ear, 65536)
+        rest(ear, (min(times) - now) / SECOND, self._heard)
 
     def _hear(self) -> None:
         while self._heard:

@@ -212,6 +212,7 @@ class Execution:
         try:
             return Returned(self._codec.encode("result", lease.id, value))
         except EncodeError as error:
+            error = _of_a_handle(error, value)
             if visit is not None:
                 visit.error = error
             # A further run would come to the same, and do what the body does once more.
@@ -305,6 +306,15 @@ class Execution:
             return self._registry.find(lease.name).stores_result
         except UnknownTask:
             return True
+
+
+def _of_a_handle(error: EncodeError, value: Any) -> EncodeError:
+    """Why a value cannot be stored, if it is the handle of another task."""
+    if type(value).__module__ != "huey.result":
+        return error
+    return EncodeError(
+        f"the task returned {value!r}, and a handle cannot be returned: return its id, and ask huey.result(id) for the value"
+    )
 
 
 def _unreadable(error: DecodeError) -> Outcome:

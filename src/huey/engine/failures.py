@@ -62,6 +62,7 @@ def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
     return {
+        "type": name_of(type(error)),
         "error": _safe(_text_of, error)[:ERROR_CHARS],
         "traceback": _safe(lambda e: "".join(traceback.format_exception(type(e), e, trace)), error)[-TRACEBACK_CHARS:],
     }
@@ -71,6 +72,11 @@ def _text_of(error: BaseException) -> str:
     """Its repr. Of the error of another task, which a ``get()`` raised: the text of that task's own error."""
     inner = error.metadata.get("error") if isinstance(error, TaskException) and isinstance(error.metadata, dict) else None
     return inner if isinstance(inner, str) else repr(error)
+
+
+def name_of(kind: type) -> str:
+    """A class as one says it: with its module, unless that is builtins."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _safe(text_of: Callable[[BaseException], str], error: BaseException) -> str:

@@ -206,7 +206,8 @@ class Storage(Sharing, Hosting, Administering, ABC):
         task (unless ``keep_finished``), FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None
         (behind what waits) or past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of
         QUEUED. One with ``parked`` waits: see ``missing``. A finish with a ``value`` stores it as the task's result in the same step. One
-        with an ``error``, or that counts a death or a crash, is added to the task's ``attempts``. All of it counts in the statistics; what is put back only if its ``attempt`` grew.
+        with an ``error``, or that counts a death or a crash, is added to the task's ``attempts``. All of it counts in the
+        statistics; what is put back only if its ``attempt`` grew.
 
         Due: queued, eta passed, queue not paused. Suspects are for workers that take them, and come first there; a ``quarantine``
         worker takes nothing else. Best: higher priority, then older place, then id. No more is claimed once the payloads weigh more than

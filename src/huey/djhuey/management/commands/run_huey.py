@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 from django.utils.module_loading import module_has_submodule
 
+from huey.api import Huey
 from huey.cli.consumer import consume, consumer_settings
 from huey.cli.instance import broken
 from huey.cli.logs import handlers_of, set_up_logging
@@ -29,6 +30,7 @@ from huey.djhuey.settings import TO_SQLITE, Found, WrongSetting, current
 from huey.exceptions import StorageUnavailable
 from huey.options import OPTIONS
 
+log = logging.getLogger("huey.djhuey")
 FLAGS = {"verbose": ("-V", "--huey-verbose", "--verbose"), "max_delay": ("-m", "--max-delay", "--max_delay")}
 """Django has -v for itself; 0.4.9 wrote --max_delay here."""
 
@@ -72,11 +74,17 @@ def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
     tell_once()
     # A forked worker must not inherit what this process has open.
     connections.close_all()
-    try:
-        found.huey.storage.open()
-    except StorageUnavailable as error:
-        raise Mistake(f"{error}. {TO_SQLITE}" if found.is_default_redis else str(error)) from error
+    if found.is_default_redis:
+        tell_the_other_way(found.huey)
     return consume(found.huey, "settings.HUEY", consumer)
+
+
+def tell_the_other_way(huey: Huey) -> None:
+    """Say how to do without a server, if the one that nobody chose is not there; the consumer waits for it."""
+    try:
+        huey.storage.open()
+    except StorageUnavailable as error:
+        log.error("%s. %s", error, TO_SQLITE)
 
 
 def instance() -> Found:
