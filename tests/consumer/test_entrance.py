@@ -1,0 +1,73 @@
+"""A consumer whose storage is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from huey import MemoryHuey
+from huey.consumer import Consumer
+from huey.consumer.entrance import wait_for
+from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
+from huey.testing.clock import TurnableClock
+from tests.helpers import InThread
+
+
+def failing(times: int, error: StorageError) -> tuple[list[int], Callable[[], None]]:
+    tries: list[int] = []
+
+    def storage() -> None:
+        tries.append(1)
+        if len(tries) <= times:
+            raise error
+
+    return tries, storage
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable("no server"), StorageFull("no room")])
+def test_it_waits_and_says_so_in_one_line_and_in_one_when_it_is_there(error: StorageError, caplog: pytest.LogCaptureFixture) -> None:
+    clock = TurnableClock()
+    tries, storage = failing(9, error)
+    gaps: list[float] = []
+
+    with caplog.at_level("INFO", "huey.consumer"):
+        assert wait_for(storage, lambda seconds: bool(gaps.append(seconds) or clock.forward(seconds)), clock)
+
+    assert (len(tries), gaps[:5], max(gaps)) == (10, [0.5, 1.0, 2.0, 4.0, 5.0], 5.0)
+    begun, over = caplog.messages
+    assert "waits for it and tries again" in begun
+    assert str(error) in begun
+    assert "is there after" in over
+
+
+def test_nothing_is_said_when_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "huey.consumer"):
+        assert wait_for(lambda: None, lambda seconds: False, TurnableClock())
+    assert caplog.messages == []
+
+
+def test_a_storage_that_will_not_mend_itself_is_not_waited_for() -> None:
+    _, storage = failing(9, StorageRefused("wrong password"))
+    with pytest.raises(StorageRefused):
+        wait_for(storage, lambda seconds: False, TurnableClock())
+
+
+def test_a_consumer_that_waits_may_be_stopped() -> None:
+    _, storage = failing(9, StorageUnavailable("no server"))
+    assert not wait_for(storage, lambda seconds: True, TurnableClock())
+
+
+def test_a_consumer_inside_a_program_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    huey = MemoryHuey("waits")
+    tries, storage = failing(1, StorageUnavailable("no server"))
+    monkeypatch.setattr(huey.storage, "open", storage)
+    handle = huey.task()(lambda: 5)()
+    consumer = Consumer(huey)
+
+    running = InThread(consumer.run)
+    assert handle.get(blocking=True, timeout=10) == 5
+    consumer.stop()
+
+    assert running.answer() == 0
+    assert len(tries) >= 2

@@ -1,0 +1,112 @@
+"""``--max-memory``: no worker is replaced again and again for what each one needs by itself."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from huey.clock import SECOND
+from huey.consumer import memory
+from huey.consumer.memory import MIB, MemoryLimit
+from huey.testing.clock import TurnableClock
+
+
+class Worker:
+    """A worker process, as far as the limit looks at it."""
+
+    def __init__(self, number: int, holds: int, clock: TurnableClock) -> None:
+        self.worker = SimpleNamespace(id=f"w{number}")
+        self.page = SimpleNamespace(is_ready=True)
+        self.pid, self.holds, self.is_leaving, self.started = number, holds, False, clock.monotonic()
+
+    def tell_to_stop(self) -> None:
+        self.is_leaving = True
+
+
+class Workers:
+    """One place: a worker that is replaced whenever it is told to leave."""
+
+    def __init__(self, clock: TurnableClock, limit: MemoryLimit, fresh: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock, self.limit, self.fresh, self.started = clock, limit, fresh, 0
+        self.now: Any = None
+        self._start()
+        monkeypatch.setattr(memory, "memory_of", lambda pid: self.now.holds * MIB)
+
+    def _start(self) -> None:
+        self.started += 1
+        self.now = Worker(self.started, self.fresh, self.clock)
+
+    def live(self, seconds: int, grown: int = 0) -> int:
+        """So many seconds, a look in each; workers hold *grown* MiB more once they have run something. How many were started."""
+        before = self.started
+        for _ in range(seconds):
+            self.limit.look([self.now])
+            if self.now.is_leaving:
+                self._start()
+                self.limit.look([self.now])
+            self.now.holds = self.fresh + grown
+            self.clock.forward(1)
+        return self.started - before
+
+
+@pytest.fixture
+def clock() -> TurnableClock:
+    return TurnableClock()
+
+
+def test_a_limit_below_what_a_new_worker_holds_replaces_nobody_and_is_told_once(
+    clock: TurnableClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
+
+    assert workers.live(600) == 0
+
+    (line,) = caplog.messages
+    assert line.startswith("--max-memory 10: a new worker already holds 23 MiB")
+
+
+def test_a_worker_that_grows_far_above_what_it_held_at_first_is_replaced_all_the_same(
+    clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
+    workers.live(100)
+
+    assert workers.live(2, grown=20) == 1
+
+
+def test_workers_that_pass_the_limit_at_once_stay_longer_and_longer(clock: TurnableClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(clock, MemoryLimit(24 * MIB, clock), 23, monkeypatch)
+
+    assert workers.live(1200, grown=2) <= 12
+
+
+def test_a_slow_leak_replaces_a_worker_each_time_and_nothing_is_put_off(
+    clock: TurnableClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = Workers(clock, MemoryLimit(100 * MIB, clock), 23, monkeypatch)
+
+    replaced = 0
+    for _ in range(5):
+        workers.live(100)
+        workers.live(1, grown=90)
+        replaced += workers.live(1)
+
+    assert replaced == 5
+    assert not [line for line in caplog.messages if "stays for at least" in line]
+
+
+def test_without_a_limit_nobody_is_asked(clock: TurnableClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(clock, MemoryLimit(0, clock), 23, monkeypatch)
+
+    assert workers.live(10, grown=10**6) == 0
+
+
+def test_a_worker_that_is_not_ready_is_not_judged(clock: TurnableClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
+    workers.now.page.is_ready = False
+    workers.now.holds = 500
+
+    assert workers.live(1) == 0
+    assert clock.monotonic() - workers.now.started == SECOND
