@@ -63,6 +63,8 @@ class Result(Masked, Generic[R]):
 
     __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_sure", "task", "was_held")
 
+    huey: ResultHost
+
     def __init__(self, huey: ResultHost, task: Task, *, is_sure: bool = False) -> None:
         self.huey = huey
         self.task = task

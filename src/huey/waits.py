@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from huey import current
@@ -14,9 +14,7 @@ from huey.clock import SECOND, Clock, Micros, micros
 from huey.exceptions import HopelessWait, StorageError
 from huey.lifecycle import UNKNOWN_TASK, State
 from huey.storage.base import Storage, TaskRow, WorkerRow
-
-if TYPE_CHECKING:
-    from huey.result import Result
+from huey.task import Task
 
 log = logging.getLogger("huey")
 
@@ -27,6 +25,29 @@ ASK = 5.0
 
 _told: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 """By Huey: what was said already."""
+
+
+class Host(Protocol):
+    """What a handle's Huey has."""
+
+    @property
+    def storage(self) -> Storage: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+
+class Handle(Protocol):
+    """What is asked of the handle of a task."""
+
+    was_held: bool
+    task: Task
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def huey(self) -> Host: ...
 
 
 # -- arguments ----------------------------------------------------------------------------------------------------------------------------
@@ -71,7 +92,7 @@ def slices(clock: Clock, timeout: float | None, look_around: Callable[[], None])
 # -- why --------------------------------------------------------------------------------------------------------------------------------
 
 
-def why(result: Result[Any]) -> str:
+def why(result: Handle) -> str:
     """What became of a task without a result: where it stands, and whether anybody works there."""
     storage = result.huey.storage
     try:
@@ -90,7 +111,7 @@ def _place(storage: Storage) -> str:
     return f"queue {storage.name!r} ({where if is_said else 'of this process'})"
 
 
-def _fate(row: TaskRow | None, result: Result[Any], storage: Storage) -> str:
+def _fate(row: TaskRow | None, result: Handle, storage: Storage) -> str:
     if row is None:
         if result.was_held:
             return "it is held no more, and no result of it is stored"
@@ -136,7 +157,7 @@ def _alive(storage: Storage) -> list[WorkerRow]:
 
 
 @contextmanager
-def inside_task(results: Sequence[Result[Any]], allow_wait: bool) -> Iterator[Callable[[], None]]:
+def inside_task(results: Sequence[Handle], allow_wait: bool) -> Iterator[Callable[[], None]]:
     """A block in which the caller waits for *results*. What it yields is called at each look. HopelessWait: the caller is a task, the
     queue that it waits for has no other worker than its own, and all runners of that wait in this way."""
     serving = None if current.run.get() is None or allow_wait else current.serving()
@@ -157,7 +178,7 @@ def _is_same_queue(mine: Storage, its: Storage) -> bool:
     return mine is its or (mine.name == its.name and repr(mine) == repr(its))
 
 
-def _warn(waited: Result[Any], name: str) -> None:
+def _warn(waited: Handle, name: str) -> None:
     if _is_news(waited.huey, f"waits {name}"):
         log.warning(
             "%s waits inside a task for %s of the same queue, %r: it keeps a runner of this worker busy, and when all of them wait nothing "
@@ -169,7 +190,7 @@ def _warn(waited: Result[Any], name: str) -> None:
 class _Watch:
     """Looks for other workers, now and every few seconds."""
 
-    def __init__(self, serving: current.Serving, waited: Result[Any], name: str) -> None:
+    def __init__(self, serving: current.Serving, waited: Handle, name: str) -> None:
         self._serving = serving
         self._waited = waited
         self._name = name

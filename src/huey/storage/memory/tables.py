@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import NamedTuple, TypeVar
 
 from huey.clock import Micros
@@ -79,6 +79,9 @@ class Tasks:
     ) -> list[Row]:
         """Hand those that wait for one of these to a worker, best first; make ready those that are not plain."""
         rows = sorted((row for id in self.missing if (row := self.rows[id]).missing in missing), key=lambda row: row.rank)[:want]
+        # Of heavy ones only so many as come before the limit, and the one that passes it.
+        sizes = list(accumulate((len(row.record.payload) for row in rows), initial=0))
+        rows = [row for row, before in zip(rows, sizes, strict=False) if before <= TURN_BYTES]
         for row in rows:
             self.missing.remove(row.record.id)
             row.due = None

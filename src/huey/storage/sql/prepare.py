@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from huey.exceptions import StorageRefused
 from huey.storage.sql.errors import primary_code
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _ADDED = {
     "huey_task": ("wish TEXT", "limit_key TEXT", "at_most INTEGER"),
     "huey_queue": ("top_token INTEGER NOT NULL DEFAULT 1",),

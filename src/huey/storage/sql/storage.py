@@ -17,6 +17,7 @@ from huey.storage.base import (
     FOLLOWER,
     FOREVER,
     MARK_KEPT,
+    TURN_BYTES,
     Counts,
     Missing,
     Revocation,
@@ -104,7 +105,11 @@ class SqlStorage(Storage):
     def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
         self.beat([worker])
         which = {"queue": self._queue, "worker": worker.id, "now": self._now(now), "want": want, "missing": json.dumps(list(missing))}
-        ids = [id for (id,) in self._read("missing_find", which)]
+        ids, size = list[str](), 0
+        for id, weight in self._read("missing_find", which):
+            if size <= TURN_BYTES:
+                ids.append(id)
+                size += weight
         if not ids:
             return []
         which["ids"] = json.dumps(ids)

@@ -6,7 +6,7 @@ import pytest
 
 from huey.clock import SECOND
 from huey.lifecycle import UNKNOWN_FOR, Raised, State, Unknown, decide
-from huey.storage.base import Missing, Storage
+from huey.storage.base import TURN_BYTES, Missing, Storage
 from huey.task import Lease, Record
 from huey.terms import Terms, with_terms
 from huey.testing.clock import TurnableClock
@@ -61,6 +61,12 @@ class MissingRules:
         assert sorted(storage.missing()) == [ADD, ("app.other", "unknown task")]
         assert [lease.id for lease in storage.claim_missing(OTHER, [ADD], 2)] == ["c"]
         assert storage.missing() == [("app.other", "unknown task")]
+
+    def test_heavy_ones_are_taken_a_few_at_a_time(self, storage: Storage, clock: TurnableClock) -> None:
+        for number in range(3):
+            put_back(storage, clock, task(f"t{number}", payload=bytes(TURN_BYTES // 2 + 1)))
+
+        assert [len(storage.claim_missing(OTHER, [ADD], 9)) for _ in range(3)] == [2, 1, 0]
 
     def test_it_ends_as_any_other_after_that(self, storage: Storage, clock: TurnableClock) -> None:
         put_back(storage, clock, task(retries=1))

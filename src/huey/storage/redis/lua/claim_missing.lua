@@ -14,8 +14,9 @@ for i = 6, #ARGV, 2 do
   for _, member in ipairs(some) do members[#members + 1] = { member, what } end
 end
 table.sort(members, function(a, b) return precedes(string.sub(a[1], 41), string.sub(b[1], 41)) end)
-local held, messages, states, leases = {}, {}, {}, {}
+local held, messages, states, leases, size = {}, {}, {}, {}, 0
 for i = 1, math.min(want, #members) do
+  if size > 8388608 then break end
   local member, what = members[i][1], members[i][2]
   local id = string.sub(member, MISSING_ID)
   call('ZREM', P .. 'mt', member)
@@ -32,6 +33,7 @@ for i = 1, math.min(want, #members) do
       save(id, state)
       local n = #held + 1
       held[n], messages[n], states[n] = id, message, state
+      size = size + #message
       leases[2 * n - 1], leases[2 * n] = id, text(state[TOKEN] + 1)
     end
   end
