@@ -272,3 +272,38 @@ def test_an_exception_that_cannot_be_stored_is_told_in_words_and_the_retry_goes_
         raises().get(blocking=True, timeout=10)
 
     assert ran == [1, 1]
+
+
+def test_a_failure_tells_the_class_of_its_error_and_shows_the_workers_traceback(huey: Huey) -> None:
+    class Refused(Exception):
+        pass
+
+    @huey.task()
+    def pay(error: str) -> None:
+        raise Refused("no") if error == "own" else ValueError("bad")
+
+    handles = [pay("own"), pay("builtin")]
+    told = []
+    with running(huey):
+        for handle in handles:
+            with pytest.raises(TaskException) as raised:
+                handle.get(blocking=True, timeout=10)
+            told.append(raised.value)
+    own, builtin = told
+
+    assert own.error_type.endswith("Refused")
+    assert own.error_type.startswith(f"{__name__}.")
+    assert builtin.error_type == builtin.metadata["type"] == "ValueError"
+    assert 'raise Refused("no")' in "".join(own.__notes__)
+    assert TaskException({"error": "x"}).error_type == ""
+
+
+def test_a_task_that_returns_a_handle_is_told_to_return_its_id(huey: Huey) -> None:
+    inner = huey.task()(lambda: 7)
+    one, many = huey.task(name="one")(lambda: inner()), huey.task(name="many")(lambda: inner.map([(), ()]))
+
+    handles = [one(), many()]
+    with running(huey):
+        for handle in handles:
+            with pytest.raises(TaskException, match="a handle cannot be returned: return its id"):
+                handle.get(blocking=True, timeout=10)

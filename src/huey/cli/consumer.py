@@ -1,6 +1,6 @@
 """The consumer command: ``huey_consumer path.to.huey [options]``.
 
-Exit codes: 0 stopped as asked; 1 nothing to run (path, import, no tasks, storage), or the consumer failed; 2 a wrong option.
+Exit codes: 0 stopped as asked; 1 nothing to run (path, import, no tasks, a storage that refuses), or the consumer failed; 2 a wrong option.
 """
 
 from __future__ import annotations
