@@ -80,7 +80,7 @@ class Putting(ByHand, Limits, Queues):
         if not self._hands or not self._in_hand.put_back(task):
             met = self._put([record])
             task = self._put_in(task, met)
-        return self._handle(task, is_sure=met is not _LATER and not Block.opened) if self.results else None
+        return self._handle(task, met is not _LATER and not Block.opened) if self.results else None
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Put many tasks in, in chunks of 1,000 that are each all or nothing: a ``ResultGroup``, or None without results.
@@ -98,8 +98,8 @@ class Putting(ByHand, Limits, Queues):
         places, met = [self._of(task) for task in tasks], dict(_NONE_MET)
         for place in dict.fromkeys(places):
             met |= place._put_all(in_chunks(place._recorded(task) for task, own in zip(tasks, places, strict=True) if own is place))
-        is_sure = not Block.opened and self.outbox is None
-        handles = (place._handle(self._put_in(task, met), is_sure=is_sure) for place, task in zip(places, tasks, strict=True))
+        is_held = not Block.opened and self.outbox is None
+        handles = (place._handle(self._put_in(task, met), is_held) for place, task in zip(places, tasks, strict=True))
         return ResultGroup(handles) if self.results else None
 
     def _put_in(self, task: Task, met: Mapping[str, str]) -> Task:
@@ -114,8 +114,8 @@ class Putting(ByHand, Limits, Queues):
             other.enqueued_as = task.enqueued_as if row is None else terms_of(row.options).own
         return other
 
-    def _handle(self, task: Task, *, is_sure: bool) -> Result[Any]:
-        result: Result[Any] = Result(self, task, is_sure=is_sure)
+    def _handle(self, task: Task, is_held: bool) -> Result[Any]:
+        result: Result[Any] = Result(self, task, is_held)
         if task.has_wishes and (batch := self._batch) is not None:
             batch.handles.append(result)
         return result
@@ -141,8 +141,8 @@ class Putting(ByHand, Limits, Queues):
             return Alike(pattern, ids[place], self.codec.encode_calls(ids[place], arguments[place], declared))
 
         self._put_all(map(chunk, range(0, len(ids), CHUNK)))
-        is_sure = not Block.opened and self.outbox is None
-        handles = (Result[Any](self, make(args, id=id), is_sure=is_sure) for id, args in zip(ids, arguments, strict=True))
+        is_held = not Block.opened and self.outbox is None
+        handles = (Result[Any](self, make(args, id=id), is_held) for id, args in zip(ids, arguments, strict=True))
         return ResultGroup(handles) if self.results else None
 
     @property

@@ -61,17 +61,15 @@ class ResultHost(Protocol):
 class Result(Masked, Generic[R]):
     """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
 
-    __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_sure", "task", "was_held")
+    __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_held", "task")
 
     huey: ResultHost
 
-    def __init__(self, huey: ResultHost, task: Task, *, is_sure: bool = False) -> None:
+    def __init__(self, huey: ResultHost, task: Task, is_held: bool = False) -> None:
         self.huey = huey
         self.task = task
-        self.is_sure = is_sure
-        """The task was put in: one that is not held has ended."""
-        self.was_held = False
-        """It was seen in the storage."""
+        self.is_held = is_held
+        """The task was put in for certain, or seen in the storage: if it is there no more, it has ended."""
         self.enqueued_as = task.enqueued_as
         """As ``Task.enqueued_as``, and stays so when the task is enqueued once more."""
         self._data: bytes | None = None
@@ -148,9 +146,9 @@ class Result(Masked, Generic[R]):
         put back by hand: False, or ResultTimeout for a caller that waits without limit (*endless*)."""
         storage = self.huey.storage
         row = storage.get(self.id)
-        if row is None and not ((self.is_sure or self.was_held) and storage.sees_all):
+        if row is None and not (self.is_held and storage.sees_all):
             return False
-        self.was_held = True
+        self.is_held = True
         if row is not None and row.state not in FINAL:
             return False
         if self._fetch(preserve):

@@ -40,7 +40,7 @@ class Host(Protocol):
 class Handle(Protocol):
     """What is asked of the handle of a task."""
 
-    was_held: bool
+    is_held: bool
     task: Task
 
     @property
@@ -113,7 +113,7 @@ def _place(storage: Storage) -> str:
 
 def _fate(row: TaskRow | None, result: Handle, storage: Storage) -> str:
     if row is None:
-        if result.was_held:
+        if result.is_held:
             return "it is held no more, and no result of it is stored"
         return "no task of that id is held: it has ended and its result was read, or has expired, or it was never enqueued there"
     if row.state == State.RUNNING:

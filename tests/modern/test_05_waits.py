@@ -76,7 +76,7 @@ def test_an_id_that_was_never_known_times_out(huey: Huey) -> None:
 def test_a_result_that_another_one_took_leaves_nobody_waiting(huey: Huey) -> None:
     handle = huey.task()(lambda: 7)()
     other = handle.__copy__()
-    other.is_sure = True
+    other.is_held = True
     with running(huey):
         assert handle.get(blocking=True, timeout=10) == 7
 

@@ -59,7 +59,7 @@ CREATE INDEX IF NOT EXISTS huey_ready ON huey_task (queue, priority DESC, place,
 CREATE INDEX IF NOT EXISTS huey_suspect ON huey_task (queue, priority DESC, place, id) WHERE state = 'queued' AND due IS NULL AND crashes > 0;
 CREATE INDEX IF NOT EXISTS huey_scheduled ON huey_task (queue, due) WHERE state = 'queued' AND due IS NOT NULL;
 -- Those that wait for a worker that can run them: scheduled for the end of their time, `parked`. `reason` says what is missing.
-CREATE INDEX IF NOT EXISTS huey_missing ON huey_task (queue, name, reason) WHERE state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL;
+CREATE INDEX IF NOT EXISTS huey_missing ON huey_task (queue, name, reason) WHERE parked IS NOT NULL AND due IS NOT NULL AND state = 'queued';
 CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE state = 'running' AND revoked_until IS NOT NULL;
 CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (queue, state, finished) WHERE finished IS NOT NULL;
