@@ -145,7 +145,7 @@ class Result(Masked, Generic[R]):
         """Whether the task has ended, in whatever way; then the handle knows what ``get`` returns or raises. One that was cancelled may be
         put back by hand: False, or ResultTimeout for a caller that waits without limit (*endless*)."""
         storage = self.huey.storage
-        row = storage.get(self.id)
+        row = storage.get(self.id) if storage.sees_all else None
         if row is None and not (self.is_held and storage.sees_all):
             return False
         self.is_held = True
@@ -315,10 +315,6 @@ class ResultGroup(Masked):
     def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[Any]:
         """The values, as they come; waits for each. None of a task that has ended without a result. TaskException: one has failed.
         ResultTimeout: one was cancelled. *backoff* and *max_delay* are kept from 3.x. *allow_wait*: as in ``Result.get``."""
-        with inside_task(self._open(), allow_wait) as look_around:
-            yield from self._as_they_come(look_around)
-
-    def _as_they_come(self, look_around: Callable[[], None]) -> Iterator[Any]:
         left = list(self._results)
         pause, place = FIRST_LOOK, 0
         while left:
@@ -328,15 +324,20 @@ class ResultGroup(Masked):
             for result in ready:
                 yield result.get()
             if left and not ready:
-                look_around()
-                # Of several queues one is waited for, and the others are looked at now and then.
-                of_one = [result.id for result in left if result.huey is left[0].huey][:CHUNK]
-                if not left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, SOON)):
+                if not self._wait_for_one(left, pause, allow_wait):
                     place = 0 if place >= len(left) else place
                     for result in left[place : place + LOOKED_AT]:
                         result.look(False, endless=True)
                     place += LOOKED_AT
                 pause = LOOK
+
+    def _wait_for_one(self, left: list[Result[Any]], pause: float, allow_wait: bool) -> bool:
+        # Of several queues one is waited for, and the others are looked at now and then.
+        of_one = [result.id for result in left if result.huey is left[0].huey][:CHUNK]
+        # In here only: between two values the caller does not wait.
+        with inside_task(left, allow_wait) as look_around:
+            look_around()
+            return left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, SOON))
 
     def __iter__(self) -> Iterator[Result[Any]]:
         return iter(self._results)

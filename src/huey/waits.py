@@ -95,14 +95,16 @@ def slices(clock: Clock, timeout: float | None, look_around: Callable[[], None])
 def why(result: Handle) -> str:
     """What became of a task without a result: where it stands, and whether anybody works there."""
     storage = result.huey.storage
+    facts: list[str] = []
     try:
-        row, paused = storage.get(result.id), storage.is_paused()
-        facts = [_fate(row, result, storage), _workers(storage)]
-    except (StorageError, NotImplementedError) as error:
-        return f"{_place(storage)} cannot be asked: {error}"
-    if paused:
-        facts.append("the queue is paused")
-    return f"in {_place(storage)} {'; '.join(facts)}"
+        # Parts of 0.4.9 show nothing of what goes on in other processes.
+        if storage.sees_all:
+            facts += [_fate(storage.get(result.id), result, storage), _workers(storage)]
+            if storage.is_paused():
+                facts.append("the queue is paused")
+    except StorageError as error:
+        facts.append(f"it cannot be asked: {error}")
+    return f"in {_place(storage)} {'; '.join(facts) or 'nothing is known of it yet'}"
 
 
 def _place(storage: Storage) -> str:

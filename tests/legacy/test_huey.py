@@ -557,3 +557,18 @@ def test_periodic_tasks_in_several_processes_need_a_queue_that_notes_ticks() -> 
     with pytest.raises(ConfigurationError, match="--no-periodic"):
         huey.storage.caveats(4, periodic=True)
     assert len(huey.storage.caveats(4, periodic=False)) == 2
+
+
+def test_unknown_tasks_are_put_back_and_told_once_for_their_name(caplog: pytest.LogCaptureFixture) -> None:
+    huey = Huey(ListQueue(), DictStore(), ListSchedule())
+    unknown = huey.task(name="app.told_once")(add)
+    handles = [unknown(n, 1) for n in range(3)]
+    del huey.registry._tasks["app.told_once"]
+
+    with running(huey, **FAST):
+        wait_until(lambda: [record for record in caplog.records if "app.told_once" in record.getMessage()])
+        with pytest.raises(DataStoreTimeout, match=r"in queue 'own'.*nothing is known of it yet"):
+            handles[0].get(blocking=True, timeout=0.5)
+
+    lines = [record.getMessage() for record in caplog.records if "app.told_once" in record.getMessage() and record.levelname == "ERROR"]
+    assert len(lines) == 1

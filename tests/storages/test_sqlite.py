@@ -126,7 +126,7 @@ def test_a_file_of_a_newer_release_is_refused(make: Callable[..., SqliteStorage]
 
 
 def test_migrate_is_idempotent(make: Callable[..., SqliteStorage]) -> None:
-    assert make().migrate() == make().migrate() == 5
+    assert make().migrate() == make().migrate() == 6
 
 
 def test_a_file_of_an_earlier_release_is_brought_up_to_date(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
