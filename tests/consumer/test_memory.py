@@ -18,7 +18,8 @@ class Worker:
 
     def __init__(self, number: int, holds: int, clock: TurnableClock) -> None:
         self.worker = SimpleNamespace(id=f"w{number}")
-        self.page = SimpleNamespace(is_ready=True)
+        self.page = SimpleNamespace(is_ready=True, running=lambda: self.ran, ended=list)
+        self.ran: list[str] = []
         self.pid, self.holds, self.is_leaving, self.started = number, holds, False, clock.monotonic()
 
     def tell_to_stop(self) -> None:
@@ -95,6 +96,15 @@ def test_a_slow_leak_replaces_a_worker_each_time_and_nothing_is_put_off(
 
     assert replaced == 5
     assert not [line for line in caplog.messages if "stays for at least" in line]
+
+
+def test_a_worker_that_was_busy_from_its_start_is_not_taken_for_one_that_needs_so_much(
+    clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers(clock, MemoryLimit(100 * MIB, clock), 23, monkeypatch)
+    workers.now.holds, workers.now.ran = 150, ["a"]
+
+    assert workers.live(1) == 1
 
 
 def test_without_a_limit_nobody_is_asked(clock: TurnableClock, monkeypatch: pytest.MonkeyPatch) -> None:

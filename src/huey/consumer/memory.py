@@ -26,8 +26,9 @@ class MemoryLimit:
         self._most = most
         self._clock = clock
         self._stay = 0.0
-        self._fresh: dict[str, int] = {}
-        """By worker: what it held when it was ready."""
+        self._seen: set[str] = set()
+        self._fresh = 0
+        """The least that a worker held which had run nothing yet; 0: not known."""
         self._is_told = False
 
     def look(self, children: Iterable[Child]) -> None:
@@ -35,17 +36,20 @@ class MemoryLimit:
         if not self._most:
             return
         children = list(children)
-        self._fresh = {child.worker.id: self._fresh[child.worker.id] for child in children if child.worker.id in self._fresh}
+        self._seen &= {child.worker.id for child in children}
         for child in children:
             if child.page.is_ready and not child.is_leaving:
                 self._mind(child, memory_of(child.pid), self._clock.monotonic() - child.started)
 
     def _mind(self, child: Child, holds: int, age: Micros) -> None:
-        fresh = self._fresh.setdefault(child.worker.id, holds)
+        if child.worker.id not in self._seen:
+            self._seen.add(child.worker.id)
+            if not (child.page.running() or child.page.ended()):
+                self._fresh = min(holds, self._fresh or holds)
         limit = self._most
-        if fresh >= limit:
-            limit = int(fresh * ROOM)
-            self._tell_too_low(fresh, limit)
+        if self._fresh >= limit:
+            limit = int(self._fresh * ROOM)
+            self._tell_too_low(self._fresh, limit)
         if holds <= limit or age < micros(self._stay):
             return
         log.info("worker %s holds %d MiB, more than %d: another one takes its place", child.worker.id, holds // MIB, limit // MIB)
