@@ -116,7 +116,7 @@ class SqlStorage(Storage):
         self._write("missing_claim", which)
         if self._write("missing_open", which):
             self._rouse()
-        return [lease_from(row) for row in self._read("missing_leases", which)]
+        return leases_from(self._read("missing_leases", which))
 
     def goodbye(self, worker: Worker) -> None:
         self._write("goodbye", {"worker": worker.id}, is_synced=False)
