@@ -147,10 +147,11 @@ class Tasks:
 
     def drop_waiting(self, *, scheduled: bool) -> list[Row]:
         """Those that wait for their time go, or all others that wait; which."""
-        gone = [row for row in self.living() if row.state != State.RUNNING and (row.due is not None) == scheduled]
-        if scheduled:
-            self.scheduled.clear()
-        else:
+        gone = [row for row in self.living() if row.state != State.RUNNING and (row.due is not None and not row.is_missing) == scheduled]
+        self.scheduled = [each for each in self.scheduled if (each[1] in self.missing) == scheduled]
+        heapq.heapify(self.scheduled)
+        if not scheduled:
+            self.missing.clear()
             self.ready.clear()
             self.suspects.clear()
             self.gates.clear_waiting()

@@ -141,6 +141,21 @@ class MissingRules:
 
         assert claim_ids(storage) == ["a"]
 
+    @pytest.mark.parametrize("scheduled", [True, False])
+    def test_it_is_emptied_with_what_waits_and_not_with_what_is_scheduled(
+        self, scheduled: bool, storage: Storage, clock: TurnableClock
+    ) -> None:
+        for id in ("a", "b"):
+            put_back(storage, clock, task(id))
+        storage.enqueue([task("later", eta=clock.now() + SECOND)])
+
+        assert storage.drop_waiting(scheduled=scheduled) == (1 if scheduled else 2)
+
+        counts = storage.counts()
+        assert (counts.waiting, counts.scheduled) == ((2, 0) if scheduled else (0, 1))
+        assert len(storage.claim_missing(OTHER, [ADD], 5)) == counts.waiting
+        assert storage.missing() == []
+
     def test_a_flushed_queue_has_none(self, storage: Storage, clock: TurnableClock) -> None:
         put_back(storage, clock)
 

@@ -36,9 +36,37 @@ local function drop_from_list(name)
   end
 end
 
+-- All that are scheduled, but for those that wait for a worker that can run them.
+local function drop_scheduled()
+  local kept = 0
+  while gone < most do
+    local ids = call('ZRANGE', P .. 's', kept, kept + most - gone - 1)
+    if #ids == 0 then return end
+    for _, id in ipairs(ids) do
+      local state = load(id)
+      if state and state[PARKED] then
+        kept = kept + 1
+      else
+        call('ZREM', P .. 's', id)
+        drop(id)
+      end
+    end
+  end
+end
+
+local function drop_missing_ones()
+  for _, member in ipairs(call('ZRANGE', P .. 'mt', 0, most - gone - 1)) do
+    local id = string.sub(member, 75)
+    call('ZREM', P .. 'mt', member)
+    if call('ZREM', P .. 's', id) == 1 then drop(id) end
+  end
+  if call('EXISTS', P .. 'mt') == 0 then call('DEL', P .. 'mn') end
+end
+
 if ARGV[2] == 'scheduled' then
-  drop_from('s', 0)
+  drop_scheduled()
 else
+  drop_missing_ones()
   -- First, or those that are ready now would let them in.
   drop_from('lw', ID - 1)
   for _, lane in ipairs({ 'u', 'z' }) do

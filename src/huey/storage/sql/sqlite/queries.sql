@@ -188,7 +188,7 @@ DELETE FROM huey_task
 -- name: drop_waiting
 -- Remove tasks that wait, for their time or for a worker and a limit, of which none has a higher token than what is noted.
 DELETE FROM huey_task
- WHERE queue = :queue AND state IN ('queued', 'waiting') AND (due IS NOT NULL) = :scheduled
+ WHERE queue = :queue AND state IN ('queued', 'waiting') AND (due IS NOT NULL AND parked IS NULL) = :scheduled
    AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: pause

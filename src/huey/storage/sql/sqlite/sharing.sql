@@ -216,7 +216,7 @@ DELETE FROM huey_kept WHERE queue = :queue AND kind = 'id' AND key IN
 -- name: drop_kept
 -- Nor does one that waits and is removed.
 DELETE FROM huey_kept WHERE queue = :queue AND kind = 'id' AND key IN
-    (SELECT id FROM huey_task WHERE queue = :queue AND state IN ('queued', 'waiting') AND (due IS NOT NULL) = :scheduled);
+    (SELECT id FROM huey_task WHERE queue = :queue AND state IN ('queued', 'waiting') AND (due IS NOT NULL AND parked IS NULL) = :scheduled);
 
 -- name: prune_kept
 -- Keys and ids past their time.
