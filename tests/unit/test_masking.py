@@ -329,7 +329,7 @@ def test_a_body_that_waits_for_a_result_is_asked_all_the_same(tmp_path: Path, st
 
     @huey.task(timeout=0.1)
     def waits() -> None:
-        never.schedule(delay=3600).get(blocking=True)
+        never.schedule(delay=3600).get(blocking=True, allow_wait=True)
 
     with running(huey):
         result = waits()
