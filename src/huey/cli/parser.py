@@ -25,6 +25,9 @@ Examples:
   huey_consumer main.huey -w 4 -k process        four processes: for tasks that compute
   huey_consumer main.huey -n -l huey.log         no periodic tasks from here; the log into a file
   huey_consumer main.huey --reload               for development: restart when the code changes
+
+Exit codes: 0 stopped as asked; 1 nothing could be run, or the consumer failed; 2 a wrong option.
+A storage that cannot be reached at the start is waited for.
 """
 
 _NUMBER = re.compile(r"\d+\.?\d*|\.\d+")

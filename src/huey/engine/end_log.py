@@ -113,9 +113,7 @@ def tell_failure(finish: Finish, error: dict[str, Any], raised: BaseException | 
     *raised*: the error itself, where an instrumentation knows it already: it must not take this line for another one."""
     lease, said, is_final = finish.lease, short_text(error), finish.state == State.FAILED
     if finish.reason == "unknown task":
-        log.error(
-            "QueueException: %s [task %s; %s]", error.get("error"), lease.id, "given up" if is_final else "put back for another worker"
-        )
+        log.error("QueueException: %s [task %s; given up]", error.get("error"), lease.id)
     elif finish.reason in _CALM:
         log.info("%s %s (%s)%s [%s]", lease.name, _in_words(finish.reason), said, _what_next(finish), lease.id)
     elif is_final and raised is not None:
