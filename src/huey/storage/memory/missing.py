@@ -35,6 +35,7 @@ class MissingInMemory(LookingInMemory):
     def _is_plain(self, row: Row, now: Micros) -> bool:
         """A claim has nothing to look at."""
         has_wishes = row.terms.limit is not None or row.terms.unique is not None
-        name_mark = self._marks.names.get(row.record.name)
-        is_barred = row.is_revoked(now) or row.is_expired(now) or (name_mark is not None and name_mark.holds(now))
+        # A wall time is read by the claim, which knows the consumer's clock.
+        marks = [mark for mark in (row.revoked, self._marks.names.get(row.record.name)) if mark is not None]
+        is_barred = any(mark.until < 0 or mark.holds(now) for mark in marks) or row.is_expired(now)
         return not (has_wishes or row.crashes or is_barred)

@@ -7,7 +7,21 @@ from typing import Any
 import pytest
 
 from huey.clock import FOREVER, SECOND, micros
-from huey.lifecycle import UNKNOWN_FOR, AskedAgain, Cancelled, Finish, Limited, NotDue, Outcome, Raised, Snoozed, State, Unknown, WorkerDied, decide
+from huey.lifecycle import (
+    UNKNOWN_FOR,
+    AskedAgain,
+    Cancelled,
+    Finish,
+    Limited,
+    NotDue,
+    Outcome,
+    Raised,
+    Snoozed,
+    State,
+    Unknown,
+    WorkerDied,
+    decide,
+)
 from huey.storage.base import Storage
 from huey.terms import terms_of
 from huey.testing.clock import TurnableClock

@@ -5,6 +5,12 @@
 -- Returns ids, messages and states of what was leased, as a claim does
 renew(ARGV[3], ARGV[4], ARGV[2])
 if call('HGET', P .. 'c', 'paused') == '1' then return { {}, {}, {} } end
+
+-- A wall time is read by the claim.
+local function may_hold(mark)
+  return mark and (until_of(mark) < 0 or holds(mark))
+end
+
 local want, members = tonumber(ARGV[5]), {}
 for i = 6, #ARGV, 2 do
   local what = missing_of(ARGV[i], ARGV[i + 1])
@@ -23,8 +29,9 @@ for i = 1, math.min(want, #members) do
   if call('HINCRBY', P .. 'mn', what, -1) <= 0 then call('HDEL', P .. 'mn', what) end
   local message, state = call('HGET', P .. 'm', id), load(id)
   if message and state and state[STATE] == 'queued' and state[PARKED] and call('ZREM', P .. 's', id) == 1 then
-    local mark = call('HGET', P .. 'rn', head_of(message)[NAME])
-    if terms_of(id) or state[CRASHES] > 0 or holds(mark) or bar(id, message, state, true, false) then
+    local of_name, of_task = call('HGET', P .. 'rn', head_of(message)[NAME]), call('HGET', P .. 'rv', id)
+    local is_marked = may_hold(of_name) or may_hold(of_task)
+    if is_marked or terms_of(id) or state[CRASHES] > 0 or bar(id, message, state, false, false) then
       state[PLACE], state[DUE] = now, false
       save(id, state)
       line_up(id, head_of(message)[PRIORITY], now, state[CRASHES])

@@ -106,8 +106,9 @@ SELECT id, length(payload) FROM huey_task INDEXED BY huey_missing
 -- Lease those of which a claim has nothing to look at.
 UPDATE huey_task SET state = 'running', worker = :worker, token = token + 1, due = NULL, reason = NULL
  WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL AND id IN (SELECT value FROM json_each(:ids))
-   AND limit_key IS NULL AND wish IS NULL AND crashes = 0 AND coalesce(revoked_until, 0) <= :now AND coalesce(expires, :now + 1) > :now
-   AND NOT EXISTS (SELECT 1 FROM huey_revocation AS r WHERE r.queue = :queue AND r.kind = 'n' AND r.key = huey_task.name AND r.until > :now);
+   AND limit_key IS NULL AND wish IS NULL AND crashes = 0 AND coalesce(revoked_until, 0) BETWEEN 0 AND :now AND coalesce(expires, :now + 1) > :now
+   AND NOT EXISTS (SELECT 1 FROM huey_revocation AS r WHERE r.queue = :queue AND r.kind = 'n' AND r.key = huey_task.name
+                                                        AND r.until NOT BETWEEN 0 AND :now);
 
 -- name: missing_open
 -- The others are due.
