@@ -24,7 +24,7 @@ MOST_NAMES = 10
 """Names in one line."""
 SHORT = 200
 """Characters of an error in one line."""
-_UNTOLD = ("shutdown", "unknown task", "newer record", "put back")
+_UNTOLD = ("shutdown", "unknown task", "newer record", "put back", "scheduled")
 """Reasons of tasks that are queued again without having run, or as if."""
 
 
