@@ -135,7 +135,8 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page: Path, project: Pr
     assert ended.returncode == 0, told
     assert ended.stdout.splitlines() == promised(page), told
     # A command that is asked before it has started ends by the signal.
-    wait_until(lambda: all("queue " in consumer.log for consumer in consumers), told=lambda: told)
+    written = lambda: "".join(file.read_text("utf-8") for file in project.home.glob("*.log"))  # noqa: E731
+    wait_until(lambda: all("queue " in consumer.log + written() for consumer in consumers), told=lambda: told)
     assert [consumer.stop() for consumer in consumers] == [0] * len(consumers)
 
 
