@@ -128,16 +128,17 @@ def spin_a_little() -> int:
     return sum(n for n in range(10_000))
 
 
-@pytest.mark.parametrize("timeout", [None, 0, -1])
-def test_zero_and_less_are_no_limit(timeout: Any) -> None:
+@pytest.mark.parametrize("timeout", [None, 0, 0.0])
+def test_zero_is_no_limit(timeout: Any) -> None:
     wrapper = MemoryHuey().task(timeout=timeout)(lambda: None)
 
     assert wrapper.options.timeout is None
 
 
-def test_a_limit_that_is_no_number_is_refused() -> None:
+@pytest.mark.parametrize("timeout", ["soon", -1, -0.5, float("nan")])
+def test_a_limit_that_is_no_number_or_negative_is_refused(timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout"):
-        MemoryHuey().task(timeout="soon")  # type: ignore[arg-type]
+        MemoryHuey().task(timeout=timeout)
 
 
 def test_the_page_is_told_of_every_task() -> None:
