@@ -186,11 +186,19 @@ def _file_system(path: str) -> str:
     return best[1]
 
 
+OPENINGS = 20
+"""How often a file is opened anew while what lies beside it changes."""
+
+
+class Replaced(StorageUnavailable):
+    """What lies beside a file changed while it was opened: most likely another process of ours closed it, as the last one."""
+
+
 @contextmanager
 def unchanged_beside(path: str, mode: int) -> Iterator[None]:
     """What SQLite opens for *path* inside the block is what lay beside it before, or what it made itself, and nobody else's.
 
-    StorageRefused: somebody else put a file there. StorageUnavailable: files were changed meanwhile.
+    StorageRefused: somebody else put a file there. Replaced: files were changed meanwhile.
     """
     keep_places(path, mode)
     before, pins = check_beside(path, mode), []
@@ -204,7 +212,7 @@ def unchanged_beside(path: str, mode: int) -> Iterator[None]:
         for fd in pins:
             os.close(fd)
     if any(before.get(ending, after.get(ending)) != after.get(ending) for ending in BY_SQLITE[:2]):
-        raise StorageUnavailable(f"{path}: files beside it were replaced while it was opened; try again")
+        raise Replaced(f"{path}: files beside it were replaced while it was opened; try again")
 
 
 def _pinned(path: str) -> int | None:

@@ -108,9 +108,11 @@ def consumer(make: Callable[[], Huey], path: Path) -> int:
 
 
 def kill(child: int) -> int:
+    # Taken before: others may notice the death, and go on, before this process has its turn again.
+    at = time.monotonic_ns() // 1000
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return time.monotonic_ns() // 1000
+    return at
 
 
 def judge(path: Path, keys: set[str], dead: dict[str, int]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ import pytest
 from huey import SqliteHuey, files
 from huey.backends.sqlite_backend import SqliteQueue
 from huey.exceptions import StorageRefused, StorageUnavailable
-from huey.files import BY_SQLITE, BY_US, check_beside, unchanged_beside
+from huey.files import BY_SQLITE, BY_US, Replaced, check_beside, unchanged_beside
+from huey.storage.sql import connection
 from tests.helpers import SOURCE, bare_environment
 
 STRANGER = 34567
@@ -210,6 +212,25 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_not_believed(place: Path)
 
     with pytest.raises(StorageUnavailable, match="replaced while it was opened"):
         replaced()
+
+
+def test_a_file_beside_which_another_process_closes_meanwhile_is_opened_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, tries = a_queue_in(place), []
+
+    @contextmanager
+    def first_replaced(path: str, mode: int) -> Iterator[None]:
+        tries.append(path)
+        with unchanged_beside(path, mode):
+            yield
+        if len(tries) < 3:
+            raise Replaced(path)
+
+    monkeypatch.setattr(connection, "unchanged_beside", first_replaced)
+    storage = SqliteHuey("q", filename=path).storage
+    storage.open()
+
+    assert len(tries) == 3
+    storage.close()
 
 
 @by_root

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from huey.clock import Clock, Rng
 from huey.exceptions import StorageError, StorageUnavailable
-from huey.files import existing, place_of, unchanged_beside
+from huey.files import OPENINGS, Replaced, existing, place_of, unchanged_beside
 from huey.host import at_fork
 from huey.logs import SafeLogger
 from huey.storage.sql import descriptors, syncing
@@ -140,6 +140,14 @@ class File:
         """The connection that writes. The caller holds the lock. *name*: one of the queues in it."""
         if self._writer is not None:
             return self._writer
+        for _ in range(OPENINGS - 1):
+            try:
+                return self._open_once(name)
+            except Replaced:
+                continue
+        return self._open_once(name)
+
+    def _open_once(self, name: str) -> sqlite3.Connection:
         descriptors.check(self.path)
         self._found()
         self._check()
@@ -152,7 +160,7 @@ class File:
             number = self._guarded(self._gate, self._prepare, writer, name)
             self._identity.note()
             if self._identity.known[0] != before or not self._identity.is_held_here:
-                raise StorageUnavailable(f"{self.path}: another file was put there, or beside it, while it was opened; try again")
+                raise Replaced(f"{self.path}: another file was put there, or beside it, while it was opened; try again")
             self._entry.enter(self._identity.known, self._gate)
         except BaseException:
             writer.close()
