@@ -132,7 +132,8 @@ class TaskWrapper(Masked, Generic[P, R]):
         if not kwargs and self._least <= len(args) <= self._most:
             return
         if misfit := self._parameters.misfit(args, kwargs, self._taken):
-            raise TypeError(f"{self.name}() {misfit}; call it as {getattr(self.func, '__name__', self.name)}{self._parameters}")
+            way_out = f"call it as {getattr(self.func, '__name__', self.name)}{self._parameters}"
+            raise TypeError(f"{self.name}() {misfit}{'' if misfit.endswith('?') else ';'} {way_out}")
 
     def _warn_of_script(self) -> None:
         """Say once that no other process knows this function."""

@@ -147,6 +147,9 @@ class Inspector(Masked):
         self._codec = codec
         self._clock = clock
 
+    def __repr__(self) -> str:
+        return f"<Inspector of queue {self._storage.name!r}>"
+
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
     def counts(self) -> Counts:

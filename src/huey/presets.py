@@ -29,7 +29,7 @@ class MemoryHuey(Huey):
 
 
 class RedisHuey(_OfName):
-    """A queue in Redis or Valkey, for any number of hosts. Needs redis-py: ``pip install 'huey[redis]'``.
+    """A queue in Redis or Valkey, for any number of hosts. Needs redis-py: ``pip install redis hiredis``.
 
     *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and all else that ``redis.Redis`` takes; or one of *url*,
     *connection_pool*, *client* (a ``redis.Redis``, one of a Sentinel, a ``RedisCluster``). *durable*, *enqueue_timeout*, *result_ttl*,

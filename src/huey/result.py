@@ -243,6 +243,10 @@ class ResultGroup(Masked):
     def __init__(self, results: Iterable[Result[Any]]) -> None:
         self._given = results
 
+    def __repr__(self) -> str:
+        count = len(self._results)
+        return f"<ResultGroup: {count} task{'s' * (count != 1)}>"
+
     @cached_property
     def _results(self) -> list[Result[Any]]:
         # Made when first looked at: many callers never do.

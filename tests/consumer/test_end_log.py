@@ -158,6 +158,7 @@ def test_the_last_failure_is_an_error_with_its_traceback(told: pytest.LogCapture
     assert level == "ERROR"
     assert text.startswith("app.add failed (ValueError: boom), no retries left [id-1]\n")
     assert 'File "app.py", line 1' in text
+    assert text.endswith("ValueError: boom")
 
 
 def test_a_failure_that_no_retry_was_given_for_says_nothing_of_retries(told: pytest.LogCaptureFixture) -> None:

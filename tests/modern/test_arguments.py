@@ -36,7 +36,7 @@ WRONG: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
     (add, (1,), {}, "lacks an argument: b; call it as add(a, b)"),
     (add, (1, 2, 3), {}, "takes 2 arguments by place, and 3 were given"),
     (add, (1,), {"c": 3}, "has no parameter 'c'"),
-    (add, (1, 2), {"countdown": 5}, "has no parameter 'countdown'; did you mean 'delay'?"),
+    (add, (1, 2), {"countdown": 5}, "has no parameter 'countdown'; did you mean 'delay'? call it as add(a, b)"),
     (add, (1, 2), {"prioritty": 5}, "did you mean 'priority'?"),
     (add, (1, 2), {"max_retries": 5}, "did you mean 'retries'?"),
     (add, (1, 2), {"a": 5}, "is given 'a' twice, by place and by keyword"),

@@ -42,6 +42,12 @@ def test_a_decorated_function_is_pickled_by_its_name_like_any_function() -> None
     assert pickle.loads(pickle.dumps(add)) is add
 
 
+def test_a_group_and_an_inspector_say_what_they_are() -> None:
+    assert repr(add.map([(1, 2), (3, 4)])) == "<ResultGroup: 2 tasks>"
+    assert repr(add.map([(1, 2)])) == "<ResultGroup: 1 task>"
+    assert repr(huey.inspector) == "<Inspector of queue 'travelling'>"
+
+
 def test_copies_are_of_use() -> None:
     result = add(1, 2)
 

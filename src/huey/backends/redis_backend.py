@@ -34,7 +34,7 @@ def _client(connection: dict[str, Any]) -> Any:
     try:
         import redis
     except ImportError as error:
-        raise ConfigurationError("the Redis parts need the client of Redis for Python: pip install 'huey[redis]'") from error
+        raise ConfigurationError("the Redis parts need the client of Redis for Python: pip install redis hiredis") from error
     try:
         return redis.Redis(**connection)
     except TypeError as error:

@@ -119,7 +119,7 @@ def tell_failure(finish: Finish, error: dict[str, Any], raised: BaseException | 
     elif is_final and raised is not None:
         log.error("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, said), _what_next(finish), lease.id, exc_info=raised)
     elif is_final:
-        trace = Lines(error.get("traceback") or error.get("error") or "")
+        trace = Lines((error.get("traceback") or error.get("error") or "").rstrip())
         log.error("%s failed (%s)%s [%s]\n%s", lease.name, _with_reason(finish, said), _what_next(finish), lease.id, trace)
     else:
         log.warning("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, said), _what_next(finish), lease.id)

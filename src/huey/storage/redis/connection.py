@@ -58,7 +58,7 @@ def load_client() -> Any:
     try:
         import redis
     except ImportError as error:
-        raise ConfigurationError("a queue in Redis needs redis-py, which is not installed: pip install 'huey[redis]'") from error
+        raise ConfigurationError("a queue in Redis needs redis-py, which is not installed: pip install redis hiredis") from error
     return redis
 
 
