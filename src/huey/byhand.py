@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from huey import host
 from huey.clock import Clock, Micros, Rng
 from huey.declared import declaration
-from huey.exceptions import DecodeError
+from huey.exceptions import ERROR_TYPE, DecodeError
 from huey.hooks import HookRoom
 from huey.lifecycle import Cancelled, Finish, Refusal, State, decide
 from huey.once import once
@@ -95,7 +95,8 @@ class ByHand(HookRoom, UserData):
         """What ``TaskException.metadata`` tells of a failure. Override it to tell more, in plain values."""
         from huey.engine.failures import described
 
-        return {**described(exception), "retries": task.retries, "task_id": task.id}
+        told = {name: value for name, value in described(exception).items() if name != ERROR_TYPE}
+        return {**told, "retries": task.retries, "task_id": task.id}
 
     def notify_interrupted_tasks(self) -> None:
         """Send the signal ``interrupted`` for every task that runs in this process. A consumer does so when it cuts them short."""

@@ -148,23 +148,27 @@ class DecodeError(HueyException, ValueError):
     """Bytes that cannot be read back."""
 
 
+ERROR_TYPE = "_type"
+"""Beside what ``TaskException.metadata`` shows, in the description of an error: the name of its class."""
+
+
 class TaskException(Exception):
     """Raised by ``Result.get()`` when the task failed.
 
-    ``metadata`` has ``error`` (the repr of what was raised), ``type`` (the name of its class, with its module unless that is builtins),
-    ``traceback`` (text), ``retries`` (left) and ``task_id``. The traceback is also a note, so that it is shown below this one.
+    ``metadata`` has ``error`` (the repr of what was raised), ``traceback`` (text), ``retries`` (left) and ``task_id``. The traceback is
+    also a note, so that it is shown below this one. ``error_type``: the name of the class of what was raised, with its module unless
+    that is builtins, such as ``ValueError`` or ``app.errors.Refused``; "" if it is not known.
     """
 
     def __init__(self, metadata: dict[str, Any] | None = None) -> None:
         super().__init__(metadata)
         self.metadata = metadata or {}
-        if text := self.metadata.get("traceback"):
-            self.add_note(f"In the worker:\n{text}")
-
-    @property
-    def error_type(self) -> str:
-        """Name of the class of what was raised, such as ``ValueError`` or ``app.errors.Refused``; "" if it is not known."""
-        return str(self.metadata.get("type", ""))
+        self.error_type = ""
+        if isinstance(metadata, dict):
+            self.metadata = {name: value for name, value in metadata.items() if name != ERROR_TYPE}
+            self.error_type = str(metadata.get(ERROR_TYPE, ""))
+            if text := metadata.get("traceback"):
+                self.add_note(f"In the worker:\n{text}")
 
     def __str__(self) -> str:
         return str(self.metadata.get("error", "the task failed"))

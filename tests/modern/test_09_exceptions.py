@@ -293,7 +293,8 @@ def test_a_failure_tells_the_class_of_its_error_and_shows_the_workers_traceback(
 
     assert own.error_type.endswith("Refused")
     assert own.error_type.startswith(f"{__name__}.")
-    assert builtin.error_type == builtin.metadata["type"] == "ValueError"
+    assert builtin.error_type == "ValueError"
+    assert sorted(builtin.metadata) == ["error", "retries", "task_id", "traceback"]
     assert 'raise Refused("no")' in "".join(own.__notes__)
     assert TaskException({"error": "x"}).error_type == ""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from huey.clock import SECOND, Micros
-from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskException, TaskLockedException, TaskTimeout
+from huey.exceptions import ERROR_TYPE, CancelExecution, RateLimitExceeded, RetryTask, TaskException, TaskLockedException, TaskTimeout
 from huey.lifecycle import AskedAgain, Cancelled, Limited, Outcome, Raised
 from huey.task_options import TaskOptions
 from huey.when import due_time, seconds
@@ -62,7 +62,7 @@ def described(error: BaseException, skip: int = 0) -> dict[str, Any]:
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
     return {
-        "type": name_of(type(error)),
+        ERROR_TYPE: name_of(type(error)),
         "error": _safe(_text_of, error)[:ERROR_CHARS],
         "traceback": _safe(lambda e: "".join(traceback.format_exception(type(e), e, trace)), error)[-TRACEBACK_CHARS:],
     }
