@@ -236,7 +236,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
     def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
         """Lease up to *want* tasks that wait for one of *missing* to a worker that can run those, best first, and no more than weigh
         ``TURN_BYTES`` with the last one. None while the queue is paused. What a claim has to look at (revoked, expired, a suspect, with a
-        limit or a unique key) becomes ready instead."""
+        limit or a unique key) is due instead."""
         return []
 
     @abstractmethod

@@ -77,24 +77,24 @@ class Tasks:
     def claim_missing(
         self, worker: str, missing: Collection[Missing], want: int, is_plain: Callable[[Row], bool], now: Micros
     ) -> list[Row]:
-        """Hand those that wait for one of these to a worker, best first; make ready those that are not plain."""
-        rows = sorted((row for id in self.missing if (row := self.rows[id]).missing in missing), key=lambda row: row.rank)[:want]
+        """Hand those that wait for one of these to a worker, best first; those that are not plain are due."""
+        waiting = [row for id in self.missing if (row := self.rows[id]).missing in missing and row.due is not None and row.due > now]
+        rows = sorted(waiting, key=lambda row: row.rank)[:want]
         # Of heavy ones only so many as come before the limit, and the one that passes it.
         sizes = list(accumulate((len(row.record.payload) for row in rows), initial=0))
         rows = [row for row, before in zip(rows, sizes, strict=False) if before <= TURN_BYTES]
-        for row in rows:
-            self.missing.remove(row.record.id)
-            row.due = None
         taken = {row.record.id for row in rows}
         self.scheduled = [each for each in self.scheduled if each[1] not in taken]
-        heapq.heapify(self.scheduled)
         plain = [row for row in rows if is_plain(row)]
         for row in rows:
             if row in plain:
+                row.due = None
+                self.missing.remove(row.record.id)
                 self.hand_to(worker, row)
             else:
-                row.place = now
-                self.queue(row)
+                row.due = now
+                self.scheduled.append((now, row.record.id))
+        heapq.heapify(self.scheduled)
         return plain
 
     def is_due(self, now: Micros) -> bool:

@@ -233,11 +233,16 @@ class Ledger:
         now = self._clock.now()
         self._seen[worker.id] = self._clock.monotonic()
         demand(not (self.is_paused and leases), "will", f"{len(leases)} tasks were claimed while the queue was paused")
-        waiting = sorted((it for it in self.open.values() if it.missing in missing), key=lambda it: it.rank[0][1:] + it.rank[1:])
+        waiting = sorted(
+            (it for it in self.open.values() if it.missing in missing and (it.due or 0) > now), key=lambda it: it.rank[0][1:] + it.rank[1:]
+        )
         taken = {lease.id for lease in leases}
         for entry in [] if self.is_paused else waiting[:want]:
             demand(entry.record.id in taken or not entry.is_plain, "I9", f"{entry.record.id} can run on {worker.id}, and was not claimed")
-            entry.due, entry.missing = None if entry.record.id in taken else now, None
+            if entry.record.id in taken:
+                entry.due, entry.missing = None, None
+            else:
+                entry.due = now
         for lease in leases:
             self._claimed(worker, lease, now)
             self.counts["taken up"] += 1
@@ -285,7 +290,8 @@ class Ledger:
             if id in self.open and enqueue in (None, self.open[id].own):
                 self.open[id].mark = mark
             elif enqueue is not None:
-                # It is over, or never comes: instants are not given twice.
+                # It is over or never comes, unless its call is made again late, since the answer was lost.
+                self._marks[id, enqueue] = mark
                 self.counts["revoked another enqueue"] += 1
             elif entry is None or entry.state == State.SUCCEEDED or entry.own is not None:
                 self._marks[id, None] = mark

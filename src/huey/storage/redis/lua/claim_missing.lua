@@ -25,17 +25,19 @@ for i = 1, math.min(want, #members) do
   if size > 8388608 then break end
   local member, what = members[i][1], members[i][2]
   local id = string.sub(member, MISSING_ID)
-  call('ZREM', P .. 'mt', member)
-  if call('HINCRBY', P .. 'mn', what, -1) <= 0 then call('HDEL', P .. 'mn', what) end
   local message, state = call('HGET', P .. 'm', id), load(id)
-  if message and state and state[STATE] == 'queued' and state[PARKED] and call('ZREM', P .. 's', id) == 1 then
+  local is_there = message and state and state[STATE] == 'queued' and state[PARKED] and call('ZSCORE', P .. 's', id)
+  -- What is due already is for the next turn.
+  local is_taken = not is_there or tonumber(is_there) > now
+  if is_there and is_taken then
     local of_name, of_task = call('HGET', P .. 'rn', head_of(message)[NAME]), call('HGET', P .. 'rv', id)
     local is_marked = may_hold(of_name) or may_hold(of_task)
     if is_marked or terms_of(id) or state[CRASHES] > 0 or bar(id, message, state, false, false) then
-      state[PLACE], state[DUE] = now, false
+      is_taken, state[DUE] = false, text(now)
       save(id, state)
-      line_up(id, head_of(message)[PRIORITY], now, state[CRASHES])
+      schedule({ id }, text(now))
     else
+      call('ZREM', P .. 's', id)
       state[REASON], state[DUE] = false, false
       save(id, state)
       local n = #held + 1
@@ -44,7 +46,10 @@ for i = 1, math.min(want, #members) do
       leases[2 * n - 1], leases[2 * n] = id, text(state[TOKEN] + 1)
     end
   end
+  if is_taken then
+    call('ZREM', P .. 'mt', member)
+    if call('HINCRBY', P .. 'mn', what, -1) <= 0 then call('HDEL', P .. 'mn', what) end
+  end
 end
 if #held > 0 then in_parts('HSET', P .. 'h:' .. ARGV[3], leases, 4000) end
-level_what_was_touched()
 return { held, messages, states }

@@ -97,7 +97,7 @@ SELECT DISTINCT name, reason FROM huey_task INDEXED BY huey_missing
 -- name: missing_find
 -- The best of those that wait for one of these. None while the queue is paused.
 SELECT id, length(payload) FROM huey_task INDEXED BY huey_missing
- WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL AND due > :now
    AND (name, reason) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:missing))
    AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = :queue AND is_paused)
  ORDER BY priority DESC, place, id LIMIT :want;
