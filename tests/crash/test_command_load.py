@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -77,9 +77,8 @@ def fill(huey, waiting, due):
     huey.enqueue_many(later.task_class((n,)) for n in range(waiting))
     second = int(time.time()) + 4 + due // 40_000
     eta = datetime.fromtimestamp(second, UTC)
-    micros = int(eta.timestamp()) * 10**6
     # Spread over the one second, in order.
-    huey.enqueue_many(soon.task_class((n,), eta=micros + n * 10**6 // due) for n in range(due))
+    huey.enqueue_many(soon.task_class((n,), eta=eta + timedelta(seconds=1) * n / due) for n in range(due))
     return second
 
 

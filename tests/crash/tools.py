@@ -216,7 +216,7 @@ class Place:
 
     def log(self) -> str:
         """The end of what the children said."""
-        return (self.folder / "children.log").read_text("utf-8", "replace")[-6000:]
+        return (self.folder / "children.log").read_text("utf-8", "replace")[-60_000:]
 
     def runs(self) -> list[Run]:
         """All runs of bodies, in order of their starts."""

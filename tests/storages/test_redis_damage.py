@@ -15,6 +15,7 @@ from huey import RedisHuey
 from huey.clock import SECOND
 from huey.engine.bell import Bell
 from huey.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
+from huey.storage.base import Missing
 from huey.storage.redis import RedisStorage, keys, scripts
 from huey.storage.sharing import Holder
 from huey.testing.clock import TurnableClock
@@ -94,6 +95,7 @@ def every_verb(storage: RedisStorage, clock: TurnableClock) -> None:
     storage.discard(["done"])
     storage.pause(True)
     storage.pause(False)
+    storage.claim_missing(LATE, storage.missing() or [Missing("app.nobody", "")], 1)
     storage.counts()
     storage.stats(0)
     storage.find()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from huey import older
 from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
+from huey.exceptions import ConfigurationError, StorageError, StorageRefused, StorageUnavailable
 from huey.seams import crash_here
 from huey.storage.base import CHUNK, Missing, Tell, Worker, WorkerRow
 from huey.storage.chunks import Place, check_records
@@ -150,6 +150,9 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._wires.give_back(wire)
         try:
             return told + older.on_server(self._wires.command, self.name, self._wires.where)
+        except StorageRefused:
+            # A user with rights on our keys alone, who cannot have put anything under those.
+            return told
         except StorageUnavailable as error:
             if "MOVED" not in str(error):
                 raise
