@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
 from huey.clock import SECOND, Clock, Micros, micros, system_clock
+from huey.exceptions import StorageRefused
 from huey.lifecycle import State
 from huey.storage.base import (
     CHUNK,
@@ -167,7 +168,11 @@ class PlainVerbs(Storage):
             yield self._look(ids)
 
     def missing(self) -> list[Missing]:
-        found = self._wires.command("HKEYS", self._prefix + "mn")
+        try:
+            found = self._wires.command("HKEYS", self._prefix + "mn")
+        except StorageRefused:
+            # A key of a wrong type; the next script that comes upon it sets it aside, and ``prune`` mends what stood in it.
+            return []
         return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
     def counts(self) -> Counts:
