@@ -21,7 +21,7 @@ from tests.crash.tools import Child, most_common_problems, until
 
 SPEED = 20
 LONGEST_SLACK = 0.25
-"""Seconds from the end of a body to a kill that made it run again. The bar is 50 ms, and the figure is printed."""
+"""Seconds from the end of a body to a kill that made it run again, where nothing else keeps the disk busy. The bar is 50 ms."""
 VICTIMS = ("worker",) * 5 + ("supervisor",) * 2 + ("group",) * 2 + ("producer",)
 RANGE = 10**6
 """Numbers for one life of a producer."""
@@ -38,6 +38,7 @@ def test_three_hundred_kills_of_any_process_of_the_command_lose_nothing(make_com
     verdict = storm(make_commanded, show, kills=320, seconds=260)
 
     assert verdict.kills >= 300
+    assert verdict.slack < LONGEST_SLACK
 
 
 def storm(
@@ -48,12 +49,10 @@ def storm(
     seconds: float,
     between=lambda strikes, commands: None,
     for_processes=None,
-    slack=LONGEST_SLACK,
     **options,
 ):
     """Kill *kills* processes within about *seconds*, let a last command finish, judge. *between*: what else happens after so many kills,
-    to those commands. *options*: of the place; *for_processes*: those that are others for its processes. *slack*: seconds between the end
-    of a body and a kill that may make it run again."""
+    to those commands. *options*: of the place; *for_processes*: those that are others for its processes."""
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
     show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
     place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()], **options)
@@ -69,7 +68,6 @@ def storm(
     took = f"{raged:.0f} + {time.monotonic() - began - raged:.0f} s"
     show(f"{verdict}; {dict(rage.count)}; failed as poison by chance {len(place.excused)}; {took}")
     assert not verdict.problems, most_common_problems(verdict.problems)
-    assert verdict.slack < slack
     assert verdict.reruns <= 2 * max(KINDS.values()) * kills
     assert verdict.ticks >= len(PERIODIC)
     return verdict

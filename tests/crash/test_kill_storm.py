@@ -20,8 +20,8 @@ from tests.crash.tools import Child, Place, Verdict, most_common_problems, until
 RUNNERS = 4
 SPEED = 20
 LONGEST_SLACK = 0.25
-"""Seconds from the end of a body to a kill that made it run again. The bar is 50 ms, and the figure is printed; what was stored never
-runs again, at no load."""
+"""Seconds from the end of a body to a kill that made it run again, where nothing else keeps the disk busy. The bar is 50 ms; what was
+stored never runs again, at no load."""
 CROWD = 150
 """Unfinished tasks at which the producer waits."""
 
@@ -39,6 +39,7 @@ def test_three_hundred_kills_lose_nothing(make_place, show):
     verdict = storm(make_place, show, kills=300, seconds=400)
 
     assert verdict.kills >= 300
+    assert verdict.slack < LONGEST_SLACK
 
 
 def storm(make_place: Callable[..., Place], show: Callable[[object], None], *, kills: int, seconds: float) -> Verdict:
@@ -54,7 +55,6 @@ def storm(make_place: Callable[..., Place], show: Callable[[object], None], *, k
     verdict = place.verdict()
     show(f"{verdict}, {time.monotonic() - began:.0f} s")
     assert not verdict.problems, most_common_problems(verdict.problems)
-    assert verdict.slack < LONGEST_SLACK
     assert verdict.reruns <= 2 * RUNNERS * kills
     assert verdict.ticks >= len(PERIODIC)
     return verdict

@@ -461,6 +461,13 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, times: int, meanwhile: Callabl
     monkeypatch.setattr(Wire, "read", lossy)
 
 
+def run_all(storage: RedisStorage) -> list[str]:
+    """Ids of what was ready, and has succeeded."""
+    leases = storage.turn(ME, [], 9).leases
+    storage.turn(ME, [Finish(lease, State.SUCCEEDED) for lease in leases], 0)
+    return [lease.id for lease in leases]
+
+
 ENQUEUES: dict[str, Callable[[RedisStorage], object]] = {
     "one": lambda storage: storage.enqueue([task("a")]),
     "some": lambda storage: storage.enqueue([task("a"), task("b", priority=2)]),
@@ -480,9 +487,7 @@ def test_an_enqueue_whose_answer_is_lost_is_done_once_though_its_task_has_ended(
     ran: list[str] = []
 
     def run() -> None:
-        leases = other.turn(ME, [], 9).leases
-        ran.extend(lease.id for lease in leases)
-        other.turn(ME, [Finish(lease, State.SUCCEEDED) for lease in leases], 0)
+        ran.extend(run_all(other))
 
     lose_answers(monkeypatch, times, run)
     ENQUEUES[how](storage)
@@ -498,6 +503,40 @@ def test_a_repeated_call_still_says_which_task_was_in_the_way(make: Make, monkey
     lose_answers(monkeypatch, 1)
 
     assert storage.admit([unique("c"), again("b"), unique("d", "l"), again("e")]) == {"c": "a", "b": "b"}
+
+
+def test_a_repeated_call_says_which_task_was_in_the_way_though_that_has_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, other = make(), make()
+    storage.admit([unique("a")])
+
+    lose_answers(monkeypatch, 1, lambda: run_all(other))
+    met = storage.admit([unique("b")])
+
+    assert met == {"b": "a"}
+    assert storage.counts()[:3] == (0, 0, 0)
+
+
+def test_a_repeated_call_says_that_a_task_was_put_in_though_another_has_its_key_since(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, other = make(), make()
+
+    def run_and_let_another_in() -> None:
+        run_all(other)
+        other.admit([unique("b")])
+
+    lose_answers(monkeypatch, 1, run_and_let_another_in)
+
+    assert storage.admit([unique("a")]) == {}
+
+
+def test_what_was_said_to_one_call_is_not_said_to_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, other = make(), make()
+    storage.admit([unique("a")])
+    storage.admit([unique("b")])
+    run_all(other)
+
+    lose_answers(monkeypatch, 1)
+
+    assert storage.admit([unique("b")]) == {}
 
 
 def test_an_enqueue_that_comes_late_over_an_old_connection_is_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,9 +58,9 @@ ev, en             stream, told events by position, kept 10 minutes; the last po
 
 When all work is done, its results are read and its workers have said goodbye, these stay: ``l`` (one field), ``sc`` (at most one field
 for each kind and one for locks), ``st...`` (for 90 days), ``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``,
-``ln``, ``tn``, ``pr`` (a day); those of user data and settings (``k``, ``v:...``); what the clock holds (``kp``, ``kx``, ``rt``, ``rx``)
-until it is over; failed, cancelled and kept tasks with their state for their retention. Outside the queue's keys stands ``huey:queues``,
-the set of names in use.
+``ln``, ``tn``, ``pr`` and ``pa`` (a day); those of user data and settings (``k``, ``v:...``); what the clock holds (``kp``, ``kx``,
+``rt``, ``rx``) until it is over; failed, cancelled and kept tasks with their state for their retention. Outside the queue's keys stands
+``huey:queues``, the set of names in use.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ TYPES = {
     "n": "hash",
     "tn": "string",
     "pr": "zset",
+    "pa": "hash",
     "c": "hash",
     "sc": "hash",
     "tk": "hash",

@@ -6,19 +6,15 @@
 local events = tonumber(ARGV[6])
 local followed = ARGV[2] ~= '0' and is_followed(ARGV[3])
 if followed and ARGV[2] == '1' then return { 1, {} } end
+if is_repeated(ARGV[4], ARGV[5]) then return { followed and 1 or 0, said_before(ARGV[4], ARGV[5]) } end
 local met, told, is_in, has_marks = {}, {}, {}, call('EXISTS', P .. 'ru') == 1
 local number = 6
-local is_known = is_repeated(ARGV[4], ARGV[5])
 for at = 7 + events, #ARGV, 8 do
   local id, other = ARGV[at + 6]
   number = number + 1
   -- Of one id the first counts.
   if is_in[id] == nil then
-    if is_known then
-      is_in[id], other = false, met_before(at)
-    else
-      is_in[id], other = consider(at, has_marks)
-    end
+    is_in[id], other = consider(at, has_marks)
     if other then
       met[#met + 1] = id
       met[#met + 1] = other
@@ -27,5 +23,6 @@ for at = 7 + events, #ARGV, 8 do
   if events > 0 and is_in[id] then told[#told + 1] = number end
 end
 settle_in()
+note_said(ARGV[4], ARGV[5], met)
 for _, event in ipairs(told) do tell(ARGV[3], event, event) end
 return { followed and 1 or 0, met }

@@ -102,13 +102,15 @@ local function consider(at, has_marks)
   return true
 end
 
--- The enqueue is sent again: because of whom the task was not put in, as far as can be seen; nil: it was.
-local function met_before(at)
-  local id, wishes = ARGV[at + 6], wishes_at(at)
-  local message = call('HGET', P .. 'm', id)
-  if message then return wishes and wishes.own and own_of(message) ~= wishes.own and id or nil end
-  local holder = wishes and wishes.unique and call('HGET', P .. 'uk', wishes.unique[1])
-  return holder or nil
+-- What a producer is told of an enqueue is kept for the case that its answer is lost: what was in the way then may have ended, and other
+-- tasks may be in the way since. Nothing is kept where nothing was in the way.
+local function note_said(producer, number, met)
+  if #met > 0 then call('HSET', P .. 'pa', producer, cmsgpack.pack({ number, met })) end
+end
+
+local function said_before(producer, number)
+  local said = unpacked(call('HGET', P .. 'pa', producer))
+  return said and said[1] == number and type(said[2]) == 'table' and said[2] or {}
 end
 
 -- After all were considered.

@@ -101,7 +101,11 @@ for i = 1, #ticks, 2 do
 end
 drop_late('wx', 'wt')
 -- Producers that have enqueued nothing for a day. Their numbers are times.
-call('ZREMRANGEBYSCORE', P .. 'pr', '-inf', text(now - 86400000000))
+local idle = late(P .. 'pr', text(now - 86400000000), most)
+if #idle > 0 then
+  call('HDEL', P .. 'pa', unpack(idle))
+  call('ZREM', P .. 'pr', unpack(idle))
+end
 -- What the clock held for tasks, and windows of rates.
 gone = gone + drop_late('kx', 'kp') + drop_late('rx', 'rt')
 -- Locks whose holders are gone: a part of all each time.
