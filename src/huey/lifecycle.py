@@ -165,6 +165,11 @@ class Finish(NamedTuple):
         return max(0, self.lease.retries - self.attempt)
 
 
+_finish = Finish._make
+_SAME = (None, None, None)
+"""Of a task that is not queued again: neither delay nor expiry nor options."""
+
+
 class Refusal(NamedTuple):
     """A due task that the claim turned into CANCELLED instead of handing it out."""
 
@@ -190,7 +195,9 @@ class Promotion(NamedTuple):
 def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Finish:
     """What *outcome* means for the task of *lease*. Pure; total over all outcomes."""
     if isinstance(outcome, Returned):
-        return Finish(lease, State.SUCCEEDED, None, lease.attempt, lease.crashes, lease.deaths, None, None, outcome.value, None, took)
+        return _finish(
+            (lease, State.SUCCEEDED, None, lease.attempt, lease.crashes, lease.deaths, None, None, outcome.value, None, took, *_SAME)
+        )
     keep = Finish(lease, State.QUEUED, None, lease.attempt, lease.crashes, lease.deaths, took=took)
     match outcome:
         case Raised():

@@ -139,7 +139,12 @@ class Execution:
         else:
             keeper.enter(slot, lease, limit)
         try:
-            return self._run(wrapper, lease, slot, mask)
+            args, kwargs = self._codec.decode("task", lease.id, lease.payload)
+            if wrapper.needs_extras or self._handlers or self._pre or self._post or self.gate is not None:
+                return self._run_with_task(wrapper, lease, slot, mask, args, kwargs)
+            return self._body(wrapper, lease, slot, mask, args, kwargs, None, None)
+        except DecodeError as error:
+            return _unreadable(error)
         except ASKED_TO_STOP as error:  # A hook or an argument raised it by itself.
             return _asked(error)
         finally:
@@ -147,15 +152,6 @@ class Execution:
             if keeper.page is not None or keeper.asks:
                 keeper.leave(slot)
             mask.depth = depth
-
-    def _run(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, mask: Mask) -> Outcome:
-        try:
-            args, kwargs = self._codec.decode("task", lease.id, lease.payload)
-        except DecodeError as error:
-            return _unreadable(error)
-        if wrapper.needs_extras or self._handlers or self._pre or self._post or self.gate is not None:
-            return self._run_with_task(wrapper, lease, slot, mask, args, kwargs)
-        return self._body(wrapper, lease, slot, mask, args, kwargs, None, None)
 
     def _run_with_task(
         self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, mask: Mask, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -82,6 +82,7 @@ class Codec:
         self._loads_classes: bool | None = None
         self._warn_size = warn_size
         self._max_size = max_size
+        self._longest_bare = max_size + 2 if self._signer is None else -1
         self._longest = max_size + _HEAD_SIZE + (0 if self._signer is None else _LONGEST_DECLARED)
         self._warned: set[tuple[str, int]] = set()
         self._write = (to_pickle, to_json, self._to_users)[self._codec]
@@ -134,9 +135,10 @@ class Codec:
 
         NewerFormat: a newer huey wrote it. DecodeError: whatever else is wrong with *data*.
         """
-        may_load = self._may_load()
+        may_load = self._loads_classes or self._may_load()
         try:
-            if may_load and self._signer is None and purpose != "error" and _is_bare_pickle(data, self._max_size):
+            if may_load and purpose != "error" and type(data) is bytes and data[:2] == _BARE_PICKLE and len(data) <= self._longest_bare:
+                # As most are. Here every step counts.
                 value = load_any(data[2:])
             else:
                 value = self._value(*self._opened(purpose, id, data), may_load, len(data))
@@ -325,12 +327,11 @@ class Codec:
         return self._serializer.deserialize(body)
 
 
-def _is_bare_pickle(data: bytes, max_size: int) -> bool:
-    return isinstance(data, bytes) and len(data) <= max_size + 2 and data.startswith(_BARE_PICKLE)
-
-
 def _checked_shape(purpose: Purpose, value: Any) -> Any:
     if purpose == "task":
+        if type(value) is tuple and len(value) == 2 and type(value[0]) is tuple and value[1] is None:
+            # As nearly all are.
+            return value[0], {}
         if not (isinstance(value, _ROWS) and len(value) == 2 and isinstance(value[0], _ROWS) and isinstance(value[1], _KWARGS)):
             raise DecodeError(f"{kind_of(value)}, not the arguments of a task")
         return tuple(value[0]), value[1] or {}

@@ -6,7 +6,7 @@ import datetime
 import io
 import pickle
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from huey.exceptions import DecodeError, EncodeError
@@ -16,8 +16,7 @@ from huey.serializer.quick_check import is_surely_small
 _WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True if all who can write there may also run code here"
 
 
-def to_pickle(value: Any) -> bytes:
-    return pickle.dumps(value, 5)
+to_pickle: Callable[[Any], bytes] = partial(pickle.dumps, protocol=5)
 
 
 def to_pickles(values: Iterable[Any]) -> list[bytes]:

@@ -39,7 +39,7 @@ _CODES = {
     "MasterDownError": "MASTERDOWN",
 }
 """Error codes by redis-py's classes."""
-GLANCES = 150
+GLANCES = 300
 """Looks for a reply that is likely to come at once; about a tenth of a millisecond, where no other thread wants to run."""
 SKIPPED = 10
 """Replies that are waited for in the usual way after one that came later than that."""

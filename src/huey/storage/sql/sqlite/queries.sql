@@ -46,7 +46,7 @@ SELECT (SELECT count(*) FROM refused),
        (SELECT min(due) FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL),
        (SELECT is_paused FROM huey_queue WHERE id = :queue),
        EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
-       EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until NOT BETWEEN -:wall AND :now),
+       EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until IS NOT NULL AND revoked_until NOT BETWEEN -:wall AND :now),
        EXISTS (SELECT 1 FROM too_much);
 
 -- name: turn_refused
@@ -59,7 +59,7 @@ SELECT t.id, t.name, max(0, t.retries - t.attempt), t.retry_delay FROM promoted 
 
 -- name: turn_stop
 -- Tasks of a worker that somebody asked to cancel.
-SELECT id FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until NOT BETWEEN -:wall AND :now;
+SELECT id FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until IS NOT NULL AND revoked_until NOT BETWEEN -:wall AND :now;
 
 -- name: release
 -- Give back a task that never started, at its old place.

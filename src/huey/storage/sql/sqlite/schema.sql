@@ -55,20 +55,20 @@ CREATE TABLE IF NOT EXISTS huey_task (
 ) WITHOUT ROWID;
 
 -- Two lanes: a task that may have killed its worker (crashes > 0) waits apart.
-CREATE INDEX IF NOT EXISTS huey_ready ON huey_task (queue, priority DESC, place, id) WHERE state = 'queued' AND due IS NULL AND crashes = 0;
-CREATE INDEX IF NOT EXISTS huey_suspect ON huey_task (queue, priority DESC, place, id) WHERE state = 'queued' AND due IS NULL AND crashes > 0;
-CREATE INDEX IF NOT EXISTS huey_scheduled ON huey_task (queue, due) WHERE state = 'queued' AND due IS NOT NULL;
+CREATE INDEX IF NOT EXISTS huey_ready ON huey_task (queue, priority DESC, place, id) WHERE due IS NULL AND crashes = 0 AND state = 'queued';
+CREATE INDEX IF NOT EXISTS huey_suspect ON huey_task (queue, priority DESC, place, id) WHERE crashes > 0 AND due IS NULL AND state = 'queued';
+CREATE INDEX IF NOT EXISTS huey_scheduled ON huey_task (queue, due) WHERE due IS NOT NULL AND state = 'queued';
 -- Those that wait for a worker that can run them: scheduled for the end of their time, `parked`. `reason` says what is missing.
 CREATE INDEX IF NOT EXISTS huey_missing ON huey_task (queue, name, reason) WHERE parked IS NOT NULL AND due IS NOT NULL AND state = 'queued';
 CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'running';
-CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE state = 'running' AND revoked_until IS NOT NULL;
+CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE revoked_until IS NOT NULL AND state = 'running';
 CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (queue, state, finished) WHERE finished IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS huey_unique ON huey_task (queue, unique_key) WHERE unique_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS huey_wishing ON huey_task (queue) WHERE wish IS NOT NULL AND finished IS NULL;
 CREATE INDEX IF NOT EXISTS huey_limit ON huey_task (queue, limit_key, state, due, priority DESC, place, id)
     WHERE limit_key IS NOT NULL AND finished IS NULL;
 -- Heavy: more than 32 KiB, so that 256 light ones, the most that a worker asks for, are 8 MiB.
-CREATE INDEX IF NOT EXISTS huey_heavy ON huey_task (queue) WHERE state = 'queued' AND length(payload) > 32768;
+CREATE INDEX IF NOT EXISTS huey_heavy ON huey_task (queue) WHERE length(payload) > 32768 AND state = 'queued';
 
 -- Edges of workflows: `child` waits for `parent`. kind: then, error, join.
 CREATE TABLE IF NOT EXISTS huey_edge (
