@@ -142,8 +142,8 @@ def memory_mb(pids: list[int]) -> float:
 
 def ours(url: str = "") -> Side:
     """This tree. In Redis it needs redis-py, which `make setup` puts beside it."""
-    beside = ROOT / ".venv" / "bin" / "python"
-    return Side("ours", str(beside) if url and beside.exists() else sys.executable, url)
+    neighbour = ROOT / ".venv" / "bin" / "python"
+    return Side("ours", str(neighbour) if url and neighbour.exists() else sys.executable, url)
 
 
 def peer(url: str = "") -> Side:

@@ -12,7 +12,7 @@ import redis
 from hypothesis import Phase, settings
 
 from huey import Huey, MemoryHuey, RedisHuey, SqliteHuey
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.redis_server import shared_server
 
 ON_REDIS = (
@@ -40,9 +40,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def clock() -> TurnableClock:
+def clock() -> FakeClock:
     """Stands at a Monday's noon, UTC."""
-    return TurnableClock()
+    return FakeClock()
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("redis", id="redis-instance")])

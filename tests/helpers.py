@@ -109,7 +109,7 @@ def noting(huey: Huey, ran: list[Any], **options: Any) -> Any:
     return note
 
 
-def beside(huey: Huey, **options: Any) -> Huey:
+def for_queue(huey: Huey, **options: Any) -> Huey:
     """Another instance on the same queue."""
     return Huey(huey.name, storage=huey.storage, clock=huey.clock, **options)
 

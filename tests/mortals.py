@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import AnyStr
 
-from huey import host
+from huey.runtime import host
 
 WATCHER = """
 import os, signal, sys

@@ -17,7 +17,7 @@ MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- /made -->)", re.DOTALL)
 
 def options() -> str:
     """The table of the consumer's options."""
-    from huey.options import OPTIONS
+    from huey.consumer.settings import OPTIONS
 
     rows = [
         f"| {flags(option)} | {keyword(option)} | `{environment(option)}` | {default(option)} | {cell(option.help)} |" for option in OPTIONS

@@ -20,7 +20,7 @@ MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
 
 # Only these may ask the machine for the time or for chance; everything else is handed a clock and an rng.
-CLOCK_ROOMS = ("huey/clock.py", "huey/testing/")
+CLOCK_ROOMS = ("huey/runtime/clock.py", "huey/testing/")
 CLOCK_NAMES = {
     "time": {
         "time",
@@ -40,8 +40,11 @@ CLOCK_NAMES = {
     "secrets": {"*"},
 }
 CLOCK_EXCEPTIONS = {
-    ("huey/host.py", "os.urandom"): "tells processes apart where the system does not; a test that knew it could not make two of them",
-    ("huey/engine/execution.py", "time.perf_counter"): "durations of bodies: statistics only, nothing is decided by them",
+    (
+        "huey/runtime/host.py",
+        "os.urandom",
+    ): "tells processes apart where the system does not; a test that knew it could not make two of them",
+    ("huey/engine/executor.py", "time.perf_counter"): "durations of bodies: statistics only, nothing is decided by them",
 }
 
 LAZY_MODULES = ("asyncio", "sqlite3", "ssl", "multiprocessing", "inspect", "dataclasses")
@@ -205,9 +208,9 @@ def sql(root: Path) -> list[Problem]:
     """Every statement has a name and a sentence; all dialects have the same names."""
     found = []
     names: dict[str, set[str]] = {}
-    for path in sorted((root / "src/huey/storage/sql").rglob("*.sql")):
+    for path in sorted((root / "src/huey/storage").glob("*/sql/*.sql")):
         for line, name, comment in statements(path.read_text("utf-8")):
-            names.setdefault(path.parent.name, set()).add(name)
+            names.setdefault(path.parent.parent.name, set()).add(name)
             if not name:
                 found.append(Problem(named(root, path), line, "a statement without a name", "Begin it with '-- name: <name>'."))
             elif not is_sentence(comment):
@@ -217,7 +220,7 @@ def sql(root: Path) -> list[Problem]:
     everything = set().union(*names.values())
     for dialect, own in sorted(names.items()):
         found += [
-            Problem(f"src/huey/storage/sql/{dialect}", 1, f"has no statement {name!r}, another dialect has", "Write it, or drop it there.")
+            Problem(f"src/huey/storage/{dialect}/sql", 1, f"has no statement {name!r}, another dialect has", "Write it, or drop it there.")
             for name in sorted(everything - own)
         ]
     return found
@@ -264,9 +267,9 @@ def public_names(root: Path) -> Iterator[tuple[str, str]]:
     """What a reader may look up: (kind, name)."""
     sys.path.insert(0, str(root / "src"))
     try:
-        for module, table in (("options", "OPTIONS"), ("events", "EVENTS")):
+        for module, table in (("consumer/settings", "OPTIONS"), ("task/events", "EVENTS")):
             if (root / f"src/huey/{module}.py").exists():
-                for entry in getattr(importlib.import_module(f"huey.{module}"), table, ()):
+                for entry in getattr(importlib.import_module(f"huey.{module.replace('/', '.')}"), table, ()):
                     yield module, str(getattr(entry, "name", entry))
         if (root / "src/huey/signals.py").exists():
             for name, value in vars(importlib.import_module("huey.signals")).items():

@@ -91,7 +91,7 @@ def __getattr__(name: str) -> Any:
 
         return getLogger("huey")
     if name not in _HOMES:
-        from huey.coming import not_here
+        from huey.runtime.missing_names import not_here
 
         not_here(__name__, name)
     from importlib import import_module

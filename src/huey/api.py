@@ -10,32 +10,32 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from huey.arguments import check_schedule
-from huey.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
-from huey.coming import not_here
+from huey.client.limits import RateLimit, TaskLock
+from huey.client.producer import Putting
+from huey.client.result import Result, ResultGroup
+from huey.client.revocation import Revoking
 from huey.cron import crontab
-from huey.decorators import PeriodicWrapper, TaskWrapper, plain
 from huey.exceptions import CancelExecution, ConfigurationError, DataStoreTimeout, RetryTask
-from huey.functions import checked_function, passing_on, tell_without_first
-from huey.hinting import hinting
 from huey.hooks import Hooks
-from huey.limits import RateLimit, TaskLock
-from huey.masking import Masked, stepwise
-from huey.once import once
-from huey.putting import Putting
 from huey.registry import Registry
-from huey.result import Result, ResultGroup
-from huey.revoking import Revoking
+from huey.runtime.clock import Clock, Ids, Micros, Rng, micros, system_clock, system_rng
+from huey.runtime.functions import checked_function, passing_on, tell_without_first
+from huey.runtime.hinting import hinting
+from huey.runtime.masking import Masked, stepwise
+from huey.runtime.missing_names import not_here
+from huey.runtime.once import once
+from huey.runtime.times import Expires
 from huey.serializer import Codec
 from huey.signals import Signals
 from huey.storage import adapted, is_queue_part, open_as, open_of, open_parts
 from huey.storage.base import Storage
-from huey.storage_options import why_not
-from huey.task import PeriodicTask, Task, checked_number, checked_text
-from huey.task_options import Which, checked_options
-from huey.terms import DONE
-from huey.when import Expires
-from huey.wishes import Key, checked_wishes
+from huey.storage.unknown_options import why_not
+from huey.task.arguments import check_schedule
+from huey.task.constraints import Key, parse_constraints
+from huey.task.options import ExceptionFilter, parse_options
+from huey.task.record_options import DONE
+from huey.task.task import PeriodicTask, Task, parse_number, parse_text
+from huey.task.wrapper import PeriodicWrapper, TaskWrapper, plain
 
 if TYPE_CHECKING:
     from typing import Self
@@ -139,7 +139,7 @@ class Huey(Putting, Revoking, Masked):
         self.clock = clock
         self.rng = rng
         self.new_id = Ids(clock, rng)
-        self.keep_ids = None if not keep_ids else float(checked_number("keep_ids", keep_ids))
+        self.keep_ids = None if not keep_ids else float(parse_number("keep_ids", keep_ids))
         self.registry = Registry()
         self.hooks = Hooks()
         self.signals = Signals()
@@ -221,8 +221,8 @@ class Huey(Putting, Revoking, Masked):
         retry_backoff: float = 0,
         retry_jitter: float = 0,
         max_retry_delay: float | None = None,
-        retry_on: Which | None = None,
-        no_retry_on: Which | None = None,
+        retry_on: ExceptionFilter | None = None,
+        no_retry_on: ExceptionFilter | None = None,
         aliases: Sequence[str] = (),
         queue: str | None = None,
         unique: bool | Key = False,
@@ -243,16 +243,16 @@ class Huey(Putting, Revoking, Masked):
         *retry_jitter*: up to such a share of it (0.1: a tenth) is added by chance. *retry_on*, *no_retry_on*: only after these exceptions
         it is tried again, or not after these: a class, several, or a function of the exception. *queue*: calls go to this queue of the
         same store; consumers take from it with ``--queues``.
-        *unique*, *unique_for*, *concurrency*, *key*, *at_most_once*: see ``huey.wishes.Wishes``. *task_attributes*: further attributes of
-        the class of its tasks, for hooks and handlers to look at, such as ``{"team": "billing"}``.
-        ValueError: a value that cannot work, a name that another function has.
+        *unique*, *unique_for*, *concurrency*, *key*, *at_most_once*: see ``ConstraintSpec``. *task_attributes*: further
+        attributes of the class of its tasks, for hooks and handlers to look at, such as ``{"team": "billing"}``. ValueError: a value that
+        cannot work, a name that another function has.
         """
-        options = checked_options(
+        options = parse_options(
             retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
             include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
             retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
             no_retry_on=no_retry_on, aliases=aliases, queue=queue, attributes=tuple((task_attributes or {}).items()),
-            wishes=checked_wishes(unique, unique_for, concurrency, key, at_most_once),
+            wishes=parse_constraints(unique, unique_for, concurrency, key, at_most_once),
         )  # fmt: skip
 
         def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
@@ -279,8 +279,8 @@ class Huey(Putting, Revoking, Masked):
         retry_backoff: float = 0,
         retry_jitter: float = 0,
         max_retry_delay: float | None = None,
-        retry_on: Which | None = None,
-        no_retry_on: Which | None = None,
+        retry_on: ExceptionFilter | None = None,
+        no_retry_on: ExceptionFilter | None = None,
         aliases: Sequence[str] = (),
         queue: str | None = None,
         unique: bool | Key = False,
@@ -296,12 +296,12 @@ class Huey(Putting, Revoking, Masked):
         if isinstance(validate_datetime, str):
             validate_datetime = crontab.of_line(validate_datetime)
         check_schedule(validate_datetime)
-        options = checked_options(
+        options = parse_options(
             retries=retries, retry_delay=retry_delay, retries_as_argument=retries_as_argument,
             include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
             retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
             no_retry_on=no_retry_on, aliases=aliases, queue=queue, attributes=tuple((task_attributes or {}).items()),
-            wishes=checked_wishes(unique, unique_for, concurrency, key, at_most_once),
+            wishes=parse_constraints(unique, unique_for, concurrency, key, at_most_once),
         )  # fmt: skip
 
         def decorate(func: Callable[P, R]) -> PeriodicWrapper[P, R]:
@@ -439,6 +439,6 @@ def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"name={name!r}: a queue has a name, such as Huey('my-app')")
     try:
-        return checked_text("name", name)
+        return parse_text("name", name)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None

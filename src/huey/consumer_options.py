@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from huey.cli.logs import set_up_logging
-from huey.options import OF_COMMAND, checked
+from huey.consumer.settings import OF_COMMAND, checked
 
 
 class ConsumerConfig:

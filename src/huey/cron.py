@@ -23,10 +23,10 @@ from functools import partial
 from types import CellType, CodeType, FunctionType
 from typing import Any, cast, final
 
-from huey.clock import SECOND, Micros
-from huey.cron_fields import LINE_ORDER, OLD_ORDER, Part, is_line, of_line, values_of
-from huey.cron_words import spoken
 from huey.exceptions import ConfigurationError
+from huey.runtime.clock import SECOND, Micros
+from huey.runtime.cron_fields import LINE_ORDER, OLD_ORDER, Part, is_line, of_line, values_of
+from huey.runtime.cron_words import spoken
 
 MINUTE: Micros = 60 * SECOND
 

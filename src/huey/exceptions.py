@@ -43,7 +43,7 @@ class StorageError(QueueException):
     """The storage could not do what was asked. Nothing was written."""
 
     unconfirmed = 0
-    """Records of earlier calls inside one ``durable_at_end`` that were not put in either."""
+    """Records of earlier calls inside one ``bulk_enqueue`` that were not put in either."""
 
 
 class StorageUnavailable(StorageError):

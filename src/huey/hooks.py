@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from huey.exceptions import ASKED_TO_STOP
-from huey.functions import refuse_what_does_not_run
-from huey.logs import SafeLogger, is_ctrl_c
+from huey.runtime.functions import refuse_what_does_not_run
+from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.signals import Signals
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,17 +11,17 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from huey import shown
-from huey.clock import SECOND, Clock, micros
 from huey.exceptions import DecodeError
-from huey.lifecycle import STATES, State
-from huey.masking import Masked
+from huey.runtime import display as shown
+from huey.runtime.clock import SECOND, Clock, micros
+from huey.runtime.masking import Masked
+from huey.runtime.suggestions import did_you_mean
+from huey.runtime.times import instant
 from huey.serializer import Codec
 from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
-from huey.suggestions import did_you_mean
-from huey.task import LONGEST_ID, is_storable
-from huey.when import instant
+from huey.task.lifecycle import STATES, State
+from huey.task.task import LONGEST_ID, is_storable
 
 SHOWN_BYTES = 64 * 1024
 """Arguments that take more are not read."""

@@ -12,12 +12,12 @@ from itertools import count
 from operator import attrgetter
 from typing import Any
 
-from huey import identity
-from huey.decorators import PeriodicWrapper, TaskWrapper
 from huey.exceptions import UnknownTask
-from huey.functions import innermost
-from huey.logs import SafeLogger
-from huey.main_module import is_of_script
+from huey.runtime.functions import innermost
+from huey.runtime.logs import SafeLogger
+from huey.runtime.main_module import is_of_script
+from huey.task import identity
+from huey.task.wrapper import PeriodicWrapper, TaskWrapper
 
 log = SafeLogger("huey")
 

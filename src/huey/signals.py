@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from huey.functions import refuse_what_does_not_run
-from huey.logs import SafeLogger, is_ctrl_c
-from huey.suggestions import did_you_mean
+from huey.runtime.functions import refuse_what_does_not_run
+from huey.runtime.logs import SafeLogger, is_ctrl_c
+from huey.runtime.suggestions import did_you_mean
 
 log = SafeLogger("huey")
 
@@ -45,7 +45,7 @@ class Signals:
     def __init__(self) -> None:
         self.handlers: dict[str, list[Handler]] = {}
         """Empty while nobody wants to know; the same object always, so that a look at it costs next to nothing."""
-        self.turnstile = Turnstile()
+        self.turnstile = HandlerGate()
 
     def connect(self, handler: Handler, signals: Iterable[str]) -> None:
         """Call *handler* for these signals; for all, if there are none. ValueError: no such signal; a generator function or coroutine."""
@@ -80,7 +80,7 @@ class Signals:
                 log.exception("the handler %r of signal %r raised; the task and the other handlers go on", handler, signal)
 
 
-class Turnstile:
+class HandlerGate:
     """Keeps the next run of a task waiting until the handlers of what happened to it before have returned: so that signals come in order,
     although another thread may have the task in hand by then."""
 

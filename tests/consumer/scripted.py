@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from huey.engine.bell import Bell
 from huey.exceptions import StorageUnavailable
-from huey.lifecycle import Finish, Outcome, Returned, decide
-from huey.storage.base import Bell as AnyBell
+from huey.runtime.waker import Waker
 from huey.storage.base import Meanwhile, Turn, Worker, nothing
+from huey.storage.base import Waker as AnyBell
 from huey.storage.memory import MemoryStorage
-from huey.task import Lease
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Outcome, Returned, decide
+from huey.task.task import Lease
+from huey.testing.clock import FakeClock
 
 ENDED = Returned(b"done")
 
@@ -24,7 +24,7 @@ class OnceRound(BaseException):
 class ScriptedRunners:
     """Runners whose bodies end when the test says so."""
 
-    def __init__(self, count: int, clock: TurnableClock) -> None:
+    def __init__(self, count: int, clock: FakeClock) -> None:
         self.count = count
         self.low_water = 0
         self.clock = clock
@@ -86,10 +86,10 @@ class ScriptedRunners:
         return [lease.id for lease in self.ready]
 
 
-class ScriptedBell(Bell):
+class ScriptedBell(Waker):
     """Waits take no time but let it pass, and do what the test put into ``meanwhile``."""
 
-    def __init__(self, clock: TurnableClock) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.is_rung = False
         self.rounds = float("inf")
@@ -123,7 +123,7 @@ class ScriptedBell(Bell):
 class ScriptedStorage(MemoryStorage):
     """A storage whose calls and replies may be lost."""
 
-    def __init__(self, clock: TurnableClock) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         super().__init__("test", clock=clock)
         self.is_away = False
         self.loses: str | None = None

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from huey.cli.mistakes import WrongOption
+from huey.cli.errors import OptionError
 from huey.cli.parser import given_settings
 from huey.constants import __version__
-from huey.options import OPTIONS
+from huey.consumer.settings import OPTIONS
 from tests.helpers import Project, wait_until
 
 APP = """
@@ -133,7 +133,7 @@ def test_a_flag_wins_over_the_environment() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("HUEY_WORKERS", "many"), ("HUEY_PERIODIC", "perhaps"), ("HUEY_WORKER_TYPE", "greenlet")])
 def test_a_wrong_value_in_the_environment_names_the_variable(name: str, value: str) -> None:
-    with pytest.raises(WrongOption, match=f"{name}='{value}' does not fit"):
+    with pytest.raises(OptionError, match=f"{name}='{value}' does not fit"):
         read(**{name: value})
 
 

@@ -10,10 +10,10 @@ import pytest
 from huey import MemoryHuey
 from huey.engine import end_log
 from huey.engine.end_log import MOST, EndLog, duration, tell_failure
-from huey.lifecycle import Cancelled, Finish, Raised, Refusal, Returned, Snoozed, decide
-from huey.logs import SafeLogger
-from huey.task import Lease
-from huey.testing.clock import NOON, TurnableClock
+from huey.runtime.logs import SafeLogger
+from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Raised, Returned, Snoozed, decide
+from huey.task.task import Lease
+from huey.testing.clock import NOON, FakeClock
 from tests.helpers import Project, running, wait_until
 
 LEASE = Lease("id-1", 1, "app.add", b"", 0, NOON, None, 2, 10.0, 0, 0, 0, None, None)
@@ -30,8 +30,8 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 @pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 def good(number: int = 1, name: str = "app.add", took: float = 0.003) -> Finish:
@@ -42,38 +42,36 @@ def bad(**lease: Any) -> Finish:
     return decide(LEASE._replace(**lease), Raised(BOOM), NOON, 0.003)
 
 
-def test_a_task_that_succeeded_is_one_line_with_its_time_and_its_id(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
+def test_a_task_that_succeeded_is_one_line_with_its_time_and_its_id(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     EndLog(clock).after([good()], [], [])
 
     assert told.messages == ["app.add succeeded in 3 ms [id-1]"]
 
 
-def test_an_end_that_was_refused_is_not_told(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
+def test_an_end_that_was_refused_is_not_told(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     EndLog(clock).after([good(1), good(2)], ["id-1"], [])
 
     assert told.messages == ["app.add succeeded in 3 ms [id-2]"]
 
 
-def test_what_is_dropped_without_a_run_is_told(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
-    EndLog(clock).after([], [], [Refusal("id-1", "app.add", "revoked"), Refusal("id-2", "app.add", "expired")])
+def test_what_is_dropped_without_a_run_is_told(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
+    EndLog(clock).after([], [], [CancelledAtClaim("id-1", "app.add", "revoked"), CancelledAtClaim("id-2", "app.add", "expired")])
 
     assert told.messages == ["app.add revoked, it does not run [id-1]", "app.add expired, it does not run [id-2]"]
 
 
-def test_more_than_twenty_a_second_are_one_line_that_counts_by_name_and_outcome(
-    told: pytest.LogCaptureFixture, clock: TurnableClock
-) -> None:
+def test_more_than_twenty_a_second_are_one_line_that_counts_by_name_and_outcome(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
     ends = [good(number) for number in range(MOST)] + [good(100, "app.mail"), bad(name="app.mail"), bad(name="app.mail", retries=0)]
 
-    log.after(ends, [], [Refusal("id-9", "app.mail", "expired")])
+    log.after(ends, [], [CancelledAtClaim("id-9", "app.mail", "expired")])
     clock.forward(1)
     log.look()
 
     assert told.messages == ["24 tasks ended in 1 s: app.add 20 succeeded; app.mail 1 succeeded, 1 to be retried, 1 failed, 1 expired"]
 
 
-def test_it_stays_one_line_a_second_as_long_as_they_are_many(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
+def test_it_stays_one_line_a_second_as_long_as_they_are_many(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
     for second in range(3):
         for part in range(10):
@@ -87,7 +85,7 @@ def test_it_stays_one_line_a_second_as_long_as_they_are_many(told: pytest.LogCap
     assert sums[1:] == ["100 tasks ended in 1 s: app.add 100 succeeded"] * 2
 
 
-def test_when_they_are_few_again_each_has_its_line(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
+def test_when_they_are_few_again_each_has_its_line(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
     log.after([good(number) for number in range(50)], [], [])
     for _ in range(2):
@@ -101,7 +99,7 @@ def test_when_they_are_few_again_each_has_its_line(told: pytest.LogCaptureFixtur
     assert told.messages[-1] == "app.add succeeded in 3 ms [id-7]"
 
 
-def test_what_was_counted_is_told_at_a_stop(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
+def test_what_was_counted_is_told_at_a_stop(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
     log.after([good(number) for number in range(50)], [], [])
 
@@ -110,7 +108,7 @@ def test_what_was_counted_is_told_at_a_stop(told: pytest.LogCaptureFixture, cloc
     assert told.messages == ["50 tasks ended in 0.0 ms: app.add 50 succeeded"]
 
 
-def test_a_line_names_ten_names_at_most(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
+def test_a_line_names_ten_names_at_most(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
     log.after([good(number, f"app.t{number:02}") for number in range(30)], [], [])
 
@@ -119,7 +117,7 @@ def test_a_line_names_ten_names_at_most(told: pytest.LogCaptureFixture, clock: T
     assert told.messages[0].endswith("app.t09 1 succeeded; and 20 other names")
 
 
-def test_tasks_put_back_without_a_run_are_not_counted(told: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
+def test_tasks_put_back_without_a_run_are_not_counted(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
     log.after([decide(LEASE, Snoozed(0, "shutdown"), NOON) for _ in range(30)], [], [])
 
@@ -128,7 +126,7 @@ def test_tasks_put_back_without_a_run_are_not_counted(told: pytest.LogCaptureFix
     assert told.messages == []
 
 
-def test_below_info_nothing_is_counted(caplog: pytest.LogCaptureFixture, clock: TurnableClock) -> None:
+def test_below_info_nothing_is_counted(caplog: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     caplog.set_level(logging.WARNING, "huey.consumer")
     log = EndLog(clock)
 
@@ -258,7 +256,7 @@ def test_quiet_tells_errors_only(project: Project) -> None:
 
 def test_a_logger_of_ours_that_was_switched_off_is_on_again_where_the_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.getLogger("huey.consumer")
-    monkeypatch.setattr("huey.log_queue.is_on", lambda: True)
+    monkeypatch.setattr("huey.runtime.log_queue.is_on", lambda: True)
     monkeypatch.setattr(logger, "disabled", True)
 
     assert SafeLogger("huey.consumer").isEnabledFor(logging.ERROR)

@@ -7,14 +7,14 @@ import logging
 
 import pytest
 
-from huey.clock import SECOND
 from huey.consumer.janitor import Janitor
 from huey.engine.engine import CAREFUL, LARGEST_TURN, LINGER, LONGEST_OUTAGE_GAP, MOMENT, PATIENCE, STUCK, Engine
-from huey.lifecycle import MAX_DEATHS, Raised, Returned, Snoozed, State, WorkerDied, decide
+from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
-from huey.task import Record
-from huey.terms import Terms, with_terms
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import MAX_DEATHS, Raised, Returned, Snoozed, State, WorkerDied, decide
+from huey.task.record_options import Constraints, with_constraints
+from huey.task.task import Record
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim_ids, end, ids, look, seen, task
 from tests.consumer.scripted import OnceRound, ScriptedBell, ScriptedRunners, ScriptedStorage
 from tests.helpers import InThread, wait_until
@@ -26,7 +26,7 @@ SHORT = 20e-6
 class Bench:
     """An engine and all it stands on."""
 
-    def __init__(self, clock: TurnableClock, count: int = 1) -> None:
+    def __init__(self, clock: FakeClock, count: int = 1) -> None:
         self.clock = clock
         self.storage = ScriptedStorage(clock)
         self.runners = ScriptedRunners(count, clock)
@@ -68,12 +68,12 @@ class Bench:
 
 
 @pytest.fixture
-def bench(clock: TurnableClock) -> Bench:
+def bench(clock: FakeClock) -> Bench:
     return Bench(clock)
 
 
 @pytest.fixture
-def four(clock: TurnableClock) -> Bench:
+def four(clock: FakeClock) -> Bench:
     return Bench(clock, 4)
 
 
@@ -628,7 +628,7 @@ def test_suspects_run_one_after_the_other(four: Bench) -> None:
     assert set(four.storage.items("result")) == {"a", "b", "c"}
 
 
-def test_a_task_that_kills_takes_no_neighbour_along(clock: TurnableClock) -> None:
+def test_a_task_that_kills_takes_no_neighbour_along(clock: FakeClock) -> None:
     storage = ScriptedStorage(clock)
     storage.enqueue([task("a-kills"), task("b"), task("c")])
 
@@ -882,7 +882,7 @@ def test_a_snoozed_task_keeps_its_tries(bench: Bench) -> None:
 
 
 def at_most_once(id: str) -> Record:
-    return task(id, options=with_terms(None, Terms(once=True)))
+    return task(id, options=with_constraints(None, Constraints(once=True)))
 
 
 def test_an_at_most_once_task_is_not_claimed_ahead_of_a_free_runner(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from huey import MemoryHuey
 from huey.consumer import Consumer
 from huey.consumer.entrance import wait_for
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import InThread
 
 
@@ -27,7 +27,7 @@ def failing(times: int, error: StorageError) -> tuple[list[int], Callable[[], No
 
 @pytest.mark.parametrize("error", [StorageUnavailable("no server"), StorageFull("no room")])
 def test_it_waits_and_says_so_in_one_line_and_in_one_when_it_is_there(error: StorageError, caplog: pytest.LogCaptureFixture) -> None:
-    clock = TurnableClock()
+    clock = FakeClock()
     tries, storage = failing(9, error)
     gaps: list[float] = []
 
@@ -43,19 +43,19 @@ def test_it_waits_and_says_so_in_one_line_and_in_one_when_it_is_there(error: Sto
 
 def test_nothing_is_said_when_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "huey.consumer"):
-        assert wait_for(lambda: None, lambda seconds: False, TurnableClock())
+        assert wait_for(lambda: None, lambda seconds: False, FakeClock())
     assert caplog.messages == []
 
 
 def test_a_storage_that_will_not_mend_itself_is_not_waited_for() -> None:
     _, storage = failing(9, StorageRefused("wrong password"))
     with pytest.raises(StorageRefused):
-        wait_for(storage, lambda seconds: False, TurnableClock())
+        wait_for(storage, lambda seconds: False, FakeClock())
 
 
 def test_a_consumer_that_waits_may_be_stopped() -> None:
     _, storage = failing(9, StorageUnavailable("no server"))
-    assert not wait_for(storage, lambda seconds: True, TurnableClock())
+    assert not wait_for(storage, lambda seconds: True, FakeClock())
 
 
 def test_a_consumer_inside_a_program_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:

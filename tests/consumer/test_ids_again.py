@@ -10,7 +10,7 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import CancelExecution, ResultTimeout, TaskException
-from huey.task import Task
+from huey.task.task import Task
 from tests.helpers import running
 
 MakeHuey = Callable[..., Huey]
@@ -183,9 +183,9 @@ def test_the_caller_knows_the_key(huey: Huey) -> None:
 
 
 def test_a_clock_that_stands_still_gives_no_key_twice(make_huey: MakeHuey) -> None:
-    from huey.testing.clock import TurnableClock
+    from huey.testing.clock import FakeClock
 
-    huey = make_huey(clock=TurnableClock())
+    huey = make_huey(clock=FakeClock())
 
     @huey.task(include_task=True)
     def work(task: Task) -> str:

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import redis
 
-from huey import host
-from huey.clock import SECOND, Micros
 from huey.consumer.janitor import PRUNE_EVERY, Janitor, is_dead
 from huey.exceptions import StorageUnavailable
-from huey.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
+from huey.runtime import host
+from huey.runtime.clock import SECOND, Micros
 from huey.storage.base import LEASE, Turn, Worker, WorkerRow
 from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
-from huey.task import Lease
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
+from huey.task.task import Lease
+from huey.testing.clock import FakeClock
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, known, look, seen, task
 from tests.helpers import wait_until
@@ -34,7 +34,7 @@ FAR = Worker("far", "elsewhere", 1, "another machine", 0)
 class Losing(MemoryStorage):
     """Loses calls and replies, and counts prunes."""
 
-    def __init__(self, clock: TurnableClock) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         super().__init__("test", clock=clock)
         self.loses_reply: str | None = None
         self.loses_call: str | None = None
@@ -80,12 +80,12 @@ def settle(finish: Finish) -> Finish:
 
 
 @pytest.fixture
-def storage(clock: TurnableClock) -> Losing:
+def storage(clock: FakeClock) -> Losing:
     return Losing(clock)
 
 
 @pytest.fixture
-def janitor(storage: Losing, clock: TurnableClock) -> Janitor:
+def janitor(storage: Losing, clock: FakeClock) -> Janitor:
     return Janitor(storage, ME, clock, settle)
 
 
@@ -104,7 +104,7 @@ def here(process: subprocess.Popen[bytes]) -> Worker:
     return Worker("neighbour", ME.host, process.pid, ME.boot, born)
 
 
-def look_for_a_lease(janitor: Janitor, clock: TurnableClock) -> None:
+def look_for_a_lease(janitor: Janitor, clock: FakeClock) -> None:
     """Look each second, as a consumer does, for the time of a lease: who gives no sign of life meanwhile is dead at the end."""
     for _ in range(int(LEASE / SECOND)):
         look_through(janitor)
@@ -123,7 +123,7 @@ def look_through(janitor: Janitor) -> None:
 # -- who is dead --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_elsewhere_is_dead_when_its_lease_is_over(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_a_worker_elsewhere_is_dead_when_its_lease_is_over(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
 
     for _ in range(3):
@@ -137,12 +137,12 @@ def test_a_worker_elsewhere_is_dead_when_its_lease_is_over(storage: Losing, jani
     assert (look(storage).state, known(storage, FAR)) == (State.QUEUED, None)
 
 
-def test_a_worker_elsewhere_that_beats_keeps_its_tasks(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_a_worker_elsewhere_that_beats_keeps_its_tasks(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
 
     for _ in range(10):
         clock.forward(10)
-        storage.beat([FAR])
+        storage.heartbeat([FAR])
         janitor.look()
 
     assert look(storage).worker == FAR.id
@@ -162,7 +162,7 @@ def test_a_process_of_this_host_that_has_gone_is_dead_at_once(storage: Losing, j
 
 
 def test_a_process_that_waits_to_be_buried_is_dead(storage: Losing, process: subprocess.Popen[bytes]) -> None:
-    storage.beat([here(process)])
+    storage.heartbeat([here(process)])
     row = storage.workers()[0]
     assert not is_dead(row, ME)
 
@@ -173,13 +173,13 @@ def test_a_process_that_waits_to_be_buried_is_dead(storage: Losing, process: sub
 
 
 def test_another_process_with_the_same_pid_is_not_the_worker(storage: Losing) -> None:
-    storage.beat([ME._replace(id="before", born=ME.born - 1)])
+    storage.heartbeat([ME._replace(id="before", born=ME.born - 1)])
 
     assert is_dead(storage.workers()[0], ME)
 
 
 def test_a_process_of_this_host_that_lives_keeps_its_tasks_however_long_it_says_nothing(
-    storage: Losing, janitor: Janitor, clock: TurnableClock, process: subprocess.Popen[bytes]
+    storage: Losing, janitor: Janitor, clock: FakeClock, process: subprocess.Popen[bytes]
 ) -> None:
     other = here(process)
     claimed(storage, by=other)
@@ -198,22 +198,22 @@ def test_a_worker_that_this_process_was_before_an_exec_is_dead(storage: Losing, 
     assert look(storage).state == State.QUEUED
 
 
-def test_another_consumer_of_this_process_is_alive(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_another_consumer_of_this_process_is_alive(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     other = ME._replace(id="beside")
-    beside = Janitor(storage, other, clock, lambda finish: finish)
-    beside.enter()
+    for_queue = Janitor(storage, other, clock, lambda finish: finish)
+    for_queue.enter()
     claimed(storage, by=other)
 
     clock.forward(3600)
     janitor.look()
-    beside.leave()
+    for_queue.leave()
 
     assert look(storage).worker == "beside"
 
 
-def test_a_stopped_process_is_dead_when_its_lease_is_over(storage: Losing, clock: TurnableClock, process: subprocess.Popen[bytes]) -> None:
+def test_a_stopped_process_is_dead_when_its_lease_is_over(storage: Losing, clock: FakeClock, process: subprocess.Popen[bytes]) -> None:
     neighbour = here(process)
-    storage.beat([neighbour])
+    storage.heartbeat([neighbour])
     os.kill(process.pid, signal.SIGSTOP)
     wait_until(lambda: host.is_stopped(process.pid))
 
@@ -226,7 +226,7 @@ def test_a_stopped_process_is_dead_when_its_lease_is_over(storage: Losing, clock
     assert not is_dead(storage.workers()[0], ME)
 
 
-def test_a_janitor_never_takes_from_its_own_worker(storage: Losing, clock: TurnableClock) -> None:
+def test_a_janitor_never_takes_from_its_own_worker(storage: Losing, clock: FakeClock) -> None:
     me = FAR._replace(id="me")
     claimed(storage, by=me)
     clock.forward(60)
@@ -236,21 +236,21 @@ def test_a_janitor_never_takes_from_its_own_worker(storage: Losing, clock: Turna
     assert look(storage).worker == "me"
 
 
-def test_a_clock_of_the_store_that_is_set_kills_nobody(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_a_clock_of_the_store_that_is_set_kills_nobody(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     for step in (3600, -7200, 60, -60) * 5:
         janitor.look()
         # The store's clock is a minute ahead, or behind; the one of who looks is not.
         storage.lease_clock_is_off_by += step * SECOND
         clock.forward(1)
-        storage.beat([FAR])
+        storage.heartbeat([FAR])
         assert look(storage).worker == FAR.id
 
     look_for_a_lease(janitor, clock)
     assert look(storage).worker is None
 
 
-def test_a_lease_that_looks_over_at_the_first_look_is_watched_first(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_a_lease_that_looks_over_at_the_first_look_is_watched_first(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     clock.forward(3600)
     assert storage.workers()[0].is_expired
@@ -260,7 +260,7 @@ def test_a_lease_that_looks_over_at_the_first_look_is_watched_first(storage: Los
     assert look(storage).worker == FAR.id
 
 
-def test_who_could_not_look_begins_to_watch_anew(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_who_could_not_look_begins_to_watch_anew(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     janitor.look()
     # It was stopped, or the store was away: nobody could give a sign of life.
@@ -281,7 +281,7 @@ def test_a_worker_of_a_former_start_of_this_machine_is_dead_at_once(storage: Los
     assert look(storage).worker is None
 
 
-def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     clone = ME._replace(id="clone", host="a clone of " + ME.host, pid=1, born=1)
     claimed(storage, by=clone)
 
@@ -293,16 +293,16 @@ def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Lo
 
 
 def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere(
-    storage: Losing, janitor: Janitor, clock: TurnableClock
+    storage: Losing, janitor: Janitor, clock: FakeClock
 ) -> None:
     clone = ME._replace(id="clone", pid=1, born=1)
-    storage.beat([clone])
+    storage.heartbeat([clone])
     janitor.look()
     assert known(storage, clone) is None, "as far as one can tell it died here"
 
     claimed(storage, by=clone)
     for _ in range(30):
-        storage.beat([clone])
+        storage.heartbeat([clone])
         clock.forward(1)
         janitor.look()
     assert look(storage).worker == "clone"
@@ -312,7 +312,7 @@ def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere
 
 
 @pytest.mark.parametrize("step", [60, 3600, -60, -3600])
-def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: TurnableClock, step: int) -> None:
+def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: FakeClock, step: int) -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
         storage, others = (RedisStorage("hosts", port=server.port) for _ in range(2))
         near, far = ME._replace(id="near", boot="one"), ME._replace(id="far", boot="another", host="another")
@@ -327,8 +327,8 @@ def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: Tu
                 for id in ("near", "far"):
                     admin.zincrby("huey:{hosts}:wl", -step * SECOND, id)
             if second % 5 == 0:
-                storage.beat([near])
-                others.beat([far])
+                storage.heartbeat([near])
+                others.heartbeat([far])
             for janitor in janitors:
                 janitor.look()
             clock.forward(1)
@@ -336,7 +336,7 @@ def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: Tu
 
         # One of them is no more.
         for _ in range(17):
-            storage.beat([near])
+            storage.heartbeat([near])
             janitors[0].look()
             clock.forward(1)
         assert [(row.worker, row.deaths) for id in ("a", "b") if (row := storage.get(id))] == [("near", 0), (None, 1)]
@@ -346,7 +346,7 @@ def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: Tu
 
 @pytest.mark.parametrize("lost", ["call", "reply"])
 def test_a_neighbour_whose_take_over_failed_is_taken_over_by_the_next_look(
-    storage: Losing, janitor: Janitor, clock: TurnableClock, lost: str
+    storage: Losing, janitor: Janitor, clock: FakeClock, lost: str
 ) -> None:
     neighbour = ME._replace(id="neighbour", pid=1, born=1)
     claimed(storage, by=neighbour)
@@ -412,10 +412,10 @@ def test_on_macos_the_kernel_tells_the_boot(bare: pytest.MonkeyPatch) -> None:
 
 
 def test_without_proc_a_lease_of_before_a_reboot_does_not_last(
-    bare: pytest.MonkeyPatch, storage: Losing, janitor: Janitor, clock: TurnableClock
+    bare: pytest.MonkeyPatch, storage: Losing, janitor: Janitor, clock: FakeClock
 ) -> None:
     before = ME._replace(id="before", boot="/?chance-1", born=0)
-    storage.beat([before])
+    storage.heartbeat([before])
     # The machine's clock began anew with the reboot.
     storage.lease_clock_is_off_by = -90 * 86400 * SECOND
 
@@ -427,7 +427,7 @@ def test_without_proc_a_lease_of_before_a_reboot_does_not_last(
 # -- what becomes of their tasks ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_dead_worker_held_goes_back_to_its_place_without_a_try(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_what_a_dead_worker_held_goes_back_to_its_place_without_a_try(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     storage.enqueue([task("a", retries=1), task("b", retries=1)])
     claim(storage, 2, by=FAR)
     storage.enqueue([task("late")])
@@ -439,7 +439,7 @@ def test_what_a_dead_worker_held_goes_back_to_its_place_without_a_try(storage: L
     assert claim_ids(storage, 9) == ["a", "b", "late"]
 
 
-def test_what_the_dead_brings_later_is_refused(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_what_the_dead_brings_later_is_refused(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     lease = claimed(storage, by=FAR)
     look_for_a_lease(janitor, clock)
 
@@ -449,7 +449,7 @@ def test_what_the_dead_brings_later_is_refused(storage: Losing, janitor: Janitor
     assert look(storage).state == State.QUEUED
 
 
-def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     storage.enqueue([task()])
 
     for _ in range(MAX_DEATHS):
@@ -460,7 +460,7 @@ def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Jan
     assert storage.peek("result", "a") == b"error", "who waits for it is told"
 
 
-def test_a_task_that_was_revoked_while_its_worker_died_is_cancelled(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_a_task_that_was_revoked_while_its_worker_died_is_cancelled(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     storage.cancel(["a"])
 
@@ -470,9 +470,9 @@ def test_a_task_that_was_revoked_while_its_worker_died_is_cancelled(storage: Los
 
 
 def test_a_dead_worker_that_held_nothing_is_forgotten(
-    storage: Losing, janitor: Janitor, clock: TurnableClock, caplog: pytest.LogCaptureFixture
+    storage: Losing, janitor: Janitor, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    storage.beat([FAR])
+    storage.heartbeat([FAR])
 
     look_for_a_lease(janitor, clock)
 
@@ -481,7 +481,7 @@ def test_a_dead_worker_that_held_nothing_is_forgotten(
 
 
 def test_a_death_is_told_with_the_number_of_tasks(
-    storage: Losing, janitor: Janitor, clock: TurnableClock, caplog: pytest.LogCaptureFixture
+    storage: Losing, janitor: Janitor, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage.enqueue([task("a"), task("b")])
     claim(storage, 2, by=FAR)
@@ -491,7 +491,7 @@ def test_a_death_is_told_with_the_number_of_tasks(
     assert [record.message for record in caplog.records] == ["worker far (pid 1 on elsewhere) died: 2 tasks run again"]
 
 
-def test_all_the_dead_are_taken_over_in_one_look(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_all_the_dead_are_taken_over_in_one_look(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     storage.enqueue([task(name) for name in ("a", "b", "c")])
     for number in range(3):
         claim(storage, 1, by=FAR._replace(id=f"far-{number}"))
@@ -501,7 +501,7 @@ def test_all_the_dead_are_taken_over_in_one_look(storage: Losing, janitor: Janit
     assert claim_ids(storage, 9) == ["a", "b", "c"]
 
 
-def test_of_two_janitors_one_takes_over(storage: Losing, clock: TurnableClock) -> None:
+def test_of_two_janitors_one_takes_over(storage: Losing, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     clock.forward(20)
     dead = seen(storage, FAR)
@@ -511,14 +511,14 @@ def test_of_two_janitors_one_takes_over(storage: Losing, clock: TurnableClock) -
     assert look(storage).worker == OTHER.id
 
 
-def test_a_sign_of_life_between_look_and_reclaim_is_honoured(storage: Losing, clock: TurnableClock) -> None:
+def test_a_sign_of_life_between_look_and_reclaim_is_honoured(storage: Losing, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     clock.forward(20)
 
     class Beating(Losing):
         def workers(self) -> list[WorkerRow]:
             rows = storage.workers()
-            storage.beat([FAR])
+            storage.heartbeat([FAR])
             return rows
 
         def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
@@ -529,7 +529,7 @@ def test_a_sign_of_life_between_look_and_reclaim_is_honoured(storage: Losing, cl
     assert look(storage).worker == FAR.id
 
 
-def test_a_janitor_that_dies_between_reclaim_and_finish_counts_no_death_twice(storage: Losing, clock: TurnableClock) -> None:
+def test_a_janitor_that_dies_between_reclaim_and_finish_counts_no_death_twice(storage: Losing, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     gone = FAR._replace(id="janitor that dies")
     storage.reclaim(seen(storage, FAR), gone)
@@ -539,7 +539,7 @@ def test_a_janitor_that_dies_between_reclaim_and_finish_counts_no_death_twice(st
     assert (look(storage).state, look(storage).deaths) == (State.QUEUED, 1)
 
 
-def test_a_takeover_whose_last_reply_was_lost_is_done(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_a_takeover_whose_last_reply_was_lost_is_done(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     storage.loses_reply = "turn"
 
@@ -549,7 +549,7 @@ def test_a_takeover_whose_last_reply_was_lost_is_done(storage: Losing, janitor: 
     assert (look(storage).state, look(storage).deaths) == (State.QUEUED, 1)
 
 
-def test_a_takeover_that_could_not_be_written_is_written_later(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_a_takeover_that_could_not_be_written_is_written_later(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     clock.forward(20)
     storage.loses_call = "turn"
@@ -560,7 +560,7 @@ def test_a_takeover_that_could_not_be_written_is_written_later(storage: Losing, 
     assert look(storage).state == State.QUEUED
 
 
-def test_a_takeover_whose_first_reply_was_lost_is_done_later(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_a_takeover_whose_first_reply_was_lost_is_done_later(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     clock.forward(20)
     storage.loses_reply = "reclaim"
@@ -574,7 +574,7 @@ def test_a_takeover_whose_first_reply_was_lost_is_done_later(storage: Losing, ja
 # -- what is past its time ----------------------------------------------------------------------------------------------------------------
 
 
-def test_it_prunes_at_once_and_then_each_minute(storage: Losing, janitor: Janitor, clock: TurnableClock) -> None:
+def test_it_prunes_at_once_and_then_each_minute(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     janitor.look()
     janitor.look()
     assert len(storage.prunes) == 1
@@ -596,7 +596,7 @@ def test_it_prunes_until_little_is_left(storage: Losing, janitor: Janitor) -> No
     assert storage.prunes == [500, 500, 234]
 
 
-def test_a_finish_of_a_death_that_must_be_told_gets_its_error(storage: Losing, clock: TurnableClock) -> None:
+def test_a_finish_of_a_death_that_must_be_told_gets_its_error(storage: Losing, clock: FakeClock) -> None:
     settled: list[Finish] = []
 
     def noting(finish: Finish) -> Finish:

@@ -15,7 +15,7 @@ from huey.consumer.lives import Lives, NotMended, StandingStill
 from huey.consumer.service import Service
 from huey.engine.engine import Engine
 from huey.exceptions import StorageUnavailable
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import running, wait_until
 
 
@@ -72,7 +72,7 @@ def test_the_watchdog_itself_is_started_again(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_threads_that_end_again_and_again_are_not_mended(caplog: pytest.LogCaptureFixture) -> None:
-    clock = TurnableClock()
+    clock = FakeClock()
     lives = Lives(clock, [lambda: ["Engine"]])
     for _ in range(5):
         lives.look()
@@ -89,7 +89,7 @@ def test_a_thread_that_cannot_be_started_is_not_mended() -> None:
         raise RuntimeError("can't start new thread")
 
     with pytest.raises(NotMended, match="can't start new thread"):
-        Lives(TurnableClock(), [no_room]).look()
+        Lives(FakeClock(), [no_room]).look()
 
 
 def test_a_number_that_stands_still_is_told_once() -> None:
@@ -167,7 +167,7 @@ def test_an_outage_for_all_its_threads_is_no_standstill(monkeypatch: pytest.Monk
     def away(*args: object, **options: object) -> Any:
         raise StorageUnavailable("away")
 
-    for verb in ("turn", "beat", "workers", "expect"):
+    for verb in ("turn", "heartbeat", "workers", "expect"):
         monkeypatch.setattr(huey.storage, verb, away)
     looks = []
     real = consumer._watchdog.look

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from huey.cli import logs
+from huey.cli.errors import UsageError
 from huey.cli.logs import LogFile
-from huey.cli.mistakes import Mistake
 from tests.helpers import SOURCE, bare_environment
 
 
@@ -205,7 +205,7 @@ by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files aw
 
 
 def refused(path: Path) -> str:
-    with pytest.raises(Mistake, match=f"--logfile {path}: ") as caught:
+    with pytest.raises(UsageError, match=f"--logfile {path}: ") as caught:
         logs._log_file(str(path))
     return str(caught.value)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from huey.log_queue import LogQueue
+from huey.runtime.log_queue import LogQueue
 from tests.helpers import Project, wait_until
 
 
@@ -210,7 +210,7 @@ def test_a_console_that_nobody_reads_does_not_hold_up_the_consumer(project: Proj
 
 
 def test_a_console_that_is_read_again_says_what_it_lacks(project: Project) -> None:
-    project.write("from huey.log_queue import LogQueue\n\nLogQueue.__init__.__defaults__ = (20,)\n" + APP)
+    project.write("from huey.runtime.log_queue import LogQueue\n\nLogQueue.__init__.__defaults__ = (20,)\n" + APP)
     fails = project.task("fails")
     command = [sys.executable, "-m", "huey.cli.consumer", "main.huey", "-w", "2"]
     consumer = subprocess.Popen(command, cwd=project.home, stderr=subprocess.PIPE)

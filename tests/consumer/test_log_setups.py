@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from huey.cli.logs import Console, set_up_logging
-from huey.escaping import LOGGERS
-from huey.log_queue import hand_on
-from huey.logs import SafeLogger
+from huey.runtime.escaping import LOGGERS
+from huey.runtime.log_queue import hand_on
+from huey.runtime.logs import SafeLogger
 from tests.helpers import Project, wait_until
 
 LINE = "a line of the consumer"

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from huey.clock import SECOND
 from huey.consumer import memory
 from huey.consumer.memory import MIB, MemoryLimit
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import SECOND
+from huey.testing.clock import FakeClock
 
 
 class Worker:
     """A worker process, as far as the limit looks at it."""
 
-    def __init__(self, number: int, holds: int, clock: TurnableClock) -> None:
+    def __init__(self, number: int, holds: int, clock: FakeClock) -> None:
         self.worker = SimpleNamespace(id=f"w{number}")
         self.page = SimpleNamespace(is_ready=True, running=lambda: self.ran, ended=list)
         self.ran: list[str] = []
@@ -29,7 +29,7 @@ class Worker:
 class Workers:
     """One place: a worker that is replaced whenever it is told to leave."""
 
-    def __init__(self, clock: TurnableClock, limit: MemoryLimit, fresh: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, clock: FakeClock, limit: MemoryLimit, fresh: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock, self.limit, self.fresh, self.started = clock, limit, fresh, 0
         self.now: Any = None
         self._start()
@@ -53,12 +53,12 @@ class Workers:
 
 
 @pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 def test_a_limit_below_what_a_new_worker_holds_replaces_nobody_and_is_told_once(
-    clock: TurnableClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
 
@@ -69,7 +69,7 @@ def test_a_limit_below_what_a_new_worker_holds_replaces_nobody_and_is_told_once(
 
 
 def test_a_worker_that_grows_far_above_what_it_held_at_first_is_replaced_all_the_same(
-    clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
     workers.live(100)
@@ -77,14 +77,14 @@ def test_a_worker_that_grows_far_above_what_it_held_at_first_is_replaced_all_the
     assert workers.live(2, grown=20) == 1
 
 
-def test_workers_that_pass_the_limit_at_once_stay_longer_and_longer(clock: TurnableClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_pass_the_limit_at_once_stay_longer_and_longer(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(clock, MemoryLimit(24 * MIB, clock), 23, monkeypatch)
 
     assert workers.live(1200, grown=2) <= 12
 
 
 def test_a_slow_leak_replaces_a_worker_each_time_and_nothing_is_put_off(
-    clock: TurnableClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers = Workers(clock, MemoryLimit(100 * MIB, clock), 23, monkeypatch)
 
@@ -99,7 +99,7 @@ def test_a_slow_leak_replaces_a_worker_each_time_and_nothing_is_put_off(
 
 
 def test_a_worker_that_was_busy_from_its_start_is_not_taken_for_one_that_needs_so_much(
-    clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers = Workers(clock, MemoryLimit(100 * MIB, clock), 23, monkeypatch)
     workers.now.holds, workers.now.ran = 150, ["a"]
@@ -107,13 +107,13 @@ def test_a_worker_that_was_busy_from_its_start_is_not_taken_for_one_that_needs_s
     assert workers.live(1) == 1
 
 
-def test_without_a_limit_nobody_is_asked(clock: TurnableClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_limit_nobody_is_asked(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(clock, MemoryLimit(0, clock), 23, monkeypatch)
 
     assert workers.live(10, grown=10**6) == 0
 
 
-def test_a_worker_that_is_not_ready_is_not_judged(clock: TurnableClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_is_not_ready_is_not_judged(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
     workers.now.page.is_ready = False
     workers.now.holds = 500

@@ -13,15 +13,15 @@ import pytest
 from huey import Huey, TaskException
 from huey.engine.narrowing import REASON
 from huey.exceptions import StorageUnavailable
-from huey.lifecycle import State
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME
 from tests.consumer.test_engine import Bench
 from tests.helpers import running, wait_until
 
 
 @pytest.fixture
-def bench(clock: TurnableClock) -> Bench:
+def bench(clock: FakeClock) -> Bench:
     return Bench(clock, 8)
 
 
@@ -146,7 +146,7 @@ def test_a_task_that_cannot_be_given_back_does_not_hold_up_the_others(bench: Ben
     assert states(bench, "b") == ["queued None"]
 
 
-def test_a_task_that_went_back_before_it_started_is_told_as_started_once(bench: Bench, clock: TurnableClock) -> None:
+def test_a_task_that_went_back_before_it_started_is_told_as_started_once(bench: Bench, clock: FakeClock) -> None:
     position, _ = bench.storage.follow(None)
     bench.runners.count = 1
     bench.engine._ahead = 2

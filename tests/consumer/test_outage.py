@@ -5,26 +5,24 @@ from __future__ import annotations
 import pytest
 
 from huey.engine.outage import PATIENCE, Outage
-from huey.engine.page import LOOKS, REACHES, TELLS, Page
-from huey.testing.clock import TurnableClock
+from huey.engine.scoreboard import LOOKS, REACHES, TELLS, Scoreboard
+from huey.testing.clock import FakeClock
 
 AWAY = "storage is away, claims stop until it is back; running tasks go on: no answer"
 
 
 @pytest.fixture
-def clock(caplog: pytest.LogCaptureFixture) -> TurnableClock:
+def clock(caplog: pytest.LogCaptureFixture) -> FakeClock:
     caplog.set_level("INFO", "huey.consumer")
-    return TurnableClock()
+    return FakeClock()
 
 
 @pytest.fixture
-def page() -> Page:
-    return Page(1)
+def page() -> Scoreboard:
+    return Scoreboard(1)
 
 
-def test_without_a_supervisor_the_first_part_tells_it_and_the_last_one_its_end(
-    clock: TurnableClock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_supervisor_the_first_part_tells_it_and_the_last_one_its_end(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage(clock)
 
     for part in ("engine", "heartbeat", "engine"):
@@ -36,7 +34,7 @@ def test_without_a_supervisor_the_first_part_tells_it_and_the_last_one_its_end(
     assert caplog.messages == [AWAY, "storage is back after 2.0 s: 3 finished tasks written"]
 
 
-def test_a_worker_leaves_it_to_a_supervisor_that_is_away_too(clock: TurnableClock, page: Page, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_leaves_it_to_a_supervisor_that_is_away_too(clock: FakeClock, page: Scoreboard, caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage(clock, page)
 
     outage.begins("engine", "no answer")
@@ -52,7 +50,7 @@ def test_a_worker_leaves_it_to_a_supervisor_that_is_away_too(clock: TurnableCloc
     assert caplog.messages == ["3 finished tasks written that had waited for the storage"]
 
 
-def test_a_worker_that_is_cut_off_alone_tells_it(clock: TurnableClock, page: Page, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_that_is_cut_off_alone_tells_it(clock: FakeClock, page: Scoreboard, caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage(clock, page)
 
     outage.begins("engine", "no answer")
@@ -65,7 +63,7 @@ def test_a_worker_that_is_cut_off_alone_tells_it(clock: TurnableClock, page: Pag
 
 
 def test_a_worker_whose_supervisor_does_not_look_tells_it_after_a_while(
-    clock: TurnableClock, page: Page, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, page: Scoreboard, caplog: pytest.LogCaptureFixture
 ) -> None:
     outage = Outage(clock, page)
     assert page.answer == LOOKS

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from huey.clock import SECOND
-from huey.consumer.deaths import Cause
 from huey.consumer.overdue import NEIGHBOURS, Overdue
 from huey.consumer.processes import Child
-from huey.engine.page import GRACE, TO_END, Page
+from huey.consumer.recovery import ExitCause
+from huey.engine.scoreboard import GRACE, TO_END, Scoreboard
+from huey.runtime.clock import SECOND
 from huey.storage.base import Storage, Worker
 from huey.storage.memory import MemoryStorage
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 
 LIMIT = 60.0
 
@@ -29,7 +29,7 @@ class Tree:
     """Workers of a supervisor."""
 
     def __init__(self, patience: float | None = 20.0) -> None:
-        self.clock = TurnableClock()
+        self.clock = FakeClock()
         self.children: list[Child] = []
         self.overdue = Overdue(self, self.clock, patience)
 
@@ -46,7 +46,7 @@ class Tree:
     # -- the test's side ----------------------------------------------------------------------------------------------------------------
 
     def worker(self, id: str, runners: int = 3, queue: str = "app") -> Child:
-        child = OnPaper(Worker(id, "here", 1, "boot", 1, "thread", ""), Page(runners), 0, queue)
+        child = OnPaper(Worker(id, "here", 1, "boot", 1, "thread", ""), Scoreboard(runners), 0, queue)
         self.children.append(child)
         return child
 
@@ -59,7 +59,7 @@ class Tree:
 
     def left(self, child: Child) -> float | None:
         """Seconds until it is killed as late."""
-        if child.due is None or child.due[1] is not Cause.LATE:
+        if child.due is None or child.due[1] is not ExitCause.LATE:
             return None
         return (child.due[0] - self.clock.monotonic()) / SECOND
 
@@ -183,7 +183,7 @@ def test_a_stop_that_is_nearer_stays_nearer(tree: Tree) -> None:
     tree.begin(child, 0)
     tree.begin(child, 1, 0)
     tree.clock.forward(LIMIT + TO_END)
-    child.due = tree.clock.monotonic() + 2 * SECOND, Cause.STOP
+    child.due = tree.clock.monotonic() + 2 * SECOND, ExitCause.STOP
 
     tree.after(0.5)
 

@@ -7,23 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from huey.clock import SECOND
-from huey.engine.page import Page, Running
-from huey.task import LONGEST_ID
+from huey.engine.scoreboard import Running, Scoreboard
+from huey.runtime.clock import SECOND
+from huey.task.task import LONGEST_ID
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    page = Page(3)
+def page() -> Iterator[Scoreboard]:
+    page = Scoreboard(3)
     yield page
     page.close()
 
 
-def test_a_new_page_shows_nothing(page: Page) -> None:
+def test_a_new_page_shows_nothing(page: Scoreboard) -> None:
     assert (page.running(), page.is_ready, page.is_told_to_stop) == ([], False, False)
 
 
-def test_what_runs_is_shown_until_it_ends(page: Page) -> None:
+def test_what_runs_is_shown_until_it_ends(page: Scoreboard) -> None:
     page.enter(1, "a", 7, 1000, 0)
     page.enter(2, "b", 1, 2000, 5 * SECOND)
     assert page.running() == [Running(1, "a", 7, 1000, 0), Running(2, "b", 1, 2000, 5 * SECOND)]
@@ -37,7 +37,7 @@ def test_what_runs_is_shown_until_it_ends(page: Page) -> None:
     assert page.ended() == []
 
 
-def test_the_longest_id_of_the_widest_letters_fits_and_touches_no_neighbour(page: Page) -> None:
+def test_the_longest_id_of_the_widest_letters_fits_and_touches_no_neighbour(page: Scoreboard) -> None:
     longest = "\U0001f41d" * LONGEST_ID
     page.enter(0, longest, 2**63, 2**62, 2**62)
     page.enter(1, "short", 1, 1, 0)
@@ -46,14 +46,14 @@ def test_the_longest_id_of_the_widest_letters_fits_and_touches_no_neighbour(page
     assert [it.id for it in page.running()] == [longest, "short"]
 
 
-def test_a_slot_is_used_again_by_a_shorter_id(page: Page) -> None:
+def test_a_slot_is_used_again_by_a_shorter_id(page: Scoreboard) -> None:
     page.enter(0, "long-long-long", 1, 1, 0)
     page.enter(0, "s", 2, 2, 0)
 
     assert page.running() == [Running(0, "s", 2, 2, 0)]
 
 
-def test_another_process_writes_and_this_one_reads_also_after_its_death(page: Page) -> None:
+def test_another_process_writes_and_this_one_reads_also_after_its_death(page: Scoreboard) -> None:
     pid = os.fork()
     if not pid:
         page.say_ready()
@@ -64,8 +64,8 @@ def test_another_process_writes_and_this_one_reads_also_after_its_death(page: Pa
     assert (page.is_ready, page.running()) == (True, [Running(0, "child's", 3, 4, 0)])
 
 
-def test_a_page_is_found_by_its_descriptor(page: Page) -> None:
-    same = Page(3, os.dup(page.fd))
+def test_a_page_is_found_by_its_descriptor(page: Scoreboard) -> None:
+    same = Scoreboard(3, os.dup(page.fd))
     page.tell_to_stop()
     same.enter(2, "a", 1, 1, 0)
 

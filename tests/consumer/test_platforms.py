@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from huey import host
+from huey.runtime import host
 from tests.helpers import Project, bare_environment, wait_until
 
 MACOS = """

@@ -14,7 +14,7 @@ import pytest
 from huey.consumer import command as own
 from huey.consumer.oom import Likelihood
 from huey.consumer.oom import _read as oom_points
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import Project, bare_environment, wait_until
 from tests.mortals import mortal
 
@@ -278,8 +278,8 @@ def test_a_worker_is_likelier_to_be_killed_but_for_the_start_of_a_program() -> N
     code = """
 import os, subprocess, sys
 from huey.consumer.oom import Likelihood, _read
-from huey.testing.clock import TurnableClock
-clock = TurnableClock()
+from huey.testing.clock import FakeClock
+clock = FakeClock()
 usual, it = _read(), Likelihood(clock)
 it.raise_it()
 print(_read() - usual, end=" ")
@@ -297,7 +297,7 @@ print(_read() - usual)
 
 def test_where_there_is_no_likelihood_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huey.consumer.oom._FILE", "/nowhere/oom_score_adj")
-    it = Likelihood(TurnableClock())
+    it = Likelihood(FakeClock())
 
     it.raise_it()
     it.look()

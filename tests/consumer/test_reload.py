@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from huey.cli import reload
-from huey.cli.mistakes import WrongOption
+from huey.cli.errors import OptionError
 from huey.cli.reload import Watcher, folders_of, snapshot
 from tests.helpers import Project, wait_until
 
@@ -53,7 +53,7 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for number in range(6):
         (tmp_path / f"{number}.txt").touch()
 
-    with pytest.raises(WrongOption, match=f"more than 5 files below {tmp_path}"):
+    with pytest.raises(OptionError, match=f"more than 5 files below {tmp_path}"):
         snapshot([str(tmp_path)])
 
 

@@ -11,18 +11,18 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from huey import Huey, crontab
-from huey.clock import SECOND, Micros
 from huey.consumer.scheduler import MINUTE, MISFIRE_GRACE, Scheduler
 from huey.exceptions import StorageUnavailable
+from huey.runtime.clock import SECOND, Micros
 from huey.storage.memory import MemoryStorage
-from huey.task import Record
-from huey.testing.clock import NOON, TurnableClock
+from huey.task.task import Record
+from huey.testing.clock import NOON, FakeClock
 
 
 class Ticking(MemoryStorage):
     """Notes what fires, and does what the test says between a look at the ticks and the next call."""
 
-    def __init__(self, clock: TurnableClock) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         super().__init__("app", clock=clock)
         self.fired: list[tuple[str, str]] = []
         """Name and minute."""
@@ -53,7 +53,7 @@ def minute(at: Micros) -> str:
 
 class Bench:
     def __init__(self) -> None:
-        self.clock = TurnableClock()
+        self.clock = FakeClock()
         self.storage = Ticking(self.clock)
         self.huey = Huey("app", storage=self.storage, clock=self.clock)
         self.scheduler = self.another()

@@ -16,17 +16,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from huey import SqliteHuey, crontab
-from huey.clock import SECOND, Micros
 from huey.consumer.scheduler import MINUTE, Scheduler
-from huey.task import Record
-from huey.testing.clock import NOON, TurnableClock
+from huey.runtime.clock import SECOND, Micros
+from huey.task.task import Record
+from huey.testing.clock import NOON, FakeClock
 
 
 class Clockwork:
     """Consumers' schedulers over one file; each ``start`` is a process of its own as far as the storage can tell."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = TurnableClock()
+        self.clock = FakeClock()
         self.fired: list[tuple[str, Micros]] = []
         """Name and minute of every tick that became a task."""
         self._folder = folder

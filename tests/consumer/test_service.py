@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from huey.clock import system_clock
 from huey.consumer.service import Service
 from huey.engine.outage import Outage
 from huey.exceptions import StorageUnavailable
+from huey.runtime.clock import system_clock
 from tests.helpers import InThread, never, wait_until
 
 Make = Callable[..., Service]

@@ -17,7 +17,7 @@ from huey.consumer.janitor import Janitor
 from huey.exceptions import ConfigurationError, TaskException
 from huey.storage.memory import MemoryStorage
 from huey.storage.sharing import Holder
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim
 from tests.helpers import Project, read_until, running, wait_until
 
@@ -123,7 +123,7 @@ def test_a_unique_task_can_be_rescheduled_and_called_again_once_it_is_revoked(hu
 # ids
 
 
-def test_keep_ids_asks_for_a_longer_memory(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_keep_ids_asks_for_a_longer_memory(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock, keep_ids=3600)
     ran: list[int] = []
 
@@ -203,7 +203,7 @@ def test_a_limited_task_waits_without_a_failed_try(huey: Huey) -> None:
 # at most once
 
 
-def test_an_at_most_once_task_is_lost_with_its_worker(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_an_at_most_once_task_is_lost_with_its_worker(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
 
     @huey.task(at_most_once=True, retries=5)
@@ -244,7 +244,7 @@ def test_an_exception_is_no_death(huey: Huey) -> None:
 class Plain(MemoryStorage):
     """A storage that keeps no terms."""
 
-    keeps_terms = False
+    supports_constraints = False
 
 
 @pytest.mark.parametrize("wish", [{"unique": True}, {"concurrency": 1}, {"at_most_once": True}])

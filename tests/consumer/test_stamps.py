@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from huey.clock import SECOND
-from huey.engine.page import Page
+from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import ENGINE, MAIN, OWN_THREADS, SCHEDULER, LocalBoard, Stamp, Standstill
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import SECOND
+from huey.testing.clock import FakeClock
 
 WATCHDOG = 30
 
@@ -16,7 +16,7 @@ class Bench:
     """A board with all threads on it, and looks at it once a second. ``goes_on``: those that stamp between two looks."""
 
     def __init__(self, seconds: float = WATCHDOG) -> None:
-        self.clock = TurnableClock()
+        self.clock = FakeClock()
         self.board = LocalBoard()
         self.stamps = [Stamp(self.board, thread, self.clock) for thread in range(len(OWN_THREADS))]
         self.standstill = Standstill(seconds)
@@ -142,11 +142,11 @@ def test_zero_seconds_find_nobody() -> None:
 
 
 def test_the_page_is_a_board() -> None:
-    page = Page(1)
-    clock = TurnableClock()
+    page = Scoreboard(1)
+    clock = FakeClock()
 
     Stamp(page, ENGINE, clock).show(2.0)
-    page.beat(True)
+    page.heartbeat(True)
     page.look()
 
     assert page.stamps()[ENGINE] == clock.monotonic() + 2 * SECOND
@@ -154,7 +154,7 @@ def test_the_page_is_a_board() -> None:
     assert (page.pulse, page.is_at_disk, page.looked, page.held, page.is_blameless) == (1, True, 1, None, False)
     page.say_held(0)
     page.say_blameless()
-    page.beat(False)
+    page.heartbeat(False)
     assert (page.pulse, page.is_at_disk, page.held, page.is_blameless) == (2, False, 0, True)
     assert page.running() == []
     page.close()

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from huey.engine.runners.threads import ThreadRunners
-from huey.lifecycle import Finish, Returned, decide
-from huey.task import Lease
+from huey.task.lifecycle import Finish, Returned, decide
+from huey.task.task import Lease
 from tests.helpers import InThread, never, wait_until
 
 

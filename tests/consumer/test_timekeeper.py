@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from huey import MemoryHuey
-from huey.clock import system_clock
-from huey.engine.page import GRACE, Page
-from huey.engine.timekeeper import Timekeeper
+from huey.engine.scoreboard import GRACE, Scoreboard
+from huey.engine.time_limits import TimeLimits
 from huey.exceptions import CancelExecution, TaskException, TaskTimeout
-from huey.task import Lease
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import system_clock
+from huey.task.task import Lease
+from huey.testing.clock import FakeClock
 from tests.helpers import running
 
 LEASE = Lease("a", 1, "app.f", b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
@@ -73,8 +73,8 @@ def test_a_late_task_is_tried_again_like_any_other_failure() -> None:
 
 
 def test_what_was_asked_too_late_does_not_reach_the_next_task() -> None:
-    clock = TurnableClock()
-    keeper, told = Timekeeper(clock), []
+    clock = FakeClock()
+    keeper, told = TimeLimits(clock), []
     entered, asked = threading.Event(), threading.Event()
 
     def runner() -> None:
@@ -119,7 +119,7 @@ def test_a_body_is_asked_once() -> None:
         assert stubborn().get(blocking=True, timeout=20) == 1
 
 
-def look_at_once(keeper: Timekeeper) -> None:
+def look_at_once(keeper: TimeLimits) -> None:
     keeper.wake()
     keeper.look()
 
@@ -142,10 +142,10 @@ def test_a_limit_that_is_no_number_or_negative_is_refused(timeout: Any) -> None:
 
 
 def test_the_page_is_told_of_every_task() -> None:
-    from huey.engine.page import Page
+    from huey.engine.scoreboard import Scoreboard
 
-    page = Page(1)
-    keeper = Timekeeper(system_clock, page)
+    page = Scoreboard(1)
+    keeper = TimeLimits(system_clock, page)
     keeper.enter(0, LEASE, None)
     assert [(it.id, it.token, it.limit) for it in page.running()] == [("a", 1, 0)]
 
@@ -160,7 +160,7 @@ def test_the_page_is_told_of_every_task() -> None:
 class Runner:
     """A runner's thread that enters, waits in its body, leaves, and runs on."""
 
-    def __init__(self, keeper: Timekeeper, lease: Lease = LEASE) -> None:
+    def __init__(self, keeper: TimeLimits, lease: Lease = LEASE) -> None:
         self.entered, self.may_end, self.has_left = threading.Event(), threading.Event(), threading.Event()
         self.told: list[str] = []
         self.was_asked: bool | None = None
@@ -193,7 +193,7 @@ class Runner:
 
 
 def test_a_revoked_body_is_asked_to_stop() -> None:
-    keeper = Timekeeper(system_clock)
+    keeper = TimeLimits(system_clock)
     runner = Runner(keeper)
     assert keeper.running() == [LEASE]
 
@@ -206,7 +206,7 @@ def test_a_revoked_body_is_asked_to_stop() -> None:
 
 
 def test_others_and_what_has_ended_are_left_alone() -> None:
-    keeper = Timekeeper(system_clock)
+    keeper = TimeLimits(system_clock)
     runner = Runner(keeper)
     keeper.stop({"b"})
     assert runner.end() == []
@@ -217,7 +217,7 @@ def test_others_and_what_has_ended_are_left_alone() -> None:
 
 
 def test_a_task_that_is_asked_at_any_moment_is_cancelled_or_succeeds(caplog: pytest.LogCaptureFixture) -> None:
-    huey, keeper = MemoryHuey(), Timekeeper(system_clock)
+    huey, keeper = MemoryHuey(), TimeLimits(system_clock)
     huey.task(name="app.f")(spin_a_little)
     execution = huey.execution(keeper)
     lease = LEASE._replace(payload=huey.codec.encode("task", "a", ((), None)))
@@ -243,10 +243,10 @@ def test_a_task_that_is_asked_at_any_moment_is_cancelled_or_succeeds(caplog: pyt
 
 
 def test_the_page_tells_which_task_was_asked() -> None:
-    from huey.engine.page import Page
+    from huey.engine.scoreboard import Scoreboard
 
-    page = Page(1)
-    keeper = Timekeeper(system_clock, page)
+    page = Scoreboard(1)
+    keeper = TimeLimits(system_clock, page)
     runner = Runner(keeper)
     keeper.stop({"a"})
     assert [it.is_asked for it in page.running()] == [True]
@@ -260,10 +260,10 @@ def test_the_page_tells_which_task_was_asked() -> None:
 # -- bodies that look at their time by themselves -----------------------------------------------------------------------------------------
 
 
-class Limited:
+class RateLimited:
     """A body that runs in a thread, and what was raised in it."""
 
-    def __init__(self, keeper: Timekeeper) -> None:
+    def __init__(self, keeper: TimeLimits) -> None:
         self.raised: list[type[BaseException]] = []
         self.is_in, self.is_over = threading.Event(), threading.Event()
         self.keeper = keeper
@@ -290,8 +290,8 @@ class Limited:
 @pytest.mark.parametrize("with_page", [True, False])
 def test_a_body_that_looks_at_its_time_is_only_told(with_page: bool) -> None:
     """Also when it looks for the first time after its limit, before anything was raised. Its grace begins."""
-    clock, page = TurnableClock(), Page(1) if with_page else None
-    body = Limited(keeper := Timekeeper(clock, page))
+    clock, page = FakeClock(), Scoreboard(1) if with_page else None
+    body = RateLimited(keeper := TimeLimits(clock, page))
     clock.forward(61)
     assert body.left() == -1.0
 
@@ -307,8 +307,8 @@ def test_a_body_that_looks_at_its_time_is_only_told(with_page: bool) -> None:
 
 def test_without_a_supervisor_it_is_raised_after_the_grace() -> None:
     """There nobody can end the process, so asking is all there is."""
-    clock = TurnableClock()
-    body = Limited(keeper := Timekeeper(clock))
+    clock = FakeClock()
+    body = RateLimited(keeper := TimeLimits(clock))
     body.left()
     clock.forward(61)
     look_at_once(keeper)
@@ -321,8 +321,8 @@ def test_without_a_supervisor_it_is_raised_after_the_grace() -> None:
 
 
 def test_a_body_that_has_not_looked_is_raised_in() -> None:
-    clock, page = TurnableClock(), Page(1)
-    body = Limited(keeper := Timekeeper(clock, page))
+    clock, page = FakeClock(), Scoreboard(1)
+    body = RateLimited(keeper := TimeLimits(clock, page))
     clock.forward(61)
 
     look_at_once(keeper)
@@ -354,10 +354,10 @@ def test_each_way_of_looking_makes_a_body_cooperative(ask: str) -> None:
 
 def test_a_look_of_the_run_before_counts_for_nothing() -> None:
     """A task object that outlives its run."""
-    clock = TurnableClock()
-    first = Limited(keeper := Timekeeper(clock))
+    clock = FakeClock()
+    first = RateLimited(keeper := TimeLimits(clock))
     assert first.ends() == []
-    second = Limited(keeper)
+    second = RateLimited(keeper)
 
     first.left()
     clock.forward(61)

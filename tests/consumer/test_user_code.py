@@ -14,7 +14,7 @@ import pytest
 from huey import Huey, MemoryHuey, TaskException, crontab
 from huey.consumer.scheduler import Scheduler
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, StorageUnavailable, TaskTimeout
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import running, wait_until
 
 
@@ -247,7 +247,7 @@ def test_a_schedule_may_raise_anything_and_the_others_run(huey: Huey, error: Bas
 
 @raised
 def test_a_unique_key_of_a_periodic_task_may_raise_anything(error: BaseException) -> None:
-    huey = MemoryHuey("app", clock=TurnableClock())
+    huey = MemoryHuey("app", clock=FakeClock())
     huey.periodic_task(crontab(), name="broken", unique=raising(error))(lambda: None)
     huey.periodic_task(crontab(), name="fine")(lambda: None)
     scheduler = Scheduler(huey.storage, huey.registry, huey.codec, huey.clock, huey.new_id)
@@ -336,16 +336,16 @@ def test_a_delay_that_was_changed_afterwards_fails_that_task_alone(huey: Huey) -
 def test_a_task_whose_end_is_decided_wrongly_fails_with_a_stored_error(
     huey: Huey, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huey.engine.execution.outcome_of", raising(Hub("a fault of ours")))
+    monkeypatch.setattr("huey.engine.executor.outcome_of", raising(Hub("a fault of ours")))
 
     with running(huey, workers=1), pytest.raises(TaskException, match="fault of ours"):
         huey.task()(raising(error))().get(blocking=True, timeout=10)
 
 
 def test_a_thread_that_tells_signals_is_started_again(huey: Huey) -> None:
-    from huey.engine.attendance import Teller
+    from huey.engine.run_hooks import HookThread
 
-    teller, told = Teller(), threading.Event()
+    teller, told = HookThread(), threading.Event()
     teller.close()
 
     teller.put(told.set)

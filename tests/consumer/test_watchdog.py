@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from huey import host
 from huey.consumer import watchdog as room
 from huey.consumer.processes import Child
 from huey.consumer.watchdog import Watchdog
-from huey.engine.page import Page
+from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import ENGINE, MAIN, SCHEDULER, TIME_LIMITS, Stamp
+from huey.runtime import host
 from huey.storage.base import Worker
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 
 SECONDS = 30
 
@@ -44,7 +44,7 @@ class Bench:
     """Workers whose threads go on until the test says otherwise."""
 
     def __init__(self) -> None:
-        self.clock = TurnableClock()
+        self.clock = FakeClock()
         self.keeper = Keeper()
         self.watchdog = Watchdog(self.keeper, self.clock, SECONDS)
         self.children: list[Child] = []
@@ -53,7 +53,7 @@ class Bench:
         self.is_away = False
 
     def worker(self, id: str, kind: str = "thread", *, is_ready: bool = True) -> Child:
-        page = Page(2)
+        page = Scoreboard(2)
         child = Child(Worker(id, "here", 1, "boot", 1, kind, ""), page, 0, "app")
         self.watchdog.begin(child)
         self.children.append(child)
@@ -72,7 +72,7 @@ class Bench:
             for child in self.children:
                 self.stamp(child)
                 if child.worker.id not in self.silent:
-                    child.page.beat(False)
+                    child.page.heartbeat(False)
             self.clock.forward(1)
             self.watchdog.look(self.children, self.is_away)
         return self.keeper.replaced
@@ -180,7 +180,7 @@ def test_one_that_waits_for_the_disk_is_left_alone(bench: Bench, monkeypatch: py
     child = bench.worker("a")
     bench.look(3)
     bench.frozen.add(("a", ENGINE))
-    monkeypatch.setattr(Page, "is_at_disk", True)
+    monkeypatch.setattr(Scoreboard, "is_at_disk", True)
 
     assert bench.look(4 * SECONDS) == []
     assert child.page.is_at_disk

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from huey import Huey, MemoryHuey, SqliteHuey
+from huey.cli.errors import UsageError
 from huey.cli.instance import adopt_siblings, find_huey
-from huey.cli.mistakes import Mistake
 from huey.exceptions import UnknownTask
 from huey.registry import Registry
 from tests.helpers import SOURCE, Project, bare_environment, wait_until
@@ -155,7 +155,7 @@ def test_an_instance_without_tasks_alone_is_told_to_import_them(tmp_path: object
     with open(f"{tmp_path}/lonely_app.py", "w", encoding="utf-8") as file:
         file.write("from huey import MemoryHuey\nhuey = MemoryHuey('lonely')\n")
 
-    with pytest.raises(Mistake, match="has to import the modules that define them"):
+    with pytest.raises(UsageError, match="has to import the modules that define them"):
         find_huey("lonely_app.huey")
 
 

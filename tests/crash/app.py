@@ -23,9 +23,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from huey import Huey, RedisHuey, SqliteHuey
-from huey.clock import SECOND, SystemClock
 from huey.exceptions import StorageUnavailable
-from huey.task import Task
+from huey.runtime.clock import SECOND, SystemClock
+from huey.task.task import Task
 from huey.testing.history import Journal, recording
 from tests.crash import lines
 from tests.crash.poison import make_poison

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from huey.clock import SECOND, system_clock
+from huey.runtime.clock import SECOND, system_clock
 from huey.testing import history
 from tests.crash.tools import FAILS, PATIENCE, ROOT, Child, Place, Verdict, until
 from tests.mortals import mortal

@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from huey import SqliteHuey
-from huey.task import Task
-from huey.task_options import TaskOptions
+from huey.task.options import TaskOptions
+from huey.task.task import Task
 
 LIMIT = 1.0
 """Seconds that the endless ones may run."""

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from huey import Huey
-from huey.task import LARGEST, Task
+from huey.task.task import LARGEST, Task
 from huey.testing.history import Journal
 
 KEYS = 3

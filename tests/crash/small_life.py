@@ -14,12 +14,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from huey.clock import SECOND, system_clock
-from huey.host import born, process_space
-from huey.lifecycle import Raised, Returned, WorkerDied, decide
+from huey.runtime.clock import SECOND, system_clock
+from huey.runtime.host import born, process_space
 from huey.storage.base import Storage, Worker
-from huey.storage.sql.sqlite import SqliteStorage
-from huey.task import Record
+from huey.storage.sqlite.storage import SqliteStorage
+from huey.task.lifecycle import Raised, Returned, WorkerDied, decide
+from huey.task.task import Record
 from huey.testing import history
 
 MINUTE = 60 * SECOND
@@ -75,7 +75,7 @@ def live(folder: Path) -> None:
     storage.turn(ben, [decide(lease, WorkerDied(), now) for lease in taken], 1)
     storage.put("data", "key", b"value")
     storage.pop("data", "key")
-    storage.goodbye(ben)
+    storage.deregister(ben)
     storage.close()
 
 
@@ -83,7 +83,7 @@ def recover(folder: Path) -> None:
     """What comes after: takes over, ends everything, and enqueues what a caller would enqueue again."""
     storage = open_queue(folder)
     eve = me("eve")
-    storage.beat([eve])
+    storage.heartbeat([eve])
     for row in storage.workers():
         if row.worker.id != "eve":
             now = system_clock.now()
@@ -98,7 +98,7 @@ def recover(folder: Path) -> None:
         counts = storage.counts()
         if not finishes and counts.scheduled == counts.ready == counts.running == 0:
             break
-    storage.goodbye(eve)
+    storage.deregister(eve)
     storage.close()
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from huey import Huey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskLockedException
-from huey.task import Task
+from huey.task.task import Task
 from huey.testing.history import Journal, lines
 from tests.helpers import wait_until
 from tests.redis_server import ALWAYS, Server

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from huey.clock import SECOND, system_clock
 from huey.cron import MINUTE
+from huey.runtime.clock import SECOND, system_clock
 from tests.crash import app as application
 from tests.crash.tools import most_common_problems, ticks_of, until
 from tests.helpers import never

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from huey.engine.page import TO_END
+from huey.engine.scoreboard import TO_END
 from tests.crash.commands import KINDS, SHUTDOWN, children, is_gone
 from tests.crash.poison import LIMIT
 from tests.crash.tools import most_common_problems, until

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from huey.clock import system_clock
+from huey.runtime.clock import system_clock
 from tests.crash.commands import KINDS, Command, Commanded
 from tests.crash.lines import Target
 from tests.crash.test_command_storm import RANGE, SPEED

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from huey.clock import system_clock
+from huey.runtime.clock import system_clock
 from tests.crash.commands import KINDS, SHUTDOWN, Command, Commanded
 from tests.crash.test_command_storm import RANGE, SPEED
 from tests.crash.tools import Run, most_common_problems, until

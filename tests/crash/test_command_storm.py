@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from huey.clock import system_clock
+from huey.runtime.clock import system_clock
 from tests.crash.app import PERIODIC
 from tests.crash.commands import KINDS, Command, Commanded
 from tests.crash.tools import Child, most_common_problems, until

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from huey.clock import SECOND
 from huey.exceptions import StorageFull
-from huey.storage.sql.ballast import PLENTY, SIZE, STEP, Ballast
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import SECOND
+from huey.storage.sqlite.ballast import PLENTY, SIZE, STEP, Ballast
+from huey.testing.clock import FakeClock
 from tests.crash.tools import fill, most_common_problems, until
 from tests.helpers import never
 
@@ -149,7 +149,7 @@ def takes_a_task(place, n):
 @pytest.fixture
 def ballast(small_disk):
     disk = small_disk(16)
-    return Ballast(str(disk / "queue.db-ballast"), 0o600, TurnableClock()), disk
+    return Ballast(str(disk / "queue.db-ballast"), 0o600, FakeClock()), disk
 
 
 def test_it_is_made_only_while_there_is_plenty(ballast):
@@ -193,7 +193,7 @@ def test_it_is_short_only_while_the_disk_has_no_room(ballast):
 
 
 def test_a_glance_is_at_most_a_moment_old(small_disk):
-    disk, clock = small_disk(16), TurnableClock()
+    disk, clock = small_disk(16), FakeClock()
     it = Ballast(str(disk / "b"), 0o600, clock)
     it.keep()
     fill(disk)
@@ -208,7 +208,7 @@ def test_a_glance_is_at_most_a_moment_old(small_disk):
 
 @pytest.mark.parametrize("what", ["a link", "a second name", "a folder"])
 def test_what_is_not_ours_is_not_touched(tmp_path, what):
-    it, other = Ballast(str(tmp_path / "b"), 0o600, TurnableClock()), tmp_path / "precious"
+    it, other = Ballast(str(tmp_path / "b"), 0o600, FakeClock()), tmp_path / "precious"
     other.write_bytes(b"precious")
     {"a link": lambda: (tmp_path / "b").symlink_to(other), "a second name": lambda: os.link(other, tmp_path / "b")}.get(
         what, lambda: (tmp_path / "b").mkdir()
@@ -222,7 +222,7 @@ def test_what_is_not_ours_is_not_touched(tmp_path, what):
 
 def test_where_files_may_have_holes_it_is_written(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate")
-    it = Ballast(str(tmp_path / "b"), 0o600, TurnableClock())
+    it = Ballast(str(tmp_path / "b"), 0o600, FakeClock())
 
     it.keep()
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from huey.exceptions import StorageUnavailable
-from huey.lifecycle import Raised, Returned, decide
+from huey.task.lifecycle import Raised, Returned, decide
 from huey.testing.contract.tools import ME, claim, task
 from huey.testing.history import LAST_CALL, Event, Journal, check, lines, read, recording
 

@@ -283,7 +283,7 @@ def test_a_folder_that_is_renamed_under_a_process_is_noticed_by_the_next_call(tm
 
 def test_a_change_in_the_middle_of_a_turn_is_no_end_that_was_written(path: Path) -> None:
     """The commit went into a log that nobody else sees; the engine hears so and writes the end again."""
-    from huey.lifecycle import Finish, State
+    from huey.task.lifecycle import Finish, State
     from huey.testing.contract.tools import task, worker
 
     storage = SqliteHuey("q", filename=path).storage

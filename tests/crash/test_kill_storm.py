@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from huey.clock import system_clock
+from huey.runtime.clock import system_clock
 from tests.crash.app import PERIODIC
 from tests.crash.tools import Child, Place, Verdict, most_common_problems, until
 

@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from huey import SqliteHuey, files
+from huey import SqliteHuey
 from huey.exceptions import StorageRefused, StorageUnavailable
+from huey.runtime import files
 from tests.crash import app as application
 from tests.crash.tools import locked, most_common_problems, until
 

@@ -44,7 +44,10 @@ def test_a_short_pause_costs_no_lease(place):
     os.kill(int(paused.node), signal.SIGSTOP)
     beats = len(history.lines(place.journal))
 
-    until(lambda: sum(line["op"] == "beat" and line["node"] == heir.node for line in history.lines(place.journal)[beats:]) >= 2, "8 s pass")
+    until(
+        lambda: sum(line["op"] == "heartbeat" and line["node"] == heir.node for line in history.lines(place.journal)[beats:]) >= 2,
+        "8 s pass",
+    )
     os.kill(int(paused.node), signal.SIGCONT)
     place.open_gate()
 

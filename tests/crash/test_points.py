@@ -1,17 +1,17 @@
-"""Every crash point of ``huey.seams`` with a kill at its first and at its third visit: a new consumer finishes everything."""
+"""Every crash point of ``huey.runtime.failpoints`` with a kill at its first and at its third visit: a new consumer finishes everything."""
 
 from __future__ import annotations
 
 import pytest
 
-from huey.seams import POINTS
+from huey.runtime.failpoints import FAILPOINTS
 from tests.crash.app import PERIODIC
 from tests.crash.tools import most_common_problems, ticks_of, until
 
 VISITS = (1, 3)
-IN_CONSUMER = sorted(point for point in POINTS if point.partition(":")[0] in ("turn", "run", "tick"))
-IN_RECLAIM = sorted(point for point in POINTS if point.startswith("reclaim:"))
-IN_PRODUCER = sorted(point for point in POINTS if point.startswith("enqueue:"))
+IN_CONSUMER = sorted(point for point in FAILPOINTS if point.partition(":")[0] in ("turn", "run", "tick"))
+IN_RECLAIM = sorted(point for point in FAILPOINTS if point.startswith("reclaim:"))
+IN_PRODUCER = sorted(point for point in FAILPOINTS if point.startswith("enqueue:"))
 
 
 def judged(place):
@@ -43,7 +43,7 @@ def held_by_the_dead(place, count):
 
 
 def test_every_point_has_a_test():
-    assert {*IN_CONSUMER, *IN_RECLAIM, *IN_PRODUCER, "stop:before-goodbye"} == POINTS
+    assert {*IN_CONSUMER, *IN_RECLAIM, *IN_PRODUCER, "stop:before-goodbye"} == FAILPOINTS
 
 
 @pytest.mark.parametrize("visit", VISITS)

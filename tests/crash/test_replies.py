@@ -17,7 +17,7 @@ import pytest
 
 from huey import crontab
 from huey.exceptions import StorageUnavailable
-from huey.host import born, process_space
+from huey.runtime.host import born, process_space
 from huey.storage.base import Worker
 from tests.crash.tools import until
 
@@ -175,7 +175,7 @@ def test_a_tick_that_goes_wrong_fires_once(huey, runs, consume, kind):
 @both_kinds
 def test_a_beat_that_goes_wrong_costs_nothing(huey, runs, consume, kind):
     task = square(huey, runs)
-    faulty = consume("beat", "Heartbeat", kind)
+    faulty = consume("heartbeat", "Heartbeat", kind)
 
     assert faulty.has_failed.wait(10)
     assert task(3).get(blocking=True, timeout=8) == 9

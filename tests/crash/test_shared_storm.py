@@ -13,8 +13,8 @@ import time
 
 import pytest
 
-from huey.clock import system_clock
-from huey.terms import Terms, with_terms
+from huey.runtime.clock import system_clock
+from huey.task.record_options import Constraints, with_constraints
 from huey.testing import history
 from huey.testing.contract.tools import task
 from tests.crash.commands import KINDS, Commanded
@@ -75,7 +75,7 @@ class SharedPlace(Commanded):
 
     def _held_by_nobody(self) -> list[str]:
         """Now that all is done, every key and every lock is free."""
-        records = [task(f"last {n}", options=with_terms(None, Terms(unique=f"single:{n}"))) for n in range(KEYS)]
+        records = [task(f"last {n}", options=with_constraints(None, Constraints(unique=f"single:{n}"))) for n in range(KEYS)]
         problems = [f"no key is held by nobody: {met}" for met in [self.storage.admit(records)] if met]
         return problems + [f"no lock is held by nobody: {n}" for n in range(LOCKS) if self.storage.lock(f"lock {n}")]
 

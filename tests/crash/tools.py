@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from huey.clock import SECOND, system_clock
 from huey.exceptions import TaskException
-from huey.lifecycle import FINAL
+from huey.runtime.clock import SECOND, system_clock
+from huey.task.lifecycle import FINAL
 from huey.testing import history
 from tests.crash import app as application
 from tests.mortals import mortal

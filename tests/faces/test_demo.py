@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from huey.host import born
+from huey.runtime.host import born
 from tests.helpers import SOURCE, wait_until
 from tests.mortals import mortal
 

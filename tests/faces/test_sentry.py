@@ -14,7 +14,7 @@ import pytest
 
 from huey import Huey, MemoryHuey, RetryTask, crontab
 from huey.api import PeriodicTask
-from huey.task import HEADERS
+from huey.task.task import HEADERS
 from tests.helpers import Project, running, wait_until
 
 sentry_sdk = pytest.importorskip("sentry_sdk", reason="sentry-sdk is not here; `make sentry` runs this beside it")

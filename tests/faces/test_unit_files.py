@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from huey.cli.parser import given_settings
-from huey.options import checked
+from huey.consumer.settings import checked
 from tests.faces.test_docs import PAGES, blocks
 
 HOW_TO = {page.name: page for page in PAGES if page.parent.name == "how-to"}

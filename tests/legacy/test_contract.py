@@ -10,7 +10,7 @@ import pytest
 from huey.storage.base import Storage
 from huey.storage.legacy import LegacyStorage
 from huey.storage.legacy.parts import Parts
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.deaths import DeathRules
@@ -165,7 +165,7 @@ class TestShippedParts(
         return another()
 
     @pytest.fixture
-    def another(self, clock: TurnableClock, make_shipped: Callable[[], tuple[Any, Any, Any]]) -> Iterator[Callable[[], Storage]]:
+    def another(self, clock: FakeClock, make_shipped: Callable[[], tuple[Any, Any, Any]]) -> Iterator[Callable[[], Storage]]:
         made: list[Storage] = []
 
         def make() -> Storage:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from huey.clock import SECOND
-from huey.lifecycle import Raised, Returned, WorkerDied, decide
+from huey.runtime.clock import SECOND
 from huey.storage.legacy import LegacyStorage
 from huey.storage.legacy.parts import Parts
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Raised, Returned, WorkerDied, decide
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, task
 from tests.legacy.conftest import MakeParts
 
@@ -49,9 +49,9 @@ class Mortal:
         return guarded
 
 
-def life(storage: LegacyStorage, clock: TurnableClock) -> None:
+def life(storage: LegacyStorage, clock: FakeClock) -> None:
     """A worker's turns: it claims, ends, retries, lets wait, releases, and takes its leave."""
-    storage.beat([ME])
+    storage.heartbeat([ME])
     leases = {lease.id: lease for lease in storage.turn(ME, [], 9).leases}
     clock.forward(1)
     ends = [decide(leases["done"], Returned(b"value"), clock.now()), decide(leases["again"], Raised({"error": "E()"}), clock.now())]
@@ -61,10 +61,10 @@ def life(storage: LegacyStorage, clock: TurnableClock) -> None:
     leases = {lease.id: lease for lease in storage.turn(ME, [], 9).leases}
     storage.turn(ME, [decide(leases["soon"], Raised({"error": "E()"}), clock.now())], 0)
     storage.release(ME, [leases["again"], leases["released"]])
-    storage.goodbye(ME)
+    storage.deregister(ME)
 
 
-def what_is_left(storage: LegacyStorage, clock: TurnableClock) -> Counter[str]:
+def what_is_left(storage: LegacyStorage, clock: FakeClock) -> Counter[str]:
     """How often another worker is given each task, once the dead one is dealt with; each ends then."""
     for dead in storage.workers():
         storage.reclaim(dead, OTHER)
@@ -83,7 +83,7 @@ def what_is_left(storage: LegacyStorage, clock: TurnableClock) -> Counter[str]:
 def test_a_death_at_any_call_of_a_part_loses_nothing(make_shipped: MakeParts, after: bool) -> None:
     deaths, doubled = 0, 0
     for at in range(1, 100):
-        clock = TurnableClock()
+        clock = FakeClock()
         for part in make_shipped():
             part.flush()
         producer = LegacyStorage(Parts(*make_shipped()), clock=clock)

@@ -555,8 +555,8 @@ def test_periodic_tasks_in_several_processes_need_a_queue_that_notes_ticks() -> 
     huey = Huey(ListQueue())
 
     with pytest.raises(ConfigurationError, match="--no-periodic"):
-        huey.storage.caveats(4, periodic=True)
-    assert len(huey.storage.caveats(4, periodic=False)) == 2
+        huey.storage.startup_warnings(4, periodic=True)
+    assert len(huey.storage.startup_warnings(4, periodic=False)) == 2
 
 
 def test_unknown_tasks_are_put_back_and_told_once_for_their_name(caplog: pytest.LogCaptureFixture) -> None:

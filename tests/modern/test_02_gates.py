@@ -8,8 +8,8 @@ import pytest
 
 from huey import Huey, MemoryHuey, TaskException
 from huey.consumer.scheduler import Scheduler
-from huey.task import HEADERS, Task
-from huey.testing.clock import TurnableClock
+from huey.task.task import HEADERS, Task
+from huey.testing.clock import FakeClock
 from tests.helpers import running
 
 
@@ -75,7 +75,7 @@ def test_a_periodic_tick_passes_through_an_overridden_enqueue(watched: Watched) 
     @watched.periodic_task("* * * * *")
     def tick() -> None: ...
 
-    clock = TurnableClock()
+    clock = FakeClock()
     scheduler = Scheduler(watched.storage, watched.registry, watched.codec, clock, watched.new_id, ticket=watched.ticket)
     scheduler.look()
     scheduler.look()
@@ -89,7 +89,7 @@ def test_a_tick_that_an_overridden_enqueue_leaves_out_does_not_run(watched: Watc
     def tick() -> None: ...
 
     monkeypatch.setattr(watched, "enqueue", lambda task: None)
-    scheduler = Scheduler(watched.storage, watched.registry, watched.codec, TurnableClock(), watched.new_id, ticket=watched.ticket)
+    scheduler = Scheduler(watched.storage, watched.registry, watched.codec, FakeClock(), watched.new_id, ticket=watched.ticket)
 
     scheduler.look()
 

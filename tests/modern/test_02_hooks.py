@@ -10,7 +10,7 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import CancelExecution, ResultTimeout, TaskException
-from huey.task import Task
+from huey.task.task import Task
 from tests.helpers import running, wait_until
 from tests.modern.conftest import Told
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from huey import Huey
-from huey.clock import SECOND
 from huey.exceptions import ResultTimeout, TaskException, TaskTimeout, UnknownTask
-from huey.lifecycle import Raised, decide
-from huey.rare import rare, rare_text
-from huey.task import Lease
-from huey.testing.clock import NOON, TurnableClock
-from tests.helpers import beside, running, wait_until
+from huey.runtime.clock import SECOND
+from huey.task.lifecycle import Raised, decide
+from huey.task.record_options import rare, rare_text
+from huey.task.task import Lease
+from huey.testing.clock import NOON, FakeClock
+from tests.helpers import for_queue, running, wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -60,7 +60,7 @@ def test_no_delay_stays_no_delay() -> None:
     assert failed(lease(retry_delay=0, backoff=3, jitter=1), 2) == 0
 
 
-def test_the_backoff_of_a_function_travels_with_its_calls(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_the_backoff_of_a_function_travels_with_its_calls(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
 
     @huey.task(retries=3, retry_delay=10, retry_backoff=3)
@@ -147,7 +147,7 @@ def test_a_parameter_of_the_function_itself_is_passed_on(huey: Huey) -> None:
     assert (made.kwargs, made.priority, made.timeout, made.retries) == ({"priority": 5, "timeout": 3}, 0, None, 1)
 
 
-def test_a_call_for_later_by_keyword(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_a_call_for_later_by_keyword(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     task = huey.task()(lambda n: n)
 
@@ -284,7 +284,7 @@ def noop() -> None:
 
 def test_revoking_a_renamed_function_revokes_its_old_name_too(huey: Huey) -> None:
     ran: list[int] = []
-    other = beside(huey)
+    other = for_queue(huey)
     other.task(name="app.old")(ran.append)(1)
     new = huey.task(name="app.new", aliases=["app.old"])(ran.append)
 

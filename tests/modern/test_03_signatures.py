@@ -12,7 +12,7 @@ import pytest
 from huey import CancelExecution, Huey
 from huey.api import Result, ResultGroup, TaskWrapper
 from huey.exceptions import RateLimitExceeded, ResultTimeout
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import running
 
 SURFACE: list[tuple[Any, str]] = [
@@ -92,7 +92,7 @@ def test_a_lock_may_be_named_by_its_keyword_of_3_x(huey: Huey) -> None:
         huey.lock_task(lock_name="a", name="b")
 
 
-def test_a_look_with_peek_off_takes_a_mark_for_one_run_back(huey: Huey, clock: TurnableClock) -> None:
+def test_a_look_with_peek_off_takes_a_mark_for_one_run_back(huey: Huey, clock: FakeClock) -> None:
     work = huey.task(name="work")(lambda: None)
     task = work.s()
     huey.revoke(task, revoke_once=True)

@@ -11,7 +11,7 @@ import redis
 from huey import Huey, PriorityRedisExpireHuey, RedisExpireHuey
 from huey.exceptions import DecodeError, TaskException
 from huey.storage import RedisExpireStorage
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import running
 from tests.redis_server import shared_server
 
@@ -62,7 +62,7 @@ def test_an_error_stays_too(make: Make) -> None:
             huey.result(handle.id)
 
 
-def test_it_goes_after_its_time_however_often_it_was_read(make: Make, clock: TurnableClock) -> None:
+def test_it_goes_after_its_time_however_often_it_was_read(make: Make, clock: FakeClock) -> None:
     huey = make(expire_time=50, clock=clock)
     huey.put_result("a", 7)
     seen = []
@@ -73,7 +73,7 @@ def test_it_goes_after_its_time_however_often_it_was_read(make: Make, clock: Tur
     assert seen == [7, 7, 7, 7, 7, None]
 
 
-def test_one_that_cannot_be_read_keeps_its_time(make: Make, clock: TurnableClock) -> None:
+def test_one_that_cannot_be_read_keeps_its_time(make: Make, clock: FakeClock) -> None:
     huey = make(expire_time=50, clock=clock)
     huey.storage.put("result", "a", b"broken", 50)
     clock.forward(40)
@@ -84,7 +84,7 @@ def test_one_that_cannot_be_read_keeps_its_time(make: Make, clock: TurnableClock
     assert huey.result("a") is None
 
 
-def test_user_data_stays_until_it_is_deleted(make: Make, clock: TurnableClock) -> None:
+def test_user_data_stays_until_it_is_deleted(make: Make, clock: FakeClock) -> None:
     huey = make(clock=clock)
     huey.put("k", 1)
     clock.forward(10**6)
@@ -105,7 +105,7 @@ def test_they_go_when_they_are_flushed(make: Make) -> None:
 def test_after_a_day_unless_told_otherwise_and_also_on_queues_beside_it(make: Make) -> None:
     assert make().storage.result_ttl == 86400.0
     assert make(expire_time=60).storage.result_ttl == 60.0
-    beside = make(expire_time=60).storage.beside("other")
-    assert (type(beside), beside.result_ttl, beside.keeps_results) == (RedisExpireStorage, 60.0, True)
+    for_queue = make(expire_time=60).storage.for_queue("other")
+    assert (type(for_queue), for_queue.result_ttl, for_queue.keeps_results) == (RedisExpireStorage, 60.0, True)
     with pytest.raises(ValueError, match="expire_time"):
         make(expire_time=-1)

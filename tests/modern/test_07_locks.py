@@ -14,7 +14,7 @@ from huey import Huey
 from huey.api import RateLimit, TaskLock
 from huey.exceptions import HueyException, RateLimitExceeded, TaskException, TaskLockedException
 from huey.storage.sharing import HOLDER, Holder
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import running, wait_until
 from tests.modern.conftest import Told
 
@@ -158,7 +158,7 @@ def test_a_lock_that_a_task_leaves_behind_is_free_when_it_ends(huey: Huey) -> No
         assert not huey.is_locked("l")
 
 
-def test_the_locks_of_this_process_are_renewed(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_the_locks_of_this_process_are_renewed(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     lock = huey.lock_task("l")
     lock.acquire()
@@ -192,7 +192,7 @@ def test_a_forked_child_is_another_holder(make_huey: MakeHuey) -> None:
 
 
 @pytest.mark.parametrize("ttl", [30, 30.0, timedelta(seconds=30)])
-def test_c48_a_lock_with_a_time_is_free_after_it_though_its_process_lives(make_huey: MakeHuey, clock: TurnableClock, ttl: Any) -> None:
+def test_c48_a_lock_with_a_time_is_free_after_it_though_its_process_lives(make_huey: MakeHuey, clock: FakeClock, ttl: Any) -> None:
     huey = make_huey(clock=clock)
     lock = huey.lock_task("l", ttl=ttl)
     lock.acquire()
@@ -208,7 +208,7 @@ def test_c48_a_lock_with_a_time_is_free_after_it_though_its_process_lives(make_h
     assert huey.flush_locks("l") == set()
 
 
-def test_c48_a_former_holder_changes_nothing_for_the_next_one(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_c48_a_former_holder_changes_nothing_for_the_next_one(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     first, second = huey.lock_task("l", ttl=1), huey.lock_task("l", 5)
     with first:
@@ -233,7 +233,7 @@ def test_c48_a_time_neither_lengthens_the_lease_of_a_task_nor_outlives_its_run(h
         assert not huey.is_locked("l")
 
 
-def test_c48_a_body_that_holds_its_lock_beyond_its_time_goes_on_beside_the_next_one(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_c48_a_body_that_holds_its_lock_beyond_its_time_goes_on_beside_the_next_one(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     entered, gate = threading.Event(), threading.Event()
 
@@ -262,7 +262,7 @@ def test_c48_a_time_that_is_none_is_refused_where_it_is_given(huey: Huey, ttl: A
     assert huey.get("k") is None
 
 
-def test_c48_who_releases_twice_or_got_none_does_not_free_the_lock_of_another_thread(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_c48_who_releases_twice_or_got_none_does_not_free_the_lock_of_another_thread(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     lock = huey.lock_task("l", ttl=1)
     lock.acquire()
@@ -303,7 +303,7 @@ def test_c48_a_run_releases_its_own_lock_only(huey: Huey) -> None:
 
 
 @pytest.mark.parametrize("ttl", [2, 2.0, timedelta(seconds=2)])
-def test_c48_what_is_put_if_empty_goes_after_its_time(make_huey: MakeHuey, clock: TurnableClock, ttl: Any) -> None:
+def test_c48_what_is_put_if_empty_goes_after_its_time(make_huey: MakeHuey, clock: FakeClock, ttl: Any) -> None:
     huey = make_huey(clock=clock)
     done = huey.put_if_empty("k", "first", ttl=ttl), huey.put_if_empty("k", "second", ttl=60)
     clock.forward(1.9)
@@ -346,7 +346,7 @@ def limited(huey: Huey, retry: bool, **options: Any) -> Any:
     return ask
 
 
-def test_a_rate_limit_counts_uses_of_a_window(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_a_rate_limit_counts_uses_of_a_window(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     limit = huey.rate_limit("api", limit=2, per=60)
     clock.forward(15)
@@ -375,7 +375,7 @@ def test_a_rate_limit_counts_uses_of_a_window(make_huey: MakeHuey, clock: Turnab
     ],
 )
 def test_a_limited_task_is_scheduled_for_the_next_window_or_after_its_delay(
-    make_huey: MakeHuey, clock: TurnableClock, told: Told, retry: bool, options: dict[str, Any], due_in: float, left: int
+    make_huey: MakeHuey, clock: FakeClock, told: Told, retry: bool, options: dict[str, Any], due_in: float, left: int
 ) -> None:
     huey = make_huey(clock=clock)
     ask = limited(huey, retry, **options)

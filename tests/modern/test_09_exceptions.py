@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from huey import Huey
-from huey.clock import SECOND
 from huey.exceptions import CancelExecution, HueyException, RetryTask, TaskException
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import SECOND
+from huey.testing.clock import FakeClock
 from tests.helpers import never, running, wait_until
 
 MakeHuey = Callable[..., Huey]
@@ -49,7 +49,7 @@ def test_a_body_that_asks_is_run_again_without_retries_and_at_no_cost(huey: Huey
 
 @pytest.mark.parametrize(("asked", "wait"), [({"delay": 90}, 90), ({"delay": timedelta(minutes=1)}, 60), ({}, 10), ({"delay": 0}, None)])
 def test_the_delay_it_asks_for_takes_the_place_of_the_usual_one(
-    make_huey: MakeHuey, clock: TurnableClock, asked: dict[str, Any], wait: float | None
+    make_huey: MakeHuey, clock: FakeClock, asked: dict[str, Any], wait: float | None
 ) -> None:
     huey = make_huey(clock=clock)
     work, ran = raising(huey, RetryTask(**asked), retry_delay=10, retry_backoff=3)
@@ -65,7 +65,7 @@ def test_the_delay_it_asks_for_takes_the_place_of_the_usual_one(
     assert len(ran) == 1
 
 
-def test_a_time_it_asks_for(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_a_time_it_asks_for(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     when = datetime.fromtimestamp(clock.now() / SECOND + 3600)
     work, _ = raising(huey, RetryTask(eta=when))

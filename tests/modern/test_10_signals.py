@@ -12,7 +12,7 @@ import pytest
 from huey import Huey
 from huey.exceptions import CancelExecution, RetryTask, TaskException
 from huey.signals import SIGNAL_COMPLETE, SIGNAL_ENQUEUED, SIGNAL_ERROR, SIGNAL_EXECUTING, SIGNALS
-from huey.task import Task
+from huey.task.task import Task
 from tests.helpers import running, wait_until
 from tests.modern.conftest import Told
 

@@ -17,7 +17,7 @@ from huey import Huey, MemoryHuey, RedisHuey, SqliteHuey
 from huey.constants import EmptyData
 from huey.exceptions import ConfigurationError, StorageRefused, TaskException
 from huey.storage import BaseStorage, MemoryStorage
-from huey.storage.sql.sqlite import SqliteStorage
+from huey.storage.sqlite.storage import SqliteStorage
 from tests.helpers import running, wait_until
 
 

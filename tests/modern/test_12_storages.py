@@ -13,7 +13,7 @@ import huey.storage
 from huey import BlackHoleHuey, CySqliteHuey, FileHuey, SqliteHuey
 from huey.exceptions import ConfigurationError
 from huey.storage.memory import MemoryStorage
-from huey.storage.sql.sqlite import SqliteStorage
+from huey.storage.sqlite.storage import SqliteStorage
 from tests.helpers import running
 
 
@@ -90,7 +90,7 @@ def test_pragmas_that_change_no_promise_are_honoured(tmp_path: Path, caplog: pyt
     storage: Any = huey.storage
     found = [storage._file.writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("cache_size", "mmap_size", "synchronous")]
     made_with = storage._made_with
-    another = huey.storage.beside("other")
+    another = huey.storage.for_queue("other")
     huey.close()
 
     assert found == [-3000, 1 << 20, 1]

@@ -14,7 +14,7 @@ from huey import Huey
 from huey.consumer_options import ConsumerConfig
 from huey.exceptions import ConfigurationError, DecodeError
 from huey.serializer import Serializer, SignedSerializer
-from tests.helpers import beside, running
+from tests.helpers import for_queue, running
 
 MakeHuey = Callable[..., Huey]
 
@@ -62,7 +62,7 @@ def test_compression_makes_it_smaller(make_huey: MakeHuey) -> None:
 
 def test_compressed_reads_what_was_written_before_it_was_on(huey: Huey) -> None:
     huey.task(name="app.echo")(lambda data: data)(5)
-    with_it = beside(huey, compression=True)
+    with_it = for_queue(huey, compression=True)
     with_it.task(name="app.echo")(lambda data: data)
 
     task = with_it.dequeue()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from huey import Huey, crontab
-from huey.clock import SECOND
 from huey.exceptions import DecodeError, EncodeError, HueyException, TaskException, UnknownTask
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import SECOND
+from huey.testing.clock import FakeClock
 from huey.utils import EmptyData
 from tests.helpers import InThread, never, running, wait_until
 from tests.modern.conftest import Told
@@ -20,12 +20,12 @@ MakeHuey = Callable[..., Huey]
 
 
 @pytest.fixture
-def still(make_huey: MakeHuey, clock: TurnableClock) -> Huey:
+def still(make_huey: MakeHuey, clock: FakeClock) -> Huey:
     """An instance whose clock stands."""
     return make_huey(clock=clock)
 
 
-def shown(clock: TurnableClock, ahead: float = 0) -> datetime:
+def shown(clock: FakeClock, ahead: float = 0) -> datetime:
     return datetime.fromtimestamp(clock.now() / SECOND + ahead, UTC)
 
 
@@ -89,7 +89,7 @@ def test_such_a_task_that_fails_is_enqueued_with_a_try_less(huey: Huey) -> None:
     assert [(it.id, it.retries) for it in huey.pending()] == [(made.id, 1)]
 
 
-def test_a_task_that_is_not_due_is_scheduled(still: Huey, clock: TurnableClock) -> None:
+def test_a_task_that_is_not_due_is_scheduled(still: Huey, clock: FakeClock) -> None:
     made = still.task()(lambda: 1).s(delay=60)
     assert still.ready_to_run(made) is False
     assert still.ready_to_run(made, shown(clock, 60)) is True
@@ -99,7 +99,7 @@ def test_a_task_that_is_not_due_is_scheduled(still: Huey, clock: TurnableClock) 
     assert still.execute(made, shown(clock, 61)) == 1
 
 
-def test_a_revoked_or_expired_task_is_dropped_as_of_that_time(still: Huey, clock: TurnableClock, make_huey: MakeHuey) -> None:
+def test_a_revoked_or_expired_task_is_dropped_as_of_that_time(still: Huey, clock: FakeClock, make_huey: MakeHuey) -> None:
     ran: list[int] = []
     task = still.task()(ran.append)
     told: list[str] = []
@@ -158,7 +158,7 @@ def test_what_is_held_by_hand_is_not_run_by_a_consumer_of_the_same_process(huey:
         wait_until(lambda: ran == [1])
 
 
-def test_the_schedule_is_read_in_order_up_to_a_time(still: Huey, clock: TurnableClock) -> None:
+def test_the_schedule_is_read_in_order_up_to_a_time(still: Huey, clock: FakeClock) -> None:
     task = still.task()(lambda n: n)
     late, soon, ready = task(1, delay=60), task(2, delay=30), task(3)
     task(4, delay=61)
@@ -286,7 +286,7 @@ def test_results_are_listed_as_bytes(huey: Huey) -> None:
 # Reschedule
 
 
-def test_a_rescheduled_task_has_a_new_id_and_the_old_one_is_revoked(still: Huey, clock: TurnableClock) -> None:
+def test_a_rescheduled_task_has_a_new_id_and_the_old_one_is_revoked(still: Huey, clock: FakeClock) -> None:
     ran: list[int] = []
     task = still.task(retries=2)(ran.append)
     old = task(1, priority=3)

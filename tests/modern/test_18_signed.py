@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from huey import Huey, crontab
-from huey.clock import SECOND
 from huey.exceptions import DecodeError, TaskException
-from huey.lifecycle import WorkerDied, decide
-from huey.task import Record
-from huey.terms import Terms, with_terms
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import SECOND
+from huey.task.lifecycle import WorkerDied, decide
+from huey.task.record_options import Constraints, with_constraints
+from huey.task.task import Record
+from huey.testing.clock import FakeClock
 
 MakeHuey = Callable[..., Huey]
 SECRET = "a long random text"
@@ -135,7 +135,7 @@ def test_a_delay_between_tries_that_was_removed_in_the_store_is_kept(signed: Hue
 
 
 @pytest.mark.parametrize("expires", [None, 2**60])
-def test_an_expiry_that_was_moved_in_the_store_holds(make_huey: MakeHuey, clock: TurnableClock, expires: int | None) -> None:
+def test_an_expiry_that_was_moved_in_the_store_holds(make_huey: MakeHuey, clock: FakeClock, expires: int | None) -> None:
     signed = make_huey(secret=SECRET, clock=clock)
     ran: list[int] = []
     due = datetime.fromtimestamp(clock.now() / SECOND + 60, UTC)
@@ -148,7 +148,7 @@ def test_an_expiry_that_was_moved_in_the_store_holds(make_huey: MakeHuey, clock:
 
 
 @pytest.mark.parametrize("is_duration", [False, True])
-def test_a_task_that_expired_runs_when_it_is_put_back_by_hand(make_huey: MakeHuey, clock: TurnableClock, is_duration: bool) -> None:
+def test_a_task_that_expired_runs_when_it_is_put_back_by_hand(make_huey: MakeHuey, clock: FakeClock, is_duration: bool) -> None:
     signed, ran = make_huey(secret=SECRET, clock=clock), list[int]()
     due = timedelta(seconds=60) if is_duration else datetime.fromtimestamp(clock.now() / SECOND + 60, UTC)
     handle = signed.task(expires=due)(ran.append)(1)
@@ -175,11 +175,13 @@ def test_a_priority_that_was_changed_in_the_store_is_not_what_the_body_sees(sign
     assert run_all(signed) == [3]
 
 
-@pytest.mark.parametrize("terms", [Terms(), Terms(unique="other"), Terms(limit="mail:", at_most=50), Terms(once=False, unique="x")])
-def test_constraints_that_were_changed_in_the_store_keep_the_task_from_running(signed: Huey, terms: Terms) -> None:
+@pytest.mark.parametrize(
+    "terms", [Constraints(), Constraints(unique="other"), Constraints(limit="mail:", at_most=50), Constraints(once=False, unique="x")]
+)
+def test_constraints_that_were_changed_in_the_store_keep_the_task_from_running(signed: Huey, terms: Constraints) -> None:
     ran: list[int] = []
     handle = signed.task(name="mail", concurrency=1, at_most_once=True)(ran.append)(1)
-    tampered(signed, handle, options=with_terms(None, terms))
+    tampered(signed, handle, options=with_constraints(None, terms))
 
     run_all(signed)
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from huey import Huey, SqliteHuey
-from huey.clock import FOREVER
 from huey.exceptions import ConfigurationError
-from huey.files import without_password
-from huey.shown import arguments, dicts, time, time_or_none
+from huey.runtime.clock import FOREVER
+from huey.runtime.display import arguments, dicts, time, time_or_none
+from huey.runtime.files import without_password
 
 BAD = ["\ud800", "a\0b", "x" * 10_000]
 

@@ -10,7 +10,7 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import RateLimitExceeded, RetryTask, TaskException, TaskLockedException
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import running
 
 MakeHuey = Callable[..., Huey]
@@ -27,7 +27,7 @@ def drain(huey: Huey) -> None:
     ids=["asks for a time", "asks", "lock", "free limit", "limit"],
 )
 def test_c40_a_run_that_only_has_to_wait_is_shown_as_no_failure_while_it_will_be_tried_again(
-    make_huey: MakeHuey, clock: TurnableClock, error: Exception
+    make_huey: MakeHuey, clock: FakeClock, error: Exception
 ) -> None:
     huey = make_huey(clock=clock)
 
@@ -151,7 +151,7 @@ def test_c47_one_id_whose_task_has_ended_is_a_new_run(huey: Huey) -> None:
     assert ran == [1, 2, 3]
 
 
-def test_c47_a_longer_memory_is_asked_for(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_c47_a_longer_memory_is_asked_for(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock, keep_ids=60)
     ran: list[int] = []
     work = huey.task(name="work")(ran.append)

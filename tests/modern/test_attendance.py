@@ -6,23 +6,23 @@ import threading
 from typing import Any
 
 from huey import Huey
-from huey.engine.attendance import Attendance
-from huey.engine.execution import Execution
+from huey.engine.executor import Executor
+from huey.engine.run_hooks import RunHooks
 from huey.hooks import Hooks
-from huey.lifecycle import Returned, decide
-from huey.signals import Signals, Turnstile
+from huey.signals import HandlerGate, Signals
 from huey.storage.base import Turn
-from huey.task import Lease, Task
+from huey.task.lifecycle import Returned, decide
+from huey.task.task import Lease, Task
 from tests.helpers import InThread, running, wait_until
 
 LEASE = Lease("a", 1, "app.f", b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
 
 
-def attended(**hooks: Any) -> tuple[Attendance, list[Any]]:
+def attended(**hooks: Any) -> tuple[RunHooks, list[Any]]:
     """An attendance with a handler for ``complete``, and what it was told."""
     signals, told = Signals(), []  # type: ignore[var-annotated]
     signals.connect(lambda signal, task, *extra: told.append(signal), ["complete"])
-    return Attendance(signals, Hooks()), told
+    return RunHooks(signals, Hooks()), told
 
 
 def test_a_runner_waits_until_its_end_is_written() -> None:
@@ -57,7 +57,7 @@ def test_the_end_of_a_run_that_was_refused_is_not_told_but_its_hooks_are_called(
 def test_a_run_whose_end_nobody_wants_to_know_does_not_wait() -> None:
     signals = Signals()
     signals.connect(lambda signal, task: None, ["executing"])
-    attendance = Attendance(signals, Hooks())
+    attendance = RunHooks(signals, Hooks())
 
     attendance.begin(0, LEASE, Task(id="a"))
 
@@ -66,9 +66,9 @@ def test_a_run_whose_end_nobody_wants_to_know_does_not_wait() -> None:
 
 def test_without_handlers_and_hooks_no_task_is_made(huey: Huey) -> None:
     wrapper = huey.task(name="app.f")(lambda: 1)
-    attendance = Attendance(huey.signals, huey.hooks)
+    attendance = RunHooks(huey.signals, huey.hooks)
     attendance.begin = None  # type: ignore[assignment,method-assign]
-    execution = Execution(huey.registry, huey.codec, huey.clock, attendance=attendance)
+    execution = Executor(huey.registry, huey.codec, huey.clock, attendance=attendance)
 
     finish = execution.complete(LEASE._replace(payload=huey.codec.encode("task", "a", ((), None))))
 
@@ -77,7 +77,7 @@ def test_without_handlers_and_hooks_no_task_is_made(huey: Huey) -> None:
 
 
 def test_whoever_comes_with_a_held_id_waits_until_it_is_let_go() -> None:
-    turnstile = Turnstile()
+    turnstile = HandlerGate()
     with turnstile.holding(["a"]):
         comes = InThread(lambda: turnstile.pass_through("a"))
         turnstile.pass_through("b")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from huey import Huey, RetryTask
-from huey.clock import SECOND
+from huey.client.result import Result
 from huey.exceptions import RateLimitExceeded, TaskException
-from huey.result import Result
-from huey.task import Task
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import SECOND
+from huey.task.task import Task
+from huey.testing.clock import FakeClock
 from tests.modern.conftest import Told
 
 MakeHuey = Callable[..., Huey]
@@ -25,12 +25,12 @@ def add(a: int, b: int) -> int:
 
 
 @pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def huey(make_huey: MakeHuey, clock: TurnableClock) -> Huey:
+def huey(make_huey: MakeHuey, clock: FakeClock) -> Huey:
     return make_huey(clock=clock)
 
 
@@ -40,7 +40,7 @@ def run_next(huey: Huey) -> Any:
     return None if task is None else huey.execute(task)
 
 
-def naive(clock: TurnableClock, seconds: float = 0) -> datetime:
+def naive(clock: FakeClock, seconds: float = 0) -> datetime:
     """That much from now, as a naive datetime in UTC."""
     return datetime.fromtimestamp(clock.now() / SECOND + seconds, UTC).replace(tzinfo=None)
 
@@ -49,7 +49,7 @@ def naive(clock: TurnableClock, seconds: float = 0) -> datetime:
 
 
 @pytest.mark.parametrize("given", [60, 60.0, timedelta(seconds=60)])
-def test_an_expiry_of_a_task_for_later_counts_from_its_eta(huey: Huey, clock: TurnableClock, given: Any) -> None:
+def test_an_expiry_of_a_task_for_later_counts_from_its_eta(huey: Huey, clock: FakeClock, given: Any) -> None:
     handle = huey.task()(add).schedule((1, 2), delay=3600, expires=given)
 
     assert handle.task.expires_resolved == naive(clock, 3660)
@@ -58,7 +58,7 @@ def test_an_expiry_of_a_task_for_later_counts_from_its_eta(huey: Huey, clock: Tu
     assert run_next(huey) == 3
 
 
-def test_a_task_for_later_expires_after_its_eta(huey: Huey, clock: TurnableClock) -> None:
+def test_a_task_for_later_expires_after_its_eta(huey: Huey, clock: FakeClock) -> None:
     handle = huey.task()(add).schedule((1, 2), delay=3600, expires=60)
     clock.forward(3661)
 
@@ -66,7 +66,7 @@ def test_a_task_for_later_expires_after_its_eta(huey: Huey, clock: TurnableClock
     assert huey.inspector.task(handle.id).reason == "expired"  # type: ignore[union-attr]
 
 
-def test_an_expiry_of_the_decorator_counts_from_the_eta_too(huey: Huey, clock: TurnableClock) -> None:
+def test_an_expiry_of_the_decorator_counts_from_the_eta_too(huey: Huey, clock: FakeClock) -> None:
     task = huey.task(expires=60)(add)
     eta = datetime.fromtimestamp(clock.now() / SECOND, UTC) + timedelta(hours=1)
     task.schedule((1, 2), eta=eta)
@@ -76,7 +76,7 @@ def test_an_expiry_of_the_decorator_counts_from_the_eta_too(huey: Huey, clock: T
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_an_expiry_of_a_signature_counts_from_its_enqueue(huey: Huey, clock: TurnableClock, many: bool) -> None:
+def test_an_expiry_of_a_signature_counts_from_its_enqueue(huey: Huey, clock: FakeClock, many: bool) -> None:
     signature = huey.task()(add).s(1, 2, expires=60)
     assert (signature.expires, signature.expires_resolved) == (60, None)
     clock.forward(70)
@@ -88,7 +88,7 @@ def test_an_expiry_of_a_signature_counts_from_its_enqueue(huey: Huey, clock: Tur
     assert run_next(huey) == 3
 
 
-def test_a_signature_that_is_enqueued_again_counts_again(huey: Huey, clock: TurnableClock) -> None:
+def test_a_signature_that_is_enqueued_again_counts_again(huey: Huey, clock: FakeClock) -> None:
     signature = huey.task()(add).s(1, 2, expires=60)
     huey.enqueue(signature)
     assert run_next(huey) == 3
@@ -101,7 +101,7 @@ def test_a_signature_that_is_enqueued_again_counts_again(huey: Huey, clock: Turn
 
 
 @pytest.mark.parametrize("delay", [0, 100])
-def test_an_expiry_counts_anew_with_each_retry(huey: Huey, clock: TurnableClock, delay: int) -> None:
+def test_an_expiry_counts_anew_with_each_retry(huey: Huey, clock: FakeClock, delay: int) -> None:
     runs: list[int] = []
 
     @huey.task(retries=2, retry_delay=delay, expires=60)
@@ -118,7 +118,7 @@ def test_an_expiry_counts_anew_with_each_retry(huey: Huey, clock: TurnableClock,
     assert len(runs) == 3
 
 
-def test_a_retry_that_comes_too_late_expires(huey: Huey, clock: TurnableClock, told: Told) -> None:
+def test_a_retry_that_comes_too_late_expires(huey: Huey, clock: FakeClock, told: Told) -> None:
     @huey.task(retries=2, expires=60)
     def fail() -> None:
         raise ValueError
@@ -133,7 +133,7 @@ def test_a_retry_that_comes_too_late_expires(huey: Huey, clock: TurnableClock, t
 
 
 @pytest.mark.parametrize("error", [RetryTask(), RetryTask(delay=100), RateLimitExceeded("api", 100.0)])
-def test_an_expiry_counts_anew_whatever_asks_for_another_run(huey: Huey, clock: TurnableClock, error: Exception) -> None:
+def test_an_expiry_counts_anew_whatever_asks_for_another_run(huey: Huey, clock: FakeClock, error: Exception) -> None:
     runs: list[int] = []
 
     @huey.task(expires=60)
@@ -151,7 +151,7 @@ def test_an_expiry_counts_anew_whatever_asks_for_another_run(huey: Huey, clock: 
     assert run_next(huey) == "done"
 
 
-def test_an_absolute_expiry_bounds_all_retries(huey: Huey, clock: TurnableClock) -> None:
+def test_an_absolute_expiry_bounds_all_retries(huey: Huey, clock: FakeClock) -> None:
     runs: list[int] = []
 
     @huey.task(retries=5, expires=datetime.fromtimestamp(clock.now() / SECOND + 60, UTC))
@@ -168,7 +168,7 @@ def test_an_absolute_expiry_bounds_all_retries(huey: Huey, clock: TurnableClock)
 
 
 @pytest.mark.parametrize("secret", [None, "a long secret text"])
-def test_signed_tasks_keep_these_rules(make_huey: MakeHuey, clock: TurnableClock, secret: str | None) -> None:
+def test_signed_tasks_keep_these_rules(make_huey: MakeHuey, clock: FakeClock, secret: str | None) -> None:
     huey = make_huey(clock=clock, secret=secret)
     runs: list[int] = []
 
@@ -190,7 +190,7 @@ def test_signed_tasks_keep_these_rules(make_huey: MakeHuey, clock: TurnableClock
 
 
 @pytest.mark.parametrize("given", [60, timedelta(seconds=60)])
-def test_rescheduled_a_relative_expiry_counts_from_the_new_time(huey: Huey, clock: TurnableClock, given: Any) -> None:
+def test_rescheduled_a_relative_expiry_counts_from_the_new_time(huey: Huey, clock: FakeClock, given: Any) -> None:
     handle = huey.task()(add).schedule((1, 2), delay=10, expires=given)
 
     again = handle.reschedule(delay=3600)
@@ -198,7 +198,7 @@ def test_rescheduled_a_relative_expiry_counts_from_the_new_time(huey: Huey, cloc
     assert (again.task.expires, again.task.expires_resolved) == (given, naive(clock, 3660))
 
 
-def test_rescheduled_an_absolute_expiry_is_kept(huey: Huey, clock: TurnableClock) -> None:
+def test_rescheduled_an_absolute_expiry_is_kept(huey: Huey, clock: FakeClock) -> None:
     end = datetime.fromtimestamp(clock.now() / SECOND + 7200, UTC)
     handle = huey.task()(add).schedule((1, 2), delay=10, expires=end)
 
@@ -208,13 +208,13 @@ def test_rescheduled_an_absolute_expiry_is_kept(huey: Huey, clock: TurnableClock
     assert huey.inspector.task(again.id).expires == end  # type: ignore[union-attr]
 
 
-def test_rescheduled_another_expiry_may_be_given(huey: Huey, clock: TurnableClock) -> None:
+def test_rescheduled_another_expiry_may_be_given(huey: Huey, clock: FakeClock) -> None:
     handle = huey.task(expires=60)(add).schedule((1, 2), delay=10)
 
     assert handle.reschedule(delay=3600, expires=5).task.expires_resolved == naive(clock, 3605)
 
 
-def test_rescheduled_by_its_id_an_expiry_is_kept(huey: Huey, clock: TurnableClock) -> None:
+def test_rescheduled_by_its_id_an_expiry_is_kept(huey: Huey, clock: FakeClock) -> None:
     handle = huey.task()(add).schedule((1, 2), delay=10, expires=60)
 
     again = Result(huey, Task(id=handle.id)).reschedule(delay=3600)
@@ -252,7 +252,7 @@ def test_an_expiry_in_the_past_drops_the_task_as_expired(huey: Huey, told: Told,
 
 
 @pytest.mark.parametrize("expires", [0, 0.0, None])
-def test_no_expiry_never_expires(huey: Huey, clock: TurnableClock, expires: Any) -> None:
+def test_no_expiry_never_expires(huey: Huey, clock: FakeClock, expires: Any) -> None:
     huey.task(expires=None if expires is None else 10)(add)(1, 2, expires=expires)
     clock.forward(10**6)
 
@@ -313,7 +313,7 @@ def test_what_is_no_duration_is_refused(huey: Huey, value: Any) -> None:
 # As a task shows it
 
 
-def test_a_task_shows_its_eta_as_a_naive_datetime_in_utc(huey: Huey, clock: TurnableClock) -> None:
+def test_a_task_shows_its_eta_as_a_naive_datetime_in_utc(huey: Huey, clock: FakeClock) -> None:
     task = huey.task()(add)
 
     later = task.schedule((1, 2), delay=3600, expires=60).task
@@ -331,7 +331,7 @@ def test_a_naive_eta_is_shown_in_utc(huey: Huey, set_zone: Callable[[str], None]
     assert huey.task()(add).schedule((1, 2), eta=eta).task.eta == datetime(2040, 1, 1, 3, 0, 0, 5)
 
 
-def test_without_utc_times_are_shown_in_local_time(make_huey: MakeHuey, clock: TurnableClock, set_zone: Callable[[str], None]) -> None:
+def test_without_utc_times_are_shown_in_local_time(make_huey: MakeHuey, clock: FakeClock, set_zone: Callable[[str], None]) -> None:
     set_zone("JST-9")
     huey = make_huey(clock=clock, utc=False)
     eta = datetime(2040, 1, 1, 12, 0, 0, 5)
@@ -341,7 +341,7 @@ def test_without_utc_times_are_shown_in_local_time(make_huey: MakeHuey, clock: T
     assert (made.eta, made.expires_resolved) == (eta, eta + timedelta(seconds=60))
 
 
-def test_an_eta_that_a_task_shows_can_be_set_back(huey: Huey, clock: TurnableClock) -> None:
+def test_an_eta_that_a_task_shows_can_be_set_back(huey: Huey, clock: FakeClock) -> None:
     made = huey.task()(add).s(1, 2, delay=60)
     assert made.eta is not None
 
@@ -355,7 +355,7 @@ def test_an_eta_that_a_task_shows_can_be_set_back(huey: Huey, clock: TurnableClo
     assert run_next(huey) == 3
 
 
-def test_listings_show_the_eta_as_tasks_do(huey: Huey, clock: TurnableClock) -> None:
+def test_listings_show_the_eta_as_tasks_do(huey: Huey, clock: FakeClock) -> None:
     huey.task()(add).schedule((1, 2), delay=60, expires=30)
 
     (found,) = huey.scheduled()
@@ -366,7 +366,7 @@ def test_listings_show_the_eta_as_tasks_do(huey: Huey, clock: TurnableClock) -> 
 # Retries
 
 
-def test_the_delay_that_a_task_shows_is_the_one_in_force(huey: Huey, clock: TurnableClock) -> None:
+def test_the_delay_that_a_task_shows_is_the_one_in_force(huey: Huey, clock: FakeClock) -> None:
     seen: list[float] = []
 
     @huey.task(retries=3, retry_delay=10, retry_backoff=2, max_retry_delay=30, include_task=True)
@@ -383,7 +383,7 @@ def test_the_delay_that_a_task_shows_is_the_one_in_force(huey: Huey, clock: Turn
 
 
 @pytest.mark.parametrize("secret", [None, "a long secret text"])
-def test_a_retry_asked_for_without_a_time_advances_the_backoff(make_huey: MakeHuey, clock: TurnableClock, secret: str | None) -> None:
+def test_a_retry_asked_for_without_a_time_advances_the_backoff(make_huey: MakeHuey, clock: FakeClock, secret: str | None) -> None:
     huey = make_huey(clock=clock, secret=secret)
     seen: list[tuple[float, int]] = []
 

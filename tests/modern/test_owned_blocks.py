@@ -312,7 +312,7 @@ def test_after_a_transaction_its_thread_enqueues_by_itself(tmp_path: Path) -> No
 
 def test_a_call_that_is_made_while_a_chunk_is_encoded_is_durable_when_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the chunks of a bulk call wait for the disk together."""
-    from huey.storage.sql import syncing
+    from huey.storage.sqlite import syncing
 
     huey = SqliteHuey("app", filename=tmp_path / "app.db")
     send = huey.task(name="send")(lambda what: what)

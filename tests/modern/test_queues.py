@@ -143,7 +143,7 @@ def test_a_storage_without_other_queues_says_so() -> None:
             return "<Single>"
 
     with pytest.raises(ConfigurationError, match=r"<Single> has no other queues"):
-        Storage.beside(Single(), "mail")  # type: ignore[arg-type]
+        Storage.for_queue(Single(), "mail")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("queue", ["", 5])

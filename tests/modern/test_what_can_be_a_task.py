@@ -12,8 +12,8 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from huey import Huey, MemoryHuey, crontab
-from huey.decorators import TaskWrapper
 from huey.exceptions import TaskException
+from huey.task.wrapper import TaskWrapper
 
 
 @pytest.fixture

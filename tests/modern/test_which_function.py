@@ -15,7 +15,7 @@ import pytest
 
 from huey import Huey, MemoryHuey, crontab
 
-TAKEN = "is taken.*name='"
+CALL_OVERRIDES = "is taken.*name='"
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_second_function_of_one_name_is_refused_where_it_is_declared(kind: str
     first, second = make()
     huey.task(name=name)(first)
 
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.task(name=name)(second)
 
 
@@ -111,7 +111,7 @@ def test_the_refusal_names_the_place_of_the_first_and_functools_wraps(huey: Huey
 
 def test_the_first_function_still_runs_after_a_refusal(huey: Huey) -> None:
     task = huey.task()(logged(charge))
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.task()(logged(refund))
 
     assert task().get() == "charged"
@@ -121,7 +121,7 @@ def test_locks_of_two_names_around_one_function_make_two_functions(huey: Huey) -
     huey.task()(huey.lock_task("one")(charge))
     huey.task()(huey.lock_task("one")(charge))
 
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.task()(huey.lock_task("two")(charge))
 
 
@@ -130,18 +130,18 @@ def test_context_tasks_of_two_functions_are_two(huey: Huey) -> None:
     huey.context_task(lock, name="pay")(charge)
     huey.context_task(lock, name="pay")(charge)
 
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.context_task(lock, name="pay")(refund)
 
 
 def test_an_alias_is_a_name_as_any(huey: Huey) -> None:
     huey.task(aliases=["old"])(charge)
 
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.task(aliases=["old"])(refund)
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.task(name="old")(refund)
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.task(name="new", aliases=[f"{__name__}.charge"])(refund)
 
 
@@ -158,7 +158,7 @@ def test_a_task_and_a_periodic_task_of_one_function_need_two_names(huey: Huey) -
 def test_a_decorated_function_below_periodic_task_needs_a_second_name_too(huey: Huey) -> None:
     task = huey.task()(charge)
 
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.periodic_task(crontab(minute="0"))(task)
 
     nightly = huey.periodic_task(crontab(minute="0"), name="nightly")(task)
@@ -169,7 +169,7 @@ def test_one_function_on_two_schedules_needs_two_names(huey: Huey) -> None:
     huey.periodic_task(crontab(minute="0"))(charge)
     huey.periodic_task(crontab(minute="0"))(charge)
 
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.periodic_task(crontab(minute="30"))(charge)
 
 
@@ -177,7 +177,7 @@ def test_one_function_with_options_of_which_a_worker_could_keep_only_one_needs_t
     huey.task(retries=1)(charge)
     huey.task(retries=2, priority=3)(charge)
 
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         huey.task(retry_on=OSError)(charge)
 
 
@@ -288,7 +288,7 @@ def test_two_functions_of_a_module_that_is_reloaded_are_still_two(module: Module
     tasks = importlib.import_module("reloaded_tasks")
 
     module.write(BODY + "@huey.task()\n@logged\ndef half(a):\n    return a / 2\n")
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         importlib.reload(tasks)
 
 
@@ -307,7 +307,7 @@ def test_functions_of_two_files_by_one_name_are_two(module: Module) -> None:
     importlib.import_module("reloaded_tasks")
 
     module.write("@huey.task(name='add')\ndef add(a, b):\n    return a - b\n", "other_place")
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         importlib.import_module("other_place")
 
 
@@ -344,5 +344,5 @@ def test_two_functions_of_a_notebook_below_a_decorator_without_wraps_are_two(hue
     run_cell(names, "def logged(func):\n    def inner(*args):\n        return func(*args)\n    return inner\n", 1)
     run_cell(names, "@huey.task()\n@logged\ndef charge():\n    return 1\n", 2)
 
-    with pytest.raises(ValueError, match=TAKEN):
+    with pytest.raises(ValueError, match=CALL_OVERRIDES):
         run_cell(names, "@huey.task()\n@logged\ndef refund():\n    return 2\n", 3)

@@ -11,7 +11,7 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import QueueException
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import never, noting, read_until, running, statuses, wait_until
 
 MakeHuey = Callable[..., Huey]
@@ -30,7 +30,7 @@ class Minutes(NamedTuple):
     """A function ``tick`` that is due each minute, and beside it ``tock``, which shows that a minute was looked at."""
 
     huey: Huey
-    clock: TurnableClock
+    clock: FakeClock
     tick: Any
     ticked: list[datetime]
     tocked: list[datetime]
@@ -39,7 +39,7 @@ class Minutes(NamedTuple):
 
 
 @pytest.fixture
-def minutes(make_huey: MakeHuey, clock: TurnableClock) -> Minutes:
+def minutes(make_huey: MakeHuey, clock: FakeClock) -> Minutes:
     huey = make_huey(clock=clock)
     ticked: list[datetime] = []
     tocked: list[datetime] = []
@@ -70,7 +70,7 @@ def pass_by(minutes: Minutes, count: int) -> None:
         wait_until(lambda: minutes.tocked == minutes.passed, told=lambda: f"looked at: {minutes.tocked}")
 
 
-def shown(clock: TurnableClock) -> datetime:
+def shown(clock: FakeClock) -> datetime:
     """What the clock shows, as naive UTC."""
     return datetime.fromtimestamp(clock.now() // 1_000_000, UTC).replace(tzinfo=None)
 

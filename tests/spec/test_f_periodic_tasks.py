@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from huey import Huey, crontab
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import never, running, wait_until
 
 MakeHuey = Callable[..., Huey]
@@ -21,7 +21,7 @@ NOON = datetime(2025, 6, 16, 12, 0)
 
 
 @pytest.fixture
-def huey(make_huey: MakeHuey, clock: TurnableClock) -> Huey:
+def huey(make_huey: MakeHuey, clock: FakeClock) -> Huey:
     return make_huey(clock=clock)
 
 
@@ -30,12 +30,12 @@ def ticking(huey: Huey, **options: Any) -> AbstractContextManager[Any]:
     return running(huey, periodic=True, periodic_task_interval=0.01, **options)
 
 
-def shown(clock: TurnableClock) -> datetime:
+def shown(clock: FakeClock) -> datetime:
     """What the clock shows, as naive UTC."""
     return datetime.fromtimestamp(clock.now() // 1_000_000, UTC).replace(tzinfo=None)
 
 
-def test_S64_a_periodic_function_runs_when_its_crontab_says(huey: Huey, clock: TurnableClock) -> None:
+def test_S64_a_periodic_function_runs_when_its_crontab_says(huey: Huey, clock: FakeClock) -> None:
     ticks, tocks = [], []
 
     @huey.periodic_task(crontab(minute="*/5"))
@@ -121,7 +121,7 @@ def test_S66_one_run_may_be_enqueued(huey: Huey) -> None:
         wait_until(lambda: ran == ["tick", "tick"])
 
 
-def test_S67_what_a_periodic_function_returns_is_not_stored(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_S67_what_a_periodic_function_returns_is_not_stored(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock, store_none=True)
     huey.periodic_task(crontab(), name="app.tick")(lambda: "x")
     huey.periodic_task(crontab(), name="app.tock")(lambda: None)
@@ -146,7 +146,7 @@ def test_S68_a_periodic_function_gains_helpers(huey: Huey, member: str) -> None:
     assert tick.task_class.__name__ == "queuecmd_tick"
 
 
-def test_S69_a_minute_enqueues_at_most_once(huey: Huey, clock: TurnableClock) -> None:
+def test_S69_a_minute_enqueues_at_most_once(huey: Huey, clock: FakeClock) -> None:
     ran = []
 
     @huey.periodic_task(crontab())
@@ -166,7 +166,7 @@ def test_S69_a_minute_enqueues_at_most_once(huey: Huey, clock: TurnableClock) ->
     assert ran == [0, 1]
 
 
-def test_S69_a_restarted_consumer_does_not_run_the_minute_again(huey: Huey, clock: TurnableClock) -> None:
+def test_S69_a_restarted_consumer_does_not_run_the_minute_again(huey: Huey, clock: FakeClock) -> None:
     ran = []
 
     @huey.periodic_task(crontab())

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from huey import Huey, crontab
-from huey.clock import system_clock
 from huey.exceptions import TaskException
-from huey.testing.clock import TurnableClock
-from tests.helpers import Project, beside, never, noting, read_until, running, statuses, wait_until
+from huey.runtime.clock import system_clock
+from huey.testing.clock import FakeClock
+from tests.helpers import Project, for_queue, never, noting, read_until, running, statuses, wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -72,7 +72,7 @@ def stamp():
 """
 
 TICKING = """
-from huey.clock import SystemClock
+from huey.runtime.clock import SystemClock
 
 class Fast(SystemClock):
     '''A minute passes in a second.'''
@@ -472,9 +472,9 @@ def test_S118_the_command_runs_in_utc_what_was_scheduled_in_local_time(
     assert consumer.stop() == 0
 
 
-def test_S117_one_consumer_with_periodic_is_enough(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_S117_one_consumer_with_periodic_is_enough(make_huey: MakeHuey, clock: FakeClock) -> None:
     one = make_huey(clock=clock)
-    other = beside(one)
+    other = for_queue(one)
     ran = []
 
     def tick() -> None:
@@ -493,7 +493,7 @@ def test_S117_one_consumer_with_periodic_is_enough(make_huey: MakeHuey, clock: T
     assert ran[:3] == [0, 1, 2]
 
 
-def test_S117_a_consumer_without_periodic_runs_what_the_other_enqueues(make_huey: MakeHuey, clock: TurnableClock) -> None:
+def test_S117_a_consumer_without_periodic_runs_what_the_other_enqueues(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     ran = []
 

@@ -13,7 +13,7 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import StorageUnavailable
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import never, noting, read_until, running, statuses, wait_until
 
 STATUSES = {"enqueued", "scheduled", "revoked", "started", "finished", "error", "retrying"}
@@ -371,7 +371,7 @@ def test_S134_a_broken_channel_does_not_disturb_a_call(huey: Huey, monkeypatch: 
 
 
 def test_S134_a_broken_channel_does_not_disturb_the_consumer(
-    make_huey: Callable[..., Huey], clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+    make_huey: Callable[..., Huey], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     huey = make_huey(clock=clock)
     ran: list[str] = []

@@ -8,8 +8,8 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import HueyException, QueueException, UnknownTask
-from huey.task import Task
-from tests.helpers import Project, beside, running, wait_until
+from huey.task.task import Task
+from tests.helpers import Project, for_queue, running, wait_until
 
 
 def add(a: int, b: int) -> int:
@@ -28,13 +28,13 @@ def unknown(huey: Huey, name: str = "elsewhere.nobody_knows_me") -> str:
 def test_S136_a_task_of_one_instance_is_run_by_the_consumer_of_another(huey: Huey) -> None:
     handle = huey.task()(add)(1, 2)
 
-    with running(beside(huey)):
+    with running(for_queue(huey)):
         assert handle.get(blocking=True, timeout=10) == 3
 
 
 def test_S136_an_instance_prefers_its_own_function(huey: Huey) -> None:
     """C16."""
-    other = beside(huey)
+    other = for_queue(huey)
     huey.task(name="app.who")(lambda: "one")
     handle = other.task(name="app.who")(lambda: "other")()
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from huey import Huey
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from tests.helpers import Project, wait_until
 from tests.spec.wall_times import NEW_YORK, TOKYO, Make, SetZone, WallTimeRules, run_next, wall
 
@@ -20,7 +20,7 @@ class TestWallTimes(WallTimeRules):
     def make(self, make_huey: Callable[..., Huey]) -> Make:
         return make_huey
 
-    def test_it_holds_its_unique_key_until_it_starts(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_it_holds_its_unique_key_until_it_starts(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(TOKYO)
         task = huey.task(unique=True, unique_for="waiting")(lambda: "ran")
@@ -31,7 +31,7 @@ class TestWallTimes(WallTimeRules):
         clock.forward(3600)
         assert run_next(huey) == "ran"
 
-    def test_signed_too(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_signed_too(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False, secret="a long secret text")
         set_zone(NEW_YORK)
         huey.task()(lambda: "ran").schedule(eta=wall(clock, TOKYO) + timedelta(seconds=60), convert_utc=False, expires=5)
@@ -41,7 +41,7 @@ class TestWallTimes(WallTimeRules):
         clock.forward(60)
         assert run_next(huey) == "ran"
 
-    def test_a_task_shows_its_wall_time_until_a_consumer_has_read_it(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_a_task_shows_its_wall_time_until_a_consumer_has_read_it(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=True)
         set_zone(TOKYO)
         eta = datetime(2031, 5, 6, 7, 8, 9)
@@ -51,7 +51,7 @@ class TestWallTimes(WallTimeRules):
         assert handle.task.eta == eta
         assert [task.eta for task in huey.scheduled()] == [eta]
 
-    def test_one_that_is_put_back_by_hand_runs_at_once(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_one_that_is_put_back_by_hand_runs_at_once(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(TOKYO)
         handle = huey.task()(lambda: "ran").schedule(eta=wall(clock, TOKYO) + timedelta(seconds=60), convert_utc=False, expires=10)
@@ -65,7 +65,7 @@ class TestWallTimes(WallTimeRules):
 
         assert run_next(huey) == "ran"
 
-    def test_handlers_hear_that_it_was_scheduled(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_handlers_hear_that_it_was_scheduled(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(TOKYO)
         told: list[tuple[str, Any]] = []

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from huey import Huey
-from huey.clock import SECOND
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import SECOND
+from huey.testing.clock import FakeClock
 
 TOKYO, NEW_YORK, KIRITIMATI, BAKER = "Asia/Tokyo", "America/New_York", "Pacific/Kiritimati", "Etc/GMT+12"
 CONSUMERS = (None, TOKYO, NEW_YORK, KIRITIMATI, BAKER)
@@ -30,12 +30,12 @@ def run_next(huey: Huey) -> Any:
     return None if task is None else huey.execute(task)
 
 
-def wall(clock: TurnableClock, zone: str | None) -> datetime:
+def wall(clock: FakeClock, zone: str | None) -> datetime:
     """What a clock shows now in that zone."""
     return datetime.fromtimestamp(clock.now() / SECOND, UTC if zone is None else ZoneInfo(zone)).replace(tzinfo=None)
 
 
-def turn_to(clock: TurnableClock, shown: datetime, zone: str | None) -> None:
+def turn_to(clock: FakeClock, shown: datetime, zone: str | None) -> None:
     """Turn the clock until it shows that in the zone."""
     aware = shown.replace(tzinfo=UTC if zone is None else ZoneInfo(zone))
     clock.forward(aware.timestamp() - clock.now() / SECOND)
@@ -43,13 +43,13 @@ def turn_to(clock: TurnableClock, shown: datetime, zone: str | None) -> None:
 
 class WallTimeRules:
     @pytest.fixture
-    def clock(self) -> TurnableClock:
-        return TurnableClock()
+    def clock(self) -> FakeClock:
+        return FakeClock()
 
     @pytest.mark.parametrize("producer", [TOKYO, NEW_YORK])
     @pytest.mark.parametrize("consumer", CONSUMERS)
     def test_an_eta_that_is_not_converted_is_read_on_the_consumers_clock(
-        self, producer: str, consumer: str | None, make: Make, clock: TurnableClock, set_zone: SetZone
+        self, producer: str, consumer: str | None, make: Make, clock: FakeClock, set_zone: SetZone
     ) -> None:
         huey = make(clock=clock, utc=consumer is None)
         task = huey.task()(lambda: "ran")
@@ -64,7 +64,7 @@ class WallTimeRules:
         assert run_next(huey) == "ran"
 
     @pytest.mark.parametrize("consumer", CONSUMERS)
-    def test_far_ahead_too(self, consumer: str | None, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_far_ahead_too(self, consumer: str | None, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=consumer is None)
         set_zone(TOKYO)
         eta = datetime(2026, 1, 15, 8, 30)
@@ -85,7 +85,7 @@ class WallTimeRules:
         ids=["clocks go forward in between", "clocks go back in between"],
     )
     def test_the_consumers_clock_may_change_in_between(
-        self, eta: datetime, begin: datetime, make: Make, clock: TurnableClock, set_zone: SetZone
+        self, eta: datetime, begin: datetime, make: Make, clock: FakeClock, set_zone: SetZone
     ) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(TOKYO)
@@ -102,7 +102,7 @@ class WallTimeRules:
         clock.forward(1)
         assert run_next(huey) == "ran"
 
-    def test_a_wall_time_that_has_passed_is_now(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_a_wall_time_that_has_passed_is_now(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         task = huey.task()(lambda: "ran")
         set_zone(TOKYO)
@@ -111,7 +111,7 @@ class WallTimeRules:
 
         assert [run_next(huey) for _ in range(3)] == ["ran"] * 3
 
-    def test_an_aware_eta_is_exact_whether_it_is_converted_or_not(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_an_aware_eta_is_exact_whether_it_is_converted_or_not(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(TOKYO)
         eta = datetime.fromtimestamp(clock.now() / SECOND + 60, ZoneInfo(NEW_YORK))
@@ -122,7 +122,7 @@ class WallTimeRules:
         clock.forward(1)
         assert run_next(huey) == "ran"
 
-    def test_a_relative_expiry_counts_from_the_wall_time(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_a_relative_expiry_counts_from_the_wall_time(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(NEW_YORK)
         task = huey.task()(lambda: "ran")
@@ -140,7 +140,7 @@ class WallTimeRules:
         clock.forward(3600)
         assert run_next(huey) is None
 
-    def test_a_task_that_was_first_seen_after_its_expiry_has_expired(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_a_task_that_was_first_seen_after_its_expiry_has_expired(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(TOKYO)
         told: list[str] = []
@@ -152,7 +152,7 @@ class WallTimeRules:
         assert run_next(huey) is None
         assert told[-1] == "expired"
 
-    def test_retries_are_no_wall_times(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_retries_are_no_wall_times(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(TOKYO)
         runs: list[int] = []
@@ -173,7 +173,7 @@ class WallTimeRules:
         clock.forward(1)
         assert run_next(huey) == "done"
 
-    def test_it_can_be_revoked_meanwhile(self, make: Make, clock: TurnableClock, set_zone: SetZone) -> None:
+    def test_it_can_be_revoked_meanwhile(self, make: Make, clock: FakeClock, set_zone: SetZone) -> None:
         huey = make(clock=clock, utc=False)
         set_zone(TOKYO)
         handle = huey.task()(lambda: "ran").schedule(eta=wall(clock, TOKYO) + timedelta(seconds=60), convert_utc=False)
@@ -187,7 +187,7 @@ class WallTimeRules:
     @pytest.mark.parametrize("consumer", CONSUMERS)
     @pytest.mark.parametrize("what", ["function", "task"])
     def test_a_naive_revoke_until_is_read_on_the_consumers_clock(
-        self, what: str, consumer: str | None, make: Make, clock: TurnableClock, set_zone: SetZone
+        self, what: str, consumer: str | None, make: Make, clock: FakeClock, set_zone: SetZone
     ) -> None:
         huey = make(clock=clock, utc=consumer is None)
         task = huey.task()(lambda: "ran")
@@ -209,7 +209,7 @@ class WallTimeRules:
     @pytest.mark.parametrize("zone", [TOKYO, NEW_YORK])
     @pytest.mark.parametrize("utc", [True, False])
     def test_a_naive_revoke_until_is_told_in_naive_times_as_it_is(
-        self, utc: bool, zone: str, make: Make, clock: TurnableClock, set_zone: SetZone
+        self, utc: bool, zone: str, make: Make, clock: FakeClock, set_zone: SetZone
     ) -> None:
         huey = make(clock=clock, utc=utc)
         set_zone(zone)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from huey import SqliteHuey
-from huey.clock import system_clock
-from huey.engine.bell import Bell
 from huey.exceptions import StorageFull, StorageUnavailable
-from huey.storage.sql.descriptors import Canary
-from huey.storage.sql.errors import translated
-from huey.storage.sql.watch import watch
+from huey.runtime.clock import system_clock
+from huey.runtime.waker import Waker
+from huey.storage.sqlite.descriptors import Canary
+from huey.storage.sqlite.errors import translated
+from huey.storage.sqlite.watch import watch
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 
@@ -61,7 +61,7 @@ def a_watch(path: Path) -> None:
 
 
 def a_bell(path: Path) -> None:
-    Bell()
+    Waker()
 
 
 def a_canary(path: Path) -> None:

@@ -15,7 +15,7 @@ from huey import Huey, SqliteHuey
 from huey.backends.sqlite_backend import SqliteQueue
 from huey.exceptions import StorageUnavailable
 from huey.storage.memory import MemoryStorage
-from huey.storage.sql.sqlite import SqliteStorage
+from huey.storage.sqlite.storage import SqliteStorage
 from huey.testing.contract.interrupted import Interruption, at_lines
 from huey.testing.contract.terms import wishing
 from huey.testing.contract.tools import ME, OTHER, claim_ids, task

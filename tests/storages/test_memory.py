@@ -8,18 +8,18 @@ import pytest
 
 from huey.storage.base import CHUNK, Storage, in_chunks
 from huey.storage.memory import MemoryStorage
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.tools import Another, task
 
 
 class TestMemory(StorageContract, KeepingRules, SharingRules):
     @pytest.fixture
-    def clock(self) -> TurnableClock:
-        return TurnableClock()
+    def clock(self) -> FakeClock:
+        return FakeClock()
 
     @pytest.fixture
-    def storage(self, clock: TurnableClock) -> Storage:
+    def storage(self, clock: FakeClock) -> Storage:
         return MemoryStorage("test", clock=clock)
 
     @pytest.fixture
@@ -27,7 +27,7 @@ class TestMemory(StorageContract, KeepingRules, SharingRules):
         return lambda: storage
 
     @pytest.fixture
-    def keeping(self, clock: TurnableClock) -> Callable[..., Storage]:
+    def keeping(self, clock: FakeClock) -> Callable[..., Storage]:
         return lambda keep_finished: MemoryStorage("test", clock=clock, keep_finished=keep_finished)
 
 

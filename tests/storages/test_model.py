@@ -16,16 +16,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from huey.clock import SECOND, Clock
-from huey.engine.bell import Bell
-from huey.lifecycle import Finish, State
+from huey.runtime.clock import SECOND, Clock
+from huey.runtime.waker import Waker
 from huey.storage.base import Missing, Storage, TaskRow, Turn, WorkerRow
 from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
 from huey.storage.sharing import Holder
-from huey.task import Lease, Record
-from huey.terms import DONE, FIRST, WAITING, Terms, with_terms
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, State
+from huey.task.record_options import DONE, FIRST, WAITING, Constraints, with_constraints
+from huey.task.task import Lease, Record
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import worker
 from tests.redis_server import shared_server
 
@@ -39,7 +39,7 @@ def memory(folder: str, clock: Clock) -> Storage:
 
 
 def sqlite(folder: str, clock: Clock) -> Storage:
-    module = pytest.importorskip("huey.storage.sql.sqlite", exc_type=ImportError)
+    module = pytest.importorskip("huey.storage.sqlite.storage", exc_type=ImportError)
     storage: Storage = module.SqliteStorage("test", filename=os.path.join(folder, "huey.db"), clock=clock, fsync=False)
     return storage
 
@@ -86,14 +86,16 @@ record_fields = st.fixed_dictionaries(
     }
 )
 terms = st.builds(
-    Terms,
+    Constraints,
     unique=st.sampled_from([None, None, "u", "v"]),
     unique_for=st.sampled_from([DONE, WAITING, 1.0, HOUR]),
     limit=st.sampled_from([None, "one", "two"]),
     once=st.booleans(),
     keep_id=st.sampled_from([None, None, 1.0, HOUR]),
     own=st.sampled_from([None, 1, 2, 3]),
-).map(lambda wishes: with_terms(None, wishes._replace(at_most=2 if wishes.limit == "two" else 1, keep_id=wishes.own and wishes.keep_id)))
+).map(
+    lambda wishes: with_constraints(None, wishes._replace(at_most=2 if wishes.limit == "two" else 1, keep_id=wishes.own and wishes.keep_id))
+)
 sharing_fields = st.builds(lambda fields, options: fields | {"options": options}, record_fields, terms)
 enqueues = st.sampled_from([None, None, FIRST, 1, 2, 3])
 holders = st.sampled_from([Holder("p"), Holder("q")])
@@ -121,9 +123,9 @@ class Agreement(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = TurnableClock()
+        self.clock = FakeClock()
         self.folder = tempfile.TemporaryDirectory(prefix="huey-model-")
-        self.bell = Bell()
+        self.bell = Waker()
         self.model: Storage = MemoryStorage("test", clock=self.clock)
         self.real = self.make(self.folder.name, self.clock)
         self.leases: list[Lease] = []
@@ -211,7 +213,7 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(some=st.lists(who, unique=True), is_leaving=st.booleans())
     def beat_or_leave(self, some: list[Any], is_leaving: bool) -> None:
-        self.both(lambda storage: [storage.goodbye(one) for one in some] if is_leaving else storage.beat(some))
+        self.both(lambda storage: [storage.deregister(one) for one in some] if is_leaving else storage.heartbeat(some))
 
     @rule()
     def look_for_dead_workers(self) -> None:
@@ -358,7 +360,7 @@ def turn_alike(turn: Turn) -> Turn:
 def test_every_answer_agrees_with_the_model(kind: str) -> None:
     make = FACTORIES[kind]
     with tempfile.TemporaryDirectory() as folder:
-        make(folder, TurnableClock()).close()
+        make(folder, FakeClock()).close()
     walks = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck))
 
     run_state_machine_as_test(type("Walk", (Agreement,), {"make": staticmethod(make)}), settings=walks)

@@ -16,18 +16,18 @@ import pytest
 import redis
 
 from huey import RedisHuey
-from huey.clock import SECOND
-from huey.engine.bell import Bell
 from huey.exceptions import ConfigurationError, EncodeError, StorageFull, StorageRefused, StorageUnavailable
-from huey.lifecycle import Finish, State
+from huey.runtime.clock import SECOND
+from huey.runtime.waker import Waker
 from huey.storage.base import Counts, Storage
 from huey.storage.redis import RedisStorage, keys
-from huey.storage.redis.connection import SKIPPED, Wire
+from huey.storage.redis.connection import SKIPPED, CommandConnection
 from huey.storage.redis.scripts import script
 from huey.storage.redis.storage import OPENING
 from huey.storage.sharing import Held, Holder
-from huey.terms import WAITING
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, State
+from huey.task.record_options import WAITING
+from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.again import again
 from huey.testing.contract.house import exit_code_of
@@ -76,19 +76,19 @@ def makes(server: Server, **always: object) -> Iterator[Make]:
 
 class TestRedis(StorageContract, KeepingRules, SharingRules):
     @pytest.fixture
-    def clock(self) -> TurnableClock:
-        return TurnableClock()
+    def clock(self) -> FakeClock:
+        return FakeClock()
 
     @pytest.fixture
-    def storage(self, clock: TurnableClock, make: Make) -> Storage:
+    def storage(self, clock: FakeClock, make: Make) -> Storage:
         return make(clock=clock)
 
     @pytest.fixture
-    def another(self, clock: TurnableClock, make: Make) -> Callable[[], Storage]:
+    def another(self, clock: FakeClock, make: Make) -> Callable[[], Storage]:
         return lambda: make(clock=clock)
 
     @pytest.fixture
-    def keeping(self, clock: TurnableClock, make: Make) -> Callable[..., Storage]:
+    def keeping(self, clock: FakeClock, make: Make) -> Callable[..., Storage]:
         return lambda keep_finished: make(clock=clock, keep_finished=keep_finished)
 
 
@@ -164,7 +164,7 @@ def test_nothing_is_left_when_all_is_done_and_read_but_what_is_said_to_stay(make
     storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"v") for lease in again], 1)
 
     storage.pop_many("result", [str(n) for n in range(30)])
-    storage.goodbye(ME)
+    storage.deregister(ME)
 
     assert keys_left(storage, server) <= {"l", "st60", "wake", "tn", "pr"}
 
@@ -189,7 +189,7 @@ def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: An
         storage.turn(ME, [Finish(lease, State.SUCCEEDED) for lease in leases], 0)
     storage.give_up("lock", storage.acquire("lock", Holder("p")) or 0)
     storage.flush_locks()
-    storage.goodbye(ME)
+    storage.deregister(ME)
     storage.discard(["l4"])
 
     left = keys_left(storage, server)
@@ -204,16 +204,16 @@ def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: An
 def test_opening_survives_answers_that_get_lost_and_gives_up_on_a_server_that_is_away(
     make: Make, monkeypatch: pytest.MonkeyPatch, losses: int, is_open: bool
 ) -> None:
-    clock = TurnableClock()
-    storage, lost, read, began = make(clock=clock), count(), Wire.read, clock.monotonic()
+    clock = FakeClock()
+    storage, lost, read, began = make(clock=clock), count(), CommandConnection.read, clock.monotonic()
 
-    def lossy(wire: Wire) -> Any:
+    def lossy(wire: CommandConnection) -> Any:
         answer = read(wire)
         if next(lost) < losses:
             raise StorageUnavailable("the answer was lost")
         return answer
 
-    monkeypatch.setattr(Wire, "read", lossy)
+    monkeypatch.setattr(CommandConnection, "read", lossy)
 
     with nullcontext() if is_open else pytest.raises(StorageUnavailable):
         storage.open()
@@ -222,7 +222,7 @@ def test_opening_survives_answers_that_get_lost_and_gives_up_on_a_server_that_is
 
 def test_a_lock_whose_answer_was_lost_once_is_taken(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = make()
-    monkeypatch.setattr(Wire, "read", losing(1, Wire.read))
+    monkeypatch.setattr(CommandConnection, "read", losing(1, CommandConnection.read))
 
     token = storage.acquire("l", Holder("p"))
 
@@ -234,7 +234,7 @@ def test_a_lock_whose_answer_never_came_is_freed_by_the_next_sign_of_life(make: 
     storage, another = make(), make()
     kept = storage.acquire("other", Holder("p"))
     with monkeypatch.context() as patch:
-        patch.setattr(Wire, "read", losing(2, Wire.read))
+        patch.setattr(CommandConnection, "read", losing(2, CommandConnection.read))
         with pytest.raises(StorageUnavailable):
             storage.acquire("l", Holder("p"))
     assert another.lock("l") is not None
@@ -244,11 +244,11 @@ def test_a_lock_whose_answer_never_came_is_freed_by_the_next_sign_of_life(make: 
     assert (another.lock("l"), another.lock("other")) == (None, Held("other", kept or 0, Holder("p")))
 
 
-def losing(times: int, read: Callable[[Wire], Any]) -> Callable[[Wire], Any]:
+def losing(times: int, read: Callable[[CommandConnection], Any]) -> Callable[[CommandConnection], Any]:
     """Reads that lose so many answers of taking a lock, after the server has given them."""
     lost = count()
 
-    def lossy(wire: Wire) -> Any:
+    def lossy(wire: CommandConnection) -> Any:
         answer = read(wire)
         # A token; numbers of connections are asked for with no token given yet.
         if isinstance(answer, int) and wire.client and next(lost) < times:
@@ -276,7 +276,7 @@ def test_locks_are_renewed_on_a_server_without_room(make: Make, server: Any) -> 
 def test_a_reply_that_does_not_come_at_once_is_waited_for_and_the_next_ones_in_the_usual_way() -> None:
     ours, theirs = socket.socketpair()
     ours.settimeout(5)
-    wire = Wire(SimpleNamespace(_sock=ours, disconnect=ours.close), "here")
+    wire = CommandConnection(SimpleNamespace(_sock=ours, disconnect=ours.close), "here")
 
     def answer_late() -> None:
         wait_until(lambda: wire._unseen == SKIPPED)
@@ -311,7 +311,7 @@ def test_a_forked_childs_connections_are_its_own(make: Make) -> None:
 
 
 def test_low_priorities_come_last_also_beside_the_lists(make: Make) -> None:
-    storage = make(clock=TurnableClock())
+    storage = make(clock=FakeClock())
     storage.enqueue([task("c", priority=-1)])
     storage.enqueue([task("a"), task("b", priority=-1), task("d")])
 
@@ -328,7 +328,7 @@ def test_scripts_that_the_server_forgot_are_told_again(make: Make, server: Any) 
 
     assert [lease.id for lease in storage.turn(ME, [], 1).leases] == ["a"]
     server.script_flush()
-    bell = Bell()
+    bell = Waker()
     assert not storage.listen(ME, 0.05, bell)
     assert not storage.wait(["a"], 0.05)
     bell.close()
@@ -413,7 +413,7 @@ def test_events_are_published_on_the_channel_of_the_name(make: Make, server: Any
 def test_the_chunks_of_a_bulk_call_are_put_in_whole_and_in_order(make: Make) -> None:
     storage = make()
 
-    with storage.durable_at_end() as place:
+    with storage.bulk_enqueue() as place:
         for start in range(0, 5000, 1000):
             place.enqueue([task(f"{n:04}") for n in range(start, start + 1000)])
 
@@ -437,16 +437,16 @@ def test_a_bulk_call_whose_answers_are_lost_is_put_in_once() -> None:
 
 def lose_answers(monkeypatch: pytest.MonkeyPatch, times: int, meanwhile: Callable[[], object] = lambda: None) -> None:
     """The first *times* answers to enqueues get lost, after *meanwhile*."""
-    lost, send, read = count(), Wire.send, Wire.read
-    waits: set[Wire] = set()
+    lost, send, read = count(), CommandConnection.send, CommandConnection.read
+    waits: set[CommandConnection] = set()
 
-    def noting(wire: Wire, *commands: tuple[Any, ...]) -> None:
+    def noting(wire: CommandConnection, *commands: tuple[Any, ...]) -> None:
         shas = {script(name).sha for name in ("enqueue", "enqueue_one", "admit")}
         if any(len(command) > 1 and command[1] in shas for command in commands):
             waits.add(wire)
         send(wire, *commands)
 
-    def lossy(wire: Wire) -> Any:
+    def lossy(wire: CommandConnection) -> Any:
         answer = read(wire)
         if wire in waits:
             waits.discard(wire)
@@ -457,8 +457,8 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, times: int, meanwhile: Callabl
                 raise error
         return answer
 
-    monkeypatch.setattr(Wire, "send", noting)
-    monkeypatch.setattr(Wire, "read", lossy)
+    monkeypatch.setattr(CommandConnection, "send", noting)
+    monkeypatch.setattr(CommandConnection, "read", lossy)
 
 
 def run_all(storage: RedisStorage) -> list[str]:
@@ -541,8 +541,8 @@ def test_what_was_said_to_one_call_is_not_said_to_the_next(make: Make, monkeypat
 
 def test_an_enqueue_that_comes_late_over_an_old_connection_is_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, sent = make(), list[tuple[Any, ...]]()
-    send = Wire.send
-    monkeypatch.setattr(Wire, "send", lambda wire, *commands: (sent.extend(commands), send(wire, *commands))[1])
+    send = CommandConnection.send
+    monkeypatch.setattr(CommandConnection, "send", lambda wire, *commands: (sent.extend(commands), send(wire, *commands))[1])
     storage.enqueue([task("a")])
     storage.enqueue([task("b")])
     late = [command for command in sent if len(command) > 1 and command[1] == script("enqueue_one").sha]
@@ -578,7 +578,7 @@ def test_a_forked_child_numbers_for_itself(make: Make) -> None:
 
 
 def test_producers_that_are_idle_for_a_day_are_forgotten(make: Make, server: Any) -> None:
-    clock = TurnableClock()
+    clock = FakeClock()
     storage = make(clock=clock)
     storage.enqueue([task("a")])
     clock.forward(86_000)
@@ -608,7 +608,7 @@ def test_a_bulk_call_that_finds_no_room_says_how_much_was_put_in() -> None:
 
 def test_a_bulk_call_tells_its_events_to_who_follows_since(make: Make) -> None:
     storage = make()
-    with storage.durable_at_end() as place:
+    with storage.bulk_enqueue() as place:
         place.enqueue([task("a")], lambda: ["a"])
         position = storage.follow(None)[0]
         place.enqueue([task("b")], lambda: ["b"])
@@ -757,7 +757,7 @@ def test_a_server_that_restarts_costs_time_only() -> None:
 
 
 def listens(storage: RedisStorage) -> object:
-    bell = Bell()
+    bell = Waker()
     try:
         return storage.listen(OTHER, 20, bell)
     except StorageUnavailable as error:
@@ -770,13 +770,13 @@ def listens(storage: RedisStorage) -> object:
 
 
 @pytest.fixture
-def bell() -> Iterator[Bell]:
-    bell = Bell()
+def bell() -> Iterator[Waker]:
+    bell = Waker()
     yield bell
     bell.close()
 
 
-def expecting(storage: RedisStorage, bell: Bell, act: Callable[[], object]) -> tuple[bool, Any]:
+def expecting(storage: RedisStorage, bell: Waker, act: Callable[[], object]) -> tuple[bool, Any]:
     """What ``expect`` answers and the next turn of its thread brings; *act* is done meanwhile."""
     call = Call(lambda: (storage.expect(ME, 20, bell), storage.turn(ME, [], 1)))
     until_it_waits(storage)
@@ -788,7 +788,7 @@ def until_it_waits(storage: RedisStorage) -> None:
     wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
 
 
-def test_a_wake_up_brings_its_task_along(make: Make, bell: Bell, server: Any) -> None:
+def test_a_wake_up_brings_its_task_along(make: Make, bell: Waker, server: Any) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
 
@@ -805,7 +805,7 @@ def test_a_wake_up_brings_its_task_along(make: Make, bell: Bell, server: Any) ->
     assert [lease.id for lease in storage.turn(ME, [], 5).leases] == ["b"]
 
 
-def test_an_expectation_that_is_called_off_claims_nothing(make: Make, bell: Bell) -> None:
+def test_an_expectation_that_is_called_off_claims_nothing(make: Make, bell: Waker) -> None:
     storage, other = make(), make()
     storage.enqueue([task("a"), task("b")])
     first = storage.turn(ME, [], 2).leases
@@ -827,7 +827,7 @@ def test_an_expectation_that_is_called_off_claims_nothing(make: Make, bell: Bell
     assert [lease.id for lease in other.turn(OTHER, [], 1).leases] == ["c"]
 
 
-def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, bell: Bell) -> None:
+def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, bell: Waker) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
 
@@ -843,7 +843,7 @@ def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, bell: Be
     assert [lease.id for lease in other.turn(OTHER, [], 1).leases] == ["a"]
 
 
-def test_goodbye_gives_back_what_was_claimed_early(make: Make, bell: Bell) -> None:
+def test_goodbye_gives_back_what_was_claimed_early(make: Make, bell: Waker) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
     call = Call(lambda: storage.expect(ME, 20, bell))
@@ -852,13 +852,13 @@ def test_goodbye_gives_back_what_was_claimed_early(make: Make, bell: Bell) -> No
     assert call.answer()
     held = [lease.id for lease in other.leases(ME)]
 
-    storage.goodbye(ME)
+    storage.deregister(ME)
 
     assert held == ["a"]
     assert ([row.worker for row in other.workers()], other.counts().ready) == ([], 1)
 
 
-def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(make: Make, bell: Bell, server: Any) -> None:
+def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(make: Make, bell: Waker, server: Any) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
     other.enqueue([task("first")])
@@ -871,7 +871,7 @@ def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(ma
     assert (is_heard, [lease.id for lease in turn.leases]) == (True, ["a"])
 
 
-def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, bell: Bell, server: Any) -> None:
+def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, bell: Waker, server: Any) -> None:
     storage = make()
     storage.enqueue([task("a")])
     (lease,) = storage.turn(ME, [], 1).leases

@@ -16,11 +16,11 @@ import redis
 
 from huey import RedisHuey
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
-from huey.lifecycle import Finish, State
 from huey.storage.redis import RedisStorage, lookout
 from huey.storage.redis import pool as pools
 from huey.storage.redis.errors import translated
 from huey.storage.redis.lookout import Results
+from huey.task.lifecycle import Finish, State
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, Call, task
 from tests.helpers import wait_until

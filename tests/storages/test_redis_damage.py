@@ -12,13 +12,13 @@ import pytest
 import redis
 
 from huey import RedisHuey
-from huey.clock import SECOND
-from huey.engine.bell import Bell
-from huey.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
+from huey.runtime.clock import SECOND
+from huey.runtime.waker import Waker
 from huey.storage.base import Missing
 from huey.storage.redis import RedisStorage, keys, scripts
 from huey.storage.sharing import Holder
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
+from huey.testing.clock import FakeClock
 from huey.testing.contract.terms import limited, unique
 from huey.testing.contract.tools import ME, OTHER, task
 from huey.testing.contract.tools import worker as worker_named
@@ -38,19 +38,19 @@ def client() -> Iterator[Any]:
 
 
 @pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def storage(clock: TurnableClock) -> Iterator[RedisStorage]:
+def storage(clock: FakeClock) -> Iterator[RedisStorage]:
     storage = RedisStorage(next(NAMES), port=shared_server().port, clock=clock, keep_finished=5)
     yield storage
     storage.flush()
     storage.close()
 
 
-def filled(storage: RedisStorage, clock: TurnableClock) -> None:
+def filled(storage: RedisStorage, clock: FakeClock) -> None:
     """A queue that has something in every place."""
     storage.enqueue([task("done"), task("failed"), task("runs"), task("lost"), task("tried", retries=3, priority=9)])
     storage.follow(None)
@@ -72,14 +72,14 @@ def filled(storage: RedisStorage, clock: TurnableClock) -> None:
     storage.tick("app.tick", clock.now(), task("ticked"))
 
 
-def every_verb(storage: RedisStorage, clock: TurnableClock) -> None:
+def every_verb(storage: RedisStorage, clock: FakeClock) -> None:
     """Each verb once, so that each script runs."""
     fresh = (str(n) for n in count())
     storage.enqueue([task(next(fresh))])
     storage.enqueue([task(next(fresh), priority=5), task(next(fresh), delay=SECOND)], lambda: ["{}", "{}"])
     storage.admit([limited(next(fresh)), unique(next(fresh), "key"), unique(next(fresh), "other", 60.0)])
     storage.tick("app.tick", clock.now() + SECOND, task(next(fresh)))
-    storage.beat([LATE])
+    storage.heartbeat([LATE])
     taken = storage.turn(LATE, [], 3).leases
     storage.release(LATE, taken[2:])
     storage.turn(LATE, [decide(lease, Raised(ERROR), clock.now()) for lease in taken[:2]], 0, ["{}"])
@@ -87,7 +87,7 @@ def every_verb(storage: RedisStorage, clock: TurnableClock) -> None:
     for row in storage.workers():
         if row.worker.id == ME.id:
             storage.reclaim(row, LATE)
-    storage.goodbye(worker_named("nobody"))
+    storage.deregister(worker_named("nobody"))
     storage.cancel(["ready", "nothing"], clock.now() + SECOND)
     storage.restore(["ready", "nothing"])
     storage.revocation("ready", "app.nobody")
@@ -108,7 +108,7 @@ def every_verb(storage: RedisStorage, clock: TurnableClock) -> None:
     storage.pop_many("data", ["key"])
     storage.items("data")
     storage.wait(["runs"], 0)
-    storage.listen(LATE, 0, Bell())
+    storage.listen(LATE, 0, Waker())
     storage.follow(0)
     storage.is_followed()
     storage.publish(["{}"])
@@ -123,7 +123,7 @@ def every_verb(storage: RedisStorage, clock: TurnableClock) -> None:
     storage.prune()
 
 
-def drained(storage: RedisStorage, clock: TurnableClock) -> list[str]:
+def drained(storage: RedisStorage, clock: FakeClock) -> list[str]:
     """Run what is there until nothing is; the ids that ran."""
     ran: list[str] = []
     for _ in range(9):
@@ -141,7 +141,7 @@ KEYS = [*keys.TYPES, "ux", "e:failed", "q:3", "h:worker-1", "v:data", "x:data", 
 
 @pytest.mark.parametrize("name", KEYS)
 def test_a_key_of_a_wrong_type_stops_no_script_and_no_task_is_lost_between_places(
-    name: str, storage: RedisStorage, clock: TurnableClock, client: Any
+    name: str, storage: RedisStorage, clock: FakeClock, client: Any
 ) -> None:
     filled(storage, clock)
     prefix = keys.prefix(storage.name)
@@ -161,7 +161,7 @@ def test_a_key_of_a_wrong_type_stops_no_script_and_no_task_is_lost_between_place
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_queue_with_a_key_of_a_wrong_type_can_be_emptied(name: str, storage: RedisStorage, clock: TurnableClock, client: Any) -> None:
+def test_a_queue_with_a_key_of_a_wrong_type_can_be_emptied(name: str, storage: RedisStorage, clock: FakeClock, client: Any) -> None:
     filled(storage, clock)
     prefix = keys.prefix(storage.name)
     client.delete(prefix + name)
@@ -179,7 +179,7 @@ def test_a_queue_with_a_key_of_a_wrong_type_can_be_emptied(name: str, storage: R
 
 @pytest.mark.parametrize("name", ["q:0", "s", "z"])
 def test_what_stood_in_a_key_that_is_set_aside_is_put_back_and_said(
-    name: str, storage: RedisStorage, clock: TurnableClock, client: Any, caplog: pytest.LogCaptureFixture
+    name: str, storage: RedisStorage, clock: FakeClock, client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     filled(storage, clock)
     prefix = keys.prefix(storage.name)
@@ -187,7 +187,7 @@ def test_what_stood_in_a_key_that_is_set_aside_is_put_back_and_said(
     client.set(prefix + name, "somebody's")
 
     storage.turn(LATE, [], 0)
-    storage.listen(LATE, 0, Bell())
+    storage.listen(LATE, 0, Waker())
     storage.counts()
     with caplog.at_level(logging.CRITICAL):
         storage.prune()
@@ -198,7 +198,7 @@ def test_what_stood_in_a_key_that_is_set_aside_is_put_back_and_said(
     assert misplaced(client, prefix) == {}
 
 
-def test_every_script_is_run_by_these_tests(storage: RedisStorage, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_script_is_run_by_these_tests(storage: RedisStorage, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = set()
     call = storage._wires.call
     monkeypatch.setattr(storage._wires, "call", lambda name, *rest, **more: ran.add(name) or call(name, *rest, **more))
@@ -258,7 +258,7 @@ GARBAGE: dict[str, Callable[[Any, str], object]] = {
 
 
 @pytest.mark.parametrize("what", GARBAGE)
-def test_garbage_inside_a_key_stops_nobody(what: str, storage: RedisStorage, clock: TurnableClock, client: Any) -> None:
+def test_garbage_inside_a_key_stops_nobody(what: str, storage: RedisStorage, clock: FakeClock, client: Any) -> None:
     filled(storage, clock)
     prefix = keys.prefix(storage.name)
     GARBAGE[what](client, prefix)
@@ -296,7 +296,7 @@ MESSAGES = {
     "an eta that is infinite": message(b'["app.good", 0, 0, 0, null, 1e999]').replace(b"-", b"x", 1),
     "options that are no JSON": message(b'["app.good", 0, 0, 0, null, null, "{"]'),
     "options that are a number": message(b'["app.good", 0, 0, 0, null, null, 5]'),
-    "options that are a list": message(b'["app.good", 0, 0, 0, null, null, "{\\"terms\\": {\\"unique\\": 5}}"]'),
+    "options that are a list": message(b'["app.good", 0, 0, 0, null, null, "{\\"constraints\\": {\\"unique\\": 5}}"]'),
     "options of another type": message(b'["app.good", 0, 0, 0, null, null, "{\\"timeout\\": \\"long\\"}"]'),
     "a head of brackets": message(b"[" * 5000),
 }
@@ -372,9 +372,7 @@ def test_an_id_that_is_no_text_becomes_a_dead_letter_that_can_be_named(id: bytes
     assert misplaced(client, prefix) == {}
 
 
-def test_a_task_whose_message_is_gone_ends_without_a_word_when_its_run_does(
-    storage: RedisStorage, clock: TurnableClock, client: Any
-) -> None:
+def test_a_task_whose_message_is_gone_ends_without_a_word_when_its_run_does(storage: RedisStorage, clock: FakeClock, client: Any) -> None:
     prefix = keys.prefix(storage.name)
     storage.admit([limited("a", priority=1), limited("b")])
     (lease,) = storage.turn(ME, [], 1).leases
@@ -402,9 +400,7 @@ DUES = [-62135596800 * SECOND, -(10**16), -1, 0, 1, 253402300799 * SECOND, 2**53
 
 
 @pytest.mark.parametrize("due", DUES)
-def test_a_task_put_back_at_whatever_time_takes_no_neighbour_along(
-    due: int, storage: RedisStorage, clock: TurnableClock, client: Any
-) -> None:
+def test_a_task_put_back_at_whatever_time_takes_no_neighbour_along(due: int, storage: RedisStorage, clock: FakeClock, client: Any) -> None:
     storage.enqueue([task(id, priority=p) for id, p in (("a", 0), ("b", 0), ("c", 5), ("d", -5))])
     (lease, *_) = storage.turn(ME, [], 1).leases
 
@@ -415,7 +411,7 @@ def test_a_task_put_back_at_whatever_time_takes_no_neighbour_along(
 
 
 @pytest.mark.parametrize("seconds", [1e10, 8.3e9, 1e-9])
-def test_a_result_that_is_kept_for_whatever_time_is_what_it_was(seconds: float, clock: TurnableClock) -> None:
+def test_a_result_that_is_kept_for_whatever_time_is_what_it_was(seconds: float, clock: FakeClock) -> None:
     storage = RedisStorage(next(NAMES), port=shared_server().port, clock=clock, result_ttl=seconds)
     storage.enqueue([task("a")])
     (lease,) = storage.turn(ME, [], 1).leases

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from huey import SqliteHuey, files
+from huey import SqliteHuey
 from huey.backends.sqlite_backend import SqliteQueue
 from huey.exceptions import StorageRefused, StorageUnavailable
-from huey.files import BY_SQLITE, BY_US, Replaced, check_beside, unchanged_beside
-from huey.storage.sql import connection
+from huey.runtime import files
+from huey.runtime.files import BY_SQLITE, BY_US, Replaced, check_beside, unchanged_beside
+from huey.storage.sqlite import database as connection
 from tests.helpers import SOURCE, bare_environment
 
 STRANGER = 34567

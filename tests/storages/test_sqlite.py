@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 
 from huey import SqliteHuey
-from huey.clock import SECOND
 from huey.exceptions import ConfigurationError, StorageFull, StorageRefused, StorageUnavailable
-from huey.lifecycle import Finish, Returned, State, decide
+from huey.runtime.clock import SECOND
 from huey.storage.base import FOLLOWER, Storage
-from huey.storage.sql import statements, syncing
-from huey.storage.sql.connection import MIB
-from huey.storage.sql.sqlite import SqliteStorage
-from huey.testing.clock import TurnableClock
+from huey.storage.sql import statements
+from huey.storage.sqlite import syncing
+from huey.storage.sqlite.database import MIB
+from huey.storage.sqlite.storage import SqliteStorage
+from huey.task.lifecycle import Finish, Returned, State, decide
+from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.terms import wishing
 from huey.testing.contract.tools import task, worker
@@ -49,19 +50,19 @@ def make(tmp_path: Path) -> Iterator[Callable[..., SqliteStorage]]:
 
 class TestSqlite(StorageContract, KeepingRules, SharingRules):
     @pytest.fixture
-    def clock(self) -> TurnableClock:
-        return TurnableClock()
+    def clock(self) -> FakeClock:
+        return FakeClock()
 
     @pytest.fixture
-    def storage(self, clock: TurnableClock, make: Callable[..., SqliteStorage]) -> Storage:
+    def storage(self, clock: FakeClock, make: Callable[..., SqliteStorage]) -> Storage:
         return make(clock=clock, fsync=False)
 
     @pytest.fixture
-    def another(self, clock: TurnableClock, make: Callable[..., SqliteStorage]) -> Callable[[], Storage]:
+    def another(self, clock: FakeClock, make: Callable[..., SqliteStorage]) -> Callable[[], Storage]:
         return lambda: make(clock=clock, fsync=False)
 
     @pytest.fixture
-    def keeping(self, clock: TurnableClock, make: Callable[..., SqliteStorage]) -> Callable[..., Storage]:
+    def keeping(self, clock: FakeClock, make: Callable[..., SqliteStorage]) -> Callable[..., Storage]:
         return lambda keep_finished: make(clock=clock, fsync=False, keep_finished=keep_finished)
 
 
@@ -420,7 +421,7 @@ def test_chunks_that_belong_together_wait_for_the_disk_once_whatever_happens(
     storage.open()
     monkeypatch.setattr(syncing, "to_disk", syncs.append)
 
-    with storage.durable_at_end() as place:
+    with storage.bulk_enqueue() as place:
         for number in range(5):
             place.enqueue([task(id=str(number))])
         before = len(syncs)
@@ -428,19 +429,19 @@ def test_chunks_that_belong_together_wait_for_the_disk_once_whatever_happens(
         thread = threading.Thread(target=storage.enqueue, args=([task(id="other")],))
         thread.start()
         thread.join(20)
-        beside = len(syncs)
+        for_queue = len(syncs)
         place.enqueue([task(id="last")])
-    with suppress(LookupError), storage.durable_at_end() as place:
+    with suppress(LookupError), storage.bulk_enqueue() as place:
         place.enqueue([task(id="after")])
         raise LookupError
     after = len(syncs)
     storage.enqueue([task(id="alone")])
 
-    assert (before, beside, after, len(syncs)) == (0, 1, 3, 4)
+    assert (before, for_queue, after, len(syncs)) == (0, 1, 3, 4)
 
 
 def test_who_enqueues_notices_that_somebody_began_to_follow_and_stopped(make: Callable[..., SqliteStorage]) -> None:
-    clock = TurnableClock()
+    clock = FakeClock()
     storage, other = make(clock=clock), make(clock=clock)
     storage.enqueue([task(id="before")], lambda: ["before"])
 
@@ -513,7 +514,7 @@ def test_a_process_ends_quietly_when_the_folder_of_its_queue_is_gone(tmp_path: P
     script = """
 import shutil, sys
 from huey import SqliteHuey
-from huey.storage.sql.shared_files import _files
+from huey.storage.sqlite.shared_files import _files
 huey = SqliteHuey("app", filename=sys.argv[1] + "/queue/huey.db")
 f = huey.task(name="f")(lambda n: n)
 f(1)

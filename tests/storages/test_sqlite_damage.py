@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from huey import SqliteHuey
-from huey.lifecycle import State
+from huey.task.lifecycle import State
 from huey.testing.contract.tools import ME, OTHER, worker
 
 
@@ -57,7 +57,7 @@ UNREADABLE = {
     "a name of bytes": "name = x'fffe'",
     "a name that is no UTF-8": "name = CAST(x'fffe' AS TEXT)",
     "options that are no JSON": "options = '{'",
-    "options that are a list of nothing": 'options = \'{"terms": {"limit": 5}}\'',
+    "options that are a list of nothing": 'options = \'{"constraints": {"limit": 5}}\'',
     "options that are bytes": "options = x'7b7d'",
     "a limit of words": 'options = \'{"timeout": "long"}\'',
     "arguments that are a text": "payload = 'text'",
@@ -116,7 +116,7 @@ def test_what_is_only_told_of_a_task_keeps_none_from_running(what: str, huey: An
 
 
 def test_attempts_that_somebody_else_wrote_do_not_keep_an_end_from_being_written(huey: Any) -> None:
-    from huey.lifecycle import Raised, decide
+    from huey.task.lifecycle import Raised, decide
 
     huey.registry.find("app.good")()
     (lease,) = huey.storage.turn(ME, [], 1).leases

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from huey.clock import system_clock
-from huey.engine.bell import Bell
-from huey.storage.sql import watch as watching
-from huey.storage.sql.sqlite import SqliteStorage
-from huey.storage.sql.watch import Watch, watch
+from huey.runtime.clock import system_clock
+from huey.runtime.waker import Waker
+from huey.storage.sqlite import watch as watching
+from huey.storage.sqlite.storage import SqliteStorage
+from huey.storage.sqlite.watch import Watch, watch
 from huey.testing.contract.tools import task
 from tests.helpers import wait_until
 
@@ -85,7 +85,7 @@ def test_a_commit_wakes_all_that_wait(watch_it: Callable[[], Watch], storage: Sq
 
 def test_when_the_one_that_listens_leaves_another_one_listens(watch_it: Callable[[], Watch], storage: SqliteStorage) -> None:
     first, second, third = watch_it(), watch_it(), watch_it()
-    bell = Bell()
+    bell = Waker()
     leaver = in_thread(lambda: first.wait(LONG, bell))
     wait_until(lambda: sleepers(first) == 1)
     stayers = [in_thread(lambda it=it: it.wait(LONG)) for it in (second, third)]  # type: ignore[misc]
@@ -103,7 +103,7 @@ def test_when_the_one_that_listens_leaves_another_one_listens(watch_it: Callable
 
 
 def test_one_that_does_not_listen_hears_its_bell(watch_it: Callable[[], Watch]) -> None:
-    first, second, bell, answers = watch_it(), watch_it(), Bell(), list[bool]()
+    first, second, bell, answers = watch_it(), watch_it(), Waker(), list[bool]()
     listener = in_thread(lambda: first.wait(1.5))
     wait_until(lambda: sleepers(first) == 1)
     thread = in_thread(lambda: answers.append(second.wait(LONG, bell)))

@@ -7,12 +7,12 @@ import random
 from itertools import pairwise
 from threading import Thread
 
-from huey.clock import Ids, system_rng
-from huey.testing.clock import TurnableClock
+from huey.runtime.clock import Ids, system_rng
+from huey.testing.clock import FakeClock
 
 
 def test_ids_have_32_hex_digits_and_come_in_order() -> None:
-    clock = TurnableClock()
+    clock = FakeClock()
     make = Ids(clock, system_rng)
 
     made = [make(), *make.many(300), make()]
@@ -25,7 +25,7 @@ def test_ids_have_32_hex_digits_and_come_in_order() -> None:
 
 
 def test_who_knows_one_id_can_guess_no_other() -> None:
-    clock = TurnableClock()
+    clock = FakeClock()
     make = Ids(clock, system_rng)
     made = [*make.many(3000), *(make() for _ in range(3000))]
     numbers = [int(id[12:], 16) for id in made]
@@ -42,12 +42,12 @@ def test_who_knows_one_id_can_guess_no_other() -> None:
 
 
 def test_chance_comes_from_the_given_rng() -> None:
-    one, same = (Ids(TurnableClock(), random.Random(5)) for _ in range(2))
+    one, same = (Ids(FakeClock(), random.Random(5)) for _ in range(2))
     assert [one(), *one.many(1000), one()] == [same(), *same.many(1000), same()]
 
 
 def test_ids_of_many_threads_differ() -> None:
-    make = Ids(TurnableClock(), system_rng)
+    make = Ids(FakeClock(), system_rng)
     made: list[str] = []
     threads = [Thread(target=lambda: made.extend(make() for _ in range(2000))) for _ in range(8)]
     for thread in threads:
@@ -59,7 +59,7 @@ def test_ids_of_many_threads_differ() -> None:
 
 
 def test_ids_stay_of_one_length_when_a_moment_has_very_many() -> None:
-    make = Ids(TurnableClock(), system_rng)
+    make = Ids(FakeClock(), system_rng)
     make()
     make._last = (1 << 80) - 1
     make._go_on()
@@ -67,7 +67,7 @@ def test_ids_stay_of_one_length_when_a_moment_has_very_many() -> None:
 
 
 def test_a_forked_child_shares_no_id_with_its_parent() -> None:
-    make = Ids(TurnableClock(), system_rng)
+    make = Ids(FakeClock(), system_rng)
     make.many(2)
     reader, writer = os.pipe()
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import huey
-from huey.clock import SECOND, Micros
 from huey.cron import MINUTE, Crontab, crontab, latest_due, next_due
 from huey.exceptions import ConfigurationError
+from huey.runtime.clock import SECOND, Micros
 
 NOON = datetime(2026, 5, 4, 12, 0)
 

@@ -56,7 +56,7 @@ def test_time_and_chance_from_the_machine_are_found(house, code, name):
 
 
 def test_the_clock_itself_and_what_is_handed_in_are_fine(house):
-    root = house({"src/huey/clock.py": "import time\ntime.time()", "src/huey/a.py": "def f(clock):\n    clock.sleep(clock.time())"})
+    root = house({"src/huey/runtime/clock.py": "import time\ntime.time()", "src/huey/a.py": "def f(clock):\n    clock.sleep(clock.time())"})
     assert gates.clock(root) == []
 
 
@@ -79,8 +79,8 @@ def test_a_broad_except_needs_a_reason_and_never_passes(house):
 def test_statements_have_a_name_and_a_sentence_in_every_dialect(house):
     root = house(
         {
-            "src/huey/storage/sql/one/q.sql": "-- name: claim\n-- Lease due tasks.\nSELECT 1;\n\n-- name: free\nSELECT 2;\n",
-            "src/huey/storage/sql/two/q.sql": "SELECT 0;\n-- name: claim\n-- Lease due tasks.\nSELECT 1;\n",
+            "src/huey/storage/one/sql/q.sql": "-- name: claim\n-- Lease due tasks.\nSELECT 1;\n\n-- name: free\nSELECT 2;\n",
+            "src/huey/storage/two/sql/q.sql": "SELECT 0;\n-- name: claim\n-- Lease due tasks.\nSELECT 1;\n",
         }
     )
     assert [p.fact for p in gates.sql(root)] == [

@@ -10,10 +10,10 @@ import pytest
 
 from huey import Huey, MemoryHuey
 from huey.inspector import SHOWN_BYTES, SHOWN_CHARS, Sample, TaskInfo
-from huey.lifecycle import Raised, Returned, State, decide
 from huey.serializer import JSONSerializer
 from huey.storage.base import Counts
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Raised, Returned, State, decide
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, claim
 
 MakeHuey = Callable[..., Huey]
@@ -31,7 +31,7 @@ def unpickled() -> Point:
 
 
 @pytest.fixture
-def huey(make_huey: MakeHuey, clock: TurnableClock) -> Huey:
+def huey(make_huey: MakeHuey, clock: FakeClock) -> Huey:
     huey = make_huey(clock=clock)
     huey.task(name="app.work")(lambda *args, **kwargs: None)
     return huey
@@ -59,14 +59,14 @@ def seen(huey: Huey, id: str = "a") -> TaskInfo:
     return info
 
 
-def at(clock: TurnableClock) -> datetime:
+def at(clock: FakeClock) -> datetime:
     return datetime.fromtimestamp(clock.now() / 1e6, UTC)
 
 
 # -- one task -----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_task_tells_all_that_is_known_of_it(huey: Huey, clock: TurnableClock) -> None:
+def test_a_failed_task_tells_all_that_is_known_of_it(huey: Huey, clock: FakeClock) -> None:
     created = at(clock)
     call(huey, 1, "x", retries=1, flag=True)
     clock.forward(1)
@@ -96,7 +96,7 @@ def test_a_task_that_is_not_held_is_none(huey: Huey) -> None:
     assert huey.inspector.task("never") is None
 
 
-def test_a_queued_task_is_ready_scheduled_or_retrying(huey: Huey, clock: TurnableClock) -> None:
+def test_a_queued_task_is_ready_scheduled_or_retrying(huey: Huey, clock: FakeClock) -> None:
     call(huey, id="retrying", retries=1)
     fail(huey)
     call(huey, id="ready")
@@ -216,7 +216,7 @@ def test_tasks_are_found_by_state_and_name(huey: Huey) -> None:
 # -- statistics ---------------------------------------------------------------------------------------------------------------------------
 
 
-def test_statistics_come_by_minute_and_all_together(huey: Huey, clock: TurnableClock) -> None:
+def test_statistics_come_by_minute_and_all_together(huey: Huey, clock: FakeClock) -> None:
     clock.set(clock.now() - clock.now() % 60_000_000)
     begin = at(clock)
     for id, took in [("a", 0.5), ("b", 0.002), ("c", 0.002), ("d", 0.002)]:
@@ -236,7 +236,7 @@ def test_statistics_come_by_minute_and_all_together(huey: Huey, clock: TurnableC
     assert [total.quantile(share) for share in (0.5, 0.6, 0.8, 0.99)] == [0.003, 0.003, 1.0, 40.0]
 
 
-def test_statistics_can_be_of_one_name_and_of_a_time(huey: Huey, clock: TurnableClock) -> None:
+def test_statistics_can_be_of_one_name_and_of_a_time(huey: Huey, clock: FakeClock) -> None:
     call(huey)
     clock.forward(3600)
 

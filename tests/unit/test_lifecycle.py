@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from huey.clock import SECOND, Micros, micros
-from huey.lifecycle import (
+from huey.runtime.clock import SECOND, Micros, micros
+from huey.task.lifecycle import (
     FINAL,
     MAX_CRASHES,
     MAX_DEATHS,
     STATES,
     UNKNOWN_FOR,
-    AskedAgain,
     Cancelled,
-    Limited,
     Outcome,
     Raised,
+    RateLimited,
+    RetryRequested,
     Returned,
     Snoozed,
     State,
@@ -23,8 +23,8 @@ from huey.lifecycle import (
     WorkerDied,
     decide,
 )
-from huey.task import Lease
-from huey.terms import Terms, with_terms
+from huey.task.record_options import Constraints, with_constraints
+from huey.task.task import Lease
 
 NOW: Micros = 1_750_075_200 * SECOND
 PLACE: Micros = NOW - 60 * SECOND
@@ -213,9 +213,9 @@ def test_an_unknown_task_waits_a_day_of_the_storages_clock_whatever_the_host_thi
 @pytest.mark.parametrize("kind", ["limited", "snoozed", "asked again"])
 def test_a_delay_that_is_no_duration_is_a_wait_all_the_same(kind: str, seconds: float) -> None:
     outcomes = {
-        "limited": Limited(ERROR, seconds, True),
+        "limited": RateLimited(ERROR, seconds, True),
         "snoozed": Snoozed(seconds, "limit"),
-        "asked again": AskedAgain(ERROR, delay=seconds),
+        "asked again": RetryRequested(ERROR, delay=seconds),
     }
 
     finish = decide(lease(), outcomes[kind], NOW)
@@ -226,7 +226,7 @@ def test_a_delay_that_is_no_duration_is_a_wait_all_the_same(kind: str, seconds: 
 
 def test_waits_are_durations_and_a_time_that_was_named_is_a_time() -> None:
     failed = decide(lease(retries=1, retry_delay=2.5), RAISED, NOW)
-    named = decide(lease(), AskedAgain(ERROR, due=7), NOW)
+    named = decide(lease(), RetryRequested(ERROR, due=7), NOW)
 
     assert (failed.delay, failed.due_at(5), named.delay, named.due_at(5)) == (2_500_000, 2_500_005, None, 7)
 
@@ -283,7 +283,7 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 # at most once, and rates
 
-ONCE = with_terms(None, Terms(once=True))
+ONCE = with_constraints(None, Constraints(once=True))
 
 
 @pytest.mark.parametrize("name", ["died", "died-alone", "group-died", "cut-short"])
@@ -315,7 +315,7 @@ def test_every_other_end_means_for_it_what_it_always_means(name: str) -> None:
     ],
 )
 def test_a_full_window_means_another_run_or_a_try(is_free: bool, left: int, delay: float, expected: Meaning) -> None:
-    finish = decide(lease(retries=left, retry_delay=delay), Limited(ERROR, 30, is_free), NOW)
+    finish = decide(lease(retries=left, retry_delay=delay), RateLimited(ERROR, 30, is_free), NOW)
 
     assert (finish.state, finish.due, finish.attempt) == expected
     assert finish.reason == "rate limited"

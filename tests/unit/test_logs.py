@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from huey.logs import SafeLogger
+from huey.runtime.logs import SafeLogger
 
 
 class Unsayable:

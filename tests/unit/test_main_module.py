@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from huey import main_module
-from huey.main_module import module_of, name_of_program
+from huey.runtime import main_module
+from huey.runtime.main_module import module_of, name_of_program
 from tests.helpers import SOURCE, bare_environment
 
 PROGRAM = """

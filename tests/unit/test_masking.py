@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 import huey as package
-from huey import Huey, MemoryHuey, SqliteHuey, masking
+from huey import Huey, MemoryHuey, SqliteHuey
 from huey.exceptions import CancelExecution, TaskTimeout
-from huey.masking import Masked
+from huey.runtime import masking
+from huey.runtime.masking import Masked
 from tests.helpers import running, wait_until
 
 OURS = str(Path(package.__file__).parent)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from huey import host
+from huey.runtime import host
 from tests.crash.tools import ROOT
 from tests.helpers import wait_until
 

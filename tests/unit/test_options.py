@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from huey.consumer.settings import OPTIONS, checked, shares, why_not_here
 from huey.exceptions import ConfigurationError
-from huey.options import OPTIONS, checked, shares, why_not_here
 
 
 def test_the_defaults_are_those_of_0_4_9_and_3_x() -> None:

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from huey import lifecycle
-from huey.clock import Micros
 from huey.consumer import janitor
 from huey.engine.engine import Engine
-from huey.lifecycle import Finish, State
+from huey.runtime.clock import Micros
 from huey.storage.base import Worker, WorkerRow
 from huey.storage.memory import MemoryStorage
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Tasks
-from huey.storage.sql.sqlite import SqliteStorage
-from huey.task import Lease, Record
-from huey.testing.clock import TurnableClock
+from huey.storage.sqlite.storage import SqliteStorage
+from huey.task import lifecycle
+from huey.task.lifecycle import Finish, State
+from huey.task.task import Lease, Record
+from huey.testing.clock import FakeClock
 from huey.testing.simulator import Simulation
 from huey.testing.simulator.__main__ import main
 from huey.testing.simulator.world import CALL_FAULTS
@@ -95,7 +95,7 @@ def test_the_same_seed_is_the_same_history_in_every_process() -> None:
 
 @pytest.mark.parametrize("seed", range(900, 908))
 def test_the_same_seed_is_the_same_history_on_sqlite(seed: int, tmp_path: Path) -> None:
-    def on_sqlite(name: str, clock: TurnableClock) -> SqliteStorage:
+    def on_sqlite(name: str, clock: FakeClock) -> SqliteStorage:
         return SqliteStorage(name, tmp_path / "queue.db", fsync=False, clock=clock, rng=random.Random(seed))
 
     history = Simulation(seed, STEPS, storage=on_sqlite).run()
@@ -187,7 +187,7 @@ class NoResult(MemoryStorage):
 class ForgetsHolders(MemoryStorage):
     """A worker that says goodbye is forgotten with all it holds."""
 
-    def goodbye(self, worker: Worker) -> None:
+    def deregister(self, worker: Worker) -> None:
         self._workers.pop(worker.id, None)
 
 

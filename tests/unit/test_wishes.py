@@ -17,8 +17,8 @@ from uuid import UUID
 
 import pytest
 
-from huey.terms import DONE, NONE, WAITING, Terms, terms_of, with_terms
-from huey.wishes import LONGEST, Wishes, checked_wishes
+from huey.task.constraints import LONGEST, ConstraintSpec, parse_constraints
+from huey.task.record_options import DONE, NONE, WAITING, Constraints, read_constraints, with_constraints
 
 
 def add(a: Any, b: Any = 2, *rest: Any, c: Any = None) -> None:
@@ -26,19 +26,19 @@ def add(a: Any, b: Any = 2, *rest: Any, c: Any = None) -> None:
 
 
 def key(*args: Any, unique: Any = True, **kwargs: Any) -> str | None:
-    wishes = checked_wishes(unique, DONE, None, None, False)
+    wishes = parse_constraints(unique, DONE, None, None, False)
     assert wishes is not None
     return wishes.terms("app.add", add, args, kwargs).unique
 
 
 def limit(which: Any, *args: Any, **kwargs: Any) -> str | None:
-    wishes = checked_wishes(False, DONE, 3, which, False)
+    wishes = parse_constraints(False, DONE, 3, which, False)
     assert wishes is not None
     return wishes.terms("app.add", add, args, kwargs).limit
 
 
 def test_without_wishes_there_are_no_terms() -> None:
-    assert checked_wishes(False, DONE, None, None, False) is None
+    assert parse_constraints(False, DONE, None, None, False) is None
 
 
 def test_calls_are_the_same_however_their_arguments_are_written() -> None:
@@ -108,7 +108,7 @@ def test_keys_are_typed_and_two_different_values_never_meet(unique: Any) -> None
 
 
 def test_names_and_keys_do_not_run_into_each_other() -> None:
-    wishes = checked_wishes(lambda a: a, DONE, 3, lambda a: a, False)
+    wishes = parse_constraints(lambda a: a, DONE, 3, lambda a: a, False)
     assert wishes is not None
     calls = [
         ("a", "b:c"),
@@ -207,19 +207,19 @@ def test_a_call_without_a_key_is_refused_with_the_reason(call: Callable[[], obje
 def test_wishes_that_cannot_work_are_refused_with_the_way_out(given: dict[str, Any], said: str) -> None:
     usual: dict[str, Any] = {"unique": False, "unique_for": DONE, "concurrency": None, "key": None, "at_most_once": False}
     with pytest.raises(ValueError, match=said):
-        checked_wishes(**(usual | given))
+        parse_constraints(**(usual | given))
 
 
 def test_a_time_may_be_a_timedelta() -> None:
-    assert checked_wishes(True, timedelta(minutes=1), None, None, False) == Wishes(True, 60.0)
+    assert parse_constraints(True, timedelta(minutes=1), None, None, False) == ConstraintSpec(True, 60.0)
 
 
 def test_terms_come_back_as_they_were_stored_beside_other_options() -> None:
-    terms = Terms("k", 5.0, "l", 3, True, 60.0)
+    terms = Constraints("k", 5.0, "l", 3, True, 60.0)
 
-    text = with_terms('{"backoff": 2}', terms)
+    text = with_constraints('{"backoff": 2}', terms)
 
-    assert terms_of(text) == terms
-    assert with_terms(text, NONE) == '{"backoff": 2}'
-    assert with_terms(None, NONE) is None
-    assert terms_of(None) == terms_of("{}") == terms_of('{"x": "\\"terms\\""}') == NONE
+    assert read_constraints(text) == terms
+    assert with_constraints(text, NONE) == '{"backoff": 2}'
+    assert with_constraints(None, NONE) is None
+    assert read_constraints(None) == read_constraints("{}") == read_constraints('{"x": "\\"constraints\\""}') == NONE

@@ -8,7 +8,7 @@ Data are texts in ASCII, handed over as bytes; a part may give them back as byte
 A part is used by several threads, and by one process: each worker process imports the application and so makes parts of its own.
 A part that fails raises what it likes: the consumer waits and tries again, a caller gets it as the cause of a ``QueueException``.
 
-A queue that can only read cannot keep what runs: it is lost when its worker is killed. One that is a ``Holding`` too loses nothing.
+A queue that can only read cannot keep what runs: it is lost when its worker is killed. One that is a ``Acknowledging`` too loses nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from huey.when import instant
+from huey.runtime.times import instant
 
 Data = bytes | str
 
@@ -28,7 +28,7 @@ class Part:
         self.name = name
         self.connection = connection
 
-    def caveats(self) -> list[str]:
+    def startup_warnings(self) -> list[str]:
         """What a consumer tells at its start about this part."""
         return []
 
@@ -124,7 +124,7 @@ class BaseEventEmitter:
         return f"<{type(self).__name__} {getattr(self, 'channel', '')!r}>"
 
 
-class Holding:
+class Acknowledging:
     """What a queue or schedule offers beside so that a kill loses nothing: a message that is claimed stays, held by a worker, until it is
     acknowledged. Each method is one step: it happens whole or not at all.
 

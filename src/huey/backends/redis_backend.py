@@ -22,9 +22,8 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
-from huey import older
-from huey.backends import base
-from huey.backends.base import BaseDataStore, BaseEventEmitter, BaseQueue, BaseSchedule, Data, Holding, Ticking, micros_of
+from huey.backends import base, older
+from huey.backends.base import Acknowledging, BaseDataStore, BaseEventEmitter, BaseQueue, BaseSchedule, Data, Ticking, micros_of
 from huey.exceptions import ConfigurationError
 from huey.utils import EmptyData
 
@@ -80,7 +79,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class _Held(_InRedis, Holding):
+class _Held(_InRedis, Acknowledging):
     """What queue and schedule have in common."""
 
     def _held(self, holder: str) -> str:
@@ -114,7 +113,7 @@ class RedisQueue(_Held, BaseQueue, Ticking):
 
     _kind = "queue"
 
-    def caveats(self) -> list[str]:
+    def startup_warnings(self) -> list[str]:
         return older.on_server(self.conn.execute_command, self.name, "Redis")
 
     def __init__(self, name: str, **connection: Any) -> None:

@@ -15,11 +15,11 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any
 
-from huey import files, older
-from huey.backends import base
-from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule, Data, Holding, Ticking, micros_of
+from huey.backends import base, older
+from huey.backends.base import Acknowledging, BaseDataStore, BaseQueue, BaseSchedule, Data, Ticking, micros_of
 from huey.exceptions import ConfigurationError
-from huey.host import at_fork
+from huey.runtime import files
+from huey.runtime.host import at_fork
 from huey.utils import EmptyData
 
 PATIENCE = 30.0
@@ -131,7 +131,7 @@ class _InFile:
         return files.is_private(self.location, MODE)
 
 
-class _Messages(_InFile, Holding):
+class _Messages(_InFile, Acknowledging):
     """What queue and schedule have in common."""
 
     _part: str
@@ -222,7 +222,7 @@ class SqliteQueue(_Messages, BaseQueue, Ticking):
         BaseQueue.__init__(self, name, location=location)
         self._open(location)
 
-    def caveats(self) -> list[str]:
+    def startup_warnings(self) -> list[str]:
         return older.in_file(self._file.rows, self.location)
 
     def write(self, data: Data) -> None:

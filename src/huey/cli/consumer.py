@@ -13,16 +13,16 @@ from contextlib import suppress
 from typing import Any
 
 from huey.api import Huey
+from huey.cli.errors import OptionError, UsageError
 from huey.cli.instance import adopt_siblings, find_huey, split_path
 from huey.cli.logs import set_up_logging
-from huey.cli.mistakes import Mistake, WrongOption
 from huey.cli.parser import PROGRAM, given_settings
 from huey.consumer.command import REAL
+from huey.consumer.settings import OF_COMMAND, checked, shares
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
-from huey.log_queue import drain, turn_on
-from huey.logs import LAST_LINES, escaped_lines, let_go_of_streams, write_by_line
-from huey.options import OF_COMMAND, checked, shares
+from huey.runtime.log_queue import drain, turn_on
+from huey.runtime.logs import LAST_LINES, escaped_lines, let_go_of_streams, write_by_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         given = given_settings(arguments, os.environ)
         path = required(given.pop("path"))
         if not REAL:
-            raise Mistake("the current folder does not exist any more; change into one that does, such as that of your application")
+            raise UsageError("the current folder does not exist any more; change into one that does, such as that of your application")
         settings = consumer_settings(given)
         if given.get("reload"):
             # Loaded by those who ask for it: a consumer in production stays small.
@@ -49,7 +49,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         huey = find_huey(path)
         set_up_logging(given)
         return consume(huey, path, settings)
-    except Mistake as mistake:
+    except UsageError as mistake:
         with suppress(OSError, ValueError):
             print(escaped_lines(f"{PROGRAM}: {mistake}"), file=sys.stderr)
         return mistake.code
@@ -61,16 +61,18 @@ def _main(arguments: Sequence[str] | None) -> int:
 def required(path: str | None) -> str:
     """Mistake: there is none."""
     if path is None:
-        raise Mistake("the import path of your Huey instance is missing.\nExample: huey_consumer main.huey  (module main, instance huey)")
+        raise UsageError(
+            "the import path of your Huey instance is missing.\nExample: huey_consumer main.huey  (module main, instance huey)"
+        )
     return path
 
 
 def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """All settings of the consumer. WrongOption: two that do not go together."""
+    """All settings of the consumer. OptionError: two that do not go together."""
     try:
         return checked({name: value for name, value in given.items() if name not in OF_COMMAND})
     except ConfigurationError as error:
-        raise WrongOption(str(error)) from error
+        raise OptionError(str(error)) from error
 
 
 def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
@@ -78,7 +80,7 @@ def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
     try:
         shares(settings, huey.name)
     except ConfigurationError as error:
-        raise WrongOption(str(error)) from error
+        raise OptionError(str(error)) from error
     adopt_siblings(huey, path)
     turn_on()
     write_by_line()
@@ -86,7 +88,7 @@ def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
         code = Supervisor(huey, **settings).run()
     except (ConfigurationError, StorageError) as error:
         drain(LAST_LINES)
-        raise Mistake(str(error)) from error
+        raise UsageError(str(error)) from error
     if not drain(LAST_LINES):
         # Nobody reads the log. At the end of a program logging waits for its handlers, and so would this process, for ever.
         os._exit(code)

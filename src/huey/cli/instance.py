@@ -12,9 +12,9 @@ from typing import Any
 
 import huey
 from huey.api import Huey
-from huey.cli.mistakes import Mistake
-from huey.logs import SafeLogger
+from huey.cli.errors import UsageError
 from huey.registry import instances
+from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 
@@ -23,7 +23,7 @@ def split_path(path: str) -> tuple[str, str]:
     """Module and name, with a dot or a colon in between. Mistake: it is no import path."""
     module, _, name = path.rpartition(":" if ":" in path else ".")
     if not module or not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise Mistake(f"Error importing {path}: {_hint(path)}")
+        raise UsageError(f"Error importing {path}: {_hint(path)}")
     return module, name
 
 
@@ -34,9 +34,9 @@ def find_huey(path: str) -> Huey:
     sys.path.insert(0, os.getcwd())
     found = _attribute(path, _module(path, module), name)
     if not isinstance(found, Huey):
-        raise Mistake(f"{path} is a {type(found).__name__}, not a Huey instance; name the instance that your tasks are decorated with")
+        raise UsageError(f"{path} is a {type(found).__name__}, not a Huey instance; name the instance that your tasks are decorated with")
     if not len(found.registry) and not any(_is_one_queue(found, other) for other in instances()):
-        raise Mistake(f"{path} has no tasks: {_why_none(found, module)}")
+        raise UsageError(f"{path} has no tasks: {_why_none(found, module)}")
     return found
 
 
@@ -96,10 +96,10 @@ def _module(path: str, name: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
-            raise Mistake(f"Error importing {path}: there is no module {error.name} in {os.getcwd()} or on PYTHONPATH") from error
+            raise UsageError(f"Error importing {path}: there is no module {error.name} in {os.getcwd()} or on PYTHONPATH") from error
         raise broken(path, error) from error
     except SystemExit as error:
-        raise Mistake(
+        raise UsageError(
             f"Error importing {path}: the module ended the program (exit code {error.code!r}); guard what it does as a script with "
             "if __name__ == '__main__':"
         ) from error
@@ -107,13 +107,13 @@ def _module(path: str, name: str) -> ModuleType:
         raise broken(path, error) from error
 
 
-def broken(path: str, error: Exception) -> Mistake:
+def broken(path: str, error: Exception) -> UsageError:
     """What is wrong with a module that breaks while it is imported; its traceback is printed."""
     told = traceback.TracebackException.from_exception(error)
     # From the user's own code on: how it came to be imported is our business.
     told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(_NOT_THE_USERS)]
     print("".join(told.format()), end="", file=sys.stderr)
-    return Mistake(f"Error importing {path}: {type(error).__name__}: {error}")
+    return UsageError(f"Error importing {path}: {type(error).__name__}: {error}")
 
 
 def _attribute(path: str, module: ModuleType, name: str) -> Any:
@@ -122,4 +122,4 @@ def _attribute(path: str, module: ModuleType, name: str) -> Any:
     except AttributeError as error:
         there = sorted(key for key, value in vars(module).items() if isinstance(value, Huey))
         help = f"its Huey instances: {', '.join(there)}" if there else "it has no Huey instance"
-        raise Mistake(f"Error importing {path}: the module {module.__name__} has no {name!r}; {help}") from error
+        raise UsageError(f"Error importing {path}: the module {module.__name__} has no {name!r}; {help}") from error

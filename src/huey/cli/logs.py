@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TextIO
 
-from huey.cli.mistakes import Mistake
+from huey.cli.errors import UsageError
 from huey.consumer.command import REAL
-from huey.escaping import LOGGERS
-from huey.logs import enable
-from huey.ownership import NotOurs, is_safe_place, open_own, our_own
+from huey.runtime.escaping import LOGGERS
+from huey.runtime.logs import enable
+from huey.runtime.ownership import NotOurs, is_safe_place, open_own, our_own
 
 LOG_BYTES = 1_000_000
 LOG_BACKUPS = 3
@@ -108,12 +108,12 @@ def _lets_pass(handler: logging.Handler, record: logging.LogRecord) -> bool:
 
 def _log_file(path: str) -> LogFile:
     if os.path.islink(path) and not _is_stream(path):
-        raise Mistake(f"--logfile {path}: that is a symbolic link; name the file that it leads to")
+        raise UsageError(f"--logfile {path}: that is a symbolic link; name the file that it leads to")
     try:
         # Of the folder where this began: the application may have changed it while it was imported.
         return LogFile(os.path.join(REAL, path))
     except OSError as error:
-        raise Mistake(f"--logfile {path}: {error.strerror}; give a file that belongs to this user, in a folder of his") from error
+        raise UsageError(f"--logfile {path}: {error.strerror}; give a file that belongs to this user, in a folder of his") from error
 
 
 def _is_stream(path: str) -> bool:

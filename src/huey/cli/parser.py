@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from huey.cli.mistakes import WrongOption
+from huey.cli.errors import OptionError
 from huey.constants import __version__
-from huey.options import OLD, OPTIONS, WAITING, Option, switch
-from huey.suggestions import did_you_mean
+from huey.consumer.settings import OLD, OPTIONS, WAITING, Option, switch
+from huey.runtime.suggestions import did_you_mean
 
 PROGRAM = "huey_consumer"
 
@@ -34,13 +34,13 @@ _NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
 
 
 def given_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """What flags and environment set, and nothing else, with ``path``. WrongOption: a value that does not fit, or -v beside -q. A flag that
+    """What flags and environment set, and nothing else, with ``path``. OptionError: a value that does not fit, or -v beside -q. A flag that
     cannot be read ends the process with code 2."""
     flags = vars(make_parser().parse_args(with_old_forms(arguments)))
     found = from_environment(environment)
     for source, names in ((flags, "--verbose and --quiet"), (found, "HUEY_VERBOSE and HUEY_QUIET")):
         if source.get("verbose") and source.get("quiet"):
-            raise WrongOption(f"{names} contradict each other; give one of them")
+            raise OptionError(f"{names} contradict each other; give one of them")
     if "verbose" in flags or "quiet" in flags:
         found = {name: value for name, value in found.items() if name not in ("verbose", "quiet")}
     return {**found, **flags}
@@ -119,7 +119,7 @@ def _reader(option: Option) -> Callable[[str], Any]:
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Settings that the environment gives: HUEY_WORKERS=4. WrongOption: a value that cannot be read. An empty one is none."""
+    """Settings that the environment gives: HUEY_WORKERS=4. OptionError: a value that cannot be read. An empty one is none."""
     found: dict[str, Any] = {}
     for option in OPTIONS:
         text = environment.get(option.environment, "")
@@ -128,5 +128,5 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         try:
             found[option.name] = option.read(text) if option.read else switch(text)
         except ValueError as error:
-            raise WrongOption(f"{option.environment}={text!r} does not fit: {error}") from error
+            raise OptionError(f"{option.environment}={text!r} does not fit: {error}") from error
     return found

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from huey.cli.mistakes import WrongOption
+from huey.cli.errors import OptionError
 from huey.consumer.command import kept
-from huey.engine.bell import Bell
-from huey.logs import escaped_lines
+from huey.runtime.logs import escaped_lines
+from huey.runtime.waker import Waker
 
 IS_WATCHED = "HUEY_IS_WATCHED"
 """Environment variable that tells the child that it need not watch."""
@@ -76,14 +76,14 @@ def _home(package: str) -> list[str]:
 
 def snapshot(folders: Iterable[str]) -> Snapshot:
     """All .py files below, but for hidden folders and what is installed there (virtual environments, site-packages, node_modules).
-    WrongOption: too many to look at each second."""
+    OptionError: too many to look at each second."""
     found: Snapshot = {}
     left, looked = list(folders), 0
     while left:
         entries = _entries(left.pop())
         looked += len(entries)
         if looked > MAX_ENTRIES:
-            raise WrongOption(
+            raise OptionError(
                 f"--reload: there are more than {MAX_ENTRIES} files below {', '.join(folders)}; start it in the folder of your application"
             )
         for entry in entries:
@@ -122,7 +122,7 @@ class Watcher:
         self._child: subprocess.Popen[bytes] | None = None
         self._is_asked = False
         self._signals: deque[int] = deque()
-        self._bell = Bell()
+        self._bell = Waker()
 
     def run(self) -> int:
         """Until the child stops as asked, or cannot start for a wrong option: its exit code."""

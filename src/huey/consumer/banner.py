@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
-from huey.clock import SECOND, Micros
 from huey.constants import __version__
 from huey.cron import Crontab, next_due
-from huey.decorators import PeriodicWrapper
-from huey.logs import SafeLogger
-from huey.suggestions import did_you_mean
+from huey.runtime.clock import SECOND, Micros
+from huey.runtime.logs import SafeLogger
+from huey.runtime.suggestions import did_you_mean
+from huey.task.wrapper import PeriodicWrapper
 
 if TYPE_CHECKING:
     from huey.api import Huey
@@ -25,7 +25,7 @@ log = SafeLogger("huey.consumer")
 
 def tell_start(huey: Huey, *, workers: int, worker_type: str, periodic: bool, localtime: bool) -> None:
     """Say it at INFO, a line for each task; at WARNING what this storage cannot promise. ConfigurationError: it cannot work so."""
-    for caveat in huey.storage.caveats(workers if worker_type == "process" else 1, periodic):
+    for caveat in huey.storage.startup_warnings(workers if worker_type == "process" else 1, periodic):
         log.warning("%s", caveat)
     for declared in huey.registry.periodic if periodic else ():
         if isinstance(declared.validate_datetime, Crontab) and declared.validate_datetime.doubt is not None:

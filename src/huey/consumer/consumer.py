@@ -20,7 +20,6 @@ from datetime import UTC
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from huey import current
 from huey.consumer.banner import tell_start, tell_stop
 from huey.consumer.entrance import wait_for
 from huey.consumer.hearing import listen, no_more
@@ -29,23 +28,24 @@ from huey.consumer.lives import Lives
 from huey.consumer.locks import free_locks
 from huey.consumer.own_watchdog import OwnWatchdog
 from huey.consumer.scheduler import Scheduler
-from huey.consumer.seat import identify
 from huey.consumer.service import Service
+from huey.consumer.settings import checked, shows_local_time, why_not_here
 from huey.consumer.wall_clock import GLANCE, WallClock
-from huey.engine.bell import Bell
+from huey.consumer.worker_spec import make_worker
 from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.outage import Outage
-from huey.engine.page import Page
 from huey.engine.runners.threads import ThreadRunners
+from huey.engine.scoreboard import Scoreboard
 from huey.engine.search import Search
 from huey.engine.stamps import ENGINE, HEARTBEAT, JANITOR, LOOK, OWN_THREADS, SCHEDULER, TIME_LIMITS, Board, LocalBoard, Stamp
-from huey.engine.timekeeper import LONGEST_LOOK, Timekeeper
+from huey.engine.time_limits import LONGEST_LOOK, TimeLimits
 from huey.exceptions import ConfigurationError, StorageError
-from huey.logs import SafeLogger, enable, flush
-from huey.options import checked, shows_local_time, why_not_here
-from huey.seams import crash_here
-from huey.storage.base import BEAT, Worker
-from huey.task import Lease
+from huey.runtime import current_run as current
+from huey.runtime.failpoints import failpoint
+from huey.runtime.logs import SafeLogger, enable, flush
+from huey.runtime.waker import Waker
+from huey.storage.base import HEARTBEAT_S, Worker
+from huey.task.task import Lease
 
 if TYPE_CHECKING:
     from huey.api import Huey
@@ -60,7 +60,7 @@ class Consumer:
 
     *workers*: tasks at the same time. *periodic*: run periodic tasks. *localtime*: its clock, for crontabs and wall times, shows local time
     (default: unless this Huey has ``utc``). *shutdown_timeout*: seconds that running tasks get at ``stop()``; 0: no limit. *watchdog*:
-    seconds after which it stops itself if a thread of its own (not a task) stands still; 0: never. Others: see ``huey.options``.
+    seconds after which it stops itself if a thread of its own (not a task) stands still; 0: never. Others: see ``huey.consumer.settings``.
     ConfigurationError: an option that does not exist or cannot work; storage errors show at ``start()``.
     """
 
@@ -99,17 +99,17 @@ class Consumer:
         """The signal that asked for a stop."""
         self._has_time = True
         # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
-        self._alarm = Bell()
+        self._alarm = Waker()
         if self._why_not_here is None:
-            self._build(identify(f"{huey.rng.getrandbits(128):032x}"))
+            self._build(make_worker(f"{huey.rng.getrandbits(128):032x}"))
 
-    def _build(self, worker: Worker, page: Page | None = None) -> None:
+    def _build(self, worker: Worker, page: Scoreboard | None = None) -> None:
         huey, clock = self.huey, self.huey.clock
         self.worker = worker
-        self._bell = Bell()
+        self._bell = Waker()
         board: Board = page or LocalBoard()
         self._stamps = [Stamp(board, thread, clock) for thread in range(len(OWN_THREADS))]
-        self._timekeeper = Timekeeper(clock, page)
+        self._timekeeper = TimeLimits(clock, page)
         self._wall_clock = WallClock(huey.storage, clock, self.localtime)
         self._attendance = huey.attendance()
         execution = huey.execution(self._timekeeper, self._attendance, self.localtime)
@@ -139,7 +139,7 @@ class Consumer:
         self._services: list[Service] = []
         if not self.has_keeper:
             self._watchdog = OwnWatchdog(clock, self.watchdog, board, outage, self._give_up)
-            self._lasting.append(Service("Heartbeat", self._beat, BEAT, outage, self._stamps[HEARTBEAT]))
+            self._lasting.append(Service("Heartbeat", self._beat, HEARTBEAT_S, outage, self._stamps[HEARTBEAT]))
             self._services.append(Service("Janitor", self._janitor.look, EVERY, outage, self._stamps[JANITOR]))
             self._watching = Service("Watchdog", self._watch, LOOK)
         if self.periodic and worker.takes_others:
@@ -164,7 +164,7 @@ class Consumer:
     def _beat(self) -> None:
         for name in self._watching.revive():
             log.critical("thread %r has ended; it is started again", name)
-        self.huey.storage.beat([self.worker])
+        self.huey.storage.heartbeat([self.worker])
 
     def _watch(self) -> None:
         self._watchdog.look(self._lives)
@@ -207,7 +207,7 @@ class Consumer:
             if not self.has_keeper:
                 free_locks(storage, self._locks)
             self._wall_clock.note()
-            storage.beat([self.worker])
+            storage.heartbeat([self.worker])
             self._tell_start()
             self._state = RUNNING
             self._janitor.enter()
@@ -275,7 +275,7 @@ class Consumer:
         self._cranking.stop()
 
     def _say_goodbye(self) -> None:
-        crash_here("stop:before-goodbye")
+        failpoint("stop:before-goodbye")
         self._runners.close(5.0)
         self._attendance.close()
         with suppress(ValueError):
@@ -289,7 +289,7 @@ class Consumer:
             self._watching.stop()
         self._bell.close()
         try:
-            self.huey.storage.goodbye(self.worker)
+            self.huey.storage.deregister(self.worker)
         except StorageError as error:
             log.warning("this worker could not take its leave; the next consumer sees that it is gone: %s", error)
         self._janitor.leave()

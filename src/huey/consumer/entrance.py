@@ -7,9 +7,9 @@ import select
 import signal
 from collections.abc import Callable, Collection
 
-from huey.clock import SECOND, Clock
 from huey.exceptions import StorageFull, StorageUnavailable
-from huey.logs import SafeLogger
+from huey.runtime.clock import SECOND, Clock
+from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from huey.logs import SafeLogger, leave
+from huey.runtime.logs import SafeLogger, leave
 
 log = SafeLogger("huey.consumer")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from huey.logs import SafeLogger
+from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 

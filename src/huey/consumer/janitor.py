@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from huey import host
-from huey.clock import SECOND, Clock, Micros, micros
-from huey.host import alive_here
-from huey.lifecycle import Finish, WorkerDied, decide
-from huey.logs import SafeLogger
+from huey.runtime import host
+from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.runtime.host import alive_here
+from huey.runtime.logs import SafeLogger
 from huey.storage.base import LEASE, Storage, Worker, WorkerRow
-from huey.task import Lease
+from huey.task.lifecycle import Finish, WorkerDied, decide
+from huey.task.task import Lease
 
 log = SafeLogger("huey.consumer")
 
@@ -111,7 +111,7 @@ class Janitor:
         finishes = [decide(self._declared(lease), died, now) for lease in self._storage.leases(heir)]
         if finishes:
             self._storage.turn(heir, [self._settle(finish) if finish.error else finish for finish in finishes], want=0)
-        self._storage.goodbye(heir)
+        self._storage.deregister(heir)
 
 
 class Silences:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil
 
-from huey.clock import Clock, Micros, micros
 from huey.engine.stamps import LOOK
-from huey.logs import SafeLogger
+from huey.runtime.clock import Clock, Micros, micros
+from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from huey.clock import SECOND, Clock, Micros, micros
 from huey.consumer.processes import Child, memory_of
-from huey.logs import SafeLogger
+from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from huey.consumer import processes
 from huey.consumer.command import own_command
 from huey.consumer.processes import Child
-from huey.logs import SafeLogger
+from huey.runtime.logs import SafeLogger
 
 if TYPE_CHECKING:
     from huey.api import Huey

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from huey.clock import Clock, Micros, micros
+from huey.runtime.clock import Clock, Micros, micros
 
 MORE_LIKELY = 200
 """Of a thousand points."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from huey.clock import Clock, Micros, micros
-from huey.consumer.deaths import Cause
 from huey.consumer.processes import Child
-from huey.engine.page import Running
+from huey.consumer.recovery import ExitCause
+from huey.engine.scoreboard import Running
 from huey.engine.stamps import STILL
-from huey.lifecycle import State
-from huey.logs import SafeLogger
+from huey.runtime.clock import Clock, Micros, micros
+from huey.runtime.logs import SafeLogger
 from huey.storage.base import Storage
+from huey.task.lifecycle import State
 
 log = SafeLogger("huey.consumer")
 
@@ -51,14 +51,16 @@ class Overdue:
             late = [it for it in child.page.running() if it.is_overdue(now)]
             if not late:
                 continue
-            if child.due is not None and child.due[1] is Cause.LATE:
+            if child.due is not None and child.due[1] is ExitCause.LATE:
                 self._hasten(child, now, len(late))
             elif child.is_leaving or child.page.count == 1 or not self._is_one_leaving(child):
                 self._end_late(child, now, late[0])
 
     def _is_one_leaving(self, child: Child) -> bool:
         """Another worker of its place is on its way out for this: the task waits for its kill, so that not all neighbours stop at once."""
-        return any(it.due is not None and it.due[1] is Cause.LATE and it.queue == child.queue for it in self._tree.all() if it is not child)
+        return any(
+            it.due is not None and it.due[1] is ExitCause.LATE and it.queue == child.queue for it in self._tree.all() if it is not child
+        )
 
     def _end_late(self, child: Child, now: Micros, task: Running) -> None:
         log.warning("task %s passed its time limit and did not end when asked: its worker is killed", task.id)
@@ -66,13 +68,13 @@ class Overdue:
         child.tell_to_stop()
         left = self._neighbours if child.page.count > 1 else 0
         due = now + micros(left)
-        child.due = (min(due, child.due[0]) if child.due else due), Cause.LATE
+        child.due = (min(due, child.due[0]) if child.due else due), ExitCause.LATE
         self._hasten(child, now, 1)
 
     def _hasten(self, child: Child, now: Micros, late: int) -> None:
         """Nobody is left to wait for: all that it still holds is late, or nothing in it goes on."""
         if child.due and (child.page.held == late or child.standstill.still >= STILL):
-            child.due = min(now, child.due[0]), Cause.LATE
+            child.due = min(now, child.due[0]), ExitCause.LATE
 
     # -- revocations --------------------------------------------------------------------------------------------------------------------
 
@@ -84,7 +86,7 @@ class Overdue:
                 child.asked_since = None
             elif child.asked_since is None:
                 child.asked_since = now
-            elif now - child.asked_since > micros(ASKED) and child.cause is not Cause.REVOKED:
+            elif now - child.asked_since > micros(ASKED) and child.cause is not ExitCause.REVOKED:
                 child.asked_since = now
                 self._tree.try_storage("revoked", lambda child=child, it=asked[0]: self._end_revoked(child, it))  # type: ignore[misc]
 
@@ -95,4 +97,4 @@ class Overdue:
             child.asked_since = None
             return
         log.warning("task %s was revoked and did not end when asked: its worker is killed", it.id)
-        child.kill(Cause.REVOKED)
+        child.kill(ExitCause.REVOKED)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from huey import host
-from huey.clock import Clock
 from huey.consumer.lives import Lives, NotMended
 from huey.engine.outage import Outage
 from huey.engine.stamps import OWN_THREADS, Board, Standstill
+from huey.runtime import host
+from huey.runtime.clock import Clock
 
 
 class OwnWatchdog:

@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 
-from huey.clock import Micros
 from huey.consumer import command, exits
-from huey.consumer.deaths import Cause
-from huey.consumer.seat import SEAT, Seat, identify
-from huey.engine.page import Page
+from huey.consumer.recovery import ExitCause
+from huey.consumer.worker_spec import SEAT, WorkerSpec, make_worker
+from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import Standstill
-from huey.engine.timekeeper import BROKEN
-from huey.log_queue import drain
-from huey.logs import SafeLogger, flush, leave
+from huey.engine.time_limits import BROKEN
+from huey.runtime.clock import Micros
+from huey.runtime.log_queue import drain
+from huey.runtime.logs import SafeLogger, flush, leave
 from huey.storage.base import Worker
 
 log = SafeLogger("huey.consumer")
@@ -38,16 +38,16 @@ class Child:
     """A worker process that this supervisor started, or took over from the one before it."""
 
     worker: Worker
-    page: Page
+    page: Scoreboard
     started: Micros
     """On the clock that never steps."""
     queue: str
     """The queue that it takes tasks from."""
-    cause: Cause = Cause.CRASH
+    cause: ExitCause = ExitCause.CRASH
     """Why it ended, if it ends now."""
     is_leaving: bool = False
     """It was told to stop."""
-    due: tuple[Micros, Cause] | None = None
+    due: tuple[Micros, ExitCause] | None = None
     """When it is killed if it has not ended by then, and why."""
     idle_since: Micros | None = None
     """Of a quarantine worker: since when there is nothing for it."""
@@ -79,7 +79,7 @@ class Child:
         self.page.cut_short()
         self.tell_to_stop()
 
-    def kill(self, cause: Cause) -> None:
+    def kill(self, cause: ExitCause) -> None:
         self.cause = cause
         self.signal(signal.SIGKILL)
 
@@ -89,7 +89,7 @@ class Child:
     @classmethod
     def from_plain(cls, plain: list[object]) -> Child:
         *who, fd, count, started, queue = plain
-        return cls(Worker(*who), Page(int(str(count)), int(str(fd))), int(str(started)), str(queue))  # type: ignore[arg-type]
+        return cls(Worker(*who), Scoreboard(int(str(count)), int(str(fd))), int(str(started)), str(queue))  # type: ignore[arg-type]
 
 
 def is_single_threaded() -> bool:
@@ -100,11 +100,13 @@ def is_single_threaded() -> bool:
         return False
 
 
-def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], int], now: Micros, *, may_fork: bool = True) -> Child:
+def start(
+    seat_of: Callable[[int], WorkerSpec], runners: int, work: Callable[[WorkerSpec], int], now: Micros, *, may_fork: bool = True
+) -> Child:
     """Start a worker process. *work* is what a forked one does; a process started by exec finds its seat in its environment. Not
     *may_fork*: what this process has open must not be used by another one. OSError: the system has no room for another process, or the
     command is not where it was."""
-    page = Page(runners)
+    page = Scoreboard(runners)
     try:
         seat = seat_of(page.fd)
         if may_fork and FORK_IS_SAFE and drain(QUIET) and is_single_threaded():
@@ -116,10 +118,10 @@ def start(seat_of: Callable[[int], Seat], runners: int, work: Callable[[Seat], i
     except OSError:
         page.close()
         raise
-    return Child(identify(seat.id, seat.kind, seat.keeper, pid), page, now, seat.queue)
+    return Child(make_worker(seat.id, seat.kind, seat.keeper, pid), page, now, seat.queue)
 
 
-def _fork(seat: Seat, work: Callable[[Seat], int]) -> int:
+def _fork(seat: WorkerSpec, work: Callable[[WorkerSpec], int]) -> int:
     # What is there now is shared by parent and child as long as neither writes on its pages; the collector would.
     gc.freeze()
     try:
@@ -148,7 +150,7 @@ def _tell_once() -> None:
     log.info("this process has several threads, or its system does not fork well: each worker imports the application by itself")
 
 
-def _exec(seat: Seat) -> int:
+def _exec(seat: WorkerSpec) -> int:
     # What lies there now is the code that the others run, whatever a link leads to by now.
     return spawn({SEAT: seat.to_text()}, seat.page_fd, folder=command.REAL if os.path.isdir(command.REAL) else "")
 

@@ -25,7 +25,8 @@ class Consumer(consumer.Consumer):
     """Runs the tasks of one Huey. ``start()`` does so in threads of this process. ``run()`` too, until it is stopped; what needs worker
     processes (``worker_type='process'``, ``max_tasks=``, ``max_memory=``, several ``queues=``) gets them there, as under the command.
 
-    Options as in ``huey.options``. ConfigurationError: one that does not exist or cannot work; storage errors show at ``start()``.
+    Options as in ``huey.consumer.settings``. ConfigurationError: one that does not exist or cannot work; storage errors show at
+    ``start()``.
     """
 
     def __init__(self, huey: Huey, *by_position: Any, **options: Any) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from huey.clock import Micros, micros
-from huey.consumer.posts import Post
 from huey.consumer.processes import Child
+from huey.consumer.worker_pool import WorkerPool
+from huey.runtime.clock import Micros, micros
 
 IDLE = 2.0
 """Seconds without a suspect after which a quarantine worker goes."""
@@ -15,7 +15,7 @@ IDLE = 2.0
 class Quarantine:
     """*children*: the workers of now. *start*: starts a quarantine worker for a queue; False: it cannot."""
 
-    def __init__(self, posts: Mapping[str, Post], children: Callable[[], Sequence[Child]], start: Callable[[str], bool]) -> None:
+    def __init__(self, posts: Mapping[str, WorkerPool], children: Callable[[], Sequence[Child]], start: Callable[[str], bool]) -> None:
         self._posts = posts
         self._children = children
         self._start = start
@@ -25,7 +25,7 @@ class Quarantine:
         for queue, post in self._posts.items():
             self._look_at(queue, post, now)
 
-    def _look_at(self, queue: str, post: Post, now: Micros) -> None:
+    def _look_at(self, queue: str, post: WorkerPool, now: Micros) -> None:
         kept = [child for child in self._children() if child.worker.kind == "quarantine" and not child.is_leaving]
         there = [child for child in kept if child.queue == queue]
         suspects = len(post.huey.storage.find("suspect", limit=post.workers))

@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, tzinfo
 
-from huey import events
-from huey.clock import SECOND, Clock, Ids, Micros, micros
 from huey.cron import MINUTE, latest_due
-from huey.declared import declaration
-from huey.decorators import PeriodicWrapper
-from huey.logs import SafeLogger
+from huey.engine.declared import declaration
 from huey.registry import Registry
+from huey.runtime.clock import SECOND, Clock, Ids, Micros, micros
+from huey.runtime.logs import SafeLogger
 from huey.serializer import Codec
 from huey.storage.base import Storage
-from huey.task import Record, Task
-from huey.terms import NONE
+from huey.task import events
+from huey.task.record_options import NONE
+from huey.task.task import Record, Task
+from huey.task.wrapper import PeriodicWrapper
 
 log = SafeLogger("huey.consumer")
 

@@ -9,7 +9,7 @@ from huey.consumer.guard import Guard
 from huey.engine.outage import Outage
 from huey.engine.stamps import Stamp
 from huey.exceptions import StorageError
-from huey.logs import SafeLogger
+from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 

@@ -13,11 +13,8 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from huey import host
-from huey.clock import SECOND, Micros, micros
 from huey.consumer import processes
 from huey.consumer.banner import tell_queues, tell_start, tell_stop
-from huey.consumer.deaths import Cause, how_it_ended
 from huey.consumer.entrance import rest, wait_for
 from huey.consumer.guard import Guard
 from huey.consumer.hearing import hearing
@@ -25,22 +22,25 @@ from huey.consumer.locks import free_locks
 from huey.consumer.memory import MIB, MemoryLimit
 from huey.consumer.new_code import NewCode
 from huey.consumer.overdue import ASKED, NEIGHBOURS, Overdue
-from huey.consumer.posts import Post, beat, posts_of
 from huey.consumer.processes import Child
 from huey.consumer.quarantine import Quarantine
-from huey.consumer.seat import Seat, identify
+from huey.consumer.recovery import ExitCause, how_it_ended
 from huey.consumer.service import RETRY
+from huey.consumer.settings import checked, shares, shows_local_time
 from huey.consumer.watchdog import Watchdog
 from huey.consumer.worker import work
+from huey.consumer.worker_pool import WorkerPool, heartbeat, pools_for
+from huey.consumer.worker_spec import WorkerSpec, make_worker
 from huey.engine.outage import Outage
-from huey.engine.page import LOOKS, REACHES, TELLS, Running
+from huey.engine.scoreboard import LOOKS, REACHES, TELLS, Running
 from huey.engine.stamps import GAP
 from huey.exceptions import ConfigurationError, StorageError
-from huey.host import alive_here
-from huey.logs import SafeLogger
-from huey.options import checked, shares, shows_local_time
+from huey.runtime import host
+from huey.runtime.clock import SECOND, Micros, micros
+from huey.runtime.host import alive_here
+from huey.runtime.logs import SafeLogger
 from huey.signals import SIGNAL_INTERRUPTED
-from huey.storage.base import BEAT, LEASE, Storage
+from huey.storage.base import HEARTBEAT_S, LEASE, Storage
 
 if TYPE_CHECKING:
     from huey.api import Huey
@@ -60,7 +60,7 @@ FIRST_GAP, LONGEST_GAP = 0.2, 10.0
 
 
 class Supervisor:
-    """The consumer of one Huey as a tree of processes. Options as ``huey.options``; ConfigurationError when they cannot work."""
+    """The consumer of one Huey as a tree of processes. Options as ``huey.consumer.settings``; ConfigurationError when they cannot work."""
 
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = checked(options)
@@ -76,11 +76,11 @@ class Supervisor:
         self._replaces: bool = settings["check_worker_health"]
         self._is_manned = False
         self._memory_limit = MemoryLimit((settings["max_memory"] or 0) * MIB, huey.clock)
-        me = identify("", "supervisor")
+        me = make_worker("", "supervisor")
         self._keeper = f"{me.pid}:{me.born}"
         if huey.immediate:
             raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
-        self._posts = posts_of(huey, self._kind, shares(settings, huey.name))
+        self._posts = pools_for(huey, self._kind, shares(settings, huey.name))
         self._children: list[Child] = []
         self._former: list[Child] = []
         """Workers of the supervisor that this process was before a SIGHUP."""
@@ -112,7 +112,7 @@ class Supervisor:
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, gracefully (C12): the exit code. A second signal ends at once, nothing is lost. SIGHUP starts anew
         with the code that is there then, if it can be imported. StorageError: the storage cannot be used at all."""
-        seat = Seat.of_this_process()
+        seat = WorkerSpec.of_this_process()
         if seat is not None:
             return work(self._huey.on(seat.queue), seat, **self._options)
         if os.environ.pop(processes.TRIAL, None):
@@ -174,9 +174,9 @@ class Supervisor:
     def _beat(self, now: Micros) -> None:
         if now >= self._next_beat:
             self._next_beat = now + micros(RETRY)
-            is_well = self.try_storage("beat", lambda: beat(self._posts, self.all()))
+            is_well = self.try_storage("heartbeat", lambda: heartbeat(self._posts, self.all()))
             # After a failure the others come first.
-            self._next_beat = now + micros(BEAT) if is_well else self._next_try + micros(RETRY)
+            self._next_beat = now + micros(HEARTBEAT_S) if is_well else self._next_try + micros(RETRY)
 
     def all(self) -> list[Child]:
         """All workers: those of now, and those that are left of the code before."""
@@ -228,7 +228,7 @@ class Supervisor:
         alive_here.add(id)
         try:
             child = processes.start(
-                lambda fd: Seat(id, kind, self._keeper, runners, fd, queue),
+                lambda fd: WorkerSpec(id, kind, self._keeper, runners, fd, queue),
                 runners,
                 lambda seat: work(self._huey.on(queue), seat, **self._options),
                 self._clock.monotonic(),
@@ -259,7 +259,7 @@ class Supervisor:
         child.tell_to_stop()
         if self._patience is not None:
             deadline = now + micros(self._patience)
-            child.due = (min(deadline, child.due[0]), child.due[1]) if child.due else (deadline, Cause.STOP)
+            child.due = (min(deadline, child.due[0]), child.due[1]) if child.due else (deadline, ExitCause.STOP)
 
     def _look(self, now: Micros) -> None:
         for post in self._posts.values():
@@ -286,10 +286,10 @@ class Supervisor:
     def replace(self, child: Child, at_once: bool) -> None:
         """End a worker that stands still. What it runs may end first if its engine goes on."""
         if at_once or child.is_leaving:
-            child.kill(Cause.STUCK)
+            child.kill(ExitCause.STUCK)
             return
         child.tell_to_stop()
-        child.due = self._clock.monotonic() + micros(min(self._patience or NEIGHBOURS, NEIGHBOURS)), Cause.STOP
+        child.due = self._clock.monotonic() + micros(min(self._patience or NEIGHBOURS, NEIGHBOURS)), ExitCause.STOP
 
     def name_of(self, child: Child, id: str) -> str:
         found: list[str] = []
@@ -298,7 +298,7 @@ class Supervisor:
 
     def reaches_storage(self, child: Child) -> bool:
         """We can write into the storage of its queue now."""
-        return self.try_storage("beat", lambda: self.storage_of(child).beat([child.worker]))
+        return self.try_storage("heartbeat", lambda: self.storage_of(child).heartbeat([child.worker]))
 
     def storage_of(self, child: Child) -> Storage:
         """That of its queue."""
@@ -313,7 +313,7 @@ class Supervisor:
             child.stopped_since = now
         elif now - child.stopped_since > LEASE:
             log.warning("worker %s (pid %d) was stopped for longer than its lease: it is killed", child.worker.id, child.pid)
-            child.kill(Cause.STOP)
+            child.kill(ExitCause.STOP)
 
     # -- deadlines ----------------------------------------------------------------------------------------------------------------------
 
@@ -322,12 +322,12 @@ class Supervisor:
             if child.due is None or now < child.due[0]:
                 continue
             cause, child.due = child.due[1], None
-            if cause is Cause.STOP and not child.page.is_cut_short:
+            if cause is ExitCause.STOP and not child.page.is_cut_short:
                 if count := len(child.page.running()):
                     log.warning("%d tasks of worker %s did not end in time; they are put back and run again", count, child.worker.id)
                 self._cut_short(child, now)
                 continue
-            if cause is Cause.LATE and not any(it.is_late(now) for it in child.page.running()):
+            if cause is ExitCause.LATE and not any(it.is_late(now) for it in child.page.running()):
                 # It ended after all; the worker leaves by itself, or within the time of a stop.
                 if self._is_stopping:
                     self._dismiss(child, now)
@@ -337,10 +337,10 @@ class Supervisor:
     def _cut_short(self, child: Child, now: Micros) -> None:
         """End a worker whose running tasks are put back; if the application wants to hear of that, it has a moment."""
         if not self._huey.signals.wants(SIGNAL_INTERRUPTED) or not child.page.running() or child.page.is_cut_short:
-            child.kill(Cause.STOP)
+            child.kill(ExitCause.STOP)
             return
         child.cut_short()
-        child.due = now + micros(LAST_WORDS), Cause.STOP
+        child.due = now + micros(LAST_WORDS), ExitCause.STOP
 
     # -- deaths -------------------------------------------------------------------------------------------------------------------------
 
@@ -359,10 +359,10 @@ class Supervisor:
                 # There may be a suspect now.
                 self._next_look = 0
 
-    def _post_of(self, child: Child) -> Post:
+    def _post_of(self, child: Child) -> WorkerPool:
         """That of its queue; after a SIGHUP with other settings that may be one that has no workers any more."""
         if child.queue not in self._posts:
-            return Post(self._huey.on(child.queue), self._kind, 0)
+            return WorkerPool(self._huey.on(child.queue), self._kind, 0)
         return self._posts[child.queue]
 
     def _note_death(self, child: Child, status: int) -> None:
@@ -377,8 +377,8 @@ class Supervisor:
         else:
             self._gap = FIRST_GAP
         if child.page.is_blameless:
-            child.cause = Cause.STUCK
-        if child.cause is Cause.CRASH:
+            child.cause = ExitCause.STUCK
+        if child.cause is ExitCause.CRASH:
             # What had ended and is still held may have done it too: a body that closes all files kills its process a moment later.
             ran += child.page.ended()
         child.page.close()
@@ -412,7 +412,7 @@ class Supervisor:
             log.warning("asked again: running tasks are cut short")
             self._exit_code = 128 + number
             for child in self.all():
-                child.kill(Cause.STOP)
+                child.kill(ExitCause.STOP)
             return
         self._is_stopping = True
         if number not in self._graceful:

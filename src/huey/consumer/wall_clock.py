@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from huey.clock import Clock, Micros
+from huey.runtime.clock import Clock, Micros
+from huey.runtime.times import wall_of
 from huey.storage.base import Storage
-from huey.when import wall_of
 
 GLANCE = 5.0
 """Seconds between two looks at the offset of a clock that shows local time."""

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from math import ceil
 from typing import Protocol
 
-from huey import host
-from huey.clock import Clock, Micros, micros
 from huey.consumer.processes import Child
 from huey.engine.stamps import ENGINE, LOOK, MAIN, OWN_THREADS, Standstill
-from huey.logs import SafeLogger
+from huey.runtime import host
+from huey.runtime.clock import Clock, Micros, micros
+from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 

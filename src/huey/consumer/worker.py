@@ -10,19 +10,19 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from huey import host
 from huey.consumer import exits
 from huey.consumer.consumer import Consumer
 from huey.consumer.guard import Guard
 from huey.consumer.hearing import listen, pass_over
 from huey.consumer.lives import PULSE_STILL, Lives, NotMended, StandingStill
 from huey.consumer.oom import Likelihood
-from huey.consumer.seat import Seat, identify
 from huey.consumer.service import Service
-from huey.engine.page import Page
+from huey.consumer.worker_spec import WorkerSpec, make_worker
+from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import LOOK, MAIN
-from huey.engine.timekeeper import BROKEN
-from huey.logs import SafeLogger, leave
+from huey.engine.time_limits import BROKEN
+from huey.runtime import host
+from huey.runtime.logs import SafeLogger, leave
 from huey.storage.base import Worker
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class WorkerProcess(Consumer):
 
     has_keeper = True
 
-    def __init__(self, huey: Huey, seat: Seat, **options: Any) -> None:
+    def __init__(self, huey: Huey, seat: WorkerSpec, **options: Any) -> None:
         self._seat = seat
-        self._page = Page(seat.runners, seat.page_fd)
+        self._page = Scoreboard(seat.runners, seat.page_fd)
         self._said_last_words = False
         self._is_told_to_stop = False
         self._syncs: set[int] = set()
@@ -51,9 +51,9 @@ class WorkerProcess(Consumer):
         super().__init__(huey, **options)
         self._supervisor_stands = StandingStill(self.watchdog)
 
-    def _build(self, worker: Worker, page: Page | None = None) -> None:
+    def _build(self, worker: Worker, page: Scoreboard | None = None) -> None:
         self.workers = self._seat.runners
-        super()._build(identify(self._seat.id, self._seat.kind, self._seat.keeper), self._page)
+        super()._build(make_worker(self._seat.id, self._seat.kind, self._seat.keeper), self._page)
         # With a pulse that stands still this process looks dead; without an engine it is.
         self._lives = Lives(self.huey.clock, [self._runners.revive, self._revive_services, self._pulse.revive])
 
@@ -111,7 +111,7 @@ class WorkerProcess(Consumer):
 
     def _beat_pulse(self) -> None:
         before, self._syncs = self._syncs, host.syncs()
-        self._page.beat(bool(before & self._syncs))
+        self._page.heartbeat(bool(before & self._syncs))
 
     def _say_held(self, count: int) -> None:
         self._page.say_held(count)
@@ -136,7 +136,7 @@ def die_with(keeper_pid: int) -> None:
         os._exit(BROKEN)
 
 
-def work(huey: Huey, seat: Seat, **options: Any) -> int:
+def work(huey: Huey, seat: WorkerSpec, **options: Any) -> int:
     """Be the worker of *seat* until the supervisor wants no more: the exit code of this process."""
     die_with(seat.keeper_pid)
     code = WorkerProcess(huey, seat, **options).run()

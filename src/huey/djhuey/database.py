@@ -13,10 +13,10 @@ from asgiref.sync import async_to_sync
 from django.db import connections
 
 from huey.api import Huey
-from huey.decorators import TaskWrapper, plain
 from huey.djhuey.outbox import Outbox
 from huey.djhuey.settings import current
-from huey.functions import checked_function
+from huey.runtime.functions import checked_function
+from huey.task.wrapper import TaskWrapper, plain
 
 Function = Callable[..., Any]
 

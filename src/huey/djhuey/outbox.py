@@ -16,8 +16,8 @@ from django.db import connections, transaction
 
 from huey.api import Huey
 from huey.exceptions import StorageUnavailable
-from huey.masking import Masked
-from huey.owned import Block, find
+from huey.runtime.masking import Masked
+from huey.runtime.owned_blocks import Block, find
 
 
 class Waits(Block):

@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from huey import shown
 from huey.api import Huey
-from huey.clock import SECOND, Micros, micros
 from huey.djhuey.database import close_connections, close_old_connections
 from huey.djhuey.framework import TaskContext, TaskError, TaskResult, TaskResultStatus, signals
 from huey.engine.failures import outcome_of
-from huey.lifecycle import State, decide
-from huey.logs import SafeLogger, is_ctrl_c
-from huey.masking import masked, opened
+from huey.runtime import display as shown
+from huey.runtime.clock import SECOND, Micros, micros
+from huey.runtime.logs import SafeLogger, is_ctrl_c
+from huey.runtime.masking import masked, opened
 from huey.storage.base import DEAD_LETTERS_KEPT
-from huey.task import Lease, Task
+from huey.task.lifecycle import State, decide
+from huey.task.task import Lease, Task
 
 log = SafeLogger("huey.djhuey")
 

@@ -20,11 +20,11 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from huey.api import Huey
+from huey.consumer.settings import OF_COMMAND, checked
 from huey.djhuey.outbox import Outbox
 from huey.exceptions import ConfigurationError
-from huey.files import without_password
-from huey.options import OF_COMMAND, checked
 from huey.presets import MemoryHuey, SqliteHuey
+from huey.runtime.files import without_password
 
 REDIS = "huey.RedisHuey"
 SHIPPED = {"huey.backends.redis_backend": REDIS, "huey.backends.sqlite_backend": "huey.SqliteHuey"}
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
     huey: Huey
     consumer: dict[str, Any]
-    """Options of the consumer by their names in ``huey.options``, read; and ``level``, the level of the log, if one is named."""
+    """Options of the consumer by their names in ``huey.consumer.settings``, read; and ``level``, the level of the log, if one is named."""
     is_default_redis: bool = False
     """Nobody asked for Redis, so whoever cannot reach it wants to know the other way."""
 
@@ -229,7 +229,7 @@ def secrets() -> list[str] | None:
 
 
 def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Options of the consumer as the settings give them, under their names of 0.4.9 and 3.x, by the names of ``huey.options``.
+    """Options of the consumer as the settings give them, under their names of 0.4.9 and 3.x, by the names of ``huey.consumer.settings``.
     WrongSetting: one that does not exist or fit."""
     options = {_RENAMED.get(name, name): value for name, value in given.items()}
     if "utc" in options:

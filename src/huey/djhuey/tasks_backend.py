@@ -20,7 +20,7 @@ from django.db import transaction
 from django.utils.module_loading import autodiscover_modules
 
 from huey.api import Huey
-from huey.decorators import TaskWrapper
+from huey.client.result import Result
 from huey.djhuey.framework import (
     BaseTaskBackend,
     InvalidTask,
@@ -36,10 +36,10 @@ from huey.djhuey.outbox import Outbox
 from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, instant, new_result, perform, runner, take_in, tell
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
-from huey.functions import refuse_what_does_not_run
-from huey.lifecycle import State
-from huey.result import Result
+from huey.runtime.functions import refuse_what_does_not_run
 from huey.storage.base import TaskRow
+from huey.task.lifecycle import State
+from huey.task.wrapper import TaskWrapper
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),

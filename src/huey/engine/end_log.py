@@ -1,7 +1,7 @@
 """What the log says of tasks that ended: a line for each, or, from ``MOST`` a second on, one line a second that counts them.
 
 The engine tells it what a turn has written, so a task that runs costs no line of code here. What failed has been told with its error by
-``Execution`` before (``tell_failure``); here it is only counted.
+``Executor`` before (``tell_failure``); here it is only counted.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from huey.clock import SECOND, Clock, Micros
 from huey.engine.failures import CANCELED, REVOKED
-from huey.lifecycle import Finish, Refusal, State
-from huey.logs import Lines, SafeLogger
+from huey.runtime.clock import SECOND, Clock, Micros
+from huey.runtime.logs import Lines, SafeLogger
+from huey.task.lifecycle import CancelledAtClaim, Finish, State
 
 log = SafeLogger("huey.consumer")
 
@@ -42,7 +42,7 @@ class EndLog:
         self._is_busy = False
         """In the second before there were too many for a line each."""
 
-    def after(self, finishes: Sequence[Finish], refused: Sequence[str], dropped: Sequence[Refusal]) -> None:
+    def after(self, finishes: Sequence[Finish], refused: Sequence[str], dropped: Sequence[CancelledAtClaim]) -> None:
         """A turn has written *finishes*, but for those *refused*, and *dropped* what was revoked or expired."""
         if not (finishes or dropped) or not log.isEnabledFor(logging.INFO):
             return
@@ -61,7 +61,7 @@ class EndLog:
         for it in dropped:
             log.info("%s %s, it does not run [%s]", it.name, it.reason, it.id)
 
-    def _count(self, finishes: Sequence[Finish], dropped: Sequence[Refusal]) -> None:
+    def _count(self, finishes: Sequence[Finish], dropped: Sequence[CancelledAtClaim]) -> None:
         # Most succeed: for these there is a way that costs little.
         good = [finish.lease.name for finish in finishes if finish.state == State.SUCCEEDED]
         self._good.update(good)

@@ -12,21 +12,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
-from huey import events
-from huey.clock import SECOND, Clock, Micros, micros
-from huey.engine.attendance import Attendance
-from huey.engine.bell import Bell
 from huey.engine.end_log import EndLog
 from huey.engine.narrowing import Narrowing, Replace, failing, release
 from huey.engine.outage import Outage
+from huey.engine.run_hooks import RunHooks
 from huey.engine.runners.base import Runners
 from huey.engine.search import Search
 from huey.engine.stamps import ENGINE, LocalBoard, Stamp
 from huey.exceptions import StorageError, StorageFull
-from huey.lifecycle import Finish, Snoozed, decide
-from huey.logs import SafeLogger
+from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.runtime.logs import SafeLogger
+from huey.runtime.waker import Waker
 from huey.storage.base import Storage, Turn, Worker
-from huey.task import Lease
+from huey.task import events
+from huey.task.lifecycle import Finish, Snoozed, decide
+from huey.task.task import Lease
 
 log = SafeLogger("huey.consumer")
 
@@ -66,12 +66,12 @@ class Engine:
         worker: Worker,
         runners: Runners,
         clock: Clock,
-        bell: Bell,
+        bell: Waker,
         outage: Outage | None = None,
         *,
         quota: int | None = None,
         used_up: Callable[[], None] = lambda: None,
-        attendance: Attendance | None = None,
+        attendance: RunHooks | None = None,
         ask_to_stop: Callable[[Collection[str]], None] | None = None,
         replace: Replace = failing,
         stamp: Stamp | None = None,

@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from huey.clock import SECOND, Micros
 from huey.exceptions import ERROR_TYPE, CancelExecution, RateLimitExceeded, RetryTask, TaskException, TaskLockedException, TaskTimeout
-from huey.lifecycle import AskedAgain, Cancelled, Limited, Outcome, Raised
-from huey.task_options import TaskOptions
-from huey.when import due_time, seconds
+from huey.runtime.clock import SECOND, Micros
+from huey.runtime.times import resolve_eta, seconds
+from huey.task.lifecycle import Cancelled, Outcome, Raised, RateLimited, RetryRequested
+from huey.task.options import TaskOptions
 
 ERROR_CHARS = 2_000
 TRACEBACK_CHARS = 20_000
@@ -40,17 +40,17 @@ def _reason_of(error: BaseException) -> str:
 
 def _asked_again(error: RetryTask, said: dict[str, Any], now: Micros) -> Outcome:
     if error.eta is None and error.delay is None:
-        return AskedAgain(said)
+        return RetryRequested(said)
     try:
-        due, delay, _ = due_time(error.eta, error.delay, now=now)
-        return AskedAgain(said, max(due, 0)) if delay is None and due is not None else AskedAgain(said, delay=(delay or 0) / SECOND)
+        due, delay, _ = resolve_eta(error.eta, error.delay, now=now)
+        return RetryRequested(said, max(due, 0)) if delay is None and due is not None else RetryRequested(said, delay=(delay or 0) / SECOND)
     except ValueError as wrong:
         return Raised(described(wrong))
 
 
 def _limited(error: RateLimitExceeded, said: dict[str, Any]) -> Outcome:
     try:
-        return Limited(said, seconds(error.delay), error.retry)
+        return RateLimited(said, seconds(error.delay), error.retry)
     except ValueError as wrong:
         # A class of the application may have set it to anything.
         return Raised(described(wrong))

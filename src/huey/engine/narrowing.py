@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from huey.exceptions import StorageError
-from huey.lifecycle import Finish, Raised, decide
-from huey.logs import SafeLogger
+from huey.runtime.logs import SafeLogger
 from huey.serializer.pickles import said
 from huey.storage.base import Storage, Turn, Worker
-from huey.task import Lease
+from huey.task.lifecycle import Finish, Raised, decide
+from huey.task.task import Lease
 
 log = SafeLogger("huey.consumer")
 

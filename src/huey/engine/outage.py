@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from huey.clock import SECOND, Clock, Micros, micros
-from huey.engine.page import REACHES, TELLS
-from huey.logs import SafeLogger
+from huey.engine.scoreboard import REACHES, TELLS
+from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
-from huey.task import HEADERS, Task
+from huey.task.task import HEADERS, Task
 
 Gate = Callable[[Task], Any]
 """``Huey._execute``, wrapped."""

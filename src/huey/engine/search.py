@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from huey.clock import Clock, Micros, micros
 from huey.exceptions import StorageError
-from huey.lifecycle import UNKNOWN_DELAY
+from huey.runtime.clock import Clock, Micros, micros
 from huey.storage.base import Missing, Storage, Worker
-from huey.task import Lease
+from huey.task.lifecycle import UNKNOWN_DELAY
+from huey.task.task import Lease
 
 MOST = 32
 """Tasks that one look takes at most; more are looked for at once."""

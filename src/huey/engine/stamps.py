@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Protocol
 
-from huey.clock import Clock, Micros, micros
+from huey.runtime.clock import Clock, Micros, micros
 
 OWN_THREADS = ("main thread", "engine", "time limits", "scheduler", "heartbeat", "janitor")
 """The places of a board."""

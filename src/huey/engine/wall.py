@@ -1,16 +1,16 @@
 """Reads wall times: when a task is due of which only what the consumer's clock shows then was given. Pure but for the machine's time zone.
 
-The producer cannot know that clock. So such a task is due as early as any clock on earth can show its time (``huey.when.due_time``); the
-consumer that claims it then reads the time on its own clock, and lets the task wait for that.
+The producer cannot know that clock. So such a task is due as early as any clock on earth can show its time
+(``huey.runtime.times.resolve_eta``); the consumer that claims it then reads the time on its own clock, and lets the task wait for that.
 """
 
 from __future__ import annotations
 
-from huey.clock import Micros
-from huey.lifecycle import Cancelled, NotDue
-from huey.rare import rare_micros
-from huey.task import Lease
-from huey.when import EARLIEST_ZONE, instant_of_wall
+from huey.runtime.clock import Micros
+from huey.runtime.times import EARLIEST_ZONE, instant_of_wall
+from huey.task.lifecycle import Cancelled, NotDue
+from huey.task.record_options import rare_micros
+from huey.task.task import Lease
 
 
 def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Cancelled | None:

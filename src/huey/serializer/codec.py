@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.exceptions import DecodeError, EncodeError
-from huey.logs import SafeLogger, is_ctrl_c
+from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.serializer.budget import budget
 from huey.serializer.formats import (
     GZIP,

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from huey.exceptions import ConfigurationError, DecodeError, EncodeError
-from huey.logs import SafeLogger
+from huey.runtime.logs import SafeLogger
 from huey.serializer.budget import DEEPEST
 from huey.serializer.pickles import load_any, said, to_pickle
 from huey.serializer.signing import MAC_SIZE, are_equal, checked_secrets, derived_key, mac_of

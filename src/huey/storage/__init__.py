@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from huey.clock import Clock
+    from huey.runtime.clock import Clock
     from huey.storage.base import Storage
 
 _HOMES = {
     "BaseStorage": ("huey.storage.legacy.plugin", "BaseStorage"),
     "BlackHoleStorage": ("huey.storage.memory.blackhole", "BlackHoleStorage"),
-    "CySqliteStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
-    "FileStorage": ("huey.storage.sql.folder", "FileStorage"),
+    "CySqliteStorage": ("huey.storage.sqlite.storage", "SqliteStorage"),
+    "FileStorage": ("huey.storage.sqlite.folder", "FileStorage"),
     "MemoryStorage": ("huey.storage.memory", "MemoryStorage"),
     "PriorityRedisExpireStorage": ("huey.storage.redis.expiring", "RedisExpireStorage"),
     "PriorityRedisStorage": ("huey.storage.redis", "RedisStorage"),
     "RedisExpireStorage": ("huey.storage.redis.expiring", "RedisExpireStorage"),
     "RedisStorage": ("huey.storage.redis", "RedisStorage"),
-    "SqliteStorage": ("huey.storage.sql.sqlite", "SqliteStorage"),
+    "SqliteStorage": ("huey.storage.sqlite.storage", "SqliteStorage"),
 }
 """Storages by the names of 3.x. Redis has priorities in each."""
 

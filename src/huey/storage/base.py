@@ -19,10 +19,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from huey.clock import FOREVER as FOREVER
-from huey.clock import SECOND, Micros
 from huey.exceptions import ConfigurationError
-from huey.lifecycle import Finish, Promotion, Refusal
+from huey.runtime.clock import FOREVER as FOREVER
+from huey.runtime.clock import SECOND, Micros
 from huey.storage.admin import Administering
 from huey.storage.chunks import CHUNK as CHUNK
 from huey.storage.chunks import Place
@@ -35,11 +34,12 @@ from huey.storage.sharing import Tell as Tell
 from huey.storage.stats import Stat
 from huey.storage.workers import Worker as Worker
 from huey.storage.workers import WorkerRow as WorkerRow
-from huey.task import Lease, Record
+from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion
+from huey.task.task import Lease, Record
 
 LEASE = 15 * SECOND
 """How long a worker keeps what it claimed without a sign of life (C4)."""
-BEAT = 5.0
+HEARTBEAT_S = 5.0
 """Seconds between two signs of life."""
 PROMOTE = 500
 """Scheduled tasks that one turn makes ready (C14)."""
@@ -63,7 +63,7 @@ class Turn(NamedTuple):
     leases: list[Lease]
     refused: list[str] = []  # noqa: RUF012 -- read only
     """Ids of finishes that were not written: the lease was gone, or they were written before."""
-    cancelled: list[Refusal] = []  # noqa: RUF012
+    cancelled: list[CancelledAtClaim] = []  # noqa: RUF012
     promoted: list[Promotion] = []  # noqa: RUF012
     """Filled only while somebody follows, or ``names_promoted``."""
     stop: list[str] = []  # noqa: RUF012
@@ -147,7 +147,7 @@ class Counts(NamedTuple):
     """Those that a limit keeps from being ready (see ``sharing``), and those that wait for a worker that can run them (``missing``)."""
 
 
-class Bell(Protocol):
+class Waker(Protocol):
     """Wakes a thread that waits in ``listen``. Has a file descriptor that becomes readable when rung."""
 
     def fileno(self) -> int: ...
@@ -168,7 +168,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
     names_promoted = False
     """Set by who wants to know what its turns promote, followers or not."""
 
-    def beside(self, name: str) -> Storage:
+    def for_queue(self, name: str) -> Storage:
         """The storage of another queue in the same store. ConfigurationError: this kind has one queue only."""
         raise ConfigurationError(f"{self!r} has no other queues: {name!r} cannot be kept beside {self.name!r}")
 
@@ -179,12 +179,12 @@ class Storage(Sharing, Hosting, Administering, ABC):
         """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns (C1).
 
         At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless. An id whose task
-        has ended may come again with ``Terms.own``. For records with terms see ``admit``, which tells what became of them.
+        has ended may come again with ``Constraints.own``. For records with terms see ``admit``, which tells what became of them.
         *tell* makes the events (JSON texts) for followers; asked only while there are any, and told in the same step.
         """
 
     @contextmanager
-    def durable_at_end(self) -> Iterator[Place]:
+    def bulk_enqueue(self) -> Iterator[Place]:
         """What is enqueued through the block's value is durable when the block ends, in whatever way, instead of at each call's return.
         A storage may so wait for its disk once, or answer a call with what became of the one before: a StorageError's ``unconfirmed`` then
         says how many records of earlier calls were not put in. Here: no difference."""
@@ -248,11 +248,11 @@ class Storage(Sharing, Hosting, Administering, ABC):
         """
 
     @abstractmethod
-    def beat(self, workers: Sequence[Worker]) -> None:
+    def heartbeat(self, workers: Sequence[Worker]) -> None:
         """Renew the leases of *workers* and make them known."""
 
     @abstractmethod
-    def goodbye(self, worker: Worker) -> None:
+    def deregister(self, worker: Worker) -> None:
         """Forget a worker that stops. One that still holds tasks stays known, so that they are reclaimed."""
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
@@ -276,7 +276,8 @@ class Storage(Sharing, Hosting, Administering, ABC):
         ``Revocation``.
 
         A queued one becomes CANCELLED when it is due, unless *until* has passed by then; a running one is named in the next turn of its
-        worker. An id that is not held leaves a mark for its next enqueue within ``MARK_KEPT``. *enqueue* (``Terms.own``): that one only.
+        worker. An id that is not held leaves a mark for its next enqueue within ``MARK_KEPT``. *enqueue* (``Constraints.own``): that one
+        only.
         """
 
     @abstractmethod
@@ -316,13 +317,13 @@ class Storage(Sharing, Hosting, Administering, ABC):
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
         """Wait until a turn of *worker* would find something (True), or *bell* rings, or *timeout* seconds passed (False). Never misses
         an enqueue for longer than a second, whatever was lost."""
 
-    def expect(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+    def expect(self, worker: Worker, timeout: float, bell: Waker) -> bool:
         """As ``listen``, for a caller whose thread makes the next turn of *worker*: a storage may claim one task for that turn already.
-        A turn that does not want it gives it back, and so does ``goodbye``. Here: no difference."""
+        A turn that does not want it gives it back, and so does ``deregister``. Here: no difference."""
         return self.listen(worker, timeout, bell)
 
     @abstractmethod

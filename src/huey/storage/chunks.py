@@ -16,7 +16,7 @@ _MESSAGES = (bytes, bytearray, str)
 
 @dataclass(slots=True)
 class Place:
-    """Where the chunks of one bulk call go (``durable_at_end``): a storage's ``enqueue`` and ``admit``."""
+    """Where the chunks of one bulk call go (``bulk_enqueue``): a storage's ``enqueue`` and ``admit``."""
 
     enqueue: Callable[..., object]
     admit: Callable[..., Mapping[str, str]]

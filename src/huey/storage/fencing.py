@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from huey.lifecycle import Finish
+from huey.task.lifecycle import Finish
 
 
 def newest(finishes: Sequence[Finish]) -> tuple[Sequence[Finish], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from huey.masking import Masked
+from huey.runtime.masking import Masked
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,7 +35,7 @@ class Hosting(Masked):
     def pace(self, delay: float, max_delay: float, backoff: float, scheduler_interval: float = 1.0) -> None:
         """How often to look, for a storage that has to be polled (``-d -m -b``). Others need no telling."""
 
-    def caveats(self, processes: int, periodic: bool) -> list[str]:
+    def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         """What a consumer of so many worker processes tells at its start: promises that cannot be kept here. ConfigurationError: it cannot
         work so."""
         return []

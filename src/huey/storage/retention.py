@@ -6,8 +6,8 @@ import math
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from huey.clock import Micros
 from huey.exceptions import ConfigurationError
+from huey.runtime.clock import Micros
 
 MOST: Micros = 2**62
 """More tasks, or microseconds, than anybody keeps."""

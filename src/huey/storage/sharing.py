@@ -5,7 +5,7 @@ rows: at most so many tasks of its key are ready or running, the others are WAIT
 ready, in the same step. A **lock** belongs to a run, ``(task id, token)``, and so ends with it whatever happens, or to a process, and ends
 with its lease.
 
-A storage that does not keep terms leaves ``keeps_terms`` False, and tasks that need them are refused where they are put in.
+A storage that does not keep terms leaves ``supports_constraints`` False, and tasks that need them are refused where they are put in.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from huey.clock import SECOND, Micros
 from huey.exceptions import ConfigurationError
-from huey.task import Alike, Record
-from huey.terms import has_terms
+from huey.runtime.clock import SECOND, Micros
+from huey.task.record_options import may_have_constraints
+from huey.task.task import Record, RecordBatch
 
 Tell = Callable[[], Sequence[str]]
 """Makes events when somebody wants them."""
@@ -25,12 +25,12 @@ HOLDER = 15 * SECOND
 """How long a process keeps its locks without a sign of life (C10)."""
 
 
-def any_terms(records: Sequence[Record]) -> bool:
+def any_constraints(records: Sequence[Record]) -> bool:
     """Whether one of them may have terms."""
     # An isinstance of an abstract class takes as long as all of the rest.
-    if type(records) is Alike:
-        return has_terms(records.pattern.options)
-    return any(map(has_terms, [record.options for record in records]))
+    if type(records) is RecordBatch:
+        return may_have_constraints(records.pattern.options)
+    return any(map(may_have_constraints, [record.options for record in records]))
 
 
 class Holder(NamedTuple):
@@ -54,7 +54,7 @@ class Held(NamedTuple):
 class Sharing:
     """The verbs. One instance serves one queue."""
 
-    keeps_terms = False
+    supports_constraints = False
     """Terms of records are kept, locks and rates work."""
 
     name: str

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from huey.rare import rare
 from huey.storage.base import TaskRow, Worker
-from huey.task import LARGEST, Lease, is_storable
-from huey.terms import terms_of
+from huey.task.record_options import rare, read_constraints
+from huey.task.task import LARGEST, Lease, is_storable
 
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 """What reading such a record raises."""
@@ -42,7 +41,7 @@ def _check_options(options: Any) -> None:
     for asked in ("backoff", "jitter", "cap", "timeout"):
         if not isinstance(rare(options).get(asked, 0), int | float):
             raise ValueError("its options are none of ours")
-    terms = terms_of(options)
+    terms = read_constraints(options)
     if type(terms.at_most) is not int or not isinstance(terms.limit or "", str):
         raise ValueError("its terms are none of ours")
 

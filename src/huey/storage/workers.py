@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from huey.clock import Micros
+from huey.runtime.clock import Micros
 
 
 class Worker(NamedTuple):

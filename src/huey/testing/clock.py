@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 
-from huey.clock import Micros, micros
+from huey.runtime.clock import Micros, micros
 
 NOON: Micros = 1_750_075_200_000_000
 """2025-06-16 12:00 UTC, a Monday."""
 
 
-class TurnableClock:
-    """Wall time and monotonic time, moved by hand. Serves wherever a ``huey.clock.Clock`` is asked for, from any thread."""
+class FakeClock:
+    """Wall time and monotonic time, moved by hand. Serves wherever a ``huey.runtime.clock.Clock`` is asked for, from any thread."""
 
     def __init__(self, now: Micros = NOON, monotonic: Micros = 1_000_000_000) -> None:
         self._now = now

@@ -18,10 +18,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
-from huey.clock import SECOND, Micros, system_clock
-from huey.lifecycle import FINAL
+from huey.runtime.clock import SECOND, Micros, system_clock
 from huey.storage.base import Storage, Turn
 from huey.storage.chunks import Place
+from huey.task.lifecycle import FINAL
 
 OK, FAIL, INFO = "ok", "fail", "info"
 
@@ -89,10 +89,10 @@ class _Recording:
         return getattr(self._storage, name)
 
     @contextmanager
-    def durable_at_end(self) -> Iterator[Place]:
+    def bulk_enqueue(self) -> Iterator[Place]:
         """The same, with what is enqueued through it: acknowledged when the block has ended well."""
         written: list[str] = []
-        with self._storage.durable_at_end() as place:
+        with self._storage.bulk_enqueue() as place:
             place.enqueue = self._untold("enqueue", place.enqueue, written)
             place.admit = self._untold("admit", place.admit, written)
             try:
@@ -166,8 +166,8 @@ _RECORDED: dict[str, Describe] = {
     "reclaim": lambda given, answer: {"key": given[0].worker.id, "claim": [[lease.id, lease.token] for lease in answer or ()]},
     "claim_missing": lambda given, answer: {"key": given[0].id, "claim": [[lease.id, lease.token] for lease in answer or ()]},
     "leases": lambda given, answer: {"key": given[0].id, "held": [[lease.id, lease.token] for lease in answer or ()]},
-    "beat": lambda given, answer: {"key": [worker.id for worker in given[0]]},
-    "goodbye": lambda given, answer: {"key": given[0].id},
+    "heartbeat": lambda given, answer: {"key": [worker.id for worker in given[0]]},
+    "deregister": lambda given, answer: {"key": given[0].id},
     "tick": lambda given, answer: {
         "key": given[0],
         "tick": given[1],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from huey.lifecycle import Finish
-from huey.task import Lease
+from huey.task.lifecycle import Finish
+from huey.task.task import Lease
 
 Complete = Callable[[Lease, int], Finish]
 """Runs a task in the runner of that number, and decides what its end means."""

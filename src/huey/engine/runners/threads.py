@@ -9,14 +9,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from huey.clock import SECOND, Clock, micros, system_clock
-from huey.engine.attendance import Attendance
+from huey.engine.run_hooks import RunHooks
 from huey.engine.runners.base import Complete
 from huey.hooks import SHUTDOWN, STARTUP, Hooks
-from huey.lifecycle import Finish, Outcome, Raised, WorkerDied, decide
-from huey.logs import SafeLogger
+from huey.runtime.clock import SECOND, Clock, micros, system_clock
+from huey.runtime.logs import SafeLogger
 from huey.signals import Signals
-from huey.task import Lease
+from huey.task.lifecycle import Finish, Outcome, Raised, WorkerDied, decide
+from huey.task.task import Lease
 
 log = SafeLogger("huey.consumer")
 
@@ -31,7 +31,7 @@ class ThreadRunners:
         notify: Callable[[], None],
         name: str = "Worker",
         clock: Clock = system_clock,
-        attendance: Attendance | None = None,
+        attendance: RunHooks | None = None,
         settle: Callable[[Finish], Finish] = lambda finish: finish,
     ) -> None:
         """*settle*: gives the end of a task that failed beside its body what its caller gets."""
@@ -40,7 +40,7 @@ class ThreadRunners:
         self._complete = complete
         self._clock = clock
         self._notify = notify
-        self._attendance = attendance or Attendance(Signals(), Hooks())
+        self._attendance = attendance or RunHooks(Signals(), Hooks())
         self._ready: deque[Lease] = deque()
         self._done: deque[Finish] = deque()
         self._parked: deque[threading.Lock] = deque()

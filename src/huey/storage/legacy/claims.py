@@ -1,7 +1,8 @@
 """What is claimed from the parts, and what becomes of it: the halves of a turn.
 
-A part that holds (``Holding``) keeps a claimed message until it is acknowledged. From any other part it is taken out, and what runs is
-known to this process alone. A message for later goes to the schedule; without one it waits here, still held by the queue if that can hold.
+A part that holds (``Acknowledging``) keeps a claimed message until it is acknowledged. From any other part it is taken out, and what runs
+is known to this process alone. A message for later goes to the schedule; without one it waits here, still held by the queue if that can
+hold.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from huey.backends.base import naive_utc
-from huey.clock import Clock, Micros, micros
 from huey.exceptions import DecodeError, QueueReadException, QueueWriteException, ScheduleAddException, ScheduleReadException
-from huey.lifecycle import Finish, Promotion, Refusal, State
+from huey.runtime.clock import Clock, Micros, micros
 from huey.storage.base import TURN_BYTES, Worker
 from huey.storage.legacy.holders import Holders
 from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as
 from huey.storage.legacy.values import NAME, TASK, Values
 from huey.storage.legacy.waking import Reader
-from huey.task import Lease
+from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion, State
+from huey.task.task import Lease
 
 log = logging.getLogger("huey.consumer")
 
@@ -45,7 +46,7 @@ class Claimed(NamedTuple):
     """What one claim brought."""
 
     leases: list[Lease]
-    cancelled: list[Refusal]
+    cancelled: list[CancelledAtClaim]
     promoted: list[Promotion]
 
 
@@ -176,7 +177,7 @@ class Claims:
         left = (max(0, message.retries - message.attempt), message.retry_delay)
         if reason := self._why_not(message, now):
             self._let_go(worker, part, data)
-            bag.cancelled.append(Refusal(*label, reason, *left))
+            bag.cancelled.append(CancelledAtClaim(*label, reason, *left))
             return
         lease = message.lease()
         self._entries[worker.id, lease.id, lease.token] = Entry(part, data, message)

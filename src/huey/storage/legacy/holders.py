@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from huey.clock import Clock, Micros
 from huey.exceptions import QueueReadException, QueueWriteException
+from huey.runtime.clock import Clock, Micros
 from huey.storage.base import LEASE, Worker, WorkerRow
 from huey.storage.legacy.parts import failing_as
 
@@ -25,7 +25,7 @@ class Holders:
         self._until: dict[str, Micros] = {}
         self._seen: dict[str, tuple[str, Micros]] = {}
 
-    def beat(self, worker: Worker) -> None:
+    def heartbeat(self, worker: Worker) -> None:
         """A sign of life."""
         # A clock may stand still in a test: two signs of life still differ.
         until = max(self._clock.monotonic() + LEASE, self._until.get(worker.id, 0) + 1)

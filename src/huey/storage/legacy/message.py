@@ -9,12 +9,12 @@ import json
 from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
 
-from huey.clock import Micros, micros
 from huey.exceptions import DecodeError
-from huey.lifecycle import UNKNOWN_DELAY, Finish, State
+from huey.runtime.clock import Micros, micros
 from huey.storage.base import TaskRow
-from huey.task import LARGEST, Lease, Record, is_storable
-from huey.terms import terms_of
+from huey.task.lifecycle import UNKNOWN_DELAY, Finish, State
+from huey.task.record_options import read_constraints
+from huey.task.task import LARGEST, Lease, Record, is_storable
 
 FORMAT = 1
 _LARGEST_TIME = 2**62
@@ -53,7 +53,7 @@ class Message(NamedTuple):
         due = record.eta if record.eta is not None and record.eta > now else None
         fields = (record.expires, record.retries, record.retry_delay, record.options)
         # An id that comes again begins above its former tokens while the producers' clocks go forward: nothing is left of its former runs.
-        token = terms_of(record.options).own or 0
+        token = read_constraints(record.options).own or 0
         place = now if due is None else due
         return cls(record.id, record.name, record.payload, due, *fields, created=now, place=place, token=token, priority=record.priority)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from huey.backends.base import Holding, Part, Ticking
+from huey.backends.base import Acknowledging, Part, Ticking
 from huey.exceptions import ConfigurationError, HueyException, QueueException, StorageRefused
 
 log = logging.getLogger("huey")
@@ -27,7 +27,7 @@ class Parts:
             _check(role, part, methods)
         self.queue, self.store, self.schedule, self.events = queue, store, schedule, events
         self.name = getattr(queue, "name", None) or "huey"
-        self.holding: list[Any] = [part for part in (queue, schedule) if isinstance(part, Holding)]
+        self.holding: list[Any] = [part for part in (queue, schedule) if isinstance(part, Acknowledging)]
         """Those that keep what is claimed until it is acknowledged."""
         self.ticking: Any = queue if isinstance(queue, Ticking) else None
         self.is_blocking = bool(getattr(queue, "blocking", False))
@@ -47,8 +47,8 @@ class Parts:
         """Nobody else can write into any of them."""
         return all(bool(getattr(part, "is_trusted", False)) for part in self.all)
 
-    def caveats(self, processes: int, periodic: bool) -> list[str]:
-        """What a consumer has to tell at its start; see ``Storage.caveats``."""
+    def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
+        """What a consumer has to tell at its start; see ``Storage.startup_warnings``."""
         queue = label_of(self.queue)
         told: list[str] = []
         if self.queue not in self.holding:
@@ -72,7 +72,7 @@ class Parts:
         for part in self.all:
             if isinstance(part, Part):
                 with failing_as(QueueException, part, "caveats"):
-                    told += part.caveats()
+                    told += part.startup_warnings()
         return told
 
     def __repr__(self) -> str:

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule
-from huey.clock import Clock
 from huey.exceptions import ConfigurationError
+from huey.runtime.clock import Clock
 from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts
 from huey.storage.legacy.storage import LegacyStorage
@@ -138,9 +138,9 @@ class PluginStorage(LegacyStorage):
         if callable(getattr(self.plugin, "close", None)):
             self.plugin.close()
 
-    def caveats(self, processes: int, periodic: bool) -> list[str]:
+    def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         name = type(self.plugin).__name__
-        told = super().caveats(processes, periodic)
+        told = super().startup_warnings(processes, periodic)
         lossy = (
             f"{name} was written for huey 3.x: a task is lost if its worker is killed while it runs, or while it moves from the schedule "
             "to the queue; there are no locks, no rate limits and no list of failures. SqliteHuey and RedisHuey have these and lose none"

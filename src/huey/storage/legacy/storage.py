@@ -12,23 +12,22 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
-from huey.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.exceptions import QueueReadException, QueueWriteException, StorageRefused
-from huey.host import at_fork
-from huey.lifecycle import Finish
-from huey.masking import checkpoint
-from huey.seams import crash_here
+from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
+from huey.runtime.failpoints import failpoint
+from huey.runtime.host import at_fork
+from huey.runtime.masking import checkpoint
 from huey.storage.base import (
-    BEAT,
     FOREVER,
+    HEARTBEAT_S,
     LEASE,
-    Bell,
     Counts,
     Meanwhile,
     Revocation,
     TaskRow,
     Tell,
     Turn,
+    Waker,
     Worker,
     WorkerRow,
     nothing,
@@ -43,7 +42,8 @@ from huey.storage.legacy.parts import Parts, failing_as, refuse
 from huey.storage.legacy.values import NAME, TASK, Values
 from huey.storage.legacy.waking import Pace, Reader, Wake
 from huey.storage.stats import Stat
-from huey.task import Lease, Record
+from huey.task.lifecycle import Finish
+from huey.task.task import Lease, Record
 
 log = logging.getLogger("huey.consumer")
 
@@ -93,12 +93,12 @@ class LegacyStorage(ValuesInParts):
             if record.priority and not self.parts.take_priorities:
                 raise refuse(f"task {record.name} with priority={record.priority}: priorities", self.parts.queue)
         messages = [Message.of(record, now).to_bytes() for record in records]
-        crash_here("enqueue:before-commit")
+        failpoint("enqueue:before-commit")
         if tell is not None and self.parts.events is not None:
             # Before: who runs it may be faster than this thread, and would tell its start first.
             self._emit(tell())
         self._write_all(messages)
-        crash_here("enqueue:after-commit")
+        failpoint("enqueue:after-commit")
         self._ring()
 
     def _write_all(self, messages: Sequence[bytes]) -> None:
@@ -127,9 +127,9 @@ class LegacyStorage(ValuesInParts):
         with self._lock:
             now = self._now(now)
             silent = self._holders.silent_for(worker)
-            if silent >= micros(BEAT):
-                self._holders.beat(worker)
-            crash_here("turn:before-commit")
+            if silent >= micros(HEARTBEAT_S):
+                self._holders.heartbeat(worker)
+            failpoint("turn:before-commit")
             refused = [it.lease.id for it in finishes if not self._claims.finish(worker, it, now, is_sure=silent < LEASE)]
             self._claims.offset = self.offset
             bag, has_read = self._claims.claim(worker, want, self._readers.get(worker.id), now)
@@ -137,7 +137,7 @@ class LegacyStorage(ValuesInParts):
                 self._poll.found()
             if want:
                 self._wanted = want
-            crash_here("turn:after-commit")
+            failpoint("turn:after-commit")
         self._emit(events)
         if finishes:
             with self._changed:
@@ -165,19 +165,19 @@ class LegacyStorage(ValuesInParts):
             row = self._holders.row(dead.worker.id)
             if row is None or row.until != dead.until:
                 return []
-            self._holders.beat(worker)
-            crash_here("reclaim:before-commit")
+            self._holders.heartbeat(worker)
+            failpoint("reclaim:before-commit")
             taken = self._claims.take_over(dead.worker.id, worker, self._clock.now())
             self._holders.forget(dead.worker)
-            crash_here("reclaim:after-commit")
+            failpoint("reclaim:after-commit")
             return taken
 
-    def beat(self, workers: Sequence[Worker]) -> None:
+    def heartbeat(self, workers: Sequence[Worker]) -> None:
         with self._lock:
             for worker in workers:
-                self._holders.beat(worker)
+                self._holders.heartbeat(worker)
 
-    def goodbye(self, worker: Worker) -> None:
+    def deregister(self, worker: Worker) -> None:
         with self._lock:
             reader = self._readers.pop(worker.id, None)
         arrived = reader.close(READ + 0.5) if reader is not None else []
@@ -193,10 +193,10 @@ class LegacyStorage(ValuesInParts):
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         data = None if record is None else Message.of(record, self._now(now)).to_bytes()
-        crash_here("tick:before-commit")
+        failpoint("tick:before-commit")
         if not self._note_tick(name, tick, data):
             return False
-        crash_here("tick:after-commit")
+        failpoint("tick:after-commit")
         self._emit(events)
         self._ring()
         return True
@@ -257,7 +257,7 @@ class LegacyStorage(ValuesInParts):
         self._poll = Pace(self._clock, delay, max_delay, backoff)
         self._claims.schedule_interval = scheduler_interval
 
-    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
         with self._lock:
             wake = self._wake = self._wake or Wake()
             reader = self._reader(worker) if self.parts.is_blocking else None
@@ -415,8 +415,8 @@ class LegacyStorage(ValuesInParts):
     def result_ttl(self) -> float | None:
         return None
 
-    def caveats(self, processes: int, periodic: bool) -> list[str]:
-        return self.parts.caveats(processes, periodic)
+    def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
+        return self.parts.startup_warnings(processes, periodic)
 
     def __repr__(self) -> str:
         return repr(self.parts)

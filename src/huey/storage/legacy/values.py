@@ -10,8 +10,8 @@ from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import Any
 
-from huey.clock import Clock, micros
 from huey.exceptions import DataStoreGetException, DataStorePutException, QueueException
+from huey.runtime.clock import Clock, micros
 from huey.storage.base import FOREVER, Revocation
 from huey.storage.legacy.parts import failing_as, refuse
 from huey.utils import EmptyData

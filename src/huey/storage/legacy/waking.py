@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from huey.clock import SECOND, Clock, Micros, micros
-from huey.storage.base import Bell
+from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.storage.base import Waker
 
 log = logging.getLogger("huey.consumer")
 
@@ -63,7 +63,7 @@ class Wake:
             # It is full of rings.
             return
 
-    def wait(self, bell: Bell, timeout: float) -> tuple[bool, bool]:
+    def wait(self, bell: Waker, timeout: float) -> tuple[bool, bool]:
         """Wait up to *timeout* seconds: whether the bell rang, and whether this did. Forgets its own rings."""
         poll = select.poll()
         poll.register(self._ear, select.POLLIN)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from huey.clock import Micros
+from huey.runtime.clock import Micros
 from huey.storage.base import Tell
 from huey.storage.memory.storage import MemoryStorage
-from huey.task import Record
+from huey.task.task import Record
 
 
 class BlackHoleStorage(MemoryStorage):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from huey.clock import SECOND, Clock, Micros
-from huey.lifecycle import State
+from huey.runtime.clock import SECOND, Clock, Micros
 from huey.storage.base import Counts, Storage, TaskRow, Worker, WorkerRow
 from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Tasks, Values
 from huey.storage.memory.waking import Alarm
 from huey.storage.stats import MINUTE, Stat, start_of, with_waiting
-from huey.task import Lease
+from huey.task.lifecycle import State
+from huey.task.task import Lease
 
 
 class LookingInMemory(Storage):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from huey.clock import Micros
+from huey.runtime.clock import Micros
 from huey.storage.base import Missing, Worker
 from huey.storage.memory.looking import LookingInMemory
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Marks
-from huey.task import Lease
+from huey.task.task import Lease
 
 
 class MissingInMemory(LookingInMemory):
@@ -23,7 +23,7 @@ class MissingInMemory(LookingInMemory):
             return sorted({self._tasks.rows[id].missing for id in self._tasks.missing})
 
     def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
-        self.beat([worker])
+        self.heartbeat([worker])
         with self._changed:
             now = self._clock.now() if now is None else now
             if self._is_paused:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from huey.clock import Micros
-from huey.lifecycle import FINAL, Finish, Promotion, State
-from huey.rare import never_asked
+from huey.runtime.clock import Micros
 from huey.storage.base import ATTEMPTS_KEPT, Missing, Revocation, TaskRow, Worker
 from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
-from huey.task import Lease, Record
-from huey.terms import terms_of
+from huey.task.lifecycle import FINAL, Finish, Promotion, State
+from huey.task.record_options import never_asked, read_constraints
+from huey.task.task import Lease, Record
 
 
 class Row:
@@ -19,7 +18,7 @@ class Row:
 
     def __init__(self, record: Record, now: Micros) -> None:
         self.record = record = record.resolved(now)
-        self.terms = terms_of(record.options)
+        self.terms = read_constraints(record.options)
         self.state = State.QUEUED
         self.place = now
         self.due = record.eta if record.eta is not None and record.eta > now else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from huey.clock import SECOND, Clock, Micros, micros
-from huey.lifecycle import State
+from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.runtime.times import EARLIEST_ZONE
 from huey.storage.base import Storage, Worker
 from huey.storage.chunks import check_records
 from huey.storage.memory.row import Row
@@ -15,14 +15,14 @@ from huey.storage.memory.tables import Tasks, remove
 from huey.storage.memory.values import end_of
 from huey.storage.memory.waking import Alarm
 from huey.storage.sharing import HOLDER, Held, Holder, Tell
-from huey.task import Record
-from huey.when import EARLIEST_ZONE
+from huey.task.lifecycle import State
+from huey.task.task import Record
 
 
 class SharingInMemory(Storage):
     """Terms, locks and rates of a ``MemoryStorage``."""
 
-    keeps_terms = True
+    supports_constraints = True
 
     _clock: Clock
     _changed: Alarm

@@ -6,11 +6,11 @@ import heapq
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from huey.clock import Micros, micros
-from huey.lifecycle import State
+from huey.runtime.clock import Micros, micros
 from huey.storage.memory.row import Row
 from huey.storage.sharing import Held, Holder
-from huey.terms import WAITING, Terms
+from huey.task.lifecycle import State
+from huey.task.record_options import WAITING, Constraints
 
 Rank = tuple[int, Micros, str]
 
@@ -30,7 +30,7 @@ class Keys:
         """Key to id of the row that holds it."""
         self.kept: dict[tuple[str, str], Kept] = {}
 
-    def met(self, id: str, terms: Terms, now: Micros, gives_way: Callable[[str], bool]) -> str | None:
+    def met(self, id: str, terms: Constraints, now: Micros, gives_way: Callable[[str], bool]) -> str | None:
         """The id of the task because of which a new one is not put in: its own id, if that is known; None: nothing is in the way.
         *gives_way*: whether a task that holds a key lets others have it."""
         if terms.keep_id is not None and (known := self._kept("id", id, now)):

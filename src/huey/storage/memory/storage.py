@@ -9,17 +9,16 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from huey.clock import SECOND, Clock, Micros, micros, system_clock
-from huey.lifecycle import Finish, Refusal, State
-from huey.seams import crash_here
+from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
+from huey.runtime.failpoints import failpoint
 from huey.storage.base import (
     DEAD_LETTERS_KEPT,
     FOREVER,
     LEASE,
-    Bell,
     Meanwhile,
     Revocation,
     Turn,
+    Waker,
     Worker,
     WorkerRow,
     nothing,
@@ -34,10 +33,11 @@ from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
 from huey.storage.retention import Retention, checked_ttl
-from huey.storage.sharing import Tell, any_terms
+from huey.storage.sharing import Tell, any_constraints
 from huey.storage.stats import CANCELLED, ENQUEUED
-from huey.task import Lease, Record
-from huey.terms import FIRST, terms_of
+from huey.task.lifecycle import CancelledAtClaim, Finish, State
+from huey.task.record_options import FIRST, read_constraints
+from huey.task.task import Lease, Record
 
 
 class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
@@ -67,7 +67,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         self._tasks = Tasks()
         self._clear()
 
-    def beside(self, name: str) -> MemoryStorage:
+    def for_queue(self, name: str) -> MemoryStorage:
         with self._changed:
             found = self._family.get(name) or type(self)(
                 name, clock=self._clock, result_ttl=self._result_ttl, keep_finished=self._keep_finished
@@ -91,7 +91,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
         check_records(records)
-        self._put_in(records, tell, now, have_terms=any_terms(records))
+        self._put_in(records, tell, now, have_terms=any_constraints(records))
 
     def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
         if not have_terms and self._changed.postpone(lambda: self._put_in_held(records, tell, now, have_terms=False)):
@@ -101,14 +101,14 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     def _put_in_held(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
         now = self._now(now)
-        crash_here("enqueue:before-commit")
+        failpoint("enqueue:before-commit")
         met, put_in = self._insert_all(records, now)
         if tell is not None and self._events.are_followed(now):
             texts = tell()
             if have_terms:
                 texts = [text for record, text in zip(records, texts, strict=True) if record.id in put_in]
             self._events.tell(texts, now)
-        crash_here("enqueue:after-commit")
+        failpoint("enqueue:after-commit")
         self._changed.ring()
         return met
 
@@ -123,7 +123,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
                 other = self._insert(record, now)
                 if other is None:
                     put_in.add(record.id)
-                elif other != record.id or record.id not in self._tasks.rows or terms_of(record.options).own is not None:
+                elif other != record.id or record.id not in self._tasks.rows or read_constraints(record.options).own is not None:
                     met[record.id] = other
         return met, put_in
 
@@ -161,7 +161,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         meanwhile()
         with self._changed:
             now = self._now(now)
-            crash_here("turn:before-commit")
+            failpoint("turn:before-commit")
             self._renew(worker)
             written = [self._finish(worker, finish, error, now) for finish, error in zip(finishes, errors, strict=True)]
             self._keys.take(self._waiting(finish.lease for finish, is_written in zip(finishes, written, strict=True) if is_written))
@@ -172,7 +172,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             for row in claimed:
                 self._keys.give_up(row)
             self._events.tell(events, now)
-            crash_here("turn:after-commit")
+            failpoint("turn:after-commit")
             if finishes or events:
                 self._changed.ring()
             return Turn(
@@ -216,7 +216,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             # Until then it is counted by who looks.
             self._statistics.count(row.record.name, ENQUEUED, row.created)
 
-    def _turn_away(self, row: Row, now: Micros) -> Refusal | None:
+    def _turn_away(self, row: Row, now: Micros) -> CancelledAtClaim | None:
         """End a task that was claimed but must not run."""
         if row.is_revoked(now, self.offset) or self._marks.obey_name(row.record.name, now, self.offset):
             reason = "revoked"
@@ -229,7 +229,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         self._has_ended(row)
         self._count(row, CANCELLED, now)
         id, name, retries, retry_delay = row.label
-        return Refusal(id, name, reason, retries, retry_delay)
+        return CancelledAtClaim(id, name, reason, retries, retry_delay)
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         with self._changed:
@@ -245,7 +245,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         with self._changed:
-            crash_here("reclaim:before-commit")
+            failpoint("reclaim:before-commit")
             self._renew(worker)
             if self._workers.get(dead.worker.id) != (dead.worker, dead.until):
                 return []
@@ -255,10 +255,10 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
                 self._tasks.let_go(row)
                 self._tasks.hand_to(worker.id, row)
             del self._workers[dead.worker.id]
-            crash_here("reclaim:after-commit")
+            failpoint("reclaim:after-commit")
             return [row.lease() for row in taken]
 
-    def beat(self, workers: Sequence[Worker]) -> None:
+    def heartbeat(self, workers: Sequence[Worker]) -> None:
         with self._changed:
             for worker in workers:
                 self._renew(worker)
@@ -266,7 +266,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     def _renew(self, worker: Worker) -> None:
         self._workers[worker.id] = worker, self._clock.monotonic() + LEASE
 
-    def goodbye(self, worker: Worker) -> None:
+    def deregister(self, worker: Worker) -> None:
         with self._changed:
             if not self._tasks.held_by(worker.id):
                 self._workers.pop(worker.id, None)
@@ -276,14 +276,14 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         with self._changed:
             now = self._now(now)
-            crash_here("tick:before-commit")
+            failpoint("tick:before-commit")
             if name in self._ticks and self._ticks[name][0] >= tick:
                 return False
             self._ticks[name] = tick, now
             if record is not None:
                 self._insert(record, now)
             self._events.tell(events, now)
-            crash_here("tick:after-commit")
+            failpoint("tick:after-commit")
             self._changed.ring()
             return True
 
@@ -373,7 +373,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
-    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
         return self._changed.listen(lambda: self._until_due(worker), timeout, bell)
 
     def _until_due(self, worker: Worker) -> float:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import accumulate, islice
 from typing import NamedTuple, TypeVar
 
-from huey.clock import Micros
-from huey.lifecycle import State
+from huey.runtime.clock import Micros
+from huey.runtime.times import EARLIEST_ZONE
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, TURN_BYTES, Missing, Revocation, Worker
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Gates, Rank
 from huey.storage.retention import Retention
-from huey.when import EARLIEST_ZONE
+from huey.task.lifecycle import State
 
 K = TypeVar("K")
 V = TypeVar("V")

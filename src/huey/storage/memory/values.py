@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from huey.clock import Clock, Micros, Rng, micros
+from huey.runtime.clock import Clock, Micros, Rng, micros
 from huey.storage.base import FOREVER, Storage
 from huey.storage.chunks import check_keys
 from huey.storage.memory.tables import Values

@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from huey.clock import SECOND, Clock, micros
 from huey.exceptions import CallInsideCall
-from huey.host import at_fork
-from huey.masking import checkpoint
-from huey.storage.base import FOREVER, Bell
+from huey.runtime.clock import SECOND, Clock, micros
+from huey.runtime.host import at_fork
+from huey.runtime.masking import checkpoint
+from huey.storage.base import FOREVER, Waker
 
 SAFETY_LOOK = 1.0
 """Seconds after which who waits looks by itself: clocks may be set."""
@@ -99,7 +99,7 @@ class Alarm:
                 self._is_held = True
         return True
 
-    def listen(self, seconds_until: Callable[[], float], timeout: float, bell: Bell) -> bool:
+    def listen(self, seconds_until: Callable[[], float], timeout: float, bell: Waker) -> bool:
         """Wait, without the lock, until *seconds_until()* is 0 or less (True), *bell* rings or *timeout* seconds have passed (False)."""
         deadline = self._clock.monotonic() + micros(timeout)
         ours, theirs = os.pipe()

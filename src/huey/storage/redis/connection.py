@@ -45,7 +45,7 @@ SKIPPED = 10
 """Replies that are waited for in the usual way after one that came later than that."""
 HARMLESS = frozenset(
     {
-        *("await", "beat", "cancel", "counts", "followed", "goodbye", "items", "leases", "listed", "look"),
+        *("await", "heartbeat", "cancel", "counts", "followed", "deregister", "items", "leases", "listed", "look"),
         *("lock_find", "lock_give_up", "lock_renew", "lock_take", "rate_forget", "rate_take", "rate_usage"),
         *("numbers", "prune", "put", "ready", "release", "revocation", "unawait", "workers"),
     }
@@ -62,7 +62,7 @@ def load_client() -> Any:
     return redis
 
 
-class Wire:
+class CommandConnection:
     """One connection: commands out, replies in."""
 
     def __init__(self, connection: Any, where: str, give: Callable[[Any], None] | None = None) -> None:
@@ -219,7 +219,7 @@ def give_back_forgotten() -> None:
 
 
 def run(
-    wire: Wire,
+    wire: CommandConnection,
     script: Script,
     arguments: Sequence[Arg],
     before: tuple[tuple[Arg, ...], ...] = (),
@@ -241,7 +241,7 @@ def run(
     return _replies(wire, around, command)
 
 
-def _replies(wire: Wire, around: list[tuple[Arg, ...]], command: tuple[Arg, ...]) -> Any:
+def _replies(wire: CommandConnection, around: list[tuple[Arg, ...]], command: tuple[Arg, ...]) -> Any:
     if len(around) == 1:
         return checked(wire, wire.read())
     # All are read, whatever they say: the next call begins with its own.
@@ -252,13 +252,13 @@ def _replies(wire: Wire, around: list[tuple[Arg, ...]], command: tuple[Arg, ...]
     return answer
 
 
-def load(wire: Wire, script: Script) -> None:
+def load(wire: CommandConnection, script: Script) -> None:
     """Tell the server a script."""
     wire.send((b"SCRIPT", b"LOAD", script.text))
     checked(wire, wire.read())
 
 
-def checked(wire: Wire, reply: Any) -> Any:
+def checked(wire: CommandConnection, reply: Any) -> Any:
     """*reply*, unless it is an error."""
     if isinstance(reply, Exception):
         raise translated(str(reply), wire.where)

@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from huey.clock import SECOND, Micros, micros, system_clock
 from huey.exceptions import StorageError, StorageUnavailable
-from huey.masking import checkpoint, is_asked
+from huey.runtime.clock import SECOND, Micros, micros, system_clock
+from huey.runtime.masking import checkpoint, is_asked
 from huey.storage.base import in_chunks
-from huey.storage.redis.connection import Wire, checked
+from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import NoneLeft
 from huey.storage.redis.messages import Arg
-from huey.storage.redis.pool import Pool, Wires
+from huey.storage.redis.pool import ConnectionSet, Pool
 
 SAFETY_LOOK = 1.0
 """Seconds after which who waits looks by itself, should a wake-up have been lost."""
@@ -45,7 +45,7 @@ WAKES = 1000
 class Wait:
     """One thread's wait at one queue, for any of some *subjects* (ids of tasks, or the position after which events are wanted)."""
 
-    def __init__(self, wires: Wires, prefix: str, subjects: tuple[Any, ...], now: Callable[[], Arg]) -> None:
+    def __init__(self, wires: ConnectionSet, prefix: str, subjects: tuple[Any, ...], now: Callable[[], Arg]) -> None:
         self.wires = wires
         self.prefix = prefix
         self.subjects = subjects
@@ -71,7 +71,7 @@ class Lookout(ABC, Generic[W]):
     def __init__(self, pool: Pool) -> None:
         # Not held: the pool has it, and both would wait for the collector of garbage with their sockets open.
         self._pool = weakref.proxy(pool)
-        self.wire: Wire | None = None
+        self.wire: CommandConnection | None = None
         self._leading = threading.RLock()
         self._leader = 0
         """The thread that leads."""
@@ -210,7 +210,7 @@ class Lookout(ABC, Generic[W]):
             self._blocked_on = self._subjects()
             self._send(self.wire, max(LEAST_WAIT, min(SAFETY_LOOK, self.wire.patience / 2)))
 
-    def _end_block(self, wire: Wire) -> None:
+    def _end_block(self, wire: CommandConnection) -> None:
         for _ in range(ENDINGS):
             if self._is_readable(wire, 0) or next(iter(self._all())).wires.command(b"CLIENT", b"UNBLOCK", wire.client):
                 break
@@ -243,7 +243,7 @@ class Lookout(ABC, Generic[W]):
             # It is made anew, and all are looked at.
             self._lose()
 
-    def _is_readable(self, wire: Wire, seconds: float) -> bool:
+    def _is_readable(self, wire: CommandConnection, seconds: float) -> bool:
         if wire.has_reply():
             return True
         poll = select.poll()
@@ -261,7 +261,7 @@ class Lookout(ABC, Generic[W]):
             with suppress(OSError):
                 os.eventfd_write(self._bell, 1)
 
-    def _settle(self, wire: Wire) -> None:
+    def _settle(self, wire: CommandConnection) -> None:
         """The answer of the blocking command, and what it says."""
         answer = checked(wire, wire.read())
         self._blocked_on = None
@@ -313,11 +313,11 @@ class Lookout(ABC, Generic[W]):
         return self._subjects() <= subjects
 
     @abstractmethod
-    def _send(self, wire: Wire, seconds: float) -> None:
+    def _send(self, wire: CommandConnection, seconds: float) -> None:
         """Send the blocking command."""
 
     @abstractmethod
-    def _tell(self, wire: Wire, answer: Any) -> None:
+    def _tell(self, wire: CommandConnection, answer: Any) -> None:
         """End the waits that its answer concerns."""
 
     @abstractmethod
@@ -331,14 +331,14 @@ class Results(Lookout[Wait]):
     def _subjects(self) -> frozenset[Any]:
         return frozenset(self._waits)
 
-    def _list(self, prefix: str, wire: Wire) -> str:
+    def _list(self, prefix: str, wire: CommandConnection) -> str:
         return f"{prefix}wk:{wire.client}"
 
-    def _send(self, wire: Wire, seconds: float) -> None:
+    def _send(self, wire: CommandConnection, seconds: float) -> None:
         lists = [self._list(prefix, wire) for prefix in self._blocked_on or ()]
         wire.send((b"BLPOP", *lists, seconds))
 
-    def _tell(self, wire: Wire, answer: Any) -> None:
+    def _tell(self, wire: CommandConnection, answer: Any) -> None:
         key, id = answer
         # Where there is one there are often more.
         wire.send((b"LPOP", key, WAKES))
@@ -386,13 +386,13 @@ class Events(Lookout[Wait]):
         first = dict(subjects)
         return all(prefix in first and first[prefix] <= position for prefix, position in self._subjects())
 
-    def _send(self, wire: Wire, seconds: float) -> None:
+    def _send(self, wire: CommandConnection, seconds: float) -> None:
         after = dict(self._blocked_on or ())
         names = [f"{prefix}ev" for prefix in after]
         ids = [f"{position}-0" for position in after.values()]
         wire.send((b"XREAD", b"COUNT", 1, b"BLOCK", max(1, int(seconds * 1000)), b"STREAMS", *names, *ids))
 
-    def _tell(self, wire: Wire, answer: Any) -> None:
+    def _tell(self, wire: CommandConnection, answer: Any) -> None:
         for key in answer if isinstance(answer, dict) else [key for key, _ in answer]:
             name = key if isinstance(key, str) else key.decode()
             for wait in list(self._waits.get(name.removesuffix("ev"), ())):

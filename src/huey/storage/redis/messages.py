@@ -15,11 +15,11 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from huey.clock import Micros
-from huey.lifecycle import Promotion, Refusal, State
+from huey.runtime.clock import Micros
 from huey.storage.base import Revocation, TaskRow
 from huey.storage.unreadable import UNREADABLE, check_outside, check_times, unreadable
-from huey.task import Alike, Lease, Record
+from huey.task.lifecycle import CancelledAtClaim, Promotion, State
+from huey.task.task import Lease, Record, RecordBatch
 
 Arg = bytes | str | int | float
 _DEFAULTS = [None, 0, 0, 0.0, None, None, None, None, None]
@@ -92,7 +92,7 @@ def _head(shared: tuple[Any, ...]) -> tuple[str, bytes]:
 
 def groups(records: Sequence[Record]) -> list[Arg]:
     """*records* as groups, in order of id; of one id the first counts."""
-    if type(records) is Alike:
+    if type(records) is RecordBatch:
         ids = records.ids
         if all(map(str.__lt__, ids, ids[1:])):
             return group(records.pattern, ids, records.payloads)
@@ -252,10 +252,10 @@ def _due(state: list[Any] | None, message: bytes, score: bytes) -> Micros:
     return whole_or(lambda score: int(float(score)), score, 0) if exact is None else exact
 
 
-def refusal_of(found: list[Any]) -> Refusal:
+def refusal_of(found: list[Any]) -> CancelledAtClaim:
     id, message, attempt, reason = found
     lease = lease_of(id, message, None)
-    return Refusal(lease.id, lease.name, reason.decode(), max(0, lease.retries - attempt), lease.retry_delay)
+    return CancelledAtClaim(lease.id, lease.name, reason.decode(), max(0, lease.retries - attempt), lease.retry_delay)
 
 
 def promotion_of(found: list[Any]) -> Promotion:

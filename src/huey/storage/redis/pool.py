@@ -12,9 +12,9 @@ from collections.abc import Callable, Hashable
 from os import getpid
 from typing import Any, TypeVar
 
-from huey.clock import micros, system_clock
 from huey.exceptions import StorageError, StorageUnavailable
-from huey.storage.redis.connection import HARMLESS, REPLY_TIMEOUT, Wire, checked, give_back_forgotten, load_client, run
+from huey.runtime.clock import micros, system_clock
+from huey.storage.redis.connection import HARMLESS, REPLY_TIMEOUT, CommandConnection, checked, give_back_forgotten, load_client, run
 from huey.storage.redis.errors import NoneLeft, away, pool_is_too_small, too_many_clients, translated
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import script
@@ -39,13 +39,13 @@ class Pool:
         self.where = source.where
         self.epoch = 0
         """Grows with each lost connection: the server may be another one since."""
-        self.users: weakref.WeakSet[Wires] = weakref.WeakSet()
+        self.users: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._pid = getpid()
-        self._free: deque[Wire] = deque()
-        self._kept: weakref.WeakSet[Wire] = weakref.WeakSet()
+        self._free: deque[CommandConnection] = deque()
+        self._kept: weakref.WeakSet[CommandConnection] = weakref.WeakSet()
         self._making = threading.Lock()
         self._returned = threading.Condition()
         self._short_of = 0
@@ -70,7 +70,7 @@ class Pool:
 
     # -- lending --------------------------------------------------------------------------------------------------------------------------
 
-    def take(self) -> Wire:
+    def take(self) -> CommandConnection:
         """A connection that nobody else uses meanwhile. StorageUnavailable: there is no way to one."""
         if self._pid != getpid():
             self._check_process()
@@ -84,7 +84,7 @@ class Pool:
         self.drop(wire)
         return self._wait_or_connect()
 
-    def _wait_or_connect(self) -> Wire:
+    def _wait_or_connect(self) -> CommandConnection:
         began = system_clock.monotonic()
         while True:
             # One thread connects at a time, while the others wait for what comes back; but nobody waits long for a slow server.
@@ -110,7 +110,7 @@ class Pool:
             if (returned := self._unused()) is not None:
                 return returned
 
-    def _unused(self) -> Wire | None:
+    def _unused(self) -> CommandConnection | None:
         while self._free:
             try:
                 wire = self._free.pop()
@@ -122,7 +122,7 @@ class Pool:
             self.drop(wire)
         return None
 
-    def _connect(self) -> Wire | None:
+    def _connect(self) -> CommandConnection | None:
         """A new connection; None: the pool has none left."""
         give_back_forgotten()
         if self._is_exhausted():
@@ -152,8 +152,8 @@ class Pool:
         places = getattr(self._source.pool, "pool", None)
         return places is not None and bool(places.empty())
 
-    def _wire(self, connection: Any, give: Callable[[Any], None] | None) -> Wire:
-        wire = Wire(connection, self.where, give)
+    def _wire(self, connection: Any, give: Callable[[Any], None] | None) -> CommandConnection:
+        wire = CommandConnection(connection, self.where, give)
         try:
             wire.send((b"CLIENT", b"ID"))
             wire.client = checked(wire, wire.read())
@@ -162,11 +162,11 @@ class Pool:
             raise
         return wire
 
-    def keep(self, wire: Wire) -> None:
+    def keep(self, wire: CommandConnection) -> None:
         """A thread goes on using it: it is closed with the others."""
         self._kept.add(wire)
 
-    def give_back(self, wire: Wire) -> None:
+    def give_back(self, wire: CommandConnection) -> None:
         """Nothing is under way on *wire*."""
         if wire.is_closed or wire.pid != self._pid:
             return
@@ -179,7 +179,7 @@ class Pool:
             with self._returned:
                 self._returned.notify()
 
-    def drop(self, wire: Wire | None) -> None:
+    def drop(self, wire: CommandConnection | None) -> None:
         """What comes next on *wire* is not known: close it. The others may be gone too."""
         self.epoch += 1
         if wire is not None:
@@ -195,7 +195,7 @@ class Pool:
             except IndexError:
                 return
 
-    def leave(self, user: Wires) -> None:
+    def leave(self, user: ConnectionSet) -> None:
         """*user* needs none for now. When nobody does, all are closed, also those that threads wait on: they get an error."""
         self.users.discard(user)
         if not self.users and self._pid == getpid():
@@ -206,8 +206,8 @@ class Pool:
             self._close_unused()
 
 
-def _wire_of(lookout: Any) -> Wire | None:
-    wire: Wire | None = getattr(lookout, "wire", None)
+def _wire_of(lookout: Any) -> CommandConnection | None:
+    wire: CommandConnection | None = getattr(lookout, "wire", None)
     return wire
 
 
@@ -229,27 +229,27 @@ def shared(source: Source) -> Pool:
     return found
 
 
-class Wires:
+class ConnectionSet:
     """The connections of one queue: those of its pool, once the server was looked at for this queue."""
 
     def __init__(self, source: Source) -> None:
         self.pool = shared(source)
         self.where = source.where
         self.most = source.most
-        self.prepare: Callable[[Wire], None] = lambda wire: None
+        self.prepare: Callable[[CommandConnection], None] = lambda wire: None
         """Called before the first call, and after a lost connection again."""
         self._prepared_in = -1
         self.patience = REPLY_TIMEOUT
         """Seconds that a reply may take."""
 
-    def take(self) -> Wire:
+    def take(self) -> CommandConnection:
         """A connection that nobody else uses meanwhile."""
         wire = self.pool.take()
         if self._prepared_in != self.pool.epoch:
             self._prepare(wire)
         return wire
 
-    def _prepare(self, wire: Wire) -> None:
+    def _prepare(self, wire: CommandConnection) -> None:
         self.pool.users.add(self)
         epoch = self.pool.epoch
         try:
@@ -266,17 +266,17 @@ class Wires:
         self._prepared_in = epoch
         self.patience = wire.patience
 
-    def keep(self) -> Wire:
+    def keep(self) -> CommandConnection:
         """A connection that this thread goes on using."""
         wire = self.take()
         self.pool.keep(wire)
         return wire
 
-    def give_back(self, wire: Wire) -> None:
+    def give_back(self, wire: CommandConnection) -> None:
         """Nothing is under way on *wire*."""
         self.pool.give_back(wire)
 
-    def drop(self, wire: Wire | None) -> None:
+    def drop(self, wire: CommandConnection | None) -> None:
         """What comes next on *wire* is not known: close it. The others may be gone too."""
         self.pool.drop(wire)
 
@@ -303,13 +303,13 @@ class Wires:
     def command(self, *command: Arg) -> Any:
         """Send one plain command that is harmless when sent twice: its answer."""
 
-        def act(wire: Wire) -> Any:
+        def act(wire: CommandConnection) -> Any:
             wire.send(command)
             return checked(wire, wire.read())
 
         return self._over(act, True)
 
-    def _over(self, act: Callable[[Wire], Any], again: bool) -> Any:
+    def _over(self, act: Callable[[CommandConnection], Any], again: bool) -> Any:
         """Do *act* over a connection; if that was lost meanwhile, once more over a new one, where that is harmless."""
         wire = None
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 
-from huey.clock import Clock, Micros, Rng
+from huey.runtime.clock import Clock, Micros, Rng
 
 
 class Producer:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from huey.exceptions import StorageRefused
 from huey.storage.redis import keys
-from huey.storage.redis.connection import Wire, checked
+from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import LEAST_VERSION, away
 
 SCHEMA_VERSION = 1
 _WAITAOF_VERSION = (7, 2)
 
 
-def check(wire: Wire, name: str, prefix: str, durable: bool) -> None:
+def check(wire: CommandConnection, name: str, prefix: str, durable: bool) -> None:
     """StorageRefused: a server that is too old, cannot keep the promise, or has somebody else's data under our keys."""
     facts = _facts(wire, b"server", b"persistence", b"memory")
     if "redis_version" not in facts:
@@ -50,7 +50,7 @@ def check(wire: Wire, name: str, prefix: str, durable: bool) -> None:
             )
 
 
-def risks(wire: Wire) -> list[str]:
+def risks(wire: CommandConnection) -> list[str]:
     """What this server may do to tasks one day, as its settings are now; for who starts a consumer."""
     policy, most = _eviction(_facts(wire, b"memory"))
     if policy.startswith("allkeys"):
@@ -72,7 +72,7 @@ def _eviction(facts: dict[str, str]) -> tuple[str, int]:
     return facts.get("maxmemory_policy", ""), int(most) if most.isdigit() else 0
 
 
-def _facts(wire: Wire, *sections: bytes) -> dict[str, str]:
+def _facts(wire: CommandConnection, *sections: bytes) -> dict[str, str]:
     """What the server says about itself."""
     wire.send(*((b"INFO", section) for section in sections))
     replies = [wire.read() for _ in sections]

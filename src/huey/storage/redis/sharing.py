@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from huey.clock import SECOND, Micros, Rng, micros
 from huey.exceptions import StorageUnavailable
+from huey.runtime.clock import SECOND, Micros, Rng, micros
 from huey.storage.redis.verbs import PlainVerbs
 from huey.storage.sharing import HOLDER, Held, Holder
 
@@ -13,7 +13,7 @@ from huey.storage.sharing import HOLDER, Held, Holder
 class SharingVerbs(PlainVerbs):
     """The verbs of sharing, but for ``admit``."""
 
-    keeps_terms = True
+    supports_constraints = True
 
     _rng: Rng
     _unanswered: set[str]

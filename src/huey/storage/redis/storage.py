@@ -13,27 +13,27 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from huey import older
-from huey.clock import Clock, Micros, Rng, micros, system_clock, system_rng
+from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageError, StorageRefused, StorageUnavailable
-from huey.seams import crash_here
+from huey.runtime.clock import Clock, Micros, Rng, micros, system_clock, system_rng
+from huey.runtime.failpoints import failpoint
 from huey.storage.base import CHUNK, Missing, Tell, Worker, WorkerRow
 from huey.storage.chunks import Place, check_records
 from huey.storage.redis import keys
-from huey.storage.redis.ahead import Ahead, Chunk
-from huey.storage.redis.connection import Wire, checked
-from huey.storage.redis.ends import details, who
+from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import LEAST, NEEDED
+from huey.storage.redis.finishes import details, who
 from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, raw_of, single
-from huey.storage.redis.pool import Wires
+from huey.storage.redis.pipeline import Ahead, Chunk
+from huey.storage.redis.pool import ConnectionSet
 from huey.storage.redis.producers import Producers
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.sharing import SharingVerbs
 from huey.storage.redis.source import connector
 from huey.storage.redis.turns import TurningVerbs
 from huey.storage.retention import Retention
-from huey.storage.sharing import any_terms
-from huey.task import Lease, Record, checked_number
+from huey.storage.sharing import any_constraints
+from huey.task.task import Lease, Record, parse_number
 
 if TYPE_CHECKING:
     from typing import Self
@@ -81,7 +81,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._made_with = made_with | connection
         source = connector(name, connection)
         self._is_local = source.is_local
-        super().__init__(name, clock, result_ttl, Retention.of(keep_finished), Wires(source))
+        super().__init__(name, clock, result_ttl, Retention.of(keep_finished), ConnectionSet(source))
         self._rng = rng
         self._enqueue_timeout = enqueue_timeout
         self._durable: tuple[Arg, ...] | None = (b"WAITAOF", 1, 0, DISK_TIMEOUT) if durable else None
@@ -112,7 +112,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     ) -> Self:
         """Those of 3.x are taken. A consumer is woken, and so is who waits for a result; names are kept as they are."""
         if expire_time is not None:
-            options = {"result_ttl": float(checked_number("expire_time", expire_time))} | options
+            options = {"result_ttl": float(parse_number("expire_time", expire_time))} | options
         if client_name is not None and not {"client", "connection_pool"} & options.keys():
             options["client_name"] = client_name
         return cls(name, **options)
@@ -120,7 +120,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} in {self._wires.where}>"
 
-    def beside(self, name: str) -> RedisStorage:
+    def for_queue(self, name: str) -> RedisStorage:
         return type(self)(name, **self._made_with)
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._expecting = {}
         self._local = threading.local()
 
-    def caveats(self, processes: int, periodic: bool) -> list[str]:
+    def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         most = self._wires.most
         if most is not None and most < LEAST:
             raise ConfigurationError(
@@ -182,20 +182,20 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         if not records:
             return
         check_records(records)
-        if any_terms(records):
+        if any_constraints(records):
             self.admit(records, tell, now)
             return
         arguments = groups(records)
         one = single(arguments) if len(records) == 1 else None
         chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name), arguments, tell, one)
-        crash_here("enqueue:before-commit")
+        failpoint("enqueue:before-commit")
         if self._is_followed or self._durable is not None:
             put = self._put_in
         put(chunk)
-        crash_here("enqueue:after-commit")
+        failpoint("enqueue:after-commit")
 
     @contextmanager
-    def durable_at_end(self) -> Iterator[Place]:
+    def bulk_enqueue(self) -> Iterator[Place]:
         ahead = Ahead(self._wires, self._producers, self._put_in, self._send)
         place = Place(partial(self._enqueue_by, ahead.put), self.admit)
         try:
@@ -237,12 +237,12 @@ class RedisStorage(TurningVerbs, SharingVerbs):
             return {}
         check_records(records)
         arguments = groups_of_one(records)
-        crash_here("enqueue:before-commit")
+        failpoint("enqueue:before-commit")
         producer = self._producers.take()
         sent = (producer.id, producer.number())
         found = self._persist(lambda: self._admit(arguments, tell, self._now(now), sent), self._enqueue_timeout)
         self._producers.give_back(producer)
-        crash_here("enqueue:after-commit")
+        failpoint("enqueue:after-commit")
         met = zip(found[::2], found[1::2], strict=True)
         return {id.decode(): other.decode() for id, other in met}
 
@@ -285,30 +285,30 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         return [lease_of(*each) for each in zip(*found, strict=True)]
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
-        crash_here("reclaim:before-commit")
+        failpoint("reclaim:before-commit")
         heir = (worker.id, details(worker))
         whose = (raw_of(dead.worker.id), dead.until, who(dead.worker))
         found = self._wires.call("reclaim", self._prefix, self._now(), self._lease_time(), *heir, *whose, after=self._durable)
-        crash_here("reclaim:after-commit")
+        failpoint("reclaim:after-commit")
         return [lease_of(*each) for each in zip(*found, strict=True)]
 
-    def beat(self, workers: Sequence[Worker]) -> None:
+    def heartbeat(self, workers: Sequence[Worker]) -> None:
         if workers:
             known = [part for worker in workers for part in (worker.id, details(worker))]
-            self._wires.call("beat", self._prefix, self._now(), self._lease_time(), *known)
+            self._wires.call("heartbeat", self._prefix, self._now(), self._lease_time(), *known)
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
-        crash_here("tick:before-commit")
+        failpoint("tick:before-commit")
         task = [] if record is None else groups([record])
         head = (self._prefix, self._now(now), name, tick, self.name)
         fired = self._wires.call("tick", *head, len(events), *events, *task, after=self._durable)
-        crash_here("tick:after-commit")
+        failpoint("tick:after-commit")
         return bool(fired)
 
 
-def _prepare(prefix: str, name: str, durable: bool, wire: Wire) -> None:
+def _prepare(prefix: str, name: str, durable: bool, wire: CommandConnection) -> None:
     check(wire, name, prefix, durable)
     wire.send((b"SADD", keys.QUEUES, name))
     checked(wire, wire.read())

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from huey.clock import Micros, micros
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
-from huey.lifecycle import Finish
-from huey.seams import crash_here
-from huey.storage.base import Bell, Meanwhile, Turn, Worker, nothing
+from huey.runtime.clock import Micros, micros
+from huey.runtime.failpoints import failpoint
+from huey.storage.base import Meanwhile, Turn, Waker, Worker, nothing
 from huey.storage.fencing import newest
 from huey.storage.redis.connection import EVALSHA
-from huey.storage.redis.ends import details, ends_of, too_heavy, who
 from huey.storage.redis.errors import away
+from huey.storage.redis.finishes import details, ends_of, too_heavy, who
 from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, raw_of, refusal_of, text_of, whole_or
 from huey.storage.redis.scripts import script
 from huey.storage.redis.waking import Ear, WakingVerbs, has_brought, lanes_of
-from huey.task import Lease, is_storable
+from huey.task.lifecycle import Finish
+from huey.task.task import Lease, is_storable
 
 NOTHING: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
 """No finishes, as arguments."""
 
 
 class TurningVerbs(WakingVerbs):
-    """``turn``, ``expect`` and ``goodbye``."""
+    """``turn``, ``expect`` and ``deregister``."""
 
     _durable: tuple[Arg, ...] | None
     _is_followed: bool
@@ -100,7 +100,7 @@ class TurningVerbs(WakingVerbs):
         meanwhile: Meanwhile,
     ) -> Turn:
         is_full = False
-        crash_here("turn:before-commit")
+        failpoint("turn:before-commit")
         while True:
             counts, ends = ends_of(finishes, self._retention.is_on) if finishes else NOTHING
             rest = (self._asked(is_full), self.name, len(events), *counts, "", *events, *ends)
@@ -117,7 +117,7 @@ class TurningVerbs(WakingVerbs):
             gone = {text_of(id) for id in answer[1]}
             refused += [finish.lease.id for finish in finishes if finish.lease.id in gone]
             finishes = [finish for finish in finishes if finish.lease.id not in gone]
-        crash_here("turn:after-commit")
+        failpoint("turn:after-commit")
         return self._brought(worker, answer, want, refused, is_full)
 
     def _head(self, worker: Worker, want: int, now: Micros | None) -> tuple[Arg, ...]:
@@ -164,7 +164,7 @@ class TurningVerbs(WakingVerbs):
 
     # -- what a wake-up brings along ------------------------------------------------------------------------------------------------------
 
-    def expect(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+    def expect(self, worker: Worker, timeout: float, bell: Waker) -> bool:
         if self._has_own_clock:
             # The time of a claim that waits has to be the server's.
             return self.listen(worker, timeout, bell)
@@ -175,7 +175,7 @@ class TurningVerbs(WakingVerbs):
 
         return self._hear(worker, timeout, bell, claim)
 
-    def goodbye(self, worker: Worker) -> None:
+    def deregister(self, worker: Worker) -> None:
         ear = self._expecting.pop(worker.id, None)
         if ear is not None and not ear.wire.is_closed:
             try:
@@ -185,7 +185,7 @@ class TurningVerbs(WakingVerbs):
             except StorageError:
                 self._wires.drop(ear.wire)
                 raise
-        self._wires.call("goodbye", self._prefix, self._now(), worker.id)
+        self._wires.call("deregister", self._prefix, self._now(), worker.id)
 
     def _handed_on(self, worker: Worker, ear: Ear) -> Turn:
         """What a claim brought that nobody knows of yet. A blocking command that is under way has been ended."""

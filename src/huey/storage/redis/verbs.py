@@ -7,9 +7,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
-from huey.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.exceptions import StorageRefused
-from huey.lifecycle import State
+from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.storage.base import (
     CHUNK,
     DEAD_LETTERS_KEPT,
@@ -26,12 +25,13 @@ from huey.storage.base import (
 )
 from huey.storage.chunks import check_keys
 from huey.storage.redis import keys
-from huey.storage.redis.ends import ROW, worker_of
+from huey.storage.redis.finishes import ROW, worker_of
 from huey.storage.redis.messages import Arg, lease_of, mark_of, raw_of, row_of, text_of, whole_or
-from huey.storage.redis.pool import Wires
+from huey.storage.redis.pool import ConnectionSet
 from huey.storage.retention import Retention, checked_ttl
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
-from huey.task import Lease
+from huey.task.lifecycle import State
+from huey.task.task import Lease
 
 log = logging.getLogger("huey")
 
@@ -52,7 +52,7 @@ _ALL = ("suspect", "ready", "scheduled", "waiting", State.RUNNING, State.SUCCEED
 class PlainVerbs(Storage):
     """Verbs over scripts. A queue's storage gives ``_wires`` and the rest."""
 
-    def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, wires: Wires) -> None:
+    def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, wires: ConnectionSet) -> None:
         self.name = name
         self._clock = clock
         self._has_own_clock = clock is not system_clock

@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from huey.clock import SECOND, micros
-from huey.masking import checkpoint
-from huey.storage.base import FOLLOWER, Bell, Worker, in_chunks
-from huey.storage.redis.connection import EVALSHA, Wire, checked, load
+from huey.runtime.clock import SECOND, micros
+from huey.runtime.masking import checkpoint
+from huey.storage.base import FOLLOWER, Waker, Worker, in_chunks
+from huey.storage.redis.connection import EVALSHA, CommandConnection, checked, load
 from huey.storage.redis.errors import Unknown
 from huey.storage.redis.lookout import LEAST_WAIT, SAFETY_LOOK, Events, Results, Wait
 from huey.storage.redis.messages import Arg
@@ -34,7 +34,7 @@ Claiming = Callable[["Ear"], "tuple[Arg, ...] | None"]
 class Ear:
     """A connection on which one thread waits, and what is under way there."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: CommandConnection) -> None:
         self.wire = wire
         self.is_blocked = False
         """A blocking command was sent and has not been answered."""
@@ -75,7 +75,7 @@ class Ear:
         self.is_blocked = False
         return checked(self.wire, answer)
 
-    def hears(self, seconds: float, bell: Bell) -> str:
+    def hears(self, seconds: float, bell: Waker) -> str:
         """What comes first: an ``answer`` of the blocking command, the ``bell``, or nothing in that time."""
         if self.wire.has_reply():
             return "answer"
@@ -121,10 +121,10 @@ class WakingVerbs(PlainVerbs):
         client = ear.wire.client
         return (b"SET", f"{self._prefix}no:{client}", 1, b"PX", CALLED_OFF), (b"CLIENT", b"UNBLOCK", client)
 
-    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
         return self._hear(worker, timeout, bell, lambda ear: None)
 
-    def _hear(self, worker: Worker, timeout: float, bell: Bell, claiming: Claiming) -> bool:
+    def _hear(self, worker: Worker, timeout: float, bell: Waker, claiming: Claiming) -> bool:
         """Listen. *claiming* makes the command that claims a task as soon as one comes, if one is to be claimed."""
         try:
             return self._listen(worker, timeout, bell, claiming)
@@ -132,7 +132,7 @@ class WakingVerbs(PlainVerbs):
             self._deafen()
             raise
 
-    def _listen(self, worker: Worker, timeout: float, bell: Bell, claiming: Claiming) -> bool:
+    def _listen(self, worker: Worker, timeout: float, bell: Waker, claiming: Claiming) -> bool:
         lanes = lanes_of(worker)
         lists = [f"{self._prefix}wake:{lane}" for lane in lanes]
         deadline = self._clock.monotonic() + micros(timeout)

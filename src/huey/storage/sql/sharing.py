@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from huey.clock import SECOND, Micros, micros
+from huey.runtime.clock import SECOND, Micros, micros
 from huey.storage.sharing import HOLDER, Held, Holder
 from huey.storage.sql.storage import SqlStorage
 
@@ -14,7 +14,7 @@ from huey.storage.sql.storage import SqlStorage
 class SharingInSql(SqlStorage):
     """The verbs of sharing that are alike in every SQL storage."""
 
-    keeps_terms = True
+    supports_constraints = True
 
     def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         alive = self._alive()

@@ -13,9 +13,9 @@ _MARK = "-- name:"
 
 
 def load(dialect: str) -> dict[str, str]:
-    """All statements of one dialect (a folder beside this file) by name. ValueError when a name stands twice."""
+    """All statements of one dialect (a package beside this one) by name. ValueError when a name stands twice."""
     found: dict[str, str] = {}
-    for file in sorted((Path(__file__).parent / dialect).glob("*.sql")):
+    for file in sorted((Path(__file__).parents[1] / dialect / "sql").glob("*.sql")):
         for block in file.read_text("utf-8").split(_MARK)[1:]:
             name, _, text = block.partition("\n")
             if name.strip() in found:

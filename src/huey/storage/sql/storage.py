@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from huey.clock import Clock, Micros, micros
+from huey.runtime.clock import Clock, Micros, micros
 from huey.storage.base import (
     DEAD_LETTERS_KEPT,
     EVENTS_KEPT,
@@ -29,7 +29,7 @@ from huey.storage.base import (
 from huey.storage.retention import Retention, checked_ttl
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.storage.unreadable import leases_from, row_from, worker_from
-from huey.task import Lease, is_storable
+from huey.task.task import Lease, is_storable
 
 Values = Sequence[Any] | dict[str, Any]
 
@@ -103,7 +103,7 @@ class SqlStorage(Storage):
         return [Missing(name, reason or "") for name, reason in self._read("missing", (self._queue,))]
 
     def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
-        self.beat([worker])
+        self.heartbeat([worker])
         which = {"queue": self._queue, "worker": worker.id, "now": self._now(now), "want": want, "missing": json.dumps(list(missing))}
         ids, size = list[str](), 0
         for id, weight in self._read("missing_find", which):
@@ -118,8 +118,8 @@ class SqlStorage(Storage):
             self._rouse()
         return leases_from(self._read("missing_leases", which))
 
-    def goodbye(self, worker: Worker) -> None:
-        self._write("goodbye", {"worker": worker.id}, is_synced=False)
+    def deregister(self, worker: Worker) -> None:
+        self._write("deregister", {"worker": worker.id}, is_synced=False)
 
     def ticks(self) -> dict[str, Micros]:
         return dict(self._read("ticks", (self._queue,)))

@@ -2,7 +2,7 @@
 
     class TestMine(StorageContract):
         @pytest.fixture
-        def clock(self): return TurnableClock()
+        def clock(self): return FakeClock()
 
         @pytest.fixture
         def storage(self, clock): ...     # open and empty, running by that clock

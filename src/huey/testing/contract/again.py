@@ -1,4 +1,5 @@
-"""Ids that come again: what is held is not put in twice, what has ended is a new run. For storages that keep terms (``keeps_terms``)."""
+"""Ids that come again: what is held is not put in twice, what has ended is a new run. For storages that keep terms
+(``supports_constraints``)."""
 
 from __future__ import annotations
 
@@ -7,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from huey.clock import SECOND
-from huey.lifecycle import Finish, Outcome, Raised, Returned, Snoozed, State
+from huey.runtime.clock import SECOND
 from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, Counts, Storage
 from huey.storage.sharing import Holder
-from huey.task import Lease, Record
-from huey.terms import Terms, with_terms
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Outcome, Raised, Returned, Snoozed, State
+from huey.task.record_options import Constraints, with_constraints
+from huey.task.task import Lease, Record
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, end, look, seen, task, write
 
 _instants = count(1_700_000_000_000_000)
@@ -22,11 +23,11 @@ FAILURE = Raised({"error": "E()"}, may_retry=False)
 
 def again(id: str = "a", own: int | None = None, *, unique: str | None = None, **fields: Any) -> Record:
     """One more enqueue of an id. *own*: which; None: yet another."""
-    terms = Terms(own=next(_instants) if own is None else own, unique=unique)
-    return task(id, options=with_terms(None, terms), **fields)
+    terms = Constraints(own=next(_instants) if own is None else own, unique=unique)
+    return task(id, options=with_constraints(None, terms), **fields)
 
 
-def run(storage: Storage, clock: TurnableClock, record: Record, outcome: Outcome | None = None) -> Lease:
+def run(storage: Storage, clock: FakeClock, record: Record, outcome: Outcome | None = None) -> Lease:
     """Put it in, run it to its end; the lease that it had."""
     storage.enqueue([record])
     (lease,) = claim(storage)
@@ -45,7 +46,7 @@ class AgainRules:
         assert storage.counts() == Counts(ready=1, scheduled=1, running=1)
 
     @pytest.mark.parametrize("outcome", [Returned(b"1"), Returned(None), FAILURE], ids=["value", "none", "failed"])
-    def test_an_own_id_that_has_ended_is_a_new_run(self, storage: Storage, clock: TurnableClock, outcome: Outcome) -> None:
+    def test_an_own_id_that_has_ended_is_a_new_run(self, storage: Storage, clock: FakeClock, outcome: Outcome) -> None:
         run(storage, clock, again("a", retries=3), outcome)
 
         assert storage.admit([again("a", payload=b"new", priority=2)]) == {}
@@ -53,7 +54,7 @@ class AgainRules:
         assert (row.state, row.payload, row.priority, row.attempt, row.retries) == (State.QUEUED, b"new", 2, 0, 0)
         assert claim_ids(storage, 9) == ["a"]
 
-    def test_an_own_id_that_was_revoked_or_expired_is_a_new_run(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_own_id_that_was_revoked_or_expired_is_a_new_run(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a"), again("b", expires=clock.now() + SECOND)])
         storage.cancel(["a"])
         clock.forward(2)
@@ -63,7 +64,7 @@ class AgainRules:
 
         assert claim_ids(storage, 9) == ["a", "b"]
 
-    def test_nothing_is_left_of_the_former_run(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_nothing_is_left_of_the_former_run(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a", retries=1), Raised({"error": "E()"}))
         (lease,) = claim(storage)
         write(storage, Finish(lease, State.FAILED, attempt=2, crashes=2, deaths=2, reason="poison", error={"error": "E()"}, value=b"error"))
@@ -76,7 +77,7 @@ class AgainRules:
         assert storage.peek("result", "a") is None
         assert storage.counts() == Counts(ready=1)
 
-    def test_the_result_of_a_run_whose_row_is_gone_goes_too(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_result_of_a_run_whose_row_is_gone_goes_too(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a"), Returned(b"old"))
         kept = storage.peek("result", "a")
 
@@ -85,7 +86,7 @@ class AgainRules:
         assert (kept, storage.peek("result", "a")) == (b"old", None)
 
     @pytest.mark.parametrize("how", ["finish", "discard", "prune", "flush", "flush while it runs"])
-    def test_tokens_begin_above_all_that_the_id_ever_had(self, storage: Storage, clock: TurnableClock, how: str) -> None:
+    def test_tokens_begin_above_all_that_the_id_ever_had(self, storage: Storage, clock: FakeClock, how: str) -> None:
         had = set[int]()
         for _ in range(3):
             storage.enqueue([again("a")])
@@ -109,20 +110,20 @@ class AgainRules:
                 storage.flush()
             assert how == "finish" or storage.get("a") is None
 
-    def test_a_generated_id_that_is_enqueued_once_more_begins_above_its_first_run(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_generated_id_that_is_enqueued_once_more_begins_above_its_first_run(self, storage: Storage, clock: FakeClock) -> None:
         first = run(storage, clock, task("a"), Returned(None))
 
         second = run(storage, clock, again("a"), Returned(None))
 
         assert (first.token, second.token > first.token) == (1, True)
 
-    def test_tokens_of_ordinary_ids_begin_with_one(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_tokens_of_ordinary_ids_begin_with_one(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a"))
         run(storage, clock, again("a"))
 
         assert run(storage, clock, task("b")).token == 1
 
-    def test_a_retry_by_hand_keeps_its_enqueue_and_raises_the_token(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_retry_by_hand_keeps_its_enqueue_and_raises_the_token(self, storage: Storage, clock: FakeClock) -> None:
         former = run(storage, clock, again("a", own=7), FAILURE)
 
         storage.retry(["a"])
@@ -131,7 +132,7 @@ class AgainRules:
         assert lease.token > former.token
         assert lease.options == former.options
 
-    def test_what_the_former_run_sends_late_changes_nothing(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_the_former_run_sends_late_changes_nothing(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a")])
         (former,) = claim(storage)
         clock.forward(60)
@@ -148,7 +149,7 @@ class AgainRules:
         assert storage.peek("result", "a") is None
         assert end(storage, clock, lease, Returned(b"1")).refused == []
 
-    def test_a_lock_of_the_former_run_is_free_and_its_release_frees_no_other(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_lock_of_the_former_run_is_free_and_its_release_frees_no_other(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a")])
         (former,) = claim(storage)
         old = storage.acquire("lock", Holder("a", former.token))
@@ -164,14 +165,14 @@ class AgainRules:
         assert held is not None
         assert held.holder == Holder("a", lease.token)
 
-    def test_an_id_that_comes_again_waits_for_a_unique_key_like_any_other(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_id_that_comes_again_waits_for_a_unique_key_like_any_other(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a", unique="k"), FAILURE)
         storage.admit([again("b", unique="k")])
 
         assert storage.admit([again("a", unique="k")]) == {"a": "b"}
         assert look(storage).state == State.FAILED
 
-    def test_of_two_with_one_id_in_a_call_the_first_counts(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_of_two_with_one_id_in_a_call_the_first_counts(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a"), FAILURE)
 
         storage.enqueue([again("a", payload=b"1"), again("a", payload=b"2"), task("b")])
@@ -183,7 +184,7 @@ class AgainRules:
 
         assert storage.admit([task("a"), again("a")]) == {}
 
-    def test_a_record_without_that_wish_leaves_what_has_ended_as_it_is(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_record_without_that_wish_leaves_what_has_ended_as_it_is(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a"), FAILURE)
 
         storage.enqueue([task("a")])
@@ -191,7 +192,7 @@ class AgainRules:
         assert look(storage).state == State.FAILED
         assert claim(storage) == []
 
-    def test_followers_are_told_of_each_new_run(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_followers_are_told_of_each_new_run(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a"), FAILURE)
         storage.enqueue([again("b")])
         position = storage.follow(None)[0]
@@ -200,7 +201,7 @@ class AgainRules:
 
         assert storage.follow(position)[1] == ["of a"]
 
-    def test_each_run_counts(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_each_run_counts(self, storage: Storage, clock: FakeClock) -> None:
         for _ in range(3):
             run(storage, clock, again("a"), FAILURE)
         storage.enqueue([again("a")])
@@ -210,7 +211,7 @@ class AgainRules:
 
 
 class AgainRevokedRules:
-    def test_a_revocation_of_one_enqueue_holds_for_no_other(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_revocation_of_one_enqueue_holds_for_no_other(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a", own=5)])
         storage.cancel(["a"], enqueue=4)
         assert storage.revocation("a", enqueue=5) is None
@@ -222,7 +223,7 @@ class AgainRevokedRules:
         assert storage.revocation("a", enqueue=6) is None
         assert claim_ids(storage) == ["a"]
 
-    def test_a_revocation_of_one_enqueue_holds_for_it(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_revocation_of_one_enqueue_holds_for_it(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel(["a"], enqueue=5)
         storage.enqueue([again("a", own=5), again("b", own=6)])
         storage.cancel(["b"], enqueue=6)
@@ -230,7 +231,7 @@ class AgainRevokedRules:
         assert claim_ids(storage, 9) == []
         assert [look(storage, id).reason for id in "ab"] == ["revoked"] * 2
 
-    def test_a_running_task_is_asked_to_stop_by_a_revocation_of_its_enqueue_only(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_running_task_is_asked_to_stop_by_a_revocation_of_its_enqueue_only(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a", own=5)])
         claim(storage)
         storage.cancel(["a"], enqueue=4)
@@ -240,7 +241,7 @@ class AgainRevokedRules:
 
         assert (others, storage.turn(ME, [], 0).stop) == ([], ["a"])
 
-    def test_a_revocation_of_an_id_that_is_not_held_holds_for_its_next_enqueue(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_revocation_of_an_id_that_is_not_held_holds_for_its_next_enqueue(self, storage: Storage, clock: FakeClock) -> None:
         for outcome in (Returned(None), FAILURE):
             run(storage, clock, again("a"), outcome)
             storage.cancel(["a"])
@@ -250,7 +251,7 @@ class AgainRevokedRules:
             storage.enqueue([again("a")])
             end(storage, clock, claim(storage)[0], Returned(None))
 
-    def test_revocations_of_what_is_not_held_can_be_taken_back(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_revocations_of_what_is_not_held_can_be_taken_back(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a", own=5), FAILURE)
         storage.cancel(["a"])
         storage.cancel(["a"], enqueue=6)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from huey.clock import SECOND
-from huey.lifecycle import Finish, Raised, Returned, State, decide
+from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Raised, Returned, State, decide
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import claim, claim_ids, claimed, end, ids, look, task, write
 
 
 class ByHandRules:
-    def test_an_ended_task_can_be_put_back_as_if_it_were_new(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_ended_task_can_be_put_back_as_if_it_were_new(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=3))
         write(storage, Finish(lease, State.FAILED, attempt=3, crashes=2, deaths=4, parked=1, reason="error", error={"error": "E()"}))
         clock.forward(1)
@@ -27,7 +27,7 @@ class ByHandRules:
         assert (again[1].attempt, again[1].parked) == (0, None)
         assert again[1].token > lease.token
 
-    def test_a_task_that_is_put_back_by_hand_leaves_no_old_error(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_is_put_back_by_hand_leaves_no_old_error(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task())
         write(storage, decide(lease, Raised({"error": "nope"}), clock.now())._replace(value=b"error"))
 
@@ -46,7 +46,7 @@ class ByHandRules:
         assert storage.revocation("a") is None
         assert claim_ids(storage) == ["a"]
 
-    def test_an_expired_task_that_is_put_back_by_hand_runs(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_expired_task_that_is_put_back_by_hand_runs(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(expires=clock.now() + SECOND)])
         clock.forward(2)
         claim(storage)
@@ -55,7 +55,7 @@ class ByHandRules:
 
         assert claim_ids(storage) == ["a"]
 
-    def test_only_ended_tasks_are_put_back(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_only_ended_tasks_are_put_back(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage, task("failed")), Raised({"error": "E()"}))
         claimed(storage, task("running"))
         storage.enqueue([task("scheduled", eta=clock.now() + SECOND), task("ready")])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from huey.clock import SECOND
-from huey.lifecycle import Finish, Refusal, Snoozed, State
+from huey.runtime.clock import SECOND
 from huey.storage.base import PROMOTE, TURN_BYTES, Storage, Turn
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import CancelledAtClaim, Finish, Snoozed, State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, at_once, claim, claim_ids, claimed, end, known, look, seen, task
 
 
@@ -18,7 +18,7 @@ class ClaimRules:
         row = look(storage)
         assert (row.state, row.worker, row.token) == (State.RUNNING, ME.id, lease.token)
 
-    def test_a_lease_tells_all_about_its_task(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_lease_tells_all_about_its_task(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=2, retry_delay=0.5))
 
         assert (lease.id, lease.name, lease.payload, lease.place) == ("a", "app.add", b"payload", clock.now())
@@ -56,7 +56,7 @@ class ClaimRules:
         assert ([lease.id for lease in first.leases], first.more) == (["a", "b"], True)
         assert ([lease.id for lease in second.leases], second.more) == (["c"], False)
 
-    def test_a_turn_claims_no_more_bytes_than_its_measure_and_one_task(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_turn_claims_no_more_bytes_than_its_measure_and_one_task(self, storage: Storage, clock: FakeClock) -> None:
         light, heavy, least = [f"light-{n:03}" for n in range(256)], [f"heavy-{n:02}" for n in range(20)], [f"small-{n}" for n in range(9)]
         storage.enqueue([task(id, payload=b"x") for id in light])
         clock.forward(1)
@@ -80,7 +80,7 @@ class ClaimRules:
         assert storage.counts().ready == 11
         assert claim_ids(storage, by=OTHER) == ["19"]
 
-    def test_higher_priority_comes_first(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_higher_priority_comes_first(self, storage: Storage, clock: FakeClock) -> None:
         for id, priority in [("low", -(2**40)), ("none", 0), ("some", 1), ("high", 2**40)]:
             storage.enqueue([task(id, priority=priority)])
             clock.forward(1)
@@ -97,7 +97,7 @@ class ClaimRules:
             assert claim_ids(storage, 2) == ["m", "a"]
             storage.turn(ME, [Finish(each, State.SUCCEEDED) for each in storage.leases(ME)], 0)
 
-    def test_of_equal_priority_the_older_place_comes_first(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_of_equal_priority_the_older_place_comes_first(self, storage: Storage, clock: FakeClock) -> None:
         for id in ["c", "a", "b"]:
             storage.enqueue([task(id, priority=5)])
             clock.forward(0.000001)
@@ -109,7 +109,7 @@ class ClaimRules:
 
         assert claim_ids(storage, 9) == ["B", "a", "b", "c"]
 
-    def test_the_order_is_the_same_one_by_one(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_order_is_the_same_one_by_one(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("d"), task("b", priority=1), task("c", priority=1), task("x", eta=clock.now() + SECOND, priority=1)])
         clock.forward(2)
         storage.enqueue([task("a", priority=1)])
@@ -133,7 +133,7 @@ class ClaimRules:
         taken = at_once(lambda: claims(storage, 0), lambda: claims(other, 1), lambda: claims(storage, 1))
         assert sorted(id for part in taken for id in part) == [f"{n:03}" for n in range(90)]
 
-    def test_each_claim_raises_the_token(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_each_claim_raises_the_token(self, storage: Storage, clock: FakeClock) -> None:
         leases = [claimed(storage)]
 
         for _ in range(3):
@@ -144,7 +144,7 @@ class ClaimRules:
         assert tokens[0] >= 1
         assert tokens == sorted(set(tokens))
 
-    def test_a_scheduled_task_is_claimed_when_its_time_has_come_and_not_before(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_scheduled_task_is_claimed_when_its_time_has_come_and_not_before(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + 10 * SECOND)])
 
         clock.forward(9.999999)
@@ -152,7 +152,7 @@ class ClaimRules:
         clock.forward(0.000001)
         assert claim_ids(storage) == ["a"]
 
-    def test_a_scheduled_task_takes_the_place_of_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_scheduled_task_takes_the_place_of_its_time(self, storage: Storage, clock: FakeClock) -> None:
         due = clock.now() + 2 * SECOND
         storage.enqueue([task("scheduled", eta=due)])
         clock.forward(1)
@@ -165,7 +165,7 @@ class ClaimRules:
         assert [lease.id for lease in leases] == ["before", "scheduled", "after"]
         assert leases[1].place == due
 
-    def test_a_turn_tells_when_the_next_scheduled_task_is_due(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_turn_tells_when_the_next_scheduled_task_is_due(self, storage: Storage, clock: FakeClock) -> None:
         soon, later = clock.now() + SECOND, clock.now() + 5 * SECOND
         storage.enqueue([task("later", eta=later), task("soon", eta=soon)])
 
@@ -175,7 +175,7 @@ class ClaimRules:
         clock.forward(5)
         assert storage.turn(ME, [], 1).next_due is None
 
-    def test_one_turn_makes_a_bounded_number_of_scheduled_tasks_ready_soonest_first(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_one_turn_makes_a_bounded_number_of_scheduled_tasks_ready_soonest_first(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(f"{n:03}", eta=clock.now() + (1000 - n) * SECOND) for n in range(PROMOTE + 10)])
         clock.forward(1001)
 
@@ -185,23 +185,23 @@ class ClaimRules:
         assert first == [f"{n:03}" for n in reversed(range(10, PROMOTE + 10))]
         assert second == [f"{n:03}" for n in reversed(range(10))]
 
-    def test_an_expired_task_is_cancelled_instead_of_handed_out(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_expired_task_is_cancelled_instead_of_handed_out(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(expires=clock.now() + SECOND, retries=2, retry_delay=1.5), task("b", expires=clock.now() + 9 * SECOND)])
         clock.forward(2)
 
         turn = storage.turn(ME, [], 9)
 
-        assert turn.cancelled == [Refusal("a", "app.add", "expired", 2, 1.5)]
+        assert turn.cancelled == [CancelledAtClaim("a", "app.add", "expired", 2, 1.5)]
         assert [lease.id for lease in turn.leases] == ["b"]
         assert (look(storage).state, look(storage).reason, look(storage).finished) == (State.CANCELLED, "expired", clock.now())
 
-    def test_a_task_expires_also_while_it_is_scheduled(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_expires_also_while_it_is_scheduled(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + 2 * SECOND, expires=clock.now() + SECOND)])
         clock.forward(3)
 
         assert [refusal.reason for refusal in storage.turn(ME, [], 1).cancelled] == ["expired"]
 
-    def test_those_turned_away_are_not_replaced_in_the_same_turn(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_those_turned_away_are_not_replaced_in_the_same_turn(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("a", expires=clock.now() + SECOND), task("b")])
         clock.forward(2)
 
@@ -210,7 +210,7 @@ class ClaimRules:
         assert (first.leases, len(first.cancelled), first.more) == ([], 1, True)
         assert [lease.id for lease in second.leases] == ["b"]
 
-    def test_a_turn_makes_its_worker_known_and_renews_its_lease(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_turn_makes_its_worker_known_and_renews_its_lease(self, storage: Storage, clock: FakeClock) -> None:
         assert known(storage) is None
         storage.turn(ME, [], 0)
         first = seen(storage)
@@ -232,7 +232,7 @@ class ClaimRules:
         assert (paused.leases, paused.more, paused.is_paused) == ([], False, True)
         assert (len(resumed.leases), resumed.is_paused) == (1, False)
 
-    def test_while_paused_finishes_are_written(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_while_paused_finishes_are_written(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
 
         storage.pause(True)

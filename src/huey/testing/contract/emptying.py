@@ -6,23 +6,23 @@ from typing import Any
 
 import pytest
 
-from huey.clock import SECOND
-from huey.lifecycle import Finish, Raised, Returned, State
+from huey.runtime.clock import SECOND
 from huey.storage.admin import read_message
 from huey.storage.base import Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Raised, Returned, State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.terms import limited, unique, wishing
 from huey.testing.contract.tools import ME, Another, claim, claim_ids, claimed, end, ids, task, write
 
 
-def fill(storage: Storage, clock: TurnableClock) -> None:
+def fill(storage: Storage, clock: FakeClock) -> None:
     """Two that are ready, two that are scheduled."""
     storage.enqueue([task("a"), task("b", retries=2, retry_delay=1.5)])
     storage.enqueue([task("later", eta=clock.now() + 90 * SECOND), task("soon", eta=clock.now() + 60 * SECOND)])
 
 
 class EmptyingRules:
-    def test_an_emptied_queue_keeps_its_schedule(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_an_emptied_queue_keeps_its_schedule(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         fill(storage, clock)
 
         assert another().drop_waiting(scheduled=False) == 2
@@ -31,7 +31,7 @@ class EmptyingRules:
         clock.forward(100)
         assert claim_ids(storage, 9) == ["soon", "later"]
 
-    def test_an_emptied_schedule_leaves_what_is_ready(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_an_emptied_schedule_leaves_what_is_ready(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         fill(storage, clock)
 
         assert another().drop_waiting(scheduled=True) == 2
@@ -39,7 +39,7 @@ class EmptyingRules:
         clock.forward(100)
         assert claim_ids(storage, 9) == ["a", "b"]
 
-    def test_the_names_of_3x_count_and_empty(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_names_of_3x_count_and_empty(self, storage: Storage, clock: FakeClock) -> None:
         fill(storage, clock)
         storage.put("result", "a", b"1")
         storage.put("result", "b", b"2")
@@ -58,7 +58,7 @@ class EmptyingRules:
         storage.flush_all()
         assert (claim_ids(storage), storage.peek_many(["k"])) == ([], {})
 
-    def test_what_waits_is_listed_as_messages(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_waits_is_listed_as_messages(self, storage: Storage, clock: FakeClock) -> None:
         fill(storage, clock)
 
         ready = [read_message(data) for data in storage.enqueued_items()]
@@ -81,7 +81,7 @@ class EmptyingRules:
 class EmptyingRunningRules:
     """For storages that hold what runs apart from what waits."""
 
-    def test_what_runs_and_what_has_ended_stays_when_a_queue_is_emptied(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_runs_and_what_has_ended_stays_when_a_queue_is_emptied(self, storage: Storage, clock: FakeClock) -> None:
         failed = claimed(storage, task("failed"))
         end(storage, clock, failed, Raised({"error": "E()"}))
         lease = claimed(storage, task("runs"))
@@ -93,7 +93,7 @@ class EmptyingRunningRules:
         assert end(storage, clock, lease, Returned(b"5")).refused == []
         assert storage.peek("result", "runs") == b"5"
 
-    def test_priorities_and_suspects_go_too(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_priorities_and_suspects_go_too(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task("crashed"))
         write(storage, Finish(lease, State.QUEUED, crashes=1, reason="crashed"))
         storage.enqueue([task("high", priority=9), task("low", priority=-9)])
@@ -123,7 +123,7 @@ class EmptyingRunningRules:
 class EmptyingTermRules:
     """For storages that keep terms."""
 
-    def test_what_is_dropped_gives_up_its_key_and_its_id(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_is_dropped_gives_up_its_key_and_its_id(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a"), wishing("b", keep_id=60.0)])
         storage.admit([wishing("c", unique="later", unique_for="done", eta=clock.now() + SECOND)])
         storage.drop_waiting(scheduled=False)
@@ -132,7 +132,7 @@ class EmptyingTermRules:
         assert storage.admit([unique("d"), wishing("b", keep_id=60.0), wishing("e", unique="later", unique_for="done")]) == {}
         assert sorted(claim_ids(storage, 9)) == ["b", "d", "e"]
 
-    def test_what_waits_for_a_limit_is_dropped_and_what_runs_is_counted_on(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_waits_for_a_limit_is_dropped_and_what_runs_is_counted_on(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited(id) for id in "abc"])
         (lease,) = claim(storage)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from huey.clock import SECOND
-from huey.lifecycle import Raised, Returned, State
+from huey.runtime.clock import SECOND
 from huey.storage.base import CHUNK, Storage
-from huey.task import Alike, Record
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Raised, Returned, State
+from huey.task.task import Record, RecordBatch
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, Another, claim, claim_ids, claimed, end, ids, look, task
 
 ODD = [
@@ -36,7 +36,7 @@ ODD = [
 
 
 class EnqueueRules:
-    def test_an_enqueued_task_is_queued_and_ready(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_enqueued_task_is_queued_and_ready(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task()])
 
         row = look(storage)
@@ -49,9 +49,9 @@ class EnqueueRules:
 
         assert claim_ids(another(), 2) == ["a", "b"]
 
-    def test_many_calls_of_one_function_come_back_as_one_by_one(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_many_calls_of_one_function_come_back_as_one_by_one(self, storage: Storage, clock: FakeClock) -> None:
         pattern = Record("", "app.add", b"", 3, clock.now() + SECOND, clock.now() + 2 * SECOND, 1, 0.5, '{"timeout": 5}')
-        calls = Alike(pattern, ["a", "b", "c"], [b"1", b"\x00\xff", b""])
+        calls = RecordBatch(pattern, ["a", "b", "c"], [b"1", b"\x00\xff", b""])
         assert calls[1] == pattern._replace(id="b", payload=b"\x00\xff")
         assert list(calls) == list(calls[:]) == [calls[0], calls[1], calls[2]]
 
@@ -62,7 +62,7 @@ class EnqueueRules:
             for row in storage.find()
         ] == list(calls)
 
-    def test_calls_of_different_functions_are_put_in_together(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_calls_of_different_functions_are_put_in_together(self, storage: Storage, clock: FakeClock) -> None:
         mixed = [task("a"), task("b", "app.other", b"other"), task("c", eta=clock.now() + SECOND), task("d", eta=clock.now() - SECOND)]
 
         storage.enqueue(mixed)
@@ -76,14 +76,14 @@ class EnqueueRules:
 
     def test_what_is_durable_at_the_end_can_be_claimed_before(self, storage: Storage, another: Another) -> None:
         other = another()
-        with storage.durable_at_end() as place:
+        with storage.bulk_enqueue() as place:
             place.enqueue([task("a")])
             early = claim_ids(other)
             place.enqueue([task("b")])
 
         assert (early, claim_ids(other)) == (["a"], ["b"])
 
-    def test_a_record_comes_back_as_it_was_put(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_record_comes_back_as_it_was_put(self, storage: Storage, clock: FakeClock) -> None:
         record = Record("a", "app.add", bytes(range(256)), -7, None, clock.now() + SECOND, 3, 1.25, '{"timeout": 5}')
 
         storage.enqueue([record])
@@ -100,7 +100,7 @@ class EnqueueRules:
 
         assert claim(storage)[0].payload == b""
 
-    def test_a_task_whose_eta_is_ahead_is_scheduled(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_whose_eta_is_ahead_is_scheduled(self, storage: Storage, clock: FakeClock) -> None:
         eta = clock.now() + SECOND
 
         storage.enqueue([task(eta=eta)])
@@ -109,7 +109,7 @@ class EnqueueRules:
         assert look(storage).due == eta
         assert claim(storage) == []
 
-    def test_a_task_whose_eta_has_passed_is_ready_at_the_end_of_the_queue(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_whose_eta_has_passed_is_ready_at_the_end_of_the_queue(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("waits")])
         clock.forward(1)
 
@@ -118,7 +118,7 @@ class EnqueueRules:
         assert (look(storage, "late").due, look(storage, "now").due) == (None, None)
         assert claim_ids(storage, 3) == ["waits", "late", "now"]
 
-    def test_enqueue_is_idempotent_by_task_id(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_enqueue_is_idempotent_by_task_id(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(payload=b"first")])
         before = look(storage)
         clock.forward(1)
@@ -137,7 +137,7 @@ class EnqueueRules:
         assert look(storage).token == lease.token
         assert claim(storage) == []
 
-    def test_enqueue_leaves_an_ended_task_as_it_is(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_enqueue_leaves_an_ended_task_as_it_is(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Raised({"error": "E()"}))
 
         storage.enqueue([task()])
@@ -145,7 +145,7 @@ class EnqueueRules:
         assert look(storage).state == State.FAILED
         assert claim(storage) == []
 
-    def test_an_id_is_free_again_once_its_task_succeeded(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_id_is_free_again_once_its_task_succeeded(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Returned(None))
 
         storage.enqueue([task(payload=b"second")])

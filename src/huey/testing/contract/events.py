@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from huey.clock import SECOND
-from huey.lifecycle import Promotion
+from huey.runtime.clock import SECOND
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Promotion
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import LONG, ME, MOMENT, OTHER, Another, Call, task, woken
 
 LAPSE = FOLLOWER / SECOND + 1
@@ -59,7 +59,7 @@ class EventRules:
         assert storage.follow(following(storage)) == storage.follow(None)
         assert storage.follow(0)[1] == []
 
-    def test_a_follower_counts_for_a_while_after_each_look(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_a_follower_counts_for_a_while_after_each_look(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         position = following(storage)
         clock.forward(LAPSE - 2)
         storage.follow(position)
@@ -73,7 +73,7 @@ class EventRules:
         assert (followed, another().is_followed()) == (True, False)
         assert storage.follow(position)[1] == ["1"]
 
-    def test_a_turn_tells_whether_somebody_follows(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_a_turn_tells_whether_somebody_follows(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         before = storage.turn(ME, [], 0).is_followed
         following(another())
         during = storage.turn(ME, [], 0).is_followed
@@ -81,7 +81,7 @@ class EventRules:
 
         assert (before, during, storage.turn(ME, [], 0).is_followed) == (False, True, False)
 
-    def test_a_turn_names_what_it_promoted_only_while_somebody_follows(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_turn_names_what_it_promoted_only_while_somebody_follows(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("a", eta=clock.now() + SECOND), task("b", eta=clock.now() + 3 * SECOND, retries=2, retry_delay=0.5)])
         clock.forward(2)
         unseen = storage.turn(ME, [], 0).promoted
@@ -93,7 +93,7 @@ class EventRules:
         assert storage.turn(ME, [], 0).promoted == [Promotion("b", "app.add", 2, 0.5)]
         assert storage.turn(ME, [], 2).promoted == []
 
-    def test_a_turn_names_what_it_promoted_to_who_wants_to_know(self, storage: Storage, another: Another, clock: TurnableClock) -> None:
+    def test_a_turn_names_what_it_promoted_to_who_wants_to_know(self, storage: Storage, another: Another, clock: FakeClock) -> None:
         other = another()
         storage.names_promoted = True
         storage.enqueue([task(name, eta=clock.now() + SECOND) for name in "ab"])
@@ -137,13 +137,13 @@ class EventRules:
 
         assert call.answer()[1] == ["1"]
 
-    def test_follow_gives_up_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_follow_gives_up_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         position = following(storage)
 
         assert storage.follow(position) == (position, [])
         assert Call(lambda: storage.follow(position, MOMENT)).answer(lambda: clock.forward(1)) == (position, [])
 
-    def test_events_that_nobody_will_read_any_more_are_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_events_that_nobody_will_read_any_more_are_pruned(self, storage: Storage, clock: FakeClock) -> None:
         position = following(storage)
         storage.publish(["1"])
         storage.prune()
@@ -155,7 +155,7 @@ class EventRules:
         assert kept == ["1"]
         assert storage.follow(position)[1] == []
 
-    def test_old_events_are_pruned_and_no_others_when_the_clock_was_set_back(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_old_events_are_pruned_and_no_others_when_the_clock_was_set_back(self, storage: Storage, clock: FakeClock) -> None:
         position = following(storage)
         storage.publish(["young"])
         clock.set(clock.now() - EVENTS_KEPT - SECOND)
@@ -167,7 +167,7 @@ class EventRules:
 
         assert storage.follow(position)[1] == ["young"]
 
-    def test_positions_go_on_after_events_were_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_positions_go_on_after_events_were_pruned(self, storage: Storage, clock: FakeClock) -> None:
         following(storage)
         storage.publish(["1"])
         position = storage.follow(0)[0]

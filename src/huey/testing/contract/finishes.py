@@ -6,17 +6,17 @@ import json
 
 import pytest
 
-from huey.clock import SECOND
-from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, decide
+from huey.runtime.clock import SECOND
 from huey.storage.base import Counts, Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, decide
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
 
 ERROR = {"error": "ValueError('x')", "traceback": "Traceback: ..."}
 
 
 class FinishRules:
-    def test_a_succeeded_task_is_gone(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_succeeded_task_is_gone(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
 
         turn = end(storage, clock, lease, Returned(None))
@@ -25,7 +25,7 @@ class FinishRules:
         assert storage.get("a") is None
         assert seen(storage).holds == 0
 
-    def test_the_result_is_visible_exactly_when_the_state_is(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_the_result_is_visible_exactly_when_the_state_is(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         lease = claimed(storage)
         assert another().peek("result", "a") is None
 
@@ -33,26 +33,26 @@ class FinishRules:
 
         assert another().peek("result", "a") == b"5"
 
-    def test_a_finish_without_a_value_stores_nothing(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_finish_without_a_value_stores_nothing(self, storage: Storage, clock: FakeClock) -> None:
         storage.put("result", "a", b"former")
 
         end(storage, clock, claimed(storage), Returned(None))
 
         assert storage.peek("result", "a") == b"former"
 
-    def test_an_empty_value_is_a_value(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_empty_value_is_a_value(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Returned(b""))
 
         assert storage.peek("result", "a") == b""
 
-    def test_a_result_replaces_the_former_one(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_result_replaces_the_former_one(self, storage: Storage, clock: FakeClock) -> None:
         storage.put("result", "a", b"former")
 
         end(storage, clock, claimed(storage), Returned(b"5"))
 
         assert storage.items("result") == {"a": b"5"}
 
-    def test_an_unread_result_goes_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_an_unread_result_goes_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Returned(b"5"))
 
         clock.forward((storage.result_ttl or 0) - 1)
@@ -62,7 +62,7 @@ class FinishRules:
         assert before == b"5"
         assert storage.peek("result", "a") == (b"5" if storage.result_ttl is None else None)
 
-    def test_a_failed_task_is_kept_with_its_reason_and_its_error(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_failed_task_is_kept_with_its_reason_and_its_error(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         clock.forward(1)
 
@@ -81,14 +81,14 @@ class FinishRules:
 
         assert storage.peek("result", "a") == b"error"
 
-    def test_a_cancelled_task_is_kept_with_its_reason(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_cancelled_task_is_kept_with_its_reason(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Cancelled("lost"))
 
         row = look(storage)
         assert (row.state, row.reason, row.worker, row.finished) == (State.CANCELLED, "lost", None, clock.now())
         assert claim(storage) == []
 
-    def test_a_task_put_back_stands_behind_what_waits(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_put_back_stands_behind_what_waits(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         clock.forward(1)
         storage.enqueue([task("waits")])
@@ -100,7 +100,7 @@ class FinishRules:
         assert (row.state, row.due, row.place, row.reason, row.worker) == (State.QUEUED, None, clock.now(), "limit", None)
         assert claim_ids(storage, 9) == ["waits", "a"]
 
-    def test_a_task_put_back_with_a_time_in_the_past_takes_that_place(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_put_back_with_a_time_in_the_past_takes_that_place(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         clock.forward(1)
         storage.enqueue([task("waits")])
@@ -110,7 +110,7 @@ class FinishRules:
 
         assert claim_ids(storage, 9) == ["a", "waits"]
 
-    def test_a_task_put_back_for_later_is_scheduled(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_put_back_for_later_is_scheduled(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=1, retry_delay=10.0))
         due = clock.now() + 10 * SECOND
 
@@ -122,7 +122,7 @@ class FinishRules:
         clock.forward(11)
         assert [lease.place for lease in claim(storage)] == [due]
 
-    def test_the_next_lease_carries_what_the_finish_counted(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_next_lease_carries_what_the_finish_counted(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
 
         write(storage, Finish(lease, State.QUEUED, attempt=3, crashes=2, deaths=5, parked=clock.now()))
@@ -130,7 +130,7 @@ class FinishRules:
         again = claim(storage)[0]
         assert (again.attempt, again.crashes, again.deaths, again.parked) == (3, 2, 5, clock.now())
 
-    def test_the_last_error_stays_until_there_is_another(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_last_error_stays_until_there_is_another(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage, task(retries=5)), Raised(ERROR))
         end(storage, clock, claim(storage)[0], Snoozed(0, "limit"))
         first = look(storage).error
@@ -140,7 +140,7 @@ class FinishRules:
         assert json.loads(first or "") == ERROR
         assert json.loads(look(storage).error or "") == {"error": "other"}
 
-    def test_shutdown_never_costs_a_try(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_shutdown_never_costs_a_try(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("cut short", retries=1), task("never started", retries=1)])
         started, waiting = claim(storage, 2)
 
@@ -167,7 +167,7 @@ class FinishRules:
         assert turn.refused == []
         assert storage.counts() == Counts(ready=75, failed=75, cancelled=75, results=300)
 
-    def test_a_worker_that_lost_its_lease_changes_nothing(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_worker_that_lost_its_lease_changes_nothing(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         clock.forward(60)
         storage.reclaim(seen(storage), OTHER)
@@ -199,7 +199,7 @@ class FinishRules:
         assert turn.refused == ["a"]
         assert look(storage).state == State.RUNNING
 
-    def test_the_same_finish_sent_again_is_refused_and_changes_nothing(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_same_finish_sent_again_is_refused_and_changes_nothing(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         write(storage, Finish(lease, State.QUEUED, due=clock.now() + SECOND, attempt=1))
         before = look(storage)
@@ -221,7 +221,7 @@ class FinishRules:
         assert (again.refused, [lease.id for lease in again.leases]) == (["a"], ["c"])
         assert storage.items("result") == {"a": b"5"}
 
-    def test_the_end_of_a_task_that_is_not_held_is_refused(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_end_of_a_task_that_is_not_held_is_refused(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         end(storage, clock, lease, Returned(None))
 
@@ -258,7 +258,7 @@ class FinishRules:
     @pytest.mark.parametrize("outcome", [Returned(b"new"), Raised({"error": "E()"})], ids=["returned", "raised"])
     @pytest.mark.parametrize("is_first", [True, False], ids=["old first", "new first"])
     def test_of_two_finishes_of_one_task_in_a_turn_the_one_whose_lease_holds_counts(
-        self, storage: Storage, clock: TurnableClock, outcome: Outcome, is_first: bool
+        self, storage: Storage, clock: FakeClock, outcome: Outcome, is_first: bool
     ) -> None:
         """The older one could not be written while the storage was away; meanwhile the task came back to the same worker."""
         stale = claimed(storage, task(retries=5))

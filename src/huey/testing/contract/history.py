@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from huey.clock import SECOND, Micros
-from huey.lifecycle import Cancelled, Finish, Raised, Returned, Snoozed, State, WorkerDied
+from huey.runtime.clock import SECOND, Micros
 from huey.storage.base import ATTEMPTS_KEPT, Counts, Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Cancelled, Finish, Raised, Returned, Snoozed, State, WorkerDied
+from huey.testing.clock import FakeClock
 from huey.testing.contract.again import again
 from huey.testing.contract.statistics import totals
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claimed, end, ids, look, seen, task, write
@@ -19,14 +19,14 @@ Keeping = Callable[..., Storage]
 
 
 class AttemptRules:
-    def test_a_failed_task_keeps_its_arguments_and_what_went_wrong(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_failed_task_keeps_its_arguments_and_what_went_wrong(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Raised(error("no")))
 
         row = look(storage)
         assert (row.payload, row.reason, json.loads(row.error or "")) == (b"payload", "error", error("no"))
         assert attempts(storage) == [attempt(clock.now(), "no")]
 
-    def test_each_failed_try_is_remembered_until_the_end(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_each_failed_try_is_remembered_until_the_end(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         first, second = clock.now(), clock.now() + SECOND
         end(storage, clock, claimed(storage, task(retries=1)), Raised(error("one")))
         retried = attempts(another())
@@ -38,7 +38,7 @@ class AttemptRules:
         assert attempts(another()) == [attempt(first, "one"), attempt(second, "two", worker=OTHER.id)]
         assert storage.find(State.FAILED) == [look(storage)]
 
-    def test_only_the_last_tries_are_remembered(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_only_the_last_tries_are_remembered(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(retries=9)])
 
         for n in range(ATTEMPTS_KEPT + 2):
@@ -46,7 +46,7 @@ class AttemptRules:
 
         assert [each["error"] for each in attempts(storage)] == [str(n) for n in range(2, ATTEMPTS_KEPT + 2)]
 
-    def test_a_death_is_remembered_with_the_worker_that_died(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_death_is_remembered_with_the_worker_that_died(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage)
         clock.forward(60)
         (lease,) = storage.reclaim(seen(storage), OTHER)
@@ -55,7 +55,7 @@ class AttemptRules:
 
         assert attempts(storage) == [attempt(clock.now(), None, reason="worker died")]
 
-    def test_who_looks_after_the_dead_is_not_taken_for_one_of_them(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_who_looks_after_the_dead_is_not_taken_for_one_of_them(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage)
         clock.forward(60)
         storage.reclaim(seen(storage), OTHER)
@@ -68,7 +68,7 @@ class AttemptRules:
 
         assert [each["worker"] for each in attempts(storage)] == [ME.id, third.id]
 
-    def test_why_a_run_ended_is_remembered_also_when_the_task_is_revoked_then(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_why_a_run_ended_is_remembered_also_when_the_task_is_revoked_then(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=1))
         storage.cancel(["a"])
 
@@ -77,7 +77,7 @@ class AttemptRules:
         assert (look(storage).state, look(storage).reason) == (State.CANCELLED, "revoked")
         assert attempts(storage) == [attempt(clock.now(), "no", reason="error")]
 
-    def test_what_was_given_back_unrun_is_not_held_against_the_dead(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_was_given_back_unrun_is_not_held_against_the_dead(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage)
         clock.forward(60)
         storage.release(OTHER, storage.reclaim(seen(storage), OTHER))
@@ -86,7 +86,7 @@ class AttemptRules:
 
         assert [each["worker"] for each in attempts(storage)] == [OTHER.id]
 
-    def test_what_ends_otherwise_is_no_attempt(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_ends_otherwise_is_no_attempt(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Snoozed(0, "shutdown"))
         storage.release(ME, claim(storage))
         end(storage, clock, claim(storage)[0], Cancelled("revoked"))
@@ -98,14 +98,14 @@ class AttemptRules:
 
         assert [each["error"] for each in attempts(storage)] == [None]
 
-    def test_who_retries_by_hand_sees_the_former_attempts(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_who_retries_by_hand_sees_the_former_attempts(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Raised(error("no")))
 
         storage.retry(["a"])
 
         assert (look(storage).error, [each["error"] for each in attempts(storage)]) == (None, ["no"])
 
-    def test_an_ended_task_can_be_discarded_with_its_result(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_an_ended_task_can_be_discarded_with_its_result(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         for id in ("failed", "kept"):
             write(storage, Finish(claimed(storage, task(id)), State.FAILED, reason="error", value=b"error"))
         end(storage, clock, claimed(storage, task("cancelled")), Cancelled("revoked"))
@@ -116,7 +116,7 @@ class AttemptRules:
         assert another().items("result") == {"kept": b"error"}
         assert storage.discard([]) == storage.discard(["failed"]) == []
 
-    def test_what_waits_or_runs_is_not_discarded(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_waits_or_runs_is_not_discarded(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage, task("running"))
         storage.enqueue([task("ready"), task("scheduled", eta=clock.now() + SECOND)])
         storage.put("result", "ready", b"former")
@@ -128,7 +128,7 @@ class AttemptRules:
 class KeepingRules:
     """For storages that can keep what succeeded: a fixture ``keeping(keep_finished)`` makes an open and empty one."""
 
-    def test_a_succeeded_task_can_be_kept(self, keeping: Keeping, clock: TurnableClock) -> None:
+    def test_a_succeeded_task_can_be_kept(self, keeping: Keeping, clock: FakeClock) -> None:
         storage = keeping(10)
         lease = claimed(storage)
         clock.forward(1)
@@ -142,7 +142,7 @@ class KeepingRules:
         assert storage.counts() == Counts(succeeded=1, results=1)
         assert (storage.find(State.SUCCEEDED), claim(storage), seen(storage).holds) == ([row], [], 0)
 
-    def test_what_succeeded_stays_so(self, keeping: Keeping, clock: TurnableClock) -> None:
+    def test_what_succeeded_stays_so(self, keeping: Keeping, clock: FakeClock) -> None:
         storage = keeping(10)
         end(storage, clock, claimed(storage), Returned(b"5"))
 
@@ -153,7 +153,7 @@ class KeepingRules:
         assert (look(storage).state, totals(storage, "enqueued")) == (State.SUCCEEDED, {"app.add": 1})
         assert (storage.discard(["a"]), storage.get("a"), storage.peek("result", "a")) == (["a"], None, None)
 
-    def test_an_id_that_comes_again_is_a_new_run_though_the_former_one_was_kept(self, keeping: Keeping, clock: TurnableClock) -> None:
+    def test_an_id_that_comes_again_is_a_new_run_though_the_former_one_was_kept(self, keeping: Keeping, clock: FakeClock) -> None:
         storage = keeping(10)
         storage.enqueue([again("a")])
         (first,) = claim(storage)
@@ -170,7 +170,7 @@ class KeepingRules:
         end(storage, clock, second, Returned(b"6"))
         assert (storage.find(State.SUCCEEDED), storage.peek("result", "a")) == ([look(storage)], b"6")
 
-    def test_tokens_of_what_was_kept_and_then_removed_do_not_come_again(self, keeping: Keeping, clock: TurnableClock) -> None:
+    def test_tokens_of_what_was_kept_and_then_removed_do_not_come_again(self, keeping: Keeping, clock: FakeClock) -> None:
         storage = keeping(10)
         tokens = []
         for _ in range(3):
@@ -182,7 +182,7 @@ class KeepingRules:
 
         assert tokens == sorted(set(tokens))
 
-    def test_the_newest_are_kept(self, keeping: Keeping, clock: TurnableClock) -> None:
+    def test_the_newest_are_kept(self, keeping: Keeping, clock: FakeClock) -> None:
         storage = keeping(2)
         for id in "dacb":
             end(storage, clock, claimed(storage, task(id)), Returned(None))
@@ -192,7 +192,7 @@ class KeepingRules:
         assert (storage.prune(), storage.prune()) == (2, 0)
         assert sorted(ids(storage.find())) == ["b", "c", "failed"]
 
-    def test_they_are_kept_for_a_time(self, keeping: Keeping, clock: TurnableClock) -> None:
+    def test_they_are_kept_for_a_time(self, keeping: Keeping, clock: FakeClock) -> None:
         storage = keeping(timedelta(days=60))
         end(storage, clock, claimed(storage, task("old")), Returned(None))
         clock.forward(31 * 86400)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from huey.clock import SECOND
 from huey.exceptions import ConfigurationError
-from huey.lifecycle import Finish, State
+from huey.runtime.clock import SECOND
 from huey.storage.base import DEAD_LETTERS_KEPT, Counts, Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim_ids, claimed, ids, look, seen, task, write
 
 DEAD_LETTERS_S = DEAD_LETTERS_KEPT / SECOND
@@ -25,7 +25,7 @@ class HouseRules:
 
     def test_another_queue_of_the_same_store_is_apart(self, storage: Storage) -> None:
         try:
-            other = storage.beside("beside")
+            other = storage.for_queue("beside")
         except ConfigurationError:
             pytest.skip("this storage has one queue")
         other.flush()
@@ -35,7 +35,7 @@ class HouseRules:
 
         assert (claim_ids(storage, 5), claim_ids(other, 5, OTHER)) == (["a"], ["a", "b"])
         assert storage.peek("data", "k") is None
-        assert storage.beside("beside").peek("data", "k") == b"v"
+        assert storage.for_queue("beside").peek("data", "k") == b"v"
         assert {storage.name, "beside"} <= set(storage.queues())
         other.close()
 
@@ -47,7 +47,7 @@ class HouseRules:
 
         assert claim_ids(storage) == ["a"]
 
-    def test_all_is_still_there_after_close(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_all_is_still_there_after_close(self, storage: Storage, clock: FakeClock) -> None:
         fill(storage, clock)
         before = (storage.find(), storage.counts(), storage.ticks(), storage.workers(), storage.items("data"), storage.items("result"))
 
@@ -94,7 +94,7 @@ class HouseRules:
         assert storage.migrate() == another().migrate() >= 1
         assert claim_ids(storage) == ["a"]
 
-    def test_flush_removes_everything(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_flush_removes_everything(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         fill(storage, clock)
 
         storage.flush()
@@ -106,7 +106,7 @@ class HouseRules:
         assert (turn.leases, turn.stop, turn.next_due, turn.is_paused) == ([], [], None, False)
         assert seen(storage).holds == 0
 
-    def test_after_a_flush_all_begins_anew(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_after_a_flush_all_begins_anew(self, storage: Storage, clock: FakeClock) -> None:
         fill(storage, clock)
         storage.flush()
 
@@ -123,7 +123,7 @@ class HouseRules:
         assert write(storage, Finish(lease, State.SUCCEEDED, value=b"5")).refused == ["a"]
         assert storage.items("result") == {}
 
-    def test_prune_leaves_what_has_its_time_before_it(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_prune_leaves_what_has_its_time_before_it(self, storage: Storage, clock: FakeClock) -> None:
         fill(storage, clock)
         before = (storage.find(), storage.counts(), storage.ticks(), storage.items("data"), storage.items("result"))
 
@@ -131,7 +131,7 @@ class HouseRules:
 
         assert before == (storage.find(), storage.counts(), storage.ticks(), storage.items("data"), storage.items("result"))
 
-    def test_ended_tasks_are_pruned_when_their_retention_is_over(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_ended_tasks_are_pruned_when_their_retention_is_over(self, storage: Storage, clock: FakeClock) -> None:
         for id, state in [("failed", State.FAILED), ("cancelled", State.CANCELLED), ("back", State.QUEUED)]:
             write(storage, Finish(claimed(storage, task(id)), state, due=clock.now() + SECOND))
         clock.forward(DEAD_LETTERS_S - 1)
@@ -142,7 +142,7 @@ class HouseRules:
         assert storage.prune() == 2
         assert (sorted(early), ids(storage.find())) == (["back", "cancelled", "failed"], ["back"])
 
-    def test_what_waits_or_runs_is_never_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_waits_or_runs_is_never_pruned(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage, task("running"))
         storage.enqueue([task("ready"), task("scheduled", eta=clock.now() + SECOND)])
 
@@ -151,7 +151,7 @@ class HouseRules:
         storage.prune()
         assert sorted(ids(storage.find())) == ["ready", "running", "scheduled"]
 
-    def test_marks_of_ids_that_never_came_are_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_marks_of_ids_that_never_came_are_pruned(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel(["never"])
         storage.cancel(["over"], until=clock.now() + SECOND)
         storage.cancel_name("app.over", until=clock.now() + SECOND)
@@ -165,7 +165,7 @@ class HouseRules:
         assert (storage.revocation("never"), storage.revocation("over"), storage.revocation(name="app.over")) == (None, None, None)
         assert storage.revocation(name="app.add") is not None
 
-    def test_many_things_past_their_time_go_in_bounded_steps(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_many_things_past_their_time_go_in_bounded_steps(self, storage: Storage, clock: FakeClock) -> None:
         for n in range(1100):
             storage.put("data", str(n), b"v", ttl=1)
         clock.forward(2)
@@ -196,7 +196,7 @@ def exit_code_of(is_well: Callable[[], bool]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def fill(storage: Storage, clock: TurnableClock) -> None:
+def fill(storage: Storage, clock: FakeClock) -> None:
     """Something of everything; and the queue is paused."""
     write(storage, Finish(claimed(storage, task("failed")), State.FAILED, reason="error", value=b"error"))
     claimed(storage, task("running"))

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from huey.clock import SECOND
 from huey.exceptions import StorageUnavailable
+from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
 from huey.testing.contract.terms import wishing
 from huey.testing.contract.tools import OTHER, claim, claim_ids, task

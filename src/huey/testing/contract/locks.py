@@ -1,12 +1,12 @@
-"""Locks and rates. For storages that keep them (``keeps_terms``)."""
+"""Locks and rates. For storages that keep them (``supports_constraints``)."""
 
 from __future__ import annotations
 
-from huey.clock import SECOND
-from huey.lifecycle import Returned, Snoozed
+from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE, Storage
 from huey.storage.sharing import HOLDER, Held, Holder
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Returned, Snoozed
+from huey.testing.clock import FakeClock
 from huey.testing.contract.enqueueing import ODD
 from huey.testing.contract.tools import ME, OTHER, Another, at_once, claim, claimed, end, seen, task
 
@@ -49,7 +49,7 @@ class LockRules:
         assert tokens == sorted(set(tokens))
         assert tokens[0] > 0
 
-    def test_who_lost_a_lock_does_not_free_the_next_holders(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_who_lost_a_lock_does_not_free_the_next_holders(self, storage: Storage, clock: FakeClock) -> None:
         before = storage.acquire("l", HERE) or 0
         clock.forward(HOLDER / SECOND + 1)
         after = storage.acquire("l", THERE)
@@ -57,7 +57,7 @@ class LockRules:
         assert not storage.give_up("l", before)
         assert storage.lock("l") == Held("l", after or 0, THERE)
 
-    def test_a_processs_lock_ends_with_its_lease_unless_it_is_renewed(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_processs_lock_ends_with_its_lease_unless_it_is_renewed(self, storage: Storage, clock: FakeClock) -> None:
         storage.acquire("a", HERE)
         storage.acquire("b", HERE)
         storage.acquire("c", THERE)
@@ -70,7 +70,7 @@ class LockRules:
         assert storage.renew(HERE) == 0
         assert storage.lock("a") is None
 
-    def test_a_tasks_lock_ends_with_its_run(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_tasks_lock_ends_with_its_run(self, storage: Storage, clock: FakeClock) -> None:
         for outcome in (Returned(None), Snoozed(0, "limit")):
             lease = claimed(storage)
             storage.acquire("l", Holder(lease.id, lease.token))
@@ -80,12 +80,12 @@ class LockRules:
             assert held is None
             assert storage.lock("l") is None
 
-    def test_a_tasks_lock_lasts_as_long_as_its_workers_lease_is_renewed(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_tasks_lock_lasts_as_long_as_its_workers_lease_is_renewed(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         storage.acquire("l", Holder(lease.id, lease.token))
         for _ in range(5):
             clock.forward(LEASE / SECOND - 1)
-            storage.beat([ME])
+            storage.heartbeat([ME])
 
         assert storage.acquire("l", THERE) is None
         clock.forward(LEASE / SECOND + 1)
@@ -101,7 +101,7 @@ class LockRules:
         assert storage.acquire("l", Holder(lease.id, lease.token)) is None
         assert storage.acquire("l", Holder(lease.id, lease.token + 1)) is not None
 
-    def test_a_run_that_is_not_leased_gets_no_lock(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_run_that_is_not_leased_gets_no_lock(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         end(storage, clock, lease, Returned(None))
         storage.enqueue([task("b")])
@@ -109,7 +109,7 @@ class LockRules:
         assert storage.acquire("l", Holder(lease.id, lease.token)) is None
         assert storage.acquire("l", Holder("b", 1)) is None
 
-    def test_a_lock_with_a_time_is_free_after_it_whatever_is_renewed(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_lock_with_a_time_is_free_after_it_whatever_is_renewed(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         run = Holder(lease.id, lease.token)
         storage.acquire("of a process", HERE, ttl=20)
@@ -117,7 +117,7 @@ class LockRules:
         storage.acquire("without", HERE)
         for _ in range(2):
             clock.forward(10 - 0.001)
-            storage.beat([ME])
+            storage.heartbeat([ME])
             assert storage.renew(HERE) == 2
         before = [storage.lock(name) is not None for name in ("of a process", "of a run", "without")]
         clock.forward(0.003)
@@ -128,7 +128,7 @@ class LockRules:
         assert storage.acquire("of a process", THERE) is not None
         assert storage.acquire("of a run", run) is not None
 
-    def test_a_time_never_makes_a_lock_last_beyond_its_holder(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_time_never_makes_a_lock_last_beyond_its_holder(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         storage.acquire("of a process", HERE, ttl=3600)
         storage.acquire("of a run", Holder(lease.id, lease.token), ttl=3600)
@@ -137,7 +137,7 @@ class LockRules:
 
         assert (storage.lock("of a process"), storage.lock("of a run")) == (None, None)
 
-    def test_who_held_a_lock_beyond_its_time_neither_frees_nor_keeps_the_next_holders(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_who_held_a_lock_beyond_its_time_neither_frees_nor_keeps_the_next_holders(self, storage: Storage, clock: FakeClock) -> None:
         before = storage.acquire("l", HERE, ttl=1) or 0
         clock.forward(1.5)
         nobodys = storage.give_up("l", before)
@@ -149,7 +149,7 @@ class LockRules:
         clock.forward(10)
         assert storage.lock("l") is None
 
-    def test_a_lock_past_its_time_is_neither_flushed_nor_kept(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_lock_past_its_time_is_neither_flushed_nor_kept(self, storage: Storage, clock: FakeClock) -> None:
         storage.acquire("l", HERE, ttl=1)
         clock.forward(2)
         storage.renew(HERE)
@@ -161,7 +161,7 @@ class LockRules:
         clock.set(clock.now() - 2 * SECOND)
         assert storage.lock("m") is None
 
-    def test_flushed_locks_are_free_and_named(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_flushed_locks_are_free_and_named(self, storage: Storage, clock: FakeClock) -> None:
         storage.acquire("old", HERE)
         clock.forward(HOLDER / SECOND + 1)
         for name in ("a", "b", "c"):
@@ -187,7 +187,7 @@ class LockRules:
 
 
 class RateRules:
-    def test_a_rate_allows_so_many_uses_in_a_window(self, storage: Storage, another: Another, clock: TurnableClock) -> None:
+    def test_a_rate_allows_so_many_uses_in_a_window(self, storage: Storage, another: Another, clock: FakeClock) -> None:
         clock.forward(20.5)
 
         waits = [store.take("r", 3, 60) for store in (storage, another(), storage, storage)]
@@ -196,7 +196,7 @@ class RateRules:
         assert (storage.usage("r", 60), storage.usage("other", 60)) == (4, 0)
         assert storage.take("other", 1, 60) == 0.0
 
-    def test_windows_are_aligned_to_multiples_of_their_length(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_windows_are_aligned_to_multiples_of_their_length(self, storage: Storage, clock: FakeClock) -> None:
         clock.forward(59)
         before = storage.take("r", 1, 60), storage.take("r", 1, 60)
         clock.forward(1)
@@ -212,7 +212,7 @@ class RateRules:
 
         assert sum(wait == 0.0 for part in waits for wait in part) == 5
 
-    def test_a_clock_that_was_set_back_gives_no_further_uses(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_clock_that_was_set_back_gives_no_further_uses(self, storage: Storage, clock: FakeClock) -> None:
         storage.take("r", 2, 60)
         clock.set(clock.now() - 3600 * SECOND)
         back = [storage.take("r", 2, 60) == 0.0 for _ in range(2)]
@@ -222,7 +222,7 @@ class RateRules:
         assert storage.take("r", 2, 60) > 0
         assert storage.usage("r", 60) == 4
 
-    def test_what_was_refused_counts_in_the_usage_and_gives_nobody_a_place(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_was_refused_counts_in_the_usage_and_gives_nobody_a_place(self, storage: Storage, clock: FakeClock) -> None:
         waits = [storage.take("r", limit, 60) == 0.0 for limit in (1, 1, 0, 3, 4, 5)]
 
         assert waits == [True, False, False, False, False, False]
@@ -239,7 +239,7 @@ class RateRules:
         assert storage.usage("r", 60) == 0
         assert storage.take("r", 1, 60) == 0.0
 
-    def test_what_is_past_its_time_is_pruned_of_locks_and_rates(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_is_past_its_time_is_pruned_of_locks_and_rates(self, storage: Storage, clock: FakeClock) -> None:
         storage.acquire("l", HERE)
         storage.take("r", 1, 60)
         lease = claimed(storage)

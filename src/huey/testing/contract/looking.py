@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from huey.clock import SECOND
-from huey.lifecycle import Finish, Returned, State
+from huey.runtime.clock import SECOND
 from huey.storage.base import Counts, Storage, TaskRow
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Returned, State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import Another, claim, claimed, end, ids, look, task, write
 
 
 class LookingRules:
-    def test_a_task_that_is_not_held_is_none(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_is_not_held_is_none(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Returned(None))
 
         assert storage.get("a") is None
         assert storage.get("never") is None
 
-    def test_a_task_can_be_looked_at_in_any_state(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_a_task_can_be_looked_at_in_any_state(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         one_of_each(storage, clock)
 
         states = [(look(another(), id).state, look(another(), id).due is None) for id in ("r1", "s1", "run", "failed", "cancelled")]
 
         assert states == [(State.QUEUED, True), (State.QUEUED, False), (State.RUNNING, True), (State.FAILED, True), (State.CANCELLED, True)]
 
-    def test_one_look_and_a_list_tell_the_same(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_one_look_and_a_list_tell_the_same(self, storage: Storage, clock: FakeClock) -> None:
         one_of_each(storage, clock)
 
         assert all(row == storage.get(row.id) and isinstance(row, TaskRow) for row in storage.find())
 
-    def test_queued_tasks_are_found_in_claim_order_and_then_in_order_of_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_queued_tasks_are_found_in_claim_order_and_then_in_order_of_time(self, storage: Storage, clock: FakeClock) -> None:
         one_of_each(storage, clock)
 
         assert ids(storage.find("ready")) == ["r3", "r1", "r2"]
         assert ids(storage.find("scheduled")) == ["s2", "s1"]
         assert ids(storage.find(State.QUEUED)) == ["r3", "r1", "r2", "s2", "s1"]
 
-    def test_other_tasks_are_found_by_age(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_other_tasks_are_found_by_age(self, storage: Storage, clock: FakeClock) -> None:
         for id in ("c", "a", "b"):
             storage.enqueue([task(id)])
             clock.forward(1)
@@ -47,12 +47,12 @@ class LookingRules:
         assert running == ["c", "a", "b"]
         assert ids(storage.find(State.FAILED)) == ["c", "a", "b"]
 
-    def test_without_a_state_all_are_found(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_without_a_state_all_are_found(self, storage: Storage, clock: FakeClock) -> None:
         one_of_each(storage, clock)
 
         assert sorted(ids(storage.find())) == ["cancelled", "failed", "r1", "r2", "r3", "run", "s1", "s2"]
 
-    def test_tasks_are_found_by_name(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_tasks_are_found_by_name(self, storage: Storage, clock: FakeClock) -> None:
         one_of_each(storage, clock)
 
         assert ids(storage.find("ready", "app.other")) == ["r2"]
@@ -60,7 +60,7 @@ class LookingRules:
         assert storage.find(State.FAILED, "app.other") == []
         assert storage.find(name="app.unknown") == []
 
-    def test_no_more_are_found_than_asked_for(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_no_more_are_found_than_asked_for(self, storage: Storage, clock: FakeClock) -> None:
         one_of_each(storage, clock)
 
         assert ids(storage.find("ready", limit=2)) == ["r3", "r1"]
@@ -68,14 +68,14 @@ class LookingRules:
         assert len(storage.find(limit=3)) == 3
         assert storage.find(limit=0) == []
 
-    def test_counts_are_of_now(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_counts_are_of_now(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         assert storage.counts() == Counts()
 
         one_of_each(storage, clock)
 
         assert another().counts() == Counts(ready=3, scheduled=2, running=1, failed=1, cancelled=1, results=1)
 
-    def test_results_past_their_time_do_not_count(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_results_past_their_time_do_not_count(self, storage: Storage, clock: FakeClock) -> None:
         storage.put("result", "a", b"5", ttl=1)
         storage.put("result", "b", b"5")
         storage.put("data", "c", b"5")
@@ -100,7 +100,7 @@ class LookingRules:
         assert not another().is_paused()
 
 
-def one_of_each(storage: Storage, clock: TurnableClock) -> None:
+def one_of_each(storage: Storage, clock: FakeClock) -> None:
     """A task in every state."""
     write(storage, Finish(claimed(storage, task("failed")), State.FAILED, reason="error"))
     write(storage, Finish(claimed(storage, task("cancelled")), State.CANCELLED, reason="revoked"))

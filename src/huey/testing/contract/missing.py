@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from huey.clock import SECOND
-from huey.lifecycle import UNKNOWN_FOR, Raised, State, Unknown, decide
+from huey.runtime.clock import SECOND
 from huey.storage.base import TURN_BYTES, Missing, Storage
-from huey.task import Lease, Record
-from huey.terms import Terms, with_terms
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import UNKNOWN_FOR, Raised, State, Unknown, decide
+from huey.task.record_options import Constraints, with_constraints
+from huey.task.task import Lease, Record
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, ids, look, seen, task, write
 
 ERROR = {"error": "UnknownTask()", "traceback": ""}
 ADD = Missing("app.add", "unknown task")
 
 
-def put_back(storage: Storage, clock: TurnableClock, record: Record | None = None, reason: str = "unknown task") -> Lease:
+def put_back(storage: Storage, clock: FakeClock, record: Record | None = None, reason: str = "unknown task") -> Lease:
     """A task that a worker claimed and could not run."""
     lease = claimed(storage, record)
     end(storage, clock, lease, Unknown(ERROR, reason))
@@ -24,7 +24,7 @@ def put_back(storage: Storage, clock: TurnableClock, record: Record | None = Non
 
 
 class MissingRules:
-    def test_what_no_worker_could_run_waits_and_is_claimed_no_more(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_no_worker_could_run_waits_and_is_claimed_no_more(self, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock)
 
         row, counts = look(storage), storage.counts()
@@ -34,14 +34,14 @@ class MissingRules:
         clock.forward(3600)
         assert claim_ids(storage) == []
 
-    def test_what_is_missing_is_told_once_for_each_name_and_reason(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_is_missing_is_told_once_for_each_name_and_reason(self, storage: Storage, clock: FakeClock) -> None:
         assert storage.missing() == []
         for id, name, reason in (("a", "app.add", "unknown task"), ("b", "app.add", "unknown task"), ("c", "app.add", "unknown class m.C")):
             put_back(storage, clock, task(id, name), reason)
 
         assert sorted(storage.missing()) == [("app.add", "unknown class m.C"), ADD]
 
-    def test_a_worker_that_can_run_it_takes_it_at_once(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_worker_that_can_run_it_takes_it_at_once(self, storage: Storage, clock: FakeClock) -> None:
         former = put_back(storage, clock, task(payload=b"mine", retries=2))
 
         (lease,) = storage.claim_missing(OTHER, [ADD], 5)
@@ -53,7 +53,7 @@ class MissingRules:
         assert (seen(storage, OTHER).holds, storage.missing(), storage.counts().waiting) == (1, [], 0)
         assert storage.claim_missing(ME, [ADD], 5) == []
 
-    def test_only_what_is_asked_for_is_taken_and_no_more_than_is_wanted(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_only_what_is_asked_for_is_taken_and_no_more_than_is_wanted(self, storage: Storage, clock: FakeClock) -> None:
         for id, name in (("a", "app.add"), ("b", "app.other"), ("c", "app.add"), ("d", "app.add")):
             put_back(storage, clock, task(id, name, priority=int(id == "d")))
 
@@ -62,13 +62,13 @@ class MissingRules:
         assert [lease.id for lease in storage.claim_missing(OTHER, [ADD], 2)] == ["c"]
         assert storage.missing() == [("app.other", "unknown task")]
 
-    def test_heavy_ones_are_taken_a_few_at_a_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_heavy_ones_are_taken_a_few_at_a_time(self, storage: Storage, clock: FakeClock) -> None:
         for number in range(3):
             put_back(storage, clock, task(f"t{number}", payload=bytes(TURN_BYTES // 2 + 1)))
 
         assert [len(storage.claim_missing(OTHER, [ADD], 9)) for _ in range(3)] == [2, 1, 0]
 
-    def test_it_ends_as_any_other_after_that(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_it_ends_as_any_other_after_that(self, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock, task(retries=1))
         (lease,) = storage.claim_missing(OTHER, [ADD], 1)
 
@@ -79,7 +79,7 @@ class MissingRules:
         end(storage, clock, again, Raised(ERROR))
         assert look(storage).state == State.FAILED
 
-    def test_when_its_time_is_over_any_worker_claims_it_and_it_fails(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_when_its_time_is_over_any_worker_claims_it_and_it_fails(self, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock)
         clock.forward(UNKNOWN_FOR / SECOND)
 
@@ -88,7 +88,7 @@ class MissingRules:
         assert (storage.missing(), storage.counts().waiting) == ([], 0)
         assert decide(lease, Unknown(ERROR), clock.now()).state == State.FAILED
 
-    def test_a_second_worker_that_cannot_run_it_does_not_prolong_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_second_worker_that_cannot_run_it_does_not_prolong_its_time(self, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock)
         until = clock.now() + UNKNOWN_FOR
         clock.forward(60)
@@ -98,7 +98,7 @@ class MissingRules:
 
         assert (look(storage).due, look(storage).state, storage.missing()) == (until, State.WAITING, [ADD])
 
-    def test_a_paused_queue_gives_none(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_paused_queue_gives_none(self, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock)
         storage.pause(True)
 
@@ -107,7 +107,7 @@ class MissingRules:
         assert [lease.id for lease in storage.claim_missing(OTHER, [ADD], 1)] == ["a"]
 
     @pytest.mark.parametrize("why", ["task", "name", "expired"])
-    def test_what_is_revoked_or_expired_is_not_taken_but_ends(self, why: str, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_is_revoked_or_expired_is_not_taken_but_ends(self, why: str, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock, task(expires=clock.now() + 60 * SECOND))
         if why == "task":
             storage.cancel(["a"])
@@ -120,7 +120,7 @@ class MissingRules:
         assert [refusal.id for refusal in storage.turn(ME, [], 1).cancelled] == ["a"]
         assert (look(storage).state, storage.missing()) == (State.CANCELLED, [])
 
-    def test_a_suspect_is_not_taken_but_waits_to_run_alone(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_suspect_is_not_taken_but_waits_to_run_alone(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)._replace(crashes=1)
         end(storage, clock, lease, Unknown(ERROR))
 
@@ -129,11 +129,11 @@ class MissingRules:
         storage.turn(ME, [], 0)
         assert ids(storage.find("suspect")) == ["a"]
 
-    @pytest.mark.parametrize("terms", [Terms(unique="key"), Terms(limit="limit", at_most=1)], ids=["unique", "limit"])
-    def test_what_shares_something_with_others_becomes_ready(self, terms: Terms, storage: Storage, clock: TurnableClock) -> None:
-        if not storage.keeps_terms:
+    @pytest.mark.parametrize("terms", [Constraints(unique="key"), Constraints(limit="limit", at_most=1)], ids=["unique", "limit"])
+    def test_what_shares_something_with_others_becomes_ready(self, terms: Constraints, storage: Storage, clock: FakeClock) -> None:
+        if not storage.supports_constraints:
             return
-        storage.admit([task(options=with_terms(None, terms))])
+        storage.admit([task(options=with_constraints(None, terms))])
         end(storage, clock, claim(storage)[0], Unknown(ERROR))
         assert (look(storage).state, claim_ids(storage)) == (State.WAITING, [])
 
@@ -143,7 +143,7 @@ class MissingRules:
 
     @pytest.mark.parametrize("scheduled", [True, False])
     def test_it_is_emptied_with_what_waits_and_not_with_what_is_scheduled(
-        self, scheduled: bool, storage: Storage, clock: TurnableClock
+        self, scheduled: bool, storage: Storage, clock: FakeClock
     ) -> None:
         for id in ("a", "b"):
             put_back(storage, clock, task(id))
@@ -156,7 +156,7 @@ class MissingRules:
         assert len(storage.claim_missing(OTHER, [ADD], 5)) == counts.waiting
         assert storage.missing() == []
 
-    def test_a_flushed_queue_has_none(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_flushed_queue_has_none(self, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock)
 
         storage.flush()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from huey.clock import SECOND
-from huey.lifecycle import Cancelled, Finish, Raised, Refusal, Returned, State
+from huey.runtime.clock import SECOND
 from huey.storage.base import FOREVER, MARK_KEPT, Revocation, Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Raised, Returned, State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
 
 DAY = 86400.0
 
 
 class RevokingRules:
-    def test_a_revoked_task_is_cancelled_when_it_is_due(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_a_revoked_task_is_cancelled_when_it_is_due(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         storage.enqueue([task(retries=2, retry_delay=0.5), task("b")])
 
         another().cancel(["a"])
@@ -20,11 +20,11 @@ class RevokingRules:
         turn = storage.turn(ME, [], 9)
 
         assert (waiting.state, waiting.revoked_until) == (State.QUEUED, FOREVER)
-        assert turn.cancelled == [Refusal("a", "app.add", "revoked", 2, 0.5)]
+        assert turn.cancelled == [CancelledAtClaim("a", "app.add", "revoked", 2, 0.5)]
         assert [lease.id for lease in turn.leases] == ["b"]
         assert (look(storage).state, look(storage).reason, look(storage).finished) == (State.CANCELLED, "revoked", clock.now())
 
-    def test_a_revoked_task_waits_for_its_time_like_any_other(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_revoked_task_waits_for_its_time_like_any_other(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + 5 * SECOND)])
         storage.cancel(["a"])
 
@@ -48,7 +48,7 @@ class RevokingRules:
         assert storage.restore(["a", "b", "unknown", "never"]) == ["b", "unknown"]
         assert storage.restore(["a", "b", "unknown", "never"]) == []
 
-    def test_a_revocation_ends_at_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_revocation_ends_at_its_time(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("a"), task("b", eta=clock.now() + 20 * SECOND)])
         storage.cancel(["a", "b"], until=clock.now() + 10 * SECOND)
 
@@ -56,7 +56,7 @@ class RevokingRules:
         clock.forward(21)
         assert claim_ids(storage) == ["b"]
 
-    def test_each_revocation_overwrites_the_former(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_each_revocation_overwrites_the_former(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task()])
         soon, late = clock.now() + SECOND, clock.now() + 9 * SECOND
 
@@ -68,7 +68,7 @@ class RevokingRules:
         clock.forward(2)
         assert claim_ids(storage) == ["a"]
 
-    def test_each_revocation_overwrites_the_former_also_of_an_unknown_id(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_each_revocation_overwrites_the_former_also_of_an_unknown_id(self, storage: Storage, clock: FakeClock) -> None:
         soon = clock.now() + SECOND
         storage.cancel(["a"])
         storage.cancel(["a"], until=soon, once=True)
@@ -100,7 +100,7 @@ class RevokingRules:
         assert storage.revocation("a") is None
         assert look(storage).state == State.CANCELLED
 
-    def test_what_has_ended_is_beyond_revoking(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_has_ended_is_beyond_revoking(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Raised({"error": "E()"}))
 
         storage.cancel(["a"])
@@ -144,7 +144,7 @@ class RevokingRules:
 
         assert claim_ids(storage, 2) == ["a", "b"]
 
-    def test_the_mark_of_an_unknown_id_is_kept_for_a_week(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_mark_of_an_unknown_id_is_kept_for_a_week(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel(["a", "b"])
 
         clock.forward(MARK_KEPT / SECOND - 10)
@@ -157,7 +157,7 @@ class RevokingRules:
         assert unmarked is None
         assert claim_ids(storage, 9) == ["b"]
 
-    def test_a_task_that_met_its_mark_carries_it_however_long_it_waits(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_met_its_mark_carries_it_however_long_it_waits(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel(["a"])
         storage.enqueue([task(eta=clock.now() + 3 * MARK_KEPT)])
 
@@ -167,7 +167,7 @@ class RevokingRules:
         assert claim(storage) == []
         assert look(storage).reason == "revoked"
 
-    def test_a_tick_obeys_the_mark_of_its_task(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_tick_obeys_the_mark_of_its_task(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel(["a"])
 
         storage.tick("every_minute", clock.now(), task())
@@ -175,7 +175,7 @@ class RevokingRules:
         assert claim(storage) == []
         assert look(storage).reason == "revoked"
 
-    def test_a_mark_stays_while_its_task_is_not_put_in(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_mark_stays_while_its_task_is_not_put_in(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel(["a"])
         clock.forward(MARK_KEPT / SECOND + 1)
         storage.enqueue([task("a")])
@@ -189,7 +189,7 @@ class RevokingRules:
         assert (storage.revocation("a"), look(storage, "a").revoked_until) == (Revocation(FOREVER, False), None)
         assert look(storage, "b").reason == "revoked"
 
-    def test_a_mark_past_its_time_is_not_handed_over_and_not_removed(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_mark_past_its_time_is_not_handed_over_and_not_removed(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel(["a"])
         clock.forward(MARK_KEPT / SECOND + 1)
         storage.cancel(["b", "c"])
@@ -214,9 +214,7 @@ class RevokingRules:
         assert storage.turn(ME, [], 0).stop == ["a"]
         assert storage.turn(ME, [], 0).stop == ["a"]
 
-    def test_a_running_task_is_not_named_when_its_revocation_has_ended_or_was_restored(
-        self, storage: Storage, clock: TurnableClock
-    ) -> None:
+    def test_a_running_task_is_not_named_when_its_revocation_has_ended_or_was_restored(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage)
         claimed(storage, task("b"))
         storage.cancel(["a"])
@@ -227,7 +225,7 @@ class RevokingRules:
 
         assert storage.turn(ME, [], 0).stop == []
 
-    def test_a_cancelled_running_task_never_goes_back_to_queued(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_cancelled_running_task_never_goes_back_to_queued(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=5))
         storage.cancel(["a"])
 
@@ -238,7 +236,7 @@ class RevokingRules:
         assert (row.state, row.reason, row.finished, row.worker) == (State.CANCELLED, "revoked", clock.now(), None)
         assert claim(storage) == []
 
-    def test_a_cancelled_running_task_never_goes_back_to_queued_for_later_either(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_cancelled_running_task_never_goes_back_to_queued_for_later_either(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         storage.cancel(["a"], once=True)
 
@@ -248,7 +246,7 @@ class RevokingRules:
         assert look(storage).state == State.CANCELLED
         assert storage.revocation("a") is None
 
-    def test_a_cancelled_running_task_may_end_in_its_own_way(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_cancelled_running_task_may_end_in_its_own_way(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("a"), task("b"), task("c")])
         leases = claim(storage, 3)
         storage.cancel(["a", "b", "c"])
@@ -269,7 +267,7 @@ class RevokingRules:
         assert claim(storage) == []
         assert look(storage).reason == "revoked"
 
-    def test_a_dead_workers_cancelled_task_is_named_to_its_heir(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_dead_workers_cancelled_task_is_named_to_its_heir(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage)
         storage.cancel(["a"])
         clock.forward(60)
@@ -311,7 +309,7 @@ class RevokingRules:
         storage.retry(["b"])
         assert claim_ids(storage) == ["b"]
 
-    def test_a_name_revoked_for_once_waits_for_a_task_that_is_due(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_name_revoked_for_once_waits_for_a_task_that_is_due(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("a", eta=clock.now() + SECOND), task("b", "app.other")])
         storage.cancel_name("app.add", once=True)
 
@@ -320,7 +318,7 @@ class RevokingRules:
         clock.forward(2)
         assert claim(storage) == []
 
-    def test_a_name_is_revoked_until_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_name_is_revoked_until_its_time(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel_name("app.add", until=clock.now() + 5 * SECOND)
         storage.enqueue([task("a")])
 
@@ -329,13 +327,13 @@ class RevokingRules:
         storage.enqueue([task("b")])
         assert claim_ids(storage) == ["b"]
 
-    def test_each_revocation_of_a_name_overwrites_the_former(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_each_revocation_of_a_name_overwrites_the_former(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel_name("app.add")
         storage.cancel_name("app.add", until=clock.now() + SECOND, once=True)
 
         assert storage.revocation(name="app.add") == Revocation(clock.now() + SECOND, True)
 
-    def test_the_tasks_own_mark_comes_first(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_tasks_own_mark_comes_first(self, storage: Storage, clock: FakeClock) -> None:
         until = clock.now() + SECOND
         storage.enqueue([task("a"), task("b")])
         storage.cancel_name("app.add")
@@ -364,7 +362,7 @@ class RevokingRules:
         assert claim_ids(storage, 9) == ["c"]
         assert storage.revocation("a") == Revocation(FOREVER, False)
 
-    def test_a_mark_for_once_goes_with_its_task_also_when_the_name_is_what_bars_it(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_mark_for_once_goes_with_its_task_also_when_the_name_is_what_bars_it(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task()])
         storage.cancel(["a"], until=clock.now() + SECOND, once=True)
         storage.cancel_name("app.add")
@@ -389,7 +387,7 @@ class RevokingRules:
         assert storage.turn(ME, [], 0).stop == []
         assert write(storage, Finish(lease, State.SUCCEEDED)).refused == []
 
-    def test_the_mark_of_a_name_is_not_pruned_while_it_is_in_force(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_mark_of_a_name_is_not_pruned_while_it_is_in_force(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel_name("app.add")
 
         clock.forward(100 * DAY)

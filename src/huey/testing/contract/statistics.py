@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from huey.clock import SECOND, Micros
-from huey.lifecycle import Finish, Snoozed, State
+from huey.runtime.clock import SECOND, Micros
 from huey.storage.base import Storage
 from huey.storage.stats import BOUNDS, HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Snoozed, State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, Another, claim, claimed, end, task, write
 
 
@@ -16,7 +16,7 @@ class StatisticsRules:
     def test_nothing_is_counted_yet(self, storage: Storage) -> None:
         assert storage.stats(0) == []
 
-    def test_what_happens_to_tasks_is_counted_by_name_and_minute(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_what_happens_to_tasks_is_counted_by_name_and_minute(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         begin = to_next_minute(clock)
         storage.enqueue([task("a"), task("b", retries=1), task("c"), task("d", "app.other")])
         a, b, c, d = claim(storage, 4)
@@ -32,7 +32,7 @@ class StatisticsRules:
             stat("app.other", begin + MINUTE * SECOND, cancelled=1),
         ]
 
-    def test_all_turns_of_a_minute_add_up(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_all_turns_of_a_minute_add_up(self, storage: Storage, clock: FakeClock) -> None:
         begin = to_next_minute(clock)
         for n, took in enumerate([0.0009, 0.001, 0.0011, 20_000.0]):
             write(storage, ran(claimed(storage, task(str(n))), State.SUCCEEDED, took))
@@ -50,13 +50,13 @@ class StatisticsRules:
         assert totals(storage, "enqueued") == totals(storage, "succeeded") == {f"app.f{n}": 300 // 7 + (n < 300 % 7) for n in range(7)}
         assert all(sum(each.histogram) == each.histogram[1] == each.succeeded for each in storage.stats(0))
 
-    def test_what_is_put_back_without_a_try_is_not_counted(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_is_put_back_without_a_try_is_not_counted(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Snoozed(0, "limit"))
         storage.release(ME, claim(storage))
 
         assert totals(storage, "retried") == {"app.add": 0}
 
-    def test_a_refused_finish_is_not_counted(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_refused_finish_is_not_counted(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(id, retries=3) for id in "abcd"] + [task("e", "app.other")])
         a, b, c, d, e = claim(storage, 5)
         storage.release(ME, [a, b, e])
@@ -100,7 +100,7 @@ class StatisticsRules:
         assert (totals(storage, "succeeded"), totals(storage, "failed")) == ({"app.add": 2}, {"app.add": 1})
         assert totals(storage, "took") == {"app.add": 3.0}
 
-    def test_a_task_that_is_held_already_is_not_counted_again(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_is_held_already_is_not_counted_again(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("a"), task("b", "app.other")])
 
         storage.enqueue([task("a")])
@@ -110,7 +110,7 @@ class StatisticsRules:
 
         assert totals(storage, "enqueued") == {"app.add": 2, "app.other": 1}
 
-    def test_a_task_counts_in_its_minute_whenever_it_is_claimed_and_ends(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_counts_in_its_minute_whenever_it_is_claimed_and_ends(self, storage: Storage, clock: FakeClock) -> None:
         begin = to_next_minute(clock)
         storage.enqueue([task("a"), task("later", eta=begin + 90 * SECOND)])
         clock.forward(60)
@@ -132,7 +132,7 @@ class StatisticsRules:
         storage.prune()
         assert totals(storage, "enqueued") == {"app.add": 3}
 
-    def test_many_ends_count_in_the_minutes_of_their_tasks(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_many_ends_count_in_the_minutes_of_their_tasks(self, storage: Storage, clock: FakeClock) -> None:
         begin = to_next_minute(clock)
         for n in range(60):
             storage.enqueue([task(f"{n:02}", f"app.f{n % 2}")])
@@ -161,14 +161,14 @@ class StatisticsRules:
 
         assert totals(storage, "enqueued") == {"app.add": 2, "app.other": 1}
 
-    def test_a_tick_counts_as_an_enqueue(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_tick_counts_as_an_enqueue(self, storage: Storage, clock: FakeClock) -> None:
         for n in (1, 1, 2):
             storage.tick("every_minute", n, task(str(n)))
         storage.tick("noted only", 1, None)
 
         assert totals(storage, "enqueued") == {"app.add": 2}
 
-    def test_what_the_claim_turns_away_counts_as_cancelled(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_the_claim_turns_away_counts_as_cancelled(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("revoked"), task("late", expires=clock.now() - 1), task("barred", "app.bad"), task("well")])
         storage.cancel(["revoked"])
         storage.cancel_name("app.bad")
@@ -186,7 +186,7 @@ class StatisticsRules:
 
         assert (totals(storage, "cancelled"), totals(storage, "retried")) == ({"app.add": 1}, {"app.add": 0})
 
-    def test_only_rows_that_end_after_a_time_are_told(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_only_rows_that_end_after_a_time_are_told(self, storage: Storage, clock: FakeClock) -> None:
         begin = to_next_minute(clock)
         for n in range(3):
             storage.enqueue([task(str(n))])
@@ -197,7 +197,7 @@ class StatisticsRules:
         minutes = [begin + n * 60 * SECOND for n in range(3)]
         assert starts == [minutes, minutes, minutes[1:], []]
 
-    def test_old_minutes_are_folded_into_their_hour(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_old_minutes_are_folded_into_their_hour(self, storage: Storage, clock: FakeClock) -> None:
         begin = to_next_hour(clock)
         for n in range(3):
             write(storage, ran(claimed(storage, task(str(n))), State.SUCCEEDED, 2.0 - n))
@@ -217,7 +217,7 @@ class StatisticsRules:
         assert storage.stats(0) == [whole, stat("app.other", begin, span=HOUR, enqueued=1, succeeded=1)]
         assert storage.stats(begin + HOUR * SECOND) == []
 
-    def test_old_hours_go(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_old_hours_go(self, storage: Storage, clock: FakeClock) -> None:
         to_next_hour(clock)
         write(storage, ran(claimed(storage), State.SUCCEEDED))
         clock.forward(HOURS_KEPT / SECOND - 1)
@@ -230,7 +230,7 @@ class StatisticsRules:
         assert [each.span for each in before] == [HOUR]
         assert storage.stats(0) == []
 
-    def test_many_old_minutes_are_folded_in_bounded_steps(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_many_old_minutes_are_folded_in_bounded_steps(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(str(n), f"app.f{n}") for n in range(700)])
         write(storage, *(ran(lease, State.SUCCEEDED) for lease in claim(storage, 700)))
         clock.forward(MINUTES_KEPT / SECOND + 60)
@@ -271,15 +271,15 @@ def totals(storage: Storage, what: str) -> dict[str, Any]:
     return found
 
 
-def to_next_minute(clock: TurnableClock) -> Micros:
+def to_next_minute(clock: FakeClock) -> Micros:
     return _to_next(clock, MINUTE)
 
 
-def to_next_hour(clock: TurnableClock) -> Micros:
+def to_next_hour(clock: FakeClock) -> Micros:
     return _to_next(clock, HOUR)
 
 
-def _to_next(clock: TurnableClock, span: int) -> Micros:
+def _to_next(clock: FakeClock, span: int) -> Micros:
     """Let time pass to the start of the next span: that time."""
     clock.forward((span * SECOND - clock.now() % (span * SECOND)) / SECOND)
     return clock.now()

@@ -1,15 +1,15 @@
-"""Terms: unique keys, limits, ids that stay known. For storages that keep them (``keeps_terms``)."""
+"""Terms: unique keys, limits, ids that stay known. For storages that keep them (``supports_constraints``)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from huey.clock import SECOND
-from huey.lifecycle import Finish, Raised, Returned, Snoozed, State, WorkerDied, decide
+from huey.runtime.clock import SECOND
 from huey.storage.base import Counts, Storage
-from huey.task import Record
-from huey.terms import DONE, WAITING, Terms, with_terms
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Raised, Returned, Snoozed, State, WorkerDied, decide
+from huey.task.record_options import DONE, WAITING, Constraints, with_constraints
+from huey.task.task import Record
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
 
 
@@ -17,7 +17,7 @@ def wishing(
     id: str, *, name: str = "app.add", priority: int = 0, eta: int | None = None, expires: int | None = None, **terms: Any
 ) -> Record:
     """A task with terms."""
-    return task(id, name, priority=priority, eta=eta, expires=expires, options=with_terms(None, Terms(**terms)))
+    return task(id, name, priority=priority, eta=eta, expires=expires, options=with_constraints(None, Constraints(**terms)))
 
 
 def limited(id: str, at_most: int = 1, key: str = "k", **fields: Any) -> Record:
@@ -36,7 +36,7 @@ class UniqueRules:
         assert claim_ids(storage, 9) == ["a", "c", "d"]
         assert storage.get("b") is None
 
-    def test_a_unique_key_is_held_until_its_task_is_done(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_unique_key_is_held_until_its_task_is_done(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a")])
         lease = claim(storage)[0]
         running = storage.admit([unique("b")])
@@ -48,7 +48,7 @@ class UniqueRules:
         assert (running, snoozed) == ({"b": "a"}, {"c": "a"})
         assert storage.admit([unique("d")]) == {}
 
-    def test_a_task_that_fails_or_is_revoked_or_expires_gives_its_key_up(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_fails_or_is_revoked_or_expires_gives_its_key_up(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a"), unique("b", "l"), unique("c", "m", expires=clock.now() + SECOND), unique("d", "n")])
         storage.cancel(["b"])
         storage.cancel_name("app.once", once=True)
@@ -67,7 +67,7 @@ class UniqueRules:
         assert storage.admit([unique("c", unique_for=WAITING)]) == {}
         assert storage.admit([unique("d", unique_for=WAITING)]) == {"d": "c"}
 
-    def test_a_task_that_goes_back_takes_its_key_again_if_it_is_free(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_goes_back_takes_its_key_again_if_it_is_free(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a", unique_for=WAITING), unique("b", "l", unique_for=WAITING), unique("c", "m", unique_for=WAITING)])
         a, b, c = claim(storage, 3)
         storage.admit([unique("x", "l", unique_for=WAITING)])
@@ -78,7 +78,7 @@ class UniqueRules:
         met = storage.admit([unique(id, key, unique_for=WAITING) for id, key in (("d", "k"), ("e", "l"), ("f", "m"))])
         assert met == {"d": "a", "e": "x", "f": "c"}
 
-    def test_a_task_that_is_put_back_by_hand_takes_its_key_again_if_it_is_free(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_is_put_back_by_hand_takes_its_key_again_if_it_is_free(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a"), unique("b", "l")])
         for lease in claim(storage, 2):
             end(storage, clock, lease, Raised({"error": "E()"}))
@@ -88,7 +88,7 @@ class UniqueRules:
 
         assert storage.admit([unique("c"), unique("d", "l")]) == {"c": "a", "d": "x"}
 
-    def test_a_key_for_a_time_is_held_by_the_clock(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_key_for_a_time_is_held_by_the_clock(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a", unique_for=10.0)])
         end(storage, clock, claim(storage)[0], Returned(None))
         clock.forward(9)
@@ -98,7 +98,7 @@ class UniqueRules:
         assert held == {"b": "a", "c": "a"}
         assert storage.admit([unique("d", unique_for=10.0)]) == {}
 
-    def test_a_revoked_task_that_has_not_started_gives_its_key_up_to_the_next(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_revoked_task_that_has_not_started_gives_its_key_up_to_the_next(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a"), unique("b", "l")])
         storage.cancel(["a"])
         storage.cancel(["b"], until=clock.now() - SECOND)
@@ -108,7 +108,7 @@ class UniqueRules:
         storage.cancel(["b", "c"])
         assert storage.admit([unique("f"), unique("g", "l")]) == {"f": "c", "g": "b"}
 
-    def test_a_dead_workers_task_keeps_its_key(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_dead_workers_task_keeps_its_key(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a")])
         claim(storage)
         clock.forward(60)
@@ -120,7 +120,7 @@ class UniqueRules:
         assert reclaimed == {"b": "a"}
         assert storage.admit([unique("c")]) == {"c": "a"}
 
-    def test_a_tick_leaves_out_a_task_whose_key_is_held(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_tick_leaves_out_a_task_whose_key_is_held(self, storage: Storage, clock: FakeClock) -> None:
         minute = clock.now()
 
         fired = [storage.tick("t", minute + n, unique(id), now=clock.now()) for n, id in enumerate("ab")]
@@ -138,7 +138,7 @@ class UniqueRules:
 
         assert storage.follow(position)[1] == ["of c", "of d"]
 
-    def test_a_chosen_id_stays_known_after_the_end(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_chosen_id_stays_known_after_the_end(self, storage: Storage, clock: FakeClock) -> None:
         mine = wishing("a", keep_id=3600.0)
         storage.admit([mine])
         end(storage, clock, claim(storage)[0], Returned(b"1"))
@@ -149,7 +149,7 @@ class UniqueRules:
         storage.admit([mine])
         assert claim_ids(storage, 9) == ["a"]
 
-    def test_a_chosen_id_stays_known_from_when_it_is_due(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_chosen_id_stays_known_from_when_it_is_due(self, storage: Storage, clock: FakeClock) -> None:
         mine = wishing("a", eta=clock.now() + 100 * SECOND, keep_id=60.0)
         storage.admit([mine])
         clock.forward(101)
@@ -160,7 +160,7 @@ class UniqueRules:
 
         assert claim(storage) == []
 
-    def test_a_chosen_id_is_forgotten_with_a_task_that_is_discarded(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_chosen_id_is_forgotten_with_a_task_that_is_discarded(self, storage: Storage, clock: FakeClock) -> None:
         mine = wishing("a", keep_id=60.0)
         storage.admit([mine])
         end(storage, clock, claim(storage)[0], Raised({"error": "E()"}))
@@ -170,7 +170,7 @@ class UniqueRules:
 
         assert claim_ids(storage) == ["a"]
 
-    def test_what_is_past_its_time_is_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_is_past_its_time_is_pruned(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([wishing("a", keep_id=60.0), unique("b", unique_for=60.0)])
         clock.forward(61)
 
@@ -196,7 +196,7 @@ class LimitRules:
         assert [look(storage, id).state for id in "cde"] == [State.WAITING] * 3
         assert storage.counts() == Counts(running=4, waiting=3)
 
-    def test_each_end_lets_the_next_one_in(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_each_end_lets_the_next_one_in(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited(id) for id in "abcdef"])
         order = []
 
@@ -214,7 +214,7 @@ class LimitRules:
         assert order == ["a", "b", "c", "d", "e"]
         assert storage.find(State.WAITING) == []
 
-    def test_one_turn_ends_one_and_claims_the_next(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_one_turn_ends_one_and_claims_the_next(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b"), limited("c")])
         first = claim(storage)[0]
 
@@ -231,7 +231,7 @@ class LimitRules:
 
         assert [lease.id for lease in turn.leases] == ["other"]
 
-    def test_the_best_of_a_limit_comes_first_whenever_it_came(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_best_of_a_limit_comes_first_whenever_it_came(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("low", priority=-5), limited("none")])
         ready = [row.id for row in storage.find("ready")]
         storage.admit([limited("high", priority=5)])
@@ -243,7 +243,7 @@ class LimitRules:
 
         assert (ready, order) == (["none"], ["high", "none", "low"])
 
-    def test_a_scheduled_task_meets_its_limit_when_it_is_due(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_scheduled_task_meets_its_limit_when_it_is_due(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a", eta=clock.now() + SECOND), limited("b"), limited("c", eta=clock.now() + 2 * SECOND)])
         lease = claim(storage, 9)[0]
         clock.forward(3)
@@ -255,7 +255,7 @@ class LimitRules:
         assert (lease.id, turn.leases, states) == ("b", [], [State.WAITING] * 2)
         assert claim_ids(storage, 9) == ["a"]
 
-    def test_a_task_that_is_tried_again_lets_go_of_its_place(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_is_tried_again_lets_go_of_its_place(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b")])
         lease = claim(storage, 9)[0]
         clock.forward(1)
@@ -268,7 +268,7 @@ class LimitRules:
         end(storage, clock, b[0], Snoozed(60, "limit"))
         assert claim_ids(storage, 9) == ["a"]
 
-    def test_those_turned_away_let_the_next_ones_in(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_those_turned_away_let_the_next_ones_in(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b", expires=clock.now() + SECOND), limited("c", name="app.other"), limited("d")])
         storage.cancel(["a"])
         storage.cancel_name("app.other")
@@ -279,7 +279,7 @@ class LimitRules:
         assert [[refusal.id for refusal in turn.cancelled] for turn in turns] == [["a"], ["b"], ["c"], []]
         assert [lease.id for lease in turns[3].leases] == ["d"]
 
-    def test_a_dead_workers_tasks_count_until_their_end_is_decided(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_dead_workers_tasks_count_until_their_end_is_decided(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b")])
         claim(storage)
         clock.forward(60)
@@ -291,7 +291,7 @@ class LimitRules:
         assert meanwhile == []
         assert claim_ids(storage, 9) == ["a"]
 
-    def test_a_suspect_counts_among_those_of_its_limit(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_suspect_counts_among_those_of_its_limit(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b")])
         lease = claim(storage)[0]
         write(storage, Finish(lease, State.QUEUED, due=lease.place, crashes=1, deaths=1))
@@ -317,7 +317,7 @@ class LimitRules:
 
         assert claim_ids(storage, 9) == ["c"]
 
-    def test_a_task_that_is_put_back_by_hand_waits_for_its_limit(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_task_that_is_put_back_by_hand_waits_for_its_limit(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b")])
         end(storage, clock, claim(storage)[0], Raised({"error": "E()"}))
         b = claim(storage)[0]
@@ -328,14 +328,14 @@ class LimitRules:
         end(storage, clock, b, Returned(None))
         assert claim_ids(storage, 9) == ["a"]
 
-    def test_a_tick_meets_the_limit_too(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_tick_meets_the_limit_too(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a")])
 
         storage.tick("t", clock.now(), limited("b"))
 
         assert claim_ids(storage, 9) == ["a"]
 
-    def test_a_waiting_task_can_be_revoked_and_restored(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_waiting_task_can_be_revoked_and_restored(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b"), limited("c")])
         lease = claim(storage)[0]
         storage.cancel(["b", "c"])
@@ -353,7 +353,7 @@ class LimitRules:
         assert [refusal.id for refusal in storage.turn(ME, [], 9).cancelled] == ["a"]
         assert storage.restore(["a"]) == []
 
-    def test_the_limit_holds_while_many_come_and_go(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_limit_holds_while_many_come_and_go(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited(f"{n:03}", 3, f"k{n % 4}") for n in range(100)])
         running = claim(storage, 9)
         done = []
@@ -367,7 +367,7 @@ class LimitRules:
         assert sorted(done) == [f"{n:03}" for n in range(100)]
         assert storage.counts() == Counts()
 
-    def test_tasks_of_one_limit_may_have_different_numbers(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_tasks_of_one_limit_may_have_different_numbers(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a", 2), limited("b", 2), limited("c", 1), limited("d", 2)])
         storage.admit([limited("e", 1)])
         done = []

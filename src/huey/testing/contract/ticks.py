@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from huey.clock import SECOND
+from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import Another, at_once, claim, claim_ids, look, task
 
 TICK = 1_750_000_000 * SECOND
@@ -53,7 +53,7 @@ class TickRules:
         assert storage.ticks() == {"every_minute": TICK}
         assert claim_ids(storage, 9) == ["a"]
 
-    def test_a_tick_fires_once_also_when_the_clock_is_set_back(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_tick_fires_once_also_when_the_clock_is_set_back(self, storage: Storage, clock: FakeClock) -> None:
         storage.tick("every_minute", TICK, task("a"))
 
         clock.set(clock.now() - 86400 * SECOND)
@@ -82,7 +82,7 @@ class TickRules:
         assert storage.tick("every_minute", TICK, task(payload=b"second"))
         assert look(storage).payload == b"first"
 
-    def test_the_task_of_a_tick_is_like_any_other(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_the_task_of_a_tick_is_like_any_other(self, storage: Storage, clock: FakeClock) -> None:
         record = task(priority=3, eta=clock.now() + SECOND, expires=clock.now() + MINUTE, retries=2, retry_delay=0.5, options="{}")
 
         storage.tick("every_minute", TICK, record)

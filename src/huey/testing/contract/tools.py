@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from huey.host import born, process_space
-from huey.lifecycle import Finish, Outcome, decide
+from huey.runtime.host import born, process_space
 from huey.storage.base import Storage, TaskRow, Turn, Worker, WorkerRow
-from huey.task import Lease, Record
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Outcome, decide
+from huey.task.task import Lease, Record
+from huey.testing.clock import FakeClock
 
 T = TypeVar("T")
 Another = Callable[[], Storage]
@@ -52,7 +52,7 @@ def claim_ids(storage: Storage, want: int = 1, by: Worker = ME) -> list[str]:
     return [lease.id for lease in claim(storage, want, by)]
 
 
-def end(storage: Storage, clock: TurnableClock, lease: Lease, outcome: Outcome, by: Worker = ME) -> Turn:
+def end(storage: Storage, clock: FakeClock, lease: Lease, outcome: Outcome, by: Worker = ME) -> Turn:
     """Write what *outcome* means."""
     return write(storage, decide(lease, outcome, clock.now()), by=by)
 

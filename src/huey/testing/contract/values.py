@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from huey.clock import SECOND
+from huey.runtime.clock import SECOND
 from huey.storage.base import CHUNK, Storage
-from huey.testing.clock import TurnableClock
+from huey.testing.clock import FakeClock
 from huey.testing.contract.enqueueing import ODD
 from huey.testing.contract.tools import Another, at_once
 
@@ -128,7 +128,7 @@ class ValueRules:
             assert storage.pop_many(kind, ODD[1:]) == {key: key.encode() for key in ODD[1:]}
             assert storage.items(kind) == {ODD[0]: ODD[0].encode()}
 
-    def test_a_value_goes_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_value_goes_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         for kind in KINDS:
             storage.put(kind, "short", b"v", ttl=1.5)
             storage.put(kind, "long", b"v", ttl=60)
@@ -142,7 +142,7 @@ class ValueRules:
             assert (storage.peek(kind, "short"), storage.pop(kind, "short"), storage.delete(kind, "short")) == (None, None, False)
             assert storage.pop_many(kind, ["short"]) == {}
 
-    def test_a_value_past_its_time_is_not_taken_away(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_value_past_its_time_is_not_taken_away(self, storage: Storage, clock: FakeClock) -> None:
         for kind in KINDS:
             storage.put(kind, "k", b"v", ttl=1)
             clock.forward(2)
@@ -152,7 +152,7 @@ class ValueRules:
             assert taken == ({}, None, False)
             assert storage.peek(kind, "k") == b"v"
 
-    def test_a_value_past_its_time_makes_room(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_value_past_its_time_makes_room(self, storage: Storage, clock: FakeClock) -> None:
         for kind in KINDS:
             storage.put(kind, "k", b"first", ttl=1)
             clock.forward(2)
@@ -161,7 +161,7 @@ class ValueRules:
             clock.forward(100)
             assert storage.peek(kind, "k") == b"second"
 
-    def test_what_is_put_if_empty_goes_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_what_is_put_if_empty_goes_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         for kind in KINDS:
             assert storage.put_if_empty(kind, "k", b"first", 1.5)
             assert not storage.put_if_empty(kind, "k", b"second", 60)
@@ -177,7 +177,7 @@ class ValueRules:
             clock.forward(10000)
             assert storage.pop(kind, "k") == b"fourth"
 
-    def test_put_forgets_the_time_of_the_former_value(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_put_forgets_the_time_of_the_former_value(self, storage: Storage, clock: FakeClock) -> None:
         for kind in KINDS:
             storage.put(kind, "k", b"first", ttl=1)
             storage.put(kind, "k", b"second")
@@ -185,7 +185,7 @@ class ValueRules:
 
             assert storage.peek(kind, "k") == b"second"
 
-    def test_values_past_their_time_are_pruned(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_values_past_their_time_are_pruned(self, storage: Storage, clock: FakeClock) -> None:
         for kind in KINDS:
             storage.put(kind, "short", b"v", ttl=1)
             storage.put(kind, "ever", b"v")

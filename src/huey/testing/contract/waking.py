@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huey.clock import SECOND
-from huey.engine.bell import Bell
-from huey.lifecycle import Finish, Returned, State
+from huey.runtime.clock import SECOND
+from huey.runtime.waker import Waker
 from huey.storage.base import Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, Returned, State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import LONG, ME, MOMENT, OTHER, Another, Call, at_once, claim, claimed, end, task, woken, write
 
 
 @contextmanager
-def a_bell() -> Iterator[Bell]:
-    bell = Bell()
+def a_bell() -> Iterator[Waker]:
+    bell = Waker()
     try:
         yield bell
     finally:
         bell.close()
 
 
-def listening(storage: Storage, bell: Bell, timeout: float = LONG) -> Call[bool]:
+def listening(storage: Storage, bell: Waker, timeout: float = LONG) -> Call[bool]:
     return Call(lambda: storage.listen(ME, timeout, bell))
 
 
@@ -34,14 +34,14 @@ class WakingRules:
             assert storage.listen(ME, LONG, bell)
             assert storage.listen(ME, 0, bell)
 
-    def test_listen_returns_at_once_while_a_scheduled_task_is_due(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_listen_returns_at_once_while_a_scheduled_task_is_due(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + SECOND)])
         clock.forward(2)
 
         with a_bell() as bell:
             assert storage.listen(ME, LONG, bell)
 
-    def test_listen_gives_up_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_listen_gives_up_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + 10**6 * SECOND)])
         claimed(storage, task("running"))
 
@@ -77,7 +77,7 @@ class WakingRules:
         with a_bell() as bell:
             assert woken(wake)
 
-    def test_listen_wakes_when_a_scheduled_task_gets_due(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_listen_wakes_when_a_scheduled_task_gets_due(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + SECOND // 10)])
 
         with a_bell() as bell:
@@ -86,7 +86,7 @@ class WakingRules:
 
             assert call.answer()
 
-    def test_listen_wakes_for_an_earlier_task_than_it_knew_of(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_listen_wakes_for_an_earlier_task_than_it_knew_of(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         storage.enqueue([task("later", eta=clock.now() + 1000 * SECOND)])
 
         with a_bell() as bell:
@@ -114,7 +114,7 @@ class WakingRules:
 
             assert call.answer()
 
-    def test_listen_wakes_when_a_tick_fires(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_listen_wakes_when_a_tick_fires(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         with a_bell() as bell:
             call = listening(storage, bell)
             another().tick("every_minute", clock.now(), task())
@@ -130,9 +130,7 @@ class WakingRules:
 
             assert call.answer()
 
-    def test_listen_finds_nothing_while_paused_and_wakes_when_resumed(
-        self, storage: Storage, clock: TurnableClock, another: Another
-    ) -> None:
+    def test_listen_finds_nothing_while_paused_and_wakes_when_resumed(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         storage.pause(True)
         storage.enqueue([task("a"), task("b", eta=clock.now() + SECOND)])
         clock.forward(2)
@@ -193,14 +191,14 @@ class WakingRules:
         assert storage.wait(["a", "b"], None)
         assert storage.wait(["b"], 0)
 
-    def test_wait_gives_up_after_its_time(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_wait_gives_up_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         storage.put("result", "other", b"5")
         storage.put("data", "a", b"5")
 
         assert not Call(lambda: storage.wait(["a"], MOMENT)).answer(lambda: clock.forward(1))
         assert not storage.wait(["a"], 0)
 
-    def test_wait_ends_when_a_finish_stores_the_result(self, storage: Storage, clock: TurnableClock, another: Another) -> None:
+    def test_wait_ends_when_a_finish_stores_the_result(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         lease = claimed(storage)
         call = Call(lambda: storage.wait(["a"], None))
 
@@ -236,7 +234,7 @@ class WakingRules:
 
         assert call.answer()
 
-    def test_a_result_past_its_time_is_not_waited_for(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_result_past_its_time_is_not_waited_for(self, storage: Storage, clock: FakeClock) -> None:
         storage.put("result", "a", b"5", ttl=1)
         clock.forward(2)
 

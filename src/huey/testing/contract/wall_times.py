@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from huey.clock import SECOND
-from huey.lifecycle import Finish, State
+from huey.runtime.clock import SECOND
 from huey.storage.base import Revocation, Storage
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import Finish, State
+from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, claim_ids, claimed, look, task, write
 
 
@@ -21,7 +21,7 @@ class WallRevocationRules:
     @pytest.mark.parametrize("hours", [9, 0, -5])
     @pytest.mark.parametrize("what", ["task", "unheld id", "name"])
     def test_a_revocation_until_a_wall_time_ends_when_the_consumers_clock_shows_it(
-        self, what: str, hours: int, storage: Storage, clock: TurnableClock
+        self, what: str, hours: int, storage: Storage, clock: FakeClock
     ) -> None:
         shows(storage, hours)
         wall = clock.now() + hours * 3600 * SECOND
@@ -39,7 +39,7 @@ class WallRevocationRules:
         clock.forward(11)
         assert claim_ids(storage) == ["b"]
 
-    def test_a_revocation_until_a_wall_time_that_has_passed_holds_no_more(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_revocation_until_a_wall_time_that_has_passed_holds_no_more(self, storage: Storage, clock: FakeClock) -> None:
         shows(storage, 9)
         storage.enqueue([task("a", retries=1), task("b")])
         storage.cancel(["a", "b"], until=-(clock.now() + 8 * 3600 * SECOND))
@@ -49,7 +49,7 @@ class WallRevocationRules:
         write(storage, Finish(turn.leases[0], State.QUEUED))
         assert claim_ids(storage) == ["a"]
 
-    def test_a_running_task_that_is_revoked_until_a_wall_time_is_stopped(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_running_task_that_is_revoked_until_a_wall_time_is_stopped(self, storage: Storage, clock: FakeClock) -> None:
         shows(storage, -5)
         lease = claimed(storage)
         storage.cancel(["a"], until=-(clock.now() - 4 * 3600 * SECOND))
@@ -58,7 +58,7 @@ class WallRevocationRules:
         write(storage, Finish(lease, State.QUEUED))
         assert look(storage).state == State.CANCELLED
 
-    def test_a_mark_until_a_wall_time_is_kept_until_that_has_passed_on_every_clock(self, storage: Storage, clock: TurnableClock) -> None:
+    def test_a_mark_until_a_wall_time_is_kept_until_that_has_passed_on_every_clock(self, storage: Storage, clock: FakeClock) -> None:
         shows(storage, -11)
         storage.cancel_name("app.add", until=-clock.now())
         storage.cancel_name("app.old", until=-(clock.now() - 3 * 86400 * SECOND))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from huey.clock import SECOND, Clock, Micros, micros
 from huey.engine.engine import ALONE
-from huey.lifecycle import FINAL, Finish, Refusal, State
+from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.storage.base import FOREVER, LEASE, Missing, Revocation, Storage, Tell, Turn, Worker, WorkerRow
-from huey.task import Lease, Record
-from huey.terms import terms_of
+from huey.task.lifecycle import FINAL, CancelledAtClaim, Finish, State
+from huey.task.record_options import read_constraints
+from huey.task.task import Lease, Record
 
 REASONS = ("error", "lost", "poison", "timeout", "unknown task", "newer record", "undecodable", "result not storable")
 """Why a task may be FAILED (I12)."""
@@ -43,7 +43,7 @@ class Entry:
         self.record = record = record.resolved(now)
         self.due = record.eta if record.eta is not None and record.eta > now else None
         self.place = now
-        self.own = terms_of(record.options).own
+        self.own = read_constraints(record.options).own
         """Which enqueue of its id it is; None: the id comes once."""
         self.token = 0
         self.holder: Holder | None = None
@@ -113,7 +113,7 @@ class Ledger:
     def enqueue(self, answer: None, records: Sequence[Record], tell: Tell | None = None) -> None:
         for record in records:
             former = self.entries.get(record.id)
-            if former is None or (former.state is not None and terms_of(record.options).own is not None):
+            if former is None or (former.state is not None and read_constraints(record.options).own is not None):
                 self._begin(record, former)
 
     def admit(self, met: Mapping[str, str], records: Sequence[Record], tell: Tell | None = None) -> None:
@@ -208,7 +208,7 @@ class Ledger:
         entry.token = lease.token
         entry.holder = (worker.id, lease.token)
 
-    def _turned_away(self, refusal: Refusal, now: Micros) -> Entry:
+    def _turned_away(self, refusal: CancelledAtClaim, now: Micros) -> Entry:
         entry = self.entries[refusal.id]
         is_so = entry.is_revoked(now) if refusal.reason == "revoked" else entry.is_expired(now)
         demand(is_so, "will", f"{refusal.id} was turned away as {refusal.reason}, it is not")
@@ -273,11 +273,11 @@ class Ledger:
             self._take(entry, worker, lease)
             self.counts["reclaimed"] += 1
 
-    def beat(self, answer: None, workers: Sequence[Worker]) -> None:
+    def heartbeat(self, answer: None, workers: Sequence[Worker]) -> None:
         for worker in workers:
             self._seen[worker.id] = self._clock.monotonic()
 
-    def goodbye(self, answer: None, worker: Worker) -> None:
+    def deregister(self, answer: None, worker: Worker) -> None:
         if not any(entry.holder is not None and entry.holder[0] == worker.id for entry in self.open.values()):
             self._seen.pop(worker.id, None)
 
@@ -332,13 +332,13 @@ class Ledger:
 
     # -- what a worker does by itself ---------------------------------------------------------------------------------------------------
 
-    def body_starts(self, worker: Worker, lease: Lease, beside: Sequence[Lease]) -> None:
+    def body_starts(self, worker: Worker, lease: Lease, for_queue: Sequence[Lease]) -> None:
         entry, me = self.entries[lease.id], (worker.id, lease.token)
         # One that waited too long for a worker of its own runs beside the others; one that got it keeps it for a while.
-        if lease.is_suspect and not beside:
+        if lease.is_suspect and not for_queue:
             self._alone[lease[:2]] = self._clock.monotonic()
         since = self._clock.monotonic() - micros(ALONE)
-        suspects = [it.id for it in beside if self._alone.get(it[:2], 0) > since]
+        suspects = [it.id for it in for_queue if self._alone.get(it[:2], 0) > since]
         demand(not suspects, "C11", f"{lease.id} starts beside {suspects}, which should run alone")
         for other in [me, *entry.live]:
             demand(other == entry.holder or other in entry.lost, "I3", f"{lease.id} starts as {me}, {other} runs without a right to it")

@@ -8,20 +8,20 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol, cast
 
-from huey.clock import Ids, Micros, micros
 from huey.consumer.janitor import EVERY, Janitor
 from huey.consumer.scheduler import Scheduler
-from huey.engine.bell import Bell
 from huey.engine.engine import Engine
 from huey.engine.search import Search
 from huey.exceptions import StorageError, StorageUnavailable
-from huey.host import boot_id
-from huey.lifecycle import Cancelled, Finish, Outcome, Raised, Refusal, Returned, Snoozed, State, Unknown, decide
 from huey.registry import Registry
+from huey.runtime.clock import Ids, Micros, micros
+from huey.runtime.host import boot_id
+from huey.runtime.waker import Waker
 from huey.serializer import Codec
-from huey.storage.base import BEAT, Storage, Turn, Worker
-from huey.task import Lease, Record
-from huey.testing.clock import TurnableClock
+from huey.storage.base import HEARTBEAT_S, Storage, Turn, Worker
+from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
+from huey.task.task import Lease, Record
+from huey.testing.clock import FakeClock
 from huey.testing.simulator.ledger import Ledger, Violation
 
 ERROR = {"error": "Boom()", "traceback": "..."}
@@ -30,7 +30,7 @@ ERROR = {"error": "Boom()", "traceback": "..."}
 class World(Protocol):
     """What a node needs of its history."""
 
-    clock: TurnableClock
+    clock: FakeClock
     rng: random.Random
     storage: Storage
     ledger: Ledger
@@ -80,7 +80,7 @@ class Body(NamedTuple):
         return outcomes[word]
 
 
-class HandBell(Bell):
+class HandBell(Waker):
     """A bell whose waits end at once. After ``rounds`` clearings it lets the engine out of its loop; ``rest`` is what that would wait."""
 
     def __init__(self, passes: Callable[[float], None]) -> None:
@@ -208,7 +208,7 @@ def settle(finish: Finish) -> Finish:
     return finish._replace(value=f"failed: {finish.reason}".encode()) if finish.state == State.FAILED else finish
 
 
-class Wire:
+class CommandConnection:
     """The storage as one part of a node sees it: calls and replies may be lost, and the node may die or stall on either side of them."""
 
     def __init__(self, world: World, part: str, node: Node | None = None) -> None:
@@ -233,7 +233,7 @@ class Wire:
         self._suffer(fault, "after", is_lost=fault == "lost reply")
         return answer
 
-    def listen(self, worker: Worker, timeout: float, bell: Bell) -> bool:
+    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
         fault = self._fault("listen")
         self._suffer(fault, "before", is_lost=fault in ("lost call", "lost reply", "away"))
         return bell.wait(timeout)
@@ -275,7 +275,7 @@ def told(thing: Any) -> str:
         return f"{thing.id}#{thing.token}"
     if kind is Finish:
         return f"{thing.lease.id}#{thing.lease.token}={thing.state}:{thing.reason}:{thing.due}"
-    if kind is Worker or kind is Record or kind is Refusal:
+    if kind is Worker or kind is Record or kind is CancelledAtClaim:
         return str(thing.id)
     if kind is Turn:
         return f"{told(thing.leases)} refused {told(thing.refused)} cancelled {told(thing.cancelled)}"
@@ -294,7 +294,7 @@ class Node:
         # A process space of its own on this machine: nobody sees its pid, the lease decides who lives.
         self.worker = Worker(self.name, "host", number, f"{boot_id()}/{number}", 0)
         self.world = world
-        self.wires = {part: Wire(world, part, self) for part in ("engine", "janitor", "scheduler", "beat")}
+        self.wires = {part: CommandConnection(world, part, self) for part in ("engine", "janitor", "scheduler", "heartbeat")}
         self.bell = HandBell(self._let_pass)
         self.runners = ScriptedRunners(world, self, world.rng.choice(world.crew))
         engine, janitor, scheduler = (cast(Storage, self.wires[part]) for part in ("engine", "janitor", "scheduler"))
@@ -316,14 +316,14 @@ class Node:
 
     def step(self) -> None:
         """Whatever is due, in any order: threads have none."""
-        parts = [("engine", self._crank), ("beat", self._beat), ("janitor", self.janitor.look), ("scheduler", self._tick)]
+        parts = [("engine", self._crank), ("heartbeat", self._beat), ("janitor", self.janitor.look), ("scheduler", self._tick)]
         self.world.rng.shuffle(parts)
         self.runners.advance()
         for name, act in parts:
             now = self.world.clock.monotonic()
             if now >= self._next.get(name, 0) or (name == "engine" and self.bell.is_rung):
                 pause = self._guarded(act)
-                every = {"beat": BEAT, "janitor": EVERY, "scheduler": 60.0, "engine": 0.0}[name]
+                every = {"heartbeat": HEARTBEAT_S, "janitor": EVERY, "scheduler": 60.0, "engine": 0.0}[name]
                 self._next[name] = now + micros(every if pause is None else pause)
 
     def _guarded(self, act: Callable[[], float | None]) -> float | None:
@@ -335,7 +335,7 @@ class Node:
             return None
 
     def _beat(self) -> None:
-        self.wires["beat"].call("beat", [self.worker])
+        self.wires["heartbeat"].call("heartbeat", [self.worker])
 
     def _tick(self) -> float:
         wire, at = self.wires["scheduler"], self.world.clock.now()
@@ -366,4 +366,4 @@ class Node:
         self.runners.vanish()
         if still and cut_short:
             self.engine.cut_short()
-        self.wires["beat"].call("goodbye", self.worker)
+        self.wires["heartbeat"].call("deregister", self.worker)

@@ -10,21 +10,21 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
-from huey.clock import SECOND, Ids, Micros, micros
 from huey.cron import crontab
-from huey.decorators import PeriodicWrapper
 from huey.exceptions import StorageError, StorageUnavailable
-from huey.lifecycle import State
 from huey.registry import Registry
+from huey.runtime.clock import SECOND, Ids, Micros, micros
 from huey.serializer import Codec
 from huey.storage.base import LEASE, Storage
 from huey.storage.memory import MemoryStorage
-from huey.task import Record
-from huey.task_options import TaskOptions
-from huey.terms import Terms, with_terms
-from huey.testing.clock import TurnableClock
+from huey.task.lifecycle import State
+from huey.task.options import TaskOptions
+from huey.task.record_options import Constraints, with_constraints
+from huey.task.task import Record
+from huey.task.wrapper import PeriodicWrapper
+from huey.testing.clock import FakeClock
 from huey.testing.simulator.ledger import Ledger, Violation
-from huey.testing.simulator.node import Body, Killed, Node, Wire
+from huey.testing.simulator.node import Body, CommandConnection, Killed, Node
 
 PERIODS = {"every": 1, "second": 2}
 """Periodic tasks and the minutes between their ticks."""
@@ -42,7 +42,7 @@ class Simulation:
     def __init__(self, seed: int, steps: int = 500, *, storage: Callable[..., Storage] = MemoryStorage) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
-        self.clock = TurnableClock()
+        self.clock = FakeClock()
         self.storage = storage("sim", clock=self.clock)
         self.ledger = Ledger(self.storage, self.clock, PERIODS)
         self.counts = self.ledger.counts
@@ -63,7 +63,7 @@ class Simulation:
         self._killers = self.rng.randint(1, 3) if self.rng.random() < 0.1 else 0
         self._most = self.rng.randint(1, 5)
         self.crew: tuple[int, ...] = self.rng.choice(((1,), (2,), (4,), (1, 1, 2, 4)))
-        self._producers = [Wire(self, "producer") for _ in range(self.rng.randint(1, 3))]
+        self._producers = [CommandConnection(self, "producer") for _ in range(self.rng.randint(1, 3))]
         self._build_application()
 
     def _build_application(self) -> None:
@@ -188,7 +188,7 @@ class Simulation:
     def _own_task(self, id: str) -> Record:
         self.bodies[id] = Body(self.rng.choice((0.01, 0.5)), OWN[id]) if id not in self.bodies else self.bodies[id]
         self._enqueues += 1
-        return Record(id, "task", b"", retries=self.rng.choice((0, 1)), options=with_terms(None, Terms(own=self._enqueues)))
+        return Record(id, "task", b"", retries=self.rng.choice((0, 1)), options=with_constraints(None, Constraints(own=self._enqueues)))
 
     def _revoke_an_enqueue(self) -> None:
         own = [(id, entry.own) for id, entry in self.ledger.entries.items() if entry.own is not None]
@@ -220,7 +220,7 @@ class Simulation:
         if self._insist(self.rng.choice(self._producers), "enqueue", records):
             self.acknowledged += [record.id for record in records]
 
-    def _insist(self, wire: Wire, *call: Any) -> bool:
+    def _insist(self, wire: CommandConnection, *call: Any) -> bool:
         """A client that calls again at once; True once it has an answer."""
         for _ in range(4):
             try:

@@ -19,16 +19,16 @@ from django.utils.module_loading import module_has_submodule
 
 from huey.api import Huey
 from huey.cli.consumer import consume, consumer_settings
+from huey.cli.errors import UsageError
 from huey.cli.instance import broken
 from huey.cli.logs import handlers_of, set_up_logging
-from huey.cli.mistakes import Mistake
 from huey.cli.parser import add_options, from_environment, with_old_forms
 from huey.cli.reload import Watcher, is_watched
 from huey.consumer.command import own_command
+from huey.consumer.settings import OPTIONS
 from huey.djhuey.database import runs_in_caller
 from huey.djhuey.settings import TO_SQLITE, Found, WrongSetting, current
 from huey.exceptions import StorageUnavailable
-from huey.options import OPTIONS
 
 log = logging.getLogger("huey.djhuey")
 FLAGS = {"verbose": ("-V", "--huey-verbose", "--verbose"), "max_delay": ("-m", "--max-delay", "--max_delay")}
@@ -52,7 +52,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             code = run({it.name: options[it.name] for it in OPTIONS if it.name in options}, autoload=not options["disable_autoload"])
-        except Mistake as mistake:
+        except UsageError as mistake:
             raise CommandError(str(mistake), returncode=mistake.code) from mistake
         if code:
             sys.exit(code)
@@ -63,7 +63,7 @@ def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
     found = instance()
     given = {**found.consumer, **from_environment(os.environ), **flags}
     if given.get("verbose") and given.get("quiet"):
-        raise Mistake("verbose and quiet contradict each other; give one of them")
+        raise UsageError("verbose and quiet contradict each other; give one of them")
     level = given.pop("level", None)
     consumer = consumer_settings(given)
     if given.get("reload") and not is_watched():
@@ -92,11 +92,11 @@ def instance() -> Found:
     try:
         found = current()
     except WrongSetting as error:
-        raise Mistake(str(error)) from error
+        raise UsageError(str(error)) from error
     if runs_in_caller(found.huey):
         how = "always_eager" if found.huey.always_eager else "immediate"
         why = " (it is, unless you set it, while DEBUG is True)" if how == "immediate" else ""
-        raise Mistake(
+        raise UsageError(
             f"HUEY[{how!r}] is True{why}: tasks run where they are called, and a consumer would find none; "
             f"write {how!r}: False into HUEY in your settings"
         )

@@ -85,8 +85,8 @@ local function own_of(message)
   local options = head_of(message)[OPTIONS]
   if not options or not string.find(options, '"own"', 1, true) then return nil end
   local is_json, found = pcall(cjson.decode, options)
-  local terms = is_json and type(found) == 'table' and found.terms
-  return type(terms) == 'table' and is_number(terms.own) and terms.own or nil
+  local constraints = is_json and type(found) == 'table' and found.constraints
+  return type(constraints) == 'table' and is_number(constraints.own) and constraints.own or nil
 end
 
 -- Place of a task that was never put back: when it came, or was due.

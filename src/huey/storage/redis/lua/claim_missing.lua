@@ -32,7 +32,7 @@ for i = 1, math.min(want, #members) do
   if is_there and is_taken then
     local of_name, of_task = call('HGET', P .. 'rn', head_of(message)[NAME]), call('HGET', P .. 'rv', id)
     local is_marked = may_hold(of_name) or may_hold(of_task)
-    if is_marked or terms_of(id) or state[CRASHES] > 0 or bar(id, message, state, false, false) then
+    if is_marked or read_constraints(id) or state[CRASHES] > 0 or bar(id, message, state, false, false) then
       is_taken, state[DUE] = false, text(now)
       save(id, state)
       schedule({ id }, text(now))

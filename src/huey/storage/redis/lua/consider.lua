@@ -2,14 +2,14 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    a group of one, as insert.lua says
 -- Returns nothing; a verb's script follows
-local wishes_of_head, brings_ready = {}, false
+local requested_of_head, brings_ready = {}, false
 
-local function wishes_at(at)
+local function requested_at(at)
   local head = ARGV[at + 1]
-  if wishes_of_head[head] == nil then
-    wishes_of_head[head] = wishes_in(cjson.decode(string.sub(head, 7))[OPTIONS]) or false
+  if requested_of_head[head] == nil then
+    requested_of_head[head] = requested_in(cjson.decode(string.sub(head, 7))[OPTIONS]) or false
   end
-  return wishes_of_head[head]
+  return requested_of_head[head]
 end
 
 -- What the clock holds: "i" and an id that stays known, "u" and a unique key.
@@ -37,13 +37,13 @@ local function gives_way(id)
 end
 
 -- Because of whom a task is not put in: itself, if its id is known, or who holds its key.
-local function met_by(id, wishes)
-  local known = wishes.keep_id and kept('i' .. id)
-  if known or not wishes.unique then return known end
-  local holder = call('HGET', P .. 'uk', wishes.unique[1])
+local function met_by(id, requested)
+  local known = requested.keep_id and kept('i' .. id)
+  if known or not requested.unique then return known end
+  local holder = call('HGET', P .. 'uk', requested.unique[1])
   if holder and call('HEXISTS', P .. 'm', holder) == 1 and not gives_way(holder) then return holder end
-  if holder then call('HDEL', P .. 'uk', wishes.unique[1]) end
-  return kept('u' .. wishes.unique[1])
+  if holder then call('HDEL', P .. 'uk', requested.unique[1]) end
+  return kept('u' .. requested.unique[1])
 end
 
 -- An id that comes again: nothing is left of its former run.
@@ -73,10 +73,10 @@ end
 
 -- Put a task in: true. Or false, and the id of the task that is in its way, if it is not just held already.
 local function consider(at, has_marks)
-  local id, wishes, priority, eta = ARGV[at + 6], wishes_at(at), tonumber(ARGV[at + 2]), due_in(ARGV[at + 3])
-  local own = wishes and wishes.own or nil
+  local id, requested, priority, eta = ARGV[at + 6], requested_at(at), tonumber(ARGV[at + 2]), due_in(ARGV[at + 3])
+  local own = requested and requested.own or nil
   if is_held(id, own) then return false, own and id end
-  local other = wishes and met_by(id, wishes)
+  local other = requested and met_by(id, requested)
   if other then return false, other end
   if own then forget_former(id) end
   store(at, 1)
@@ -84,16 +84,16 @@ local function consider(at, has_marks)
   if has_marks then hand_over_marks({ id }, own) end
   call('HINCRBY', P .. 'n', text(minute) .. ':' .. ARGV[at + 4], 1)
   local due = eta and tonumber(eta) > now and eta
-  local terms
-  if wishes then
-    if wishes.keep_id then keep('i' .. id, id, due and tonumber(due) or now, wishes.keep_id) end
-    if wishes.unique and type(wishes.unique[2]) == 'number' then keep('u' .. wishes.unique[1], id, now, wishes.unique[2]) end
-    terms = note_terms(id, wishes)
-    if terms then take_key(id, terms) end
+  local constraints
+  if requested then
+    if requested.keep_id then keep('i' .. id, id, due and tonumber(due) or now, requested.keep_id) end
+    if requested.unique and type(requested.unique[2]) == 'number' then keep('u' .. requested.unique[1], id, now, requested.unique[2]) end
+    constraints = note_constraints(id, requested)
+    if constraints then take_key(id, constraints) end
   end
   if due then
     schedule({ id }, due)
-  elseif terms then
+  elseif constraints then
     line_up(id, priority, now, 0)
   else
     push(priority, now, { id })

@@ -10,7 +10,7 @@ local function finish(id, message, name, state, how, reason)
   state[REVOKED] = mark and not is_once(mark) and mark
   save(id, state)
   call('ZADD', P .. 'e:' .. how, text(now), id)
-  leave(id, terms_of(id))
+  leave(id, read_constraints(id))
   ended(message, name)
 end
 

@@ -7,9 +7,9 @@ local workers, found = call('ZRANGE', P .. 'wl', 0, -1), {}
 local has_limits = call('EXISTS', P .. 'lw') == 1
 
 local function waits(id, message, state)
-  local terms = has_limits and terms_of(id)
-  if not terms or not terms[LIMIT] then return false end
-  return call('ZSCORE', P .. 'lw', gate_of(terms) .. rank_of(id, message, state))
+  local constraints = has_limits and read_constraints(id)
+  if not constraints or not constraints[LIMIT] then return false end
+  return call('ZSCORE', P .. 'lw', gate_of(constraints) .. rank_of(id, message, state))
 end
 
 local function where(id, message, state)

@@ -16,9 +16,9 @@ for i = 2, #ARGV do
     save(id, new)
     local start = created_of(message)
     living(start - start % 60000000, head[NAME], 1)
-    local wishes = wishes_in(head[OPTIONS])
-    local terms = wishes and note_terms(id, wishes)
-    if terms then take_key(id, terms) end
+    local requested = requested_in(head[OPTIONS])
+    local constraints = requested and note_constraints(id, requested)
+    if constraints then take_key(id, constraints) end
     line_up(id, head[PRIORITY], now, 0)
     again[#again + 1] = id
   end

@@ -16,10 +16,10 @@
 --         said: their states, those turned away (id, message, attempt, reason), promoted (id, message, attempt), to be stopped, next due
 --         time or "", whether paused, whether followed, whether there may be more
 if not is_rare then is_shared = false end
-local after_done = has_terms() and first_done + done or first_done
+local after_done = may_have_constraints() and first_done + done or first_done
 for part = first_done, after_done - 1, 1000 do
   for i, packed in ipairs(call('HMGET', P .. 't', unpack(ARGV, part, math.min(part + 999, after_done - 1)))) do
-    if packed then leave(ARGV[part + i - 1], as_terms(packed)) end
+    if packed then leave(ARGV[part + i - 1], as_constraints(packed)) end
   end
 end
 local with_result = {}
@@ -51,11 +51,11 @@ if #ids > 0 then
   if is_cut then untake(taken, #all_messages + 1) end
   local packed = #taken > 0 and call('EXISTS', P .. 'd') == 1 and call('HMGET', P .. 'd', unpack(taken)) or {}
   local has_marks, has_names = call('EXISTS', P .. 'rv') == 1, call('EXISTS', P .. 'rn') == 1
-  local terms, leases = #taken > 0 and has_terms() and call('HMGET', P .. 't', unpack(taken)) or {}, {}
+  local constraints, leases = #taken > 0 and may_have_constraints() and call('HMGET', P .. 't', unpack(taken)) or {}, {}
   ids, messages = {}, {}
   for i, id in ipairs(taken) do
-    local message, state, wished = all_messages[i], as_state(packed[i]), as_terms(terms[i])
-    if wished then begin(id, wished, message, state) end
+    local message, state, constrained = all_messages[i], as_state(packed[i]), as_constraints(constraints[i])
+    if constrained then begin(id, constrained, message, state) end
     local reason = bar(id, message, state, has_marks, has_names)
     if reason then
       state = state or fresh(message)

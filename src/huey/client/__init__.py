@@ -1,0 +1,1 @@
+"""What the facade ``Huey`` is made of."""

@@ -1,0 +1,360 @@
+"""Handles for the caller: ``Result`` of one task, ``ResultGroup`` of several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar
+
+from huey.client.waits import FIRST_LOOK, LOOK, check_arguments, inside_task, slices, why
+from huey.exceptions import DecodeError, ResultTimeout, TaskException
+from huey.runtime.clock import Clock
+from huey.runtime.masking import Masked
+from huey.runtime.times import Expires
+from huey.serializer import Codec
+from huey.storage.base import CHUNK, Storage, TaskRow
+from huey.task.lifecycle import FINAL, State
+from huey.task.task import Task
+
+R = TypeVar("R")
+
+_NOTHING = object()
+SOON = 0.2
+"""Seconds between two looks at results that cannot be waited for together."""
+LOOKED_AT = 200
+"""Tasks at which one look looks whether they have ended without a result."""
+
+
+class ResultHost(Protocol):
+    """What a handle needs of its Huey."""
+
+    @property
+    def storage(self) -> Storage: ...
+
+    @property
+    def codec(self) -> Codec: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def revoke(self, task: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
+
+    def restore(self, task: Any) -> bool: ...
+
+    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool: ...
+
+    def reschedule(
+        self,
+        task: Task,
+        eta: datetime | None = None,
+        delay: float | timedelta | None = None,
+        expires: Expires | None = None,
+        priority: int | None = None,
+    ) -> Any: ...
+
+    @property
+    def store_intermediate_errors(self) -> bool: ...
+
+
+class Result(Masked, Generic[R]):
+    """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
+
+    __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_held", "task")
+
+    huey: ResultHost
+
+    def __init__(self, huey: ResultHost, task: Task, is_held: bool = False) -> None:
+        self.huey = huey
+        self.task = task
+        self.is_held = is_held
+        """The task was put in for certain, or seen in the storage: if it is there no more, it has ended."""
+        self.enqueued_as = task.enqueued_as
+        """As ``Task.enqueued_as``, and stays so when the task is enqueued once more."""
+        self._data: bytes | None = None
+        """What the store had, not decoded yet."""
+        self._value: Any = _NOTHING
+        self._failure: TaskException | None = None
+
+    @property
+    def id(self) -> str:
+        return self.task.id
+
+    def get(
+        self,
+        blocking: bool = False,
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
+        allow_wait: bool = False,
+    ) -> R | None:
+        """The value the task returned. None while there is none and *blocking* is False, and None once the task has ended and stored none,
+        which is so if it returned None.
+
+        *timeout*: seconds to wait when blocking, None without limit, 0 to look once. The caller is woken when the result is there;
+        *backoff* and *max_delay* are kept from 0.4.9 and need no setting. *preserve*: leave the result in the store. *allow_wait*: wait
+        inside a task for another one of the same queue without a warning, and even if nothing else can run that.
+        ResultTimeout (= DataStoreTimeout): not in time, and why; with *revoke_on_timeout* the task is revoked then. Without a timeout it
+        is raised once the task is cancelled. TaskException: the task failed. HopelessWait: the only worker waits inside its tasks.
+        TypeError: *blocking* is a number of seconds. The handle keeps what it got. While further tries are left, one that does not wait
+        raises the error of the last try (unless ``store_intermediate_errors`` is off), and one that waits goes on waiting.
+        """
+        if timeout is not None or blocking not in (True, False):
+            check_arguments(blocking, timeout, self.huey, self.task.name or "a task")
+        if not self._is_known() and not self._fetch(preserve):
+            if not blocking:
+                self._raise_of_try()
+                return None
+            with inside_task([self], allow_wait) as look_around:
+                self._wait(timeout, revoke_on_timeout, preserve, look_around)
+        if self._data is not None:
+            self._decode(self._data)
+        if self._failure is not None:
+            raise self._failure
+        return self._value  # type: ignore[no-any-return]
+
+    __call__ = get
+
+    def _is_known(self) -> bool:
+        return self._data is not None or self._value is not _NOTHING or self._failure is not None
+
+    def _raise_of_try(self) -> None:
+        """Raise the error of the last try of a task that will be tried again. It stands in the task itself, not in the result store."""
+        if not self.huey.store_intermediate_errors:
+            return
+        row = self.huey.storage.get(self.id)
+        if row is not None and row.error and row.attempt and row.state in (State.QUEUED, State.RUNNING) and not _only_waits(row):
+            told = json.loads(row.error)
+            raise TaskException({"retries": max(0, row.retries - row.attempt), **told, "task_id": self.id})
+
+    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, look_around: Callable[[], None]) -> None:
+        for left in slices(self.huey.clock, timeout, look_around):
+            # Another caller may have been faster; then it is as if nothing had been stored.
+            is_there = self.huey.storage.wait([self.id], left) and self._fetch(preserve)
+            if is_there or self.look(preserve, endless=timeout is None):
+                return
+        reason = why(self)
+        if revoke_on_timeout:
+            self.revoke()
+        raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} within {timeout} s: {reason}")
+
+    def look(self, preserve: bool, *, endless: bool = False) -> bool:
+        """Whether the task has ended, in whatever way; then the handle knows what ``get`` returns or raises. One that was cancelled may be
+        put back by hand: False, or ResultTimeout for a caller that waits without limit (*endless*)."""
+        storage = self.huey.storage
+        row = storage.get(self.id) if storage.sees_all else None
+        if row is None and not (self.is_held and storage.sees_all):
+            return False
+        self.is_held = True
+        if row is not None and row.state not in FINAL:
+            return False
+        if self._fetch(preserve):
+            return True
+        if row is not None and row.state == State.CANCELLED:
+            if endless:
+                raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} will come: {why(self)}")
+            return False
+        if row is not None and row.state == State.FAILED:
+            self._failure = TaskException({**json.loads(row.error or "{}"), "retries": 0, "task_id": self.id})
+        else:
+            self._value = None
+        return True
+
+    def _fetch(self, preserve: bool) -> bool:
+        storage = self.huey.storage
+        data = storage.peek("result", self.id) if preserve else storage.pop("result", self.id)
+        if data is None:
+            return False
+        self._data = data
+        return True
+
+    def _decode(self, data: bytes) -> None:
+        try:
+            is_error, value = self.huey.codec.decode_result(self.id, data)
+        except DecodeError:
+            # Not ours to throw away: another process, with the right secret or class, may read it.
+            self._data = None
+            self.huey.storage.put_if_empty("result", self.id, data, self.huey.storage.result_ttl)
+            raise
+        self._data = None
+        if is_error:
+            self._failure = TaskException(value)
+        else:
+            self._value = value
+
+    def is_ready(self) -> bool:
+        """Whether there is a result. It is taken into this handle, as by ``get()``: the handle keeps it, other handles find it no more."""
+        return self._is_known() or self._fetch(preserve=False)
+
+    def reset(self) -> None:
+        """Forget what this handle got."""
+        self._data, self._value, self._failure = None, _NOTHING, None
+
+    def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = True) -> None:
+        """Keep the task from running (S51): for ever, or until a time. One that runs is asked to stop."""
+        self.huey.revoke(self, revoke_until, revoke_once)
+
+    def reschedule(
+        self,
+        eta: datetime | None = None,
+        delay: float | timedelta | None = None,
+        expires: Expires | None = None,
+        priority: int | None = None,
+        preserve_pipeline: bool = True,
+    ) -> Any:
+        """The same call anew, at another time (neither *eta* nor *delay*: at once), with a new id; this one is revoked. The new ``Result``.
+
+        HueyException: this handle was made of an id only, and the task is not held any more.
+        """
+        return self.huey.reschedule(self.task, eta, delay, expires, priority)
+
+    def restore(self) -> bool:
+        """Take the revocation back if the task was not skipped yet (S52); True if there was one."""
+        return self.huey.restore(self)
+
+    def is_revoked(self) -> bool:
+        return self.huey.is_revoked(self)
+
+    def __copy__(self) -> Result[R]:
+        return type(self)(self.huey, self.task)
+
+    def __deepcopy__(self, memo: object) -> Result[R]:
+        return type(self)(self.huey, self.task)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"the handle of task {self.id} is not pickled: keep result.id, and ask huey.result(id)")
+
+    def __repr__(self) -> str:
+        return f"<Result: task {self.id}>"
+
+
+def _only_waits(row: TaskRow) -> bool:
+    """The last try of a task was no failure: it met a held lock or a full rate limit, or asked for another run."""
+    tries = json.loads(row.attempts or "[]")
+    return bool(tries) and tries[-1].get("reason") in ("locked", "rate limited", "retry asked")
+
+
+class ResultGroup(Masked):
+    """Handles of several tasks, in the order of the calls."""
+
+    def __init__(self, results: Iterable[Result[Any]]) -> None:
+        self._given = results
+
+    def __repr__(self) -> str:
+        count = len(self._results)
+        return f"<ResultGroup: {count} task{'s' * (count != 1)}>"
+
+    @cached_property
+    def _results(self) -> list[Result[Any]]:
+        # Made when first looked at: many callers never do.
+        return list(self._given)
+
+    def get(
+        self,
+        blocking: bool = False,
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
+        allow_wait: bool = False,
+    ) -> list[Any]:
+        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together.
+        *revoke_on_timeout*: those that are missing then are revoked. Others as in ``Result.get``."""
+        if self._results and (timeout is not None or blocking not in (True, False)):
+            check_arguments(blocking, timeout, self._results[0].huey, "a group")
+        if blocking:
+            with inside_task(self._open(), allow_wait) as look_around:
+                self._wait(timeout, revoke_on_timeout, preserve, look_around)
+        elif not preserve:
+            self._fetch(self._open())
+        return [result.get(preserve=preserve) for result in self._results]
+
+    __call__ = get
+
+    def _open(self) -> list[Result[Any]]:
+        return [result for result in self._results if not result._is_known()]
+
+    def _fetch(self, results: list[Result[Any]]) -> None:
+        """Take what is there, a thousand in one step from each queue."""
+        for huey in dict.fromkeys(result.huey for result in results):
+            of_it = [result for result in results if result.huey is huey]
+            for start in range(0, len(of_it), CHUNK):
+                part = of_it[start : start + CHUNK]
+                found = huey.storage.pop_many("result", [result.id for result in part])
+                for result in part:
+                    if result.id in found:
+                        result._data = found[result.id]
+
+    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, look_around: Callable[[], None]) -> None:
+        if not self._results:
+            return
+        if not preserve:
+            self._fetch(self._open())
+        endless = timeout is None
+        for left in slices(self._results[0].huey.clock, timeout, look_around):
+            missing = self._open()
+            # From the last to the first: when the last one is there, most are.
+            if missing and missing[-1].huey.storage.wait([missing[-1].id], left):
+                if preserve:
+                    missing[-1]._fetch(preserve)
+                else:
+                    self._fetch(missing)
+            # Those at the end that have ended without a result hold up nobody.
+            while (missing := self._open()) and missing[-1].look(preserve, endless=endless):
+                continue
+            if not missing:
+                return
+        missing = self._open()
+        reason = why(missing[-1])
+        if revoke_on_timeout:
+            for result in missing:
+                result.revoke()
+        told = f"{len(missing)} of {len(self._results)} results are missing after {timeout} s"
+        raise ResultTimeout(f"{told}; the last of them, {missing[-1].task.name or 'task'} {missing[-1].id}: {reason}")
+
+    def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[Any]:
+        """The values, as they come; waits for each. None of a task that has ended without a result. TaskException: one has failed.
+        ResultTimeout: one was cancelled. *backoff* and *max_delay* are kept from 3.x. *allow_wait*: as in ``Result.get``."""
+        left = list(self._results)
+        pause, place = FIRST_LOOK, 0
+        while left:
+            self._fetch([result for result in left if not result._is_known()])
+            ready = [result for result in left if result._is_known()]
+            left = [result for result in left if not result._is_known()]
+            for result in ready:
+                yield result.get()
+            if left and not ready:
+                if not self._wait_for_one(left, pause, allow_wait):
+                    place = 0 if place >= len(left) else place
+                    for result in left[place : place + LOOKED_AT]:
+                        result.look(False, endless=True)
+                    place += LOOKED_AT
+                pause = LOOK
+
+    def _wait_for_one(self, left: list[Result[Any]], pause: float, allow_wait: bool) -> bool:
+        # Of several queues one is waited for, and the others are looked at now and then.
+        of_one = [result.id for result in left if result.huey is left[0].huey][:CHUNK]
+        # In here only: between two values the caller does not wait.
+        with inside_task(left, allow_wait) as look_around:
+            look_around()
+            return left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, SOON))
+
+    def __iter__(self) -> Iterator[Result[Any]]:
+        return iter(self._results)
+
+    def __getitem__(self, index: int) -> Any:
+        """The value at that place; waits for it."""
+        return self._results[index].get(blocking=True)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def __deepcopy__(self, memo: object) -> ResultGroup:
+        return ResultGroup(type(each)(each.huey, each.task) for each in self._results)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("handles are not pickled: keep [result.id for result in group], and ask huey.result(id) for each")

@@ -1,0 +1,219 @@
+"""What a caller that waits for results is told: why none came, that its arguments make no sense, that it waits inside a task in vain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from huey.exceptions import HopelessWait, StorageError
+from huey.runtime import current_run as current
+from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.storage.base import Storage, TaskRow, WorkerRow
+from huey.task.lifecycle import UNKNOWN_TASK, State
+from huey.task.task import Task
+
+log = logging.getLogger("huey")
+
+FIRST_LOOK, LOOK = 0.02, 0.9
+"""Seconds after which a caller that waits looks whether the task has ended without a result: at first, and later."""
+ASK = 5.0
+"""Seconds between two looks for other workers."""
+
+_told: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+"""By Huey: what was said already."""
+
+
+class Host(Protocol):
+    """What a handle's Huey has."""
+
+    @property
+    def storage(self) -> Storage: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+
+class Handle(Protocol):
+    """What is asked of the handle of a task."""
+
+    is_held: bool
+    task: Task
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def huey(self) -> Host: ...
+
+
+# -- arguments ----------------------------------------------------------------------------------------------------------------------------
+
+
+def check_arguments(blocking: Any, timeout: float | None, huey: Any, what: str) -> None:
+    """TypeError: *blocking* is a number of seconds. ValueError: a *timeout* below 0. Warn of one that does nothing."""
+    if not isinstance(blocking, bool) and isinstance(blocking, int | float) and blocking not in (0, 1):
+        raise TypeError(f"get({blocking!r}): the first argument says whether to wait; give get(blocking=True, timeout={blocking!r})")
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout={timeout!r}: give seconds, or None to wait without limit")
+    if timeout < 0 or timeout != timeout:
+        raise ValueError(f"timeout={timeout!r}: give seconds from 0 up, or None to wait without limit")
+    if not blocking and _is_news(huey, f"timeout {what}"):
+        log.warning("get(timeout=%s) of %s looks once and does not wait: timeout= does nothing without blocking=True", timeout, what)
+
+
+def _is_news(huey: Any, what: str) -> bool:
+    told = _told.setdefault(huey, set())
+    if what in told:
+        return False
+    told.add(what)
+    return True
+
+
+def slices(clock: Clock, timeout: float | None, look_around: Callable[[], None]) -> Iterator[float]:
+    """Seconds to wait for a result before each look at what became of its task, until *timeout* is over. *look_around* is called before
+    each. One is yielded in any case."""
+    deadline = None if timeout is None else clock.monotonic() + micros(timeout)
+    pause = FIRST_LOOK
+    while True:
+        look_around()
+        left = pause if deadline is None else max(0.0, (deadline - clock.monotonic()) / SECOND)
+        yield min(left, pause)
+        if deadline is not None and clock.monotonic() >= deadline:
+            return
+        pause = LOOK
+
+
+# -- why --------------------------------------------------------------------------------------------------------------------------------
+
+
+def why(result: Handle) -> str:
+    """What became of a task without a result: where it stands, and whether anybody works there."""
+    storage = result.huey.storage
+    facts: list[str] = []
+    try:
+        # Parts of 0.4.9 show nothing of what goes on in other processes.
+        if storage.sees_all:
+            facts += [_fate(storage.get(result.id), result, storage), _workers(storage)]
+            if storage.is_paused():
+                facts.append("the queue is paused")
+    except StorageError as error:
+        facts.append(f"it cannot be asked: {error}")
+    return f"in {_place(storage)} {'; '.join(facts) or 'nothing is known of it yet'}"
+
+
+def _place(storage: Storage) -> str:
+    """Queue, and file or server."""
+    _, is_said, where = repr(storage).strip("<>").rpartition(" in ")
+    return f"queue {storage.name!r} ({where if is_said else 'of this process'})"
+
+
+def _fate(row: TaskRow | None, result: Handle, storage: Storage) -> str:
+    if row is None:
+        if result.is_held:
+            return "it is held no more, and no result of it is stored"
+        return "no task of that id is held: it has ended and its result was read, or has expired, or it was never enqueued there"
+    if row.state == State.RUNNING:
+        workers = {it.worker.id: it.worker for it in storage.workers()}
+        worker = workers.get(row.worker or "")
+        return "it is running" if worker is None else f"it is running in process {worker.pid} on {worker.host}"
+    if row.state == State.WAITING:
+        return f"it waits for a worker that can run it ({row.reason})" if _is_missing(row) else "it waits for its concurrency limit"
+    if row.state in (State.CANCELLED, State.FAILED):
+        return f"it was {row.state} ({row.reason}), so that no result will come" if row.reason else f"it was {row.state}"
+    return _queued(row, result.huey.clock.now())
+
+
+def _is_missing(row: TaskRow) -> bool:
+    return row.due is not None and row.reason is not None
+
+
+def _queued(row: TaskRow, now: Micros) -> str:
+    if row.revoked_until is not None and row.revoked_until > now:
+        return "it is revoked and will not run"
+    if row.due is not None and row.due > now:
+        again = "to be tried again " if row.attempt else "scheduled to run "
+        return f"it is {again}in {(row.due - now) / SECOND:.0f} s" + (f" ({row.reason})" if row.reason == UNKNOWN_TASK else "")
+    return f"it has been waiting to run for {max(0, now - row.place) / SECOND:.0f} s"
+
+
+def _workers(storage: Storage) -> str:
+    alive = len(_alive(storage))
+    return (
+        f"{alive} worker{'s are' * (alive > 1) or ' is'} alive there"
+        if alive
+        else "no worker is alive on that queue: start a consumer for it"
+    )
+
+
+def _alive(storage: Storage) -> list[WorkerRow]:
+    return [row for row in storage.workers() if not row.is_expired and row.worker.takes_others]
+
+
+# -- waiting inside a task ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def inside_task(results: Sequence[Handle], allow_wait: bool) -> Iterator[Callable[[], None]]:
+    """A block in which the caller waits for *results*. What it yields is called at each look. HopelessWait: the caller is a task, the
+    queue that it waits for has no other worker than its own, and all runners of that wait in this way."""
+    serving = None if current.run.get() is None or allow_wait else current.serving()
+    waited = next((it for it in results if serving is not None and _is_same_queue(serving.storage, it.huey.storage)), None)
+    if serving is None or waited is None:
+        yield lambda: None
+        return
+    me, name = get_ident(), serving.task_of(get_ident())
+    _warn(waited, name)
+    serving.waiting.add(me)
+    try:
+        yield _Watch(serving, waited, name).look
+    finally:
+        serving.waiting.discard(me)
+
+
+def _is_same_queue(mine: Storage, its: Storage) -> bool:
+    return mine is its or (mine.name == its.name and repr(mine) == repr(its))
+
+
+def _warn(waited: Handle, name: str) -> None:
+    if _is_news(waited.huey, f"waits {name}"):
+        log.warning(
+            "%s waits inside a task for %s of the same queue, %r: it keeps a runner of this worker busy, and when all of them wait nothing "
+            "runs any more. Enqueue what comes next from the task itself, or say allow_wait=True",
+            name, waited.task.name or "a task", waited.huey.storage.name,
+        )  # fmt: skip
+
+
+class _Watch:
+    """Looks for other workers, now and every few seconds."""
+
+    def __init__(self, serving: current.Serving, waited: Handle, name: str) -> None:
+        self._serving = serving
+        self._waited = waited
+        self._name = name
+        self._clock: Clock = waited.huey.clock
+        self._next: Micros = 0
+
+    def look(self) -> None:
+        """Raise HopelessWait if nothing can run what is waited for."""
+        serving, now = self._serving, self._clock.monotonic()
+        if now < self._next or len(serving.waiting) < serving.runners:
+            return
+        try:
+            others = [row for row in _alive(serving.storage) if row.worker.id != serving.worker]
+            row = serving.storage.get(self._waited.id)
+        except StorageError:
+            return
+        self._next = now + micros(ASK)
+        if others or row is None or row.state == State.RUNNING:
+            return
+        raise HopelessWait(
+            f"{self._name} waits for {self._waited.task.name or 'task'} {self._waited.id}, which cannot run: this is the only worker of "
+            f"queue {serving.storage.name!r}, and all its runners ({serving.runners}) wait inside tasks. Start more workers, or enqueue "
+            "what comes next from the task itself; allow_wait=True waits all the same"
+        )

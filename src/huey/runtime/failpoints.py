@@ -1,0 +1,50 @@
+"""Crash points: places with a name where a test may kill the process.
+
+``failpoint("finish:before-commit")`` does nothing. When HUEY_CRASH_AT names a point (``name``, or ``name#n`` for the n-th visit), the
+process that reaches it dies as under ``kill -9``. The names stand in ``FAILPOINTS``; a test visits every one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+FAILPOINTS = frozenset(
+    {
+        "enqueue:before-commit",
+        "enqueue:after-commit",
+        "turn:before-commit",
+        "turn:after-commit",
+        "run:before-body",
+        "run:after-body",
+        "reclaim:before-commit",
+        "reclaim:after-commit",
+        "tick:before-commit",
+        "tick:after-commit",
+        "stop:before-goodbye",
+    }
+)
+
+
+class _Trap:
+    """Counts visits of one point and dies at the n-th."""
+
+    def __init__(self, spec: str) -> None:
+        name, _, count = spec.partition("#")
+        if name not in FAILPOINTS:
+            raise ValueError(f"HUEY_CRASH_AT={spec!r}: no such crash point; there are {', '.join(sorted(FAILPOINTS))}")
+        self.name = name
+        self.left = int(count or 1)
+
+    def visit(self, name: str) -> None:
+        if name == self.name:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _pass_by(name: str) -> None:
+    """No trap is set."""
+
+
+failpoint = _Trap(os.environ["HUEY_CRASH_AT"]).visit if os.environ.get("HUEY_CRASH_AT") else _pass_by

@@ -1,0 +1,253 @@
+"""Whose file it is: rights, owners, file systems. A queue's file holds pickles, so who may write it may run code in workers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
+from huey.runtime import ownership
+from huey.runtime.ownership import Trust
+
+BY_SQLITE = ("-wal", "-shm", "-journal")
+"""What SQLite believes beside a file, whoever put it there."""
+BY_US = ("-open", "-checkpoint", "-ballast")
+"""What huey keeps beside a file."""
+_NETWORK = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "9p", "davfs", "webdav", "coda"),
+        *("ceph", "glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "pvfs2"),
+        *(
+            "fuse.sshfs",
+            "fuse.glusterfs",
+            "fuse.ceph-fuse",
+            "fuse.juicefs",
+            "fuse.moosefs",
+            "fuse.lizardfs",
+            "fuse.smbnetfs",
+            "fuse.davfs2",
+        ),
+        *("fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.goofys", "fuse.mountpoint-s3", "fuse.blobfuse", "fuse.blobfuse2"),
+    }
+)
+"""Types of file systems that other machines write into as well, as /proc/self/mounts names them."""
+_MOUNTS = "/proc/self/mounts"
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+def check_before_open(path: str, mode: int, *, allow_network: bool = False) -> None:
+    """Make the file when it is missing, with *mode* from its first byte; refuse what we should not touch.
+
+    StorageRefused: no such folder, a link, not a file, another user's, read-only, with a log or another file beside it that somebody else
+    may have written, or, unless *allow_network*, on a network file system.
+    """
+    folder = os.path.dirname(path)
+    if not allow_network:
+        _refuse_network(path)
+    try:
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            raise StorageRefused(f"{path}: {folder} is not a folder; give another filename=")
+        found = os.lstat(path)
+    except FileNotFoundError as error:
+        if not os.path.isdir(folder):
+            raise StorageRefused(f"{path}: the folder {folder} does not exist; make it first, or give another filename=") from error
+        _make(path, mode)
+        check_beside(path, mode)
+        return
+    except OSError as error:
+        raise StorageRefused(f"{path}: {error.strerror}; check the rights of its folder") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise StorageRefused(f"{path}: this is not a plain file; give the path of the file itself as filename=")
+    if found.st_uid not in (os.geteuid(), 0) and not _is_shared(mode):
+        raise StorageRefused(
+            f"{path}: the file belongs to another user (uid {found.st_uid}); run as that user, or share it with file_mode=0o660"
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StorageRefused(f"{path}: this process may not write the file; check its owner and rights")
+    if not os.access(folder, os.W_OK):
+        raise StorageRefused(f"{path}: this process may not write into {folder}, where SQLite keeps its log; check the folder's rights")
+    check_beside(path, mode)
+
+
+def check_beside(path: str, mode: int) -> dict[str, tuple[int, int]]:
+    """Which files lie beside *path* under names that SQLite and huey use: inode and device by ending.
+
+    StorageRefused: one of them is no plain file, belongs to somebody else, has a second name, or more people may write it than *path*.
+    """
+    trust, found = _trust_beside(path, mode), {}
+    for ending in BY_SQLITE + BY_US:
+        try:
+            neighbour = os.lstat(path + ending)
+        except OSError:
+            continue
+        if fault := ownership.fault_of(neighbour, trust):
+            raise StorageRefused(
+                f"{path}{ending}: it {fault}, so it is not believed to be part of {path}. Find out who put it there; when no process uses "
+                "the queue, move it away, or keep the queue in a folder that nobody else may write"
+            )
+        found[ending] = (neighbour.st_ino, neighbour.st_dev)
+    return found
+
+
+def keep_places(path: str, mode: int) -> None:
+    """Where others may put files beside *path*, put there what SQLite would look for, empty and ours, so that they cannot: in a sticky
+    folder they cannot take it away either."""
+    folder = os.stat(os.path.dirname(path))
+    if not (folder.st_mode & stat.S_IWOTH and folder.st_mode & stat.S_ISVTX) or sys.platform != "linux":
+        return
+    for ending in BY_SQLITE:
+        try:
+            # Not opened: to close it again would drop the locks that SQLite has on it in this process.
+            os.mknod(path + ending, stat.S_IFREG | 0o600)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StorageUnavailable(f"{path}{ending}: the file cannot be made: {error.strerror}; try again") from error
+        if _is_shared(mode):
+            os.chmod(path + ending, mode)
+
+
+def _trust_beside(path: str, mode: int) -> Trust:
+    folder, trust = os.stat(os.path.dirname(path)), ownership.shared_like(os.lstat(path), mode)
+    if folder.st_mode & stat.S_IWOTH and folder.st_mode & stat.S_ISGID:
+        # Whatever a stranger makes here belongs to the folder's group.
+        return trust._replace(gid=None)
+    return trust
+
+
+def _folder_trust(path: str, mode: int) -> Trust:
+    shared = ownership.shared_like(os.stat(path), mode)
+    return shared._replace(writable=stat.S_IWGRP if _is_shared(mode) else 0)
+
+
+def _make(path: str, mode: int) -> None:
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    except FileExistsError:
+        # Another process was faster. Opening the file here and closing it again would drop SQLite's locks, so nothing more is done.
+        return
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StorageUnavailable(
+                f"{path}: this process may not open any more files; raise its limit (ulimit -n, LimitNOFILE), or see what it keeps open"
+            ) from error
+        raise StorageRefused(f"{path}: the file cannot be made: {error.strerror}; check the rights of its folder") from error
+    try:
+        if _is_shared(mode):
+            os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def is_private(path: str, mode: int) -> bool:
+    """Nobody but us, root, and the group it is shared with can write the file, replace it, or replace its folder."""
+    try:
+        file, trust = os.stat(path), _folder_trust(path, mode)
+        is_ours = file.st_uid in ownership.our_own().uids or _is_shared(mode)
+        is_closed = not file.st_mode & (stat.S_IWGRP | stat.S_IWOTH) & ~trust.writable
+        return is_ours and is_closed and ownership.is_safe_place(os.path.dirname(path), trust)
+    except OSError:
+        # It is being moved, or a folder above it may not be looked into.
+        return False
+
+
+def _is_shared(mode: int) -> bool:
+    return bool(mode & stat.S_IWGRP)
+
+
+def _refuse_network(path: str) -> None:
+    kind = _file_system(path)
+    if kind in _NETWORK:
+        raise StorageRefused(
+            f"{path}: this is a network file system ({kind}); SQLite's locks and shared memory do not reach other machines, so the file "
+            "would be damaged. Use a local disk; if only this machine ever opens the file, say allow_network=True"
+        )
+
+
+def _file_system(path: str) -> str:
+    """Type of the mount that *path* is on, or will be; empty when this system does not tell."""
+    try:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
+            mounts = [line.split()[1:3] for line in table]
+    except OSError:
+        return ""
+    real = os.path.realpath(path)
+    best = ("", "")
+    for escaped, kind in mounts:
+        place = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), escaped)
+        # Of mounts on the same place the last one is what can be seen.
+        if (real + "/").startswith(place.rstrip("/") + "/") and len(place) >= len(best[0]):
+            best = (place, kind)
+    return best[1]
+
+
+OPENINGS = 20
+"""How often a file is opened anew while what lies beside it changes."""
+
+
+class Replaced(StorageUnavailable):
+    """What lies beside a file changed while it was opened: most likely another process of ours closed it, as the last one."""
+
+
+@contextmanager
+def unchanged_beside(path: str, mode: int) -> Iterator[None]:
+    """What SQLite opens for *path* inside the block is what lay beside it before, or what it made itself, and nobody else's.
+
+    StorageRefused: somebody else put a file there. Replaced: files were changed meanwhile.
+    """
+    keep_places(path, mode)
+    before, pins = check_beside(path, mode), []
+    try:
+        if sys.platform == "linux":
+            # As long as it is held, no other file can have its number. A descriptor of this kind has no part in locks.
+            pins = [fd for ending in BY_SQLITE[:1] if (fd := _pinned(path + ending)) is not None]
+        yield
+        after = check_beside(path, mode)
+    finally:
+        for fd in pins:
+            os.close(fd)
+    if any(before.get(ending, after.get(ending)) != after.get(ending) for ending in BY_SQLITE[:2]):
+        raise Replaced(f"{path}: files beside it were replaced while it was opened; try again")
+
+
+def _pinned(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def existing(path: str) -> str:
+    """For SQLite: open this file, never make it."""
+    return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
+
+
+def place_of(path: str) -> tuple[int, int] | None:
+    """What tells one file from another; None when there is none that can be seen."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_dev
+
+
+def absolute(filename: str | os.PathLike[str]) -> str:
+    """The path of a file. ConfigurationError: it is the URL of a server."""
+    path = os.fsdecode(filename)
+    scheme, is_url, _ = path.partition("://")
+    if is_url and scheme.isalnum() and scheme != "file":
+        what = f"filename={without_password(path)}"
+        raise ConfigurationError(f"{what}: give the path of a file; for a server take the class of its kind, such as RedisHuey")
+    return os.path.abspath(path)
+
+
+def without_password(value: object) -> str:
+    """*value* as an error may tell it: of a URL only what kind it is."""
+    text = repr(value)
+    scheme, is_url, _ = text.partition("://")
+    return f"{scheme}://...'" if is_url else text

@@ -1,0 +1,117 @@
+"""Loggers whose calls never raise: a log handler of the application may fail in any way, and what was to be logged goes on.
+
+And the end of a process that must not run on whatever becomes of its last lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from huey.runtime import log_queue
+from huey.runtime.escaping import LOGGERS
+from huey.runtime.escaping import Lines as Lines
+from huey.runtime.escaping import escaped_lines as escaped_lines
+
+LAST_LINES = 2.0
+"""Seconds that handlers and streams get to write what they still have."""
+
+
+def enable(loggers: Iterable[logging.Logger] | None = None) -> None:
+    """Undo what ``dictConfig`` and ``fileConfig`` do by default to loggers that they find: ``disabled``. Default: all of huey."""
+    for logger in map(logging.getLogger, LOGGERS) if loggers is None else loggers:
+        logger.disabled = False
+
+
+class SafeLogger(logging.LoggerAdapter[logging.Logger]):
+    """Logs to the logger *name*. Whatever its handlers, filters and formatters raise is dropped; so is what the text of an argument raises.
+
+    Only Ctrl+C passes, in a program that has left it to Python.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(logging.getLogger(name), {})
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Whether a line of this level would be logged."""
+        if self.logger.disabled and log_queue.is_on():
+            # By a dictConfig in a task, say. A consumer must not fall silent for it.
+            enable()
+        return self.logger.isEnabledFor(level)
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        """Log one line, and do not raise."""
+        try:
+            if self.isEnabledFor(level):
+                self.logger.log(level, msg, *args, stacklevel=kwargs.pop("stacklevel", 1) + 1, **kwargs)
+        except BaseException as error:  # The user's code, whatever it raises: there is no other place to tell it.
+            if is_ctrl_c(error):
+                raise
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether *error*, caught around code of the application, is Ctrl+C in a program that leaves it to Python: that one must pass."""
+    if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
+        return False
+    import signal
+
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def flush() -> None:
+    """Let the log's handlers and the standard streams write what they have. Does not raise, and takes ``LAST_LINES`` seconds at most: they
+    may be closed, full, gone, or wait for who reads them."""
+    last = threading.Thread(target=_flush, name="Flush", daemon=True)
+    try:
+        last.start()
+        last.join(LAST_LINES)
+    except RuntimeError:  # No thread can be started.
+        _flush()
+
+
+def _flush() -> None:
+    if not log_queue.drain(LAST_LINES):
+        # A handler is stuck: it would be waited for.
+        return
+    flushes: list[Callable[[], Any]] = [logging.shutdown]
+    flushes += [stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None]
+    for act in flushes:
+        try:
+            act()
+        except BaseException:  # Somebody else's stream: what it cannot write is lost, and nothing else.
+            continue
+
+
+def write_by_line() -> None:
+    """Let the standard streams write each line when it is whole, also into pipes and files. What they hold is written
+    now: a fork would copy it, and it would stand there twice."""
+    for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
+        with suppress(BaseException):  # The application may have put anything there; it may be closed, full or gone.
+            if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+                reconfigure(line_buffering=True)
+            elif stream is not None:
+                stream.flush()
+
+
+def let_go_of_streams() -> None:
+    """Before the interpreter ends: forget standard streams that cannot be written, or it would end with exit code 120 for them."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            setattr(sys, name, None)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with *code*, now, whatever its log and its streams do."""
+    try:
+        flush()
+    finally:
+        os._exit(code)

@@ -1,0 +1,99 @@
+"""Blocks that belong to whoever opened them: a batch, a transaction.
+
+An owner is one thread and one asyncio task, and the context that both are in. What inherits the context (a task that is created inside, a
+thread by ``to_thread``, a copied context) sees the block, but is not its owner. A block is left by its identity: wherever that happens,
+such as by the garbage collector, it counts as absent everywhere from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextvars import ContextVar, Token
+from threading import get_ident
+from typing import Any, TypeVar
+
+from huey.runtime.masking import Masked
+
+B = TypeVar("B", bound="Block")
+
+
+class Block(Masked):
+    """One ``with`` block. *of*: what it is about; two blocks of different things do not meet."""
+
+    opened = 0
+    """Blocks that are open in this process, of whomever: what is enqueued meanwhile may be put in later, or not at all."""
+
+    def __init__(self, of: object) -> None:
+        self.of = of
+        self.is_open = False
+        self.outer: Block | None = None
+        self._owner: tuple[Any, ...] = ()
+        self._token: Token[Block | None] | None = None
+
+    def __enter__(self) -> None:
+        self.outer = _still_open(_innermost.get())
+        self._owner = _here()
+        self.is_open = True
+        Block.opened += 1
+        self._token = _innermost.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_open:
+            Block.opened -= 1
+        self.is_open = False
+        now = _innermost.get()
+        if now is not _still_open(now):
+            _innermost.set(_still_open(now))
+
+    @property
+    def is_mine(self) -> bool:
+        """The caller is its owner."""
+        if self._token is None or self._owner != _here():
+            return False
+        now = _innermost.get()
+        try:
+            # A token can be used in the context only that it came from, not in a copy: nothing else tells one from the other.
+            _innermost.reset(self._token)
+        except (ValueError, RuntimeError):
+            # Another context; or a call that interrupted this very look.
+            return False
+        self._token = _innermost.set(self)
+        if now is not self:
+            _innermost.set(now)
+        return True
+
+
+_innermost: ContextVar[Block | None] = ContextVar("huey_blocks", default=None)
+
+
+def find(kind: type[B], of: object) -> B | None:
+    """The innermost open block of that kind and thing that the caller is in, as its owner or by inheritance."""
+    block = _innermost.get()
+    while block is not None:
+        if block.is_open and block.of is of and isinstance(block, kind):
+            return block
+        block = block.outer
+    return None
+
+
+def _still_open(block: Block | None) -> Block | None:
+    while block is not None and not block.is_open:
+        block = block.outer
+    return block
+
+
+def _here() -> tuple[Any, ...]:
+    # A forked child is not who opened it either.
+    return os.getpid(), get_ident(), _asyncio_task()
+
+
+def _asyncio_task() -> object:
+    current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
+    if current_task is None:
+        return None
+    try:
+        return current_task()
+    except RuntimeError:
+        # No loop runs in this thread.
+        return None

@@ -1,0 +1,130 @@
+"""Reads the times that people write: a datetime, a timedelta, a number of seconds. Pure but for the machine's time zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from huey.exceptions import LONGEST_DELAY
+from huey.runtime.clock import FOREVER, SECOND, Micros, micros
+
+Moment = datetime
+Expires = float | int | timedelta | datetime
+
+EARLIEST_ZONE: Micros = 15 * 3600 * SECOND
+"""No clock on earth is further ahead of UTC."""
+_EPOCH = datetime(1970, 1, 1)
+
+
+def seconds(delay: float | timedelta) -> float:
+    """A duration as seconds; one that has passed is 0. ValueError when it is not a number, or longer than a hundred years."""
+    return max(0.0, _length(delay))
+
+
+def _length(given: Any, what: str = "delay") -> float:
+    kinds = "seconds or a timedelta" if what == "delay" else "seconds, a timedelta or a datetime"
+    if isinstance(given, bool) or not isinstance(given, int | float | timedelta):
+        raise ValueError(f"{what}={given!r}: give {kinds}")
+    length = given.total_seconds() if isinstance(given, timedelta) else given
+    if not length <= LONGEST_DELAY or length == float("-inf"):
+        way_out = "for now leave it out" if what == "delay" else "for never leave it out"
+        raise ValueError(f"{what}={given!r}: give a number of seconds up to a hundred years; {way_out}")
+    return float(max(length, -LONGEST_DELAY))
+
+
+def checked_ttl(ttl: float | timedelta | None) -> float | None:
+    """How long something is kept, as seconds; None: no limit. ValueError: 0 or less than a microsecond, not a time, or longer than a
+    hundred years."""
+    if ttl is None:
+        return None
+    length = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if isinstance(length, bool) or not isinstance(length, int | float) or not 1 / SECOND <= length <= LONGEST_DELAY:
+        raise ValueError(f"ttl={ttl!r}: give a number of seconds above 0, or a timedelta, up to a hundred years; None is without limit")
+    return float(length)
+
+
+def instant(when: datetime, naive_is_local: bool) -> Micros:
+    """A datetime as microseconds UTC. An aware one is exact; a naive one is local time, or UTC (C25). Before 1970: 0."""
+    if not isinstance(when, datetime):
+        raise ValueError(f"{when!r}: give a datetime")
+    if when.year < 1970:
+        return 0
+    if when.tzinfo is None and not naive_is_local:
+        when = when.replace(tzinfo=UTC)
+    try:
+        # The whole second apart from its fraction: floats do not hold microseconds of today.
+        return int(when.replace(microsecond=0).timestamp()) * SECOND + when.microsecond
+    except (OverflowError, OSError, ValueError) as error:
+        raise ValueError(f"{when!r}: this machine's calendar does not reach so far ({error}); give a nearer time") from error
+
+
+# -- wall time: what a clock on the wall shows, in whatever zone it hangs ------------------------------------------------------------------
+
+
+def wall_time(when: datetime) -> Micros:
+    """What a clock shows at the naive time *when*: microseconds since it showed 1970-01-01 00:00. Before that: 0."""
+    return max(0, (when - _EPOCH) // timedelta(microseconds=1))
+
+
+def wall_datetime(wall: Micros) -> datetime:
+    """The opposite of ``wall_time``."""
+    return _EPOCH + timedelta(microseconds=wall)
+
+
+def instant_of_wall(wall: Micros, is_local: bool) -> Micros:
+    """When a clock shows *wall*: this machine's local time, or UTC. Of a time that its zone skips or repeats, what ``datetime`` takes."""
+    return instant(wall_datetime(wall), True) if is_local else wall
+
+
+def wall_of(now: Micros, is_local: bool) -> Micros:
+    """What a clock shows at the instant *now*: this machine's local time, or UTC."""
+    if not is_local:
+        return now
+    from time import localtime
+
+    return now + localtime(now // SECOND).tm_gmtoff * SECOND
+
+
+def shown_time(when: Micros, is_local: bool) -> datetime:
+    """An instant as a naive datetime: UTC, or local time."""
+    return wall_datetime(wall_of(when, is_local))
+
+
+# -- when a task is due, and expires --------------------------------------------------------------------------------------------------
+
+
+class Due(NamedTuple):
+    """When a task is due, as ``Task`` takes it. With a delay the time is only what this host expects: the storage's clock decides. With a
+    wall time it is the first instant at which any clock shows that: the consumer's clock decides."""
+
+    due: Micros | None = None
+    delay: Micros | None = None
+    wall: Micros | None = None
+
+
+def resolve_eta(eta: datetime | None, delay: float | timedelta | None, *, now: Micros, naive_is_local: bool = True) -> Due:
+    """When a task is due. A naive *eta* is local time, or else wall time. ValueError when both are given."""
+    if eta is not None and delay is not None:
+        raise ValueError("both eta and delay are given: say one of them")
+    if eta is not None:
+        if naive_is_local or not isinstance(eta, datetime) or eta.tzinfo is not None:
+            return Due(instant(eta, True))
+        wall = wall_time(eta)
+        return Due(wall - EARLIEST_ZONE, None, wall)
+    length = 0 if delay is None else micros(seconds(delay))
+    return Due(now + length, length) if length > 0 else Due()
+
+
+class Expiry(NamedTuple):
+    """When a task expires, as ``Task`` takes it: at an instant, or so long after its enqueue, or after its eta if that is ahead."""
+
+    expires_at: Micros | None = None
+    expires_in: Micros | None = None
+
+
+def expiry(when: Expires) -> Expiry:
+    """An expiry given as seconds or timedelta, or as a datetime (naive: local). Less than 0 is past; 0 stands for never, as in 3.x."""
+    if isinstance(when, datetime):
+        return Expiry(instant(when, True))
+    length = _length(when, "expires")
+    return Expiry(None, micros(length)) if length else Expiry(FOREVER)

@@ -1,0 +1,121 @@
+"""The ends of runs, as a turn hands them to its script (lua/turn.lua)."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from huey.runtime.clock import SECOND, Micros
+from huey.storage.base import TURN_BYTES, Worker
+from huey.storage.redis.messages import Arg, raw_of, text_of
+from huey.storage.stats import MINUTE, NOTHING, SUCCEEDED, TOOK, measured, minutes_of, start_of
+from huey.storage.unreadable import UNREADABLE
+from huey.task.lifecycle import Finish, State
+
+ROW = struct.Struct(f"<{len(NOTHING)}d")
+"""A row of statistics, as the server keeps it."""
+
+
+def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg]]:
+    """How many plain successes, values of those, other ends and names, and whether all tokens of successes are 1; and all of them as
+    arguments. *keep*: succeeded tasks are kept."""
+    ids: list[Arg] = []
+    tokens: list[Arg] = []
+    values: list[Arg] = []
+    mute: list[tuple[str, int]] = []
+    fates: list[Arg] = []
+    runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
+    for finish in finishes:
+        lease, state, _, _, _, _, _, _, value, _, took, _, _, _ = finish
+        if state != State.SUCCEEDED or keep:
+            fates += _fate(finish)
+            continue
+        if value is None:
+            mute.append(lease[:2])
+        else:
+            ids.append(lease[0])
+            tokens.append(lease[1])
+            values.append(value)
+        try:
+            tooks, times = runs[lease[2]]
+        except KeyError:
+            tooks, times = runs[lease[2]] = ([], [])
+        tooks.append(round(took * SECOND))
+        times.append(lease[14])
+    for id, token in mute:
+        ids.append(id)
+        tokens.append(token)
+    tally = [argument for name, (tooks, times) in runs.items() for argument in _tally(name, tooks, times)]
+    are_first = tokens.count(1) == len(tokens)
+    counts = [len(ids), len(values), len(fates) // 15, len(runs), int(are_first)]
+    return counts, [*ids, *(() if are_first else tokens), *values, *fates, *tally]
+
+
+def too_heavy(finishes: Sequence[Finish]) -> Iterator[Sequence[Finish]]:
+    """What has to be written apart, before the rest, since the values of all together weigh too much for one turn."""
+    size, start = 0, 0
+    for number, finish in enumerate(finishes):
+        if finish.value is not None:
+            size += len(finish.value)
+            if size > TURN_BYTES and number > start:
+                yield finishes[start:number]
+                size, start = len(finish.value), number
+
+
+def _tally(name: str, tooks: list[Micros], times: list[Micros]) -> list[Arg]:
+    """What the successes of one name add up to, and the minutes in which their tasks came."""
+    row = [0] * TOOK
+    row[SUCCEEDED] = len(tooks)
+    minutes = [number for start, how_many in minutes_of(times) for number in (start_of(start, MINUTE), how_many)]
+    return [name, ROW.pack(*row, *measured(tooks)), len(minutes) // 2, *minutes]
+
+
+def _fate(finish: Finish) -> list[Arg]:
+    lease, error = finish.lease, finish.error
+    text = "" if error is None else json.dumps(error)
+    tail = json.dumps({"reason": finish.reason, "error": None if error is None else error.get("error")})[1:-1]
+    return [
+        raw_of(lease.id),
+        lease.token,
+        finish.state,
+        f"+{finish.delay}" if finish.delay is not None else "" if finish.due is None else finish.due,
+        finish.attempt,
+        finish.crashes,
+        finish.deaths,
+        "" if finish.parked is None else finish.parked,
+        "" if finish.reason is None else f"+{finish.reason}",
+        text,
+        "" if finish.value is None else b"+" + finish.value,
+        round(finish.took * SECOND),
+        tail,
+        "" if finish.expires_in is None else finish.expires_in,
+        "" if finish.options is None else finish.options,
+    ]
+
+
+@lru_cache(256)
+def who(worker: Worker) -> str:
+    """Who ran a task, as part of a JSON object."""
+    return json.dumps({"worker": worker.id, "host": worker.host, "pid": worker.pid})[1:-1]
+
+
+@lru_cache(256)
+def details(worker: Worker) -> str:
+    """A worker as it is kept."""
+    return json.dumps(worker)
+
+
+def worker_of(id: bytes, text: bytes | None) -> Worker:
+    """A worker as it is kept; what a newer release says more of it is ignored. Of one that cannot be read only the id is known: its lease
+    tells when it is gone."""
+    try:
+        values: Any = json.loads(text or b"")
+        worker = Worker(*values[: len(Worker._fields)])
+        if tuple(map(type, worker)) == (str, str, int, str, int, str, str) and worker.id == text_of(id):
+            return worker
+    except UNREADABLE:
+        pass
+    return Worker(text_of(id), "", 0, "", 0)

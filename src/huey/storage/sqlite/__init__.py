@@ -1,0 +1,1 @@
+"""The storage in a SQLite file."""

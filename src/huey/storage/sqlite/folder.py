@@ -1,0 +1,30 @@
+"""A queue in a folder, by the options of huey 3.x."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from huey.exceptions import ConfigurationError
+from huey.storage.sqlite.storage import SqliteStorage
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class FileStorage(SqliteStorage):
+    """``SqliteStorage`` in the file ``huey.db`` of a folder."""
+
+    @classmethod
+    def from_options(
+        cls, name: str, path: str | os.PathLike[str] = ".", levels: int = 2, use_thread_lock: bool = False, **options: Any
+    ) -> Self:
+        if isinstance(levels, bool) or levels not in range(5):
+            raise ConfigurationError(f"levels={levels!r}: give 0 to 4, as in 3.x, or leave it out: there is one file, whatever it says")
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"path={path!r}: this folder cannot be made ({error.strerror}); give one that this user may use"
+            ) from error
+        return super().from_options(name, filename=os.path.join(path, "huey.db"), **options)

@@ -1,0 +1,97 @@
+"""How consumers and callers wait on a SQLite file: for tasks, for results, for events. What wakes them is in watch.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from huey.backends import older
+from huey.runtime.clock import SECOND, Micros, micros
+from huey.runtime.masking import checkpoint
+from huey.storage.base import Waker, Worker
+from huey.storage.sql import statements
+from huey.storage.sql.sharing import SharingInSql
+from huey.storage.sqlite.database import File
+from huey.storage.sqlite.settled import settled
+from huey.storage.sqlite.watch import Watch, watch
+
+if TYPE_CHECKING:
+    from typing import Self
+
+SAFETY_LOOK = 1.0
+"""Seconds after which a watcher looks by itself, should a wake-up have been lost."""
+_SQL = statements.load("sqlite")
+
+
+class WakingStorage(SharingInSql):
+    """The waking verbs of ``SqliteStorage``."""
+
+    filename: str
+    _file: File
+    _local: threading.local
+
+    @classmethod
+    def from_options(cls, name: str, **options: Any) -> Self:
+        return cls(name, **settled(options))
+
+    def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
+        return older.in_file(self._file.read, self.filename) + older.in_folder(os.path.dirname(self.filename))
+
+    @property
+    def _watch(self) -> Watch:
+        """This thread's watch, made anew after a fork and for another file."""
+        mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
+        if mine is None or mine[0] != (os.getpid(), self._file.era):
+            self.open()
+            mine = self._local.watch = ((os.getpid(), self._file.era), watch(self._file, self._clock))
+        return mine[1]
+
+    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
+        deadline = self._clock.monotonic() + micros(timeout)
+        watching = self._watch
+        lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
+        while True:
+            due: Micros | None = None
+            for is_ready, due in self._file.look(_SQL["look"], lanes):
+                if is_ready or (due is not None and due <= self._clock.now()):
+                    return True
+            left = (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                return False
+            until_due = left if due is None else (due - self._clock.now()) / SECOND
+            if watching.wait(min(left, max(until_due, 0.0), SAFETY_LOOK), bell):
+                return False
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
+        deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
+        watching, which = self._watch, json.dumps(list(ids))
+        while True:
+            if self._read("has_result", (self._queue, which, self._clock.now())):
+                return True
+            left = SAFETY_LOOK if deadline is None else (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                return False
+            checkpoint()
+            watching.wait(min(left, SAFETY_LOOK))
+
+    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
+        queue, watching = self._queue, self._watch
+        self._write("follow", (self._follower, queue, self._follow_until()), is_synced=False)
+        if after is None:
+            rows = self._read("event_position")
+            return (rows[0][0] if rows else 0), []
+        deadline = self._clock.monotonic() + micros(timeout)
+        while not (rows := self._read("event_read", (queue, after))):
+            left = (deadline - self._clock.monotonic()) / SECOND
+            if left <= 0:
+                return after, []
+            checkpoint()
+            watching.wait(min(left, SAFETY_LOOK))
+        return rows[-1][0], [text for _, body in rows for text in body.split("\n")]
+
+    @property
+    def _follower(self) -> str:
+        return f"{os.getpid()}-{threading.get_ident()}-{id(self)}"

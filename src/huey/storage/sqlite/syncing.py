@@ -1,0 +1,128 @@
+"""Waiting for the disk: what this process committed to a SQLite file, and how much of that the disk has.
+
+Holds no lock that another process waits for; threads that ask at the same time share one trip to the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from huey.exceptions import StorageFull, StorageUnavailable
+from huey.runtime.host import to_disk
+from huey.runtime.ownership import open_own, shared_like
+from huey.storage.sqlite.errors import FULL
+
+checkpointing = threading.Lock()
+"""One checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
+
+
+def _new_process() -> None:
+    global checkpointing
+    checkpointing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_process)
+
+
+class Commits:
+    """Commits into the log of the file *path*. *is_needed* False: they do not wait for the disk at all."""
+
+    def __init__(self, path: str, *, is_needed: bool) -> None:
+        self.made = 0
+        # A call that interrupts a sync of its own thread must not wait for it.
+        self.lock = threading.RLock()
+        self.is_syncing = False
+        self._path = path
+        self._is_needed = is_needed
+        self._on_disk = 0
+        self._closings = 0
+        self._log: int | None = None
+        """The log's descriptor."""
+
+    def sync(self, check_log: Callable[[], None]) -> None:
+        """Wait until the disk has all that was committed so far. *check_log* is called when the log is not there."""
+        if not self._is_needed:
+            return
+        mine = self.made
+        with self.lock:
+            if self._on_disk >= mine:
+                return
+            upto, is_inner = self.made, self.is_syncing
+            try:
+                self.is_syncing = True
+                self._write_out()
+            except FileNotFoundError:
+                # Closed since, by another thread: the last connection moves the log into the file and syncs that.
+                check_log()
+                return
+            except OSError as error:
+                kind = StorageFull if error.errno in FULL else StorageUnavailable
+                raise kind(f"{self._path}: it may not be on the disk ({error.strerror}); the same call may be made again") from error
+            finally:
+                self.is_syncing = is_inner
+            self._on_disk = max(upto, self._on_disk)
+
+    def _write_out(self) -> None:
+        closings = -1
+        while closings != self._closings:
+            closings = self._closings
+            log = self._open_log()
+            try:
+                to_disk(log)
+            except OSError:
+                # Closed by a fork that interrupted this call: again.
+                if closings == self._closings:
+                    raise
+
+    def _open_log(self) -> int:
+        log = self._log
+        if log is None:
+            log = os.open(self._path + "-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            other, self._log = self._log, log
+            if other is not None:
+                # Of a call that interrupted this one.
+                os.close(other)
+        return log
+
+    def close(self, *, is_whole: bool) -> None:
+        """Let go of the log. *is_whole* False: its number may be another file's by now."""
+        log, self._log = self._log, None
+        self._closings += 1
+        if log is not None and is_whole:
+            os.close(log)
+
+
+@contextmanager
+def alone(path: str, mode: int) -> Iterator[bool]:
+    """Whether this process is the one that may checkpoint the file *path* inside the block: it holds the lock of a side file."""
+    import fcntl
+
+    try:
+        side = open_own(path + "-checkpoint", os.O_RDWR | os.O_CREAT, mode, shared_like(os.stat(path), mode))
+    except OSError:
+        # Not a process that may do this; another one will.
+        yield False
+        return
+    try:
+        fcntl.lockf(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_alone = True
+    except BlockingIOError:
+        is_alone = False
+    try:
+        yield is_alone
+    finally:
+        os.close(side)
+
+
+def touch(path: str) -> None:
+    """Give the file a new time stamp."""
+    try:
+        os.utime(path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT, *FULL):
+            raise
+        # Watchers look by themselves each second.

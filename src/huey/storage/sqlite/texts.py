@@ -1,0 +1,58 @@
+"""Rows whose texts are no UTF-8: the driver refuses to read them, and with them all others. Such texts come with surrogates instead."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from huey.storage.unreadable import spelled
+from huey.task.task import Lease, is_storable
+
+Values = Sequence[Any] | dict[str, Any]
+
+
+def all_of(connection: sqlite3.Connection, sql: str, values: Values) -> list[tuple[Any, ...]]:
+    """The rows of a read."""
+    try:
+        return connection.execute(sql, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if not _is_of_texts(error):
+            raise
+        return _tolerantly(connection, sql, values)
+
+
+class Held(Protocol):
+    """The file, for a call that has its lock."""
+
+    @property
+    def held(self) -> Any: ...
+
+    def write(self, sql: str, values: Values = (), units: int = 1, *, is_synced: bool = True, door: Any = None) -> int: ...
+
+
+_RENAME = "UPDATE OR REPLACE huey_task SET id = ? WHERE queue = ? AND CAST(id AS BLOB) = ?"
+
+
+def nameable(leases: list[Lease], file: Held, queue: int) -> list[Lease]:
+    """*leases*, those whose ids are no text under others: nobody could speak of them, so their rows go on under a name that spells the
+    bytes out. The caller has the lock of *file*."""
+    for place, lease in enumerate(leases):
+        # Only what cannot be read has no name.
+        if not lease.name and not (isinstance(lease.id, str) and is_storable(lease.id)):
+            raw = lease.id if isinstance(lease.id, bytes) else str(lease.id).encode("utf-8", "surrogateescape")
+            file.write(_RENAME, (spelled(raw), queue, raw), is_synced=False, door=file.held)
+            leases[place] = lease._replace(id=spelled(raw))
+    return leases
+
+
+def _is_of_texts(error: sqlite3.OperationalError) -> bool:
+    return "decode" in str(error)
+
+
+def _tolerantly(connection: sqlite3.Connection, sql: str, values: Values) -> list[tuple[Any, ...]]:
+    before, connection.text_factory = connection.text_factory, lambda raw: raw.decode("utf-8", "surrogateescape")
+    try:
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.text_factory = before

@@ -1,0 +1,363 @@
+"""Notices commits of other processes.
+
+Who commits touches the file's time stamp *after* the commit (``File.touch``), and watchers wait for that: on Linux through inotify, asleep
+until it happens; elsewhere by looking at ``PRAGMA data_version`` with a growing gap. (The log itself is written before the commit can be
+seen, so watching it wakes too early.)
+
+All threads of a process share one ear: one inotify instance, of which a user has few, or one connection that looks. One of the threads that
+wait listens with it and wakes the others; when it leaves, another one of them listens.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sqlite3
+import sys
+import threading
+import weakref
+from typing import Any, Protocol
+
+from huey.runtime.clock import SECOND, Clock
+from huey.runtime.files import existing
+from huey.runtime.logs import SafeLogger
+from huey.storage.base import Waker
+from huey.storage.sqlite.database import File
+
+log = SafeLogger("huey")
+_IN_ATTRIB = 0x4
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC)
+"""There are no more inotify instances, descriptors or watches for this user."""
+
+
+class Ear(Protocol):
+    """What one thread at a time listens with."""
+
+    def listen(self, timeout: float, bell: Waker | None) -> tuple[set[int], bool]:
+        """Wait for *timeout* seconds at most. The numbers of the files that changed; whether *bell* rings."""
+
+    def close(self) -> None: ...
+
+
+class Circle:
+    """The threads of this process that wait with one ear."""
+
+    def __init__(self, ear: Ear) -> None:
+        self.ear = ear
+        # A destructor or a signal handler may come in while its own thread is inside.
+        self.lock = threading.RLock()
+        self.changes: dict[int, int] = {}
+        """How often each file changed."""
+        self._users: dict[int, int] = {}
+        self._listener: Watch | None = None
+        self._others: set[Watch] = set()
+
+    def join(self, number: int) -> int:
+        with self.lock:
+            self._users[number] = self._users.get(number, 0) + 1
+            return self.changes.setdefault(number, 0)
+
+    def leave(self, number: int) -> bool:
+        """True: nobody is left who waits for that file."""
+        with self.lock:
+            self._users[number] = left = self._users.get(number, 1) - 1
+            if left <= 0:
+                del self._users[number]
+                self.changes.pop(number, None)
+            return left <= 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._users
+
+    def sit_down(self, watch: Watch) -> bool:
+        """Whether *watch* is to listen; else it is woken."""
+        with self.lock:
+            if self._listener is None:
+                self._listener = watch
+                return True
+            self._others.add(watch)
+            return False
+
+    def stand_up(self, watch: Watch, *, listened: bool) -> None:
+        with self.lock:
+            if listened:
+                self._listener = None
+            else:
+                self._others.discard(watch)
+            if self._listener is None and self._others:
+                next(iter(self._others)).wake()
+
+    def tell(self, changed: set[int]) -> None:
+        with self.lock:
+            for number in changed & self.changes.keys():
+                self.changes[number] += 1
+            for watch in [it for it in self._others if it.number in changed]:
+                watch.wake()
+
+
+class Watch:
+    """One thread's way of waiting for the next commit."""
+
+    def __init__(self, circle: Circle, number: int, clock: Clock) -> None:
+        self._circle = circle
+        self._clock = clock
+        self.number = number
+        self._seen = circle.join(number)
+        self._is_closed = False
+        self._woken = threading.Semaphore(0)
+        self._pipe: tuple[int, int] | None = None
+        """Wakes a thread that waits for a bell as well."""
+
+    def wait(self, timeout: float, bell: Waker | None = None) -> bool:
+        """Return at the next commit, when *bell* rings (True), or after *timeout* seconds. Commits since the last call count."""
+        circle, deadline = self._circle, self._clock.monotonic() + timeout * SECOND
+        while True:
+            listens = circle.sit_down(self)
+            try:
+                if self._has_news():
+                    return False
+                if listens:
+                    changed, is_rung = circle.ear.listen(timeout, bell)
+                    circle.tell(changed)
+                    self._has_news()
+                    return is_rung
+                is_woken, is_rung = self._sleep(timeout, bell)
+                timeout = (deadline - self._clock.monotonic()) / SECOND
+                if is_rung or not is_woken or timeout <= 0 or self._has_news():
+                    return is_rung
+                # The one that listened has left: it is this one's turn.
+            finally:
+                circle.stand_up(self, listened=listens)
+
+    def _has_news(self) -> bool:
+        seen, self._seen = self._seen, self._circle.changes.get(self.number, -1)
+        return seen != self._seen
+
+    def _sleep(self, timeout: float, bell: Waker | None) -> tuple[bool, bool]:
+        """Until woken: whether that was so, and whether *bell* rings."""
+        if bell is None:
+            return self._woken.acquire(timeout=max(0.0, timeout)), False
+        if self._pipe is None:
+            self._pipe = _pipe()
+            # Whoever woke this thread before there was one, did so by the semaphore.
+            if self._woken.acquire(blocking=False):
+                return True, False
+        ready = _ready((self._pipe[0], bell.fileno()), timeout)
+        if self._pipe[0] in ready:
+            os.read(self._pipe[0], 4096)
+            self._woken.acquire(blocking=False)
+        return self._pipe[0] in ready, bell.fileno() in ready
+
+    def wake(self) -> None:
+        self._woken.release()
+        if self._pipe is not None:
+            try:
+                os.write(self._pipe[1], b"w")
+            except BlockingIOError:
+                # Full of wake-ups: it is awake.
+                return
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for fd in self._pipe or ():
+            os.close(fd)
+        self._pipe = None
+        _leave(self._circle, self.number)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Inotify:
+    """Sleeps until the kernel tells."""
+
+    def __init__(self) -> None:
+        import ctypes
+
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._errno = ctypes.get_errno
+        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            raise self._error()
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+        self._bell_fd = -1
+
+    def _error(self) -> OSError:
+        return OSError(self._errno(), os.strerror(self._errno()))
+
+    def add(self, path: str) -> int:
+        number = int(self._libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_ATTRIB))
+        if number < 0:
+            raise self._error()
+        return number
+
+    def remove(self, number: int) -> None:
+        # It may be gone with its file already.
+        self._libc.inotify_rm_watch(self._fd, number)
+
+    def listen(self, timeout: float, bell: Waker | None) -> tuple[set[int], bool]:
+        bell_fd = -1 if bell is None else bell.fileno()
+        if bell_fd != self._bell_fd:
+            if self._bell_fd >= 0:
+                self._poll.unregister(self._bell_fd)
+            if bell_fd >= 0:
+                self._poll.register(bell_fd, select.POLLIN)
+            self._bell_fd = bell_fd
+        changed, is_rung = set[int](), False
+        for fd, _ in self._poll.poll(max(0.0, timeout) * 1000):
+            if fd == self._fd:
+                changed = self._numbers(os.read(fd, 65536))
+            else:
+                is_rung = True
+        return changed, is_rung
+
+    def _numbers(self, events: bytes) -> set[int]:
+        found, at = set[int](), 0
+        while at < len(events):
+            found.add(int.from_bytes(events[at : at + 4], sys.byteorder, signed=True))
+            at += 16 + int.from_bytes(events[at + 12 : at + 16], sys.byteorder)
+        return found
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Looking:
+    """Looks at one file again and again: every 2 ms at first, every 50 ms after a while."""
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._seen: Any = self._version()
+
+    def _version(self) -> Any:
+        if self._connection is None:
+            self._connection = sqlite3.connect(existing(self._path), uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+        return self._connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def listen(self, timeout: float, bell: Waker | None) -> tuple[set[int], bool]:
+        deadline, gap = self._clock.monotonic() + timeout * SECOND, 0.002
+        while True:
+            try:
+                version = self._version()
+            except sqlite3.Error:
+                # The file is away, or another thread closed all connections: who looks at the file now hears which.
+                self.close()
+                return {0}, False
+            left = (deadline - self._clock.monotonic()) / SECOND
+            if version != self._seen or left <= 0:
+                changed = {0} if version != self._seen else set[int]()
+                self._seen = version
+                return changed, False
+            if bell is None:
+                self._clock.sleep(min(gap, left))
+            elif _ready((bell.fileno(),), min(gap, left)):
+                return set(), True
+            gap = min(gap * 1.1, 0.05)
+
+    def close(self) -> None:
+        """Let go of the connection; the next look makes it anew."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_inotify: Circle | None = None
+_looking: weakref.WeakValueDictionary[tuple[int, int], Circle] = weakref.WeakValueDictionary()
+"""Circles of files that are looked at, by the ``id`` of the ``File`` and its era."""
+_making = threading.RLock()
+_is_told = False
+
+
+def watch(file: File, clock: Clock) -> Watch:
+    """The best way of waiting for commits into *file* that this machine has."""
+    with _making:
+        if sys.platform == "linux":
+            try:
+                return _by_inotify(file.path, clock)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    raise file.missing() from error
+                if error.errno not in _SCARCE:
+                    raise
+                _tell_once(error)
+        circle = _looking.get((id(file), file.era))
+        if circle is None:
+            ear = Looking(file.path, clock)
+            circle = _looking[id(file), file.era] = Circle(ear)
+            file.watching.add(ear)
+        return Watch(circle, 0, clock)
+
+
+def _by_inotify(path: str, clock: Clock) -> Watch:
+    global _inotify
+    circle = _inotify or Circle(Inotify())
+    assert isinstance(circle.ear, Inotify)
+    try:
+        found = Watch(circle, circle.ear.add(path), clock)
+    except OSError:
+        if circle is not _inotify:
+            circle.ear.close()
+        raise
+    _inotify = circle
+    return found
+
+
+def _leave(circle: Circle, number: int) -> None:
+    global _inotify
+    with _making:
+        if not circle.leave(number) or not isinstance(circle.ear, Inotify):
+            return
+        circle.ear.remove(number)
+        if circle.is_empty:
+            circle.ear.close()
+            if _inotify is circle:
+                _inotify = None
+
+
+def _tell_once(error: OSError) -> None:
+    global _is_told
+    if not _is_told:
+        _is_told = True
+        log.warning(
+            "no inotify instance is left for this user (%s): waiting looks at the file up to 20 times a second instead; raise "
+            "fs.inotify.max_user_instances",
+            error.strerror,
+        )
+
+
+def _pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    return ends
+
+
+def _ready(fds: tuple[int, ...], timeout: float) -> list[int]:
+    # Not select(): it knows descriptors below 1,024 only.
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll(max(0.0, timeout) * 1000)]
+
+
+def _new_process() -> None:
+    """The threads that waited are not here, and the ear is the parent's."""
+    global _inotify, _making
+    former, _inotify, _making = _inotify, None, threading.RLock()
+    if former is not None:
+        former.ear.close()
+
+
+os.register_at_fork(after_in_child=_new_process)

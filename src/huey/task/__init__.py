@@ -1,0 +1,1 @@
+"""What a task is: pure values and functions, without I/O."""

@@ -1,0 +1,185 @@
+"""Whether the arguments of a call fit its function, asked where the call is made and not later, in another process.
+
+Only what is certain is refused. What a wrapper does with its arguments (``def inner(*args, **kwargs)``) is known to nobody but itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from types import FunctionType
+from typing import Any
+
+from huey.runtime.functions import innermost, passes_on, refuse_what_does_not_run
+from huey.runtime.suggestions import did_you_mean
+
+_VARARGS, _VARKEYWORDS = 0x04, 0x08
+"""Flags of a code object."""
+
+
+class Parameters:
+    """What a function takes.
+
+    *positional*: parameters that can be given by place, in their order, the first *only_positional* of them only so. *by_keyword*: those
+    that can only be given by keyword. *required*: those without a default. *takes_more*, *takes_any*: it has ``*args``, ``**kwargs``.
+    *given*: keywords that huey gives with each run.
+    """
+
+    __slots__ = (
+        "_may", "_must", "by_keyword", "counts", "given", "keywords", "missing", "names", "only_positional", "positional", "required",
+        "takes_any", "takes_more",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        positional: tuple[str, ...] = (),
+        only_positional: int = 0,
+        by_keyword: tuple[str, ...] = (),
+        required: frozenset[str] = frozenset(),
+        takes_more: bool = True,
+        takes_any: bool = True,
+        given: frozenset[str] = frozenset(),
+    ) -> None:
+        self.positional = positional
+        self.only_positional = only_positional
+        self.by_keyword = by_keyword
+        self.required = required
+        self.takes_more = takes_more
+        self.takes_any = takes_any
+        self.given = given
+        self.names = frozenset((*positional, *by_keyword))
+        self.keywords = frozenset((*positional[only_positional:], *by_keyword))
+        """What can be given by keyword, beside what ``**kwargs`` takes."""
+        self.missing = [name for name in (*positional, *by_keyword) if name in required and name not in given]
+        """What a call without arguments would lack."""
+        self.counts = self._counts()
+        """A call without keywords fits if it has at least the first and at most the second number of arguments."""
+        self._must = frozenset(self.missing)
+        # Of the usual function; of others ``misfit`` looks closer.
+        self._may = frozenset() if only_positional else self.names
+
+    def _counts(self) -> tuple[int, int]:
+        places = [place for place, name in enumerate(self.positional) if name in self.given]
+        most = places[0] if places else sys.maxsize if self.takes_more else len(self.positional)
+        if not self.missing:
+            return 0, most
+        last = self.missing[-1]
+        return 1 + self.positional.index(last) if last in self.positional else sys.maxsize, most
+
+    def with_given(self, names: frozenset[str]) -> Parameters:
+        """The same, where huey gives those keywords with each run."""
+        more = (self.required, self.takes_more, self.takes_any, names)
+        return Parameters(self.positional, self.only_positional, self.by_keyword, *more)
+
+    def misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], words: Iterable[str] = ()) -> str | None:
+        """Why such a call does not fit; None if it does. *words*: keywords that mean something to huey, to suggest one."""
+        filled, most = self.positional[: len(args)], self.counts[1]
+        told = {*filled, *kwargs}
+        if len(args) <= most and len(told) == len(args) + len(kwargs) and self._must <= told <= self._may:
+            return None
+        if len(args) > most:
+            if twice := self.given.intersection(filled):
+                return f"takes {most} arguments by place: {min(twice)!r} is given by huey"
+            return f"takes {most} argument{'s' * (most != 1)} by place, and {len(args)} {'was' if len(args) == 1 else 'were'} given"
+        if not self.takes_any and (unknown := [word for word in kwargs if word not in self.keywords]):
+            return f"has no parameter {unknown[0]!r}{did_you_mean(unknown[0], {*self.keywords, *words} - self.given)}"
+        if both := [name for name in filled[self.only_positional :] if name in kwargs]:
+            return f"is given {both[0]!r} twice, by place and by keyword"
+        given = {*filled, *(set(kwargs) & self.keywords), *self.given}
+        if lacking := [name for name in (*self.positional, *self.by_keyword) if name in self.required and name not in given]:
+            return f"lacks {'arguments' if len(lacking) > 1 else 'an argument'}: {', '.join(lacking)}"
+        return None
+
+    def __str__(self) -> str:
+        """As a call of it is written."""
+
+        def told(names: Iterable[str]) -> list[str]:
+            return [name if name in self.required else f"{name}=..." for name in names if name not in self.given]
+
+        parts = told(self.positional[: self.only_positional])
+        parts += ["/"] * bool(parts) + told(self.positional[self.only_positional :])
+        parts += ["*args"] if self.takes_more else ["*"] * bool(told(self.by_keyword))
+        return f"({', '.join([*parts, *told(self.by_keyword), *['**kwargs'] * self.takes_any])})"
+
+
+ANY = Parameters()
+"""Of a function that does not tell: all calls fit."""
+
+
+def parameters_of(func: Any, given: Iterable[str] = ()) -> Parameters:
+    """What *func* takes. *given*: keywords that huey gives with each run. ValueError: it cannot take one of these."""
+    while passes_on(func):
+        func = func.__wrapped__
+    is_told = isinstance(func, FunctionType) and _tells_itself(func)
+    found = _of_code(func) if isinstance(func, FunctionType) and not is_told else _of_signature(func)
+    extras = frozenset(given)
+    for name in extras:
+        # What a function tells of itself is what callers give.
+        if not (is_told or found.takes_any or name in found.keywords):
+            which = "context=True (include_task)" if name == "task" else "retries_as_argument=True"
+            raise ValueError(f"{which} passes the keyword {name!r}, and {_called(func)}{found} does not take it: add the parameter")
+    return found.with_given(extras) if extras else found
+
+
+def own_names(func: Any, parameters: Parameters) -> frozenset[str]:
+    """Names of the function's own parameters, below what is wrapped around it too."""
+    inner = innermost(func)
+    return parameters.names if inner is func else parameters.names | parameters_of(inner).names
+
+
+def _called(func: Any) -> str:
+    return str(getattr(func, "__qualname__", None) or repr(func))
+
+
+def _tells_itself(func: FunctionType) -> bool:
+    """It has a ``__signature__`` that was not just copied from the function inside."""
+    told = vars(func).get("__signature__")
+    return told is not None and told is not getattr(vars(func).get("__wrapped__"), "__signature__", None)
+
+
+def _of_code(func: FunctionType) -> Parameters:
+    # As ``inspect.signature`` would say it, without the time and memory of importing that.
+    code = func.__code__
+    positional = code.co_varnames[: code.co_argcount]
+    by_keyword = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    optional = {*positional[len(positional) - len(func.__defaults__ or ()) :], *(func.__kwdefaults__ or ())}
+    return Parameters(
+        positional,
+        code.co_posonlyargcount,
+        by_keyword,
+        frozenset(name for name in (*positional, *by_keyword) if name not in optional),
+        bool(code.co_flags & _VARARGS),
+        bool(code.co_flags & _VARKEYWORDS),
+    )
+
+
+def _of_signature(func: Any) -> Parameters:
+    from inspect import Parameter, signature
+
+    try:
+        all_of_it = signature(func, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):
+        # Some callables written in C do not tell.
+        return ANY
+    by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    kinds = {it.kind for it in all_of_it}
+    return Parameters(
+        tuple(it.name for it in all_of_it if it.kind in by_place),
+        sum(it.kind is Parameter.POSITIONAL_ONLY for it in all_of_it),
+        tuple(it.name for it in all_of_it if it.kind is Parameter.KEYWORD_ONLY),
+        frozenset(it.name for it in all_of_it if it.default is Parameter.empty and it.kind in (*by_place, Parameter.KEYWORD_ONLY)),
+        Parameter.VAR_POSITIONAL in kinds,
+        Parameter.VAR_KEYWORD in kinds,
+    )
+
+
+def check_schedule(validate_datetime: Any) -> None:
+    """ValueError: it cannot be asked about a datetime."""
+    if not callable(validate_datetime):
+        raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
+    refuse_what_does_not_run(validate_datetime, "a schedule")
+    if parameters_of(validate_datetime).misfit((None,), {}):
+        raise ValueError(
+            f"validate_datetime={validate_datetime!r}: it cannot be called with a datetime; write @huey.periodic_task(crontab(...)) above "
+            "the function that is to run"
+        )

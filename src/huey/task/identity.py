@@ -1,0 +1,142 @@
+"""Whether two functions that are declared under one name are one function.
+
+A function is the same if it is the same object, or was made by the same code with the same values. A module that is executed again (a
+reload, or one file under two names) makes its functions again: those take the place of the former.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import PurePath
+from types import BuiltinMethodType, CellType, FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from huey.runtime.functions import innermost
+
+_INTERACTIVE = ("__main__", "__console__")
+_VALUES = (bool, bytes, complex, float, frozenset, int, str, tuple, type(None))
+"""Equal objects of these classes are one value."""
+_specs: WeakKeyDictionary[FunctionType, object] = WeakKeyDictionary()
+"""By function: what its module was imported by when it was declared. A reload makes a new one."""
+
+
+def note(func: Any) -> None:
+    """Remember which execution of its module made *func*, and the functions inside it."""
+    for each in _functions_in(func):
+        _specs.setdefault(each, each.__globals__.get("__spec__"))
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether *other*, which is declared now, is *one*, which was declared before, or the same made again."""
+    return _is_same(one, other, set())
+
+
+def is_made_again(one: Any, other: Any) -> bool:
+    """Whether a module was executed again between the two."""
+    return any(_is_made_again(*pair) for pair in zip(_functions_in(one), _functions_in(other), strict=False))
+
+
+def is_typed_again(one: Any, other: Any) -> bool:
+    """Whether *other* was typed after *one*, in the same place: a notebook's cell that is run again, a prompt."""
+    inner, outer = innermost(one), innermost(other)
+    if not isinstance(inner, FunctionType) or not isinstance(outer, FunctionType):
+        return False
+    if inner.__globals__ is not outer.__globals__ or not _is_interactive(inner, outer):
+        return False
+    return [each.__qualname__ for each in _functions_in(one)] == [each.__qualname__ for each in _functions_in(other)]
+
+
+def _is_interactive(one: FunctionType, other: FunctionType) -> bool:
+    names = other.__globals__
+    if names.get("__name__") not in _INTERACTIVE:
+        return False
+    # Each cell, and each line of a prompt, is compiled by itself; a program is one file.
+    file = names.get("__file__")
+    is_typed = isinstance(file, str) and PurePath(file).name != PurePath(other.__code__.co_filename).name
+    return hasattr(sys, "ps1") or is_typed or one.__code__.co_filename != other.__code__.co_filename
+
+
+def _functions_in(func: Any) -> Iterator[FunctionType]:
+    """*func*, and the functions that it calls as far as its closures say, each once."""
+    seen: set[int] = set()
+    waiting = [func]
+    while waiting and len(seen) < 1_000:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, partial):
+            waiting.append(each.func)
+        elif isinstance(each, MethodType):
+            waiting.append(each.__func__)
+        elif isinstance(each, FunctionType):
+            yield each
+            waiting += [vars(each).get("__wrapped__"), *map(_content, each.__closure__ or ())]
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        # Nothing is assigned to it yet.
+        return None
+
+
+def _is_same(one: Any, other: Any, asked: set[tuple[int, int]]) -> bool:
+    if one is other or (id(one), id(other)) in asked:
+        return True
+    asked.add((id(one), id(other)))
+    if type(one) is not type(other):
+        return _is_made_again(innermost(one), innermost(other))
+    if isinstance(one, partial):
+        return _are_same([(one.func, other.func), (one.args, other.args), (one.keywords, other.keywords)], asked)
+    if isinstance(one, MethodType):
+        return one.__self__ is other.__self__ and _is_same(one.__func__, other.__func__, asked)
+    if isinstance(one, BuiltinMethodType):
+        return one.__self__ is other.__self__ and one.__name__ == other.__name__
+    if isinstance(one, FunctionType):
+        return _is_made_again(innermost(one), innermost(other)) or _is_one_code(one, other, asked)
+    if isinstance(one, list | tuple | dict) and len(one) == len(other):
+        pairs = zip(one.items() if isinstance(one, dict) else one, other.items() if isinstance(one, dict) else other, strict=True)
+        return _are_same(pairs, asked)
+    if isinstance(one, _VALUES):
+        return bool(one == other)
+    return type(one).__module__.startswith("huey.") and _is_same(_state(one), _state(other), asked)
+
+
+def _are_same(pairs: Iterable[tuple[Any, Any]], asked: set[tuple[int, int]]) -> bool:
+    return all(_is_same(one, other, asked) for one, other in pairs)
+
+
+def _state(thing: Any) -> dict[str, Any]:
+    """What an object of ours, such as a lock or a schedule, consists of."""
+    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    return {**getattr(thing, "__dict__", {}), **{name: getattr(thing, name, None) for name in slots}}
+
+
+def _is_one_code(one: FunctionType, other: FunctionType, asked: set[tuple[int, int]]) -> bool:
+    """The same lines, executed twice, and nothing that they see differs."""
+    if one.__code__ is not other.__code__ or one.__globals__ is not other.__globals__:
+        return False
+    kept = [(one.__defaults__, other.__defaults__), (one.__kwdefaults__, other.__kwdefaults__)]
+    cells = zip(map(_content, one.__closure__ or ()), map(_content, other.__closure__ or ()), strict=True)
+    return _are_same([*kept, *cells], asked)
+
+
+def _is_made_again(one: Any, other: Any) -> bool:
+    """Of the same place in the same file, which was executed again in between."""
+    if not isinstance(one, FunctionType) or not isinstance(other, FunctionType) or one is other:
+        return False
+    if (one.__qualname__, one.__code__.co_filename) != (other.__qualname__, other.__code__.co_filename):
+        return False
+    is_one_text = one.__code__ == other.__code__ and one.__code__ is not other.__code__
+    if not os.path.exists(one.__code__.co_filename):
+        # Texts that were executed, such as templates: many of them have one name.
+        return is_one_text and one.__globals__ is other.__globals__
+    if one.__globals__ is not other.__globals__:
+        return True
+    return is_one_text or _specs.get(one, other.__globals__.get("__spec__")) is not other.__globals__.get("__spec__")

@@ -1,0 +1,296 @@
+"""The state machine: what a run means for its task.
+
+``decide(lease, outcome, now)`` turns what happened (an Outcome, a value) into what is to be written (a Finish, a value). It is pure: no
+storage, no clock, no logging. Whoever runs tasks, and whoever finds a dead worker, asks it and hands the Finish to ``storage.turn``.
+
+States are few, reasons are many: the reason travels beside the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from huey.exceptions import LONGEST_DELAY
+from huey.runtime.clock import SECOND, Micros, micros
+from huey.task.record_options import asked_once_more
+from huey.task.task import Lease
+
+
+class State:
+    """The states of a task, as they stand in the storage."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+STATES = (State.WAITING, State.QUEUED, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+MAX_CRASHES = 3
+"""Deaths of its worker while it ran alone, its supervisor watching, that end a task as poison (C11)."""
+MAX_DEATHS = 20
+"""Deaths of its worker, whoever was to blame, that end a task as poison (C11)."""
+UNKNOWN_FOR: Micros = 24 * 3600 * SECOND
+"""How long a task that no worker can run waits for one that can, before it fails (C11)."""
+UNKNOWN_DELAY = 5.0
+"""Seconds after which a worker asks again for waiting tasks that it can run."""
+UNKNOWN_TASK = "unknown task"
+
+
+class Returned(NamedTuple):
+    """The body returned. ``value``: the stored form of the result, None if nothing is to be stored."""
+
+    value: bytes | None
+
+
+class Raised(NamedTuple):
+    """The body raised, or its arguments or result could not be read or stored."""
+
+    error: dict[str, Any]
+    """``error`` (repr), ``traceback``; plain values only."""
+    may_retry: bool = True
+    reason: str = "error"
+
+
+class Snoozed(NamedTuple):
+    """Not now: queue again after ``delay`` seconds, no try counted."""
+
+    delay: float
+    reason: str
+
+
+class NotDue(NamedTuple):
+    """It did not start: the consumer's clock does not show yet what the task waits for."""
+
+    due: Micros
+    """When it does."""
+    expires_in: Micros | None = None
+    """How long after that the task expires."""
+
+
+class RateLimited(NamedTuple):
+    """The body met a rate limit."""
+
+    error: dict[str, Any]
+    delay: float
+    """Seconds until the next window; the task's own delay between two tries goes first."""
+    is_free: bool
+    """Another run costs no try."""
+    reason: str = "rate limited"
+
+
+class Cancelled(NamedTuple):
+    """The task was stopped on purpose: by itself, by a hook, or because it was revoked while it ran."""
+
+    reason: str
+    error: dict[str, Any] | None = None
+    """As in ``Raised``, for the caller who waits; None: nothing to tell."""
+    retry: bool | None = False
+    """Try again: True in any case, None if tries are left."""
+
+
+class RetryRequested(NamedTuple):
+    """The body asked for another run, which costs no try."""
+
+    error: dict[str, Any]
+    due: Micros | None = None
+    """When, if the body named a time."""
+    delay: float | None = None
+    """Seconds until then, if it named those; neither: after the usual wait."""
+    reason: str = "retry asked"
+
+
+class Unknown(NamedTuple):
+    """This worker cannot run it, another may: an unknown name, or a record of a newer release."""
+
+    error: dict[str, Any]
+    reason: str = UNKNOWN_TASK
+
+
+class WorkerDied(NamedTuple):
+    """The worker died while it held the task."""
+
+    is_suspect: bool = True
+    """The task may have done it: it ran then. False: the whole group was killed, nobody is to blame."""
+    alone: bool = False
+    """It ran alone in a process of its own, watched by a supervisor that lives."""
+    how: str = ""
+    """What the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
+
+
+Outcome = Returned | Raised | Snoozed | NotDue | RateLimited | Cancelled | RetryRequested | Unknown | WorkerDied
+
+
+class Finish(NamedTuple):
+    """The end of one run, as ``storage.turn`` writes it: only if the lease still holds."""
+
+    lease: Lease
+    state: str
+    due: Micros | None = None
+    """For QUEUED: not before; None: now, behind what waits. With ``delay`` only what this host expects, for who is told."""
+    attempt: int = 0
+    crashes: int = 0
+    deaths: int = 0
+    parked: Micros | None = None
+    """WAITING until a worker can run it (``Storage.missing``), at most until this time of the storage's clock; 0: until ``due``."""
+    reason: str | None = None
+    value: bytes | None = None
+    """Stored form of the result or the error, None: nothing to store."""
+    error: dict[str, Any] | None = None
+    """What went wrong in this run, plain values only."""
+    took: float = 0.0
+    """Seconds the body ran."""
+    delay: Micros | None = None
+    """For QUEUED: so long after the storage's now, whatever ``due`` says; hosts and server need not agree on the time."""
+    expires_in: Micros | None = None
+    """For QUEUED: it expires so long after it is due again; None: its expiry stays as it is."""
+    options: str | None = None
+    """For QUEUED: what takes the place of the record's options; None: they stay as they are."""
+
+    def due_at(self, now: Micros) -> Micros | None:
+        """When it is due, for a storage whose clock says *now*."""
+        return self.due if self.delay is None else now + self.delay
+
+    def expires_at(self, now: Micros) -> Micros | None:
+        """The time that takes the place of its expiry, for a storage whose clock says *now*; None: it stays as it is."""
+        return None if self.expires_in is None else max(now, self.due_at(now) or 0) + self.expires_in
+
+    @property
+    def retries_left(self) -> int:
+        """Runs allowed after this one, should it have failed."""
+        return max(0, self.lease.retries - self.attempt)
+
+
+_finish = Finish._make
+_SAME = (None, None, None)
+"""Of a task that is not queued again: neither delay nor expiry nor options."""
+
+
+class CancelledAtClaim(NamedTuple):
+    """A due task that the claim turned into CANCELLED instead of handing it out."""
+
+    id: str
+    name: str
+    reason: str
+    """``revoked`` or ``expired``."""
+    retries: int = 0
+    """Runs that were left."""
+    retry_delay: float = 0.0
+
+
+class Promotion(NamedTuple):
+    """A scheduled task that became ready."""
+
+    id: str
+    name: str
+    retries: int = 0
+    """Runs left after this one."""
+    retry_delay: float = 0.0
+
+
+def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Finish:
+    """What *outcome* means for the task of *lease*. Pure; total over all outcomes."""
+    if isinstance(outcome, Returned):
+        return _finish(
+            (lease, State.SUCCEEDED, None, lease.attempt, lease.crashes, lease.deaths, None, None, outcome.value, None, took, *_SAME)
+        )
+    keep = Finish(lease, State.QUEUED, None, lease.attempt, lease.crashes, lease.deaths, took=took)
+    match outcome:
+        case Raised():
+            return _raised(keep, outcome, now)
+        case RateLimited():
+            return _limited(keep, outcome, now)
+        case Snoozed():
+            return _snoozed(keep, outcome, now)
+        case NotDue(due, expires_in):
+            return keep._replace(due=due, reason="scheduled", expires_in=expires_in)
+        case Cancelled():
+            return _cancelled(keep, outcome, now)
+        case RetryRequested(error, due, delay, reason):
+            again = keep._replace(due=due) if due is not None else _after(keep, lease.retry_wait if delay is None else delay, now)
+            # The usual wait: the next one is longer, though no try is counted.
+            options = asked_once_more(lease.options) if due is None and delay is None else None
+            return again._replace(crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
+        case Unknown():
+            return _unknown(keep, outcome, now)
+        case WorkerDied():
+            return _died(keep, outcome)
+
+
+def _snoozed(keep: Finish, outcome: Snoozed, now: Micros) -> Finish:
+    if outcome.reason == "shutdown" and keep.lease.is_at_most_once:
+        return _lost(keep, "it was cut short by a shutdown")
+    return _after(keep, outcome.delay, now)._replace(reason=outcome.reason)
+
+
+def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
+    lease = keep.lease
+    if not outcome.may_retry or lease.retries_left == 0:
+        return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
+    # It came to its end, so it is no suspect any more.
+    again = _after(keep, lease.retry_wait, now)
+    return again._replace(attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error, expires_in=lease.expires_in)
+
+
+def _limited(keep: Finish, outcome: RateLimited, now: Micros) -> Finish:
+    lease = keep.lease
+    again = _after(keep, lease.retry_wait or outcome.delay, now)._replace(crashes=0, reason=outcome.reason)
+    again = again._replace(expires_in=lease.expires_in)
+    if outcome.is_free:
+        return again
+    if lease.retries_left == 0:
+        return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
+    return again._replace(attempt=lease.attempt + 1, error=outcome.error)
+
+
+def _lost(keep: Finish, how: str) -> Finish:
+    error = {"error": f"lost: {how}, and it is to run at most once", "traceback": ""}
+    return keep._replace(state=State.FAILED, reason="lost", error=error)
+
+
+def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
+    lease = keep.lease
+    if outcome.retry or (outcome.retry is None and lease.retries_left):
+        again = _after(keep, lease.retry_wait, now)._replace(attempt=lease.attempt + 1, crashes=0, expires_in=lease.expires_in)
+        return again._replace(reason=outcome.reason, error=outcome.error)
+    return keep._replace(state=State.CANCELLED, reason=outcome.reason, error=outcome.error)
+
+
+def _after(keep: Finish, seconds: float, now: Micros) -> Finish:
+    """Another run after so many seconds of the storage's clock; 0 or less, or no number: at once. None waits longer than a lifetime."""
+    if not seconds > 0:
+        return keep
+    delay = micros(min(seconds, LONGEST_DELAY))
+    return keep._replace(due=now + delay, delay=delay)
+
+
+def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:
+    lease = keep.lease
+    if lease.parked is None:
+        return _after(keep, UNKNOWN_FOR / SECOND, now)._replace(parked=0, reason=outcome.reason, error=outcome.error)
+    # Both are on the storage's clock: what became ready by the end of its time has waited for all of it.
+    if lease.place >= lease.parked:
+        return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
+    return keep._replace(due=lease.parked, parked=lease.parked, reason=outcome.reason, error=outcome.error)
+
+
+def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
+    # A crash is not a try: attempts stay as they are, deaths are counted apart.
+    lease = keep.lease
+    deaths, crashes = lease.deaths + 1, lease.crashes
+    if lease.is_at_most_once:
+        how = f" by {how_it_died.how}" if how_it_died.how else ""
+        return _lost(keep._replace(deaths=deaths), f"its worker died{how}")
+    if how_it_died.is_suspect:
+        crashes = max(1, crashes) + how_it_died.alone
+    if crashes > MAX_CRASHES or deaths >= MAX_DEATHS:
+        how = f"its worker died {crashes - 1} times while it ran alone" if crashes > MAX_CRASHES else f"its worker died {deaths} times"
+        last = f", the last time by {how_it_died.how}" if how_it_died.how else ""
+        error = {"error": f"poison: {how}{last}", "traceback": ""}
+        return keep._replace(state=State.FAILED, crashes=crashes, deaths=deaths, reason="poison", error=error)
+    # Its old place, in front: it has waited its turn once already.
+    return keep._replace(due=lease.place, crashes=crashes, deaths=deaths, reason="worker died")

@@ -1,0 +1,399 @@
+"""What a task is.
+
+``Task`` is what the caller sees: one call of one function. ``Record`` is what a storage keeps of it: an outside that anyone can read and
+a payload that only the serializer opens. ``Lease`` is a record that a worker holds while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, final, overload
+
+from huey.exceptions import TaskTimeout
+from huey.runtime.clock import FOREVER, SECOND, Micros
+from huey.runtime.missing_names import say_what_is_not_here
+from huey.runtime.times import Expires, expiry, instant, shown_time, wall_datetime
+from huey.task.record_options import grown, may_have_constraints, rare, rare_micros, rare_text, read_constraints
+
+HEADERS = "sentry_headers"
+"""Keyword that an instrumentation of ``enqueue`` puts into a task's kwargs, and that of ``_execute`` takes out again. It is no argument:
+it travels beside them, so that no body and no unique key ever sees it."""
+LONGEST_ID = 255
+LONGEST_NAME = 1000
+"""Characters of the name of a function, and of a key of user data."""
+LARGEST = 2**31 - 1
+"""Of retries, priorities, and seconds between retries."""
+
+
+class Record(NamedTuple):
+    """A task as it is put into a storage. Times are microseconds UTC."""
+
+    id: str
+    name: str
+    """Identity of the function, ``module.function`` or the given ``name=``."""
+    payload: bytes
+    """Arguments, as the serializer wrote them."""
+    priority: int = 0
+    """Higher runs first."""
+    eta: Micros | None = None
+    """Not before this time; None: now."""
+    expires: Micros | None = None
+    """Not after this time; None: always."""
+    retries: int = 0
+    """Further runs allowed after a failure."""
+    retry_delay: float = 0.0
+    """Seconds between a failure and the next run."""
+    options: str | None = None
+    """JSON object of what is rarely set, or None."""
+    delay: Micros | None = None
+    """Due so long after it is put in, by the storage's clock. ``eta`` is then only what this host expects."""
+    expires_in: Micros | None = None
+    """Expires so long after it is put in, or after its eta if that is ahead, by the storage's clock. ``expires`` is then only what this
+    host expects."""
+
+    def resolved(self, now: Micros) -> Record:
+        """With its times as instants, for a storage whose clock says *now*."""
+        if self.delay is None and self.expires_in is None:
+            return self
+        eta = self.eta if self.delay is None else now + self.delay
+        expires = self.expires if self.expires_in is None else max(now, eta or 0) + self.expires_in
+        return self._replace(eta=eta, expires=expires)
+
+
+@final
+class RecordBatch(Sequence[Record]):
+    """Records of many calls of one function, which differ in id and payload only. A storage that looks for it need not make them."""
+
+    __slots__ = ("ids", "pattern", "payloads")
+
+    def __init__(self, pattern: Record, ids: list[str], payloads: list[bytes]) -> None:
+        self.pattern = pattern
+        self.ids = ids
+        self.payloads = payloads
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> RecordBatch: ...
+
+    def __getitem__(self, place: int | slice) -> Record | RecordBatch:
+        if isinstance(place, slice):
+            return RecordBatch(self.pattern, self.ids[place], self.payloads[place])
+        return Record(self.ids[place], self.pattern.name, self.payloads[place], *self.pattern[3:])
+
+
+class Lease(NamedTuple):
+    """A task that one worker holds. Every write about it names ``id`` and ``token``; the token only grows (C4)."""
+
+    id: str
+    token: int
+    """Grows with each claim of this id, over all its enqueues: the fencing token ``task.token`` (C6)."""
+    name: str
+    payload: bytes
+    priority: int
+    place: Micros
+    """When the task became ready: its place in the queue."""
+    expires: Micros | None
+    retries: int
+    retry_delay: float
+    attempt: int
+    """Failed tries so far."""
+    crashes: int
+    """0: no suspicion. 1: its worker died while it ran. Each death while it ran alone adds one (C11)."""
+    deaths: int
+    """Times its worker died while holding it, whoever was to blame."""
+    parked: Micros | None
+    """Until when it waits for a worker that can run it, on the storage's clock; None: it was not put back for that."""
+    options: str | None
+    created: Micros = 0
+    """When it was put in."""
+
+    @property
+    def retries_left(self) -> int:
+        return max(0, self.retries - self.attempt)
+
+    @property
+    def is_suspect(self) -> bool:
+        """It may have killed its worker, so it runs alone."""
+        return self.crashes > 0
+
+    @property
+    def is_at_most_once(self) -> bool:
+        """It is lost rather than run twice (C3)."""
+        return may_have_constraints(self.options) and read_constraints(self.options).once
+
+    @property
+    def retry_wait(self) -> float:
+        """Seconds from a failure of this run to the next one: the delay, growing with each failed try if it has a backoff, up to its cap,
+        and then up to a share of jitter more. Chance is drawn from id and attempt, so that deciding stays pure."""
+        if self.options is None or not self.retry_delay:
+            return self.retry_delay
+        asked = rare(self.options)
+        wait = grown(self.retry_delay, asked, self.attempt)
+        if jitter := asked.get("jitter"):
+            from zlib import crc32
+
+            wait *= 1 + jitter * crc32(f"{self.id}:{self.attempt}".encode()) / 2**32
+        return float(min(wait, LARGEST))
+
+    @property
+    def expires_in(self) -> Micros | None:
+        """How long after its next enqueue it expires, where its expiry was given so and still holds."""
+        return None if self.options is None or self.expires is None else rare_micros(self.options, "expires_in")
+
+
+class Task:
+    """One call of one function. Every decorated function has a subclass of its own, named ``queuecmd_<function>`` (S38).
+
+    Do not change a task: it describes a call that may already be stored. Equal tasks have the same id, eta and type.
+    """
+
+    __slots__ = (
+        "__dict__", "_time_left", "args", "attempt", "delay", "due", "enqueued_as", "expires", "expires_at", "expires_in", "id", "kwargs",
+        "may_come_again", "priority", "retries", "retry_backoff", "retry_delay", "timeout", "token", "wall",
+    )  # fmt: skip
+
+    name: str = ""
+    """Identity of the function; set by the subclass, like the defaults below."""
+    queue: str | None = None
+    """Another queue of the store that it goes to; None: that of its Huey."""
+    default_retries = 0
+    default_retry_delay = 0.0
+    default_priority = 0
+    default_retry_backoff = 0.0
+    default_retry_jitter = 0.0
+    default_max_retry_delay: float | None = None
+    default_timeout: float | None = None
+    has_wishes = False
+    """Its function wishes something about tasks and each other, such as ``unique=``."""
+    headers: Any = None
+    """What an instrumentation sends along with the call; see ``HEADERS``."""
+    passage: Any = None
+    """Of a run that passes through a wrapped ``Huey._execute``."""
+    default_rare: str | None = None
+    """What is rarely asked, as calls without wishes of their own carry it."""
+
+    @staticmethod
+    def new_id() -> str:
+        """An id for a call without one. A subclass takes its Huey's."""
+        return ""
+
+    default_expires: Expires | None = None
+    """As its decorator was given it, and as ``expiry`` reads it:"""
+    default_expires_at: Micros | None = None
+    default_expires_in: Micros | None = None
+    shows_local_time = False
+    """Its times are shown in local time: its Huey has ``utc=False``."""
+
+    def __init__(
+        self,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        eta: datetime | None = None,
+        retries: int | None = None,
+        retry_delay: float | None = None,
+        priority: int | None = None,
+        expires: Expires | None = None,
+        retry_backoff: float | None = None,
+        timeout: float | None = None,
+        attempt: int = 0,
+        token: int = 0,
+        due: Micros | None = None,
+        delay: Micros | None = None,
+        wall: Micros | None = None,
+    ) -> None:
+        """*eta*: an aware datetime is exact, a naive one is local time. *expires*: seconds or a timedelta after its enqueue, or after its
+        eta if that is ahead; or a datetime. Others as in ``TaskWrapper.schedule``."""
+        self.args = args if type(args) is tuple else tuple(args)
+        self.kwargs = kwargs or {}
+        self.may_come_again = bool(id)
+        """Its id may be enqueued more than once: the caller chose it, or this task was enqueued before."""
+        self.enqueued_as: Micros | None = None
+        """Which enqueue of its id it is, microseconds UTC, where the id may come again; else None."""
+        self.id = _checked_id(id) if id else self.new_id()
+        self.due = due if eta is None else instant(eta, True)
+        """When it is due, microseconds UTC; None: at once."""
+        self.delay = delay
+        """How long after its enqueue it is due, microseconds; ``due`` is then what this host expects."""
+        self.wall = wall
+        """What the consumer's clock shows when it is due, where that was given so; ``due`` is then the earliest that this can be."""
+        self.retries = self.default_retries if retries is None else parse_number("retries", retries, whole=True)
+        """Further runs still allowed."""
+        self.retry_delay = self.default_retry_delay if retry_delay is None else parse_number("retry_delay", retry_delay)
+        self.priority = self.default_priority if priority is None else parse_number("priority", priority, low=-LARGEST, whole=True)
+        if expires is None:
+            self.expires, self.expires_at, self.expires_in = self.default_expires, self.default_expires_at, self.default_expires_in
+        else:
+            self.expires = expires
+            """As it was given."""
+            self.expires_at, self.expires_in = expiry(expires)
+        self.retry_backoff = self.default_retry_backoff if retry_backoff is None else parse_number("retry_backoff", retry_backoff)
+        """Factor by which the wait grows with each failed try; 0: it does not."""
+        self.timeout = self.default_timeout if timeout is None else parse_limit(timeout)
+        """Seconds that a run may take; None: no limit."""
+        self._time_left: Callable[[], float] | None = None
+        self.attempt = attempt
+        self.token = token
+        """A number that grows with each claim of its id: what it writes outside can be told from what a later run wrote. It is new in each
+        run, so it is no idempotency key: that is ``key``. 0 before it runs."""
+
+    @property
+    def task_id(self) -> str:
+        """The id, by its 0.4.9 name."""
+        return self.id
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: the same in every retry and each run after a crash, new with each new enqueue. It is the id, with the
+        instant of the enqueue where the id may come again. Give it to what the task changes outside, so that it happens once."""
+        return self.id if self.enqueued_as is None else f"{self.id}:{self.enqueued_as}"
+
+    @property
+    def data(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments as ``(args, kwargs)``."""
+        return self.args, self.kwargs
+
+    @property
+    def execute_time(self) -> float | None:
+        """When it is due, seconds since 1970 UTC, or None for at once."""
+        return None if self.due is None else self.due / SECOND
+
+    @property
+    def eta(self) -> datetime | None:
+        """When it is due, None for at once: a naive datetime in UTC, or in local time if its Huey has ``utc=False``. A wall time stays as
+        it is until a consumer has read it. Exact: ``due``."""
+        if self.wall is not None:
+            return wall_datetime(self.wall)
+        return None if self.due is None else shown_time(self.due, self.shows_local_time)
+
+    @eta.setter
+    def eta(self, when: datetime | None) -> None:
+        self.due = None if when is None else instant(when, self.shows_local_time)
+        self.delay = self.wall = None
+
+    @property
+    def expires_resolved(self) -> datetime | None:
+        """When it expires, None for never, or as long as that counts from an enqueue that is still to come: a datetime like ``eta``. Exact:
+        ``expires_at``."""
+        when = self.expires_at
+        return None if when is None or when >= FOREVER else shown_time(when, self.shows_local_time)
+
+    def resolve_expires(self, now: Micros) -> None:
+        """It is enqueued now: an expiry that counts from then becomes a time, as this host expects it."""
+        if self.expires_in is not None:
+            self.expires_at = None if self.wall is not None else max(now, self.due or 0) + self.expires_in
+
+    # -- its time limit, while it runs ---------------------------------------------------------------------------------------------------
+
+    def begins(self, time_left: Callable[[], float]) -> None:
+        """Its body starts; *time_left* tells the seconds until its limit."""
+        self._time_left = time_left
+
+    @property
+    def time_remaining(self) -> float:
+        """Seconds until its ``timeout``; infinite without one, or while it does not run."""
+        return float("inf") if self._time_left is None else self._time_left()
+
+    @property
+    def is_timed_out(self) -> bool:
+        """It has run longer than it may."""
+        return self.time_remaining <= 0
+
+    def check_timeout(self) -> None:
+        """Raise TaskTimeout if it has run longer than it may: for bodies that look for themselves, between two steps."""
+        if self.is_timed_out:
+            raise TaskTimeout(f"the task passed its time limit of {self.timeout:g} s")
+
+    # -- as it is stored -----------------------------------------------------------------------------------------------------------------
+
+    def record(self, payload: bytes) -> Record:
+        """The task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
+        is_usual = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout and self.headers is None
+        is_usual = is_usual and self.expires_in == self.default_expires_in and self.wall is None
+        options = self.default_rare if is_usual else self._rare()
+        # One that begins with a wall time gets its expiry from the consumer that reads that.
+        expires_in = self.expires_in if self.wall is None else None
+        outside = (self.priority, self.due, self.expires_at, self.retries, self.retry_delay, options, self.delay, expires_in)
+        return Record(self.id, self.name, payload, *outside)
+
+    def _rare(self) -> str | None:
+        own = None if self.timeout == self.default_timeout else self.timeout or 0
+        retries: dict[str, Any] = {"backoff": self.retry_backoff, "jitter": self.default_retry_jitter, "cap": self.default_max_retry_delay}
+        return rare_text(**retries, timeout=own, expires_in=self.expires_in, wall=self.wall, headers=self.headers)
+
+    if TYPE_CHECKING:
+
+        def execute(self) -> Any:
+            """Run its function here. A subclass has one."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Task):
+            return NotImplemented
+        return (self.id, self.due, type(self)) == (other.id, other.due, type(other))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Task: {self.name} {self.id}>"
+
+
+say_what_is_not_here(Task)
+
+
+class PeriodicTask(Task):
+    """Base class of the tasks of periodic functions."""
+
+    __slots__ = ()
+
+    def validate_datetime(self, timestamp: datetime) -> bool:
+        """Whether it is due in that minute. A subclass asks the schedule of its function."""
+        raise NotImplementedError
+
+
+def plain_headers(given: Any) -> dict[str, str] | None:
+    """What can travel of an instrumentation's headers: names and texts."""
+    return {str(name): value for name, value in given.items() if isinstance(value, str)} if isinstance(given, dict) else None
+
+
+def _checked_id(id: str) -> str:
+    if not isinstance(id, str) or len(id) > LONGEST_ID or not is_storable(id):
+        raise ValueError(f"id={id!r}: give a text of up to {LONGEST_ID} characters, without NUL and surrogates")
+    return id
+
+
+def parse_text(what: str, text: Any, most: int = LONGEST_ID) -> str:
+    """*text*, if every storage can hold it as a name or a key. ValueError: it names *what*."""
+    if text == "":
+        raise ValueError(f"{what}='': give a text that is not empty")
+    if not isinstance(text, str) or not len(text) <= most or not is_storable(text):
+        raise ValueError(f"{what}={text!r:.100}: give a text of up to {most:,} characters, without NUL and surrogates")
+    return text
+
+
+def is_storable(text: str) -> bool:
+    """Every storage can hold it: no NUL, no lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+N = TypeVar("N", int, float)
+
+
+def parse_number(what: str, value: N, low: int = 0, *, whole: bool = False) -> N:
+    """*value*, if it is a number from *low* to ``LARGEST`` that every storage can hold. ValueError otherwise."""
+    kind = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= LARGEST:
+        raise ValueError(f"{what}={value!r}: give a {'whole ' if whole else ''}number from {low} to {LARGEST:,}")
+    return value
+
+
+def parse_limit(timeout: float) -> float | None:
+    """A time limit in seconds; 0 is none, as in 3.x. ValueError when it is no number, or negative."""
+    return float(parse_number("timeout", timeout)) or None
