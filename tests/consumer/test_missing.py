@@ -51,21 +51,21 @@ def test_an_unknown_task_waits_and_is_told_once_for_its_name(name: str, old: Hue
     one, two = (old.task(name=each)(lambda n: n) for each in (f"{name}.one", f"{name}.two"))
     with forgotten(old, f"{name}.one", f"{name}.two"), running(old):
         handles = [one(n) for n in range(5)] + [two(n) for n in range(3)]
-        wait_until(lambda: old.inspector.counts().waiting == 8)
+        wait_until(lambda: old.inspector.counts().blocked == 8)
 
         assert never(lambda: old.inspector.counts().running or old.inspector.counts().ready)
 
     assert (len(told(caplog, f"{name}.one")), len(told(caplog, f"{name}.two"))) == (1, 1)
     row = old.inspector.task(handles[0].id)
     assert row is not None
-    assert (row.state, row.reason) == (State.WAITING, "unknown task")
+    assert (row.state, row.reason) == (State.BLOCKED, "unknown task")
 
 
 def test_the_first_consumer_that_knows_it_runs_it_at_once(name: str, old: Huey) -> None:
     work = old.task(name=name)(lambda n: n)
     with forgotten(old, name), running(old):
         handles = [work(n) for n in range(100)]
-        wait_until(lambda: old.inspector.counts().waiting == 100)
+        wait_until(lambda: old.inspector.counts().blocked == 100)
 
     with running(old, workers=2):
         assert [handle.get(blocking=True, timeout=4) for handle in handles] == list(range(100))
@@ -79,7 +79,7 @@ def test_a_consumer_learns_of_it_while_it_runs(name: str, old: Huey, monkeypatch
     with running(old):
         with forgotten(old, name):
             handle = work(7)
-            wait_until(lambda: old.inspector.counts().waiting)
+            wait_until(lambda: old.inspector.counts().blocked)
         assert handle.get(blocking=True, timeout=5) == 7
 
 
@@ -93,7 +93,7 @@ def test_what_the_task_may_fail_with_is_as_usual_after_that(name: str, old: Huey
 
     with forgotten(old, name), running(old):
         handle = work()
-        wait_until(lambda: old.inspector.counts().waiting)
+        wait_until(lambda: old.inspector.counts().blocked)
     with running(old):
         assert handle.get(blocking=True, timeout=5) == 1
     assert len(runs) == 2
@@ -118,8 +118,8 @@ def test_an_argument_of_a_class_that_is_not_here_waits_and_is_not_tried_again_an
     handles = [work(money.Money()) for _ in range(3)]
     kept = sys.modules.pop("new_money")
     with running(old):
-        wait_until(lambda: old.inspector.counts().waiting == 3)
-        assert never(lambda: old.inspector.counts().waiting != 3)
+        wait_until(lambda: old.inspector.counts().blocked == 3)
+        assert never(lambda: old.inspector.counts().blocked != 3)
 
     assert len(told(caplog, "new_money.Money")) == 1
     assert old.storage.missing() == [Missing(name, "unknown class new_money.Money")]
@@ -135,7 +135,7 @@ def test_a_record_of_a_newer_release_waits_too(name: str, old: Huey, caplog: pyt
 
     old.storage.enqueue([Record(id, "app.known", bytes([VERSION + 1, 0]) + b"?") for id in ("a", "b")])
     with running(old):
-        wait_until(lambda: old.inspector.counts().waiting == 2)
+        wait_until(lambda: old.inspector.counts().blocked == 2)
 
     assert len(told(caplog, "a newer huey wrote it")) == 1
     assert old.storage.missing() == [Missing("app.known", "newer record")]
@@ -155,6 +155,6 @@ def test_a_caller_who_waits_is_told_that_no_worker_knows_it(name: str, old: Huey
     work = old.task(name=name)(lambda: 1)
     with forgotten(old, name), running(old):
         handle = work()
-        wait_until(lambda: old.inspector.counts().waiting)
+        wait_until(lambda: old.inspector.counts().blocked)
         with pytest.raises(ResultTimeout, match=r"waits for a worker that can run it \(unknown task\)"):
             handle.get(blocking=True, timeout=0.1)

@@ -26,7 +26,7 @@ MakeHuey = Callable[..., Huey]
 
 def waiting(huey: Huey) -> int:
     counts = huey.storage.counts()
-    return counts.ready + counts.scheduled + counts.waiting
+    return counts.ready + counts.scheduled + counts.blocked
 
 
 # unique
@@ -183,7 +183,7 @@ def test_tasks_that_wait_for_a_limit_stand_in_nobodys_way(huey: Huey) -> None:
     with running(huey, workers=2):
         try:
             assert quick().get(blocking=True, timeout=10) == "done"
-            assert huey.storage.counts().waiting == 199
+            assert huey.storage.counts().blocked == 199
         finally:
             gate.set()
             huey.storage.pause(True)

@@ -225,7 +225,7 @@ def stream(app: SimpleNamespace, *, seed: int, first: int, crowd: int = 150, is_
     while True:
         try:
             counts = app.huey.storage.counts()
-            room = crowd - counts.ready - counts.scheduled - counts.running - counts.waiting
+            room = crowd - counts.ready - counts.scheduled - counts.running - counts.blocked
             for _ in range(min(5, room)):
                 if is_shared:
                     put_shared(app, rng, n)

@@ -84,7 +84,7 @@ def test_poison_among_good_tasks_hurts_itself_only(make_commanded, show, kind):
     assert command.is_alive, command.log[-6000:]
     assert command.pid == supervisor
     stranger = place.storage.get("stranger")
-    assert (stranger.state, stranger.reason) == ("waiting", "unknown task")
+    assert (stranger.state, stranger.reason) == ("blocked", "unknown task")
     age(place, "stranger")
     until(lambda: place.storage.get("stranger").state == "failed", "the unknown task is given up")
     assert command.stop() == 0, command.log[-6000:]
@@ -132,7 +132,7 @@ def scatter(place, names):
 def is_over(place):
     """Nothing is left but the unknown one."""
     counts = place.storage.counts()
-    return counts.ready == counts.running == 0 and counts.waiting == 1
+    return counts.ready == counts.running == 0 and counts.blocked == 1
 
 
 def age(place, id):

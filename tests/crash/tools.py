@@ -203,7 +203,7 @@ class Place:
 
     def is_done(self) -> bool:
         counts = self.storage.counts()
-        return counts.ready == counts.scheduled == counts.running == counts.waiting == 0
+        return counts.ready == counts.scheduled == counts.running == counts.blocked == 0
 
     def clean_up(self) -> None:
         for child in self.children:

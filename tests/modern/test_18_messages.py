@@ -89,7 +89,7 @@ def test_a_state_that_is_none_is_refused() -> None:
 
     with pytest.raises(ValueError, match="state='faild': there is no such state; did you mean 'failed'"):
         inspector.tasks("faild")
-    assert all(inspector.tasks(state) == [] for state in ("ready", "scheduled", "suspect", "waiting", "failed", None))
+    assert all(inspector.tasks(state) == [] for state in ("ready", "scheduled", "suspect", "blocked", "failed", None))
 
 
 def test_attributes_of_ones_own_stand_on_the_tasks_of_a_function() -> None:

@@ -84,7 +84,7 @@ def test_S138_the_command_tells_it_too(project: Project) -> None:
     assert "tasks.forgotten" in consumer.log
     assert project.task("main.add")(1, 2).get(blocking=True, timeout=10) == 3
     assert consumer.stop() == 0
-    assert project.huey.inspector.counts().waiting == 1
+    assert project.huey.inspector.counts().blocked == 1
 
 
 def test_S138_the_exception_is_a_queue_exception() -> None:
@@ -102,8 +102,8 @@ def test_S138_an_unknown_task_is_kept(huey: Huey, caplog: pytest.LogCaptureFixtu
 
     row = huey.storage.get(id)
     assert row is not None
-    assert (row.state, row.reason, row.attempt) == ("waiting", "unknown task", 0)
-    assert huey.inspector.counts().waiting == 1
+    assert (row.state, row.reason, row.attempt) == ("blocked", "unknown task", 0)
+    assert huey.inspector.counts().blocked == 1
 
 
 def test_S139_the_consumer_survives_an_unknown_task(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:

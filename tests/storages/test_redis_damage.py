@@ -174,7 +174,7 @@ def test_a_queue_with_a_key_of_a_wrong_type_can_be_emptied(name: str, storage: R
 
     assert misplaced(client, prefix) == {}
     counts = storage.counts()
-    assert (counts.scheduled, counts.ready, counts.waiting) == (0, 0, 0)
+    assert (counts.scheduled, counts.ready, counts.blocked) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["q:0", "s", "z"])

@@ -122,7 +122,7 @@ def _fate(row: TaskRow | None, result: Handle, storage: Storage) -> str:
         workers = {it.worker.id: it.worker for it in storage.workers()}
         worker = workers.get(row.worker or "")
         return "it is running" if worker is None else f"it is running in process {worker.pid} on {worker.host}"
-    if row.state == State.WAITING:
+    if row.state == State.BLOCKED:
         return f"it waits for a worker that can run it ({row.reason})" if _is_missing(row) else "it waits for its concurrency limit"
     if row.state in (State.CANCELLED, State.FAILED):
         return f"it was {row.state} ({row.reason}), so that no result will come" if row.reason else f"it was {row.state}"

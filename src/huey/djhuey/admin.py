@@ -27,7 +27,7 @@ KINDS = (
     ("failed", "Failed", ("retry", "discard")),
     ("running", "Running", ("revoke",)),
     ("ready", "Waiting", ("revoke",)),
-    ("waiting", "Held up by a limit, or until a worker knows them", ("revoke",)),
+    ("blocked", "Blocked by a limit, or until a worker knows them", ("revoke",)),
     ("scheduled", "Scheduled", ("revoke",)),
     ("cancelled", "Cancelled", ("retry", "discard")),
 )

@@ -47,7 +47,7 @@ OPTIONS = (
 )
 STATUS = {
     State.QUEUED: TaskResultStatus.READY,
-    State.WAITING: TaskResultStatus.READY,
+    State.BLOCKED: TaskResultStatus.READY,
     State.RUNNING: TaskResultStatus.RUNNING,
     State.FAILED: TaskResultStatus.FAILED,
     State.CANCELLED: TaskResultStatus.FAILED,

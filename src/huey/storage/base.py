@@ -143,7 +143,7 @@ class Counts(NamedTuple):
     results: int = 0
     succeeded: int = 0
     """Those that are kept; see ``keep_finished``."""
-    waiting: int = 0
+    blocked: int = 0
     """Those that a limit keeps from being ready (see ``sharing``), and those that wait for a worker that can run them (``missing``)."""
 
 
@@ -228,7 +228,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
         """Give back tasks that never started: QUEUED at their old place. Leases that no longer hold are left alone."""
 
     def missing(self) -> list[Missing]:
-        """What tasks wait for that were put back with ``Finish.parked``, since a worker could not run them. They are WAITING until
+        """What tasks wait for that were put back with ``Finish.parked``, since a worker could not run them. They are BLOCKED until
         ``claim_missing`` takes them, or their time is over: then any worker claims them. A storage without them has none, and puts such
         tasks back every few seconds."""
         return []

@@ -1,7 +1,7 @@
 """The part of the contract that is about more than one task: terms of tasks, locks, rates.
 
 A **unique key** is held by the row of a task (or, when it is wished for a time, by the clock); never by nobody. A **limit** is counted in
-rows: at most so many tasks of its key are ready or running, the others are WAITING, where no claim looks. Each end lets the best of them be
+rows: at most so many tasks of its key are ready or running, the others are BLOCKED, where no claim looks. Each end lets the best of them be
 ready, in the same step. A **lock** belongs to a run, ``(task id, token)``, and so ends with it whatever happens, or to a process, and ends
 with its lease.
 
@@ -84,7 +84,7 @@ class Sharing:
         The same terms hold wherever a task is put in: ``tick`` leaves out a record whose unique key is held. They hold as long as the task
         does: one that goes back to the queue in any way takes a key that it held while waiting again, unless another has it by then.
 
-        A task with a limit is QUEUED once it is among the best ``at_most`` of its key, those that run counted first, and WAITING before.
+        A task with a limit is QUEUED once it is among the best ``at_most`` of its key, those that run counted first, and BLOCKED before.
         Where tasks of one key have different limits, that of the best one that waits decides.
         """
         raise self.refusal()

@@ -19,7 +19,7 @@ from huey.task.task import Lease
 class State:
     """The states of a task, as they stand in the storage."""
 
-    WAITING = "waiting"
+    BLOCKED = "blocked"
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -27,7 +27,7 @@ class State:
     CANCELLED = "cancelled"
 
 
-STATES = (State.WAITING, State.QUEUED, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+STATES = (State.BLOCKED, State.QUEUED, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 MAX_CRASHES = 3
@@ -37,7 +37,7 @@ MAX_DEATHS = 20
 UNKNOWN_FOR: Micros = 24 * 3600 * SECOND
 """How long a task that no worker can run waits for one that can, before it fails (C11)."""
 UNKNOWN_DELAY = 5.0
-"""Seconds after which a worker asks again for waiting tasks that it can run."""
+"""Seconds after which a worker asks again for blocked tasks that it can run."""
 UNKNOWN_TASK = "unknown task"
 
 
@@ -136,7 +136,7 @@ class Finish(NamedTuple):
     crashes: int = 0
     deaths: int = 0
     parked: Micros | None = None
-    """WAITING until a worker can run it (``Storage.missing``), at most until this time of the storage's clock; 0: until ``due``."""
+    """BLOCKED until a worker can run it (``Storage.missing``), at most until this time of the storage's clock; 0: until ``due``."""
     reason: str | None = None
     value: bytes | None = None
     """Stored form of the result or the error, None: nothing to store."""

@@ -47,7 +47,7 @@ class LookingInMemory(Storage):
                 cancelled=states.count(State.CANCELLED),
                 results=len(self._values.items("result", self._clock.now())),
                 succeeded=states.count(State.SUCCEEDED),
-                waiting=states.count(State.WAITING) + len(self._tasks.missing),
+                blocked=states.count(State.BLOCKED) + len(self._tasks.missing),
             )
 
     def queues(self) -> list[str]:

@@ -144,7 +144,7 @@ class Row:
         return TaskRow(
             id=record.id,
             name=record.name,
-            state=State.WAITING if self.is_missing else self.state,
+            state=State.BLOCKED if self.is_missing else self.state,
             payload=record.payload,
             priority=record.priority,
             place=self.place,

@@ -103,7 +103,7 @@ class Gates:
         """A due row waits to be let in."""
         gate = self._of(row)
         assert gate is not None
-        row.state = State.WAITING
+        row.state = State.BLOCKED
         heapq.heappush(gate.waiting, row.rank)
         self.level(row)
 
@@ -146,7 +146,7 @@ class Gates:
     def _close(self, gate: Gate, row: Row) -> None:
         gate.open.discard(row.record.id)
         self._take_out(row)
-        row.state = State.WAITING
+        row.state = State.BLOCKED
         heapq.heappush(gate.waiting, row.rank)
 
     def clear_waiting(self) -> None:

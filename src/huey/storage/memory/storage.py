@@ -207,7 +207,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     def _waiting(self, leases: Iterable[Lease]) -> list[Row]:
         """Those that were put back."""
         rows = (self._tasks.rows.get(lease.id) for lease in leases)
-        return [row for row in rows if row is not None and row.state in (State.QUEUED, State.WAITING)]
+        return [row for row in rows if row is not None and row.state in (State.QUEUED, State.BLOCKED)]
 
     def _count(self, row: Row, what: int | None, now: Micros, took: Micros = 0) -> None:
         if what is not None:

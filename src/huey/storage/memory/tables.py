@@ -183,7 +183,7 @@ class Tasks:
             return [self.rows[id] for _, id in sorted(self.scheduled) if id not in self.missing]
         if state == State.QUEUED:
             return self.listed("ready") + self.listed("scheduled")
-        rows = [row for row in self.rows.values() if state is None or row.state == state or (state == State.WAITING and row.is_missing)]
+        rows = [row for row in self.rows.values() if state is None or row.state == state or (state == State.BLOCKED and row.is_missing)]
         return sorted(rows, key=lambda row: (row.created, row.record.id))
 
 

@@ -218,8 +218,8 @@ def row_of(found: list[Any]) -> TaskRow:
         if is_running
         else str(_text(ended[0]))
         if ended
-        else State.WAITING
-        if how in (b"waiting", b"missing")
+        else State.BLOCKED
+        if how in (b"blocked", b"missing")
         else State.QUEUED,
         payload=lease.payload,
         priority=lease.priority,

@@ -46,7 +46,7 @@ _KINDS = {
     State.QUEUED: ("suspect", "ready", "scheduled"),
 }
 """The kinds of queued tasks, in claim order."""
-_ALL = ("suspect", "ready", "scheduled", "waiting", State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+_ALL = ("suspect", "ready", "scheduled", "blocked", State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 class PlainVerbs(Storage):

@@ -28,9 +28,9 @@ class MissingRules:
         put_back(storage, clock)
 
         row, counts = look(storage), storage.counts()
-        assert (row.state, row.reason, row.due) == (State.WAITING, "unknown task", clock.now() + UNKNOWN_FOR)
-        assert (counts.waiting, counts.scheduled, counts.ready) == (1, 0, 0)
-        assert (ids(storage.find(State.WAITING)), storage.find("scheduled"), storage.find(State.QUEUED)) == (["a"], [], [])
+        assert (row.state, row.reason, row.due) == (State.BLOCKED, "unknown task", clock.now() + UNKNOWN_FOR)
+        assert (counts.blocked, counts.scheduled, counts.ready) == (1, 0, 0)
+        assert (ids(storage.find(State.BLOCKED)), storage.find("scheduled"), storage.find(State.QUEUED)) == (["a"], [], [])
         clock.forward(3600)
         assert claim_ids(storage) == []
 
@@ -50,7 +50,7 @@ class MissingRules:
         assert lease.token > former.token
         row = look(storage)
         assert (row.state, row.worker, row.reason, row.due) == (State.RUNNING, OTHER.id, None, None)
-        assert (seen(storage, OTHER).holds, storage.missing(), storage.counts().waiting) == (1, [], 0)
+        assert (seen(storage, OTHER).holds, storage.missing(), storage.counts().blocked) == (1, [], 0)
         assert storage.claim_missing(ME, [ADD], 5) == []
 
     def test_only_what_is_asked_for_is_taken_and_no_more_than_is_wanted(self, storage: Storage, clock: FakeClock) -> None:
@@ -85,7 +85,7 @@ class MissingRules:
 
         lease = claim(storage)[0]
 
-        assert (storage.missing(), storage.counts().waiting) == ([], 0)
+        assert (storage.missing(), storage.counts().blocked) == ([], 0)
         assert decide(lease, Unknown(ERROR), clock.now()).state == State.FAILED
 
     def test_a_second_worker_that_cannot_run_it_does_not_prolong_its_time(self, storage: Storage, clock: FakeClock) -> None:
@@ -96,7 +96,7 @@ class MissingRules:
 
         write(storage, decide(lease, Unknown(ERROR), clock.now()), by=OTHER)
 
-        assert (look(storage).due, look(storage).state, storage.missing()) == (until, State.WAITING, [ADD])
+        assert (look(storage).due, look(storage).state, storage.missing()) == (until, State.BLOCKED, [ADD])
 
     def test_a_paused_queue_gives_none(self, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock)
@@ -135,7 +135,7 @@ class MissingRules:
             return
         storage.admit([task(options=with_constraints(None, terms))])
         end(storage, clock, claim(storage)[0], Unknown(ERROR))
-        assert (look(storage).state, claim_ids(storage)) == (State.WAITING, [])
+        assert (look(storage).state, claim_ids(storage)) == (State.BLOCKED, [])
 
         assert storage.claim_missing(OTHER, [ADD], 1) == []
 
@@ -152,8 +152,8 @@ class MissingRules:
         assert storage.drop_waiting(scheduled=scheduled) == (1 if scheduled else 2)
 
         counts = storage.counts()
-        assert (counts.waiting, counts.scheduled) == ((2, 0) if scheduled else (0, 1))
-        assert len(storage.claim_missing(OTHER, [ADD], 5)) == counts.waiting
+        assert (counts.blocked, counts.scheduled) == ((2, 0) if scheduled else (0, 1))
+        assert len(storage.claim_missing(OTHER, [ADD], 5)) == counts.blocked
         assert storage.missing() == []
 
     def test_a_flushed_queue_has_none(self, storage: Storage, clock: FakeClock) -> None:
@@ -161,4 +161,4 @@ class MissingRules:
 
         storage.flush()
 
-        assert (storage.missing(), storage.counts().waiting, storage.claim_missing(OTHER, [ADD], 1)) == ([], 0, [])
+        assert (storage.missing(), storage.counts().blocked, storage.claim_missing(OTHER, [ADD], 1)) == ([], 0, [])

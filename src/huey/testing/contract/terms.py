@@ -193,8 +193,8 @@ class LimitRules:
 
         assert claim_ids(storage, 9) == ["a", "b", "f", "g"]
         assert claim_ids(storage, 9, by=OTHER) == []
-        assert [look(storage, id).state for id in "cde"] == [State.WAITING] * 3
-        assert storage.counts() == Counts(running=4, waiting=3)
+        assert [look(storage, id).state for id in "cde"] == [State.BLOCKED] * 3
+        assert storage.counts() == Counts(running=4, blocked=3)
 
     def test_each_end_lets_the_next_one_in(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited(id) for id in "abcdef"])
@@ -212,7 +212,7 @@ class LimitRules:
             end(storage, clock, leases[0], outcome)
 
         assert order == ["a", "b", "c", "d", "e"]
-        assert storage.find(State.WAITING) == []
+        assert storage.find(State.BLOCKED) == []
 
     def test_one_turn_ends_one_and_claims_the_next(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b"), limited("c")])
@@ -252,7 +252,7 @@ class LimitRules:
         states = [look(storage, id).state for id in "ac"]
         end(storage, clock, lease, Returned(None))
 
-        assert (lease.id, turn.leases, states) == ("b", [], [State.WAITING] * 2)
+        assert (lease.id, turn.leases, states) == ("b", [], [State.BLOCKED] * 2)
         assert claim_ids(storage, 9) == ["a"]
 
     def test_a_task_that_is_tried_again_lets_go_of_its_place(self, storage: Storage, clock: FakeClock) -> None:
@@ -264,7 +264,7 @@ class LimitRules:
 
         b = claim(storage, 9)
         assert [lease.id for lease in b] == ["b"]
-        assert look(storage, "a").state == State.WAITING
+        assert look(storage, "a").state == State.BLOCKED
         end(storage, clock, b[0], Snoozed(60, "limit"))
         assert claim_ids(storage, 9) == ["a"]
 

@@ -1,7 +1,7 @@
 -- How many tasks are in each state, and results.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""
--- Returns ready, scheduled, running, failed, cancelled, results, succeeded, waiting
+-- Returns ready, scheduled, running, failed, cancelled, results, succeeded, blocked
 local ready = call('LLEN', P .. 'q:0') + call('ZCARD', P .. 'z') + call('ZCARD', P .. 'u')
 for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do ready = ready + call('LLEN', P .. 'q:' .. name) end
 local running = 0

@@ -1,6 +1,6 @@
 -- Ids in one kind of place, some of them.
 -- KEYS    1: the queue's prefix
--- ARGV    1: now or ""  2: "suspect", "ready", "scheduled", "running", "waiting", or an end: "failed", ...  3: from  4: to, in each place
+-- ARGV    1: now or ""  2: "suspect", "ready", "scheduled", "running", "blocked", or an end: "failed", ...  3: from  4: to, in each place
 -- Returns the ids; of "ready" they come from each list and from beside them, unordered
 local kind, from, to, found = ARGV[2], ARGV[3], ARGV[4], {}
 local function add(ids, cut)
@@ -12,7 +12,7 @@ elseif kind == 'ready' then
   add(call('LRANGE', P .. 'q:0', from, to))
   for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do add(call('LRANGE', P .. 'q:' .. name, from, to)) end
   add(call('ZRANGE', P .. 'z', from, to), true)
-elseif kind == 'waiting' then
+elseif kind == 'blocked' then
   for _, key in ipairs({ 'lw', 'mt' }) do
     for _, member in ipairs(call('ZRANGE', P .. key, from, to)) do found[#found + 1] = string.sub(member, 75) end
   end

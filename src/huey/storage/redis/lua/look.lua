@@ -1,7 +1,7 @@
 -- Tasks as they are.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2..: ids
--- Returns for each id: nil, or id, message, state or nil, how it is ("ready", "scheduled", "waiting", "missing", "running",
+-- Returns for each id: nil, or id, message, state or nil, how it is ("ready", "scheduled", "blocked", "missing", "running",
 --         "ended"), due time or worker, token, mark or nil
 local workers, found = call('ZRANGE', P .. 'wl', 0, -1), {}
 local has_limits = call('EXISTS', P .. 'lw') == 1
@@ -20,7 +20,7 @@ local function where(id, message, state)
     if token then return 'running', worker, tonumber(token) or 0, mark end
   end
   local due = call('ZSCORE', P .. 's', id)
-  local how = due and (state and state[PARKED] and 'missing' or 'scheduled') or waits(id, message, state) and 'waiting' or 'ready'
+  local how = due and (state and state[PARKED] and 'missing' or 'scheduled') or waits(id, message, state) and 'blocked' or 'ready'
   return how, due or '', state and state[TOKEN] or 0, mark
 end
 for i = 2, #ARGV do

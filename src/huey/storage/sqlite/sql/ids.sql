@@ -37,7 +37,7 @@ DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND expires > :n
 -- name: cancel
 -- Mark tasks that are held; of one enqueue, if that is meant.
 UPDATE huey_task SET revoked_until = :until, revoked_once = :once
- WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND id IN (SELECT value FROM json_each(:ids))
+ WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND id IN (SELECT value FROM json_each(:ids))
    AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue);
 
 -- name: cancel_unheld
@@ -53,7 +53,7 @@ SELECT :queue, iif(:enqueue IS NULL, 'i', 'e'), iif(:enqueue IS NULL, value, :en
 -- name: restore_find
 -- Which of these are marked and did not end.
 SELECT id FROM huey_task
- WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND revoked_until IS NOT NULL
+ WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND revoked_until IS NOT NULL
    AND id IN (SELECT value FROM json_each(:ids)) AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue)
 UNION
 SELECT key FROM huey_revocation
@@ -70,7 +70,7 @@ SELECT substr(key, instr(key, ':') + 1) FROM huey_revocation
 -- name: restore
 -- Take marks of held tasks back.
 UPDATE huey_task SET revoked_until = NULL, revoked_once = NULL
- WHERE queue = :queue AND state IN ('queued', 'running', 'waiting') AND id IN (SELECT value FROM json_each(:ids))
+ WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND id IN (SELECT value FROM json_each(:ids))
    AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue);
 
 -- name: restore_unheld

@@ -70,14 +70,14 @@ UPDATE huey_task SET state = 'queued', worker = NULL, lost_by = NULL
 -- name: mend_states_find
 -- Of the next tasks by id: the last one, whether these were all, and how many are in states that there are not. (An index that holds just
 -- those would cost each claim and each finish more than this look.)
-SELECT max(id), count(*) < :most, total(state NOT IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled'))
+SELECT max(id), count(*) < :most, total(state NOT IN ('queued', 'blocked', 'running', 'succeeded', 'failed', 'cancelled'))
   FROM (SELECT id, state FROM huey_task WHERE queue = :queue AND id > :after ORDER BY id LIMIT :most);
 
 -- name: mend_states
 -- Tasks in states that there are not: dead letters.
 UPDATE huey_task SET state = 'failed', reason = 'undecodable', finished = :now, worker = NULL
  WHERE queue = :queue AND id > :after AND id <= :last
-   AND state NOT IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled');
+   AND state NOT IN ('queued', 'blocked', 'running', 'succeeded', 'failed', 'cancelled');
 
 -- name: mend_workers
 -- A lease whose end cannot be read is over.
@@ -189,7 +189,7 @@ DELETE FROM huey_task
 -- name: drop_waiting
 -- Remove tasks that wait, for their time or for a worker and a limit, of which none has a higher token than what is noted.
 DELETE FROM huey_task
- WHERE queue = :queue AND state IN ('queued', 'waiting') AND (due IS NOT NULL AND parked IS NULL) = :scheduled
+ WHERE queue = :queue AND state IN ('queued', 'blocked') AND (due IS NOT NULL AND parked IS NULL) = :scheduled
    AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: pause
@@ -238,7 +238,7 @@ SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?);
 
 -- name: get
 -- One task.
-SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL THEN 'waiting' ELSE state END,
+SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL THEN 'blocked' ELSE state END,
        payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options, attempts
   FROM huey_task WHERE queue = ? AND id = ?;
@@ -285,13 +285,13 @@ SELECT id, name, state, payload, priority, place, due, expires, retries, retry_d
 
 -- name: find
 -- Tasks of all states, oldest first.
-SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL THEN 'waiting' ELSE state END,
+SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL THEN 'blocked' ELSE state END,
        payload, priority, place, due, expires, retries, retry_delay, attempt, crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options, attempts
   FROM huey_task
  WHERE queue = :queue AND (:name IS NULL OR name = :name)
    AND (:state IS NULL OR state = :state
-        OR (:state = 'waiting' AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL))
+        OR (:state = 'blocked' AND state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL))
  ORDER BY created, id LIMIT :limit;
 
 -- name: counts
@@ -299,7 +299,7 @@ SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND parked IS NO
 SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL AND parked IS NULL), sum(state = 'running'),
        sum(state = 'failed'), sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
        sum(state = 'succeeded'),
-       sum(state = 'waiting' OR (state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL))
+       sum(state = 'blocked' OR (state = 'queued' AND due IS NOT NULL AND parked IS NOT NULL))
   FROM huey_task WHERE queue = :queue;
 
 -- name: workers

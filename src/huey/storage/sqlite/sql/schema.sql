@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS huey_queue (
 -- One row per task that has not succeeded (or is kept after that). `due` is NULL once the task is ready; `place` is when it became ready.
 -- `attempts`: JSON list of the last runs that failed. `lost_by`: while a janitor holds it, JSON of the worker that died over it.
 -- `unique_key`: the key it holds, `wish`: the one it would hold again. `limit_key`: at most `at_most` tasks of it are queued or running, the
--- others are 'waiting'.
+-- others are 'blocked'.
 CREATE TABLE IF NOT EXISTS huey_task (
     queue         INTEGER NOT NULL,
     id            TEXT    NOT NULL,

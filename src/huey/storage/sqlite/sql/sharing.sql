@@ -2,7 +2,7 @@
 -- (SQLite) What tasks share, beside sqlite/turn.sql: the steps of a turn, of an enqueue and of what is put back that only tasks with terms
 -- need. A turn asks once whether there are any such tasks (two looks at indexes that are empty else); the rest is not run without.
 --
--- A limit: of the tasks of a key that are due, the best are 'queued', as many as the limit leaves beside what runs; the others are 'waiting'
+-- A limit: of the tasks of a key that are due, the best are 'queued', as many as the limit leaves beside what runs; the others are 'blocked'
 -- and in no index that a claim looks at. Whoever changes what a key has due or running names the key in `touched`, and levels it.
 
 CREATE TEMP TABLE touched (key TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -16,7 +16,7 @@ CREATE TEMP TRIGGER level AFTER INSERT ON levelling BEGIN
            at_most - (SELECT count(*) FROM huey_task INDEXED BY huey_limit
                        WHERE queue = NEW.queue AND limit_key = NEW.key AND finished IS NULL AND state = 'running')
       FROM huey_task INDEXED BY huey_limit
-     WHERE queue = NEW.queue AND limit_key = NEW.key AND finished IS NULL AND state = 'waiting' AND due IS NULL
+     WHERE queue = NEW.queue AND limit_key = NEW.key AND finished IS NULL AND state = 'blocked' AND due IS NULL
      ORDER BY priority DESC, place, id LIMIT 1;
     DELETE FROM levelling;
 END;
@@ -30,15 +30,15 @@ CREATE TEMP TRIGGER let_in AFTER INSERT ON gate BEGIN
         UNION ALL
         SELECT id, priority, place FROM (
             SELECT id, priority, place FROM huey_task INDEXED BY huey_limit
-             WHERE queue = NEW.queue AND limit_key = NEW.key AND finished IS NULL AND state = 'waiting' AND due IS NULL
+             WHERE queue = NEW.queue AND limit_key = NEW.key AND finished IS NULL AND state = 'blocked' AND due IS NULL
              ORDER BY priority DESC, place, id LIMIT max(NEW.room, 0)))
      ORDER BY priority DESC, place, id LIMIT max(NEW.room, 0);
-    UPDATE huey_task SET state = 'waiting'
+    UPDATE huey_task SET state = 'blocked'
      WHERE queue = NEW.queue
        AND id IN (SELECT id FROM huey_task INDEXED BY huey_limit
                    WHERE queue = NEW.queue AND limit_key = NEW.key AND finished IS NULL AND state = 'queued' AND due IS NULL
                      AND id NOT IN (SELECT id FROM best));
-    UPDATE huey_task SET state = 'queued' WHERE queue = NEW.queue AND state = 'waiting' AND id IN (SELECT id FROM best);
+    UPDATE huey_task SET state = 'queued' WHERE queue = NEW.queue AND state = 'blocked' AND id IN (SELECT id FROM best);
     DELETE FROM gate;
 END;
 
@@ -59,7 +59,7 @@ CREATE TEMP TRIGGER share_out AFTER INSERT ON between_ends_and_claim BEGIN
     -- What became due waits until it is among the best.
     INSERT OR IGNORE INTO touched (key)
     SELECT t.limit_key FROM promoted AS p CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = p.id WHERE t.limit_key IS NOT NULL;
-    UPDATE huey_task SET state = 'waiting'
+    UPDATE huey_task SET state = 'blocked'
      WHERE queue = NEW.queue AND +state = 'queued' AND +due IS NULL AND +limit_key IS NOT NULL
        AND id IN (SELECT id FROM fate UNION ALL SELECT id FROM promoted);
     -- Unique keys: what ended gives its key up, what goes back takes it again.
@@ -109,7 +109,7 @@ CREATE TEMP TRIGGER consider AFTER INSERT ON candidate BEGIN
     SELECT NEW.id, id FROM huey_kept
      WHERE NEW.keep_id IS NOT NULL AND queue = NEW.queue AND kind = 'id' AND key = NEW.id AND expires > NEW.now;
     UPDATE huey_task SET unique_key = NULL
-     WHERE queue = NEW.queue AND unique_key = NEW.unique_key AND +state IN ('queued', 'waiting') AND revoked_until NOT BETWEEN -NEW.now - 54000000000 AND NEW.now
+     WHERE queue = NEW.queue AND unique_key = NEW.unique_key AND +state IN ('queued', 'blocked') AND revoked_until NOT BETWEEN -NEW.now - 54000000000 AND NEW.now
        AND NOT EXISTS (SELECT 1 FROM met WHERE id = NEW.id);
     INSERT OR IGNORE INTO met (id, other)
     SELECT NEW.id, id FROM huey_task WHERE queue = NEW.queue AND unique_key = NEW.unique_key;
@@ -122,7 +122,7 @@ CREATE TEMP TRIGGER consider AFTER INSERT ON candidate BEGIN
     INSERT INTO huey_task
            (queue, id, name, state, priority, place, due, expires, retries, retry_delay, options, created, payload,
             revoked_until, revoked_once, unique_key, wish, limit_key, at_most, token)
-    SELECT NEW.queue, NEW.id, NEW.name, CASE WHEN NEW.limit_key IS NOT NULL AND NEW.due IS NULL THEN 'waiting' ELSE 'queued' END,
+    SELECT NEW.queue, NEW.id, NEW.name, CASE WHEN NEW.limit_key IS NOT NULL AND NEW.due IS NULL THEN 'blocked' ELSE 'queued' END,
            NEW.priority, NEW.now, NEW.due, NEW.expires, NEW.retries, NEW.retry_delay, NEW.options, NEW.now, NEW.payload, r.until, r.once,
            CASE WHEN typeof(NEW.unique_for) = 'text' THEN NEW.unique_key END,
            CASE WHEN typeof(NEW.unique_for) = 'text' THEN NEW.unique_key END, NEW.limit_key, NEW.at_most,
@@ -169,7 +169,7 @@ CREATE TEMP TRIGGER give_back AFTER INSERT ON giving_back BEGIN
     INSERT OR IGNORE INTO back (id)
     SELECT t.id FROM json_each(NEW.leases) AS l CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = json_extract(l.value, '$[0]')
      WHERE t.state = 'running' AND t.worker = NEW.worker AND t.token = json_extract(l.value, '$[1]');
-    UPDATE huey_task SET state = CASE WHEN limit_key IS NULL THEN 'queued' ELSE 'waiting' END, worker = NULL, lost_by = NULL
+    UPDATE huey_task SET state = CASE WHEN limit_key IS NULL THEN 'queued' ELSE 'blocked' END, worker = NULL, lost_by = NULL
      WHERE queue = NEW.queue AND id IN (SELECT id FROM back);
     INSERT INTO came_back (queue) VALUES (NEW.queue);
     DELETE FROM giving_back;
@@ -185,7 +185,7 @@ CREATE TEMP TRIGGER run_again AFTER INSERT ON rerun BEGIN
      WHERE queue = NEW.queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(NEW.ids));
     DELETE FROM huey_result WHERE queue = NEW.queue AND id IN (SELECT id FROM back);
     UPDATE huey_task
-       SET state = CASE WHEN limit_key IS NULL THEN 'queued' ELSE 'waiting' END,
+       SET state = CASE WHEN limit_key IS NULL THEN 'queued' ELSE 'blocked' END,
            place = NEW.now, due = NULL, attempt = 0, crashes = 0, deaths = 0, parked = NULL, worker = NULL, finished = NULL,
            reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL,
            options = CASE WHEN json_valid(options) AND json_type(options, '$.asked') IS NOT NULL THEN json_remove(options, '$.asked')
@@ -216,7 +216,7 @@ DELETE FROM huey_kept WHERE queue = :queue AND kind = 'id' AND key IN
 -- name: drop_kept
 -- Nor does one that waits and is removed.
 DELETE FROM huey_kept WHERE queue = :queue AND kind = 'id' AND key IN
-    (SELECT id FROM huey_task WHERE queue = :queue AND state IN ('queued', 'waiting') AND (due IS NOT NULL AND parked IS NULL) = :scheduled);
+    (SELECT id FROM huey_task WHERE queue = :queue AND state IN ('queued', 'blocked') AND (due IS NOT NULL AND parked IS NULL) = :scheduled);
 
 -- name: prune_kept
 -- Keys and ids past their time.
