@@ -1,4 +1,4 @@
-"""What an engine is tested with: runners, a bell and a storage that do what the test says."""
+"""What an engine is tested with: runners, a waker and a storage that do what the test says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from huey.exceptions import StorageUnavailable
 from huey.runtime.waker import Waker
 from huey.storage.base import Meanwhile, Turn, Worker, nothing
-from huey.storage.base import Waker as AnyBell
+from huey.storage.base import Waker as AnyWaker
 from huey.storage.memory import MemoryStorage
 from huey.task.lifecycle import Finish, Outcome, Returned, decide
 from huey.task.task import Lease
@@ -86,7 +86,7 @@ class ScriptedRunners:
         return [lease.id for lease in self.ready]
 
 
-class ScriptedBell(Waker):
+class ScriptedWaker(Waker):
     """Waits take no time but let it pass, and do what the test put into ``meanwhile``."""
 
     def __init__(self, clock: FakeClock) -> None:
@@ -96,7 +96,7 @@ class ScriptedBell(Waker):
         self.meanwhile: Callable[[], None] = lambda: None
         self.waits: list[float] = []
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         self.is_rung = True
 
     def clear(self) -> None:
@@ -177,12 +177,12 @@ class ScriptedStorage(MemoryStorage):
         super().release(worker, leases)
         self._touch("release", after=True)
 
-    def listen(self, worker: Worker, timeout: float, bell: AnyBell) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: AnyWaker) -> bool:
         self.listened += 1
         self._touch("listen")
         if self.is_deaf:
             raise StorageUnavailable("deaf")
-        assert isinstance(bell, ScriptedBell)
+        assert isinstance(waker, ScriptedWaker)
         if self._until_due(worker) <= 0:
             return True
-        return not bell.wait(timeout) and self._until_due(worker) <= 0
+        return not waker.wait(timeout) and self._until_due(worker) <= 0

@@ -16,7 +16,7 @@ from huey.task.record_options import Constraints, with_constraints
 from huey.task.task import Record
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim_ids, end, ids, look, seen, task
-from tests.consumer.scripted import OnceRound, ScriptedBell, ScriptedRunners, ScriptedStorage
+from tests.consumer.scripted import OnceRound, ScriptedRunners, ScriptedStorage, ScriptedWaker
 from tests.helpers import InThread, wait_until
 
 SHORT = 20e-6
@@ -30,8 +30,8 @@ class Bench:
         self.clock = clock
         self.storage = ScriptedStorage(clock)
         self.runners = ScriptedRunners(count, clock)
-        self.bell = ScriptedBell(clock)
-        self.engine = Engine(self.storage, ME, self.runners, clock, self.bell)
+        self.waker = ScriptedWaker(clock)
+        self.engine = Engine(self.storage, ME, self.runners, clock, self.waker)
 
     def enqueue(self, *names: str) -> None:
         self.storage.enqueue([task(name) for name in names])
@@ -45,10 +45,10 @@ class Bench:
 
     def go_round(self, rounds: int) -> None:
         """So many rounds of the engine's loop. The first always turns."""
-        self.bell.rounds = rounds
+        self.waker.rounds = rounds
         with pytest.raises(OnceRound):
             self.engine.run()
-        self.bell.rounds = float("inf")
+        self.waker.rounds = float("inf")
 
     def prove_short_with_more(self) -> None:
         """Tasks have been short so far, and more are waiting than a turn brings: another turn is about to follow at once, and the runner
@@ -142,9 +142,9 @@ def test_a_task_that_ends_in_a_moment_is_written_before_the_next_one_is_listened
 
     def end_and_ring() -> None:
         bench.runners.end_all(SHORT)
-        bench.bell.ring()
+        bench.waker.wake()
 
-    bench.bell.meanwhile = end_and_ring
+    bench.waker.meanwhile = end_and_ring
     bench.go_round(3)
 
     assert bench.storage.sent[-1] == ["a"]
@@ -157,7 +157,7 @@ def test_a_task_that_takes_longer_does_not_keep_the_next_one_from_being_listened
 
     bench.go_round(2)
 
-    assert bench.bell.waits[0] == MOMENT
+    assert bench.waker.waits[0] == MOMENT
     assert bench.storage.listened == 1
 
 
@@ -260,9 +260,9 @@ def test_an_idle_engine_that_is_rung_writes_what_has_ended(four: Bench) -> None:
     def one_ends() -> None:
         if "a" in four.runners.running:
             four.runners.end("a")
-            four.bell.ring()
+            four.waker.wake()
 
-    four.bell.meanwhile = one_ends
+    four.waker.meanwhile = one_ends
     began = four.clock.monotonic()
     four.go_round(3)
 
@@ -278,7 +278,7 @@ def test_while_others_wait_to_start_a_finish_waits_five_milliseconds_at_most(ben
     bench.runners.end("a", took=SHORT)
     ended = bench.clock.monotonic()
 
-    bench.bell.meanwhile = lambda: None
+    bench.waker.meanwhile = lambda: None
     bench.go_round(4)
 
     assert bench.storage.sent[0] == ["a"]
@@ -297,7 +297,7 @@ def test_a_retry_is_written_with_its_attempt(bench: Bench) -> None:
 
 
 def test_new_work_is_found_as_soon_as_the_storage_tells_of_it(bench: Bench) -> None:
-    bench.bell.meanwhile = lambda: None if bench.storage.find() else bench.enqueue("a")
+    bench.waker.meanwhile = lambda: None if bench.storage.find() else bench.enqueue("a")
 
     bench.go_round(4)
 
@@ -359,7 +359,7 @@ def test_nothing_goes_back_while_the_runners_move(bench: Bench) -> None:
     bench.enqueue(*names)
     bench.turn()
     assert bench.runners.waiting() == 39
-    bench.bell.meanwhile = lambda: bench.runners.end(bench.runners.running[0], took=SHORT)
+    bench.waker.meanwhile = lambda: bench.runners.end(bench.runners.running[0], took=SHORT)
 
     bench.go_round(20)
 
@@ -541,7 +541,7 @@ def test_what_could_not_be_given_back_is_given_back_later(bench: Bench) -> None:
     bench.turn()
     bench.engine.stop()
     bench.storage.is_away = True
-    bench.bell.meanwhile = lambda: setattr(bench.storage, "is_away", False)
+    bench.waker.meanwhile = lambda: setattr(bench.storage, "is_away", False)
 
     still = bench.engine.drain(5.0)
 
@@ -556,7 +556,7 @@ def test_giving_back_twice_takes_nothing_from_the_next_worker(bench: Bench) -> N
     bench.engine.stop()
     bench.storage.loses = "release"
     taken: list[str] = []
-    bench.bell.meanwhile = lambda: taken.extend(claim_ids(bench.storage, 9, by=OTHER))
+    bench.waker.meanwhile = lambda: taken.extend(claim_ids(bench.storage, 9, by=OTHER))
 
     bench.engine.drain(2.0)
 
@@ -636,7 +636,7 @@ def test_a_task_that_kills_takes_no_neighbour_along(clock: FakeClock) -> None:
         # Each worker lives until it starts the task that kills.
         bench = Bench(clock, 4)
         bench.storage = storage
-        bench.engine = Engine(storage, OTHER, bench.runners, clock, bench.bell)
+        bench.engine = Engine(storage, OTHER, bench.runners, clock, bench.waker)
         bench.turn()
         while bench.runners.runs and "a-kills" not in bench.runners.running:
             bench.runners.end_all()
@@ -757,9 +757,9 @@ def test_drain_writes_what_ends_in_time_and_returns_what_still_runs(four: Bench)
     def one_ends() -> None:
         if four.clock.monotonic() - began >= SECOND and "b" in four.runners.running:
             four.runners.end("b")
-            four.bell.ring()
+            four.waker.wake()
 
-    four.bell.meanwhile = one_ends
+    four.waker.meanwhile = one_ends
     still = four.engine.drain(2.0)
 
     assert [lease.id for lease in still] == ["a", "c"]
@@ -771,7 +771,7 @@ def test_drain_ends_as_soon_as_nothing_runs(bench: Bench) -> None:
     bench.enqueue("a")
     bench.turn()
     bench.engine.stop()
-    bench.bell.meanwhile = lambda: (bench.runners.end("a"), bench.bell.ring())[1]
+    bench.waker.meanwhile = lambda: (bench.runners.end("a"), bench.waker.wake())[1]
     began = bench.clock.monotonic()
 
     assert bench.engine.drain(30.0) == []
@@ -785,7 +785,7 @@ def test_drain_without_a_limit_waits_for_all(bench: Bench) -> None:
     bench.turn()
     bench.engine.stop()
     until = bench.clock.monotonic() + 3600 * SECOND
-    bench.bell.meanwhile = lambda: bench.runners.end_all() if bench.clock.monotonic() >= until else None
+    bench.waker.meanwhile = lambda: bench.runners.end_all() if bench.clock.monotonic() >= until else None
 
     assert bench.engine.drain(None) == []
     assert bench.clock.monotonic() >= until

@@ -131,7 +131,7 @@ def test_a_consumer_inside_a_program_that_stands_still_stops_itself(
     wait_until(lambda: huey.storage.counts().running == 1)
     frozen.set()
     waits = add(1, 2)
-    first._bell.ring()
+    first._waker.wake()
     wait_until(lambda: "stops itself" in caplog.text, timeout=20)
     frozen.clear()
 

@@ -60,7 +60,7 @@ def a_watch(path: Path) -> None:
     watch(huey.storage._file, system_clock)  # type: ignore[attr-defined]
 
 
-def a_bell(path: Path) -> None:
+def a_waker(path: Path) -> None:
     Waker()
 
 
@@ -68,7 +68,7 @@ def a_canary(path: Path) -> None:
     Canary()
 
 
-@pytest.mark.parametrize("make", [a_queue, a_queue_that_waits, a_consumer_that_never_started, a_branch, a_watch, a_bell, a_canary])
+@pytest.mark.parametrize("make", [a_queue, a_queue_that_waits, a_consumer_that_never_started, a_branch, a_watch, a_waker, a_canary])
 def test_what_is_dropped_without_close_leaves_no_descriptor(path: Path, make: Callable[[Path], None]) -> None:
     make(path)
     before = descriptors()

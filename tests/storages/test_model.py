@@ -125,7 +125,7 @@ class Agreement(RuleBasedStateMachine):
         super().__init__()
         self.clock = FakeClock()
         self.folder = tempfile.TemporaryDirectory(prefix="huey-model-")
-        self.bell = Waker()
+        self.waker = Waker()
         self.model: Storage = MemoryStorage("test", clock=self.clock)
         self.real = self.make(self.folder.name, self.clock)
         self.leases: list[Lease] = []
@@ -135,7 +135,7 @@ class Agreement(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.real.close()
-        self.bell.close()
+        self.waker.close()
         self.folder.cleanup()
 
     def both(self, verb: Callable[[Storage], T], alike: Callable[[T], Any] = lambda answer: answer) -> T:
@@ -319,7 +319,7 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: storage.workers(), sorted)
         self.both(lambda storage: (storage.stats(0), storage.stats(self.clock.now()), storage.is_paused()))
         self.both(lambda storage: [storage.items(kind) for kind in ("result", "data", "other")])
-        self.both(lambda storage: ([storage.listen(worker, 0, self.bell) for worker in WORKERS], storage.wait(IDS[:2], 0)))
+        self.both(lambda storage: ([storage.listen(worker, 0, self.waker) for worker in WORKERS], storage.wait(IDS[:2], 0)))
 
     @invariant()
     def all_marks_agree(self) -> None:

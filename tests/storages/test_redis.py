@@ -328,10 +328,10 @@ def test_scripts_that_the_server_forgot_are_told_again(make: Make, server: Any) 
 
     assert [lease.id for lease in storage.turn(ME, [], 1).leases] == ["a"]
     server.script_flush()
-    bell = Waker()
-    assert not storage.listen(ME, 0.05, bell)
+    waker = Waker()
+    assert not storage.listen(ME, 0.05, waker)
     assert not storage.wait(["a"], 0.05)
-    bell.close()
+    waker.close()
 
 
 def test_a_turn_brings_no_more_than_8_mib(make: Make) -> None:
@@ -757,28 +757,28 @@ def test_a_server_that_restarts_costs_time_only() -> None:
 
 
 def listens(storage: RedisStorage) -> object:
-    bell = Waker()
+    waker = Waker()
     try:
-        return storage.listen(OTHER, 20, bell)
+        return storage.listen(OTHER, 20, waker)
     except StorageUnavailable as error:
         return error
     finally:
-        bell.close()
+        waker.close()
 
 
 # -- what a wake-up brings along --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def bell() -> Iterator[Waker]:
-    bell = Waker()
-    yield bell
-    bell.close()
+def waker() -> Iterator[Waker]:
+    waker = Waker()
+    yield waker
+    waker.close()
 
 
-def expecting(storage: RedisStorage, bell: Waker, act: Callable[[], object]) -> tuple[bool, Any]:
+def expecting(storage: RedisStorage, waker: Waker, act: Callable[[], object]) -> tuple[bool, Any]:
     """What ``expect`` answers and the next turn of its thread brings; *act* is done meanwhile."""
-    call = Call(lambda: (storage.expect(ME, 20, bell), storage.turn(ME, [], 1)))
+    call = Call(lambda: (storage.expect(ME, 20, waker), storage.turn(ME, [], 1)))
     until_it_waits(storage)
     act()
     return call.answer()
@@ -788,7 +788,7 @@ def until_it_waits(storage: RedisStorage) -> None:
     wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
 
 
-def test_a_wake_up_brings_its_task_along(make: Make, bell: Waker, server: Any) -> None:
+def test_a_wake_up_brings_its_task_along(make: Make, waker: Waker, server: Any) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
 
@@ -798,27 +798,27 @@ def test_a_wake_up_brings_its_task_along(make: Make, bell: Waker, server: Any) -
         return count
 
     before: list[int] = []
-    is_heard, turn = expecting(storage, bell, lambda: before.append(calls()))
+    is_heard, turn = expecting(storage, waker, lambda: before.append(calls()))
 
     assert (is_heard, [lease.id for lease in turn.leases], turn.more) == (True, ["a"], True)
     assert [lease.id for lease in storage.leases(ME)] == ["a"]
     assert [lease.id for lease in storage.turn(ME, [], 5).leases] == ["b"]
 
 
-def test_an_expectation_that_is_called_off_claims_nothing(make: Make, bell: Waker) -> None:
+def test_an_expectation_that_is_called_off_claims_nothing(make: Make, waker: Waker) -> None:
     storage, other = make(), make()
     storage.enqueue([task("a"), task("b")])
     first = storage.turn(ME, [], 2).leases
     ends = [Finish(lease, State.SUCCEEDED) for lease in first]
 
     def work() -> Any:
-        heard = storage.expect(ME, 20, bell)
-        bell.clear()
+        heard = storage.expect(ME, 20, waker)
+        waker.clear()
         return heard, storage.turn(ME, ends, 0), storage.turn(ME, [], 0)
 
     call = Call(work)
     until_it_waits(storage)
-    bell.ring()
+    waker.wake()
     heard, wrote, idle = call.answer()
     other.enqueue([task("c")])
 
@@ -827,12 +827,12 @@ def test_an_expectation_that_is_called_off_claims_nothing(make: Make, bell: Wake
     assert [lease.id for lease in other.turn(OTHER, [], 1).leases] == ["c"]
 
 
-def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, bell: Waker) -> None:
+def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, waker: Waker) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
 
     def work() -> Any:
-        return storage.expect(ME, 20, bell), storage.turn(ME, [], 0)
+        return storage.expect(ME, 20, waker), storage.turn(ME, [], 0)
 
     call = Call(work)
     until_it_waits(storage)
@@ -843,10 +843,10 @@ def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, bell: Wa
     assert [lease.id for lease in other.turn(OTHER, [], 1).leases] == ["a"]
 
 
-def test_goodbye_gives_back_what_was_claimed_early(make: Make, bell: Waker) -> None:
+def test_goodbye_gives_back_what_was_claimed_early(make: Make, waker: Waker) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
-    call = Call(lambda: storage.expect(ME, 20, bell))
+    call = Call(lambda: storage.expect(ME, 20, waker))
     until_it_waits(storage)
     other.enqueue([task("a")])
     assert call.answer()
@@ -858,7 +858,7 @@ def test_goodbye_gives_back_what_was_claimed_early(make: Make, bell: Waker) -> N
     assert ([row.worker for row in other.workers()], other.counts().ready) == ([], 1)
 
 
-def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(make: Make, bell: Waker, server: Any) -> None:
+def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(make: Make, waker: Waker, server: Any) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
     other.enqueue([task("first")])
@@ -866,19 +866,19 @@ def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(ma
     server.script_flush()
     other.turn(OTHER, [], 1)
 
-    is_heard, turn = expecting(storage, bell, lambda: other.enqueue([task("a")]))
+    is_heard, turn = expecting(storage, waker, lambda: other.enqueue([task("a")]))
 
     assert (is_heard, [lease.id for lease in turn.leases]) == (True, ["a"])
 
 
-def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, bell: Waker, server: Any) -> None:
+def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, waker: Waker, server: Any) -> None:
     storage = make()
     storage.enqueue([task("a")])
     (lease,) = storage.turn(ME, [], 1).leases
 
     def work() -> Any:
-        storage.expect(ME, 20, bell)
-        bell.clear()
+        storage.expect(ME, 20, waker)
+        waker.clear()
         server.client_kill_filter(_id=storage._expecting[ME.id].wire.client)
         wrote = storage.turn(ME, [Finish(lease, State.SUCCEEDED)], 0)
         with pytest.raises(StorageUnavailable, match="waited was lost"):
@@ -887,5 +887,5 @@ def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, bell:
 
     call = Call(work)
     until_it_waits(storage)
-    bell.ring()
+    waker.wake()
     assert call.answer() == ([], [])

@@ -85,12 +85,12 @@ def test_a_commit_wakes_all_that_wait(watch_it: Callable[[], Watch], storage: Sq
 
 def test_when_the_one_that_listens_leaves_another_one_listens(watch_it: Callable[[], Watch], storage: SqliteStorage) -> None:
     first, second, third = watch_it(), watch_it(), watch_it()
-    bell = Waker()
-    leaver = in_thread(lambda: first.wait(LONG, bell))
+    waker = Waker()
+    leaver = in_thread(lambda: first.wait(LONG, waker))
     wait_until(lambda: sleepers(first) == 1)
     stayers = [in_thread(lambda it=it: it.wait(LONG)) for it in (second, third)]  # type: ignore[misc]
     wait_until(lambda: sleepers(first) == 3)
-    bell.ring()
+    waker.wake()
     leaver.join(10)
     wait_until(lambda: first._circle._listener in (second, third))
 
@@ -99,21 +99,21 @@ def test_when_the_one_that_listens_leaves_another_one_listens(watch_it: Callable
     for thread in stayers:
         thread.join(10)
     assert not any(thread.is_alive() for thread in stayers)
-    bell.close()
+    waker.close()
 
 
-def test_one_that_does_not_listen_hears_its_bell(watch_it: Callable[[], Watch]) -> None:
-    first, second, bell, answers = watch_it(), watch_it(), Waker(), list[bool]()
+def test_one_that_does_not_listen_hears_its_waker(watch_it: Callable[[], Watch]) -> None:
+    first, second, waker, answers = watch_it(), watch_it(), Waker(), list[bool]()
     listener = in_thread(lambda: first.wait(1.5))
     wait_until(lambda: sleepers(first) == 1)
-    thread = in_thread(lambda: answers.append(second.wait(LONG, bell)))
+    thread = in_thread(lambda: answers.append(second.wait(LONG, waker)))
     wait_until(lambda: sleepers(first) == 2)
 
-    bell.ring()
+    waker.wake()
 
     thread.join(10)
     assert answers == [True]
-    bell.close()
+    waker.close()
     listener.join(10)
 
 

@@ -122,7 +122,7 @@ class Watcher:
         self._child: subprocess.Popen[bytes] | None = None
         self._is_asked = False
         self._signals: deque[int] = deque()
-        self._bell = Waker()
+        self._waker = Waker()
 
     def run(self) -> int:
         """Until the child stops as asked, or cannot start for a wrong option: its exit code."""
@@ -131,8 +131,8 @@ class Watcher:
             self._start()
             try:
                 while (code := self._look()) is None:
-                    self._bell.wait(EVERY)
-                    self._bell.clear()
+                    self._waker.wait(EVERY)
+                    self._waker.clear()
                     seen = self._renew_if_changed(seen)
                 return code
             finally:
@@ -174,7 +174,7 @@ class Watcher:
         if now == seen or self._is_asked:
             return seen
         while True:
-            self._bell.wait(QUIET)
+            self._waker.wait(QUIET)
             before, now = now, snapshot(self._folders)
             if before == now:
                 break
@@ -188,12 +188,12 @@ class Watcher:
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
-        """Signals ring the bell; SIGHUP is the end of the terminal, and of this."""
+        """Signals wake it; SIGHUP is the end of the terminal, and of this."""
 
         def heard(number: int, frame: object) -> None:
             if number != signal.SIGCHLD:
                 self._signals.append(number)
-            self._bell.ring()
+            self._waker.wake()
 
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
         before = {number: signal.signal(number, heard) for number in numbers}
@@ -202,7 +202,7 @@ class Watcher:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._bell.close()
+            self._waker.close()
 
 
 def _is_in_foreground() -> bool:

@@ -106,7 +106,7 @@ class Consumer:
     def _build(self, worker: Worker, page: Scoreboard | None = None) -> None:
         huey, clock = self.huey, self.huey.clock
         self.worker = worker
-        self._bell = Waker()
+        self._waker = Waker()
         board: Board = page or LocalBoard()
         self._stamps = [Stamp(board, thread, clock) for thread in range(len(OWN_THREADS))]
         self._timekeeper = TimeLimits(clock, page)
@@ -114,7 +114,7 @@ class Consumer:
         self._attendance = huey.attendance()
         execution = huey.execution(self._timekeeper, self._attendance, self.localtime)
         self._runners = ThreadRunners(
-            self.workers, execution.complete, self._bell.ring, attendance=self._attendance, settle=execution.settle
+            self.workers, execution.complete, self._waker.wake, attendance=self._attendance, settle=execution.settle
         )
         outage = Outage(clock, page)
         self._engine = Engine(
@@ -122,10 +122,10 @@ class Consumer:
             self.worker,
             self._runners,
             clock,
-            self._bell,
+            self._waker,
             outage,
             quota=self._max_tasks,
-            used_up=self._alarm.ring,
+            used_up=self._alarm.wake,
             attendance=self._attendance,
             ask_to_stop=self._timekeeper.stop,
             replace=execution.unstorable,
@@ -179,7 +179,7 @@ class Consumer:
         self._engine = self._engine.successor()
         self._cranking = Service("Engine", self._end_later, OUTAGE_GAP)
         self._cranking.start()
-        self._alarm.ring()
+        self._alarm.wake()
         for service in self._services:
             service.stop()
 
@@ -257,7 +257,7 @@ class Consumer:
 
     def _halt(self, limit: float | None) -> list[Lease]:
         """Stop claiming and wait for what runs; what still does after *limit* seconds."""
-        self._alarm.ring()
+        self._alarm.wake()
         self._engine.stop()
         self._cranking.stop(timeout=None)
         still = self._engine.drain(limit, self._say_held)
@@ -287,7 +287,7 @@ class Consumer:
             service.stop()
         if not self.has_keeper:
             self._watching.stop()
-        self._bell.close()
+        self._waker.close()
         try:
             self.huey.storage.deregister(self.worker)
         except StorageError as error:
@@ -342,7 +342,7 @@ class Consumer:
             os._exit(128 + number)
         self._is_asked = number
         self._has_time = number in self._graceful
-        self._alarm.ring()
+        self._alarm.wake()
 
     def _tell_start(self) -> None:
         tell_start(self.huey, workers=self.workers, worker_type="thread", periodic=self.periodic, localtime=self.localtime)

@@ -117,7 +117,7 @@ class WorkerProcess(Consumer):
         self._page.say_held(count)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        self._alarm.ring()
+        self._alarm.wake()
         if self._page.is_cut_short and not self._said_last_words:
             # In a thread of its own: here, anything may be held by the code that was interrupted.
             self._said_last_words = True

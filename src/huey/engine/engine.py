@@ -66,7 +66,7 @@ class Engine:
         worker: Worker,
         runners: Runners,
         clock: Clock,
-        bell: Waker,
+        waker: Waker,
         outage: Outage | None = None,
         *,
         quota: int | None = None,
@@ -84,7 +84,7 @@ class Engine:
         self._worker = worker
         self._runners = runners
         self._clock = clock
-        self._bell = bell
+        self._waker = waker
         self._quota = quota
         self._used_up = used_up
         self._outage = outage or Outage(clock)
@@ -301,7 +301,7 @@ class Engine:
         """Turn whenever there is a reason to, until ``stop()``; ``drain`` then ends what runs."""
         found, gap = True, OUTAGE_GAP
         while True:
-            self._bell.clear()
+            self._waker.clear()
             if self._is_stopping:
                 return
             if self._search is not None and not self._search.take_up(self._room, self._start, self._lost_touch):
@@ -348,18 +348,18 @@ class Engine:
         self._end_log.look()
         self._stamp.show(LONGEST_REST)
         if self._runners.waiting():
-            self._bell.wait(LINGER)
+            self._waker.wait(LINGER)
             self._mind_the_stuck()
             return self._has_news()
-        if not self._runners.idle() and self._bell.wait(MOMENT):
+        if not self._runners.idle() and self._waker.wait(MOMENT):
             return self._has_news()
         if self._room() > 0:
             try:
-                return self._storage.expect(self._worker, LONGEST_REST, self._bell)
+                return self._storage.expect(self._worker, LONGEST_REST, self._waker)
             except StorageError as error:
                 self._lost_touch(error)
                 return True
-        self._bell.wait(LONGEST_REST)
+        self._waker.wait(LONGEST_REST)
         return False
 
     def _mind_the_stuck(self) -> None:
@@ -381,7 +381,7 @@ class Engine:
 
     def successor(self) -> Engine:
         """An engine that ends what this one has begun, should this one stand still in the middle of a turn: ``drain`` it."""
-        given = (self._storage, self._worker, self._runners, self._clock, self._bell, self._outage)
+        given = (self._storage, self._worker, self._runners, self._clock, self._waker, self._outage)
         it = Engine(*given, attendance=self._attendance, ask_to_stop=self._ask_to_stop)
         it._running, it._suspects = dict(self._running), list(self._suspects)
         it._unwritten, it._unreturned = list(self._unwritten), list(self._unreturned)
@@ -395,7 +395,7 @@ class Engine:
         """Claim nothing more; ``run`` returns soon. Callable from any thread or signal handler."""
         self._is_stopping = True
         self._quit.set()
-        self._bell.ring()
+        self._waker.wake()
 
     def drain(self, timeout: float | None, say_held: Callable[[int], None] = lambda count: None) -> list[Lease]:
         """After ``run``: give back what has not started, write what ends within *timeout* seconds (None: no limit), return what still
@@ -404,14 +404,14 @@ class Engine:
         self._suspects = []
         deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
         while self._running or self._unwritten or self._unreturned or self._runners.ended():
-            self._bell.clear()
+            self._waker.clear()
             self.turn()
             say_held(len(self._running) + len(self._unwritten) + len(self._unreturned))
             left = 1.0 if deadline is None else (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 break
             if self._running or self._unwritten or self._unreturned:
-                self._bell.wait(min(left, OUTAGE_GAP))
+                self._waker.wait(min(left, OUTAGE_GAP))
         self._end_log.flush()
         if self._unwritten:
             log.warning("the ends of %d tasks could not be written; they run again", len(self._unwritten))

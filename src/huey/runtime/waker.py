@@ -1,6 +1,6 @@
-"""A bell: wakes one thread that waits for a file descriptor. Any thread may ring it, a signal handler too.
+"""Wake a thread that waits for a file descriptor, from any other thread or from a signal handler.
 
-It stays rung until it is cleared, so a ring between two waits is never lost. Not for use across a fork: make it anew in the child.
+A `Waker` stays set until it is cleared, so a call of `wake()` between two waits is never lost. A forked child makes its own.
 """
 
 from __future__ import annotations
@@ -8,53 +8,69 @@ from __future__ import annotations
 import os
 import select
 import sys
+from typing import Protocol
 
 _ONE = (1).to_bytes(8, sys.byteorder)
 
 
+class Readable(Protocol):
+    """Anything whose descriptor can be polled."""
+
+    def fileno(self) -> int: ...
+
+
 class Waker:
-    """Rung or not. Close it only when nobody can ring any more."""
+    """A level-triggered wake-up. Do not close it while other threads may still call `wake()`."""
 
     def __init__(self) -> None:
         if sys.platform == "linux":
-            self._ear = self._rope = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._read_fd = self._write_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
-            self._ear, self._rope = os.pipe()
-            os.set_blocking(self._ear, False)
-            os.set_blocking(self._rope, False)
+            self._read_fd, self._write_fd = os.pipe()
+            os.set_blocking(self._read_fd, False)
+            os.set_blocking(self._write_fd, False)
         self._poll = select.poll()
-        self._poll.register(self._ear, select.POLLIN)
+        self._poll.register(self._read_fd, select.POLLIN)
 
-    def ring(self) -> None:
-        """Wake who waits, now or next. Never blocks."""
+    def wake(self) -> None:
+        """Set it: end the current wait, or the next one. Never blocks."""
         try:
-            os.write(self._rope, _ONE)
+            os.write(self._write_fd, _ONE)
         except BlockingIOError:
-            # Full of rings: it is rung.
+            # The pipe or the counter is full, so it is set.
             return
 
     def clear(self) -> None:
-        """Forget the rings so far."""
+        """Reset it."""
         try:
-            os.read(self._ear, 65536)
+            os.read(self._read_fd, 65536)
         except BlockingIOError:
-            # It was not rung.
+            # It was not set.
             return
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is rung (True) or *timeout* seconds passed (False); None: no limit. Does not clear it."""
+        """Wait up to *timeout* seconds (None: no limit) until it is set, and return whether it is. Does not clear it."""
         return bool(self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
 
     def fileno(self) -> int:
-        """Readable while rung; -1 once closed."""
-        return self._ear
+        """Return the descriptor that is readable while it is set; -1 once closed."""
+        return self._read_fd
 
     def close(self) -> None:
-        """Give the descriptors back. Again is harmless."""
-        for fd in {self._ear, self._rope} - {-1}:
+        """Close the descriptors. May be called more than once."""
+        for fd in {self._read_fd, self._write_fd} - {-1}:
             os.close(fd)
-        self._ear = self._rope = -1
+        self._read_fd = self._write_fd = -1
 
     def __del__(self) -> None:
-        if hasattr(self, "_ear"):
+        if hasattr(self, "_read_fd"):
             self.close()
+
+
+def wait_for_either(first: Readable, second: Readable, timeout: float) -> tuple[bool, bool]:
+    """Wait up to *timeout* seconds until one of two wakers is set, and return for each whether it is. Clears neither."""
+    poll = select.poll()
+    poll.register(first.fileno(), select.POLLIN)
+    poll.register(second.fileno(), select.POLLIN)
+    ready = [fd for fd, _ in poll.poll(max(0.0, timeout) * 1000)]
+    return first.fileno() in ready, second.fileno() in ready

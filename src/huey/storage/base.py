@@ -148,12 +148,12 @@ class Counts(NamedTuple):
 
 
 class Waker(Protocol):
-    """Wakes a thread that waits in ``listen``. Has a file descriptor that becomes readable when rung."""
+    """Wakes a thread that waits in ``listen``. Its file descriptor is readable while it is set."""
 
     def fileno(self) -> int: ...
 
     def clear(self) -> None:
-        """Forget the rings so far."""
+        """Reset it."""
 
 
 class Storage(Sharing, Hosting, Administering, ABC):
@@ -317,14 +317,14 @@ class Storage(Sharing, Hosting, Administering, ABC):
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
-        """Wait until a turn of *worker* would find something (True), or *bell* rings, or *timeout* seconds passed (False). Never misses
+    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
+        """Wait until a turn of *worker* would find something (True), or *waker* is set, or *timeout* seconds passed (False). Never misses
         an enqueue for longer than a second, whatever was lost."""
 
-    def expect(self, worker: Worker, timeout: float, bell: Waker) -> bool:
+    def expect(self, worker: Worker, timeout: float, waker: Waker) -> bool:
         """As ``listen``, for a caller whose thread makes the next turn of *worker*: a storage may claim one task for that turn already.
         A turn that does not want it gives it back, and so does ``deregister``. Here: no difference."""
-        return self.listen(worker, timeout, bell)
+        return self.listen(worker, timeout, waker)
 
     @abstractmethod
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:

@@ -17,6 +17,8 @@ from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.runtime.failpoints import failpoint
 from huey.runtime.host import at_fork
 from huey.runtime.masking import checkpoint
+from huey.runtime.waker import Waker as OwnWaker
+from huey.runtime.waker import wait_for_either
 from huey.storage.base import (
     FOREVER,
     HEARTBEAT_S,
@@ -40,7 +42,7 @@ from huey.storage.legacy.keeping import ValuesInParts
 from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as, refuse
 from huey.storage.legacy.values import NAME, TASK, Values
-from huey.storage.legacy.waking import Pace, Reader, Wake
+from huey.storage.legacy.waking import Pace, Reader
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.task import Lease, Record
@@ -80,7 +82,7 @@ class LegacyStorage(ValuesInParts):
         self._ticks: dict[str, Micros] = {}
         self._readers: dict[str, Reader] = {}
         self._wanted = 1
-        self._wake: Wake | None = None
+        self._waker: OwnWaker | None = None
         self._quiet_until: Micros = 0
         self.pace(*self._pace)
 
@@ -99,7 +101,7 @@ class LegacyStorage(ValuesInParts):
             self._emit(tell())
         self._write_all(messages)
         failpoint("enqueue:after-commit")
-        self._ring()
+        self._wake()
 
     def _write_all(self, messages: Sequence[bytes]) -> None:
         if len(messages) > 1 and hasattr(self.parts.queue, "write_many"):
@@ -158,7 +160,7 @@ class LegacyStorage(ValuesInParts):
             # The last one first: each goes to the front.
             for lease in reversed(leases):
                 self._claims.release(worker, lease, now)
-        self._ring()
+        self._wake()
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         with self._lock:
@@ -185,9 +187,9 @@ class LegacyStorage(ValuesInParts):
             self._claims.give_back(worker, arrived)
             if not self._claims.has_any(worker):
                 self._holders.forget(worker)
-            if self._wake is not None and not self._readers:
-                self._wake.close()
-                self._wake = None
+            if self._waker is not None and not self._readers:
+                self._waker.close()
+                self._waker = None
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class LegacyStorage(ValuesInParts):
             return False
         failpoint("tick:after-commit")
         self._emit(events)
-        self._ring()
+        self._wake()
         return True
 
     def _note_tick(self, name: str, tick: Micros, data: bytes | None) -> bool:
@@ -257,14 +259,17 @@ class LegacyStorage(ValuesInParts):
         self._poll = Pace(self._clock, delay, max_delay, backoff)
         self._claims.schedule_interval = scheduler_interval
 
-    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
         with self._lock:
-            wake = self._wake = self._wake or Wake()
+            ours = self._waker = self._waker or OwnWaker()
             reader = self._reader(worker) if self.parts.is_blocking else None
             if self._claims.has_again:
                 return True
         deadline = self._clock.monotonic() + micros(timeout)
-        if wake.wait(bell, 0.0)[0]:
+        has_news, is_woken = wait_for_either(ours, waker, 0.0)
+        if has_news:
+            ours.clear()
+        if is_woken:
             return False
         while True:
             if reader is not None and reader.want(self._wanted):
@@ -276,9 +281,11 @@ class LegacyStorage(ValuesInParts):
                 return True
             if left <= 0:
                 return False
-            bell_rang, is_rung = wake.wait(bell, min(wait, left, 1.0))
-            if bell_rang or is_rung:
-                return not bell_rang
+            has_news, is_woken = wait_for_either(ours, waker, min(wait, left, 1.0))
+            if has_news:
+                ours.clear()
+            if has_news or is_woken:
+                return not is_woken
 
     def _until_look(self, *, is_polled: bool) -> float:
         """Seconds until something has to be looked at; not more than 0: now."""
@@ -294,19 +301,19 @@ class LegacyStorage(ValuesInParts):
         if worker.id not in self._readers:
             queue = self.parts.queue
             if queue in self.parts.holding:
-                self._readers[worker.id] = Reader(partial(queue.claim_next, worker.id, READ), lambda data: None, self._ring, self._clock)
+                self._readers[worker.id] = Reader(partial(queue.claim_next, worker.id, READ), lambda data: None, self._wake, self._clock)
             else:
-                self._readers[worker.id] = Reader(self._read, self._claims.write, self._ring, self._clock)
+                self._readers[worker.id] = Reader(self._read, self._claims.write, self._wake, self._clock)
         return self._readers[worker.id]
 
     def _read(self) -> object:
         with failing_as(QueueReadException, self.parts.queue, "read"):
             return self.parts.queue.read()
 
-    def _ring(self) -> None:
-        wake = self._wake
-        if wake is not None:
-            wake.ring()
+    def _wake(self) -> None:
+        waker = self._waker
+        if waker is not None:
+            waker.wake()
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         deadline = FOREVER if timeout is None else self._clock.monotonic() + micros(timeout)

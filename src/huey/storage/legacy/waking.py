@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import select
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from huey.runtime.clock import SECOND, Clock, Micros, micros
-from huey.storage.base import Waker
 
 log = logging.getLogger("huey.consumer")
 
@@ -48,43 +45,13 @@ class Pace:
         self._next = None
 
 
-class Wake:
-    """A pipe: what wakes who listens, beside a bell."""
-
-    def __init__(self) -> None:
-        self._ear, self._rope = os.pipe()
-        os.set_blocking(self._ear, False)
-        os.set_blocking(self._rope, False)
-
-    def ring(self) -> None:
-        try:
-            os.write(self._rope, b"!")
-        except BlockingIOError:
-            # It is full of rings.
-            return
-
-    def wait(self, bell: Waker, timeout: float) -> tuple[bool, bool]:
-        """Wait up to *timeout* seconds: whether the bell rang, and whether this did. Forgets its own rings."""
-        poll = select.poll()
-        poll.register(self._ear, select.POLLIN)
-        poll.register(bell.fileno(), select.POLLIN)
-        rung = [fd for fd, _ in poll.poll(max(0.0, timeout) * 1000)]
-        if self._ear in rung:
-            os.read(self._ear, 65536)
-        return bell.fileno() in rung, self._ear in rung
-
-    def close(self) -> None:
-        os.close(self._ear)
-        os.close(self._rope)
-
-
 class Reader:
     """A thread that reads a blocking queue, as many messages as are wanted. *give_back* gets one that comes after ``close``."""
 
-    def __init__(self, read: Callable[[], Any], give_back: Callable[[Any], object], ring: Callable[[], None], clock: Clock) -> None:
+    def __init__(self, read: Callable[[], Any], give_back: Callable[[Any], object], wake: Callable[[], None], clock: Clock) -> None:
         self._read = read
         self._give_back = give_back
-        self._ring = ring
+        self._wake = wake
         self._clock = clock
         self._changed = threading.Condition()
         self._arrived: deque[Any] = deque()
@@ -143,7 +110,7 @@ class Reader:
                     self._arrived.append(data)
                 else:
                     self._error, self._wanted = error, 0
-                self._ring()
+                self._wake()
                 return
         if error is None:
             try:

@@ -29,7 +29,7 @@ class MissingInMemory(LookingInMemory):
             if self._is_paused:
                 return []
             claimed = self._tasks.claim_missing(worker.id, set(missing), want, lambda row: self._is_plain(row, now), now)
-            self._changed.ring()
+            self._changed.notify_all()
             return [row.lease() for row in claimed]
 
     def _is_plain(self, row: Row, now: Micros) -> bool:

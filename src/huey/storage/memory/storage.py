@@ -109,7 +109,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
                 texts = [text for record, text in zip(records, texts, strict=True) if record.id in put_in]
             self._events.tell(texts, now)
         failpoint("enqueue:after-commit")
-        self._changed.ring()
+        self._changed.notify_all()
         return met
 
     def _insert_all(self, records: Sequence[Record], now: Micros) -> tuple[dict[str, str], set[str]]:
@@ -174,7 +174,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             self._events.tell(events, now)
             failpoint("turn:after-commit")
             if finishes or events:
-                self._changed.ring()
+                self._changed.notify_all()
             return Turn(
                 leases=[row.lease() for row in claimed if row.state == State.RUNNING],
                 refused=[finish.lease.id for finish, is_written in zip(finishes, written, strict=True) if not is_written],
@@ -241,7 +241,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
                     self._tasks.queue(row)
                     freed.append(row)
             self._keys.take(freed)
-            self._changed.ring()
+            self._changed.notify_all()
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         with self._changed:
@@ -284,7 +284,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
                 self._insert(record, now)
             self._events.tell(events, now)
             failpoint("tick:after-commit")
-            self._changed.ring()
+            self._changed.notify_all()
             return True
 
     def ticks(self) -> dict[str, Micros]:
@@ -340,7 +340,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         with self._changed:
             now = self._now(now)
             put_back = [id for id in ids if self._start_over(id, now)]
-            self._changed.ring()
+            self._changed.notify_all()
             return put_back
 
     def _start_over(self, id: str, now: Micros) -> bool:
@@ -365,7 +365,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     def pause(self, on: bool) -> None:
         with self._changed:
             self._is_paused = on
-            self._changed.ring()
+            self._changed.notify_all()
 
     def is_paused(self) -> bool:
         with self._changed:
@@ -373,8 +373,8 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
-    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
-        return self._changed.listen(lambda: self._until_due(worker), timeout, bell)
+    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
+        return self._changed.listen(lambda: self._until_due(worker), timeout, waker)
 
     def _until_due(self, worker: Worker) -> float:
         """Seconds until a turn of *worker* will find a task; not more than 0: now."""
@@ -404,7 +404,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     def publish(self, events: Sequence[str]) -> None:
         with self._changed:
             self._events.tell(events, self._clock.now())
-            self._changed.ring()
+            self._changed.notify_all()
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 

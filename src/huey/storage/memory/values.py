@@ -33,7 +33,7 @@ class ValuesInMemory(Storage):
 
     def _put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
         self._values.put(kind, key, value, end_of(ttl, self._clock.now()))
-        self._changed.ring()
+        self._changed.notify_all()
 
     def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
         with self._changed:

@@ -1,9 +1,7 @@
-"""How threads wait for a MemoryStorage to change: on its lock, or with a pipe beside a bell."""
+"""How threads wait for a MemoryStorage to change: on its lock, or with a waker of their own beside the engine's."""
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +11,8 @@ from huey.exceptions import CallInsideCall
 from huey.runtime.clock import SECOND, Clock, micros
 from huey.runtime.host import at_fork
 from huey.runtime.masking import checkpoint
+from huey.runtime.waker import Waker as OwnWaker
+from huey.runtime.waker import wait_for_either
 from huey.storage.base import FOREVER, Waker
 
 SAFETY_LOOK = 1.0
@@ -40,7 +40,7 @@ class Alarm:
     def _renew(self) -> None:
         """At first, and in a forked child: its parent's threads are not there to let go of the lock, or to listen."""
         self._changed = threading.Condition()
-        self._listeners: set[int] = set()
+        self._listeners: set[OwnWaker] = set()
         self._is_held = False
         self._late.clear()
 
@@ -76,11 +76,11 @@ class Alarm:
         finally:
             self._changed.release()
 
-    def ring(self) -> None:
-        """Something changed: wake all. A listener has at most one byte in its pipe: it is listed again after it has read."""
+    def notify_all(self) -> None:
+        """Wake all that wait for a change. A listener is on the list again only after it has cleared its waker."""
         self._changed.notify_all()
-        for pipe in self._listeners:
-            os.write(pipe, b"!")
+        for listener in self._listeners:
+            listener.wake()
         self._listeners.clear()
 
     def until(self, is_so: Callable[[], bool], timeout: float | None) -> bool:
@@ -99,28 +99,24 @@ class Alarm:
                 self._is_held = True
         return True
 
-    def listen(self, seconds_until: Callable[[], float], timeout: float, bell: Waker) -> bool:
-        """Wait, without the lock, until *seconds_until()* is 0 or less (True), *bell* rings or *timeout* seconds have passed (False)."""
+    def listen(self, seconds_until: Callable[[], float], timeout: float, waker: Waker) -> bool:
+        """Wait, without the lock, until *seconds_until()* is 0 or less (True), *waker* is set or *timeout* seconds have passed (False)."""
         deadline = self._clock.monotonic() + micros(timeout)
-        ours, theirs = os.pipe()
-        poll = select.poll()
-        poll.register(ours, select.POLLIN)
-        poll.register(bell.fileno(), select.POLLIN)
+        changed = OwnWaker()
         try:
             while True:
                 with self:
                     wait = seconds_until()
-                    self._listeners.add(theirs)
+                    self._listeners.add(changed)
                 left = (deadline - self._clock.monotonic()) / SECOND
                 if wait <= 0 or left <= 0:
                     return wait <= 0
-                rung = [fd for fd, _ in poll.poll(min(left, wait, SAFETY_LOOK) * 1000)]
-                if bell.fileno() in rung:
+                is_changed, is_woken = wait_for_either(changed, waker, min(left, wait, SAFETY_LOOK))
+                if is_woken:
                     return False
-                if ours in rung:
-                    os.read(ours, 1)
+                if is_changed:
+                    changed.clear()
         finally:
             with self:
-                self._listeners.discard(theirs)
-            os.close(ours)
-            os.close(theirs)
+                self._listeners.discard(changed)
+            changed.close()

@@ -79,7 +79,7 @@ class Lookout(ABC, Generic[W]):
         self._leaving: deque[W] = deque()
         self._waits: dict[str, set[W]] = {}
         """By queue. Its own of who leads, like all below."""
-        self._bell = -1
+        self._waker = -1
         self._blocked_on: frozenset[Any] | None = None
         """What the blocking command waits for that is under way, if one is."""
         self._next_look: Micros = 0
@@ -99,7 +99,7 @@ class Lookout(ABC, Generic[W]):
                 if self._leading.acquire(blocking=False):
                     self._lead(mine, left)
                 else:
-                    self._ring()
+                    self._wake()
                     mine.news.wait(max(0.0, min(left(), SAFETY_LOOK)))
                     if not mine.is_over:
                         mine.news.clear()
@@ -115,8 +115,8 @@ class Lookout(ABC, Generic[W]):
     def _lead(self, mine: W, left: Callable[[], float]) -> None:
         self._leader = threading.get_ident()
         try:
-            if self._bell < 0 and hasattr(os, "eventfd"):
-                self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            if self._waker < 0 and hasattr(os, "eventfd"):
+                self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             while not mine.is_over and (seconds := left()) > 0 and not is_asked():
                 self._step(seconds)
         except BaseException:
@@ -248,18 +248,18 @@ class Lookout(ABC, Generic[W]):
             return True
         poll = select.poll()
         poll.register(wire.fileno(), select.POLLIN)
-        if self._bell >= 0:
-            poll.register(self._bell, select.POLLIN)
+        if self._waker >= 0:
+            poll.register(self._waker, select.POLLIN)
         rung = [fd for fd, _ in poll.poll(seconds * 1000)]
-        if self._bell in rung:
+        if self._waker in rung:
             with suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
+                os.eventfd_read(self._waker)
         return wire.fileno() in rung
 
-    def _ring(self) -> None:
-        if self._bell >= 0:
+    def _wake(self) -> None:
+        if self._waker >= 0:
             with suppress(OSError):
-                os.eventfd_write(self._bell, 1)
+                os.eventfd_write(self._waker, 1)
 
     def _settle(self, wire: CommandConnection) -> None:
         """The answer of the blocking command, and what it says."""
@@ -300,8 +300,8 @@ class Lookout(ABC, Generic[W]):
             wire.close()
 
     def __del__(self) -> None:
-        if self._bell >= 0:
-            os.close(self._bell)
+        if self._waker >= 0:
+            os.close(self._waker)
 
     # -- for what -------------------------------------------------------------------------------------------------------------------------
 

@@ -164,16 +164,16 @@ class TurningVerbs(WakingVerbs):
 
     # -- what a wake-up brings along ------------------------------------------------------------------------------------------------------
 
-    def expect(self, worker: Worker, timeout: float, bell: Waker) -> bool:
+    def expect(self, worker: Worker, timeout: float, waker: Waker) -> bool:
         if self._has_own_clock:
             # The time of a claim that waits has to be the server's.
-            return self.listen(worker, timeout, bell)
+            return self.listen(worker, timeout, waker)
 
         def claim(ear: Ear) -> tuple[Arg, ...]:
             self._expecting[worker.id] = ear
             return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), self._asked(), self.name, 0, *NOTHING[0], ear.wire.client)
 
-        return self._hear(worker, timeout, bell, claim)
+        return self._hear(worker, timeout, waker, claim)
 
     def deregister(self, worker: Worker) -> None:
         ear = self._expecting.pop(worker.id, None)

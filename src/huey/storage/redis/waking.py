@@ -1,6 +1,6 @@
 """How threads wait on a Redis server: for tasks each on a connection of its own, for results and events on one of the process (lookout.py).
 
-Who listens for tasks leaves its blocking pop under way when a bell rings; the next turn of the same thread ends it (CLIENT UNBLOCK goes
+Who listens for tasks leaves its blocking pop under way when its waker is set; the next turn of the same thread ends it (CLIENT UNBLOCK goes
 with the turn, at no trip of its own), and until then it lasts a second at most. A claim may stand behind that pop: the server makes it in
 the moment in which a task comes, so that the wake-up brings the task.
 """
@@ -75,15 +75,15 @@ class Ear:
         self.is_blocked = False
         return checked(self.wire, answer)
 
-    def hears(self, seconds: float, bell: Waker) -> str:
-        """What comes first: an ``answer`` of the blocking command, the ``bell``, or nothing in that time."""
+    def hears(self, seconds: float, waker: Waker) -> str:
+        """What comes first: an ``answer`` of the blocking command, the ``waker``, or nothing in that time."""
         if self.wire.has_reply():
             return "answer"
         poll = select.poll()
         poll.register(self.wire.fileno(), select.POLLIN)
-        poll.register(bell.fileno(), select.POLLIN)
+        poll.register(waker.fileno(), select.POLLIN)
         rung = [fd for fd, _ in poll.poll(seconds * 1000)]
-        return "answer" if self.wire.fileno() in rung else "bell" if rung else ""
+        return "answer" if self.wire.fileno() in rung else "waker" if rung else ""
 
 
 class WakingVerbs(PlainVerbs):
@@ -121,18 +121,18 @@ class WakingVerbs(PlainVerbs):
         client = ear.wire.client
         return (b"SET", f"{self._prefix}no:{client}", 1, b"PX", CALLED_OFF), (b"CLIENT", b"UNBLOCK", client)
 
-    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
-        return self._hear(worker, timeout, bell, lambda ear: None)
+    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
+        return self._hear(worker, timeout, waker, lambda ear: None)
 
-    def _hear(self, worker: Worker, timeout: float, bell: Waker, claiming: Claiming) -> bool:
+    def _hear(self, worker: Worker, timeout: float, waker: Waker, claiming: Claiming) -> bool:
         """Listen. *claiming* makes the command that claims a task as soon as one comes, if one is to be claimed."""
         try:
-            return self._listen(worker, timeout, bell, claiming)
+            return self._listen(worker, timeout, waker, claiming)
         except BaseException:
             self._deafen()
             raise
 
-    def _listen(self, worker: Worker, timeout: float, bell: Waker, claiming: Claiming) -> bool:
+    def _listen(self, worker: Worker, timeout: float, waker: Waker, claiming: Claiming) -> bool:
         lanes = lanes_of(worker)
         lists = [f"{self._prefix}wake:{lane}" for lane in lanes]
         deadline = self._clock.monotonic() + micros(timeout)
@@ -153,8 +153,8 @@ class WakingVerbs(PlainVerbs):
             if self._clock.monotonic() >= deadline:
                 return False
             is_short = due != b"" and int(due) < longest * SECOND
-            first = ear.hears(max(LEAST_WAIT, int(due) / SECOND) if is_short else longest + ear.wire.patience, bell)
-            if first == "bell":
+            first = ear.hears(max(LEAST_WAIT, int(due) / SECOND) if is_short else longest + ear.wire.patience, waker)
+            if first == "waker":
                 return False
             if is_short and not first:
                 self._end_old_wait()

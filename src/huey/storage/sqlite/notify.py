@@ -49,7 +49,7 @@ class WakingStorage(SharingInSql):
             mine = self._local.watch = ((os.getpid(), self._file.era), watch(self._file, self._clock))
         return mine[1]
 
-    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
         deadline = self._clock.monotonic() + micros(timeout)
         watching = self._watch
         lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
@@ -62,7 +62,7 @@ class WakingStorage(SharingInSql):
             if left <= 0:
                 return False
             until_due = left if due is None else (due - self._clock.now()) / SECOND
-            if watching.wait(min(left, max(until_due, 0.0), SAFETY_LOOK), bell):
+            if watching.wait(min(left, max(until_due, 0.0), SAFETY_LOOK), waker):
                 return False
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:

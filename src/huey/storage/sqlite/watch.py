@@ -34,8 +34,8 @@ _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC)
 class Ear(Protocol):
     """What one thread at a time listens with."""
 
-    def listen(self, timeout: float, bell: Waker | None) -> tuple[set[int], bool]:
-        """Wait for *timeout* seconds at most. The numbers of the files that changed; whether *bell* rings."""
+    def listen(self, timeout: float, waker: Waker | None) -> tuple[set[int], bool]:
+        """Wait for *timeout* seconds at most. The numbers of the files that changed; whether *waker* is set."""
 
     def close(self) -> None: ...
 
@@ -108,10 +108,10 @@ class Watch:
         self._is_closed = False
         self._woken = threading.Semaphore(0)
         self._pipe: tuple[int, int] | None = None
-        """Wakes a thread that waits for a bell as well."""
+        """Wakes a thread that waits for a waker as well."""
 
-    def wait(self, timeout: float, bell: Waker | None = None) -> bool:
-        """Return at the next commit, when *bell* rings (True), or after *timeout* seconds. Commits since the last call count."""
+    def wait(self, timeout: float, waker: Waker | None = None) -> bool:
+        """Return at the next commit, when *waker* is set (True), or after *timeout* seconds. Commits since the last call count."""
         circle, deadline = self._circle, self._clock.monotonic() + timeout * SECOND
         while True:
             listens = circle.sit_down(self)
@@ -119,11 +119,11 @@ class Watch:
                 if self._has_news():
                     return False
                 if listens:
-                    changed, is_rung = circle.ear.listen(timeout, bell)
+                    changed, is_rung = circle.ear.listen(timeout, waker)
                     circle.tell(changed)
                     self._has_news()
                     return is_rung
-                is_woken, is_rung = self._sleep(timeout, bell)
+                is_woken, is_rung = self._sleep(timeout, waker)
                 timeout = (deadline - self._clock.monotonic()) / SECOND
                 if is_rung or not is_woken or timeout <= 0 or self._has_news():
                     return is_rung
@@ -135,20 +135,20 @@ class Watch:
         seen, self._seen = self._seen, self._circle.changes.get(self.number, -1)
         return seen != self._seen
 
-    def _sleep(self, timeout: float, bell: Waker | None) -> tuple[bool, bool]:
-        """Until woken: whether that was so, and whether *bell* rings."""
-        if bell is None:
+    def _sleep(self, timeout: float, waker: Waker | None) -> tuple[bool, bool]:
+        """Until woken: whether that was so, and whether *waker* is set."""
+        if waker is None:
             return self._woken.acquire(timeout=max(0.0, timeout)), False
         if self._pipe is None:
             self._pipe = _pipe()
             # Whoever woke this thread before there was one, did so by the semaphore.
             if self._woken.acquire(blocking=False):
                 return True, False
-        ready = _ready((self._pipe[0], bell.fileno()), timeout)
+        ready = _ready((self._pipe[0], waker.fileno()), timeout)
         if self._pipe[0] in ready:
             os.read(self._pipe[0], 4096)
             self._woken.acquire(blocking=False)
-        return self._pipe[0] in ready, bell.fileno() in ready
+        return self._pipe[0] in ready, waker.fileno() in ready
 
     def wake(self) -> None:
         self._woken.release()
@@ -200,14 +200,14 @@ class Inotify:
         # It may be gone with its file already.
         self._libc.inotify_rm_watch(self._fd, number)
 
-    def listen(self, timeout: float, bell: Waker | None) -> tuple[set[int], bool]:
-        bell_fd = -1 if bell is None else bell.fileno()
-        if bell_fd != self._bell_fd:
+    def listen(self, timeout: float, waker: Waker | None) -> tuple[set[int], bool]:
+        waker_fd = -1 if waker is None else waker.fileno()
+        if waker_fd != self._bell_fd:
             if self._bell_fd >= 0:
                 self._poll.unregister(self._bell_fd)
-            if bell_fd >= 0:
-                self._poll.register(bell_fd, select.POLLIN)
-            self._bell_fd = bell_fd
+            if waker_fd >= 0:
+                self._poll.register(waker_fd, select.POLLIN)
+            self._bell_fd = waker_fd
         changed, is_rung = set[int](), False
         for fd, _ in self._poll.poll(max(0.0, timeout) * 1000):
             if fd == self._fd:
@@ -243,7 +243,7 @@ class Looking:
             self._connection = sqlite3.connect(existing(self._path), uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
-    def listen(self, timeout: float, bell: Waker | None) -> tuple[set[int], bool]:
+    def listen(self, timeout: float, waker: Waker | None) -> tuple[set[int], bool]:
         deadline, gap = self._clock.monotonic() + timeout * SECOND, 0.002
         while True:
             try:
@@ -257,9 +257,9 @@ class Looking:
                 changed = {0} if version != self._seen else set[int]()
                 self._seen = version
                 return changed, False
-            if bell is None:
+            if waker is None:
                 self._clock.sleep(min(gap, left))
-            elif _ready((bell.fileno(),), min(gap, left)):
+            elif _ready((waker.fileno(),), min(gap, left)):
                 return set(), True
             gap = min(gap * 1.1, 0.05)
 

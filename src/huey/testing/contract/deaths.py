@@ -260,14 +260,14 @@ class DeathRules:
     def test_what_others_take_wakes_no_worker_that_does_not(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("suspect")])
         become_suspect(storage, clock, "suspect")
-        bell = Waker()
+        waker = Waker()
 
-        heard = [storage.listen(who, 0, bell) for who in (ME, THREAD, QUARANTINE)]
+        heard = [storage.listen(who, 0, waker) for who in (ME, THREAD, QUARANTINE)]
         claim(storage, by=QUARANTINE)
         storage.enqueue([task("clean")])
-        heard += [storage.listen(who, 0, bell) for who in (ME, THREAD, QUARANTINE)]
+        heard += [storage.listen(who, 0, waker) for who in (ME, THREAD, QUARANTINE)]
 
-        bell.close()
+        waker.close()
         assert heard == [True, False, True, True, True, False]
 
     def test_suspects_are_found_apart_and_among_the_ready(self, storage: Storage, clock: FakeClock) -> None:

@@ -14,51 +14,51 @@ from huey.testing.contract.tools import LONG, ME, MOMENT, OTHER, Another, Call, 
 
 
 @contextmanager
-def a_bell() -> Iterator[Waker]:
-    bell = Waker()
+def a_waker() -> Iterator[Waker]:
+    waker = Waker()
     try:
-        yield bell
+        yield waker
     finally:
-        bell.close()
+        waker.close()
 
 
-def listening(storage: Storage, bell: Waker, timeout: float = LONG) -> Call[bool]:
-    return Call(lambda: storage.listen(ME, timeout, bell))
+def listening(storage: Storage, waker: Waker, timeout: float = LONG) -> Call[bool]:
+    return Call(lambda: storage.listen(ME, timeout, waker))
 
 
 class WakingRules:
     def test_listen_returns_at_once_while_a_task_is_ready(self, storage: Storage) -> None:
         storage.enqueue([task()])
 
-        with a_bell() as bell:
-            assert storage.listen(ME, LONG, bell)
-            assert storage.listen(ME, 0, bell)
+        with a_waker() as waker:
+            assert storage.listen(ME, LONG, waker)
+            assert storage.listen(ME, 0, waker)
 
     def test_listen_returns_at_once_while_a_scheduled_task_is_due(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + SECOND)])
         clock.forward(2)
 
-        with a_bell() as bell:
-            assert storage.listen(ME, LONG, bell)
+        with a_waker() as waker:
+            assert storage.listen(ME, LONG, waker)
 
     def test_listen_gives_up_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + 10**6 * SECOND)])
         claimed(storage, task("running"))
 
-        with a_bell() as bell:
-            assert not listening(storage, bell, MOMENT).answer(lambda: clock.forward(1))
-            assert not storage.listen(ME, 0, bell)
+        with a_waker() as waker:
+            assert not listening(storage, waker, MOMENT).answer(lambda: clock.forward(1))
+            assert not storage.listen(ME, 0, waker)
 
     def test_listen_wakes_when_a_task_is_enqueued(self, storage: Storage, another: Another) -> None:
-        with a_bell() as bell:
-            call = listening(storage, bell)
+        with a_waker() as waker:
+            call = listening(storage, waker)
 
             another().enqueue([task()])
 
             assert call.answer()
 
     def test_all_who_listen_wake(self, storage: Storage, another: Another) -> None:
-        with a_bell() as one, a_bell() as two:
+        with a_waker() as one, a_waker() as two:
             calls = [listening(storage, one), listening(storage, two), listening(another(), two)]
 
             storage.enqueue([task()])
@@ -69,19 +69,19 @@ class WakingRules:
         other = another()
 
         def wake(n: int) -> None:
-            call = listening(storage, bell).settled()
+            call = listening(storage, waker).settled()
             other.enqueue([task(str(n))])
             assert call.answer()
             claim(storage)
 
-        with a_bell() as bell:
+        with a_waker() as waker:
             assert woken(wake)
 
     def test_listen_wakes_when_a_scheduled_task_gets_due(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + SECOND // 10)])
 
-        with a_bell() as bell:
-            call = listening(storage, bell).settled()
+        with a_waker() as waker:
+            call = listening(storage, waker).settled()
             clock.forward(1)
 
             assert call.answer()
@@ -89,8 +89,8 @@ class WakingRules:
     def test_listen_wakes_for_an_earlier_task_than_it_knew_of(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         storage.enqueue([task("later", eta=clock.now() + 1000 * SECOND)])
 
-        with a_bell() as bell:
-            call = listening(storage, bell).settled()
+        with a_waker() as waker:
+            call = listening(storage, waker).settled()
             another().enqueue([task("sooner", eta=clock.now() + SECOND // 10)])
             clock.forward(1)
 
@@ -99,8 +99,8 @@ class WakingRules:
     def test_listen_wakes_when_a_task_is_put_back(self, storage: Storage, another: Another) -> None:
         lease = claimed(storage)
 
-        with a_bell() as bell:
-            call = listening(storage, bell).settled()
+        with a_waker() as waker:
+            call = listening(storage, waker).settled()
             write(another(), Finish(lease, State.QUEUED))
 
             assert call.answer()
@@ -108,15 +108,15 @@ class WakingRules:
     def test_listen_wakes_when_a_task_is_released(self, storage: Storage, another: Another) -> None:
         lease = claimed(storage)
 
-        with a_bell() as bell:
-            call = listening(storage, bell)
+        with a_waker() as waker:
+            call = listening(storage, waker)
             another().release(ME, [lease])
 
             assert call.answer()
 
     def test_listen_wakes_when_a_tick_fires(self, storage: Storage, clock: FakeClock, another: Another) -> None:
-        with a_bell() as bell:
-            call = listening(storage, bell)
+        with a_waker() as waker:
+            call = listening(storage, waker)
             another().tick("every_minute", clock.now(), task())
 
             assert call.answer()
@@ -124,8 +124,8 @@ class WakingRules:
     def test_listen_wakes_when_a_task_is_put_back_by_hand(self, storage: Storage, another: Another) -> None:
         write(storage, Finish(claimed(storage), State.FAILED, reason="error"))
 
-        with a_bell() as bell:
-            call = listening(storage, bell)
+        with a_waker() as waker:
+            call = listening(storage, waker)
             another().retry(["a"])
 
             assert call.answer()
@@ -135,32 +135,32 @@ class WakingRules:
         storage.enqueue([task("a"), task("b", eta=clock.now() + SECOND)])
         clock.forward(2)
 
-        with a_bell() as bell:
-            assert not listening(storage, bell, MOMENT).answer(lambda: clock.forward(1))
-            call = listening(storage, bell)
+        with a_waker() as waker:
+            assert not listening(storage, waker, MOMENT).answer(lambda: clock.forward(1))
+            call = listening(storage, waker)
             another().pause(False)
 
             assert call.answer()
 
     def test_listen_returns_when_the_bell_rings(self, storage: Storage) -> None:
-        with a_bell() as bell:
-            call = listening(storage, bell).settled()
+        with a_waker() as waker:
+            call = listening(storage, waker).settled()
 
-            bell.ring()
+            waker.wake()
 
             assert not call.answer()
 
     def test_listen_returns_at_once_when_the_bell_rang_before(self, storage: Storage) -> None:
-        with a_bell() as bell:
-            bell.ring()
+        with a_waker() as waker:
+            waker.wake()
 
-            assert not listening(storage, bell).answer()
+            assert not listening(storage, waker).answer()
 
     def test_listen_waits_again_after_the_bell_was_cleared(self, storage: Storage) -> None:
-        with a_bell() as bell:
-            bell.ring()
-            bell.clear()
-            call = listening(storage, bell)
+        with a_waker() as waker:
+            waker.wake()
+            waker.clear()
+            call = listening(storage, waker)
 
             storage.enqueue([task()])
 
@@ -176,8 +176,8 @@ class WakingRules:
 
         def consume() -> int:
             got = 0
-            with a_bell() as bell:
-                while got < count and storage.listen(ME, LONG, bell):
+            with a_waker() as waker:
+                while got < count and storage.listen(ME, LONG, waker):
                     got += len(claim(storage, 3))
             return got
 

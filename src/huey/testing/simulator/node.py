@@ -80,8 +80,8 @@ class Body(NamedTuple):
         return outcomes[word]
 
 
-class HandBell(Waker):
-    """A bell whose waits end at once. After ``rounds`` clearings it lets the engine out of its loop; ``rest`` is what that would wait."""
+class HandWaker(Waker):
+    """A waker whose waits end at once. After ``rounds`` clearings it lets the engine out of its loop; ``rest`` is what that would wait."""
 
     def __init__(self, passes: Callable[[float], None]) -> None:
         self.is_rung = False
@@ -89,7 +89,7 @@ class HandBell(Waker):
         self.rest = 0.0
         self._passes = passes
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         self.is_rung = True
 
     def clear(self) -> None:
@@ -184,7 +184,7 @@ class ScriptedRunners:
         world.ledger.body_ends(self._node.worker, lease)
         self._done.append(settle(decide(lease, outcome, world.clock.now(), run.takes)))
         if not self._ready or len(self._ready) == self.low_water:
-            self._node.bell.ring()
+            self._node.waker.wake()
 
     def freeze(self) -> Callable[[], None]:
         """Stop, as under SIGSTOP. What is returned lets go on."""
@@ -233,10 +233,10 @@ class CommandConnection:
         self._suffer(fault, "after", is_lost=fault == "lost reply")
         return answer
 
-    def listen(self, worker: Worker, timeout: float, bell: Waker) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
         fault = self._fault("listen")
         self._suffer(fault, "before", is_lost=fault in ("lost call", "lost reply", "away"))
-        return bell.wait(timeout)
+        return waker.wait(timeout)
 
     expect = listen
 
@@ -295,14 +295,14 @@ class Node:
         self.worker = Worker(self.name, "host", number, f"{boot_id()}/{number}", 0)
         self.world = world
         self.wires = {part: CommandConnection(world, part, self) for part in ("engine", "janitor", "scheduler", "heartbeat")}
-        self.bell = HandBell(self._let_pass)
+        self.waker = HandWaker(self._let_pass)
         self.runners = ScriptedRunners(world, self, world.rng.choice(world.crew))
         engine, janitor, scheduler = (cast(Storage, self.wires[part]) for part in ("engine", "janitor", "scheduler"))
         # Which worker knows what is chance.
         search = Search(engine, self.worker, world.clock, lambda missing: world.rng.random() < 0.5)
-        self.engine = Engine(engine, self.worker, self.runners, world.clock, self.bell, search=search)
+        self.engine = Engine(engine, self.worker, self.runners, world.clock, self.waker, search=search)
         # The engine waits out an outage on an event of its own.
-        self.engine._quit = cast(Any, SimpleNamespace(wait=self.bell.wait, set=self.bell.ring))
+        self.engine._quit = cast(Any, SimpleNamespace(wait=self.waker.wait, set=self.waker.wake))
         self.janitor = Janitor(janitor, self.worker, world.clock, settle)
         self.scheduler = Scheduler(scheduler, world.registry, world.codec, world.clock, world.new_id)
         self.is_stalled = False
@@ -321,7 +321,7 @@ class Node:
         self.runners.advance()
         for name, act in parts:
             now = self.world.clock.monotonic()
-            if now >= self._next.get(name, 0) or (name == "engine" and self.bell.is_rung):
+            if now >= self._next.get(name, 0) or (name == "engine" and self.waker.is_rung):
                 pause = self._guarded(act)
                 every = {"heartbeat": HEARTBEAT_S, "janitor": EVERY, "scheduler": 60.0, "engine": 0.0}[name]
                 self._next[name] = now + micros(every if pause is None else pause)
@@ -347,7 +347,7 @@ class Node:
 
     def _crank(self) -> float:
         # Twice around: a turn, and a rest with what comes after it.
-        self.bell.rounds, self.bell.rest = 2, 0.0
+        self.waker.rounds, self.waker.rest = 2, 0.0
         try:
             self.engine.run()
         except Rested:
@@ -355,11 +355,11 @@ class Node:
         except StorageError as error:
             raise Violation("C15", f"the engine of {self.name} ended, the storage was away: {error}") from error
         # Now and then somebody enqueues, and a look that was to come later comes at once.
-        return self.bell.rest * self.world.rng.random()
+        return self.waker.rest * self.world.rng.random()
 
     def stop(self, timeout: float, *, cut_short: bool) -> None:
         """As ``Consumer.stop``, or with *cut_short* as its process ends when tasks do not."""
-        self.is_draining, self.bell.rounds = True, float("inf")
+        self.is_draining, self.waker.rounds = True, float("inf")
         self.engine.stop()
         still = self.engine.drain(timeout)
         self.world.ledger.counts["cut short"] += len(still)
