@@ -43,7 +43,7 @@ check: $(STAMP) ## format, lint, types, floors, house gates: what CI runs before
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python tools/gates.py
+	$(BIN)/python -m tools.gates
 
 fix: $(STAMP) ## format, repair what ruff can, write the parts of docs/ that are made from the code
 	$(BIN)/ruff format .
@@ -57,7 +57,7 @@ chaos: $(STAMP) ## long runs with random kills
 	$(BIN)/python -m pytest -m chaos --timeout 1800 $(ARGS)
 
 docs: $(STAMP) ## check docs/ against the code: names, links, tables, examples
-	$(BIN)/python tools/gates.py docs made examples
+	$(BIN)/python -m tools.gates docs made examples
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -1,4 +1,4 @@
-"""House gates: what no linter off the shelf looks at. `make check` runs them all; `python tools/gates.py sizes docs` runs two.
+"""House gates: what no linter off the shelf looks at. `make check` runs them all; `python -m tools.gates sizes docs` runs two.
 
 Each gate takes the root of the project and returns what it found: file, line, the fact, and the way out. None repairs anything.
 """
@@ -11,8 +11,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from tools.source import Problem, modules, named
+from tools.words import codes, private, retired
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,29 +50,6 @@ CLOCK_EXCEPTIONS = {
 }
 
 LAZY_MODULES = ("asyncio", "sqlite3", "ssl", "multiprocessing", "inspect", "dataclasses")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that must not stay as it is."""
-
-    where: str
-    line: int
-    fact: str
-    way_out: str
-
-    def __str__(self) -> str:
-        return f"{self.where}:{self.line}: {self.fact}\n    {self.way_out}"
-
-
-def modules(root: Path) -> Iterator[tuple[Path, str, ast.Module]]:
-    """Every Python file of the product: path, path below src, syntax tree."""
-    for path in sorted((root / "src").rglob("*.py")):
-        yield path, path.relative_to(root / "src").as_posix(), ast.parse(path.read_text("utf-8"), str(path))
-
-
-def named(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
 
 
 # sizes
@@ -312,7 +291,7 @@ def made(root: Path) -> list[Problem]:
     if child.returncode and not child.stdout:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         return [Problem(named(root, tool), 1, f"it fails: {last}", "Run it alone to see why.")]
-    way_out = "Run 'python tools/docs.py', which writes it anew; 'make fix' does it too."
+    way_out = "Run 'python tools/docs.py', which writes it again; 'make fix' does it too."
     return [Problem(line.partition(":")[0], 1, "a made part is out of date", way_out) for line in child.stdout.splitlines()]
 
 
@@ -331,7 +310,7 @@ def examples(root: Path) -> list[Problem]:
 
 
 GATES: dict[str, Callable[[Path], list[Problem]]] = {
-    gate.__name__: gate for gate in (sizes, clock, excepts, sql, lua, imports, docs, made, examples)
+    gate.__name__: gate for gate in (sizes, clock, excepts, sql, lua, imports, docs, made, examples, retired, private, codes)
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import gates
+from tools import gates, words
 
 
 @pytest.fixture
@@ -140,3 +140,102 @@ def test_parts_of_the_docs_that_are_out_of_date_are_found(house):
     assert facts(gates.made(root)) == ["docs/a.md:1 a made part is out of date"]
     root = house({"tools/docs.py": "raise ValueError('broken')"})
     assert facts(gates.made(root)) == ["tools/docs.py:1 it fails: ValueError: broken"]
+
+
+WORDS = "crank\nlet_in\n=Page\n+StorageCranked\n+pytest.crank\n"
+ALL_ON = "huey: retired private codes\n"
+
+
+def test_a_name_is_split_at_underscores_and_capitals():
+    assert words.parts("_letIn_HTTPServer2") == ("let", "in", "http", "server2")
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("def turn_crank(): ...", ["src/huey/a.py:1 'turn_crank' is made of the retired word 'crank'"]),
+        ("class CrankShaft: ...", ["src/huey/a.py:1 'CrankShaft' is made of the retired word 'crank'"]),
+        ("let_in = 1\nlet_in = 2", ["src/huey/a.py:1 'let_in' is made of the retired word 'let_in'"]),
+        ("x = Page(page=1)", ["src/huey/a.py:1 'Page' is made of the retired word 'Page'"]),
+        ("cranky = outlet_in = 'crank'  # crank", []),
+        ("raise StorageCranked", []),
+        ("@pytest.crank\ndef test_a_crank(): ...", []),
+    ],
+)
+def test_retired_words_are_found_in_python(house, code, found):
+    root = house({"tools/retired.txt": WORDS, "tools/clean.txt": ALL_ON, "src/huey/a.py": code})
+    assert facts(gates.retired(root)) == found
+
+
+def test_retired_words_are_found_in_sql_and_lua_and_not_in_their_comments(house):
+    root = house(
+        {
+            "tools/retired.txt": WORDS,
+            "tools/clean.txt": ALL_ON,
+            "src/huey/q.sql": "-- name: crank\n-- The crank.\nSELECT 'crank' AS x, my_crank -- crank\n",
+            "src/huey/q.lua": "-- crank\nlocal letIn = 'crank'\n",
+        }
+    )
+    assert facts(gates.retired(root)) == [
+        "src/huey/q.lua:2 'letIn' is made of the retired word 'let_in'",
+        "src/huey/q.sql:1 'crank' is made of the retired word 'crank'",
+        "src/huey/q.sql:3 'my_crank' is made of the retired word 'crank'",
+    ]
+
+
+def test_gates_for_words_look_only_where_they_are_switched_on(house):
+    files = {name: "crank = 1" for name in ("src/huey/a.py", "src/huey/b/c.py", "src/huey/bb/c.py", "src/huey/d/e.py", "src/huey/d/f/g.py")}
+    root = house(
+        files | {"tools/retired.txt": WORDS, "tools/clean.txt": "# huey: retired\nhuey/b: retired\nhuey/bb: codes\nhuey/d/.: retired\n"}
+    )
+    assert [p.where for p in gates.retired(root)] == ["src/huey/b/c.py", "src/huey/d/e.py"]
+
+
+OWNER = "class Base:\n    def __init__(self):\n        self._kept = 1\n    def _do(self): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("def f(owner):\n    return owner._kept", ["src/huey/b.py:2 uses _kept, which neither this module nor a base class makes"]),
+        ("from huey.a import _helper", ["src/huey/b.py:1 uses _helper, which neither this module nor a base class makes"]),
+        (
+            "class Part:\n    _kept: int\n    def f(self):\n        return self._kept",
+            ["src/huey/b.py:4 uses _kept, which neither this module nor a base class makes"],
+        ),
+        ("from huey.a import Base\nclass Heir(Base):\n    def f(self):\n        return self._kept, super()._do()", []),
+        ("class A:\n    _kept = 1\ndef f(a):\n    return a._kept", []),
+        ("class Row(NamedTuple):\n    _kept: int\ndef f(row):\n    return row._kept, row._replace(_kept=2)", []),
+        ("import atexit\natexit._clear()", []),
+        ("def f(value):\n    return value.__dict__", []),
+    ],
+)
+def test_private_names_of_other_modules_are_found(house, code, found):
+    root = house({"tools/clean.txt": ALL_ON, "src/huey/a.py": OWNER, "src/huey/b.py": code})
+    assert facts(gates.private(root)) == found
+
+
+def test_codes_are_found_in_texts_and_not_in_comments(house):
+    code = (
+        '"""Decorator: calls become tasks (S25, C12)."""\n'
+        "# As S25 wants it.\n"
+        "x = f'see {y} in RELIABILITY'\n"
+        "z = 'UTF8 S T10.5 %S25 C12x s25 /dev/S1'\n"
+        'w = """\nA rule: I12.\n"""\n'
+    )
+    root = house({"tools/clean.txt": ALL_ON, "src/huey/a.py": code})
+    assert facts(gates.codes(root)) == [
+        "src/huey/a.py:1 a text says S25",
+        "src/huey/a.py:1 a text says C12",
+        "src/huey/a.py:3 a text says RELIABILITY",
+        "src/huey/a.py:6 a text says I12",
+    ]
+
+
+def test_the_list_of_retired_words_and_the_list_of_clean_folders_are_in_order():
+    entries = [text for _, text in words.lines_of(gates.ROOT / words.RETIRED)]
+    assert sorted({entry for entry in entries if entries.count(entry) > 1}) == []
+    for _, line in words.lines_of(gates.ROOT / words.CLEAN):
+        folder, _, on = line.partition(":")
+        assert (gates.ROOT / "src" / folder.removesuffix("/.")).exists(), folder
+        assert set(on.split()) <= {"retired", "private", "codes"}, line
