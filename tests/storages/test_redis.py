@@ -21,7 +21,7 @@ from huey.runtime.clock import SECOND
 from huey.runtime.waker import Waker
 from huey.storage.base import Counts, Storage
 from huey.storage.redis import RedisStorage, keys
-from huey.storage.redis.connection import SKIPPED, CommandConnection
+from huey.storage.redis.connection import SPIN_BACKOFF, CommandConnection
 from huey.storage.redis.scripts import script
 from huey.storage.redis.storage import OPENING
 from huey.storage.sharing import Held, Holder
@@ -207,8 +207,8 @@ def test_opening_survives_answers_that_get_lost_and_gives_up_on_a_server_that_is
     clock = FakeClock()
     storage, lost, read, began = make(clock=clock), count(), CommandConnection.read, clock.monotonic()
 
-    def lossy(wire: CommandConnection) -> Any:
-        answer = read(wire)
+    def lossy(connection: CommandConnection) -> Any:
+        answer = read(connection)
         if next(lost) < losses:
             raise StorageUnavailable("the answer was lost")
         return answer
@@ -248,10 +248,10 @@ def losing(times: int, read: Callable[[CommandConnection], Any]) -> Callable[[Co
     """Reads that lose so many answers of taking a lock, after the server has given them."""
     lost = count()
 
-    def lossy(wire: CommandConnection) -> Any:
-        answer = read(wire)
+    def lossy(connection: CommandConnection) -> Any:
+        answer = read(connection)
         # A token; numbers of connections are asked for with no token given yet.
-        if isinstance(answer, int) and wire.client and next(lost) < times:
+        if isinstance(answer, int) and connection.client and next(lost) < times:
             raise StorageUnavailable("the answer was lost")
         return answer
 
@@ -276,22 +276,22 @@ def test_locks_are_renewed_on_a_server_without_room(make: Make, server: Any) -> 
 def test_a_reply_that_does_not_come_at_once_is_waited_for_and_the_next_ones_in_the_usual_way() -> None:
     ours, theirs = socket.socketpair()
     ours.settimeout(5)
-    wire = CommandConnection(SimpleNamespace(_sock=ours, disconnect=ours.close), "here")
+    connection = CommandConnection(SimpleNamespace(_sock=ours, disconnect=ours.close), "here")
 
     def answer_late() -> None:
-        wait_until(lambda: wire._unseen == SKIPPED)
+        wait_until(lambda: connection._spins_to_skip == SPIN_BACKOFF)
         theirs.sendall(b"+late\r\n")
 
     late = Call(answer_late)
     with theirs:
-        wire.glance()
-        assert wire.read() == b"late"
+        connection.spin_for_reply()
+        assert connection.read() == b"late"
         late.answer()
         theirs.sendall(b"+next\r\n")
-        wire.glance()
-        assert wire.read() == b"next"
-        assert wire._unseen == SKIPPED - 1
-    wire.close()
+        connection.spin_for_reply()
+        assert connection.read() == b"next"
+        assert connection._spins_to_skip == SPIN_BACKOFF - 1
+    connection.close()
 
 
 def test_a_forked_childs_connections_are_its_own(make: Make) -> None:
@@ -440,16 +440,16 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, times: int, meanwhile: Callabl
     lost, send, read = count(), CommandConnection.send, CommandConnection.read
     waits: set[CommandConnection] = set()
 
-    def noting(wire: CommandConnection, *commands: tuple[Any, ...]) -> None:
+    def noting(connection: CommandConnection, *commands: tuple[Any, ...]) -> None:
         shas = {script(name).sha for name in ("enqueue", "enqueue_one", "admit")}
         if any(len(command) > 1 and command[1] in shas for command in commands):
-            waits.add(wire)
-        send(wire, *commands)
+            waits.add(connection)
+        send(connection, *commands)
 
-    def lossy(wire: CommandConnection) -> Any:
-        answer = read(wire)
-        if wire in waits:
-            waits.discard(wire)
+    def lossy(connection: CommandConnection) -> Any:
+        answer = read(connection)
+        if connection in waits:
+            waits.discard(connection)
             if not isinstance(answer, Exception) and next(lost) < times:
                 meanwhile()
                 error = StorageUnavailable("the answer was lost")
@@ -542,14 +542,14 @@ def test_what_was_said_to_one_call_is_not_said_to_the_next(make: Make, monkeypat
 def test_an_enqueue_that_comes_late_over_an_old_connection_is_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, sent = make(), list[tuple[Any, ...]]()
     send = CommandConnection.send
-    monkeypatch.setattr(CommandConnection, "send", lambda wire, *commands: (sent.extend(commands), send(wire, *commands))[1])
+    monkeypatch.setattr(CommandConnection, "send", lambda connection, *commands: (sent.extend(commands), send(connection, *commands))[1])
     storage.enqueue([task("a")])
     storage.enqueue([task("b")])
     late = [command for command in sent if len(command) > 1 and command[1] == script("enqueue_one").sha]
     storage.turn(ME, [Finish(lease, State.SUCCEEDED) for lease in storage.turn(ME, [], 9).leases], 0)
 
     for command in late:
-        storage._wires.command(*command)
+        storage._connections.command(*command)
 
     assert storage.counts()[:3] == (0, 0, 0)
 
@@ -879,7 +879,7 @@ def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, waker
     def work() -> Any:
         storage.expect(ME, 20, waker)
         waker.clear()
-        server.client_kill_filter(_id=storage._expecting[ME.id].wire.client)
+        server.client_kill_filter(_id=storage._expecting[ME.id].connection.client)
         wrote = storage.turn(ME, [Finish(lease, State.SUCCEEDED)], 0)
         with pytest.raises(StorageUnavailable, match="waited was lost"):
             storage.turn(ME, [], 0)

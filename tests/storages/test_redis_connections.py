@@ -82,7 +82,7 @@ def test_a_thousand_reconnects_leave_the_pool_and_the_descriptors_as_they_were(
     before = descriptors()
 
     for _ in range(1000):
-        sock = storage._wires.pool._free[-1].connection._sock
+        sock = storage._connections.pool._free[-1].transport._sock
         sock.shutdown(socket.SHUT_RDWR)
         assert storage.is_paused() is False
 
@@ -94,13 +94,13 @@ def test_a_thousand_reconnects_leave_the_pool_and_the_descriptors_as_they_were(
 
 def test_a_pool_of_our_own_has_no_limit_but_that_of_the_user(mine: Callable[..., RedisStorage]) -> None:
     storage = mine()
-    wires = [storage._wires.take() for _ in range(130)]
-    for wire in wires:
-        storage._wires.give_back(wire)
+    connections = [storage._connections.take() for _ in range(130)]
+    for connection in connections:
+        storage._connections.give_back(connection)
 
-    assert storage._wires.most is None
-    assert mine(max_connections=7)._wires.most == 7
-    assert mine(url=shared_server().url + "?max_connections=8")._wires.most == 8
+    assert storage._connections.most is None
+    assert mine(max_connections=7)._connections.most == 7
+    assert mine(url=shared_server().url + "?max_connections=8")._connections.most == 8
 
 
 def test_connections_that_the_server_kills_go_back(mine: Callable[..., RedisStorage], admin: Any) -> None:
@@ -171,7 +171,7 @@ def test_storages_that_are_forgotten_give_their_connections_back(mine: Callable[
 def test_what_is_forgotten_while_the_pool_is_locked_goes_back_with_the_next_connection(mine: Callable[..., RedisStorage]) -> None:
     pool = pool_of()
     storage = mine(connection_pool=pool)
-    wire = storage._wires.take()
+    connection = storage._connections.take()
 
     def hold() -> None:
         with pool._lock:
@@ -181,7 +181,7 @@ def test_what_is_forgotten_while_the_pool_is_locked_goes_back_with_the_next_conn
     held, let_go = threading.Event(), threading.Event()
     holding = Call(hold)
     held.wait(10)
-    del wire
+    del connection
     let_go.set()
     holding.answer()
     assert lent(pool) == 1
@@ -212,21 +212,21 @@ def test_a_forked_child_leaves_the_parents_connections_and_waits_alone(mine: Cal
 def until_it_waits(storage: RedisStorage, *ids: str, timeout: float | None = 20) -> Call[bool]:
     """A thread that waits for results; the server knows of it."""
     call = Call(lambda: storage.wait(ids, timeout))
-    wait_until(lambda: all(storage._wires.command(b"HEXISTS", storage._prefix + "wt", id) for id in ids))
+    wait_until(lambda: all(storage._connections.command(b"HEXISTS", storage._prefix + "wt", id) for id in ids))
     return call
 
 
 def test_a_text_that_cannot_be_sent_is_no_outage_and_costs_no_connection(mine: Callable[..., RedisStorage]) -> None:
     storage = mine()
     storage.open()
-    free = list(storage._wires.pool._free)
+    free = list(storage._connections.pool._free)
 
-    for act in (lambda: storage.put("data", "a\ud800", b"x"), lambda: storage._wires.command(b"GET", "\udfff")):
+    for act in (lambda: storage.put("data", "a\ud800", b"x"), lambda: storage._connections.command(b"GET", "\udfff")):
         with pytest.raises((StorageError, ValueError)) as told:
             act()
         assert not isinstance(told.value, StorageUnavailable)
 
-    assert list(storage._wires.pool._free) == free
+    assert list(storage._connections.pool._free) == free
 
 
 # -- few of them ------------------------------------------------------------------------------------------------------------------------
@@ -252,9 +252,9 @@ def test_queues_of_one_process_share_their_connections(admin: Any) -> None:
 def test_queues_with_other_options_do_not_share(mine: Callable[..., RedisStorage]) -> None:
     here = mine(password=None)
 
-    assert here._wires.pool is mine(name="another", password=None)._wires.pool
-    assert here._wires.pool is not mine(db=1)._wires.pool
-    assert here._wires.pool is not mine(connection_pool=pool_of())._wires.pool
+    assert here._connections.pool is mine(name="another", password=None)._connections.pool
+    assert here._connections.pool is not mine(db=1)._connections.pool
+    assert here._connections.pool is not mine(connection_pool=pool_of())._connections.pool
 
 
 def test_one_queue_that_closes_leaves_the_others_their_connections(mine: Callable[..., RedisStorage]) -> None:
@@ -275,7 +275,7 @@ def test_three_hundred_threads_wait_for_results_on_one_connection(mine: Callable
     storage.open()
     before = len(admin.client_list())
     calls = [Call(lambda n=n: storage.wait([str(n)], 20)) for n in range(300)]  # type: ignore[misc]
-    wait_until(lambda: storage._wires.command(b"HLEN", storage._prefix + "wt") == 300)
+    wait_until(lambda: storage._connections.command(b"HLEN", storage._prefix + "wt") == 300)
 
     assert len(admin.client_list()) - before <= 10
     assert sum("cmd=blpop" in f"cmd={client['cmd']}" for client in admin.client_list() if client["flags"] == "b") <= 1
@@ -347,7 +347,7 @@ def test_a_queue_that_comes_later_is_heard_at_once(mine: Callable[..., RedisStor
     first, second = mine(), mine(name="comes later")
     waiting = until_it_waits(first, "a")
     later = until_it_waits(second, "a")
-    lookout = second._wires.pool.lookout(Results)
+    lookout = second._connections.pool.lookout(Results)
 
     assert lookout._blocked_on == {first._prefix, second._prefix}
     second.put("result", "a", b"5")
@@ -364,7 +364,7 @@ def test_a_wait_ends_on_time_whoever_leads_and_leaves_no_mark(mine: Callable[...
     waits = [Call(lambda n=n: storage.wait([f"{n}", f"{n} too"], 0.05 + n / 500)) for n in range(50)]  # type: ignore[misc]
 
     assert not any(wait.answer() for wait in waits)
-    assert storage._wires.command(b"HKEYS", storage._prefix + "wt") == [b"long"]
+    assert storage._connections.command(b"HKEYS", storage._prefix + "wt") == [b"long"]
     storage.put("result", "long", b"5")
     assert longer.answer()
 
@@ -386,7 +386,7 @@ def test_thousands_of_results_are_waited_for_at_once(mine: Callable[..., RedisSt
     ids = [str(n) for n in range(5000)]
     waiting = until_it_waits(storage, *ids[::1000])
     every = Call(lambda: storage.wait(ids, 20))
-    wait_until(lambda: storage._wires.command(b"HLEN", storage._prefix + "wt") == 5000)
+    wait_until(lambda: storage._connections.command(b"HLEN", storage._prefix + "wt") == 5000)
 
     storage.put("result", "4321", b"5")
 
@@ -466,7 +466,7 @@ def test_a_wait_that_interrupts_one_in_its_own_thread_ends_too(mine: Callable[..
 
 
 def poke(storage: RedisStorage) -> None:
-    wait_until(lambda: storage._wires.command(b"HEXISTS", storage._prefix + "wt", "outer"))
+    wait_until(lambda: storage._connections.command(b"HEXISTS", storage._prefix + "wt", "outer"))
     os.kill(os.getpid(), signal.SIGUSR1)
     wait_until(lambda: storage.peek("result", "inner"))
     storage.put("result", "outer", b"5")
@@ -474,7 +474,7 @@ def poke(storage: RedisStorage) -> None:
 
 def test_an_error_that_strikes_the_leader_is_its_own(mine: Callable[..., RedisStorage], monkeypatch: pytest.MonkeyPatch) -> None:
     storage = mine()
-    lookout = storage._wires.pool.lookout(Results)
+    lookout = storage._connections.pool.lookout(Results)
     real = lookout._hear
     strikes = [KeyboardInterrupt("struck")]
 
@@ -504,13 +504,13 @@ def test_a_pool_without_a_free_connection_says_that_it_is_the_pool(
     # One that lets its callers wait for ever does not make us wait for ever.
     pool = pool_of(kind, most=1, timeout=None) if kind is redis.BlockingConnectionPool else pool_of(most=1)
     storage = mine(connection_pool=pool, enqueue_timeout=0.1)
-    taken = storage._wires.take()
+    taken = storage._connections.take()
 
     with pytest.raises(StorageError, match=r"max_connections=1.*a consumer needs up to 4") as told:
         storage.enqueue([task()])
     assert "the server is away" not in str(told.value)
 
-    storage._wires.give_back(taken)
+    storage._connections.give_back(taken)
     storage.enqueue([task()])
 
 

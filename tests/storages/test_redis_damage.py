@@ -200,8 +200,8 @@ def test_what_stood_in_a_key_that_is_set_aside_is_put_back_and_said(
 
 def test_every_script_is_run_by_these_tests(storage: RedisStorage, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = set()
-    call = storage._wires.call
-    monkeypatch.setattr(storage._wires, "call", lambda name, *rest, **more: ran.add(name) or call(name, *rest, **more))
+    call = storage._connections.call
+    monkeypatch.setattr(storage._connections, "call", lambda name, *rest, **more: ran.add(name) or call(name, *rest, **more))
     filled(storage, clock)
     every_verb(storage, clock)
     storage.drop_waiting(scheduled=True)

@@ -17,7 +17,7 @@ from itertools import repeat
 from typing import Any
 
 from huey.exceptions import ConfigurationError, StorageError
-from huey.storage.redis.errors import Unknown, lost, translated
+from huey.storage.redis.errors import UnknownScript, reply_lost, translated
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import Script
 
@@ -39,9 +39,9 @@ _CODES = {
     "MasterDownError": "MASTERDOWN",
 }
 """Error codes by redis-py's classes."""
-GLANCES = 300
+SPIN_POLLS = 300
 """Looks for a reply that is likely to come at once; about a tenth of a millisecond, where no other thread wants to run."""
-SKIPPED = 10
+SPIN_BACKOFF = 10
 """Replies that are waited for in the usual way after one that came later than that."""
 HARMLESS = frozenset(
     {
@@ -65,8 +65,8 @@ def load_client() -> Any:
 class CommandConnection:
     """One connection: commands out, replies in."""
 
-    def __init__(self, connection: Any, where: str, give: Callable[[Any], None] | None = None) -> None:
-        self.connection = connection
+    def __init__(self, transport: Any, where: str, give: Callable[[Any], None] | None = None) -> None:
+        self.transport = transport
         self.where = where
         self.pid = os.getpid()
         self._owed = [] if give is None else [give]
@@ -87,12 +87,12 @@ class CommandConnection:
             self._prepare()
         except (AttributeError, TypeError) as error:
             self.close()
-            raise ConfigurationError(f"{where}: {type(connection).__name__} is no connection over a socket; huey needs one") from error
+            raise ConfigurationError(f"{where}: {type(transport).__name__} is no connection over a socket; huey needs one") from error
 
     def _prepare(self) -> None:
-        sock = getattr(self.connection, "_sock", None)
+        sock = getattr(self.transport, "_sock", None)
         self._sock: socket.socket | None = sock if self._hiredis is not None else None
-        self._unseen = 0
+        self._spins_to_skip = 0
         """Replies that are not looked for, since the last one was slow."""
         if self._sock is not None:
             self._reader = self._hiredis.Reader()
@@ -107,16 +107,16 @@ class CommandConnection:
             if self._sock is not None:
                 packets = [self._pack(commands[0])] if len(commands) == 1 else [b"".join(map(self._pack, commands))]
             else:
-                packets = self.connection.pack_commands(commands)
+                packets = self.transport.pack_commands(commands)
         except (ValueError, TypeError) as error:
             raise StorageError(f"{self.where}: a text or value cannot be sent ({type(error).__name__}); nothing was written") from error
         try:
             if self._sock is not None:
                 self._sock.sendall(packets[0])
             else:
-                self.connection.send_packed_command(packets)
+                self.transport.send_packed_command(packets)
         except Exception as error:  # redis-py, the socket and TLS each have errors of their own.
-            raise lost(self.where, error) from error
+            raise reply_lost(self.where, error) from error
 
     def read(self) -> Any:
         """The next reply; an error reply comes as an exception instance."""
@@ -131,21 +131,21 @@ class CommandConnection:
                 reader.feed(data)
             return reply
         except Exception as error:  # As in send().
-            raise lost(self.where, error) from error
+            raise reply_lost(self.where, error) from error
 
-    def glance(self) -> None:
+    def spin_for_reply(self) -> None:
         """Wait for a reply that comes at once, without going to sleep for it: a server on the same machine answers before a thread is
         woken."""
-        if self._unseen > 0:
-            self._unseen -= 1
-        elif not any(map(self._poll.poll, repeat(0, GLANCES))):
-            self._unseen = SKIPPED
+        if self._spins_to_skip > 0:
+            self._spins_to_skip -= 1
+        elif not any(map(self._poll.poll, repeat(0, SPIN_POLLS))):
+            self._spins_to_skip = SPIN_BACKOFF
 
     def _read_by_client(self) -> Any:
         import redis
 
         try:
-            return self.connection.read_response(disable_decoding=True)
+            return self.transport.read_response(disable_decoding=True)
         except redis.ResponseError as error:
             # It cuts off the codes that it knows.
             code = _CODES.get(type(error).__name__)
@@ -154,7 +154,7 @@ class CommandConnection:
     def has_reply(self) -> bool:
         """A reply has been received already."""
         if self._sock is None:
-            return bool(self.connection.can_read(0))
+            return bool(self.transport.can_read(0))
         return bool(self._reader.has_data())
 
     def is_stale(self) -> bool:
@@ -162,7 +162,7 @@ class CommandConnection:
         return bool(self._poll.poll(0))
 
     def fileno(self) -> int:
-        sock = self._sock if self._sock is not None else self.connection._sock
+        sock = self._sock if self._sock is not None else self.transport._sock
         return int(sock.fileno())
 
     def __del__(self) -> None:
@@ -172,54 +172,54 @@ class CommandConnection:
 
     def close(self) -> None:
         """Close it, and give it back where it is from. Harmless twice, and from another thread."""
-        self._close(lambda give, connection: give(connection))
+        self._close(lambda give, transport: give(transport))
 
     def _close(self, hand_over: Callable[[Callable[[Any], None], Any], None]) -> None:
         self.is_closed = True
         if self.pid != os.getpid():
             # The parent goes on with this socket: only our copy of its descriptor goes. Of its pool redis-py makes a new one here.
             self._owed.clear()
-            sock = getattr(self.connection, "_sock", None)
+            sock = getattr(self.transport, "_sock", None)
             if sock is not None:
-                self.connection._sock = None
+                self.transport._sock = None
                 sock.close()
             return
         try:
-            self.connection.disconnect()
+            self.transport.disconnect()
         finally:
             # Once, whoever else closes it at this moment.
             with suppress(IndexError):
-                hand_over(self._owed.pop(), self.connection)
+                hand_over(self._owed.pop(), self.transport)
 
 
 _forgotten: deque[tuple[Callable[[Any], None], Any]] = deque()
 
 
-def forget(give: Callable[[Any], None], connection: Any) -> None:
+def forget(give: Callable[[Any], None], transport: Any) -> None:
     """Give a connection back when a thread ended or an object went. That happens at any moment: perhaps while this very thread is inside
     the pool and holds its lock; then it is done by the next who connects."""
     pool = getattr(give, "__self__", None)
     for lock in (getattr(pool, "_lock", None), getattr(getattr(pool, "pool", None), "mutex", None)):
         if lock is not None:
             if not lock.acquire(blocking=False):
-                _forgotten.append((give, connection))
+                _forgotten.append((give, transport))
                 return
             lock.release()
-    give(connection)
+    give(transport)
 
 
 def give_back_forgotten() -> None:
     """See ``forget``."""
     while _forgotten:
         try:
-            give, connection = _forgotten.popleft()
+            give, transport = _forgotten.popleft()
         except IndexError:
             return
-        give(connection)
+        give(transport)
 
 
 def run(
-    wire: CommandConnection,
+    connection: CommandConnection,
     script: Script,
     arguments: Sequence[Arg],
     before: tuple[tuple[Arg, ...], ...] = (),
@@ -227,39 +227,39 @@ def run(
     *,
     soon: bool = False,
 ) -> Any:
-    """Run a script over *wire*; the server is told its text if it does not know it. *soon*: the answer is likely to come at once."""
+    """Run a script over *connection*; the server is told its text if it does not know it. *soon*: the answer is likely to come at once."""
     command = (EVALSHA, script.sha, 1, *arguments)
     around = [*before, command, *(() if after is None else (after,))]
-    wire.send(*around)
+    connection.send(*around)
     if soon:
-        wire.glance()
+        connection.spin_for_reply()
     try:
-        return _replies(wire, around, command)
-    except Unknown:
-        load(wire, script)
-    wire.send(*around)
-    return _replies(wire, around, command)
+        return _replies(connection, around, command)
+    except UnknownScript:
+        load(connection, script)
+    connection.send(*around)
+    return _replies(connection, around, command)
 
 
-def _replies(wire: CommandConnection, around: list[tuple[Arg, ...]], command: tuple[Arg, ...]) -> Any:
+def _replies(connection: CommandConnection, around: list[tuple[Arg, ...]], command: tuple[Arg, ...]) -> Any:
     if len(around) == 1:
-        return checked(wire, wire.read())
+        return checked(connection, connection.read())
     # All are read, whatever they say: the next call begins with its own.
-    replies = [wire.read() for _ in around]
-    answer = checked(wire, replies[around.index(command)])
+    replies = [connection.read() for _ in around]
+    answer = checked(connection, replies[around.index(command)])
     for reply in replies:
-        checked(wire, reply)
+        checked(connection, reply)
     return answer
 
 
-def load(wire: CommandConnection, script: Script) -> None:
+def load(connection: CommandConnection, script: Script) -> None:
     """Tell the server a script."""
-    wire.send((b"SCRIPT", b"LOAD", script.text))
-    checked(wire, wire.read())
+    connection.send((b"SCRIPT", b"LOAD", script.text))
+    checked(connection, connection.read())
 
 
-def checked(wire: CommandConnection, reply: Any) -> Any:
+def checked(connection: CommandConnection, reply: Any) -> Any:
     """*reply*, unless it is an error."""
     if isinstance(reply, Exception):
-        raise translated(str(reply), wire.where)
+        raise translated(str(reply), connection.where)
     return reply

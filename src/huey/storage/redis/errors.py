@@ -33,7 +33,7 @@ class NoneLeft(StorageUnavailable):
     """The pool has no connection left: the server is not away, and trying again at once does not help."""
 
 
-class Unknown(StorageError):
+class UnknownScript(StorageError):
     """The server does not know the script yet."""
 
 
@@ -41,7 +41,7 @@ def translated(text: str, where: str, secrets: Iterable[str] = ()) -> StorageErr
     """An error reply as one of ours; nothing was written. No part of *secrets* is shown."""
     code, told = text.partition(" ")[0], masked(text, secrets)
     if code == "NOSCRIPT":
-        return Unknown(told)
+        return UnknownScript(told)
     if "OOM command not allowed" in text or code == "OOM":
         return StorageFull(
             f"{where}: the server is at its maxmemory ({told}); nothing was written. Raise maxmemory, or free some, then try again"
@@ -88,15 +88,15 @@ def _without(text: str, secret: str) -> str:
     return text
 
 
-def away(where: str, error: BaseException, secrets: Iterable[str] = ()) -> StorageUnavailable:
+def unreachable(where: str, error: BaseException, secrets: Iterable[str] = ()) -> StorageUnavailable:
     """The server cannot be reached, or did not answer."""
     told = masked(str(error), secrets)
     return StorageUnavailable(f"{where}: the server is away ({type(error).__name__}: {told}); the same call may be made again")
 
 
-def lost(where: str, error: BaseException) -> StorageUnavailable:
+def reply_lost(where: str, error: BaseException) -> StorageUnavailable:
     """The server may have done what it was told, and the answer did not come."""
-    unknown = away(where, error)
+    unknown = unreachable(where, error)
     unknown.is_unknown = True
     return unknown
 

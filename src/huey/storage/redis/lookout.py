@@ -45,8 +45,8 @@ WAKES = 1000
 class Wait:
     """One thread's wait at one queue, for any of some *subjects* (ids of tasks, or the position after which events are wanted)."""
 
-    def __init__(self, wires: ConnectionSet, prefix: str, subjects: tuple[Any, ...], now: Callable[[], Arg]) -> None:
-        self.wires = wires
+    def __init__(self, connections: ConnectionSet, prefix: str, subjects: tuple[Any, ...], now: Callable[[], Arg]) -> None:
+        self.connections = connections
         self.prefix = prefix
         self.subjects = subjects
         self.now = now
@@ -71,7 +71,7 @@ class Lookout(ABC, Generic[W]):
     def __init__(self, pool: Pool) -> None:
         # Not held: the pool has it, and both would wait for the collector of garbage with their sockets open.
         self._pool = weakref.proxy(pool)
-        self.wire: CommandConnection | None = None
+        self.connection: CommandConnection | None = None
         self._leading = threading.RLock()
         self._leader = 0
         """The thread that leads."""
@@ -177,7 +177,7 @@ class Lookout(ABC, Generic[W]):
 
     def _come_and_go(self) -> list[W]:
         """Who came since. Who left is forgotten."""
-        if self.wire is not None and (self.wire.is_closed or self.wire.pid != os.getpid()):
+        if self.connection is not None and (self.connection.is_closed or self.connection.pid != os.getpid()):
             self._lose()
         new = []
         for _ in range(len(self._coming)):
@@ -200,21 +200,21 @@ class Lookout(ABC, Generic[W]):
 
     def _block(self) -> None:
         """See that a blocking command is under way that waits for all."""
-        if self.wire is None:
-            self.wire = self._pool.take()
+        if self.connection is None:
+            self.connection = self._pool.take()
             self._blocked_on = None
             self._next_look = 0
         if self._blocked_on is not None and not self._covers(self._blocked_on):
-            self._end_block(self.wire)
+            self._end_block(self.connection)
         if self._blocked_on is None:
             self._blocked_on = self._subjects()
-            self._send(self.wire, max(LEAST_WAIT, min(SAFETY_LOOK, self.wire.patience / 2)))
+            self._send(self.connection, max(LEAST_WAIT, min(SAFETY_LOOK, self.connection.patience / 2)))
 
-    def _end_block(self, wire: CommandConnection) -> None:
+    def _end_block(self, connection: CommandConnection) -> None:
         for _ in range(ENDINGS):
-            if self._is_readable(wire, 0) or next(iter(self._all())).wires.command(b"CLIENT", b"UNBLOCK", wire.client):
+            if self._is_readable(connection, 0) or next(iter(self._all())).connections.command(b"CLIENT", b"UNBLOCK", connection.client):
                 break
-        self._settle(wire)
+        self._settle(connection)
 
     def _look(self, new: list[W]) -> None:
         """Ask the server about who came since; each second, about all."""
@@ -234,39 +234,39 @@ class Lookout(ABC, Generic[W]):
                 self._fail(waits, error)
 
     def _hear(self, seconds: float) -> None:
-        wire = self.wire
-        assert wire is not None
+        connection = self.connection
+        assert connection is not None
         try:
-            if self._is_readable(wire, seconds):
-                self._settle(wire)
+            if self._is_readable(connection, seconds):
+                self._settle(connection)
         except StorageError:
             # It is made anew, and all are looked at.
             self._lose()
 
-    def _is_readable(self, wire: CommandConnection, seconds: float) -> bool:
-        if wire.has_reply():
+    def _is_readable(self, connection: CommandConnection, seconds: float) -> bool:
+        if connection.has_reply():
             return True
         poll = select.poll()
-        poll.register(wire.fileno(), select.POLLIN)
+        poll.register(connection.fileno(), select.POLLIN)
         if self._waker >= 0:
             poll.register(self._waker, select.POLLIN)
         rung = [fd for fd, _ in poll.poll(seconds * 1000)]
         if self._waker in rung:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._waker)
-        return wire.fileno() in rung
+        return connection.fileno() in rung
 
     def _wake(self) -> None:
         if self._waker >= 0:
             with suppress(OSError):
                 os.eventfd_write(self._waker, 1)
 
-    def _settle(self, wire: CommandConnection) -> None:
+    def _settle(self, connection: CommandConnection) -> None:
         """The answer of the blocking command, and what it says."""
-        answer = checked(wire, wire.read())
+        answer = checked(connection, connection.read())
         self._blocked_on = None
         if answer:
-            self._tell(wire, answer)
+            self._tell(connection, answer)
 
     def _bear(self, error: StorageUnavailable, seconds: float) -> None:
         """The server is away: for a while that is nobody's business."""
@@ -289,15 +289,15 @@ class Lookout(ABC, Generic[W]):
             wait.end(own)
 
     def _lose(self) -> None:
-        wire, self.wire, self._blocked_on = self.wire, None, None
-        if wire is not None:
-            self._pool.drop(wire)
+        connection, self.connection, self._blocked_on = self.connection, None, None
+        if connection is not None:
+            self._pool.drop(connection)
 
     def close(self) -> None:
         """Let go of the connection; a thread that waits makes another."""
-        wire = self.wire
-        if wire is not None:
-            wire.close()
+        connection = self.connection
+        if connection is not None:
+            connection.close()
 
     def __del__(self) -> None:
         if self._waker >= 0:
@@ -313,11 +313,11 @@ class Lookout(ABC, Generic[W]):
         return self._subjects() <= subjects
 
     @abstractmethod
-    def _send(self, wire: CommandConnection, seconds: float) -> None:
+    def _send(self, connection: CommandConnection, seconds: float) -> None:
         """Send the blocking command."""
 
     @abstractmethod
-    def _tell(self, wire: CommandConnection, answer: Any) -> None:
+    def _tell(self, connection: CommandConnection, answer: Any) -> None:
         """End the waits that its answer concerns."""
 
     @abstractmethod
@@ -331,18 +331,18 @@ class Results(Lookout[Wait]):
     def _subjects(self) -> frozenset[Any]:
         return frozenset(self._waits)
 
-    def _list(self, prefix: str, wire: CommandConnection) -> str:
-        return f"{prefix}wk:{wire.client}"
+    def _list(self, prefix: str, connection: CommandConnection) -> str:
+        return f"{prefix}wk:{connection.client}"
 
-    def _send(self, wire: CommandConnection, seconds: float) -> None:
-        lists = [self._list(prefix, wire) for prefix in self._blocked_on or ()]
-        wire.send((b"BLPOP", *lists, seconds))
+    def _send(self, connection: CommandConnection, seconds: float) -> None:
+        lists = [self._list(prefix, connection) for prefix in self._blocked_on or ()]
+        connection.send((b"BLPOP", *lists, seconds))
 
-    def _tell(self, wire: CommandConnection, answer: Any) -> None:
+    def _tell(self, connection: CommandConnection, answer: Any) -> None:
         key, id = answer
         # Where there is one there are often more.
-        wire.send((b"LPOP", key, WAKES))
-        there = {id, *(checked(wire, wire.read()) or ())}
+        connection.send((b"LPOP", key, WAKES))
+        there = {id, *(checked(connection, connection.read()) or ())}
         name = key if isinstance(key, str) else key.decode()
         prefix = name[: name.rindex("wk:")]
         self._end(self._waits.get(prefix, ()), there)
@@ -350,10 +350,10 @@ class Results(Lookout[Wait]):
     def _ask(self, waits: list[Wait]) -> None:
         ids = list(dict.fromkeys(id for wait in waits for id in wait.subjects))
         first = waits[0]
-        waiter = "" if self.wire is None else str(self.wire.client)
+        waiter = "" if self.connection is None else str(self.connection.client)
         there: set[bytes] = set()
         for some in in_chunks(ids):
-            there.update(first.wires.call("await", first.prefix, first.now(), waiter, *some))
+            there.update(first.connections.call("await", first.prefix, first.now(), waiter, *some))
         if there:
             self._end(waits, there)
 
@@ -365,15 +365,15 @@ class Results(Lookout[Wait]):
 
     def forget(self, mine: Wait) -> None:
         """Tell the server that nobody waits for these any more, but for those that another thread waits for."""
-        wire = self.wire
-        if wire is None:
+        connection = self.connection
+        if connection is None:
             return
         others = {id for wait in list(self._waits.get(mine.prefix, ())) if wait is not mine and not wait.has_left for id in wait.subjects}
         ids = [id for id in mine.subjects if id not in others]
         # What stays goes after a minute.
         with suppress(StorageUnavailable):
             for some in in_chunks(ids):
-                mine.wires.call("unawait", mine.prefix, mine.now(), str(wire.client), *some)
+                mine.connections.call("unawait", mine.prefix, mine.now(), str(connection.client), *some)
 
 
 class Events(Lookout[Wait]):
@@ -386,13 +386,13 @@ class Events(Lookout[Wait]):
         first = dict(subjects)
         return all(prefix in first and first[prefix] <= position for prefix, position in self._subjects())
 
-    def _send(self, wire: CommandConnection, seconds: float) -> None:
+    def _send(self, connection: CommandConnection, seconds: float) -> None:
         after = dict(self._blocked_on or ())
         names = [f"{prefix}ev" for prefix in after]
         ids = [f"{position}-0" for position in after.values()]
-        wire.send((b"XREAD", b"COUNT", 1, b"BLOCK", max(1, int(seconds * 1000)), b"STREAMS", *names, *ids))
+        connection.send((b"XREAD", b"COUNT", 1, b"BLOCK", max(1, int(seconds * 1000)), b"STREAMS", *names, *ids))
 
-    def _tell(self, wire: CommandConnection, answer: Any) -> None:
+    def _tell(self, connection: CommandConnection, answer: Any) -> None:
         for key in answer if isinstance(answer, dict) else [key for key, _ in answer]:
             name = key if isinstance(key, str) else key.decode()
             for wait in list(self._waits.get(name.removesuffix("ev"), ())):

@@ -12,14 +12,14 @@ from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import Micros
 from huey.storage.base import Tell
 from huey.storage.redis.connection import EVALSHA, CommandConnection, checked
-from huey.storage.redis.errors import Unknown
+from huey.storage.redis.errors import UnknownScript
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.pool import ConnectionSet
-from huey.storage.redis.producers import Producers
 from huey.storage.redis.scripts import script
+from huey.storage.redis.sequences import EnqueueSequences
 
 
-class Chunk(NamedTuple):
+class EnqueueCall(NamedTuple):
     """What one call of ``enqueue`` puts in. ``head``: the first arguments, up to the number under which it is sent."""
 
     size: int
@@ -31,116 +31,120 @@ class Chunk(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A chunk that is under way, and its number."""
+    """A call that is under way, and its number."""
 
-    chunk: Chunk
+    call: EnqueueCall
     number: Micros
 
 
-class Ahead:
-    """The chunks of one bulk call (``bulk_enqueue``). *put_in* enqueues one chunk in the usual way, waiting for its answer; *send* one
+class EnqueuePipeline:
+    """The chunks of one bulk call (``bulk_enqueue``). *submit* enqueues one call in the usual way, waiting for its answer; *send* one
     that was sent already, under the number that it had."""
 
     def __init__(
-        self, wires: ConnectionSet, producers: Producers, put_in: Callable[[Chunk], None], send: Callable[[Chunk, str, Micros], None]
+        self,
+        connections: ConnectionSet,
+        sequences: EnqueueSequences,
+        submit: Callable[[EnqueueCall], None],
+        send: Callable[[EnqueueCall, str, Micros], None],
     ) -> None:
-        self._wires = wires
-        self._producers = producers
-        self._producer = producers.take()
-        self._put_in = put_in
+        self._connections = connections
+        self._sequences = sequences
+        self._sequence = sequences.take()
+        self._submit = submit
         self._send = send
-        self._wire: CommandConnection | None = None
+        self._connection: CommandConnection | None = None
         self._under_way: Sent | None = None
         self._is_known = False
-        """The server has the script and nobody follows: the first chunk went in in the usual way."""
+        """The server has the script and nobody follows: the first call went in in the usual way."""
 
-    def put(self, chunk: Chunk) -> None:
-        """Send *chunk*, and see to the one before. Raises what became of that one, or of this; ``unconfirmed`` of an error says how many
+    def submit(self, call: EnqueueCall) -> None:
+        """Send *call*, and see to the one before. Raises what became of that one, or of this; ``unconfirmed`` of an error says how many
         records of earlier calls were not put in."""
         if not self._is_known:
-            self._put_in(chunk)
+            self._submit(call)
             self._is_known = True
             return
-        before, self._under_way = self._under_way, Sent(chunk, self._producer.number())
+        before, self._under_way = self._under_way, Sent(call, self._sequence.number())
         try:
-            if self._wire is None:
-                self._wire = self._wires.take()
-            self._wire.send(
-                (EVALSHA, script("enqueue").sha, 1, *chunk.head, self._producer.id, self._under_way.number, 0, *chunk.arguments)
+            if self._connection is None:
+                self._connection = self._connections.take()
+            self._connection.send(
+                (EVALSHA, script("enqueue").sha, 1, *call.head, self._sequence.id, self._under_way.number, 0, *call.arguments)
             )
-            is_in = before is None or self._is_in(before.chunk)
+            is_confirmed = before is None or self._is_confirmed(before.call)
         except StorageUnavailable:
-            self._send_again(before)
+            self._resend(before)
             return
         except StorageError as error:
             self._stop(before, error)
             raise
-        if before is not None and not is_in:
-            self._put_in_anew(before.chunk)
+        if before is not None and not is_confirmed:
+            self._resubmit(before.call)
 
-    def end(self) -> None:
+    def drain(self) -> None:
         """All that was put is in when this returns."""
         last, self._under_way = self._under_way, None
         try:
-            if last is not None and not self._is_in(last.chunk):
-                self._put_in_anew(last.chunk)
+            if last is not None and not self._is_confirmed(last.call):
+                self._resubmit(last.call)
         except StorageUnavailable:
-            if self._wire is None:
+            if self._connection is None:
                 # It was not put in; another try came too late.
                 raise
-            self._send_again(last)
+            self._resend(last)
         except StorageError as error:
-            error.unconfirmed = 0 if last is None else last.chunk.size
+            error.unconfirmed = 0 if last is None else last.call.size
             raise
         finally:
-            if self._wire is not None:
-                self._wires.give_back(self._wire)
-                self._wire = None
-        self._producers.give_back(self._producer)
+            if self._connection is not None:
+                self._connections.give_back(self._connection)
+                self._connection = None
+        self._sequences.give_back(self._sequence)
 
-    def _is_in(self, chunk: Chunk) -> bool:
-        """Read the answer of *chunk*: False when it was not put in, and has to come again in the usual way: that tells the server its
-        script, or the events of the chunk to those who follow since."""
-        assert self._wire is not None
+    def _is_confirmed(self, call: EnqueueCall) -> bool:
+        """Read the answer of *call*: False when it was not put in, and has to come again in the usual way: that tells the server its
+        script, or the events of the call to those who follow since."""
+        assert self._connection is not None
         try:
-            answer: Any = checked(self._wire, self._wire.read())
-        except Unknown:
+            answer: Any = checked(self._connection, self._connection.read())
+        except UnknownScript:
             return False
-        return not (answer and chunk.tell is not None)
+        return not (answer and call.tell is not None)
 
-    def _put_in_anew(self, chunk: Chunk) -> None:
+    def _resubmit(self, call: EnqueueCall) -> None:
         """Put in what was not, under another number: one after it may have been put in."""
         try:
-            self._put_in(chunk)
+            self._submit(call)
         except StorageError as error:
             self._drop()
-            error.unconfirmed = chunk.size
+            error.unconfirmed = call.size
             raise
 
-    def _send_again(self, before: Sent | None) -> None:
+    def _resend(self, before: Sent | None) -> None:
         """The connection is lost, and what became of the last two is not known: they are sent again, under the numbers that they had."""
         pending = [sent for sent in (before, self._under_way) if sent is not None]
         self._drop()
         for sent in pending:
             try:
-                self._send(sent.chunk, self._producer.id, sent.number)
+                self._send(sent.call, self._sequence.id, sent.number)
             except StorageError as error:
-                error.unconfirmed = sent.chunk.size if sent is before else 0
+                error.unconfirmed = sent.call.size if sent is before else 0
                 raise
 
     def _drop(self) -> None:
-        self._wires.drop(self._wire)
-        self._wire, self._under_way, self._is_known = None, None, False
+        self._connections.drop(self._connection)
+        self._connection, self._under_way, self._is_known = None, None, False
 
     def _stop(self, before: Sent | None, error: StorageError) -> None:
         """The one before was refused; see what became of the one that was sent after it."""
         after, self._under_way = self._under_way, None
-        error.unconfirmed = 0 if before is None else before.chunk.size
+        error.unconfirmed = 0 if before is None else before.call.size
         try:
             if after is not None:
-                if not self._is_in(after.chunk):
-                    self._put_in(after.chunk)
-                error.unconfirmed -= after.chunk.size
+                if not self._is_confirmed(after.call):
+                    self._submit(after.call)
+                error.unconfirmed -= after.call.size
         except StorageError:
             # Refused alike; a lost connection leaves it unknown, as the error's kind says.
             self._is_known = False

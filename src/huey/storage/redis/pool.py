@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import micros, system_clock
 from huey.storage.redis.connection import HARMLESS, REPLY_TIMEOUT, CommandConnection, checked, give_back_forgotten, load_client, run
-from huey.storage.redis.errors import NoneLeft, away, pool_is_too_small, too_many_clients, translated
+from huey.storage.redis.errors import NoneLeft, pool_is_too_small, too_many_clients, translated, unreachable
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import script
 from huey.storage.redis.source import Source
@@ -54,10 +54,10 @@ class Pool:
 
     def _check_process(self) -> None:
         if self._pid != getpid():
-            inherited = (*self._free, *self._kept, *(it for it in map(_wire_of, self._lookouts.values()) if it))
+            inherited = (*self._free, *self._kept, *(it for it in map(_connection_of, self._lookouts.values()) if it))
             self._begin_anew()
-            for wire in inherited:
-                wire.close()
+            for connection in inherited:
+                connection.close()
 
     def lookout(self, kind: Callable[[Pool], L]) -> L:
         """The one of that kind in this process (lookout.py)."""
@@ -76,12 +76,12 @@ class Pool:
             self._check_process()
         try:
             # As it nearly always goes.
-            wire = self._free.pop()
+            connection = self._free.pop()
         except IndexError:
             return self._wait_or_connect()
-        if not wire.is_stale():
-            return wire
-        self.drop(wire)
+        if not connection.is_stale():
+            return connection
+        self.drop(connection)
         return self._wait_or_connect()
 
     def _wait_or_connect(self) -> CommandConnection:
@@ -92,13 +92,13 @@ class Pool:
             is_mine = making.acquire(blocking=False)
             if is_mine or waited >= micros(IN_TURNS):
                 try:
-                    wire = self._unused() or self._connect()
+                    connection = self._unused() or self._connect()
                 finally:
                     if is_mine:
                         making.release()
                         self._tell_who_is_short()
-                if wire is not None:
-                    return wire
+                if connection is not None:
+                    return connection
                 # The pool has none left: ours come back as soon as their calls end.
                 if waited >= micros(POOL_TIMEOUT):
                     raise pool_is_too_small(self.where, self._source.most)
@@ -113,13 +113,13 @@ class Pool:
     def _unused(self) -> CommandConnection | None:
         while self._free:
             try:
-                wire = self._free.pop()
+                connection = self._free.pop()
             except IndexError:
                 # Another thread was faster.
                 break
-            if not wire.is_stale():
-                return wire
-            self.drop(wire)
+            if not connection.is_stale():
+                return connection
+            self.drop(connection)
         return None
 
     def _connect(self) -> CommandConnection | None:
@@ -131,7 +131,7 @@ class Pool:
         secrets = self._source.secrets()
         failed: StorageError
         try:
-            connection, give = self._source.take()
+            transport, give = self._source.take()
         except StorageError:
             raise
         except redis.AuthenticationError as error:
@@ -141,9 +141,9 @@ class Pool:
         except (redis.RedisError, OSError) as error:
             if _has_none_left(error):
                 return None
-            failed = too_many_clients(self.where) if "max number of clients" in str(error) else away(self.where, error, secrets)
+            failed = too_many_clients(self.where) if "max number of clients" in str(error) else unreachable(self.where, error, secrets)
         else:
-            return self._wire(connection, give)
+            return self._wrap(transport, give)
         # Without what redis-py raised: a server that knows no AUTH repeats the password there.
         raise failed
 
@@ -152,25 +152,25 @@ class Pool:
         places = getattr(self._source.pool, "pool", None)
         return places is not None and bool(places.empty())
 
-    def _wire(self, connection: Any, give: Callable[[Any], None] | None) -> CommandConnection:
-        wire = CommandConnection(connection, self.where, give)
+    def _wrap(self, transport: Any, give: Callable[[Any], None] | None) -> CommandConnection:
+        connection = CommandConnection(transport, self.where, give)
         try:
-            wire.send((b"CLIENT", b"ID"))
-            wire.client = checked(wire, wire.read())
+            connection.send((b"CLIENT", b"ID"))
+            connection.client = checked(connection, connection.read())
         except BaseException:
-            wire.close()
+            connection.close()
             raise
-        return wire
+        return connection
 
-    def keep(self, wire: CommandConnection) -> None:
+    def keep(self, connection: CommandConnection) -> None:
         """A thread goes on using it: it is closed with the others."""
-        self._kept.add(wire)
+        self._kept.add(connection)
 
-    def give_back(self, wire: CommandConnection) -> None:
-        """Nothing is under way on *wire*."""
-        if wire.is_closed or wire.pid != self._pid:
+    def give_back(self, connection: CommandConnection) -> None:
+        """Nothing is under way on *connection*."""
+        if connection.is_closed or connection.pid != self._pid:
             return
-        self._free.append(wire)
+        self._free.append(connection)
         if self._short_of:
             self._tell_who_is_short()
 
@@ -179,12 +179,12 @@ class Pool:
             with self._returned:
                 self._returned.notify()
 
-    def drop(self, wire: CommandConnection | None) -> None:
-        """What comes next on *wire* is not known: close it. The others may be gone too."""
+    def drop(self, connection: CommandConnection | None) -> None:
+        """What comes next on *connection* is not known: close it. The others may be gone too."""
         self.epoch += 1
-        if wire is not None:
-            self._kept.discard(wire)
-            wire.close()
+        if connection is not None:
+            self._kept.discard(connection)
+            connection.close()
         self._close_unused()
         self._tell_who_is_short()
 
@@ -201,14 +201,14 @@ class Pool:
         if not self.users and self._pid == getpid():
             for lookout in list(self._lookouts.values()):
                 lookout.close()
-            for wire in list(self._kept):
-                wire.close()
+            for connection in list(self._kept):
+                connection.close()
             self._close_unused()
 
 
-def _wire_of(lookout: Any) -> CommandConnection | None:
-    wire: CommandConnection | None = getattr(lookout, "wire", None)
-    return wire
+def _connection_of(lookout: Any) -> CommandConnection | None:
+    connection: CommandConnection | None = getattr(lookout, "connection", None)
+    return connection
 
 
 def _has_none_left(error: BaseException) -> bool:
@@ -236,7 +236,7 @@ class ConnectionSet:
         self.pool = shared(source)
         self.where = source.where
         self.most = source.most
-        self.prepare: Callable[[CommandConnection], None] = lambda wire: None
+        self.prepare: Callable[[CommandConnection], None] = lambda connection: None
         """Called before the first call, and after a lost connection again."""
         self._prepared_in = -1
         self.patience = REPLY_TIMEOUT
@@ -244,41 +244,41 @@ class ConnectionSet:
 
     def take(self) -> CommandConnection:
         """A connection that nobody else uses meanwhile."""
-        wire = self.pool.take()
+        connection = self.pool.take()
         if self._prepared_in != self.pool.epoch:
-            self._prepare(wire)
-        return wire
+            self._prepare(connection)
+        return connection
 
-    def _prepare(self, wire: CommandConnection) -> None:
+    def _prepare(self, connection: CommandConnection) -> None:
         self.pool.users.add(self)
         epoch = self.pool.epoch
         try:
-            self.prepare(wire)
+            self.prepare(connection)
         except StorageUnavailable:
-            self.drop(wire)
+            self.drop(connection)
             raise
         except StorageError:
-            self.give_back(wire)
+            self.give_back(connection)
             raise
         except BaseException:
-            self.drop(wire)
+            self.drop(connection)
             raise
         self._prepared_in = epoch
-        self.patience = wire.patience
+        self.patience = connection.patience
 
     def keep(self) -> CommandConnection:
         """A connection that this thread goes on using."""
-        wire = self.take()
-        self.pool.keep(wire)
-        return wire
+        connection = self.take()
+        self.pool.keep(connection)
+        return connection
 
-    def give_back(self, wire: CommandConnection) -> None:
-        """Nothing is under way on *wire*."""
-        self.pool.give_back(wire)
+    def give_back(self, connection: CommandConnection) -> None:
+        """Nothing is under way on *connection*."""
+        self.pool.give_back(connection)
 
-    def drop(self, wire: CommandConnection | None) -> None:
-        """What comes next on *wire* is not known: close it. The others may be gone too."""
-        self.pool.drop(wire)
+    def drop(self, connection: CommandConnection | None) -> None:
+        """What comes next on *connection* is not known: close it. The others may be gone too."""
+        self.pool.drop(connection)
 
     def close(self) -> None:
         """Let go of the connections, unless another queue uses them. The next call looks at the server again."""
@@ -298,36 +298,38 @@ class ConnectionSet:
     ) -> Any:
         """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors. *once*: it must
         not be sent again when an answer is lost, though others of its kind may. *soon*: the server has little to do for it."""
-        return self._over(lambda wire: run(wire, script(name), arguments, before, after, soon=soon), name in HARMLESS and not once)
+        return self._over(
+            lambda connection: run(connection, script(name), arguments, before, after, soon=soon), name in HARMLESS and not once
+        )
 
     def command(self, *command: Arg) -> Any:
         """Send one plain command that is harmless when sent twice: its answer."""
 
-        def act(wire: CommandConnection) -> Any:
-            wire.send(command)
-            return checked(wire, wire.read())
+        def act(connection: CommandConnection) -> Any:
+            connection.send(command)
+            return checked(connection, connection.read())
 
         return self._over(act, True)
 
     def _over(self, act: Callable[[CommandConnection], Any], again: bool) -> Any:
         """Do *act* over a connection; if that was lost meanwhile, once more over a new one, where that is harmless."""
-        wire = None
+        connection = None
         try:
-            wire = self.take()
-            answer = act(wire)
+            connection = self.take()
+            answer = act(connection)
         except NoneLeft:
             raise
         except StorageUnavailable:
-            self.drop(wire)
+            self.drop(connection)
             if again:
                 return self._over(act, False)
             raise
         except StorageError:
-            if wire is not None:
-                self.give_back(wire)
+            if connection is not None:
+                self.give_back(connection)
             raise
         except BaseException:
-            self.drop(wire)
+            self.drop(connection)
             raise
-        self.give_back(wire)
+        self.give_back(connection)
         return answer

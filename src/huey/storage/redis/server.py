@@ -5,63 +5,64 @@ from __future__ import annotations
 from huey.exceptions import StorageRefused
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
-from huey.storage.redis.errors import LEAST_VERSION, away
+from huey.storage.redis.errors import LEAST_VERSION, unreachable
 
 SCHEMA_VERSION = 1
 _WAITAOF_VERSION = (7, 2)
 
 
-def check(wire: CommandConnection, name: str, prefix: str, durable: bool) -> None:
+def check(connection: CommandConnection, name: str, prefix: str, durable: bool) -> None:
     """StorageRefused: a server that is too old, cannot keep the promise, or has somebody else's data under our keys."""
-    facts = _facts(wire, b"server", b"persistence", b"memory")
+    facts = _facts(connection, b"server", b"persistence", b"memory")
     if "redis_version" not in facts:
-        raise away(wire.where, ValueError("it answers INFO like no Redis server"))
+        raise unreachable(connection.where, ValueError("it answers INFO like no Redis server"))
     version = tuple(int(part) for part in facts["redis_version"].split(".") if part.isdigit())
     shown = ".".join(map(str, version))
     if version[:2] < LEAST_VERSION:
-        raise StorageRefused(f"{wire.where}: this server is Redis {shown}; huey needs 6.2 or newer, or Valkey")
+        raise StorageRefused(f"{connection.where}: this server is Redis {shown}; huey needs 6.2 or newer, or Valkey")
     if durable and version[:2] < _WAITAOF_VERSION:
         raise StorageRefused(
-            f"{wire.where}: durable=True needs WAITAOF, and this server is Redis {shown}: take 7.2 or newer or Valkey, or configure "
+            f"{connection.where}: durable=True needs WAITAOF, and this server is Redis {shown}: take 7.2 or newer or Valkey, or configure "
             "'appendfsync always' there and leave durable= out"
         )
     if durable and facts.get("aof_enabled") != "1":
-        raise StorageRefused(f"{wire.where}: durable=True needs a server with 'appendonly yes'")
+        raise StorageRefused(f"{connection.where}: durable=True needs a server with 'appendonly yes'")
     policy, most = _eviction(facts)
     if policy.startswith("allkeys") and most > 0:
         raise StorageRefused(
-            f"{wire.where}: this server evicts keys, tasks too, when it is full (maxmemory-policy {policy}, maxmemory {most} bytes); "
+            f"{connection.where}: this server evicts keys, tasks too, when it is full (maxmemory-policy {policy}, maxmemory {most} bytes); "
             "set 'maxmemory-policy noeviction' there, or take a server of its own for the queue"
         )
-    wire.send((b"SISMEMBER", keys.QUEUES, name))
-    is_known = bool(checked(wire, wire.read()))
+    connection.send((b"SISMEMBER", keys.QUEUES, name))
+    is_known = bool(checked(connection, connection.read()))
     names = list(keys.TYPES)
-    wire.send(*((b"TYPE", prefix + name) for name in names))
-    types = [wire.read() for _ in names]
+    connection.send(*((b"TYPE", prefix + name) for name in names))
+    types = [connection.read() for _ in names]
     for each, found in zip(names, types, strict=True):
-        kind = checked(wire, found)
+        kind = checked(connection, found)
         kind = kind.decode() if isinstance(kind, bytes) else str(kind)
         if kind not in ("none", keys.TYPES[each]):
             if is_known:
                 # Of a queue that was used before it is damage, and stops nobody: the next script that meets it sets it aside.
                 continue
             raise StorageRefused(
-                f"{wire.where}: the key {prefix + each} holds a {kind} that huey did not put there; remove it, or use another name or db="
+                f"{connection.where}: the key {prefix + each} holds a {kind} that huey did not put there; "
+                "remove it, or use another name or db="
             )
 
 
-def risks(wire: CommandConnection) -> list[str]:
+def risks(connection: CommandConnection) -> list[str]:
     """What this server may do to tasks one day, as its settings are now; for who starts a consumer."""
-    policy, most = _eviction(_facts(wire, b"memory"))
+    policy, most = _eviction(_facts(connection, b"memory"))
     if policy.startswith("allkeys"):
         return [
-            f"{wire.where}: maxmemory-policy {policy} lets the server evict tasks as soon as a maxmemory is set (it is {most}); "
+            f"{connection.where}: maxmemory-policy {policy} lets the server evict tasks as soon as a maxmemory is set (it is {most}); "
             "set 'maxmemory-policy noeviction' there"
         ]
     if policy.startswith("volatile"):
         return [
-            f"{wire.where}: maxmemory-policy {policy} lets the server evict what has a time to live, such as wake-ups of who waits for a "
-            "result; set 'maxmemory-policy noeviction' there"
+            f"{connection.where}: maxmemory-policy {policy} lets the server evict what has a time to live, such as the "
+            "wake-ups of callers that wait for a result; set 'maxmemory-policy noeviction' there"
         ]
     return []
 
@@ -72,13 +73,13 @@ def _eviction(facts: dict[str, str]) -> tuple[str, int]:
     return facts.get("maxmemory_policy", ""), int(most) if most.isdigit() else 0
 
 
-def _facts(wire: CommandConnection, *sections: bytes) -> dict[str, str]:
+def _facts(connection: CommandConnection, *sections: bytes) -> dict[str, str]:
     """What the server says about itself."""
-    wire.send(*((b"INFO", section) for section in sections))
-    replies = [wire.read() for _ in sections]
+    connection.send(*((b"INFO", section) for section in sections))
+    replies = [connection.read() for _ in sections]
     facts: dict[str, str] = {}
     for reply in replies:
-        text = checked(wire, reply)
+        text = checked(connection, reply)
         for line in (text.decode() if isinstance(text, bytes) else text).splitlines():
             name, _, value = line.partition(":")
             facts[name] = value

@@ -24,9 +24,9 @@ from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import LEAST, NEEDED
 from huey.storage.redis.finishes import details, who
 from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, raw_of, single
-from huey.storage.redis.pipeline import Ahead, Chunk
+from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline
 from huey.storage.redis.pool import ConnectionSet
-from huey.storage.redis.producers import Producers
+from huey.storage.redis.sequences import EnqueueSequences
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.sharing import SharingVerbs
 from huey.storage.redis.source import connector
@@ -92,9 +92,9 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._unanswered = set()
         self._is_deaf_for = None
         self._local = threading.local()
-        self._producers = Producers(clock, rng)
+        self._sequences = EnqueueSequences(clock, rng)
         # No method: both would wait for the collector of garbage with their connections open.
-        self._wires.prepare = partial(_prepare, self._prefix, name, durable)
+        self._connections.prepare = partial(_prepare, self._prefix, name, durable)
 
     @classmethod
     def from_options(
@@ -118,7 +118,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         return cls(name, **options)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} in {self._wires.where}>"
+        return f"<{type(self).__name__} {self.name!r} in {self._connections.where}>"
 
     def for_queue(self, name: str) -> RedisStorage:
         return type(self)(name, **self._made_with)
@@ -127,29 +127,29 @@ class RedisStorage(TurningVerbs, SharingVerbs):
 
     def open(self) -> None:
         # A program that starts beside its server, or over a bad line, should not end for an answer that got lost.
-        self._persist(lambda: self._wires.command(b"PING"), OPENING)
+        self._persist(lambda: self._connections.command(b"PING"), OPENING)
 
     def close(self) -> None:
-        self._wires.close()
+        self._connections.close()
         self._expecting = {}
         self._local = threading.local()
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
-        most = self._wires.most
+        most = self._connections.most
         if most is not None and most < LEAST:
             raise ConfigurationError(
                 f"{self!r}: its connection pool has max_connections={most}, and a consumer needs {NEEDED}: one to wait for tasks, one to "
                 "wait for results, one for events, one for everything else; give the pool more, or leave it out"
             )
-        wire = self._wires.take()
+        connection = self._connections.take()
         try:
-            told = risks(wire)
+            told = risks(connection)
         except BaseException:
-            self._wires.drop(wire)
+            self._connections.drop(connection)
             raise
-        self._wires.give_back(wire)
+        self._connections.give_back(connection)
         try:
-            return told + older.on_server(self._wires.command, self.name, self._wires.where)
+            return told + older.on_server(self._connections.command, self.name, self._connections.where)
         except StorageRefused:
             # A user with rights on our keys alone, who cannot have put anything under those.
             return told
@@ -168,16 +168,16 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         """The server is on this machine: a unix socket or a loopback address. Others may write into any other one (S1)."""
         if self._is_local and not self._is_told:
             self._is_told = True
-            log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._wires.where)
+            log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._connections.where)
         return self._is_local
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
-        self._enqueue_by(self._put_in, records, tell, now)
+        self._enqueue_by(self._submit, records, tell, now)
 
     def _enqueue_by(
-        self, put: Callable[[Chunk], None], records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None
+        self, put: Callable[[EnqueueCall], None], records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None
     ) -> None:
         if not records:
             return
@@ -187,50 +187,52 @@ class RedisStorage(TurningVerbs, SharingVerbs):
             return
         arguments = groups(records)
         one = single(arguments) if len(records) == 1 else None
-        chunk = Chunk(len(records), (self._prefix, self._now(now), int(tell is not None), self.name), arguments, tell, one)
+        call = EnqueueCall(len(records), (self._prefix, self._now(now), int(tell is not None), self.name), arguments, tell, one)
         failpoint("enqueue:before-commit")
         if self._is_followed or self._durable is not None:
-            put = self._put_in
-        put(chunk)
+            put = self._submit
+        put(call)
         failpoint("enqueue:after-commit")
 
     @contextmanager
     def bulk_enqueue(self) -> Iterator[Place]:
-        ahead = Ahead(self._wires, self._producers, self._put_in, self._send)
-        place = Place(partial(self._enqueue_by, ahead.put), self.admit)
+        pipeline = EnqueuePipeline(self._connections, self._sequences, self._submit, self._send)
+        place = Place(partial(self._enqueue_by, pipeline.submit), self.admit)
         try:
             yield place
         except BaseException:
             # What was raised is told, not what becomes of the rest.
             with suppress(StorageError):
-                ahead.end()
+                pipeline.drain()
             raise
         finally:
             place.enqueue = self.enqueue
-        ahead.end()
+        pipeline.drain()
 
-    def _put_in(self, chunk: Chunk) -> None:
+    def _submit(self, call: EnqueueCall) -> None:
         """Enqueue what the server has not seen yet."""
-        producer = self._producers.take()
-        self._send(chunk, producer.id, producer.number())
-        self._producers.give_back(producer)
+        sequence = self._sequences.take()
+        self._send(call, sequence.id, sequence.number())
+        self._sequences.give_back(sequence)
 
-    def _send(self, chunk: Chunk, *sent: Arg) -> None:
+    def _send(self, call: EnqueueCall, *sent: Arg) -> None:
         """Enqueue under a number (*sent*: producer and number), again and again while no answer comes: it is done once."""
-        self._persist(lambda: self._enqueue(chunk, sent), self._enqueue_timeout)
+        self._persist(lambda: self._enqueue(call, sent), self._enqueue_timeout)
 
-    def _enqueue(self, chunk: Chunk, sent: tuple[Arg, ...]) -> None:
-        if chunk.single is not None and not self._is_followed:
-            to = self.name if chunk.tell is not None else ""
-            if self._wires.call("enqueue_one", *chunk.head[:2], to, *sent, *chunk.single, after=self._durable, soon=True) != NOT_SIMPLE:
+    def _enqueue(self, call: EnqueueCall, sent: tuple[Arg, ...]) -> None:
+        if call.single is not None and not self._is_followed:
+            to = self.name if call.tell is not None else ""
+            if self._connections.call("enqueue_one", *call.head[:2], to, *sent, *call.single, after=self._durable, soon=True) != NOT_SIMPLE:
                 return
-        if not (self._is_followed and chunk.tell is not None):
-            self._is_followed = bool(self._wires.call("enqueue", *chunk.head, *sent, 0, *chunk.arguments, after=self._durable))
-        if self._is_followed and chunk.tell is not None:
-            prefix, now, _, channel = chunk.head
-            events = list(chunk.tell())
+        if not (self._is_followed and call.tell is not None):
+            self._is_followed = bool(self._connections.call("enqueue", *call.head, *sent, 0, *call.arguments, after=self._durable))
+        if self._is_followed and call.tell is not None:
+            prefix, now, _, channel = call.head
+            events = list(call.tell())
             told: list[Arg] = [*sent, len(events), *events]
-            self._is_followed = bool(self._wires.call("enqueue", prefix, now, 2, channel, *told, *chunk.arguments, after=self._durable))
+            self._is_followed = bool(
+                self._connections.call("enqueue", prefix, now, 2, channel, *told, *call.arguments, after=self._durable)
+            )
 
     def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
         if not records:
@@ -238,10 +240,10 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         check_records(records)
         arguments = groups_of_one(records)
         failpoint("enqueue:before-commit")
-        producer = self._producers.take()
-        sent = (producer.id, producer.number())
+        sequence = self._sequences.take()
+        sent = (sequence.id, sequence.number())
         found = self._persist(lambda: self._admit(arguments, tell, self._now(now), sent), self._enqueue_timeout)
-        self._producers.give_back(producer)
+        self._sequences.give_back(sequence)
         failpoint("enqueue:after-commit")
         met = zip(found[::2], found[1::2], strict=True)
         return {id.decode(): other.decode() for id, other in met}
@@ -251,7 +253,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         knows = tell is not None and self._is_followed
         events = tell() if knows and tell is not None else []
         head = (self._prefix, now, 2 if knows else int(tell is not None), self.name, *sent, len(events))
-        is_followed, met = self._wires.call("admit", *head, *events, *arguments, after=self._durable)
+        is_followed, met = self._connections.call("admit", *head, *events, *arguments, after=self._durable)
         self._is_followed = bool(is_followed)
         if is_followed and tell is not None and not knows:
             return self._admit(arguments, tell, now, sent)
@@ -276,26 +278,26 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         for start in range(0, len(leases), CHUNK):
             pairs: list[Arg] = [part for lease in leases[start : start + CHUNK] for part in (raw_of(lease.id), lease.token)]
-            self._wires.call("release", self._prefix, self._now(), worker.id, *pairs)
+            self._connections.call("release", self._prefix, self._now(), worker.id, *pairs)
 
     def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
         which = [part for each in missing for part in each]
         head = (self._prefix, self._now(now), self._lease_time(), worker.id, details(worker), want)
-        found = self._wires.call("claim_missing", *head, *which, after=self._durable)
+        found = self._connections.call("claim_missing", *head, *which, after=self._durable)
         return [lease_of(*each) for each in zip(*found, strict=True)]
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         failpoint("reclaim:before-commit")
         heir = (worker.id, details(worker))
         whose = (raw_of(dead.worker.id), dead.until, who(dead.worker))
-        found = self._wires.call("reclaim", self._prefix, self._now(), self._lease_time(), *heir, *whose, after=self._durable)
+        found = self._connections.call("reclaim", self._prefix, self._now(), self._lease_time(), *heir, *whose, after=self._durable)
         failpoint("reclaim:after-commit")
         return [lease_of(*each) for each in zip(*found, strict=True)]
 
     def heartbeat(self, workers: Sequence[Worker]) -> None:
         if workers:
             known = [part for worker in workers for part in (worker.id, details(worker))]
-            self._wires.call("heartbeat", self._prefix, self._now(), self._lease_time(), *known)
+            self._connections.call("heartbeat", self._prefix, self._now(), self._lease_time(), *known)
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
@@ -303,12 +305,12 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         failpoint("tick:before-commit")
         task = [] if record is None else groups([record])
         head = (self._prefix, self._now(now), name, tick, self.name)
-        fired = self._wires.call("tick", *head, len(events), *events, *task, after=self._durable)
+        fired = self._connections.call("tick", *head, len(events), *events, *task, after=self._durable)
         failpoint("tick:after-commit")
         return bool(fired)
 
 
-def _prepare(prefix: str, name: str, durable: bool, wire: CommandConnection) -> None:
-    check(wire, name, prefix, durable)
-    wire.send((b"SADD", keys.QUEUES, name))
-    checked(wire, wire.read())
+def _prepare(prefix: str, name: str, durable: bool, connection: CommandConnection) -> None:
+    check(connection, name, prefix, durable)
+    connection.send((b"SADD", keys.QUEUES, name))
+    checked(connection, connection.read())

@@ -11,7 +11,7 @@ from huey.runtime.failpoints import failpoint
 from huey.storage.base import Meanwhile, Turn, Waker, Worker, nothing
 from huey.storage.fencing import newest
 from huey.storage.redis.connection import EVALSHA
-from huey.storage.redis.errors import away
+from huey.storage.redis.errors import unreachable
 from huey.storage.redis.finishes import details, ends_of, too_heavy, who
 from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, raw_of, refusal_of, text_of, whole_or
 from huey.storage.redis.scripts import script
@@ -51,7 +51,7 @@ class TurningVerbs(WakingVerbs):
         if self._is_deaf_for == worker.id:
             # What its lost connection has claimed is not known: who calls looks what it holds, as after any outage.
             self._is_deaf_for = None
-            raise away(self._wires.where, ConnectionError("the connection on which this worker waited was lost"))
+            raise unreachable(self._connections.where, ConnectionError("the connection on which this worker waited was lost"))
         mine: Ear | None = getattr(self._local, "ear", None)
         if ear is None or ear is not mine:
             return self._turn(worker, finishes, want, events, now, refused, meanwhile)
@@ -106,7 +106,7 @@ class TurningVerbs(WakingVerbs):
             rest = (self._asked(is_full), self.name, len(events), *counts, "", *events, *ends)
             meanwhile()
             try:
-                answer = self._wires.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
+                answer = self._connections.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
             except StorageFull:
                 if is_full:
                     raise
@@ -157,7 +157,7 @@ class TurningVerbs(WakingVerbs):
         odd = [lease for lease in leases if not (lease.name or is_storable(lease.id))]
         if odd:
             ids = [raw_of(lease.id) for lease in odd]
-            named = self._wires.call("rename", self._prefix, self._now(), worker.id, *ids, once=True)
+            named = self._connections.call("rename", self._prefix, self._now(), worker.id, *ids, once=True)
             names = {lease.id: name.decode() for lease, name in zip(odd, named, strict=True)}
             leases = [lease._replace(id=names.get(lease.id, lease.id)) for lease in leases]
         return leases
@@ -171,21 +171,31 @@ class TurningVerbs(WakingVerbs):
 
         def claim(ear: Ear) -> tuple[Arg, ...]:
             self._expecting[worker.id] = ear
-            return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), self._asked(), self.name, 0, *NOTHING[0], ear.wire.client)
+            return (
+                EVALSHA,
+                script("turn").sha,
+                1,
+                *self._head(worker, 1, None),
+                self._asked(),
+                self.name,
+                0,
+                *NOTHING[0],
+                ear.connection.client,
+            )
 
         return self._hear(worker, timeout, waker, claim)
 
     def deregister(self, worker: Worker) -> None:
         ear = self._expecting.pop(worker.id, None)
-        if ear is not None and not ear.wire.is_closed:
+        if ear is not None and not ear.connection.is_closed:
             try:
                 for command in self._ends(ear):
-                    self._wires.command(*command)
+                    self._connections.command(*command)
                 self.release(worker, self._handed_on(worker, ear).leases)
             except StorageError:
-                self._wires.drop(ear.wire)
+                self._connections.drop(ear.connection)
                 raise
-        self._wires.call("deregister", self._prefix, self._now(), worker.id)
+        self._connections.call("deregister", self._prefix, self._now(), worker.id)
 
     def _handed_on(self, worker: Worker, ear: Ear) -> Turn:
         """What a claim brought that nobody knows of yet. A blocking command that is under way has been ended."""

@@ -50,15 +50,15 @@ _ALL = ("suspect", "ready", "scheduled", "blocked", State.RUNNING, State.SUCCEED
 
 
 class PlainVerbs(Storage):
-    """Verbs over scripts. A queue's storage gives ``_wires`` and the rest."""
+    """Verbs over scripts. A queue's storage gives ``_connections`` and the rest."""
 
-    def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, wires: ConnectionSet) -> None:
+    def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, connections: ConnectionSet) -> None:
         self.name = name
         self._clock = clock
         self._has_own_clock = clock is not system_clock
         self._result_ttl = checked_ttl(result_ttl)
         self._retention = retention
-        self._wires = wires
+        self._connections = connections
         self._prefix = keys.prefix(name)
 
     @property
@@ -78,49 +78,49 @@ class PlainVerbs(Storage):
 
     def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
         for some in _parts(ids):
-            self._wires.call("cancel", self._prefix, self._now(), *_mark(until, once), MARK_KEPT, _or_any(enqueue), *some)
+            self._connections.call("cancel", self._prefix, self._now(), *_mark(until, once), MARK_KEPT, _or_any(enqueue), *some)
 
     def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
         head = (self._prefix, self._now(), _or_any(enqueue))
-        return [id.decode() for some in _parts(ids) for id in self._wires.call("restore", *head, *some)]
+        return [id.decode() for some in _parts(ids) for id in self._connections.call("restore", *head, *some)]
 
     def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
         limit, flag = _mark(until, once)
-        self._wires.command("HSET", self._prefix + "rn", name, f"{limit} {flag}")
+        self._connections.command("HSET", self._prefix + "rn", name, f"{limit} {flag}")
 
     def restore_name(self, name: str) -> bool:
-        return bool(self._wires.command("HDEL", self._prefix + "rn", name))
+        return bool(self._connections.command("HDEL", self._prefix + "rn", name))
 
     def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
         which = ("" if id is None else f"+{id}", "" if name is None else f"+{name}", _or_any(enqueue))
-        mark = self._wires.call("revocation", self._prefix, self._now(), *which)
+        mark = self._connections.call("revocation", self._prefix, self._now(), *which)
         if mark is None:
             return None
         return mark_of(mark)
 
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
-        return [id.decode() for some in _parts(ids) for id in self._wires.call("retry", self._prefix, self._now(now), *some)]
+        return [id.decode() for some in _parts(ids) for id in self._connections.call("retry", self._prefix, self._now(now), *some)]
 
     def discard(self, ids: Sequence[str]) -> list[str]:
-        return [id.decode() for some in _parts(ids) for id in self._wires.call("discard", self._prefix, self._now(), *some)]
+        return [id.decode() for some in _parts(ids) for id in self._connections.call("discard", self._prefix, self._now(), *some)]
 
     def drop_waiting(self, *, scheduled: bool) -> int:
         kind, total, gone = "scheduled" if scheduled else "ready", 0, 1
         while gone:
-            gone = self._wires.call("drop_waiting", self._prefix, self._now(), kind, CHUNK)
+            gone = self._connections.call("drop_waiting", self._prefix, self._now(), kind, CHUNK)
             total += gone
         return total
 
     def pause(self, on: bool) -> None:
-        self._wires.call("pause", self._prefix, self._now(), int(on))
+        self._connections.call("pause", self._prefix, self._now(), int(on))
 
     def is_paused(self) -> bool:
-        return bool(self._wires.command("HGET", self._prefix + "c", "paused") == b"1")
+        return bool(self._connections.command("HGET", self._prefix + "c", "paused") == b"1")
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
     def ticks(self) -> dict[str, Micros]:
-        found = self._wires.command("HGETALL", self._prefix + "tk")
+        found = self._connections.command("HGETALL", self._prefix + "tk")
         # RESP3 answers with a map, RESP2 with a list: the connection may be of the user's making.
         pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
         return {text_of(name): whole_or(int, tick.partition(b" ")[0], 0) for name, tick in pairs}
@@ -131,7 +131,7 @@ class PlainVerbs(Storage):
         return next(iter(self._look([id])), None)
 
     def _look(self, ids: Sequence[Arg]) -> list[TaskRow]:
-        found = [each for some in _parts(ids) for each in self._wires.call("look", self._prefix, self._now(), *some)]
+        found = [each for some in _parts(ids) for each in self._connections.call("look", self._prefix, self._now(), *some)]
         return [row_of(each) for each in found if each]
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
@@ -162,28 +162,28 @@ class PlainVerbs(Storage):
     def _pages(self, kind: str, size: int = CHUNK) -> Iterator[list[TaskRow]]:
         """Tasks in one kind of place, a page at a time."""
         for start in count(0, size):
-            ids = self._wires.call("listed", self._prefix, self._now(), kind, start, start + size - 1)
+            ids = self._connections.call("listed", self._prefix, self._now(), kind, start, start + size - 1)
             if not ids:
                 return
             yield self._look(ids)
 
     def missing(self) -> list[Missing]:
         try:
-            found = self._wires.command("HKEYS", self._prefix + "mn")
+            found = self._connections.command("HKEYS", self._prefix + "mn")
         except StorageRefused:
             # A key of a wrong type; the next script that comes upon it sets it aside, and ``prune`` mends what stood in it.
             return []
         return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
     def counts(self) -> Counts:
-        return Counts._make(self._wires.call("counts", self._prefix, self._now()))
+        return Counts._make(self._connections.call("counts", self._prefix, self._now()))
 
     def queues(self) -> list[str]:
         self.open()
-        return sorted(name.decode() for name in self._wires.command("SMEMBERS", keys.QUEUES))
+        return sorted(name.decode() for name in self._connections.command("SMEMBERS", keys.QUEUES))
 
     def stats(self, since: Micros) -> list[Stat]:
-        rows, living = self._wires.call("numbers", self._prefix, self._now(), since)
+        rows, living = self._connections.call("numbers", self._prefix, self._now(), since)
         waiting = []
         for field, number in zip(living[::2], living[1::2], strict=True):
             start, _, name = text_of(field).partition(":")
@@ -198,28 +198,28 @@ class PlainVerbs(Storage):
         return with_waiting(counted, waiting)
 
     def workers(self) -> list[WorkerRow]:
-        found = self._wires.call("workers", self._prefix, self._now(), self._lease_time())
+        found = self._connections.call("workers", self._prefix, self._now(), self._lease_time())
         return [WorkerRow(worker_of(id, details), int(until), bool(is_expired), holds) for id, details, until, is_expired, holds in found]
 
     def leases(self, worker: Worker) -> list[Lease]:
-        ids, messages, states, tokens = self._wires.call("leases", self._prefix, self._now(), raw_of(worker.id))
+        ids, messages, states, tokens = self._connections.call("leases", self._prefix, self._now(), raw_of(worker.id))
         found = zip(ids, messages, states, (whole_or(int, token, 0) for token in tokens), strict=True)
         return [lease_of(*each) for each in found]
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        self._wires.call("put", self._prefix, self._now(), kind, key, value, "" if ttl is None else micros(ttl), 0)
+        self._connections.call("put", self._prefix, self._now(), kind, key, value, "" if ttl is None else micros(ttl), 0)
 
     def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
         length = "" if ttl is None else micros(ttl)
-        return bool(self._wires.call("put", self._prefix, self._now(), kind, key, value, length, 1, once=True))
+        return bool(self._connections.call("put", self._prefix, self._now(), kind, key, value, length, 1, once=True))
 
     def peek(self, kind: str, key: str) -> bytes | None:
-        return _content(self._wires.call("take", self._prefix, self._now(), kind, 0, key)[0])
+        return _content(self._connections.call("take", self._prefix, self._now(), kind, 0, key)[0])
 
     def pop(self, kind: str, key: str) -> bytes | None:
-        return _content(self._wires.call("take", self._prefix, self._now(), kind, 1, key)[0])
+        return _content(self._connections.call("take", self._prefix, self._now(), kind, 1, key)[0])
 
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         if not keys:
@@ -228,14 +228,14 @@ class PlainVerbs(Storage):
         return self._taken(kind, keys, is_removed=True)
 
     def _taken(self, kind: str, keys: Sequence[str], *, is_removed: bool) -> dict[str, bytes]:
-        values = self._wires.call("take", self._prefix, self._now(), kind, int(is_removed), *keys) if keys else []
+        values = self._connections.call("take", self._prefix, self._now(), kind, int(is_removed), *keys) if keys else []
         return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
 
     def delete(self, kind: str, key: str) -> bool:
         return self.pop(kind, key) is not None
 
     def items(self, kind: str) -> dict[str, bytes]:
-        found, now = self._wires.call("items", self._prefix, self._now(), kind)
+        found, now = self._connections.call("items", self._prefix, self._now(), kind)
         pairs = zip(found[::2], found[1::2], strict=True)
         return {text_of(key): value[STAMP:] for key, value in pairs if not 0 < whole_or(int, value[:STAMP], 0) <= int(now)}
 
@@ -245,19 +245,19 @@ class PlainVerbs(Storage):
         ages = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT)
         kept = (*ages, self._retention.most, self._retention.age, PRUNE)
         gone: int
-        gone, damaged = self._wires.call("prune", self._prefix, self._now(now), self._lease_time(), *kept)
+        gone, damaged = self._connections.call("prune", self._prefix, self._now(now), self._lease_time(), *kept)
         if damaged:
             names = ", ".join(sorted(self._prefix + text_of(name) for name in damaged))
-            found = self._wires.call("mend", self._prefix, self._now(now), self._lease_time())
+            found = self._connections.call("mend", self._prefix, self._now(now), self._lease_time())
             log.critical(
                 "%s: keys of this queue held what huey did not put there and were set aside under %sdamaged: (%s); %d tasks that stood in "
                 "them were put back",
-                self._wires.where, self._prefix, names, found,
+                self._connections.where, self._prefix, names, found,
             )  # fmt: skip
         return gone
 
     def flush(self) -> None:
-        self._wires.call("flush", self._prefix, self._now())
+        self._connections.call("flush", self._prefix, self._now())
 
 
 def _content(value: bytes | None) -> bytes | None:

@@ -18,7 +18,7 @@ from huey.runtime.clock import SECOND, micros
 from huey.runtime.masking import checkpoint
 from huey.storage.base import FOLLOWER, Waker, Worker, in_chunks
 from huey.storage.redis.connection import EVALSHA, CommandConnection, checked, load
-from huey.storage.redis.errors import Unknown
+from huey.storage.redis.errors import UnknownScript
 from huey.storage.redis.lookout import LEAST_WAIT, SAFETY_LOOK, Events, Results, Wait
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import Script, script
@@ -34,8 +34,8 @@ Claiming = Callable[["Ear"], "tuple[Arg, ...] | None"]
 class Ear:
     """A connection on which one thread waits, and what is under way there."""
 
-    def __init__(self, wire: CommandConnection) -> None:
-        self.wire = wire
+    def __init__(self, connection: CommandConnection) -> None:
+        self.connection = connection
         self.is_blocked = False
         """A blocking command was sent and has not been answered."""
         self._is_claiming = False
@@ -49,41 +49,41 @@ class Ear:
         self.settle()
         self._send(commands)
         try:
-            return checked(self.wire, self.wire.read())
-        except Unknown:
+            return checked(self.connection, self.connection.read())
+        except UnknownScript:
             # Its own blocking command waits for nothing that the look noted; it ends in time.
             self.settle()
-            load(self.wire, look)
+            load(self.connection, look)
             if has_brought(self.claimed):
                 return [1, b""]
             self._send(commands)
-            return checked(self.wire, self.wire.read())
+            return checked(self.connection, self.connection.read())
 
     def _send(self, commands: Sequence[tuple[Arg, ...]]) -> None:
         self.is_blocked, self._is_claiming = True, len(commands) > 2
-        self.wire.send(*commands)
+        self.connection.send(*commands)
 
     def settle(self) -> Any:
         """The answer of the blocking command that is under way, if any; ``claimed`` is what the claim after it brought."""
         if not self.is_blocked:
             return None
-        answer = self.wire.read()
+        answer = self.connection.read()
         if self._is_claiming:
-            claimed = self.wire.read()
+            claimed = self.connection.read()
             # A claim that failed has claimed nothing; the next turn tells why.
             self.claimed = None if isinstance(claimed, Exception) else claimed
         self.is_blocked = False
-        return checked(self.wire, answer)
+        return checked(self.connection, answer)
 
     def hears(self, seconds: float, waker: Waker) -> str:
         """What comes first: an ``answer`` of the blocking command, the ``waker``, or nothing in that time."""
-        if self.wire.has_reply():
+        if self.connection.has_reply():
             return "answer"
         poll = select.poll()
-        poll.register(self.wire.fileno(), select.POLLIN)
+        poll.register(self.connection.fileno(), select.POLLIN)
         poll.register(waker.fileno(), select.POLLIN)
         rung = [fd for fd, _ in poll.poll(seconds * 1000)]
-        return "answer" if self.wire.fileno() in rung else "waker" if rung else ""
+        return "answer" if self.connection.fileno() in rung else "waker" if rung else ""
 
 
 class WakingVerbs(PlainVerbs):
@@ -94,13 +94,13 @@ class WakingVerbs(PlainVerbs):
     @property
     def _longest(self) -> float:
         """Seconds that one blocking command may last: less than a reply may take."""
-        return min(SAFETY_LOOK, self._wires.patience / 2)
+        return min(SAFETY_LOOK, self._connections.patience / 2)
 
     def _ear(self) -> Ear:
         """This thread's own, made anew after a fork or an outage."""
         ear: Ear | None = getattr(self._local, "ear", None)
-        if ear is None or ear.wire.pid != os.getpid() or ear.wire.is_closed:
-            ear = self._local.ear = Ear(self._wires.keep())
+        if ear is None or ear.connection.pid != os.getpid() or ear.connection.is_closed:
+            ear = self._local.ear = Ear(self._connections.keep())
         return ear
 
     def _deafen(self) -> None:
@@ -108,7 +108,7 @@ class WakingVerbs(PlainVerbs):
         ear: Ear | None = getattr(self._local, "ear", None)
         self._local.ear = None
         if ear is not None:
-            self._wires.drop(ear.wire)
+            self._connections.drop(ear.connection)
 
     def _unblock(self) -> tuple[tuple[Arg, ...], ...]:
         """What ends this thread's blocking command, if one is under way; the claim after it is called off."""
@@ -116,9 +116,9 @@ class WakingVerbs(PlainVerbs):
         return () if ear is None else self._ends(ear)
 
     def _ends(self, ear: Ear) -> tuple[tuple[Arg, ...], ...]:
-        if not ear.is_blocked or ear.wire.pid != os.getpid() or ear.wire.is_closed:
+        if not ear.is_blocked or ear.connection.pid != os.getpid() or ear.connection.is_closed:
             return ()
-        client = ear.wire.client
+        client = ear.connection.client
         return (b"SET", f"{self._prefix}no:{client}", 1, b"PX", CALLED_OFF), (b"CLIENT", b"UNBLOCK", client)
 
     def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
@@ -137,7 +137,7 @@ class WakingVerbs(PlainVerbs):
         lists = [f"{self._prefix}wake:{lane}" for lane in lanes]
         deadline = self._clock.monotonic() + micros(timeout)
         if timeout <= 0:
-            return bool(self._wires.call("ready", self._prefix, self._now(), lanes, 0, before=self._unblock())[0])
+            return bool(self._connections.call("ready", self._prefix, self._now(), lanes, 0, before=self._unblock())[0])
         self._end_old_wait()
         ear = self._ear()
         ear.settle()
@@ -153,7 +153,7 @@ class WakingVerbs(PlainVerbs):
             if self._clock.monotonic() >= deadline:
                 return False
             is_short = due != b"" and int(due) < longest * SECOND
-            first = ear.hears(max(LEAST_WAIT, int(due) / SECOND) if is_short else longest + ear.wire.patience, waker)
+            first = ear.hears(max(LEAST_WAIT, int(due) / SECOND) if is_short else longest + ear.connection.patience, waker)
             if first == "waker":
                 return False
             if is_short and not first:
@@ -164,16 +164,16 @@ class WakingVerbs(PlainVerbs):
 
     def _end_old_wait(self) -> None:
         for command in self._unblock():
-            self._wires.command(*command)
+            self._connections.command(*command)
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         if timeout is None or timeout > 0:
-            lookout = self._wires.pool.lookout(Results)
-            mine = Wait(self._wires, self._prefix, tuple(ids), self._now)
+            lookout = self._connections.pool.lookout(Results)
+            mine = Wait(self._connections, self._prefix, tuple(ids), self._now)
             if lookout.wait(mine, self._left(timeout)):
                 return True
             lookout.forget(mine)
-        return any(self._wires.call("await", self._prefix, self._now(), "", *some) for some in in_chunks(ids))
+        return any(self._connections.call("await", self._prefix, self._now(), "", *some) for some in in_chunks(ids))
 
     def _left(self, timeout: float | None) -> Callable[[], float]:
         """What tells the seconds that are left."""
@@ -186,7 +186,7 @@ class WakingVerbs(PlainVerbs):
         left = self._left(timeout)
         while True:
             checkpoint()
-            position, *told = self._wires.call("follow", self._prefix, self._now(), FOLLOWER, "" if after is None else after)
+            position, *told = self._connections.call("follow", self._prefix, self._now(), FOLLOWER, "" if after is None else after)
             if after is None or told:
                 return position, [text.decode() for text in told]
             seconds = left()
@@ -194,14 +194,14 @@ class WakingVerbs(PlainVerbs):
                 return position, []
             # Looked at each second: a wake-up may be lost.
             some = self._left(min(seconds, SAFETY_LOOK))
-            self._wires.pool.lookout(Events).wait(Wait(self._wires, self._prefix, (position,), self._now), some)
+            self._connections.pool.lookout(Events).wait(Wait(self._connections, self._prefix, (position,), self._now), some)
 
     def is_followed(self) -> bool:
-        return bool(self._wires.call("followed", self._prefix, self._now(), self.name))
+        return bool(self._connections.call("followed", self._prefix, self._now(), self.name))
 
     def publish(self, events: Sequence[str]) -> None:
         if events:
-            self._wires.call("publish", self._prefix, self._now(), self.name, *events)
+            self._connections.call("publish", self._prefix, self._now(), self.name, *events)
 
 
 def has_brought(claimed: Any) -> bool:

@@ -13,7 +13,7 @@ from collections import deque
 from huey.runtime.clock import Clock, Micros, Rng
 
 
-class Producer:
+class EnqueueSequence:
     """One sender. Its numbers only grow; they are times of its clock, so that the server can forget who has sent nothing for long."""
 
     def __init__(self, id: str, clock: Clock) -> None:
@@ -27,24 +27,24 @@ class Producer:
         return self._last
 
 
-class Producers:
+class EnqueueSequences:
     """Those of one storage, lent for one call each. A forked child has others than its parent."""
 
     def __init__(self, clock: Clock, rng: Rng) -> None:
         self._clock = clock
         self._rng = rng
-        self._free: deque[Producer] = deque()
+        self._free: deque[EnqueueSequence] = deque()
         self._pid = os.getpid()
 
-    def take(self) -> Producer:
+    def take(self) -> EnqueueSequence:
         """A producer that nobody else uses meanwhile."""
         if self._pid != os.getpid():
             self._free, self._pid = deque(), os.getpid()
         try:
             return self._free.pop()
         except IndexError:
-            return Producer(f"{self._pid}-{self._rng.getrandbits(64):x}", self._clock)
+            return EnqueueSequence(f"{self._pid}-{self._rng.getrandbits(64):x}", self._clock)
 
-    def give_back(self, producer: Producer) -> None:
+    def give_back(self, sequence: EnqueueSequence) -> None:
         """Its last enqueue was done, or given up."""
-        self._free.append(producer)
+        self._free.append(sequence)
