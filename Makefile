@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test django6 sentry check fix bench chaos docs python
+.PHONY: help setup demo test django6 sentry check fix bench walk chaos docs python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,9 @@ fix: $(STAMP) ## format, repair what ruff can, write the parts of docs/ that are
 
 bench: $(STAMP) ## compare with huey's newest release; ARGS="--quick"
 	@$(BIN)/python bench/run.py $(ARGS)
+
+walk: $(STAMP) ## count the files that add(1, 2) and get() visit; ARGS="--steps" lists each step
+	@$(BIN)/python -m tools.walk $(ARGS)
 
 chaos: $(STAMP) ## long runs with random kills
 	$(BIN)/python -m pytest -m chaos --timeout 1800 $(ARGS)
