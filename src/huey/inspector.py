@@ -18,7 +18,8 @@ from huey.runtime.masking import Masked
 from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import instant
 from huey.serializer import Codec
-from huey.storage.base import Counts, Storage, TaskRow, WorkerRow
+from huey.storage.base import Storage
+from huey.storage.rows import Counts, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
 from huey.task.lifecycle import STATES, State
 from huey.task.task import LONGEST_ID, is_storable

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from huey.exceptions import StorageUnavailable
 from huey.runtime.waker import Waker
-from huey.storage.base import Meanwhile, Turn, Worker, nothing
 from huey.storage.base import Waker as AnyWaker
 from huey.storage.memory import MemoryStorage
+from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Finish, Outcome, Returned, decide
 from huey.task.task import Lease
 from huey.testing.clock import FakeClock
@@ -136,7 +136,7 @@ class ScriptedStorage(MemoryStorage):
         """Finishes are written, nothing is claimed."""
         self.brings = 10**6
         """Tasks that a turn hands out at most: the others are too heavy."""
-        self.at_work: Callable[[], None] = nothing
+        self.at_work: Callable[[], None] = lambda: None
         """Called while a turn is at work, when all is handed over."""
         self.chokes_on: Callable[[Finish], bool] = lambda finish: False
         """Ends that it cannot take, as a value beyond its integers."""
@@ -158,7 +158,8 @@ class ScriptedStorage(MemoryStorage):
         want: int,
         events: Sequence[str] = (),
         now: int | None = None,
-        meanwhile: Meanwhile = nothing,
+        report_promoted: bool = False,
+        before_io: Callable[[], None] | None = None,
     ) -> Turn:
         self.wants.append(want)
         self.sent.append([finish.lease.id for finish in finishes])
@@ -166,8 +167,9 @@ class ScriptedStorage(MemoryStorage):
         if any(self.chokes_on(finish) for finish in finishes) or (events and self.chokes_on_events):
             raise OverflowError("too large")
         few = 0 if self.is_full else min(want, self.brings)
-        turn = super().turn(worker, finishes, few, events, now)._replace(is_full=self.is_full, is_heavy=0 < few < want)
-        meanwhile()
+        turn = super().turn(worker, finishes, few, events, now, report_promoted)._replace(is_full=self.is_full, is_heavy=0 < few < want)
+        if before_io is not None:
+            before_io()
         self.at_work()
         self._touch("turn", after=True)
         return turn
@@ -177,7 +179,7 @@ class ScriptedStorage(MemoryStorage):
         super().release(worker, leases)
         self._touch("release", after=True)
 
-    def listen(self, worker: Worker, timeout: float, waker: AnyWaker) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: AnyWaker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         self.listened += 1
         self._touch("listen")
         if self.is_deaf:

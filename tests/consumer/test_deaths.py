@@ -10,8 +10,8 @@ from huey.consumer.worker_spec import make_worker
 from huey.engine.scoreboard import Running
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND
-from huey.storage.base import Worker
 from huey.storage.memory import MemoryStorage
+from huey.storage.rows import Worker
 from huey.task.lifecycle import MAX_CRASHES, State, WorkerDied
 from huey.task.record_options import Constraints, with_constraints
 from huey.task.task import Lease

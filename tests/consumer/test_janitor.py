@@ -16,9 +16,10 @@ from huey.consumer.janitor import PRUNE_EVERY, Janitor, is_dead
 from huey.exceptions import StorageUnavailable
 from huey.runtime import host
 from huey.runtime.clock import SECOND, Micros
-from huey.storage.base import LEASE, Turn, Worker, WorkerRow
+from huey.storage.base import LEASE
 from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
+from huey.storage.rows import Turn, Worker, WorkerRow
 from huey.task.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
 from huey.task.task import Lease
 from huey.testing.clock import FakeClock

@@ -167,7 +167,7 @@ def test_an_outage_for_all_its_threads_is_no_standstill(monkeypatch: pytest.Monk
     def away(*args: object, **options: object) -> Any:
         raise StorageUnavailable("away")
 
-    for verb in ("turn", "heartbeat", "workers", "expect"):
+    for verb in ("turn", "heartbeat", "workers", "listen"):
         monkeypatch.setattr(huey.storage, verb, away)
     looks = []
     real = consumer._watchdog.look

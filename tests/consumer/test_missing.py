@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from huey import Huey
-from huey.storage.base import Missing
+from huey.storage.rows import Missing
 from huey.task.lifecycle import State
 from tests.helpers import never, running, wait_until
 

@@ -11,8 +11,9 @@ from huey.consumer.processes import Child
 from huey.consumer.recovery import ExitCause
 from huey.engine.scoreboard import GRACE, TO_END, Scoreboard
 from huey.runtime.clock import SECOND
-from huey.storage.base import Storage, Worker
+from huey.storage.base import Storage
 from huey.storage.memory import MemoryStorage
+from huey.storage.rows import Worker
 from huey.testing.clock import FakeClock
 
 LIMIT = 60.0

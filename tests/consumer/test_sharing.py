@@ -15,8 +15,8 @@ from huey import Huey, MemoryHuey
 from huey.api import Result
 from huey.consumer.janitor import Janitor
 from huey.exceptions import ConfigurationError, TaskException
+from huey.storage.locks import Holder
 from huey.storage.memory import MemoryStorage
-from huey.storage.sharing import Holder
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim
 from tests.helpers import Project, read_until, running, wait_until

@@ -13,7 +13,7 @@ from huey.consumer.watchdog import Watchdog
 from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import ENGINE, MAIN, SCHEDULER, TIME_LIMITS, Stamp
 from huey.runtime import host
-from huey.storage.base import Worker
+from huey.storage.rows import Worker
 from huey.testing.clock import FakeClock
 
 SECONDS = 30

@@ -16,7 +16,8 @@ from typing import Any
 
 from huey.runtime.clock import SECOND, system_clock
 from huey.runtime.host import born, process_space
-from huey.storage.base import Storage, Worker
+from huey.storage.base import Storage
+from huey.storage.rows import Worker
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.task.lifecycle import Raised, Returned, WorkerDied, decide
 from huey.task.task import Record

@@ -22,7 +22,7 @@ import pytest
 
 from huey import SqliteHuey
 from huey.exceptions import StorageFull, StorageRefused, StorageUnavailable
-from huey.storage.base import CHUNK
+from huey.storage.helpers import CHUNK
 from tests.crash import app as application
 from tests.crash.tools import ROOT, fill, locked, most_common_problems, until
 

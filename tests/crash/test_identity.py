@@ -295,7 +295,7 @@ def test_a_change_in_the_middle_of_a_turn_is_no_end_that_was_written(path: Path)
         Path(f"{path}-wal").unlink()
 
     with pytest.raises(StorageUnavailable, match="log"):
-        storage.turn(me, [Finish(lease, State.SUCCEEDED, value=b"x")], 0, meanwhile=strike)
+        storage.turn(me, [Finish(lease, State.SUCCEEDED, value=b"x")], 0, before_io=strike)
     storage.turn(me, [Finish(lease, State.SUCCEEDED, value=b"x")], 0)
 
     assert storage.counts().running == 0

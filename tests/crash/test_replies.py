@@ -18,7 +18,7 @@ import pytest
 from huey import crontab
 from huey.exceptions import StorageUnavailable
 from huey.runtime.host import born, process_space
-from huey.storage.base import Worker
+from huey.storage.rows import Worker
 from tests.crash.tools import until
 
 BEFORE, AFTER = "the call fails", "the answer is lost"

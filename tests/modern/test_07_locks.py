@@ -13,7 +13,7 @@ import pytest
 from huey import Huey
 from huey.api import RateLimit, TaskLock
 from huey.exceptions import HueyException, RateLimitExceeded, TaskException, TaskLockedException
-from huey.storage.sharing import HOLDER, Holder
+from huey.storage.locks import HOLDER, Holder
 from huey.testing.clock import FakeClock
 from tests.helpers import running, wait_until
 from tests.modern.conftest import Told

@@ -10,7 +10,7 @@ from huey.engine.executor import Executor
 from huey.engine.run_hooks import RunHooks
 from huey.hooks import Hooks
 from huey.signals import HandlerGate, Signals
-from huey.storage.base import Turn
+from huey.storage.rows import Turn
 from huey.task.lifecycle import Returned, decide
 from huey.task.task import Lease, Task
 from tests.helpers import InThread, running, wait_until

@@ -147,7 +147,7 @@ def test_what_an_interrupted_turn_staged_is_not_written_by_the_next_call(storage
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        storage.turn(ME, [], 1, meanwhile=at_end)
+        storage.turn(ME, [], 1, before_io=at_end)
 
     assert claim_ids(storage, 9, OTHER) == ["b", "inner"]
 

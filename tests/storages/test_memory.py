@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from huey.storage.base import CHUNK, Storage, in_chunks
+from huey.storage.base import Storage
+from huey.storage.helpers import CHUNK, in_chunks
 from huey.storage.memory import MemoryStorage
 from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract

@@ -18,10 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from huey.runtime.clock import SECOND, Clock
 from huey.runtime.waker import Waker
-from huey.storage.base import Missing, Storage, TaskRow, Turn, WorkerRow
+from huey.storage.base import Storage
+from huey.storage.locks import Holder
 from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
-from huey.storage.sharing import Holder
+from huey.storage.rows import Missing, TaskRow, Turn, WorkerRow
 from huey.task.lifecycle import Finish, State
 from huey.task.record_options import DONE, FIRST, WAITING, Constraints, with_constraints
 from huey.task.task import Lease, Record

@@ -19,12 +19,13 @@ from huey import RedisHuey
 from huey.exceptions import ConfigurationError, EncodeError, StorageFull, StorageRefused, StorageUnavailable
 from huey.runtime.clock import SECOND
 from huey.runtime.waker import Waker
-from huey.storage.base import Counts, Storage
+from huey.storage.base import Storage
+from huey.storage.locks import Held, Holder
 from huey.storage.redis import RedisStorage, keys
 from huey.storage.redis.connection import SPIN_BACKOFF, CommandConnection
 from huey.storage.redis.scripts import script
 from huey.storage.redis.storage import OPENING
-from huey.storage.sharing import Held, Holder
+from huey.storage.rows import Counts
 from huey.task.lifecycle import Finish, State
 from huey.task.record_options import WAITING
 from huey.testing.clock import FakeClock
@@ -777,8 +778,8 @@ def waker() -> Iterator[Waker]:
 
 
 def expecting(storage: RedisStorage, waker: Waker, act: Callable[[], object]) -> tuple[bool, Any]:
-    """What ``expect`` answers and the next turn of its thread brings; *act* is done meanwhile."""
-    call = Call(lambda: (storage.expect(ME, 20, waker), storage.turn(ME, [], 1)))
+    """What ``listen`` answers and the next turn of its thread brings; *act* is done meanwhile."""
+    call = Call(lambda: (storage.listen(ME, 20, waker, prefetch=True), storage.turn(ME, [], 1)))
     until_it_waits(storage)
     act()
     return call.answer()
@@ -812,7 +813,7 @@ def test_an_expectation_that_is_called_off_claims_nothing(make: Make, waker: Wak
     ends = [Finish(lease, State.SUCCEEDED) for lease in first]
 
     def work() -> Any:
-        heard = storage.expect(ME, 20, waker)
+        heard = storage.listen(ME, 20, waker, prefetch=True)
         waker.clear()
         return heard, storage.turn(ME, ends, 0), storage.turn(ME, [], 0)
 
@@ -832,7 +833,7 @@ def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, waker: W
     storage.turn(ME, [], 1)
 
     def work() -> Any:
-        return storage.expect(ME, 20, waker), storage.turn(ME, [], 0)
+        return storage.listen(ME, 20, waker, prefetch=True), storage.turn(ME, [], 0)
 
     call = Call(work)
     until_it_waits(storage)
@@ -846,7 +847,7 @@ def test_what_was_claimed_early_and_is_not_wanted_goes_back(make: Make, waker: W
 def test_goodbye_gives_back_what_was_claimed_early(make: Make, waker: Waker) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
-    call = Call(lambda: storage.expect(ME, 20, waker))
+    call = Call(lambda: storage.listen(ME, 20, waker, prefetch=True))
     until_it_waits(storage)
     other.enqueue([task("a")])
     assert call.answer()
@@ -877,7 +878,7 @@ def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, waker
     (lease,) = storage.turn(ME, [], 1).leases
 
     def work() -> Any:
-        storage.expect(ME, 20, waker)
+        storage.listen(ME, 20, waker, prefetch=True)
         waker.clear()
         server.client_kill_filter(_id=storage._expecting[ME.id].connection.client)
         wrote = storage.turn(ME, [Finish(lease, State.SUCCEEDED)], 0)

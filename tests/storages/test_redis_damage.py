@@ -14,9 +14,9 @@ import redis
 from huey import RedisHuey
 from huey.runtime.clock import SECOND
 from huey.runtime.waker import Waker
-from huey.storage.base import Missing
+from huey.storage.locks import Holder
 from huey.storage.redis import RedisStorage, keys, scripts
-from huey.storage.sharing import Holder
+from huey.storage.rows import Missing
 from huey.task.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.terms import limited, unique

@@ -11,7 +11,7 @@ import pytest
 from huey import Huey, MemoryHuey
 from huey.inspector import SHOWN_BYTES, SHOWN_CHARS, Sample, TaskInfo
 from huey.serializer import JSONSerializer
-from huey.storage.base import Counts
+from huey.storage.rows import Counts
 from huey.task.lifecycle import Raised, Returned, State, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, claim

@@ -16,10 +16,10 @@ import pytest
 from huey.consumer import janitor
 from huey.engine.engine import Engine
 from huey.runtime.clock import Micros
-from huey.storage.base import Worker, WorkerRow
 from huey.storage.memory import MemoryStorage
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Tasks
+from huey.storage.rows import Worker, WorkerRow
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.task import lifecycle
 from huey.task.lifecycle import Finish, State

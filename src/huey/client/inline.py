@@ -24,7 +24,7 @@ from huey.runtime.once import once
 from huey.runtime.times import instant_of_wall, wall_of
 from huey.signals import SIGNAL_ENQUEUED, SIGNAL_EXPIRED, SIGNAL_REVOKED, SIGNAL_SCHEDULED
 from huey.storage.admin import message, read_message
-from huey.storage.base import Turn, Worker
+from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, State, decide
 from huey.task.task import Lease, Record, Task
 

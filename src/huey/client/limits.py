@@ -25,7 +25,7 @@ from huey.runtime.masking import Masked
 from huey.runtime.once import once
 from huey.runtime.times import checked_ttl
 from huey.storage.base import HEARTBEAT_S, Storage
-from huey.storage.sharing import Holder
+from huey.storage.locks import Holder
 from huey.task.record_options import NONE, Constraints, with_constraints
 from huey.task.task import LONGEST_NAME, Record, Task, parse_number, parse_text
 

@@ -17,9 +17,7 @@ from huey.runtime.clock import Ids
 from huey.runtime.functions import check_has_run
 from huey.runtime.masking import opened
 from huey.runtime.owned_blocks import Block, find
-from huey.storage.base import CHUNK, in_chunks
-from huey.storage.chunks import Place
-from huey.storage.sharing import any_constraints
+from huey.storage.helpers import CHUNK, Place, any_constraints, in_chunks
 from huey.task import events
 from huey.task.record_options import read_constraints
 from huey.task.task import HEADERS, Record, RecordBatch, Task, plain_headers

@@ -14,7 +14,9 @@ from huey.runtime.clock import Clock
 from huey.runtime.masking import Masked
 from huey.runtime.times import Expires
 from huey.serializer import Codec
-from huey.storage.base import CHUNK, Storage, TaskRow
+from huey.storage.base import Storage
+from huey.storage.helpers import CHUNK
+from huey.storage.rows import TaskRow
 from huey.task.lifecycle import FINAL, State
 from huey.task.task import Task
 

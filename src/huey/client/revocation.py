@@ -11,7 +11,8 @@ from huey.registry import Registry
 from huey.runtime.clock import Clock, Micros
 from huey.runtime.times import Expires, instant, resolve_eta, wall_of, wall_time
 from huey.serializer import Codec
-from huey.storage.base import FOREVER, Revocation, Storage
+from huey.storage.base import FOREVER, Storage
+from huey.storage.rows import Revocation
 from huey.task.record_options import FIRST
 from huey.task.task import Task, parse_text
 from huey.task.wrapper import TaskWrapper

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 from huey.exceptions import HopelessWait, StorageError
 from huey.runtime import current_run as current
 from huey.runtime.clock import SECOND, Clock, Micros, micros
-from huey.storage.base import Storage, TaskRow, WorkerRow
+from huey.storage.base import Storage
+from huey.storage.rows import TaskRow, WorkerRow
 from huey.task.lifecycle import UNKNOWN_TASK, State
 from huey.task.task import Task
 

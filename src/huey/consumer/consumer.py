@@ -44,7 +44,8 @@ from huey.runtime import current_run as current
 from huey.runtime.failpoints import failpoint
 from huey.runtime.logs import SafeLogger, enable, flush
 from huey.runtime.waker import Waker
-from huey.storage.base import HEARTBEAT_S, Worker
+from huey.storage.base import HEARTBEAT_S
+from huey.storage.rows import Worker
 from huey.task.task import Lease
 
 if TYPE_CHECKING:

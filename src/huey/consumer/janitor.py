@@ -8,7 +8,8 @@ from huey.runtime import host
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.host import alive_here
 from huey.runtime.logs import SafeLogger
-from huey.storage.base import LEASE, Storage, Worker, WorkerRow
+from huey.storage.base import LEASE, Storage
+from huey.storage.rows import Worker, WorkerRow
 from huey.task.lifecycle import Finish, WorkerDied, decide
 from huey.task.task import Lease
 

@@ -20,7 +20,7 @@ from huey.engine.time_limits import BROKEN
 from huey.runtime.clock import Micros
 from huey.runtime.log_queue import drain
 from huey.runtime.logs import SafeLogger, flush, leave
-from huey.storage.base import Worker
+from huey.storage.rows import Worker
 
 log = SafeLogger("huey.consumer")
 

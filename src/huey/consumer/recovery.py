@@ -17,7 +17,8 @@ from huey.exceptions import TaskTimeout
 from huey.runtime.clock import SECOND, Clock
 from huey.runtime.host import alive_here
 from huey.runtime.logs import SafeLogger
-from huey.storage.base import Storage, Worker
+from huey.storage.base import Storage
+from huey.storage.rows import Worker
 from huey.task import events
 from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Snoozed, WorkerDied, decide
 from huey.task.task import Lease

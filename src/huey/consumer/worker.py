@@ -23,7 +23,7 @@ from huey.engine.stamps import LOOK, MAIN
 from huey.engine.time_limits import BROKEN
 from huey.runtime import host
 from huey.runtime.logs import SafeLogger, leave
-from huey.storage.base import Worker
+from huey.storage.rows import Worker
 
 if TYPE_CHECKING:
     from huey.api import Huey

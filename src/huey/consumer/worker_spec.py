@@ -7,7 +7,7 @@ import os
 from typing import NamedTuple
 
 from huey.runtime import host
-from huey.storage.base import Worker
+from huey.storage.rows import Worker
 
 SEAT = "HUEY_SEAT"
 """Environment variable that tells a process which worker it is."""

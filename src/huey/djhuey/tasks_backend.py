@@ -37,7 +37,7 @@ from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, cha
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.runtime.functions import refuse_what_does_not_run
-from huey.storage.base import TaskRow
+from huey.storage.rows import TaskRow
 from huey.task.lifecycle import State
 from huey.task.wrapper import TaskWrapper
 

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from huey.exceptions import DecodeError
 from huey.runtime.clock import Micros
 from huey.serializer import Codec, Declared
-from huey.storage.base import TaskRow
+from huey.storage.rows import TaskRow
 from huey.task.record_options import Constraints, as_often_asked, rare_micros, read_constraints
 from huey.task.task import Lease, Record
 

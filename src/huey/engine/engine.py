@@ -23,7 +23,8 @@ from huey.exceptions import StorageError, StorageFull
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.logs import SafeLogger
 from huey.runtime.waker import Waker
-from huey.storage.base import Storage, Turn, Worker
+from huey.storage.base import Storage
+from huey.storage.rows import Turn, Worker
 from huey.task import events
 from huey.task.lifecycle import Finish, Snoozed, decide
 from huey.task.task import Lease
@@ -125,17 +126,15 @@ class Engine:
     def turn(self) -> bool:
         """Write what is done, fetch what there is room for, start it. False when the storage is away or full; nothing is forgotten then."""
         finishes = self._gather()
-        if self._attendance is not None:
-            self._storage.names_promoted = self._attendance.wants_promotions
+        reports = self._attendance is not None and self._attendance.wants_promotions
         try:
-            turn = self._storage.turn(self._worker, finishes, self._room(), self._told, meanwhile=self._wake)
+            turn = self._storage.turn(self._worker, finishes, self._room(), self._told, None, reports, self._wake)
         except Exception as error:  # Away, or whatever the storage makes of a value that it cannot take.
             return self._could_not_turn(error, finishes)
         finally:
             self._wake()
         self._stamp.show()
-        self._unwritten = []
-        self._told = []
+        self._unwritten, self._told = [], []
         if turn.is_full:
             self._lost_touch("the disk is full; ends of tasks are still written")
         elif self._is_away:
@@ -355,7 +354,8 @@ class Engine:
             return self._has_news()
         if self._room() > 0:
             try:
-                return self._storage.expect(self._worker, LONGEST_REST, self._waker)
+                reports = self._attendance is not None and self._attendance.wants_promotions
+                return self._storage.listen(self._worker, LONGEST_REST, self._waker, prefetch=True, report_promoted=reports)
             except StorageError as error:
                 self._lost_touch(error)
                 return True

@@ -30,7 +30,7 @@ from huey.runtime.logs import SafeLogger
 from huey.runtime.masking import Mask, enroll, masks
 from huey.serializer import Codec, MissingClass, NewerFormat
 from huey.signals import Signals
-from huey.storage.base import Missing
+from huey.storage.rows import Missing
 from huey.task.lifecycle import UNKNOWN_TASK, Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
 from huey.task.record_options import rare
 from huey.task.task import Lease, Task

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from huey.exceptions import StorageError
 from huey.runtime.logs import SafeLogger
 from huey.serializer.pickles import said
-from huey.storage.base import Storage, Turn, Worker
+from huey.storage.base import Storage
+from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Finish, Raised, decide
 from huey.task.task import Lease
 

@@ -37,7 +37,7 @@ from huey.signals import (
     SIGNAL_TIMEOUT,
     Signals,
 )
-from huey.storage.base import TaskRow, Turn
+from huey.storage.rows import TaskRow, Turn
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, NotDue, State
 from huey.task.task import Lease, Task
 

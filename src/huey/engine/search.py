@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from huey.exceptions import StorageError
 from huey.runtime.clock import Clock, Micros, micros
-from huey.storage.base import Missing, Storage, Worker
+from huey.storage.base import Storage
+from huey.storage.rows import Missing, Worker
 from huey.task.lifecycle import UNKNOWN_DELAY
 from huey.task.task import Lease
 

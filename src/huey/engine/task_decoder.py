@@ -10,7 +10,7 @@ from huey.registry import Registry
 from huey.runtime.clock import SECOND, Micros
 from huey.runtime.times import EARLIEST_ZONE
 from huey.serializer import Codec
-from huey.storage.base import TaskRow
+from huey.storage.rows import TaskRow
 from huey.task.events import friendly_name
 from huey.task.record_options import grown, may_have_constraints, rare, rare_micros, read_constraints
 from huey.task.task import Lease, Record, Task

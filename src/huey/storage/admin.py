@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from huey.storage.chunks import in_chunks
+from huey.storage.helpers import in_chunks
 from huey.task.task import Record
 
 ALL = 2**31 - 1

@@ -15,26 +15,20 @@ Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import FOREVER as FOREVER
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.admin import Administering
-from huey.storage.chunks import CHUNK as CHUNK
-from huey.storage.chunks import Place
-from huey.storage.chunks import in_chunks as in_chunks
+from huey.storage.helpers import Place
 from huey.storage.hosting import Hosting
-from huey.storage.meanwhile import Meanwhile as Meanwhile
-from huey.storage.meanwhile import nothing as nothing
-from huey.storage.sharing import Sharing
-from huey.storage.sharing import Tell as Tell
+from huey.storage.locks import Sharing
+from huey.storage.rows import Counts, EventFactory, Missing, Revocation, TaskRow, Turn, Worker, WorkerRow
 from huey.storage.stats import Stat
-from huey.storage.workers import Worker as Worker
-from huey.storage.workers import WorkerRow as WorkerRow
-from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion
+from huey.task.lifecycle import Finish
 from huey.task.task import Lease, Record
 
 LEASE = 15 * SECOND
@@ -57,96 +51,6 @@ ATTEMPTS_KEPT = 5
 """Runs of one task that are remembered."""
 
 
-class Turn(NamedTuple):
-    """What a turn brings back."""
-
-    leases: list[Lease]
-    refused: list[str] = []  # noqa: RUF012 -- read only
-    """Ids of finishes that were not written: the lease was gone, or they were written before."""
-    cancelled: list[CancelledAtClaim] = []  # noqa: RUF012
-    promoted: list[Promotion] = []  # noqa: RUF012
-    """Filled only while somebody follows, or ``names_promoted``."""
-    stop: list[str] = []  # noqa: RUF012
-    """Tasks this worker runs that somebody asked to cancel."""
-    next_due: Micros | None = None
-    """When the next scheduled task is due."""
-    more: bool = False
-    """Further tasks may be ready: the claim was filled."""
-    is_paused: bool = False
-    is_followed: bool = False
-    """Somebody follows events."""
-    is_full: bool = False
-    """There is hardly any room left: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
-    is_heavy: bool = False
-    """What is ready weighs more than fits into one turn (``TURN_BYTES``): fewer were claimed than wanted."""
-
-
-class Revocation(NamedTuple):
-    """A mark that keeps a task, or all tasks of a name, from running."""
-
-    until: Micros
-    """In force before this time; ``FOREVER`` without limit. Below 0: wall time, until the consumer's clock shows ``-until``."""
-    once: bool
-
-    def holds(self, now: Micros, offset: Micros = 0) -> bool:
-        """Whether it is in force. *offset*: how far the consumer's clock is ahead of UTC."""
-        return now < self.until or (self.until < 0 and now + offset < -self.until)
-
-
-class TaskRow(NamedTuple):
-    """A task as a person looks at it."""
-
-    id: str
-    name: str
-    state: str
-    payload: bytes
-    priority: int
-    place: Micros
-    due: Micros | None
-    expires: Micros | None
-    retries: int
-    retry_delay: float
-    attempt: int
-    crashes: int
-    deaths: int
-    token: int
-    worker: str | None
-    reason: str | None
-    error: str | None
-    """JSON object of the last failure: ``error``, ``traceback``."""
-    created: Micros
-    finished: Micros | None
-    revoked_until: Micros | None
-    options: str | None
-    attempts: str | None = None
-    """JSON list of the last ``ATTEMPTS_KEPT`` runs that failed or whose worker died, oldest first. Objects of ``at`` (Micros, the end),
-    ``worker``, ``host``, ``pid`` (of who ran it), ``reason``, ``error``."""
-
-
-class Missing(NamedTuple):
-    """What tasks wait for that no worker could run so far."""
-
-    name: str
-    """Of their function."""
-    reason: str
-    """``unknown task``: nobody knows that name. Or what else was missing, such as the class of an argument."""
-
-
-class Counts(NamedTuple):
-    """How many there are, now."""
-
-    ready: int = 0
-    scheduled: int = 0
-    running: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    results: int = 0
-    succeeded: int = 0
-    """Those that are kept; see ``keep_finished``."""
-    blocked: int = 0
-    """Those that a limit keeps from being ready (see ``sharing``), and those that wait for a worker that can run them (``missing``)."""
-
-
 class Waker(Protocol):
     """Wakes a thread that waits in ``listen``. Its file descriptor is readable while it is set."""
 
@@ -165,8 +69,6 @@ class Storage(Sharing, Hosting, Administering, ABC):
     """Other processes can use it too."""
     offset: Micros = 0
     """How far the clock of the consumer that turns it is ahead of UTC, which that consumer sets: revocations may end by what it shows."""
-    names_promoted = False
-    """Set by who wants to know what its turns promote, followers or not."""
 
     def for_queue(self, name: str) -> Storage:
         """The storage of another queue in the same store. ConfigurationError: this kind has one queue only."""
@@ -175,7 +77,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
         """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns (C1).
 
         At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless. An id whose task
@@ -198,7 +100,8 @@ class Storage(Sharing, Hosting, Administering, ABC):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = nothing,
+        report_promoted: bool = False,
+        before_io: Callable[[], None] | None = None,
     ) -> Turn:
         """One trip of a worker: renew its lease, write *finishes*, lease up to *want* due tasks, best first. One atomic step.
 
@@ -218,9 +121,10 @@ class Storage(Sharing, Hosting, Administering, ABC):
         A storage that has hardly any room left writes the finishes and claims nothing (``is_full``). StorageFull: there was no room for the
         finishes either, nothing was written.
 
-        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *meanwhile* may be
-        called, once or more, when nothing is left to do in Python but to wait: what it starts runs beside the storage.
-        The same turn sent again after an error is safe: what was written already is refused.
+        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *report_promoted* asks for
+        ``Turn.promoted`` though there are no followers. *before_io* is an optional hook: a storage may call it, once or more, when nothing
+        is left to do in Python but to wait for its file or server, so that what it starts runs beside the storage. The same turn sent again
+        after an error is safe: what was written already is refused.
         """
 
     @abstractmethod
@@ -317,14 +221,13 @@ class Storage(Sharing, Hosting, Administering, ABC):
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
-        """Wait until a turn of *worker* would find something (True), or *waker* is set, or *timeout* seconds passed (False). Never misses
-        an enqueue for longer than a second, whatever was lost."""
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
+        """Wait until a turn of *worker* would find something (True), or *waker* wakes, or *timeout* seconds passed (False). Never misses
+        an enqueue for longer than a second, whatever was lost.
 
-    def expect(self, worker: Worker, timeout: float, waker: Waker) -> bool:
-        """As ``listen``, for a caller whose thread makes the next turn of *worker*: a storage may claim one task for that turn already.
-        A turn that does not want it gives it back, and so does ``deregister``. Here: no difference."""
-        return self.listen(worker, timeout, waker)
+        *prefetch*: the calling thread also makes the next turn of *worker*, so that a storage may claim one task for that turn in
+        advance; *report_promoted* as in ``turn``. That turn, or ``deregister``, gives an unwanted task back.
+        """
 
     @abstractmethod
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from huey.storage.base import TaskRow, Worker
+from huey.storage.rows import TaskRow, Worker
 from huey.task.record_options import rare, read_constraints
 from huey.task.task import LARGEST, Lease, is_storable
 

@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from huey.runtime.clock import SECOND, Micros, system_clock
-from huey.storage.base import Storage, Turn
-from huey.storage.chunks import Place
+from huey.storage.base import Storage
+from huey.storage.helpers import Place
+from huey.storage.rows import Turn
 from huey.task.lifecycle import FINAL
 
 OK, FAIL, INFO = "ok", "fail", "info"

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 from huey.backends.base import naive_utc
 from huey.exceptions import DecodeError, QueueReadException, QueueWriteException, ScheduleAddException, ScheduleReadException
 from huey.runtime.clock import Clock, Micros, micros
-from huey.storage.base import TURN_BYTES, Worker
+from huey.storage.base import TURN_BYTES
 from huey.storage.legacy.holders import Holders
 from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as
 from huey.storage.legacy.values import NAME, TASK, Values
 from huey.storage.legacy.waking import Reader
+from huey.storage.rows import Worker
 from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion, State
 from huey.task.task import Lease
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from huey.exceptions import QueueReadException, QueueWriteException
 from huey.runtime.clock import Clock, Micros
-from huey.storage.base import LEASE, Worker, WorkerRow
+from huey.storage.base import LEASE
 from huey.storage.legacy.parts import failing_as
+from huey.storage.rows import Worker, WorkerRow
 
 
 class Holders:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from huey.exceptions import QueueWriteException
 from huey.storage.base import Storage
-from huey.storage.chunks import check_keys
+from huey.storage.helpers import check_keys
 from huey.storage.legacy.parts import Parts, failing_as
 from huey.storage.legacy.values import Values
 

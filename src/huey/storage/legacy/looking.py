@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from huey.exceptions import QueueReadException
-from huey.storage.base import Counts, TaskRow
 from huey.storage.legacy.holders import Holders
 from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as, refuse
 from huey.storage.legacy.values import Values
+from huey.storage.rows import Counts, TaskRow
 from huey.task.lifecycle import State
 
 

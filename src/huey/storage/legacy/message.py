@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from huey.exceptions import DecodeError
 from huey.runtime.clock import Micros, micros
-from huey.storage.base import TaskRow
+from huey.storage.rows import TaskRow
 from huey.task.lifecycle import UNKNOWN_DELAY, Finish, State
 from huey.task.record_options import read_constraints
 from huey.task.task import LARGEST, Lease, Record, is_storable

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from huey.exceptions import QueueReadException, QueueWriteException, StorageRefused
@@ -19,22 +19,8 @@ from huey.runtime.host import at_fork
 from huey.runtime.masking import checkpoint
 from huey.runtime.waker import Waker as OwnWaker
 from huey.runtime.waker import wait_for_either
-from huey.storage.base import (
-    FOREVER,
-    HEARTBEAT_S,
-    LEASE,
-    Counts,
-    Meanwhile,
-    Revocation,
-    TaskRow,
-    Tell,
-    Turn,
-    Waker,
-    Worker,
-    WorkerRow,
-    nothing,
-)
-from huey.storage.chunks import check_records
+from huey.storage.base import FOREVER, HEARTBEAT_S, LEASE, Waker
+from huey.storage.helpers import check_records
 from huey.storage.legacy import looking
 from huey.storage.legacy.claims import Claims
 from huey.storage.legacy.holders import Holders
@@ -43,6 +29,7 @@ from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as, refuse
 from huey.storage.legacy.values import NAME, TASK, Values
 from huey.storage.legacy.waking import Pace, Reader
+from huey.storage.rows import Counts, EventFactory, Revocation, TaskRow, Turn, Worker, WorkerRow
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.task import Lease, Record
@@ -88,7 +75,7 @@ class LegacyStorage(ValuesInParts):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
         check_records(records)
         now = self._now(now)
         for record in records:
@@ -123,9 +110,9 @@ class LegacyStorage(ValuesInParts):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = nothing,
+        report_promoted: bool = False,
+        before_io: Callable[[], None] | None = None,
     ) -> Turn:
-        meanwhile()
         with self._lock:
             now = self._now(now)
             silent = self._holders.silent_for(worker)
@@ -148,7 +135,7 @@ class LegacyStorage(ValuesInParts):
             leases=bag.leases,
             refused=refused,
             cancelled=bag.cancelled,
-            promoted=bag.promoted if self.is_followed() else [],
+            promoted=bag.promoted if report_promoted or self.is_followed() else [],
             next_due=min((due for due in (self._claims.next_parked, self._claims.next_due) if due is not None), default=None),
             more=len(bag.leases) == want > 0,
             is_followed=self.is_followed(),
@@ -259,7 +246,7 @@ class LegacyStorage(ValuesInParts):
         self._poll = Pace(self._clock, delay, max_delay, backoff)
         self._claims.schedule_interval = scheduler_interval
 
-    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         with self._lock:
             ours = self._waker = self._waker or OwnWaker()
             reader = self._reader(worker) if self.parts.is_blocking else None

@@ -12,8 +12,9 @@ from typing import Any
 
 from huey.exceptions import DataStoreGetException, DataStorePutException, QueueException
 from huey.runtime.clock import Clock, micros
-from huey.storage.base import FOREVER, Revocation
+from huey.storage.base import FOREVER
 from huey.storage.legacy.parts import failing_as, refuse
+from huey.storage.rows import Revocation
 from huey.utils import EmptyData
 
 TASK, NAME = "r", "rn"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from huey.runtime.clock import Micros
-from huey.storage.base import Tell
 from huey.storage.memory.storage import MemoryStorage
+from huey.storage.rows import EventFactory
 from huey.task.task import Record
 
 
 class BlackHoleStorage(MemoryStorage):
     """Takes all, gives nothing back. Options as ``MemoryStorage``."""
 
-    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
         super().enqueue(records[:0], tell, now)
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:

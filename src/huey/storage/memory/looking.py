@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 from huey.runtime.clock import SECOND, Clock, Micros
-from huey.storage.base import Counts, Storage, TaskRow, Worker, WorkerRow
+from huey.storage.base import Storage
 from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Tasks, Values
 from huey.storage.memory.waking import Alarm
+from huey.storage.rows import Counts, TaskRow, Worker, WorkerRow
 from huey.storage.stats import MINUTE, Stat, start_of, with_waiting
 from huey.task.lifecycle import State
 from huey.task.task import Lease

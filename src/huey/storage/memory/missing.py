@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from huey.runtime.clock import Micros
-from huey.storage.base import Missing, Worker
 from huey.storage.memory.looking import LookingInMemory
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Marks
+from huey.storage.rows import Missing, Worker
 from huey.task.task import Lease
 
 

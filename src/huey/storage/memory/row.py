@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from huey.runtime.clock import Micros
-from huey.storage.base import ATTEMPTS_KEPT, Missing, Revocation, TaskRow, Worker
+from huey.storage.base import ATTEMPTS_KEPT
+from huey.storage.rows import Missing, Revocation, TaskRow, Worker
 from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
 from huey.task.lifecycle import FINAL, Finish, Promotion, State
 from huey.task.record_options import never_asked, read_constraints

@@ -1,4 +1,4 @@
-"""The verbs of sharing, in memory: what ``huey.storage.sharing`` promises, each under the one lock of the storage."""
+"""The verbs of sharing, in memory: what ``huey.storage.locks`` promises, each under the one lock of the storage."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.times import EARLIEST_ZONE
-from huey.storage.base import Storage, Worker
-from huey.storage.chunks import check_records
+from huey.storage.base import Storage
+from huey.storage.helpers import check_records
+from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Keys, Locks, Rates
 from huey.storage.memory.tables import Tasks, remove
 from huey.storage.memory.values import end_of
 from huey.storage.memory.waking import Alarm
-from huey.storage.sharing import HOLDER, Held, Holder, Tell
+from huey.storage.rows import EventFactory, Worker
 from huey.task.lifecycle import State
 from huey.task.task import Record
 
@@ -37,12 +38,12 @@ class SharingInMemory(Storage):
 
     # -- terms --------------------------------------------------------------------------------------------------------------------------
 
-    def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
+    def admit(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> Mapping[str, str]:
         check_records(records)
         return self._put_in(records, tell, now, have_terms=True)
 
     @abstractmethod
-    def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
+    def _put_in(self, records: Sequence[Record], tell: EventFactory | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
         """Put tasks in; for those that are not put in, the task because of which. With terms only what is put in is told."""
 
     def _gives_way(self, id: str, now: Micros) -> bool:

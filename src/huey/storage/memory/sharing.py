@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from huey.runtime.clock import Micros, micros
+from huey.storage.locks import Held, Holder
 from huey.storage.memory.row import Row
-from huey.storage.sharing import Held, Holder
 from huey.task.lifecycle import State
 from huey.task.record_options import WAITING, Constraints
 

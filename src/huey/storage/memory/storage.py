@@ -6,24 +6,13 @@ Where another storage answers differently, this one is right. Nothing survives t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.runtime.failpoints import failpoint
-from huey.storage.base import (
-    DEAD_LETTERS_KEPT,
-    FOREVER,
-    LEASE,
-    Meanwhile,
-    Revocation,
-    Turn,
-    Waker,
-    Worker,
-    WorkerRow,
-    nothing,
-)
-from huey.storage.chunks import check_records
+from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, LEASE, Waker
+from huey.storage.helpers import any_constraints, check_records
 from huey.storage.memory.missing import MissingInMemory
 from huey.storage.memory.row import Row
 from huey.storage.memory.shared import SharingInMemory
@@ -33,7 +22,7 @@ from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
 from huey.storage.retention import Retention, checked_ttl
-from huey.storage.sharing import Tell, any_constraints
+from huey.storage.rows import EventFactory, Revocation, Turn, Worker, WorkerRow
 from huey.storage.stats import CANCELLED, ENQUEUED
 from huey.task.lifecycle import CancelledAtClaim, Finish, State
 from huey.task.record_options import FIRST, read_constraints
@@ -89,17 +78,17 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
         check_records(records)
         self._put_in(records, tell, now, have_terms=any_constraints(records))
 
-    def _put_in(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
+    def _put_in(self, records: Sequence[Record], tell: EventFactory | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
         if not have_terms and self._changed.postpone(lambda: self._put_in_held(records, tell, now, have_terms=False)):
             return {}
         with self._changed:
             return self._put_in_held(records, tell, now, have_terms=have_terms)
 
-    def _put_in_held(self, records: Sequence[Record], tell: Tell | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
+    def _put_in_held(self, records: Sequence[Record], tell: EventFactory | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
         now = self._now(now)
         failpoint("enqueue:before-commit")
         met, put_in = self._insert_all(records, now)
@@ -155,10 +144,10 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = nothing,
+        report_promoted: bool = False,
+        before_io: Callable[[], None] | None = None,
     ) -> Turn:
         errors = [None if finish.error is None else json.dumps(finish.error) for finish in finishes]
-        meanwhile()
         with self._changed:
             now = self._now(now)
             failpoint("turn:before-commit")
@@ -179,7 +168,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
                 leases=[row.lease() for row in claimed if row.state == State.RUNNING],
                 refused=[finish.lease.id for finish, is_written in zip(finishes, written, strict=True) if not is_written],
                 cancelled=cancelled,
-                promoted=promoted if self.names_promoted or self._events.are_followed(now) else [],
+                promoted=promoted if report_promoted or self._events.are_followed(now) else [],
                 stop=[row.record.id for row in self._tasks.held_by(worker.id) if row.is_revoked(now, self.offset)],
                 next_due=self._tasks.next_due,
                 more=is_heavy or len(claimed) == want > 0,
@@ -373,7 +362,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
-    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         return self._changed.listen(lambda: self._until_due(worker), timeout, waker)
 
     def _until_due(self, worker: Worker) -> float:

@@ -9,10 +9,11 @@ from typing import NamedTuple, TypeVar
 
 from huey.runtime.clock import Micros
 from huey.runtime.times import EARLIEST_ZONE
-from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, TURN_BYTES, Missing, Revocation, Worker
+from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, TURN_BYTES
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Gates, Rank
 from huey.storage.retention import Retention
+from huey.storage.rows import Missing, Revocation, Worker
 from huey.task.lifecycle import State
 
 K = TypeVar("K")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey.runtime.clock import Clock, Micros, Rng, micros
 from huey.storage.base import FOREVER, Storage
-from huey.storage.chunks import check_keys
+from huey.storage.helpers import check_keys
 from huey.storage.memory.tables import Values
 from huey.storage.memory.waking import Alarm
 

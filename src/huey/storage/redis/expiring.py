@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from huey.storage.chunks import check_keys, in_chunks
+from huey.storage.helpers import check_keys, in_chunks
 from huey.storage.redis.storage import RedisStorage
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 from huey.runtime.clock import SECOND, Micros
-from huey.storage.base import TURN_BYTES, Worker
+from huey.storage.base import TURN_BYTES
 from huey.storage.redis.messages import Arg, raw_of, text_of
+from huey.storage.rows import Worker
 from huey.storage.stats import MINUTE, NOTHING, SUCCEEDED, TOOK, measured, minutes_of, start_of
 from huey.storage.unreadable import UNREADABLE
 from huey.task.lifecycle import Finish, State

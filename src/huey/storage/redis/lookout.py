@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import SECOND, Micros, micros, system_clock
 from huey.runtime.masking import checkpoint, is_asked
-from huey.storage.base import in_chunks
+from huey.storage.helpers import in_chunks
 from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import NoneLeft
 from huey.storage.redis.messages import Arg

@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from huey.runtime.clock import Micros
-from huey.storage.base import Revocation, TaskRow
+from huey.storage.rows import Revocation, TaskRow
 from huey.storage.unreadable import UNREADABLE, check_outside, check_times, unreadable
 from huey.task.lifecycle import CancelledAtClaim, Promotion, State
 from huey.task.task import Lease, Record, RecordBatch

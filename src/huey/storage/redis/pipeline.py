@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import Micros
-from huey.storage.base import Tell
 from huey.storage.redis.connection import EVALSHA, CommandConnection, checked
 from huey.storage.redis.errors import UnknownScript
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.pool import ConnectionSet
 from huey.storage.redis.scripts import script
 from huey.storage.redis.sequences import EnqueueSequences
+from huey.storage.rows import EventFactory
 
 
 class EnqueueCall(NamedTuple):
@@ -25,7 +25,7 @@ class EnqueueCall(NamedTuple):
     size: int
     head: tuple[Arg, ...]
     arguments: list[Arg]
-    tell: Tell | None
+    tell: EventFactory | None
     single: list[Arg] | None = None
     """Its only record, if that is a simple one."""
 

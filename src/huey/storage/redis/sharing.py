@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND, Micros, Rng, micros
+from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.redis.verbs import PlainVerbs
-from huey.storage.sharing import HOLDER, Held, Holder
 
 
 class SharingVerbs(PlainVerbs):

@@ -17,8 +17,7 @@ from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageError, StorageRefused, StorageUnavailable
 from huey.runtime.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.runtime.failpoints import failpoint
-from huey.storage.base import CHUNK, Missing, Tell, Worker, WorkerRow
-from huey.storage.chunks import Place, check_records
+from huey.storage.helpers import CHUNK, Place, any_constraints, check_records
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import LEAST, NEEDED
@@ -32,7 +31,7 @@ from huey.storage.redis.sharing import SharingVerbs
 from huey.storage.redis.source import connector
 from huey.storage.redis.turns import TurningVerbs
 from huey.storage.retention import Retention
-from huey.storage.sharing import any_constraints
+from huey.storage.rows import EventFactory, Missing, Worker, WorkerRow
 from huey.task.task import Lease, Record, parse_number
 
 if TYPE_CHECKING:
@@ -173,11 +172,11 @@ class RedisStorage(TurningVerbs, SharingVerbs):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
         self._enqueue_by(self._submit, records, tell, now)
 
     def _enqueue_by(
-        self, put: Callable[[EnqueueCall], None], records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None
+        self, put: Callable[[EnqueueCall], None], records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None
     ) -> None:
         if not records:
             return
@@ -234,7 +233,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
                 self._connections.call("enqueue", prefix, now, 2, channel, *told, *call.arguments, after=self._durable)
             )
 
-    def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
+    def admit(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> Mapping[str, str]:
         if not records:
             return {}
         check_records(records)
@@ -248,7 +247,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         met = zip(found[::2], found[1::2], strict=True)
         return {id.decode(): other.decode() for id, other in met}
 
-    def _admit(self, arguments: list[Arg], tell: Tell | None, now: Arg, sent: tuple[Arg, ...]) -> list[bytes]:
+    def _admit(self, arguments: list[Arg], tell: EventFactory | None, now: Arg, sent: tuple[Arg, ...]) -> list[bytes]:
         """Ids that were not put in, each with the one because of which."""
         knows = tell is not None and self._is_followed
         events = tell() if knows and tell is not None else []

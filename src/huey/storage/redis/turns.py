@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.runtime.clock import Micros, micros
 from huey.runtime.failpoints import failpoint
-from huey.storage.base import Meanwhile, Turn, Waker, Worker, nothing
-from huey.storage.fencing import newest
+from huey.storage.base import Waker
+from huey.storage.helpers import newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.errors import unreachable
 from huey.storage.redis.finishes import details, ends_of, too_heavy, who
 from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, raw_of, refusal_of, text_of, whole_or
 from huey.storage.redis.scripts import script
 from huey.storage.redis.waking import Ear, WakingVerbs, has_brought, lanes_of
+from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Finish
 from huey.task.task import Lease, is_storable
 
@@ -24,7 +25,7 @@ NOTHING: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
 
 
 class TurningVerbs(WakingVerbs):
-    """``turn``, ``expect`` and ``deregister``."""
+    """``turn``, ``listen`` and ``deregister``."""
 
     _durable: tuple[Arg, ...] | None
     _is_followed: bool
@@ -40,12 +41,13 @@ class TurningVerbs(WakingVerbs):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = nothing,
+        report_promoted: bool = False,
+        before_io: Callable[[], None] | None = None,
     ) -> Turn:
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, refused = newest(finishes) if len(finishes) > 1 else (finishes, [])
         for part in too_heavy(finishes):
-            refused += self.turn(worker, part, 0, (), now, meanwhile).refused
+            refused += self.turn(worker, part, 0, (), now, before_io=before_io).refused
             finishes = finishes[len(part) :]
         ear = self._expecting.get(worker.id)
         if self._is_deaf_for == worker.id:
@@ -54,13 +56,13 @@ class TurningVerbs(WakingVerbs):
             raise unreachable(self._connections.where, ConnectionError("the connection on which this worker waited was lost"))
         mine: Ear | None = getattr(self._local, "ear", None)
         if ear is None or ear is not mine:
-            return self._turn(worker, finishes, want, events, now, refused, meanwhile)
+            return self._turn(worker, finishes, want, events, now, refused, report_promoted, before_io)
         # A claim that is under way is ended by this turn; what it has brought before counts as wanted.
         early = Turn([]) if ear.is_blocked else self._handed_on(worker, ear)
         if early.leases and want and not (finishes or events):
             return early._replace(refused=refused)
         try:
-            turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused, meanwhile)
+            turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused, report_promoted, before_io)
         except StorageUnavailable:
             self._forget(worker)
             raise
@@ -97,14 +99,16 @@ class TurningVerbs(WakingVerbs):
         events: Sequence[str],
         now: Micros | None,
         refused: list[str],
-        meanwhile: Meanwhile,
+        report_promoted: bool,
+        before_io: Callable[[], None] | None,
     ) -> Turn:
         is_full = False
         failpoint("turn:before-commit")
         while True:
             counts, ends = ends_of(finishes, self._retention.is_on) if finishes else NOTHING
-            rest = (self._asked(is_full), self.name, len(events), *counts, "", *events, *ends)
-            meanwhile()
+            rest = (self._asked(is_full, report_promoted), self.name, len(events), *counts, "", *events, *ends)
+            if before_io is not None:
+                before_io()
             try:
                 answer = self._connections.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
             except StorageFull:
@@ -126,9 +130,9 @@ class TurningVerbs(WakingVerbs):
         who_it_is = (worker.id, details(worker), who(worker), lanes_of(worker))
         return (self._prefix, self._now(now), self._lease_time(), *who_it_is, want, ttl)
 
-    def _asked(self, is_full: bool = False) -> Arg:
+    def _asked(self, is_full: bool, report_promoted: bool) -> Arg:
         """What else a turn is to mind: that there is no room, or that what became ready is to be named."""
-        return 1 if is_full else "p" if self.names_promoted else 0
+        return 1 if is_full else "p" if report_promoted else 0
 
     def _brought(self, worker: Worker, answer: list[Any], want: int, refused: list[str], is_full: bool) -> Turn:
         ids, messages = answer[1], answer[2]
@@ -164,10 +168,10 @@ class TurningVerbs(WakingVerbs):
 
     # -- what a wake-up brings along ------------------------------------------------------------------------------------------------------
 
-    def expect(self, worker: Worker, timeout: float, waker: Waker) -> bool:
-        if self._has_own_clock:
-            # The time of a claim that waits has to be the server's.
-            return self.listen(worker, timeout, waker)
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
+        # The time of a claim that waits has to be the server's.
+        if not prefetch or self._has_own_clock:
+            return self._hear(worker, timeout, waker, lambda ear: None)
 
         def claim(ear: Ear) -> tuple[Arg, ...]:
             self._expecting[worker.id] = ear
@@ -176,7 +180,7 @@ class TurningVerbs(WakingVerbs):
                 script("turn").sha,
                 1,
                 *self._head(worker, 1, None),
-                self._asked(),
+                self._asked(False, report_promoted),
                 self.name,
                 0,
                 *NOTHING[0],

@@ -9,26 +9,14 @@ from itertools import count, islice
 
 from huey.exceptions import StorageRefused
 from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
-from huey.storage.base import (
-    CHUNK,
-    DEAD_LETTERS_KEPT,
-    EVENTS_KEPT,
-    FOREVER,
-    MARK_KEPT,
-    Counts,
-    Missing,
-    Revocation,
-    Storage,
-    TaskRow,
-    Worker,
-    WorkerRow,
-)
-from huey.storage.chunks import check_keys
+from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, MARK_KEPT, Storage
+from huey.storage.helpers import CHUNK, check_keys
 from huey.storage.redis import keys
 from huey.storage.redis.finishes import ROW, worker_of
 from huey.storage.redis.messages import Arg, lease_of, mark_of, raw_of, row_of, text_of, whole_or
 from huey.storage.redis.pool import ConnectionSet
 from huey.storage.retention import Retention, checked_ttl
+from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task.lifecycle import State
 from huey.task.task import Lease

@@ -16,13 +16,15 @@ from typing import Any
 
 from huey.runtime.clock import SECOND, micros
 from huey.runtime.masking import checkpoint
-from huey.storage.base import FOLLOWER, Waker, Worker, in_chunks
+from huey.storage.base import FOLLOWER, Waker
+from huey.storage.helpers import in_chunks
 from huey.storage.redis.connection import EVALSHA, CommandConnection, checked, load
 from huey.storage.redis.errors import UnknownScript
 from huey.storage.redis.lookout import LEAST_WAIT, SAFETY_LOOK, Events, Results, Wait
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import Script, script
 from huey.storage.redis.verbs import PlainVerbs
+from huey.storage.rows import Worker
 
 CALLED_OFF = 5000
 """Milliseconds after which a claim that was called off is forgotten; it is seen to at once, or was made before."""
@@ -87,7 +89,7 @@ class Ear:
 
 
 class WakingVerbs(PlainVerbs):
-    """``listen``, ``wait`` and ``follow``."""
+    """``wait`` and ``follow``, and what ``listen`` is made of."""
 
     _local: threading.local
 
@@ -120,9 +122,6 @@ class WakingVerbs(PlainVerbs):
             return ()
         client = ear.connection.client
         return (b"SET", f"{self._prefix}no:{client}", 1, b"PX", CALLED_OFF), (b"CLIENT", b"UNBLOCK", client)
-
-    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
-        return self._hear(worker, timeout, waker, lambda ear: None)
 
     def _hear(self, worker: Worker, timeout: float, waker: Waker, claiming: Claiming) -> bool:
         """Listen. *claiming* makes the command that claims a task as soon as one comes, if one is to be claimed."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from huey.runtime.clock import SECOND, Micros, micros
-from huey.storage.sharing import HOLDER, Held, Holder
+from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.sql.storage import SqlStorage
 
 

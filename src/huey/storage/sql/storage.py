@@ -11,22 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from huey.runtime.clock import Clock, Micros, micros
-from huey.storage.base import (
-    DEAD_LETTERS_KEPT,
-    EVENTS_KEPT,
-    FOLLOWER,
-    FOREVER,
-    MARK_KEPT,
-    TURN_BYTES,
-    Counts,
-    Missing,
-    Revocation,
-    Storage,
-    TaskRow,
-    Worker,
-    WorkerRow,
-)
+from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOLLOWER, FOREVER, MARK_KEPT, TURN_BYTES, Storage
 from huey.storage.retention import Retention, checked_ttl
+from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.storage.unreadable import leases_from, row_from, worker_from
 from huey.task.task import Lease, is_storable

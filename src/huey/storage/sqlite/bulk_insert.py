@@ -13,7 +13,7 @@ from itertools import chain, compress
 from typing import Any, TypeVar
 
 from huey.runtime.clock import Micros
-from huey.storage.base import CHUNK
+from huey.storage.helpers import CHUNK
 from huey.task.task import Record, RecordBatch
 
 R = TypeVar("R")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from huey.backends import older
 from huey.runtime.clock import SECOND, Micros, micros
 from huey.runtime.masking import checkpoint
-from huey.storage.base import Waker, Worker
+from huey.storage.base import Waker
+from huey.storage.rows import Worker
 from huey.storage.sql import statements
 from huey.storage.sql.sharing import SharingInSql
 from huey.storage.sqlite.database import File
@@ -49,7 +50,7 @@ class WakingStorage(SharingInSql):
             mine = self._local.watch = ((os.getpid(), self._file.era), watch(self._file, self._clock))
         return mine[1]
 
-    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         deadline = self._clock.monotonic() + micros(timeout)
         watching = self._watch
         lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -22,11 +22,10 @@ from huey.runtime.failpoints import failpoint
 from huey.runtime.files import absolute, is_private
 from huey.runtime.host import boot_id
 from huey.runtime.owned_blocks import find
-from huey.storage.base import CHUNK, LEASE, Meanwhile, Tell, Turn, Worker, WorkerRow, nothing
-from huey.storage.chunks import Place, check_records
-from huey.storage.fencing import newest
+from huey.storage.base import LEASE
+from huey.storage.helpers import CHUNK, Place, any_constraints, check_records, newest
 from huey.storage.retention import Retention
-from huey.storage.sharing import any_constraints
+from huey.storage.rows import EventFactory, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
 from huey.storage.sql.finishes import ends_of
 from huey.storage.sql.storage import Values
@@ -178,16 +177,16 @@ class SqliteStorage(WakingStorage):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
         self._put_in(records, tell, now)
 
-    def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> dict[str, str]:
+    def admit(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
         return self._put_in(records, tell, now, have_terms=True)
 
     def _put_in(
         self,
         records: Sequence[Record],
-        tell: Tell | None = None,
+        tell: EventFactory | None = None,
         now: Micros | None = None,
         *,
         have_terms: bool = False,
@@ -244,7 +243,9 @@ class SqliteStorage(WakingStorage):
         sql, values = enqueueing(self._number(self._file.enqueue_lock), records, now, if_unnoticed=True)
         return self._file.write(sql, values, units, is_synced=False, door=self._file.enqueue_lock) > 0
 
-    def _enqueue_with_care(self, records: Sequence[Record], tell: Tell | None, now: Micros, units: int, have_terms: bool) -> dict[str, str]:
+    def _enqueue_with_care(
+        self, records: Sequence[Record], tell: EventFactory | None, now: Micros, units: int, have_terms: bool
+    ) -> dict[str, str]:
         """Enqueue when it may be more than an INSERT: there are terms, somebody follows, ids that nobody held were revoked, or all records
         are held. What ``admit`` answers."""
         queue = self._number(self._file.enqueue_lock)
@@ -268,13 +269,21 @@ class SqliteStorage(WakingStorage):
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
-        meanwhile: Meanwhile = nothing,
+        report_promoted: bool = False,
+        before_io: Callable[[], None] | None = None,
     ) -> Turn:
-        crank = partial(self._crank, worker, finishes, want, events, now, meanwhile)
+        crank = partial(self._crank, worker, finishes, want, events, now, report_promoted, before_io)
         return self._ballast.sparing(crank) if finishes else crank()
 
     def _crank(
-        self, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str], now: Micros | None, meanwhile: Meanwhile
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str],
+        now: Micros | None,
+        report_promoted: bool,
+        before_io: Callable[[], None] | None,
     ) -> Turn:
         queue, is_full, now = self._queue, self._ballast.is_short(), self._now(now)
         want = 0 if is_full else want
@@ -290,10 +299,11 @@ class SqliteStorage(WakingStorage):
             failpoint("turn:before-commit")
             # A claim need not survive a power cut: its worker would not either, and the task would simply still be queued.
             units = 1 + (want + len(finishes)) // UNIT + ends.size // UNIT_BYTES
-            meanwhile()
+            if before_io is not None:
+                before_io()
             self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes), door=self._file.held)
             failpoint("turn:after-commit")
-            brought = self._bring_back(queue, worker, want, now, is_full)
+            brought = self._bring_back(queue, worker, want, now, is_full, report_promoted)
         if any(lease.options is not None and lease.is_at_most_once for lease in brought.leases):
             # Here the claim is the acknowledgement: it has to outlive a power cut.
             self._file.sync()
@@ -317,14 +327,14 @@ class SqliteStorage(WakingStorage):
             full = padded(rows[start : start + CHUNK])
             self._file.stage(many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
 
-    def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros, is_full: bool) -> Turn:
+    def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros, is_full: bool, report_promoted: bool) -> Turn:
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
         read = self._file.fetch
         self._file.is_dirty = False
         mine = {"queue": queue, "worker": worker.id, "now": now, "wall": now + self.offset}
         ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked, is_heavy),) = read(_SQL["turn_control"], mine)
         leases = nameable(leases_from(read(_SQL["turn_leases"], mine)), self._file, queue) if claimed else []
-        promoted = promoted and (is_followed or self.names_promoted)
+        promoted = promoted and (is_followed or report_promoted)
         cancelled = [CancelledAtClaim._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else []
         return Turn(
             leases,

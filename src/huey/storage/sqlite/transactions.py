@@ -15,7 +15,7 @@ from typing import Any
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import Micros
 from huey.runtime.owned_blocks import Block
-from huey.storage.base import Tell
+from huey.storage.rows import EventFactory
 from huey.storage.sqlite.bulk_insert import enqueueing
 from huey.storage.sqlite.errors import translated
 from huey.task.record_options import read_constraints
@@ -41,7 +41,7 @@ class Caller(Block):
                 "one transaction needs one file: give the Huey filename= of that database"
             )
 
-    def enqueue(self, name: str, queue: int | None, records: Sequence[Record], tell: Tell | None, now: Micros) -> None:
+    def enqueue(self, name: str, queue: int | None, records: Sequence[Record], tell: EventFactory | None, now: Micros) -> None:
         """Put *records* into the queue *name* (*queue*: its number, if that is known), as part of what the caller will commit.
 
         ConfigurationError: they have terms that look at other tasks; or who asks only inherited the block.

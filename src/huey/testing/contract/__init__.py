@@ -42,7 +42,7 @@ __all__ = ["KeepingRules", "SharingRules", "StorageContract"]
 
 
 class SharingRules(UniqueRules, AgainRules, AgainRevokedRules, LimitRules, LockRules, RateRules, EmptyingTermRules, InterruptedTermRules):
-    """Every sentence of ``huey.storage.sharing``, as tests: for storages that keep terms."""
+    """Every sentence of ``huey.storage.locks``, as tests: for storages that keep terms."""
 
 
 class StorageContract(

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, Counts, Storage
-from huey.storage.sharing import Holder
+from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, Storage
+from huey.storage.locks import Holder
+from huey.storage.rows import Counts
 from huey.task.lifecycle import Finish, Outcome, Raised, Returned, Snoozed, State
 from huey.task.record_options import Constraints, with_constraints
 from huey.task.task import Lease, Record

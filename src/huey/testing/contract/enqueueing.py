@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import CHUNK, Storage
+from huey.storage.base import Storage
+from huey.storage.helpers import CHUNK
 from huey.task.lifecycle import Raised, Returned, State
 from huey.task.task import Record, RecordBatch
 from huey.testing.clock import FakeClock

@@ -95,19 +95,17 @@ class EventRules:
 
     def test_a_turn_names_what_it_promoted_to_who_wants_to_know(self, storage: Storage, another: Another, clock: FakeClock) -> None:
         other = another()
-        storage.names_promoted = True
         storage.enqueue([task(name, eta=clock.now() + SECOND) for name in "ab"])
         clock.forward(2)
 
-        told = storage.turn(ME, [], 1)
+        told = storage.turn(ME, [], 1, report_promoted=True)
 
         assert [it.id for it in told.promoted] == ["a", "b"]
         assert [it.id for it in told.leases] == ["a"]
         storage.enqueue([task("c", eta=clock.now() + SECOND)])
         clock.forward(2)
-        if other is not storage:
-            # It is this object's wish, not that of the store.
-            assert other.turn(OTHER, [], 0).promoted == []
+        # Asked for by this turn, of no consequence for another one.
+        assert other.turn(OTHER, [], 0).promoted == []
 
     def test_follow_waits_for_an_event(self, storage: Storage, another: Another) -> None:
         position = following(storage)

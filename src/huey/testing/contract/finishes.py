@@ -7,7 +7,8 @@ import json
 import pytest
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import Counts, Storage
+from huey.storage.base import Storage
+from huey.storage.rows import Counts
 from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write

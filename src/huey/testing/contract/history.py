@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from huey.runtime.clock import SECOND, Micros
-from huey.storage.base import ATTEMPTS_KEPT, Counts, Storage
+from huey.storage.base import ATTEMPTS_KEPT, Storage
+from huey.storage.rows import Counts
 from huey.task.lifecycle import Cancelled, Finish, Raised, Returned, Snoozed, State, WorkerDied
 from huey.testing.clock import FakeClock
 from huey.testing.contract.again import again

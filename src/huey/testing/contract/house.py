@@ -9,7 +9,8 @@ import pytest
 
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import SECOND
-from huey.storage.base import DEAD_LETTERS_KEPT, Counts, Storage
+from huey.storage.base import DEAD_LETTERS_KEPT, Storage
+from huey.storage.rows import Counts
 from huey.task.lifecycle import Finish, State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim_ids, claimed, ids, look, seen, task, write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE, Storage
-from huey.storage.sharing import HOLDER, Held, Holder
+from huey.storage.locks import HOLDER, Held, Holder
 from huey.task.lifecycle import Returned, Snoozed
 from huey.testing.clock import FakeClock
 from huey.testing.contract.enqueueing import ODD

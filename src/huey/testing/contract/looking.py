@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import Counts, Storage, TaskRow
+from huey.storage.base import Storage
+from huey.storage.rows import Counts, TaskRow
 from huey.task.lifecycle import Finish, Returned, State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import Another, claim, claimed, end, ids, look, task, write

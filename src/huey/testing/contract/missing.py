@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import TURN_BYTES, Missing, Storage
+from huey.storage.base import TURN_BYTES, Storage
+from huey.storage.rows import Missing
 from huey.task.lifecycle import UNKNOWN_FOR, Raised, State, Unknown, decide
 from huey.task.record_options import Constraints, with_constraints
 from huey.task.task import Lease, Record

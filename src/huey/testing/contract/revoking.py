@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import FOREVER, MARK_KEPT, Revocation, Storage
+from huey.storage.base import FOREVER, MARK_KEPT, Storage
+from huey.storage.rows import Revocation
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Raised, Returned, State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write

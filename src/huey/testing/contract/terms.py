@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import Counts, Storage
+from huey.storage.base import Storage
+from huey.storage.rows import Counts
 from huey.task.lifecycle import Finish, Raised, Returned, Snoozed, State, WorkerDied, decide
 from huey.task.record_options import DONE, WAITING, Constraints, with_constraints
 from huey.task.task import Record

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from huey.runtime.host import born, process_space
-from huey.storage.base import Storage, TaskRow, Turn, Worker, WorkerRow
+from huey.storage.base import Storage
+from huey.storage.rows import TaskRow, Turn, Worker, WorkerRow
 from huey.task.lifecycle import Finish, Outcome, decide
 from huey.task.task import Lease, Record
 from huey.testing.clock import FakeClock

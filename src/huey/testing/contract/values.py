@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import CHUNK, Storage
+from huey.storage.base import Storage
+from huey.storage.helpers import CHUNK
 from huey.testing.clock import FakeClock
 from huey.testing.contract.enqueueing import ODD
 from huey.testing.contract.tools import Another, at_once

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import Revocation, Storage
+from huey.storage.base import Storage
+from huey.storage.rows import Revocation
 from huey.task.lifecycle import Finish, State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, claim_ids, claimed, look, task, write

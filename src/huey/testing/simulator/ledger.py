@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from huey.engine.engine import ALONE
 from huey.runtime.clock import SECOND, Clock, Micros, micros
-from huey.storage.base import FOREVER, LEASE, Missing, Revocation, Storage, Tell, Turn, Worker, WorkerRow
+from huey.storage.base import FOREVER, LEASE, Storage
+from huey.storage.rows import EventFactory, Missing, Revocation, Turn, Worker, WorkerRow
 from huey.task.lifecycle import FINAL, CancelledAtClaim, Finish, State
 from huey.task.record_options import read_constraints
 from huey.task.task import Lease, Record
@@ -110,13 +111,13 @@ class Ledger:
 
     # -- verbs that were applied --------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, answer: None, records: Sequence[Record], tell: Tell | None = None) -> None:
+    def enqueue(self, answer: None, records: Sequence[Record], tell: EventFactory | None = None) -> None:
         for record in records:
             former = self.entries.get(record.id)
             if former is None or (former.state is not None and read_constraints(record.options).own is not None):
                 self._begin(record, former)
 
-    def admit(self, met: Mapping[str, str], records: Sequence[Record], tell: Tell | None = None) -> None:
+    def admit(self, met: Mapping[str, str], records: Sequence[Record], tell: EventFactory | None = None) -> None:
         held = sorted(record.id for record in records if record.id in self.open)
         demand(sorted(met) == held, "C1", f"{held} are held, the answer was {dict(met)}")
         self.counts["enqueued while it was held"] += len(held)

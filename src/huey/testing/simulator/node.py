@@ -18,7 +18,8 @@ from huey.runtime.clock import Ids, Micros, micros
 from huey.runtime.host import boot_id
 from huey.runtime.waker import Waker
 from huey.serializer import Codec
-from huey.storage.base import HEARTBEAT_S, Storage, Turn, Worker
+from huey.storage.base import HEARTBEAT_S, Storage
+from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
 from huey.task.task import Lease, Record
 from huey.testing.clock import FakeClock
@@ -233,12 +234,10 @@ class CommandConnection:
         self._suffer(fault, "after", is_lost=fault == "lost reply")
         return answer
 
-    def listen(self, worker: Worker, timeout: float, waker: Waker) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         fault = self._fault("listen")
         self._suffer(fault, "before", is_lost=fault in ("lost call", "lost reply", "away"))
         return waker.wait(timeout)
-
-    expect = listen
 
     def _fault(self, verb: str) -> str | None:
         fault = self._world.bad_luck(f"{self._part}.{verb}", self._node)

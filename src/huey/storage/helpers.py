@@ -1,4 +1,4 @@
-"""How much one call takes."""
+"""Small functions that every storage uses: how much one call takes, and what can be said of finishes before the store is asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
+
+from huey.task.lifecycle import Finish
+from huey.task.record_options import may_have_constraints
+from huey.task.task import Record, RecordBatch
 
 T = TypeVar("T")
 
@@ -44,3 +48,24 @@ def in_chunks(records: Iterable[T]) -> Iterable[list[T]]:
     left = iter(records)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
+
+
+def any_constraints(records: Sequence[Record]) -> bool:
+    """Whether one of them may have terms."""
+    # An isinstance of an abstract class takes as long as all of the rest.
+    if type(records) is RecordBatch:
+        return may_have_constraints(records.pattern.options)
+    return any(map(may_have_constraints, [record.options for record in records]))
+
+
+def newest(finishes: Sequence[Finish]) -> tuple[Sequence[Finish], list[str]]:
+    """*finishes* with one for each task, that of its newest lease; and the ids of the others, whose leases cannot hold any more."""
+    latest: dict[str, Finish] = {}
+    for finish in finishes:
+        lease = finish.lease
+        if lease.id not in latest or lease.token > latest[lease.id].lease.token:
+            latest[lease.id] = finish
+    if len(latest) == len(finishes):
+        return finishes, []
+    kept = set(map(id, latest.values()))
+    return list(latest.values()), [finish.lease.id for finish in finishes if id(finish) not in kept]

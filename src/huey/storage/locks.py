@@ -10,27 +10,16 @@ A storage that does not keep terms leaves ``supports_constraints`` False, and ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import SECOND, Micros
-from huey.task.record_options import may_have_constraints
-from huey.task.task import Record, RecordBatch
-
-Tell = Callable[[], Sequence[str]]
-"""Makes events when somebody wants them."""
+from huey.storage.rows import EventFactory
+from huey.task.task import Record
 
 HOLDER = 15 * SECOND
 """How long a process keeps its locks without a sign of life (C10)."""
-
-
-def any_constraints(records: Sequence[Record]) -> bool:
-    """Whether one of them may have terms."""
-    # An isinstance of an abstract class takes as long as all of the rest.
-    if type(records) is RecordBatch:
-        return may_have_constraints(records.pattern.options)
-    return any(map(may_have_constraints, [record.options for record in records]))
 
 
 class Holder(NamedTuple):
@@ -68,7 +57,7 @@ class Sharing:
 
     # -- terms --------------------------------------------------------------------------------------------------------------------------
 
-    def admit(self, records: Sequence[Record], tell: Tell | None = None, now: Micros | None = None) -> Mapping[str, str]:
+    def admit(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> Mapping[str, str]:
         """``enqueue`` for records of which some have terms, in order; for those that were not put in since their unique key is held: the
         id of the task that holds it (or held it, when it is held for a time).
 

@@ -1,0 +1,142 @@
+"""The values that pass through a storage: workers, what a turn brings back, tasks and counts as a person looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from huey.runtime.clock import Micros
+from huey.task.lifecycle import CancelledAtClaim, Promotion
+from huey.task.task import Lease
+
+EventFactory = Callable[[], Sequence[str]]
+"""Makes events (JSON texts); called only while there are followers."""
+
+
+class Worker(NamedTuple):
+    """One process that runs tasks. The id is new at every start, never a host name."""
+
+    id: str
+    host: str
+    pid: int
+    boot: str
+    """Boot id and process namespace: equal, as ``host`` is, for processes that see each other's pid."""
+    born: int
+    """Start time of the process as the kernel counts it: tells a reused pid."""
+    kind: str = "solo"
+    """``solo``: a consumer inside some program. ``thread``, ``process``: of a supervisor, which sends suspects elsewhere.
+    ``quarantine``: of a supervisor, for suspects only."""
+    keeper: str = ""
+    """``pid:born`` of the supervisor that watches it and beats for it; it deals with this worker's death as long as it lives itself."""
+
+    @property
+    def takes_suspects(self) -> bool:
+        return self.kind in ("solo", "quarantine")
+
+    @property
+    def takes_others(self) -> bool:
+        return self.kind != "quarantine"
+
+
+class WorkerRow(NamedTuple):
+    """A worker as the storage knows it."""
+
+    worker: Worker
+    until: Micros
+    """End of its lease, on the storage's lease clock: equal values mean that no beat came in between."""
+    is_expired: bool
+    """By the storage's clock, for people who look. Who takes over goes by its own: see ``consumer/janitor.py``."""
+    holds: int
+    """Number of tasks it holds."""
+    is_gone: bool = False
+    """Its process cannot live: the only machine that uses this store was started anew since."""
+
+
+class Turn(NamedTuple):
+    """What a turn brings back."""
+
+    leases: list[Lease]
+    refused: list[str] = []  # noqa: RUF012 -- read only
+    """Ids of finishes that were not written: the lease was gone, or they were written before."""
+    cancelled: list[CancelledAtClaim] = []  # noqa: RUF012
+    promoted: list[Promotion] = []  # noqa: RUF012
+    """Filled only while there are followers, or with ``report_promoted``."""
+    stop: list[str] = []  # noqa: RUF012
+    """Tasks this worker runs that somebody asked to cancel."""
+    next_due: Micros | None = None
+    """When the next scheduled task is due."""
+    more: bool = False
+    """Further tasks may be ready: the claim was filled."""
+    is_paused: bool = False
+    is_followed: bool = False
+    """Somebody follows events."""
+    is_full: bool = False
+    """There is hardly any room left: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
+    is_heavy: bool = False
+    """What is ready weighs more than fits into one turn (``TURN_BYTES``): fewer were claimed than wanted."""
+
+
+class Revocation(NamedTuple):
+    """A mark that keeps a task, or all tasks of a name, from running."""
+
+    until: Micros
+    """In force before this time; ``FOREVER`` without limit. Below 0: wall time, until the consumer's clock shows ``-until``."""
+    once: bool
+
+    def holds(self, now: Micros, offset: Micros = 0) -> bool:
+        """Whether it is in force. *offset*: how far the consumer's clock is ahead of UTC."""
+        return now < self.until or (self.until < 0 and now + offset < -self.until)
+
+
+class TaskRow(NamedTuple):
+    """A task as a person looks at it."""
+
+    id: str
+    name: str
+    state: str
+    payload: bytes
+    priority: int
+    place: Micros
+    due: Micros | None
+    expires: Micros | None
+    retries: int
+    retry_delay: float
+    attempt: int
+    crashes: int
+    deaths: int
+    token: int
+    worker: str | None
+    reason: str | None
+    error: str | None
+    """JSON object of the last failure: ``error``, ``traceback``."""
+    created: Micros
+    finished: Micros | None
+    revoked_until: Micros | None
+    options: str | None
+    attempts: str | None = None
+    """JSON list of the last ``ATTEMPTS_KEPT`` runs that failed or whose worker died, oldest first. Objects of ``at`` (Micros, the end),
+    ``worker``, ``host``, ``pid`` (of who ran it), ``reason``, ``error``."""
+
+
+class Missing(NamedTuple):
+    """What tasks wait for that no worker could run so far."""
+
+    name: str
+    """Of their function."""
+    reason: str
+    """``unknown task``: nobody knows that name. Or what else was missing, such as the class of an argument."""
+
+
+class Counts(NamedTuple):
+    """How many there are, now."""
+
+    ready: int = 0
+    scheduled: int = 0
+    running: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    results: int = 0
+    succeeded: int = 0
+    """Those that are kept; see ``keep_finished``."""
+    blocked: int = 0
+    """Those that a limit keeps from being ready (see ``sharing``), and those that wait for a worker that can run them (``missing``)."""
