@@ -126,8 +126,8 @@ class Demo:
 
     def worker_of_consumer(self) -> int | None:
         """Pid of the worker process; None while there is none."""
-        keeper = f"{self.consumer.pid}:"
-        return next((row.worker.pid for row in self.huey.storage.workers() if row.worker.keeper.startswith(keeper)), None)
+        supervisor = f"{self.consumer.pid}:"
+        return next((row.worker.pid for row in self.huey.storage.workers() if row.worker.supervisor.startswith(supervisor)), None)
 
     def kill_in_the_middle_of(self, write_report, consumer: subprocess.Popen[bytes]):
         """Kill -9 while the task runs; the handle of the task. On a machine so slow that the task was faster, once more."""

@@ -167,7 +167,11 @@ class ScriptedStorage(MemoryStorage):
         if any(self.chokes_on(finish) for finish in finishes) or (events and self.chokes_on_events):
             raise OverflowError("too large")
         few = 0 if self.is_full else min(want, self.brings)
-        turn = super().turn(worker, finishes, few, events, now, report_promoted)._replace(is_full=self.is_full, is_heavy=0 < few < want)
+        turn = (
+            super()
+            .turn(worker, finishes, few, events, now, report_promoted)
+            ._replace(storage_full=self.is_full, hit_byte_limit=0 < few < want)
+        )
         if before_io is not None:
             before_io()
         self.at_work()

@@ -102,7 +102,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 def here(process: subprocess.Popen[bytes]) -> Worker:
     """That process as a worker on this host."""
     born = wait_until(lambda: host.born(process.pid))
-    return Worker("neighbour", ME.host, process.pid, ME.boot, born)
+    return Worker("neighbour", ME.host, process.pid, ME.host_scope, born)
 
 
 def look_for_a_lease(janitor: Janitor, clock: FakeClock) -> None:
@@ -174,7 +174,7 @@ def test_a_process_that_waits_to_be_buried_is_dead(storage: Losing, process: sub
 
 
 def test_another_process_with_the_same_pid_is_not_the_worker(storage: Losing) -> None:
-    storage.heartbeat([ME._replace(id="before", born=ME.born - 1)])
+    storage.heartbeat([ME._replace(id="before", start_time=ME.start_time - 1)])
 
     assert is_dead(storage.workers()[0], ME)
 
@@ -283,7 +283,7 @@ def test_a_worker_of_a_former_start_of_this_machine_is_dead_at_once(storage: Los
 
 
 def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
-    clone = ME._replace(id="clone", host="a clone of " + ME.host, pid=1, born=1)
+    clone = ME._replace(id="clone", host="a clone of " + ME.host, pid=1, start_time=1)
     claimed(storage, by=clone)
 
     janitor.look()
@@ -296,7 +296,7 @@ def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Lo
 def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere(
     storage: Losing, janitor: Janitor, clock: FakeClock
 ) -> None:
-    clone = ME._replace(id="clone", pid=1, born=1)
+    clone = ME._replace(id="clone", pid=1, start_time=1)
     storage.heartbeat([clone])
     janitor.look()
     assert known(storage, clone) is None, "as far as one can tell it died here"
@@ -316,7 +316,7 @@ def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere
 def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: FakeClock, step: int) -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
         storage, others = (RedisStorage("hosts", port=server.port) for _ in range(2))
-        near, far = ME._replace(id="near", boot="one"), ME._replace(id="far", boot="another", host="another")
+        near, far = ME._replace(id="near", host_scope="one"), ME._replace(id="far", host_scope="another", host="another")
         storage.enqueue([task("a"), task("b")])
         claim(storage, 1, by=near)
         claim(others, 1, by=far)
@@ -349,7 +349,7 @@ def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: Fa
 def test_a_neighbour_whose_take_over_failed_is_taken_over_by_the_next_look(
     storage: Losing, janitor: Janitor, clock: FakeClock, lost: str
 ) -> None:
-    neighbour = ME._replace(id="neighbour", pid=1, born=1)
+    neighbour = ME._replace(id="neighbour", pid=1, start_time=1)
     claimed(storage, by=neighbour)
     storage.loses_call = storage.loses_reply = None
     setattr(storage, f"loses_{lost}", "reclaim")
@@ -415,7 +415,7 @@ def test_on_macos_the_kernel_tells_the_boot(bare: pytest.MonkeyPatch) -> None:
 def test_without_proc_a_lease_of_before_a_reboot_does_not_last(
     bare: pytest.MonkeyPatch, storage: Losing, janitor: Janitor, clock: FakeClock
 ) -> None:
-    before = ME._replace(id="before", boot="/?chance-1", born=0)
+    before = ME._replace(id="before", host_scope="/?chance-1", start_time=0)
     storage.heartbeat([before])
     # The machine's clock began anew with the reboot.
     storage.lease_clock_is_off_by = -90 * 86400 * SECOND
@@ -446,7 +446,7 @@ def test_what_the_dead_brings_later_is_refused(storage: Losing, janitor: Janitor
 
     turn = end(storage, clock, lease, Raised({"error": "E()"}), by=FAR)
 
-    assert turn.refused == ["a"]
+    assert turn.stale == ["a"]
     assert look(storage).state == State.QUEUED
 
 

@@ -211,7 +211,7 @@ def test_an_at_most_once_task_is_lost_with_its_worker(make_huey: MakeHuey, clock
         """Nothing."""
 
     handle = work()
-    claim(huey.storage, by=ME._replace(boot="of another machine"))
+    claim(huey.storage, by=ME._replace(host_scope="of another machine"))
     janitor = Janitor(huey.storage, OTHER, clock, huey.execution().settle)
     for _ in range(16):
         janitor.look()

@@ -47,7 +47,7 @@ def test_the_end_of_a_run_that_was_refused_is_not_told_but_its_hooks_are_called(
     finish = decide(LEASE, Returned(None), 0)
     attendance.begin(0, LEASE, Task(id="a"))
     attendance.await_end(0, finish)
-    attendance.after(Turn([], refused=["a"]), [finish])
+    attendance.after(Turn([], stale=["a"]), [finish])
 
     attendance.see_off(0)
 

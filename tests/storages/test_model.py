@@ -352,7 +352,10 @@ def rows_sorted(rows: list[TaskRow]) -> list[TaskRow]:
 
 def turn_alike(turn: Turn) -> Turn:
     return turn._replace(
-        refused=sorted(turn.refused), cancelled=sorted(turn.cancelled), promoted=sorted(turn.promoted), stop=sorted(turn.stop)
+        stale=sorted(turn.stale),
+        cancelled=sorted(turn.cancelled),
+        promoted=sorted(turn.promoted),
+        revoked_running=sorted(turn.revoked_running),
     )
 
 

@@ -343,9 +343,9 @@ def test_a_turn_brings_no_more_than_8_mib(make: Make) -> None:
     turns = [storage.turn(ME, [], 5) for _ in range(3)]
 
     assert [[lease.id for lease in turn.leases] for turn in turns] == [["0", "1", "2"], ["3", "4"], []]
-    assert [turn.more for turn in turns] == [True, False, False]
+    assert [turn.may_have_more for turn in turns] == [True, False, False]
     ends = [Finish(lease, State.SUCCEEDED, value=b"y" * 3_000_000) for turn in turns for lease in turn.leases]
-    assert storage.turn(ME, ends, 0).refused == []
+    assert storage.turn(ME, ends, 0).stale == []
     assert storage.counts() == Counts(results=5)
 
 
@@ -360,7 +360,7 @@ def test_a_server_without_room_takes_no_tasks_but_the_ends_of_those_that_run() -
             storage.enqueue([task("c")])
         turn = storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"5")], 1)
 
-        assert (turn.is_full, turn.leases, turn.refused) == (True, [], [])
+        assert (turn.storage_full, turn.leases, turn.stale) == (True, [], [])
         assert storage.peek("result", "a") == b"5"
         admin.config_set("maxmemory", "0")
         assert [lease.id for lease in storage.turn(ME, [], 1).leases] == ["b"]
@@ -752,7 +752,7 @@ def test_a_server_that_restarts_costs_time_only() -> None:
         enqueueing.answer()
         assert isinstance(listening.answer(), StorageUnavailable | bool)
         turn = storage.turn(ME, [Finish(leases[0], State.SUCCEEDED, value=b"5")], 2)
-        assert (turn.refused, [lease.id for lease in turn.leases]) == ([], ["b", "c"])
+        assert (turn.stale, [lease.id for lease in turn.leases]) == ([], ["b", "c"])
         storage.close()
         other.close()
 
@@ -801,7 +801,7 @@ def test_a_wake_up_brings_its_task_along(make: Make, waker: Waker, server: Any) 
     before: list[int] = []
     is_heard, turn = expecting(storage, waker, lambda: before.append(calls()))
 
-    assert (is_heard, [lease.id for lease in turn.leases], turn.more) == (True, ["a"], True)
+    assert (is_heard, [lease.id for lease in turn.leases], turn.may_have_more) == (True, ["a"], True)
     assert [lease.id for lease in storage.leases(ME)] == ["a"]
     assert [lease.id for lease in storage.turn(ME, [], 5).leases] == ["b"]
 
@@ -823,7 +823,7 @@ def test_an_expectation_that_is_called_off_claims_nothing(make: Make, waker: Wak
     heard, wrote, idle = call.answer()
     other.enqueue([task("c")])
 
-    assert (heard, wrote.refused, wrote.leases, idle.leases) == (False, [], [], [])
+    assert (heard, wrote.stale, wrote.leases, idle.leases) == (False, [], [], [])
     assert storage.leases(ME) == []
     assert [lease.id for lease in other.turn(OTHER, [], 1).leases] == ["c"]
 
@@ -884,7 +884,7 @@ def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, waker
         wrote = storage.turn(ME, [Finish(lease, State.SUCCEEDED)], 0)
         with pytest.raises(StorageUnavailable, match="waited was lost"):
             storage.turn(ME, [], 0)
-        return wrote.refused, storage.turn(ME, [], 0).leases
+        return wrote.stale, storage.turn(ME, [], 0).leases
 
     call = Call(work)
     until_it_waits(storage)

@@ -380,7 +380,7 @@ def test_a_task_whose_message_is_gone_ends_without_a_word_when_its_run_does(stor
 
     turn = storage.turn(ME, [decide(lease, Raised(ERROR), clock.now())], 1)
 
-    assert turn.refused == []
+    assert turn.stale == []
     assert [lease.id for lease in turn.leases] == ["b"]
 
 

@@ -252,7 +252,7 @@ def test_a_turn_whose_statement_fails_changes_nothing_and_can_be_sent_again(make
     storage._file.write("DROP TRIGGER full")
 
     again = storage.turn(me, [finish], 1)
-    assert again.refused == []
+    assert again.stale == []
     assert [lease.id for lease in again.leases] == ["b"]
     assert storage.peek("result", "a") == b"value"
 
@@ -334,10 +334,10 @@ def test_a_turn_hands_out_no_more_than_eight_mebibytes(make: Callable[..., Sqlit
 
     first = storage.turn(worker(), [], 6)
 
-    assert ([lease.id for lease in first.leases], first.is_heavy) == (["0", "1", "2"], True)
+    assert ([lease.id for lease in first.leases], first.hit_byte_limit) == (["0", "1", "2"], True)
     assert storage.counts().ready == 3
     rest = storage.turn(worker(), [], 6)
-    assert ([lease.id for lease in rest.leases], rest.is_heavy) == (["3", "4", "5"], False)
+    assert ([lease.id for lease in rest.leases], rest.hit_byte_limit) == (["3", "4", "5"], False)
 
 
 def test_a_file_whose_log_was_deleted_is_left_at_the_end_of_the_process(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_attempts_that_somebody_else_wrote_do_not_keep_an_end_from_being_written
 
     turn = huey.storage.turn(ME, [decide(lease, Raised({"error": "E()", "traceback": ""}), huey.now())], 0)
 
-    assert turn.refused == []
+    assert turn.stale == []
     row = huey.storage.get(lease.id)
     assert (row.state, len(json.loads(row.attempts))) == (State.QUEUED, 1)
 

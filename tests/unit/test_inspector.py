@@ -45,7 +45,7 @@ def fail(huey: Huey, text: str = "no", took: float = 0.0) -> None:
     """The next task fails."""
     (lease,) = claim(huey.storage)
     finish = decide(lease, Raised({"error": text, "traceback": f"Traceback: {text}"}), huey.now(), took)
-    assert huey.storage.turn(ME, [finish], 0).refused == []
+    assert huey.storage.turn(ME, [finish], 0).stale == []
 
 
 def succeed(huey: Huey, took: float) -> None:

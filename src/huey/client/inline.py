@@ -240,7 +240,7 @@ class Hand:
             for lease in turn.leases:
                 self._held[lease.id] = lease
                 return self._reviver.told(lease)
-            if not turn.more:
+            if not turn.may_have_more:
                 return None
 
     def take_due(self, at: Micros) -> list[Task]:
@@ -254,7 +254,7 @@ class Hand:
             self._tell_dropped(turn.cancelled)
             for lease in turn.leases:
                 (found if lease.id in due else others).append(lease)
-            more = turn.more
+            more = turn.may_have_more
         if others:
             self._storage.release(self._me, others)
         self._held.update({lease.id: lease for lease in found})
@@ -324,7 +324,7 @@ class Hand:
         lease = finish.lease
         if self._held.pop(lease.id, None) is not None:
             turn = self._storage.turn(self._me, [finish], 0)
-            self._attendance.after(Turn([], turn.refused), [finish])
+            self._attendance.after(Turn([], turn.stale), [finish])
             return
         if finish.state == State.QUEUED:
             left = max(0, lease.retries - max(0, finish.attempt - lease.attempt))

@@ -143,15 +143,15 @@ def is_dead(row: WorkerRow, me: Worker) -> bool:
     Elsewhere the lease decides: ``row.is_expired``. A worker with a keeper is gone when both are: as long as the keeper lives, it deals
     with the death."""
     other = row.worker
-    if (other.boot, other.host) != (me.boot, me.host):
+    if (other.host_scope, other.host) != (me.host_scope, me.host):
         return row.is_expired
-    processes = [(other.pid, other.born)]
-    if other.keeper:
-        pid, _, born = other.keeper.partition(":")
+    processes = [(other.pid, other.start_time)]
+    if other.supervisor:
+        pid, _, born = other.supervisor.partition(":")
         processes.append((int(pid), int(born)))
     if other.id not in alive_here:
         # Of this very process, or of what it was before it replaced itself (exec keeps pid and start time).
-        processes = [process for process in processes if process != (me.pid, me.born)]
+        processes = [process for process in processes if process != (me.pid, me.start_time)]
     return all(_is_gone(pid, born, row) for pid, born in processes)
 
 

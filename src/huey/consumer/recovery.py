@@ -63,7 +63,7 @@ class Recovery:
     def deal_with(self, dead: Worker, ran: Sequence[Running], cause: ExitCause, how: str = "") -> int:
         """Decide about all that *dead*, which ended by *how*, held; the number of tasks that ran. StorageError: not all is written yet,
         the same call goes on."""
-        heir = self._me._replace(id=f"{dead.id}-heir", kind=dead.kind, keeper=dead.keeper)
+        heir = self._me._replace(id=f"{dead.id}-heir", kind=dead.kind, supervisor=dead.supervisor)
         alive_here.add(heir.id)
         for row in self._storage.workers():
             if row.worker.id == dead.id:

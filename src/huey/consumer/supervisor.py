@@ -77,7 +77,7 @@ class Supervisor:
         self._is_manned = False
         self._memory_limit = MemoryLimit((settings["max_memory"] or 0) * MIB, huey.clock)
         me = make_worker("", "supervisor")
-        self._keeper = f"{me.pid}:{me.born}"
+        self._keeper = f"{me.pid}:{me.start_time}"
         if huey.immediate:
             raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
         self._posts = pools_for(huey, self._kind, shares(settings, huey.name))

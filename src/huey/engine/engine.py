@@ -135,7 +135,7 @@ class Engine:
             self._wake()
         self._stamp.show()
         self._unwritten, self._told = [], []
-        if turn.is_full:
+        if turn.storage_full:
             self._lost_touch("the disk is full; ends of tasks are still written")
         elif self._is_away:
             self._is_away = False
@@ -143,17 +143,15 @@ class Engine:
         self._give_back([])
         if not self._is_away:
             self._outage.ends("engine", len(finishes))
-        if turn.refused:
-            log.warning(
-                "%d finishes refused: they were written before, or their lease was lost (%s ...)", len(turn.refused), turn.refused[0]
-            )
+        if turn.stale:
+            log.warning("%d finishes refused: they were written before, or their lease was lost (%s ...)", len(turn.stale), turn.stale[0])
         self._last = turn
         self._weigh(turn)
         if turn.is_followed:
             self._told = [events.of_promotion(it) for it in turn.promoted] + [events.of_refusal(it) for it in turn.cancelled]
         self._hand_on(turn, finishes)
         self._start(turn.leases)
-        return not turn.is_full
+        return not turn.storage_full
 
     def _could_not_turn(self, error: Exception, finishes: Sequence[Finish]) -> bool:
         """The storage is away: False. Or it cannot take what the turn has: write what can be written, and True."""
@@ -181,11 +179,11 @@ class Engine:
     def _hand_on(self, turn: Turn, finishes: Sequence[Finish]) -> None:
         """Tell those whom it concerns what a turn wrote and brought, before what it brought is started."""
         self._turned = self._clock.monotonic()
-        self._end_log.after(finishes, turn.refused, turn.cancelled)
+        self._end_log.after(finishes, turn.stale, turn.cancelled)
         if self._attendance is not None:
             self._attendance.after(turn, finishes)
-        if turn.stop and self._ask_to_stop is not None:
-            self._ask_to_stop(turn.stop)
+        if turn.revoked_running and self._ask_to_stop is not None:
+            self._ask_to_stop(turn.revoked_running)
 
     def _gather(self) -> list[Finish]:
         """What is to be written: what an earlier turn could not, and what ended since."""
@@ -319,7 +317,7 @@ class Engine:
         waiting = self._runners.waiting()
         if self._attendance is not None and self._attendance.is_awaiting and self._runners.ended():
             return True
-        if self._last.more and waiting <= self._few() and self._room() > 0:
+        if self._last.may_have_more and waiting <= self._few() and self._room() > 0:
             return True
         if waiting == 0 and (self._has_news() or self._may_start_suspect()):
             return True
@@ -332,7 +330,7 @@ class Engine:
 
     def _weigh(self, turn: Turn) -> None:
         """After a turn that was cut short by the size of the tasks ask for no more than it brought, then for a little more each time."""
-        if turn.is_heavy:
+        if turn.hit_byte_limit:
             self._portion = max(1, len(turn.leases))
         elif len(turn.leases) == self._portion < LARGEST_TURN:
             self._portion = min(LARGEST_TURN, self._portion + 1 + self._portion // 8)

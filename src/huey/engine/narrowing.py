@@ -95,7 +95,7 @@ class Narrowing:
         )
         # Given back, it would only run again, and again to no end.
         self._stuck.add(lease[:2])
-        self._written(Turn([], refused=[lease.id]), [finish])
+        self._written(Turn([], stale=[lease.id]), [finish])
 
 
 def release(storage: Storage, worker: Worker, leases: Sequence[Lease]) -> None:

@@ -177,7 +177,7 @@ class RunHooks:
     def after(self, turn: Turn, finishes: Sequence[Finish]) -> None:
         """A turn has written *finishes*. Before what it brought is started."""
         if self._awaited:
-            refused = set(turn.refused)
+            refused = set(turn.stale)
             for finish in finishes:
                 if (visit := self._awaited.pop(finish.lease[:2], None)) is not None:
                     visit.finish, visit.is_refused = finish, finish.lease.id in refused

@@ -105,7 +105,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
     ) -> Turn:
         """One trip of a worker: renew its lease, write *finishes*, lease up to *want* due tasks, best first. One atomic step.
 
-        Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``refused``. SUCCEEDED removes the
+        Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``stale``. SUCCEEDED removes the
         task (unless ``keep_finished``), FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None
         (behind what waits) or past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of
         QUEUED. One with ``parked`` waits: see ``missing``. A finish with a ``value`` stores it as the task's result in the same step. One
@@ -114,17 +114,17 @@ class Storage(Sharing, Hosting, Administering, ABC):
 
         Due: queued, eta passed, queue not paused. Suspects are for workers that take them, and come first there; a ``quarantine``
         worker takes nothing else. Best: higher priority, then older place, then id. No more is claimed once the payloads weigh more than
-        ``TURN_BYTES`` (``is_heavy``). At most ``PROMOTE`` scheduled tasks
+        ``TURN_BYTES`` (``hit_byte_limit``). At most ``PROMOTE`` scheduled tasks
         become ready in one turn. A due task that is revoked or expired becomes CANCELLED and is not handed out. Two claims never return
         the same task while its lease holds; each claim raises the token.
 
-        A storage that has hardly any room left writes the finishes and claims nothing (``is_full``). StorageFull: there was no room for the
-        finishes either, nothing was written.
+        A storage that has hardly any room left writes the finishes and claims nothing (``storage_full``). StorageFull: there was no room
+        for the finishes either, nothing was written.
 
         Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *report_promoted* asks for
         ``Turn.promoted`` though there are no followers. *before_io* is an optional hook: a storage may call it, once or more, when nothing
         is left to do in Python but to wait for its file or server, so that what it starts runs beside the storage. The same turn sent again
-        after an error is safe: what was written already is refused.
+        after an error is safe: what was written already is stale.
         """
 
     @abstractmethod

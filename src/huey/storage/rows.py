@@ -19,15 +19,16 @@ class Worker(NamedTuple):
     id: str
     host: str
     pid: int
-    boot: str
+    host_scope: str
     """Boot id and process namespace: equal, as ``host`` is, for processes that see each other's pid."""
-    born: int
+    start_time: int
     """Start time of the process as the kernel counts it: tells a reused pid."""
     kind: str = "solo"
     """``solo``: a consumer inside some program. ``thread``, ``process``: of a supervisor, which sends suspects elsewhere.
     ``quarantine``: of a supervisor, for suspects only."""
-    keeper: str = ""
-    """``pid:born`` of the supervisor that watches it and beats for it; it deals with this worker's death as long as it lives itself."""
+    supervisor: str = ""
+    """``pid:start_time`` of the supervisor that watches it and renews its lease; it deals with this worker's death as long as it lives
+    itself."""
 
     @property
     def takes_suspects(self) -> bool:
@@ -56,23 +57,23 @@ class Turn(NamedTuple):
     """What a turn brings back."""
 
     leases: list[Lease]
-    refused: list[str] = []  # noqa: RUF012 -- read only
+    stale: list[str] = []  # noqa: RUF012 -- read only
     """Ids of finishes that were not written: the lease was gone, or they were written before."""
     cancelled: list[CancelledAtClaim] = []  # noqa: RUF012
     promoted: list[Promotion] = []  # noqa: RUF012
     """Filled only while there are followers, or with ``report_promoted``."""
-    stop: list[str] = []  # noqa: RUF012
+    revoked_running: list[str] = []  # noqa: RUF012
     """Tasks this worker runs that somebody asked to cancel."""
     next_due: Micros | None = None
     """When the next scheduled task is due."""
-    more: bool = False
+    may_have_more: bool = False
     """Further tasks may be ready: the claim was filled."""
     is_paused: bool = False
     is_followed: bool = False
     """Somebody follows events."""
-    is_full: bool = False
+    storage_full: bool = False
     """There is hardly any room left: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
-    is_heavy: bool = False
+    hit_byte_limit: bool = False
     """What is ready weighs more than fits into one turn (``TURN_BYTES``): fewer were claimed than wanted."""
 
 

@@ -139,7 +139,7 @@ def _told(journal: Journal, op: str, call: Callable[..., Any], describe: Describ
 
 def _turn(given: Sequence[Any], answer: Turn | None) -> dict[str, Any]:
     worker, finishes = given[0], given[1]
-    refused = set(answer.refused) if answer else set()
+    refused = set(answer.stale) if answer else set()
     end = OK if answer else INFO
     fields: dict[str, Any] = {"key": worker.id}
     if finishes:

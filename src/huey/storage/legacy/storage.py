@@ -133,11 +133,11 @@ class LegacyStorage(ValuesInParts):
                 self._changed.notify_all()
         return Turn(
             leases=bag.leases,
-            refused=refused,
+            stale=refused,
             cancelled=bag.cancelled,
             promoted=bag.promoted if report_promoted or self.is_followed() else [],
             next_due=min((due for due in (self._claims.next_parked, self._claims.next_due) if due is not None), default=None),
-            more=len(bag.leases) == want > 0,
+            may_have_more=len(bag.leases) == want > 0,
             is_followed=self.is_followed(),
         )
 

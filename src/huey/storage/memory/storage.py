@@ -166,15 +166,15 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
                 self._changed.notify_all()
             return Turn(
                 leases=[row.lease() for row in claimed if row.state == State.RUNNING],
-                refused=[finish.lease.id for finish, is_written in zip(finishes, written, strict=True) if not is_written],
+                stale=[finish.lease.id for finish, is_written in zip(finishes, written, strict=True) if not is_written],
                 cancelled=cancelled,
                 promoted=promoted if report_promoted or self._events.are_followed(now) else [],
-                stop=[row.record.id for row in self._tasks.held_by(worker.id) if row.is_revoked(now, self.offset)],
+                revoked_running=[row.record.id for row in self._tasks.held_by(worker.id) if row.is_revoked(now, self.offset)],
                 next_due=self._tasks.next_due,
-                more=is_heavy or len(claimed) == want > 0,
+                may_have_more=is_heavy or len(claimed) == want > 0,
                 is_paused=self._is_paused,
                 is_followed=self._events.are_followed(now),
-                is_heavy=is_heavy,
+                hit_byte_limit=is_heavy,
             )
 
     def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:

@@ -47,7 +47,7 @@ class TurningVerbs(WakingVerbs):
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, refused = newest(finishes) if len(finishes) > 1 else (finishes, [])
         for part in too_heavy(finishes):
-            refused += self.turn(worker, part, 0, (), now, before_io=before_io).refused
+            refused += self.turn(worker, part, 0, (), now, before_io=before_io).stale
             finishes = finishes[len(part) :]
         ear = self._expecting.get(worker.id)
         if self._is_deaf_for == worker.id:
@@ -60,7 +60,7 @@ class TurningVerbs(WakingVerbs):
         # A claim that is under way is ended by this turn; what it has brought before counts as wanted.
         early = Turn([]) if ear.is_blocked else self._handed_on(worker, ear)
         if early.leases and want and not (finishes or events):
-            return early._replace(refused=refused)
+            return early._replace(stale=refused)
         try:
             turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused, report_promoted, before_io)
         except StorageUnavailable:
@@ -88,7 +88,7 @@ class TurningVerbs(WakingVerbs):
             leases=early.leases + turn.leases,
             cancelled=early.cancelled + turn.cancelled,
             promoted=early.promoted + turn.promoted,
-            more=turn.more or early.more,
+            may_have_more=turn.may_have_more or early.may_have_more,
         )
 
     def _turn(
@@ -139,7 +139,7 @@ class TurningVerbs(WakingVerbs):
         if len(answer) < 5:
             self._is_followed = False
             leases = self._named(worker, new_leases(ids, messages))
-            return Turn(leases, refused, more=len(leases) == want > 0 or len(answer) > 3, is_full=is_full)
+            return Turn(leases, refused, may_have_more=len(leases) == want > 0 or len(answer) > 3, storage_full=is_full)
         states, cancelled, promoted, stop, soonest, is_paused, is_followed, is_filled = answer[3:]
         self._is_followed = bool(is_followed)
         leases = [lease_of(id, message, state) for id, message, state in zip(ids, messages, states, strict=True)]

@@ -231,7 +231,7 @@ class SqlStorage(Storage):
     def workers(self) -> list[WorkerRow]:
         now = self._lease_time()
         return [
-            WorkerRow(worker := worker_from(who), until, (gone := self._is_gone(worker.boot)) or until <= now, holds, gone)
+            WorkerRow(worker := worker_from(who), until, (gone := self._is_gone(worker.host_scope)) or until <= now, holds, gone)
             for *who, until, holds in self._read("workers", (self._queue,))
         ]
 

@@ -309,7 +309,7 @@ class SqliteStorage(WakingStorage):
             self._file.sync()
         if finishes or events:
             self._rouse()
-        return brought._replace(refused=brought.refused + outdated) if outdated else brought
+        return brought._replace(stale=brought.stale + outdated) if outdated else brought
 
     def _ready_for_turns(self) -> None:
         """Make the temp tables and triggers of this connection, and leave nothing staged by a turn that failed."""

@@ -143,12 +143,12 @@ class AgainRules:
         (lease,) = claim(storage)
 
         for late in (former, heir):
-            assert end(storage, clock, late, Returned(b"late")).refused == ["a"]
+            assert end(storage, clock, late, Returned(b"late")).stale == ["a"]
             storage.release(ME, [late])
             assert storage.acquire("lock", Holder("a", late.token)) is None
         assert look(storage).state == State.RUNNING
         assert storage.peek("result", "a") is None
-        assert end(storage, clock, lease, Returned(b"1")).refused == []
+        assert end(storage, clock, lease, Returned(b"1")).stale == []
 
     def test_a_lock_of_the_former_run_is_free_and_its_release_frees_no_other(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a")])
@@ -236,11 +236,11 @@ class AgainRevokedRules:
         storage.enqueue([again("a", own=5)])
         claim(storage)
         storage.cancel(["a"], enqueue=4)
-        others = storage.turn(ME, [], 0).stop
+        others = storage.turn(ME, [], 0).revoked_running
 
         storage.cancel(["a"], enqueue=5)
 
-        assert (others, storage.turn(ME, [], 0).stop) == ([], ["a"])
+        assert (others, storage.turn(ME, [], 0).revoked_running) == ([], ["a"])
 
     def test_a_revocation_of_an_id_that_is_not_held_holds_for_its_next_enqueue(self, storage: Storage, clock: FakeClock) -> None:
         for outcome in (Returned(None), FAILURE):

@@ -47,7 +47,7 @@ class ClaimRules:
         turn = storage.turn(ME, [], 0)
 
         assert turn.leases == []
-        assert not turn.more
+        assert not turn.may_have_more
         assert look(storage).state == State.QUEUED
 
     def test_a_turn_claims_as_many_as_it_wants_and_tells_that_there_may_be_more(self, storage: Storage) -> None:
@@ -55,8 +55,8 @@ class ClaimRules:
 
         first, second = storage.turn(ME, [], 2), storage.turn(ME, [], 2)
 
-        assert ([lease.id for lease in first.leases], first.more) == (["a", "b"], True)
-        assert ([lease.id for lease in second.leases], second.more) == (["c"], False)
+        assert ([lease.id for lease in first.leases], first.may_have_more) == (["a", "b"], True)
+        assert ([lease.id for lease in second.leases], second.may_have_more) == (["c"], False)
 
     def test_a_turn_claims_no_more_bytes_than_its_measure_and_one_task(self, storage: Storage, clock: FakeClock) -> None:
         light, heavy, least = [f"light-{n:03}" for n in range(256)], [f"heavy-{n:02}" for n in range(20)], [f"small-{n}" for n in range(9)]
@@ -71,7 +71,7 @@ class ClaimRules:
         brought = [[lease.id for lease in turn.leases] for turn in turns]
         assert brought == [light[:250], light[250:] + heavy[:9], heavy[9:18], heavy[18:] + least]
         assert all(sum(len(lease.payload) for lease in turn.leases) <= TURN_BYTES + 1_000_000 for turn in turns)
-        assert [turn.more for turn in turns] == [True, True, True, False]
+        assert [turn.may_have_more for turn in turns] == [True, True, True, False]
 
     def test_what_a_turn_leaves_for_its_weight_is_not_touched(self, storage: Storage) -> None:
         storage.enqueue([task(f"{n}", payload=bytes(1_000_000)) for n in range(10, 30)])
@@ -209,7 +209,7 @@ class ClaimRules:
 
         first, second = storage.turn(ME, [], 1), storage.turn(ME, [], 1)
 
-        assert (first.leases, len(first.cancelled), first.more) == ([], 1, True)
+        assert (first.leases, len(first.cancelled), first.may_have_more) == ([], 1, True)
         assert [lease.id for lease in second.leases] == ["b"]
 
     def test_a_turn_makes_its_worker_known_and_renews_its_lease(self, storage: Storage, clock: FakeClock) -> None:
@@ -231,7 +231,7 @@ class ClaimRules:
         storage.pause(False)
         resumed = storage.turn(ME, [], 1)
 
-        assert (paused.leases, paused.more, paused.is_paused) == ([], False, True)
+        assert (paused.leases, paused.may_have_more, paused.is_paused) == ([], False, True)
         assert (len(resumed.leases), resumed.is_paused) == (1, False)
 
     def test_while_paused_finishes_are_written(self, storage: Storage, clock: FakeClock) -> None:
@@ -239,5 +239,5 @@ class ClaimRules:
 
         storage.pause(True)
 
-        assert end(storage, clock, lease, Snoozed(0, "limit")).refused == []
+        assert end(storage, clock, lease, Snoozed(0, "limit")).stale == []
         assert look(storage).state == State.QUEUED

@@ -60,14 +60,14 @@ class DeathRules:
         storage.heartbeat([ME])
 
         assert not seen(storage).is_expired
-        assert end(storage, clock, lease, Returned(None)).refused == []
+        assert end(storage, clock, lease, Returned(None)).stale == []
 
     def test_an_expired_lease_holds_until_somebody_takes_it_over(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         clock.forward(60)
 
         assert claim(storage, by=OTHER) == []
-        assert end(storage, clock, lease, Returned(None)).refused == []
+        assert end(storage, clock, lease, Returned(None)).stale == []
 
     def test_setting_the_wall_clock_ends_no_lease(self, storage: Storage, clock: FakeClock) -> None:
         storage.heartbeat([ME])
@@ -128,7 +128,7 @@ class DeathRules:
         storage.reclaim(seen(storage), OTHER)
 
         assert seen(storage, third).holds == 1
-        assert end(storage, clock, theirs, Returned(None), by=third).refused == []
+        assert end(storage, clock, theirs, Returned(None), by=third).stale == []
 
     def test_reclaim_does_nothing_when_the_dead_one_beat_meanwhile(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
@@ -137,7 +137,7 @@ class DeathRules:
         storage.heartbeat([ME])
 
         assert storage.reclaim(dead, OTHER) == []
-        assert end(storage, clock, lease, Returned(None)).refused == []
+        assert end(storage, clock, lease, Returned(None)).stale == []
 
     def test_reclaim_does_nothing_when_the_dead_one_made_a_turn_meanwhile(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage)
@@ -288,7 +288,7 @@ class DeathRules:
         assert claim_ids(storage, by=THREAD) == ["a"]
 
     def test_a_worker_is_known_with_its_kind_and_its_keeper(self, storage: Storage, another: Another) -> None:
-        kept = THREAD._replace(keeper="12:34")
+        kept = THREAD._replace(supervisor="12:34")
 
         storage.heartbeat([kept])
 

@@ -90,7 +90,7 @@ class EmptyingRunningRules:
         storage.drop_waiting(scheduled=True)
 
         assert sorted(ids(storage.find())) == ["failed", "runs"]
-        assert end(storage, clock, lease, Returned(b"5")).refused == []
+        assert end(storage, clock, lease, Returned(b"5")).stale == []
         assert storage.peek("result", "runs") == b"5"
 
     def test_priorities_and_suspects_go_too(self, storage: Storage, clock: FakeClock) -> None:

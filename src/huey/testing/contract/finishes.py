@@ -22,7 +22,7 @@ class FinishRules:
 
         turn = end(storage, clock, lease, Returned(None))
 
-        assert turn.refused == []
+        assert turn.stale == []
         assert storage.get("a") is None
         assert seen(storage).holds == 0
 
@@ -165,7 +165,7 @@ class FinishRules:
 
         turn = write(storage, *(Finish(lease, states[n % 4], value=b"v") for n, lease in enumerate(leases)))
 
-        assert turn.refused == []
+        assert turn.stale == []
         assert storage.counts() == Counts(ready=75, failed=75, cancelled=75, results=300)
 
     def test_a_worker_that_lost_its_lease_changes_nothing(self, storage: Storage, clock: FakeClock) -> None:
@@ -177,7 +177,7 @@ class FinishRules:
         turn = write(storage, Finish(lease, State.SUCCEEDED, value=b"late"))
         storage.release(ME, [lease])
 
-        assert turn.refused == ["a"]
+        assert turn.stale == ["a"]
         assert look(storage) == before
         assert storage.peek("result", "a") is None
 
@@ -188,7 +188,7 @@ class FinishRules:
 
         turns = [write(storage, Finish(stale, state, value=b"late")) for state in (State.SUCCEEDED, State.FAILED, State.QUEUED)]
 
-        assert [turn.refused for turn in turns] == [["a"]] * 3
+        assert [turn.stale for turn in turns] == [["a"]] * 3
         assert (look(storage).state, look(storage).token) == (State.RUNNING, lease.token)
         assert storage.peek("result", "a") is None
 
@@ -197,7 +197,7 @@ class FinishRules:
 
         turn = write(storage, Finish(lease, State.FAILED, reason="error"), by=OTHER)
 
-        assert turn.refused == ["a"]
+        assert turn.stale == ["a"]
         assert look(storage).state == State.RUNNING
 
     def test_the_same_finish_sent_again_is_refused_and_changes_nothing(self, storage: Storage, clock: FakeClock) -> None:
@@ -207,7 +207,7 @@ class FinishRules:
 
         turn = write(storage, Finish(lease, State.QUEUED, due=clock.now() + 9 * SECOND, attempt=2, value=b"again"))
 
-        assert turn.refused == ["a"]
+        assert turn.stale == ["a"]
         assert look(storage) == before
         assert storage.peek("result", "a") is None
 
@@ -218,8 +218,8 @@ class FinishRules:
         first = storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"5")], 1)
         again = storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"5")], 1)
 
-        assert (first.refused, [lease.id for lease in first.leases]) == ([], ["b"])
-        assert (again.refused, [lease.id for lease in again.leases]) == (["a"], ["c"])
+        assert (first.stale, [lease.id for lease in first.leases]) == ([], ["b"])
+        assert (again.stale, [lease.id for lease in again.leases]) == (["a"], ["c"])
         assert storage.items("result") == {"a": b"5"}
 
     def test_the_end_of_a_task_that_is_not_held_is_refused(self, storage: Storage, clock: FakeClock) -> None:
@@ -228,7 +228,7 @@ class FinishRules:
 
         turn = write(storage, Finish(lease, State.FAILED, reason="error", value=b"late"))
 
-        assert turn.refused == ["a"]
+        assert turn.stale == ["a"]
         assert storage.get("a") is None
         assert storage.peek("result", "a") is None
 
@@ -239,7 +239,7 @@ class FinishRules:
 
         turn = write(storage, *(Finish(lease, State.SUCCEEDED) for lease in leases))
 
-        assert turn.refused == ["b"]
+        assert turn.stale == ["b"]
         assert [row.id for row in storage.find()] == ["b"]
 
     def test_a_turn_that_cannot_be_written_changes_nothing(self, storage: Storage) -> None:
@@ -254,7 +254,7 @@ class FinishRules:
 
         assert failed
         assert [row.state for row in storage.find()] == [State.RUNNING, State.RUNNING, State.QUEUED]
-        assert storage.turn(ME, [Finish(good, State.SUCCEEDED), Finish(bad, State.SUCCEEDED)], 1).refused == []
+        assert storage.turn(ME, [Finish(good, State.SUCCEEDED), Finish(bad, State.SUCCEEDED)], 1).stale == []
 
     @pytest.mark.parametrize("outcome", [Returned(b"new"), Raised({"error": "E()"})], ids=["returned", "raised"])
     @pytest.mark.parametrize("is_first", [True, False], ids=["old first", "new first"])
@@ -269,6 +269,6 @@ class FinishRules:
 
         turn = write(storage, *(both if is_first else reversed(both)))
 
-        assert turn.refused == [stale.id]
+        assert turn.stale == [stale.id]
         assert storage.leases(ME) == []
         assert storage.peek("result", stale.id) == (b"new" if isinstance(outcome, Returned) else None)

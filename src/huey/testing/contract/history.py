@@ -138,7 +138,7 @@ class KeepingRules:
         once_more = end(storage, clock, lease, Returned(b"6"))
 
         row = look(storage)
-        assert (turn.refused, once_more.refused, storage.peek("result", "a")) == ([], ["a"], b"5")
+        assert (turn.stale, once_more.stale, storage.peek("result", "a")) == ([], ["a"], b"5")
         assert (row.state, row.worker, row.reason, row.finished, row.payload) == (State.SUCCEEDED, None, None, clock.now(), b"payload")
         assert storage.counts() == Counts(succeeded=1, results=1)
         assert (storage.find(State.SUCCEEDED), claim(storage), seen(storage).holds) == ([row], [], 0)
@@ -167,7 +167,7 @@ class KeepingRules:
         assert (storage.counts(), storage.peek("result", "a")) == (Counts(ready=1), None)
         (second,) = claim(storage)
         assert second.token > first.token
-        assert end(storage, clock, first, Returned(b"late")).refused == ["a"]
+        assert end(storage, clock, first, Returned(b"late")).stale == ["a"]
         end(storage, clock, second, Returned(b"6"))
         assert (storage.find(State.SUCCEEDED), storage.peek("result", "a")) == ([look(storage)], b"6")
 

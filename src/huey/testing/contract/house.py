@@ -71,7 +71,7 @@ class HouseRules:
 
         storage.close()
 
-        assert write(storage, Finish(lease, State.SUCCEEDED, value=b"5")).refused == []
+        assert write(storage, Finish(lease, State.SUCCEEDED, value=b"5")).stale == []
 
     def test_closing_one_handle_leaves_the_others_open(self, storage: Storage, another: Another) -> None:
         other = another()
@@ -104,7 +104,7 @@ class HouseRules:
         assert (storage.items("data"), storage.items("result")) == ({}, {})
         assert (storage.revocation("unknown"), storage.revocation(name="app.bad")) == (None, None)
         turn = storage.turn(ME, [], 9)
-        assert (turn.leases, turn.stop, turn.next_due, turn.is_paused) == ([], [], None, False)
+        assert (turn.leases, turn.revoked_running, turn.next_due, turn.is_paused) == ([], [], None, False)
         assert seen(storage).holds == 0
 
     def test_after_a_flush_all_begins_anew(self, storage: Storage, clock: FakeClock) -> None:
@@ -121,7 +121,7 @@ class HouseRules:
 
         storage.flush()
 
-        assert write(storage, Finish(lease, State.SUCCEEDED, value=b"5")).refused == ["a"]
+        assert write(storage, Finish(lease, State.SUCCEEDED, value=b"5")).stale == ["a"]
         assert storage.items("result") == {}
 
     def test_prune_leaves_what_has_its_time_before_it(self, storage: Storage, clock: FakeClock) -> None:

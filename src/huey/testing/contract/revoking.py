@@ -211,9 +211,9 @@ class RevokingRules:
 
         another().cancel(["a"])
 
-        assert storage.turn(OTHER, [], 0).stop == []
-        assert storage.turn(ME, [], 0).stop == ["a"]
-        assert storage.turn(ME, [], 0).stop == ["a"]
+        assert storage.turn(OTHER, [], 0).revoked_running == []
+        assert storage.turn(ME, [], 0).revoked_running == ["a"]
+        assert storage.turn(ME, [], 0).revoked_running == ["a"]
 
     def test_a_running_task_is_not_named_when_its_revocation_has_ended_or_was_restored(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage)
@@ -224,7 +224,7 @@ class RevokingRules:
         assert storage.restore(["a"]) == ["a"]
         clock.forward(2)
 
-        assert storage.turn(ME, [], 0).stop == []
+        assert storage.turn(ME, [], 0).revoked_running == []
 
     def test_a_cancelled_running_task_never_goes_back_to_queued(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=5))
@@ -232,7 +232,7 @@ class RevokingRules:
 
         turn = end(storage, clock, lease, Raised({"error": "E()"}))
 
-        assert (turn.refused, turn.stop) == ([], [])
+        assert (turn.stale, turn.revoked_running) == ([], [])
         row = look(storage)
         assert (row.state, row.reason, row.finished, row.worker) == (State.CANCELLED, "revoked", clock.now(), None)
         assert claim(storage) == []
@@ -275,7 +275,7 @@ class RevokingRules:
 
         storage.reclaim(seen(storage), OTHER)
 
-        assert storage.turn(OTHER, [], 0).stop == ["a"]
+        assert storage.turn(OTHER, [], 0).revoked_running == ["a"]
 
     # -- names --------------------------------------------------------------------------------------------------------------------------
 
@@ -385,8 +385,8 @@ class RevokingRules:
 
         storage.cancel_name("app.add")
 
-        assert storage.turn(ME, [], 0).stop == []
-        assert write(storage, Finish(lease, State.SUCCEEDED)).refused == []
+        assert storage.turn(ME, [], 0).revoked_running == []
+        assert write(storage, Finish(lease, State.SUCCEEDED)).stale == []
 
     def test_the_mark_of_a_name_is_not_pruned_while_it_is_in_force(self, storage: Storage, clock: FakeClock) -> None:
         storage.cancel_name("app.add")

@@ -70,7 +70,7 @@ class StatisticsRules:
             ran(e, State.SUCCEEDED, 100.0),
         )
 
-        assert turn.refused == ["a", "b", "e"]
+        assert turn.stale == ["a", "b", "e"]
         assert (totals(storage, "succeeded"), totals(storage, "failed")) == ({"app.add": 1, "app.other": 0}, {"app.add": 0, "app.other": 0})
         assert (totals(storage, "longest")["app.add"], totals(storage, "took")) == (2.0, {"app.add": 3.0, "app.other": 0.0})
 
@@ -88,7 +88,7 @@ class StatisticsRules:
         turn = write(storage, *ends, ran(refused, State.SUCCEEDED, 1.0))
 
         assert once == (1, *[2] * 14, 1)
-        assert (turn.refused, storage.stats(0)[0].histogram) == ([refused.id], (2, *[4] * 14, 2))
+        assert (turn.stale, storage.stats(0)[0].histogram) == ([refused.id], (2, *[4] * 14, 2))
 
     def test_a_turn_sent_again_counts_once(self, storage: Storage) -> None:
         storage.enqueue([task("a"), task("b"), task("c")])

@@ -46,7 +46,7 @@ class WallRevocationRules:
         storage.cancel(["a", "b"], until=-(clock.now() + 8 * 3600 * SECOND))
 
         turn = storage.turn(ME, [], 2)
-        assert ([lease.id for lease in turn.leases], turn.stop) == (["a", "b"], [])
+        assert ([lease.id for lease in turn.leases], turn.revoked_running) == (["a", "b"], [])
         write(storage, Finish(turn.leases[0], State.QUEUED))
         assert claim_ids(storage) == ["a"]
 
@@ -55,7 +55,7 @@ class WallRevocationRules:
         lease = claimed(storage)
         storage.cancel(["a"], until=-(clock.now() - 4 * 3600 * SECOND))
 
-        assert storage.turn(ME, [], 0).stop == ["a"]
+        assert storage.turn(ME, [], 0).revoked_running == ["a"]
         write(storage, Finish(lease, State.QUEUED))
         assert look(storage).state == State.CANCELLED
 

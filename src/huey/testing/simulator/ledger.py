@@ -137,7 +137,7 @@ class Ledger:
         now = self._clock.now()
         self._seen[worker.id] = self._clock.monotonic()
         refused = [finish.lease.id for finish in finishes if not self._finished(worker, finish, now)]
-        demand(sorted(refused) == sorted(turn.refused), "I2", f"refused {turn.refused}, but the leases were gone of {refused}")
+        demand(sorted(refused) == sorted(turn.stale), "I2", f"refused {turn.stale}, but the leases were gone of {refused}")
         self.counts["finish refused"] += len(refused)
         for entry in self.open.values():
             if entry.due is not None and entry.due <= now:

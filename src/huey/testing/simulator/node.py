@@ -261,7 +261,7 @@ def in_order(verb: str, answer: Any) -> Any:
     if verb == "workers":
         return sorted(answer, key=lambda row: str(row.worker.id))
     if verb == "turn":
-        return answer._replace(refused=sorted(answer.refused), promoted=sorted(answer.promoted))
+        return answer._replace(stale=sorted(answer.stale), promoted=sorted(answer.promoted))
     if verb == "missing":
         return sorted(answer)
     return 0 if verb == "prune" else answer
@@ -277,7 +277,7 @@ def told(thing: Any) -> str:
     if kind is Worker or kind is Record or kind is CancelledAtClaim:
         return str(thing.id)
     if kind is Turn:
-        return f"{told(thing.leases)} refused {told(thing.refused)} cancelled {told(thing.cancelled)}"
+        return f"{told(thing.leases)} refused {told(thing.stale)} cancelled {told(thing.cancelled)}"
     if kind is dict:
         return f"{len(thing)} items"
     if isinstance(thing, list | tuple):
