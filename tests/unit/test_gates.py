@@ -239,3 +239,9 @@ def test_the_list_of_retired_words_and_the_list_of_clean_folders_are_in_order():
         folder, _, on = line.partition(":")
         assert (gates.ROOT / "src" / folder.removesuffix("/.")).exists(), folder
         assert set(on.split()) <= {"retired", "private", "codes"}, line
+
+
+def test_every_decision_stands_in_the_index():
+    folder = gates.ROOT / "docs/internals/decisions"
+    index = (folder / "index.md").read_text("utf-8")
+    assert [page.name for page in folder.glob("*.md") if page.name != "index.md" and f"({page.name})" not in index] == []
