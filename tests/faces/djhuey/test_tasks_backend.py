@@ -454,10 +454,11 @@ def test_immediate_mode_gives_a_result_that_has_ended() -> None:
 
 @override_settings(HUEY={"huey_class": "huey.MemoryHuey", "results": False})
 def test_it_wants_results_to_be_kept() -> None:
-    found = [message for message in checks.run_checks() if message.id == "huey.E002"]
+    # Each of django.tasks and django_tasks asks its backends, where both are loaded.
+    found = {message.msg for message in checks.run_checks() if message.id == "huey.E002"}
 
     assert len(found) == 1
-    assert "results" in found[0].msg
+    assert "results" in found.pop()
 
 
 def test_enqueue_on_commit_waits_for_the_commit(huey: Huey, database: None) -> None:
