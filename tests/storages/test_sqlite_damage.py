@@ -42,15 +42,15 @@ def run_one(huey: Any) -> None:
 
 UNREADABLE = {
     "a priority that is a text": "priority = 'high'",
-    "a place that is a text": "place = 'first'",
-    "a place that is bytes": "place = x'ff'",
+    "a place that is a text": "ready_at = 'first'",
+    "a place that is bytes": "ready_at = x'ff'",
     "an expiry that is a text": "expires = 'never'",
     "retries that are bytes": "retries = x'00'",
     "a delay that is a text": "retry_delay = 'long'",
     "an attempt that is a text": "attempt = 'first'",
     "deaths that are a text": "deaths = 'many'",
-    "crashes that are bytes": "crashes = x'01'",
-    "a time that is a text": "parked = 'noon'",
+    "crashes that are bytes": "solo_crashes = x'01'",
+    "a time that is a text": "unknown_since = 'noon'",
     "created at a text": "created = 'today'",
     "due at a text": "due = 'soon'",
     "due at bytes": "due = x'ff'",
@@ -99,7 +99,7 @@ HARMLESS = {
     "attempts of numbers": "attempts = '[1, 2]'",
     "a reason of bytes": "reason = x'ff'",
     "an error that is no JSON": "error = '{'",
-    "who lost it": "lost_by = '{'",
+    "who lost it": "crashed_worker = '{'",
     "a mark that is no time": "revoked_until = NULL, revoked_once = 'x'",
 }
 
@@ -120,7 +120,7 @@ def test_attempts_that_somebody_else_wrote_do_not_keep_an_end_from_being_written
 
     huey.registry.find("app.good")()
     (lease,) = huey.storage.turn(ME, [], 1).leases
-    change(huey, "UPDATE huey_task SET attempts = '{', lost_by = '['")
+    change(huey, "UPDATE huey_task SET attempts = '{', crashed_worker = '['")
 
     turn = huey.storage.turn(ME, [decide(lease, Raised({"error": "E()", "traceback": ""}), huey.now())], 0)
 
@@ -129,7 +129,7 @@ def test_attempts_that_somebody_else_wrote_do_not_keep_an_end_from_being_written
     assert (row.state, len(json.loads(row.attempts))) == (State.QUEUED, 1)
 
 
-WORKERS = ["until = 'never'", "pid = 'x'", "boot = x'ff'", "host = CAST(x'ff' AS TEXT)", "born = x'00'", "kind = 'newer'"]
+WORKERS = ["until = 'never'", "pid = 'x'", "host_scope = x'ff'", "host = CAST(x'ff' AS TEXT)", "start_time = x'00'", "kind = 'newer'"]
 
 
 @pytest.mark.parametrize("column", WORKERS)

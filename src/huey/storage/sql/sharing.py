@@ -1,4 +1,4 @@
-"""Locks and rates in SQL: one statement each, by name; the sentences stand in the dialect's sharing.sql. Terms are the dialect's work."""
+"""Locks and rates in SQL: one statement each, by name; the statements are in the dialect's locks.sql. Terms are the dialect's work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SharingInSql(SqlStorage):
         alive = self._alive()
         who = {"queue": self._queue, "name": name, "holder": holder.id, "run": holder.token, "until": alive["clock"] + HOLDER}
         who["ends"] = None if ttl is None else alive["clock"] + micros(ttl)
-        if not self._write("lock_take", who | alive, is_synced=False):
+        if not self._write("lock_acquire", who | alive, is_synced=False):
             return None
         # It is ours, so nobody changes it meanwhile; unless somebody flushed it.
         held = self.lock(name)
@@ -33,7 +33,7 @@ class SharingInSql(SqlStorage):
 
     def give_up(self, name: str, token: int) -> bool:
         which = {"queue": self._queue, "name": name, "token": token}
-        return self._write("lock_give_up", which | self._alive(), is_synced=False) > 0
+        return self._write("lock_release", which | self._alive(), is_synced=False) > 0
 
     def lock(self, name: str) -> Held | None:
         for token, holder, run in self._read("lock_find", {"queue": self._queue, "name": name} | self._alive()):
@@ -44,22 +44,22 @@ class SharingInSql(SqlStorage):
         which = {"queue": self._queue, "names": None if names is None else json.dumps(list(names))}
         held = self._read("locks_held", which | self._alive())
         if held:
-            self._write("locks_free", {"queue": self._queue, "tokens": json.dumps([token for _, token in held])})
+            self._write("locks_release", {"queue": self._queue, "tokens": json.dumps([token for _, token in held])})
         return {name for name, _ in held}
 
     def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
         window = self._window(name, per, now) | {"limit": limit}
-        if self._write("rate_take", window, is_synced=False):
+        if self._write("rate_hit", window, is_synced=False):
             return 0.0
         # Full it stays, whoever counts in between.
-        self._write("rate_count", window, is_synced=False)
+        self._write("rate_reject", window, is_synced=False)
         return float(window["ends"] - window["now"]) / SECOND
 
     def usage(self, name: str, per: float, now: Micros | None = None) -> int:
         return int(sum(used for (used,) in self._read("rate_usage", self._window(name, per, now))))
 
     def forget_rate(self, name: str) -> None:
-        self._write("rate_forget", {"queue": self._queue, "name": name})
+        self._write("rate_reset", {"queue": self._queue, "name": name})
 
     def _window(self, name: str, per: float, now: Micros | None) -> dict[str, Any]:
         now, length = self._now(now), micros(per)

@@ -33,8 +33,8 @@ _FINDS = {
 """Statements that list tasks of a state; the kinds of queued ones in claim order."""
 
 _PRUNES = (
-    *("prune_marks", "prune_revocations", "prune_events", "prune_followers", "prune_ticks", "prune_hours"),
-    *("prune_kept", "prune_locks", "prune_rates"),
+    *("prune_values", "prune_revocations", "prune_events", "prune_followers", "prune_ticks", "prune_hours"),
+    *("prune_reservations", "prune_locks", "prune_rates"),
 )
 
 _MENDS = ("mend_workers", "mend_running")
@@ -117,8 +117,8 @@ class SqlStorage(Storage):
         mark = {"queue": self._queue, "until": FOREVER if until is None else until, "once": once, "ids": json.dumps(list(ids))}
         mark["enqueue"] = enqueue
         # In this order: a task that is enqueued in between is marked by the second, if not by what the first left.
-        self._write("cancel_unheld", mark | {"expires": self._clock.now() + MARK_KEPT})
-        self._write("cancel", mark)
+        self._write("revoke_unheld", mark | {"expires": self._clock.now() + MARK_KEPT})
+        self._write("revoke", mark)
         self._rouse()
 
     def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
@@ -130,7 +130,7 @@ class SqlStorage(Storage):
         return [id for id in ids if id in marked]
 
     def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
-        self._write("cancel_name", (self._queue, name, FOREVER if until is None else until, once))
+        self._write("revoke_name", (self._queue, name, FOREVER if until is None else until, once))
 
     def restore_name(self, name: str) -> bool:
         return self._write("restore_name", (self._queue, name)) > 0
@@ -159,7 +159,7 @@ class SqlStorage(Storage):
         if ended:
             self._note_tokens(which["ids"])
             self._write("discard_results", which)
-            self._write("discard_kept", which)
+            self._write("discard_reservations", which)
             self._write("discard", which)
         return [id for id in ids if id in ended]
 
@@ -177,7 +177,7 @@ class SqlStorage(Storage):
     def drop_waiting(self, *, scheduled: bool) -> int:
         which = {"queue": self._queue, "scheduled": scheduled}
         self._note_tokens(None)
-        self._write("drop_kept", which)
+        self._write("drop_reservations", which)
         return self._write("drop_waiting", which)
 
     def pause(self, on: bool) -> None:
@@ -226,7 +226,7 @@ class SqlStorage(Storage):
 
     def stats(self, since: Micros) -> list[Stat]:
         which = {"queue": self._queue, "since": since}
-        return with_waiting([stat(*row) for row in self._read("stats", which)], self._read("stats_waiting", which))
+        return with_waiting([stat(*row) for row in self._read("stats", which)], self._read("stats_pending", which))
 
     def workers(self) -> list[WorkerRow]:
         now = self._lease_time()
@@ -271,7 +271,7 @@ class SqlStorage(Storage):
 
     def _place(self, kind: str) -> str:
         # Results have a table of their own.
-        return "result" if kind == "result" else "mark"
+        return "result" if kind == "result" else "value"
 
     def _mark(self, kind: str, key: str, value: bytes | None = None, ttl: float | None = None) -> dict[str, Any]:
         now = self._clock.now()

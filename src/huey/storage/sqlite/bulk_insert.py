@@ -100,7 +100,7 @@ def _enqueue(shared: list[str], each: list[str], size: int, if_unnoticed: bool) 
     # Plain ? only: binding to ?1 costs a look at every numbered place.
     once, numbered = "".join("?, " for _ in shared), ", ".join(f"column{i}" for i, _ in enumerate(each, 1))
     return (
-        f"INSERT INTO huey_task (state, queue, place, created, {', '.join(shared + each)})\n"
+        f"INSERT INTO huey_task (state, queue, ready_at, created, {', '.join(shared + each)})\n"
         f"SELECT 'queued', ?, ?, ?, {once}{numbered}\n"
         f"  FROM (VALUES {_places(len(each), size)})\n"
         f" WHERE true {_UNNOTICED if if_unnoticed else ''} ON CONFLICT (queue, id) DO NOTHING"

@@ -56,7 +56,7 @@ class WakingStorage(SharingInSql):
         lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
         while True:
             due: Micros | None = None
-            for is_ready, due in self._file.look(_SQL["look"], lanes):
+            for is_ready, due in self._file.look(_SQL["is_claimable"], lanes):
                 if is_ready or (due is not None and due <= self._clock.now()):
                     return True
             left = (deadline - self._clock.monotonic()) / SECOND

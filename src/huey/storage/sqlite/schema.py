@@ -1,4 +1,4 @@
-"""What a SQLite file must be before a queue uses it: ours, of a version we know, with all tables."""
+"""Check that a SQLite file is ours and of the schema that this release needs; create the tables in a new one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from huey.exceptions import StorageRefused
 from huey.storage.sqlite.errors import primary_code
 
-SCHEMA_VERSION = 6
-_ADDED = {
-    "huey_task": ("wish TEXT", "limit_key TEXT", "at_most INTEGER"),
-    "huey_queue": ("top_token INTEGER NOT NULL DEFAULT 1",),
-    "huey_lock": ("ends INTEGER",),
-}
-"""Columns that earlier versions did not have."""
+SCHEMA_VERSION = 7
+"""Grows with each change of schema.sql. Before the first release there are no migrations: an older file is refused."""
 
 
 def prepare(connection: sqlite3.Connection, name: str, *, path: str, sql: Mapping[str, str]) -> int:
-    """Check whose file it is, make what is missing; the number of the queue *name*, 0 for none."""
+    """Check the schema of the file, or create it in a file without one. Returns the number of the queue *name*, or 0 if it is empty.
+
+    Raises StorageRefused if the file was written by another version of huey, or if its tables are not ours.
+    """
     if sqlite3.sqlite_version_info < (3, 35):
         raise StorageRefused(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed; upgrade Python or its SQLite")
     version = _version(connection, path)
@@ -26,9 +24,15 @@ def prepare(connection: sqlite3.Connection, name: str, *, path: str, sql: Mappin
         raise StorageRefused(
             f"{path}: a newer huey wrote this file (version {version}, this one knows {SCHEMA_VERSION}); upgrade huey here"
         )
-    if version < SCHEMA_VERSION:
-        _make_schema(connection, sql["schema"])
+    if 0 < version < SCHEMA_VERSION:
+        raise StorageRefused(
+            f"{path}: this file has schema {version}, and this huey needs schema {SCHEMA_VERSION}; before the first release files are not "
+            "migrated. Let the huey that wrote it finish its tasks, then delete the file or give another filename="
+        )
+    if version == 0:
+        _create_schema(connection, sql["schema"])
     if connection.execute("SELECT 1 FROM huey_meta WHERE key = 'room'").fetchone():
+        # A process was killed while it preallocated the write-ahead log.
         connection.execute("DELETE FROM huey_meta WHERE key = 'room'")
     if not name:
         return 0
@@ -40,6 +44,7 @@ def prepare(connection: sqlite3.Connection, name: str, *, path: str, sql: Mappin
 
 
 def _version(connection: sqlite3.Connection, path: str) -> int:
+    """Return the schema version of the file, or 0 if it has no tables of huey yet."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'huey_meta'").fetchone():
         return 0
     try:
@@ -53,16 +58,12 @@ def _version(connection: sqlite3.Connection, path: str) -> int:
         ) from error
 
 
-def _make_schema(connection: sqlite3.Connection, schema: str) -> None:
-    # The one place that holds the file over several statements: once in its life. In one step, as far as Python can tell: a call that
-    # interrupts this one in its own thread would wait for the file for ever.
-    added: list[str] = []
-    for table, columns in _ADDED.items():
-        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-        added += [f"ALTER TABLE {table} ADD COLUMN {column}" for column in columns if there and column.split()[0] not in there]
+def _create_schema(connection: sqlite3.Connection, schema: str) -> None:
+    # The only transaction of several statements, once in the life of a file. It is one script, so one step of Python: a call that
+    # interrupted it in the same thread would wait for the file for ever.
     version = f"INSERT OR REPLACE INTO huey_meta VALUES ('version', '{SCHEMA_VERSION}')"
     try:
-        connection.executescript(";\n".join(["BEGIN IMMEDIATE", *added, schema.rstrip().removesuffix(";"), version, "COMMIT"]))
+        connection.executescript(";\n".join(["BEGIN IMMEDIATE", schema.rstrip().removesuffix(";"), version, "COMMIT"]))
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

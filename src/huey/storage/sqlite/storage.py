@@ -52,7 +52,7 @@ ENQUEUE_TIMEOUT = 5.0
 _SQL = statements.load("sqlite")
 _REPEATED = ("release", "deregister", "prune")
 """What a consumer does again by itself when it fails."""
-_STAGE = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("done", "fate", "incoming")}
+_STAGE = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("successes", "other_finishes", "incoming")}
 
 
 class SqliteStorage(WakingStorage):
@@ -137,7 +137,7 @@ class SqliteStorage(WakingStorage):
 
     def flush(self) -> None:
         self._flush_tasks()
-        for table in ("edge", "result", "mark", "revocation", "periodic", "event", "follower", "stat", "kept", "lock", "rate"):
+        for table in ("result", "value", "revocation", "reservation", "periodic", "event", "follower", "stats", "lock", "rate"):
             self._file.write(f"DELETE FROM huey_{table} WHERE queue = ?", (self._queue,))
         self.pause(False)
 
@@ -250,7 +250,7 @@ class SqliteStorage(WakingStorage):
         are held. What ``admit`` answers."""
         queue = self._number(self._file.enqueue_lock)
         with self._file.enqueue_lock:
-            ((is_followed, has_marks),) = self._file.fetch(_SQL["around"], {"queue": queue, "now": now})
+            ((is_followed, has_marks),) = self._file.fetch(_SQL["enqueue_context"], {"queue": queue, "now": now})
             self._is_unnoticed = not is_followed and not has_marks
             told = list(tell()) if is_followed and tell is not None else []
             events, pairs = "\n".join(told) or None, None
@@ -258,9 +258,9 @@ class SqliteStorage(WakingStorage):
                 events, pairs = None, json.dumps([[record.id, text] for record, text in zip(records, told, strict=True)])
             self._ready_for_turns()
             self._stage_rows("incoming", [record[:STAGED] for record in resolved(records, now)])
-            self._file.write(_SQL["arrival"], (queue, now, events, pairs), units, is_synced=False, door=self._file.held)
+            self._file.write(_SQL["enqueue"], (queue, now, events, pairs), units, is_synced=False, door=self._file.held)
             self._file.is_dirty = False
-            return dict(self._file.fetch(_SQL["met"]))
+            return dict(self._file.fetch(_SQL["duplicates"]))
 
     def turn(
         self,
@@ -294,8 +294,8 @@ class SqliteStorage(WakingStorage):
         row = (queue, *worker, now, self._lease_time() + LEASE, want, expires, "\n".join(events) or None, self._retention.is_on, *ends[3:])
         with self._file.turn_lock:
             self._ready_for_turns()
-            self._stage_rows("done", ends.done)
-            self._stage_rows("fate", ends.fate)
+            self._stage_rows("successes", ends.done)
+            self._stage_rows("other_finishes", ends.fate)
             failpoint("turn:before-commit")
             # A claim need not survive a power cut: its worker would not either, and the task would simply still be queued.
             units = 1 + (want + len(finishes)) // UNIT + ends.size // UNIT_BYTES
@@ -315,7 +315,7 @@ class SqliteStorage(WakingStorage):
         """Make the temp tables and triggers of this connection, and leave nothing staged by a turn that failed."""
         file = self._file
         if not (file.writer and file.has_stage):
-            file.writer.executescript(_SQL["temporary"] + _SQL["temporary_shared"])
+            file.writer.executescript(_SQL["temporary"] + _SQL["temporary_constraints"])
             file.has_stage = True
         elif file.is_dirty:
             for table in _STAGE:
@@ -338,10 +338,10 @@ class SqliteStorage(WakingStorage):
         cancelled = [CancelledAtClaim._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else []
         return Turn(
             leases,
-            [id for (id,) in read(_SQL["turn_refused"])] if refused else [],
+            [id for (id,) in read(_SQL["turn_stale"])] if refused else [],
             cancelled,
             [Promotion._make(row) for row in read(_SQL["turn_promoted"], (queue,))] if promoted else [],
-            [id for (id,) in read(_SQL["turn_stop"], mine)] if is_asked else [],
+            [id for (id,) in read(_SQL["turn_revoked"], mine)] if is_asked else [],
             next_due,
             claimed == want > 0 or bool(is_heavy),
             bool(is_paused),
@@ -354,7 +354,7 @@ class SqliteStorage(WakingStorage):
         self.heartbeat([worker])
         which, mine = (self._queue, dead.worker.id, dead.until, worker.id), {"queue": self._queue, "worker": worker.id}
         failpoint("reclaim:before-commit")
-        leases = leases_from(self._fire("takeover", which, ("takeover_leases", mine)))
+        leases = leases_from(self._fire("reclaim", which, ("reclaim_leases", mine)))
         failpoint("reclaim:after-commit")
         return leases
 
@@ -363,7 +363,7 @@ class SqliteStorage(WakingStorage):
             super().release(worker, leases)
             return
         pairs = json.dumps([[lease.id, lease.token] for lease in leases])
-        self._fire("release_shared", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_synced=False)
+        self._fire("release_constrained", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_synced=False)
         self._rouse()
 
     def _put_back(self, which: dict[str, Any]) -> None:
@@ -387,7 +387,7 @@ class SqliteStorage(WakingStorage):
             return self._file.fetch(_SQL[answer[0]], answer[1]) if answer is not None else []
 
     def _alive(self) -> dict[str, Any]:
-        return {"clock": self._lease_time(), "boot": boot_id()}
+        return {"clock": self._lease_time(), "host_scope": boot_id()}
 
     def heartbeat(self, workers: Sequence[Worker]) -> None:
         if not self._has_room:
@@ -436,5 +436,5 @@ class SqliteStorage(WakingStorage):
 
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         which = (self._queue, kind, json.dumps(list(keys)), self._clock.now())
-        rows = self._fire("grab", which, ("grabbed", ()), is_synced=kind != "result", door=self._file.write_lock)
+        rows = self._fire("pop_many", which, ("popped", ()), is_synced=kind != "result", door=self._file.write_lock)
         return {key: bytes(value) for key, value in rows}

@@ -60,19 +60,19 @@ class Caller(Block):
         again = {"queue": queue, "ids": json.dumps([record.id for record in records if read_constraints(record.options).own is not None])}
         if again["ids"] != "[]":
             # Nothing is left of former runs of these ids, but that the new ones begin above all their tokens.
-            for statement in ("token_of_former", "former_results", "formers"):
+            for statement in ("note_tokens_of_ended", "drop_results_of_ended", "drop_ended"):
                 self._run(self._sql[statement], again)
         which = json.dumps([id for (id,) in self._run(self._sql["unheld"], asked)])
         self._run(*enqueueing(queue, records, now, if_unnoticed=False))
         if again["ids"] != "[]":
-            self._run(self._sql["begin_above"], again | {"unheld": which})
-        ((is_followed, has_marks),) = self._run(self._sql["around"], {"queue": queue, "now": now})
+            self._run(self._sql["start_tokens"], again | {"unheld": which})
+        ((is_followed, has_marks),) = self._run(self._sql["enqueue_context"], {"queue": queue, "now": now})
         if is_followed and tell is not None:
             self._run(self._sql["publish"], {"queue": queue, "now": now, "body": "\n".join(tell())})
         if has_marks:
             marks = {"queue": queue, "ids": which, "now": now}
-            self._run(self._sql["hand_over"], marks)
-            self._run(self._sql["handed_over"], marks)
+            self._run(self._sql["attach_revocations"], marks)
+            self._run(self._sql["drop_attached_revocations"], marks)
 
     def _number(self, name: str) -> int:
         # Not kept: what is made here goes with a rollback.

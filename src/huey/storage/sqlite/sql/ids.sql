@@ -1,28 +1,29 @@
--- name: token_of_former
--- Ids that come again, in a transaction of the caller: the tokens of what has ended are noted. (Else a trigger does it.)
+-- name: note_tokens_of_ended
+-- Record the tokens of ended tasks whose ids are enqueued again in a transaction of the caller. (Otherwise `replace_ended` does all four.)
 UPDATE huey_queue
    SET top_token = max(top_token, coalesce((SELECT max(token) FROM huey_task
                                              WHERE queue = :queue AND finished IS NOT NULL
                                                AND id IN (SELECT value FROM json_each(:ids))), 0))
  WHERE id = :queue;
 
--- name: former_results
--- The results of what has ended go, also where nothing else is left of it.
+-- name: drop_results_of_ended
+-- Delete the results of such tasks, also where no row is left.
 DELETE FROM huey_result
  WHERE queue = :queue AND id IN (SELECT value FROM json_each(:ids))
    AND NOT EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = :queue AND t.id = huey_result.id AND t.finished IS NULL);
 
--- name: formers
--- And so does what has ended.
+-- name: drop_ended
+-- Delete the ended tasks themselves.
 DELETE FROM huey_task WHERE queue = :queue AND finished IS NOT NULL AND id IN (SELECT value FROM json_each(:ids));
 
--- name: begin_above
--- The tokens of what comes again begin above all that are noted.
+-- name: start_tokens
+-- Start the tokens of the new ones above all that were recorded.
 UPDATE huey_task SET token = (SELECT top_token FROM huey_queue WHERE id = :queue)
  WHERE queue = :queue AND id IN (SELECT value FROM json_each(:ids)) AND id IN (SELECT value FROM json_each(:unheld));
 
--- name: hand_over
--- Print the marks that were left for ids on tasks that were put in just now, in a transaction of the caller. (Else a trigger does it.)
+-- name: attach_revocations
+-- Copy revocations of ids that were not held to the tasks that were just enqueued, in a transaction of the caller. (Otherwise a trigger
+-- does it.)
 UPDATE huey_task
    SET (revoked_until, revoked_once) = (SELECT until, once FROM huey_revocation AS r
                                          WHERE r.queue = huey_task.queue AND r.kind = 'i' AND r.key = huey_task.id)
@@ -30,18 +31,18 @@ UPDATE huey_task
    AND id IN (SELECT key FROM huey_revocation
                WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids)));
 
--- name: handed_over
--- These marks are with their tasks now.
+-- name: drop_attached_revocations
+-- Delete the revocations that were copied.
 DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND expires > :now AND key IN (SELECT value FROM json_each(:ids));
 
--- name: cancel
--- Mark tasks that are held; of one enqueue, if that is meant.
+-- name: revoke
+-- Revoke tasks that are held: of any enqueue, or of one (`own`).
 UPDATE huey_task SET revoked_until = :until, revoked_once = :once
  WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND id IN (SELECT value FROM json_each(:ids))
    AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue);
 
--- name: cancel_unheld
--- Leave marks for ids that are not held (i), or for enqueues that are not known (e).
+-- name: revoke_unheld
+-- Record revocations of ids that are not held (kind i), or of one enqueue that is not held (kind e).
 INSERT OR REPLACE INTO huey_revocation (queue, kind, key, until, once, expires)
 SELECT :queue, iif(:enqueue IS NULL, 'i', 'e'), iif(:enqueue IS NULL, value, :enqueue || ':' || value), :until, :once, :expires
   FROM json_each(:ids)
@@ -51,7 +52,7 @@ SELECT :queue, iif(:enqueue IS NULL, 'i', 'e'), iif(:enqueue IS NULL, value, :en
                            OR (:enqueue IS NULL AND (finished IS NULL OR json_extract(options, '$.constraints.own') IS NULL))));
 
 -- name: restore_find
--- Which of these are marked and did not end.
+-- Those of these ids that are revoked and have not ended.
 SELECT id FROM huey_task
  WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND revoked_until IS NOT NULL
    AND id IN (SELECT value FROM json_each(:ids)) AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue)
@@ -68,13 +69,13 @@ SELECT substr(key, instr(key, ':') + 1) FROM huey_revocation
                       AND coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue);
 
 -- name: restore
--- Take marks of held tasks back.
+-- Restore tasks that are held.
 UPDATE huey_task SET revoked_until = NULL, revoked_once = NULL
  WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND id IN (SELECT value FROM json_each(:ids))
    AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue);
 
 -- name: restore_unheld
--- Take marks of ids that are not held, or of one enqueue, back.
+-- Delete revocations of ids that are not held, or of one enqueue.
 DELETE FROM huey_revocation
  WHERE queue = :queue AND expires > :now
    AND ((kind = 'i' AND :enqueue IS NULL AND key IN (SELECT value FROM json_each(:ids))
@@ -85,16 +86,16 @@ DELETE FROM huey_revocation
                              WHERE queue = :queue AND id = substr(key, instr(key, ':') + 1)
                                AND coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue)));
 
--- name: cancel_name
--- Mark every task of a name.
+-- name: revoke_name
+-- Revoke all tasks of a name.
 INSERT OR REPLACE INTO huey_revocation (queue, kind, key, until, once, expires) VALUES (?, 'n', ?, ?, ?, NULL);
 
 -- name: restore_name
--- Take that mark back.
+-- Restore all tasks of a name.
 DELETE FROM huey_revocation WHERE queue = ? AND kind = 'n' AND key = ?;
 
 -- name: revocation
--- The mark of a task, of an unheld id, or of a name, in this order.
+-- The revocation of a task, of an id that is not held, or of a name, in this order.
 SELECT until, once FROM (
     SELECT 1 AS rank, revoked_until AS until, revoked_once AS once FROM huey_task
      WHERE queue = :queue AND id = :id AND revoked_until IS NOT NULL
@@ -108,15 +109,15 @@ SELECT until, once FROM (
 ) ORDER BY rank LIMIT 1;
 
 -- name: top_token_of
--- The highest token among these, if it is above what is noted.
+-- The highest token among these tasks, if it is above the recorded one.
 SELECT max(token) FROM huey_task
  WHERE queue = :queue AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
 HAVING max(token) > (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: top_token
--- Note a token before its task goes.
+-- Record a token before its task is deleted.
 UPDATE huey_queue SET top_token = max(top_token, :token) WHERE id = :queue;
 
 -- name: flush_tasks
--- Remove all tasks whose tokens are noted.
+-- Delete all tasks whose tokens are recorded.
 DELETE FROM huey_task WHERE queue = :queue AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
