@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test django6 sentry check fix bench walk chaos docs python
+.PHONY: help setup demo test django6 sentry check fix bench walk chaos docs changelog python
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## make .venv with huey (editable) and the tools of the dev extra
 
@@ -61,6 +61,9 @@ chaos: $(STAMP) ## long runs with random kills
 
 docs: $(STAMP) ## check docs/ against the code: names, links, tables, examples
 	$(BIN)/python -m tools.gates docs made examples
+
+changelog: ## move the fragments of changelog.d/ into CHANGELOG.md; VERSION=4.0.0
+	@$(PYTHON) -m tools.changelog $(VERSION)
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
