@@ -31,10 +31,11 @@ from huey.storage import adapted, is_queue_part, open_as, open_of, open_parts
 from huey.storage.base import Storage
 from huey.storage.unknown_options import why_not
 from huey.task.arguments import check_schedule
+from huey.task.bounds import parse_number, parse_text
 from huey.task.constraints import Key, parse_constraints
 from huey.task.options import ExceptionFilter, parse_options
 from huey.task.record_options import DONE
-from huey.task.task import PeriodicTask, Task, parse_number, parse_text
+from huey.task.task import PeriodicTask, Task
 from huey.task.wrapper import PeriodicWrapper, TaskWrapper, plain
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.storage.rows import Counts, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
+from huey.task.bounds import LONGEST_ID, is_storable
 from huey.task.lifecycle import STATES, State
-from huey.task.task import LONGEST_ID, is_storable
 
 SHOWN_BYTES = 64 * 1024
 """Arguments that take more are not read."""
@@ -68,7 +68,7 @@ class TaskInfo(NamedTuple):
     """Runs that failed since it was put in, or put back by hand."""
     retries: int
     """Further runs allowed after a failure, all together."""
-    crashes: int
+    solo_crashes: int
     deaths: int
     token: int
     """How often it was claimed."""
@@ -243,7 +243,7 @@ class Inspector(Masked):
             worker=row.worker if row.state == State.RUNNING else None,
             attempt=row.attempt,
             retries=row.retries,
-            crashes=row.crashes,
+            solo_crashes=row.solo_crashes,
             deaths=row.deaths,
             token=row.token,
             reason=row.reason,

@@ -11,7 +11,7 @@ from huey.storage.base import Waker as AnyWaker
 from huey.storage.memory import MemoryStorage
 from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Finish, Outcome, Returned, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 from huey.testing.clock import FakeClock
 
 ENDED = Returned(b"done")

@@ -13,8 +13,8 @@ from huey.runtime.clock import SECOND
 from huey.storage.memory import MemoryStorage
 from huey.storage.rows import Worker
 from huey.task.lifecycle import MAX_CRASHES, State, WorkerDied
+from huey.task.record import Lease
 from huey.task.record_options import Constraints, with_constraints
-from huey.task.task import Lease
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import claim, end, look, task
 
@@ -51,8 +51,8 @@ def test_what_ran_is_a_suspect_and_what_had_not_started_is_given_back_without_bl
     assert house.deaths.deal_with(THREAD, house.running(leases[:1]), ExitCause.CRASH) == 1
 
     ran, waited = look(house.storage, "ran"), look(house.storage, "waited")
-    assert (ran.state, ran.crashes, ran.deaths, ran.attempt) == (State.QUEUED, 1, 1, 0)
-    assert (waited.state, waited.crashes, waited.deaths, waited.place) == (State.QUEUED, 0, 0, leases[1].place)
+    assert (ran.state, ran.solo_crashes, ran.deaths, ran.attempt) == (State.QUEUED, 1, 1, 0)
+    assert (waited.state, waited.solo_crashes, waited.deaths, waited.ready_at) == (State.QUEUED, 0, 0, leases[1].ready_at)
 
 
 @pytest.mark.parametrize("cause", [ExitCause.CRASH, ExitCause.STOP])
@@ -98,7 +98,7 @@ def test_a_task_that_passed_its_limit_failed_once_and_its_neighbours_did_not(hou
     assert (look(house.storage, "late").attempt, look(house.storage, "late").reason) == (1, "timeout")
     for id in ("neighbour", "unlimited"):
         row = look(house.storage, id)
-        assert (row.state, row.attempt, row.crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
+        assert (row.state, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
 
 
 def test_a_stop_costs_no_try_and_blames_nobody(house: House) -> None:
@@ -107,7 +107,7 @@ def test_a_stop_costs_no_try_and_blames_nobody(house: House) -> None:
     house.deaths.deal_with(THREAD, house.running(leases), ExitCause.STOP)
 
     row = look(house.storage)
-    assert (row.state, row.reason, row.attempt, row.crashes, row.deaths) == (State.QUEUED, "shutdown", 0, 0, 0)
+    assert (row.state, row.reason, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, "shutdown", 0, 0, 0)
 
 
 def test_a_worker_that_stood_still_blames_nobody(house: House) -> None:
@@ -118,7 +118,7 @@ def test_a_worker_that_stood_still_blames_nobody(house: House) -> None:
 
     for id in ("ran", "ended"):
         row = look(house.storage, id)
-        assert (row.state, row.attempt, row.crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
+        assert (row.state, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
 
 
 def test_what_was_finished_but_not_written_runs_again_without_blame(house: House) -> None:
@@ -126,7 +126,7 @@ def test_what_was_finished_but_not_written_runs_again_without_blame(house: House
 
     assert house.deaths.deal_with(THREAD, [], ExitCause.CRASH) == 0
 
-    assert (look(house.storage).state, look(house.storage).crashes) == (State.QUEUED, 0)
+    assert (look(house.storage).state, look(house.storage).solo_crashes) == (State.QUEUED, 0)
 
 
 def test_what_the_page_shows_of_an_earlier_run_is_not_this_one(house: House) -> None:
@@ -135,7 +135,7 @@ def test_what_the_page_shows_of_an_earlier_run_is_not_this_one(house: House) -> 
 
     assert house.deaths.deal_with(THREAD, ran, ExitCause.CRASH) == 0
 
-    assert look(house.storage).crashes == 0
+    assert look(house.storage).solo_crashes == 0
 
 
 def test_what_was_written_before_the_death_stays_written(house: House) -> None:
@@ -167,7 +167,7 @@ def test_an_outage_in_the_middle_is_taken_up_by_the_same_call(
     monkeypatch.setattr(house.storage, verb, real)
     house.deaths.deal_with(THREAD, ran, ExitCause.CRASH)
 
-    assert [(row.id, row.crashes, row.deaths) for row in house.storage.find("ready")] == [("ran", 1, 1), ("waited", 0, 0)]
+    assert [(row.id, row.solo_crashes, row.deaths) for row in house.storage.find("ready")] == [("ran", 1, 1), ("waited", 0, 0)]
     assert house.storage.workers() == []
 
 

@@ -12,7 +12,7 @@ from huey.engine import end_log
 from huey.engine.end_log import MOST, EndLog, duration, tell_failure
 from huey.runtime.logs import SafeLogger
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Raised, Returned, Snoozed, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 from huey.testing.clock import NOON, FakeClock
 from tests.helpers import Project, running, wait_until
 

@@ -12,8 +12,8 @@ from huey.engine.engine import CAREFUL, LARGEST_TURN, LINGER, LONGEST_OUTAGE_GAP
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
 from huey.task.lifecycle import MAX_DEATHS, Raised, Returned, Snoozed, State, WorkerDied, decide
+from huey.task.record import Record
 from huey.task.record_options import Constraints, with_constraints
-from huey.task.task import Record
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim_ids, end, ids, look, seen, task
 from tests.consumer.scripted import OnceRound, ScriptedRunners, ScriptedStorage, ScriptedWaker
@@ -813,7 +813,7 @@ def test_what_is_cut_short_is_put_back_without_a_try(bench: Bench) -> None:
     bench.engine.cut_short()
 
     row = look(bench.storage)
-    assert (row.state, row.attempt, row.crashes, row.deaths, row.reason) == (State.QUEUED, 0, 0, 0, "shutdown")
+    assert (row.state, row.attempt, row.solo_crashes, row.deaths, row.reason) == (State.QUEUED, 0, 0, 0, "shutdown")
     assert claim_ids(bench.storage, 1, by=OTHER) == ["a"]
 
 

@@ -21,7 +21,7 @@ from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
 from huey.storage.rows import Turn, Worker, WorkerRow
 from huey.task.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 from huey.testing.clock import FakeClock
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, known, look, seen, task
@@ -436,7 +436,7 @@ def test_what_a_dead_worker_held_goes_back_to_its_place_without_a_try(storage: L
     look_for_a_lease(janitor, clock)
 
     row = look(storage, "a")
-    assert (row.attempt, row.crashes, row.deaths, row.reason) == (0, 1, 1, "worker died")
+    assert (row.attempt, row.solo_crashes, row.deaths, row.reason) == (0, 1, 1, "worker died")
     assert claim_ids(storage, 9) == ["a", "b", "late"]
 
 

@@ -131,7 +131,7 @@ def test_an_argument_of_a_class_that_is_not_here_waits_and_is_not_tried_again_an
 
 def test_a_record_of_a_newer_release_waits_too(name: str, old: Huey, caplog: pytest.LogCaptureFixture) -> None:
     from huey.serializer.codec import VERSION
-    from huey.task.task import Record
+    from huey.task.record import Record
 
     old.storage.enqueue([Record(id, "app.known", bytes([VERSION + 1, 0]) + b"?") for id in ("a", "b")])
     with running(old):
@@ -142,7 +142,7 @@ def test_a_record_of_a_newer_release_waits_too(name: str, old: Huey, caplog: pyt
 
 
 def test_damage_is_final(name: str, old: Huey) -> None:
-    from huey.task.task import Record
+    from huey.task.record import Record
 
     old.storage.enqueue([Record("a", "app.known", b"\x01\x00damaged")])
     with running(old):

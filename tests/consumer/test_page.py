@@ -9,7 +9,7 @@ import pytest
 
 from huey.engine.scoreboard import Running, Scoreboard
 from huey.runtime.clock import SECOND
-from huey.task.task import LONGEST_ID
+from huey.task.bounds import LONGEST_ID
 
 
 @pytest.fixture

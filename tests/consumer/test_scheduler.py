@@ -15,7 +15,7 @@ from huey.consumer.scheduler import MINUTE, MISFIRE_GRACE, Scheduler
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.memory import MemoryStorage
-from huey.task.task import Record
+from huey.task.record import Record
 from huey.testing.clock import NOON, FakeClock
 
 

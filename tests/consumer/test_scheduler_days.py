@@ -18,7 +18,7 @@ import pytest
 from huey import SqliteHuey, crontab
 from huey.consumer.scheduler import MINUTE, Scheduler
 from huey.runtime.clock import SECOND, Micros
-from huey.task.task import Record
+from huey.task.record import Record
 from huey.testing.clock import NOON, FakeClock
 
 

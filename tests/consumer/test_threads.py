@@ -11,7 +11,7 @@ import pytest
 
 from huey.engine.runners.threads import ThreadRunners
 from huey.task.lifecycle import Finish, Returned, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 from tests.helpers import InThread, never, wait_until
 
 
@@ -357,7 +357,7 @@ def test_a_thread_that_ended_is_started_again_and_its_task_is_put_back(bodies: B
     wait_until(lambda: runners.ended() == 2)
     back, done = sorted(runners.collect(), key=lambda finish: finish.lease.id)
     assert name.startswith("Worker ")
-    assert (back.lease.id, back.state, back.crashes, back.attempt) == ("a", "queued", 0, 0)
+    assert (back.lease.id, back.state, back.solo_crashes, back.attempt) == ("a", "queued", 0, 0)
     assert done.state == "succeeded"
     assert all(thread.is_alive() for thread in runners._threads)
     assert runners.close(20)

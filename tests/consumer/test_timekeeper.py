@@ -12,7 +12,7 @@ from huey.engine.scoreboard import GRACE, Scoreboard
 from huey.engine.time_limits import TimeLimits
 from huey.exceptions import CancelExecution, TaskException, TaskTimeout
 from huey.runtime.clock import system_clock
-from huey.task.task import Lease
+from huey.task.record import Lease
 from huey.testing.clock import FakeClock
 from tests.helpers import running
 

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from huey import Huey
-from huey.task.task import LARGEST, Task
+from huey.task.bounds import LARGEST
+from huey.task.task import Task
 from huey.testing.history import Journal
 
 KEYS = 3

@@ -20,7 +20,7 @@ from huey.storage.base import Storage
 from huey.storage.rows import Worker
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.task.lifecycle import Raised, Returned, WorkerDied, decide
-from huey.task.task import Record
+from huey.task.record import Record
 from huey.testing import history
 
 MINUTE = 60 * SECOND

@@ -61,7 +61,7 @@ def test_a_stop_is_obeyed_while_the_gil_is_kept(commanded, show, kind):
     show(f"stopped within {took:.1f} s, the limit is {SHUTDOWN + 2:.0f} s")
     assert took < SHUTDOWN + 2 + SLOWNESS
     row = place.storage.get(held)
-    assert (row.state, row.attempt, row.crashes, row.deaths) == ("queued", 0, 0, 0), row
+    assert (row.state, row.attempt, row.solo_crashes, row.deaths) == ("queued", 0, 0, 0), row
     assert place.storage.workers() == []
 
 
@@ -82,4 +82,4 @@ def test_a_second_stop_ends_at_once_while_the_gil_is_kept(commanded, show, kind)
     show(f"ended {took:.2f} s after the second signal")
     assert took < 2 + SLOWNESS
     row = place.storage.get(held)
-    assert (row.state, row.attempt, row.crashes) in [("queued", 0, 0), ("running", 0, 0)], row
+    assert (row.state, row.attempt, row.solo_crashes) in [("queued", 0, 0), ("running", 0, 0)], row

@@ -106,7 +106,7 @@ def test_neighbours_of_a_task_past_its_limit_may_end(commanded, show):
     assert place.storage.get(stuck).reason == "timeout"
     assert len(place.started(stuck)) == 1
     assert [len(place.started(id)) for id in quick] == [1, 1]
-    assert (row.attempt, row.crashes) == (0, 0)
+    assert (row.attempt, row.solo_crashes) == (0, 0)
     assert [place._result(id) for id in [*quick, slow]] == [4, 9, 16]
     assert command.stop() == 0
     show(f"the slow neighbour had {len(place.started(slow))} runs")
@@ -198,7 +198,7 @@ def test_a_killed_supervisor_takes_its_workers_along(commanded, kind):
     next_one = place.command(kind, "-n")
     until(lambda: len(place.runs()) == 2 * len(ids), "they run again", timeout=10)
     rows = [place.storage.get(id) for id in ids]
-    assert {(row.attempt, row.crashes) for row in rows} == {(0, 0)}
+    assert {(row.attempt, row.solo_crashes) for row in rows} == {(0, 0)}
     place.open_gate()
     until(place.is_done, "everything is done")
     assert next_one.stop() == 0

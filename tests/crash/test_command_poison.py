@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from huey.task.task import Record
+from huey.task.record import Record
 from tests.crash import poison
 from tests.crash.commands import KINDS
 from tests.crash.tools import FAILS, most_common_problems, until

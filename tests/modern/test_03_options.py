@@ -13,8 +13,8 @@ from huey import Huey
 from huey.exceptions import ResultTimeout, TaskException, TaskTimeout, UnknownTask
 from huey.runtime.clock import SECOND
 from huey.task.lifecycle import Raised, decide
+from huey.task.record import Lease
 from huey.task.record_options import rare, rare_text
-from huey.task.task import Lease
 from huey.testing.clock import NOON, FakeClock
 from tests.helpers import for_queue, running, wait_until
 

@@ -53,7 +53,7 @@ def test_a_revoked_task_that_does_not_end_when_asked_takes_its_process_along(pro
         handle.get(blocking=True, timeout=20)
     row = project.huey.storage.get(handle.id)
     assert row is not None
-    assert (row.state, row.reason, row.crashes) == ("cancelled", "revoked", 0)
+    assert (row.state, row.reason, row.solo_crashes) == ("cancelled", "revoked", 0)
     assert (project.home / "asked-1").exists()
     # Both workers go on.
     add = project.task("main.add")
@@ -143,7 +143,7 @@ def test_what_a_stop_cuts_short_is_told_and_runs_again(project: Project, argumen
     assert (project.home / "told").read_text() == "interrupted (7,)"
     row = project.huey.storage.get(handle.id)
     assert row is not None
-    assert (row.state, row.attempt, row.crashes, row.reason) == ("queued", 0, 0, "shutdown")
+    assert (row.state, row.attempt, row.solo_crashes, row.reason) == ("queued", 0, 0, "shutdown")
 
 
 PROGRAM = """

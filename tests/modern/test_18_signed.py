@@ -12,8 +12,8 @@ from huey import Huey, crontab
 from huey.exceptions import DecodeError, TaskException
 from huey.runtime.clock import SECOND
 from huey.task.lifecycle import WorkerDied, decide
+from huey.task.record import Record
 from huey.task.record_options import Constraints, with_constraints
-from huey.task.task import Record
 from huey.testing.clock import FakeClock
 
 MakeHuey = Callable[..., Huey]

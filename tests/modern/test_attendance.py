@@ -12,7 +12,8 @@ from huey.hooks import Hooks
 from huey.signals import HandlerGate, Signals
 from huey.storage.rows import Turn
 from huey.task.lifecycle import Returned, decide
-from huey.task.task import Lease, Task
+from huey.task.record import Lease
+from huey.task.task import Task
 from tests.helpers import InThread, running, wait_until
 
 LEASE = Lease("a", 1, "app.f", b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)

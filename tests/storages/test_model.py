@@ -24,8 +24,8 @@ from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
 from huey.storage.rows import Missing, TaskRow, Turn, WorkerRow
 from huey.task.lifecycle import Finish, State
+from huey.task.record import Lease, Record
 from huey.task.record_options import DONE, FIRST, WAITING, Constraints, with_constraints
-from huey.task.task import Lease, Record
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import worker
 from tests.redis_server import shared_server
@@ -106,13 +106,13 @@ finish_fields = st.fixed_dictionaries(
         "state": st.sampled_from([State.SUCCEEDED, State.FAILED, State.CANCELLED, State.QUEUED, State.QUEUED]),
         "due": a_time,
         "attempt": numbers,
-        "crashes": numbers,
+        "solo_crashes": numbers,
         "deaths": numbers,
-        "parked": st.sampled_from([None, 0, 1]),
+        "unknown_until": st.sampled_from([None, 0, 1]),
         "reason": reasons,
         "value": st.none() | values,
         "error": errors,
-        "took": st.sampled_from([0.0, 0.001, 0.25, 20_000.0]),
+        "duration": st.sampled_from([0.0, 0.001, 0.25, 20_000.0]),
     }
 )
 
@@ -337,9 +337,9 @@ class Agreement(RuleBasedStateMachine):
 
 def row_alike(row: TaskRow) -> TaskRow:
     """Without what the contract leaves open: the place of what is not ready yet, the worker of what does not run."""
-    place = row.place if row.due is None else 0
+    place = row.ready_at if row.due is None else 0
     texts: dict[str, Any] = {"error": row.error and json.loads(row.error), "attempts": row.attempts and json.loads(row.attempts)}
-    return row._replace(place=place, worker=row.worker if row.state == State.RUNNING else None, **texts)
+    return row._replace(ready_at=place, worker=row.worker if row.state == State.RUNNING else None, **texts)
 
 
 def rows_alike(rows: list[TaskRow]) -> list[TaskRow]:

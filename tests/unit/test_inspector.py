@@ -85,7 +85,7 @@ def test_a_failed_task_tells_all_that_is_known_of_it(huey: Huey, clock: FakeCloc
     )
     assert (task.error, task.traceback) == ("last", "Traceback: last")
     assert (task.created, task.finished, task.due, task.expires) == (created, at(clock), None, None)
-    assert (task.attempt, task.retries, task.token, task.deaths, task.crashes, task.worker) == (1, 1, 3, 0, 0, None)
+    assert (task.attempt, task.retries, task.token, task.deaths, task.solo_crashes, task.worker) == (1, 1, 3, 0, 0, None)
     assert [(it.at, it.worker, it.host, it.pid, it.reason, it.error) for it in task.attempts] == [
         (created + timedelta(seconds=1), ME.id, ME.host, ME.pid, "error", "first"),
         (created + timedelta(seconds=2), ME.id, ME.host, ME.pid, "error", "last"),

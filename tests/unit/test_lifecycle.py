@@ -23,8 +23,8 @@ from huey.task.lifecycle import (
     WorkerDied,
     decide,
 )
+from huey.task.record import Lease
 from huey.task.record_options import Constraints, with_constraints
-from huey.task.task import Lease
 
 NOW: Micros = 1_750_075_200 * SECOND
 PLACE: Micros = NOW - 60 * SECOND
@@ -102,7 +102,7 @@ def expected(name: str, left: int, delay: float, parked: Micros | None) -> Meani
 @pytest.mark.parametrize("left", [0, 1], ids=["last-try", "a-try-left"])
 @each_outcome
 def test_every_outcome_has_one_meaning(name: str, left: int, delay: float, parked: Micros | None) -> None:
-    held = lease(retries=1 + left, attempt=1, retry_delay=delay, parked=parked)
+    held = lease(retries=1 + left, attempt=1, retry_delay=delay, unknown_until=parked)
 
     finish = decide(held, OUTCOMES[name], NOW)
 
@@ -111,13 +111,13 @@ def test_every_outcome_has_one_meaning(name: str, left: int, delay: float, parke
 
 @each_outcome
 def test_counters_change_only_for_what_they_count(name: str) -> None:
-    held = lease(retries=9, attempt=4, crashes=1, deaths=2)
+    held = lease(retries=9, attempt=4, solo_crashes=1, deaths=2)
 
     finish = decide(held, OUTCOMES[name], NOW)
 
     assert finish.attempt == 4 + (name in ("raised", "not-storable"))
     # A run that came to its end clears the task of suspicion.
-    assert finish.crashes == (0 if name in ("raised", "not-storable") else 1 + (name == "died-alone"))
+    assert finish.solo_crashes == (0 if name in ("raised", "not-storable") else 1 + (name == "died-alone"))
     assert finish.deaths == 2 + (name in ("died", "died-alone"))
 
 
@@ -138,7 +138,7 @@ def test_counters_change_only_for_what_they_count(name: str) -> None:
     ],
 )
 def test_too_many_deaths_are_poison(crashes: int, deaths: int, outcome: WorkerDied, state: str) -> None:
-    finish = decide(lease(crashes=crashes, deaths=deaths, retries=5), outcome, NOW)
+    finish = decide(lease(solo_crashes=crashes, deaths=deaths, retries=5), outcome, NOW)
 
     assert finish.state == state
     assert (finish.reason == "poison") == (state == State.FAILED)
@@ -146,7 +146,7 @@ def test_too_many_deaths_are_poison(crashes: int, deaths: int, outcome: WorkerDi
 
 
 def test_poison_says_how_often_and_how_the_worker_died() -> None:
-    watched = decide(lease(crashes=MAX_CRASHES), DIED_ALONE, NOW)
+    watched = decide(lease(solo_crashes=MAX_CRASHES), DIED_ALONE, NOW)
     unwatched = decide(lease(deaths=MAX_DEATHS - 1), DIED, NOW)
 
     assert watched.error == {"error": "poison: its worker died 3 times while it ran alone", "traceback": ""}
@@ -166,15 +166,15 @@ def test_a_death_puts_a_task_back_at_its_old_place() -> None:
 
 
 def test_a_task_that_ran_when_its_worker_died_is_a_suspect_from_then_on() -> None:
-    assert [decide(lease(crashes=before), DIED, NOW).crashes for before in (0, 1, 2)] == [1, 1, 2]
+    assert [decide(lease(solo_crashes=before), DIED, NOW).solo_crashes for before in (0, 1, 2)] == [1, 1, 2]
 
 
 def test_a_kill_of_the_whole_group_blames_nobody() -> None:
-    assert [decide(lease(crashes=before), GROUP_DIED, NOW).crashes for before in (0, 2)] == [0, 2]
+    assert [decide(lease(solo_crashes=before), GROUP_DIED, NOW).solo_crashes for before in (0, 2)] == [0, 2]
 
 
 def test_shutdown_never_costs_a_try() -> None:
-    last_try = lease(retries=2, attempt=2, crashes=1, deaths=1)
+    last_try = lease(retries=2, attempt=2, solo_crashes=1, deaths=1)
 
     finish = decide(last_try, AT_ONCE, NOW)
 
@@ -202,11 +202,11 @@ def test_a_failure_that_must_not_be_retried_fails_with_tries_left() -> None:
 
 def test_an_unknown_task_waits_a_day_of_the_storages_clock_whatever_the_host_thinks_the_time_is() -> None:
     first = decide(lease(), UNKNOWN, NOW - 10**15)
-    second = decide(lease(parked=PLACE + 9), UNKNOWN, NOW + 10**15)
-    third = decide(lease(parked=PLACE + 9, place=PLACE + 8), UNKNOWN, 0)
+    second = decide(lease(unknown_until=PLACE + 9), UNKNOWN, NOW + 10**15)
+    third = decide(lease(unknown_until=PLACE + 9, ready_at=PLACE + 8), UNKNOWN, 0)
 
-    assert (first.parked, first.delay) == (0, UNKNOWN_FOR)
-    assert (second.parked, second.due, second.delay) == (third.parked, third.due, third.delay) == (PLACE + 9, PLACE + 9, None)
+    assert (first.unknown_until, first.delay) == (0, UNKNOWN_FOR)
+    assert (second.unknown_until, second.due, second.delay) == (third.unknown_until, third.due, third.delay) == (PLACE + 9, PLACE + 9, None)
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -5.0, 1e300, 0.0])
@@ -232,8 +232,8 @@ def test_waits_are_durations_and_a_time_that_was_named_is_a_time() -> None:
 
 
 def test_an_unknown_task_costs_no_try_and_fails_after_a_day() -> None:
-    almost = decide(lease(retries=1, parked=PLACE + 1), UNKNOWN, NOW)
-    over = decide(lease(retries=1, parked=PLACE), UNKNOWN, NOW)
+    almost = decide(lease(retries=1, unknown_until=PLACE + 1), UNKNOWN, NOW)
+    over = decide(lease(retries=1, unknown_until=PLACE), UNKNOWN, NOW)
 
     assert (almost.state, almost.attempt) == (State.QUEUED, 0)
     assert (over.state, over.reason, over.error) == (State.FAILED, "unknown task", ERROR)
@@ -247,7 +247,7 @@ def test_a_record_of_a_newer_release_waits_for_one_that_can_read_it() -> None:
 
 @pytest.mark.parametrize("name", ["raised", "snoozed", "cancelled", "died"])
 def test_a_task_that_somebody_knew_is_unknown_from_then_on_only(name: str) -> None:
-    assert decide(lease(parked=RECENT, retries=1), OUTCOMES[name], NOW).parked is None
+    assert decide(lease(unknown_until=RECENT, retries=1), OUTCOMES[name], NOW).unknown_until is None
 
 
 def test_a_result_is_handed_on_as_it_is() -> None:
@@ -264,12 +264,12 @@ def test_only_a_success_brings_a_value(name: str) -> None:
 @pytest.mark.parametrize("left", [0, 1], ids=["last-try", "a-try-left"])
 @each_outcome
 def test_every_finish_names_its_lease_and_how_long_it_took(name: str, left: int, parked: Micros | None) -> None:
-    held = lease(retries=left, parked=parked)
+    held = lease(retries=left, unknown_until=parked)
 
     finish = decide(held, OUTCOMES[name], NOW, 1.5)
 
     assert finish.lease is held
-    assert finish.took == 1.5
+    assert finish.duration == 1.5
     assert finish.state in STATES
     assert finish.state in (*FINAL, State.QUEUED), "a run never leaves its task running or waiting"
     assert finish.due is None or finish.state == State.QUEUED, "only a queued task has a time"

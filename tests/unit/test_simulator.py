@@ -23,7 +23,7 @@ from huey.storage.rows import Worker, WorkerRow
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.task import lifecycle
 from huey.task.lifecycle import Finish, State
-from huey.task.task import Lease, Record
+from huey.task.record import Lease, Record
 from huey.testing.clock import FakeClock
 from huey.testing.simulator import Simulation
 from huey.testing.simulator.__main__ import main
@@ -125,7 +125,7 @@ class ReleaseMovesBack(MemoryStorage):
         for lease in leases:
             row = self._tasks.rows.get(lease.id)
             if row is not None and row.is_held_by(worker, lease):
-                row.place = self._clock.now()
+                row.ready_at = self._clock.now()
         super().release(worker, leases)
 
 
@@ -247,7 +247,7 @@ def first_broken_rule(history: Callable[[int], Simulation], seeds: int = 200) ->
 
 
 def ignores_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Row, "rank", property(lambda row: (0, row.place, row.record.id)))
+    monkeypatch.setattr(Row, "rank", property(lambda row: (0, row.ready_at, row.record.id)))
 
 
 def runs_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

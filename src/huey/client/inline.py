@@ -26,7 +26,8 @@ from huey.signals import SIGNAL_ENQUEUED, SIGNAL_EXPIRED, SIGNAL_REVOKED, SIGNAL
 from huey.storage.admin import message, read_message
 from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, State, decide
-from huey.task.task import Lease, Record, Task
+from huey.task.record import Lease, Record
+from huey.task.task import Task
 
 if TYPE_CHECKING:
     from huey.engine.executor import Executor
@@ -265,7 +266,9 @@ class Hand:
         lease = self._held.get(task.id)
         if lease is None:
             return False
-        self._write(Finish(lease, State.QUEUED, _due(task, self._is_local), lease.attempt, lease.crashes, lease.deaths, reason="put back"))
+        self._write(
+            Finish(lease, State.QUEUED, _due(task, self._is_local), lease.attempt, lease.solo_crashes, lease.deaths, reason="put back")
+        )
         return True
 
     def _tell_dropped(self, refusals: Sequence[CancelledAtClaim]) -> None:

@@ -11,7 +11,8 @@ from huey.runtime.logs import SafeLogger
 from huey.runtime.times import checked_ttl
 from huey.serializer import Codec, Purpose
 from huey.storage.base import Storage
-from huey.task.task import LONGEST_NAME, Task, parse_text
+from huey.task.bounds import LONGEST_NAME, parse_text
+from huey.task.task import Task
 from huey.utils import EmptyData
 
 log = SafeLogger("huey")

@@ -26,8 +26,10 @@ from huey.runtime.once import once
 from huey.runtime.times import checked_ttl
 from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.locks import Holder
+from huey.task.bounds import LONGEST_NAME, parse_number, parse_text
+from huey.task.record import Record
 from huey.task.record_options import NONE, Constraints, with_constraints
-from huey.task.task import LONGEST_NAME, Record, Task, parse_number, parse_text
+from huey.task.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -19,8 +19,9 @@ from huey.runtime.masking import opened
 from huey.runtime.owned_blocks import Block, find
 from huey.storage.helpers import CHUNK, Place, any_constraints, in_chunks
 from huey.task import events
+from huey.task.record import Record, RecordBatch
 from huey.task.record_options import read_constraints
-from huey.task.task import HEADERS, Record, RecordBatch, Task, plain_headers
+from huey.task.task import HEADERS, Task, plain_headers
 from huey.task.wrapper import TaskWrapper
 
 log = logging.getLogger("huey")

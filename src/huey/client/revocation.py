@@ -13,8 +13,9 @@ from huey.runtime.times import Expires, instant, resolve_eta, wall_of, wall_time
 from huey.serializer import Codec
 from huey.storage.base import FOREVER, Storage
 from huey.storage.rows import Revocation
+from huey.task.bounds import parse_text
 from huey.task.record_options import FIRST
-from huey.task.task import Task, parse_text
+from huey.task.task import Task
 from huey.task.wrapper import TaskWrapper
 
 

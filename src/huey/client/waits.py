@@ -140,7 +140,7 @@ def _queued(row: TaskRow, now: Micros) -> str:
     if row.due is not None and row.due > now:
         again = "to be tried again " if row.attempt else "scheduled to run "
         return f"it is {again}in {(row.due - now) / SECOND:.0f} s" + (f" ({row.reason})" if row.reason == UNKNOWN_TASK else "")
-    return f"it has been waiting to run for {max(0, now - row.place) / SECOND:.0f} s"
+    return f"it has been waiting to run for {max(0, now - row.ready_at) / SECOND:.0f} s"
 
 
 def _workers(storage: Storage) -> str:

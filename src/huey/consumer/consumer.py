@@ -46,7 +46,7 @@ from huey.runtime.logs import SafeLogger, enable, flush
 from huey.runtime.waker import Waker
 from huey.storage.base import HEARTBEAT_S
 from huey.storage.rows import Worker
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 if TYPE_CHECKING:
     from huey.api import Huey

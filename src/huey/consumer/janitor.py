@@ -11,7 +11,7 @@ from huey.runtime.logs import SafeLogger
 from huey.storage.base import LEASE, Storage
 from huey.storage.rows import Worker, WorkerRow
 from huey.task.lifecycle import Finish, WorkerDied, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 log = SafeLogger("huey.consumer")
 

@@ -21,7 +21,7 @@ from huey.storage.base import Storage
 from huey.storage.rows import Worker
 from huey.task import events
 from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Snoozed, WorkerDied, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 log = SafeLogger("huey.consumer")
 

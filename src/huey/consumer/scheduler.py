@@ -18,8 +18,9 @@ from huey.runtime.logs import SafeLogger
 from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.task import events
+from huey.task.record import Record
 from huey.task.record_options import NONE
-from huey.task.task import Record, Task
+from huey.task.task import Task
 from huey.task.wrapper import PeriodicWrapper
 
 log = SafeLogger("huey.consumer")

@@ -24,7 +24,8 @@ from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.runtime.masking import masked, opened
 from huey.storage.base import DEAD_LETTERS_KEPT
 from huey.task.lifecycle import State, decide
-from huey.task.task import Lease, Task
+from huey.task.record import Lease
+from huey.task.task import Task
 
 log = SafeLogger("huey.djhuey")
 

@@ -12,8 +12,8 @@ from huey.exceptions import DecodeError
 from huey.runtime.clock import Micros
 from huey.serializer import Codec, Declared
 from huey.storage.rows import TaskRow
+from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, as_often_asked, rare_micros, read_constraints
-from huey.task.task import Lease, Record
 
 H = TypeVar("H", bound=Record | TaskRow | Lease)
 
@@ -69,7 +69,7 @@ def _expiry(signed: Declared, held: Record | TaskRow | Lease) -> Micros | None:
         # It begins when a consumer has read the wall time; or it was put back by hand, which lifts it.
         return None
     # A duration became a time in the store, by the store's clock, when the task was enqueued, or became due to be tried again.
-    return signed.expires if length is None else held.place + length
+    return signed.expires if length is None else held.ready_at + length
 
 
 def _is_again(held: TaskRow | Lease) -> bool:

@@ -57,7 +57,7 @@ class EndLog:
         self._lines += len(finishes) + len(dropped)
         for finish in finishes:
             if finish.state == State.SUCCEEDED:
-                log.info("%s succeeded in %s [%s]", finish.lease.name, duration(finish.took), finish.lease.id)
+                log.info("%s succeeded in %s [%s]", finish.lease.name, duration(finish.duration), finish.lease.id)
         for it in dropped:
             log.info("%s %s, it does not run [%s]", it.name, it.reason, it.id)
 

@@ -27,7 +27,7 @@ from huey.storage.base import Storage
 from huey.storage.rows import Turn, Worker
 from huey.task import events
 from huey.task.lifecycle import Finish, Snoozed, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 log = SafeLogger("huey.consumer")
 
@@ -215,7 +215,7 @@ class Engine:
             return
         if self._careful_until and self._clock.monotonic() < self._careful_until:
             return
-        mean = sum(finish.took for finish in ended) / len(ended)
+        mean = sum(finish.duration for finish in ended) / len(ended)
         self._mean = mean if self._mean is None else max(mean, (self._mean + mean) / 2)
         count = self._runners.count
         allowed = count + int(LOOK_AHEAD / max(self._mean, 1e-6)) * count
@@ -257,7 +257,7 @@ class Engine:
         if any(lease.options is not None for lease in leases):
             leases = self._none_ahead(leases)
         fresh = leases
-        if any(lease.crashes for lease in leases):
+        if any(lease.solo_crashes for lease in leases):
             fresh = [lease for lease in leases if not lease.is_suspect]
             self._suspects += [lease for lease in leases if lease.is_suspect]
             self._suspects_since = self._clock.monotonic()

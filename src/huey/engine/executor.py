@@ -32,8 +32,9 @@ from huey.serializer import Codec, MissingClass, NewerFormat
 from huey.signals import Signals
 from huey.storage.rows import Missing
 from huey.task.lifecycle import UNKNOWN_TASK, Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
+from huey.task.record import Lease
 from huey.task.record_options import rare
-from huey.task.task import Lease, Task
+from huey.task.task import Task
 from huey.task.wrapper import TaskWrapper
 
 log = SafeLogger("huey.consumer")
@@ -256,7 +257,7 @@ class Executor:
         """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
         lease, error = finish.lease, finish.error or {}
         passage = self._passages.pop(lease.id, None) if self._passages else None
-        if finish.parked is not None:
+        if finish.unknown_until is not None:
             self._tell_lacking(finish, error)
             return finish
         if passage is None or passage.context is None:

@@ -14,7 +14,7 @@ from huey.serializer.pickles import said
 from huey.storage.base import Storage
 from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Finish, Raised, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 log = SafeLogger("huey.consumer")
 
@@ -27,7 +27,7 @@ Replace = Callable[[Finish, BaseException], Finish]
 def failing(finish: Finish, error: BaseException) -> Finish:
     """The end of a task whose own end cannot be written."""
     told = {"error": f"EncodeError: the end of this run cannot be stored ({said(error)})", "traceback": ""}
-    return decide(finish.lease, Raised(told, may_retry=False, reason=REASON), 0, finish.took)
+    return decide(finish.lease, Raised(told, may_retry=False, reason=REASON), 0, finish.duration)
 
 
 class Narrowing:

@@ -39,7 +39,8 @@ from huey.signals import (
 )
 from huey.storage.rows import TaskRow, Turn
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, NotDue, State
-from huey.task.task import Lease, Task
+from huey.task.record import Lease
+from huey.task.task import Task
 
 log = SafeLogger("huey.consumer")
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from huey.engine.stamps import OWN_THREADS
 from huey.runtime.clock import SECOND, Micros
-from huey.task.task import LONGEST_ID
+from huey.task.bounds import LONGEST_ID
 
 GRACE = 10.0
 """Seconds after its limit that a task has to end which looks at its time by itself."""

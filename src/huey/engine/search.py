@@ -9,7 +9,7 @@ from huey.runtime.clock import Clock, Micros, micros
 from huey.storage.base import Storage
 from huey.storage.rows import Missing, Worker
 from huey.task.lifecycle import UNKNOWN_DELAY
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 MOST = 32
 """Tasks that one look takes at most; more are looked for at once."""

@@ -12,8 +12,9 @@ from huey.runtime.times import EARLIEST_ZONE
 from huey.serializer import Codec
 from huey.storage.rows import TaskRow
 from huey.task.events import friendly_name
+from huey.task.record import Lease, Record
 from huey.task.record_options import grown, may_have_constraints, rare, rare_micros, read_constraints
-from huey.task.task import Lease, Record, Task
+from huey.task.task import Task
 
 
 class TaskDecoder:

@@ -16,7 +16,7 @@ from huey.engine.scoreboard import GRACE, Scoreboard
 from huey.exceptions import ASKED_TO_STOP, CancelExecution, TaskTimeout
 from huey.runtime import masking
 from huey.runtime.clock import FOREVER, SECOND, Clock, Micros, micros
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 BROKEN = 70
 """Exit code of a worker that cannot go on."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from huey.runtime.clock import Micros
 from huey.runtime.times import EARLIEST_ZONE, instant_of_wall
 from huey.task.lifecycle import Cancelled, NotDue
+from huey.task.record import Lease
 from huey.task.record_options import rare_micros
-from huey.task.task import Lease
 
 
 def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Cancelled | None:
@@ -20,7 +20,7 @@ def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Canc
         return None
     wall = rare_micros(lease.options, "wall")
     # It is where its enqueue put it. Once its time was read, or it was tried, or put back by hand, it has another place.
-    if wall is None or lease.place != max(lease.created, wall - EARLIEST_ZONE):
+    if wall is None or lease.ready_at != max(lease.created, wall - EARLIEST_ZONE):
         return None
     due, expires_in = instant_of_wall(wall, is_local), rare_micros(lease.options, "expires_in")
     if due > now:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from huey.storage.helpers import in_chunks
-from huey.task.task import Record
+from huey.task.record import Record
 
 ALL = 2**31 - 1
 """More tasks than anybody lists."""

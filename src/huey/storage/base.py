@@ -29,7 +29,7 @@ from huey.storage.locks import Sharing
 from huey.storage.rows import Counts, EventFactory, Missing, Revocation, TaskRow, Turn, Worker, WorkerRow
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
-from huey.task.task import Lease, Record
+from huey.task.record import Lease, Record
 
 LEASE = 15 * SECOND
 """How long a worker keeps what it claimed without a sign of life (C4)."""
@@ -108,7 +108,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
         Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``stale``. SUCCEEDED removes the
         task (unless ``keep_finished``), FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None
         (behind what waits) or past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of
-        QUEUED. One with ``parked`` waits: see ``missing``. A finish with a ``value`` stores it as the task's result in the same step. One
+        QUEUED. One with ``unknown_until`` waits: see ``missing``. A finish with a ``value`` stores it as the result in the same step. One
         with an ``error``, or that counts a death or a crash, is added to the task's ``attempts``. All of it counts in the
         statistics; what is put back only if its ``attempt`` grew.
 
@@ -132,7 +132,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
         """Give back tasks that never started: QUEUED at their old place. Leases that no longer hold are left alone."""
 
     def missing(self) -> list[Missing]:
-        """What tasks wait for that were put back with ``Finish.parked``, since a worker could not run them. They are BLOCKED until
+        """What tasks wait for that were put back with ``Finish.unknown_until``, since a worker could not run them. They are BLOCKED until
         ``claim_missing`` takes them, or their time is over: then any worker claims them. A storage without them has none, and puts such
         tasks back every few seconds."""
         return []

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import TypeVar
 
 from huey.task.lifecycle import Finish
+from huey.task.record import Record, RecordBatch
 from huey.task.record_options import may_have_constraints
-from huey.task.task import Record, RecordBatch
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def any_constraints(records: Sequence[Record]) -> bool:
     """Whether one of them may have terms."""
     # An isinstance of an abstract class takes as long as all of the rest.
     if type(records) is RecordBatch:
-        return may_have_constraints(records.pattern.options)
+        return may_have_constraints(records.template.options)
     return any(map(may_have_constraints, [record.options for record in records]))
 
 

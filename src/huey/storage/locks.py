@@ -16,7 +16,7 @@ from typing import NamedTuple
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.rows import EventFactory
-from huey.task.task import Record
+from huey.task.record import Record
 
 HOLDER = 15 * SECOND
 """How long a process keeps its locks without a sign of life (C10)."""

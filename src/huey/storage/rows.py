@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from huey.runtime.clock import Micros
 from huey.task.lifecycle import CancelledAtClaim, Promotion
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 EventFactory = Callable[[], Sequence[str]]
 """Makes events (JSON texts); called only while there are followers."""
@@ -97,13 +97,13 @@ class TaskRow(NamedTuple):
     state: str
     payload: bytes
     priority: int
-    place: Micros
+    ready_at: Micros
     due: Micros | None
     expires: Micros | None
     retries: int
     retry_delay: float
     attempt: int
-    crashes: int
+    solo_crashes: int
     deaths: int
     token: int
     worker: str | None

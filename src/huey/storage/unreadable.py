@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from huey.storage.rows import TaskRow, Worker
+from huey.task.bounds import LARGEST, is_storable
+from huey.task.record import Lease
 from huey.task.record_options import rare, read_constraints
-from huey.task.task import LARGEST, Lease, is_storable
 
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 """What reading such a record raises."""

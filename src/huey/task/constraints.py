@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from huey.runtime.functions import refuse_what_does_not_run
 from huey.runtime.suggestions import did_you_mean
+from huey.task.bounds import LARGEST, is_storable, parse_number
 from huey.task.record_options import DONE, WAITING, Constraints
-from huey.task.task import LARGEST, is_storable, parse_number
 
 Key = str | tuple[str, ...] | Callable[..., Any]
 """What a key is made of: parameters of the function, by name, or what a function of the call's arguments returns."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from huey.runtime.clock import SECOND, Micros
 from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion, State
-from huey.task.task import Lease, Record
+from huey.task.record import Lease, Record
 
 ENQUEUED = "enqueued"
 SCHEDULED = "scheduled"

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from huey.exceptions import LONGEST_DELAY
 from huey.runtime.clock import SECOND, Micros, micros
+from huey.task.record import Lease
 from huey.task.record_options import asked_once_more
-from huey.task.task import Lease
 
 
 class State:
@@ -133,16 +133,16 @@ class Finish(NamedTuple):
     due: Micros | None = None
     """For QUEUED: not before; None: now, behind what waits. With ``delay`` only what this host expects, for who is told."""
     attempt: int = 0
-    crashes: int = 0
+    solo_crashes: int = 0
     deaths: int = 0
-    parked: Micros | None = None
+    unknown_until: Micros | None = None
     """BLOCKED until a worker can run it (``Storage.missing``), at most until this time of the storage's clock; 0: until ``due``."""
     reason: str | None = None
     value: bytes | None = None
     """Stored form of the result or the error, None: nothing to store."""
     error: dict[str, Any] | None = None
     """What went wrong in this run, plain values only."""
-    took: float = 0.0
+    duration: float = 0.0
     """Seconds the body ran."""
     delay: Micros | None = None
     """For QUEUED: so long after the storage's now, whatever ``due`` says; hosts and server need not agree on the time."""
@@ -192,13 +192,26 @@ class Promotion(NamedTuple):
     retry_delay: float = 0.0
 
 
-def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Finish:
+def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -> Finish:
     """What *outcome* means for the task of *lease*. Pure; total over all outcomes."""
     if isinstance(outcome, Returned):
         return _finish(
-            (lease, State.SUCCEEDED, None, lease.attempt, lease.crashes, lease.deaths, None, None, outcome.value, None, took, *_SAME)
+            (
+                lease,
+                State.SUCCEEDED,
+                None,
+                lease.attempt,
+                lease.solo_crashes,
+                lease.deaths,
+                None,
+                None,
+                outcome.value,
+                None,
+                duration,
+                *_SAME,
+            )
         )
-    keep = Finish(lease, State.QUEUED, None, lease.attempt, lease.crashes, lease.deaths, took=took)
+    keep = Finish(lease, State.QUEUED, None, lease.attempt, lease.solo_crashes, lease.deaths, duration=duration)
     match outcome:
         case Raised():
             return _raised(keep, outcome, now)
@@ -214,7 +227,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, took: float = 0.0) -> Fi
             again = keep._replace(due=due) if due is not None else _after(keep, lease.retry_wait if delay is None else delay, now)
             # The usual wait: the next one is longer, though no try is counted.
             options = asked_once_more(lease.options) if due is None and delay is None else None
-            return again._replace(crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
+            return again._replace(solo_crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
         case Unknown():
             return _unknown(keep, outcome, now)
         case WorkerDied():
@@ -233,12 +246,14 @@ def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
     # It came to its end, so it is no suspect any more.
     again = _after(keep, lease.retry_wait, now)
-    return again._replace(attempt=lease.attempt + 1, crashes=0, reason=outcome.reason, error=outcome.error, expires_in=lease.expires_in)
+    return again._replace(
+        attempt=lease.attempt + 1, solo_crashes=0, reason=outcome.reason, error=outcome.error, expires_in=lease.expires_in
+    )
 
 
 def _limited(keep: Finish, outcome: RateLimited, now: Micros) -> Finish:
     lease = keep.lease
-    again = _after(keep, lease.retry_wait or outcome.delay, now)._replace(crashes=0, reason=outcome.reason)
+    again = _after(keep, lease.retry_wait or outcome.delay, now)._replace(solo_crashes=0, reason=outcome.reason)
     again = again._replace(expires_in=lease.expires_in)
     if outcome.is_free:
         return again
@@ -255,7 +270,7 @@ def _lost(keep: Finish, how: str) -> Finish:
 def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
     lease = keep.lease
     if outcome.retry or (outcome.retry is None and lease.retries_left):
-        again = _after(keep, lease.retry_wait, now)._replace(attempt=lease.attempt + 1, crashes=0, expires_in=lease.expires_in)
+        again = _after(keep, lease.retry_wait, now)._replace(attempt=lease.attempt + 1, solo_crashes=0, expires_in=lease.expires_in)
         return again._replace(reason=outcome.reason, error=outcome.error)
     return keep._replace(state=State.CANCELLED, reason=outcome.reason, error=outcome.error)
 
@@ -270,18 +285,18 @@ def _after(keep: Finish, seconds: float, now: Micros) -> Finish:
 
 def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:
     lease = keep.lease
-    if lease.parked is None:
-        return _after(keep, UNKNOWN_FOR / SECOND, now)._replace(parked=0, reason=outcome.reason, error=outcome.error)
+    if lease.unknown_until is None:
+        return _after(keep, UNKNOWN_FOR / SECOND, now)._replace(unknown_until=0, reason=outcome.reason, error=outcome.error)
     # Both are on the storage's clock: what became ready by the end of its time has waited for all of it.
-    if lease.place >= lease.parked:
+    if lease.ready_at >= lease.unknown_until:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
-    return keep._replace(due=lease.parked, parked=lease.parked, reason=outcome.reason, error=outcome.error)
+    return keep._replace(due=lease.unknown_until, unknown_until=lease.unknown_until, reason=outcome.reason, error=outcome.error)
 
 
 def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
     # A crash is not a try: attempts stay as they are, deaths are counted apart.
     lease = keep.lease
-    deaths, crashes = lease.deaths + 1, lease.crashes
+    deaths, crashes = lease.deaths + 1, lease.solo_crashes
     if lease.is_at_most_once:
         how = f" by {how_it_died.how}" if how_it_died.how else ""
         return _lost(keep._replace(deaths=deaths), f"its worker died{how}")
@@ -291,6 +306,6 @@ def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
         how = f"its worker died {crashes - 1} times while it ran alone" if crashes > MAX_CRASHES else f"its worker died {deaths} times"
         last = f", the last time by {how_it_died.how}" if how_it_died.how else ""
         error = {"error": f"poison: {how}{last}", "traceback": ""}
-        return keep._replace(state=State.FAILED, crashes=crashes, deaths=deaths, reason="poison", error=error)
+        return keep._replace(state=State.FAILED, solo_crashes=crashes, deaths=deaths, reason="poison", error=error)
     # Its old place, in front: it has waited its turn once already.
-    return keep._replace(due=lease.place, crashes=crashes, deaths=deaths, reason="worker died")
+    return keep._replace(due=lease.ready_at, solo_crashes=crashes, deaths=deaths, reason="worker died")

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from huey.runtime.functions import refuse_what_does_not_run
 from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.runtime.times import Expires
+from huey.task.bounds import LARGEST, LONGEST_NAME, parse_limit, parse_number, parse_text
 from huey.task.constraints import ConstraintSpec
-from huey.task.task import LARGEST, LONGEST_NAME, Task, parse_limit, parse_number, parse_text
+from huey.task.task import Task
 
 log = SafeLogger("huey")
 

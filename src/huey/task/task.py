@@ -1,150 +1,22 @@
-"""What a task is.
-
-``Task`` is what the caller sees: one call of one function. ``Record`` is what a storage keeps of it: an outside that anyone can read and
-a payload that only the serializer opens. ``Lease`` is a record that a worker holds while it runs.
-"""
+"""What the caller sees of a task: one call of one function."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any
 
 from huey.exceptions import TaskTimeout
 from huey.runtime.clock import FOREVER, SECOND, Micros
 from huey.runtime.missing_names import say_what_is_not_here
 from huey.runtime.times import Expires, expiry, instant, shown_time, wall_datetime
-from huey.task.record_options import grown, may_have_constraints, rare, rare_micros, rare_text, read_constraints
+from huey.task.bounds import LARGEST, LONGEST_ID, is_storable, parse_limit, parse_number
+from huey.task.record import Record
+from huey.task.record_options import rare_text
 
 HEADERS = "sentry_headers"
 """Keyword that an instrumentation of ``enqueue`` puts into a task's kwargs, and that of ``_execute`` takes out again. It is no argument:
 it travels beside them, so that no body and no unique key ever sees it."""
-LONGEST_ID = 255
-LONGEST_NAME = 1000
-"""Characters of the name of a function, and of a key of user data."""
-LARGEST = 2**31 - 1
-"""Of retries, priorities, and seconds between retries."""
-
-
-class Record(NamedTuple):
-    """A task as it is put into a storage. Times are microseconds UTC."""
-
-    id: str
-    name: str
-    """Identity of the function, ``module.function`` or the given ``name=``."""
-    payload: bytes
-    """Arguments, as the serializer wrote them."""
-    priority: int = 0
-    """Higher runs first."""
-    eta: Micros | None = None
-    """Not before this time; None: now."""
-    expires: Micros | None = None
-    """Not after this time; None: always."""
-    retries: int = 0
-    """Further runs allowed after a failure."""
-    retry_delay: float = 0.0
-    """Seconds between a failure and the next run."""
-    options: str | None = None
-    """JSON object of what is rarely set, or None."""
-    delay: Micros | None = None
-    """Due so long after it is put in, by the storage's clock. ``eta`` is then only what this host expects."""
-    expires_in: Micros | None = None
-    """Expires so long after it is put in, or after its eta if that is ahead, by the storage's clock. ``expires`` is then only what this
-    host expects."""
-
-    def resolved(self, now: Micros) -> Record:
-        """With its times as instants, for a storage whose clock says *now*."""
-        if self.delay is None and self.expires_in is None:
-            return self
-        eta = self.eta if self.delay is None else now + self.delay
-        expires = self.expires if self.expires_in is None else max(now, eta or 0) + self.expires_in
-        return self._replace(eta=eta, expires=expires)
-
-
-@final
-class RecordBatch(Sequence[Record]):
-    """Records of many calls of one function, which differ in id and payload only. A storage that looks for it need not make them."""
-
-    __slots__ = ("ids", "pattern", "payloads")
-
-    def __init__(self, pattern: Record, ids: list[str], payloads: list[bytes]) -> None:
-        self.pattern = pattern
-        self.ids = ids
-        self.payloads = payloads
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, place: int) -> Record: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> RecordBatch: ...
-
-    def __getitem__(self, place: int | slice) -> Record | RecordBatch:
-        if isinstance(place, slice):
-            return RecordBatch(self.pattern, self.ids[place], self.payloads[place])
-        return Record(self.ids[place], self.pattern.name, self.payloads[place], *self.pattern[3:])
-
-
-class Lease(NamedTuple):
-    """A task that one worker holds. Every write about it names ``id`` and ``token``; the token only grows (C4)."""
-
-    id: str
-    token: int
-    """Grows with each claim of this id, over all its enqueues: the fencing token ``task.token`` (C6)."""
-    name: str
-    payload: bytes
-    priority: int
-    place: Micros
-    """When the task became ready: its place in the queue."""
-    expires: Micros | None
-    retries: int
-    retry_delay: float
-    attempt: int
-    """Failed tries so far."""
-    crashes: int
-    """0: no suspicion. 1: its worker died while it ran. Each death while it ran alone adds one (C11)."""
-    deaths: int
-    """Times its worker died while holding it, whoever was to blame."""
-    parked: Micros | None
-    """Until when it waits for a worker that can run it, on the storage's clock; None: it was not put back for that."""
-    options: str | None
-    created: Micros = 0
-    """When it was put in."""
-
-    @property
-    def retries_left(self) -> int:
-        return max(0, self.retries - self.attempt)
-
-    @property
-    def is_suspect(self) -> bool:
-        """It may have killed its worker, so it runs alone."""
-        return self.crashes > 0
-
-    @property
-    def is_at_most_once(self) -> bool:
-        """It is lost rather than run twice (C3)."""
-        return may_have_constraints(self.options) and read_constraints(self.options).once
-
-    @property
-    def retry_wait(self) -> float:
-        """Seconds from a failure of this run to the next one: the delay, growing with each failed try if it has a backoff, up to its cap,
-        and then up to a share of jitter more. Chance is drawn from id and attempt, so that deciding stays pure."""
-        if self.options is None or not self.retry_delay:
-            return self.retry_delay
-        asked = rare(self.options)
-        wait = grown(self.retry_delay, asked, self.attempt)
-        if jitter := asked.get("jitter"):
-            from zlib import crc32
-
-            wait *= 1 + jitter * crc32(f"{self.id}:{self.attempt}".encode()) / 2**32
-        return float(min(wait, LARGEST))
-
-    @property
-    def expires_in(self) -> Micros | None:
-        """How long after its next enqueue it expires, where its expiry was given so and still holds."""
-        return None if self.options is None or self.expires is None else rare_micros(self.options, "expires_in")
 
 
 class Task:
@@ -367,33 +239,3 @@ def _checked_id(id: str) -> str:
     if not isinstance(id, str) or len(id) > LONGEST_ID or not is_storable(id):
         raise ValueError(f"id={id!r}: give a text of up to {LONGEST_ID} characters, without NUL and surrogates")
     return id
-
-
-def parse_text(what: str, text: Any, most: int = LONGEST_ID) -> str:
-    """*text*, if every storage can hold it as a name or a key. ValueError: it names *what*."""
-    if text == "":
-        raise ValueError(f"{what}='': give a text that is not empty")
-    if not isinstance(text, str) or not len(text) <= most or not is_storable(text):
-        raise ValueError(f"{what}={text!r:.100}: give a text of up to {most:,} characters, without NUL and surrogates")
-    return text
-
-
-def is_storable(text: str) -> bool:
-    """Every storage can hold it: no NUL, no lone surrogates."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-N = TypeVar("N", int, float)
-
-
-def parse_number(what: str, value: N, low: int = 0, *, whole: bool = False) -> N:
-    """*value*, if it is a number from *low* to ``LARGEST`` that every storage can hold. ValueError otherwise."""
-    kind = int if whole else int | float
-    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= LARGEST:
-        raise ValueError(f"{what}={value!r}: give a {'whole ' if whole else ''}number from {low} to {LARGEST:,}")
-    return value
-
-
-def parse_limit(timeout: float) -> float | None:
-    """A time limit in seconds; 0 is none, as in 3.x. ValueError when it is no number, or negative."""
-    return float(parse_number("timeout", timeout)) or None

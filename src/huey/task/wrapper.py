@@ -15,9 +15,10 @@ from huey.runtime.masking import Masked, opened
 from huey.runtime.missing_names import say_what_is_not_here
 from huey.runtime.times import Expires, Moment, expiry, resolve_eta
 from huey.task.arguments import own_names, parameters_of
+from huey.task.bounds import LONGEST_NAME, parse_text
 from huey.task.options import TaskOptions
 from huey.task.record_options import NONE, Constraints, rare_text, with_constraints
-from huey.task.task import LONGEST_NAME, PeriodicTask, Task, parse_text
+from huey.task.task import PeriodicTask, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from huey.task.lifecycle import Finish
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 Complete = Callable[[Lease, int], Finish]
 """Runs a task in the runner of that number, and decides what its end means."""

@@ -16,7 +16,7 @@ from huey.runtime.clock import SECOND, Clock, micros, system_clock
 from huey.runtime.logs import SafeLogger
 from huey.signals import Signals
 from huey.task.lifecycle import Finish, Outcome, Raised, WorkerDied, decide
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 log = SafeLogger("huey.consumer")
 

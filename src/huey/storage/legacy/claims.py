@@ -24,7 +24,7 @@ from huey.storage.legacy.values import NAME, TASK, Values
 from huey.storage.legacy.waking import Reader
 from huey.storage.rows import Worker
 from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion, State
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 log = logging.getLogger("huey.consumer")
 
@@ -264,7 +264,7 @@ class Claims:
     def _put_back(self, worker: Worker, entry: Entry, message: Message, now: Micros, is_first: bool) -> bool:
         data, schedule = message.to_bytes(), self._parts.schedule
         if entry.part is not None and entry.part is schedule:
-            time = message.place if message.due is None else message.due
+            time = message.ready_at if message.due is None else message.due
             return self._acked(worker.id, entry.part, entry.data, data, timestamp=naive_utc(time))
         if message.due is None or message.due <= now:
             if entry.part is not None:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from huey.exceptions import DecodeError
 from huey.runtime.clock import Micros, micros
 from huey.storage.rows import TaskRow
+from huey.task.bounds import LARGEST, is_storable
 from huey.task.lifecycle import UNKNOWN_DELAY, Finish, State
+from huey.task.record import Lease, Record
 from huey.task.record_options import read_constraints
-from huey.task.task import LARGEST, Lease, Record, is_storable
 
 FORMAT = 1
 _LARGEST_TIME = 2**62
@@ -33,12 +34,12 @@ class Message(NamedTuple):
     retry_delay: float = 0.0
     options: str | None = None
     created: Micros = 0
-    place: Micros = 0
+    ready_at: Micros = 0
     """When it became ready."""
     attempt: int = 0
-    crashes: int = 0
+    solo_crashes: int = 0
     deaths: int = 0
-    parked: Micros | None = None
+    unknown_until: Micros | None = None
     token: int = 0
     """That of its last claim; of an id that may come again it begins with the instant of the enqueue."""
     reason: str | None = None
@@ -55,7 +56,7 @@ class Message(NamedTuple):
         # An id that comes again begins above its former tokens while the producers' clocks go forward: nothing is left of its former runs.
         token = read_constraints(record.options).own or 0
         place = now if due is None else due
-        return cls(record.id, record.name, record.payload, due, *fields, created=now, place=place, token=token, priority=record.priority)
+        return cls(record.id, record.name, record.payload, due, *fields, created=now, ready_at=place, token=token, priority=record.priority)
 
     def to_bytes(self) -> bytes:
         """As it travels; what has its default is left out."""
@@ -93,8 +94,8 @@ class Message(NamedTuple):
 
     def lease(self) -> Lease:
         """What a worker gets that claims it now."""
-        counted = (self.attempt, self.crashes, self.deaths, self.parked)
-        outside = (self.priority, self.place, self.expires, self.retries, self.retry_delay)
+        counted = (self.attempt, self.solo_crashes, self.deaths, self.unknown_until)
+        outside = (self.priority, self.ready_at, self.expires, self.retries, self.retry_delay)
         return Lease(self.id, self.token + 1, self.name, self.payload, *outside, *counted, self.options, self.created)
 
     def claimed(self) -> Message:
@@ -103,7 +104,7 @@ class Message(NamedTuple):
 
     def after(self, finish: Finish, now: Micros) -> Message:
         """To be put back after a run that ended so."""
-        at, parked = finish.due_at(now), finish.parked
+        at, parked = finish.due_at(now), finish.unknown_until
         if parked is not None and at is not None:
             # Nobody can be asked what it lacks: another worker may be the next to read it.
             at, parked = now + micros(UNKNOWN_DELAY), parked or at
@@ -111,8 +112,8 @@ class Message(NamedTuple):
         place = now if at is None else at
         expires = self.expires if finish.expires_in is None else finish.expires_at(now)
         options = self.options if finish.options is None else finish.options
-        message = self.claimed()._replace(due=due, place=place, expires=expires, options=options, reason=finish.reason)
-        return message._replace(attempt=finish.attempt, crashes=finish.crashes, deaths=finish.deaths, parked=parked)
+        message = self.claimed()._replace(due=due, ready_at=place, expires=expires, options=options, reason=finish.reason)
+        return message._replace(attempt=finish.attempt, solo_crashes=finish.solo_crashes, deaths=finish.deaths, unknown_until=parked)
 
     def look(self, worker: str | None = None) -> TaskRow:
         """As a person sees it."""
@@ -122,13 +123,13 @@ class Message(NamedTuple):
             state=State.QUEUED if worker is None else State.RUNNING,
             payload=self.payload,
             priority=self.priority,
-            place=self.place,
+            ready_at=self.ready_at,
             due=self.due,
             expires=self.expires,
             retries=self.retries,
             retry_delay=self.retry_delay,
             attempt=self.attempt,
-            crashes=self.crashes,
+            solo_crashes=self.solo_crashes,
             deaths=self.deaths,
             token=self.token if worker is None else self.token + 1,
             worker=worker,
@@ -141,9 +142,9 @@ class Message(NamedTuple):
         )
 
 
-_TIMES = ("due", "expires", "parked")
+_TIMES = ("due", "expires", "unknown_until")
 _TEXTS = ("options", "reason")
-_COUNTS = ("retries", "attempt", "crashes", "deaths")
+_COUNTS = ("retries", "attempt", "solo_crashes", "deaths")
 
 
 def _fits(field: str, value: Any) -> bool:
@@ -160,7 +161,7 @@ def _fits(field: str, value: Any) -> bool:
         return isinstance(value, int) and abs(value) <= LARGEST
     if field == "token":
         return isinstance(value, int) and 0 <= value <= _LARGEST_TIME
-    if field in _TIMES or field in ("created", "place"):
+    if field in _TIMES or field in ("created", "ready_at"):
         return isinstance(value, int) and abs(value) <= _LARGEST_TIME
     if field == "payload":
         return isinstance(value, bytes)

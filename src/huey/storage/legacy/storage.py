@@ -32,7 +32,7 @@ from huey.storage.legacy.waking import Pace, Reader
 from huey.storage.rows import Counts, EventFactory, Revocation, TaskRow, Turn, Worker, WorkerRow
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
-from huey.task.task import Lease, Record
+from huey.task.record import Lease, Record
 
 log = logging.getLogger("huey.consumer")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from huey.runtime.clock import Micros
 from huey.storage.memory.storage import MemoryStorage
 from huey.storage.rows import EventFactory
-from huey.task.task import Record
+from huey.task.record import Record
 
 
 class BlackHoleStorage(MemoryStorage):

@@ -13,7 +13,7 @@ from huey.storage.memory.waking import Alarm
 from huey.storage.rows import Counts, TaskRow, Worker, WorkerRow
 from huey.storage.stats import MINUTE, Stat, start_of, with_waiting
 from huey.task.lifecycle import State
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 
 class LookingInMemory(Storage):

@@ -9,7 +9,7 @@ from huey.storage.memory.looking import LookingInMemory
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Marks
 from huey.storage.rows import Missing, Worker
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 
 class MissingInMemory(LookingInMemory):
@@ -38,4 +38,4 @@ class MissingInMemory(LookingInMemory):
         # A wall time is read by the claim, which knows the consumer's clock.
         marks = [mark for mark in (row.revoked, self._marks.names.get(row.record.name)) if mark is not None]
         is_barred = any(mark.until < 0 or mark.holds(now) for mark in marks) or row.is_expired(now)
-        return not (has_wishes or row.crashes or is_barred)
+        return not (has_wishes or row.solo_crashes or is_barred)

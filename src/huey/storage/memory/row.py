@@ -10,8 +10,8 @@ from huey.storage.base import ATTEMPTS_KEPT
 from huey.storage.rows import Missing, Revocation, TaskRow, Worker
 from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
 from huey.task.lifecycle import FINAL, Finish, Promotion, State
+from huey.task.record import Lease, Record
 from huey.task.record_options import never_asked, read_constraints
-from huey.task.task import Lease, Record
 
 
 class Row:
@@ -21,12 +21,12 @@ class Row:
         self.record = record = record.resolved(now)
         self.terms = read_constraints(record.options)
         self.state = State.QUEUED
-        self.place = now
+        self.ready_at = now
         self.due = record.eta if record.eta is not None and record.eta > now else None
         self.attempt = 0
-        self.crashes = 0
+        self.solo_crashes = 0
         self.deaths = 0
-        self.parked: Micros | None = None
+        self.unknown_until: Micros | None = None
         self.token = 0
         self.worker: str | None = None
         self.reason: str | None = None
@@ -41,7 +41,7 @@ class Row:
     @property
     def rank(self) -> tuple[int, Micros, str]:
         """Smaller runs first."""
-        return -self.record.priority, self.place, self.record.id
+        return -self.record.priority, self.ready_at, self.record.id
 
     @property
     def label(self) -> Promotion:
@@ -61,7 +61,7 @@ class Row:
     @property
     def is_missing(self) -> bool:
         """It waits for a worker that can run it."""
-        return self.state == State.QUEUED and self.due is not None and self.parked is not None
+        return self.state == State.QUEUED and self.due is not None and self.unknown_until is not None
 
     @property
     def missing(self) -> Missing:
@@ -92,8 +92,8 @@ class Row:
             return SUCCEEDED
         is_try = finish.attempt > self.attempt
         self._note(finish, worker, now)
-        self.attempt, self.crashes, self.deaths = finish.attempt, finish.crashes, finish.deaths
-        self.parked = finish.due_at(now) if finish.parked == 0 else finish.parked
+        self.attempt, self.solo_crashes, self.deaths = finish.attempt, finish.solo_crashes, finish.deaths
+        self.unknown_until = finish.due_at(now) if finish.unknown_until == 0 else finish.unknown_until
         self.error = error or self.error
         if finish.state != State.QUEUED:
             self.end(finish.state, finish.reason, now)
@@ -110,7 +110,7 @@ class Row:
 
     def _note(self, finish: Finish, worker: Worker, now: Micros) -> None:
         """Remember a run that failed, or whose worker died."""
-        if finish.error is not None or finish.deaths > self.deaths or finish.crashes > self.crashes:
+        if finish.error is not None or finish.deaths > self.deaths or finish.solo_crashes > self.solo_crashes:
             ran = self.lost_by or worker
             error = None if finish.error is None else finish.error.get("error")
             attempt = {"worker": ran.id, "host": ran.host, "pid": ran.pid, "at": now, "reason": finish.reason, "error": error}
@@ -126,7 +126,7 @@ class Row:
         """Another run: at once behind what waits, at a place in the past, or later."""
         self.state, self.reason = State.QUEUED, reason
         self.due = due if due is not None and due > now else None
-        self.place = due if due is not None and due <= now else now
+        self.ready_at = due if due is not None and due <= now else now
 
     def anew(self, now: Micros) -> Row:
         """As just enqueued, but for its age, its token and its attempts. An expiry is dropped: who puts it back by hand wants it to run."""
@@ -137,8 +137,8 @@ class Row:
 
     def lease(self) -> Lease:
         id, name, payload, priority, _, expires, retries, retry_delay, options, _, _ = self.record
-        counted = (self.attempt, self.crashes, self.deaths, self.parked)
-        return Lease(id, self.token, name, payload, priority, self.place, expires, retries, retry_delay, *counted, options, self.created)
+        counted = (self.attempt, self.solo_crashes, self.deaths, self.unknown_until)
+        return Lease(id, self.token, name, payload, priority, self.ready_at, expires, retries, retry_delay, *counted, options, self.created)
 
     def look(self) -> TaskRow:
         record, revoked = self.record, self.revoked
@@ -148,13 +148,13 @@ class Row:
             state=State.BLOCKED if self.is_missing else self.state,
             payload=record.payload,
             priority=record.priority,
-            place=self.place,
+            ready_at=self.ready_at,
             due=self.due,
             expires=record.expires,
             retries=record.retries,
             retry_delay=record.retry_delay,
             attempt=self.attempt,
-            crashes=self.crashes,
+            solo_crashes=self.solo_crashes,
             deaths=self.deaths,
             token=self.token,
             worker=self.worker,

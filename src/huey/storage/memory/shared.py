@@ -17,7 +17,7 @@ from huey.storage.memory.values import end_of
 from huey.storage.memory.waking import Alarm
 from huey.storage.rows import EventFactory, Worker
 from huey.task.lifecycle import State
-from huey.task.task import Record
+from huey.task.record import Record
 
 
 class SharingInMemory(Storage):

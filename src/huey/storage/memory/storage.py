@@ -25,8 +25,8 @@ from huey.storage.retention import Retention, checked_ttl
 from huey.storage.rows import EventFactory, Revocation, Turn, Worker, WorkerRow
 from huey.storage.stats import CANCELLED, ENQUEUED
 from huey.task.lifecycle import CancelledAtClaim, Finish, State
+from huey.task.record import Lease, Record
 from huey.task.record_options import FIRST, read_constraints
-from huey.task.task import Lease, Record
 
 
 class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
@@ -184,7 +184,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         self._tasks.let_go(row)
         if finish.value is not None:
             self._values.put("result", row.record.id, finish.value, end_of(self._result_ttl, now))
-        self._count(row, row.settle(finish, worker, error, now, self.offset), now, micros(finish.took))
+        self._count(row, row.settle(finish, worker, error, now, self.offset), now, micros(finish.duration))
         if row.state == State.QUEUED:
             self._tasks.queue(row)
             return True

@@ -53,7 +53,7 @@ class Tasks:
             self.gates.enter(row)
 
     def _lane(self, row: Row) -> list[Rank]:
-        return self.suspects if row.crashes else self.ready
+        return self.suspects if row.solo_crashes else self.ready
 
     def _let_in(self, row: Row) -> None:
         heapq.heappush(self._lane(row), row.rank)
@@ -69,7 +69,7 @@ class Tasks:
         while self.is_due(now) and len(promoted) < PROMOTE:
             due, id = heapq.heappop(self.scheduled)
             row = self.rows[id]
-            row.place, row.due = due, None
+            row.ready_at, row.due = due, None
             self.missing.discard(id)
             self.queue(row)
             promoted.append(row)

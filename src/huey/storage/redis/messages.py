@@ -19,7 +19,7 @@ from huey.runtime.clock import Micros
 from huey.storage.rows import Revocation, TaskRow
 from huey.storage.unreadable import UNREADABLE, check_outside, check_times, unreadable
 from huey.task.lifecycle import CancelledAtClaim, Promotion, State
-from huey.task.task import Lease, Record, RecordBatch
+from huey.task.record import Lease, Record, RecordBatch
 
 Arg = bytes | str | int | float
 _DEFAULTS = [None, 0, 0, 0.0, None, None, None, None, None]
@@ -95,7 +95,7 @@ def groups(records: Sequence[Record]) -> list[Arg]:
     if type(records) is RecordBatch:
         ids = records.ids
         if all(map(str.__lt__, ids, ids[1:])):
-            return group(records.pattern, ids, records.payloads)
+            return group(records.template, ids, records.payloads)
     elif len(records) == 1:
         record = records[0]
         return group(record, (record.id,), (record.payload,))
@@ -223,13 +223,13 @@ def row_of(found: list[Any]) -> TaskRow:
         else State.QUEUED,
         payload=lease.payload,
         priority=lease.priority,
-        place=lease.place,
+        ready_at=lease.ready_at,
         due=due,
         expires=lease.expires,
         retries=lease.retries,
         retry_delay=lease.retry_delay,
         attempt=lease.attempt,
-        crashes=lease.crashes,
+        solo_crashes=lease.solo_crashes,
         deaths=lease.deaths,
         token=token,
         worker=text_of(detail) if is_running else None,

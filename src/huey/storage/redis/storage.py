@@ -32,7 +32,8 @@ from huey.storage.redis.source import connector
 from huey.storage.redis.turns import TurningVerbs
 from huey.storage.retention import Retention
 from huey.storage.rows import EventFactory, Missing, Worker, WorkerRow
-from huey.task.task import Lease, Record, parse_number
+from huey.task.bounds import parse_number
+from huey.task.record import Lease, Record
 
 if TYPE_CHECKING:
     from typing import Self

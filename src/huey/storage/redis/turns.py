@@ -17,8 +17,9 @@ from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of,
 from huey.storage.redis.scripts import script
 from huey.storage.redis.waking import Ear, WakingVerbs, has_brought, lanes_of
 from huey.storage.rows import Turn, Worker
+from huey.task.bounds import is_storable
 from huey.task.lifecycle import Finish
-from huey.task.task import Lease, is_storable
+from huey.task.record import Lease
 
 NOTHING: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
 """No finishes, as arguments."""

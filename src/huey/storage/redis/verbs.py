@@ -19,7 +19,7 @@ from huey.storage.retention import Retention, checked_ttl
 from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task.lifecycle import State
-from huey.task.task import Lease
+from huey.task.record import Lease
 
 log = logging.getLogger("huey")
 
@@ -145,7 +145,7 @@ class PlainVerbs(Storage):
         # Without a name the first page has them: it brings so many of each priority.
         pages = islice(self._pages(kind, limit), 1) if name is None else self._pages(kind)
         found = [row for page in pages for row in page if name in (None, row.name)]
-        return sorted(found, key=lambda row: (-row.priority, row.place, row.id))[:limit]
+        return sorted(found, key=lambda row: (-row.priority, row.ready_at, row.id))[:limit]
 
     def _pages(self, kind: str, size: int = CHUNK) -> Iterator[list[TaskRow]]:
         """Tasks in one kind of place, a page at a time."""

@@ -41,7 +41,7 @@ def ends_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> Ends:
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     size, top_token = 0, 0
     for finish in finishes:
-        lease, took = finish.lease, round(finish.took * SECOND)
+        lease, took = finish.lease, round(finish.duration * SECOND)
         value: bytes | bytearray | None = finish.value
         if value is not None:
             size += len(value)

@@ -16,7 +16,8 @@ from huey.storage.retention import Retention, checked_ttl
 from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.storage.unreadable import leases_from, row_from, worker_from
-from huey.task.task import Lease, is_storable
+from huey.task.bounds import is_storable
+from huey.task.record import Lease
 
 Values = Sequence[Any] | dict[str, Any]
 

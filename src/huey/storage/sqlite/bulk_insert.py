@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from huey.runtime.clock import Micros
 from huey.storage.helpers import CHUNK
-from huey.task.task import Record, RecordBatch
+from huey.task.record import Record, RecordBatch
 
 R = TypeVar("R")
 
@@ -42,7 +42,7 @@ def enqueueing(queue: int, records: Sequence[Record], now: Micros, *, if_unnotic
     if alike is None:
         mixed = [(*it[:2], bytearray(it.payload), it.priority, _due(it.eta, now), *it[5:STAGED]) for it in padded(records)]
         return _of_mixed(size, if_unnoticed), [queue, now, now, *chain.from_iterable(mixed), *condition]
-    _, name, _, priority, eta, expires, retries, retry_delay, options, _, _ = alike.pattern
+    _, name, _, priority, eta, expires, retries, retry_delay, options, _, _ = alike.template
     due = _due(eta, now)
     shared = [queue, now, now, name, priority, retries, retry_delay, *[it for it in (due, expires, options) if it is not None]]
     rows: list[Any] = [None] * (2 * size)
@@ -54,8 +54,8 @@ def enqueueing(queue: int, records: Sequence[Record], now: Micros, *, if_unnotic
 def resolved(records: Sequence[Record], now: Micros) -> Sequence[Record]:
     """*records* with their times as instants."""
     if type(records) is RecordBatch:
-        pattern = records.pattern.resolved(now)
-        return records if pattern is records.pattern else RecordBatch(pattern, records.ids, records.payloads)
+        template = records.template.resolved(now)
+        return records if template is records.template else RecordBatch(template, records.ids, records.payloads)
     for record in records:
         if record.delay is not None or record.expires_in is not None:
             return [record.resolved(now) for record in records]

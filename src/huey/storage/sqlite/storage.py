@@ -40,8 +40,8 @@ from huey.storage.sqlite.transactions import Caller
 from huey.storage.sqlite.watch import Watch
 from huey.storage.unreadable import leases_from
 from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion
+from huey.task.record import Lease, Record
 from huey.task.record_options import may_have_constraints
-from huey.task.task import Lease, Record
 
 UNIT = 128
 UNIT_BYTES = 32 * 1024

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from huey.storage.unreadable import spelled
-from huey.task.task import Lease, is_storable
+from huey.task.bounds import is_storable
+from huey.task.record import Lease
 
 Values = Sequence[Any] | dict[str, Any]
 

@@ -18,8 +18,8 @@ from huey.runtime.owned_blocks import Block
 from huey.storage.rows import EventFactory
 from huey.storage.sqlite.bulk_insert import enqueueing
 from huey.storage.sqlite.errors import translated
+from huey.task.record import Record
 from huey.task.record_options import read_constraints
-from huey.task.task import Record
 
 
 class Caller(Block):

@@ -13,8 +13,8 @@ from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, Storage
 from huey.storage.locks import Holder
 from huey.storage.rows import Counts
 from huey.task.lifecycle import Finish, Outcome, Raised, Returned, Snoozed, State
+from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, with_constraints
-from huey.task.task import Lease, Record
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, end, look, seen, task, write
 
@@ -68,13 +68,16 @@ class AgainRules:
     def test_nothing_is_left_of_the_former_run(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a", retries=1), Raised({"error": "E()"}))
         (lease,) = claim(storage)
-        write(storage, Finish(lease, State.FAILED, attempt=2, crashes=2, deaths=2, reason="poison", error={"error": "E()"}, value=b"error"))
+        write(
+            storage,
+            Finish(lease, State.FAILED, attempt=2, solo_crashes=2, deaths=2, reason="poison", error={"error": "E()"}, value=b"error"),
+        )
 
         storage.enqueue([again("a")])
 
         row = look(storage)
         assert (row.error, row.attempts, row.reason, row.finished) == (None, None, None, None)
-        assert (row.attempt, row.crashes, row.deaths, row.worker) == (0, 0, 0, None)
+        assert (row.attempt, row.solo_crashes, row.deaths, row.worker) == (0, 0, 0, None)
         assert storage.peek("result", "a") is None
         assert storage.counts() == Counts(ready=1)
 

@@ -12,7 +12,10 @@ from huey.testing.contract.tools import claim, claim_ids, claimed, end, ids, loo
 class ByHandRules:
     def test_an_ended_task_can_be_put_back_as_if_it_were_new(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=3))
-        write(storage, Finish(lease, State.FAILED, attempt=3, crashes=2, deaths=4, parked=1, reason="error", error={"error": "E()"}))
+        write(
+            storage,
+            Finish(lease, State.FAILED, attempt=3, solo_crashes=2, deaths=4, unknown_until=1, reason="error", error={"error": "E()"}),
+        )
         clock.forward(1)
         storage.enqueue([task("waits")])
         clock.forward(1)
@@ -20,11 +23,11 @@ class ByHandRules:
         assert storage.retry(["a"]) == ["a"]
 
         row = look(storage)
-        assert (row.state, row.due, row.place, row.attempt, row.crashes, row.deaths) == (State.QUEUED, None, clock.now(), 0, 0, 0)
+        assert (row.state, row.due, row.ready_at, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, None, clock.now(), 0, 0, 0)
         assert (row.reason, row.error, row.finished) == (None, None, None)
         again = claim(storage, 2)
         assert [lease.id for lease in again] == ["waits", "a"]
-        assert (again[1].attempt, again[1].parked) == (0, None)
+        assert (again[1].attempt, again[1].unknown_until) == (0, None)
         assert again[1].token > lease.token
 
     def test_a_task_that_is_put_back_by_hand_leaves_no_old_error(self, storage: Storage, clock: FakeClock) -> None:

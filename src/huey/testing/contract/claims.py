@@ -22,8 +22,8 @@ class ClaimRules:
     def test_a_lease_tells_all_about_its_task(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=2, retry_delay=0.5))
 
-        assert (lease.id, lease.name, lease.payload, lease.place) == ("a", "app.add", b"payload", clock.now())
-        assert (lease.attempt, lease.crashes, lease.deaths, lease.parked) == (0, 0, 0, None)
+        assert (lease.id, lease.name, lease.payload, lease.ready_at) == ("a", "app.add", b"payload", clock.now())
+        assert (lease.attempt, lease.solo_crashes, lease.deaths, lease.unknown_until) == (0, 0, 0, None)
         assert (lease.retries, lease.retry_delay, lease.expires, lease.options) == (2, 0.5, None, None)
 
     def test_a_turn_with_nothing_to_do_returns_with_nothing(self, storage: Storage) -> None:
@@ -165,7 +165,7 @@ class ClaimRules:
         leases = claim(storage, 3)
 
         assert [lease.id for lease in leases] == ["before", "scheduled", "after"]
-        assert leases[1].place == due
+        assert leases[1].ready_at == due
 
     def test_a_turn_tells_when_the_next_scheduled_task_is_due(self, storage: Storage, clock: FakeClock) -> None:
         soon, later = clock.now() + SECOND, clock.now() + 5 * SECOND

@@ -168,7 +168,7 @@ class DeathRules:
         third = storage.reclaim(seen(storage, OTHER), worker("worker-3"))[0]
 
         assert lease.token < second.token < third.token
-        assert (third.attempt, third.crashes, third.deaths) == (0, 0, 0)
+        assert (third.attempt, third.solo_crashes, third.deaths) == (0, 0, 0)
 
     def test_a_dead_worker_is_just_another_outcome_and_costs_no_try(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage, task("suspect", retries=1))
@@ -214,7 +214,7 @@ class DeathRules:
         storage.release(ME, leases)
 
         row = look(storage, "first")
-        assert (row.state, row.worker, row.place, row.attempt) == (State.QUEUED, None, leases[0].place, 0)
+        assert (row.state, row.worker, row.ready_at, row.attempt) == (State.QUEUED, None, leases[0].ready_at, 0)
         assert seen(storage).holds == 0
         assert claim_ids(storage, 2) == ["first", "second"]
 

@@ -95,7 +95,7 @@ class EmptyingRunningRules:
 
     def test_priorities_and_suspects_go_too(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task("crashed"))
-        write(storage, Finish(lease, State.QUEUED, crashes=1, reason="crashed"))
+        write(storage, Finish(lease, State.QUEUED, solo_crashes=1, reason="crashed"))
         storage.enqueue([task("high", priority=9), task("low", priority=-9)])
 
         assert storage.drop_waiting(scheduled=False) == 3

@@ -6,7 +6,7 @@ from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
 from huey.storage.helpers import CHUNK
 from huey.task.lifecycle import Raised, Returned, State
-from huey.task.task import Record, RecordBatch
+from huey.task.record import Record, RecordBatch
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, Another, claim, claim_ids, claimed, end, ids, look, task
 
@@ -42,8 +42,8 @@ class EnqueueRules:
 
         row = look(storage)
         assert (row.state, row.due, row.worker, row.reason, row.error, row.finished) == (State.QUEUED, None, None, None, None, None)
-        assert (row.place, row.created) == (clock.now(), clock.now())
-        assert (row.attempt, row.crashes, row.deaths, row.token, row.revoked_until) == (0, 0, 0, 0, None)
+        assert (row.ready_at, row.created) == (clock.now(), clock.now())
+        assert (row.attempt, row.solo_crashes, row.deaths, row.token, row.revoked_until) == (0, 0, 0, 0, None)
 
     def test_another_process_sees_what_was_enqueued(self, storage: Storage, another: Another) -> None:
         storage.enqueue([task("a"), task("b")])

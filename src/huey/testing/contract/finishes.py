@@ -98,7 +98,7 @@ class FinishRules:
         end(storage, clock, lease, Snoozed(0, "limit"))
 
         row = look(storage)
-        assert (row.state, row.due, row.place, row.reason, row.worker) == (State.QUEUED, None, clock.now(), "limit", None)
+        assert (row.state, row.due, row.ready_at, row.reason, row.worker) == (State.QUEUED, None, clock.now(), "limit", None)
         assert claim_ids(storage, 9) == ["waits", "a"]
 
     def test_a_task_put_back_with_a_time_in_the_past_takes_that_place(self, storage: Storage, clock: FakeClock) -> None:
@@ -107,7 +107,7 @@ class FinishRules:
         storage.enqueue([task("waits")])
         clock.forward(1)
 
-        write(storage, Finish(lease, State.QUEUED, due=lease.place))
+        write(storage, Finish(lease, State.QUEUED, due=lease.ready_at))
 
         assert claim_ids(storage, 9) == ["a", "waits"]
 
@@ -121,15 +121,15 @@ class FinishRules:
         assert (look(storage).state, look(storage).due) == (State.QUEUED, due)
         assert claim(storage) == []
         clock.forward(11)
-        assert [lease.place for lease in claim(storage)] == [due]
+        assert [lease.ready_at for lease in claim(storage)] == [due]
 
     def test_the_next_lease_carries_what_the_finish_counted(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
 
-        write(storage, Finish(lease, State.QUEUED, attempt=3, crashes=2, deaths=5, parked=clock.now()))
+        write(storage, Finish(lease, State.QUEUED, attempt=3, solo_crashes=2, deaths=5, unknown_until=clock.now()))
 
         again = claim(storage)[0]
-        assert (again.attempt, again.crashes, again.deaths, again.parked) == (3, 2, 5, clock.now())
+        assert (again.attempt, again.solo_crashes, again.deaths, again.unknown_until) == (3, 2, 5, clock.now())
 
     def test_the_last_error_stays_until_there_is_another(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage, task(retries=5)), Raised(ERROR))

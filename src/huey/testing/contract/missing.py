@@ -8,8 +8,8 @@ from huey.runtime.clock import SECOND
 from huey.storage.base import TURN_BYTES, Storage
 from huey.storage.rows import Missing
 from huey.task.lifecycle import UNKNOWN_FOR, Raised, State, Unknown, decide
+from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, with_constraints
-from huey.task.task import Lease, Record
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, ids, look, seen, task, write
 
@@ -76,7 +76,7 @@ class MissingRules:
         end(storage, clock, lease, Raised(ERROR), by=OTHER)
 
         again = claim(storage)[0]
-        assert (again.attempt, again.parked) == (1, None)
+        assert (again.attempt, again.unknown_until) == (1, None)
         end(storage, clock, again, Raised(ERROR))
         assert look(storage).state == State.FAILED
 
@@ -122,7 +122,7 @@ class MissingRules:
         assert (look(storage).state, storage.missing()) == (State.CANCELLED, [])
 
     def test_a_suspect_is_not_taken_but_waits_to_run_alone(self, storage: Storage, clock: FakeClock) -> None:
-        lease = claimed(storage)._replace(crashes=1)
+        lease = claimed(storage)._replace(solo_crashes=1)
         end(storage, clock, lease, Unknown(ERROR))
 
         assert storage.claim_missing(OTHER, [ADD], 1) == []

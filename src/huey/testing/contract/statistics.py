@@ -251,7 +251,7 @@ class StatisticsRules:
 
 
 def ran(lease: Any, state: str, took: float = 0.0, attempt: int = 0) -> Finish:
-    return Finish(lease, state, attempt=attempt, reason=None if state == State.SUCCEEDED else "error", took=took)
+    return Finish(lease, state, attempt=attempt, reason=None if state == State.SUCCEEDED else "error", duration=took)
 
 
 def stat(name: str, start: Micros, *, span: int = MINUTE, buckets: list[int] | None = None, **numbers: Any) -> Stat:

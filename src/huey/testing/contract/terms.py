@@ -8,8 +8,8 @@ from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
 from huey.storage.rows import Counts
 from huey.task.lifecycle import Finish, Raised, Returned, Snoozed, State, WorkerDied, decide
+from huey.task.record import Record
 from huey.task.record_options import DONE, WAITING, Constraints, with_constraints
-from huey.task.task import Record
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
 
@@ -295,7 +295,7 @@ class LimitRules:
     def test_a_suspect_counts_among_those_of_its_limit(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b")])
         lease = claim(storage)[0]
-        write(storage, Finish(lease, State.QUEUED, due=lease.place, crashes=1, deaths=1))
+        write(storage, Finish(lease, State.QUEUED, due=lease.ready_at, solo_crashes=1, deaths=1))
         thread, alone = OTHER._replace(kind="thread"), OTHER._replace(id="alone", kind="quarantine")
 
         assert claim_ids(storage, 9, by=thread) == []

@@ -12,7 +12,7 @@ from huey.runtime.host import born, process_space
 from huey.storage.base import Storage
 from huey.storage.rows import TaskRow, Turn, Worker, WorkerRow
 from huey.task.lifecycle import Finish, Outcome, decide
-from huey.task.task import Lease, Record
+from huey.task.record import Lease, Record
 from huey.testing.clock import FakeClock
 
 T = TypeVar("T")

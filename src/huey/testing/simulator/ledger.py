@@ -14,8 +14,8 @@ from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.storage.base import FOREVER, LEASE, Storage
 from huey.storage.rows import EventFactory, Missing, Revocation, Turn, Worker, WorkerRow
 from huey.task.lifecycle import FINAL, CancelledAtClaim, Finish, State
+from huey.task.record import Lease, Record
 from huey.task.record_options import read_constraints
-from huey.task.task import Lease, Record
 
 REASONS = ("error", "lost", "poison", "timeout", "unknown task", "newer record", "undecodable", "result not storable")
 """Why a task may be FAILED (I12)."""
@@ -43,7 +43,7 @@ class Entry:
     def __init__(self, record: Record, now: Micros) -> None:
         self.record = record = record.resolved(now)
         self.due = record.eta if record.eta is not None and record.eta > now else None
-        self.place = now
+        self.ready_at = now
         self.own = read_constraints(record.options).own
         """Which enqueue of its id it is; None: the id comes once."""
         self.token = 0
@@ -82,7 +82,7 @@ class Entry:
     @property
     def rank(self) -> tuple[tuple[bool, int], Micros, str]:
         """The simulated workers take suspects, and those come first."""
-        return (not self.is_suspect, -self.record.priority), self.place, self.record.id
+        return (not self.is_suspect, -self.record.priority), self.ready_at, self.record.id
 
 
 class Ledger:
@@ -141,7 +141,7 @@ class Ledger:
         self.counts["finish refused"] += len(refused)
         for entry in self.open.values():
             if entry.due is not None and entry.due <= now:
-                entry.place, entry.due, entry.missing = entry.due, None, None
+                entry.ready_at, entry.due, entry.missing = entry.due, None, None
                 self.counts["promoted"] += 1
         claimed = [self._claimed(worker, lease, now) for lease in turn.leases] + [self._turned_away(it, now) for it in turn.cancelled]
         self._check_order(claimed, turn, want)
@@ -166,11 +166,11 @@ class Ledger:
             self.counts[f"queued: {finish.reason}"] += 1
             if (expires := finish.expires_at(now)) is not None:
                 entry.record = entry.record._replace(expires=expires)
-            entry.is_suspect = finish.crashes > 0
+            entry.is_suspect = finish.solo_crashes > 0
             due = finish.due_at(now)
             entry.due = due if due is not None and due > now else None
-            entry.missing = Missing(finish.lease.name, finish.reason or "") if finish.parked is not None and entry.due else None
-            entry.place = due if due is not None and due <= now else now
+            entry.missing = Missing(finish.lease.name, finish.reason or "") if finish.unknown_until is not None and entry.due else None
+            entry.ready_at = due if due is not None and due <= now else now
         if finish.state == State.FAILED:
             self._check_failure(entry, finish)
         return True
@@ -197,7 +197,7 @@ class Ledger:
         demand(entry.due is None, "C8", f"{name} was handed out before its time")
         demand(not entry.is_revoked(now), "will", f"{name} was handed out, it is revoked")
         demand(not entry.is_expired(now), "will", f"{name} was handed out, it has expired")
-        demand(lease.place == entry.place, "I9", f"{name} has place {lease.place}, it belongs to {entry.place}")
+        demand(lease.ready_at == entry.ready_at, "I9", f"{name} has ready_at {lease.ready_at}, it belongs to {entry.ready_at}")
         self._take(entry, worker, lease)
         self.counts["claimed"] += 1
         return entry

@@ -21,7 +21,7 @@ from huey.serializer import Codec
 from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
-from huey.task.task import Lease, Record
+from huey.task.record import Lease, Record
 from huey.testing.clock import FakeClock
 from huey.testing.simulator.ledger import Ledger, Violation
 

@@ -19,8 +19,8 @@ from huey.storage.base import LEASE, Storage
 from huey.storage.memory import MemoryStorage
 from huey.task.lifecycle import State
 from huey.task.options import TaskOptions
+from huey.task.record import Record
 from huey.task.record_options import Constraints, with_constraints
-from huey.task.task import Record
 from huey.task.wrapper import PeriodicWrapper
 from huey.testing.clock import FakeClock
 from huey.testing.simulator.ledger import Ledger, Violation

@@ -1,0 +1,41 @@
+"""What every storage can hold: how long an id or a name is, how large a number, which texts."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+LONGEST_ID = 255
+LONGEST_NAME = 1000
+"""Characters of the name of a function, and of a key of user data."""
+LARGEST = 2**31 - 1
+"""Of retries, priorities, and seconds between retries."""
+
+
+N = TypeVar("N", int, float)
+
+
+def parse_text(what: str, text: Any, most: int = LONGEST_ID) -> str:
+    """*text*, if every storage can hold it as a name or a key. ValueError: it names *what*."""
+    if text == "":
+        raise ValueError(f"{what}='': give a text that is not empty")
+    if not isinstance(text, str) or not len(text) <= most or not is_storable(text):
+        raise ValueError(f"{what}={text!r:.100}: give a text of up to {most:,} characters, without NUL and surrogates")
+    return text
+
+
+def is_storable(text: str) -> bool:
+    """Every storage can hold it: no NUL, no lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def parse_number(what: str, value: N, low: int = 0, *, whole: bool = False) -> N:
+    """*value*, if it is a number from *low* to ``LARGEST`` that every storage can hold. ValueError otherwise."""
+    kind = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= LARGEST:
+        raise ValueError(f"{what}={value!r}: give a {'whole ' if whole else ''}number from {low} to {LARGEST:,}")
+    return value
+
+
+def parse_limit(timeout: float) -> float | None:
+    """A time limit in seconds; 0 is none, as in 3.x. ValueError when it is no number, or negative."""
+    return float(parse_number("timeout", timeout)) or None
