@@ -48,7 +48,7 @@ def test_a_file_that_a_stranger_locks_costs_the_command_time_only(commanded, sho
     for n in range(runners):
         place.gated(n)
     place.bulk(range(20))
-    command = place.command(kind)
+    command = place.command(kind, "-n")
     until(lambda: len(place.started_of("gated")) == runners, "they run")
     workers = command.workers()
 
