@@ -139,7 +139,7 @@ def age(place, id):
     """As if it had waited for more than a day."""
     with sqlite3.connect(place.folder / "queue.db", timeout=5) as connection:
         connection.execute(
-            "UPDATE huey_task SET unknown_since = unknown_since - ?, due = due - ? WHERE id = ?", (A_DAY_AND_MORE, A_DAY_AND_MORE, id)
+            "UPDATE huey_task SET unknown_until = unknown_until - ?, due = due - ? WHERE id = ?", (A_DAY_AND_MORE, A_DAY_AND_MORE, id)
         )
     connection.close()
 

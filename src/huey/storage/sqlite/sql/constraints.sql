@@ -200,7 +200,7 @@ CREATE TEMP TRIGGER do_retry AFTER INSERT ON retry_request BEGIN
     DELETE FROM huey_result WHERE queue = NEW.queue AND id IN (SELECT id FROM requeued);
     UPDATE huey_task
        SET state = CASE WHEN concurrency_key IS NULL THEN 'queued' ELSE 'blocked' END,
-           ready_at = NEW.now, due = NULL, attempt = 0, solo_crashes = 0, deaths = 0, unknown_since = NULL, worker = NULL, finished = NULL,
+           ready_at = NEW.now, due = NULL, attempt = 0, solo_crashes = 0, deaths = 0, unknown_until = NULL, worker = NULL, finished = NULL,
            reason = NULL, error = NULL, revoked_until = NULL, revoked_once = NULL, expires = NULL,
            options = CASE WHEN json_valid(options) AND json_type(options, '$.asked') IS NOT NULL THEN json_remove(options, '$.asked')
                           ELSE options END
@@ -231,7 +231,7 @@ DELETE FROM huey_reservation WHERE queue = :queue AND kind = 'id' AND key IN
 -- Ids of pending tasks are no longer reserved once the tasks are dropped.
 DELETE FROM huey_reservation WHERE queue = :queue AND kind = 'id' AND key IN
     (SELECT id FROM huey_task
-      WHERE queue = :queue AND state IN ('queued', 'blocked') AND (due IS NOT NULL AND unknown_since IS NULL) = :scheduled);
+      WHERE queue = :queue AND state IN ('queued', 'blocked') AND (due IS NOT NULL AND unknown_until IS NULL) = :scheduled);
 
 -- name: prune_reservations
 -- Remove reservations that have expired.

@@ -26,7 +26,7 @@ INSERT INTO turn_request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 -- name: turn_leases
 -- The tasks that the turn claimed, in the order of claims.
 SELECT t.id, t.token, t.name, t.payload, t.priority, t.ready_at, t.expires, t.retries, t.retry_delay, t.attempt,
-       t.solo_crashes, t.deaths, t.unknown_since, t.options, t.created
+       t.solo_crashes, t.deaths, t.unknown_until, t.options, t.created
   FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = c.id
  WHERE t.worker = :worker AND t.state = 'running'
  ORDER BY c.n;
@@ -92,12 +92,12 @@ UPDATE huey_task SET state = 'queued', worker = NULL
 -- name: missing
 -- The functions and classes that blocked tasks need and no worker had.
 SELECT DISTINCT name, reason FROM huey_task INDEXED BY huey_missing
- WHERE queue = ? AND state = 'queued' AND due IS NOT NULL AND unknown_since IS NOT NULL;
+ WHERE queue = ? AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL;
 
 -- name: missing_find
 -- The best blocked tasks that need one of these. None while the queue is paused.
 SELECT id, length(payload) FROM huey_task INDEXED BY huey_missing
- WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_since IS NOT NULL AND due > :now
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL AND due > :now
    AND (name, reason) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:missing))
    AND NOT EXISTS (SELECT 1 FROM huey_queue WHERE id = :queue AND is_paused)
  ORDER BY priority DESC, ready_at, id LIMIT :want;
@@ -105,7 +105,7 @@ SELECT id, length(payload) FROM huey_task INDEXED BY huey_missing
 -- name: missing_claim
 -- Lease those without anything that only a turn checks: constraints, crashes, revocations, expiry.
 UPDATE huey_task SET state = 'running', worker = :worker, token = token + 1, due = NULL, reason = NULL
- WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_since IS NOT NULL AND id IN (SELECT value FROM json_each(:ids))
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL AND id IN (SELECT value FROM json_each(:ids))
    AND concurrency_key IS NULL AND wanted_key IS NULL AND solo_crashes = 0 AND coalesce(revoked_until, 0) BETWEEN 0 AND :now AND coalesce(expires, :now + 1) > :now
    AND NOT EXISTS (SELECT 1 FROM huey_revocation AS r WHERE r.queue = :queue AND r.kind = 'n' AND r.key = huey_task.name
                                                         AND r.until NOT BETWEEN 0 AND :now);
@@ -113,11 +113,11 @@ UPDATE huey_task SET state = 'running', worker = :worker, token = token + 1, due
 -- name: missing_open
 -- Make the others due, so that a turn claims them.
 UPDATE huey_task SET due = :now
- WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_since IS NOT NULL AND id IN (SELECT value FROM json_each(:ids));
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL AND id IN (SELECT value FROM json_each(:ids));
 
 -- name: missing_leases
 -- Those that were leased.
-SELECT id, token, name, payload, priority, ready_at, expires, retries, retry_delay, attempt, solo_crashes, deaths, unknown_since, options, created
+SELECT id, token, name, payload, priority, ready_at, expires, retries, retry_delay, attempt, solo_crashes, deaths, unknown_until, options, created
   FROM huey_task
  WHERE queue = :queue AND state = 'running' AND worker = :worker AND id IN (SELECT value FROM json_each(:ids))
  ORDER BY priority DESC, ready_at, id;
@@ -129,13 +129,13 @@ INSERT INTO reclaim_request VALUES (?, ?, ?, ?);
 -- name: reclaim_leases
 -- The tasks that were taken over.
 SELECT t.id, t.token, t.name, t.payload, t.priority, t.ready_at, t.expires, t.retries, t.retry_delay, t.attempt,
-       t.solo_crashes, t.deaths, t.unknown_since, t.options, t.created
+       t.solo_crashes, t.deaths, t.unknown_until, t.options, t.created
   FROM reclaimed AS k CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = k.id
  WHERE t.worker = :worker;
 
 -- name: leases
 -- The tasks that a worker holds.
-SELECT id, token, name, payload, priority, ready_at, expires, retries, retry_delay, attempt, solo_crashes, deaths, unknown_since, options, created
+SELECT id, token, name, payload, priority, ready_at, expires, retries, retry_delay, attempt, solo_crashes, deaths, unknown_until, options, created
   FROM huey_task WHERE worker = :worker AND state = 'running' AND queue = :queue;
 
 -- name: heartbeat
@@ -189,7 +189,7 @@ DELETE FROM huey_task
 -- name: drop_waiting
 -- Delete pending tasks (scheduled ones, or those that are ready or blocked), unless their token is above the recorded top token.
 DELETE FROM huey_task
- WHERE queue = :queue AND state IN ('queued', 'blocked') AND (due IS NOT NULL AND unknown_since IS NULL) = :scheduled
+ WHERE queue = :queue AND state IN ('queued', 'blocked') AND (due IS NOT NULL AND unknown_until IS NULL) = :scheduled
    AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: pause
@@ -238,7 +238,7 @@ SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?);
 
 -- name: get
 -- One task.
-SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND unknown_since IS NOT NULL THEN 'blocked' ELSE state END,
+SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL THEN 'blocked' ELSE state END,
        payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options, attempts
   FROM huey_task WHERE queue = ? AND id = ?;
@@ -264,7 +264,7 @@ SELECT id, name, state, payload, priority, ready_at, due, expires, retries, retr
 SELECT id, name, state, payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options, attempts
   FROM huey_task
- WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_since IS NULL AND (:name IS NULL OR name = :name)
+ WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NULL AND (:name IS NULL OR name = :name)
  ORDER BY due, id LIMIT :limit;
 
 -- name: find_running
@@ -285,21 +285,21 @@ SELECT id, name, state, payload, priority, ready_at, due, expires, retries, retr
 
 -- name: find
 -- Tasks of all states, oldest first.
-SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND unknown_since IS NOT NULL THEN 'blocked' ELSE state END,
+SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL THEN 'blocked' ELSE state END,
        payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
        error, created, finished, revoked_until, options, attempts
   FROM huey_task
  WHERE queue = :queue AND (:name IS NULL OR name = :name)
    AND (:state IS NULL OR state = :state
-        OR (:state = 'blocked' AND state = 'queued' AND due IS NOT NULL AND unknown_since IS NOT NULL))
+        OR (:state = 'blocked' AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL))
  ORDER BY created, id LIMIT :limit;
 
 -- name: counts
 -- The number of tasks by state, and of results.
-SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL AND unknown_since IS NULL), sum(state = 'running'),
+SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL AND unknown_until IS NULL), sum(state = 'running'),
        sum(state = 'failed'), sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
        sum(state = 'succeeded'),
-       sum(state = 'blocked' OR (state = 'queued' AND due IS NOT NULL AND unknown_since IS NOT NULL))
+       sum(state = 'blocked' OR (state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL))
   FROM huey_task WHERE queue = :queue;
 
 -- name: workers

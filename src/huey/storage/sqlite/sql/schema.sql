@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS huey_queue (
 -- One row per task; a task that succeeds is deleted unless succeeded tasks are kept.
 -- due: when a scheduled task becomes ready, NULL once it is ready. ready_at: when it became ready, its place in the order of claims.
 -- solo_crashes: 0 = no suspect; else 1 plus the number of worker crashes while it ran alone. deaths: all crashes of workers that held it.
--- unknown_since: since when no worker could run it, because none has its function or a class of its arguments.
+-- unknown_until: set while no worker can run it, because none has its function or a class of its arguments: when it fails for that.
 -- attempts: JSON list of the last five failed runs. crashed_worker: JSON of the worker that died while it held the task, until the outcome
 -- of that run is decided.
 -- unique_key: the key it holds. wanted_key: the key it takes again when it goes back to the queue.
@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS huey_task (
     worker          TEXT,
     created         INTEGER NOT NULL,
     finished        INTEGER,
-    unknown_since   INTEGER,
+    unknown_until   INTEGER,
     revoked_until   INTEGER,
     revoked_once    INTEGER,
     unique_key      TEXT,
@@ -67,7 +67,7 @@ CREATE INDEX IF NOT EXISTS huey_suspect ON huey_task (queue, priority DESC, read
 CREATE INDEX IF NOT EXISTS huey_scheduled ON huey_task (queue, due) WHERE due IS NOT NULL AND state = 'queued';
 -- Tasks that no worker could run: scheduled for the time at which they fail. `reason` says what is missing.
 CREATE INDEX IF NOT EXISTS huey_missing ON huey_task (queue, name, reason)
-    WHERE unknown_since IS NOT NULL AND due IS NOT NULL AND state = 'queued';
+    WHERE unknown_until IS NOT NULL AND due IS NOT NULL AND state = 'queued';
 CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE revoked_until IS NOT NULL AND state = 'running';
 CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (queue, state, finished) WHERE finished IS NOT NULL;

@@ -9,7 +9,7 @@
 -- Finishes of a turn: tasks that succeeded, and all others.
 CREATE TEMP TABLE successes (id TEXT PRIMARY KEY, token INTEGER, value BLOB, duration INTEGER) WITHOUT ROWID;
 CREATE TEMP TABLE other_finishes (
-    id TEXT PRIMARY KEY, token INTEGER, state TEXT, due INTEGER, attempt INTEGER, solo_crashes INTEGER, deaths INTEGER, unknown_since INTEGER,
+    id TEXT PRIMARY KEY, token INTEGER, state TEXT, due INTEGER, attempt INTEGER, solo_crashes INTEGER, deaths INTEGER, unknown_until INTEGER,
     reason TEXT, value BLOB, error TEXT, duration INTEGER, expires INTEGER, options TEXT
 ) WITHOUT ROWID;
 -- Runs, and tasks cancelled before they ran, for the statistics.
@@ -123,7 +123,7 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     UPDATE huey_task
        SET state = CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, worker = NULL,
            attempt = f.attempt, solo_crashes = f.solo_crashes, deaths = f.deaths,
-           unknown_since = CASE f.unknown_since WHEN 0 THEN f.due ELSE f.unknown_since END,
+           unknown_until = CASE f.unknown_until WHEN 0 THEN f.due ELSE f.unknown_until END,
            reason = CASE f.state WHEN 'revoked' THEN 'revoked' ELSE f.reason END, error = coalesce(f.error, huey_task.error), crashed_worker = NULL,
            attempts = CASE WHEN f.error IS NULL AND f.deaths <= huey_task.deaths AND f.solo_crashes <= huey_task.solo_crashes THEN attempts ELSE
                json_insert(
