@@ -30,13 +30,13 @@ NEWER ?= $(shell for it in python3.14 python3.13 python3.12 $(HOME)/.pyenv/versi
 
 django6: ## run the Django tests on Django 6, which needs Python 3.12 or newer; NEWER=python3.13
 	@if [ -z "$(NEWER)" ]; then echo "Django 6: not run, there is no Python 3.12 or newer"; else \
-	  $(MAKE) --no-print-directory PYTHON="$(NEWER)" VENV=.venv-django6 ARGS="tests/spec/test_l_django.py tests/faces/djhuey $(ARGS)" test; fi
+	  $(MAKE) --no-print-directory PYTHON="$(NEWER)" VENV=.venv-django6 ARGS="tests/compat_049/test_django.py tests/django $(ARGS)" test; fi
 
 sentry: ## run the test beside the newest sentry-sdk, in a .venv-sentry of its own
 	@$(MAKE) --no-print-directory VENV=.venv-sentry setup >/dev/null && \
 	  .venv-sentry/bin/python -m pip install --quiet --disable-pip-version-check --upgrade sentry-sdk || { \
 	  echo "sentry-sdk: not run, the package index cannot be reached"; exit 0; }; \
-	  .venv-sentry/bin/python -m pytest -n 0 tests/faces/test_sentry.py $(ARGS)
+	  .venv-sentry/bin/python -m pytest -n 0 tests/cases/test_sentry.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, floors, house gates: what CI runs before the tests
 	$(BIN)/ruff format --check .

@@ -13,16 +13,17 @@ from hypothesis import Phase, settings
 
 from huey import Huey, MemoryHuey, RedisHuey, SqliteHuey
 from huey.testing.clock import FakeClock
-from tests.redis_server import shared_server
+from tests.support.helpers import Project
+from tests.support.redis_server import shared_server
 
 ON_REDIS = (
-    "tests/spec/test_b_",
-    "tests/spec/test_c_",
-    "tests/spec/test_d_",
-    "tests/spec/test_e_",
-    "tests/spec/test_j_",
-    "tests/spec/test_k_",
-    "tests/modern/",
+    "tests/compat_049/test_huey_class.py",
+    "tests/compat_049/test_task_decorator.py",
+    "tests/compat_049/test_results.py",
+    "tests/compat_049/test_revoking.py",
+    "tests/compat_049/test_events.py",
+    "tests/compat_049/test_registry.py",
+    "tests/compat_3x/",
     "tests/consumer/test_sharing.py",
 )
 """What is tested on Redis too. The rest does not look at the storage."""
@@ -72,6 +73,14 @@ def make_huey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
 def huey(make_huey: Callable[..., Huey]) -> Huey:
     """An instance with an empty queue, on each storage."""
     return make_huey()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """An application in a folder of its own, and the consumers started on it."""
+    project = Project(tmp_path)
+    yield project
+    project.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from huey.consumer.banner import tell_stop
-from tests.helpers import Project, wait_until
+from tests.support.helpers import Project, wait_until
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from huey import Huey, SqliteHuey
 from huey.consumer import Consumer
 from huey.exceptions import ConfigurationError
-from tests.helpers import InThread, wait_until
+from tests.support.helpers import InThread, wait_until
 
 MakeHuey = Callable[..., Huey]
 

@@ -11,7 +11,7 @@ from huey.consumer import Consumer
 from huey.consumer.entrance import wait_for
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
 from huey.testing.clock import FakeClock
-from tests.helpers import InThread
+from tests.support.helpers import InThread
 
 
 def failing(times: int, error: StorageError) -> tuple[list[int], Callable[[], None]]:

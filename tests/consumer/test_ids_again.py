@@ -11,7 +11,7 @@ import pytest
 from huey import Huey
 from huey.exceptions import CancelExecution, ResultTimeout, TaskException
 from huey.task.task import Task
-from tests.helpers import running
+from tests.support.helpers import running
 
 MakeHuey = Callable[..., Huey]
 ENDS = {"returned": None, "failed": ValueError("no"), "cancelled": CancelExecution()}

@@ -25,8 +25,8 @@ from huey.task.record import Lease
 from huey.testing.clock import FakeClock
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, known, look, seen, task
-from tests.helpers import wait_until
-from tests.redis_server import Server
+from tests.support.helpers import wait_until
+from tests.support.redis_server import Server
 
 FAR = Worker("far", "elsewhere", 1, "another machine", 0)
 """A worker whose process nobody here sees."""

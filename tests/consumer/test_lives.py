@@ -16,7 +16,7 @@ from huey.consumer.service import Service
 from huey.engine.engine import Engine
 from huey.exceptions import StorageUnavailable
 from huey.testing.clock import FakeClock
-from tests.helpers import running, wait_until
+from tests.support.helpers import running, wait_until
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from huey.runtime import host
-from tests.helpers import Project, bare_environment, wait_until
+from tests.support.helpers import Project, bare_environment, wait_until
 
 MACOS = """
 import builtins, os, select, sys

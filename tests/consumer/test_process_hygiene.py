@@ -15,8 +15,8 @@ from huey.consumer import command as own
 from huey.consumer.oom import Likelihood
 from huey.consumer.oom import _read as oom_points
 from huey.testing.clock import FakeClock
-from tests.helpers import Project, bare_environment, wait_until
-from tests.mortals import mortal
+from tests.support.helpers import Project, bare_environment, wait_until
+from tests.support.mortals import mortal
 
 APP = """
 import atexit, json, os, signal, subprocess, sys, weakref

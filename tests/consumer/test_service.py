@@ -12,7 +12,7 @@ from huey.consumer.service import Service
 from huey.engine.outage import Outage
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import system_clock
-from tests.helpers import InThread, never, wait_until
+from tests.support.helpers import InThread, never, wait_until
 
 Make = Callable[..., Service]
 

@@ -19,7 +19,7 @@ from huey.storage.locks import Holder
 from huey.storage.memory import MemoryStorage
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim
-from tests.helpers import Project, read_until, running, wait_until
+from tests.support.helpers import Project, read_until, running, wait_until
 
 MakeHuey = Callable[..., Huey]
 

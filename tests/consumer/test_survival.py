@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.tools import until
-from tests.helpers import Project
+from tests.support.helpers import Project
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -180,7 +180,7 @@ def test_a_body_that_closes_a_stream_ends_nobody(project: Project, closed: str) 
 def test_a_consumer_without_streams_ends_quietly(project: Project, streams: str) -> None:
     import subprocess
 
-    from tests.helpers import bare_environment, consumer_command
+    from tests.support.helpers import bare_environment, consumer_command
 
     write(project)
     words = [*consumer_command(), "main.huey", "-n", "-l", str(project.folder / "log")]

@@ -15,7 +15,7 @@ from huey import Huey, MemoryHuey, TaskException, crontab
 from huey.consumer.scheduler import Scheduler
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, StorageUnavailable, TaskTimeout
 from huey.testing.clock import FakeClock
-from tests.helpers import running, wait_until
+from tests.support.helpers import running, wait_until
 
 
 class Hub(BaseException):

@@ -20,7 +20,7 @@ from typing import Any
 from huey.runtime.clock import SECOND, system_clock
 from huey.testing import history
 from tests.crash.tools import FAILS, PATIENCE, ROOT, Child, Place, Verdict, until
-from tests.mortals import mortal
+from tests.support.mortals import mortal
 
 KINDS = {"thread": 4, "process": 3}
 """Workers by kind."""

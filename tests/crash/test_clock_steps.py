@@ -10,7 +10,7 @@ from huey.cron import MINUTE
 from huey.runtime.clock import SECOND, system_clock
 from tests.crash import app as application
 from tests.crash.tools import most_common_problems, ticks_of, until
-from tests.helpers import never
+from tests.support.helpers import never
 
 RESUMES = 5.0
 """Seconds within which a clock that was set must be noticed; a tick may take a look's pause more."""

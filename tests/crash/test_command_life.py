@@ -15,7 +15,7 @@ from huey.engine.scoreboard import TO_END
 from tests.crash.commands import KINDS, SHUTDOWN, children, is_gone
 from tests.crash.poison import LIMIT
 from tests.crash.tools import most_common_problems, until
-from tests.helpers import Project, wait_until
+from tests.support.helpers import Project, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 

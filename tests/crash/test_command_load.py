@@ -16,7 +16,7 @@ from huey import SqliteHuey
 from tests.crash.commands import ROOT, pss
 from tests.crash.commands import children as children_of
 from tests.crash.tools import until
-from tests.mortals import mortal
+from tests.support.mortals import mortal
 
 MOST_MEMORY = 150 * 2**20
 LONGEST_TRANSACTION = 0.1

@@ -16,7 +16,7 @@ from huey.runtime.clock import SECOND
 from huey.storage.sqlite.ballast import PLENTY, SIZE, STEP, Ballast
 from huey.testing.clock import FakeClock
 from tests.crash.tools import fill, most_common_problems, until
-from tests.helpers import never
+from tests.support.helpers import never
 
 MIB = 1024 * 1024
 

@@ -19,7 +19,7 @@ import pytest
 from huey import SqliteHuey
 from huey.exceptions import HueyException, StorageError, StorageRefused, StorageUnavailable
 from tests.crash.tools import until
-from tests.helpers import SOURCE, bare_environment
+from tests.support.helpers import SOURCE, bare_environment
 
 PROCESS = """
 import sys

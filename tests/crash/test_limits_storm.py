@@ -15,8 +15,8 @@ import pytest
 
 from huey import Huey, MemoryHuey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskLockedException
-from tests.helpers import Project, running, wait_until
-from tests.redis_server import shared_server
+from tests.support.helpers import Project, running, wait_until
+from tests.support.redis_server import shared_server
 
 LIMIT = 0.25
 """Seconds that a task of the storm may take."""

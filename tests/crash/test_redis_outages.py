@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.crash.tools import until
-from tests.redis_server import ALWAYS, Server
+from tests.support.redis_server import ALWAYS, Server
 
 RESUMES = 5.0
 """Seconds within which everything has to go on."""

@@ -8,8 +8,8 @@ import pytest
 
 from tests.crash.test_command_storm import storm
 from tests.crash.tools import until
-from tests.lossy_proxy import LossyProxy
-from tests.redis_server import ALWAYS, Server
+from tests.support.lossy_proxy import LossyProxy
+from tests.support.redis_server import ALWAYS, Server
 
 SLACK = 2.0
 """Seconds that the end of a body may be unwritten when its process is killed: the server is away, or an answer was lost."""

@@ -13,9 +13,9 @@ import pytest
 
 from huey.testing import history
 from tests.crash.tools import PATIENCE, ROOT, until
-from tests.lossy_proxy import LossyProxy
-from tests.mortals import mortal
-from tests.redis_server import Server
+from tests.support.lossy_proxy import LossyProxy
+from tests.support.mortals import mortal
+from tests.support.redis_server import Server
 
 HOST = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
 """Begins a process that lives alone in its process space, as on a machine of its own."""

@@ -22,8 +22,8 @@ from tests.crash.shared import KEYS, LOCKS, judge_once, judge_sharing
 from tests.crash.test_command_storm import SPEED, Storm
 from tests.crash.test_redis_storm import ALWAYS, restart_at, urls
 from tests.crash.tools import Verdict, most_common_problems
-from tests.lossy_proxy import LossyProxy
-from tests.redis_server import Server
+from tests.support.lossy_proxy import LossyProxy
+from tests.support.redis_server import Server
 
 
 @pytest.mark.timeout(120)

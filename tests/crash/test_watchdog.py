@@ -19,7 +19,7 @@ from huey.exceptions import StorageUnavailable
 from tests.crash.commands import children
 from tests.crash.saboteur import OBEYED, order
 from tests.crash.tools import ROOT, until
-from tests.helpers import Project, never
+from tests.support.helpers import Project, never
 
 APP = """
 import os

@@ -24,7 +24,7 @@ from huey.runtime.clock import SECOND, system_clock
 from huey.task.lifecycle import FINAL
 from huey.testing import history
 from tests.crash import app as application
-from tests.mortals import mortal
+from tests.support.mortals import mortal
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]

@@ -28,7 +28,7 @@ from huey.task.record import Lease, Record
 from huey.task.record_options import DONE, FIRST, WAITING, Constraints, with_constraints
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import worker
-from tests.redis_server import shared_server
+from tests.support.redis_server import shared_server
 
 T = TypeVar("T")
 EXAMPLES = int(os.environ.get("HUEY_MODEL_EXAMPLES", "25"))

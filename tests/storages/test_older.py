@@ -18,8 +18,8 @@ import redis
 from huey import FileHuey, Huey, RedisHuey, SqliteHuey
 from huey.backends.redis_backend import RedisDataStore, RedisQueue, RedisSchedule
 from huey.backends.sqlite_backend import SqliteQueue, SqliteSchedule
-from tests.helpers import running
-from tests.redis_server import shared_server
+from tests.support.helpers import running
+from tests.support.redis_server import shared_server
 
 TABLES_OF_3X = """
 CREATE TABLE kv (queue text not null, key text not null, value blob not null, primary key(queue, key));

@@ -34,9 +34,9 @@ from huey.testing.contract.again import again
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.terms import limited, unique
 from huey.testing.contract.tools import ME, OTHER, Call, at_once, task
-from tests.helpers import wait_until
-from tests.lossy_proxy import LossyProxy
-from tests.redis_server import ALWAYS, PROGRAMS, Server, shared_server
+from tests.support.helpers import wait_until
+from tests.support.lossy_proxy import LossyProxy
+from tests.support.redis_server import ALWAYS, PROGRAMS, Server, shared_server
 
 NAMES = (f"test {n}" for n in count())
 Make = Callable[..., RedisStorage]

@@ -23,8 +23,8 @@ from huey.storage.redis.lookout import Results
 from huey.task.lifecycle import Finish, State
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, Call, task
-from tests.helpers import wait_until
-from tests.redis_server import ALWAYS, Server, shared_server
+from tests.support.helpers import wait_until
+from tests.support.redis_server import ALWAYS, Server, shared_server
 
 NAMES = (f"connections {n}" for n in count())
 

@@ -22,8 +22,8 @@ from huey.testing.clock import FakeClock
 from huey.testing.contract.terms import limited, unique
 from huey.testing.contract.tools import ME, OTHER, task
 from huey.testing.contract.tools import worker as worker_named
-from tests.redis_places import misplaced, places
-from tests.redis_server import shared_server
+from tests.support.redis_places import misplaced, places
+from tests.support.redis_server import shared_server
 
 NAMES = (f"damaged {n}" for n in count())
 ERROR = {"error": "ValueError()", "traceback": ""}

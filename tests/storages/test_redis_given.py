@@ -19,8 +19,8 @@ from huey import RedisHuey
 from huey.exceptions import ConfigurationError, HueyException, StorageRefused, StorageUnavailable
 from huey.storage.redis import RedisStorage
 from huey.storage.redis.errors import masked
-from tests.helpers import running
-from tests.redis_server import Server, shared_server
+from tests.support.helpers import running
+from tests.support.redis_server import Server, shared_server
 
 SECRET = "hunter2-and-a-half"
 

@@ -21,9 +21,9 @@ from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.storage.redis import RedisStorage
 from huey.storage.redis.source import verify_host
 from huey.testing.contract.tools import ME, task
-from tests.helpers import running, wait_until
-from tests.mortals import mortal
-from tests.redis_server import PROGRAMS, Server
+from tests.support.helpers import running, wait_until
+from tests.support.mortals import mortal
+from tests.support.redis_server import PROGRAMS, Server
 
 
 def works(huey: Huey) -> bool:

@@ -20,7 +20,7 @@ from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.runtime import files
 from huey.runtime.files import BY_SQLITE, BY_US, Replaced, check_beside, unchanged_beside
 from huey.storage.sqlite import database as connection
-from tests.helpers import SOURCE, bare_environment
+from tests.support.helpers import SOURCE, bare_environment
 
 STRANGER = 34567
 BESIDE = BY_SQLITE + BY_US

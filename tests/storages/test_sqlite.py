@@ -26,7 +26,7 @@ from huey.task.lifecycle import Finish, Returned, State, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.tools import task, worker
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 SQL = statements.load("sqlite")
 TEMPORARY = SQL["temporary"] + SQL["temporary_constraints"]

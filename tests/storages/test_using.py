@@ -15,7 +15,7 @@ import pytest
 
 from huey import Huey, MemoryHuey, SqliteHuey
 from huey.exceptions import ConfigurationError, StorageUnavailable
-from tests.helpers import bare_environment, read_until, running
+from tests.support.helpers import bare_environment, read_until, running
 
 KILLS = 20
 

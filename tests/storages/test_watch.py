@@ -18,7 +18,7 @@ from huey.storage.sqlite import watch as watching
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.storage.sqlite.watch import Watch, watch
 from huey.testing.contract.tools import task
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 LONG = 30.0
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")

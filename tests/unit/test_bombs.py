@@ -27,7 +27,7 @@ from huey.serializer import Codec, JSONSerializer
 from huey.serializer.budget import LEAST, budget, check_pickle, most_memory
 from huey.serializer.pickles import verify_plain
 from huey.serializer.quick_check import is_surely_small
-from tests.fuzzed import messages
+from tests.support.fuzzed import messages
 
 START = b"\x80\x05"
 PRIME = (1 << 61) - 1

@@ -13,7 +13,7 @@ import pytest
 
 from huey.runtime import main_module
 from huey.runtime.main_module import module_of, name_of_program
-from tests.helpers import SOURCE, bare_environment
+from tests.support.helpers import SOURCE, bare_environment
 
 PROGRAM = """
 from huey import SqliteHuey

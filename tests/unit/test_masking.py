@@ -18,7 +18,7 @@ from huey import Huey, MemoryHuey, SqliteHuey
 from huey.exceptions import CancelExecution, TaskTimeout
 from huey.runtime import masking
 from huey.runtime.masking import Masked
-from tests.helpers import running, wait_until
+from tests.support.helpers import running, wait_until
 
 OURS = str(Path(package.__file__).parent)
 

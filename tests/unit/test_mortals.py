@@ -9,11 +9,11 @@ import sys
 
 from huey.runtime import host
 from tests.crash.tools import ROOT
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 
 RUN = """
 import subprocess, sys, threading
-from tests.mortals import mortal
+from tests.support.mortals import mortal
 
 sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
 started = []

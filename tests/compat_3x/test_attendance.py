@@ -1,0 +1,112 @@
+"""Who attends a run: what waits for whom, and what it costs when nobody does."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from huey import Huey
+from huey.engine.executor import Executor
+from huey.engine.run_hooks import RunHooks
+from huey.hooks import Hooks
+from huey.signals import HandlerGate, Signals
+from huey.storage.rows import Turn
+from huey.task.lifecycle import Returned, decide
+from huey.task.record import Lease
+from huey.task.task import Task
+from tests.support.helpers import InThread, running, wait_until
+
+LEASE = Lease("a", 1, "app.f", b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
+
+
+def attended(**hooks: Any) -> tuple[RunHooks, list[Any]]:
+    """An attendance with a handler for ``complete``, and what it was told."""
+    signals, told = Signals(), []  # type: ignore[var-annotated]
+    signals.connect(lambda signal, task, *extra: told.append(signal), ["complete"])
+    return RunHooks(signals, Hooks()), told
+
+
+def test_a_runner_waits_until_its_end_is_written() -> None:
+    attendance, told = attended()
+    finish = decide(LEASE, Returned(None), 0)
+    attendance.begin(0, LEASE, Task(id="a"))
+    attendance.await_end(0, finish)
+    seeing_off = InThread(lambda: attendance.see_off(0))
+    assert attendance.is_awaiting
+    assert (seeing_off.is_waiting, told) == (True, [])
+
+    attendance.after(Turn([]), [finish])
+
+    seeing_off.answer()
+    assert told == ["complete"]
+    assert not attendance.is_awaiting
+
+
+def test_the_end_of_a_run_that_was_refused_is_not_told_but_its_hooks_are_called() -> None:
+    attendance, told = attended()
+    attendance.hooks.add("post_execute", None, lambda task, value, error: told.append("post"))
+    finish = decide(LEASE, Returned(None), 0)
+    attendance.begin(0, LEASE, Task(id="a"))
+    attendance.await_end(0, finish)
+    attendance.after(Turn([], stale=["a"]), [finish])
+
+    attendance.see_off(0)
+
+    assert told == ["post"]
+
+
+def test_a_run_whose_end_nobody_wants_to_know_does_not_wait() -> None:
+    signals = Signals()
+    signals.connect(lambda signal, task: None, ["executing"])
+    attendance = RunHooks(signals, Hooks())
+
+    attendance.begin(0, LEASE, Task(id="a"))
+
+    assert attendance.visits == {}
+
+
+def test_without_handlers_and_hooks_no_task_is_made(huey: Huey) -> None:
+    wrapper = huey.task(name="app.f")(lambda: 1)
+    attendance = RunHooks(huey.signals, huey.hooks)
+    attendance.begin = None  # type: ignore[assignment,method-assign]
+    execution = Executor(huey.registry, huey.codec, huey.clock, attendance=attendance)
+
+    finish = execution.complete(LEASE._replace(payload=huey.codec.encode("task", "a", ((), None))))
+
+    assert finish.state == "succeeded"
+    assert wrapper.name == "app.f"
+
+
+def test_whoever_comes_with_a_held_id_waits_until_it_is_let_go() -> None:
+    turnstile = HandlerGate()
+    with turnstile.holding(["a"]):
+        comes = InThread(lambda: turnstile.pass_through("a"))
+        turnstile.pass_through("b")
+        assert comes.is_waiting
+    comes.answer()
+    turnstile.pass_through("a")
+
+
+def test_handlers_may_come_and_go_while_tasks_run(huey: Huey) -> None:
+    told: list[str] = []
+    task = huey.task()(lambda n: n)
+
+    def note(signal: str, task: Task) -> None:
+        told.append(signal)
+
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            huey.signal("complete", "executing")(note)
+            huey.disconnect_signal(note)
+
+    with running(huey, workers=3):
+        restless = InThread(come_and_go)
+        assert task.map(range(200)).get(blocking=True, timeout=20) == list(range(200))
+        over.set()
+        restless.answer()
+        huey.signal("complete")(note)
+        before = len(told)
+        task(1).get(blocking=True, timeout=10)
+        wait_until(lambda: len(told) == before + 1)
