@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from huey.cli.logs import set_up_logging
-from huey.consumer.settings import OF_COMMAND, checked
+from huey.consumer.settings import OF_COMMAND, validate_settings
 
 
 class ConsumerConfig:
@@ -22,7 +22,7 @@ class ConsumerConfig:
     @property
     def values(self) -> dict[str, Any]:
         """All settings of the consumer, for ``huey.create_consumer(**config.values)``. ValueError as in ``validate``."""
-        return checked({name: value for name, value in self._given.items() if name not in OF_COMMAND})
+        return validate_settings({name: value for name, value in self._given.items() if name not in OF_COMMAND})
 
     def setup_logger(self, logger: logging.Logger | None = None) -> logging.Logger:
         """Log as the command does, to stderr and the log file: handlers are added to the logger ``huey``, which is returned. *logger* is

@@ -28,16 +28,16 @@ def test_a_consumer_that_starts_before_its_server_waits_for_it_and_may_be_stoppe
         (Path(project.home) / "main.py").write_text(MAIN.format(options=f"port={server.port}"), "utf-8")
         waiting, early = project.start("main.huey"), project.start("main.huey")
         for command in (waiting, early):
-            wait_until(lambda command=command: "waits for it and tries again" in command.log, timeout=20)
+            wait_until(lambda command=command: "retrying until it is available" in command.log, timeout=20)
         assert early.stop() == 0
 
         server.start()
-        wait_until(lambda: "the storage is there after" in waiting.log, timeout=20)
+        wait_until(lambda: "storage available after" in waiting.log, timeout=20)
         huey = RedisHuey("app", port=server.port)
         assert huey.task(name="add")(lambda a, b: 0)(3, 4).get(blocking=True, timeout=20) == 7
         huey.storage.close()
         assert waiting.stop() == 0
-        assert waiting.log.count("waits for it and tries again") == 1
+        assert waiting.log.count("retrying until it is available") == 1
 
 
 @pytest.mark.timeout(60)

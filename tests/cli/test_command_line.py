@@ -256,7 +256,7 @@ def test_a_queue_that_no_task_has_is_told(project: Project) -> None:
     roundtrip(project)
 
     assert consumer.stop() == 0
-    assert "no task that is known here has the queue 'vidoe'; did you mean 'video'?" in consumer.log
+    assert "no task of this application belongs to queue 'vidoe'; did you mean 'video'?" in consumer.log
 
 
 def test_help_and_version(project: Project) -> None:
@@ -312,9 +312,9 @@ def odd():
         r"task main\.add",
         r"periodic task main\.nightly: crontab\(minute='0', hour='3'\), next \d{4}-\d\d-\d\d 03:00 UTC",
         r"periodic task main\.abroad: crontab\(.*tz='Asia/Tokyo'\), next \d{4}-\d\d-\d\d 04:30 JST",
-        r"periodic task main\.never: .*which never comes",
+        r"periodic task main\.never: .*which is never due",
         r"periodic task main\.always: every minute",
-        r"periodic task main\.odd: its function is asked each minute",
+        r"periodic task main\.odd: its schedule function is called every minute",
     ):
         assert len(re.findall(rf"INFO:huey\.consumer:.*{said}", consumer.log)) == 1, (said, consumer.log)
     assert re.search(
@@ -341,7 +341,7 @@ def test_periodic_tasks_that_are_left_alone_are_said_to_be(project: Project) -> 
     roundtrip(project)
     assert consumer.stop() == 0
 
-    assert "periodic task main.tick: not run from here (--no-periodic)" in consumer.log
+    assert "periodic task main.tick: not scheduled by this consumer (--no-periodic)" in consumer.log
 
 
 @pytest.mark.parametrize("arguments", [("-S",), ("--simple", "-l", "app.log")])
@@ -424,7 +424,7 @@ def test_a_worker_that_died_is_not_replaced_if_so_asked(project: Project) -> Non
     handle = project.task("main.end")()
 
     assert consumer.ended() == 1
-    assert "no worker is left, and none is started again (--disable-health-check)" in consumer.log
+    assert "no worker is left and none will be started (--disable-health-check)" in consumer.log
     row = project.huey.storage.get(handle.id)
     assert row is not None
     assert row.state == "queued"

@@ -104,7 +104,7 @@ def test_a_change_that_breaks_the_code_leaves_the_old_one_at_work(project: Proje
     assert asked(project) == "old"
 
     project.write("syntax error\n")
-    wait_until(lambda: "the new code cannot be used" in consumer.log, told=lambda: consumer.log)
+    wait_until(lambda: "the new code does not start" in consumer.log, told=lambda: consumer.log)
     assert asked(project) == "old"
     project.write(APP.format("mended"))
 

@@ -150,7 +150,7 @@ def test_C22_the_settings_of_3_x_run(project: DjangoProject) -> None:
 
     roundtrip(project, consumer)
     assert "3 worker threads" in consumer.log
-    assert "tick: not run from here" in consumer.log
+    assert "tick: not scheduled by this consumer" in consumer.log
     assert consumer.stop() == 0
 
 

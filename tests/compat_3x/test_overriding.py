@@ -77,8 +77,8 @@ def test_a_periodic_tick_passes_through_an_overridden_enqueue(watched: Watched) 
 
     clock = FakeClock()
     scheduler = Scheduler(watched.storage, watched.registry, watched.codec, clock, watched.new_id, ticket=watched.ticket)
-    scheduler.look()
-    scheduler.look()
+    scheduler.run_once()
+    scheduler.run_once()
 
     assert watched.put_in == [()]
     assert [task.name for task in watched.pending()] == [tick.name]
@@ -91,7 +91,7 @@ def test_a_tick_that_an_overridden_enqueue_leaves_out_does_not_run(watched: Watc
     monkeypatch.setattr(watched, "enqueue", lambda task: None)
     scheduler = Scheduler(watched.storage, watched.registry, watched.codec, FakeClock(), watched.new_id, ticket=watched.ticket)
 
-    scheduler.look()
+    scheduler.run_once()
 
     assert watched.pending() == []
 

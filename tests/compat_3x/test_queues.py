@@ -210,7 +210,7 @@ def test_deaths_in_another_queue_are_dealt_with_there(project: Project) -> None:
 
     assert task_on(project, "main.fatal", "mail")().get(blocking=True, timeout=20) == "lives"
 
-    assert "ended by exit code 9" in command.log
+    assert "exited with code 9" in command.log
     # New code, same process: the workers of both queues are handed over.
     command.send(signal.SIGHUP)
     wait_until(lambda: "starting with the new code" in command.log, told=lambda: command.log)

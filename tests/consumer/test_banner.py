@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from huey.consumer.banner import tell_stop
+from huey.consumer.startup import log_stop
 from tests.support.helpers import Project, wait_until
 
 
@@ -18,13 +18,13 @@ from tests.support.helpers import Project, wait_until
         (1, None, signal.SIGTERM, "stopping: waiting for 1 running task (SIGTERM again to stop now)"),
         (3, 30.0, 0, "stopping: waiting up to 30 s for 3 running tasks"),
         (0, 30.0, signal.SIGINT, "stopping: no task is running"),
-        (2, 0.0, signal.SIGINT, "stopping: 2 running tasks put back"),
+        (2, 0.0, signal.SIGINT, "stopping: requeueing 2 running tasks"),
     ],
 )
 def test_a_stop_says_what_it_waits_for(caplog: pytest.LogCaptureFixture, running: int, limit: float | None, number: int, text: str) -> None:
     caplog.set_level("INFO", "huey.consumer")
 
-    tell_stop(running, limit, number)
+    log_stop(running, limit, number)
 
     assert caplog.messages == [text]
 

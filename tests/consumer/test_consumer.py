@@ -146,7 +146,7 @@ def test_options_by_position_come_in_the_order_of_3_x(huey: Huey) -> None:
 
     assert (consumer.workers, consumer.periodic, consumer.default_delay, consumer.backoff) == (3, False, 0.2, 1.5)
     assert (consumer.max_delay, consumer.worker_type, consumer.shutdown_timeout) == (5.0, "thread", 7.0)
-    with pytest.raises(TypeError, match="14 options by position, here are 15"):
+    with pytest.raises(TypeError, match="14 positional options, but got 15"):
         Consumer(huey, *range(15))
 
 

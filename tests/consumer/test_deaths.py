@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from huey.consumer.janitor import alive_here
-from huey.consumer.recovery import ExitCause, Recovery, how_it_ended
+from huey.consumer.recovery import ExitCause, Recovery, exit_reason
 from huey.consumer.worker_spec import make_worker
 from huey.engine.scoreboard import Running
 from huey.exceptions import StorageUnavailable
@@ -29,7 +29,7 @@ class House:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.storage = MemoryStorage(clock=self.clock)
-        self.deaths = Recovery(self.storage, make_worker("supervisor", "supervisor"), self.clock, lambda finish: finish)
+        self.recovery = Recovery(self.storage, make_worker("supervisor", "supervisor"), self.clock, lambda finish: finish)
 
     def claimed(self, *ids: str, by: Worker = THREAD) -> list[Lease]:
         self.storage.enqueue([task(id, retries=1) for id in ids])
@@ -48,7 +48,7 @@ def house() -> House:
 def test_what_ran_is_a_suspect_and_what_had_not_started_is_given_back_without_blame(house: House) -> None:
     leases = house.claimed("ran", "waited")
 
-    assert house.deaths.deal_with(THREAD, house.running(leases[:1]), ExitCause.CRASH) == 1
+    assert house.recovery.recover_child(THREAD, house.running(leases[:1]), ExitCause.CRASH) == 1
 
     ran, waited = look(house.storage, "ran"), look(house.storage, "waited")
     assert (ran.state, ran.solo_crashes, ran.deaths, ran.attempt) == (State.QUEUED, 1, 1, 0)
@@ -60,7 +60,7 @@ def test_an_at_most_once_task_is_lost_also_when_it_had_ended_and_that_was_not_wr
     house.storage.enqueue([task(id, options=with_constraints(None, Constraints(once=True))) for id in ("ended", "ran")] + [task("waited")])
     leases = claim(house.storage, 3, by=THREAD)
 
-    house.deaths.deal_with(THREAD, house.running([lease for lease in leases if lease.id == "ran"]), cause)
+    house.recovery.recover_child(THREAD, house.running([lease for lease in leases if lease.id == "ran"]), cause)
 
     rows = [look(house.storage, id) for id in ("ended", "ran", "waited")]
     assert [(row.state, row.reason) for row in rows] == [(State.FAILED, "lost"), (State.FAILED, "lost"), (State.QUEUED, None)]
@@ -69,19 +69,19 @@ def test_an_at_most_once_task_is_lost_also_when_it_had_ended_and_that_was_not_wr
 def test_neighbours_are_suspects_too_and_each_runs_alone(house: House) -> None:
     leases = house.claimed("a", "b", "c")
 
-    house.deaths.deal_with(THREAD, house.running(leases), ExitCause.CRASH)
+    house.recovery.recover_child(THREAD, house.running(leases), ExitCause.CRASH)
 
     assert claim(house.storage, 3, by=THREAD) == []
     assert len(claim(house.storage, 3, by=QUARANTINE)) == 3
 
 
 def test_the_third_crash_alone_is_poison(house: House) -> None:
-    house.deaths.deal_with(THREAD, house.running(house.claimed("a")), ExitCause.CRASH)
+    house.recovery.recover_child(THREAD, house.running(house.claimed("a")), ExitCause.CRASH)
 
     for _ in range(MAX_CRASHES):
         assert look(house.storage).state == State.QUEUED
         leases = claim(house.storage, by=QUARANTINE)
-        house.deaths.deal_with(QUARANTINE, house.running(leases), ExitCause.CRASH, "signal 11 (SIGSEGV)")
+        house.recovery.recover_child(QUARANTINE, house.running(leases), ExitCause.CRASH, "signal 11 (SIGSEGV)")
 
     row = look(house.storage)
     assert (row.state, row.reason, row.attempt, row.payload) == (State.FAILED, "poison", 0, b"payload")
@@ -93,7 +93,7 @@ def test_a_task_that_passed_its_limit_failed_once_and_its_neighbours_did_not(hou
     ran = house.running(leases[:1], limit=1) + house.running(leases[1:2], limit=60) + house.running(leases[2:])
     house.clock.forward(3)
 
-    house.deaths.deal_with(THREAD, ran, ExitCause.LATE)
+    house.recovery.recover_child(THREAD, ran, ExitCause.LATE)
 
     assert (look(house.storage, "late").attempt, look(house.storage, "late").reason) == (1, "timeout")
     for id in ("neighbour", "unlimited"):
@@ -104,7 +104,7 @@ def test_a_task_that_passed_its_limit_failed_once_and_its_neighbours_did_not(hou
 def test_a_stop_costs_no_try_and_blames_nobody(house: House) -> None:
     leases = house.claimed("a")
 
-    house.deaths.deal_with(THREAD, house.running(leases), ExitCause.STOP)
+    house.recovery.recover_child(THREAD, house.running(leases), ExitCause.STOP)
 
     row = look(house.storage)
     assert (row.state, row.reason, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, "shutdown", 0, 0, 0)
@@ -114,7 +114,7 @@ def test_a_worker_that_stood_still_blames_nobody(house: House) -> None:
     """What ran and what had ended unwritten is put back without a crash or a death."""
     leases = house.claimed("ran", "ended")
 
-    house.deaths.deal_with(THREAD, house.running(leases[:1]), ExitCause.STUCK)
+    house.recovery.recover_child(THREAD, house.running(leases[:1]), ExitCause.STUCK)
 
     for id in ("ran", "ended"):
         row = look(house.storage, id)
@@ -124,7 +124,7 @@ def test_a_worker_that_stood_still_blames_nobody(house: House) -> None:
 def test_what_was_finished_but_not_written_runs_again_without_blame(house: House) -> None:
     house.claimed("a")
 
-    assert house.deaths.deal_with(THREAD, [], ExitCause.CRASH) == 0
+    assert house.recovery.recover_child(THREAD, [], ExitCause.CRASH) == 0
 
     assert (look(house.storage).state, look(house.storage).solo_crashes) == (State.QUEUED, 0)
 
@@ -133,7 +133,7 @@ def test_what_the_page_shows_of_an_earlier_run_is_not_this_one(house: House) -> 
     (lease,) = house.claimed("a")
     ran = [it._replace(token=lease.token - 1) for it in house.running([lease])]
 
-    assert house.deaths.deal_with(THREAD, ran, ExitCause.CRASH) == 0
+    assert house.recovery.recover_child(THREAD, ran, ExitCause.CRASH) == 0
 
     assert look(house.storage).solo_crashes == 0
 
@@ -143,7 +143,7 @@ def test_what_was_written_before_the_death_stays_written(house: House) -> None:
     ran = house.running([lease])
     end(house.storage, house.clock, lease, WorkerDied(), by=THREAD)
 
-    house.deaths.deal_with(THREAD, ran, ExitCause.CRASH)
+    house.recovery.recover_child(THREAD, ran, ExitCause.CRASH)
 
     assert look(house.storage).deaths == 1
 
@@ -163,9 +163,9 @@ def test_an_outage_in_the_middle_is_taken_up_by_the_same_call(
 
     monkeypatch.setattr(house.storage, verb, away)
     with pytest.raises(StorageUnavailable):
-        house.deaths.deal_with(THREAD, ran, ExitCause.CRASH)
+        house.recovery.recover_child(THREAD, ran, ExitCause.CRASH)
     monkeypatch.setattr(house.storage, verb, real)
-    house.deaths.deal_with(THREAD, ran, ExitCause.CRASH)
+    house.recovery.recover_child(THREAD, ran, ExitCause.CRASH)
 
     assert [(row.id, row.solo_crashes, row.deaths) for row in house.storage.find("ready")] == [("ran", 1, 1), ("waited", 0, 0)]
     assert house.storage.workers() == []
@@ -173,11 +173,11 @@ def test_an_outage_in_the_middle_is_taken_up_by_the_same_call(
 
 def test_nothing_of_a_death_stays_known_here(house: House) -> None:
     before = set(alive_here)
-    house.deaths.deal_with(THREAD, house.running(house.claimed("a")), ExitCause.CRASH)
+    house.recovery.recover_child(THREAD, house.running(house.claimed("a")), ExitCause.CRASH)
 
     assert alive_here == before
 
 
 @pytest.mark.parametrize(("status", "words"), [(0, "exit code 0"), (3 << 8, "exit code 3"), (9, "signal 9 (SIGKILL)"), (64, "signal 64")])
 def test_a_death_is_told_in_words(status: int, words: str) -> None:
-    assert how_it_ended(status).startswith(words)
+    assert exit_reason(status).startswith(words)

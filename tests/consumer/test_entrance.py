@@ -8,7 +8,7 @@ import pytest
 
 from huey import MemoryHuey
 from huey.consumer import Consumer
-from huey.consumer.entrance import wait_for
+from huey.consumer.startup import wait_for_storage
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
 from huey.testing.clock import FakeClock
 from tests.support.helpers import InThread
@@ -32,30 +32,30 @@ def test_it_waits_and_says_so_in_one_line_and_in_one_when_it_is_there(error: Sto
     gaps: list[float] = []
 
     with caplog.at_level("INFO", "huey.consumer"):
-        assert wait_for(storage, lambda seconds: bool(gaps.append(seconds) or clock.forward(seconds)), clock)
+        assert wait_for_storage(storage, lambda seconds: bool(gaps.append(seconds) or clock.forward(seconds)), clock)
 
     assert (len(tries), gaps[:5], max(gaps)) == (10, [0.5, 1.0, 2.0, 4.0, 5.0], 5.0)
     begun, over = caplog.messages
-    assert "waits for it and tries again" in begun
+    assert "retrying until it is available" in begun
     assert str(error) in begun
-    assert "is there after" in over
+    assert "available after" in over
 
 
 def test_nothing_is_said_when_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "huey.consumer"):
-        assert wait_for(lambda: None, lambda seconds: False, FakeClock())
+        assert wait_for_storage(lambda: None, lambda seconds: False, FakeClock())
     assert caplog.messages == []
 
 
 def test_a_storage_that_will_not_mend_itself_is_not_waited_for() -> None:
     _, storage = failing(9, StorageRefused("wrong password"))
     with pytest.raises(StorageRefused):
-        wait_for(storage, lambda seconds: False, FakeClock())
+        wait_for_storage(storage, lambda seconds: False, FakeClock())
 
 
 def test_a_consumer_that_waits_may_be_stopped() -> None:
     _, storage = failing(9, StorageUnavailable("no server"))
-    assert not wait_for(storage, lambda seconds: True, FakeClock())
+    assert not wait_for_storage(storage, lambda seconds: True, FakeClock())
 
 
 def test_a_consumer_inside_a_program_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:

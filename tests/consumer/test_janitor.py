@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from huey.consumer.janitor import PRUNE_EVERY, Janitor, is_dead
+from huey.consumer.janitor import PRUNE_INTERVAL_S, Janitor, is_dead
 from huey.exceptions import StorageUnavailable
 from huey.runtime import host
 from huey.runtime.clock import SECOND, Micros
@@ -116,7 +116,7 @@ def look_for_a_lease(janitor: Janitor, clock: FakeClock) -> None:
 def look_through(janitor: Janitor) -> None:
     """A look that may fail, as a service bears it."""
     try:
-        janitor.look()
+        janitor.run_once()
     except StorageUnavailable:
         return
 
@@ -128,13 +128,13 @@ def test_a_worker_elsewhere_is_dead_when_its_lease_is_over(storage: Losing, jani
     claimed(storage, by=FAR)
 
     for _ in range(3):
-        janitor.look()
+        janitor.run_once()
         clock.forward(LEASE / SECOND / 3 - 0.000001)
-    janitor.look()
+    janitor.run_once()
     assert look(storage).worker == FAR.id
 
     clock.forward(0.000003)
-    janitor.look()
+    janitor.run_once()
     assert (look(storage).state, known(storage, FAR)) == (State.QUEUED, None)
 
 
@@ -144,7 +144,7 @@ def test_a_worker_elsewhere_that_beats_keeps_its_tasks(storage: Losing, janitor:
     for _ in range(10):
         clock.forward(10)
         storage.heartbeat([FAR])
-        janitor.look()
+        janitor.run_once()
 
     assert look(storage).worker == FAR.id
 
@@ -152,12 +152,12 @@ def test_a_worker_elsewhere_that_beats_keeps_its_tasks(storage: Losing, janitor:
 def test_a_process_of_this_host_that_has_gone_is_dead_at_once(storage: Losing, janitor: Janitor, process: subprocess.Popen[bytes]) -> None:
     neighbour = here(process)
     claimed(storage, by=neighbour)
-    janitor.look()
+    janitor.run_once()
     assert look(storage).worker == neighbour.id
 
     process.kill()
     process.communicate()
-    janitor.look()
+    janitor.run_once()
 
     assert look(storage).state == State.QUEUED
 
@@ -186,7 +186,7 @@ def test_a_process_of_this_host_that_lives_keeps_its_tasks_however_long_it_says_
     claimed(storage, by=other)
 
     clock.forward(3600)
-    janitor.look()
+    janitor.run_once()
 
     assert look(storage).worker == other.id
 
@@ -194,7 +194,7 @@ def test_a_process_of_this_host_that_lives_keeps_its_tasks_however_long_it_says_
 def test_a_worker_that_this_process_was_before_an_exec_is_dead(storage: Losing, janitor: Janitor) -> None:
     claimed(storage, by=ME._replace(id="before-exec"))
 
-    janitor.look()
+    janitor.run_once()
 
     assert look(storage).state == State.QUEUED
 
@@ -206,7 +206,7 @@ def test_another_consumer_of_this_process_is_alive(storage: Losing, janitor: Jan
     claimed(storage, by=other)
 
     clock.forward(3600)
-    janitor.look()
+    janitor.run_once()
     for_queue.leave()
 
     assert look(storage).worker == "beside"
@@ -232,7 +232,7 @@ def test_a_janitor_never_takes_from_its_own_worker(storage: Losing, clock: FakeC
     claimed(storage, by=me)
     clock.forward(60)
 
-    Janitor(storage, me, clock, settle).look()
+    Janitor(storage, me, clock, settle).run_once()
 
     assert look(storage).worker == "me"
 
@@ -240,7 +240,7 @@ def test_a_janitor_never_takes_from_its_own_worker(storage: Losing, clock: FakeC
 def test_a_clock_of_the_store_that_is_set_kills_nobody(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     for step in (3600, -7200, 60, -60) * 5:
-        janitor.look()
+        janitor.run_once()
         # The store's clock is a minute ahead, or behind; the one of who looks is not.
         storage.lease_clock_is_off_by += step * SECOND
         clock.forward(1)
@@ -256,19 +256,19 @@ def test_a_lease_that_looks_over_at_the_first_look_is_watched_first(storage: Los
     clock.forward(3600)
     assert storage.workers()[0].is_expired
 
-    janitor.look()
+    janitor.run_once()
 
     assert look(storage).worker == FAR.id
 
 
 def test_who_could_not_look_begins_to_watch_anew(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
-    janitor.look()
+    janitor.run_once()
     # It was stopped, or the store was away: nobody could give a sign of life.
     clock.forward(60)
-    janitor.look()
+    janitor.run_once()
     clock.forward(1)
-    janitor.look()
+    janitor.run_once()
 
     assert look(storage).worker == FAR.id
 
@@ -277,7 +277,7 @@ def test_a_worker_of_a_former_start_of_this_machine_is_dead_at_once(storage: Los
     claimed(storage, by=FAR)
     storage.machine_was_started_anew = True
 
-    janitor.look()
+    janitor.run_once()
 
     assert look(storage).worker is None
 
@@ -286,7 +286,7 @@ def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Lo
     clone = ME._replace(id="clone", host="a clone of " + ME.host, pid=1, start_time=1)
     claimed(storage, by=clone)
 
-    janitor.look()
+    janitor.run_once()
     assert look(storage).worker == "clone"
 
     look_for_a_lease(janitor, clock)
@@ -298,14 +298,14 @@ def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere
 ) -> None:
     clone = ME._replace(id="clone", pid=1, start_time=1)
     storage.heartbeat([clone])
-    janitor.look()
+    janitor.run_once()
     assert known(storage, clone) is None, "as far as one can tell it died here"
 
     claimed(storage, by=clone)
     for _ in range(30):
         storage.heartbeat([clone])
         clock.forward(1)
-        janitor.look()
+        janitor.run_once()
     assert look(storage).worker == "clone"
 
     look_for_a_lease(janitor, clock)
@@ -331,14 +331,14 @@ def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: Fa
                 storage.heartbeat([near])
                 others.heartbeat([far])
             for janitor in janitors:
-                janitor.look()
+                janitor.run_once()
             clock.forward(1)
         assert [storage.get(id).worker for id in ("a", "b")] == ["near", "far"]  # type: ignore[union-attr]
 
         # One of them is no more.
         for _ in range(17):
             storage.heartbeat([near])
-            janitors[0].look()
+            janitors[0].run_once()
             clock.forward(1)
         assert [(row.worker, row.deaths) for id in ("a", "b") if (row := storage.get(id))] == [("near", 0), (None, 1)]
         storage.close()
@@ -489,7 +489,7 @@ def test_a_death_is_told_with_the_number_of_tasks(
 
     look_for_a_lease(janitor, clock)
 
-    assert [record.message for record in caplog.records] == ["worker far (pid 1 on elsewhere) died: 2 tasks run again"]
+    assert [record.message for record in caplog.records] == ["worker far (pid 1 on elsewhere) died; requeueing 2 tasks"]
 
 
 def test_all_the_dead_are_taken_over_in_one_look(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -525,7 +525,7 @@ def test_a_sign_of_life_between_look_and_reclaim_is_honoured(storage: Losing, cl
         def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
             return storage.reclaim(dead, worker)
 
-    Janitor(Beating(clock), ME, clock, settle).look()
+    Janitor(Beating(clock), ME, clock, settle).run_once()
 
     assert look(storage).worker == FAR.id
 
@@ -576,23 +576,23 @@ def test_a_takeover_whose_first_reply_was_lost_is_done_later(storage: Losing, ja
 
 
 def test_it_prunes_at_once_and_then_each_minute(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
-    janitor.look()
-    janitor.look()
+    janitor.run_once()
+    janitor.run_once()
     assert len(storage.prunes) == 1
 
-    clock.forward(PRUNE_EVERY - 1)
-    janitor.look()
+    clock.forward(PRUNE_INTERVAL_S - 1)
+    janitor.run_once()
     assert len(storage.prunes) == 1
 
     clock.forward(1)
-    janitor.look()
+    janitor.run_once()
     assert len(storage.prunes) == 2
 
 
 def test_it_prunes_until_little_is_left(storage: Losing, janitor: Janitor) -> None:
     storage.backlog = 1234
 
-    janitor.look()
+    janitor.run_once()
 
     assert storage.prunes == [500, 500, 234]
 

@@ -11,7 +11,7 @@ import pytest
 
 from huey import Huey, MemoryHuey, SqliteHuey, crontab
 from huey.consumer.consumer import Consumer
-from huey.consumer.lives import Lives, NotMended, StandingStill
+from huey.consumer.liveness import StallCounter, ThreadReviver, ThreadsUnrecoverable
 from huey.consumer.service import Service
 from huey.engine.engine import Engine
 from huey.exceptions import StorageUnavailable
@@ -28,7 +28,7 @@ def huey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Huey]:
 
 def mortal(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], bool]:
     """The thread of the service of that name ends once; whether it has."""
-    real, ended = Service._once, threading.Event()
+    real, ended = Service._call_once, threading.Event()
 
     def once(service: Service) -> Any:
         if service.name == name and not ended.is_set():
@@ -36,7 +36,7 @@ def mortal(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], bool]:
             raise SystemExit
         return real(service)
 
-    monkeypatch.setattr(Service, "_once", once)
+    monkeypatch.setattr(Service, "_call_once", once)
     return ended.is_set
 
 
@@ -51,7 +51,7 @@ def test_a_thread_that_ended_is_started_again(
 
     with running(huey, periodic=True):
         wait_until(has_ended)
-        wait_until(lambda: "threads of this worker have ended" in caplog.text)
+        wait_until(lambda: "threads of this worker ended unexpectedly" in caplog.text)
 
         assert add(1, 2).get(blocking=True, timeout=20) == 3
         assert name in {thread.name for thread in threading.enumerate()}
@@ -61,43 +61,43 @@ def test_a_thread_that_ended_is_started_again(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_watchdog_itself_is_started_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("huey.consumer.consumer.BEAT", 0.05)
+    monkeypatch.setattr("huey.consumer.consumer.HEARTBEAT_S", 0.05)
     huey = MemoryHuey()
     has_ended = mortal(monkeypatch, "Watchdog")
 
     with running(huey):
         wait_until(has_ended)
-        wait_until(lambda: "thread 'Watchdog' has ended" in caplog.text)
+        wait_until(lambda: "thread 'Watchdog' ended unexpectedly" in caplog.text)
         wait_until(lambda: "Watchdog" in {thread.name for thread in threading.enumerate()})
 
 
 def test_threads_that_end_again_and_again_are_not_mended(caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
-    lives = Lives(clock, [lambda: ["Engine"]])
+    thread_reviver = ThreadReviver(clock, [lambda: ["Engine"]])
     for _ in range(5):
-        lives.look()
+        thread_reviver.check()
         clock.forward(1)
 
-    with pytest.raises(NotMended, match="Engine"):
-        lives.look()
+    with pytest.raises(ThreadsUnrecoverable, match="Engine"):
+        thread_reviver.check()
     clock.forward(120)
-    lives.look()
+    thread_reviver.check()
 
 
 def test_a_thread_that_cannot_be_started_is_not_mended() -> None:
     def no_room() -> list[str]:
         raise RuntimeError("can't start new thread")
 
-    with pytest.raises(NotMended, match="can't start new thread"):
-        Lives(FakeClock(), [no_room]).look()
+    with pytest.raises(ThreadsUnrecoverable, match="can't start new thread"):
+        ThreadReviver(FakeClock(), [no_room]).check()
 
 
 def test_a_number_that_stands_still_is_told_once() -> None:
-    standing = StandingStill(3)
+    standing = StallCounter(3)
 
-    assert [standing.look(7) for _ in range(6)] == [False, False, False, True, False, False]
-    assert [standing.look(8) for _ in range(4)] == [False, False, False, True]
-    assert not any(StandingStill(0).look(7) for _ in range(10))
+    assert [standing.check(7) for _ in range(6)] == [False, False, False, True, False, False]
+    assert [standing.check(8) for _ in range(4)] == [False, False, False, True]
+    assert not any(StallCounter(0).check(7) for _ in range(10))
 
 
 # -- inside a program ----------------------------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def test_a_consumer_inside_a_program_that_stands_still_stops_itself(
     frozen.set()
     waits = add(1, 2)
     first._waker.wake()
-    wait_until(lambda: "stops itself" in caplog.text, timeout=20)
+    wait_until(lambda: "is stopping itself" in caplog.text, timeout=20)
     frozen.clear()
 
     gate.set()
@@ -161,7 +161,7 @@ def test_run_returns_one_after_it_stopped_itself(frozen: threading.Event) -> Non
 def test_an_outage_for_all_its_threads_is_no_standstill(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     huey = MemoryHuey()
     consumer = Consumer(huey, watchdog=1, periodic=False)
-    monkeypatch.setattr("huey.consumer.consumer.BEAT", 0.05)
+    monkeypatch.setattr("huey.consumer.consumer.HEARTBEAT_S", 0.05)
     consumer.start()
 
     def away(*args: object, **options: object) -> Any:
@@ -170,24 +170,24 @@ def test_an_outage_for_all_its_threads_is_no_standstill(monkeypatch: pytest.Monk
     for verb in ("turn", "heartbeat", "workers", "listen"):
         monkeypatch.setattr(huey.storage, verb, away)
     looks = []
-    real = consumer._watchdog.look
-    monkeypatch.setattr(consumer._watchdog, "look", lambda lives: (looks.append(1), real(lives)))
+    real = consumer._watchdog.check
+    monkeypatch.setattr(consumer._watchdog, "check", lambda reviver: (looks.append(1), real(reviver)))
     wait_until(lambda: len(looks) > 4, timeout=20)
     monkeypatch.undo()
 
-    assert "stops itself" not in caplog.text
+    assert "is stopping itself" not in caplog.text
     assert consumer.stop()
 
 
 def test_watchdog_zero_never_stops_it(frozen: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     consumer = Consumer(MemoryHuey(), watchdog=0, periodic=False)
     looks = []
-    real = consumer._watchdog.look
-    monkeypatch.setattr(consumer._watchdog, "look", lambda lives: (looks.append(1), real(lives)))
+    real = consumer._watchdog.check
+    monkeypatch.setattr(consumer._watchdog, "check", lambda reviver: (looks.append(1), real(reviver)))
     frozen.set()
     consumer.start()
 
     wait_until(lambda: len(looks) > 4, timeout=20)
 
-    assert "stops itself" not in caplog.text
+    assert "is stopping itself" not in caplog.text
     frozen.clear()

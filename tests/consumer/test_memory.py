@@ -18,36 +18,36 @@ class Worker:
 
     def __init__(self, number: int, holds: int, clock: FakeClock) -> None:
         self.worker = SimpleNamespace(id=f"w{number}")
-        self.page = SimpleNamespace(is_ready=True, running=lambda: self.ran, ended=list)
+        self.scoreboard = SimpleNamespace(is_ready=True, running=lambda: self.ran, ended=list)
         self.ran: list[str] = []
-        self.pid, self.holds, self.is_leaving, self.started = number, holds, False, clock.monotonic()
+        self.pid, self.holds, self.is_stopping, self.started = number, holds, False, clock.monotonic()
 
-    def tell_to_stop(self) -> None:
-        self.is_leaving = True
+    def request_stop(self) -> None:
+        self.is_stopping = True
 
 
 class Workers:
     """One place: a worker that is replaced whenever it is told to leave."""
 
-    def __init__(self, clock: FakeClock, limit: MemoryLimit, fresh: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock, self.limit, self.fresh, self.started = clock, limit, fresh, 0
+    def __init__(self, clock: FakeClock, limit: MemoryLimit, idle_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock, self.limit, self.idle_size, self.started = clock, limit, idle_size, 0
         self.now: Any = None
         self._start()
-        monkeypatch.setattr(memory, "memory_of", lambda pid: self.now.holds * MIB)
+        monkeypatch.setattr(memory, "resident_bytes", lambda pid: self.now.holds * MIB)
 
     def _start(self) -> None:
         self.started += 1
-        self.now = Worker(self.started, self.fresh, self.clock)
+        self.now = Worker(self.started, self.idle_size, self.clock)
 
     def live(self, seconds: int, grown: int = 0) -> int:
         """So many seconds, a look in each; workers hold *grown* MiB more once they have run something. How many were started."""
         before = self.started
         for _ in range(seconds):
-            self.limit.look([self.now])
-            if self.now.is_leaving:
+            self.limit.check([self.now])
+            if self.now.is_stopping:
                 self._start()
-                self.limit.look([self.now])
-            self.now.holds = self.fresh + grown
+                self.limit.check([self.now])
+            self.now.holds = self.idle_size + grown
             self.clock.forward(1)
         return self.started - before
 
@@ -65,7 +65,7 @@ def test_a_limit_below_what_a_new_worker_holds_replaces_nobody_and_is_told_once(
     assert workers.live(600) == 0
 
     (line,) = caplog.messages
-    assert line.startswith("--max-memory 10: a new worker already holds 23 MiB")
+    assert line.startswith("--max-memory 10 is too low: a new worker already uses 23 MiB")
 
 
 def test_a_worker_that_grows_far_above_what_it_held_at_first_is_replaced_all_the_same(
@@ -95,7 +95,7 @@ def test_a_slow_leak_replaces_a_worker_each_time_and_nothing_is_put_off(
         replaced += workers.live(1)
 
     assert replaced == 5
-    assert not [line for line in caplog.messages if "stays for at least" in line]
+    assert not [line for line in caplog.messages if "is kept for at least" in line]
 
 
 def test_a_worker_that_was_busy_from_its_start_is_not_taken_for_one_that_needs_so_much(
@@ -115,7 +115,7 @@ def test_without_a_limit_nobody_is_asked(clock: FakeClock, monkeypatch: pytest.M
 
 def test_a_worker_that_is_not_ready_is_not_judged(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
-    workers.now.page.is_ready = False
+    workers.now.scoreboard.is_ready = False
     workers.now.holds = 500
 
     assert workers.live(1) == 0

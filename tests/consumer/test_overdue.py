@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from huey.consumer.overdue import NEIGHBOURS, Overdue
-from huey.consumer.processes import Child
+from huey.consumer.enforcer import NEIGHBOUR_GRACE_S, Enforcer
+from huey.consumer.process_table import Child
 from huey.consumer.recovery import ExitCause
 from huey.engine.scoreboard import GRACE, TO_END, Scoreboard
 from huey.runtime.clock import SECOND
@@ -26,13 +26,13 @@ class OnPaper(Child):
         """It has none."""
 
 
-class Tree:
+class ProcessTree:
     """Workers of a supervisor."""
 
     def __init__(self, patience: float | None = 20.0) -> None:
         self.clock = FakeClock()
         self.children: list[Child] = []
-        self.overdue = Overdue(self, self.clock, patience)
+        self.enforcer = Enforcer(self, self.clock, patience)
 
     def all(self) -> list[Child]:
         return self.children
@@ -52,28 +52,28 @@ class Tree:
         return child
 
     def begin(self, child: Child, slot: int, limit: float = LIMIT) -> None:
-        child.page.enter(slot, f"task-{slot}", 1, self.clock.monotonic(), round(limit * SECOND))
+        child.scoreboard.enter(slot, f"task-{slot}", 1, self.clock.monotonic(), round(limit * SECOND))
 
     def after(self, seconds: float) -> None:
         self.clock.forward(seconds)
-        self.overdue.mind_limits(self.clock.monotonic())
+        self.enforcer.enforce_time_limits(self.clock.monotonic())
 
     def left(self, child: Child) -> float | None:
         """Seconds until it is killed as late."""
-        if child.due is None or child.due[1] is not ExitCause.LATE:
+        if child.deadline is None or child.deadline[1] is not ExitCause.LATE:
             return None
-        return (child.due[0] - self.clock.monotonic()) / SECOND
+        return (child.deadline[0] - self.clock.monotonic()) / SECOND
 
 
 @pytest.fixture
-def tree() -> Iterator[Tree]:
-    tree = Tree()
+def tree() -> Iterator[ProcessTree]:
+    tree = ProcessTree()
     yield tree
     for child in tree.children:
-        child.page.close()
+        child.scoreboard.close()
 
 
-def test_a_body_that_does_not_look_has_five_seconds_after_it_was_asked(tree: Tree) -> None:
+def test_a_body_that_does_not_look_has_five_seconds_after_it_was_asked(tree: ProcessTree) -> None:
     alone = tree.worker("a", 1)
     tree.begin(alone, 0)
 
@@ -84,10 +84,10 @@ def test_a_body_that_does_not_look_has_five_seconds_after_it_was_asked(tree: Tre
     assert TO_END == 5.0
 
 
-def test_a_body_that_looks_by_itself_has_a_grace_of_ten(tree: Tree) -> None:
+def test_a_body_that_looks_by_itself_has_a_grace_of_ten(tree: ProcessTree) -> None:
     alone = tree.worker("a", 1)
     tree.begin(alone, 0)
-    alone.page.cooperates(0)
+    alone.scoreboard.cooperates(0)
 
     tree.after(LIMIT + GRACE)
     assert tree.left(alone) is None
@@ -96,20 +96,20 @@ def test_a_body_that_looks_by_itself_has_a_grace_of_ten(tree: Tree) -> None:
     assert GRACE == 10.0
 
 
-def test_the_next_task_of_a_runner_has_to_look_again(tree: Tree) -> None:
+def test_the_next_task_of_a_runner_has_to_look_again(tree: ProcessTree) -> None:
     alone = tree.worker("a", 1)
     tree.begin(alone, 0)
-    alone.page.cooperates(0)
+    alone.scoreboard.cooperates(0)
     tree.begin(alone, 0)
 
     tree.after(LIMIT + TO_END + 0.1)
     assert tree.left(alone) == 0
 
 
-@pytest.mark.parametrize(("patience", "wait"), [(20.0, 20.0), (300.0, NEIGHBOURS), (None, NEIGHBOURS), (1.0, 1.0)])
+@pytest.mark.parametrize(("patience", "wait"), [(20.0, 20.0), (300.0, NEIGHBOUR_GRACE_S), (None, NEIGHBOUR_GRACE_S), (1.0, 1.0)])
 def test_neighbours_have_the_shutdown_timeout_but_no_more_than_thirty_seconds(patience: float | None, wait: float) -> None:
     """Also where it is unlimited."""
-    tree = Tree(patience)
+    tree = ProcessTree(patience)
     child = tree.worker("a")
     tree.begin(child, 0)
     tree.begin(child, 1, 0)
@@ -117,29 +117,29 @@ def test_neighbours_have_the_shutdown_timeout_but_no_more_than_thirty_seconds(pa
     tree.after(LIMIT + TO_END + 0.1)
 
     assert tree.left(child) == wait
-    assert child.is_leaving
-    assert child.page.is_told_to_stop
-    child.page.close()
+    assert child.is_stopping
+    assert child.scoreboard.is_told_to_stop
+    child.scoreboard.close()
 
 
-def test_once_only_late_tasks_are_left_the_kill_comes_at_once(tree: Tree) -> None:
+def test_once_only_late_tasks_are_left_the_kill_comes_at_once(tree: ProcessTree) -> None:
     """When the ends of the others are written, which the worker says itself."""
     child = tree.worker("a")
     tree.begin(child, 0)
     tree.begin(child, 1, 0)
     tree.after(LIMIT + TO_END + 0.1)
-    child.page.say_held(2)
-    child.page.leave(1)
+    child.scoreboard.say_held(2)
+    child.scoreboard.leave(1)
     tree.after(1)
     assert (tree.left(child) or 0) > 0
 
-    child.page.say_held(1)
+    child.scoreboard.say_held(1)
     tree.after(0.1)
 
     assert tree.left(child) == 0
 
 
-def test_while_python_stands_still_there_neighbours_are_not_waited_for(tree: Tree) -> None:
+def test_while_python_stands_still_there_neighbours_are_not_waited_for(tree: ProcessTree) -> None:
     """They could not end: the late task holds the GIL."""
     child = tree.worker("a")
     tree.begin(child, 0)
@@ -151,7 +151,7 @@ def test_while_python_stands_still_there_neighbours_are_not_waited_for(tree: Tre
     assert tree.left(child) == 0
 
 
-def test_one_worker_of_a_place_leaves_at_a_time(tree: Tree) -> None:
+def test_one_worker_of_a_place_leaves_at_a_time(tree: ProcessTree) -> None:
     first, second, other = tree.worker("a"), tree.worker("b"), tree.worker("c", queue="other")
     tree.begin(first, 0)
     tree.begin(second, 0)
@@ -159,32 +159,32 @@ def test_one_worker_of_a_place_leaves_at_a_time(tree: Tree) -> None:
     tree.after(LIMIT + TO_END + 0.1)
     assert (tree.left(first), tree.left(second), tree.left(other)) == (20, None, 20)
     tree.after(10)
-    assert not second.is_leaving
+    assert not second.is_stopping
 
     tree.children.remove(first)
     tree.after(0.1)
 
     assert tree.left(second) == 20
-    first.page.close()
+    first.scoreboard.close()
 
 
-def test_one_that_leaves_anyway_needs_no_place(tree: Tree) -> None:
+def test_one_that_leaves_anyway_needs_no_place(tree: ProcessTree) -> None:
     first, second = tree.worker("a"), tree.worker("b")
     tree.begin(first, 0)
     tree.begin(second, 0)
-    second.is_leaving = True
+    second.is_stopping = True
 
     tree.after(LIMIT + TO_END + 0.1)
 
     assert (tree.left(first), tree.left(second)) == (20, 20)
 
 
-def test_a_stop_that_is_nearer_stays_nearer(tree: Tree) -> None:
+def test_a_stop_that_is_nearer_stays_nearer(tree: ProcessTree) -> None:
     child = tree.worker("a")
     tree.begin(child, 0)
     tree.begin(child, 1, 0)
     tree.clock.forward(LIMIT + TO_END)
-    child.due = tree.clock.monotonic() + 2 * SECOND, ExitCause.STOP
+    child.deadline = tree.clock.monotonic() + 2 * SECOND, ExitCause.STOP
 
     tree.after(0.5)
 

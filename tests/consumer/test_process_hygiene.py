@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from huey.consumer import command as own
-from huey.consumer.oom import Likelihood
-from huey.consumer.oom import _read as oom_points
+from huey.consumer.memory import OomScore
+from huey.consumer.memory import _read_oom_score as oom_points
 from huey.testing.clock import FakeClock
 from tests.support.helpers import Project, bare_environment, wait_until
 from tests.support.mortals import mortal
@@ -107,7 +107,7 @@ def test_a_worker_ends_as_a_program_does_and_leaves_its_supervisor_what_is_its(p
 
 
 def test_exit_handlers_have_their_time_and_no_more(project: Project) -> None:
-    project.write(APP + "\nfrom huey.consumer import exits\nexits.TIME = 0.2\n")
+    project.write(APP + "\nfrom huey.consumer import processes\nprocesses.EXIT_TIMEOUT_S = 0.2\n")
     command = project.start("main.huey")
     asked(project, "linger")
 
@@ -215,7 +215,7 @@ def test_a_folder_that_is_gone_at_sighup_is_told_and_the_workers_go_on(project: 
     wait_until(lambda: "No such file or directory" in command.log, told=lambda: command.log)
 
     assert asked(project, "release") == 1
-    assert "the workers go on with the old code" in command.log
+    assert "the workers continue with the old code" in command.log
     assert command.stop() == 0
 
 
@@ -277,18 +277,18 @@ def test_a_script_is_known_by_its_first_lines(tmp_path: Path, monkeypatch: pytes
 def test_a_worker_is_likelier_to_be_killed_but_for_the_start_of_a_program() -> None:
     code = """
 import os, subprocess, sys
-from huey.consumer.oom import Likelihood, _read
+from huey.consumer.memory import OomScore, _read_oom_score
 from huey.testing.clock import FakeClock
 clock = FakeClock()
-usual, it = _read(), Likelihood(clock)
-it.raise_it()
-print(_read() - usual, end=" ")
+usual, it = _read_oom_score(), OomScore(clock)
+it.raise_score()
+print(_read_oom_score() - usual, end=" ")
 print(int(subprocess.check_output(["cat", "/proc/self/oom_score_adj"])) - usual, end=" ")
-it.look()
-print(_read() - usual, end=" ")
+it.raise_again()
+print(_read_oom_score() - usual, end=" ")
 clock.forward(2)
-it.look()
-print(_read() - usual)
+it.raise_again()
+print(_read_oom_score() - usual)
 """
     done = subprocess.run([sys.executable, "-c", code], env=bare_environment(), capture_output=True, text=True, timeout=60)
 
@@ -296,11 +296,11 @@ print(_read() - usual)
 
 
 def test_where_there_is_no_likelihood_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huey.consumer.oom._FILE", "/nowhere/oom_score_adj")
-    it = Likelihood(FakeClock())
+    monkeypatch.setattr("huey.consumer.memory._OOM_FILE", "/nowhere/oom_score_adj")
+    it = OomScore(FakeClock())
 
-    it.raise_it()
-    it.look()
+    it.raise_score()
+    it.raise_again()
 
     assert oom_points() is None
 

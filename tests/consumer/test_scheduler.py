@@ -69,7 +69,7 @@ class Bench:
         """Look so many seconds after noon, on a clock that was set to it; the minutes that fired then."""
         self.clock.set(NOON + round(seconds * SECOND))
         before = len(self.storage.fired)
-        self.scheduler.look()
+        self.scheduler.run_once()
         return [minute for _, minute in self.storage.fired[before:]]
 
 
@@ -174,9 +174,9 @@ def test_two_schedulers_make_one_run(bench: Bench) -> None:
     bench.periodic(crontab())
     other = bench.another()
 
-    bench.storage.between = other.look
+    bench.storage.between = other.run_once
     assert bench.look_at(0) == ["12:00"]
-    bench.storage.between = other.look
+    bench.storage.between = other.run_once
     assert bench.look_at(60) == ["12:01"]
 
     assert bench.storage.counts().ready == 2
@@ -229,7 +229,7 @@ def test_a_broken_callable_does_not_stop_the_others_and_is_told_once(bench: Benc
         bench.look_at(seconds)
 
     assert bench.storage.fired == [("sound", "12:00"), ("sound", "12:01"), ("sound", "12:02")]
-    assert [record.message for record in caplog.records] == ["periodic task broken: its schedule cannot be read; it does not run"]
+    assert [record.message for record in caplog.records] == ["periodic task broken: cannot evaluate its schedule; it does not run"]
 
 
 def test_a_tick_that_could_not_be_written_fires_later(bench: Bench) -> None:
@@ -275,7 +275,7 @@ def test_a_storage_that_is_away_is_not_told_as_a_broken_schedule(bench: Bench, c
 def test_the_next_look_comes_with_the_next_minute(bench: Bench) -> None:
     bench.clock.set(NOON + 57 * SECOND)
 
-    assert bench.scheduler.look() == pytest.approx(3, abs=0.1)
+    assert bench.scheduler.run_once() == pytest.approx(3, abs=0.1)
 
 
 def test_it_looks_at_the_clock_every_five_seconds_and_at_the_storage_once_a_minute(bench: Bench) -> None:
@@ -285,7 +285,7 @@ def test_it_looks_at_the_clock_every_five_seconds_and_at_the_storage_once_a_minu
     for second in range(0, 180, 5):
         bench.storage.between = lambda second=second: looks.append(second)  # type: ignore[misc]
         bench.clock.set(NOON + second * SECOND)
-        assert bench.scheduler.look() == pytest.approx(5, abs=0.1)
+        assert bench.scheduler.run_once() == pytest.approx(5, abs=0.1)
 
     assert looks == [0, 60, 120]
 
@@ -301,7 +301,7 @@ def test_a_minute_that_could_not_be_dealt_with_is_looked_at_again(bench: Bench) 
 
 
 def test_the_next_look_comes_after_the_interval_if_that_is_shorter(bench: Bench) -> None:
-    assert bench.another(interval=2.0).look() == 2.0
+    assert bench.another(interval=2.0).run_once() == 2.0
 
 
 def test_followers_are_told_of_a_tick(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -94,7 +94,7 @@ def test_three_consumers_twenty_restarts_and_a_clock_that_jumps_make_one_run_per
             last = minute
 
         for scheduler in rng.sample(crew, 3):
-            scheduler.look()
+            scheduler.run_once()
 
     fired = [at for _, at in clockwork.fired]
     assert restarts == 20
@@ -112,22 +112,22 @@ def test_after_a_jump_ahead_the_newest_missed_tick_of_the_grace_runs(clockwork: 
     for at in (-60, 0):
         clockwork.clock.set(NOON + at * SECOND)
         for scheduler in crew:
-            scheduler.look()
+            scheduler.run_once()
 
     clockwork.clock.set(NOON + 600 * SECOND)
     for scheduler in crew:
-        scheduler.look()
+        scheduler.run_once()
 
     assert [(name, (at - NOON) // MINUTE) for name, at in clockwork.fired] == [("noon and four past", 0), ("at ten past", 10)]
     clockwork.clock.set(NOON + 24 * 3600 * SECOND + 8 * MINUTE)
-    crew[0].look()
+    crew[0].run_once()
     assert [(name, (at - NOON) // MINUTE) for name, at in clockwork.fired[2:]] == [("noon and four past", 24 * 60 + 4)]
 
 
 def test_after_a_jump_back_nothing_fires_until_the_clock_has_caught_up(clockwork: Clockwork) -> None:
     clockwork.periodic("each", crontab())
     crew = [clockwork.start() for _ in range(3)]
-    crew[0].look()
+    crew[0].run_once()
     clockwork.clock.set(NOON - 180 * SECOND)
 
     minutes = []
@@ -135,7 +135,7 @@ def test_after_a_jump_back_nothing_fires_until_the_clock_has_caught_up(clockwork
         clockwork.clock.forward(5)
         before = len(clockwork.fired)
         for scheduler in crew:
-            scheduler.look()
+            scheduler.run_once()
         minutes += [(clockwork.clock.now() - NOON) // MINUTE] * (len(clockwork.fired) - before)
 
     assert minutes == [1, 2]
@@ -190,7 +190,7 @@ def test_each_minute_of_a_day_on_which_the_clocks_change_is_exact(clockwork: Clo
         if number % 60 == 59:
             crew[0] = clockwork.start()
         for scheduler in crew:
-            scheduler.look()
+            scheduler.run_once()
 
     fired: dict[str, list[Micros]] = {}
     for what, at in clockwork.fired:

@@ -97,8 +97,8 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends(make: Make, caplog: p
         wait_until(lambda: len(caplog.records) == 2)
 
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("ERROR", "Loop failed; it goes on trying"),
-        ("INFO", "Loop works again"),
+        ("ERROR", "Loop failed; retrying"),
+        ("INFO", "Loop has recovered"),
     ]
     assert caplog.records[0].exc_info is not None
 

@@ -214,7 +214,7 @@ def test_an_at_most_once_task_is_lost_with_its_worker(make_huey: MakeHuey, clock
     claim(huey.storage, by=ME._replace(host_scope="of another machine"))
     janitor = Janitor(huey.storage, OTHER, clock, huey.execution().settle)
     for _ in range(16):
-        janitor.look()
+        janitor.run_once()
         clock.forward(1)
 
     row = huey.storage.get(handle.id)

@@ -98,7 +98,7 @@ def test_a_supervisor_that_cannot_start_a_process_tries_again(project: Project, 
     (project.folder / name).unlink()
 
     assert pid(project) != first
-    assert command.log.count("cannot be started") == 1
+    assert command.log.count("cannot start a worker") == 1
     assert command.stop() == 0
 
 
@@ -123,7 +123,7 @@ def test_new_code_that_cannot_be_started_leaves_the_old_running(project: Project
     (project.folder / name).touch()
 
     command.send(signal.SIGHUP)
-    until(lambda: "the workers go on with the old code" in command.log, "it is told")
+    until(lambda: "the workers continue with the old code" in command.log, "it is told")
 
     assert "/venv/bin/python" in command.log
     assert pid(project) == first
@@ -194,4 +194,4 @@ def test_a_consumer_without_streams_ends_quietly(project: Project, streams: str)
         process.wait()
     log = (project.folder / "log").read_text()
     assert "Traceback" not in log
-    assert "ended by exit code" not in log
+    assert "exited with code" not in log

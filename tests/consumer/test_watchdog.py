@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from huey.consumer import watchdog as room
-from huey.consumer.processes import Child
+from huey.consumer.process_table import Child
 from huey.consumer.watchdog import Watchdog
 from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import ENGINE, MAIN, SCHEDULER, TIME_LIMITS, Stamp
@@ -19,7 +19,7 @@ from huey.testing.clock import FakeClock
 SECONDS = 30
 
 
-class Keeper:
+class WatchedSupervisor:
     """A supervisor that notes whom it is to replace."""
 
     def __init__(self) -> None:
@@ -33,10 +33,10 @@ class Keeper:
     def reaches_storage(self, child: Child) -> bool:
         return self.reaches
 
-    def places(self, child: Child) -> int:
+    def worker_count(self, child: Child) -> int:
         return self.count
 
-    def name_of(self, child: Child, id: str) -> str:
+    def task_name(self, child: Child, id: str) -> str:
         return "app.hold"
 
 
@@ -45,37 +45,37 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.keeper = Keeper()
-        self.watchdog = Watchdog(self.keeper, self.clock, SECONDS)
+        self.supervisor = WatchedSupervisor()
+        self.watchdog = Watchdog(self.supervisor, self.clock, SECONDS)
         self.children: list[Child] = []
         self.frozen: set[tuple[str, int]] = set()
         self.silent: set[str] = set()
         self.is_away = False
 
     def worker(self, id: str, kind: str = "thread", *, is_ready: bool = True) -> Child:
-        page = Scoreboard(2)
-        child = Child(Worker(id, "here", 1, "boot", 1, kind, ""), page, 0, "app")
-        self.watchdog.begin(child)
+        scoreboard = Scoreboard(2)
+        child = Child(Worker(id, "here", 1, "boot", 1, kind, ""), scoreboard, 0, "app")
+        self.watchdog.watch(child)
         self.children.append(child)
         if is_ready:
-            page.say_ready()
+            scoreboard.say_ready()
         self.stamp(child)
         return child
 
     def stamp(self, child: Child) -> None:
         for thread in (MAIN, ENGINE, TIME_LIMITS, SCHEDULER):
             if (child.worker.id, thread) not in self.frozen:
-                Stamp(child.page, thread, self.clock).show()
+                Stamp(child.scoreboard, thread, self.clock).show()
 
     def look(self, times: int = 1) -> list[tuple[str, bool]]:
         for _ in range(times):
             for child in self.children:
                 self.stamp(child)
                 if child.worker.id not in self.silent:
-                    child.page.heartbeat(False)
+                    child.scoreboard.heartbeat(False)
             self.clock.forward(1)
-            self.watchdog.look(self.children, self.is_away)
-        return self.keeper.replaced
+            self.watchdog.check(self.children, self.is_away)
+        return self.supervisor.replaced
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
     for child in bench.children:
-        child.page.close()
+        child.scoreboard.close()
 
 
 @pytest.mark.parametrize(("thread", "at_once"), [(ENGINE, True), (MAIN, True), (SCHEDULER, False), (TIME_LIMITS, False)])
@@ -112,7 +112,7 @@ def test_no_more_than_one_of_a_place_and_minute(bench: Bench) -> None:
 
 
 def test_each_of_several_places_has_its_own(bench: Bench) -> None:
-    bench.keeper.count = 2
+    bench.supervisor.count = 2
     for id in "abc":
         bench.worker(id, "process")
     bench.look(3)
@@ -146,7 +146,7 @@ def test_before_a_replacement_the_storage_is_tried(bench: Bench) -> None:
     bench.worker("a")
     bench.look(3)
     bench.frozen.add(("a", ENGINE))
-    bench.keeper.reaches = False
+    bench.supervisor.reaches = False
 
     assert bench.look(4 * SECONDS) == []
 
@@ -183,25 +183,25 @@ def test_one_that_waits_for_the_disk_is_left_alone(bench: Bench, monkeypatch: py
     monkeypatch.setattr(Scoreboard, "is_at_disk", True)
 
     assert bench.look(4 * SECONDS) == []
-    assert child.page.is_at_disk
+    assert child.scoreboard.is_at_disk
 
 
 def test_one_without_a_pulse_is_left_alone_and_its_tasks_are_named_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     child = bench.worker("a")
-    child.page.enter(0, "7", 1, 0, 0)
+    child.scoreboard.enter(0, "7", 1, 0, 0)
     bench.look(3)
     bench.silent.add("a")
     bench.frozen.update(("a", thread) for thread in (MAIN, ENGINE, TIME_LIMITS, SCHEDULER))
 
     assert bench.look(4 * SECONDS) == []
     (record,) = caplog.records
-    assert (record.levelno, record.getMessage().endswith("Running there: app.hold 7")) == (logging.WARNING, True)
+    assert (record.levelno, record.getMessage().endswith("Running tasks: app.hold 7")) == (logging.WARNING, True)
 
 
 def test_of_one_that_stops_only_the_engine_is_watched(bench: Bench) -> None:
     """The others it stops one after the other."""
     child = bench.worker("a")
-    child.is_leaving = True
+    child.is_stopping = True
     bench.look(3)
     bench.frozen.update(("a", thread) for thread in (MAIN, SCHEDULER))
 

@@ -52,12 +52,12 @@ def sabotage(folder: Path) -> None:
         raise Sabotage(thread)
 
     _before(Engine, "turn", obey, "engine")
-    _before(WorkerProcess, "_look", obey, "main")
-    for part in ("_hear", "_bury", "_keep_deadlines", "_beat", "_man", "_look", "_wait"):
+    _before(WorkerProcess, "_check_process", obey, "main")
+    for part in ("_handle_signals", "_reap", "_kill_overdue", "_send_heartbeats", "_start_missing_workers", "_maintain", "_wait"):
         _before(Supervisor, part, obey, f"supervisor{part}")
     _before(ThreadRunners, "_park", obey, "runner")
     _in_services(obey)
-    for cls, method in ((Service, "_once"), (ThreadRunners, "_give_up")):
+    for cls, method in ((Service, "_call_once"), (ThreadRunners, "_give_up")):
         _end_after(cls, method)
 
 
@@ -88,11 +88,11 @@ def _end_after(cls: type, method: str) -> None:
 def _in_services(obey: Callable[[str], None]) -> None:
     original = Service.__init__
 
-    def init(self: Service, name: str, act: Callable[[], Any], *args: Any, **options: Any) -> None:
+    def init(self: Service, name: str, run_once: Callable[[], Any], *args: Any, **options: Any) -> None:
         def acting() -> Any:
             if name in SERVICES:
                 obey(SERVICES[name])
-            return act()
+            return run_once()
 
         original(self, name, acting, *args, **options)
 

@@ -200,7 +200,7 @@ def test_a_consumer_command_goes_on_in_a_storm_of_limits_and_revocations(project
     assert acknowledged
     assert acknowledged <= ran
     assert command.is_running
-    assert "stands still" not in command.log
+    assert "has stalled" not in command.log
 
 
 TASKS: dict[str, dict[str, Any]] = {"late": {"timeout": LIMIT}, "unwanted": {"priority": 1}, "front": {"priority": 9}}

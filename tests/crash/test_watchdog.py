@@ -132,7 +132,7 @@ def test_a_worker_of_which_a_thread_stands_still_is_replaced(project, show, thre
     show(f"another worker after {took:.1f} s")
     assert took < watchdog + SLACK + SLOWNESS
     (line,) = consumer.lines("CRITICAL")
-    assert re.search(r"stands still: no sign of life of its .*" + thread, line)
+    assert re.search(r"has stalled: no sign of life of its .*" + thread, line)
     assert len(consumer.ran) <= len(consumer.sent) + 60 * 20
     assert project.huey.storage.counts().failed == 0
     with pytest.raises(Exception, match="TaskTimeout"):
@@ -156,7 +156,7 @@ def test_a_thread_that_ends_or_raises_goes_on_in_place(project, thread, way):
         consumer.late().get(blocking=True, timeout=10)
 
     assert consumer.note(0).get(blocking=True, timeout=10) == consumer.pid
-    words = "have ended" if way == "end" else "it goes on"
+    words = "ended unexpectedly" if way == "end" else "failed; "
     until(lambda: words in consumer.command.log, "it is told", 10)
     assert sum(words in line for line in consumer.lines("CRITICAL", "ERROR")) == 1
     assert consumer.command.stop() == 0
@@ -171,12 +171,12 @@ def test_a_pulse_that_stands_still_alone_is_started_again(project):
     until(lambda: consumer.lines("CRITICAL"), "it is told", 25)
 
     (line,) = consumer.lines("CRITICAL")
-    assert "the pulse of this worker stands still" in line
+    assert "the pulse thread of this worker has stalled" in line
     assert consumer.note(0).get(blocking=True, timeout=10) == consumer.pid
     assert consumer.command.stop() == 0
 
 
-PARTS = ("_hear", "_bury", "_keep_deadlines", "_beat", "_man", "_look", "_wait")
+PARTS = ("_handle_signals", "_reap", "_kill_overdue", "_send_heartbeats", "_start_missing_workers", "_maintain", "_wait")
 
 
 @pytest.mark.timeout(60)
@@ -191,14 +191,14 @@ def test_a_supervisor_of_which_a_part_raises_goes_on(project, part):
 
     until(consumer.is_done, "all that was sent has run", 20)
     assert consumer.note(0).get(blocking=True, timeout=10) != consumer.pid
-    assert sum("failed; it goes on trying" in line for line in consumer.lines("ERROR")) == 1
+    assert sum("failed; retrying" in line for line in consumer.lines("ERROR")) == 1
     assert consumer.command.stop() == 0
 
 
 @watched(QUICK, LONG)
 def test_a_supervisor_that_stands_still_is_told_of_and_tasks_go_on(project, show, watchdog):
     consumer = Sabotaged(project, watchdog, workers=1)
-    consumer.obeys("supervisor_look", "freeze")
+    consumer.obeys("supervisor_maintain", "freeze")
     began = time.monotonic()
     consumer.send()
 
@@ -207,7 +207,7 @@ def test_a_supervisor_that_stands_still_is_told_of_and_tasks_go_on(project, show
 
     show(f"told after {time.monotonic() - began:.1f} s")
     (line,) = consumer.lines("CRITICAL")
-    assert f"the supervisor (pid {consumer.command.process.pid}) has not looked after its workers for" in line
+    assert f"the supervisor (pid {consumer.command.process.pid}) has not checked its workers for" in line
     assert consumer.note(0).get(blocking=True, timeout=10) == consumer.pid
 
 

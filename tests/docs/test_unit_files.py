@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faces.test_docs import PAGES, blocks
 
 from huey.cli.parser import given_settings
-from huey.consumer.settings import checked
-from tests.docs.test_pages import PAGES, blocks
+from huey.consumer.settings import validate_settings
 
 HOW_TO = {page.name: page for page in PAGES if page.parent.name == "how-to"}
 
@@ -33,7 +33,7 @@ def settings_of(words: list[str], environment: dict[str, str] | None = None) -> 
     assert Path(program).name == "huey_consumer"
     given = given_settings(arguments, environment or {})
     assert given.pop("path") == "app.huey"
-    return checked({name: value for name, value in given.items() if name != "reload"})
+    return validate_settings({name: value for name, value in given.items() if name != "reload"})
 
 
 def ini(text: str) -> configparser.ConfigParser:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from huey.consumer.settings import OPTIONS, checked, shares, why_not_here
+from huey.consumer.settings import OPTIONS, allocate_workers, process_only_reason, validate_settings
 from huey.exceptions import ConfigurationError
 
 
 def test_the_defaults_are_those_of_0_4_9_and_3_x() -> None:
-    settings = checked({})
+    settings = validate_settings({})
 
     assert settings == {
         "workers": 1,
@@ -63,11 +63,11 @@ def test_the_defaults_are_those_of_0_4_9_and_3_x() -> None:
     ],
 )
 def test_a_value_is_read(given: dict[str, Any], name: str, value: Any) -> None:
-    settings = checked(given)
+    settings = validate_settings(given)
 
     assert settings[name] == value
     # What was checked can be handed on and checked again.
-    assert checked(settings) == settings
+    assert validate_settings(settings) == settings
 
 
 @pytest.mark.parametrize(
@@ -105,35 +105,37 @@ def test_a_value_is_read(given: dict[str, Any], name: str, value: Any) -> None:
 def test_a_value_that_cannot_work_is_refused(name: str, value: Any, said: str) -> None:
     """ConfigurationError, which 3.x raises, is a ValueError too."""
     with pytest.raises(ConfigurationError, match=f"^{name}=.*{said}"):
-        checked({name: value})
+        validate_settings({name: value})
     assert issubclass(ConfigurationError, ValueError)
 
 
 @pytest.mark.parametrize("name", ["max_tasks", "max_memory"])
 def test_workers_cannot_be_renewed_while_the_dead_are_not_replaced(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name}=100 .*--disable-health-check"):
-        checked({name: 100, "check_worker_health": False})
+        validate_settings({name: 100, "check_worker_health": False})
 
 
 def test_what_threads_of_a_program_cannot_do_is_told_with_the_way_out() -> None:
-    assert why_not_here(checked({})) is None
-    assert why_not_here(checked({"queues": "video:3"})) is None
+    assert process_only_reason(validate_settings({})) is None
+    assert process_only_reason(validate_settings({"queues": "video:3"})) is None
 
-    assert re.search(r"takes tasks from one queue.*huey\.on\('mail'\).*run\(\)", why_not_here(checked({"queues": "mail,video:3"})) or "")
+    assert re.search(
+        r"takes tasks from one queue.*huey\.on\('mail'\).*run\(\)", process_only_reason(validate_settings({"queues": "mail,video:3"})) or ""
+    )
     for options in ({"worker_type": "process"}, {"max_tasks": 5}, {"max_memory": 500}):
         (name,) = options
-        assert re.search(rf"^{name}=.*start\(\) runs tasks in threads.*call run\(\)", why_not_here(checked(options)) or "")
+        assert re.search(rf"^{name}=.*start\(\) runs tasks in threads.*call run\(\)", process_only_reason(validate_settings(options)) or "")
 
 
 def test_a_mistyped_option_is_answered_with_the_one_that_was_meant() -> None:
     with pytest.raises(ConfigurationError, match=r"^worker=4: a consumer has no such option; did you mean 'workers'"):
-        checked({"worker": 4})
+        validate_settings({"worker": 4})
     with pytest.raises(ConfigurationError, match=r"^colour=1: a consumer has no such option; there are backoff, "):
-        checked({"colour": 1})
+        validate_settings({"colour": 1})
 
 
 def test_no_shutdown_timeout_is_no_limit_as_in_3_x() -> None:
-    assert checked({"shutdown_timeout": None})["shutdown_timeout"] == 0
+    assert validate_settings({"shutdown_timeout": None})["shutdown_timeout"] == 0
 
 
 @pytest.mark.parametrize(
@@ -149,12 +151,12 @@ def test_no_shutdown_timeout_is_no_limit_as_in_3_x() -> None:
     ],
 )
 def test_workers_are_shared_out_by_weight_and_at_least_one_each(queues: Any, workers: int, given: dict[str, int]) -> None:
-    assert shares(checked({"queues": queues, "workers": workers}), "app") == given
+    assert allocate_workers(validate_settings({"queues": queues, "workers": workers}), "app") == given
 
 
 def test_fewer_workers_than_queues_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"workers=1 for 2 queues.*--workers 2 or more"):
-        shares(checked({"queues": "mail,video"}), "app")
+        allocate_workers(validate_settings({"queues": "mail,video"}), "app")
 
 
 def test_a_flag_means_one_thing() -> None:

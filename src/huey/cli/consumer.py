@@ -18,7 +18,7 @@ from huey.cli.instance import adopt_siblings, find_huey, split_path
 from huey.cli.logs import set_up_logging
 from huey.cli.parser import PROGRAM, given_settings
 from huey.consumer.command import REAL
-from huey.consumer.settings import OF_COMMAND, checked, shares
+from huey.consumer.settings import OF_COMMAND, allocate_workers, validate_settings
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
 from huey.runtime.log_queue import drain, turn_on
@@ -70,7 +70,7 @@ def required(path: str | None) -> str:
 def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:
     """All settings of the consumer. OptionError: two that do not go together."""
     try:
-        return checked({name: value for name, value in given.items() if name not in OF_COMMAND})
+        return validate_settings({name: value for name, value in given.items() if name not in OF_COMMAND})
     except ConfigurationError as error:
         raise OptionError(str(error)) from error
 
@@ -78,7 +78,7 @@ def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:
 def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
     """Run until it is stopped: the exit code. Mistake: it cannot start."""
     try:
-        shares(settings, huey.name)
+        allocate_workers(settings, huey.name)
     except ConfigurationError as error:
         raise OptionError(str(error)) from error
     adopt_siblings(huey, path)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from huey.cli.errors import OptionError
 from huey.constants import __version__
-from huey.consumer.settings import OLD, OPTIONS, WAITING, Option, switch
+from huey.consumer.settings import IGNORED, OPTIONS, POLLING, Option, switch
 from huey.runtime.suggestions import did_you_mean
 
 PROGRAM = "huey_consumer"
@@ -92,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser, flags: Mapping[str, tuple[str, 
     """Put all options into a parser, in their groups. Absent flags leave no trace. *flags*: of some options by name, instead of theirs."""
     names = dict.fromkeys(option.group for option in OPTIONS)
     # What few need comes last.
-    groups = {name: parser.add_argument_group(name) for name in sorted(names, key=lambda name: name in (WAITING, OLD))}
+    groups = {name: parser.add_argument_group(name) for name in sorted(names, key=lambda name: name in (POLLING, IGNORED))}
     for option in OPTIONS:
         group, text = groups[option.group], _help(option)
         given: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": text}

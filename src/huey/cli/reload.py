@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from huey.cli.errors import OptionError
-from huey.consumer.command import kept
+from huey.consumer.command import hidden_environment
 from huey.runtime.logs import escaped_lines
 from huey.runtime.waker import Waker
 
@@ -38,8 +38,8 @@ Snapshot = dict[str, tuple[int, int]]
 def is_watched() -> bool:
     """This process is the child that a watcher started."""
     if IS_WATCHED in os.environ:
-        kept[IS_WATCHED] = os.environ.pop(IS_WATCHED)
-    return IS_WATCHED in kept
+        hidden_environment[IS_WATCHED] = os.environ.pop(IS_WATCHED)
+    return IS_WATCHED in hidden_environment
 
 
 def watch_over(module: str, arguments: Sequence[str]) -> int:

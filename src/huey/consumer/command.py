@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-kept: dict[str, str] = {}
+hidden_environment: dict[str, str] = {}
 """Environment variables between processes of one command. They are not in ``os.environ``: programs that tasks start would take them for
 theirs."""
 

@@ -1,12 +1,12 @@
 """One worker: builds the parts, starts and stops them. Runs inside any program; ``worker.py`` gives it a process under a supervisor.
 
-engine thread     turns the crank
-runner threads    call the functions
-timekeeper        asks tasks that pass their time limit to stop
-scheduler         periodic ticks
-heartbeat         renews the lease, every 5 s         } the supervisor's work,
-janitor           takes over from dead workers        } if there is one
-watchdog          looks whether the others go on      }
+engine            claims tasks and writes finishes
+runners           call the functions
+time limits       ask tasks that pass their time limit to end
+scheduler         fires periodic tasks
+heartbeat         renews the lease, every 5 s                  } the supervisor's work,
+janitor           takes over from dead workers                 } if there is one
+watchdog          checks that the other threads make progress  }
 """
 
 from __future__ import annotations
@@ -20,17 +20,13 @@ from datetime import UTC
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from huey.consumer.banner import tell_start, tell_stop
-from huey.consumer.entrance import wait_for
-from huey.consumer.hearing import listen, no_more
-from huey.consumer.janitor import EVERY, Janitor
-from huey.consumer.lives import Lives
-from huey.consumer.locks import free_locks
-from huey.consumer.own_watchdog import OwnWatchdog
-from huey.consumer.scheduler import Scheduler
+from huey.consumer.janitor import JANITOR_INTERVAL_S, Janitor
+from huey.consumer.liveness import OwnWatchdog, ThreadReviver
+from huey.consumer.scheduler import CLOCK_CHECK_INTERVAL_S, Scheduler, WallClock
 from huey.consumer.service import Service
-from huey.consumer.settings import checked, shows_local_time, why_not_here
-from huey.consumer.wall_clock import GLANCE, WallClock
+from huey.consumer.settings import process_only_reason, uses_local_time, validate_settings
+from huey.consumer.signal_handling import restore_handlers, set_handler
+from huey.consumer.startup import free_locks, log_banner, log_requeued, log_stop, wait_for_storage
 from huey.consumer.worker_spec import make_worker
 from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.outage import Outage
@@ -59,22 +55,22 @@ NEW, RUNNING, STOPPING = "new", "running", "stopping"
 class Consumer:
     """Runs the tasks of one Huey in this process, in threads.
 
-    *workers*: tasks at the same time. *periodic*: run periodic tasks. *localtime*: its clock, for crontabs and wall times, shows local time
+    *workers*: how many tasks run at the same time. *periodic*: run periodic tasks. *localtime*: crontabs and naive times are local time
     (default: unless this Huey has ``utc``). *shutdown_timeout*: seconds that running tasks get at ``stop()``; 0: no limit. *watchdog*:
-    seconds after which it stops itself if a thread of its own (not a task) stands still; 0: never. Others: see ``huey.consumer.settings``.
-    ConfigurationError: an option that does not exist or cannot work; storage errors show at ``start()``.
+    seconds after which the consumer stops itself if one of its own threads (not a task) stalls; 0: never. For other options see
+    ``huey.consumer.settings``. ConfigurationError: an option does not exist or cannot work. Storage errors are raised by ``start()``.
     """
 
-    has_keeper = False
-    """A supervisor beats for this worker, and takes over from the dead."""
+    is_supervised = False
+    """A supervisor renews the lease of this worker and recovers its tasks when it dies."""
 
     def __init__(self, huey: Huey, **options: Any) -> None:
-        settings = self._settings = checked(options)
-        self._why_not_here = None if self.has_keeper else why_not_here(settings)
-        for queue, _ in settings["queues"] if self._why_not_here is None else ():
+        settings = self._settings = validate_settings(options)
+        self._process_only_reason = None if self.is_supervised else process_only_reason(settings)
+        for queue, _ in settings["queues"] if self._process_only_reason is None else ():
             huey = huey.on(queue)
         if huey.always_eager:
-            raise ConfigurationError("this Huey is always_eager: its tasks run where they are called, a consumer would find none")
+            raise ConfigurationError("this Huey is always_eager: its tasks run where they are called and never reach a consumer")
         self.huey = huey
         self.workers: int = settings["workers"]
         self.worker_type: str = settings["worker_type"]
@@ -85,39 +81,39 @@ class Consumer:
         )
         self.scheduler_interval = float(settings["scheduler_interval"])
         self.periodic = bool(settings["periodic"])
-        self.localtime = shows_local_time(settings, huey)
+        self.localtime = uses_local_time(settings, huey)
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
         self.watchdog = float(settings["watchdog"])
-        self._locks = {name: settings[name] for name in ("flush_locks", "extra_locks")}
+        self._lock_settings = {name: settings[name] for name in ("flush_locks", "extra_locks")}
         self._max_tasks: int | None = settings["max_tasks"]
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._interval = float(settings["periodic_task_interval"])
         self._state = NEW
-        self._life = threading.Lock()
-        self._gone = threading.Event()
+        self._state_lock = threading.Lock()
+        self._stopped = threading.Event()
         self._exit_code = 0
-        self._is_asked = 0
-        """The signal that asked for a stop."""
-        self._has_time = True
-        # Not a threading.Event: setting one in a signal handler can wait for ever for a lock that the same thread holds.
-        self._alarm = Waker()
-        if self._why_not_here is None:
+        self._stop_signal = 0
+        """The signal that asked for a stop; 0: none has."""
+        self._is_graceful = True
+        # Not a threading.Event: setting one in a signal handler can block forever on a lock that the same thread holds.
+        self._stop_waker = Waker()
+        if self._process_only_reason is None:
             self._build(make_worker(f"{huey.rng.getrandbits(128):032x}"))
 
-    def _build(self, worker: Worker, page: Scoreboard | None = None) -> None:
+    def _build(self, worker: Worker, scoreboard: Scoreboard | None = None) -> None:
         huey, clock = self.huey, self.huey.clock
         self.worker = worker
         self._waker = Waker()
-        board: Board = page or LocalBoard()
+        board: Board = scoreboard or LocalBoard()
         self._stamps = [Stamp(board, thread, clock) for thread in range(len(OWN_THREADS))]
-        self._timekeeper = TimeLimits(clock, page)
+        self._time_limits = TimeLimits(clock, scoreboard)
         self._wall_clock = WallClock(huey.storage, clock, self.localtime)
-        self._attendance = huey.attendance()
-        execution = huey.execution(self._timekeeper, self._attendance, self.localtime)
+        self._run_hooks = huey.attendance()
+        execution = huey.execution(self._time_limits, self._run_hooks, self.localtime)
         self._runners = ThreadRunners(
-            self.workers, execution.complete, self._waker.wake, attendance=self._attendance, settle=execution.settle
+            self.workers, execution.complete, self._waker.wake, attendance=self._run_hooks, settle=execution.settle
         )
-        outage = Outage(clock, page)
+        outage = Outage(clock, scoreboard)
         self._engine = Engine(
             huey.storage,
             self.worker,
@@ -126,23 +122,23 @@ class Consumer:
             self._waker,
             outage,
             quota=self._max_tasks,
-            used_up=self._alarm.wake,
-            attendance=self._attendance,
-            ask_to_stop=self._timekeeper.stop,
+            used_up=self._stop_waker.wake,
+            attendance=self._run_hooks,
+            ask_to_stop=self._time_limits.stop,
             replace=execution.unstorable,
             stamp=self._stamps[ENGINE],
             search=Search(huey.storage, worker, clock, execution.can_run) if worker.takes_others else None,
         )
-        self._serving = current.Serving(huey.storage, worker.id, self.workers, self._timekeeper.run_by)
+        self._serving = current.Serving(huey.storage, worker.id, self.workers, self._time_limits.run_by)
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle, execution.declared)
-        self._cranking = Service("Engine", self._crank, OUTAGE_GAP)
-        self._lasting = [Service("Timekeeper", self._timekeeper.look, LONGEST_LOOK, stamp=self._stamps[TIME_LIMITS])]
+        self._engine_service = Service("Engine", self._run_engine, OUTAGE_GAP)
+        self._essential_services = [Service("Timekeeper", self._time_limits.look, LONGEST_LOOK, stamp=self._stamps[TIME_LIMITS])]
         self._services: list[Service] = []
-        if not self.has_keeper:
+        if not self.is_supervised:
             self._watchdog = OwnWatchdog(clock, self.watchdog, board, outage, self._give_up)
-            self._lasting.append(Service("Heartbeat", self._beat, HEARTBEAT_S, outage, self._stamps[HEARTBEAT]))
-            self._services.append(Service("Janitor", self._janitor.look, EVERY, outage, self._stamps[JANITOR]))
-            self._watching = Service("Watchdog", self._watch, LOOK)
+            self._essential_services.append(Service("Heartbeat", self._send_heartbeat, HEARTBEAT_S, outage, self._stamps[HEARTBEAT]))
+            self._services.append(Service("Janitor", self._janitor.run_once, JANITOR_INTERVAL_S, outage, self._stamps[JANITOR]))
+            self._watchdog_service = Service("Watchdog", self._check_threads, LOOK)
         if self.periodic and worker.takes_others:
             scheduler = Scheduler(
                 huey.storage,
@@ -156,168 +152,171 @@ class Consumer:
                 announcing=huey.announcing,
                 ticket=huey.ticket,
             )
-            self._services.append(Service("Scheduler", scheduler.look, self._interval, outage, self._stamps[SCHEDULER]))
+            self._services.append(Service("Scheduler", scheduler.run_once, self._interval, outage, self._stamps[SCHEDULER]))
         if self.localtime:
-            # An offset changes twice a year, or when somebody sets the machine's zone.
-            self._services.append(Service("Wall clock", self._wall_clock.look, GLANCE, outage))
-        self._lives = Lives(clock, [self._runners.revive, self._revive_services])
+            # The offset changes twice a year, or when the time zone of the machine is set.
+            self._services.append(Service("Wall clock", self._wall_clock.run_once, CLOCK_CHECK_INTERVAL_S, outage))
+        self._thread_reviver = ThreadReviver(clock, [self._runners.revive, self._revive_services])
 
-    def _beat(self) -> None:
-        for name in self._watching.revive():
-            log.critical("thread %r has ended; it is started again", name)
+    def _send_heartbeat(self) -> None:
+        for name in self._watchdog_service.revive():
+            log.critical("thread %r ended unexpectedly and was restarted", name)
         self.huey.storage.heartbeat([self.worker])
 
-    def _watch(self) -> None:
-        self._watchdog.look(self._lives)
+    def _check_threads(self) -> None:
+        self._watchdog.check(self._thread_reviver)
 
     def _give_up(self, why: str) -> None:
-        """Stop this consumer, whose engine may stand still: what runs may end, and another thread writes that. The program goes on."""
-        log.critical("this consumer stops itself: %s. The program goes on: start it, or another consumer, again", why)
+        """Stop this consumer, whose engine may have stalled: running tasks may end, and another thread writes their finishes. The program
+        continues."""
+        log.critical("this consumer is stopping itself: %s. The program continues without it; start a new consumer", why)
         self._exit_code = 1
-        if not self._begins_to_stop():
+        if not self._enter_stopping():
             return
         self._engine.stop()
         self._engine = self._engine.successor()
-        self._cranking = Service("Engine", self._end_later, OUTAGE_GAP)
-        self._cranking.start()
-        self._alarm.wake()
+        self._engine_service = Service("Engine", self._finish_in_background, OUTAGE_GAP)
+        self._engine_service.start()
+        self._stop_waker.wake()
         for service in self._services:
             service.stop()
 
     def _revive_services(self) -> list[str]:
-        return [name for service in (self._cranking, *self._lasting, *self._services) for name in service.revive()]
+        return [name for service in (self._engine_service, *self._essential_services, *self._services) for name in service.revive()]
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start all threads and return. The janitor looks at once, so the tasks of workers that died before go on. A consumer starts
-        once. ConfigurationError: it cannot, in threads of this process; see ``run``."""
-        if self._why_not_here is not None:
-            raise ConfigurationError(self._why_not_here)
-        with self._life:
+        """Start all threads and return. The janitor runs at once, so that tasks of workers that died before are recovered.
+
+        A consumer can be started once. ConfigurationError: it cannot run in threads of this process; see ``run``.
+        """
+        if self._process_only_reason is not None:
+            raise ConfigurationError(self._process_only_reason)
+        with self._state_lock:
             if self._state != NEW:
-                raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
+                raise ConfigurationError("this consumer has already been started; make a new one with huey.create_consumer()")
             if self.huey.immediate:
-                raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called, a consumer would find none")
-            # An application that configured logging after it imported huey may have switched it off unawares.
+                raise ConfigurationError("this Huey is in immediate mode: its tasks run where they are called and never reach a consumer")
+            # An application that configured logging after importing huey may have disabled huey's loggers without meaning to.
             enable()
             storage = self.huey.storage
             storage.open()
             storage.pace(self.default_delay, self.max_delay, self.backoff, self.scheduler_interval)
             self.huey.codec.reset()
-            if not self.has_keeper:
-                free_locks(storage, self._locks)
-            self._wall_clock.note()
+            if not self.is_supervised:
+                free_locks(storage, self._lock_settings)
+            self._wall_clock.store_offset()
             storage.heartbeat([self.worker])
-            self._tell_start()
+            self._log_start()
             self._state = RUNNING
             self._janitor.enter()
             self.huey.in_flight.append(self._interrupt)
             current.servings.append(self._serving)
             self._runners.open()
             self._stamps[ENGINE].show()
-            for service in (self._cranking, *self._lasting, *self._services):
+            for service in (self._engine_service, *self._essential_services, *self._services):
                 service.start()
-            if not self.has_keeper:
-                self._watching.start()
+            if not self.is_supervised:
+                self._watchdog_service.start()
 
     def _interrupt(self) -> None:
-        """Tell that what runs here is cut short."""
-        self._attendance.interrupt(self._timekeeper.running())
+        """Send the signal ``interrupted`` for all running tasks."""
+        self._run_hooks.interrupt(self._time_limits.running())
 
-    def _crank(self) -> None:
+    def _run_engine(self) -> None:
         try:
             self._engine.run()
-        except BaseException:  # Nothing may end the engine while its process lives: its tasks would be held for ever. The service tells it.
+        except BaseException:  # Nothing may end the engine while its process lives: its tasks would be held forever. The service logs it.
             self._engine.mistrust()
             raise
 
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
-        """Claim nothing more, let running tasks end, write what they brought, give the rest back.
+        """Stop claiming, wait for running tasks, write their finishes, and release the tasks that have not started.
 
-        *timeout*: seconds to wait for running tasks, default the shutdown timeout; *graceful* False: do not wait. False: some still run.
-        They stay leased, their ends are written when they come, and a further ``stop()`` waits for that.
+        *timeout*: seconds to wait for running tasks; default: the shutdown timeout. *graceful* False: do not wait. Returns False if some
+        are still running. They stay leased, their finishes are written when they end, and another ``stop()`` waits for that.
         """
         limit = (self.shutdown_timeout if timeout is None else timeout) if graceful else 0.0
-        if self._begins_to_stop():
-            if self._halt(limit):
-                self._cranking = Service("Engine", self._end_later, OUTAGE_GAP)
-                self._cranking.start()
+        if self._enter_stopping():
+            if self._drain(limit):
+                self._engine_service = Service("Engine", self._finish_in_background, OUTAGE_GAP)
+                self._engine_service.start()
             else:
-                self._say_goodbye()
-            return self._gone.is_set()
-        return self._gone.wait(limit)
+                self._deregister()
+            return self._stopped.is_set()
+        return self._stopped.wait(limit)
 
-    def _begins_to_stop(self) -> bool:
-        """True for the one call that has to do it."""
-        with self._life:
+    def _enter_stopping(self) -> bool:
+        """Return True to the one caller that has to perform the stop."""
+        with self._state_lock:
             before, self._state = self._state, STOPPING
             if before == NEW:
-                self._gone.set()
+                self._stopped.set()
             return before == RUNNING
 
-    def _halt(self, limit: float | None) -> list[Lease]:
-        """Stop claiming and wait for what runs; what still does after *limit* seconds."""
-        self._alarm.wake()
+    def _drain(self, limit: float | None) -> list[Lease]:
+        """Stop claiming, wait up to *limit* seconds for running tasks, and return those that still run."""
+        self._stop_waker.wake()
         self._engine.stop()
-        self._cranking.stop(timeout=None)
-        still = self._engine.drain(limit, self._say_held)
+        self._engine_service.stop(timeout=None)
+        still = self._engine.drain(limit, self._report_held)
         for service in self._services:
             service.stop()
         return still
 
-    def _say_held(self, count: int) -> None:
-        """So many tasks are still in hand, while this consumer stops."""
+    def _report_held(self, count: int) -> None:
+        """Hook: *count* tasks are still held while this consumer stops."""
 
-    def _end_later(self) -> None:
-        """Write the ends of tasks that outlived a stop, whenever they come."""
+    def _finish_in_background(self) -> None:
+        """Write the finishes of tasks that outlive a stop, whenever they end."""
         self._engine.drain(None)
-        self._say_goodbye()
-        self._cranking.stop()
+        self._deregister()
+        self._engine_service.stop()
 
-    def _say_goodbye(self) -> None:
+    def _deregister(self) -> None:
         failpoint("stop:before-goodbye")
         self._runners.close(5.0)
-        self._attendance.close()
+        self._run_hooks.close()
         with suppress(ValueError):
             self.huey.in_flight.remove(self._interrupt)
             current.servings.remove(self._serving)
-        self._timekeeper.wake()
+        self._time_limits.wake()
         self._stamps[ENGINE].leave()
-        for service in self._lasting:
+        for service in self._essential_services:
             service.stop()
-        if not self.has_keeper:
-            self._watching.stop()
+        if not self.is_supervised:
+            self._watchdog_service.stop()
         self._waker.close()
         try:
             self.huey.storage.deregister(self.worker)
         except StorageError as error:
-            log.warning("this worker could not take its leave; the next consumer sees that it is gone: %s", error)
+            log.warning("could not deregister this worker (%s); another consumer will notice that it is gone", error)
         self._janitor.leave()
-        self._gone.set()
+        self._stopped.set()
 
     def run(self) -> int:
-        """Run until SIGTERM, SIGINT or ``stop()``, gracefully (C17): the process's exit code. A second signal ends at once, nothing is
-        lost."""
+        """Run until SIGTERM, SIGINT or ``stop()``, stop gracefully, and return the exit code of the process. A second signal exits at once;
+        no task is lost."""
         with self._signals():
-            if wait_for(self.huey.storage.open, self._alarm.wait, self.huey.clock):
+            if wait_for_storage(self.huey.storage.open, self._stop_waker.wait, self.huey.clock):
                 self.start()
-            self._alarm.wait()
-            if self._begins_to_stop():
-                limit = self.shutdown_timeout if self._has_time else 0.0
-                tell_stop(len(self._timekeeper.running()), limit, self._is_asked)
-                still = self._halt(limit)
+            self._stop_waker.wait()
+            if self._enter_stopping():
+                limit = self.shutdown_timeout if self._is_graceful else 0.0
+                log_stop(len(self._time_limits.running()), limit, self._stop_signal)
+                still = self._drain(limit)
                 if still:
-                    self._leave_running(len(still))
-                self._say_goodbye()
-            self._gone.wait(self.shutdown_timeout if self._exit_code else None)
-        self._alarm.close()
+                    self._requeue_and_exit(len(still))
+                self._deregister()
+            self._stopped.wait(self.shutdown_timeout if self._exit_code else None)
+        self._stop_waker.close()
         log.info("stopped")
         return self._exit_code
 
-    def _leave_running(self, count: int) -> None:
-        """Put running tasks back and end this process before anybody else can run them."""
-        log.warning("%d tasks did not end in time; they are put back and run again", count)
+    def _requeue_and_exit(self, count: int) -> None:
+        """Requeue running tasks and exit before another worker can run them."""
+        log_requeued(count)
         try:
             self.huey.notify_interrupted_tasks()
             flush()
@@ -327,23 +326,23 @@ class Consumer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for a stop; again: at once."""
+        """Inside the block SIGTERM and SIGINT ask for a stop, and a second one exits at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: listen(number, self._asked) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: set_handler(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            no_more(before)
+            restore_handlers(before)
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
-        if self._is_asked:
-            # What runs is leased by this process: the next consumer on this host sees that it is gone and runs it again.
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop_signal:
+            # This process holds the leases of running tasks: the next consumer on this host notices that it is gone and runs them again.
             os._exit(128 + number)
-        self._is_asked = number
-        self._has_time = number in self._graceful
-        self._alarm.wake()
+        self._stop_signal = number
+        self._is_graceful = number in self._graceful
+        self._stop_waker.wake()
 
-    def _tell_start(self) -> None:
-        tell_start(self.huey, workers=self.workers, worker_type="thread", periodic=self.periodic, localtime=self.localtime)
+    def _log_start(self) -> None:
+        log_banner(self.huey, workers=self.workers, worker_type="thread", periodic=self.periodic, localtime=self.localtime)

@@ -1,11 +1,13 @@
-"""Takes over what dead workers held, and removes what is past its time. Any live consumer does it; none has to."""
+"""Takes over the tasks of dead workers, and prunes what is past its retention time. Any live consumer does it; none has to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from huey.consumer.recovery import take_over
 from huey.runtime import host
 from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.runtime.display import counted
 from huey.runtime.host import alive_here
 from huey.runtime.logs import SafeLogger
 from huey.storage.base import LEASE, Storage
@@ -15,67 +17,68 @@ from huey.task.record import Lease
 
 log = SafeLogger("huey.consumer")
 
-EVERY = 1.0
-"""Seconds between two looks."""
-PRUNE_EVERY = 60.0
-"""Seconds between two clean-ups."""
-LONGEST_GAP = 5 * SECOND
-"""Between two looks that belong together."""
-REMEMBERED = 60 * SECOND
-"""How long one that was taken for dead is remembered; who lives gives a sign of it in less."""
+JANITOR_INTERVAL_S = 1.0
+PRUNE_INTERVAL_S = 60.0
+PRUNE_BATCH = 500
+"""A prune that removes fewer rows than this is done."""
+MAX_OBSERVATION_GAP = 5 * SECOND
+"""Longest time between two observations of the same lease that count as continuous."""
+MISSING_TTL = 60 * SECOND
+"""How long a worker whose process was missing is remembered; a live one renews its lease in less."""
 
 
 Declare = Callable[[Lease], Lease]
 
 
-def _as_it_is(lease: Lease) -> Lease:
+def _unchanged(lease: Lease) -> Lease:
     return lease
 
 
 class Janitor:
-    """Looks after the other workers of a queue. ``settle`` gives a final finish the error that its caller gets; ``declared`` tells a lease
-    as it was signed.
+    """Watches the other workers of a queue. *settle* adds the error that callers get to a final finish; *declared* returns a lease with the
+    constraints that were signed.
 
-    What it reclaims it holds as a worker of its own, one for each kind of the dead, and it reads from the storage what that is: whatever
-    was cut off by an error, a lost reply or its own death is taken up again by the next look, here or elsewhere.
+    The janitor holds reclaimed tasks as a worker of its own, one for each kind of dead worker, and always asks the storage which ones they
+    are: a takeover that was interrupted by an error, a lost reply or its own death is completed by the next round, here or elsewhere.
     """
 
     def __init__(
-        self, storage: Storage, worker: Worker, clock: Clock, settle: Callable[[Finish], Finish], declared: Declare = _as_it_is
+        self, storage: Storage, worker: Worker, clock: Clock, settle: Callable[[Finish], Finish], declared: Declare = _unchanged
     ) -> None:
         self._storage = storage
         self._worker = worker
-        self._heirs: dict[str, Worker] = {}
+        self._successors: dict[str, Worker] = {}
         self._clock = clock
         self._settle = settle
         self._declared = declared
         self._next_prune: Micros = 0
-        self._silences = Silences(clock)
+        self._lease_observer = LeaseObserver(clock)
         self._missing: dict[str, tuple[Micros | None, Micros]] = {}
-        """Whose process was not found here: the end of its lease as it was then, or None since it has given a sign of life; and when."""
+        """Workers whose process was not found here: the end of the lease at that time (None: it was renewed since), and that time."""
 
     def enter(self) -> None:
-        """From now on this worker is one that lives in this process."""
+        """Record that this worker lives in this process."""
         alive_here.add(self._worker.id)
 
     def leave(self) -> None:
-        alive_here.difference_update((self._worker.id, *self._heirs))
+        """The opposite of `enter`."""
+        alive_here.difference_update((self._worker.id, *self._successors))
 
-    def look(self) -> float | None:
-        """Reclaim from the dead; prune now and then."""
-        for row in self._silences.judged(self._storage.workers()):
-            if row.worker.id in self._heirs:
-                self._finish_what_is_held(row.worker)
+    def run_once(self) -> float | None:
+        """Take over from dead workers; prune once a minute. Returns None: the next round follows after the usual interval."""
+        for row in self._lease_observer.observe(self._storage.workers()):
+            if row.worker.id in self._successors:
+                self._finish_reclaimed(row.worker)
             elif row.worker.id != self._worker.id and self._is_dead(row):
                 self._take_over(row)
         if self._clock.monotonic() >= self._next_prune:
-            while self._storage.prune() >= 500:
+            while self._storage.prune() >= PRUNE_BATCH:
                 pass
-            self._next_prune = self._clock.monotonic() + micros(PRUNE_EVERY)
+            self._next_prune = self._clock.monotonic() + micros(PRUNE_INTERVAL_S)
         return None
 
     def _is_dead(self, row: WorkerRow) -> bool:
-        """As ``is_dead`` says; but who gives a sign of life after its process was not found here lives on another machine."""
+        """As `is_dead`, except that a worker which renews its lease although its process is missing here lives on another machine."""
         id, now = row.worker.id, self._clock.monotonic()
         before, _ = self._missing.get(id, (row.until, now))
         if before != row.until:
@@ -84,42 +87,44 @@ class Janitor:
         if not is_dead(row, self._worker):
             return False
         if not row.is_expired:
-            self._missing = {old: seen for old, seen in self._missing.items() if now - seen[1] < REMEMBERED} | {id: (row.until, now)}
+            self._missing = {old: seen for old, seen in self._missing.items() if now - seen[1] < MISSING_TTL} | {id: (row.until, now)}
         return True
 
     def _take_over(self, dead: WorkerRow) -> None:
-        heir = self._heir_of(dead.worker)
-        count = len(self._storage.reclaim(dead, heir))
+        successor = self._successor_for(dead.worker)
+        count = len(self._storage.reclaim(dead, successor))
         if dead.worker.id in self._missing:
-            # It is forgotten: should it be known again, be it with the same end of its lease, that is a sign of life.
+            # It is no longer registered. If it registers again, even with the same end of its lease, it is alive.
             self._missing[dead.worker.id] = None, self._clock.monotonic()
         if count:
             who = dead.worker
-            log.warning("worker %s (pid %d on %s) died: %d tasks run again", who.id, who.pid, who.host, count)
-        self._finish_what_is_held(heir)
+            log.warning("worker %s (pid %d on %s) died; requeueing %s", who.id, who.pid, who.host, counted(count, "task"))
+        self._finish_reclaimed(successor)
 
-    def _heir_of(self, dead: Worker) -> Worker:
-        """Who holds what such a worker held. The kind goes on, so that who inherits from an heir judges alike."""
-        heir = self._worker._replace(id=f"{self._worker.id}-{dead.kind}", kind=dead.kind)
-        self._heirs[heir.id] = heir
-        alive_here.add(heir.id)
-        return heir
+    def _successor_for(self, dead: Worker) -> Worker:
+        """Return the worker that holds what *dead* held. It has the same kind, so that whoever takes over from it decides alike."""
+        successor = self._worker._replace(id=f"{self._worker.id}-{dead.kind}", kind=dead.kind)
+        self._successors[successor.id] = successor
+        alive_here.add(successor.id)
+        return successor
 
-    def _finish_what_is_held(self, heir: Worker) -> None:
-        # A supervised worker that is found here died with its supervisor: a kill of the whole group, nobody is to blame (C11).
-        died = WorkerDied(is_suspect=heir.kind == "solo")
+    def _finish_reclaimed(self, successor: Worker) -> None:
+        # A supervised worker that is found here died together with its supervisor: the whole group was killed, no task is to blame.
+        died = WorkerDied(is_suspect=successor.kind == "solo")
         now = self._clock.now()
-        finishes = [decide(self._declared(lease), died, now) for lease in self._storage.leases(heir)]
-        if finishes:
-            self._storage.turn(heir, [self._settle(finish) if finish.error else finish for finish in finishes], want=0)
-        self._storage.deregister(heir)
+
+        def judge(lease: Lease) -> Finish:
+            finish = decide(self._declared(lease), died, now)
+            return self._settle(finish) if finish.error else finish
+
+        take_over(self._storage, successor, judge)
 
 
-class Silences:
-    """Which leases are over, by the clock of who looks: no two clocks are ever compared, so none has to be right.
+class LeaseObserver:
+    """Decides which leases have expired by the clock of this process alone, so no two clocks are ever compared and none has to be right.
 
-    A lease is over when the same end of it was seen for the time of a lease. Seen means looked at: after a gap the count begins anew, since
-    who was kept from looking (stopped, or the storage was away) does not know who was kept from giving signs of life.
+    A lease has expired when the same end of it was observed for as long as a lease lasts. After a gap between observations the count starts
+    again: while this process was suspended or the storage unavailable, the other worker may have been unable to renew, too.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -127,10 +132,10 @@ class Silences:
         self._seen: dict[str, tuple[Micros, Micros]] = {}
         self._last: Micros = 0
 
-    def judged(self, rows: Sequence[WorkerRow]) -> list[WorkerRow]:
-        """*rows*, of this look at all workers, each with ``is_expired`` as it is for us."""
+    def observe(self, rows: Sequence[WorkerRow]) -> list[WorkerRow]:
+        """Return *rows*, which are all workers as the storage has them now, each with ``is_expired`` as observed here."""
         now = self._clock.monotonic()
-        before = self._seen if now - self._last <= LONGEST_GAP else {}
+        before = self._seen if now - self._last <= MAX_OBSERVATION_GAP else {}
         self._last, self._seen = now, {}
         for row in rows:
             until, since = before.get(row.worker.id, (row.until, now))
@@ -139,9 +144,12 @@ class Silences:
 
 
 def is_dead(row: WorkerRow, me: Worker) -> bool:
-    """Where we see its pid, the kernel knows: a process that lives keeps its tasks however long it says nothing, unless it is stopped.
-    Elsewhere the lease decides: ``row.is_expired``. A worker with a keeper is gone when both are: as long as the keeper lives, it deals
-    with the death."""
+    """Return whether a worker is dead.
+
+    On this machine the kernel knows: a live process keeps its tasks however long it is silent, unless it is suspended. Elsewhere the lease
+    decides (``row.is_expired``). A supervised worker is dead when its supervisor is dead as well: as long as that one lives, it recovers
+    its children itself.
+    """
     other = row.worker
     if (other.host_scope, other.host) != (me.host_scope, me.host):
         return row.is_expired
@@ -150,7 +158,7 @@ def is_dead(row: WorkerRow, me: Worker) -> bool:
         pid, _, born = other.supervisor.partition(":")
         processes.append((int(pid), int(born)))
     if other.id not in alive_here:
-        # Of this very process, or of what it was before it replaced itself (exec keeps pid and start time).
+        # A worker of this very process, or of what it was before it replaced itself: exec keeps pid and start time.
         processes = [process for process in processes if process != (me.pid, me.start_time)]
     return all(_is_gone(pid, born, row) for pid, born in processes)
 

@@ -18,53 +18,52 @@ OLD_ORDER = (
     *("workers", "periodic", "initial_delay", "backoff", "max_delay", "scheduler_interval", "worker_type", "check_worker_health"),
     *("health_check_interval", "flush_locks", "extra_locks", "max_tasks", "shutdown_timeout", "graceful_signal"),
 )
-"""Options by position, in the order of 3.x."""
+"""Positional options, in the order of 3.x."""
 
 
 class Consumer(consumer.Consumer):
-    """Runs the tasks of one Huey. ``start()`` does so in threads of this process. ``run()`` too, until it is stopped; what needs worker
-    processes (``worker_type='process'``, ``max_tasks=``, ``max_memory=``, several ``queues=``) gets them there, as under the command.
+    """Runs the tasks of one Huey. ``start()`` does so in threads of this process. So does ``run()``, until it is stopped; options that need
+    worker processes (``worker_type='process'``, ``max_tasks=``, ``max_memory=``, several ``queues=``) get them there, as with the command.
 
-    Options as in ``huey.consumer.settings``. ConfigurationError: one that does not exist or cannot work; storage errors show at
-    ``start()``.
+    For the options see ``huey.consumer.settings``. ConfigurationError: an option does not exist or cannot work. Storage errors are raised
+    by ``start()``.
     """
 
     def __init__(self, huey: Huey, *by_position: Any, **options: Any) -> None:
         if len(by_position) > len(OLD_ORDER):
-            raise TypeError(
-                f"Consumer takes a Huey and {len(OLD_ORDER)} options by position, here are {len(by_position)}; give them by name"
-            )
+            raise TypeError(f"Consumer takes a Huey and {len(OLD_ORDER)} positional options, but got {len(by_position)}; pass them by name")
         super().__init__(huey, **dict(zip(OLD_ORDER, by_position, strict=False)), **options)
 
     def run(self) -> int:
-        """Run until SIGTERM, SIGINT or ``stop()``, gracefully: the process's exit code. A second signal ends at once, nothing is lost.
+        """Run until SIGTERM, SIGINT or ``stop()``, stop gracefully, and return the exit code of the process. A second signal exits at once;
+        no task is lost.
 
-        ConfigurationError: worker processes are wanted, and this is not the main thread, which alone hears signals.
+        ConfigurationError: worker processes are needed, and this is not the main thread, which alone receives signals.
         """
-        return super().run() if self._why_not_here is None else self._run_processes()
+        return super().run() if self._process_only_reason is None else self._run_processes()
 
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
-        """As ``huey.consumer.consumer.Consumer.stop``. Under ``run()`` with worker processes it asks as SIGTERM does, and waits outside the
-        main thread only, which is the one that has to stop."""
-        if self._why_not_here is None:
+        """As ``huey.consumer.consumer.Consumer.stop``. Under ``run()`` with worker processes it asks for a stop like SIGTERM, and waits
+        unless it is called in the main thread, which has to perform the stop."""
+        if self._process_only_reason is None:
             return super().stop(graceful, timeout)
         if self._state == RUNNING:
             for _ in range(1 if graceful else 2):
                 os.kill(os.getpid(), signal.SIGTERM)
         is_main = threading.current_thread() is threading.main_thread()
-        return self._state == NEW or self._gone.wait(0 if is_main else timeout)
+        return self._state == NEW or self._stopped.wait(0 if is_main else timeout)
 
     def _run_processes(self) -> int:
-        from huey.consumer.supervisor import Supervisor  # Needed by few, and large.
+        from huey.consumer.supervisor import Supervisor  # Large, and rarely needed.
 
         if threading.current_thread() is not threading.main_thread():
-            raise ConfigurationError("run() with worker processes hears signals: call it in the main thread of its process")
-        with self._life:
+            raise ConfigurationError("run() with worker processes handles signals: call it in the main thread of its process")
+        with self._state_lock:
             if self._state != NEW:
-                raise ConfigurationError("this consumer was started before; make another one with huey.create_consumer()")
+                raise ConfigurationError("this consumer has already been started; make a new one with huey.create_consumer()")
             self._state = RUNNING
         try:
             return Supervisor(self.huey, **self._settings).run()
         finally:
             self._state = STOPPING
-            self._gone.set()
+            self._stopped.set()

@@ -1,7 +1,7 @@
-"""What becomes of the tasks of a worker that died, when its supervisor lives.
+"""What happens to the tasks of a dead worker.
 
-The page says what ran when it died; why it died, the supervisor knows. From both follows an outcome for each task, and then it is as with
-any other run: ``decide``, and one turn writes it.
+`take_over` is the one way in which they change hands: a janitor uses it for workers that nobody supervises any more, a supervisor for its
+own children. The supervisor knows more: the scoreboard shows which tasks were running, and the supervisor knows why the worker exited.
 """
 
 from __future__ import annotations
@@ -27,22 +27,41 @@ log = SafeLogger("huey.consumer")
 
 
 class ExitCause(Enum):
-    """Why a worker process ended."""
+    """Why a worker process exited. The value is for log lines."""
 
     CRASH = "crash"
-    """Nobody here wanted it: what ran may have done it."""
-    LATE = "late"
-    """Killed, since a task passed its time limit."""
+    """The supervisor did not want it: a running task may have caused it."""
+    LATE = "time limit"
+    """Killed because a task passed its time limit."""
     REVOKED = "revoked"
-    """Killed, since the task that it ran was revoked."""
-    STOP = "stop"
-    """Killed, since running tasks did not end in time at a stop."""
-    STUCK = "stood still"
-    """Ended by a fault of ours: its own threads did not go on."""
+    """Killed because its task was revoked."""
+    STOP = "shutdown"
+    """Killed because running tasks did not end in time during a stop."""
+    STUCK = "stalled"
+    """Ended because its own threads made no progress; no task is to blame."""
+
+
+def take_over(storage: Storage, successor: Worker, judge: Callable[[Lease], Finish | None]) -> None:
+    """Finish every task that *successor* has reclaimed as *judge* decides, or release it unrun if that is None; then deregister
+    *successor*.
+
+    The leases are read from the storage, so a takeover that was interrupted is completed by the next call. StorageError: part of it may
+    not be written yet.
+    """
+    verdicts = [(lease, judge(lease)) for lease in storage.leases(successor)]
+    finishes = [finish for _, finish in verdicts if finish is not None]
+    if finishes:
+        texts = [text for finish in finishes for text in events.of_finish(finish)] if storage.is_followed() else []
+        storage.turn(successor, finishes, want=0, events=texts)
+    unrun = [lease for lease, finish in verdicts if finish is None]
+    if unrun:
+        storage.release(successor, unrun)
+    storage.deregister(successor)
 
 
 class Recovery:
-    """Deals with deaths. ``settle`` gives a final finish the error that its caller gets; ``declared`` tells a lease as it was signed."""
+    """Recovers the tasks of a supervisor's dead children. *settle* adds the error that callers get to a final finish; *declared* returns a
+    lease with the constraints that were signed."""
 
     def __init__(
         self,
@@ -53,70 +72,63 @@ class Recovery:
         may_retry: Callable[[Lease, BaseException], bool] = lambda lease, error: True,
         declared: Callable[[Lease], Lease] = lambda lease: lease,
     ) -> None:
-        self._may_retry = may_retry
-        self._declared = declared
         self._storage = storage
         self._me = me
         self._clock = clock
         self._settle = settle
+        self._may_retry = may_retry
+        self._declared = declared
 
-    def deal_with(self, dead: Worker, ran: Sequence[Running], cause: ExitCause, how: str = "") -> int:
-        """Decide about all that *dead*, which ended by *how*, held; the number of tasks that ran. StorageError: not all is written yet,
-        the same call goes on."""
-        heir = self._me._replace(id=f"{dead.id}-heir", kind=dead.kind, supervisor=dead.supervisor)
-        alive_here.add(heir.id)
+    def recover_child(self, dead: Worker, ran: Sequence[Running], cause: ExitCause, how: str = "") -> int:
+        """Decide about all tasks that *dead* held, of which *ran* were running, and return how many those are.
+
+        *how*: how the process exited, such as ``signal 9 (SIGKILL)``. StorageError: not everything is written yet; the same call
+        continues.
+        """
+        successor = self._me._replace(id=f"{dead.id}-successor", kind=dead.kind, supervisor=dead.supervisor)
+        alive_here.add(successor.id)
         for row in self._storage.workers():
             if row.worker.id == dead.id:
-                self._storage.reclaim(row, heir)
-        # Asked for, not taken from the answer: an earlier call may have come as far as this.
-        leases = [self._declared(lease) for lease in self._storage.leases(heir)]
-        at = {(it.id, it.token): it for it in ran}
-        running = [(lease, at[before]) for lease in leases if (before := (lease.id, lease.token - 1)) in at]
-        started = {lease.id for lease, _ in running}
-        if running:
-            self._write(heir, [self._verdict(lease, it, self._outcome(dead, lease, it, cause, how), cause) for lease, it in running])
-        others = [lease for lease in leases if lease.id not in started]
-        self._write_lost(heir, [lease for lease in others if lease.is_at_most_once])
-        self._storage.release(heir, [lease for lease in others if not lease.is_at_most_once])
-        self._storage.deregister(heir)
-        alive_here.discard(heir.id)
-        return len(running)
+                self._storage.reclaim(row, successor)
+        running = {(task.id, task.token): task for task in ran}
+        started = 0
 
-    def _write_lost(self, heir: Worker, leases: Sequence[Lease]) -> None:
-        """What is to run at most once and does not run now: it may have ended with its end not written yet, so it must not run again."""
-        now = self._clock.now()
-        finishes = [decide(lease, WorkerDied(is_suspect=False), now) for lease in leases]
-        if finishes:
-            self._write(heir, [self._settle(finish) for finish in finishes])
+        def judge(lease: Lease) -> Finish | None:
+            nonlocal started
+            lease = self._declared(lease)
+            # Reclaiming has raised the token by one.
+            task = running.get((lease.id, lease.token - 1))
+            if task is not None:
+                started += 1
+                return self._finish_for(lease, task, self._outcome(dead, lease, task, cause, how), cause)
+            # It may have ended with its finish not written, so a task that is to run at most once must not run again.
+            return self._settle(decide(lease, WorkerDied(is_suspect=False), self._clock.now())) if lease.is_at_most_once else None
 
-    def _verdict(self, lease: Lease, it: Running, outcome: Outcome, cause: ExitCause) -> Finish:
-        now = self._clock.now()
-        finish = decide(lease, outcome, now, (self._clock.monotonic() - it.began) / SECOND)
-        log.log(
-            logging.INFO if cause in (ExitCause.STOP, ExitCause.REVOKED, ExitCause.STUCK) else logging.WARNING,
-            "task %s %s was running when its worker ended (%s): %s",
-            *(lease.name, lease.id, cause.value, finish.state if finish.reason is None else f"{finish.state}, {finish.reason}"),
-        )
+        take_over(self._storage, successor, judge)
+        alive_here.discard(successor.id)
+        return started
+
+    def _finish_for(self, lease: Lease, task: Running, outcome: Outcome, cause: ExitCause) -> Finish:
+        finish = decide(lease, outcome, self._clock.now(), (self._clock.monotonic() - task.began) / SECOND)
+        level = logging.INFO if cause in (ExitCause.STOP, ExitCause.REVOKED, ExitCause.STUCK) else logging.WARNING
+        state = finish.state if finish.reason is None else f"{finish.state} ({finish.reason})"
+        log.log(level, "task %s %s was running when its worker exited (%s) and is now %s", lease.name, lease.id, cause.value, state)
         return self._settle(finish) if finish.error else finish
 
-    def _outcome(self, dead: Worker, lease: Lease, it: Running, cause: ExitCause, how: str) -> Outcome:
+    def _outcome(self, dead: Worker, lease: Lease, task: Running, cause: ExitCause, how: str) -> Outcome:
         if cause is ExitCause.CRASH:
             return WorkerDied(is_suspect=True, alone=dead.kind == "quarantine", how=how)
-        if cause is ExitCause.LATE and it.is_late(self._clock.monotonic()):
-            limit = f"TaskTimeout('the task passed its time limit of {it.limit / SECOND:g} s and did not end when asked')"
+        if cause is ExitCause.LATE and task.is_late(self._clock.monotonic()):
+            limit = f"TaskTimeout('the task passed its time limit of {task.limit / SECOND:g} s and did not end when asked')"
             return Raised({"error": limit, "traceback": ""}, self._may_retry(lease, TaskTimeout()), reason="timeout")
-        if cause is ExitCause.REVOKED and it.is_asked:
+        if cause is ExitCause.REVOKED and task.is_asked:
             revoked = "CancelExecution('the task was revoked while it ran, and did not end when asked')"
             return Cancelled("revoked", {"error": revoked, "traceback": ""})
         return Snoozed(0, "shutdown")
 
-    def _write(self, heir: Worker, finishes: Sequence[Finish]) -> None:
-        told = [text for finish in finishes for text in events.of_finish(finish)] if self._storage.is_followed() else []
-        self._storage.turn(heir, finishes, want=0, events=told)
 
-
-def how_it_ended(status: int) -> str:
-    """How a process ended, in words, from what waitpid says."""
+def exit_reason(status: int) -> str:
+    """A status of ``waitpid`` as a noun: ``exit code 3``, ``signal 9 (SIGKILL)``."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"exit code {code}"
@@ -124,3 +136,9 @@ def how_it_ended(status: int) -> str:
         return f"signal {-code} ({signal.Signals(-code).name})"
     except ValueError:
         return f"signal {-code}"
+
+
+def describe_exit(status: int) -> str:
+    """The same as what the process did: ``exited with code 3``, ``was killed by signal 9 (SIGKILL)``."""
+    reason = exit_reason(status)
+    return f"was killed by {reason}" if reason.startswith("signal") else f"exited with {reason.removeprefix('exit ')}"

@@ -1,7 +1,7 @@
-"""Crontab ticks: one enqueue per tick, however many consumers look (C7).
+"""The scheduler: fires each tick of a periodic task once, however many consumers are running. And the wall clock by which it does.
 
-Every consumer looks each minute; the storage's row of last ticks makes it one run. After a pause the newest missed tick within the grace
-fires once, older ones do not. A clock set back fires nothing twice.
+Every consumer checks each minute; the storage keeps the last tick of each task, so only one of them enqueues it. After a pause the newest
+missed tick within the grace period fires once and older ones are skipped. If the clock is set back, no tick fires twice.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from huey.engine.declared import declaration
 from huey.registry import Registry
 from huey.runtime.clock import SECOND, Clock, Ids, Micros, micros
 from huey.runtime.logs import SafeLogger
+from huey.runtime.times import wall_of
 from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.task import events
@@ -26,13 +27,13 @@ from huey.task.wrapper import PeriodicWrapper
 log = SafeLogger("huey.consumer")
 
 MISFIRE_GRACE = 300.0
-"""Seconds after which a missed tick is not made up for."""
-GLANCE = 5.0
-"""Seconds, at most, until it looks at the clock again: it may have been set, or the machine may have slept."""
+"""Age in seconds up to which a missed tick is fired after all."""
+CLOCK_CHECK_INTERVAL_S = 5.0
+"""Longest time between two looks at the clock, which may be set or jump while the machine sleeps."""
 
 
 class Scheduler:
-    """Asks the callables of periodic tasks and fires what is due."""
+    """Evaluates the schedules of periodic tasks and enqueues those that are due."""
 
     def __init__(
         self,
@@ -49,8 +50,9 @@ class Scheduler:
         announcing: Callable[[Sequence[Record]], AbstractContextManager[None]] = lambda records: nullcontext(),
         ticket: Callable[[Task], Record | None] | None = None,
     ) -> None:
-        """*serves*: whether a function's ticks go to this queue. *announcing*: a block in which tasks are put in that handlers of signals
-        hear of when it ends well. *ticket*: makes the record of a tick, by the way of a wrapped ``Huey.enqueue``; None of it: no run."""
+        """*serves*: whether a task's ticks go to this queue. *announcing*: a block that sends the signals of the tasks enqueued in it when
+        it ends without an exception. *ticket*: makes the record of a tick through an overridden ``Huey.enqueue``; it returns None if that
+        enqueued nothing."""
         self._storage = storage
         self._registry = registry
         self._codec = codec
@@ -62,34 +64,34 @@ class Scheduler:
         self._announcing = announcing
         self._serves = serves
         self._ticket = ticket
-        self._broken: set[str] = set()
-        self._seen: Micros | None = None
-        """The minute that was dealt with last."""
+        self._unreadable: set[str] = set()
+        self._last_minute: Micros | None = None
+        """The minute for which ticks were fired last."""
 
-    def look(self) -> float:
-        """Fire what is due, once a minute; seconds until the next look: the next minute, at most the interval."""
+    def run_once(self) -> float:
+        """Fire what is due, once a minute, and return the seconds until the next check: the next minute, at most the interval."""
         now = self._clock.now()
-        if now - now % MINUTE != self._seen:
-            self._fire_all(now)
-            self._seen = now - now % MINUTE
+        if now - now % MINUTE != self._last_minute:
+            self._fire_due(now)
+            self._last_minute = now - now % MINUTE
         left = (MINUTE - self._clock.now() % MINUTE) / SECOND
-        return min(left + 0.01, self._interval, GLANCE)
+        return min(left + 0.01, self._interval, CLOCK_CHECK_INTERVAL_S)
 
-    def _fire_all(self, now: Micros) -> None:
+    def _fire_due(self, now: Micros) -> None:
         last_ticks = self._storage.ticks()
         for wrapper in filter(self._serves, self._registry.periodic):
             last, minute = last_ticks.get(wrapper.name), now - now % MINUTE
-            # A task that was never seen starts with the minute that runs.
+            # A task that has never had a tick starts with the current minute.
             after = minute - MINUTE if last is None else max(last, minute - self._grace)
             try:
                 due = latest_due(wrapper.validate_datetime, after, minute, self._zone)
                 record = None if due is None else self._record_of(wrapper)
             except BaseException:  # The callable is the user's: one that raises must not keep the others from running.
-                if wrapper.name not in self._broken:
-                    self._broken.add(wrapper.name)
-                    log.exception("periodic task %s: its schedule cannot be read; it does not run", wrapper.name)
+                if wrapper.name not in self._unreadable:
+                    self._unreadable.add(wrapper.name)
+                    log.exception("periodic task %s: cannot evaluate its schedule; it does not run", wrapper.name)
                 continue
-            self._broken.discard(wrapper.name)
+            self._unreadable.discard(wrapper.name)
             if due is not None and record is not None:
                 self._fire(due, record, now)
             elif due is not None or last is None:
@@ -106,11 +108,38 @@ class Scheduler:
         return record._replace(payload=self._codec.encode("task", task.id, ((), {}), declared))
 
     def _fire(self, due: Micros, record: Record, now: Micros) -> None:
-        with suppress(_FiredBefore), self._announcing([record]):
+        with suppress(_AlreadyFired), self._announcing([record]):
             if not self._storage.tick(record.name, due, record, [events.of_enqueue(record, now)]):
-                raise _FiredBefore
+                raise _AlreadyFired
             log.info("periodic task enqueued: %s %s", record.name, record.id)
 
 
-class _FiredBefore(Exception):
+class _AlreadyFired(Exception):
     """Another consumer has fired this tick."""
+
+
+class WallClock:
+    """The clock by which revocations until a wall time are judged: local time if *is_local*, else UTC. The storage knows its offset."""
+
+    def __init__(self, storage: Storage, clock: Clock, is_local: bool) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._is_local = is_local
+        self._stored: Micros | None = None
+
+    def store_offset(self) -> None:
+        """Store how far this clock is ahead of UTC, if that has changed."""
+        now = self._clock.now()
+        offset = wall_of(now, self._is_local) - now
+        if offset == self._stored:
+            return
+        self._storage.offset = offset
+        text = str(offset).encode()
+        if (self._storage.peek("setting", "offset") or b"0") != text:
+            self._storage.put("setting", "offset", text)
+        self._stored = offset
+
+    def run_once(self) -> float:
+        """Store the offset if it has changed, and return the seconds until the next check."""
+        self.store_offset()
+        return CLOCK_CHECK_INTERVAL_S

@@ -1,11 +1,11 @@
-"""A loop in a thread of its own: does one thing, again and again, until it is stopped."""
+"""Loops that nothing ends but a stop: `Service`, a loop in a thread of its own, and `Guard`, the top of any loop."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from huey.consumer.guard import Guard
 from huey.engine.outage import Outage
 from huey.engine.stamps import Stamp
 from huey.exceptions import StorageError
@@ -13,25 +13,53 @@ from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 
+RETRY_INTERVAL_S = 1.0
+"""Longest time from a call that failed to the next one, so that a recovery is noticed soon."""
 
-RETRY = 1.0
-"""Seconds, at most, from a call that failed to the next one: what was away is found again soon."""
+
+class Guard:
+    """Calls the parts of a loop. A part that raises is logged once, until it succeeds again."""
+
+    def __init__(self) -> None:
+        self._failing: set[str] = set()
+
+    def call(self, part: str, act: Callable[..., Any], *args: Any) -> bool:
+        """Call *act* and return True, or False if it raised."""
+        try:
+            act(*args)
+        except BaseException:  # The top of a loop: whatever it was, the loop continues.
+            self.failed(part)
+            return False
+        self.succeeded(part)
+        return True
+
+    def failed(self, part: str) -> None:
+        """Log the current exception. Call it in an ``except`` block."""
+        if part not in self._failing:
+            self._failing.add(part)
+            log.error("%s failed; retrying", part, exc_info=True)
+
+    def succeeded(self, part: str) -> None:
+        """Log the recovery, if *part* was failing."""
+        if part in self._failing:
+            self._failing.discard(part)
+            log.info("%s has recovered", part)
 
 
 class Service:
-    """Calls ``act`` at once and then after each of the pauses it returns (seconds); None means ``every``.
+    """Calls *run_once* at once and then after each of the delays that it returns, in seconds; None means *interval*.
 
-    An error of ``act``, of whatever kind, is logged once, until a call goes well again, and does not end the loop. A storage that is away
-    is told by *outage*, with one line for all who share it. *stamp*: shows that the loop goes on. Start after stop, stop before start and
-    a second stop are harmless.
+    An exception of *run_once*, of whatever kind, is logged once until a call succeeds, and does not end the loop. *outage* logs an
+    unavailable storage, once for all that share it. *stamp* shows that the loop makes progress. Calling ``start`` after ``stop``, ``stop``
+    before ``start`` or ``stop`` twice is harmless.
     """
 
     def __init__(
-        self, name: str, act: Callable[[], float | None], every: float, outage: Outage | None = None, stamp: Stamp | None = None
+        self, name: str, run_once: Callable[[], float | None], interval: float, outage: Outage | None = None, stamp: Stamp | None = None
     ) -> None:
         self.name = name
-        self._act = act
-        self._every = every
+        self._run_once = run_once
+        self._interval = interval
         self._outage = outage
         self._stamp = stamp
         self._stop = threading.Event()
@@ -42,9 +70,9 @@ class Service:
     def start(self) -> None:
         with self._lock:
             if self._thread is None:
-                self._begin()
+                self._start_thread()
 
-    def _begin(self) -> None:
+    def _start_thread(self) -> None:
         # An event of its own, so that a loop which was stopped and has not noticed yet stays stopped.
         self._stop = threading.Event()
         thread = threading.Thread(target=self._run, args=(self._stop,), name=self.name, daemon=True)
@@ -52,7 +80,7 @@ class Service:
         self._thread = thread
 
     def stop(self, timeout: float | None = 5.0) -> None:
-        """End the loop after the call it is in; wait for that up to *timeout* seconds."""
+        """End the loop after the current call; wait up to *timeout* seconds for that."""
         with self._lock:
             self._stop.set()
             thread, self._thread = self._thread, None
@@ -60,41 +88,41 @@ class Service:
             thread.join(timeout)
 
     def revive(self) -> list[str]:
-        """Start the thread again if it has ended and nobody stopped it: its name then."""
+        """Start the thread again if it ended without a stop, and return its name then; else return nothing."""
         with self._lock:
             if self._thread is None or self._thread.is_alive():
                 return []
-            self._begin()
+            self._start_thread()
             return [self.name]
 
     def replace(self) -> None:
-        """Start another thread beside one that stands still; that one ends when it goes on."""
+        """Start another thread in place of one that stalls; that one ends when it goes on."""
         with self._lock:
             if self._thread is not None:
                 self._stop.set()
-                self._begin()
+                self._start_thread()
 
     def _run(self, stop: threading.Event) -> None:
-        pause: float | None = 0.0
-        while not stop.wait(self._every if pause is None else pause):
+        delay: float | None = 0.0
+        while not stop.wait(self._interval if delay is None else delay):
             if self._stamp is not None:
                 self._stamp.show()
-            pause = self._once()
+            delay = self._call_once()
             if self._stamp is not None:
-                self._stamp.show(self._every if pause is None else pause)
+                self._stamp.show(self._interval if delay is None else delay)
         if self._stamp is not None and stop is self._stop:
             self._stamp.leave()
 
-    def _once(self) -> float | None:
+    def _call_once(self) -> float | None:
         try:
-            pause = self._act()
-        except BaseException as error:  # The top of a service loop: it goes on, whatever happened.
+            delay = self._run_once()
+        except BaseException as error:  # The top of a service loop: it continues, whatever happened.
             if self._outage is not None and isinstance(error, StorageError):
                 self._outage.begins(self.name, error)
             else:
                 self._guard.failed(self.name)
-            return min(self._every, RETRY)
+            return min(self._interval, RETRY_INTERVAL_S)
         if self._outage is not None:
             self._outage.ends(self.name)
-        self._guard.went_well(self.name)
-        return pause
+        self._guard.succeeded(self.name)
+        return delay

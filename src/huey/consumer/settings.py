@@ -12,8 +12,8 @@ from huey.exceptions import ConfigurationError
 from huey.runtime.suggestions import did_you_mean
 
 WORKERS, TIME, STOPPING, LOG = "Workers", "Periodic tasks and time", "Stopping", "Log"
-WAITING = "Only for queues that have to be polled, made of parts of 0.4.9"
-OLD = "Accepted, as 0.4.9 and 3.x have them, but without effect"
+POLLING = "Only for queues that have to be polled, made of parts of 0.4.9"
+IGNORED = "Accepted, as 0.4.9 and 3.x have them, but without effect"
 
 Read = Callable[[str], Any]
 """Text to value. ValueError: the text does not fit; it says what would."""
@@ -156,7 +156,7 @@ OPTIONS: tuple[Option, ...] = (
         _seconds,
         10.0,
         "a worker that died is noticed, and replaced, at once",
-        OLD,
+        IGNORED,
         value="SECONDS",
     ),
     Option("check_worker_health", ("-C", "--disable-health-check"), None, True, "do not replace a worker that died", WORKERS, switch=False),
@@ -215,7 +215,7 @@ OPTIONS: tuple[Option, ...] = (
         _part_of_a_minute,
         1.0,
         "time between two looks at a schedule that has to be polled; has to divide 60",
-        WAITING,
+        POLLING,
         value="SECONDS",
     ),
     Option(
@@ -257,9 +257,9 @@ OPTIONS: tuple[Option, ...] = (
         LOG,
         is_of_command=True,
     ),
-    Option("delay", ("-d", "--delay"), _seconds, 0.1, "time between two looks at a queue that has to be polled", WAITING, value="SECONDS"),
-    Option("max_delay", ("-m", "--max-delay"), _seconds, 10.0, "longest time between two such looks", WAITING, value="SECONDS"),
-    Option("backoff", ("-b", "--backoff"), _factor, 1.15, "factor by which that time grows while nothing comes", WAITING, value="FACTOR"),
+    Option("delay", ("-d", "--delay"), _seconds, 0.1, "time between two looks at a queue that has to be polled", POLLING, value="SECONDS"),
+    Option("max_delay", ("-m", "--max-delay"), _seconds, 10.0, "longest time between two such looks", POLLING, value="SECONDS"),
+    Option("backoff", ("-b", "--backoff"), _factor, 1.15, "factor by which that time grows while nothing comes", POLLING, value="FACTOR"),
     Option(
         "reload",
         ("--reload",),
@@ -280,7 +280,7 @@ OF_COMMAND = frozenset(option.name for option in OPTIONS if option.is_of_command
 # -- keywords ---------------------------------------------------------------------------------------------------------------------------
 
 
-def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+def validate_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a consumer: *given*, read, and the defaults of the others. Checked settings may be checked again.
 
     ``utc=`` is the opposite of ``localtime=``, ``initial_delay=`` the name of ``delay=`` in 0.4.9 and 3.x, and ``shutdown_timeout=None``
@@ -298,12 +298,12 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         given["shutdown_timeout"] = 0
     for name, value in given.items():
         if name not in settings:
-            raise ConfigurationError(f"{name}={value!r}: {_why_not(name, sorted(settings))}")
-        settings[name] = _value(_BY_NAME[name], value)
-    return _agreeing(settings)
+            raise ConfigurationError(f"{name}={value!r}: {_unknown_option_hint(name, sorted(settings))}")
+        settings[name] = _read_value(_BY_NAME[name], value)
+    return _check_conflicts(settings)
 
 
-def shares(settings: Mapping[str, Any], name: str) -> dict[str, int]:
+def allocate_workers(settings: Mapping[str, Any], name: str) -> dict[str, int]:
     """How the workers are shared out to the queues to take from (default: that of the instance, *name*): by weight, at least one each.
 
     ConfigurationError: fewer workers than queues.
@@ -322,12 +322,12 @@ def shares(settings: Mapping[str, Any], name: str) -> dict[str, int]:
     return given
 
 
-def shows_local_time(settings: Mapping[str, Any], huey: Any) -> bool:
+def uses_local_time(settings: Mapping[str, Any], huey: Any) -> bool:
     """Whether the consumer's clock shows local time: as its settings say, else as the instance does."""
     return not huey.utc if settings["localtime"] is None else bool(settings["localtime"])
 
 
-def why_not_here(settings: Mapping[str, Any]) -> str | None:
+def process_only_reason(settings: Mapping[str, Any]) -> str | None:
     """Why no consumer that lives in threads of its program can do what is asked: only worker processes can. None: it can."""
     if len(settings["queues"]) > 1:
         first = settings["queues"][0][0]
@@ -345,13 +345,13 @@ def why_not_here(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _why_not(name: str, known: list[str]) -> str:
+def _unknown_option_hint(name: str, known: list[str]) -> str:
     if name in _BY_NAME:
         return f"that is for the command line ({_BY_NAME[name].flags[-1]}), not for a consumer inside a program"
     return "a consumer has no such option" + (did_you_mean(name, known) or f"; there are {', '.join(known)}")
 
 
-def _value(option: Option, value: Any) -> Any:
+def _read_value(option: Option, value: Any) -> Any:
     if option.default in (None, ()) and (value is None or value == option.default):
         return option.default
     try:
@@ -371,7 +371,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _agreeing(settings: dict[str, Any]) -> dict[str, Any]:
+def _check_conflicts(settings: dict[str, Any]) -> dict[str, Any]:
     """ConfigurationError: two settings that do not go together."""
     for name in ("max_tasks", "max_memory"):
         if settings[name] is not None and not settings["check_worker_health"]:

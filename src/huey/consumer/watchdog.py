@@ -1,6 +1,6 @@
-"""The supervisor's watchdog: a worker whose own threads stand still is replaced, one that is held from outside is left alone.
+"""The supervisor's watchdog: replaces a worker whose own threads stall, and leaves alone one that is held from outside.
 
-A worker that stands still keeps its lease, as the supervisor renews it: without this its tasks would be held for ever, without a word.
+Without it a stalled worker would keep its tasks forever, since the supervisor renews its lease.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from math import ceil
 from typing import Protocol
 
-from huey.consumer.processes import Child
+from huey.consumer.process_table import Child
 from huey.engine.stamps import ENGINE, LOOK, MAIN, OWN_THREADS, Standstill
 from huey.runtime import host
 from huey.runtime.clock import Clock, Micros, micros
@@ -17,96 +17,99 @@ from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 
-EVERY = 60.0
-"""Seconds in which one worker of a place is replaced at most."""
+REPLACEMENT_WINDOW_S = 60.0
+"""Within this time each worker of a pool is replaced at most once."""
+MAX_NAMED_TASKS = 5
 
 
-class Keeper(Protocol):
-    """What is needed of the supervisor."""
+class WatchedSupervisor(Protocol):
+    """What the watchdog needs of the supervisor."""
 
     def replace(self, child: Child, at_once: bool) -> None:
-        """End a worker: at once, or when what it runs has ended."""
+        """Stop a worker: at once, or when its tasks have ended."""
 
     def reaches_storage(self, child: Child) -> bool:
-        """We can write into the storage of its queue now."""
+        """Return True if the supervisor can write to the storage of the queue of *child*."""
 
-    def places(self, child: Child) -> int:
-        """How many workers there are of its queue and kind."""
+    def worker_count(self, child: Child) -> int:
+        """Return how many workers of the same queue and kind there are to be."""
 
-    def name_of(self, child: Child, id: str) -> str:
-        """The name of a task that it runs."""
+    def task_name(self, child: Child, id: str) -> str:
+        """Return the name of a task that *child* runs."""
 
 
 class Watchdog:
-    """*seconds*: how long a thread may stand still; 0: for ever."""
+    """*seconds*: how long a thread may stall; 0: forever."""
 
-    def __init__(self, keeper: Keeper, clock: Clock, seconds: float) -> None:
-        self._keeper = keeper
+    def __init__(self, supervisor: WatchedSupervisor, clock: Clock, seconds: float) -> None:
+        self._supervisor = supervisor
         self._clock = clock
         self._seconds = seconds
         self._replaced: dict[tuple[str, str], list[Micros]] = {}
 
-    def begin(self, child: Child) -> None:
-        """Watch over a worker from now on."""
+    def watch(self, child: Child) -> None:
+        """Watch *child* from now on."""
         child.standstill = Standstill(self._seconds)
 
-    def look(self, children: Iterable[Child], is_away: bool) -> None:
-        """One look, once a second. *is_away*: we do not reach the storage, so the workers need not either."""
+    def check(self, children: Iterable[Child], is_away: bool) -> None:
+        """Check all workers; call it every second. *is_away*: the supervisor itself cannot reach the storage, so workers need not
+        either."""
         for child in children:
-            child.page.look()
-            if is_away or not child.page.is_ready or self._is_excused(child):
+            child.scoreboard.look()
+            if is_away or not child.scoreboard.is_ready or self._is_excused(child):
                 child.standstill.forget()
                 continue
             now = self._clock.monotonic()
-            frozen = child.standstill.look(now, child.page.stamps(), child.page.pulse)
-            if self._sleeps(child):
+            stalled = child.standstill.look(now, child.scoreboard.stamps(), child.scoreboard.pulse)
+            if self._is_sleeping(child):
                 child.standstill.forget()
                 continue
-            if child.is_leaving:
+            if child.is_stopping:
                 # It stops its other threads one by one.
-                frozen = [thread for thread in frozen if thread == ENGINE]
+                stalled = [thread for thread in stalled if thread == ENGINE]
             if child.standstill.is_pulseless:
-                self._tell_of_gil(child)
-            if frozen:
-                self._deal_with(child, frozen, now)
+                self._log_gil(child)
+            if stalled:
+                self._replace_if_ours(child, stalled, now)
 
-    def _deal_with(self, child: Child, frozen: list[int], now: Micros) -> None:
-        if not self._keeper.reaches_storage(child):
-            # A write of ours does not pass either: another one is in the way, perhaps that of this worker, on a slow disk.
+    def _replace_if_ours(self, child: Child, stalled: list[int], now: Micros) -> None:
+        if not self._supervisor.reaches_storage(child):
+            # The supervisor cannot write either: something else is in the way, perhaps this worker's own write to a slow disk.
             child.standstill.forget()
         elif self._may_replace(child, now):
-            self._tell_of_standstill(child, frozen)
-            self._keeper.replace(child, ENGINE in frozen or MAIN in frozen)
+            self._log_stall(child, stalled)
+            self._supervisor.replace(child, ENGINE in stalled or MAIN in stalled)
 
     def _is_excused(self, child: Child) -> bool:
-        """Whatever it does or does not do, it is not its fault."""
-        if child.page.is_at_disk or not any(child.page.stamps()):
+        """Return True if a stall would not be the worker's own fault."""
+        if child.scoreboard.is_at_disk or not any(child.scoreboard.stamps()):
             return True
         return host.is_stopped(child.pid) or host.is_traced(child.pid)
 
-    def _sleeps(self, child: Child) -> bool:
-        """A thread of it has been asleep in the kernel since the last look. A busy worker has one in there now and then: that is none."""
+    def _is_sleeping(self, child: Child) -> bool:
+        """Return True if a thread has been in uninterruptible sleep since the last check. A busy worker has one there now and then; that
+        does not count."""
         before, child.sleepers = child.sleepers, host.sleepers(child.pid) if child.standstill.is_counting else set()
         return bool(before & child.sleepers)
 
     def _may_replace(self, child: Child, now: Micros) -> bool:
         before = self._replaced.setdefault((child.queue, child.worker.kind), [])
-        before[:] = [at for at in before if now - at < micros(EVERY)]
-        if len(before) >= max(1, self._keeper.places(child)):
+        before[:] = [at for at in before if now - at < micros(REPLACEMENT_WINDOW_S)]
+        if len(before) >= max(1, self._supervisor.worker_count(child)):
             return False
         before.append(now)
         return True
 
-    def _tell_of_standstill(self, child: Child, frozen: list[int]) -> None:
+    def _log_stall(self, child: Child, stalled: list[int]) -> None:
         log.critical(
-            "worker %s (pid %d) stands still: no sign of life of its %s for %d s; another worker takes its place, no task is to blame",
-            *(child.worker.id, child.pid, ", ".join(OWN_THREADS[thread] for thread in frozen), ceil(self._seconds / LOOK)),
+            "worker %s (pid %d) has stalled: no sign of life of its %s for %d s; replacing it, no task is to blame",
+            *(child.worker.id, child.pid, ", ".join(OWN_THREADS[thread] for thread in stalled), ceil(self._seconds / LOOK)),
         )
 
-    def _tell_of_gil(self, child: Child) -> None:
-        running = child.page.running()
-        names = ", ".join(f"{self._keeper.name_of(child, it.id)} {it.id}" for it in running[:5]) or "none"
+    def _log_gil(self, child: Child) -> None:
+        running = child.scoreboard.running()[:MAX_NAMED_TASKS]
+        names = ", ".join(f"{self._supervisor.task_name(child, task.id)} {task.id}" for task in running) or "none"
         log.warning(
-            "worker %s (pid %d) has run no Python for %d s: a task holds the interpreter's lock (GIL); it is left alone. Running there: %s",
+            "worker %s (pid %d) has not run Python code for %d s: a task holds the GIL; leaving it alone. Running tasks: %s",
             *(child.worker.id, child.pid, child.standstill.still, names),
         )

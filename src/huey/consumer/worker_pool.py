@@ -1,40 +1,77 @@
-"""A post: one queue that a supervisor takes tasks from, with all that it needs for its workers and their deaths."""
+"""A worker pool: one queue that a supervisor runs workers for, with the janitor and the recovery of that queue; and its quarantine
+workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from huey.consumer.janitor import Janitor
-from huey.consumer.processes import Child
+from huey.consumer.process_table import Child
 from huey.consumer.recovery import Recovery
 from huey.consumer.worker_spec import make_worker
+from huey.runtime.clock import Micros, micros
 
 if TYPE_CHECKING:
     from huey.api import Huey
 
+IDLE_TIMEOUT_S = 2.0
+"""How long a quarantine worker stays when there is no suspect."""
+
 
 class WorkerPool:
-    """*workers*: tasks of this queue that run at the same time."""
+    """The workers of one queue. *workers*: how many of its tasks run at the same time."""
 
-    def __init__(self, huey: Huey, kind: str, workers: int) -> None:
+    def __init__(self, huey: Huey, worker_type: str, workers: int) -> None:
         self.huey = huey
         self.workers = workers
-        self.processes, self.runners = (workers, 1) if kind == "process" else (1, workers)
-        """Worker processes, and runners in each."""
-        # Of its own: what it takes over it holds in its queue.
+        self.processes, self.runners = (workers, 1) if worker_type == "process" else (1, workers)
+        """Number of worker processes, and of runners in each."""
+        # A worker of this queue, since it holds reclaimed tasks there.
         me = make_worker(f"{huey.rng.getrandbits(128):032x}", "supervisor")
         execution = huey.execution()
         self.janitor = Janitor(huey.storage, me, huey.clock, execution.settle, execution.declared)
-        self.deaths = Recovery(huey.storage, me, huey.clock, execution.settle, execution.may_retry, execution.declared)
+        self.recovery = Recovery(huey.storage, me, huey.clock, execution.settle, execution.may_retry, execution.declared)
 
 
-def pools_for(huey: Huey, kind: str, shares: dict[str, int]) -> dict[str, WorkerPool]:
-    """The posts of a consumer, by queue."""
-    return {queue: WorkerPool(huey.on(queue), kind, workers) for queue, workers in shares.items()}
+def pools_for(huey: Huey, worker_type: str, allocation: Mapping[str, int]) -> dict[str, WorkerPool]:
+    """Return the pools of a supervisor by queue; *allocation* has the number of workers of each."""
+    return {queue: WorkerPool(huey.on(queue), worker_type, workers) for queue, workers in allocation.items()}
 
 
-def heartbeat(posts: dict[str, WorkerPool], children: Iterable[Child]) -> None:
+def heartbeat(pools: Mapping[str, WorkerPool], children: Iterable[Child]) -> None:
     """Renew the leases of all workers, each in its queue."""
-    for queue, post in posts.items():
-        post.huey.storage.heartbeat([child.worker for child in children if child.queue == queue])
+    for queue, pool in pools.items():
+        pool.huey.storage.heartbeat([child.worker for child in children if child.queue == queue])
+
+
+class Quarantine:
+    """Starts workers that run suspects, each alone in its process, and stops them when there are none left.
+
+    *children* returns the current workers. *start* starts a quarantine worker for a queue and returns False if it cannot.
+    """
+
+    def __init__(self, pools: Mapping[str, WorkerPool], children: Callable[[], Sequence[Child]], start: Callable[[str], bool]) -> None:
+        self._pools = pools
+        self._children = children
+        self._start = start
+
+    def run_once(self, now: Micros) -> None:
+        """Start the quarantine workers that are needed, and stop those that have been idle."""
+        for queue, pool in self._pools.items():
+            self._adjust(queue, pool, now)
+
+    def _adjust(self, queue: str, pool: WorkerPool, now: Micros) -> None:
+        there = [it for it in self._children() if it.worker.kind == "quarantine" and it.queue == queue and not it.is_stopping]
+        suspects = len(pool.huey.storage.find("suspect", limit=pool.workers))
+        busy = sum(bool(child.scoreboard.running()) for child in there)
+        for _ in range(min(suspects + busy, pool.workers) - len(there)):
+            if not self._start(queue):
+                break
+        for child in there:
+            if suspects or child.scoreboard.running():
+                child.idle_since = None
+            elif child.idle_since is None:
+                child.idle_since = now
+            elif now - child.idle_since > micros(IDLE_TIMEOUT_S):
+                child.request_stop()

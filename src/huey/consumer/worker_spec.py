@@ -1,4 +1,4 @@
-"""The place of a worker process under its supervisor: who it is, where its page lies."""
+"""What a worker process is told at its start: which worker it is, its supervisor, and where its scoreboard lies."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import NamedTuple
 from huey.runtime import host
 from huey.storage.rows import Worker
 
-SEAT = "HUEY_SEAT"
-"""Environment variable that tells a process which worker it is."""
+WORKER_SPEC = "HUEY_WORKER_SPEC"
+"""Environment variable that holds the spec of a process started by exec."""
 
 
 class WorkerSpec(NamedTuple):
-    """What a worker process has to know of itself."""
+    """The identity of a worker process."""
 
     id: str
     kind: str
-    keeper: str
-    """``pid:born`` of the supervisor."""
+    supervisor: str
+    """Pid and start time of the supervisor, separated by a colon."""
     runners: int
-    page_fd: int
+    scoreboard_fd: int
     queue: str
-    """The queue that it takes tasks from."""
+    """The queue from which it claims tasks."""
 
     def to_text(self) -> str:
         return json.dumps(self)
 
     @classmethod
-    def of_this_process(cls) -> WorkerSpec | None:
-        """The seat this process was started for by exec; None for any other process."""
-        # Taken out of the environment, as programs that tasks start would take it for theirs.
-        text = os.environ.pop(SEAT, None)
+    def from_environment(cls) -> WorkerSpec | None:
+        """Return the spec for which this process was started by exec; None in any other process."""
+        # Removed from the environment, so that programs which tasks start do not take it for theirs.
+        text = os.environ.pop(WORKER_SPEC, None)
         return cls(*json.loads(text)) if text else None
 
     @property
-    def keeper_pid(self) -> int:
-        return int(self.keeper.partition(":")[0])
+    def supervisor_pid(self) -> int:
+        return int(self.supervisor.partition(":")[0])
 
 
-def make_worker(id: str, kind: str = "solo", keeper: str = "", pid: int | None = None) -> Worker:
-    """A process of this machine as a worker; by default this one."""
+def make_worker(id: str, kind: str = "solo", supervisor: str = "", pid: int | None = None) -> Worker:
+    """Return a process of this machine, by default this one, as a worker."""
     pid = os.getpid() if pid is None else pid
-    return Worker(id, os.uname().nodename, pid, host.process_space(), host.born(pid) or 0, kind, keeper)
+    return Worker(id, os.uname().nodename, pid, host.process_space(), host.born(pid) or 0, kind, supervisor)

@@ -20,7 +20,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from huey.api import Huey
-from huey.consumer.settings import OF_COMMAND, checked
+from huey.consumer.settings import OF_COMMAND, validate_settings
 from huey.djhuey.outbox import Outbox
 from huey.exceptions import ConfigurationError
 from huey.presets import MemoryHuey, SqliteHuey
@@ -238,7 +238,7 @@ def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:
     level = options.pop("loglevel", None)
     of_command = {name: options.pop(name) for name in OF_COMMAND & options.keys()}
     try:
-        values = checked(options)
+        values = validate_settings(options)
     except ConfigurationError as error:
         raise WrongSetting(f"HUEY[{key!r}]: {error}") from error
     read = {name: values[name] for name in options}

@@ -16,6 +16,11 @@ _DEEPEST = 20
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 task``, ``2 tasks``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def arguments(args: tuple[Any, ...], kwargs: dict[str, Any], most: int) -> str:
     """Arguments as they stand in a call, cut after *most* characters."""
     writer = _Writer(most)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol, cast
 
-from huey.consumer.janitor import EVERY, Janitor
+from huey.consumer.janitor import JANITOR_INTERVAL_S, Janitor
 from huey.consumer.scheduler import Scheduler
 from huey.engine.engine import Engine
 from huey.engine.search import Search
@@ -315,14 +315,14 @@ class Node:
 
     def step(self) -> None:
         """Whatever is due, in any order: threads have none."""
-        parts = [("engine", self._crank), ("heartbeat", self._beat), ("janitor", self.janitor.look), ("scheduler", self._tick)]
+        parts = [("engine", self._crank), ("heartbeat", self._beat), ("janitor", self.janitor.run_once), ("scheduler", self._tick)]
         self.world.rng.shuffle(parts)
         self.runners.advance()
         for name, act in parts:
             now = self.world.clock.monotonic()
             if now >= self._next.get(name, 0) or (name == "engine" and self.waker.is_rung):
                 pause = self._guarded(act)
-                every = {"heartbeat": HEARTBEAT_S, "janitor": EVERY, "scheduler": 60.0, "engine": 0.0}[name]
+                every = {"heartbeat": HEARTBEAT_S, "janitor": JANITOR_INTERVAL_S, "scheduler": 60.0, "engine": 0.0}[name]
                 self._next[name] = now + micros(every if pause is None else pause)
 
     def _guarded(self, act: Callable[[], float | None]) -> float | None:
@@ -339,7 +339,7 @@ class Node:
     def _tick(self) -> float:
         wire, at = self.wires["scheduler"], self.world.clock.now()
         failures = wire.failures
-        pause = self.scheduler.look()
+        pause = self.scheduler.run_once()
         if wire.failures == failures:
             self.world.ledger.looked(at)
         return pause
