@@ -258,7 +258,7 @@ def test_a_worker_whose_gil_is_held_is_left_alone_and_the_task_is_named(project,
 
     show(f"held {time.monotonic() - began:.0f} s")
     lines = consumer.lines("WARNING")
-    assert [f"Running there: main.grip {handle.id}" in line for line in lines] == [True], lines
+    assert [f"Running tasks: main.grip {handle.id}" in line for line in lines] == [True], lines
     assert is_left_alone(consumer)
     assert consumer.command.stop() == 0
 
