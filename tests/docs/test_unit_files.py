@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faces.test_docs import PAGES, blocks
 
 from huey.cli.parser import given_settings
 from huey.consumer.settings import validate_settings
+from tests.docs.test_pages import PAGES, blocks
 
 HOW_TO = {page.name: page for page in PAGES if page.parent.name == "how-to"}
 
