@@ -442,7 +442,7 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, times: int, meanwhile: Callabl
     waits: set[CommandConnection] = set()
 
     def noting(connection: CommandConnection, *commands: tuple[Any, ...]) -> None:
-        shas = {script(name).sha for name in ("enqueue", "enqueue_one", "admit")}
+        shas = {script(name).sha for name in ("enqueue", "enqueue_one", "enqueue_constrained")}
         if any(len(command) > 1 and command[1] in shas for command in commands):
             waits.add(connection)
         send(connection, *commands)

@@ -45,9 +45,9 @@ SPIN_BACKOFF = 10
 """Replies that are waited for in the usual way after one that came later than that."""
 HARMLESS = frozenset(
     {
-        *("await", "heartbeat", "cancel", "counts", "followed", "deregister", "items", "leases", "listed", "look"),
-        *("lock_find", "lock_give_up", "lock_renew", "lock_take", "rate_forget", "rate_take", "rate_usage"),
-        *("numbers", "prune", "put", "ready", "release", "revocation", "unawait", "workers"),
+        *("watch_results", "heartbeat", "revoke", "counts", "is_followed", "deregister", "list_values", "leases", "list_ids", "get_tasks"),
+        *("get_lock", "release_lock", "renew_locks", "acquire_lock", "reset_rate", "hit_rate_limit", "read_rate"),
+        *("read_stats", "prune", "put_value", "check_ready", "release", "get_revocation", "unwatch_results", "workers"),
     }
 )
 """Verbs that may be sent again when an answer was lost: it will be the same one, or as good."""

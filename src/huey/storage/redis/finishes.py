@@ -16,6 +16,8 @@ from huey.storage.stats import MINUTE, NOTHING, SUCCEEDED, TOOK, measured, minut
 from huey.storage.unreadable import UNREADABLE
 from huey.task.lifecycle import Finish, State
 
+FINISH_SIZE = 15
+"""Arguments of a finish that is more than a plain success."""
 ROW = struct.Struct(f"<{len(NOTHING)}d")
 """A row of statistics, as the server keeps it."""
 
@@ -51,7 +53,7 @@ def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg
         tokens.append(token)
     tally = [argument for name, (tooks, times) in runs.items() for argument in _tally(name, tooks, times)]
     are_first = tokens.count(1) == len(tokens)
-    counts = [len(ids), len(values), len(fates) // 15, len(runs), int(are_first)]
+    counts = [len(ids), len(values), len(fates) // FINISH_SIZE, len(runs), int(are_first)]
     return counts, [*ids, *(() if are_first else tokens), *values, *fates, *tally]
 
 

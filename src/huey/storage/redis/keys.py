@@ -1,125 +1,134 @@
-"""The keys of a queue.
+"""The keys of a queue, named once: Python takes them from here, and a script's ``$MESSAGES`` becomes ``P .. 'm'`` when it is built.
 
-All begin with ``huey:{name}:``. What stands in braces is the hash tag, so in a cluster they share one slot. The name is quoted (%XX for
-what is not a letter, a digit, ``_``, ``-`` or ``.``), so two names never meet. Ids and names of tasks stand inside, never in a key.
+All begin with ``huey:{name}:``. The braces are the hash tag, so in a cluster all keys of a queue share one slot. The name is quoted (%XX
+for everything but letters, digits, ``_``, ``-`` and ``.``), so two names never collide. Task ids and task names stand inside keys, never
+in a key's own name. A key that ends with a colon is a family: a priority, a worker, a kind, ... follows.
 
-=================  ======  =====================================================================================================
-m                  hash    id -> message of every task that is held (messages.py)
-d                  hash    id -> state of those that were put back, reclaimed or have ended (a msgpack array, base.lua)
-q:PRIORITY         list    ids that are ready, oldest first
-l                  hash    priority -> place and id at that list's end
-p                  zset    priorities other than 0 whose list has something, the highest first
-z                  zset    ready ids that cannot stand at a list's end (an older place), by priority, place and id
-u                  zset    ready ids of suspects, by the same order
-s                  zset    scheduled ids by due time
-h:WORKER           hash    id -> token of what a worker holds
-w, wl              hash,   worker -> who it is (JSON), worker -> end of its lease
-                   zset
-e:STATE            zset    ids that have ended by when
-rv, ru, ux         hash,   marks of tasks that are held, of ids that are not (of one enqueue: NUL, its instant, a colon, id), and until when
-                   hash,   the latter are kept
-                   zset
-rn                 hash    marks of names
-v:KIND             hash    small values (kind ``result``: of tasks), each behind 16 digits that say when it goes (0: never)
-x:KIND, xn:KIND    zset,   the times at which some go; time -> how many. All results of a turn have one time
-                   hash
-mt, mn             zset,   scheduled ids of tasks that wait for a worker that can run them: 40 digits of what is missing, rank, id; by
-                   hash    bytes. Name, NUL and reason of what is missing -> how many
-t                  hash    id -> what a task that is held wishes of others (a msgpack array, terms.lua)
-uk                 hash    unique key -> id of the task that holds it
-kp, kx             hash,   what the clock holds ("i" and an id that stays known, "u" and a unique key) -> until when, and
-                   zset    which id; the same by time
-lw, lo, lr         zset    tasks with a limit that wait, are ready, run: 40 digits of the limit, rank (or ``r``), id; by bytes
-lk                 hash    lock -> who holds it (a msgpack array, locks.lua)
-lp                 zset    locks of processes: 40 digits of the holder, name; by bytes
-ln                 string  the last token of a lock
-rt, rx             hash,   rate -> start of its last window and uses in it; rates by the end of that window
-                   zset
-k                  set     kinds other than ``result``
-wt, wx             hash,   id -> who waits for its result, and until when that is believed
-                   zset
-wk:WAITER          list    ids whose results have come, for a process that waits for some; goes after a minute
-no:CLIENT          string  calls off the claim that stands behind a client's blocking pop; goes after 5 s
-wake:o, wake:u     list    wakes one worker; at most one token. o: of all tasks, u: of suspects
-tn                 string  the highest token of a task that has gone; ids that come again begin above it
-pr                 zset    producers by the number of their last enqueue, a time of their clocks (producers.py); for a day
-n                  hash    ``minute:name`` -> tasks that came then and have not ended
-st60, st60:START   zset,   statistics: the minutes there are; name -> 23 numbers (doubles)
-                   hash
-st3600, ...                the same by hour
-tk                 hash    periodic task -> last tick and when it was noted
-c                  hash    ``paused``; ``followed`` until
-sc                 hash    how far looks for what is past its time have come, while one is under way
-dk, dm, damaged:*  set,    names of keys that were set aside, since their types were wrong: not seen to yet, and seen to; those keys
-                   set, -
-ev, en             stream, told events by position, kept 10 minutes; the last position
-                   string
-=================  ======  =====================================================================================================
-
-When all work is done, its results are read and its workers have said goodbye, these stay: ``l`` (one field), ``sc`` (at most one field
-for each kind and one for locks), ``st...`` (for 90 days), ``tk`` (periodic tasks), ``wake:o`` and ``wake:u`` (at most one token), ``en``,
-``ln``, ``tn``, ``pr`` and ``pa`` (a day); those of user data and settings (``k``, ``v:...``); what the clock holds (``kp``, ``kx``,
-``rt``, ``rx``) until it is over; failed, cancelled and kept tasks with their state for their retention. Outside the queue's keys stands
-``huey:queues``, the set of names in use.
+When all tasks have run, their results are read and the workers are deregistered, these keys remain: LIST_ENDS (one field), CURSORS (one
+field for each kind of value and one for locks at most), statistics (90 days), TICKS, the two of WAKE (one token each at most),
+EVENT_POSITION, LOCK_TOKEN, TOP_TOKEN, SEQUENCES and SEQUENCE_ANSWERS (a day); user data and settings (VALUE_KINDS, VALUES); reservations
+and rates (RESERVATIONS, RATES and their expiries) until they are over; failed, cancelled and kept tasks with their state for their
+retention.
 """
 
 from __future__ import annotations
 
 QUEUES = "huey:queues"
-"""The names that share this server and database."""
-TYPES = {
-    "m": "hash",
-    "d": "hash",
-    "q:0": "list",
-    "l": "hash",
-    "p": "zset",
-    "z": "zset",
-    "u": "zset",
-    "s": "zset",
-    "w": "hash",
-    "wl": "zset",
-    "rv": "hash",
-    "ru": "hash",
-    "rn": "hash",
-    "mt": "zset",
-    "mn": "hash",
-    "t": "hash",
-    "uk": "hash",
-    "kp": "hash",
-    "kx": "zset",
-    "lw": "zset",
-    "lo": "zset",
-    "lr": "zset",
-    "lk": "hash",
-    "lp": "zset",
-    "rt": "hash",
-    "rx": "zset",
-    "n": "hash",
-    "tn": "string",
-    "pr": "zset",
-    "pa": "hash",
-    "c": "hash",
-    "sc": "hash",
-    "tk": "hash",
-    "v:result": "hash",
-    "x:result": "zset",
-    "xn:result": "hash",
-    "wake:o": "list",
-    "wake:u": "list",
-    "ev": "stream",
-    "st60": "zset",
-    "st3600": "zset",
-}
-"""What is found under a queue's prefix must have these types, or somebody else's data stands there."""
+"""A set outside all queues' keys: the names that share this server and database."""
+
+
+class Key(str):
+    """What follows the prefix in a key's name; its type; and what it holds."""
+
+    type: str
+    holds: str
+
+    def __new__(cls, text: str, type: str, holds: str) -> Key:
+        key = super().__new__(cls, text)
+        key.type = type
+        key.holds = holds
+        return key
+
+
+# -- tasks --------------------------------------------------------------------------------------------------------------------------------
+
+MESSAGES = Key("m", "hash", "id -> message of every task that is held (messages.py)")
+STATES = Key("d", "hash", "id -> state of tasks that were requeued, reclaimed or have ended (a msgpack array, parts/base.lua)")
+READY = Key("q:0", "list", "ids of ready tasks of priority 0, oldest first")
+READY_LISTS = Key("q:", "list", "the same for each other priority")
+LIST_ENDS = Key("l", "hash", "priority -> ready_at and id of the task that was last appended to its list")
+PRIORITIES = Key("p", "zset", "priorities other than 0 whose list is not empty, the highest first")
+READY_RANKED = Key("z", "zset", "ready ids that cannot be appended to a list (an older ready_at), by rank: priority, ready_at, id")
+SUSPECTS = Key("u", "zset", "ready ids of suspects, by rank")
+SCHEDULED = Key("s", "zset", "scheduled ids by due time")
+LEASES_OF = Key("h:", "hash", "worker: id -> token of the tasks it holds")
+ENDED = Key("e:", "zset", "state: ids of ended tasks by end time")
+ENDED_SUCCEEDED = Key("e:succeeded", "zset", "those that succeeded and are kept")
+ENDED_FAILED = Key("e:failed", "zset", "those that failed")
+ENDED_CANCELLED = Key("e:cancelled", "zset", "those that were cancelled")
+MISSING = Key("mt", "zset", "scheduled tasks that no worker could run: 40 digits of what is missing, rank; ordered by bytes")
+MISSING_COUNTS = Key("mn", "hash", "what is missing (name, NUL, reason) -> number of tasks")
+TOP_TOKEN = Key("tn", "string", "the highest token of any removed task: an id that is enqueued again begins above it")
+
+# -- workers, and who is woken ------------------------------------------------------------------------------------------------------------
+
+WORKERS = Key("w", "hash", "worker -> its description (JSON)")
+WORKER_LEASES = Key("wl", "zset", "workers by the end of their lease")
+WAKE = Key("wake:", "list", "lane (o: other tasks, u: suspects): wakes one worker; holds one token at most")
+WAKE_OTHERS = Key("wake:o", "list", "the one of other tasks")
+WAKE_SUSPECTS = Key("wake:u", "list", "the one of suspects")
+CALLED_OFF = Key("no:", "string", "client: calls off the claim that is queued behind the blocking pop of that client; for 5 s")
+WAITERS = Key("wt", "hash", "id -> clients that wait for its result")
+WAITER_EXPIRIES = Key("wx", "zset", "those ids by the time until which their waiters count")
+ARRIVED = Key("wk:", "list", "client: ids whose results have arrived since it began to wait for them; for a minute")
+
+# -- enqueues -----------------------------------------------------------------------------------------------------------------------------
+
+SEQUENCES = Key("pr", "zset", "enqueue sequences by their last number, a time of their clocks (sequences.py); for a day")
+SEQUENCE_ANSWERS = Key("pa", "hash", "sequence -> number and duplicates of its last enqueue, where that had some")
+PENDING = Key("n", "hash", "minute:name -> tasks that were enqueued then and have not ended")
+
+# -- revocations --------------------------------------------------------------------------------------------------------------------------
+
+REVOKED = Key("rv", "hash", "id of a held task -> revocation")
+REVOKED_UNHELD = Key("ru", "hash", "any other id, or NUL, instant, colon and id for one enqueue of it -> revocation")
+REVOKED_UNHELD_EXPIRIES = Key("ux", "zset", "those fields by the time until which they are kept")
+REVOKED_NAMES = Key("rn", "hash", "task name -> revocation")
+
+# -- constraints --------------------------------------------------------------------------------------------------------------------------
+
+CONSTRAINTS = Key("t", "hash", "id -> constraints of a held task (a msgpack array, parts/constraints.lua)")
+UNIQUE_KEYS = Key("uk", "hash", "unique key -> id of the task that holds it")
+RESERVATIONS = Key("kp", "hash", "reserved for a time: i and an id, or u and a unique key -> until when, and for which id")
+RESERVATION_EXPIRIES = Key("kx", "zset", "those fields by that time")
+LIMIT_BLOCKED = Key("lw", "zset", "tasks that a concurrency limit blocks: 40 digits of the limit, rank; ordered by bytes")
+LIMIT_READY = Key("lo", "zset", "ready tasks with a concurrency limit: the same")
+LIMIT_RUNNING = Key("lr", "zset", "running tasks with a concurrency limit: 40 digits of the limit, the letter r, id")
+
+# -- values, locks, rates -----------------------------------------------------------------------------------------------------------------
+
+VALUES = Key("v:", "hash", "kind: key -> 16 digits of when it expires (0: never) and the value")
+VALUE_EXPIRIES = Key("x:", "zset", "kind: times at which some values expire; all results of a turn have one time")
+VALUE_EXPIRY_COUNTS = Key("xn:", "hash", "kind: such a time -> number of values")
+RESULTS = Key("v:result", "hash", "the values that are results of tasks")
+RESULT_EXPIRIES = Key("x:result", "zset", "the same")
+RESULT_EXPIRY_COUNTS = Key("xn:result", "hash", "the same")
+SETTINGS = Key("v:setting", "hash", "the values that are the consumer's own")
+VALUE_KINDS = Key("k", "set", "kinds in use other than result")
+LOCKS = Key("lk", "hash", "lock -> its holder (a msgpack array, parts/locks.lua)")
+PROCESS_LOCKS = Key("lp", "zset", "locks that processes hold: 40 digits of the holder, name; ordered by bytes")
+LOCK_TOKEN = Key("ln", "string", "the last token of a lock")
+RATES = Key("rt", "hash", "rate -> start of its last window, and hits in it")
+RATE_EXPIRIES = Key("rx", "zset", "rates by the end of that window")
+
+# -- house --------------------------------------------------------------------------------------------------------------------------------
+
+CONTROL = Key("c", "hash", "paused: 1; followed: until when a follower counts")
+TICKS = Key("tk", "hash", "periodic task -> its last tick, and when that was noted")
+EVENTS = Key("ev", "stream", "published events by position, for 10 minutes")
+EVENT_POSITION = Key("en", "string", "the last position")
+MINUTES = Key("st60", "zset", "minutes with statistics; st60:START is a hash: name -> 23 numbers (doubles)")
+HOURS = Key("st3600", "zset", "the same by hour")
+CURSORS = Key("sc", "hash", "hash -> how far the present scan for expired fields of it has come")
+DAMAGED_KEYS = Key("dk", "set", "keys that were set aside because of a wrong type and whose tasks are not restored yet")
+REPAIRED_KEYS = Key("dm", "set", "those whose tasks are restored")
+DAMAGED = Key("damaged:", "any", "key: what was found there")
+ABSENT = Key(
+    "none", "string", "never set: a script that has deleted it counts as one that writes, so it may go on while the server is full"
+)
+
+NAMES = {name: key for name, key in globals().items() if isinstance(key, Key)}
+TYPES = {key: key.type for key in NAMES.values() if not key.endswith(":")}
+"""A key of any other type was not made by huey."""
 
 
 def prefix(name: str) -> str:
-    """What the keys of a queue begin with."""
+    """Return what the keys of a queue begin with."""
     return f"huey:{{{quoted(name)}}}:"
 
 
 def quoted(name: str) -> str:
-    """*name* with only letters, digits and ``_-.``; two names never become one."""
+    """Return *name* with all but letters, digits and ``_-.`` escaped; two names never become one."""
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-.") else _escaped(letter) for letter in name)
 
 

@@ -23,6 +23,7 @@ from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import SECOND, Micros, micros, system_clock
 from huey.runtime.masking import checkpoint, is_asked
 from huey.storage.helpers import in_chunks
+from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import NoneLeft
 from huey.storage.redis.messages import Arg
@@ -332,7 +333,7 @@ class Results(Lookout[Wait]):
         return frozenset(self._waits)
 
     def _list(self, prefix: str, connection: CommandConnection) -> str:
-        return f"{prefix}wk:{connection.client}"
+        return f"{prefix}{keys.ARRIVED}{connection.client}"
 
     def _send(self, connection: CommandConnection, seconds: float) -> None:
         lists = [self._list(prefix, connection) for prefix in self._blocked_on or ()]
@@ -344,7 +345,7 @@ class Results(Lookout[Wait]):
         connection.send((b"LPOP", key, WAKES))
         there = {id, *(checked(connection, connection.read()) or ())}
         name = key if isinstance(key, str) else key.decode()
-        prefix = name[: name.rindex("wk:")]
+        prefix = name[: name.rindex(keys.ARRIVED)]
         self._end(self._waits.get(prefix, ()), there)
 
     def _ask(self, waits: list[Wait]) -> None:
@@ -353,7 +354,7 @@ class Results(Lookout[Wait]):
         waiter = "" if self.connection is None else str(self.connection.client)
         there: set[bytes] = set()
         for some in in_chunks(ids):
-            there.update(first.connections.call("await", first.prefix, first.now(), waiter, *some))
+            there.update(first.connections.call("watch_results", first.prefix, first.now(), waiter, *some))
         if there:
             self._end(waits, there)
 
@@ -373,7 +374,7 @@ class Results(Lookout[Wait]):
         # What stays goes after a minute.
         with suppress(StorageUnavailable):
             for some in in_chunks(ids):
-                mine.connections.call("unawait", mine.prefix, mine.now(), str(connection.client), *some)
+                mine.connections.call("unwatch_results", mine.prefix, mine.now(), str(connection.client), *some)
 
 
 class Events(Lookout[Wait]):
@@ -388,14 +389,14 @@ class Events(Lookout[Wait]):
 
     def _send(self, connection: CommandConnection, seconds: float) -> None:
         after = dict(self._blocked_on or ())
-        names = [f"{prefix}ev" for prefix in after]
+        names = [f"{prefix}{keys.EVENTS}" for prefix in after]
         ids = [f"{position}-0" for position in after.values()]
         connection.send((b"XREAD", b"COUNT", 1, b"BLOCK", max(1, int(seconds * 1000)), b"STREAMS", *names, *ids))
 
     def _tell(self, connection: CommandConnection, answer: Any) -> None:
         for key in answer if isinstance(answer, dict) else [key for key, _ in answer]:
             name = key if isinstance(key, str) else key.decode()
-            for wait in list(self._waits.get(name.removesuffix("ev"), ())):
+            for wait in list(self._waits.get(name.removesuffix(keys.EVENTS), ())):
                 wait.end()
 
     def _ask(self, waits: list[Wait]) -> None:

@@ -1,48 +1,41 @@
-"""The scripts: one file of ``lua/`` for each verb, after the parts it is built from."""
+"""The scripts: one file of ``lua/`` for each verb.
+
+A line ``-- include: ...`` stands for files of ``lua/parts/``. ``$NAME`` stands for a key (keys.py), or for a figure that the other storages
+share; it is filled in as a literal, so a script costs nothing at run time for being readable. Comments stay behind.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-_PARTS = {
-    "enqueue": "lanes tell insert",
-    "admit": "lanes tell insert values constraints consider",
-    "tick": "lanes tell insert values constraints consider",
-    "turn": "stats values renew begin lanes tell insert constraints missing ends claims",
-    "claim_missing": "values renew lanes insert constraints missing stats ends claims",
-    "release": "lanes constraints",
-    "look": "lanes constraints",
-    "reclaim": "renew",
-    "heartbeat": "renew",
-    "mend": "renew lanes constraints missing",
-    "rename": "lanes constraints",
-    "put": "values",
-    "take": "values",
-    "await": "values",
-    "cancel": "enqueues",
-    "restore": "enqueues",
-    "revocation": "enqueues",
-    "retry": "lanes stats values constraints",
-    "discard": "values",
-    "drop_waiting": "lanes stats constraints",
-    "publish": "tell",
-    "followed": "tell",
-    "prune": "stats values locks",
-    "lock_take": "locks",
-    "lock_find": "locks",
-    "lock_renew": "locks",
-    "lock_give_up": "locks",
-    "locks_free": "locks",
-    "rate_take": "rates",
-    "rate_usage": "rates",
+from huey.storage.base import ATTEMPTS_KEPT, LEASE, PROMOTE, TURN_BYTES
+from huey.storage.redis import keys
+from huey.storage.redis.finishes import FINISH_SIZE
+
+FOLDER = Path(__file__).parent / "lua"
+FIGURES = {
+    # Promises of the contract.
+    "ATTEMPTS_KEPT": ATTEMPTS_KEPT,
+    "FINISH_SIZE": FINISH_SIZE,
+    "LEASE_US": LEASE,
+    "PROMOTE": PROMOTE,
+    "TURN_BYTES": TURN_BYTES,
+    # Positions in a stamped value, a ranked member, and a member of the sets of limits and of what is missing.
+    "VALUE_IN_STAMPED": 17,
+    "ID_IN_RANK": 35,
+    "RANK_IN_MEMBER": 41,
+    "ID_IN_MEMBER": 75,
+    # The flag of a message that has neither eta nor expiry.
+    "PLAIN": ord("-"),
 }
-"""What a verb's script needs besides ``base``, in that order."""
-_ALONE = ("enqueue_one",)
-"""Scripts that need no other part."""
-_FOLDER = Path(__file__).parent / "lua"
+_LITERALS = {name: f"P .. '{key}'" for name, key in keys.NAMES.items()} | {name: str(figure) for name, figure in FIGURES.items()}
+_INCLUDE = re.compile(r"^-- include: (.*)\n", re.MULTILINE)
+_COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
+_NAME = re.compile(r"\$([A-Z_]+)")
 
 
 class Script(NamedTuple):
@@ -55,7 +48,11 @@ class Script(NamedTuple):
 
 @cache
 def script(name: str) -> Script:
-    """The script of a verb. The server is told it by its hash, and by its text when it does not know it (NOSCRIPT)."""
-    parts = [name] if name in _ALONE else ["base", *_PARTS.get(name, "").split(), name]
-    text = b"\n".join((_FOLDER / f"{part}.lua").read_bytes() for part in parts)
+    """Return the script of a verb. The server is given its hash, and its text once it answers that it does not know that (NOSCRIPT)."""
+    source = _INCLUDE.sub(_included, (FOLDER / f"{name}.lua").read_text("utf-8"))
+    text = _NAME.sub(lambda found: _LITERALS[found[1]], _COMMENT.sub("", source)).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def _included(line: re.Match[str]) -> str:
+    return "".join((FOLDER / "parts" / f"{part}.lua").read_text("utf-8") for part in line[1].split())

@@ -23,7 +23,7 @@ class SharingVerbs(PlainVerbs):
         nonce = f"{self._rng.getrandbits(64):x}"
         who = (name, holder.id, holder.token, HOLDER, nonce, "" if ttl is None else micros(ttl))
         try:
-            token: int | None = self._connections.call("lock_take", self._prefix, self._now(), self._lease_time(), *who)
+            token: int | None = self._connections.call("acquire_lock", self._prefix, self._now(), self._lease_time(), *who)
         except StorageUnavailable:
             self._unanswered.add(nonce)
             raise
@@ -31,16 +31,16 @@ class SharingVerbs(PlainVerbs):
 
     def renew(self, holder: Holder) -> int:
         lost = list(self._unanswered)
-        held: int = self._connections.call("lock_renew", self._prefix, self._now(), self._lease_time(), holder.id, HOLDER, *lost)
+        held: int = self._connections.call("renew_locks", self._prefix, self._now(), self._lease_time(), holder.id, HOLDER, *lost)
         self._unanswered.difference_update(lost)
         return held
 
     def give_up(self, name: str, token: int) -> bool:
         """As the contract says. After a lost answer it is asked again, and what the lost call freed counts as not held."""
-        return bool(self._connections.call("lock_give_up", self._prefix, self._now(), self._lease_time(), name, token))
+        return bool(self._connections.call("release_lock", self._prefix, self._now(), self._lease_time(), name, token))
 
     def lock(self, name: str) -> Held | None:
-        found = self._connections.call("lock_find", self._prefix, self._now(), self._lease_time(), name)
+        found = self._connections.call("get_lock", self._prefix, self._now(), self._lease_time(), name)
         if not found:
             return None
         token, holder, run = found
@@ -48,16 +48,16 @@ class SharingVerbs(PlainVerbs):
 
     def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
         which = (1,) if names is None else ("", *names)
-        return {name.decode() for name in self._connections.call("locks_free", self._prefix, self._now(), self._lease_time(), *which)}
+        return {name.decode() for name in self._connections.call("release_locks", self._prefix, self._now(), self._lease_time(), *which)}
 
     def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
         """As the contract says. After a lost answer it is asked again: a use may then count as two, never as none."""
-        wait: int = self._connections.call("rate_take", self._prefix, self._now(now), name, micros(per), limit)
+        wait: int = self._connections.call("hit_rate_limit", self._prefix, self._now(now), name, micros(per), limit)
         return wait / SECOND
 
     def usage(self, name: str, per: float, now: Micros | None = None) -> int:
-        used: int = self._connections.call("rate_usage", self._prefix, self._now(now), name, micros(per))
+        used: int = self._connections.call("read_rate", self._prefix, self._now(now), name, micros(per))
         return used
 
     def forget_rate(self, name: str) -> None:
-        self._connections.call("rate_forget", self._prefix, self._now(), name)
+        self._connections.call("reset_rate", self._prefix, self._now(), name)

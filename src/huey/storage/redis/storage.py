@@ -253,7 +253,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         knows = tell is not None and self._is_followed
         events = tell() if knows and tell is not None else []
         head = (self._prefix, now, 2 if knows else int(tell is not None), self.name, *sent, len(events))
-        is_followed, met = self._connections.call("admit", *head, *events, *arguments, after=self._durable)
+        is_followed, met = self._connections.call("enqueue_constrained", *head, *events, *arguments, after=self._durable)
         self._is_followed = bool(is_followed)
         if is_followed and tell is not None and not knows:
             return self._admit(arguments, tell, now, sent)

@@ -162,7 +162,7 @@ class TurningVerbs(WakingVerbs):
         odd = [lease for lease in leases if not (lease.name or is_storable(lease.id))]
         if odd:
             ids = [raw_of(lease.id) for lease in odd]
-            named = self._connections.call("rename", self._prefix, self._now(), worker.id, *ids, once=True)
+            named = self._connections.call("rename_ids", self._prefix, self._now(), worker.id, *ids, once=True)
             names = {lease.id: name.decode() for lease, name in zip(odd, named, strict=True)}
             leases = [lease._replace(id=names.get(lease.id, lease.id)) for lease in leases]
         return leases

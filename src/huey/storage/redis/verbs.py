@@ -66,7 +66,7 @@ class PlainVerbs(Storage):
 
     def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
         for some in _parts(ids):
-            self._connections.call("cancel", self._prefix, self._now(), *_mark(until, once), MARK_KEPT, _or_any(enqueue), *some)
+            self._connections.call("revoke", self._prefix, self._now(), *_mark(until, once), MARK_KEPT, _or_any(enqueue), *some)
 
     def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
         head = (self._prefix, self._now(), _or_any(enqueue))
@@ -74,14 +74,14 @@ class PlainVerbs(Storage):
 
     def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
         limit, flag = _mark(until, once)
-        self._connections.command("HSET", self._prefix + "rn", name, f"{limit} {flag}")
+        self._connections.command("HSET", self._prefix + keys.REVOKED_NAMES, name, f"{limit} {flag}")
 
     def restore_name(self, name: str) -> bool:
-        return bool(self._connections.command("HDEL", self._prefix + "rn", name))
+        return bool(self._connections.command("HDEL", self._prefix + keys.REVOKED_NAMES, name))
 
     def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
         which = ("" if id is None else f"+{id}", "" if name is None else f"+{name}", _or_any(enqueue))
-        mark = self._connections.call("revocation", self._prefix, self._now(), *which)
+        mark = self._connections.call("get_revocation", self._prefix, self._now(), *which)
         if mark is None:
             return None
         return mark_of(mark)
@@ -95,7 +95,7 @@ class PlainVerbs(Storage):
     def drop_waiting(self, *, scheduled: bool) -> int:
         kind, total, gone = "scheduled" if scheduled else "ready", 0, 1
         while gone:
-            gone = self._connections.call("drop_waiting", self._prefix, self._now(), kind, CHUNK)
+            gone = self._connections.call("drop_queued", self._prefix, self._now(), kind, CHUNK)
             total += gone
         return total
 
@@ -103,12 +103,12 @@ class PlainVerbs(Storage):
         self._connections.call("pause", self._prefix, self._now(), int(on))
 
     def is_paused(self) -> bool:
-        return bool(self._connections.command("HGET", self._prefix + "c", "paused") == b"1")
+        return bool(self._connections.command("HGET", self._prefix + keys.CONTROL, "paused") == b"1")
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
     def ticks(self) -> dict[str, Micros]:
-        found = self._connections.command("HGETALL", self._prefix + "tk")
+        found = self._connections.command("HGETALL", self._prefix + keys.TICKS)
         # RESP3 answers with a map, RESP2 with a list: the connection may be of the user's making.
         pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
         return {text_of(name): whole_or(int, tick.partition(b" ")[0], 0) for name, tick in pairs}
@@ -119,7 +119,7 @@ class PlainVerbs(Storage):
         return next(iter(self._look([id])), None)
 
     def _look(self, ids: Sequence[Arg]) -> list[TaskRow]:
-        found = [each for some in _parts(ids) for each in self._connections.call("look", self._prefix, self._now(), *some)]
+        found = [each for some in _parts(ids) for each in self._connections.call("get_tasks", self._prefix, self._now(), *some)]
         return [row_of(each) for each in found if each]
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
@@ -150,14 +150,14 @@ class PlainVerbs(Storage):
     def _pages(self, kind: str, size: int = CHUNK) -> Iterator[list[TaskRow]]:
         """Tasks in one kind of place, a page at a time."""
         for start in count(0, size):
-            ids = self._connections.call("listed", self._prefix, self._now(), kind, start, start + size - 1)
+            ids = self._connections.call("list_ids", self._prefix, self._now(), kind, start, start + size - 1)
             if not ids:
                 return
             yield self._look(ids)
 
     def missing(self) -> list[Missing]:
         try:
-            found = self._connections.command("HKEYS", self._prefix + "mn")
+            found = self._connections.command("HKEYS", self._prefix + keys.MISSING_COUNTS)
         except StorageRefused:
             # A key of a wrong type; the next script that comes upon it sets it aside, and ``prune`` mends what stood in it.
             return []
@@ -171,7 +171,7 @@ class PlainVerbs(Storage):
         return sorted(name.decode() for name in self._connections.command("SMEMBERS", keys.QUEUES))
 
     def stats(self, since: Micros) -> list[Stat]:
-        rows, living = self._connections.call("numbers", self._prefix, self._now(), since)
+        rows, living = self._connections.call("read_stats", self._prefix, self._now(), since)
         waiting = []
         for field, number in zip(living[::2], living[1::2], strict=True):
             start, _, name = text_of(field).partition(":")
@@ -197,17 +197,17 @@ class PlainVerbs(Storage):
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        self._connections.call("put", self._prefix, self._now(), kind, key, value, "" if ttl is None else micros(ttl), 0)
+        self._connections.call("put_value", self._prefix, self._now(), kind, key, value, "" if ttl is None else micros(ttl), 0)
 
     def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
         length = "" if ttl is None else micros(ttl)
-        return bool(self._connections.call("put", self._prefix, self._now(), kind, key, value, length, 1, once=True))
+        return bool(self._connections.call("put_value", self._prefix, self._now(), kind, key, value, length, 1, once=True))
 
     def peek(self, kind: str, key: str) -> bytes | None:
-        return _content(self._connections.call("take", self._prefix, self._now(), kind, 0, key)[0])
+        return _content(self._connections.call("take_values", self._prefix, self._now(), kind, 0, key)[0])
 
     def pop(self, kind: str, key: str) -> bytes | None:
-        return _content(self._connections.call("take", self._prefix, self._now(), kind, 1, key)[0])
+        return _content(self._connections.call("take_values", self._prefix, self._now(), kind, 1, key)[0])
 
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         if not keys:
@@ -216,14 +216,14 @@ class PlainVerbs(Storage):
         return self._taken(kind, keys, is_removed=True)
 
     def _taken(self, kind: str, keys: Sequence[str], *, is_removed: bool) -> dict[str, bytes]:
-        values = self._connections.call("take", self._prefix, self._now(), kind, int(is_removed), *keys) if keys else []
+        values = self._connections.call("take_values", self._prefix, self._now(), kind, int(is_removed), *keys) if keys else []
         return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
 
     def delete(self, kind: str, key: str) -> bool:
         return self.pop(kind, key) is not None
 
     def items(self, kind: str) -> dict[str, bytes]:
-        found, now = self._connections.call("items", self._prefix, self._now(), kind)
+        found, now = self._connections.call("list_values", self._prefix, self._now(), kind)
         pairs = zip(found[::2], found[1::2], strict=True)
         return {text_of(key): value[STAMP:] for key, value in pairs if not 0 < whole_or(int, value[:STAMP], 0) <= int(now)}
 
@@ -236,7 +236,7 @@ class PlainVerbs(Storage):
         gone, damaged = self._connections.call("prune", self._prefix, self._now(now), self._lease_time(), *kept)
         if damaged:
             names = ", ".join(sorted(self._prefix + text_of(name) for name in damaged))
-            found = self._connections.call("mend", self._prefix, self._now(now), self._lease_time())
+            found = self._connections.call("repair", self._prefix, self._now(now), self._lease_time())
             log.critical(
                 "%s: keys of this queue held what huey did not put there and were set aside under %sdamaged: (%s); %d tasks that stood in "
                 "them were put back",

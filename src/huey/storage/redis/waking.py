@@ -18,6 +18,7 @@ from huey.runtime.clock import SECOND, micros
 from huey.runtime.masking import checkpoint
 from huey.storage.base import FOLLOWER, Waker
 from huey.storage.helpers import in_chunks
+from huey.storage.redis import keys
 from huey.storage.redis.connection import EVALSHA, CommandConnection, checked, load
 from huey.storage.redis.errors import UnknownScript
 from huey.storage.redis.lookout import LEAST_WAIT, SAFETY_LOOK, Events, Results, Wait
@@ -121,7 +122,7 @@ class WakingVerbs(PlainVerbs):
         if not ear.is_blocked or ear.connection.pid != os.getpid() or ear.connection.is_closed:
             return ()
         client = ear.connection.client
-        return (b"SET", f"{self._prefix}no:{client}", 1, b"PX", CALLED_OFF), (b"CLIENT", b"UNBLOCK", client)
+        return (b"SET", f"{self._prefix}{keys.CALLED_OFF}{client}", 1, b"PX", CALLED_OFF), (b"CLIENT", b"UNBLOCK", client)
 
     def _hear(self, worker: Worker, timeout: float, waker: Waker, claiming: Claiming) -> bool:
         """Listen. *claiming* makes the command that claims a task as soon as one comes, if one is to be claimed."""
@@ -133,10 +134,10 @@ class WakingVerbs(PlainVerbs):
 
     def _listen(self, worker: Worker, timeout: float, waker: Waker, claiming: Claiming) -> bool:
         lanes = lanes_of(worker)
-        lists = [f"{self._prefix}wake:{lane}" for lane in lanes]
+        lists = [f"{self._prefix}{keys.WAKE}{lane}" for lane in lanes]
         deadline = self._clock.monotonic() + micros(timeout)
         if timeout <= 0:
-            return bool(self._connections.call("ready", self._prefix, self._now(), lanes, 0, before=self._unblock())[0])
+            return bool(self._connections.call("check_ready", self._prefix, self._now(), lanes, 0, before=self._unblock())[0])
         self._end_old_wait()
         ear = self._ear()
         ear.settle()
@@ -145,7 +146,7 @@ class WakingVerbs(PlainVerbs):
         longest = max(LEAST_WAIT, min(timeout, self._longest))
         while True:
             look = (self._prefix, self._now(), lanes, 1)
-            is_ready, due = ear.ask(script("ready"), look, (b"BLPOP", *lists, longest), claiming(ear))
+            is_ready, due = ear.ask(script("check_ready"), look, (b"BLPOP", *lists, longest), claiming(ear))
             if is_ready:
                 ear.settle()
                 return True
@@ -172,7 +173,7 @@ class WakingVerbs(PlainVerbs):
             if lookout.wait(mine, self._left(timeout)):
                 return True
             lookout.forget(mine)
-        return any(self._connections.call("await", self._prefix, self._now(), "", *some) for some in in_chunks(ids))
+        return any(self._connections.call("watch_results", self._prefix, self._now(), "", *some) for some in in_chunks(ids))
 
     def _left(self, timeout: float | None) -> Callable[[], float]:
         """What tells the seconds that are left."""
@@ -196,7 +197,7 @@ class WakingVerbs(PlainVerbs):
             self._connections.pool.lookout(Events).wait(Wait(self._connections, self._prefix, (position,), self._now), some)
 
     def is_followed(self) -> bool:
-        return bool(self._connections.call("followed", self._prefix, self._now(), self.name))
+        return bool(self._connections.call("is_followed", self._prefix, self._now(), self.name))
 
     def publish(self, events: Sequence[str]) -> None:
         if events:

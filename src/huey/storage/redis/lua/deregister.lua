@@ -1,8 +1,9 @@
--- Forget a worker that holds nothing.
+-- Remove a worker unless it still holds leases.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: worker id
--- Returns 1 if it is not known any more, else 0
-if call('EXISTS', P .. 'h:' .. ARGV[2]) == 1 then return 0 end
-call('ZREM', P .. 'wl', ARGV[2])
-call('HDEL', P .. 'w', ARGV[2])
+-- Returns 1 if it was removed, else 0
+-- include: base
+if call('EXISTS', $LEASES_OF .. ARGV[2]) == 1 then return 0 end
+call('ZREM', $WORKER_LEASES, ARGV[2])
+call('HDEL', $WORKERS, ARGV[2])
 return 1

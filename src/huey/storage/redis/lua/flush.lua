@@ -2,34 +2,39 @@
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""
 -- Returns 0
--- A worker may still come back with a lease of what goes here.
+-- include: base
+-- A worker may still hold a lease of what is removed here: ids that come again begin above its token.
 local position = '0'
 repeat
-  local found = call('HSCAN', P .. 'd', position, 'COUNT', 1000)
+  local found = call('HSCAN', $STATES, position, 'COUNT', 1000)
   position = found[1]
-  for i = 2, #found[2], 2 do note_token(as_state(found[2][i])[TOKEN]) end
+  for i = 2, #found[2], 2 do note_token(parse_state(found[2][i])[TOKEN]) end
 until position == '0'
-for _, worker in ipairs(call('ZRANGE', P .. 'wl', 0, -1)) do
-  for _, token in ipairs(call('HVALS', P .. 'h:' .. worker)) do note_token(tonumber(token) or 0) end
+for _, worker in ipairs(call('ZRANGE', $WORKER_LEASES, 0, -1)) do
+  for _, token in ipairs(call('HVALS', $LEASES_OF .. worker)) do note_token(tonumber(token) or 0) end
 end
 
-local function drop(key) call('UNLINK', P .. key) end
-for _, name in ipairs(call('ZRANGE', P .. 'p', 0, -1)) do drop('q:' .. name) end
-for _, worker in ipairs(call('ZRANGE', P .. 'wl', 0, -1)) do drop('h:' .. worker) end
-for _, kind in ipairs(call('SMEMBERS', P .. 'k')) do
-  drop('v:' .. kind)
-  drop('x:' .. kind)
-  drop('xn:' .. kind)
+local function drop(key) call('UNLINK', key) end
+for _, name in ipairs(call('ZRANGE', $PRIORITIES, 0, -1)) do drop($READY_LISTS .. name) end
+for _, worker in ipairs(call('ZRANGE', $WORKER_LEASES, 0, -1)) do drop($LEASES_OF .. worker) end
+for _, kind in ipairs(call('SMEMBERS', $VALUE_KINDS)) do
+  for _, family in ipairs({ $VALUES, $VALUE_EXPIRIES, $VALUE_EXPIRY_COUNTS }) do drop(family .. kind) end
 end
-for _, span in ipairs({ 60, 3600 }) do
-  for _, start in ipairs(call('ZRANGE', P .. 'st' .. span, 0, -1)) do drop('st' .. span .. ':' .. start) end
-  drop('st' .. span)
+for _, index in ipairs({ $MINUTES, $HOURS }) do
+  for _, start in ipairs(call('ZRANGE', index, 0, -1)) do drop(index .. ':' .. start) end
+  drop(index)
 end
-for _, known in ipairs({ 'dk', 'dm' }) do
-  for _, name in ipairs(call('SMEMBERS', P .. known)) do drop('damaged:' .. name) end
-  drop(known)
+for _, set_aside in ipairs({ $DAMAGED_KEYS, $REPAIRED_KEYS }) do
+  for _, name in ipairs(call('SMEMBERS', set_aside)) do drop($DAMAGED .. name) end
+  drop(set_aside)
 end
-for key in string.gmatch('m d q:0 p l z u s e:failed e:cancelled e:succeeded rv ru ux rn n tk v:result x:result xn:result k c sc ev wake:o wake:u t uk kp kx lw lo lr mt mn lk lp rt rx', '%S+') do
+for _, key in ipairs({
+  $MESSAGES, $STATES, $READY, $LIST_ENDS, $PRIORITIES, $READY_RANKED, $SUSPECTS, $SCHEDULED, $MISSING, $MISSING_COUNTS,
+  $ENDED_FAILED, $ENDED_CANCELLED, $ENDED_SUCCEEDED, $PENDING, $TICKS, $CONTROL, $CURSORS, $EVENTS, $WAKE_OTHERS, $WAKE_SUSPECTS,
+  $REVOKED, $REVOKED_UNHELD, $REVOKED_UNHELD_EXPIRIES, $REVOKED_NAMES, $RESULTS, $RESULT_EXPIRIES, $RESULT_EXPIRY_COUNTS, $VALUE_KINDS,
+  $CONSTRAINTS, $UNIQUE_KEYS, $RESERVATIONS, $RESERVATION_EXPIRIES, $LIMIT_BLOCKED, $LIMIT_READY, $LIMIT_RUNNING,
+  $LOCKS, $PROCESS_LOCKS, $RATES, $RATE_EXPIRIES,
+}) do
   drop(key)
 end
 return 0

@@ -1,10 +1,11 @@
--- Renew the leases of workers and make them known.
+-- Renew the leases of workers.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3..: worker id, worker details, ...
 -- Returns 0
+-- include: base worker_leases
 for i = 3, #ARGV, 2 do
   renew(ARGV[i], ARGV[i + 1], ARGV[2])
-  -- Again each time, should it have been lost.
-  call('HSET', P .. 'w', ARGV[i], ARGV[i + 1])
+  -- Written each time, in case it was lost.
+  call('HSET', $WORKERS, ARGV[i], ARGV[i + 1])
 end
 return 0

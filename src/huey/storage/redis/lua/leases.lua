@@ -1,11 +1,12 @@
--- What a worker holds.
+-- Read what a worker holds.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: worker id
 -- Returns ids, messages, states, tokens
-local held = call('HGETALL', P .. 'h:' .. ARGV[2])
+-- include: base
+local held = call('HGETALL', $LEASES_OF .. ARGV[2])
 local ids, messages, states, tokens = {}, {}, {}, {}
 for i = 1, #held, 2 do
-  local message, n = call('HGET', P .. 'm', held[i]), #ids + 1
+  local message, n = call('HGET', $MESSAGES, held[i]), #ids + 1
   if message then ids[n], tokens[n], messages[n], states[n] = held[i], held[i + 1], message, load(held[i]) or false end
 end
 return { ids, messages, states, tokens }

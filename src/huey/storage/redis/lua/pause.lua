@@ -1,11 +1,12 @@
--- Pause the queue, or let it go on.
+-- Pause the queue, or resume it.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: "1" to pause
 -- Returns 0
+-- include: base
 if ARGV[2] == '1' then
-  call('HSET', P .. 'c', 'paused', '1')
+  call('HSET', $CONTROL, 'paused', '1')
 else
-  call('HDEL', P .. 'c', 'paused')
+  call('HDEL', $CONTROL, 'paused')
   wake('o', 's')
   wake('u', 's')
 end

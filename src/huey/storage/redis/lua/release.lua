@@ -1,25 +1,26 @@
--- Give back tasks that never started, at their old places.
+-- Return tasks that never started to the queue, with their old ready_at.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: worker id  3..: id, token, ...
 -- Returns 0
-local held = P .. 'h:' .. ARGV[2]
+-- include: base lanes constraints
+local held = $LEASES_OF .. ARGV[2]
 for i = 3, #ARGV, 2 do
   local id = ARGV[i]
   if call('HGET', held, id) == ARGV[i + 1] then
     call('HDEL', held, id)
-    local message = call('HGET', P .. 'm', id)
+    local message = call('HGET', $MESSAGES, id)
     if message then
-      local state = load(id) or fresh(message)
+      local state = load(id) or new_state(message)
       state[STATE] = state[STATE] == 'damaged' and 'damaged' or 'queued'
-      state[TOKEN], state[REASON], state[LOST_BY], state[DUE] = tonumber(ARGV[i + 1]), false, false, false
+      state[TOKEN], state[REASON], state[CRASHED_WORKER], state[DUE] = tonumber(ARGV[i + 1]), false, false, false
       save(id, state)
-      return_to(id)
-      line_up(id, head_of(message)[PRIORITY], state[PLACE], state[CRASHES])
+      after_requeue(id)
+      enter_queue(id, head_of(message)[PRIORITY], state[READY_AT], state[SOLO_CRASHES])
     else
-      forget(id)
+      drop_traces(id)
     end
   end
 end
-take_keys_again()
-level_what_was_touched()
+retake_keys()
+rebalance_touched()
 return 0

@@ -1,17 +1,18 @@
--- Take the marks of tasks back that have not ended.
+-- Take back the revocations of tasks that have not ended.
 -- KEYS    1: the queue's prefix
--- ARGV    1: now or ""  2: the enqueue that is meant, or "" for any  3..: ids
--- Returns the ids that were marked
-local marked = {}
+-- ARGV    1: now or ""  2: an instant for one enqueue of each id, or ""  3..: ids
+-- Returns the ids that were revoked
+-- include: base revocation_fields
+local restored = {}
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local field = field_to_keep(id, ARGV[2])
+  local field = unheld_field(id, ARGV[2])
   if not field then
-    if call('HDEL', P .. 'rv', id) == 1 then marked[#marked + 1] = id end
-  elseif kept_mark(call('HGET', P .. 'ru', field)) then
-    call('HDEL', P .. 'ru', field)
-    call('ZREM', P .. 'ux', field)
-    marked[#marked + 1] = id
+    if call('HDEL', $REVOKED, id) == 1 then restored[#restored + 1] = id end
+  elseif kept_revocation(call('HGET', $REVOKED_UNHELD, field)) then
+    call('HDEL', $REVOKED_UNHELD, field)
+    call('ZREM', $REVOKED_UNHELD_EXPIRIES, field)
+    restored[#restored + 1] = id
   end
 end
-return marked
+return restored

@@ -1,68 +1,250 @@
--- One trip of a worker: renew its lease, write the ends of runs, make ready what is due, claim.
+-- One turn of a worker: renew its lease, write finishes, make due tasks ready, claim.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: worker id  4: worker details  5: who it is, as part of a JSON object
---         6: lanes it takes from: o, u (suspects) or ou  7: want  8: microseconds that results are kept, or ""
---         9: "1" when there is no room: ends are written all the same, nothing is claimed; "p" when what became ready is to be named, whether
---         or not somebody follows  10: channel  11: number of events
---         12: number of plain successes, those with a value first  13: of their values  14: of other ends  15: of names they add up to
---         16: "1" if all tokens of successes are 1  17: number of the client that may call this turn off (key no:...), or ""
+--         6: lanes it claims from: o (other tasks), u (suspects) or uo  7: want  8: microseconds that results are kept, or ""
+--         9: "1" if the server is full: finishes are written all the same, nothing is claimed; "p" if promoted tasks are to be reported
+--         even without a follower  10: channel  11: number of events
+--         12: number of plain successes, those with a value first  13: of their values  14: of other finishes  15: of task names
+--         16: "1" if all tokens of successes are 1  17: number of the client that may call this turn off, or ""
 --         then events; ids of successes; their tokens unless all are 1; values;
---         15 for each other end: id, token, state, due, attempt, crashes, deaths, parked, "+" and reason, error, "+" and value,
---         microseconds it took, how it ended as part of a JSON object, microseconds from when it is due again to its expiry,
---         or "", new options or "";
---         for each name: name, row of numbers, how many minutes, minute and number that came in it in turns
--- Returns 2 if it was called off. 1 and the ids whose lease does not hold: then nothing was written, and the turn is to be sent again
---         without them. Or 0, ids and messages that were claimed, 1 if there are more than a turn brings; and, unless nothing else is to be
---         said: their states, those turned away (id, message, attempt, reason), promoted (id, message, attempt), to be stopped, next due
---         time or "", whether paused, whether followed, whether there may be more
-if not is_rare then is_shared = false end
-local after_done = may_have_constraints() and first_done + done or first_done
-for part = first_done, after_done - 1, 1000 do
-  for i, packed in ipairs(call('HMGET', P .. 't', unpack(ARGV, part, math.min(part + 999, after_done - 1)))) do
-    if packed then leave(ARGV[part + i - 1], as_constraints(packed)) end
-  end
-end
-local with_result = {}
-for i = 0, fates - 1 do
-  local at = first_fate + 15 * i
-  call('HDEL', held, ARGV[at])
-  if ARGV[at + 10] ~= '' then
-    store_values('result', { ARGV[at] }, { ARGV[at], stamp .. string.sub(ARGV[at + 10], 2) }, expires)
-    with_result[#with_result + 1] = ARGV[at]
-  end
-  settle(worker, ARGV[5], at)
-end
-take_keys_again()
-if #with_result > 0 then announce(with_result) end
+--         for each other finish FINISH_SIZE fields: id, token, state, due, attempt, solo crashes, deaths, unknown until, "+" and reason,
+--         error, "+" and value, microseconds it took, how it ended as part of a JSON object, microseconds from its next due time to its
+--         expiry or "", new options or "";
+--         for each task name what its successes add up to: name, row of numbers, number of minutes, and for each of those the minute and
+--         how many of the tasks were enqueued in it
+-- Returns 2 if it was called off. 1 and the ids of stale finishes: then nothing was written, and the turn is to be sent again without
+--         them. Or 0, ids and messages that were claimed, 1 if there are more than fit into one turn; and, if there is anything else to
+--         say: their states, tasks cancelled at the claim (id, message, attempt, reason), promoted ones (id, message, attempt), ids of
+--         revoked running tasks, next due time or "", whether paused, whether followed, whether there may be more
+-- include: base stats values worker_leases
+local lease_clock, worker, details, who, lanes, want, result_ttl = unpack(ARGV, 2, 8)
+local mode, channel = ARGV[9], ARGV[10]
+local events, successes, values, others, names = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
+local all_first, caller = ARGV[16] == '1', ARGV[17]
+local FIRST_EVENT = 18
+local first_success = FIRST_EVENT + events
+local first_value = first_success + (all_first and 1 or 2) * successes
+local first_other = first_value + values
+local first_name = first_other + $FINISH_SIZE * others
+local last_success = first_success + successes - 1
+local held = $LEASES_OF .. worker
+want = tonumber(want)
 
-tell(channel, first_event, first_done - 1)
-local is_paused = call('HGET', P .. 'c', 'paused') == '1'
-local promoted = promote(500, followed or ARGV[9] == 'p')
-level_what_was_touched()
-if #ids == 0 and want > 0 and not is_paused then ids = take(lanes, want) end
-local states, cancelled, stop = {}, {}, {}
-local is_filled = want > 0 and #ids == want
-local is_cut = false
-if #ids > 0 then
-  local taken = ids
-  local all_messages, unheld = messages_of(taken)
-  for _, id in ipairs(unheld) do forget(id) end
-  is_cut = #all_messages < #taken
-  if is_cut then untake(taken, #all_messages + 1) end
-  local packed = #taken > 0 and call('EXISTS', P .. 'd') == 1 and call('HMGET', P .. 'd', unpack(taken)) or {}
-  local has_marks, has_names = call('EXISTS', P .. 'rv') == 1, call('EXISTS', P .. 'rn') == 1
-  local constraints, leases = #taken > 0 and may_have_constraints() and call('HMGET', P .. 't', unpack(taken)) or {}, {}
-  ids, messages = {}, {}
+if caller ~= '' and call('DEL', $CALLED_OFF .. caller) == 1 then return { 2 } end
+
+-- Of the finishes from ARGV[FROM] on, add those to STALE whose token is not the one of the lease. Ids are STEP apart, tokens AWAY from
+-- their ids; without AWAY all tokens are 1.
+local function find_stale(stale, from, number, step, away)
+  local at = from
+  for part = 1, number, 1000 do
+    local size = math.min(1000, number - part + 1)
+    local tokens
+    if step == 1 then
+      tokens = call('HMGET', held, unpack(ARGV, at, at + size - 1))
+    else
+      local ids = {}
+      for i = 1, size do ids[i] = ARGV[at + (i - 1) * step] end
+      tokens = call('HMGET', held, unpack(ids))
+    end
+    for i = 1, size do
+      if tokens[i] ~= (away and ARGV[at + away] or '1') then stale[#stale + 1] = ARGV[at] end
+      at = at + step
+    end
+  end
+end
+
+if successes + others > 0 then
+  local stale = {}
+  find_stale(stale, first_success, successes, 1, not all_first and successes)
+  find_stale(stale, first_other, others, $FINISH_SIZE, 1)
+  if #stale > 0 then return { 1, stale } end
+end
+
+if mode == '1' then
+  -- The server refuses the first write of a script while it is full, unless that is one that frees memory: after it, the script may go on.
+  -- The finishes of what ran need room, and free some.
+  call('DEL', $ABSENT)
+  want = 0
+end
+
+renew(worker, details, lease_clock)
+
+local result_expiry = expiry_after(result_ttl)
+local result_stamp = string.format('%016.0f', result_expiry)
+
+-- Call a command with the ids of all successes, 4000 at a time.
+local function for_successes(verb, key)
+  for from = first_success, last_success, 4000 do call(verb, key, unpack(ARGV, from, math.min(from + 3999, last_success))) end
+end
+
+local function write_results()
+  local ids, fields = {}, {}
+  for i = 1, values do
+    local id = ARGV[first_success + i - 1]
+    ids[i], fields[2 * i - 1], fields[2 * i] = id, id, result_stamp .. ARGV[first_value + i - 1]
+  end
+  store_values('result', ids, fields, result_expiry)
+  notify_waiters(ids)
+end
+
+-- Successful tasks are removed; their results remain.
+local function write_successes()
+  if not all_first then
+    local highest = 1
+    for i = last_success + 1, last_success + successes do highest = math.max(highest, tonumber(ARGV[i])) end
+    note_token(highest)
+  end
+  for_successes('HDEL', held)
+  for_successes('HDEL', $MESSAGES)
+  if call('EXISTS', $STATES) == 1 then for_successes('HDEL', $STATES) end
+  if call('EXISTS', $REVOKED) == 1 then for_successes('HDEL', $REVOKED) end
+  if values > 0 then write_results() end
+end
+
+local function count_successes()
+  local at = first_name
+  for _ = 1, names do
+    local name, row, minutes = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+    at = at + 3
+    for _ = 1, minutes do
+      local start, number = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+      count_pending(start, name, -number)
+      if start == minute then
+        row = struct.pack('<d', number) .. string.sub(row, 9)
+      else
+        count(start, name, ENQUEUED, number, 0)
+      end
+      at = at + 2
+    end
+    add_row($MINUTES, minute, name, row)
+  end
+end
+
+if successes > 0 then write_successes() end
+count_successes()
+
+-- Remove ids without a message from a list and return them.
+local function drop_unheld(ids)
+  local unheld, n, last = {}, 0, #ids
+  for i = 1, last do
+    local id = ids[i]
+    if call('HEXISTS', $MESSAGES, id) == 1 then
+      n = n + 1
+      ids[n] = id
+    else
+      unheld[#unheld + 1] = id
+    end
+  end
+  for i = n + 1, last do ids[i] = nil end
+  return unheld
+end
+
+-- Messages of ids, in order, until they exceed TURN_BYTES: those of the last ids may be missing then. And the ids that had none, dropped.
+local function messages_of(ids, unheld)
+  local messages, size, from, step = {}, 0, 1, 32
+  while from <= #ids do
+    local part = call('HMGET', $MESSAGES, unpack(ids, from, math.min(from + step - 1, #ids)))
+    for i = 1, #part do
+      local message = part[i]
+      if not message then return messages_of(ids, drop_unheld(ids)) end
+      messages[from + i - 1] = message
+      size = size + #message
+      if size > $TURN_BYTES then return messages, unheld or {} end
+    end
+    from = from + step
+    -- As many as weigh a megabyte if they are like those before.
+    step = math.max(32, math.min(1000, math.floor(1048576 * #messages / size)))
+  end
+  return messages, unheld or {}
+end
+
+local taken = {}
+
+-- Claim from the list of priority 0; return the answer of the turn. Or return nil if one of the TAKEN may expire or had an eta.
+local function claim_plain()
+  if want > 0 and lanes ~= 'u' then taken = call('LPOP', $READY, want) or {} end
+  if #taken == 0 then return { 0, taken, {} } end
+  local size = #taken
+  local messages, leases = messages_of(taken), {}
+  for i, message in ipairs(messages) do
+    if string.byte(message, 1) ~= $PLAIN then return nil end
+    leases[2 * i - 1], leases[2 * i] = taken[i], '1'
+  end
+  local is_cut = #messages < #taken
+  for i = #taken, #messages + 1, -1 do
+    call('LPUSH', $READY, taken[i])
+    taken[i] = nil
+  end
+  if #taken > 0 then call('HSET', held, unpack(leases)) end
+  if is_cut or (size == want and call('EXISTS', $READY) == 1) then wake('o', 'r') end
+  return { 0, taken, messages, is_cut and 1 or nil }
+end
+
+-- Whether nothing is paused, scheduled, requeued, revoked, ranked, suspect, of another priority or constrained. Most turns are like that, and
+-- without a follower: they end here, before the functions that only the others need are defined.
+local is_plain = call('EXISTS', $CONTROL, $SCHEDULED, $STATES, $REVOKED, $REVOKED_NAMES, $READY_RANKED, $SUSPECTS, $PRIORITIES, $CONSTRAINTS) == 0
+local followed = call('PUBSUB', 'NUMSUB', channel)[2] > 0
+if others == 0 and is_plain and not followed then
+  local answer = claim_plain()
+  if answer then return answer end
+end
+
+-- include: lanes events insert constraints missing finishes claim
+if is_plain then has_constraints = false else followed = followed or has_follower() end
+
+-- Successes give up what their constraints held.
+local function release_constraints()
+  for from = first_success, last_success, 1000 do
+    for i, packed in ipairs(call('HMGET', $CONSTRAINTS, unpack(ARGV, from, math.min(from + 999, last_success)))) do
+      if packed then after_end(ARGV[from + i - 1], parse_constraints(packed)) end
+    end
+  end
+end
+
+local function write_others()
+  local with_result = {}
+  for at = first_other, first_name - 1, $FINISH_SIZE do
+    local id, value = ARGV[at], ARGV[at + 10]
+    call('HDEL', held, id)
+    if value ~= '' then
+      store_values('result', { id }, { id, result_stamp .. string.sub(value, 2) }, result_expiry)
+      with_result[#with_result + 1] = id
+    end
+    write_finish(who, at)
+  end
+  retake_keys()
+  if #with_result > 0 then notify_waiters(with_result) end
+end
+
+if may_have_constraints() then release_constraints() end
+write_others()
+publish_events(channel, FIRST_EVENT, first_success - 1)
+local is_paused = call('HGET', $CONTROL, 'paused') == '1'
+local promoted = promote($PROMOTE, followed or mode == 'p')
+rebalance_touched()
+
+local ids, messages, states, cancelled = {}, {}, {}, {}
+
+-- Cancel those of the TAKEN that are revoked or expired, lease the others.
+local function lease_taken()
+  local taken_messages, unheld = messages_of(taken)
+  for _, id in ipairs(unheld) do drop_traces(id) end
+  local is_cut = #taken_messages < #taken
+  if is_cut then return_taken(taken, #taken_messages + 1) end
+  local packed_states = #taken > 0 and call('EXISTS', $STATES) == 1 and call('HMGET', $STATES, unpack(taken)) or {}
+  local packed_constraints = #taken > 0 and may_have_constraints() and call('HMGET', $CONSTRAINTS, unpack(taken)) or {}
+  local has_revocations, has_names = call('EXISTS', $REVOKED) == 1, call('EXISTS', $REVOKED_NAMES) == 1
+  local leases = {}
   for i, id in ipairs(taken) do
-    local message, state, constrained = all_messages[i], as_state(packed[i]), as_constraints(constraints[i])
-    if constrained then begin(id, constrained, message, state) end
-    local reason = bar(id, message, state, has_marks, has_names)
+    local message, state, constraints = taken_messages[i], parse_state(packed_states[i]), parse_constraints(packed_constraints[i])
+    if constraints then after_claim(id, constraints, message, state) end
+    local reason = skip_reason(id, message, state, has_revocations, has_names)
     if reason then
-      state = state or fresh(message)
+      state = state or new_state(message)
       state[TOKEN] = state[TOKEN] + 1
       local name = head_of(message)[NAME]
       count(minute, name, CANCELLED, 1, 0)
-      finish(id, message, name, state, 'cancelled', reason)
+      end_task(id, message, name, state, 'cancelled', reason)
       cancelled[#cancelled + 1] = { id, message, state[ATTEMPT], reason }
     else
       local n = #ids + 1
@@ -71,12 +253,20 @@ if #ids > 0 then
     end
   end
   if #leases > 0 then in_parts('HSET', held, leases, 4000) end
-  level_what_was_touched()
+  rebalance_touched()
+  return is_cut
 end
-if call('EXISTS', P .. 'rv') == 1 then stop = to_stop(worker) end
-if is_filled or is_cut then
-  if lanes ~= 'u' and call('EXISTS', P .. 'q:0', P .. 'z', P .. 'p') > 0 then wake('o', 'r') end
-  if lanes ~= 'o' and call('EXISTS', P .. 'u') == 1 then wake('u', 'r') end
+
+if #taken == 0 and want > 0 and not is_paused then taken = take(lanes, want) end
+local may_have_more = want > 0 and #taken == want
+if #taken > 0 and lease_taken() then may_have_more = true end
+if may_have_more then
+  if lanes ~= 'u' and call('EXISTS', $READY, $READY_RANKED, $PRIORITIES) > 0 then wake('o', 'r') end
+  if lanes ~= 'o' and call('EXISTS', $SUSPECTS) == 1 then wake('u', 'r') end
 end
-local soonest = call('ZRANGE', P .. 's', 0, 0, 'WITHSCORES')[2] or ''
-return { 0, ids, messages, states, cancelled, promoted, stop, soonest, is_paused and 1 or 0, followed and 1 or 0, (is_filled or is_cut) and 1 or 0 }
+local revoked = call('EXISTS', $REVOKED) == 1 and revoked_leases(worker) or {}
+local next_due = call('ZRANGE', $SCHEDULED, 0, 0, 'WITHSCORES')[2] or ''
+return {
+  0, ids, messages, states, cancelled, promoted, revoked, next_due,
+  is_paused and 1 or 0, followed and 1 or 0, may_have_more and 1 or 0,
+}

@@ -1,6 +1,0 @@
--- Who holds a lock.
--- KEYS    1: the queue's prefix
--- ARGV    1: now or ""  2: lease clock or ""  3: name
--- Returns token, holder and token of its run (0: a process), or nil
-local lock = find_lock(ARGV[3])
-return lock and is_live(lock) and { lock[LOCK], lock[HOLDER], lock[RUN] }

@@ -1,6 +1,0 @@
--- Uses in the window of now.
--- KEYS    1: the queue's prefix
--- ARGV    1: now or ""  2: name  3: microseconds of a window
--- Returns how many
-local began, used = last_window()
-return began and began >= start and used or 0
