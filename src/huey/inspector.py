@@ -16,7 +16,7 @@ from huey.runtime import display as shown
 from huey.runtime.clock import SECOND, Clock, micros
 from huey.runtime.masking import Masked
 from huey.runtime.suggestions import did_you_mean
-from huey.runtime.times import instant
+from huey.runtime.times import to_micros
 from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.storage.rows import Counts, TaskRow, WorkerRow
@@ -196,7 +196,9 @@ class Inspector(Masked):
         return [_total(list(stats)) for _, stats in by_name]
 
     def _stats(self, since: datetime | timedelta, name: str | None = None) -> Iterable[Stat]:
-        start = self._clock.now() - micros(since.total_seconds()) if isinstance(since, timedelta) else instant(since, naive_is_local=False)
+        start = (
+            self._clock.now() - micros(since.total_seconds()) if isinstance(since, timedelta) else to_micros(since, naive_is_local=False)
+        )
         return [stat for stat in self._storage.stats(start) if name is None or stat.name == name]
 
     # -- acting -------------------------------------------------------------------------------------------------------------------------

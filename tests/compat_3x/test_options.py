@@ -14,7 +14,7 @@ from huey.exceptions import ResultTimeout, TaskException, TaskTimeout, UnknownTa
 from huey.runtime.clock import SECOND
 from huey.task.lifecycle import Raised, decide
 from huey.task.record import Lease
-from huey.task.record_options import rare, rare_text
+from huey.task.record_options import read_policy, write_policy
 from huey.testing.clock import NOON, FakeClock
 from tests.support.helpers import for_queue, running, wait_until
 
@@ -28,7 +28,7 @@ def failed(lease: Lease, attempt: int) -> float:
 
 
 def lease(retries: int = 9, retry_delay: float = 10.0, **asked: Any) -> Lease:
-    return Lease("a", 1, "app.f", b"", 0, 0, None, retries, retry_delay, 0, 0, 0, None, rare_text(**asked))
+    return Lease("a", 1, "app.f", b"", 0, 0, None, retries, retry_delay, 0, 0, 0, None, write_policy(**asked))
 
 
 # Backoff
@@ -332,4 +332,4 @@ def test_a_body_inside_a_context(huey: Huey) -> None:
 def test_what_is_rarely_asked_costs_a_call_nothing(huey: Huey) -> None:
     usual = huey.task(retries=3, retry_delay=1, timeout=5)(lambda: 1)
     assert huey._record(usual.s()).options is None
-    assert rare(huey._record(usual.s(timeout=6)).options) == {"timeout": 6}
+    assert read_policy(huey._record(usual.s(timeout=6)).options) == {"timeout": 6}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from huey.consumer.janitor import alive_here
+from huey.consumer.janitor import LOCAL_WORKER_IDS
 from huey.consumer.recovery import ExitCause, Recovery, exit_reason
 from huey.consumer.worker_spec import make_worker
 from huey.engine.scoreboard import Running
@@ -172,10 +172,10 @@ def test_an_outage_in_the_middle_is_taken_up_by_the_same_call(
 
 
 def test_nothing_of_a_death_stays_known_here(house: House) -> None:
-    before = set(alive_here)
+    before = set(LOCAL_WORKER_IDS)
     house.recovery.recover_child(THREAD, house.running(house.claimed("a")), ExitCause.CRASH)
 
-    assert alive_here == before
+    assert before == LOCAL_WORKER_IDS
 
 
 @pytest.mark.parametrize(("status", "words"), [(0, "exit code 0"), (3 << 8, "exit code 3"), (9, "signal 9 (SIGKILL)"), (64, "signal 64")])

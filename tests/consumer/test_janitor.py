@@ -101,7 +101,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 def here(process: subprocess.Popen[bytes]) -> Worker:
     """That process as a worker on this host."""
-    born = wait_until(lambda: host.born(process.pid))
+    born = wait_until(lambda: host.process_start_time(process.pid))
     return Worker("neighbour", ME.host, process.pid, ME.host_scope, born)
 
 
@@ -387,20 +387,20 @@ def without_proc(real: Any) -> Any:
 
 
 def test_without_a_boot_id_no_two_processes_take_each_other_for_neighbours(bare: pytest.MonkeyPatch) -> None:
-    here = host.process_space()
+    here = host.pid_namespace()
 
     assert host.boot_id() == ""
-    assert here == host.process_space()
-    assert exit_code_of(lambda: host.process_space() != here) == 0
+    assert here == host.pid_namespace()
+    assert exit_code_of(lambda: host.pid_namespace() != here) == 0
     bare.setattr(host, "_CHANCE", "that of another process with the same pid")
-    assert host.process_space() != here
+    assert host.pid_namespace() != here
 
 
 def test_a_hidden_process_space_is_nobodys(bare: pytest.MonkeyPatch) -> None:
     bare.setattr(host, "boot_id", lambda: "the boot")
 
-    assert host.process_space() != "the boot/"
-    assert host.process_space().startswith("the boot/?")
+    assert host.pid_namespace() != "the boot/"
+    assert host.pid_namespace().startswith("the boot/?")
 
 
 def test_on_macos_the_kernel_tells_the_boot(bare: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def test_on_macos_the_kernel_tells_the_boot(bare: pytest.MonkeyPatch) -> None:
     bare.setattr(sys, "platform", "darwin")
     bare.setattr(host, "_of_kernel", lambda name: asked.append(name) or "A-B-C")
 
-    assert host.process_space() == "A-B-C/pid"
+    assert host.pid_namespace() == "A-B-C/pid"
     assert asked == ["kern.bootsessionuuid"]
 
 

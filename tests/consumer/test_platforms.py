@@ -83,7 +83,7 @@ def test_workers_end_with_their_supervisor_on_macos(mac: Project) -> None:
     command.send(signal.SIGKILL)
     command.ended()
 
-    wait_until(lambda: host.born(pid) is None)
+    wait_until(lambda: host.process_start_time(pid) is None)
 
 
 @pytest.mark.parametrize("platform", ["win32", "emscripten"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from huey.runtime.clock import SECOND, system_clock
-from huey.runtime.host import born, process_space
+from huey.runtime.host import pid_namespace, process_start_time
 from huey.storage.base import Storage
 from huey.storage.rows import Worker
 from huey.storage.sqlite.storage import SqliteStorage
@@ -52,7 +52,7 @@ def open_queue(folder: Path) -> Storage:
 
 
 def me(id: str) -> Worker:
-    return Worker(id, "host", os.getpid(), process_space(), born(os.getpid()) or 0)
+    return Worker(id, "host", os.getpid(), pid_namespace(), process_start_time(os.getpid()) or 0)
 
 
 def record(id: str, **fields: Any) -> Record:

@@ -43,7 +43,7 @@ def held_by_the_dead(place, count):
 
 
 def test_every_point_has_a_test():
-    assert {*IN_CONSUMER, *IN_RECLAIM, *IN_PRODUCER, "stop:before-goodbye"} == FAILPOINTS
+    assert {*IN_CONSUMER, *IN_RECLAIM, *IN_PRODUCER, "stop:before-deregister"} == FAILPOINTS
 
 
 @pytest.mark.parametrize("visit", VISITS)
@@ -72,7 +72,7 @@ def test_one_that_takes_over_is_killed_there_and_taken_over_itself(place, point,
 def test_one_that_stops_is_killed_before_it_says_goodbye(place, visit):
     some_of_each_kind(place)
 
-    child = place.start("consumers", crash_at=f"stop:before-goodbye#{visit}", times=visit)
+    child = place.start("consumers", crash_at=f"stop:before-deregister#{visit}", times=visit)
     child.dies()
 
     place.finish()
@@ -104,7 +104,7 @@ def test_a_chunk_is_there_whole_or_not_at_all(place, point, visit):
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("second", [*IN_CONSUMER, *IN_RECLAIM, "stop:before-goodbye"])
+@pytest.mark.parametrize("second", [*IN_CONSUMER, *IN_RECLAIM, "stop:before-deregister"])
 @pytest.mark.parametrize("first", IN_CONSUMER)
 def test_two_kills_in_a_row_lose_nothing(place, first, second):
     some_of_each_kind(place)

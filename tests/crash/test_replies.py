@@ -17,7 +17,7 @@ import pytest
 
 from huey import crontab
 from huey.exceptions import StorageUnavailable
-from huey.runtime.host import born, process_space
+from huey.runtime.host import pid_namespace, process_start_time
 from huey.storage.rows import Worker
 from tests.crash.tools import until
 
@@ -57,7 +57,7 @@ class Mortal:
 
     def __init__(self):
         self.process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        self.worker = Worker("mortal", os.uname().nodename, self.process.pid, process_space(), born(self.process.pid))
+        self.worker = Worker("mortal", os.uname().nodename, self.process.pid, pid_namespace(), process_start_time(self.process.pid))
 
     def kill(self):
         self.process.kill()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from huey.runtime.host import born
+from huey.runtime.host import process_start_time
 from tests.support.helpers import SOURCE, wait_until
 from tests.support.mortals import mortal
 
@@ -58,7 +58,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
 
 def is_alive(pid: int) -> bool:
-    return born(pid) is not None
+    return process_start_time(pid) is not None
 
 
 def left_behind(demo: Demo) -> list[object]:

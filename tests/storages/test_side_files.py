@@ -265,7 +265,7 @@ def test_where_others_may_add_files_the_names_are_taken_before_sqlite_looks_for_
 
 
 def test_in_a_folder_of_our_own_no_names_are_taken(place: Path) -> None:
-    files.keep_places(str(a_queue_in(place)), 0o600)
+    files.reserve_names(str(a_queue_in(place)), 0o600)
 
     assert not list(place.glob("*-journal"))
 

@@ -15,7 +15,7 @@ from huey.runtime import host
 WATCHER = """
 import os, signal, sys
 
-def born(pid):
+def process_start_time(pid):
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()
@@ -24,7 +24,7 @@ def born(pid):
 
 known = [line.split() for line in sys.stdin]
 for pid, since in known:
-    if born(pid) == since:
+    if process_start_time(pid) == since:
         os.kill(int(pid), signal.SIGKILL)
 """
 
@@ -34,7 +34,7 @@ _watcher: tuple[int, subprocess.Popen[str]] | None = None
 def mortal(process: subprocess.Popen[AnyStr]) -> subprocess.Popen[AnyStr]:
     """Let *process* end with this one, however this one ends. (Where there is no /proc, nothing is done.)"""
     global _watcher
-    since = host.born(process.pid)
+    since = host.process_start_time(process.pid)
     if since is None:
         return process
     if _watcher is None or _watcher[0] != os.getpid():

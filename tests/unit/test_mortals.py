@@ -34,11 +34,11 @@ def test_what_a_killed_test_run_has_started_dies_with_it() -> None:
     assert run.stdin is not None
     pids = [int(pid) for pid in run.stdout.readline().split()]
     assert len(pids) == 2
-    assert all(host.born(pid) is not None for pid in pids)
+    assert all(host.process_start_time(pid) is not None for pid in pids)
 
     run.send_signal(signal.SIGKILL)
     run.wait()
 
-    wait_until(lambda: all(host.born(pid) is None for pid in pids))
+    wait_until(lambda: all(host.process_start_time(pid) is None for pid in pids))
     run.stdout.close()
     run.stdin.close()

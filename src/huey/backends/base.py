@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from huey.runtime.times import instant
+from huey.runtime.times import to_micros
 
 Data = bytes | str
 
@@ -197,7 +197,7 @@ class Components(NamedTuple):
 
 def micros_of(timestamp: datetime) -> int:
     """A naive time, read as UTC, in microseconds since 1970."""
-    return instant(timestamp.replace(tzinfo=UTC), naive_is_local=False)
+    return to_micros(timestamp.replace(tzinfo=UTC), naive_is_local=False)
 
 
 def naive_utc(micros: int) -> datetime:

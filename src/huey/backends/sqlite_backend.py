@@ -71,7 +71,7 @@ class _File:
 
     def _connect(self) -> sqlite3.Connection:
         files.check_before_open(self.path, MODE)
-        connection = sqlite3.connect(files.existing(self.path), PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+        connection = sqlite3.connect(files.sqlite_uri(self.path), PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
         try:
             with files.unchanged_beside(self.path, MODE):
                 # As one script: a pragma that is not fetched yet holds the file, and a destructor may use it at that moment.

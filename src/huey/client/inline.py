@@ -21,7 +21,7 @@ from huey.hooks import HookRoom
 from huey.runtime import host
 from huey.runtime.clock import Clock, Micros, Rng
 from huey.runtime.once import once
-from huey.runtime.times import instant_of_wall, wall_of
+from huey.runtime.times import micros_to_wall, wall_to_micros
 from huey.signals import SIGNAL_ENQUEUED, SIGNAL_EXPIRED, SIGNAL_REVOKED, SIGNAL_SCHEDULED
 from huey.storage.admin import message, read_message
 from huey.storage.rows import Turn, Worker
@@ -213,13 +213,13 @@ class Hand:
         self._is_local = not huey.utc
         if self._is_local:
             now = self._clock.now()
-            self._storage.offset = wall_of(now, True) - now
+            self._storage.offset = micros_to_wall(now, True) - now
         self._record = huey._record
         self._codec = huey.codec
         self._pid = os.getpid()
         id = f"{huey.rng.getrandbits(128):032x}"
-        self._me = Worker(id, os.uname().nodename, self._pid, host.process_space(), host.born(self._pid) or 0)
-        host.alive_here.add(id)
+        self._me = Worker(id, os.uname().nodename, self._pid, host.pid_namespace(), host.process_start_time(self._pid) or 0)
+        host.LOCAL_WORKER_IDS.add(id)
         self._attendance = huey.attendance()
         self._huey = huey
         self._execution = huey.execution(TimeLimits(huey.clock), self._attendance)
@@ -343,7 +343,7 @@ class Hand:
 
 def _due(task: Task, is_local: bool) -> Micros | None:
     """When the task is due, its wall time read on this clock."""
-    return task.due if task.wall is None else instant_of_wall(task.wall, is_local)
+    return task.due if task.wall is None else wall_to_micros(task.wall, is_local)
 
 
 def _loose(record: Record, token: int) -> Lease:

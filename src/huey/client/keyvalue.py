@@ -8,7 +8,7 @@ from typing import Any
 from huey.engine.task_decoder import TaskDecoder
 from huey.registry import Registry
 from huey.runtime.logs import SafeLogger
-from huey.runtime.times import checked_ttl
+from huey.runtime.times import parse_ttl
 from huey.serializer import Codec, Purpose
 from huey.storage.base import Storage
 from huey.task.bounds import LONGEST_NAME, parse_text
@@ -54,7 +54,7 @@ class UserData:
     def put_if_empty(self, key: str, value: Any, ttl: float | timedelta | None = None) -> bool:
         """Store *value* unless there is one; True if it was stored. Of several callers at once one gets True. *ttl*: seconds (int, float)
         or a timedelta after which it goes by itself; None: it stays. ValueError: a *ttl* of 0 or less."""
-        return self.storage.put_if_empty("data", _key(key), self.codec.encode("data", key, value), checked_ttl(ttl))
+        return self.storage.put_if_empty("data", _key(key), self.codec.encode("data", key, value), parse_ttl(ttl))
 
     def delete(self, key: str) -> bool:
         """Remove what is stored under *key*; True if there was something."""

@@ -23,7 +23,7 @@ from huey.runtime.functions import passing_on
 from huey.runtime.hinting import also_named
 from huey.runtime.masking import Masked
 from huey.runtime.once import once
-from huey.runtime.times import checked_ttl
+from huey.runtime.times import parse_ttl
 from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.locks import Holder
 from huey.task.bounds import LONGEST_NAME, parse_number, parse_text
@@ -110,7 +110,7 @@ class TaskLock(Masked):
     def __init__(self, huey: LimitHost, name: str, ttl: float | timedelta | None = None) -> None:
         self.huey = huey
         self.name = _checked(name)
-        self.ttl = checked_ttl(ttl)
+        self.ttl = parse_ttl(ttl)
         self._tokens: dict[object, int] = {}
         self._askers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that wanted it: what one of them releases is its own, or nothing."""

@@ -9,7 +9,7 @@ from huey.engine.task_decoder import TaskDecoder
 from huey.exceptions import HueyException, QueueException
 from huey.registry import Registry
 from huey.runtime.clock import Clock, Micros
-from huey.runtime.times import Expires, instant, resolve_eta, wall_of, wall_time
+from huey.runtime.times import Expires, micros_to_wall, resolve_eta, to_micros, wall_time
 from huey.serializer import Codec
 from huey.storage.base import FOREVER, Storage
 from huey.storage.rows import Revocation
@@ -142,7 +142,7 @@ class Revoking:
 
     def _as_of(self, timestamp: datetime | None) -> Micros:
         if timestamp is None or timestamp.tzinfo is not None:
-            return self.clock.now() if timestamp is None else instant(timestamp, True)
+            return self.clock.now() if timestamp is None else to_micros(timestamp, True)
         wall = wall_time(timestamp)
         return wall - self.consumer_offset(wall)
 
@@ -152,13 +152,13 @@ class Revoking:
         try:
             return int(noted or b"")
         except ValueError:
-            return wall_of(now, not self.utc) - now
+            return micros_to_wall(now, not self.utc) - now
 
 
 def _limit(until: datetime | None) -> Micros | None:
     """Until when a revocation holds, as storages take it: a naive time is wall time, which the consumer reads."""
     if until is None or until.tzinfo is not None:
-        return None if until is None else min(instant(until, True), FOREVER)
+        return None if until is None else min(to_micros(until, True), FOREVER)
     return -max(1, wall_time(until))
 
 

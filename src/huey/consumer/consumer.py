@@ -275,7 +275,7 @@ class Consumer:
         self._engine_service.stop()
 
     def _deregister(self) -> None:
-        failpoint("stop:before-goodbye")
+        failpoint("stop:before-deregister")
         self._runners.close(5.0)
         self._run_hooks.close()
         with suppress(ValueError):

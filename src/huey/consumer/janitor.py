@@ -8,7 +8,7 @@ from huey.consumer.recovery import take_over
 from huey.runtime import host
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.display import counted
-from huey.runtime.host import alive_here
+from huey.runtime.host import LOCAL_WORKER_IDS
 from huey.runtime.logs import SafeLogger
 from huey.storage.base import LEASE, Storage
 from huey.storage.rows import Worker, WorkerRow
@@ -58,11 +58,11 @@ class Janitor:
 
     def enter(self) -> None:
         """Record that this worker lives in this process."""
-        alive_here.add(self._worker.id)
+        LOCAL_WORKER_IDS.add(self._worker.id)
 
     def leave(self) -> None:
         """The opposite of `enter`."""
-        alive_here.difference_update((self._worker.id, *self._successors))
+        LOCAL_WORKER_IDS.difference_update((self._worker.id, *self._successors))
 
     def run_once(self) -> float | None:
         """Take over from dead workers; prune once a minute. Returns None: the next round follows after the usual interval."""
@@ -105,7 +105,7 @@ class Janitor:
         """Return the worker that holds what *dead* held. It has the same kind, so that whoever takes over from it decides alike."""
         successor = self._worker._replace(id=f"{self._worker.id}-{dead.kind}", kind=dead.kind)
         self._successors[successor.id] = successor
-        alive_here.add(successor.id)
+        LOCAL_WORKER_IDS.add(successor.id)
         return successor
 
     def _finish_reclaimed(self, successor: Worker) -> None:
@@ -157,14 +157,14 @@ def is_dead(row: WorkerRow, me: Worker) -> bool:
     if other.supervisor:
         pid, _, born = other.supervisor.partition(":")
         processes.append((int(pid), int(born)))
-    if other.id not in alive_here:
+    if other.id not in LOCAL_WORKER_IDS:
         # A worker of this very process, or of what it was before it replaced itself: exec keeps pid and start time.
         processes = [process for process in processes if process != (me.pid, me.start_time)]
     return all(_is_gone(pid, born, row) for pid, born in processes)
 
 
 def _is_gone(pid: int, born: int, row: WorkerRow) -> bool:
-    lives = host.lives(pid, born)
+    lives = host.is_alive(pid, born)
     if lives is None:
         return row.is_expired
     return not lives or (row.is_expired and host.is_stopped(pid))

@@ -15,7 +15,7 @@ from enum import Enum
 from huey.engine.scoreboard import Running
 from huey.exceptions import TaskTimeout
 from huey.runtime.clock import SECOND, Clock
-from huey.runtime.host import alive_here
+from huey.runtime.host import LOCAL_WORKER_IDS
 from huey.runtime.logs import SafeLogger
 from huey.storage.base import Storage
 from huey.storage.rows import Worker
@@ -86,7 +86,7 @@ class Recovery:
         continues.
         """
         successor = self._me._replace(id=f"{dead.id}-successor", kind=dead.kind, supervisor=dead.supervisor)
-        alive_here.add(successor.id)
+        LOCAL_WORKER_IDS.add(successor.id)
         for row in self._storage.workers():
             if row.worker.id == dead.id:
                 self._storage.reclaim(row, successor)
@@ -105,7 +105,7 @@ class Recovery:
             return self._settle(decide(lease, WorkerDied(is_suspect=False), self._clock.now())) if lease.is_at_most_once else None
 
         take_over(self._storage, successor, judge)
-        alive_here.discard(successor.id)
+        LOCAL_WORKER_IDS.discard(successor.id)
         return started
 
     def _finish_for(self, lease: Lease, task: Running, outcome: Outcome, cause: ExitCause) -> Finish:

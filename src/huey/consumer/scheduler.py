@@ -15,7 +15,7 @@ from huey.engine.declared import declaration
 from huey.registry import Registry
 from huey.runtime.clock import SECOND, Clock, Ids, Micros, micros
 from huey.runtime.logs import SafeLogger
-from huey.runtime.times import wall_of
+from huey.runtime.times import micros_to_wall
 from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.task import events
@@ -130,7 +130,7 @@ class WallClock:
     def store_offset(self) -> None:
         """Store how far this clock is ahead of UTC, if that has changed."""
         now = self._clock.now()
-        offset = wall_of(now, self._is_local) - now
+        offset = micros_to_wall(now, self._is_local) - now
         if offset == self._stored:
             return
         self._storage.offset = offset

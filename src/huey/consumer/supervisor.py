@@ -34,7 +34,7 @@ from huey.exceptions import ConfigurationError, StorageError
 from huey.runtime import host
 from huey.runtime.clock import SECOND, Micros, micros
 from huey.runtime.display import counted
-from huey.runtime.host import alive_here
+from huey.runtime.host import LOCAL_WORKER_IDS
 from huey.runtime.logs import SafeLogger
 from huey.signals import SIGNAL_INTERRUPTED
 from huey.storage.base import HEARTBEAT_S, LEASE, Storage
@@ -145,7 +145,7 @@ class Supervisor:
         if not self._table.previous:
             for pool in self._pools.values():
                 free_locks(pool.huey.storage, self._options)
-        alive_here.update(child.worker.id for child in self._table.previous)
+        LOCAL_WORKER_IDS.update(child.worker.id for child in self._table.previous)
         for child in self._table.previous:
             self._watchdog.watch(child)
 
@@ -269,7 +269,7 @@ class Supervisor:
         """Start a worker. Returns False if the system cannot; the next attempt follows after the start delay."""
         id = f"{self._huey.rng.getrandbits(128):032x}"
         # Before it can claim: our own janitor must not take it for a stranger.
-        alive_here.add(id)
+        LOCAL_WORKER_IDS.add(id)
         try:
             child = processes.start(
                 lambda fd: WorkerSpec(id, kind, self._supervisor_id, runners, fd, queue),
@@ -279,7 +279,7 @@ class Supervisor:
                 may_fork=self._huey.storage.survives_fork,
             )
         except OSError as error:
-            alive_here.discard(id)
+            LOCAL_WORKER_IDS.discard(id)
             self._delay_next_start()
             if not self._start_has_failed:
                 self._start_has_failed = True
@@ -373,7 +373,7 @@ class Supervisor:
             recover = partial(self._pool_of(dead.child).recovery.recover_child, worker, dead.ran, dead.child.cause, dead.exit_reason)
             if self.try_storage("recovery", recover):
                 self._table.unrecovered.remove(dead)
-                alive_here.discard(worker.id)
+                LOCAL_WORKER_IDS.discard(worker.id)
                 # There may be a suspect now.
                 self._next_maintenance = 0
 

@@ -43,4 +43,4 @@ class WorkerSpec(NamedTuple):
 def make_worker(id: str, kind: str = "solo", supervisor: str = "", pid: int | None = None) -> Worker:
     """Return a process of this machine, by default this one, as a worker."""
     pid = os.getpid() if pid is None else pid
-    return Worker(id, os.uname().nodename, pid, host.process_space(), host.born(pid) or 0, kind, supervisor)
+    return Worker(id, os.uname().nodename, pid, host.pid_namespace(), host.process_start_time(pid) or 0, kind, supervisor)

@@ -78,8 +78,8 @@ class Journal:
 def record_of(result: Any) -> dict[str, Any]:
     """What is known of the runs, as plain values."""
     return {
-        "started": instant(result.started_at),
-        "attempted": instant(result.last_attempted_at),
+        "started": to_micros(result.started_at),
+        "attempted": to_micros(result.last_attempted_at),
         "workers": list(result.worker_ids),
         "errors": [[error.exception_class_path, error.traceback] for error in result.errors],
     }
@@ -149,7 +149,7 @@ def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., An
             "args": result.args,
             "kwargs": result.kwargs,
             "about": list(about),
-            "finished": instant(result.finished_at),
+            "finished": to_micros(result.finished_at),
             "value": result._return_value,
             **record_of(result),
         }
@@ -252,5 +252,5 @@ def as_time(moment: Micros | None) -> datetime | None:
         return when.replace(tzinfo=None)
 
 
-def instant(time: datetime | None) -> Micros | None:
+def to_micros(time: datetime | None) -> Micros | None:
     return None if time is None else micros(time.timestamp())

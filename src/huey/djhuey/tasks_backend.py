@@ -33,7 +33,7 @@ from huey.djhuey.framework import (
     tasks,
 )
 from huey.djhuey.outbox import Outbox
-from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, instant, new_result, perform, runner, take_in, tell
+from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, new_result, perform, runner, take_in, tell, to_micros
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.runtime.functions import refuse_what_does_not_run
@@ -185,7 +185,7 @@ class HueyBackend(BaseTaskBackend):
         wrapper = self.wrapper(task)
         prototype = prototype_of(wrapper)
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
-        about = About(self.alias, task.queue_name, instant(task.run_after), task.priority, now)
+        about = About(self.alias, task.queue_name, to_micros(task.run_after), task.priority, now)
         try:
             args, kwargs = call_of(wrapper.func, result.args, result.kwargs)
             kwargs = {**kwargs, **about.to_wire(prototype)}

@@ -13,7 +13,7 @@ from huey.runtime.clock import Micros
 from huey.serializer import Codec, Declared
 from huey.storage.rows import TaskRow
 from huey.task.record import Lease, Record
-from huey.task.record_options import Constraints, as_often_asked, rare_micros, read_constraints
+from huey.task.record_options import Constraints, as_often_asked, policy_micros, read_constraints
 
 H = TypeVar("H", bound=Record | TaskRow | Lease)
 
@@ -63,8 +63,8 @@ def _as_signed(codec: Codec, held: H) -> H:
 def _expiry(signed: Declared, held: Record | TaskRow | Lease) -> Micros | None:
     if isinstance(held, Record):
         return held.expires if signed.expires is None else signed.expires
-    length = rare_micros(signed.options, "expires_in")
-    is_unread = length is not None and rare_micros(signed.options, "wall") is not None
+    length = policy_micros(signed.options, "expires_in")
+    is_unread = length is not None and policy_micros(signed.options, "wall") is not None
     if held.expires is None and (is_unread or _is_again(held)):
         # It begins when a consumer has read the wall time; or it was put back by hand, which lifts it.
         return None

@@ -33,7 +33,7 @@ from huey.signals import Signals
 from huey.storage.rows import Missing
 from huey.task.lifecycle import UNKNOWN_TASK, Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
 from huey.task.record import Lease
-from huey.task.record_options import rare
+from huey.task.record_options import read_policy
 from huey.task.task import Task
 from huey.task.wrapper import TaskWrapper
 
@@ -128,7 +128,7 @@ class Executor:
             return Unknown(described(error)) if lease.name else UNREADABLE
         limit = wrapper.options.timeout
         if lease.options is not None:
-            limit = rare(lease.options).get("timeout", limit) or None
+            limit = read_policy(lease.options).get("timeout", limit) or None
         keeper, thread = self._timekeeper, get_ident()
         mask = masks.get(thread) or enroll()
         # What is asked from here on strikes in the body, where the mask is open, and nowhere else.

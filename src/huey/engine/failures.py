@@ -8,7 +8,7 @@ from typing import Any
 
 from huey.exceptions import ERROR_TYPE, CancelExecution, RateLimitExceeded, RetryTask, TaskException, TaskLockedException, TaskTimeout
 from huey.runtime.clock import SECOND, Micros
-from huey.runtime.times import resolve_eta, seconds
+from huey.runtime.times import resolve_eta, to_seconds
 from huey.task.lifecycle import Cancelled, Outcome, Raised, RateLimited, RetryRequested
 from huey.task.options import TaskOptions
 
@@ -50,7 +50,7 @@ def _asked_again(error: RetryTask, said: dict[str, Any], now: Micros) -> Outcome
 
 def _limited(error: RateLimitExceeded, said: dict[str, Any]) -> Outcome:
     try:
-        return RateLimited(said, seconds(error.delay), error.retry)
+        return RateLimited(said, to_seconds(error.delay), error.retry)
     except ValueError as wrong:
         # A class of the application may have set it to anything.
         return Raised(described(wrong))

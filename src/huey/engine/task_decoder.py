@@ -13,7 +13,7 @@ from huey.serializer import Codec
 from huey.storage.rows import TaskRow
 from huey.task.events import friendly_name
 from huey.task.record import Lease, Record
-from huey.task.record_options import grown, may_have_constraints, rare, rare_micros, read_constraints
+from huey.task.record_options import grown, may_have_constraints, policy_micros, read_constraints, read_policy
 from huey.task.task import Task
 
 
@@ -49,7 +49,7 @@ def task_of(
 ) -> Task:
     """What a storage holds as a task of that class, its arguments read."""
     attempt, token = (0, 0) if isinstance(held, Record) else (held.attempt, held.token)
-    asked, wall = rare(held.options), rare_micros(held.options, "wall")
+    asked, wall = read_policy(held.options), policy_micros(held.options, "wall")
     task = kind(
         args,
         kwargs,
@@ -75,7 +75,7 @@ def task_of(
 
 def _set_expiry(task: Task, held: Record | TaskRow | Lease) -> None:
     """The expiry as it is held, and as it was given, as far as that can be told."""
-    task.expires_at, task.expires_in = held.expires, rare_micros(held.options, "expires_in")
+    task.expires_at, task.expires_in = held.expires, policy_micros(held.options, "expires_in")
     if task.expires_in is not None:
         length = task.expires_in / SECOND
         task.expires = int(length) if length == int(length) else length

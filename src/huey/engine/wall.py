@@ -7,10 +7,10 @@ The producer cannot know that clock. So such a task is due as early as any clock
 from __future__ import annotations
 
 from huey.runtime.clock import Micros
-from huey.runtime.times import EARLIEST_ZONE, instant_of_wall
+from huey.runtime.times import EARLIEST_ZONE, wall_to_micros
 from huey.task.lifecycle import Cancelled, NotDue
 from huey.task.record import Lease
-from huey.task.record_options import rare_micros
+from huey.task.record_options import policy_micros
 
 
 def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Cancelled | None:
@@ -18,11 +18,11 @@ def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Canc
     since; else None. *is_local*: this consumer's clock shows local time."""
     if lease.options is None or '"wall"' not in lease.options:
         return None
-    wall = rare_micros(lease.options, "wall")
+    wall = policy_micros(lease.options, "wall")
     # It is where its enqueue put it. Once its time was read, or it was tried, or put back by hand, it has another place.
     if wall is None or lease.ready_at != max(lease.created, wall - EARLIEST_ZONE):
         return None
-    due, expires_in = instant_of_wall(wall, is_local), rare_micros(lease.options, "expires_in")
+    due, expires_in = wall_to_micros(wall, is_local), policy_micros(lease.options, "expires_in")
     if due > now:
         return NotDue(due, expires_in)
     is_late = expires_in is not None and max(due, lease.created) + expires_in <= now

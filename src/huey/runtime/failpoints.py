@@ -21,7 +21,7 @@ FAILPOINTS = frozenset(
         "reclaim:after-commit",
         "tick:before-commit",
         "tick:after-commit",
-        "stop:before-goodbye",
+        "stop:before-deregister",
     }
 )
 

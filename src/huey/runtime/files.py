@@ -94,7 +94,7 @@ def check_beside(path: str, mode: int) -> dict[str, tuple[int, int]]:
     return found
 
 
-def keep_places(path: str, mode: int) -> None:
+def reserve_names(path: str, mode: int) -> None:
     """Where others may put files beside *path*, put there what SQLite would look for, empty and ours, so that they cannot: in a sticky
     folder they cannot take it away either."""
     folder = os.stat(os.path.dirname(path))
@@ -200,7 +200,7 @@ def unchanged_beside(path: str, mode: int) -> Iterator[None]:
 
     StorageRefused: somebody else put a file there. Replaced: files were changed meanwhile.
     """
-    keep_places(path, mode)
+    reserve_names(path, mode)
     before, pins = check_beside(path, mode), []
     try:
         if sys.platform == "linux":
@@ -222,12 +222,12 @@ def _pinned(path: str) -> int | None:
         return None
 
 
-def existing(path: str) -> str:
+def sqlite_uri(path: str) -> str:
     """For SQLite: open this file, never make it."""
     return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
 
 
-def place_of(path: str) -> tuple[int, int] | None:
+def file_id(path: str) -> tuple[int, int] | None:
     """What tells one file from another; None when there is none that can be seen."""
     try:
         found = os.stat(path)

@@ -12,7 +12,7 @@ from threading import get_ident
 
 from huey.runtime import masking
 
-alive_here: set[str] = set()
+LOCAL_WORKER_IDS: set[str] = set()
 """Ids of the workers that live in this process."""
 
 
@@ -43,7 +43,7 @@ def _of_kernel(name: str) -> str:
 _CHANCE = os.urandom(16).hex()
 
 
-def process_space() -> str:
+def pid_namespace() -> str:
     """Boot id and process namespace: two processes with the same one, and the same host name, see each other's pid. Where the system does
     not tell, no two processes have the same one."""
     try:
@@ -55,13 +55,13 @@ def process_space() -> str:
     return f"{boot}/{space}" if boot and space else f"{boot}/?{_CHANCE}-{os.getpid()}"
 
 
-def born(pid: int) -> int | None:
+def process_start_time(pid: int) -> int | None:
     """When the process started, as the kernel counts; None when there is none or the system does not tell."""
     facts = _facts(pid)
     return None if not facts or facts[0] in "ZXx" else int(facts[19])
 
 
-def lives(pid: int, since: int) -> bool | None:
+def is_alive(pid: int, since: int) -> bool | None:
     """Whether the process of that pid and start time lives. None: the system does not tell (hidden from us, or no /proc)."""
     facts = _facts(pid)
     if facts:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from huey.exceptions import LONGEST_DELAY
 from huey.runtime.clock import FOREVER, SECOND, Micros, micros
 
-Moment = datetime
 Expires = float | int | timedelta | datetime
 
 EARLIEST_ZONE: Micros = 15 * 3600 * SECOND
@@ -16,7 +15,7 @@ EARLIEST_ZONE: Micros = 15 * 3600 * SECOND
 _EPOCH = datetime(1970, 1, 1)
 
 
-def seconds(delay: float | timedelta) -> float:
+def to_seconds(delay: float | timedelta) -> float:
     """A duration as seconds; one that has passed is 0. ValueError when it is not a number, or longer than a hundred years."""
     return max(0.0, _length(delay))
 
@@ -32,7 +31,7 @@ def _length(given: Any, what: str = "delay") -> float:
     return float(max(length, -LONGEST_DELAY))
 
 
-def checked_ttl(ttl: float | timedelta | None) -> float | None:
+def parse_ttl(ttl: float | timedelta | None) -> float | None:
     """How long something is kept, as seconds; None: no limit. ValueError: 0 or less than a microsecond, not a time, or longer than a
     hundred years."""
     if ttl is None:
@@ -43,7 +42,7 @@ def checked_ttl(ttl: float | timedelta | None) -> float | None:
     return float(length)
 
 
-def instant(when: datetime, naive_is_local: bool) -> Micros:
+def to_micros(when: datetime, naive_is_local: bool) -> Micros:
     """A datetime as microseconds UTC. An aware one is exact; a naive one is local time, or UTC (C25). Before 1970: 0."""
     if not isinstance(when, datetime):
         raise ValueError(f"{when!r}: give a datetime")
@@ -71,12 +70,12 @@ def wall_datetime(wall: Micros) -> datetime:
     return _EPOCH + timedelta(microseconds=wall)
 
 
-def instant_of_wall(wall: Micros, is_local: bool) -> Micros:
+def wall_to_micros(wall: Micros, is_local: bool) -> Micros:
     """When a clock shows *wall*: this machine's local time, or UTC. Of a time that its zone skips or repeats, what ``datetime`` takes."""
-    return instant(wall_datetime(wall), True) if is_local else wall
+    return to_micros(wall_datetime(wall), True) if is_local else wall
 
 
-def wall_of(now: Micros, is_local: bool) -> Micros:
+def micros_to_wall(now: Micros, is_local: bool) -> Micros:
     """What a clock shows at the instant *now*: this machine's local time, or UTC."""
     if not is_local:
         return now
@@ -87,7 +86,7 @@ def wall_of(now: Micros, is_local: bool) -> Micros:
 
 def shown_time(when: Micros, is_local: bool) -> datetime:
     """An instant as a naive datetime: UTC, or local time."""
-    return wall_datetime(wall_of(when, is_local))
+    return wall_datetime(micros_to_wall(when, is_local))
 
 
 # -- when a task is due, and expires --------------------------------------------------------------------------------------------------
@@ -108,10 +107,10 @@ def resolve_eta(eta: datetime | None, delay: float | timedelta | None, *, now: M
         raise ValueError("both eta and delay are given: say one of them")
     if eta is not None:
         if naive_is_local or not isinstance(eta, datetime) or eta.tzinfo is not None:
-            return Due(instant(eta, True))
+            return Due(to_micros(eta, True))
         wall = wall_time(eta)
         return Due(wall - EARLIEST_ZONE, None, wall)
-    length = 0 if delay is None else micros(seconds(delay))
+    length = 0 if delay is None else micros(to_seconds(delay))
     return Due(now + length, length) if length > 0 else Due()
 
 
@@ -122,9 +121,9 @@ class Expiry(NamedTuple):
     expires_in: Micros | None = None
 
 
-def expiry(when: Expires) -> Expiry:
+def resolve_expiry(when: Expires) -> Expiry:
     """An expiry given as seconds or timedelta, or as a datetime (naive: local). Less than 0 is past; 0 stands for never, as in 3.x."""
     if isinstance(when, datetime):
-        return Expiry(instant(when, True))
+        return Expiry(to_micros(when, True))
     length = _length(when, "expires")
     return Expiry(None, micros(length)) if length else Expiry(FOREVER)

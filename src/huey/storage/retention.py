@@ -35,7 +35,7 @@ class Retention(NamedTuple):
         )
 
 
-def checked_ttl(result_ttl: Any) -> float | None:
+def parse_result_ttl(result_ttl: Any) -> float | None:
     """Seconds, or None for ever. ConfigurationError: anything else."""
     is_number = isinstance(result_ttl, int | float) and not isinstance(result_ttl, bool)
     if result_ttl is not None and not (is_number and 0 <= result_ttl < math.inf):

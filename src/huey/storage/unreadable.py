@@ -12,7 +12,7 @@ from typing import Any
 from huey.storage.rows import TaskRow, Worker
 from huey.task.bounds import LARGEST, is_storable
 from huey.task.record import Lease
-from huey.task.record_options import rare, read_constraints
+from huey.task.record_options import read_constraints, read_policy
 
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 """What reading such a record raises."""
@@ -40,7 +40,7 @@ def _check_options(options: Any) -> None:
     if not isinstance(options, str):
         raise ValueError("its options are no text")
     for asked in ("backoff", "jitter", "cap", "timeout"):
-        if not isinstance(rare(options).get(asked, 0), int | float):
+        if not isinstance(read_policy(options).get(asked, 0), int | float):
             raise ValueError("its options are none of ours")
     terms = read_constraints(options)
     if type(terms.at_most) is not int or not isinstance(terms.limit or "", str):

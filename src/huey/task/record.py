@@ -10,7 +10,7 @@ from typing import NamedTuple, final, overload
 
 from huey.runtime.clock import Micros
 from huey.task.bounds import LARGEST
-from huey.task.record_options import grown, may_have_constraints, rare, rare_micros, read_constraints
+from huey.task.record_options import grown, may_have_constraints, policy_micros, read_constraints, read_policy
 
 
 class Record(NamedTuple):
@@ -120,7 +120,7 @@ class Lease(NamedTuple):
         and then up to a share of jitter more. Chance is drawn from id and attempt, so that deciding stays pure."""
         if self.options is None or not self.retry_delay:
             return self.retry_delay
-        asked = rare(self.options)
+        asked = read_policy(self.options)
         wait = grown(self.retry_delay, asked, self.attempt)
         if jitter := asked.get("jitter"):
             from zlib import crc32
@@ -131,4 +131,4 @@ class Lease(NamedTuple):
     @property
     def expires_in(self) -> Micros | None:
         """How long after its next enqueue it expires, where its expiry was given so and still holds."""
-        return None if self.options is None or self.expires is None else rare_micros(self.options, "expires_in")
+        return None if self.options is None or self.expires is None else policy_micros(self.options, "expires_in")

@@ -85,7 +85,7 @@ LARGEST_DELAY = 2**31 - 1
 _LARGEST_TIME = 2**53
 
 
-def rare_text(
+def write_policy(
     *,
     backoff: float = 0,
     jitter: float = 0,
@@ -113,7 +113,7 @@ def rare_text(
     return json.dumps(asked)
 
 
-def rare(text: str | None) -> dict[str, Any]:
+def read_policy(text: str | None) -> dict[str, Any]:
     """What stands in such a text."""
     if not text:
         return {}
@@ -122,15 +122,15 @@ def rare(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def rare_micros(text: str | None, name: str) -> int | None:
+def policy_micros(text: str | None, name: str) -> int | None:
     """The time or duration that stands there under *name*; None when there is none that can be one."""
-    value = rare(text).get(name)
+    value = read_policy(text).get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST_TIME else None
 
 
 def asked_once_more(text: str | None) -> str | None:
     """Such a text, after the body asked for another run after the usual wait, if the wait grows; else None: it stays as it is."""
-    asked = rare(text)
+    asked = read_policy(text)
     if not asked.get("backoff"):
         return None
     return _with(asked, _times_asked(asked) + 1)
@@ -141,15 +141,15 @@ def as_often_asked(text: str | None, other: str | None) -> str | None:
     if other is None or '"asked"' not in other:
         return text
     try:
-        times = _times_asked(rare(other))
+        times = _times_asked(read_policy(other))
     except ValueError:
         return text
-    return _with(rare(text), times) if times else text
+    return _with(read_policy(text), times) if times else text
 
 
 def never_asked(text: str | None) -> str | None:
     """*text*, but that the body has not asked for further runs."""
-    return text if text is None or '"asked"' not in text else _with(rare(text), 0)
+    return text if text is None or '"asked"' not in text else _with(read_policy(text), 0)
 
 
 def _with(asked: dict[str, Any], times: int) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from huey.exceptions import TaskTimeout
 from huey.runtime.clock import FOREVER, SECOND, Micros
 from huey.runtime.missing_names import say_what_is_not_here
-from huey.runtime.times import Expires, expiry, instant, shown_time, wall_datetime
+from huey.runtime.times import Expires, resolve_expiry, shown_time, to_micros, wall_datetime
 from huey.task.bounds import LARGEST, LONGEST_ID, is_storable, parse_limit, parse_number
 from huey.task.record import Record
-from huey.task.record_options import rare_text
+from huey.task.record_options import write_policy
 
 HEADERS = "sentry_headers"
 """Keyword that an instrumentation of ``enqueue`` puts into a task's kwargs, and that of ``_execute`` takes out again. It is no argument:
@@ -47,7 +47,7 @@ class Task:
     """What an instrumentation sends along with the call; see ``HEADERS``."""
     passage: Any = None
     """Of a run that passes through a wrapped ``Huey._execute``."""
-    default_rare: str | None = None
+    default_policy: str | None = None
     """What is rarely asked, as calls without wishes of their own carry it."""
 
     @staticmethod
@@ -90,7 +90,7 @@ class Task:
         self.enqueued_as: Micros | None = None
         """Which enqueue of its id it is, microseconds UTC, where the id may come again; else None."""
         self.id = _checked_id(id) if id else self.new_id()
-        self.due = due if eta is None else instant(eta, True)
+        self.due = due if eta is None else to_micros(eta, True)
         """When it is due, microseconds UTC; None: at once."""
         self.delay = delay
         """How long after its enqueue it is due, microseconds; ``due`` is then what this host expects."""
@@ -105,7 +105,7 @@ class Task:
         else:
             self.expires = expires
             """As it was given."""
-            self.expires_at, self.expires_in = expiry(expires)
+            self.expires_at, self.expires_in = resolve_expiry(expires)
         self.retry_backoff = self.default_retry_backoff if retry_backoff is None else parse_number("retry_backoff", retry_backoff)
         """Factor by which the wait grows with each failed try; 0: it does not."""
         self.timeout = self.default_timeout if timeout is None else parse_limit(timeout)
@@ -147,7 +147,7 @@ class Task:
 
     @eta.setter
     def eta(self, when: datetime | None) -> None:
-        self.due = None if when is None else instant(when, self.shows_local_time)
+        self.due = None if when is None else to_micros(when, self.shows_local_time)
         self.delay = self.wall = None
 
     @property
@@ -189,16 +189,16 @@ class Task:
         """The task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
         is_usual = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout and self.headers is None
         is_usual = is_usual and self.expires_in == self.default_expires_in and self.wall is None
-        options = self.default_rare if is_usual else self._rare()
+        options = self.default_policy if is_usual else self._policy()
         # One that begins with a wall time gets its expiry from the consumer that reads that.
         expires_in = self.expires_in if self.wall is None else None
         outside = (self.priority, self.due, self.expires_at, self.retries, self.retry_delay, options, self.delay, expires_in)
         return Record(self.id, self.name, payload, *outside)
 
-    def _rare(self) -> str | None:
+    def _policy(self) -> str | None:
         own = None if self.timeout == self.default_timeout else self.timeout or 0
         retries: dict[str, Any] = {"backoff": self.retry_backoff, "jitter": self.default_retry_jitter, "cap": self.default_max_retry_delay}
-        return rare_text(**retries, timeout=own, expires_in=self.expires_in, wall=self.wall, headers=self.headers)
+        return write_policy(**retries, timeout=own, expires_in=self.expires_in, wall=self.wall, headers=self.headers)
 
     if TYPE_CHECKING:
 

@@ -13,11 +13,11 @@ from huey.runtime.logs import SafeLogger
 from huey.runtime.main_module import is_of_script, module_of
 from huey.runtime.masking import Masked, opened
 from huey.runtime.missing_names import say_what_is_not_here
-from huey.runtime.times import Expires, Moment, expiry, resolve_eta
+from huey.runtime.times import Expires, resolve_eta, resolve_expiry
 from huey.task.arguments import own_names, parameters_of
 from huey.task.bounds import LONGEST_NAME, parse_text
 from huey.task.options import TaskOptions
-from huey.task.record_options import NONE, Constraints, rare_text, with_constraints
+from huey.task.record_options import NONE, Constraints, with_constraints, write_policy
 from huey.task.task import PeriodicTask, Task
 
 P = ParamSpec("P")
@@ -242,7 +242,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         """Run the function here and now (S36)."""
         return self.func(*args, **kwargs)
 
-    def revoke(self, revoke_until: Moment | None = None, revoke_once: bool = False) -> None:
+    def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep all calls from running: for ever, until a time, or once. Each call overwrites the former (S57-S60)."""
         self.huey.revoke_all(self, revoke_until, revoke_once)
 
@@ -335,9 +335,9 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
         "default_expires": options.expires,
         "shows_local_time": not huey.utc,
     }
-    at, after = expiry(options.expires) if options.expires is not None else (None, None)
-    rare = rare_text(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay, expires_in=after)
-    members |= {"default_expires_at": at, "default_expires_in": after, "default_rare": rare}
+    at, after = resolve_expiry(options.expires) if options.expires is not None else (None, None)
+    rare = write_policy(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay, expires_in=after)
+    members |= {"default_expires_at": at, "default_expires_in": after, "default_policy": rare}
     name = getattr(func, "__name__", wrapper.name.rpartition(".")[2])
     if not isinstance(wrapper, PeriodicWrapper):
         return type(f"queuecmd_{name}", (Task,), members)

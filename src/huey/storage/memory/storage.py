@@ -21,7 +21,7 @@ from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
-from huey.storage.retention import Retention, checked_ttl
+from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import EventFactory, Revocation, Turn, Worker, WorkerRow
 from huey.storage.stats import CANCELLED, ENQUEUED
 from huey.task.lifecycle import CancelledAtClaim, Finish, State
@@ -45,7 +45,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     ) -> None:
         self.name = name
         self._clock = clock
-        self._result_ttl = checked_ttl(result_ttl)
+        self._result_ttl = parse_result_ttl(result_ttl)
         self._retention = Retention.of(keep_finished)
         self._changed = Alarm(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}

@@ -15,7 +15,7 @@ from huey.storage.redis import keys
 from huey.storage.redis.finishes import ROW, worker_of
 from huey.storage.redis.messages import Arg, lease_of, mark_of, raw_of, row_of, text_of, whole_or
 from huey.storage.redis.pool import ConnectionSet
-from huey.storage.retention import Retention, checked_ttl
+from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task.lifecycle import State
@@ -44,7 +44,7 @@ class PlainVerbs(Storage):
         self.name = name
         self._clock = clock
         self._has_own_clock = clock is not system_clock
-        self._result_ttl = checked_ttl(result_ttl)
+        self._result_ttl = parse_result_ttl(result_ttl)
         self._retention = retention
         self._connections = connections
         self._prefix = keys.prefix(name)

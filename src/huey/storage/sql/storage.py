@@ -12,7 +12,7 @@ from typing import Any
 
 from huey.runtime.clock import Clock, Micros, micros
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOLLOWER, FOREVER, MARK_KEPT, TURN_BYTES, Storage
-from huey.storage.retention import Retention, checked_ttl
+from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.storage.unreadable import leases_from, row_from, worker_from
@@ -50,7 +50,7 @@ class SqlStorage(Storage):
     def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention) -> None:
         self.name = name
         self._clock = clock
-        self._result_ttl = checked_ttl(result_ttl)
+        self._result_ttl = parse_result_ttl(result_ttl)
         self._retention = retention
         self._mended_up_to = ""
         """The id up to which states were looked at; empty: from the first one."""

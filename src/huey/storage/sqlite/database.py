@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import Clock, Rng
-from huey.runtime.files import OPENINGS, Replaced, existing, place_of, unchanged_beside
+from huey.runtime.files import OPENINGS, Replaced, file_id, sqlite_uri, unchanged_beside
 from huey.runtime.host import at_fork
 from huey.runtime.logs import SafeLogger
 from huey.storage.sqlite import descriptors, syncing
@@ -153,7 +153,7 @@ class File:
         self._check()
         self._canary = self._canary or descriptors.canary(self.path)
         self._entry.wait(self._gate)
-        before = place_of(self.path)
+        before = file_id(self.path)
         writer = self._connect(self._gate)
         try:
             name = name or next(iter(self._numbers), "")
@@ -177,7 +177,7 @@ class File:
     def _connect(self, waiting: Patient | None = None) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
-                existing(self.path), uri=True, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
+                sqlite_uri(self.path), uri=True, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
             )
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
@@ -217,7 +217,7 @@ class File:
 
     def _found(self) -> tuple[int, int] | None:
         """Which file the path names. StorageUnavailable when the one in use is gone: a new one in its place would hide that."""
-        found = place_of(self.path)
+        found = file_id(self.path)
         if found is None and self._place is not None:
             raise self.missing()
         return found

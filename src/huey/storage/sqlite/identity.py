@@ -23,7 +23,7 @@ from typing import Protocol
 from huey.exceptions import StorageFull, StorageRefused, StorageUnavailable
 from huey.runtime import ownership
 from huey.runtime.clock import SECOND, Clock, Micros
-from huey.runtime.files import existing, place_of
+from huey.runtime.files import file_id, sqlite_uri
 from huey.runtime.logs import SafeLogger
 from huey.storage.sqlite import descriptors
 from huey.storage.sqlite.busy import Patient
@@ -87,7 +87,7 @@ class Identity:
         if now - self._since >= SETTLED and 0 <= now - self._looked < EVERY:
             return None
         for name, known in zip(NAMES, opened, strict=True):
-            if place_of(self.path + name) != known:
+            if file_id(self.path + name) != known:
                 return name
         # Believed from here on, unless the stamp was too young to tell two changes apart.
         self._looked = now if now - self._since >= SETTLED else -EVERY
@@ -221,7 +221,7 @@ def _is_locked(fd: int, how: int) -> bool:
 def _is_alone(path: str) -> bool:
     """No connection of any process has *path* open. Moves into it what a log that nobody has open holds."""
     try:
-        connection = sqlite3.connect(existing(path), uri=True, timeout=0, isolation_level=None)
+        connection = sqlite3.connect(sqlite_uri(path), uri=True, timeout=0, isolation_level=None)
         try:
             # In this mode SQLite locks the file itself and uses no shared memory.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -312,7 +312,7 @@ def _lock(kind: int) -> bytes:
 
 
 def _places(path: str) -> tuple[Place, ...]:
-    return tuple(place_of(path + name) for name in NAMES)
+    return tuple(file_id(path + name) for name in NAMES)
 
 
 def _descriptor_of(place: Place) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from huey.runtime.files import place_of
+from huey.runtime.files import file_id
 from huey.storage.sqlite import descriptors
 
 Aside = dict[str, Any]
@@ -30,7 +30,7 @@ class Spare:
         """What the call has that is interrupted. The inner one begins with the spare connection, or none."""
         aside = {name: getattr(self._file, name) for name in _ALL}
         kept, self._kept = self._kept, None
-        if kept is not None and kept["_place"] != place_of(self._file.path):
+        if kept is not None and kept["_place"] != file_id(self._file.path):
             _let_go(kept)
             kept = None
         self._file.__dict__.update(kept or _NONE)

@@ -20,7 +20,7 @@ import weakref
 from typing import Any, Protocol
 
 from huey.runtime.clock import SECOND, Clock
-from huey.runtime.files import existing
+from huey.runtime.files import sqlite_uri
 from huey.runtime.logs import SafeLogger
 from huey.storage.base import Waker
 from huey.storage.sqlite.database import File
@@ -240,7 +240,7 @@ class Looking:
 
     def _version(self) -> Any:
         if self._connection is None:
-            self._connection = sqlite3.connect(existing(self._path), uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(sqlite_uri(self._path), uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def listen(self, timeout: float, waker: Waker | None) -> tuple[set[int], bool]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from huey.runtime.host import born, process_space
+from huey.runtime.host import pid_namespace, process_start_time
 from huey.storage.base import Storage
 from huey.storage.rows import TaskRow, Turn, Worker, WorkerRow
 from huey.task.lifecycle import Finish, Outcome, decide
@@ -28,7 +28,7 @@ LONG = 3600.0
 
 def worker(id: str = "worker-1") -> Worker:
     """A worker that says it is this process."""
-    return Worker(id, "host", os.getpid(), process_space(), born(os.getpid()) or 0)
+    return Worker(id, "host", os.getpid(), pid_namespace(), process_start_time(os.getpid()) or 0)
 
 
 ME = worker()
