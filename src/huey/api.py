@@ -253,7 +253,7 @@ class Huey(Putting, Revoking, Masked):
             include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
             retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
             no_retry_on=no_retry_on, aliases=aliases, queue=queue, attributes=tuple((task_attributes or {}).items()),
-            wishes=parse_constraints(unique, unique_for, concurrency, key, at_most_once),
+            constraints=parse_constraints(unique, unique_for, concurrency, key, at_most_once),
         )  # fmt: skip
 
         def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
@@ -302,7 +302,7 @@ class Huey(Putting, Revoking, Masked):
             include_task=include_task or context, priority=priority or 0, expires=expires, timeout=timeout,
             retry_backoff=retry_backoff, retry_jitter=retry_jitter, max_retry_delay=max_retry_delay, retry_on=retry_on,
             no_retry_on=no_retry_on, aliases=aliases, queue=queue, attributes=tuple((task_attributes or {}).items()),
-            wishes=parse_constraints(unique, unique_for, concurrency, key, at_most_once),
+            constraints=parse_constraints(unique, unique_for, concurrency, key, at_most_once),
         )  # fmt: skip
 
         def decorate(func: Callable[P, R]) -> PeriodicWrapper[P, R]:

@@ -167,7 +167,7 @@ def _run_alike(known: TaskWrapper[Any, Any], wrapper: TaskWrapper[Any, Any]) -> 
     return True
 
 
-_run_by = attrgetter("retries_as_argument", "include_task", "timeout", "retry_on", "no_retry_on", "wishes")
+_run_by = attrgetter("retries_as_argument", "include_task", "timeout", "retry_on", "no_retry_on", "constraints")
 
 
 def _told(func: Any) -> str:

@@ -176,7 +176,13 @@ def test_a_priority_that_was_changed_in_the_store_is_not_what_the_body_sees(sign
 
 
 @pytest.mark.parametrize(
-    "terms", [Constraints(), Constraints(unique="other"), Constraints(limit="mail:", at_most=50), Constraints(once=False, unique="x")]
+    "terms",
+    [
+        Constraints(),
+        Constraints(unique="other"),
+        Constraints(concurrency_key="mail:", max_running=50),
+        Constraints(at_most_once=False, unique="x"),
+    ],
 )
 def test_constraints_that_were_changed_in_the_store_keep_the_task_from_running(signed: Huey, terms: Constraints) -> None:
     ran: list[int] = []

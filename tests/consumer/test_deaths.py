@@ -57,7 +57,9 @@ def test_what_ran_is_a_suspect_and_what_had_not_started_is_given_back_without_bl
 
 @pytest.mark.parametrize("cause", [ExitCause.CRASH, ExitCause.STOP])
 def test_an_at_most_once_task_is_lost_also_when_it_had_ended_and_that_was_not_written(house: House, cause: ExitCause) -> None:
-    house.storage.enqueue([task(id, options=with_constraints(None, Constraints(once=True))) for id in ("ended", "ran")] + [task("waited")])
+    house.storage.enqueue(
+        [task(id, options=with_constraints(None, Constraints(at_most_once=True))) for id in ("ended", "ran")] + [task("waited")]
+    )
     leases = claim(house.storage, 3, by=THREAD)
 
     house.recovery.recover_child(THREAD, house.running([lease for lease in leases if lease.id == "ran"]), cause)

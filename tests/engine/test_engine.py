@@ -882,7 +882,7 @@ def test_a_snoozed_task_keeps_its_tries(bench: Bench) -> None:
 
 
 def at_most_once(id: str) -> Record:
-    return task(id, options=with_constraints(None, Constraints(once=True)))
+    return task(id, options=with_constraints(None, Constraints(at_most_once=True)))
 
 
 def test_an_at_most_once_task_is_not_claimed_ahead_of_a_free_runner(bench: Bench) -> None:

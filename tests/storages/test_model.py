@@ -90,12 +90,14 @@ terms = st.builds(
     Constraints,
     unique=st.sampled_from([None, None, "u", "v"]),
     unique_for=st.sampled_from([DONE, WAITING, 1.0, HOUR]),
-    limit=st.sampled_from([None, "one", "two"]),
-    once=st.booleans(),
-    keep_id=st.sampled_from([None, None, 1.0, HOUR]),
+    concurrency_key=st.sampled_from([None, "one", "two"]),
+    at_most_once=st.booleans(),
+    id_ttl=st.sampled_from([None, None, 1.0, HOUR]),
     own=st.sampled_from([None, 1, 2, 3]),
 ).map(
-    lambda wishes: with_constraints(None, wishes._replace(at_most=2 if wishes.limit == "two" else 1, keep_id=wishes.own and wishes.keep_id))
+    lambda wishes: with_constraints(
+        None, wishes._replace(max_running=2 if wishes.concurrency_key == "two" else 1, id_ttl=wishes.own and wishes.id_ttl)
+    )
 )
 sharing_fields = st.builds(lambda fields, options: fields | {"options": options}, record_fields, terms)
 enqueues = st.sampled_from([None, None, FIRST, 1, 2, 3])

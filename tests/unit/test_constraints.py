@@ -28,13 +28,13 @@ def add(a: Any, b: Any = 2, *rest: Any, c: Any = None) -> None:
 def key(*args: Any, unique: Any = True, **kwargs: Any) -> str | None:
     wishes = parse_constraints(unique, DONE, None, None, False)
     assert wishes is not None
-    return wishes.terms("app.add", add, args, kwargs).unique
+    return wishes.for_call("app.add", add, args, kwargs).unique
 
 
 def limit(which: Any, *args: Any, **kwargs: Any) -> str | None:
     wishes = parse_constraints(False, DONE, 3, which, False)
     assert wishes is not None
-    return wishes.terms("app.add", add, args, kwargs).limit
+    return wishes.for_call("app.add", add, args, kwargs).concurrency_key
 
 
 def test_without_wishes_there_are_no_terms() -> None:
@@ -120,8 +120,8 @@ def test_names_and_keys_do_not_run_into_each_other() -> None:
         ("sha256", "0" * 64),
         ("a" * 250, "b"),
     ]
-    terms = [wishes.terms(name, add, (value,), {}) for name, value in calls]
-    assert len({it.unique for it in terms}) == len({it.limit for it in terms}) == len(calls)
+    terms = [wishes.for_call(name, add, (value,), {}) for name, value in calls]
+    assert len({it.unique for it in terms}) == len({it.concurrency_key for it in terms}) == len(calls)
 
 
 def test_a_limit_of_the_function_meets_none_of_a_key() -> None:

@@ -283,7 +283,7 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 # at most once, and rates
 
-ONCE = with_constraints(None, Constraints(once=True))
+ONCE = with_constraints(None, Constraints(at_most_once=True))
 
 
 @pytest.mark.parametrize("name", ["died", "died-alone", "group-died", "cut-short"])

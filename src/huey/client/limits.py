@@ -66,8 +66,8 @@ class Limits:
         if task.may_come_again:
             # Two enqueues of one id never have the same instant, however coarse the clock is.
             self._last_enqueue = task.enqueued_as = max(self.clock.now(), self._last_enqueue + 1)
-            of_id = Constraints(own=task.enqueued_as, keep_id=self.keep_ids if self.storage.supports_constraints else None)
-        if not task.has_wishes:
+            of_id = Constraints(own=task.enqueued_as, id_ttl=self.keep_ids if self.storage.supports_constraints else None)
+        if not task.has_constraints:
             return record._replace(options=with_constraints(record.options, of_id))
         if not self.storage.supports_constraints:
             raise self.storage.refusal()

@@ -115,7 +115,7 @@ class Putting(ByHand, Limits, Queues):
 
     def _handle(self, task: Task, is_held: bool) -> Result[Any]:
         result: Result[Any] = Result(self, task, is_held)
-        if task.has_wishes and (batch := self._batch) is not None:
+        if task.has_constraints and (batch := self._batch) is not None:
             batch.handles.append(result)
         return result
 
@@ -129,7 +129,7 @@ class Putting(ByHand, Limits, Queues):
             return [self.run_now(make(args)) for args in arguments]
         if self._of(wrapper) is not self:
             return self._of(wrapper).map_task(wrapper, arguments)
-        if self._has_gate or (wrapper.options.wishes is not None and wrapper.options.wishes.depend_on_the_call):
+        if self._has_gate or (wrapper.options.constraints is not None and wrapper.options.constraints.varies_per_call):
             return self.enqueue_many(make(args) for args in arguments)
         # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
         ids, pattern = self.new_id.many(len(arguments)), self._record(make())
@@ -212,7 +212,7 @@ class Putting(ByHand, Limits, Queues):
         if self.codec.signs:
             return self._signed_record(task)
         record = task.record(self.codec.encode("task", task.id, (task.args, task.kwargs or None)))
-        return self.with_constraints(record, task) if task.may_come_again or task.has_wishes else record
+        return self.with_constraints(record, task) if task.may_come_again or task.has_constraints else record
 
     def _recorded(self, task: Task) -> Record:
         """Its record; the next one of this task is another enqueue."""
@@ -222,7 +222,7 @@ class Putting(ByHand, Limits, Queues):
 
     def _signed_record(self, task: Task) -> Record:
         record = task.record(b"")
-        if task.may_come_again or task.has_wishes:
+        if task.may_come_again or task.has_constraints:
             record = self.with_constraints(record, task)
         return record._replace(payload=self.codec.encode("task", task.id, (task.args, task.kwargs or None), declaration(record)))
 

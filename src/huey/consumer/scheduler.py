@@ -102,7 +102,7 @@ class Scheduler:
         if self._ticket is not None:
             return self._ticket(task)
         record = task.record(b"")
-        if wrapper.options.wishes is not None:
+        if wrapper.options.constraints is not None:
             record = record._replace(options=wrapper.options_of(task, record.options, NONE))
         declared = declaration(record) if self._codec.signs else None
         return record._replace(payload=self._codec.encode("task", task.id, ((), {}), declared))

@@ -13,7 +13,7 @@ from huey.runtime.clock import Micros
 from huey.serializer import Codec, Declared
 from huey.storage.rows import TaskRow
 from huey.task.record import Lease, Record
-from huey.task.record_options import Constraints, as_often_asked, policy_micros, read_constraints
+from huey.task.record_options import Constraints, policy_micros, read_constraints, with_requests_of
 
 H = TypeVar("H", bound=Record | TaskRow | Lease)
 
@@ -55,7 +55,7 @@ def _as_signed(codec: Codec, held: H) -> H:
         retries=signed.retries,
         retry_delay=signed.retry_delay,
         # What a run asked for since then is no declaration.
-        options=as_often_asked(signed.options, held.options),
+        options=with_requests_of(signed.options, held.options),
     )
     return cast("H", declared)
 

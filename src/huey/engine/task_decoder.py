@@ -13,7 +13,7 @@ from huey.serializer import Codec
 from huey.storage.rows import TaskRow
 from huey.task.events import friendly_name
 from huey.task.record import Lease, Record
-from huey.task.record_options import grown, may_have_constraints, policy_micros, read_constraints, read_policy
+from huey.task.record_options import backoff_delay, may_have_constraints, policy_micros, read_constraints, read_policy
 from huey.task.task import Task
 
 
@@ -58,7 +58,7 @@ def task_of(
         # Once a consumer has read it, it is due at another time.
         wall=wall if wall is not None and due == wall - EARLIEST_ZONE else None,
         retries=max(0, held.retries - attempt),
-        retry_delay=grown(held.retry_delay, asked, attempt),
+        retry_delay=backoff_delay(held.retry_delay, asked, attempt),
         retry_backoff=asked.get("backoff"),
         timeout=asked.get("timeout"),
         priority=held.priority,

@@ -43,7 +43,7 @@ def _check_options(options: Any) -> None:
         if not isinstance(read_policy(options).get(asked, 0), int | float):
             raise ValueError("its options are none of ours")
     terms = read_constraints(options)
-    if type(terms.at_most) is not int or not isinstance(terms.limit or "", str):
+    if type(terms.max_running) is not int or not isinstance(terms.concurrency_key or "", str):
         raise ValueError("its terms are none of ours")
 
 

@@ -1,4 +1,4 @@
-"""What a decorator wishes about tasks and each other (``unique=``, ``concurrency=``, ...), and the terms of one call. Pure."""
+"""Constraint options of a decorator (``unique=``, ``concurrency=``, ...), resolved to the constraints of one call. Pure."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _OTHER_KEYS = "name the parameters that count, or give a function of the argumen
 
 
 class ConstraintSpec(NamedTuple):
-    """The wishes of one decorated function."""
+    """The constraints of one decorated function."""
 
     unique: bool | Key = False
-    """While such a call waits or runs, another one puts nothing in and returns the handle of the first. True: a call with the same
+    """While such a call waits or runs, another one enqueues nothing and returns the handle of the first. True: a call with the same
     arguments. Or the names of the parameters that count, or a function of the arguments that returns the key (None: not this time)."""
     unique_for: str | float = DONE
-    """Until it is ``"done"``, while it is ``"waiting"`` to start, or so many seconds (or a timedelta) from the call."""
+    """Until it is ``"done"``, while it is ``"waiting"`` to start, or for a number of seconds (or a timedelta) from the call."""
     concurrency: int | None = None
-    """So many run at a time, over all consumers; the others wait, without a runner and without a try."""
+    """How many run at a time, over all consumers; the others wait, without occupying a runner and without using a try."""
     key: Key | None = None
-    """So many of each key, made as that of ``unique``; a call whose key is None is not limited."""
+    """The limit counts per key, made like that of ``unique``; a call whose key is None is not limited."""
     at_most_once: bool = False
-    """If its worker dies, it fails (reason ``lost``) instead of running again (C3). Retries after an exception are as usual."""
+    """If its worker dies, it fails (reason ``lost``) instead of running again. Retries after an exception are as usual."""
 
     @property
-    def depend_on_the_call(self) -> bool:
-        """Two calls may differ in their terms."""
+    def varies_per_call(self) -> bool:
+        """True if two calls may have different constraints."""
         return self.unique is not False or self.key is not None
 
     def check_names(self, func: Callable[..., Any]) -> None:
-        """ValueError: a key is made of a parameter that the function does not have."""
+        """Raise ValueError if a key names a parameter that *func* does not have."""
         for what, key in (("unique", self.unique), ("key", self.key)):
             if not isinstance(key, str | tuple):
                 continue
@@ -50,15 +50,15 @@ class ConstraintSpec(NamedTuple):
             try:
                 known = list(signature(func).parameters)
             except (TypeError, ValueError):
-                # Some callables written in C do not tell.
+                # Some callables written in C have no signature.
                 return
             for name in (key,) if isinstance(key, str) else key:
                 if name not in known:
                     there = f"it has {', '.join(known)}" if known else "it has none"
                     raise ValueError(f"{what}={key!r}: the function has no parameter {name!r} ({there}){did_you_mean(name, known)}")
 
-    def terms(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Constraints:
-        """The terms of one call of the function *name*. ValueError: an argument that a key cannot be made of."""
+    def for_call(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Constraints:
+        """Return the constraints of one call of *func*, the task *name*. Raises ValueError for an argument that cannot be part of a key."""
         unique = None if self.unique is False else _key_of(self.unique, name, "unique=", func, args, kwargs)
         limit: str | None = None
         if self.concurrency is not None:
@@ -66,33 +66,33 @@ class ConstraintSpec(NamedTuple):
         return Constraints(
             unique=unique,
             unique_for=self.unique_for,
-            limit=limit,
-            at_most=self.concurrency or 1,
-            once=self.at_most_once,
+            concurrency_key=limit,
+            max_running=self.concurrency or 1,
+            at_most_once=self.at_most_once,
         )
 
 
 def parse_constraints(
     unique: Any, unique_for: str | float | timedelta, concurrency: int | None, key: Any, at_most_once: bool
 ) -> ConstraintSpec | None:
-    """The wishes as given to a decorator; None: there are none. ValueError: one that cannot work."""
+    """Return the constraints that a decorator was given; None if there are none. Raises ValueError for a combination that cannot work."""
     if unique_for != DONE and not unique:
         raise ValueError(f"unique_for={unique_for!r} without unique=: say what is unique, such as unique=True")
     if key is not None and concurrency is None:
         raise ValueError(f"key={key!r} without concurrency=: say how many tasks of one key may run, such as concurrency=1")
     if concurrency is not None and parse_number("concurrency", concurrency, low=0, whole=True) < 1:
         raise ValueError("concurrency=0: give at least 1; to hold up a queue, pause it")
-    wishes = ConstraintSpec(
-        bool(unique) if isinstance(unique, bool) or unique is None else _checked_key("unique", unique),
-        _checked_time(unique_for),
+    spec = ConstraintSpec(
+        bool(unique) if isinstance(unique, bool) or unique is None else _parse_key("unique", unique),
+        _parse_unique_for(unique_for),
         concurrency,
-        None if key is None else _checked_key("key", key),
+        None if key is None else _parse_key("key", key),
         bool(at_most_once),
     )
-    return None if wishes == ConstraintSpec() else wishes
+    return None if spec == ConstraintSpec() else spec
 
 
-def _checked_key(what: str, key: Any) -> Key:
+def _parse_key(what: str, key: Any) -> Key:
     if isinstance(key, str):
         return key
     if callable(key):
@@ -105,7 +105,7 @@ def _checked_key(what: str, key: Any) -> Key:
     return names
 
 
-def _checked_time(unique_for: str | float | timedelta) -> str | float:
+def _parse_unique_for(unique_for: str | float | timedelta) -> str | float:
     if unique_for in (DONE, WAITING):
         return str(unique_for)
     length = unique_for.total_seconds() if isinstance(unique_for, timedelta) else unique_for
@@ -115,19 +115,19 @@ def _checked_time(unique_for: str | float | timedelta) -> str | float:
 
 
 def _key_of(
-    which: bool | Key, name: str, what: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    source: bool | Key, name: str, what: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> str | None:
-    """The key of one call, as text; None: this call has none."""
+    """Return the key of one call as text; None if this call has none."""
     what = f"{name}: {what}"
-    value = which(*args, **kwargs) if callable(which) else _arguments(which, what, func, args, kwargs)
+    value = source(*args, **kwargs) if callable(source) else _arguments(source, what, func, args, kwargs)
     try:
-        return None if value is None else key_text(name, told(value, what))
+        return None if value is None else key_text(name, canonical(value, what))
     except RecursionError as error:
         raise ValueError(f"{what}: a value is nested too deep or holds itself, so no key can be made of it; {_OTHER_KEYS}") from error
 
 
 def key_text(*parts: Any) -> str:
-    """One text for the parts of a key, the name of the function and what ``told`` says of the values: other parts, another text."""
+    """Return one text for the parts of a key, the name of the function and its canonical values; different parts give different texts."""
     text = json.dumps(parts)
     if len(text) <= LONGEST:
         return text
@@ -136,8 +136,8 @@ def key_text(*parts: Any) -> str:
     return f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
-def _arguments(which: bool | str | tuple[str, ...], what: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """The call's arguments by parameter, however they were given; or some of them."""
+def _arguments(source: bool | str | tuple[str, ...], what: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Return the call's arguments by parameter, however they were passed; or those that *source* names."""
     from inspect import signature
 
     try:
@@ -145,20 +145,20 @@ def _arguments(which: bool | str | tuple[str, ...], what: str, func: Callable[..
     except TypeError as error:
         raise ValueError(f"{what}: the call does not fit the function: {error}") from error
     bound.apply_defaults()
-    if which is True:
+    if source is True:
         return dict(bound.arguments)
-    names = (which,) if isinstance(which, str) else tuple(which or ())
+    names = (source,) if isinstance(source, str) else tuple(source or ())
     missing = [name for name in names if name not in bound.arguments]
     if missing:
-        raise ValueError(f"{what}{which!r}: the call has no argument {missing[0]!r}; there are {', '.join(bound.arguments) or 'none'}")
-    # A text by itself stays readable; None means that this call has no key.
-    return bound.arguments[names[0]] if isinstance(which, str) else [bound.arguments[name] for name in names]
+        raise ValueError(f"{what}{source!r}: the call has no argument {missing[0]!r}; there are {', '.join(bound.arguments) or 'none'}")
+    # A single text stays readable; None means that this call has no key.
+    return bound.arguments[names[0]] if isinstance(source, str) else [bound.arguments[name] for name in names]
 
 
-def told(value: Any, what: str) -> Any:
-    """A value as JSON can say it, with its type: two values come out alike only if type and value are the same, in every process.
+def canonical(value: Any, what: str) -> Any:
+    """Return *value* with its type as JSON holds it: two values come out alike only if type and value are the same, in every process.
 
-    ValueError: *what*, of a value that only an address tells from others, or a text that no storage holds.
+    Raises ValueError, naming *what*, for a value that only its address distinguishes, or a text that no storage can hold.
     """
     kind = type(value)
     if kind is str and not is_storable(value):
@@ -167,11 +167,11 @@ def told(value: Any, what: str) -> Any:
         return value
     if kind is int:
         return value if value.bit_length() <= 64 else {"int": hex(value)}
-    for base, tell in _TOLD.items():
+    for base, convert in _CONVERTERS.items():
         if isinstance(value, base):
-            return {_name_of(kind, base): tell(value, what)}
+            return {_name_of(kind, base): convert(value, what)}
     if kind.__module__.removesuffix("._local") in ("datetime", "decimal", "uuid", "fractions", "pathlib"):
-        # Python 3.13 has its paths in a module below.
+        # Python 3.13 defines its paths in a submodule.
         return {_name_of(kind): str(value)}
     raise ValueError(f"{what}: no key can be made of {_name_of(kind)}; {_OTHER_KEYS}")
 
@@ -181,7 +181,7 @@ def _name_of(kind: type, base: type | None = None) -> str:
 
 
 def _items(value: Iterable[Any], what: str) -> list[Any]:
-    return [told(item, what) for item in value]
+    return [canonical(item, what) for item in value]
 
 
 def _set(value: Iterable[Any], what: str) -> list[Any]:
@@ -189,10 +189,10 @@ def _set(value: Iterable[Any], what: str) -> list[Any]:
 
 
 def _pairs(value: Mapping[Any, Any], what: str) -> list[Any]:
-    return sorted(([told(name, what), told(item, what)] for name, item in value.items()), key=lambda pair: json.dumps(pair[0]))
+    return sorted(([canonical(name, what), canonical(item, what)] for name, item in value.items()), key=lambda pair: json.dumps(pair[0]))
 
 
-_TOLD: dict[type, Callable[[Any, str], Any]] = {
+_CONVERTERS: dict[type, Callable[[Any, str], Any]] = {
     list: _items,
     tuple: _items,
     set: _set,
@@ -202,8 +202,8 @@ _TOLD: dict[type, Callable[[Any, str], Any]] = {
     bytes: lambda value, what: value.hex(),
     bytearray: lambda value, what: value.hex(),
     # Classes of the application that derive from these: an enum of numbers is not the number.
-    str: lambda value, what: told(str.__str__(value), what),
-    int: lambda value, what: told(int(value), what),
+    str: lambda value, what: canonical(str.__str__(value), what),
+    int: lambda value, what: canonical(int(value), what),
     float: lambda value, what: float(value),
 }
-"""By base class: how a value is told."""
+"""By base class."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from huey.exceptions import LONGEST_DELAY
 from huey.runtime.clock import SECOND, Micros, micros
 from huey.task.record import Lease
-from huey.task.record_options import asked_once_more
+from huey.task.record_options import count_request
 
 
 class State:
@@ -226,7 +226,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
         case RetryRequested(error, due, delay, reason):
             again = keep._replace(due=due) if due is not None else _after(keep, lease.retry_wait if delay is None else delay, now)
             # The usual wait: the next one is longer, though no try is counted.
-            options = asked_once_more(lease.options) if due is None and delay is None else None
+            options = count_request(lease.options) if due is None and delay is None else None
             return again._replace(solo_crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
         case Unknown():
             return _unknown(keep, outcome, now)

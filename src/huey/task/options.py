@@ -49,8 +49,8 @@ class TaskOptions(NamedTuple):
     """Names under which it was known before."""
     queue: str | None = None
     """Another queue of the same store that its calls go to."""
-    wishes: ConstraintSpec | None = None
-    """What it wishes about tasks and each other."""
+    constraints: ConstraintSpec | None = None
+    """Constraints of its calls, such as ``unique=``."""
     attributes: tuple[tuple[str, Any], ...] = ()
     """Further attributes of the class of its tasks."""
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, final, overload
 
 from huey.runtime.clock import Micros
 from huey.task.bounds import LARGEST
-from huey.task.record_options import grown, may_have_constraints, policy_micros, read_constraints, read_policy
+from huey.task.record_options import backoff_delay, may_have_constraints, policy_micros, read_constraints, read_policy
 
 
 class Record(NamedTuple):
@@ -112,7 +112,7 @@ class Lease(NamedTuple):
     @property
     def is_at_most_once(self) -> bool:
         """It is lost rather than run twice (C3)."""
-        return may_have_constraints(self.options) and read_constraints(self.options).once
+        return may_have_constraints(self.options) and read_constraints(self.options).at_most_once
 
     @property
     def retry_wait(self) -> float:
@@ -121,7 +121,7 @@ class Lease(NamedTuple):
         if self.options is None or not self.retry_delay:
             return self.retry_delay
         asked = read_policy(self.options)
-        wait = grown(self.retry_delay, asked, self.attempt)
+        wait = backoff_delay(self.retry_delay, asked, self.attempt)
         if jitter := asked.get("jitter"):
             from zlib import crc32
 

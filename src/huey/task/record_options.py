@@ -1,7 +1,7 @@
 """What a record carries in ``options``, a JSON object: the run policy of one call, and its constraints. Pure.
 
     {"backoff": 2.0, "timeout": 5, ..., "constraints": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n], "once": true,
-     "keep_id": seconds, "own": instant}}
+     "keep_id": seconds, "own": microseconds}}
 
 A member is present only if it differs from its default. Storages read ``constraints`` in the language that they are written in.
 """
@@ -15,26 +15,26 @@ DONE, WAITING = "done", "waiting"
 
 
 class Constraints(NamedTuple):
-    """The terms of one task."""
+    """What one task demands of others: a unique key, a concurrency limit, at most one run, a reserved id."""
 
     unique: str | None = None
-    """While this key is held, no other task with it is put in."""
+    """While a task holds this key, no other task with the same key is enqueued."""
     unique_for: str | float = DONE
-    """How long it holds the key: until it is ``DONE`` (ended for good), while it is ``WAITING`` to start, or so many seconds."""
-    limit: str | None = None
-    """Tasks with this key run at most ``at_most`` at a time, over all workers."""
-    at_most: int = 1
-    once: bool = False
-    """Lost rather than run twice when its worker dies (C3)."""
-    keep_id: float | None = None
-    """Seconds, from when it was put in, or is due, for which its id stays known also when it has ended. Only with ``own``."""
+    """How long the task holds the key: until it is ``DONE`` (ended for good), while it is ``WAITING`` to start, or this many seconds."""
+    concurrency_key: str | None = None
+    """At most ``max_running`` tasks with this key run at a time, over all workers."""
+    max_running: int = 1
+    at_most_once: bool = False
+    """If its worker dies, the task fails instead of running again."""
+    id_ttl: float | None = None
+    """Seconds, from when it was enqueued or is due, for which its id stays reserved even after it has ended. Only with ``own``."""
     own: int | None = None
-    """Microseconds UTC of this enqueue, where its id may come again: the caller chose it, or enqueues a task once more. It tells the
-    enqueues of one id from each other."""
+    """Microseconds UTC of this enqueue, where its id may come again: the caller chose the id, or enqueues a task once more. It
+    distinguishes the enqueues of one id."""
 
     @property
     def holds_key(self) -> bool:
-        """Its row holds a unique key, as long as it says."""
+        """True if the row of the task holds its unique key, rather than a reservation for some seconds."""
         return self.unique is not None and isinstance(self.unique_for, str)
 
 
@@ -44,38 +44,38 @@ FIRST = 0
 
 
 def may_have_constraints(options: str | None) -> bool:
-    """Whether a record with these options may have terms. Fast."""
+    """Return False if a record with these *options* has no constraints; a cheap check before `read_constraints`."""
     return options is not None and '"constraints"' in options
 
 
 def read_constraints(options: str | None) -> Constraints:
-    """The terms in a record's options; ``NONE`` when there are none."""
+    """Return the constraints in the *options* of a record; ``NONE`` when there are none."""
     found = json.loads(options).get("constraints") if options is not None and may_have_constraints(options) else None
     if not isinstance(found, dict):
         return NONE
     unique, unique_for = found.get("unique") or (None, DONE)
-    limit, at_most = found.get("limit") or (None, 1)
-    return Constraints(unique, unique_for, limit, at_most, bool(found.get("once")), found.get("keep_id"), found.get("own"))
+    key, most = found.get("limit") or (None, 1)
+    return Constraints(unique, unique_for, key, most, bool(found.get("once")), found.get("keep_id"), found.get("own"))
 
 
-def with_constraints(options: str | None, terms: Constraints) -> str | None:
-    """*options* with *terms* instead of what they had."""
-    found: dict[str, Any] = {} if options is None else json.loads(options)
-    found.pop("constraints", None)
-    wishes: dict[str, Any] = {}
-    if terms.unique is not None:
-        wishes["unique"] = [terms.unique, terms.unique_for]
-    if terms.limit is not None:
-        wishes["limit"] = [terms.limit, terms.at_most]
-    if terms.once:
-        wishes["once"] = True
-    if terms.keep_id is not None:
-        wishes["keep_id"] = terms.keep_id
-    if terms.own is not None:
-        wishes["own"] = terms.own
-    if wishes:
-        found["constraints"] = wishes
-    return json.dumps(found) if found else None
+def with_constraints(options: str | None, constraints: Constraints) -> str | None:
+    """Return *options* with *constraints* in place of those they had."""
+    policy: dict[str, Any] = {} if options is None else json.loads(options)
+    policy.pop("constraints", None)
+    members: dict[str, Any] = {}
+    if constraints.unique is not None:
+        members["unique"] = [constraints.unique, constraints.unique_for]
+    if constraints.concurrency_key is not None:
+        members["limit"] = [constraints.concurrency_key, constraints.max_running]
+    if constraints.at_most_once:
+        members["once"] = True
+    if constraints.id_ttl is not None:
+        members["keep_id"] = constraints.id_ttl
+    if constraints.own is not None:
+        members["own"] = constraints.own
+    if members:
+        policy["constraints"] = members
+    return json.dumps(policy) if policy else None
 
 
 # -- the run policy -------------------------------------------------------------------------------------------------------------------
@@ -95,79 +95,74 @@ def write_policy(
     wall: int | None = None,
     headers: dict[str, str] | None = None,
 ) -> str | None:
-    """What differs from the usual, as text; None when nothing does.
+    """Return the run policy of one call as JSON; None when it is the default.
 
-    *backoff*: factor of the wait between two tries, 0: it does not grow. *jitter*: up to such a share is added to a wait. *cap*: seconds up
-    to which it grows. *timeout*: seconds that a run may take, when this call has a limit of its own (0: none). *expires_in*: microseconds
-    from each enqueue to its expiry. *wall*: what the consumer's clock shows when it is due, as ``huey.runtime.times.wall_time`` has it.
-    *headers*: what an instrumentation sends along, in plain values.
+    *backoff*: factor of the wait between two tries; 0: the wait does not grow. *jitter*: up to this share is added to a wait. *cap*:
+    seconds up to which the wait grows. *timeout*: seconds that a run may take, when this call has a limit of its own (0: none).
+    *expires_in*: microseconds from each enqueue to its expiry. *wall*: what the consumer's clock shows when it is due, see
+    `huey.runtime.times.wall_time`. *headers*: what an instrumentation sends along, plain values only.
     """
-    said: dict[str, Any] = {"backoff": backoff, "jitter": jitter, "cap": cap, "timeout": timeout, "expires_in": expires_in, "wall": wall}
-    said["headers"] = headers
-    asked = {name: value for name, value in said.items() if value is not None and (value or name not in ("backoff", "jitter"))}
+    given: dict[str, Any] = {"backoff": backoff, "jitter": jitter, "cap": cap, "timeout": timeout, "expires_in": expires_in, "wall": wall}
+    given["headers"] = headers
+    policy = {name: value for name, value in given.items() if value is not None and (value or name not in ("backoff", "jitter"))}
     if not backoff:
-        asked.pop("cap", None)
-    if not asked:
-        return None
-
-    return json.dumps(asked)
+        policy.pop("cap", None)
+    return json.dumps(policy) if policy else None
 
 
-def read_policy(text: str | None) -> dict[str, Any]:
-    """What stands in such a text."""
-    if not text:
+def read_policy(options: str | None) -> dict[str, Any]:
+    """Return the members of *options*; an empty dict when there are none."""
+    if not options:
         return {}
+    policy = json.loads(options)
+    return policy if isinstance(policy, dict) else {}
 
-    found = json.loads(text)
-    return found if isinstance(found, dict) else {}
 
-
-def policy_micros(text: str | None, name: str) -> int | None:
-    """The time or duration that stands there under *name*; None when there is none that can be one."""
-    value = read_policy(text).get(name)
+def policy_micros(options: str | None, name: str) -> int | None:
+    """Return the time or duration in *options* under *name*; None when there is none, or a value that cannot be one."""
+    value = read_policy(options).get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST_TIME else None
 
 
-def asked_once_more(text: str | None) -> str | None:
-    """Such a text, after the body asked for another run after the usual wait, if the wait grows; else None: it stays as it is."""
-    asked = read_policy(text)
-    if not asked.get("backoff"):
+def count_request(options: str | None) -> str | None:
+    """Return *options* after the body asked for another run after the usual wait, if that wait grows; None: they stay as they are."""
+    policy = read_policy(options)
+    if not policy.get("backoff"):
         return None
-    return _with(asked, _times_asked(asked) + 1)
+    return _with_requests(policy, _requests(policy) + 1)
 
 
-def as_often_asked(text: str | None, other: str | None) -> str | None:
-    """*text*, but that the body asked for further runs as often as *other* says; what cannot be read says nothing."""
+def with_requests_of(options: str | None, other: str | None) -> str | None:
+    """Return *options* with the number of further runs that *other* has counted; what cannot be read counts as none."""
     if other is None or '"asked"' not in other:
-        return text
+        return options
     try:
-        times = _times_asked(read_policy(other))
+        count = _requests(read_policy(other))
     except ValueError:
-        return text
-    return _with(read_policy(text), times) if times else text
+        return options
+    return _with_requests(read_policy(options), count) if count else options
 
 
-def never_asked(text: str | None) -> str | None:
-    """*text*, but that the body has not asked for further runs."""
-    return text if text is None or '"asked"' not in text else _with(read_policy(text), 0)
+def without_requests(options: str | None) -> str | None:
+    """Return *options* as if the body had never asked for another run."""
+    return options if options is None or '"asked"' not in options else _with_requests(read_policy(options), 0)
 
 
-def _with(asked: dict[str, Any], times: int) -> str:
-
-    asked.pop("asked", None)
-    return json.dumps({**asked, "asked": times} if times else asked)
-
-
-def _times_asked(asked: dict[str, Any]) -> int:
-    times = asked.get("asked")
-    return min(times, LARGEST_DELAY) if isinstance(times, int) and times > 0 else 0
+def _with_requests(policy: dict[str, Any], count: int) -> str:
+    policy.pop("asked", None)
+    return json.dumps({**policy, "asked": count} if count else policy)
 
 
-def grown(delay: float, asked: dict[str, Any], attempt: int) -> float:
-    """The delay between two tries in force after *attempt* of them failed: with a backoff it grows with each, and with each time that the
-    body asked for another run, up to its cap."""
+def _requests(policy: dict[str, Any]) -> int:
+    count = policy.get("asked")
+    return min(count, LARGEST_DELAY) if isinstance(count, int) and count > 0 else 0
+
+
+def backoff_delay(delay: float, policy: dict[str, Any], attempt: int) -> float:
+    """Return the delay between two tries after *attempt* of them failed: with a backoff it grows with each of them, and with each further
+    run that the body asked for, up to its cap."""
     try:
-        wait = delay * (asked.get("backoff") or 1) ** (attempt + _times_asked(asked))
+        wait = delay * (policy.get("backoff") or 1) ** (attempt + _requests(policy))
     except OverflowError:
         wait = float(LARGEST_DELAY)
-    return float(min(wait, asked.get("cap", LARGEST_DELAY)))
+    return float(min(wait, policy.get("cap", LARGEST_DELAY)))

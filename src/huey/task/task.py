@@ -41,7 +41,7 @@ class Task:
     default_retry_jitter = 0.0
     default_max_retry_delay: float | None = None
     default_timeout: float | None = None
-    has_wishes = False
+    has_constraints = False
     """Its function wishes something about tasks and each other, such as ``unique=``."""
     headers: Any = None
     """What an instrumentation sends along with the call; see ``HEADERS``."""

@@ -82,8 +82,8 @@ class TaskWrapper(Masked, Generic[P, R]):
         self._parameters = parameters_of(func, extras)
         self._least, self._most = self._parameters.counts
         self._taken = CALL_OVERRIDES - own_names(func, self._parameters)
-        if options.wishes is not None:
-            options.wishes.check_names(func)
+        if options.constraints is not None:
+            options.constraints.check_names(func)
         self._fitting: set[tuple[object, ...]] = set()
         """Numbers of arguments and keywords of calls that fitted."""
         self._is_of_script = name is None and is_of_script(self.name)
@@ -161,10 +161,10 @@ class TaskWrapper(Masked, Generic[P, R]):
 
     def options_of(self, task: Task, options: str | None, of_id: Constraints) -> str | None:
         """*options* of a record with the terms of that call; *of_id*: those of its id."""
-        wishes, terms = self.options.wishes, NONE
+        wishes, terms = self.options.constraints, NONE
         if wishes is not None:
-            terms = wishes.terms(self.name, self.func, task.args, task.kwargs)
-        return with_constraints(options, terms._replace(keep_id=of_id.keep_id, own=of_id.own))
+            terms = wishes.for_call(self.name, self.func, task.args, task.kwargs)
+        return with_constraints(options, terms._replace(id_ttl=of_id.id_ttl, own=of_id.own))
 
     def map(self, calls: Iterable[Any]) -> Any:
         """Enqueue one call per item, in chunks of 1,000 that are each all or nothing (C1): a ``ResultGroup``.
@@ -331,7 +331,7 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
         "default_retry_jitter": options.retry_jitter,
         "default_max_retry_delay": options.max_retry_delay,
         "default_timeout": options.timeout,
-        "has_wishes": options.wishes is not None,
+        "has_constraints": options.constraints is not None,
         "default_expires": options.expires,
         "shows_local_time": not huey.utc,
     }

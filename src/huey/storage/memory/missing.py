@@ -34,8 +34,8 @@ class MissingInMemory(LookingInMemory):
 
     def _is_plain(self, row: Row, now: Micros) -> bool:
         """A claim has nothing to look at."""
-        has_wishes = row.terms.limit is not None or row.terms.unique is not None
+        has_constraints = row.terms.concurrency_key is not None or row.terms.unique is not None
         # A wall time is read by the claim, which knows the consumer's clock.
         marks = [mark for mark in (row.revoked, self._marks.names.get(row.record.name)) if mark is not None]
         is_barred = any(mark.until < 0 or mark.holds(now) for mark in marks) or row.is_expired(now)
-        return not (has_wishes or row.solo_crashes or is_barred)
+        return not (has_constraints or row.solo_crashes or is_barred)

@@ -11,7 +11,7 @@ from huey.storage.rows import Missing, Revocation, TaskRow, Worker
 from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
 from huey.task.lifecycle import FINAL, Finish, Promotion, State
 from huey.task.record import Lease, Record
-from huey.task.record_options import never_asked, read_constraints
+from huey.task.record_options import read_constraints, without_requests
 
 
 class Row:
@@ -130,7 +130,7 @@ class Row:
 
     def anew(self, now: Micros) -> Row:
         """As just enqueued, but for its age, its token and its attempts. An expiry is dropped: who puts it back by hand wants it to run."""
-        options = never_asked(self.record.options)
+        options = without_requests(self.record.options)
         row = Row(self.record._replace(eta=None, expires=None, delay=None, expires_in=None, options=options), now)
         row.token, row.created, row.attempts = self.token, self.created, self.attempts
         return row

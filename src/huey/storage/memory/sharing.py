@@ -33,7 +33,7 @@ class Keys:
     def met(self, id: str, terms: Constraints, now: Micros, gives_way: Callable[[str], bool]) -> str | None:
         """The id of the task because of which a new one is not put in: its own id, if that is known; None: nothing is in the way.
         *gives_way*: whether a task that holds a key lets others have it."""
-        if terms.keep_id is not None and (known := self._kept("id", id, now)):
+        if terms.id_ttl is not None and (known := self._kept("id", id, now)):
             return known
         if terms.unique is None:
             return None
@@ -48,8 +48,8 @@ class Keys:
     def note(self, row: Row, now: Micros) -> None:
         """A task was put in."""
         id, terms = row.record.id, row.terms
-        if terms.keep_id is not None:
-            self.kept["id", id] = Kept(id, (now if row.due is None else row.due) + micros(terms.keep_id))
+        if terms.id_ttl is not None:
+            self.kept["id", id] = Kept(id, (now if row.due is None else row.due) + micros(terms.id_ttl))
         if terms.unique is not None and not isinstance(terms.unique_for, str):
             self.kept["unique", terms.unique] = Kept(id, now + micros(terms.unique_for))
         self.take([row])
@@ -93,11 +93,11 @@ class Gates:
         self._gates: dict[str, Gate] = {}
 
     def _of(self, row: Row) -> Gate | None:
-        return None if row.terms.limit is None else self._gates.setdefault(row.terms.limit, Gate())
+        return None if row.terms.concurrency_key is None else self._gates.setdefault(row.terms.concurrency_key, Gate())
 
     def is_open_to(self, row: Row) -> bool:
         """A row that is ready need not ask; one with a limit waits until it is let in."""
-        return row.terms.limit is None
+        return row.terms.concurrency_key is None
 
     def enter(self, row: Row) -> None:
         """A due row waits to be let in."""
@@ -124,7 +124,7 @@ class Gates:
         if gate is None:
             return
         # The first one decides, or tasks with different numbers would let each other in and out for ever.
-        room = self._rows[gate.waiting[0][2]].terms.at_most - len(gate.running) if gate.waiting else 0
+        room = self._rows[gate.waiting[0][2]].terms.max_running - len(gate.running) if gate.waiting else 0
         while gate.waiting:
             best = gate.waiting[0]
             worst = max((self._rows[id].rank for id in gate.open), default=None)
@@ -136,7 +136,7 @@ class Gates:
             else:
                 return
         if not gate.running and not gate.open:
-            del self._gates[row.terms.limit or ""]
+            del self._gates[row.terms.concurrency_key or ""]
 
     def _open(self, gate: Gate, row: Row) -> None:
         gate.open.add(row.record.id)

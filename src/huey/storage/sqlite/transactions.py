@@ -52,7 +52,8 @@ class Caller(Block):
                 "was enqueued. Enqueue where the block was opened, or after it has ended"
             )
         if any(
-            terms.unique is not None or terms.limit is not None for terms in map(read_constraints, {record.options for record in records})
+            terms.unique is not None or terms.concurrency_key is not None
+            for terms in map(read_constraints, {record.options for record in records})
         ):
             raise ConfigurationError("using(connection): a task with unique= or concurrency= cannot be part of another transaction")
         queue = queue or self._number(name)

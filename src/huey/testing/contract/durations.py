@@ -158,7 +158,7 @@ class DurationRules:
 
         assert grew == [1, 2, 4, 8]
         assert look(storage).attempt == 1
-        assert read_constraints(look(storage).options).keep_id == 7
+        assert read_constraints(look(storage).options).id_ttl == 7
 
     @pytest.mark.parametrize("outcome", [RetryRequested(ERROR, delay=1), RetryRequested(ERROR, due=1), Snoozed(1, "limit")])
     def test_a_wait_that_grows_does_not_grow_by_other_runs(self, outcome: Outcome, storage: Storage, clock: FakeClock) -> None:

@@ -124,12 +124,12 @@ class EmptyingTermRules:
     """For storages that keep terms."""
 
     def test_what_is_dropped_gives_up_its_key_and_its_id(self, storage: Storage, clock: FakeClock) -> None:
-        storage.admit([unique("a"), wishing("b", keep_id=60.0)])
+        storage.admit([unique("a"), wishing("b", id_ttl=60.0)])
         storage.admit([wishing("c", unique="later", unique_for="done", eta=clock.now() + SECOND)])
         storage.drop_waiting(scheduled=False)
         storage.drop_waiting(scheduled=True)
 
-        assert storage.admit([unique("d"), wishing("b", keep_id=60.0), wishing("e", unique="later", unique_for="done")]) == {}
+        assert storage.admit([unique("d"), wishing("b", id_ttl=60.0), wishing("e", unique="later", unique_for="done")]) == {}
         assert sorted(claim_ids(storage, 9)) == ["b", "d", "e"]
 
     def test_what_waits_for_a_limit_is_dropped_and_what_runs_is_counted_on(self, storage: Storage, clock: FakeClock) -> None:

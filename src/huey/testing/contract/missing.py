@@ -130,7 +130,9 @@ class MissingRules:
         storage.turn(ME, [], 0)
         assert ids(storage.find("suspect")) == ["a"]
 
-    @pytest.mark.parametrize("terms", [Constraints(unique="key"), Constraints(limit="limit", at_most=1)], ids=["unique", "limit"])
+    @pytest.mark.parametrize(
+        "terms", [Constraints(unique="key"), Constraints(concurrency_key="limit", max_running=1)], ids=["unique", "limit"]
+    )
     def test_what_shares_something_with_others_becomes_ready(self, terms: Constraints, storage: Storage, clock: FakeClock) -> None:
         if not storage.supports_constraints:
             return

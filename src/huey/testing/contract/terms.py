@@ -22,7 +22,7 @@ def wishing(
 
 
 def limited(id: str, at_most: int = 1, key: str = "k", **fields: Any) -> Record:
-    return wishing(id, limit=key, at_most=at_most, **fields)
+    return wishing(id, concurrency_key=key, max_running=at_most, **fields)
 
 
 def unique(id: str, key: str = "k", unique_for: str | float = DONE, **fields: Any) -> Record:
@@ -140,7 +140,7 @@ class UniqueRules:
         assert storage.follow(position)[1] == ["of c", "of d"]
 
     def test_a_chosen_id_stays_known_after_the_end(self, storage: Storage, clock: FakeClock) -> None:
-        mine = wishing("a", keep_id=3600.0)
+        mine = wishing("a", id_ttl=3600.0)
         storage.admit([mine])
         end(storage, clock, claim(storage)[0], Returned(b"1"))
 
@@ -151,7 +151,7 @@ class UniqueRules:
         assert claim_ids(storage, 9) == ["a"]
 
     def test_a_chosen_id_stays_known_from_when_it_is_due(self, storage: Storage, clock: FakeClock) -> None:
-        mine = wishing("a", eta=clock.now() + 100 * SECOND, keep_id=60.0)
+        mine = wishing("a", eta=clock.now() + 100 * SECOND, id_ttl=60.0)
         storage.admit([mine])
         clock.forward(101)
         end(storage, clock, claim(storage)[0], Returned(None))
@@ -162,7 +162,7 @@ class UniqueRules:
         assert claim(storage) == []
 
     def test_a_chosen_id_is_forgotten_with_a_task_that_is_discarded(self, storage: Storage, clock: FakeClock) -> None:
-        mine = wishing("a", keep_id=60.0)
+        mine = wishing("a", id_ttl=60.0)
         storage.admit([mine])
         end(storage, clock, claim(storage)[0], Raised({"error": "E()"}))
 
@@ -172,18 +172,18 @@ class UniqueRules:
         assert claim_ids(storage) == ["a"]
 
     def test_what_is_past_its_time_is_pruned(self, storage: Storage, clock: FakeClock) -> None:
-        storage.admit([wishing("a", keep_id=60.0), unique("b", unique_for=60.0)])
+        storage.admit([wishing("a", id_ttl=60.0), unique("b", unique_for=60.0)])
         clock.forward(61)
 
         assert storage.prune() == 2
         assert storage.prune() == 0
 
     def test_flush_forgets_keys_and_ids(self, storage: Storage) -> None:
-        storage.admit([wishing("a", keep_id=60.0), unique("b", unique_for=60.0), unique("c", "l")])
+        storage.admit([wishing("a", id_ttl=60.0), unique("b", unique_for=60.0), unique("c", "l")])
 
         storage.flush()
 
-        assert storage.admit([wishing("a", keep_id=60.0), unique("d", unique_for=60.0), unique("e", "l")]) == {}
+        assert storage.admit([wishing("a", id_ttl=60.0), unique("d", unique_for=60.0), unique("e", "l")]) == {}
         assert claim_ids(storage, 9) == ["a", "d", "e"]
 
 
@@ -388,6 +388,6 @@ class LimitRules:
         assert claim_ids(storage, 9) == ["a", "c"]
 
     def test_a_running_task_of_its_terms_tells_them(self, storage: Storage) -> None:
-        lease = claimed(storage, wishing("a", once=True))
+        lease = claimed(storage, wishing("a", at_most_once=True))
 
         assert lease.is_at_most_once
