@@ -1,7 +1,7 @@
-"""Signals: what happens to tasks, told inside this process to whoever connected a function.
+"""Signals: what happens to tasks, sent inside this process to the handlers that an application connects.
 
-A handler is called with the signal and the task, where and when it happens; it may be slow, and then so is what it watches. One that
-raises is logged; the task goes on, and so do the other handlers.
+A handler is called with the signal and the task, in the thread in which it happens; a slow handler slows that thread down. An exception
+that a handler raises is logged; the task and the other handlers go on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from huey.runtime.functions import refuse_what_does_not_run
 from huey.runtime.logs import SafeLogger, is_ctrl_c
@@ -34,9 +34,10 @@ SIGNAL_TIMEOUT = "timeout"
 SIGNALS = tuple(sorted(value for name, value in dict(globals()).items() if name.startswith("SIGNAL_")))
 
 Handler = Callable[..., Any]
+F = TypeVar("F", bound=Handler)
 
 LONGEST_HOLD = 5.0
-"""Seconds that a task waits for the handlers of what happened to it before; then it goes on."""
+"""Seconds that a run waits at most for the handlers of earlier signals of its task."""
 
 
 class Signals:
@@ -44,20 +45,31 @@ class Signals:
 
     def __init__(self) -> None:
         self.handlers: dict[str, list[Handler]] = {}
-        """Empty while nobody wants to know; the same object always, so that a look at it costs next to nothing."""
+        """Empty as long as there are none. It stays the same object, so that checking it costs next to nothing."""
         self.turnstile = HandlerGate()
 
+    def declare(self, signals: tuple[str, ...]) -> Callable[[F], F]:
+        """Return a decorator that connects its function. ValueError: it was written without parentheses; no such signal."""
+        if signals and callable(signals[0]):
+            raise ValueError("write @huey.signal() with parentheses, and the signals in them if not all are wanted")
+
+        def connect(handler: F) -> F:
+            self.connect(handler, signals)
+            return handler
+
+        return connect
+
     def connect(self, handler: Handler, signals: Iterable[str]) -> None:
-        """Call *handler* for these signals; for all, if there are none. ValueError: no such signal; a generator function or coroutine."""
+        """Call *handler* for *signals*, or for all if none are given. ValueError: no such signal, or a generator or coroutine function."""
         refuse_what_does_not_run(handler, "a handler of signals")
         for signal in _known(signals):
             connected = self.handlers.get(signal, [])
             if handler not in connected:
-                # A new list each time: who is just going through the old one is not disturbed.
+                # A new list each time: another thread may be iterating over the old one.
                 self.handlers[signal] = [*connected, handler]
 
     def disconnect(self, handler: Handler, signals: Iterable[str]) -> None:
-        """Call it no more for these signals, or for any."""
+        """Stop calling *handler* for *signals*, or for all if none are given."""
         for signal in _known(signals):
             left = [it for it in self.handlers.get(signal, []) if it is not handler and it != handler]
             if left:
@@ -66,7 +78,7 @@ class Signals:
                 self.handlers.pop(signal, None)
 
     def wants(self, *signals: str) -> bool:
-        """Whether somebody wants to know of one of these."""
+        """Whether one of *signals* has a handler."""
         return any(signal in self.handlers for signal in signals)
 
     def emit(self, signal: str, task: Any, *extra: Any) -> None:
@@ -74,22 +86,22 @@ class Signals:
         for handler in self.handlers.get(signal, ()):
             try:
                 handler(signal, task, *extra)
-            except BaseException as error:  # The user's function: it may raise anything, and nothing of it concerns the task.
+            except BaseException as error:  # The user's function: it may raise anything, and the task goes on.
                 if is_ctrl_c(error):
                     raise
                 log.exception("the handler %r of signal %r raised; the task and the other handlers go on", handler, signal)
 
 
 class HandlerGate:
-    """Keeps the next run of a task waiting until the handlers of what happened to it before have returned: so that signals come in order,
-    although another thread may have the task in hand by then."""
+    """Delays the next run of a task until the handlers of its earlier signals have returned, so that its signals come in order although
+    another thread may run it."""
 
     def __init__(self) -> None:
         self._held: dict[str, threading.Event] = {}
 
     @contextmanager
     def holding(self, ids: Iterable[str]) -> Iterator[None]:
-        """Whoever comes with one of *ids* waits until the block ends."""
+        """Let ``wait`` for one of *ids* wait until the block ends."""
         ids = list(ids)
         self.hold(ids)
         try:
@@ -107,7 +119,7 @@ class HandlerGate:
                 event.set()
 
     def pass_through(self, id: str) -> None:
-        """Wait while *id* is held, but not for ever: a handler may itself wait for the task."""
+        """Wait while *id* is held, but not without limit: a handler may itself wait for the task."""
         if (event := self._held.get(id)) is not None:
             event.wait(LONGEST_HOLD)
 

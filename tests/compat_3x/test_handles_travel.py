@@ -69,7 +69,12 @@ def test_immediate_calls_of_threads_that_come_first_at_once_have_their_values() 
 
 @pytest.mark.parametrize(
     "first_use",
-    [lambda fresh: fresh.on("mail"), lambda fresh: fresh.presence, lambda fresh: fresh._in_hand, lambda fresh: _stand_in(fresh)],
+    [
+        lambda fresh: fresh.on("mail"),
+        lambda fresh: fresh.client.lock_keepalive,
+        lambda fresh: fresh.client.inline_worker(),
+        lambda fresh: _stand_in(fresh),
+    ],
 )
 def test_what_is_made_at_its_first_use_is_the_same_for_all_threads(first_use: Callable[[Huey], Any], tmp_path: Any) -> None:
     from huey import SqliteHuey

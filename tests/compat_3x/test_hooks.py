@@ -159,8 +159,8 @@ def test_hooks_are_unregistered_by_function_or_by_name(huey: Huey) -> None:
         assert huey.task()(lambda: 1)().get(blocking=True, timeout=10) == 1
 
 
-def test_a_hook_without_brackets_is_refused(huey: Huey) -> None:
-    with pytest.raises(ValueError, match="brackets"):
+def test_a_hook_without_parentheses_is_refused(huey: Huey) -> None:
+    with pytest.raises(ValueError, match="parentheses"):
         huey.pre_execute(lambda task: None)  # type: ignore[arg-type]
 
 

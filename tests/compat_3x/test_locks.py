@@ -65,7 +65,7 @@ def test_clear_frees_it_whoever_holds_it(huey: Huey) -> None:
 
     assert huey.lock_task("l").clear() is True
     assert huey.lock_task("l").clear() is False
-    huey.presence.rest()
+    huey.client.lock_keepalive.check_idle()
 
 
 def test_a_lock_is_free_after_an_exception(huey: Huey) -> None:
@@ -81,7 +81,7 @@ def test_flush_locks_frees_all_or_those_named_and_names_those_that_were_held(hue
     assert huey.flush_locks("a", "other") == {"a"}
     assert huey.flush_locks() == {"b", "c"}
     assert huey.flush_locks() == set()
-    huey.presence.rest()
+    huey.client.lock_keepalive.check_idle()
 
 
 def test_a_decorated_function_holds_the_lock_while_it_runs(huey: Huey) -> None:
@@ -164,12 +164,12 @@ def test_the_locks_of_this_process_are_renewed(make_huey: MakeHuey, clock: FakeC
     lock.acquire()
     for _ in range(3):
         clock.forward(HOLDER / 1e6 - 1)
-        huey.presence.renew()
+        huey.client.lock_keepalive.renew()
 
     assert huey.is_locked("l")
     clock.forward(HOLDER / 1e6 + 1)
     assert not huey.is_locked("l")
-    huey.presence.rest()
+    huey.client.lock_keepalive.check_idle()
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -178,14 +178,14 @@ def test_a_forked_child_is_another_holder(make_huey: MakeHuey) -> None:
     if huey.storage.name == "app" and type(huey.storage).__name__ == "MemoryStorage":
         pytest.skip("a child of a storage in memory has a copy of its own")
     with huey.lock_task("l"):
-        before = huey.presence
+        before = huey.client.lock_keepalive
         child = os.fork()
         if child == 0:
             code = 1
             try:
                 huey.lock_task("l").acquire()
             except TaskLockedException:
-                code = 0 if huey.presence is not before else 2
+                code = 0 if huey.client.lock_keepalive is not before else 2
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -198,10 +198,10 @@ def test_c48_a_lock_with_a_time_is_free_after_it_though_its_process_lives(make_h
     lock.acquire()
     for _ in range(3):
         clock.forward(9.9)
-        huey.presence.renew()
+        huey.client.lock_keepalive.renew()
     before = lock.locked(), huey.is_locked("l")
     clock.forward(0.4)
-    huey.presence.renew()
+    huey.client.lock_keepalive.renew()
 
     assert before == (True, True)
     assert (lock.locked(), huey.is_locked("l")) == (False, False)
@@ -214,7 +214,7 @@ def test_c48_a_former_holder_changes_nothing_for_the_next_one(make_huey: MakeHue
     with first:
         clock.forward(1.5)
         assert second.acquire()
-        huey.presence.renew()
+        huey.client.lock_keepalive.renew()
         assert first.release() is False
         assert second.locked()
     assert second.locked()
@@ -287,7 +287,7 @@ def test_c48_who_releases_twice_or_got_none_does_not_free_the_lock_of_another_th
     assert answers == [True, False, False, False]
     assert lock.locked()
     assert lock.clear()
-    huey.presence.rest()
+    huey.client.lock_keepalive.check_idle()
 
 
 def test_c48_a_run_releases_its_own_lock_only(huey: Huey) -> None:

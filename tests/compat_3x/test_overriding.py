@@ -76,7 +76,9 @@ def test_a_periodic_tick_passes_through_an_overridden_enqueue(watched: Watched) 
     def tick() -> None: ...
 
     clock = FakeClock()
-    scheduler = Scheduler(watched.storage, watched.registry, watched.codec, clock, watched.new_id, ticket=watched.ticket)
+    scheduler = Scheduler(
+        watched.storage, watched.registry, watched.codec, clock, watched.new_id, ticket=watched.client.producer.tick_builder
+    )
     scheduler.run_once()
     scheduler.run_once()
 
@@ -89,7 +91,9 @@ def test_a_tick_that_an_overridden_enqueue_leaves_out_does_not_run(watched: Watc
     def tick() -> None: ...
 
     monkeypatch.setattr(watched, "enqueue", lambda task: None)
-    scheduler = Scheduler(watched.storage, watched.registry, watched.codec, FakeClock(), watched.new_id, ticket=watched.ticket)
+    scheduler = Scheduler(
+        watched.storage, watched.registry, watched.codec, FakeClock(), watched.new_id, ticket=watched.client.producer.tick_builder
+    )
 
     scheduler.run_once()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from huey import Huey, crontab
+from huey.client.build import build_executor
 from huey.exceptions import DecodeError, TaskException
 from huey.runtime.clock import SECOND
 from huey.task.lifecycle import WorkerDied, decide
@@ -199,9 +200,9 @@ def test_constraints_that_were_changed_in_the_store_keep_the_task_from_running(s
 def test_at_most_once_holds_though_the_store_forgot_it(signed: Huey) -> None:
     handle = signed.task(at_most_once=True)(lambda: 1)()
     tampered(signed, handle, options=None)
-    (lease,) = signed._in_hand._storage.turn(signed._in_hand._me, [], 1).leases
+    (lease,) = signed.storage.turn(signed.client.inline_worker()._me, [], 1).leases
 
-    finish = decide(signed.execution().declared(lease), WorkerDied(), 0)
+    finish = decide(build_executor(signed.client.context, signed.client.gates).declared(lease), WorkerDied(), 0)
 
     assert finish.reason == "lost"
 

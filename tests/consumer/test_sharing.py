@@ -13,6 +13,7 @@ import pytest
 
 from huey import Huey, MemoryHuey
 from huey.api import Result
+from huey.client.build import build_executor
 from huey.consumer.janitor import Janitor
 from huey.exceptions import ConfigurationError, TaskException
 from huey.storage.locks import Holder
@@ -212,7 +213,7 @@ def test_an_at_most_once_task_is_lost_with_its_worker(make_huey: MakeHuey, clock
 
     handle = work()
     claim(huey.storage, by=ME._replace(host_scope="of another machine"))
-    janitor = Janitor(huey.storage, OTHER, clock, huey.execution().settle)
+    janitor = Janitor(huey.storage, OTHER, clock, build_executor(huey.client.context, huey.client.gates).settle)
     for _ in range(16):
         janitor.run_once()
         clock.forward(1)

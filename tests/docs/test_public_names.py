@@ -13,10 +13,7 @@ from huey.consumer import Consumer
 
 LIST = Path(__file__).with_name("public_names.txt")
 
-INTERNAL = {
-    *("announcing", "attendance", "consumer_offset", "execution", "gate", "in_flight", "map_task", "now", "presence", "run_now", "serves"),
-    *("ticket", "with_constraints", "check_calls", "options_of", "needs_extras", "with_extras", "has_keeper", "is_supervised"),
-}
+INTERNAL = {"client", "check_calls", "options_of", "needs_extras", "with_extras", "has_keeper", "is_supervised"}
 """Names that the parts of huey use on each other, and no program."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from huey import MemoryHuey
+from huey.client.build import build_executor
 from huey.engine.scoreboard import GRACE, Scoreboard
 from huey.engine.time_limits import TimeLimits
 from huey.exceptions import CancelExecution, TaskException, TaskTimeout
@@ -219,7 +220,7 @@ def test_others_and_what_has_ended_are_left_alone() -> None:
 def test_a_task_that_is_asked_at_any_moment_is_cancelled_or_succeeds(caplog: pytest.LogCaptureFixture) -> None:
     huey, keeper = MemoryHuey(), TimeLimits(system_clock)
     huey.task(name="app.f")(spin_a_little)
-    execution = huey.execution(keeper)
+    execution = build_executor(huey.client.context, huey.client.gates, keeper)
     lease = LEASE._replace(payload=huey.codec.encode("task", "a", ((), None)))
     states: list[str] = []
     wrong: list[BaseException] = []

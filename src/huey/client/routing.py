@@ -1,65 +1,175 @@
-"""The part of ``Huey`` that knows the other queues of its store."""
+"""Which queue a call is for, and the parts that work on that queue.
+
+A ``QueueClient`` is one queue with its parts: producer, revoker, and so on. The ``QueueRouter`` of a ``Huey`` has one for the queue that
+the application named, and makes one for each other queue of the same store when it is first used.
+"""
 
 from __future__ import annotations
 
-from copy import copy
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
+from huey.client.call_state import CallState
+from huey.client.context import QueueContext
+from huey.client.gates import Gates
+from huey.client.inline import InlineWorker
+from huey.client.keyvalue import KeyValueStore
+from huey.client.locks import LockKeepalive, Locks
+from huey.client.producer import Producer
+from huey.client.records import RecordBuilder
+from huey.client.revocation import Revoker
+from huey.exceptions import ConfigurationError
 from huey.runtime.once import once
-from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.task.wrapper import TaskWrapper
 
-if TYPE_CHECKING:
-    from typing import Self
+Originals = Mapping[str, Callable[..., Any]]
 
 
-class Queues:
-    """A *branch* is the same Huey on another queue: same functions, options, hooks and signals; a storage and a codec of its own."""
+class QueueClient:
+    """One queue and the parts that work on it. *huey*: the ``Huey`` that shows it. A new context brings new parts."""
 
-    name: str
-    storage: Storage
-    codec: Codec
-    _home: Self | None
-    """Whose branch it is; None: it is the one that the application made."""
-    _branches: dict[tuple[str, int], Self]
-    _lasting: Storage
-    _fleeting: Storage | None
-    _stand_ins: dict[str, Storage]
-    """What ``_fleeting`` is, once it is needed."""
+    context: QueueContext
+    producer: Producer
+    revoker: Revoker
+    values: KeyValueStore
+    locks: Locks
 
-    if TYPE_CHECKING:
+    def __init__(self, router: QueueRouter, huey: Any, context: QueueContext, originals: Originals) -> None:
+        self.router = router
+        self.huey = huey
+        self.gates = Gates(huey, originals)
+        self.use(context)
 
-        def _make_codec(self) -> Codec: ...
+    def use(self, context: QueueContext) -> None:
+        """Work with *context* from now on."""
+        state = self.router.state
+        self.records = RecordBuilder(context, state)
+        self.producer = Producer(context, state, self.gates, self.records, self, self.huey)
+        self.revoker = Revoker(context, self.gates)
+        self.values = KeyValueStore(context)
+        self.locks = Locks(context)
+        self.context = context
 
-    def on(self, queue: str | None) -> Self:
-        """This Huey on another queue of the same store: ``huey.on("mail").inspector``, ``huey.on("mail").result(id)``. What is enqueued
-        through it goes to that queue. ConfigurationError: a storage that has one queue only."""
-        home = self._home or self
-        if queue is None or queue == self.name:
+    def change(self, **fields: Any) -> None:
+        """Replace fields of the context, or of its policy."""
+        self.router.change(self, fields)
+
+    # -- routes -------------------------------------------------------------------------------------------------------------------------
+
+    def route(self, target: Any) -> QueueClient:
+        """Return where a task, a handle or a function belongs: the queue that its function names. An id belongs here, and so does
+        everything if this is the client of another queue than the application's own."""
+        router = self.router
+        if self is not router.primary:
             return self
-        if queue == home.name:
-            return home
-        # In immediate mode another storage stands in for the real one.
-        key = queue, id(home.storage)
-        return once(home._branches, key, lambda: home._branch_on(queue))
+        queue = target.options.queue if isinstance(target, TaskWrapper) else getattr(getattr(target, "task", target), "queue", None)
+        return self if queue is None else router.for_queue(queue)
 
-    def _branch_on(self, queue: str) -> Self:
-        branch = copy(self)
-        branch.name = queue
-        branch.storage = branch._lasting = branch._fleeting = self.storage.for_queue(queue)
-        branch._home = self
-        branch.codec = branch._make_codec()
-        return branch
+    def producer_of(self, target: Any) -> Producer:
+        return self.route(target).producer
 
-    def _of(self, target: Any) -> Self:
-        """Where a task, a result or a decorated function belongs: on the queue that its function names. An id is looked for here."""
-        if self._home is not None:
-            return self
-        if isinstance(target, TaskWrapper):
-            return self.on(target.options.queue)
-        return self.on(getattr(getattr(target, "task", target), "queue", None))
+    def producer_on(self, queue: str) -> Producer:
+        return self.router.for_queue(queue).producer
 
-    def serves(self, wrapper: TaskWrapper[Any, Any]) -> bool:
-        """Calls of this function go to this queue."""
-        return (self._home or self).on(wrapper.options.queue).name == self.name
+    def map(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
+        """See ``TaskWrapper.map``."""
+        return self.route(wrapper).producer.map(wrapper, calls)
+
+    def inline_worker(self) -> InlineWorker:
+        """Return this process's inline worker on the storage."""
+        context, router = self.context, self.router
+        router.state.runs_inline = True
+        return once(router.inline_workers, _here(context), lambda: InlineWorker(context, self.gates, self.records))
+
+    @property
+    def lock_keepalive(self) -> LockKeepalive:
+        """This process as a holder of locks in the storage. A forked child holds no lock of its parent's."""
+        context = self.context
+        return once(self.router.lock_keepalives, _here(context), lambda: LockKeepalive(context.storage, context.rng))
+
+    def owns(self, wrapper: TaskWrapper[Any, Any]) -> bool:
+        """Whether calls of that function go to this queue."""
+        return (wrapper.options.queue or self.router.primary.context.name) == self.context.name
+
+    def using(self, connection: Any) -> AbstractContextManager[None]:
+        """See ``Huey.using``."""
+        storage = self.context.storage
+        using: Callable[[Any], AbstractContextManager[None]] | None = getattr(storage, "using", None)
+        if using is None:
+            raise ConfigurationError(f"using(connection) needs a queue in the same SQLite file, and this one is in {storage!r}")
+        return using(connection)
+
+
+class QueueRouter:
+    """The queues of one ``Huey``, and the switch to immediate mode. *show*: makes the ``Huey`` that shows another queue."""
+
+    primary: QueueClient
+    """The queue that the application named."""
+
+    def __init__(self, huey: Any, context: QueueContext, originals: Originals, show: Callable[[], Any]) -> None:
+        self.state = CallState()
+        self._originals = originals
+        self._show = show
+        self._others: dict[tuple[str, int], QueueClient] = {}
+        """By queue and primary storage: in immediate mode another storage stands in for the real one."""
+        self._durable_storage = context.storage
+        self._immediate_storage: dict[str, Storage] = {}
+        self.inline_workers: dict[tuple[int, int], InlineWorker] = {}
+        """By process and storage."""
+        self.lock_keepalives: dict[tuple[int, int], LockKeepalive] = {}
+        """By process and storage."""
+        huey.client = self.primary = QueueClient(self, huey, context, originals)
+
+    def for_queue(self, name: str | None) -> QueueClient:
+        """Return the client of a queue; None is the primary one. ConfigurationError: the storage has one queue only."""
+        primary = self.primary
+        if name is None or name == primary.context.name:
+            return primary
+        return once(self._others, (name, id(primary.context.storage)), lambda: self._client_on(name))
+
+    def _client_on(self, name: str) -> QueueClient:
+        huey = self._show()
+        huey.client = QueueClient(self, huey, self.primary.context.for_queue(name), self._originals)
+        return huey.client  # type: ignore[no-any-return]
+
+    def change(self, client: QueueClient, fields: Mapping[str, Any]) -> None:
+        """Replace fields of a client's context. What is set on the primary one holds for all queues, except name, storage and codec."""
+        if client is self.primary:
+            if "storage" in fields and not self.state.is_immediate:
+                self._durable_storage = fields["storage"]
+            shared = {name: value for name, value in fields.items() if name not in ("name", "storage", "codec")}
+            for other in list(self._others.values()) if shared else ():
+                other.use(_changed(other.context, shared))
+        client.use(_changed(client.context, fields))
+
+    def set_immediate(self, is_immediate: bool, make_storage: Callable[[], Storage] | None) -> None:
+        """Turn immediate mode on or off. *make_storage*: makes the storage that stands in meanwhile, once; None: none does."""
+        context = self.primary.context
+        if is_immediate and context.policy.always_eager:
+            raise ConfigurationError("immediate and always_eager are two ways not to need a consumer: choose one of them")
+        storage = self._durable_storage
+        if is_immediate and make_storage is not None:
+            storage = once(self._immediate_storage, "", make_storage)
+        self.state.is_immediate = is_immediate
+        if storage is not context.storage:
+            self.primary.use(context._replace(storage=storage))
+        context.codec.reset()
+
+    def close(self) -> None:
+        """Let go of the files and connections of all queues; the next call opens them again."""
+        for client in (self.primary, *self._others.values()):
+            client.context.storage.close()
+
+
+def _changed(context: QueueContext, fields: Mapping[str, Any]) -> QueueContext:
+    policy = {name: value for name, value in fields.items() if name in context.policy._fields}
+    others = {name: value for name, value in fields.items() if name not in policy}
+    return context._replace(policy=context.policy._replace(**policy), **others)
+
+
+def _here(context: QueueContext) -> tuple[int, int]:
+    """Return this process and the storage, as a key."""
+    return os.getpid(), id(context.storage)

@@ -20,6 +20,7 @@ from datetime import UTC
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from huey.client.build import build_executor, build_run_hooks
 from huey.consumer.janitor import JANITOR_INTERVAL_S, Janitor
 from huey.consumer.liveness import OwnWatchdog, ThreadReviver
 from huey.consumer.scheduler import CLOCK_CHECK_INTERVAL_S, Scheduler, WallClock
@@ -108,8 +109,9 @@ class Consumer:
         self._stamps = [Stamp(board, thread, clock) for thread in range(len(OWN_THREADS))]
         self._time_limits = TimeLimits(clock, scoreboard)
         self._wall_clock = WallClock(huey.storage, clock, self.localtime)
-        self._run_hooks = huey.attendance()
-        execution = huey.execution(self._time_limits, self._run_hooks, self.localtime)
+        client = huey.client
+        self._run_hooks = build_run_hooks(client.context)
+        execution = build_executor(client.context, client.gates, self._time_limits, self._run_hooks, self.localtime)
         self._runners = ThreadRunners(
             self.workers, execution.complete, self._waker.wake, attendance=self._run_hooks, settle=execution.settle
         )
@@ -148,9 +150,9 @@ class Consumer:
                 huey.new_id,
                 zone=None if self.localtime else UTC,
                 interval=self._interval,
-                serves=huey.serves,
-                announcing=huey.announcing,
-                ticket=huey.ticket,
+                serves=client.owns,
+                announcing=client.producer.announcing,
+                ticket=client.producer.tick_builder,
             )
             self._services.append(Service("Scheduler", scheduler.run_once, self._interval, outage, self._stamps[SCHEDULER]))
         if self.localtime:
@@ -211,7 +213,7 @@ class Consumer:
             self._log_start()
             self._state = RUNNING
             self._janitor.enter()
-            self.huey.in_flight.append(self._interrupt)
+            self.huey.client.router.state.interrupt_callbacks.append(self._interrupt)
             current.servings.append(self._serving)
             self._runners.open()
             self._stamps[ENGINE].show()
@@ -279,7 +281,7 @@ class Consumer:
         self._runners.close(5.0)
         self._run_hooks.close()
         with suppress(ValueError):
-            self.huey.in_flight.remove(self._interrupt)
+            self.huey.client.router.state.interrupt_callbacks.remove(self._interrupt)
             current.servings.remove(self._serving)
         self._time_limits.wake()
         self._stamps[ENGINE].leave()

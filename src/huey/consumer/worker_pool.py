@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from huey.client.build import build_executor
 from huey.consumer.janitor import Janitor
 from huey.consumer.process_table import Child
 from huey.consumer.recovery import Recovery
@@ -29,7 +30,7 @@ class WorkerPool:
         """Number of worker processes, and of runners in each."""
         # A worker of this queue, since it holds reclaimed tasks there.
         me = make_worker(f"{huey.rng.getrandbits(128):032x}", "supervisor")
-        execution = huey.execution()
+        execution = build_executor(huey.client.context, huey.client.gates)
         self.janitor = Janitor(huey.storage, me, huey.clock, execution.settle, execution.declared)
         self.recovery = Recovery(huey.storage, me, huey.clock, execution.settle, execution.may_retry, execution.declared)
 

@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, TypedDict
 
 from huey.runtime.functions import refuse_what_does_not_run
 from huey.runtime.logs import SafeLogger, is_ctrl_c
+from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import Expires
 from huey.task.bounds import LARGEST, LONGEST_NAME, parse_limit, parse_number, parse_text
-from huey.task.constraints import ConstraintSpec
+from huey.task.constraints import ConstraintSpec, Key, parse_constraints
+from huey.task.record_options import DONE
 from huey.task.task import Task
 
 log = SafeLogger("huey")
 
 ExceptionFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Exceptions: a class, several, or a function that says whether one is meant."""
+
+
+class TaskOptionArgs(TypedDict, total=False):
+    """The keywords of ``Huey.task`` and ``Huey.periodic_task``. What each means stands at ``Huey.task``."""
+
+    name: str | None
+    priority: int | None
+    expires: Expires | None
+    timeout: float | None
+    context: bool
+    retry_backoff: float
+    retry_jitter: float
+    max_retry_delay: float | None
+    retry_on: ExceptionFilter | None
+    no_retry_on: ExceptionFilter | None
+    aliases: Sequence[str]
+    queue: str | None
+    unique: bool | Key
+    unique_for: str | float | timedelta
+    concurrency: int | None
+    key: Key | None
+    at_most_once: bool
+    task_attributes: Mapping[str, Any] | None
+
+
+_FIRST = ("retries", "retry_delay", "retries_as_argument", "include_task")
+"""Options that can be given by position."""
 
 
 class TaskOptions(NamedTuple):
@@ -71,11 +101,52 @@ def _is_meant(which: ExceptionFilter, error: BaseException) -> bool:
         return False
 
 
-def parse_options(**given: Any) -> TaskOptions:
-    """Options of a decorator. ValueError: one that cannot work; it says what would."""
-    options = TaskOptions(**given)
+def parse_options(
+    verb: str, given: TaskOptionArgs, retries: int, retry_delay: float, retries_as_argument: bool, include_task: bool
+) -> TaskOptions:
+    """Return the options of the decorator *verb*. TypeError: a keyword that it does not have. ValueError: a value that cannot work; the
+    message says what would."""
+    for name in given:
+        if name not in TaskOptionArgs.__annotations__:
+            hint = did_you_mean(name, [*_FIRST, *TaskOptionArgs.__annotations__])
+            raise TypeError(f"Huey.{verb}() got an unexpected keyword argument {name!r}{hint}")
+    options = TaskOptions(
+        retries,
+        retry_delay,
+        retries_as_argument,
+        include_task or given.get("context", False),
+        priority=given.get("priority") or 0,
+        expires=given.get("expires"),
+        timeout=given.get("timeout"),
+        retry_backoff=given.get("retry_backoff", 0),
+        retry_jitter=given.get("retry_jitter", 0),
+        max_retry_delay=given.get("max_retry_delay"),
+        retry_on=given.get("retry_on"),
+        no_retry_on=given.get("no_retry_on"),
+        aliases=given.get("aliases", ()),  # type: ignore[arg-type]  # It becomes a tuple below.
+        queue=given.get("queue"),
+        constraints=_constraints_of(given),
+        attributes=tuple((given.get("task_attributes") or {}).items()),
+    )
+    _check(options)
+    limit = None if options.timeout is None else parse_limit(options.timeout)
+    return options._replace(timeout=limit, aliases=tuple(options.aliases))
+
+
+def _constraints_of(given: TaskOptionArgs) -> ConstraintSpec | None:
+    return parse_constraints(
+        given.get("unique", False),
+        given.get("unique_for", DONE),
+        given.get("concurrency"),
+        given.get("key"),
+        given.get("at_most_once", False),
+    )
+
+
+def _check(options: TaskOptions) -> None:
+    """ValueError: a value that cannot work."""
     if callable(options.retries):
-        hint = "write @huey.task() with brackets" if hasattr(options.retries, "__name__") else "did you mean periodic_task?"
+        hint = "write @huey.task() with parentheses" if hasattr(options.retries, "__name__") else "did you mean periodic_task?"
         raise ValueError(f"retries={options.retries!r}: give the number of further runs; {hint}")
     parse_number("retries", options.retries, whole=True)
     parse_number("priority", options.priority, low=-LARGEST, whole=True)
@@ -86,15 +157,13 @@ def parse_options(**given: Any) -> TaskOptions:
         raise ValueError(f"retry_jitter={options.retry_jitter!r}: give a share from 0 to 1; 0.1 adds up to a tenth")
     for name in ("retry_on", "no_retry_on"):
         _check_which(name, getattr(options, name))
-    if isinstance(given["aliases"], str) or not all(isinstance(name, str) and name for name in options.aliases):
+    if isinstance(options.aliases, str) or not all(isinstance(name, str) and name for name in options.aliases):
         raise ValueError(f"aliases={options.aliases!r}: give a list of names")
     for name in options.aliases:
         parse_text("aliases", name, LONGEST_NAME)
     if options.queue is not None:
         parse_text("queue", options.queue)
     _check_attributes(name for name, _ in options.attributes)
-    limit = None if options.timeout is None else parse_limit(options.timeout)
-    return options._replace(timeout=limit, aliases=tuple(options.aliases))
 
 
 def _check_attributes(attributes: Iterable[str]) -> None:

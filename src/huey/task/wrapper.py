@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from huey.runtime.clock import Micros
+from huey.runtime.clock import Clock
 from huey.runtime.functions import checked_function, is_method_of, take_over
 from huey.runtime.logs import SafeLogger
 from huey.runtime.main_module import is_of_script, module_of
@@ -33,18 +33,16 @@ SHAPES = 100
 """So many kinds of calls are remembered as fitting, of each function."""
 
 
+class MapHost(Protocol):
+    """What enqueues many calls of a function."""
+
+    def map(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any: ...
+
+
 class TaskHost(Protocol):
-    """What a decorated function needs of its Huey."""
+    """What a decorated function needs of its ``Huey``."""
 
     def enqueue(self, task: Task) -> Any: ...
-
-    def map_task(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any: ...
-
-    def run_now(self, task: Task) -> Any: ...
-
-    def new_id(self) -> str: ...
-
-    def now(self) -> Micros: ...
 
     def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
 
@@ -53,6 +51,15 @@ class TaskHost(Protocol):
     def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool: ...
 
     def unregister(self, wrapper: TaskWrapper[Any, Any]) -> bool: ...
+
+    @property
+    def client(self) -> MapHost: ...
+
+    @property
+    def new_id(self) -> Callable[[], str]: ...
+
+    @property
+    def clock(self) -> Clock: ...
 
     @property
     def always_eager(self) -> bool: ...
@@ -122,7 +129,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         wishes = {name: kwargs[name] for name in self._taken if name in kwargs}
         kwargs = {name: value for name, value in kwargs.items() if name not in wishes}
         self._check(args, kwargs)
-        due = resolve_eta(wishes.pop("eta", None), wishes.pop("delay", None), now=self.huey.now())
+        due = resolve_eta(wishes.pop("eta", None), wishes.pop("delay", None), now=self.huey.clock.now())
         return self.task_class(args, kwargs, **due._asdict(), **wishes)
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -171,7 +178,7 @@ class TaskWrapper(Masked, Generic[P, R]):
 
         A tuple is a list of arguments, anything else a single argument.
         """
-        return self.huey.map_task(self, calls)
+        return self.huey.client.map(self, calls)
 
     def schedule(
         self,
@@ -206,7 +213,7 @@ class TaskWrapper(Masked, Generic[P, R]):
             args,
             kwargs,
             id=id or task_id,
-            **resolve_eta(eta, delay, now=self.huey.now(), naive_is_local=convert_utc)._asdict(),
+            **resolve_eta(eta, delay, now=self.huey.clock.now(), naive_is_local=convert_utc)._asdict(),
             retries=retries,
             retry_delay=retry_delay,
             retry_backoff=retry_backoff,

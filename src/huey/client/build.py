@@ -1,0 +1,44 @@
+"""Builds the parts of the engine that run tasks of one queue, for a consumer and for ``InlineWorker``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from huey.client.context import QueueContext
+from huey.client.gates import Gates
+
+if TYPE_CHECKING:
+    from huey.engine.executor import Executor
+    from huey.engine.run_hooks import RunHooks
+    from huey.engine.time_limits import TimeLimits
+
+
+def build_run_hooks(context: QueueContext) -> RunHooks:
+    """Return what calls hooks and signal handlers around runs; each consumer has its own."""
+    from huey.engine.run_hooks import RunHooks  # Programs that only enqueue never load the engine.
+
+    return RunHooks(context.signals, context.hooks, context.decoder, context.storage.get)
+
+
+def build_executor(
+    context: QueueContext,
+    gates: Gates,
+    time_limits: TimeLimits | None = None,
+    run_hooks: RunHooks | None = None,
+    is_local: bool | None = None,
+) -> Executor:
+    """Return what runs the tasks of that queue. *is_local*: wall times are read as local time; None: according to ``utc``."""
+    from huey.engine.executor import Executor  # Programs that only enqueue never load the engine.
+
+    return Executor(
+        context.registry,
+        context.codec,
+        context.clock,
+        time_limits,
+        results=context.policy.results,
+        store_none=context.policy.store_none,
+        attendance=run_hooks,
+        is_local=not context.policy.utc if is_local is None else is_local,
+        report=gates.custom_error_result,
+        gate=gates.custom_execute,
+    )

@@ -1,0 +1,73 @@
+"""What belongs to one queue, as one frozen value: the parts of ``Huey`` and of a consumer are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from huey.engine.task_decoder import TaskDecoder
+from huey.hooks import Hooks
+from huey.registry import Registry
+from huey.runtime.clock import Clock, Ids, Micros, Rng
+from huey.runtime.times import micros_to_wall, to_micros, wall_time
+from huey.serializer import Codec
+from huey.signals import Signals
+from huey.storage.base import Storage
+
+
+class CallPolicy(NamedTuple):
+    """Options of a ``Huey`` that say how its calls are made and what is kept of them. See ``Huey``."""
+
+    results: bool = True
+    store_none: bool = False
+    store_intermediate_errors: bool = True
+    always_eager: bool = False
+    utc: bool = True
+    keep_ids: float | None = None
+
+
+class QueueContext(NamedTuple):
+    """One queue: its name, storage and codec, and what it shares with the other queues of its ``Huey``."""
+
+    name: str
+    storage: Storage
+    codec: Codec
+    make_codec: Callable[..., Codec]
+    """Makes the codec of another queue, with the same options."""
+    clock: Clock
+    rng: Rng
+    new_id: Ids
+    registry: Registry
+    signals: Signals
+    hooks: Hooks
+    policy: CallPolicy = CallPolicy()
+
+    def for_queue(self, name: str) -> QueueContext:
+        """Return the context of another queue of the same store. ConfigurationError: the storage has one queue only."""
+        storage = self.storage.for_queue(name)
+        codec = self.make_codec(name, is_trusted=lambda: storage.is_trusted)
+        return self._replace(name=name, storage=storage, codec=codec)
+
+    @property
+    def decoder(self) -> TaskDecoder:
+        """Builds tasks from records, rows and leases."""
+        return TaskDecoder(self.registry, self.codec)
+
+    def at(self, timestamp: datetime | None) -> Micros:
+        """Return *timestamp* in microseconds UTC; None is now. A naive one is what the consumer's clock shows."""
+        if timestamp is None:
+            return self.clock.now()
+        if timestamp.tzinfo is not None:
+            return to_micros(timestamp, True)
+        wall = wall_time(timestamp)
+        return wall - self.consumer_offset(wall)
+
+    def consumer_offset(self, now: Micros) -> Micros:
+        """Return how far the consumer's clock is ahead of UTC: as the consumer noted it or, before the first one has started, according
+        to ``utc``."""
+        noted = self.storage.peek("setting", "offset")
+        try:
+            return int(noted or b"")
+        except ValueError:
+            return micros_to_wall(now, not self.policy.utc) - now

@@ -1,0 +1,170 @@
+"""The base of ``Huey``: one queue and what an application declares and keeps there, but for functions and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+from huey.client.context import CallPolicy
+from huey.client.listing import list_tasks
+from huey.client.locks import TaskLock
+from huey.client.rate_limits import RateLimit
+from huey.client.routing import QueueClient
+from huey.hooks import POST, PRE, SHUTDOWN, STARTUP, Hooks
+from huey.registry import Registry
+from huey.runtime.clock import Clock, Ids, Rng
+from huey.runtime.hinting import also_named
+from huey.runtime.masking import Masked
+from huey.serializer import Codec
+from huey.signals import Signals
+from huey.storage.base import Storage
+from huey.task.task import Task
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Shown(Protocol):
+    """A ``Huey``, once it has its client."""
+
+    client: QueueClient
+
+
+class ContextAttribute(Generic[T]):
+    """A field of the queue's context as an attribute of ``Huey``, which can be set at any time."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self._is_policy = name in CallPolicy._fields
+
+    @overload
+    def __get__(self, huey: None, owner: type) -> ContextAttribute[T]: ...
+
+    @overload
+    def __get__(self, huey: Shown, owner: type) -> T: ...
+
+    def __get__(self, huey: Shown | None, owner: type) -> Any:
+        if huey is None:
+            return self
+        context = huey.client.context
+        return getattr(context.policy if self._is_policy else context, self._name)
+
+    def __set__(self, huey: Shown, value: T) -> None:
+        huey.client.change(**{self._name: value})
+
+
+class QueueFacade(Masked):
+    """See the module, and ``Huey``. The attributes of the context can be set at any time."""
+
+    client: QueueClient
+    """The parts that do the work. Other parts of huey reach them here; a program has no need to."""
+
+    name = ContextAttribute[str]()
+    storage = ContextAttribute[Storage]()
+    codec = ContextAttribute[Codec]()
+    clock = ContextAttribute[Clock]()
+    rng = ContextAttribute[Rng]()
+    new_id = ContextAttribute[Ids]()
+    registry = ContextAttribute[Registry]()
+    signals = ContextAttribute[Signals]()
+    hooks = ContextAttribute[Hooks]()
+
+    results = ContextAttribute[bool]()
+    store_none = ContextAttribute[bool]()
+    store_intermediate_errors = ContextAttribute[bool]()
+    always_eager = ContextAttribute[bool]()
+    utc = ContextAttribute[bool]()
+    keep_ids = ContextAttribute["float | None"]()
+
+    @property
+    def outbox(self) -> Callable[[Callable[[], Any]], Any] | None:
+        """Decides when and where each enqueue is written. It is called with the write, and may call that at once and return what it
+        returned; or leave it until the caller's transaction commits, and return None; or not call it at all. None: write at once."""
+        return self.client.router.state.outbox
+
+    @outbox.setter
+    def outbox(self, outbox: Callable[[Callable[[], Any]], Any] | None) -> None:
+        self.client.router.state.outbox = outbox
+
+    # -- hooks and signals --------------------------------------------------------------------------------------------------------------
+
+    def pre_execute(self, name: str | None = None) -> Callable[[F], F]:
+        """Decorator: call the function with each task before it runs, in the runner's thread. ``CancelExecution`` keeps it from running."""
+        return self.hooks.declare(PRE, name)
+
+    def post_execute(self, name: str | None = None) -> Callable[[F], F]:
+        """Decorator: call the function with ``(task, value, exception)`` after each run, once its result is stored, in the same thread."""
+        return self.hooks.declare(POST, name)
+
+    def on_startup(self, name: str | None = None) -> Callable[[F], F]:
+        """Decorator: call the function, without arguments, in each runner of a consumer before it takes its first task."""
+        return self.hooks.declare(STARTUP, name)
+
+    def on_shutdown(self, name: str | None = None) -> Callable[[F], F]:
+        """Decorator: call the function, without arguments, in each runner of a consumer that stops, after its last task."""
+        return self.hooks.declare(SHUTDOWN, name)
+
+    def signal(self, *signals: str) -> Callable[[F], F]:
+        """Decorator: call the function with ``(signal, task)`` at each of these signals (``huey.signals``), or at all of them. The signal
+        ``error`` passes the exception too. ValueError: no such signal."""
+        return self.signals.declare(signals)
+
+    # -- values, locks and rates --------------------------------------------------------------------------------------------------------
+
+    def put(self, key: str, value: Any) -> None:
+        """Store *value* under *key*, replacing what was there. EncodeError: it cannot be stored."""
+        self.client.values.put(key, value)
+
+    def get(self, key: str, peek: bool = False) -> Any:
+        """Return what is stored under *key*, or None. It is removed unless *peek*."""
+        return self.client.values.get(key, peek)
+
+    def put_if_empty(self, key: str, value: Any, ttl: float | timedelta | None = None) -> bool:
+        """Store *value* unless there is one; return whether it was stored. Of several callers at once, one stores it. *ttl*: seconds (int,
+        float) or a timedelta after which it is removed; None: it stays. ValueError: a *ttl* of 0 or less."""
+        return self.client.values.put_if_empty(key, value, ttl)
+
+    def delete(self, key: str) -> bool:
+        """Remove what is stored under *key*; return whether there was anything."""
+        return self.client.values.delete(key)
+
+    @also_named(lock_name="name")
+    def lock_task(self, name: str, ttl: float | timedelta | None = None) -> TaskLock:
+        """Return a lock of that name: a decorator, or ``with huey.lock_task("report"):``. If it is held, entering raises
+        TaskLockedException; a task ends with that, and is retried if it has retries. *ttl*: as in ``TaskLock``."""
+        return TaskLock(self, name, ttl)
+
+    @also_named(lock_name="name")
+    def is_locked(self, name: str) -> bool:
+        """Whether the lock of that name is held now."""
+        return self.client.locks.is_locked(name)
+
+    def flush_locks(self, *names: str) -> set[str]:
+        """Free the locks of these names, whoever holds them, or all of this queue. Return the names of those that were held."""
+        return self.client.locks.flush(*names)
+
+    def rate_limit(self, name: str, limit: int, per: float, retry: bool = True) -> RateLimit:
+        """Return a limit of *limit* uses in each window of *per* seconds, over all processes: a decorator, or a ``with`` block. See
+        ``RateLimit``."""
+        return RateLimit(self, name, limit, per, retry)
+
+    # -- lists -------------------------------------------------------------------------------------------------------------------------
+
+    def pending(self, limit: int | None = None) -> list[Task]:
+        """Return the tasks that are ready, in the order in which they will run. A task whose arguments cannot be read here is logged and
+        left out, although *limit* counts it; it stays in the queue."""
+        return list_tasks(self.client.context, "ready", limit)
+
+    def scheduled(self, limit: int | None = None) -> list[Task]:
+        """Return the tasks that wait for their eta, the earliest first; as ``pending``."""
+        return list_tasks(self.client.context, "scheduled", limit)
+
+    def pending_count(self) -> int:
+        return self.storage.counts().ready
+
+    def scheduled_count(self) -> int:
+        return self.storage.counts().scheduled
+
+    def result_count(self) -> int:
+        return self.storage.counts().results

@@ -1,0 +1,200 @@
+"""Locks by name, for tasks and for any other code of the application.
+
+A lock that a task takes belongs to that run of it and is free when it ends, in whatever way. Outside a task the holder is the process: a
+small thread renews its lease, and the lock is free 15 seconds after the process dies.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from datetime import timedelta
+from typing import ParamSpec, Protocol, TypeVar
+
+from huey.client.context import QueueContext
+from huey.exceptions import StorageError, TaskLockedException
+from huey.runtime import current_run as current
+from huey.runtime.clock import Rng
+from huey.runtime.functions import passing_on
+from huey.runtime.masking import Masked
+from huey.runtime.times import parse_ttl
+from huey.storage.base import HEARTBEAT_S, Storage
+from huey.storage.locks import Holder
+from huey.task.bounds import LONGEST_NAME, parse_text
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("huey")
+
+
+class LocksHost(Protocol):
+    """What holds the lock keepalive of a ``Huey``."""
+
+    @property
+    def lock_keepalive(self) -> LockKeepalive: ...
+
+
+class LockHost(Protocol):
+    """What a lock needs of its ``Huey``."""
+
+    @property
+    def storage(self) -> Storage: ...
+
+    @property
+    def client(self) -> LocksHost: ...
+
+
+class Locks:
+    """The locks of one queue, by name."""
+
+    def __init__(self, context: QueueContext) -> None:
+        self._storage = context.storage
+
+    def is_locked(self, name: str) -> bool:
+        """See ``Huey.is_locked``."""
+        return self._storage.lock(parse_name(name)) is not None
+
+    def flush(self, *names: str) -> set[str]:
+        """See ``Huey.flush_locks``."""
+        return self._storage.flush_locks([parse_name(name) for name in names] or None)
+
+
+class TaskLock(Masked):
+    """A lock by name, for all processes that use the queue. Many threads and runs may use one object at the same time.
+
+    *ttl*: seconds (int, float) or a timedelta after which the lock is freed, counted from when it was taken; the protected work has to be
+    done by then. The end of its holder may free it sooner. None (default): only the end of its holder frees it. A late release changes
+    nothing, whether or not there is a next holder. ValueError: *ttl* is 0 or less, or no time.
+    """
+
+    def __init__(self, huey: LockHost, name: str, ttl: float | timedelta | None = None) -> None:
+        self.huey = huey
+        self.name = parse_name(name)
+        self.ttl = parse_ttl(ttl)
+        self._tokens: dict[object, int] = {}
+        self._askers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Threads that tried to take it: what one of them releases is its own, or nothing."""
+
+    @property
+    def token(self) -> int | None:
+        """The fencing token, while this run or thread holds the lock, else None. It grows each time any lock is taken. Send it along to
+        what the lock protects: that can refuse a former holder, whose token is smaller."""
+        return self._tokens.get(_here())
+
+    def acquire(self) -> bool:
+        """Take the lock and return True. TaskLockedException: it is held, be it by this very task or process."""
+        run = current.run.get()
+        if run is None:
+            self._askers.add(threading.current_thread())
+            token = self.huey.client.lock_keepalive.acquire(self.name, self.ttl)
+        else:
+            token = self.huey.storage.acquire(self.name, Holder(*run), self.ttl)
+        if token is None:
+            raise TaskLockedException(f"the lock {self.name!r} is held by somebody else, or this run has lost its lease")
+        self._tokens[_here()] = token
+        return True
+
+    def release(self) -> bool:
+        """Free the lock if it was taken here and is still held; return whether it was. Another thread may release a lock that was taken
+        outside of tasks, if it did not try to take that itself."""
+        token = self._tokens.pop(_here(), None)
+        if token is None and current.run.get() is None and threading.current_thread() not in self._askers:
+            threads = [who for who in list(self._tokens) if isinstance(who, threading.Thread)]
+            token = self._tokens.pop(threads[0], None) if threads else None
+        was_held = token is not None and self.huey.storage.give_up(self.name, token)
+        if current.run.get() is None:
+            self.huey.client.lock_keepalive.check_idle()
+        return was_held
+
+    def clear(self) -> bool:
+        """Free the lock, whoever holds it; return whether it was held."""
+        self._tokens.clear()
+        return bool(self.huey.storage.flush_locks([self.name]))
+
+    def locked(self) -> bool:
+        """Whether it is held."""
+        return self.huey.storage.lock(self.name) is not None
+
+    is_locked = locked
+
+    def __enter__(self) -> TaskLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
+        @passing_on
+        @functools.wraps(func)
+        def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return func(*args, **kwargs)
+
+        return locked
+
+    def __repr__(self) -> str:
+        return f"<TaskLock {self.name!r}>"
+
+
+class LockKeepalive:
+    """This process as a holder of locks in one storage, and the thread that renews their lease while there are any."""
+
+    def __init__(self, storage: Storage, rng: Rng) -> None:
+        self._storage = storage
+        self._me = Holder(f"process {os.getpid()} {rng.getrandbits(128):032x}")
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pause = threading.Event()
+
+    def acquire(self, name: str, ttl: float | None = None) -> int | None:
+        token = self._storage.acquire(name, self._me, ttl)
+        if token is not None:
+            with self._lock:
+                if self._thread is None:
+                    self._pause = threading.Event()
+                    self._thread = threading.Thread(target=_renew, args=(weakref.ref(self), self._pause), name="Locks", daemon=True)
+                    self._thread.start()
+        return token
+
+    def check_idle(self) -> None:
+        """Find out now whether any lock is left, after one was released; without one the thread ends."""
+        self._pause.set()
+
+    def renew(self) -> bool:
+        """Renew the lease. Return False if no lock is held any more, and let the thread end."""
+        with self._lock:
+            try:
+                if self._storage.renew(self._me):
+                    return True
+            except StorageError as error:
+                log.warning("the locks of this process cannot be renewed, they are free soon: %s", error)
+                return True
+            self._thread = None
+            return False
+
+
+def _renew(keepalive: weakref.ref[LockKeepalive], pause: threading.Event) -> None:
+    while True:
+        pause.wait(HEARTBEAT_S)
+        pause.clear()
+        here = keepalive()
+        if here is None or not here.renew():
+            return
+        del here
+
+
+def _here() -> object:
+    """Return the run that this code is in, or else its thread."""
+    # Not its number, which the next thread may get.
+    return current.run.get() or threading.current_thread()
+
+
+def parse_name(name: str) -> str:
+    """Return the *name* of a lock or rate limit. ValueError: it cannot be one."""
+    return parse_text("name", name, LONGEST_NAME)
