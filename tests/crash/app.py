@@ -2,7 +2,7 @@
 
     python -m tests.crash.app consumer FOLDER '{"workers": 4}'
 
-Every body notes its start and its end in the journal, every call of the storage too: see ``huey.testing.history``.
+Every body notes its start and its end in the journal, every call of the storage too: see ``tests.support.history``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from huey import Huey, RedisHuey, SqliteHuey
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND, SystemClock
 from huey.task.task import Task
-from huey.testing.history import Journal, recording
 from tests.crash import lines
 from tests.crash.poison import make_poison
 from tests.crash.shared import make_shared, put_shared
+from tests.support.history import Journal, recording
 
 CONNECTIONS: list[sqlite3.Connection] = []
 """All that this process has made, if it is a child."""

@@ -11,8 +11,8 @@ import os
 import resource
 from pathlib import Path
 
-from huey.testing.history import Journal
 from tests.crash import app, lines
+from tests.support.history import Journal
 
 FOLDER = Path(os.environ["CHAOS_PLACE"])
 _journal = Journal(FOLDER / "history.jsonl")

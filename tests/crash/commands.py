@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from huey.runtime.clock import SECOND, system_clock
-from huey.testing import history
 from tests.crash.tools import FAILS, PATIENCE, ROOT, Child, Place, Verdict, until
+from tests.support import history
 from tests.support.mortals import mortal
 
 KINDS = {"thread": 4, "process": 3}

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 import huey
-from huey.testing.history import Journal
+from tests.support.history import Journal
 
 PACKAGE = str(Path(huey.__file__).parent) + os.sep
 UNWATCHED = PACKAGE + "testing" + os.sep

@@ -16,7 +16,7 @@ from typing import Any
 from huey import Huey
 from huey.task.bounds import LARGEST
 from huey.task.task import Task
-from huey.testing.history import Journal
+from tests.support.history import Journal
 
 KEYS = 3
 AT_MOST = 2

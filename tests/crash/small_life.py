@@ -21,7 +21,7 @@ from huey.storage.rows import Worker
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.task.lifecycle import Raised, Returned, WorkerDied, decide
 from huey.task.record import Record
-from huey.testing import history
+from tests.support import history
 
 MINUTE = 60 * SECOND
 connect = sqlite3.connect

@@ -20,8 +20,8 @@ import pytest
 from huey import Huey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskLockedException
 from huey.task.task import Task
-from huey.testing.history import Journal, lines
 from tests.support.helpers import wait_until
+from tests.support.history import Journal, lines
 from tests.support.redis_server import ALWAYS, Server
 
 IDS = [f"id{n}" for n in range(20)]

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from huey.testing import history
 from tests.crash.commands import KINDS, SHUTDOWN
 from tests.crash.tools import most_common_problems, until
+from tests.support import history
 
 SLOWNESS = 3.0
 """Seconds that a busy machine may add to a stop."""

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from huey.testing import history
 from tests.crash.tools import most_common_problems, until
+from tests.support import history
 
 NO_FREEZE = 1.5
 """Seconds. The bar is 200 ms, and the figure is printed; a busy machine must not fail this test, a frozen file must."""

@@ -9,7 +9,7 @@ import pytest
 from huey.exceptions import StorageUnavailable
 from huey.task.lifecycle import Raised, Returned, decide
 from huey.testing.contract.tools import ME, claim, task
-from huey.testing.history import LAST_CALL, Event, Journal, check, lines, read, recording
+from tests.support.history import LAST_CALL, Event, Journal, check, lines, read, recording
 
 # -- a small language: one word per event, "what:id:token:node", one time unit each ------------------------------------------------------
 

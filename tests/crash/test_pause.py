@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from huey.testing import history
 from tests.crash.tools import until
+from tests.support import history
 
 
 @pytest.mark.chaos

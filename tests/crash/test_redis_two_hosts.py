@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from huey.testing import history
 from tests.crash.tools import PATIENCE, ROOT, until
+from tests.support import history
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.mortals import mortal
 from tests.support.redis_server import Server

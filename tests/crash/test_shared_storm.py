@@ -15,13 +15,13 @@ import pytest
 
 from huey.runtime.clock import system_clock
 from huey.task.record_options import Constraints, with_constraints
-from huey.testing import history
 from huey.testing.contract.tools import task
 from tests.crash.commands import KINDS, Commanded
 from tests.crash.shared import KEYS, LOCKS, judge_once, judge_sharing
 from tests.crash.test_command_storm import SPEED, Storm
 from tests.crash.test_redis_storm import ALWAYS, restart_at, urls
 from tests.crash.tools import Verdict, most_common_problems
+from tests.support import history
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.redis_server import Server
 

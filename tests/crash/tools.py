@@ -1,7 +1,7 @@
 """A place where processes are started, killed and judged.
 
 A test tells a ``Place`` to start children of ``tests.crash.app``, kills them, lets a last consumer finish everything, and asks for the
-verdict: the laws of ``huey.testing.history`` and what this programme adds, which tasks may run again, and that every result is there.
+verdict: the laws of ``tests.support.history`` and what this programme adds, which tasks may run again, and that every result is there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, TypeVar
 from huey.exceptions import TaskException
 from huey.runtime.clock import SECOND, system_clock
 from huey.task.lifecycle import FINAL
-from huey.testing import history
 from tests.crash import app as application
+from tests.support import history
 from tests.support.mortals import mortal
 
 T = TypeVar("T")

@@ -25,9 +25,8 @@ from huey.task import lifecycle
 from huey.task.lifecycle import Finish, State
 from huey.task.record import Lease, Record
 from huey.testing.clock import FakeClock
-from huey.testing.simulator import Simulation
-from huey.testing.simulator.__main__ import main
-from huey.testing.simulator.world import CALL_FAULTS
+from tests.simulator.__main__ import main
+from tests.simulator.world import CALL_FAULTS, Simulation
 
 STEPS = 300
 CHUNK = 25
@@ -87,7 +86,7 @@ def test_the_same_seed_is_the_same_history() -> None:
 
 
 def test_the_same_seed_is_the_same_history_in_every_process() -> None:
-    code = "import logging; logging.disable(50); from huey.testing.simulator import Simulation; print(Simulation(5, 200).run().digest)"
+    code = "import logging; logging.disable(50); from tests.simulator.world import Simulation; print(Simulation(5, 200).run().digest)"
     told = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
 
     assert told == [Simulation(5, 200).run().digest] * 2
@@ -114,14 +113,14 @@ class NoFence(MemoryStorage):
     def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:
         row = self._tasks.rows.get(finish.lease.id)
         if row is not None and row.state == State.RUNNING:
-            worker, finish = worker._replace(id=row.worker), finish._replace(lease=finish.lease._replace(token=row.token))
+            worker, finish = worker._replace(id=str(row.worker)), finish._replace(lease=finish.lease._replace(token=row.token))
         return super()._finish(worker, finish, error, now)
 
 
 class ReleaseMovesBack(MemoryStorage):
     """What is given back queues behind all others."""
 
-    def release(self, worker: Worker, leases: list[Lease]) -> None:
+    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         for lease in leases:
             row = self._tasks.rows.get(lease.id)
             if row is not None and row.is_held_by(worker, lease):
@@ -280,7 +279,7 @@ def an_outage_forgets_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def forget(engine: Engine, error: Exception) -> None:
         engine._unwritten = []
-        lost_touch(engine, error)  # type: ignore[arg-type]
+        lost_touch(engine, error)
 
     monkeypatch.setattr(Engine, "_lost_touch", forget)
 

@@ -133,7 +133,7 @@ class Ledger:
             entry.token, entry.lost, entry.live = former.token, former.lost, former.live
             demand(self._storage.peek("result", record.id) is None, "I4", f"{record.id} was enqueued again and has its old result")
 
-    def turn(self, turn: Turn, worker: Worker, finishes: Sequence[Finish], want: int, events: Sequence[str] = (), **_: object) -> None:
+    def turn(self, turn: Turn, worker: Worker, finishes: Sequence[Finish], want: int, *_: object, **__: object) -> None:
         now = self._clock.now()
         self._seen[worker.id] = self._clock.monotonic()
         refused = [finish.lease.id for finish in finishes if not self._finished(worker, finish, now)]

@@ -1,4 +1,18 @@
-"""The command: live many histories, or one."""
+"""A deterministic simulator: the real engine, janitor, scheduler and ``decide`` in virtual time, with every kind of bad luck.
+
+One seed is one history: up to five workers and three producers on one storage, a scripted body for each task, and faults: workers die, in
+any call and in any task, stop for longer than their lease and come back, calls are lost before they were applied and replies after, the
+clock is set, the storage is away. A ledger is told everything and objects. Then the faults end, and all must end well.
+
+    python -m tests.simulator --seeds 200 --steps 500      many histories; a line for each that breaks a property
+    python -m tests.simulator --seed 17 --steps 500        one, told line by line
+
+The same seed is the same history, byte for byte. Nothing runs in threads and nothing waits: a wait ends at once, time passes between steps.
+
+    ledger.py    the properties I1 to I12
+    node.py      one worker process, turned by hand; the wire between it and the storage
+    world.py     a history: what happens, and when
+"""
 
 from __future__ import annotations
 
@@ -9,12 +23,12 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from huey.testing.simulator.world import Simulation
+from tests.simulator.world import Simulation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Live the histories that are asked for. 1 if one breaks a property."""
-    parser = argparse.ArgumentParser(prog="python -m huey.testing.simulator", description="Live histories with faults, in virtual time.")
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator", description="Live histories with faults, in virtual time.")
     parser.add_argument("--seeds", type=int, default=200, help="how many histories")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--steps", type=int, default=500, help="steps of each, before the faults end")
@@ -33,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write("\n".join(history.trace) + "\n")
         if history.violation is not None:
             failed += 1
-            replay = f"python -m huey.testing.simulator --seed {seed} --steps {args.steps}"
+            replay = f"python -m tests.simulator --seed {seed} --steps {args.steps}"
             sys.stdout.write(f"seed {seed}: {history.violation}\n    {replay}\n")
     for name, count in sorted(it for it in counts.items() if "." not in it[0]):
         sys.stdout.write(f"{count:8} {name}\n")

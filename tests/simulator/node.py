@@ -23,7 +23,7 @@ from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
 from huey.task.record import Lease, Record
 from huey.testing.clock import FakeClock
-from huey.testing.simulator.ledger import Ledger, Violation
+from tests.simulator.ledger import Ledger, Violation
 
 ERROR = {"error": "Boom()", "traceback": "..."}
 
@@ -230,7 +230,10 @@ class CommandConnection:
         world.tell(self._name, verb, told(args), "->", told(answer))
         witness = getattr(world.ledger, verb, None)
         if witness is not None:
-            witness(answer, *args, **kwargs)
+            try:
+                witness(answer, *args, **kwargs)
+            except Exception as error:  # the engine would take it for an error of the storage, and hide it
+                raise Violation("ledger", f"{verb} {told(args)} {kwargs}: {error!r}") from error
         self._suffer(fault, "after", is_lost=fault == "lost reply")
         return answer
 
@@ -280,6 +283,8 @@ def told(thing: Any) -> str:
         return f"{told(thing.leases)} refused {told(thing.stale)} cancelled {told(thing.cancelled)}"
     if kind is dict:
         return f"{len(thing)} items"
+    if callable(thing):
+        return "callable"
     if isinstance(thing, list | tuple):
         return f"[{' '.join([told(it) for it in thing])}]"
     return str(thing)

@@ -23,8 +23,8 @@ from huey.task.record import Record
 from huey.task.record_options import Constraints, with_constraints
 from huey.task.wrapper import PeriodicWrapper
 from huey.testing.clock import FakeClock
-from huey.testing.simulator.ledger import Ledger, Violation
-from huey.testing.simulator.node import Body, CommandConnection, Killed, Node
+from tests.simulator.ledger import Ledger, Violation
+from tests.simulator.node import Body, CommandConnection, Killed, Node
 
 PERIODS = {"every": 1, "second": 2}
 """Periodic tasks and the minutes between their ticks."""
