@@ -74,8 +74,8 @@ def test_cy_sqlite_is_the_same_as_sqlite() -> None:
 def test_options_of_3x_are_honoured(tmp_path: Path, options: dict[str, Any]) -> None:
     huey = SqliteHuey("app", filename=tmp_path / "q.db", **options)
     huey.task()(lambda: 1)()
-    (mode,) = huey.storage._file.writer.execute("PRAGMA journal_mode").fetchone()  # type: ignore[attr-defined]
-    (cache,) = huey.storage._file.writer.execute("PRAGMA cache_size").fetchone()  # type: ignore[attr-defined]
+    (mode,) = huey.storage._database.writer.execute("PRAGMA journal_mode").fetchone()  # type: ignore[attr-defined]
+    (cache,) = huey.storage._database.writer.execute("PRAGMA cache_size").fetchone()  # type: ignore[attr-defined]
     huey.close()
 
     assert mode == "wal"
@@ -88,7 +88,7 @@ def test_pragmas_that_change_no_promise_are_honoured(tmp_path: Path, caplog: pyt
     huey = SqliteHuey("app", filename=tmp_path / "q.db", pragmas=[*pragmas, ("temp_store", "memory"), ("wal_autocheckpoint", 100)])
     huey.task()(lambda: 1)()
     storage: Any = huey.storage
-    found = [storage._file.writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("cache_size", "mmap_size", "synchronous")]
+    found = [storage._database.writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("cache_size", "mmap_size", "synchronous")]
     made_with = storage._made_with
     another = huey.storage.for_queue("other")
     huey.close()

@@ -115,7 +115,7 @@ def test_enqueue_gives_up_before_other_calls_do(make_place):
 def test_an_enqueue_waits_five_seconds_unless_told_otherwise(tmp_path, options, expected):
     storage = SqliteHuey("app", filename=tmp_path / "queue.db", **options).storage
 
-    assert storage._file._enqueue_timeout == expected
+    assert storage._database._enqueue_timeout == expected
 
 
 # -- moved, replaced, deleted -------------------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_a_deleted_log_is_told_and_what_it_held_is_kept(place):
     (place.folder / "queue.db-wal").unlink()
 
     with pytest.raises(StorageUnavailable, match="its log"):
-        place.storage._file.check_log()
+        place.storage._database.verify_log()
 
     assert {row.id for row in place.storage.find()} == set(ids)
     place.finish(periodic=False)
@@ -300,14 +300,14 @@ def test_the_journal_mode_is_ours_whatever_a_stranger_set(busy):
 def test_a_connection_that_failed_is_made_anew(place):
     """An error of the disk may be over; a connection that met it may never find out."""
     place.app.work(1, 0)
-    writer = place.storage._file._writer
+    writer = place.storage._database.state.connection
     writer.execute("PRAGMA query_only = ON")
     with pytest.raises(StorageRefused, match="read-only"):
         place.app.work(2, 0)
 
     assert place.app.work(3, 0)
 
-    assert place.storage._file._writer is not writer
+    assert place.storage._database.state.connection is not writer
     assert place.storage.counts().ready == 2
 
 

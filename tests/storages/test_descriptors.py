@@ -57,7 +57,7 @@ def a_branch(path: Path) -> None:
 
 def a_watch(path: Path) -> None:
     huey = used(SqliteHuey("q", filename=path))
-    watch(huey.storage._file, system_clock)  # type: ignore[attr-defined]
+    watch(huey.storage._database, system_clock)  # type: ignore[attr-defined]
 
 
 def a_waker(path: Path) -> None:
@@ -94,11 +94,11 @@ def test_a_thousand_queues_of_one_file_have_as_many_descriptors_as_one(path: Pat
 
 def test_to_close_one_queue_leaves_the_others_of_the_file_open(path: Path) -> None:
     one, other = used(SqliteHuey("one", filename=path)), used(SqliteHuey("other", filename=path))
-    writer = other.storage._file._writer  # type: ignore[attr-defined]
+    writer = other.storage._database.state.connection  # type: ignore[attr-defined]
 
     one.close()
 
-    assert other.storage._file._writer is writer  # type: ignore[attr-defined]
+    assert other.storage._database.state.connection is writer  # type: ignore[attr-defined]
     assert other.storage.peek("data", "key") == b"value"
     assert used(one)
     before = descriptors()
@@ -110,7 +110,7 @@ def test_to_close_one_queue_leaves_the_others_of_the_file_open(path: Path) -> No
 def test_queues_with_other_settings_have_connections_of_their_own(path: Path) -> None:
     one, other = SqliteHuey("q", filename=path), SqliteHuey("q", filename=path, timeout=5)
 
-    assert one.storage._file is not other.storage._file  # type: ignore[attr-defined]
+    assert one.storage._database is not other.storage._database  # type: ignore[attr-defined]
 
 
 def test_queues_that_share_connections_work_in_a_forked_child(path: Path) -> None:

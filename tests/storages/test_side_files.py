@@ -19,7 +19,7 @@ from huey.backends.sqlite_backend import SqliteQueue
 from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.runtime import files
 from huey.runtime.files import BY_SQLITE, BY_US, Replaced, check_beside, unchanged_beside
-from huey.storage.sqlite import database as connection
+from huey.storage.sqlite import connection
 from tests.support.helpers import SOURCE, bare_environment
 
 STRANGER = 34567

@@ -20,8 +20,8 @@ from huey.runtime.clock import SECOND
 from huey.storage.base import FOLLOWER, Storage
 from huey.storage.sql import statements
 from huey.storage.sqlite import syncing
-from huey.storage.sqlite.database import MIB
 from huey.storage.sqlite.storage import SqliteStorage
+from huey.storage.sqlite.wal import MIB
 from huey.task.lifecycle import Finish, Returned, State, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
@@ -202,7 +202,7 @@ def test_looking_at_few_tasks_reads_no_others(make: Callable[..., SqliteStorage]
     storage = make()
     for statement in ("find_running", "find_ended", "find_ready", "find_suspects", "find_scheduled"):
         values = dict.fromkeys(re.findall(r":(\w+)", SQL[statement]), 1)
-        plan = [row[3] for row in storage._file.read("EXPLAIN QUERY PLAN " + SQL[statement], values)] if storage._queue else []
+        plan = [row[3] for row in storage._database.read("EXPLAIN QUERY PLAN " + SQL[statement], values)] if storage._queue else []
         assert "USING INDEX huey_" in plan[0], (statement, plan)
 
 
@@ -234,13 +234,13 @@ def test_a_turn_whose_statement_fails_changes_nothing_and_can_be_sent_again(make
     storage.enqueue([task(id="a"), task(id="b")])
     (lease,) = storage.turn(me, [], 1).leases
     finish = decide(lease, Returned(b"value"), 0)
-    storage._file.write("CREATE TRIGGER full BEFORE INSERT ON huey_result BEGIN SELECT RAISE(FAIL, 'full'); END")
+    storage._database.execute("CREATE TRIGGER full BEFORE INSERT ON huey_result BEGIN SELECT RAISE(FAIL, 'full'); END")
 
     with pytest.raises(StorageError):
         storage.turn(me, [finish], 1)
     assert storage.counts().running == 1
     assert storage.counts().ready == 1
-    storage._file.write("DROP TRIGGER full")
+    storage._database.execute("DROP TRIGGER full")
 
     again = storage.turn(me, [finish], 1)
     assert again.stale == []
@@ -258,7 +258,7 @@ def test_a_checkpoint_restarts_the_log_itself(make: Callable[..., SqliteStorage]
     storage.enqueue([task(id="a")])
     before = _log_generation(tmp_path)
 
-    assert storage._file.checkpoint()
+    assert storage._database.log.checkpoint()
     restarted = _log_generation(tmp_path)
     storage.enqueue([task(id="b")])
 
@@ -270,15 +270,15 @@ def test_one_process_makes_one_checkpoint_at_a_time(make: Callable[..., SqliteSt
     one.open()
     other.open()
     during: list[bool] = []
-    size = one._file.log_size
+    size = one._database.log.size
 
     def look() -> int:
-        during.append(other._file.checkpoint())
+        during.append(other._database.log.checkpoint())
         return size()
 
-    one._file.log_size = look  # type: ignore[method-assign]
+    one._database.log.size = look  # type: ignore[method-assign]
 
-    assert one._file.checkpoint()
+    assert one._database.log.checkpoint()
     assert during == [False]
 
 
@@ -289,8 +289,8 @@ def test_a_log_that_cannot_be_moved_does_not_fail_the_write(make: Callable[..., 
     def broken() -> bool:
         raise StorageFull("no room")
 
-    storage._file.checkpoint = broken  # type: ignore[method-assign]
-    storage._file._units = 10**6
+    storage._database.log.checkpoint = broken  # type: ignore[method-assign]
+    storage._database.log.units = 10**6
     storage.enqueue([task(id="a")])
 
     assert storage.get("a") is not None
@@ -303,7 +303,7 @@ def test_threads_wait_together_no_longer_than_the_timeout(make: Callable[..., Sq
     is_held, may_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with storage._file.write_lock:
+        with storage._database.write_lock:
             is_held.set()
             may_go.wait(20)
 
@@ -337,9 +337,9 @@ def test_a_file_whose_log_was_deleted_is_left_at_the_end_of_the_process(make: Ca
     (tmp_path / "huey.db-wal").unlink()
 
     with suppress(StorageUnavailable):
-        storage._file.close_if_changed()
+        storage._database.close_if_changed()
 
-    assert storage._file._writer is None
+    assert storage._database.state.connection is None
 
 
 def test_somebody_elses_table_of_our_name_is_refused(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
@@ -491,7 +491,7 @@ def test_a_thread_that_finds_the_file_gone_when_it_begins_to_wait_tells_the_othe
     """Else their calls go on to succeed for a moment, and the outage begins and ends many times."""
     storage = make(fsync=False)
     storage.enqueue([task(id="a")])
-    storage._file.check_place()
+    storage._database.verify_same_file()
     for file in tmp_path.glob("huey.db*"):
         file.unlink()
 
@@ -505,7 +505,7 @@ def test_a_process_ends_quietly_when_the_folder_of_its_queue_is_gone(tmp_path: P
     script = """
 import shutil, sys
 from huey import SqliteHuey
-from huey.storage.sqlite.shared_files import _files
+from huey.storage.sqlite.shared_files import _databases
 huey = SqliteHuey("app", filename=sys.argv[1] + "/queue/huey.db")
 f = huey.task(name="f")(lambda n: n)
 f(1)

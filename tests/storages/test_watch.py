@@ -38,7 +38,7 @@ def watch_it(request: pytest.FixtureRequest, storage: SqliteStorage, monkeypatch
         _use_up_inotify(monkeypatch)
     elif sys.platform != "linux":
         pytest.skip("inotify is Linux's")
-    return lambda: watch(storage._file, system_clock)
+    return lambda: watch(storage._database, system_clock)
 
 
 def _use_up_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_a_process_has_one_inotify_instance_for_all_threads_and_files(tmp_path: 
     storages = [SqliteStorage("q", tmp_path / f"{n}.db", fsync=False) for n in range(3)]
     for storage in storages:
         storage.open()
-    watches = [watch(storage._file, system_clock) for storage in storages for _ in range(20)]
+    watches = [watch(storage._database, system_clock) for storage in storages for _ in range(20)]
 
     assert inotify_instances() == 1
 
@@ -159,7 +159,7 @@ def test_a_commit_wakes_who_waits_for_that_file_only(tmp_path: Path) -> None:
     one, other = (SqliteStorage("q", tmp_path / f"{n}.db", fsync=False) for n in "ab")
     one.open()
     other.open()
-    mine, his = watch(one._file, system_clock), watch(other._file, system_clock)
+    mine, his = watch(one._database, system_clock), watch(other._database, system_clock)
     sleeper = in_thread(lambda: mine.wait(LONG))
     wait_until(lambda: sleepers(mine) == 1)
     follower = in_thread(lambda: his.wait(LONG))
@@ -181,21 +181,21 @@ def test_where_inotify_is_used_up_it_is_said_once_and_one_connection_looks(
 ) -> None:
     _use_up_inotify(monkeypatch)
 
-    watches = [watch(storage._file, system_clock) for _ in range(20)]
+    watches = [watch(storage._database, system_clock) for _ in range(20)]
 
     assert len({id(it._circle) for it in watches}) == 1
-    assert len(storage._file.watching) == 1
+    assert len(storage._database.watching) == 1
     assert [record.getMessage()[:31] for record in caplog.records] == ["no inotify instance is left for"] * (sys.platform == "linux")
 
 
 @linux
 def test_a_forked_child_has_an_ear_of_its_own(storage: SqliteStorage) -> None:
-    mine = watch(storage._file, system_clock)
+    mine = watch(storage._database, system_clock)
 
     pid = os.fork()
     if not pid:
         try:
-            its = watch(storage._file, system_clock)
+            its = watch(storage._database, system_clock)
             os._exit(0 if its._circle is not mine._circle and inotify_instances() == 1 else 1)
         finally:
             os._exit(2)

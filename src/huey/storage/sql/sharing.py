@@ -20,7 +20,7 @@ class SharingInSql(SqlStorage):
         alive = self._alive()
         who = {"queue": self._queue, "name": name, "holder": holder.id, "run": holder.token, "until": alive["clock"] + HOLDER}
         who["ends"] = None if ttl is None else alive["clock"] + micros(ttl)
-        if not self._write("lock_acquire", who | alive, is_synced=False):
+        if not self._write("lock_acquire", who | alive, is_durable=False):
             return None
         # It is ours, so nobody changes it meanwhile; unless somebody flushed it.
         held = self.lock(name)
@@ -29,11 +29,11 @@ class SharingInSql(SqlStorage):
     def renew(self, holder: Holder) -> int:
         alive = self._alive()
         who = {"queue": self._queue, "holder": holder.id, "until": alive["clock"] + HOLDER}
-        return self._write("lock_renew", who | alive, is_synced=False)
+        return self._write("lock_renew", who | alive, is_durable=False)
 
     def give_up(self, name: str, token: int) -> bool:
         which = {"queue": self._queue, "name": name, "token": token}
-        return self._write("lock_release", which | self._alive(), is_synced=False) > 0
+        return self._write("lock_release", which | self._alive(), is_durable=False) > 0
 
     def lock(self, name: str) -> Held | None:
         for token, holder, run in self._read("lock_find", {"queue": self._queue, "name": name} | self._alive()):
@@ -49,10 +49,10 @@ class SharingInSql(SqlStorage):
 
     def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
         window = self._window(name, per, now) | {"limit": limit}
-        if self._write("rate_hit", window, is_synced=False):
+        if self._write("rate_hit", window, is_durable=False):
             return 0.0
         # Full it stays, whoever counts in between.
-        self._write("rate_reject", window, is_synced=False)
+        self._write("rate_reject", window, is_durable=False)
         return float(window["ends"] - window["now"]) / SECOND
 
     def usage(self, name: str, per: float, now: Micros | None = None) -> int:

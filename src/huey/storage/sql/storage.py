@@ -60,8 +60,8 @@ class SqlStorage(Storage):
         """Rows of a reading statement."""
 
     @abstractmethod
-    def _write(self, statement: str, values: Values = (), *, is_synced: bool = True) -> int:
-        """Rows changed by a writing statement, committed. *is_synced* False: it may be undone by a power cut."""
+    def _write(self, statement: str, values: Values = (), *, is_durable: bool = True) -> int:
+        """Rows changed by a writing statement, committed. *is_durable* False: it may be undone by a power cut."""
 
     @abstractmethod
     def _rouse(self) -> None:
@@ -84,7 +84,7 @@ class SqlStorage(Storage):
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         pairs = json.dumps([[lease.id, lease.token] for lease in leases])
-        self._write("release", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_synced=False)
+        self._write("release", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_durable=False)
         self._rouse()
 
     def missing(self) -> list[Missing]:
@@ -107,7 +107,7 @@ class SqlStorage(Storage):
         return leases_from(self._read("missing_leases", which))
 
     def deregister(self, worker: Worker) -> None:
-        self._write("deregister", {"worker": worker.id}, is_synced=False)
+        self._write("deregister", {"worker": worker.id}, is_durable=False)
 
     def ticks(self) -> dict[str, Micros]:
         return dict(self._read("ticks", (self._queue,)))
@@ -260,7 +260,7 @@ class SqlStorage(Storage):
     def pop(self, kind: str, key: str) -> bytes | None:
         while (value := self.peek(kind, key)) is not None:
             # A result that was fetched and comes back with a power cut harms nobody.
-            if self._write(self._place(kind) + "_take", self._mark(kind, key, value), is_synced=kind != "result"):
+            if self._write(self._place(kind) + "_take", self._mark(kind, key, value), is_durable=kind != "result"):
                 return value
         return None
 

@@ -1,6 +1,7 @@
-"""How long one call waits: first for the other threads of its process, then for a file that another process keeps busy.
+"""How long a call waits: first for other threads of its process (`PatientLock`), then for a file that another process keeps busy
+(`BusyRetry`).
 
-Both together take no longer than the call's patience, which starts to run when it first has to wait.
+Both together take no longer than the timeout of the call, which starts when the call first has to wait.
 """
 
 from __future__ import annotations
@@ -12,30 +13,30 @@ from typing import Any, Protocol
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND, Clock, Micros, Rng, micros
 
-FIRST_GAP = 400e-6
-LONGEST_GAP = 4e-3
-SHORTEST_GAP = 50e-6
-"""Seconds. SQLite's own busy handler sleeps up to 100 ms and starves whole processes; short random repeats are fair."""
-SLOW_GAP = 25e-3
-"""Seconds. After a second of waiting nobody is about to be served: somebody keeps the file, and repeats need not cost a core."""
+FIRST_GAP_S = 400e-6
+LONGEST_GAP_S = 4e-3
+SHORTEST_GAP_S = 50e-6
+"""SQLite's own busy handler sleeps up to 100 ms and starves whole processes; short random gaps are fair."""
+SLOW_GAP_S = 25e-3
+"""After a second of waiting the file is not just contended, but held: retries need not keep a core busy."""
 
 
-class Patient(Protocol):
-    """Who waits."""
+class Retrier(Protocol):
+    """Decides whether a call that met a busy file tries again."""
 
     def again(self) -> bool:
-        """Sleep a little before another try; False when there is no time left for one."""
+        """Sleep a little before another try. Returns False when there is no time left for one."""
 
 
-class Waiting:
-    """The patience of one call. *since*: it has waited from then on."""
+class BusyRetry:
+    """Retries of one call for *seconds*, counted from *since*, or from the first retry."""
 
     def __init__(self, clock: Clock, rng: Rng, seconds: float, since: Micros | None = None) -> None:
         self._clock = clock
         self._rng = rng
         self._limit = micros(seconds)
         self._since = since
-        self._gap = FIRST_GAP
+        self._gap = FIRST_GAP_S
 
     def again(self) -> bool:
         now = self._clock.monotonic()
@@ -44,17 +45,17 @@ class Waiting:
         waited = now - self._since
         if waited > self._limit:
             return False
-        self._clock.sleep(SHORTEST_GAP + self._rng.random() * (self._gap - SHORTEST_GAP))
-        self._gap = min(self._gap * 1.5, LONGEST_GAP if waited < SECOND else SLOW_GAP)
+        self._clock.sleep(SHORTEST_GAP_S + self._rng.random() * (self._gap - SHORTEST_GAP_S))
+        self._gap = min(self._gap * 1.5, LONGEST_GAP_S if waited < SECOND else SLOW_GAP_S)
         return True
 
 
-class Gate:
-    """A lock of this process, for one thread at a time. Waits (``Patient``) for the call that holds it.
+class PatientLock:
+    """The lock of this process around a connection. It is also the `Retrier` of the call that holds it.
 
-    *begin* is called when a call comes in. A call that comes in while its own thread is inside has interrupted the one that is: a signal
-    handler, a destructor, a trace function. It must not see what that one has under way, nor wait for it: *set_aside* puts that away, and
-    *take_back* is given it when the inner call has left.
+    *before_call* is called when a call has taken the lock. A call that enters while its own thread is inside has interrupted the call that
+    is: it is a signal handler, a destructor or a trace function. It must neither see the unfinished state of that call nor wait for it:
+    *set_aside* puts that state away and returns it, and *take_back* restores it when the inner call has left.
     """
 
     def __init__(
@@ -62,100 +63,102 @@ class Gate:
         path: str,
         clock: Clock,
         rng: Rng,
-        begin: Callable[[], None],
+        before_call: Callable[[], None],
         set_aside: Callable[[], Any],
         take_back: Callable[[Any], None],
     ) -> None:
         self.lock = threading.RLock()
         self.depth = 0
+        self.before_call = before_call
         self._set_aside = set_aside
         self._take_back = take_back
         self._interrupted: list[tuple[Any, tuple[Any, ...]]] = []
         self._path = path
         self._clock = clock
         self._rng = rng
-        self.begin = begin
         self._seconds = 0.0
         self._since: Micros | None = None
-        self._waiting: Waiting | None = None
+        self._retry: BusyRetry | None = None
 
-    def within(self, seconds: float) -> Door:
-        """The way in for a call of that patience."""
-        return Door(self, seconds, begins=True, nests=False)
+    def scope(self, seconds: float) -> LockScope:
+        """Return the context manager of a whole call that waits up to *seconds*."""
+        return LockScope(self, seconds, is_call=True, nests=False)
 
-    def held(self, seconds: float, *, begins: bool = True) -> Door:
-        """The way in for a part of a call, which may hold the lock already. *begins* False: it wants the lock only, whatever the state of
-        things."""
-        return Door(self, seconds, begins, nests=True)
+    def nested_scope(self, seconds: float, *, is_call: bool = True) -> LockScope:
+        """Return the context manager of a part of a call, which may hold the lock already.
 
-    def wait_for_it(self, seconds: float) -> Micros:
-        """Take the lock once others have left it; when the waiting began."""
+        *is_call* False: it only needs the lock, and skips `before_call`.
+        """
+        return LockScope(self, seconds, is_call, nests=True)
+
+    def wait(self, seconds: float) -> Micros:
+        """Take the lock once other threads have left it. Returns when the waiting began."""
         since = self._clock.monotonic()
         if not self.lock.acquire(timeout=seconds):
             raise StorageUnavailable(f"{self._path}: other threads of this process kept it busy for {seconds} s; try again")
         return since
 
-    def hold(self, seconds: float, since: Micros | None) -> None:
-        """A new call holds the lock; *since* is when it began to wait."""
-        self._seconds, self._since, self._waiting = seconds, since, None
+    def begin(self, seconds: float, since: Micros | None) -> None:
+        """Note that a new call holds the lock, which began to wait at *since*."""
+        self._seconds, self._since, self._retry = seconds, since, None
 
     def again(self) -> bool:
-        if self._waiting is None:
-            self._waiting = Waiting(self._clock, self._rng, self._seconds, self._since)
-        return self._waiting.again()
+        if self._retry is None:
+            self._retry = BusyRetry(self._clock, self._rng, self._seconds, self._since)
+        return self._retry.again()
 
     @property
     def is_interrupting(self) -> bool:
-        """The call that holds the lock interrupted another one of its thread."""
+        """Whether the call that holds the lock interrupted another call of its thread."""
         return bool(self._interrupted)
 
     def interrupt(self, seconds: float) -> None:
-        """A call comes in that interrupted another one of this thread."""
-        self._interrupted.append((self._set_aside(), (self._seconds, self._since, self._waiting)))
-        self.hold(seconds, None)
+        """Put the state of the interrupted call aside for an inner call."""
+        self._interrupted.append((self._set_aside(), (self._seconds, self._since, self._retry)))
+        self.begin(seconds, None)
 
     def resume(self) -> None:
-        """The inner call leaves; the one that it interrupted goes on as if nothing had been."""
-        aside, (self._seconds, self._since, self._waiting) = self._interrupted.pop()
+        """Restore the state of the interrupted call when the inner call leaves."""
+        aside, (self._seconds, self._since, self._retry) = self._interrupted.pop()
         self._take_back(aside)
 
 
-class Door:
-    """``with door:`` holds the gate's lock."""
+class LockScope:
+    """`with scope:` holds a `PatientLock`, waiting up to the timeout of the scope."""
 
-    __slots__ = ("_begins", "_gate", "_nests", "_seconds")
+    __slots__ = ("_is_call", "_lock", "_nests", "_seconds")
 
-    def __init__(self, gate: Gate, seconds: float, begins: bool, nests: bool) -> None:
-        self._gate = gate
+    def __init__(self, lock: PatientLock, seconds: float, is_call: bool, nests: bool) -> None:
+        self._lock = lock
         self._seconds = seconds
-        self._begins = begins
+        self._is_call = is_call
         self._nests = nests
 
     def __enter__(self) -> None:
-        gate = self._gate
-        since = None if gate.lock.acquire(blocking=False) else gate.wait_for_it(self._seconds)
-        gate.depth += 1
-        if gate.depth == 1:
-            gate.hold(self._seconds, since)
-            if self._begins:
+        lock = self._lock
+        since = None if lock.lock.acquire(blocking=False) else lock.wait(self._seconds)
+        lock.depth += 1
+        if lock.depth == 1:
+            lock.begin(self._seconds, since)
+            if self._is_call:
                 try:
-                    gate.begin()
+                    lock.before_call()
                 except BaseException:
                     self.__exit__()
                     raise
         elif not self._nests:
             try:
-                gate.interrupt(self._seconds)
+                lock.interrupt(self._seconds)
             except BaseException:
-                gate.depth -= 1
-                gate.lock.release()
+                lock.depth -= 1
+                lock.lock.release()
                 raise
 
     def __exit__(self, *_: object) -> None:
-        gate = self._gate
+        lock = self._lock
         try:
-            if gate.depth > 1 and not self._nests:
-                gate.resume()
+            if lock.depth > 1 and not self._nests:
+                lock.resume()
         finally:
-            gate.depth -= 1
-            gate.lock.release()
+            lock.depth -= 1
+            lock.lock.release()

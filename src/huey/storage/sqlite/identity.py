@@ -26,7 +26,7 @@ from huey.runtime.clock import SECOND, Clock, Micros
 from huey.runtime.files import file_id, sqlite_uri
 from huey.runtime.logs import SafeLogger
 from huey.storage.sqlite import descriptors
-from huey.storage.sqlite.busy import Patient
+from huey.storage.sqlite.busy import Retrier
 from huey.storage.sqlite.errors import BUSY, FULL, primary_code, translated
 
 log = SafeLogger("huey")
@@ -105,6 +105,13 @@ class Identity:
             "which is opened anew; the same call may be made again"
         )
 
+    def gone(self) -> StorageUnavailable:
+        """Return the error of a file that no name leads to."""
+        return StorageUnavailable(
+            f"{self.path}: the file is gone: it was moved or deleted while in use. Put it back and all goes on; "
+            "a process that is started now makes a new, empty one"
+        )
+
     @property
     def is_held_here(self) -> bool:
         """This process has the files open that the names lead to, as far as the system tells. Another connection of the process may keep
@@ -121,13 +128,13 @@ class Entry:
         self._mode = mode
         self._fd: int | None = None
 
-    def wait(self, waiting: Patient) -> None:
+    def wait(self, retrier: Retrier) -> None:
         """Wait until nobody has other files open than those that the names lead to.
 
         StorageUnavailable: somebody still has. StorageRefused: the log belongs to a file that was here before.
         """
         while not self._is_free():
-            if not waiting.again():
+            if not retrier.again():
                 raise StorageUnavailable(
                     f"{self._path}: its log (-wal, -shm) was deleted or replaced while other processes have it open; they open it anew "
                     "with their next call, and nobody else may until then. Restart those that are idle, or try again"
@@ -165,7 +172,7 @@ class Entry:
             os.close(fd)
         return tuple((words[at], words[at + 1]) for at in (0, 2, 4)) if len(words) == 6 else (), is_live
 
-    def enter(self, places: tuple[Place, ...], waiting: Patient) -> None:
+    def enter(self, places: tuple[Place, ...], retrier: Retrier) -> None:
         """Note what this process has open, for as long as it has."""
         self.leave()
         try:
@@ -175,7 +182,7 @@ class Entry:
         try:
             # Others hold it for themselves for a moment, when they look.
             while not _is_locked(fd, fcntl.LOCK_SH):
-                if not waiting.again():
+                if not retrier.again():
                     raise StorageUnavailable(f"{self._path}-open: another process keeps it locked; try again")
             line = " ".join(str(number) for place in places if place for number in place).encode().ljust(LINE)
             if os.pread(fd, LINE, 0) != line:
@@ -242,7 +249,7 @@ class Closing(Protocol):
     def close(self) -> None: ...
 
 
-def close_all(identity: Identity, connections: Sequence[Closing], waiting: Patient) -> None:
+def close_all(identity: Identity, connections: Sequence[Closing], retrier: Retrier) -> None:
     """Close *connections* to the file. If the names no longer lead to what is open, save what the log holds, and leave alone what the names
     lead to now: SQLite would delete it, by name."""
     identity.look_again()
@@ -252,7 +259,7 @@ def close_all(identity: Identity, connections: Sequence[Closing], waiting: Patie
         return
     main, *ours = identity.known
     here = dict(zip(NAMES, _places(identity.path), strict=True))
-    is_saved = _save(identity.path, connections, waiting)
+    is_saved = _save(identity.path, connections, retrier)
     is_strange = any(here[name] not in (None, known) for name, known in zip(NAMES[1:], ours, strict=True))
     if not changed and not is_strange:
         _close_each(connections)
@@ -270,14 +277,14 @@ def _close_each(connections: Sequence[Closing]) -> None:
         connection.close()
 
 
-def _save(path: str, connections: Sequence[Closing], waiting: Patient) -> bool:
+def _save(path: str, connections: Sequence[Closing], retrier: Retrier) -> bool:
     """Move the log that is open into the file that is open."""
     connection = next((it for it in connections if isinstance(it, sqlite3.Connection)), None)
     if connection is None:
         return False
     try:
         while connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0]:
-            if not waiting.again():
+            if not retrier.again():
                 log.error("%s: what its log held could not be moved into it, others were in the way", path)
                 return False
     except sqlite3.Error as error:

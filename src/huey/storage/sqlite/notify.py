@@ -15,7 +15,7 @@ from huey.storage.base import Waker
 from huey.storage.rows import Worker
 from huey.storage.sql import statements
 from huey.storage.sql.sharing import SharingInSql
-from huey.storage.sqlite.database import File
+from huey.storage.sqlite.database import Database
 from huey.storage.sqlite.settled import settled
 from huey.storage.sqlite.watch import Watch, watch
 
@@ -31,7 +31,7 @@ class WakingStorage(SharingInSql):
     """The waking verbs of ``SqliteStorage``."""
 
     filename: str
-    _file: File
+    _database: Database
     _local: threading.local
 
     @classmethod
@@ -39,15 +39,15 @@ class WakingStorage(SharingInSql):
         return cls(name, **settled(options))
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
-        return older.in_file(self._file.read, self.filename) + older.in_folder(os.path.dirname(self.filename))
+        return older.in_file(self._database.read, self.filename) + older.in_folder(os.path.dirname(self.filename))
 
     @property
     def _watch(self) -> Watch:
         """This thread's watch, made anew after a fork and for another file."""
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
-        if mine is None or mine[0] != (os.getpid(), self._file.era):
+        if mine is None or mine[0] != (os.getpid(), self._database.state.generation):
             self.open()
-            mine = self._local.watch = ((os.getpid(), self._file.era), watch(self._file, self._clock))
+            mine = self._local.watch = ((os.getpid(), self._database.state.generation), watch(self._database, self._clock))
         return mine[1]
 
     def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
@@ -56,7 +56,7 @@ class WakingStorage(SharingInSql):
         lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
         while True:
             due: Micros | None = None
-            for is_ready, due in self._file.look(_SQL["is_claimable"], lanes):
+            for is_ready, due in self._database.read_on_writer(_SQL["is_claimable"], lanes):
                 if is_ready or (due is not None and due <= self._clock.now()):
                     return True
             left = (deadline - self._clock.monotonic()) / SECOND
@@ -80,7 +80,7 @@ class WakingStorage(SharingInSql):
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
         queue, watching = self._queue, self._watch
-        self._write("follow", (self._follower, queue, self._follow_until()), is_synced=False)
+        self._write("follow", (self._follower, queue, self._follow_until()), is_durable=False)
         if after is None:
             rows = self._read("event_position")
             return (rows[0][0] if rows else 0), []

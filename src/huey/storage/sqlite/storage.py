@@ -31,11 +31,11 @@ from huey.storage.sql.finishes import ends_of
 from huey.storage.sql.storage import Values
 from huey.storage.sqlite.ballast import Ballast
 from huey.storage.sqlite.bulk_insert import STAGED, enqueueing, many, padded, payload_bytes, resolved
-from huey.storage.sqlite.busy import Door
+from huey.storage.sqlite.busy import LockScope
 from huey.storage.sqlite.notify import WakingStorage
 from huey.storage.sqlite.schema import SCHEMA_VERSION, prepare
-from huey.storage.sqlite.shared_files import file_of, make_room
-from huey.storage.sqlite.texts import nameable
+from huey.storage.sqlite.shared_files import database_of
+from huey.storage.sqlite.texts import RENAME, nameable
 from huey.storage.sqlite.transactions import Caller
 from huey.storage.sqlite.watch import Watch
 from huey.storage.unreadable import leases_from
@@ -97,7 +97,7 @@ class SqliteStorage(WakingStorage):
         self._local = threading.local()
         self._router = object()
         """The same for the storages of all queues that one router knows: a transaction is of all."""
-        self._file = file_of(
+        self._database = database_of(
             self.filename,
             clock,
             rng,
@@ -121,15 +121,15 @@ class SqliteStorage(WakingStorage):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self, door: Door | None = None) -> None:
-        self._file.open(self.name, self, door)
+    def open(self, lock: LockScope | None = None) -> None:
+        self._database.open(self.name, self, lock)
 
     def close(self) -> None:
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
         if mine is not None and mine[0][0] == os.getpid():
             mine[1].close()
         self._local.watch = None
-        self._file.close(self)
+        self._database.close(self)
 
     def migrate(self) -> int:
         self.open()
@@ -138,14 +138,14 @@ class SqliteStorage(WakingStorage):
     def flush(self) -> None:
         self._flush_tasks()
         for table in ("result", "value", "revocation", "reservation", "periodic", "event", "follower", "stats", "lock", "rate"):
-            self._file.write(f"DELETE FROM huey_{table} WHERE queue = ?", (self._queue,))
+            self._database.execute(f"DELETE FROM huey_{table} WHERE queue = ?", (self._queue,))
         self.pause(False)
 
     @property
     def is_trusted(self) -> bool:
         if find(Caller, self._router) is None:
             # Inside a transaction the file is open, and to make a queue known would wait for that. An enqueue begins here.
-            self.open(self._file.enqueue_lock)
+            self.open(self._database.enqueue_lock)
         return is_private(self.filename, self._mode)
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
@@ -154,23 +154,23 @@ class SqliteStorage(WakingStorage):
     def _queue(self) -> int:
         return self._number()
 
-    def _number(self, door: Door | None = None) -> int:
-        """That of this queue in its file, which is opened with the patience of *door* if need be."""
-        number = self._file.number(self.name)
+    def _number(self, lock: LockScope | None = None) -> int:
+        """That of this queue in its file, which is opened with the patience of *lock* if need be."""
+        number = self._database.queue_ids.get(self.name)
         while number is None:
-            self.open(door)
-            number = self._file.number(self.name)
+            self.open(lock)
+            number = self._database.queue_ids.get(self.name)
         return number
 
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        return self._file.read(_SQL[statement], values)
+        return self._database.read(_SQL[statement], values)
 
-    def _write(self, statement: str, values: Values = (), *, is_synced: bool = True) -> int:
-        door = self._file.turn_lock if statement.startswith(_REPEATED) else None
-        return self._file.write(_SQL[statement], values, is_synced=is_synced, door=door)
+    def _write(self, statement: str, values: Values = (), *, is_durable: bool = True) -> int:
+        lock = self._database.turn_lock if statement.startswith(_REPEATED) else None
+        return self._database.execute(_SQL[statement], values, is_durable=is_durable, lock=lock)
 
     def _rouse(self) -> None:
-        self._file.touch()
+        self._database.notify_watchers()
 
     def _lease_time(self) -> Micros:
         return self._clock.monotonic()
@@ -201,7 +201,7 @@ class SqliteStorage(WakingStorage):
         now = self._now(now)
         caller = find(Caller, self._router)
         if caller is not None:
-            caller.enqueue(self.name, self._file.number(self.name), records, tell, now)
+            caller.enqueue(self.name, self._database.queue_ids.get(self.name), records, tell, now)
             return met
         units = 1 + len(records) // UNIT + payload_bytes(records) // UNIT_BYTES
         failpoint("enqueue:before-commit")
@@ -212,7 +212,7 @@ class SqliteStorage(WakingStorage):
         # In this order: a worker may start on it while the disk is still at it. Who called hears of it when it is durable (C1).
         self._rouse()
         if syncs:
-            self._file.sync()
+            self._database.sync()
         return met
 
     @contextmanager
@@ -234,23 +234,23 @@ class SqliteStorage(WakingStorage):
             yield place
         finally:
             place.enqueue, place.admit = self.enqueue, self.admit
-            self._file.sync()
+            self._database.sync()
 
     def _enqueue_plainly(self, records: Sequence[Record], now: Micros, units: int) -> bool:
         """Enqueue if that is one INSERT and no more, as nearly always. False: nothing was put in."""
         if not self._is_unnoticed:
             return False
-        sql, values = enqueueing(self._number(self._file.enqueue_lock), records, now, if_unnoticed=True)
-        return self._file.write(sql, values, units, is_synced=False, door=self._file.enqueue_lock) > 0
+        sql, values = enqueueing(self._number(self._database.enqueue_lock), records, now, if_unnoticed=True)
+        return self._database.execute(sql, values, units, is_durable=False, lock=self._database.enqueue_lock) > 0
 
     def _enqueue_with_care(
         self, records: Sequence[Record], tell: EventFactory | None, now: Micros, units: int, have_terms: bool
     ) -> dict[str, str]:
         """Enqueue when it may be more than an INSERT: there are terms, somebody follows, ids that nobody held were revoked, or all records
         are held. What ``admit`` answers."""
-        queue = self._number(self._file.enqueue_lock)
-        with self._file.enqueue_lock:
-            ((is_followed, has_marks),) = self._file.fetch(_SQL["enqueue_context"], {"queue": queue, "now": now})
+        queue = self._number(self._database.enqueue_lock)
+        with self._database.enqueue_lock:
+            ((is_followed, has_marks),) = self._database.fetch(_SQL["enqueue_context"], {"queue": queue, "now": now})
             self._is_unnoticed = not is_followed and not has_marks
             told = list(tell()) if is_followed and tell is not None else []
             events, pairs = "\n".join(told) or None, None
@@ -258,9 +258,9 @@ class SqliteStorage(WakingStorage):
                 events, pairs = None, json.dumps([[record.id, text] for record, text in zip(records, told, strict=True)])
             self._ready_for_turns()
             self._stage_rows("incoming", [record[:STAGED] for record in resolved(records, now)])
-            self._file.write(_SQL["enqueue"], (queue, now, events, pairs), units, is_synced=False, door=self._file.held)
-            self._file.is_dirty = False
-            return dict(self._file.fetch(_SQL["duplicates"]))
+            self._database.execute(_SQL["enqueue"], (queue, now, events, pairs), units, is_durable=False, lock=self._database.held)
+            self._database.state.has_staged_rows = False
+            return dict(self._database.fetch(_SQL["duplicates"]))
 
     def turn(
         self,
@@ -292,7 +292,7 @@ class SqliteStorage(WakingStorage):
         expires = None if self._result_ttl is None else now + micros(self._result_ttl)
         ends = ends_of(finishes, now, self.offset)
         row = (queue, *worker, now, self._lease_time() + LEASE, want, expires, "\n".join(events) or None, self._retention.is_on, *ends[3:])
-        with self._file.turn_lock:
+        with self._database.turn_lock:
             self._ready_for_turns()
             self._stage_rows("successes", ends.done)
             self._stage_rows("other_finishes", ends.fate)
@@ -301,39 +301,39 @@ class SqliteStorage(WakingStorage):
             units = 1 + (want + len(finishes)) // UNIT + ends.size // UNIT_BYTES
             if before_io is not None:
                 before_io()
-            self._file.write(_SQL["turn"], row, units, is_synced=bool(finishes), door=self._file.held)
+            self._database.execute(_SQL["turn"], row, units, is_durable=bool(finishes), lock=self._database.held)
             failpoint("turn:after-commit")
             brought = self._bring_back(queue, worker, want, now, is_full, report_promoted)
         if any(lease.options is not None and lease.is_at_most_once for lease in brought.leases):
             # Here the claim is the acknowledgement: it has to outlive a power cut.
-            self._file.sync()
+            self._database.sync()
         if finishes or events:
             self._rouse()
         return brought._replace(stale=brought.stale + outdated) if outdated else brought
 
     def _ready_for_turns(self) -> None:
         """Make the temp tables and triggers of this connection, and leave nothing staged by a turn that failed."""
-        file = self._file
-        if not (file.writer and file.has_stage):
-            file.writer.executescript(_SQL["temporary"] + _SQL["temporary_constraints"])
-            file.has_stage = True
-        elif file.is_dirty:
+        database = self._database
+        if not (database.writer and database.state.has_temp_schema):
+            database.writer.executescript(_SQL["temporary"] + _SQL["temporary_constraints"])
+            database.state.has_temp_schema = True
+        elif database.state.has_staged_rows:
             for table in _STAGE:
-                file.stage(f"DELETE FROM {table}")
-        file.is_dirty = True
+                database.stage(f"DELETE FROM {table}")
+        database.state.has_staged_rows = True
 
     def _stage_rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for start in range(0, len(rows), CHUNK):
             full = padded(rows[start : start + CHUNK])
-            self._file.stage(many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
+            self._database.stage(many(_STAGE[table], len(full[0]), len(full)), list(chain.from_iterable(full)))
 
     def _bring_back(self, queue: int, worker: Worker, want: int, now: Micros, is_full: bool, report_promoted: bool) -> Turn:
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
-        read = self._file.fetch
-        self._file.is_dirty = False
+        read = self._database.fetch
+        self._database.state.has_staged_rows = False
         mine = {"queue": queue, "worker": worker.id, "now": now, "wall": now + self.offset}
         ((refused, promoted, claimed, next_due, is_paused, is_followed, is_asked, is_heavy),) = read(_SQL["turn_control"], mine)
-        leases = nameable(leases_from(read(_SQL["turn_leases"], mine)), self._file, queue) if claimed else []
+        leases = nameable(leases_from(read(_SQL["turn_leases"], mine)), partial(self._rename, queue)) if claimed else []
         promoted = promoted and (is_followed or report_promoted)
         cancelled = [CancelledAtClaim._make(row) for row in read(_SQL["turn_cancelled"], mine)] if len(leases) < claimed else []
         return Turn(
@@ -350,6 +350,9 @@ class SqliteStorage(WakingStorage):
             bool(is_heavy),
         )
 
+    def _rename(self, queue: int, id: str, raw: bytes) -> None:
+        self._database.execute(RENAME, (id, queue, raw), is_durable=False, lock=self._database.held)
+
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         self.heartbeat([worker])
         which, mine = (self._queue, dead.worker.id, dead.until, worker.id), {"queue": self._queue, "worker": worker.id}
@@ -363,7 +366,7 @@ class SqliteStorage(WakingStorage):
             super().release(worker, leases)
             return
         pairs = json.dumps([[lease.id, lease.token] for lease in leases])
-        self._fire("release_constrained", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_synced=False)
+        self._fire("release_constrained", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_durable=False)
         self._rouse()
 
     def _put_back(self, which: dict[str, Any]) -> None:
@@ -375,16 +378,16 @@ class SqliteStorage(WakingStorage):
         values: Values,
         answer: tuple[str, Values] | None = None,
         *,
-        is_synced: bool = True,
-        door: Door | None = None,
+        is_durable: bool = True,
+        lock: LockScope | None = None,
     ) -> list[tuple[Any, ...]]:
-        """Run a statement that fires one of our triggers, and read what that left, before another one does. *door*: who waits for the file,
+        """Run a statement that fires one of our triggers, and read what that left, before another one does. *lock*: who waits for the file,
         by default a consumer."""
-        with door or self._file.turn_lock:
+        with lock or self._database.turn_lock:
             self._ready_for_turns()
-            self._file.write(_SQL[statement], values, is_synced=is_synced, door=self._file.held)
-            self._file.is_dirty = False
-            return self._file.fetch(_SQL[answer[0]], answer[1]) if answer is not None else []
+            self._database.execute(_SQL[statement], values, is_durable=is_durable, lock=self._database.held)
+            self._database.state.has_staged_rows = False
+            return self._database.fetch(_SQL[answer[0]], answer[1]) if answer is not None else []
 
     def _alive(self) -> dict[str, Any]:
         return {"clock": self._lease_time(), "host_scope": boot_id()}
@@ -392,18 +395,19 @@ class SqliteStorage(WakingStorage):
     def heartbeat(self, workers: Sequence[Worker]) -> None:
         if not self._has_room:
             self._has_room = True
-            make_room(self._file)
+            self._database.log.preallocate(self._database.execute, self._database.turn_lock)
         self._ballast.sparing(lambda: self._renew(workers))
         if workers:
             self._ballast.keep()
 
     def _renew(self, workers: Sequence[Worker]) -> None:
-        self._file.check_log()
+        self._database.verify_log()
         queue = self._queue
-        with self._file.turn_lock:
+        with self._database.turn_lock:
             now, until = self._clock.now(), self._lease_time() + LEASE
             for worker in workers:
-                self._file.write(_SQL["heartbeat"], (worker.id, queue, *worker[1:], now, until), is_synced=False, door=self._file.held)
+                row = (worker.id, queue, *worker[1:], now, until)
+                self._database.execute(_SQL["heartbeat"], row, is_durable=False, lock=self._database.held)
 
     def deregister(self, worker: Worker) -> None:
         super().deregister(worker)
@@ -413,7 +417,7 @@ class SqliteStorage(WakingStorage):
     def _prune_minutes(self, when: dict[str, Any]) -> int:
         if not self._read("prune_minutes_find", when):
             return 0
-        ((count,),) = self._fire("prune_minutes", when, ("prune_minutes_count", ()), is_synced=False, door=self._file.write_lock)
+        ((count,),) = self._fire("prune_minutes", when, ("prune_minutes_count", ()), is_durable=False, lock=self._database.write_lock)
         return int(count)
 
     def _is_gone(self, boot: str) -> bool:
@@ -436,5 +440,5 @@ class SqliteStorage(WakingStorage):
 
     def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         which = (self._queue, kind, json.dumps(list(keys)), self._clock.now())
-        rows = self._fire("pop_many", which, ("popped", ()), is_synced=kind != "result", door=self._file.write_lock)
+        rows = self._fire("pop_many", which, ("popped", ()), is_durable=kind != "result", lock=self._database.write_lock)
         return {key: bytes(value) for key, value in rows}

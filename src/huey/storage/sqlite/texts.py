@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from huey.storage.unreadable import spelled
 from huey.task.bounds import is_storable
@@ -23,26 +23,17 @@ def all_of(connection: sqlite3.Connection, sql: str, values: Values) -> list[tup
         return _tolerantly(connection, sql, values)
 
 
-class Held(Protocol):
-    """The file, for a call that has its lock."""
-
-    @property
-    def held(self) -> Any: ...
-
-    def write(self, sql: str, values: Values = (), units: int = 1, *, is_synced: bool = True, door: Any = None) -> int: ...
+RENAME = "UPDATE OR REPLACE huey_task SET id = ? WHERE queue = ? AND CAST(id AS BLOB) = ?"
 
 
-_RENAME = "UPDATE OR REPLACE huey_task SET id = ? WHERE queue = ? AND CAST(id AS BLOB) = ?"
-
-
-def nameable(leases: list[Lease], file: Held, queue: int) -> list[Lease]:
+def nameable(leases: list[Lease], rename: Callable[[str, bytes], object]) -> list[Lease]:
     """*leases*, those whose ids are no text under others: nobody could speak of them, so their rows go on under a name that spells the
-    bytes out. The caller has the lock of *file*."""
+    bytes out. *rename* gives a task its new id."""
     for place, lease in enumerate(leases):
         # Only what cannot be read has no name.
         if not lease.name and not (isinstance(lease.id, str) and is_storable(lease.id)):
             raw = lease.id if isinstance(lease.id, bytes) else str(lease.id).encode("utf-8", "surrogateescape")
-            file.write(_RENAME, (spelled(raw), queue, raw), is_synced=False, door=file.held)
+            rename(spelled(raw), raw)
             leases[place] = lease._replace(id=spelled(raw))
     return leases
 

@@ -1,11 +1,11 @@
 """Notices commits of other processes.
 
-Who commits touches the file's time stamp *after* the commit (``File.touch``), and watchers wait for that: on Linux through inotify, asleep
-until it happens; elsewhere by looking at ``PRAGMA data_version`` with a growing gap. (The log itself is written before the commit can be
-seen, so watching it wakes too early.)
+A process that commits touches the file's time stamp *after* the commit (`Database.notify_watchers`), and watchers wait for that: on Linux
+through inotify, asleep until it happens; elsewhere by reading `PRAGMA data_version` with a growing gap. (The log itself is written before
+the commit can be seen, so watching it wakes too early.)
 
-All threads of a process share one ear: one inotify instance, of which a user has few, or one connection that looks. One of the threads that
-wait listens with it and wakes the others; when it leaves, another one of them listens.
+All threads of a process share one listener: one inotify instance, of which a user has few, or one connection that polls. One of the waiting
+threads listens with it and wakes the others; when it leaves, another one of them listens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from huey.runtime.clock import SECOND, Clock
 from huey.runtime.files import sqlite_uri
 from huey.runtime.logs import SafeLogger
 from huey.storage.base import Waker
-from huey.storage.sqlite.database import File
+from huey.storage.sqlite.database import Database
 
 log = SafeLogger("huey")
 _IN_ATTRIB = 0x4
@@ -275,28 +275,28 @@ class Looking:
 
 _inotify: Circle | None = None
 _looking: weakref.WeakValueDictionary[tuple[int, int], Circle] = weakref.WeakValueDictionary()
-"""Circles of files that are looked at, by the ``id`` of the ``File`` and its era."""
+"""Circles of files that are looked at, by the ``id`` of the `Database` and its generation."""
 _making = threading.RLock()
 _is_told = False
 
 
-def watch(file: File, clock: Clock) -> Watch:
-    """The best way of waiting for commits into *file* that this machine has."""
+def watch(database: Database, clock: Clock) -> Watch:
+    """The best way of waiting for commits into the file of *database* that this machine has."""
     with _making:
         if sys.platform == "linux":
             try:
-                return _by_inotify(file.path, clock)
+                return _by_inotify(database.path, clock)
             except OSError as error:
                 if error.errno == errno.ENOENT:
-                    raise file.missing() from error
+                    raise database.missing() from error
                 if error.errno not in _SCARCE:
                     raise
                 _tell_once(error)
-        circle = _looking.get((id(file), file.era))
+        circle = _looking.get((id(database), database.state.generation))
         if circle is None:
-            ear = Looking(file.path, clock)
-            circle = _looking[id(file), file.era] = Circle(ear)
-            file.watching.add(ear)
+            ear = Looking(database.path, clock)
+            circle = _looking[id(database), database.state.generation] = Circle(ear)
+            database.watching.add(ear)
         return Watch(circle, 0, clock)
 
 
