@@ -324,7 +324,7 @@ def test_a_name_that_cannot_be_stored_is_refused(huey: Huey, name: Any) -> None:
 
 
 def test_a_consumer_frees_locks_at_its_start_if_told_to(huey: Huey) -> None:
-    huey.storage.acquire("l", Holder("somebody"))
+    huey.storage.acquire_lock("l", Holder("somebody"))
 
     with running(huey):
         assert huey.is_locked("l")

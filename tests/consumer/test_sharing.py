@@ -321,7 +321,7 @@ def test_a_killed_workers_lock_and_place_are_free_at_once(project: Project, kind
 
 def test_the_command_frees_locks_at_its_start_if_told_to(project: Project) -> None:
     project.write(APP)
-    project.huey.storage.acquire("nightly", Holder("somebody"))
+    project.huey.storage.acquire_lock("nightly", Holder("somebody"))
 
     consumer = project.start("main.huey", "--flush-locks")
 

@@ -77,7 +77,7 @@ class SharedPlace(Commanded):
         """Now that all is done, every key and every lock is free."""
         records = [task(f"last {n}", options=with_constraints(None, Constraints(unique=f"single:{n}"))) for n in range(KEYS)]
         problems = [f"no key is held by nobody: {met}" for met in [self.storage.admit(records)] if met]
-        return problems + [f"no lock is held by nobody: {n}" for n in range(LOCKS) if self.storage.lock(f"lock {n}")]
+        return problems + [f"no lock is held by nobody: {n}" for n in range(LOCKS) if self.storage.find_lock(f"lock {n}")]
 
 
 @pytest.fixture

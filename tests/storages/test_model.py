@@ -270,10 +270,10 @@ class Agreement(RuleBasedStateMachine):
             assert read == expected
             self.positions = model, real
 
-    @rule(verb=st.sampled_from(["put", "put", "put_if_empty", "pop", "pop_many", "delete"]), kind=kinds, key=keys, value=values, ttl=ttls)
+    @rule(verb=st.sampled_from(["put", "put", "put_if_absent", "pop", "take", "delete"]), kind=kinds, key=keys, value=values, ttl=ttls)
     def keep_values(self, verb: str, kind: str, key: str, value: bytes, ttl: float | None) -> None:
-        arguments = {"put": (key, value, ttl), "put_if_empty": (key, value, ttl), "pop_many": (KEYS,)}.get(verb, (key,))
-        self.both(lambda storage: getattr(storage, verb)(kind, *arguments))
+        arguments = {"put": (key, value, ttl), "put_if_absent": (key, value, ttl, True), "take": (KEYS, True)}.get(verb, (key,))
+        self.both(lambda storage: getattr(storage, verb.removesuffix("_if_absent"))(kind, *arguments))
         self.both(lambda storage: storage.peek(kind, key))
 
     # -- locks and rates ------------------------------------------------------------------------------------------------------------------
@@ -283,17 +283,17 @@ class Agreement(RuleBasedStateMachine):
         if pick is not None and self.leases:
             lease = self.leases[-1 - pick % len(self.leases)]
             holder = Holder(lease.id, lease.token)
-        self.tokens.append(self.both(lambda storage: storage.acquire(name, holder, ttl)) or 0)
+        self.tokens.append(self.both(lambda storage: storage.acquire_lock(name, holder, ttl)) or 0)
 
-    @rule(verb=st.sampled_from(["give_up", "renew", "flush_locks"]), name=keys, holder=holders, pick=st.integers(0, 3))
+    @rule(verb=st.sampled_from(["release_lock", "renew_locks", "flush_locks"]), name=keys, holder=holders, pick=st.integers(0, 3))
     def unlock(self, verb: str, name: str, holder: Holder, pick: int) -> None:
         token = self.tokens[-1 - pick % len(self.tokens)] if self.tokens else 0
-        arguments: dict[str, tuple[Any, ...]] = {"give_up": (name, token), "renew": (holder,), "flush_locks": ([name],)}
+        arguments: dict[str, tuple[Any, ...]] = {"release_lock": (name, token), "renew_locks": (holder,), "flush_locks": ([name],)}
         self.both(lambda storage: getattr(storage, verb)(*arguments[verb]))
 
     @rule(name=keys, limit=numbers, per=st.sampled_from([1.0, 60.0, HOUR]), is_forgotten=st.booleans())
     def rate(self, name: str, limit: int, per: float, is_forgotten: bool) -> None:
-        self.both(lambda storage: storage.forget_rate(name) if is_forgotten else storage.take(name, limit, per))
+        self.both(lambda storage: storage.rate(name, per, reset=True) if is_forgotten else storage.hit_rate_limit(name, limit, per))
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
@@ -333,8 +333,8 @@ class Agreement(RuleBasedStateMachine):
 
     @invariant()
     def all_that_is_shared_agrees(self) -> None:
-        self.both(lambda storage: [storage.lock(name) for name in KEYS])
-        self.both(lambda storage: [storage.usage(name, per) for name in KEYS for per in (1.0, 60.0, HOUR)])
+        self.both(lambda storage: [storage.find_lock(name) for name in KEYS])
+        self.both(lambda storage: [storage.rate(name, per) for name in KEYS for per in (1.0, 60.0, HOUR)])
 
 
 def row_alike(row: TaskRow) -> TaskRow:

@@ -164,7 +164,7 @@ def test_nothing_is_left_when_all_is_done_and_read_but_what_is_said_to_stay(make
     again = storage.turn(ME, finishes, 30).leases
     storage.turn(ME, [Finish(lease, State.SUCCEEDED, value=b"v") for lease in again], 1)
 
-    storage.pop_many("result", [str(n) for n in range(30)])
+    storage.take("result", [str(n) for n in range(30)], remove=True)
     storage.deregister(ME)
 
     assert keys_left(storage, server) <= {"l", "st60", "wake", "tn", "pr"}
@@ -185,10 +185,10 @@ def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: An
     ran = set()
     while leases := (turn := storage.turn(ME, [], 9)).leases:
         ran |= {lease.id for lease in leases} | {refusal.id for refusal in turn.cancelled}
-        assert storage.acquire("lock", Holder(leases[0].id, leases[0].token)) is not None
+        assert storage.acquire_lock("lock", Holder(leases[0].id, leases[0].token)) is not None
         storage.release(ME, leases[1:2])
         storage.turn(ME, [Finish(lease, State.SUCCEEDED) for lease in leases], 0)
-    storage.give_up("lock", storage.acquire("lock", Holder("p")) or 0)
+    storage.release_lock("lock", storage.acquire_lock("lock", Holder("p")) or 0)
     storage.flush_locks()
     storage.deregister(ME)
     storage.discard(["l4"])
@@ -225,24 +225,24 @@ def test_a_lock_whose_answer_was_lost_once_is_taken(make: Make, monkeypatch: pyt
     storage = make()
     monkeypatch.setattr(CommandConnection, "read", losing(1, CommandConnection.read))
 
-    token = storage.acquire("l", Holder("p"))
+    token = storage.acquire_lock("l", Holder("p"))
 
-    assert storage.lock("l") == Held("l", token or 0, Holder("p"))
-    assert storage.acquire("l", Holder("p")) is None
+    assert storage.find_lock("l") == Held("l", token or 0, Holder("p"))
+    assert storage.acquire_lock("l", Holder("p")) is None
 
 
 def test_a_lock_whose_answer_never_came_is_freed_by_the_next_sign_of_life(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, another = make(), make()
-    kept = storage.acquire("other", Holder("p"))
+    kept = storage.acquire_lock("other", Holder("p"))
     with monkeypatch.context() as patch:
         patch.setattr(CommandConnection, "read", losing(2, CommandConnection.read))
         with pytest.raises(StorageUnavailable):
-            storage.acquire("l", Holder("p"))
-    assert another.lock("l") is not None
+            storage.acquire_lock("l", Holder("p"))
+    assert another.find_lock("l") is not None
 
-    assert storage.renew(Holder("p")) == 1
-    assert storage.renew(Holder("p")) == 1
-    assert (another.lock("l"), another.lock("other")) == (None, Held("other", kept or 0, Holder("p")))
+    assert storage.renew_locks(Holder("p")) == 1
+    assert storage.renew_locks(Holder("p")) == 1
+    assert (another.find_lock("l"), another.find_lock("other")) == (None, Held("other", kept or 0, Holder("p")))
 
 
 def losing(times: int, read: Callable[[CommandConnection], Any]) -> Callable[[CommandConnection], Any]:
@@ -261,12 +261,12 @@ def losing(times: int, read: Callable[[CommandConnection], Any]) -> Callable[[Co
 
 def test_locks_are_renewed_on_a_server_without_room(make: Make, server: Any) -> None:
     storage = make()
-    storage.acquire("l", Holder("p"))
+    storage.acquire_lock("l", Holder("p"))
     server.config_set("maxmemory", 1)
     try:
-        assert storage.renew(Holder("p")) == 1
+        assert storage.renew_locks(Holder("p")) == 1
         with pytest.raises(StorageFull):
-            storage.acquire("m", Holder("p"))
+            storage.acquire_lock("m", Holder("p"))
         with pytest.raises(StorageFull):
             storage.admit([limited("a")])
     finally:

@@ -182,7 +182,7 @@ _RECORDED: dict[str, Describe] = {
     "restore_name": _key(0),
     "put": _key(1),
     "pop": _key(1),
-    "pop_many": lambda given, answer: {"key": given[0], "ids": list(answer or ())},
+    "take": lambda given, answer: {"key": given[0], "ids": list(answer or ())},
     "delete": _key(1),
 }
 

@@ -172,7 +172,7 @@ class InlineWorker:
                 record = record._replace(payload=self._codec.redeclare(record.id, record.payload, declaration(record)))
             self._storage.enqueue([record])
         elif finish.value is not None:
-            self._storage.put("result", lease.id, finish.value, self._storage.result_ttl)
+            self._storage.put("result", lease.id, finish.value)
         self._run_hooks.after(Turn([]), [finish])
 
 

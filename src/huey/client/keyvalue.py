@@ -48,11 +48,11 @@ class KeyValueStore:
 
     def put_if_empty(self, key: str, value: Any, ttl: float | timedelta | None = None) -> bool:
         """See ``Huey.put_if_empty``."""
-        return self._storage.put_if_empty("data", _parse_key(key), self._codec.encode("data", key, value), parse_ttl(ttl))
+        return self._storage.put("data", _parse_key(key), self._codec.encode("data", key, value), parse_ttl(ttl), if_absent=True)
 
     def put_result(self, id: str, value: Any) -> None:
         """See ``Huey.put_result``."""
-        self._storage.put("result", id, self._codec.encode("result", id, value), self._storage.result_ttl)
+        self._storage.put("result", id, self._codec.encode("result", id, value))
 
     def delete(self, key: str) -> bool:
         """See ``Huey.delete``."""

@@ -57,7 +57,7 @@ class Locks:
 
     def is_locked(self, name: str) -> bool:
         """See ``Huey.is_locked``."""
-        return self._storage.lock(parse_name(name)) is not None
+        return self._storage.find_lock(parse_name(name)) is not None
 
     def flush(self, *names: str) -> set[str]:
         """See ``Huey.flush_locks``."""
@@ -93,7 +93,7 @@ class TaskLock(Masked):
             self._askers.add(threading.current_thread())
             token = self.huey.client.lock_keepalive.acquire(self.name, self.ttl)
         else:
-            token = self.huey.storage.acquire(self.name, Holder(*run), self.ttl)
+            token = self.huey.storage.acquire_lock(self.name, Holder(*run), self.ttl)
         if token is None:
             raise TaskLockedException(f"the lock {self.name!r} is held by somebody else, or this run has lost its lease")
         self._tokens[_here()] = token
@@ -106,7 +106,7 @@ class TaskLock(Masked):
         if token is None and current.run.get() is None and threading.current_thread() not in self._askers:
             threads = [who for who in list(self._tokens) if isinstance(who, threading.Thread)]
             token = self._tokens.pop(threads[0], None) if threads else None
-        was_held = token is not None and self.huey.storage.give_up(self.name, token)
+        was_held = token is not None and self.huey.storage.release_lock(self.name, token)
         if current.run.get() is None:
             self.huey.client.lock_keepalive.check_idle()
         return was_held
@@ -118,7 +118,7 @@ class TaskLock(Masked):
 
     def locked(self) -> bool:
         """Whether it is held."""
-        return self.huey.storage.lock(self.name) is not None
+        return self.huey.storage.find_lock(self.name) is not None
 
     is_locked = locked
 
@@ -153,7 +153,7 @@ class LockKeepalive:
         self._pause = threading.Event()
 
     def acquire(self, name: str, ttl: float | None = None) -> int | None:
-        token = self._storage.acquire(name, self._me, ttl)
+        token = self._storage.acquire_lock(name, self._me, ttl)
         if token is not None:
             with self._lock:
                 if self._thread is None:
@@ -170,7 +170,7 @@ class LockKeepalive:
         """Renew the lease. Return False if no lock is held any more, and let the thread end."""
         with self._lock:
             try:
-                if self._storage.renew(self._me):
+                if self._storage.renew_locks(self._me):
                     return True
             except StorageError as error:
                 log.warning("the locks of this process cannot be renewed, they are free soon: %s", error)

@@ -43,18 +43,18 @@ class RateLimit(Masked):
 
     def acquire(self) -> bool:
         """Count one use and return True. RateLimitExceeded: the window is full."""
-        delay = self.huey.storage.take(self.name, self.limit, self.per)
+        delay = self.huey.storage.hit_rate_limit(self.name, self.limit, self.per)
         if delay > 0:
             raise RateLimitExceeded(self.name, delay, self.retry)
         return True
 
     def current_usage(self) -> int:
         """Return the number of uses in the present window, including the refused ones."""
-        return self.huey.storage.usage(self.name, self.per)
+        return self.huey.storage.rate(self.name, self.per)
 
     def reset(self) -> None:
         """Start the present window over, with no uses."""
-        self.huey.storage.forget_rate(self.name)
+        self.huey.storage.rate(self.name, self.per, reset=True)
 
     def __enter__(self) -> RateLimit:
         self.acquire()

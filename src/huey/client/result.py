@@ -179,7 +179,7 @@ class Result(Masked, Generic[R]):
         except DecodeError:
             # Not ours to throw away: another process, with the right secret or class, may read it.
             self._data = None
-            self.huey.storage.put_if_empty("result", self.id, data, self.huey.storage.result_ttl)
+            self.huey.storage.put("result", self.id, data, if_absent=True)
             raise
         self._data = None
         if is_error:
@@ -286,7 +286,7 @@ class ResultGroup(Masked):
             of_it = [result for result in results if result.huey is huey]
             for start in range(0, len(of_it), CHUNK):
                 part = of_it[start : start + CHUNK]
-                found = huey.storage.pop_many("result", [result.id for result in part])
+                found = huey.storage.take("result", [result.id for result in part], remove=True)
                 for result in part:
                     if result.id in found:
                         result._data = found[result.id]

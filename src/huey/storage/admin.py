@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from huey.storage.helpers import in_chunks
+from huey.storage.locks import Held
 from huey.task.record import Record
 
 ALL = 2**31 - 1
@@ -22,10 +23,34 @@ class Administering:
 
         def counts(self) -> Any: ...
         def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> Any: ...
-        def items(self, kind: str) -> dict[str, bytes]: ...
-        def peek(self, kind: str, key: str) -> bytes | None: ...
-        def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]: ...
+        def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]: ...
+        def locks(self, names: Sequence[str] | None = None) -> list[Held]: ...
+        def release_lock(self, name: str, token: int) -> bool: ...
         def flush(self) -> None: ...
+
+    def peek(self, kind: str, key: str) -> bytes | None:
+        """Read one value."""
+        return self.take(kind, [key]).get(key)
+
+    def pop(self, kind: str, key: str) -> bytes | None:
+        """Read and remove one value."""
+        return self.take(kind, [key], remove=True).get(key)
+
+    def delete(self, kind: str, key: str) -> bool:
+        """Remove one value. True if there was one."""
+        return bool(self.take(kind, [key], remove=True))
+
+    def items(self, kind: str) -> dict[str, bytes]:
+        """Read all values of one kind."""
+        return self.take(kind)
+
+    def find_lock(self, name: str) -> Held | None:
+        """Return who holds a lock."""
+        return next(iter(self.locks([name])), None)
+
+    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
+        """Free locks, whoever holds them; None: all of this queue. Returns the names of those that were held."""
+        return {held.name for held in self.locks(names) if self.release_lock(held.name, held.token)}
 
     @abstractmethod
     def drop_waiting(self, *, scheduled: bool) -> int:
@@ -75,7 +100,7 @@ class Administering:
     def flush_results(self) -> None:
         """Remove the results. What the application put under keys of its own stays."""
         for ids in in_chunks(self.items("result")):
-            self.pop_many("result", ids)
+            self.take("result", ids, remove=True)
 
     def flush_all(self) -> None:
         """Remove everything of this queue, as ``flush``."""

@@ -290,32 +290,16 @@ class Storage(Sharing, Hosting, Administering, ABC):
     # Small values by (kind, key). Kind "result" holds the results of tasks, "data" what the user put.
 
     @abstractmethod
-    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        """Store *value*, replacing what was there. It goes after *ttl* seconds; None: never."""
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        """Store *value*, replacing what was there; with *if_absent* only if there is none, in one step. Returns True if it was stored.
+
+        It goes after *ttl* seconds. None: a result goes when the storage's ``result_ttl`` is over, anything else stays.
+        """
 
     @abstractmethod
-    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
-        """Store *value*, as ``put`` does, unless there is one; True if it was stored. One step."""
-
-    @abstractmethod
-    def peek(self, kind: str, key: str) -> bytes | None:
-        """Read."""
-
-    @abstractmethod
-    def pop(self, kind: str, key: str) -> bytes | None:
-        """Read and remove, one step: of two callers one gets it."""
-
-    @abstractmethod
-    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """Read and remove those that are there, at most ``CHUNK`` keys, one step."""
-
-    @abstractmethod
-    def delete(self, kind: str, key: str) -> bool:
-        """Remove. True if there was one."""
-
-    @abstractmethod
-    def items(self, kind: str) -> dict[str, bytes]:
-        """All of one kind."""
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
+        """Read the values of *keys* that are there, and remove them if asked to, in one step: of two callers one gets a value. At most
+        ``CHUNK`` keys; None: all of that kind, which can only be read."""
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
@@ -346,8 +330,3 @@ class Storage(Sharing, Hosting, Administering, ABC):
     @abstractmethod
     def is_trusted(self) -> bool:
         """Pickles of any class may be read from here: nobody else can write into it (RELIABILITY S1)."""
-
-    @property
-    @abstractmethod
-    def result_ttl(self) -> float | None:
-        """Seconds that an unread result is kept; None: for ever."""

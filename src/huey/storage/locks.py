@@ -80,43 +80,36 @@ class Sharing:
 
     # -- locks --------------------------------------------------------------------------------------------------------------------------
 
-    def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
+    def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         """Take a lock: its token; None while somebody holds it, the same holder included.
 
         A task's lock is held while that run of it is leased: its end, in whatever way, and a takeover free it. A run that is not leased
-        any more gets none. A process's lock is held for ``HOLDER`` from now, or from its last ``renew``. *ttl*: nobody holds it longer than
-        so many seconds from now, by the clock that leases run by, whatever is renewed.
+        any more gets none. A process's lock is held for ``HOLDER`` from now, or from its last ``renew_locks``. *ttl*: nobody holds it
+        longer than so many seconds from now, by the clock that leases run by, whatever is renewed.
         """
         raise self.refusal()
 
-    def renew(self, holder: Holder) -> int:
+    def renew_locks(self, holder: Holder) -> int:
         """Keep the locks of a process for ``HOLDER`` from now. How many it still holds."""
         raise self.refusal()
 
-    def give_up(self, name: str, token: int) -> bool:
+    def release_lock(self, name: str, token: int) -> bool:
         """Free a lock that was taken with that token. False: it was not held any more."""
         raise self.refusal()
 
-    def lock(self, name: str) -> Held | None:
-        """Who holds a lock."""
-        raise self.refusal()
-
-    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
-        """Free locks, whoever holds them; None: all of this queue. The names of those that were held."""
+    def locks(self, names: Sequence[str] | None = None) -> list[Held]:
+        """Return the locks that are held, of *names* or of the whole queue, in no order."""
         raise self.refusal()
 
     # -- rates --------------------------------------------------------------------------------------------------------------------------
     # Windows of `per` seconds by the storage's clock, aligned to multiples of it.
 
-    def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
-        """Count one use in the window of now: 0.0 if it is among the first *limit*, else it is refused, and that counts too: the seconds
-        until the next window. One step. While a clock that was set back catches up, the later window counts."""
+    def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+        """Count one use in the current window, in one step. Returns 0.0 if it is among the first *limit*; otherwise the use is refused,
+        which counts too, and the seconds until the next window are returned. While a clock that was set back catches up, the later window
+        counts."""
         raise self.refusal()
 
-    def usage(self, name: str, per: float, now: Micros | None = None) -> int:
-        """Uses in the window of now, those that were refused too."""
-        raise self.refusal()
-
-    def forget_rate(self, name: str) -> None:
-        """Begin a window anew: nothing was used."""
+    def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
+        """Return the number of uses in the current window, refused ones included. *reset*: forget them, in the same step."""
         raise self.refusal()

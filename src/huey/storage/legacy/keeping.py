@@ -27,27 +27,18 @@ class ValuesInParts(Storage):
             part.flush()
         return counts.scheduled if scheduled else counts.ready
 
-    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        if if_absent:
+            return self._values.put_if_empty(kind, key, value, ttl)
         self._values.put(kind, key, value, ttl)
         with self._changed:
             self._changed.notify_all()
+        return True
 
-    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
-        return self._values.put_if_empty(kind, key, value, ttl)
-
-    def peek(self, kind: str, key: str) -> bytes | None:
-        return self._values.peek(kind, key)
-
-    def pop(self, kind: str, key: str) -> bytes | None:
-        return self._values.pop(kind, key)
-
-    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
         """One after the other: no part can do it in one step."""
+        if keys is None:
+            return self._values.items(kind)
         check_keys(keys)
-        return {key: value for key in keys if (value := self.pop(kind, key)) is not None}
-
-    def delete(self, kind: str, key: str) -> bool:
-        return self.pop(kind, key) is not None
-
-    def items(self, kind: str) -> dict[str, bytes]:
-        return self._values.items(kind)
+        take = self._values.pop if remove else self._values.peek
+        return {key: value for key in keys if (value := take(kind, key)) is not None}

@@ -405,10 +405,6 @@ class LegacyStorage(ValuesInParts):
     def survives_fork(self) -> bool:
         return self.parts.are_shipped
 
-    @property
-    def result_ttl(self) -> float | None:
-        return None
-
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         return self.parts.startup_warnings(processes, periodic)
 

@@ -22,8 +22,6 @@ class BlackHoleStorage(MemoryStorage):
     def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
         """Nobody will ever come with these ids."""
 
-    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        """Gone."""
-
-    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        """Nothing is kept."""
         return True

@@ -73,47 +73,43 @@ class SharingInMemory(Storage):
             return False
         return self._workers[row.worker][1] > self._clock.monotonic()
 
-    def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
+    def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         with self._changed:
             now = self._clock.monotonic()
             return self._locks.take(name, holder, now + HOLDER, end_of(ttl, now), now)
 
-    def renew(self, holder: Holder) -> int:
+    def renew_locks(self, holder: Holder) -> int:
         with self._changed:
             now = self._clock.monotonic()
             return self._locks.renew(holder, now + HOLDER, now)
 
-    def give_up(self, name: str, token: int) -> bool:
+    def release_lock(self, name: str, token: int) -> bool:
         with self._changed:
             now = self._clock.monotonic()
             held = self._locks.find(name, now)
             return held is not None and held.token == token and self._locks.free(name, now)
 
-    def lock(self, name: str) -> Held | None:
-        with self._changed:
-            return self._locks.find(name, self._clock.monotonic())
-
-    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
+    def locks(self, names: Sequence[str] | None = None) -> list[Held]:
         with self._changed:
             now = self._clock.monotonic()
-            return {name for name in (self._locks.names() if names is None else names) if self._locks.free(name, now)}
+            found = [self._locks.find(name, now) for name in (self._locks.names() if names is None else names)]
+            return [held for held in found if held is not None]
 
     # -- rates --------------------------------------------------------------------------------------------------------------------------
 
-    def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+    def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
         with self._changed:
             now, length = self._clock.now() if now is None else now, micros(per)
             if self._rates.take(name, limit, length, now):
                 return 0.0
             return (length - now % length) / SECOND
 
-    def usage(self, name: str, per: float, now: Micros | None = None) -> int:
+    def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
         with self._changed:
-            return self._rates.usage(name, micros(per), self._clock.now() if now is None else now)
-
-    def forget_rate(self, name: str) -> None:
-        with self._changed:
-            self._rates.windows.pop(name, None)
+            used = self._rates.usage(name, micros(per), self._clock.now() if now is None else now)
+            if reset:
+                self._rates.windows.pop(name, None)
+            return used
 
     def _prune_shared(self, now: Micros) -> int:
         gone = remove(self._keys.kept, lambda kept: kept.expires <= now) + self._locks.prune(self._clock.monotonic())

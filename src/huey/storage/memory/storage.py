@@ -45,7 +45,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     ) -> None:
         self.name = name
         self._clock = clock
-        self._result_ttl = parse_result_ttl(result_ttl)
+        self.result_ttl = parse_result_ttl(result_ttl)
         self._retention = Retention.of(keep_finished)
         self._changed = Alarm(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}
@@ -59,7 +59,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     def for_queue(self, name: str) -> MemoryStorage:
         with self._changed:
             found = self._family.get(name) or type(self)(
-                name, clock=self._clock, result_ttl=self._result_ttl, keep_finished=self._keep_finished
+                name, clock=self._clock, result_ttl=self.result_ttl, keep_finished=self._keep_finished
             )
             found._family = self._family
             return self._family.setdefault(name, found)
@@ -183,7 +183,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             return False
         self._tasks.let_go(row)
         if finish.value is not None:
-            self._values.put("result", row.record.id, finish.value, end_of(self._result_ttl, now))
+            self._values.put("result", row.record.id, finish.value, end_of(self.result_ttl, now))
         self._count(row, row.settle(finish, worker, error, now, self.offset), now, micros(finish.duration))
         if row.state == State.QUEUED:
             self._tasks.queue(row)
@@ -376,7 +376,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         with self._changed:
-            return self._changed.until(lambda: any(self._peek("result", id) is not None for id in ids), timeout)
+            return self._changed.until(lambda: any(self._values.peek("result", id, self._clock.now()) is not None for id in ids), timeout)
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
         with self._changed:
@@ -421,10 +421,6 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     @property
     def is_trusted(self) -> bool:
         return True
-
-    @property
-    def result_ttl(self) -> float | None:
-        return self._result_ttl
 
     def _now(self, now: Micros | None) -> Micros:
         return self._clock.now() if now is None else now

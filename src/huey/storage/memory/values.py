@@ -26,45 +26,26 @@ class ValuesInMemory(Storage):
     _clock: Clock
     _changed: Alarm
     _values: Values
+    result_ttl: float | None
 
-    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        with self._changed:
-            self._put(kind, key, value, ttl)
-
-    def _put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        self._values.put(kind, key, value, end_of(ttl, self._clock.now()))
-        self._changed.notify_all()
-
-    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
-        with self._changed:
-            if self._peek(kind, key) is not None:
-                return False
-            self._put(kind, key, value, ttl)
-            return True
-
-    def peek(self, kind: str, key: str) -> bytes | None:
-        with self._changed:
-            return self._peek(kind, key)
-
-    def _peek(self, kind: str, key: str) -> bytes | None:
-        return self._values.peek(kind, key, self._clock.now())
-
-    def pop(self, kind: str, key: str) -> bytes | None:
-        with self._changed:
-            return self._values.pop(kind, key, self._clock.now())
-
-    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
-        check_keys(keys)
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
         with self._changed:
             now = self._clock.now()
-            return {key: value for key in keys if (value := self._values.pop(kind, key, now)) is not None}
+            if if_absent and self._values.peek(kind, key, now) is not None:
+                return False
+            ttl = self.result_ttl if ttl is None and kind == "result" else ttl
+            self._values.put(kind, key, value, end_of(ttl, now))
+            self._changed.notify_all()
+            return True
 
-    def delete(self, kind: str, key: str) -> bool:
-        return self.pop(kind, key) is not None
-
-    def items(self, kind: str) -> dict[str, bytes]:
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
         with self._changed:
-            return self._values.items(kind, self._clock.now())
+            now = self._clock.now()
+            if keys is None:
+                return self._values.items(kind, now)
+            check_keys(keys)
+            take = self._values.pop if remove else self._values.peek
+            return {key: value for key in keys if (value := take(kind, key, now)) is not None}
 
 
 def end_of(ttl: float | None, now: Micros) -> Micros:

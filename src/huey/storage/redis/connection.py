@@ -46,7 +46,7 @@ SPIN_BACKOFF = 10
 HARMLESS = frozenset(
     {
         *("watch_results", "heartbeat", "revoke", "counts", "is_followed", "deregister", "list_values", "leases", "list_ids", "get_tasks"),
-        *("get_lock", "release_lock", "renew_locks", "acquire_lock", "reset_rate", "hit_rate_limit", "read_rate"),
+        *("get_locks", "release_lock", "renew_locks", "acquire_lock", "hit_rate_limit", "read_rate"),
         *("read_stats", "prune", "put_value", "check_ready", "release", "get_revocation", "unwatch_results", "workers"),
     }
 )

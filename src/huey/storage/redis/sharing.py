@@ -19,7 +19,7 @@ class SharingVerbs(PlainVerbs):
     _unanswered: set[str]
     """Calls that may have taken a lock, but the answer was lost: the next sign of life frees it."""
 
-    def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
+    def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         nonce = f"{self._rng.getrandbits(64):x}"
         who = (name, holder.id, holder.token, HOLDER, nonce, "" if ttl is None else micros(ttl))
         try:
@@ -29,35 +29,26 @@ class SharingVerbs(PlainVerbs):
             raise
         return token
 
-    def renew(self, holder: Holder) -> int:
+    def renew_locks(self, holder: Holder) -> int:
         lost = list(self._unanswered)
         held: int = self._connections.call("renew_locks", self._prefix, self._now(), self._lease_time(), holder.id, HOLDER, *lost)
         self._unanswered.difference_update(lost)
         return held
 
-    def give_up(self, name: str, token: int) -> bool:
+    def release_lock(self, name: str, token: int) -> bool:
         """As the contract says. After a lost answer it is asked again, and what the lost call freed counts as not held."""
         return bool(self._connections.call("release_lock", self._prefix, self._now(), self._lease_time(), name, token))
 
-    def lock(self, name: str) -> Held | None:
-        found = self._connections.call("get_lock", self._prefix, self._now(), self._lease_time(), name)
-        if not found:
-            return None
-        token, holder, run = found
-        return Held(name, token, Holder(holder.decode(), int(run)))
-
-    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
+    def locks(self, names: Sequence[str] | None = None) -> list[Held]:
         which = (1,) if names is None else ("", *names)
-        return {name.decode() for name in self._connections.call("release_locks", self._prefix, self._now(), self._lease_time(), *which)}
+        found = self._connections.call("get_locks", self._prefix, self._now(), self._lease_time(), *which)
+        return [Held(name.decode(), token, Holder(holder.decode(), int(run))) for name, token, holder, run in found]
 
-    def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+    def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
         """As the contract says. After a lost answer it is asked again: a use may then count as two, never as none."""
         wait: int = self._connections.call("hit_rate_limit", self._prefix, self._now(now), name, micros(per), limit)
         return wait / SECOND
 
-    def usage(self, name: str, per: float, now: Micros | None = None) -> int:
-        used: int = self._connections.call("read_rate", self._prefix, self._now(now), name, micros(per))
+    def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
+        used: int = self._connections.call("read_rate", self._prefix, self._now(now), name, micros(per), int(reset))
         return used
-
-    def forget_rate(self, name: str) -> None:
-        self._connections.call("reset_rate", self._prefix, self._now(), name)

@@ -127,7 +127,7 @@ class TurningVerbs(WakingVerbs):
 
     def _head(self, worker: Worker, want: int, now: Micros | None) -> tuple[Arg, ...]:
         """The first arguments of a turn."""
-        ttl = "" if self._result_ttl is None else micros(self._result_ttl)
+        ttl = "" if self.result_ttl is None else micros(self.result_ttl)
         who_it_is = (worker.id, details(worker), who(worker), lanes_of(worker))
         return (self._prefix, self._now(now), self._lease_time(), *who_it_is, want, ttl)
 

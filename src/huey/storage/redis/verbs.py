@@ -44,14 +44,10 @@ class PlainVerbs(Storage):
         self.name = name
         self._clock = clock
         self._has_own_clock = clock is not system_clock
-        self._result_ttl = parse_result_ttl(result_ttl)
+        self.result_ttl = parse_result_ttl(result_ttl)
         self._retention = retention
         self._connections = connections
         self._prefix = keys.prefix(name)
-
-    @property
-    def result_ttl(self) -> float | None:
-        return self._result_ttl
 
     def _now(self, now: Micros | None = None) -> Arg:
         """The time for a script: the server's own, unless a test gives another."""
@@ -196,33 +192,21 @@ class PlainVerbs(Storage):
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
-    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        self._connections.call("put_value", self._prefix, self._now(), kind, key, value, "" if ttl is None else micros(ttl), 0)
-
-    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        ttl = self.result_ttl if ttl is None and kind == "result" else ttl
         length = "" if ttl is None else micros(ttl)
-        return bool(self._connections.call("put_value", self._prefix, self._now(), kind, key, value, length, 1, once=True))
+        return bool(self._connections.call("put_value", self._prefix, self._now(), kind, key, value, length, int(if_absent), once=if_absent))
 
-    def peek(self, kind: str, key: str) -> bytes | None:
-        return _content(self._connections.call("take_values", self._prefix, self._now(), kind, 0, key)[0])
-
-    def pop(self, kind: str, key: str) -> bytes | None:
-        return _content(self._connections.call("take_values", self._prefix, self._now(), kind, 1, key)[0])
-
-    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
+        if keys is None:
+            return self._take_all(kind)
         if not keys:
             return {}
         check_keys(keys)
-        return self._taken(kind, keys, is_removed=True)
-
-    def _taken(self, kind: str, keys: Sequence[str], *, is_removed: bool) -> dict[str, bytes]:
-        values = self._connections.call("take_values", self._prefix, self._now(), kind, int(is_removed), *keys) if keys else []
+        values = self._connections.call("take_values", self._prefix, self._now(), kind, int(remove), *keys)
         return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
 
-    def delete(self, kind: str, key: str) -> bool:
-        return self.pop(kind, key) is not None
-
-    def items(self, kind: str) -> dict[str, bytes]:
+    def _take_all(self, kind: str) -> dict[str, bytes]:
         found, now = self._connections.call("list_values", self._prefix, self._now(), kind)
         pairs = zip(found[::2], found[1::2], strict=True)
         return {text_of(key): value[STAMP:] for key, value in pairs if not 0 < whole_or(int, value[:STAMP], 0) <= int(now)}
@@ -246,10 +230,6 @@ class PlainVerbs(Storage):
 
     def flush(self) -> None:
         self._connections.call("flush", self._prefix, self._now())
-
-
-def _content(value: bytes | None) -> bytes | None:
-    return None if value is None else value[STAMP:]
 
 
 def _mark(until: Micros | None, once: bool) -> tuple[Micros, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,38 +15,34 @@ class SharingInSql(SqlStorage):
 
     supports_constraints = True
 
-    def acquire(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
+    def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         alive = self._alive()
         who = {"queue": self._queue, "name": name, "holder": holder.id, "run": holder.token, "until": alive["clock"] + HOLDER}
         who["ends"] = None if ttl is None else alive["clock"] + micros(ttl)
         if not self._write("lock_acquire", who | alive, is_durable=False):
             return None
         # It is ours, so nobody changes it meanwhile; unless somebody flushed it.
-        held = self.lock(name)
+        held = next(iter(self.locks([name])), None)
         return held.token if held is not None and held.holder == holder else None
 
-    def renew(self, holder: Holder) -> int:
+    def renew_locks(self, holder: Holder) -> int:
         alive = self._alive()
         who = {"queue": self._queue, "holder": holder.id, "until": alive["clock"] + HOLDER}
         return self._write("lock_renew", who | alive, is_durable=False)
 
-    def give_up(self, name: str, token: int) -> bool:
+    def release_lock(self, name: str, token: int) -> bool:
         which = {"queue": self._queue, "name": name, "token": token}
         return self._write("lock_release", which | self._alive(), is_durable=False) > 0
 
-    def lock(self, name: str) -> Held | None:
-        for token, holder, run in self._read("lock_find", {"queue": self._queue, "name": name} | self._alive()):
-            return Held(name, token, Holder(holder, run))
-        return None
+    def locks(self, names: Sequence[str] | None = None) -> list[Held]:
+        which = {"queue": self._queue} | self._alive()
+        if names is None:
+            rows = self._read("locks_held", which)
+        else:
+            rows = [(name, *row) for name in names for row in self._read("lock_find", which | {"name": name})]
+        return [Held(name, token, Holder(holder, run)) for name, token, holder, run in rows]
 
-    def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
-        which = {"queue": self._queue, "names": None if names is None else json.dumps(list(names))}
-        held = self._read("locks_held", which | self._alive())
-        if held:
-            self._write("locks_release", {"queue": self._queue, "tokens": json.dumps([token for _, token in held])})
-        return {name for name, _ in held}
-
-    def take(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+    def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
         window = self._window(name, per, now) | {"limit": limit}
         if self._write("rate_hit", window, is_durable=False):
             return 0.0
@@ -55,11 +50,11 @@ class SharingInSql(SqlStorage):
         self._write("rate_reject", window, is_durable=False)
         return float(window["ends"] - window["now"]) / SECOND
 
-    def usage(self, name: str, per: float, now: Micros | None = None) -> int:
-        return int(sum(used for (used,) in self._read("rate_usage", self._window(name, per, now))))
-
-    def forget_rate(self, name: str) -> None:
-        self._write("rate_reset", {"queue": self._queue, "name": name})
+    def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
+        used = int(sum(used for (used,) in self._read("rate_usage", self._window(name, per, now))))
+        if reset:
+            self._write("rate_reset", {"queue": self._queue, "name": name})
+        return used
 
     def _window(self, name: str, per: float, now: Micros | None) -> dict[str, Any]:
         now, length = self._now(now), micros(per)

@@ -12,6 +12,7 @@ from typing import Any
 
 from huey.runtime.clock import Clock, Micros, micros
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOLLOWER, FOREVER, MARK_KEPT, TURN_BYTES, Storage
+from huey.storage.helpers import check_keys
 from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
@@ -50,7 +51,7 @@ class SqlStorage(Storage):
     def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention) -> None:
         self.name = name
         self._clock = clock
-        self._result_ttl = parse_result_ttl(result_ttl)
+        self.result_ttl = parse_result_ttl(result_ttl)
         self._retention = retention
         self._mended_up_to = ""
         """The id up to which states were looked at; empty: from the first one."""
@@ -75,10 +76,6 @@ class SqlStorage(Storage):
     @abstractmethod
     def _queue(self) -> int:
         """The number of this storage's queue. Opens the storage."""
-
-    @property
-    def result_ttl(self) -> float | None:
-        return self._result_ttl
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
@@ -245,30 +242,37 @@ class SqlStorage(Storage):
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
-    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
-        self._write(self._place(kind) + "_put", self._mark(kind, key, value, ttl))
-        self._rouse()
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        statement = "_put_if_empty" if if_absent else "_put"
+        is_stored = self._write(self._place(kind) + statement, self._mark(kind, key, value, ttl)) > 0
+        if is_stored:
+            self._rouse()
+        return is_stored
 
-    def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
-        return self._write(self._place(kind) + "_put_if_empty", self._mark(kind, key, value, ttl)) > 0
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
+        if keys is None:
+            return {key: bytes(value) for key, value in self._read(self._place(kind) + "_items", self._mark(kind, ""))}
+        check_keys(keys)
+        if remove and len(keys) > 1:
+            return self._take_many(kind, keys)
+        take = self._take_one if remove else self._peek
+        return {key: value for key in keys if (value := take(kind, key)) is not None}
 
-    def peek(self, kind: str, key: str) -> bytes | None:
+    def _peek(self, kind: str, key: str) -> bytes | None:
         for row in self._read(self._place(kind) + "_peek", self._mark(kind, key)):
             return bytes(row[0])
         return None
 
-    def pop(self, kind: str, key: str) -> bytes | None:
-        while (value := self.peek(kind, key)) is not None:
+    def _take_one(self, kind: str, key: str) -> bytes | None:
+        while (value := self._peek(kind, key)) is not None:
             # A result that was fetched and comes back with a power cut harms nobody.
             if self._write(self._place(kind) + "_take", self._mark(kind, key, value), is_durable=kind != "result"):
                 return value
         return None
 
-    def delete(self, kind: str, key: str) -> bool:
-        return self._write(self._place(kind) + "_delete", self._mark(kind, key)) > 0
-
-    def items(self, kind: str) -> dict[str, bytes]:
-        return {key: bytes(value) for key, value in self._read(self._place(kind) + "_items", self._mark(kind, ""))}
+    @abstractmethod
+    def _take_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Read and remove several values in one step."""
 
     def _place(self, kind: str) -> str:
         # Results have a table of their own.
@@ -276,6 +280,7 @@ class SqlStorage(Storage):
 
     def _mark(self, kind: str, key: str, value: bytes | None = None, ttl: float | None = None) -> dict[str, Any]:
         now = self._clock.now()
+        ttl = self.result_ttl if ttl is None and kind == "result" else ttl
         expires = None if ttl is None else now + micros(ttl)
         return {"queue": self._queue, "kind": kind, "key": key, "value": value, "expires": expires, "now": now}
 

@@ -289,7 +289,7 @@ class SqliteStorage(WakingStorage):
         want = 0 if is_full else want
         # Of one task there may be two: one that an outage kept back, and one of a run that came after.
         finishes, outdated = newest(finishes)
-        expires = None if self._result_ttl is None else now + micros(self._result_ttl)
+        expires = None if self.result_ttl is None else now + micros(self.result_ttl)
         ends = ends_of(finishes, now, self.offset)
         row = (queue, *worker, now, self._lease_time() + LEASE, want, expires, "\n".join(events) or None, self._retention.is_on, *ends[3:])
         with self._database.turn_lock:
@@ -438,7 +438,7 @@ class SqliteStorage(WakingStorage):
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
-    def pop_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def _take_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         which = (self._queue, kind, json.dumps(list(keys)), self._clock.now())
         rows = self._fire("pop_many", which, ("popped", ()), is_durable=kind != "result", lock=self._database.write_lock)
         return {key: bytes(value) for key, value in rows}

@@ -148,7 +148,7 @@ class AgainRules:
         for late in (former, heir):
             assert end(storage, clock, late, Returned(b"late")).stale == ["a"]
             storage.release(ME, [late])
-            assert storage.acquire("lock", Holder("a", late.token)) is None
+            assert storage.acquire_lock("lock", Holder("a", late.token)) is None
         assert look(storage).state == State.RUNNING
         assert storage.peek("result", "a") is None
         assert end(storage, clock, lease, Returned(b"1")).stale == []
@@ -156,16 +156,16 @@ class AgainRules:
     def test_a_lock_of_the_former_run_is_free_and_its_release_frees_no_other(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a")])
         (former,) = claim(storage)
-        old = storage.acquire("lock", Holder("a", former.token))
+        old = storage.acquire_lock("lock", Holder("a", former.token))
         end(storage, clock, former, Returned(None))
         storage.enqueue([again("a")])
         (lease,) = claim(storage)
 
-        new = storage.acquire("lock", Holder("a", lease.token))
+        new = storage.acquire_lock("lock", Holder("a", lease.token))
 
         assert (old or 0) < (new or 0)
-        assert not storage.give_up("lock", old or 0)
-        held = storage.lock("lock")
+        assert not storage.release_lock("lock", old or 0)
+        held = storage.find_lock("lock")
         assert held is not None
         assert held.holder == Holder("a", lease.token)
 

@@ -17,6 +17,9 @@ ERROR = {"error": "ValueError('x')", "traceback": "Traceback: ..."}
 
 
 class FinishRules:
+    result_ttl: float | None = 7 * 86400.0
+    """Seconds that the storage under test keeps unread results; None: for ever."""
+
     def test_a_succeeded_task_is_gone(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
 
@@ -56,12 +59,12 @@ class FinishRules:
     def test_an_unread_result_goes_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Returned(b"5"))
 
-        clock.forward((storage.result_ttl or 0) - 1)
+        clock.forward((self.result_ttl or 0) - 1)
         before = storage.peek("result", "a")
         clock.forward(2)
 
         assert before == b"5"
-        assert storage.peek("result", "a") == (b"5" if storage.result_ttl is None else None)
+        assert storage.peek("result", "a") == (b"5" if self.result_ttl is None else None)
 
     def test_a_failed_task_is_kept_with_its_reason_and_its_error(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)

@@ -19,9 +19,8 @@ DEAD_LETTERS_S = DEAD_LETTERS_KEPT / SECOND
 
 
 class HouseRules:
-    def test_it_has_a_name_and_knows_how_long_results_are_kept(self, storage: Storage, another: Another) -> None:
+    def test_it_has_a_name_and_knows_whom_it_trusts(self, storage: Storage, another: Another) -> None:
         assert storage.name == another().name
-        assert storage.result_ttl is None or storage.result_ttl > 0
         assert storage.is_trusted in (True, False)
 
     def test_another_queue_of_the_same_store_is_apart(self, storage: Storage) -> None:

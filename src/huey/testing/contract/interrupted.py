@@ -120,15 +120,15 @@ class InterruptedRules:
     def test_who_takes_results_while_others_are_taken_gets_his_own(self, storage: Storage) -> None:
         def check(n: str, found: dict[str, bytes], inner: Interruption) -> None:
             assert found == {"outer" + n: b"outer"}, f"at line {n}"
-            assert (inner.answer or storage.pop_many("result", ["inner" + n])) == {"inner" + n: b"inner"}, f"at line {n}"
+            assert (inner.answer or storage.take("result", ["inner" + n], remove=True)) == {"inner" + n: b"inner"}, f"at line {n}"
 
         def put(n: str) -> None:
             for which in ("outer", "inner"):
                 storage.put("result", which + n, which.encode())
 
         at_lines(
-            lambda n: storage.pop_many("result", ["outer" + n]),
-            lambda n: storage.pop_many("result", ["inner" + n]),
+            lambda n: storage.take("result", ["outer" + n, "none"], remove=True),
+            lambda n: storage.take("result", ["inner" + n, "none"], remove=True),
             check,
             before=put,
             step=STEP,

@@ -28,7 +28,7 @@ class ValueRules:
             storage.put(kind, "k", b"")
 
             assert storage.peek(kind, "k") == b""
-            assert not storage.put_if_empty(kind, "k", b"v")
+            assert not storage.put(kind, "k", b"v", if_absent=True)
             assert storage.pop(kind, "k") == b""
 
     def test_put_replaces_what_was_there(self, storage: Storage) -> None:
@@ -49,14 +49,14 @@ class ValueRules:
 
     def test_put_if_empty_leaves_what_was_there(self, storage: Storage) -> None:
         for kind in KINDS:
-            assert storage.put_if_empty(kind, "k", b"first")
-            assert not storage.put_if_empty(kind, "k", b"second")
+            assert storage.put(kind, "k", b"first", if_absent=True)
+            assert not storage.put(kind, "k", b"second", if_absent=True)
             assert storage.peek(kind, "k") == b"first"
 
     def test_of_many_who_put_if_empty_one_succeeds(self, storage: Storage, another: Another) -> None:
         other = another()
         for kind in KINDS:
-            calls = [partial((storage, other)[n % 2].put_if_empty, kind, "k", str(n).encode()) for n in range(4)]
+            calls = [partial((storage, other)[n % 2].put, kind, "k", str(n).encode(), if_absent=True) for n in range(4)]
 
             done = at_once(*calls)
 
@@ -84,15 +84,15 @@ class ValueRules:
             for key in ("a", "b", "c"):
                 storage.put(kind, key, key.encode())
 
-            assert storage.pop_many(kind, ["a", "c", "unknown"]) == {"a": b"a", "c": b"c"}
-            assert storage.pop_many(kind, ["a", "c"]) == {}
+            assert storage.take(kind, ["a", "c", "unknown"], remove=True) == {"a": b"a", "c": b"c"}
+            assert storage.take(kind, ["a", "c"], remove=True) == {}
             assert storage.items(kind) == {"b": b"b"}
 
     def test_a_chunk_of_keys_is_popped_in_one_step(self, storage: Storage) -> None:
         storage.put("result", "0007", b"7")
 
-        assert storage.pop_many("result", [f"{n:04}" for n in range(CHUNK)]) == {"0007": b"7"}
-        assert storage.pop_many("result", []) == {}
+        assert storage.take("result", [f"{n:04}" for n in range(CHUNK)], remove=True) == {"0007": b"7"}
+        assert storage.take("result", [], remove=True) == {}
 
     def test_delete_tells_whether_there_was_one(self, storage: Storage) -> None:
         for kind in KINDS:
@@ -126,7 +126,7 @@ class ValueRules:
 
             assert storage.items(kind) == {key: key.encode() for key in ODD}
             assert all(storage.peek(kind, key) == key.encode() for key in ODD)
-            assert storage.pop_many(kind, ODD[1:]) == {key: key.encode() for key in ODD[1:]}
+            assert storage.take(kind, ODD[1:], remove=True) == {key: key.encode() for key in ODD[1:]}
             assert storage.items(kind) == {ODD[0]: ODD[0].encode()}
 
     def test_a_value_goes_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
@@ -141,13 +141,13 @@ class ValueRules:
             assert before == b"v"
             assert storage.items(kind) == {"long": b"v", "ever": b"v"}
             assert (storage.peek(kind, "short"), storage.pop(kind, "short"), storage.delete(kind, "short")) == (None, None, False)
-            assert storage.pop_many(kind, ["short"]) == {}
+            assert storage.take(kind, ["short"], remove=True) == {}
 
     def test_a_value_past_its_time_is_not_taken_away(self, storage: Storage, clock: FakeClock) -> None:
         for kind in KINDS:
             storage.put(kind, "k", b"v", ttl=1)
             clock.forward(2)
-            taken = storage.pop_many(kind, ["k"]), storage.pop(kind, "k"), storage.delete(kind, "k")
+            taken = storage.take(kind, ["k"], remove=True), storage.pop(kind, "k"), storage.delete(kind, "k")
             clock.set(clock.now() - 2 * SECOND)
 
             assert taken == ({}, None, False)
@@ -158,23 +158,23 @@ class ValueRules:
             storage.put(kind, "k", b"first", ttl=1)
             clock.forward(2)
 
-            assert storage.put_if_empty(kind, "k", b"second")
+            assert storage.put(kind, "k", b"second", if_absent=True)
             clock.forward(100)
             assert storage.peek(kind, "k") == b"second"
 
     def test_what_is_put_if_empty_goes_after_its_time(self, storage: Storage, clock: FakeClock) -> None:
         for kind in KINDS:
-            assert storage.put_if_empty(kind, "k", b"first", 1.5)
-            assert not storage.put_if_empty(kind, "k", b"second", 60)
+            assert storage.put(kind, "k", b"first", 1.5, if_absent=True)
+            assert not storage.put(kind, "k", b"second", 60, if_absent=True)
             clock.forward(1)
             before = storage.peek(kind, "k")
             clock.forward(1)
 
             assert (before, storage.peek(kind, "k")) == (b"first", None)
-            assert storage.put_if_empty(kind, "k", b"third", 60)
+            assert storage.put(kind, "k", b"third", 60, if_absent=True)
             clock.forward(59)
             assert storage.pop(kind, "k") == b"third"
-            assert storage.put_if_empty(kind, "k", b"fourth")
+            assert storage.put(kind, "k", b"fourth", if_absent=True)
             clock.forward(10000)
             assert storage.pop(kind, "k") == b"fourth"
 

@@ -26,14 +26,9 @@ DELETE FROM huey_lock
                 WHERE queue = :queue AND name = :name AND until > :clock AND substr(host_scope, 1, length(:host_scope)) = :host_scope);
 
 -- name: locks_held
--- All locks that are held, or those with some names.
-SELECT name, token FROM huey_held_lock
- WHERE queue = :queue AND until > :clock AND substr(host_scope, 1, length(:host_scope)) = :host_scope
-   AND (:names IS NULL OR name IN (SELECT value FROM json_each(:names)));
-
--- name: locks_release
--- Release locks, regardless of their holders.
-DELETE FROM huey_lock WHERE queue = :queue AND token IN (SELECT value FROM json_each(:tokens));
+-- All locks that are held.
+SELECT name, token, holder, run FROM huey_held_lock
+ WHERE queue = :queue AND until > :clock AND substr(host_scope, 1, length(:host_scope)) = :host_scope;
 
 -- name: prune_locks
 -- Remove locks that have ended.

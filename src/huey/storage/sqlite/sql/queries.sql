@@ -328,10 +328,6 @@ INSERT INTO pop_request VALUES (?, ?, ?, ?);
 -- The results or values that were removed.
 SELECT key, value FROM popped;
 
--- name: result_delete
--- Remove a result.
-DELETE FROM huey_result WHERE queue = :queue AND id = :key AND (expires IS NULL OR expires > :now);
-
 -- name: result_items
 -- All results.
 SELECT id, value FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now);
@@ -347,10 +343,6 @@ SELECT value FROM huey_value WHERE queue = :queue AND kind = :kind AND key = :ke
 -- name: value_take
 -- Remove a value that was just read, if it is still that one.
 DELETE FROM huey_value WHERE queue = :queue AND kind = :kind AND key = :key AND value = :value;
-
--- name: value_delete
--- Remove a value.
-DELETE FROM huey_value WHERE queue = :queue AND kind = :kind AND key = :key AND (expires IS NULL OR expires > :now);
 
 -- name: value_items
 -- All values of a kind.
