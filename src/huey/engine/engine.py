@@ -128,7 +128,7 @@ class Engine:
         finishes = self._gather()
         reports = self._attendance is not None and self._attendance.wants_promotions
         try:
-            turn = self._storage.turn(self._worker, finishes, self._room(), self._told, None, reports, self._wake)
+            turn = self._storage.turn(self._worker, finishes, self._room(), self._told, report_promoted=reports, before_io=self._wake)
         except Exception as error:  # Away, or whatever the storage makes of a value that it cannot take.
             return self._could_not_turn(error, finishes)
         finally:

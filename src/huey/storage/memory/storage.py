@@ -148,6 +148,8 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         before_io: Callable[[], None] | None = None,
     ) -> Turn:
         errors = [None if finish.error is None else json.dumps(finish.error) for finish in finishes]
+        if before_io is not None:
+            before_io()
         with self._changed:
             now = self._now(now)
             failpoint("turn:before-commit")
