@@ -195,7 +195,9 @@ class PlainVerbs(Storage):
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
         ttl = self.result_ttl if ttl is None and kind == "result" else ttl
         length = "" if ttl is None else micros(ttl)
-        return bool(self._connections.call("put_value", self._prefix, self._now(), kind, key, value, length, int(if_absent), once=if_absent))
+        return bool(
+            self._connections.call("put_value", self._prefix, self._now(), kind, key, value, length, int(if_absent), once=if_absent)
+        )
 
     def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
         if keys is None:
