@@ -291,7 +291,7 @@ class Huey(LegacyFacade):
         A subclass or an instrumentation may replace this method: every task that is enqueued then passes through it, one at a time, also
         those of ``map`` and ``enqueue_many`` and the ticks of periodic tasks.
         """
-        return self.client.producer_of(task).enqueue(task)
+        return self.client.producer.enqueue(task)
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Enqueue many tasks and return a ``ResultGroup``, or None if results are disabled. Chunks of 1,000 are each all or nothing.

@@ -55,6 +55,7 @@ class Producer:
         self._storage = context.storage
         self._signals = context.signals
         self._results = context.policy.results
+        self._is_eager = context.policy.always_eager
         self._state = state
         self._gates = gates
         self._build = records.build
@@ -67,8 +68,10 @@ class Producer:
         """See ``Huey.enqueue``."""
         if not isinstance(task, Task):
             raise TypeError(_why_no_task(task))
-        if self._context.policy.always_eager:
+        if self._is_eager:
             return self.run_eagerly(task)
+        if task.queue is not None and (other := self._routes.producer_of(task)) is not self:
+            return other.enqueue(task)
         record = self._build(task)
         # If the same task is enqueued once more, that is another enqueue of its id.
         task.may_come_again = True
@@ -113,7 +116,7 @@ class Producer:
         for task in tasks:
             if not isinstance(task, Task):
                 raise TypeError(_why_no_task(task))
-        if self._context.policy.always_eager:
+        if self._is_eager:
             return [self.run_eagerly(task) for task in tasks]
         if self._gates.custom_enqueue is not None:
             return self._enqueue_each(tasks)
@@ -131,7 +134,7 @@ class Producer:
         calls = list(calls)
         arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
         wrapper.check_calls(arguments, calls)
-        if self._context.policy.always_eager:
+        if self._is_eager:
             return [self.run_eagerly(make(args)) for args in arguments]
         varies = wrapper.options.constraints is not None and wrapper.options.constraints.varies_per_call
         if varies or self._gates.custom_enqueue is not None:
