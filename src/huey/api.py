@@ -429,4 +429,4 @@ def _checked_name(name: Any) -> str:
 
 
 _ORIGINALS = {verb: getattr(Huey, verb) for verb in ("enqueue", "_execute", "build_error_result")}
-"""The methods that may be replaced; see ``huey.client.gates``."""
+"""The methods that may be replaced; see ``huey.client.overrides``."""

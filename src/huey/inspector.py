@@ -79,7 +79,7 @@ class TaskInfo(NamedTuple):
     traceback: str | None
     attempts: tuple[Attempt, ...]
     """The last runs that failed, oldest first."""
-    is_marked: bool
+    is_revoked: bool
     """It was revoked."""
 
     @property
@@ -252,7 +252,7 @@ class Inspector(Masked):
             error=error.get("error"),
             traceback=error.get("traceback"),
             attempts=tuple(map(_attempt, shown.dicts(row.attempts))),
-            is_marked=row.revoked_until is not None,
+            is_revoked=row.revoked_until is not None,
         )
 
     def _arguments(self, row: TaskRow) -> str:

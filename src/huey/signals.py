@@ -46,7 +46,7 @@ class Signals:
     def __init__(self) -> None:
         self.handlers: dict[str, list[Handler]] = {}
         """Empty as long as there are none. It stays the same object, so that checking it costs next to nothing."""
-        self.turnstile = HandlerGate()
+        self.handler_gate = HandlerGate()
 
     def declare(self, signals: tuple[str, ...]) -> Callable[[F], F]:
         """Return a decorator that connects its function. ValueError: it was written without parentheses; no such signal."""
@@ -107,18 +107,18 @@ class HandlerGate:
         try:
             yield
         finally:
-            self.let_go(ids)
+            self.release(ids)
 
     def hold(self, ids: Iterable[str]) -> None:
         for id in ids:
             self._held[id] = threading.Event()
 
-    def let_go(self, ids: Iterable[str]) -> None:
+    def release(self, ids: Iterable[str]) -> None:
         for id in ids:
             if (event := self._held.pop(id, None)) is not None:
                 event.set()
 
-    def pass_through(self, id: str) -> None:
+    def wait(self, id: str) -> None:
         """Wait while *id* is held, but not without limit: a handler may itself wait for the task."""
         if (event := self._held.get(id)) is not None:
             event.wait(LONGEST_HOLD)

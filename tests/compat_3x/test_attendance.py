@@ -78,13 +78,13 @@ def test_without_handlers_and_hooks_no_task_is_made(huey: Huey) -> None:
 
 
 def test_whoever_comes_with_a_held_id_waits_until_it_is_let_go() -> None:
-    turnstile = HandlerGate()
-    with turnstile.holding(["a"]):
-        comes = InThread(lambda: turnstile.pass_through("a"))
-        turnstile.pass_through("b")
+    handler_gate = HandlerGate()
+    with handler_gate.holding(["a"]):
+        comes = InThread(lambda: handler_gate.wait("a"))
+        handler_gate.wait("b")
         assert comes.is_waiting
     comes.answer()
-    turnstile.pass_through("a")
+    handler_gate.wait("a")
 
 
 def test_handlers_may_come_and_go_while_tasks_run(huey: Huey) -> None:

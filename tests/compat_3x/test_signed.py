@@ -202,7 +202,7 @@ def test_at_most_once_holds_though_the_store_forgot_it(signed: Huey) -> None:
     tampered(signed, handle, options=None)
     (lease,) = signed.storage.turn(signed.client.inline_worker()._me, [], 1).leases
 
-    finish = decide(build_executor(signed.client.context, signed.client.gates).declared(lease), WorkerDied(), 0)
+    finish = decide(build_executor(signed.client.context, signed.client.overrides).declared(lease), WorkerDied(), 0)
 
     assert finish.reason == "lost"
 

@@ -27,20 +27,20 @@ class Bodies:
     """What runs: bodies that wait for their gate, if they have one."""
 
     def __init__(self) -> None:
-        self.gates: dict[str, threading.Event] = {}
+        self.overrides: dict[str, threading.Event] = {}
         self.started: list[str] = []
 
     def hold(self, *ids: str) -> None:
-        self.gates.update({id: threading.Event() for id in ids})
+        self.overrides.update({id: threading.Event() for id in ids})
 
     def let_go(self, *ids: str) -> None:
-        for id in ids or list(self.gates):
-            self.gates[id].set()
+        for id in ids or list(self.overrides):
+            self.overrides[id].set()
 
     def complete(self, lease: Lease, slot: int = 0) -> Finish:
         self.started.append(lease.id)
-        if lease.id in self.gates:
-            self.gates[lease.id].wait()
+        if lease.id in self.overrides:
+            self.overrides[lease.id].wait()
         return decide(lease, Returned(None), 0)
 
 

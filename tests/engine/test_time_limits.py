@@ -220,7 +220,7 @@ def test_others_and_what_has_ended_are_left_alone() -> None:
 def test_a_task_that_is_asked_at_any_moment_is_cancelled_or_succeeds(caplog: pytest.LogCaptureFixture) -> None:
     huey, keeper = MemoryHuey(), TimeLimits(system_clock)
     huey.task(name="app.f")(spin_a_little)
-    execution = build_executor(huey.client.context, huey.client.gates, keeper)
+    execution = build_executor(huey.client.context, huey.client.overrides, keeper)
     lease = LEASE._replace(payload=huey.codec.encode("task", "a", ((), None)))
     states: list[str] = []
     wrong: list[BaseException] = []

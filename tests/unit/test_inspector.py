@@ -277,7 +277,7 @@ def test_a_task_can_be_cancelled_and_restored(huey: Huey) -> None:
     call(huey, id="b")
 
     huey.inspector.cancel("a", "b")
-    marked = [task.is_marked for task in huey.inspector.tasks()]
+    marked = [task.is_revoked for task in huey.inspector.tasks()]
     restored = huey.inspector.restore("b")
 
     assert (marked, restored) == ([True, True], ["b"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from huey.client.context import QueueContext
-from huey.client.gates import Gates
+from huey.client.overrides import Overrides
 
 if TYPE_CHECKING:
     from huey.engine.executor import Executor
@@ -22,7 +22,7 @@ def build_run_hooks(context: QueueContext) -> RunHooks:
 
 def build_executor(
     context: QueueContext,
-    gates: Gates,
+    overrides: Overrides,
     time_limits: TimeLimits | None = None,
     run_hooks: RunHooks | None = None,
     is_local: bool | None = None,
@@ -39,6 +39,6 @@ def build_executor(
         store_none=context.policy.store_none,
         attendance=run_hooks,
         is_local=not context.policy.utc if is_local is None else is_local,
-        report=gates.custom_error_result,
-        gate=gates.custom_execute,
+        report=overrides.custom_error_result,
+        gate=overrides.custom_execute,
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from huey.client.build import build_executor, build_run_hooks
 from huey.client.context import QueueContext
-from huey.client.gates import Gates
+from huey.client.overrides import Overrides
 from huey.client.records import RecordBuilder
 from huey.engine.declared import declaration
 from huey.runtime import host
@@ -34,7 +34,7 @@ ALL = 2**31 - 1
 class InlineWorker:
     """What this process has claimed from one storage, and how it runs and finishes that."""
 
-    def __init__(self, context: QueueContext, gates: Gates, records: RecordBuilder) -> None:
+    def __init__(self, context: QueueContext, overrides: Overrides, records: RecordBuilder) -> None:
         from huey.engine.time_limits import TimeLimits
 
         self._storage = context.storage
@@ -42,7 +42,7 @@ class InlineWorker:
         self._codec = context.codec
         self._decoder = context.decoder
         self._records = records
-        self._gates = gates
+        self._overrides = overrides
         self._is_local = not context.policy.utc
         if self._is_local:
             now = self._clock.now()
@@ -52,7 +52,7 @@ class InlineWorker:
         self._me = Worker(id, os.uname().nodename, pid, host.pid_namespace(), host.process_start_time(pid) or 0)
         host.LOCAL_WORKER_IDS.add(id)
         self._run_hooks = build_run_hooks(context)
-        self._executor = build_executor(context, gates, TimeLimits(context.clock), self._run_hooks)
+        self._executor = build_executor(context, overrides, TimeLimits(context.clock), self._run_hooks)
         self._executor.values = {}
         self._held: dict[str, Lease] = {}
         self._free_slots: list[int] = []
@@ -147,7 +147,7 @@ class InlineWorker:
             slot = self._free_slots.pop()
         else:
             slot, self._slots = self._slots, self._slots + 1
-        self._executor.gate = self._gates.custom_execute
+        self._executor.gate = self._overrides.custom_execute
         try:
             self._finish(self._executor.complete(lease, slot))
             if slot in self._run_hooks.visits:

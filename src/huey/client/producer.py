@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from huey.client.call_state import Batch, CallState
 from huey.client.context import QueueContext
-from huey.client.gates import Gates
 from huey.client.inline import InlineWorker
+from huey.client.overrides import Overrides
 from huey.client.records import RecordBuilder
 from huey.client.result import Result, ResultGroup, ResultHost
 from huey.engine.declared import declaration
@@ -49,7 +49,7 @@ class Producer:
     """Puts tasks into one queue. *huey* makes the handles, *routes* leads to the other queues."""
 
     def __init__(
-        self, context: QueueContext, state: CallState, gates: Gates, records: RecordBuilder, routes: Routes, huey: ResultHost
+        self, context: QueueContext, state: CallState, overrides: Overrides, records: RecordBuilder, routes: Routes, huey: ResultHost
     ) -> None:
         self._context = context
         self._storage = context.storage
@@ -57,7 +57,7 @@ class Producer:
         self._results = context.policy.results
         self._is_eager = context.policy.always_eager
         self._state = state
-        self._gates = gates
+        self._overrides = overrides
         self._build = records.build
         self._routes = routes
         self._result = partial(Result[Any], huey)
@@ -118,7 +118,7 @@ class Producer:
                 raise TypeError(_why_no_task(task))
         if self._is_eager:
             return [self.run_eagerly(task) for task in tasks]
-        if self._gates.custom_enqueue is not None:
+        if self._overrides.custom_enqueue is not None:
             return self._enqueue_each(tasks)
         producers, duplicates = [self._routes.producer_of(task) for task in tasks], dict(NO_DUPLICATES)
         for producer in dict.fromkeys(producers):
@@ -137,7 +137,7 @@ class Producer:
         if self._is_eager:
             return [self.run_eagerly(make(args)) for args in arguments]
         varies = wrapper.options.constraints is not None and wrapper.options.constraints.varies_per_call
-        if varies or self._gates.custom_enqueue is not None:
+        if varies or self._overrides.custom_enqueue is not None:
             return self.enqueue_many(make(args) for args in arguments)
         # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
         codec = self._context.codec
@@ -161,7 +161,7 @@ class Producer:
     def _enqueue_each(self, tasks: Iterable[Task]) -> Any:
         """Enqueue each task through the replaced ``Huey.enqueue``; they are written together."""
         with nullcontext() if self._state.batch is not None else self.batch():
-            handles = [self._gates.enqueue(task) for task in tasks]
+            handles = [self._overrides.call_enqueue(task) for task in tasks]
         return ResultGroup(handles) if self._results else None
 
     # -- collected --------------------------------------------------------------------------------------------------------------------
@@ -189,12 +189,12 @@ class Producer:
     def tick_builder(self) -> Callable[[Task], Record | None] | None:
         """What makes the record of a periodic task's tick by way of ``Huey.enqueue``, if that is replaced, else None. It returns None if
         the tick was not enqueued."""
-        return self._build_through_gate if self._gates.custom_enqueue is not None else None
+        return self._build_through_gate if self._overrides.custom_enqueue is not None else None
 
     def _build_through_gate(self, task: Task) -> Record | None:
         batch = Batch(self._state)
         with batch:
-            self._gates.enqueue(task)
+            self._overrides.call_enqueue(task)
         own: Record | None = None
         for queue, records in batch.collected.items():
             own = next((record for record in records if record.id == task.id), own)
@@ -262,7 +262,7 @@ class Producer:
             yield
             return
         decoder, now = self._context.decoder, self._context.clock.now()
-        with self._signals.turnstile.holding([record.id for record in records]):
+        with self._signals.handler_gate.holding([record.id for record in records]):
             yield
             for record in records:
                 task = decoder.told(record, record.eta)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from huey.client.context import QueueContext
-from huey.client.gates import Gates
+from huey.client.overrides import Overrides
 from huey.exceptions import HueyException, QueueException
 from huey.runtime.clock import Micros
 from huey.runtime.times import Expires, resolve_eta, to_micros, wall_time
@@ -21,10 +21,10 @@ from huey.task.wrapper import TaskWrapper
 class Revoker:
     """Writes and reads the revocations of one queue. Consumers obey one when the task would start, and at once if it runs."""
 
-    def __init__(self, context: QueueContext, gates: Gates) -> None:
+    def __init__(self, context: QueueContext, overrides: Overrides) -> None:
         self._context = context
         self._storage = context.storage
-        self._gates = gates
+        self._overrides = overrides
 
     def revoke(self, target: Any, until: datetime | None = None, once: bool = False) -> None:
         """See ``Huey.revoke``."""
@@ -42,7 +42,7 @@ class Revoker:
 
     def _check_results(self) -> None:
         if not self._context.policy.results:
-            raise QueueException("revoking needs a result store (S55), and this Huey has results=False; make it with results=True")
+            raise QueueException("revoking needs a result store, and this Huey has results=False; make it with results=True")
 
     def restore(self, target: Any) -> bool:
         """See ``Huey.restore``."""
@@ -102,7 +102,7 @@ class Revoker:
         if expires is None:
             again.expires, again.expires_at, again.expires_in = task.expires, task.expires_at, task.expires_in
         self.revoke(task)
-        return self._gates.enqueue(again)
+        return self._overrides.call_enqueue(again)
 
 
 def _until(until: datetime | None) -> Micros | None:

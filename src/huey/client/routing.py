@@ -13,10 +13,10 @@ from typing import Any
 
 from huey.client.call_state import CallState
 from huey.client.context import QueueContext
-from huey.client.gates import Gates
 from huey.client.inline import InlineWorker
 from huey.client.keyvalue import KeyValueStore
 from huey.client.locks import LockKeepalive, Locks
+from huey.client.overrides import Overrides
 from huey.client.producer import Producer
 from huey.client.records import RecordBuilder
 from huey.client.revocation import Revoker
@@ -40,15 +40,15 @@ class QueueClient:
     def __init__(self, router: QueueRouter, huey: Any, context: QueueContext, originals: Originals) -> None:
         self.router = router
         self.huey = huey
-        self.gates = Gates(huey, originals)
+        self.overrides = Overrides(huey, originals)
         self.use(context)
 
     def use(self, context: QueueContext) -> None:
         """Work with *context* from now on."""
         state = self.router.state
         self.records = RecordBuilder(context, state)
-        self.producer = Producer(context, state, self.gates, self.records, self, self.huey)
-        self.revoker = Revoker(context, self.gates)
+        self.producer = Producer(context, state, self.overrides, self.records, self, self.huey)
+        self.revoker = Revoker(context, self.overrides)
         self.values = KeyValueStore(context)
         self.locks = Locks(context)
         self.context = context
@@ -82,7 +82,7 @@ class QueueClient:
         """Return this process's inline worker on the storage."""
         context, router = self.context, self.router
         router.state.runs_inline = True
-        return once(router.inline_workers, _here(context), lambda: InlineWorker(context, self.gates, self.records))
+        return once(router.inline_workers, _here(context), lambda: InlineWorker(context, self.overrides, self.records))
 
     @property
     def lock_keepalive(self) -> LockKeepalive:

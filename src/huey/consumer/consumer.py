@@ -111,7 +111,7 @@ class Consumer:
         self._wall_clock = WallClock(huey.storage, clock, self.localtime)
         client = huey.client
         self._run_hooks = build_run_hooks(client.context)
-        execution = build_executor(client.context, client.gates, self._time_limits, self._run_hooks, self.localtime)
+        execution = build_executor(client.context, client.overrides, self._time_limits, self._run_hooks, self.localtime)
         self._runners = ThreadRunners(
             self.workers, execution.complete, self._waker.wake, attendance=self._run_hooks, settle=execution.settle
         )

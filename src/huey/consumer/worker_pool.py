@@ -30,7 +30,7 @@ class WorkerPool:
         """Number of worker processes, and of runners in each."""
         # A worker of this queue, since it holds reclaimed tasks there.
         me = make_worker(f"{huey.rng.getrandbits(128):032x}", "supervisor")
-        execution = build_executor(huey.client.context, huey.client.gates)
+        execution = build_executor(huey.client.context, huey.client.overrides)
         self.janitor = Janitor(huey.storage, me, huey.clock, execution.settle, execution.declared)
         self.recovery = Recovery(huey.storage, me, huey.clock, execution.settle, execution.may_retry, execution.declared)
 

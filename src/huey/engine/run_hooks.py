@@ -107,7 +107,7 @@ class RunHooks:
     def begin(self, slot: int, lease: Lease, task: Task) -> TrackedRun:
         """The body is about to run, unless the visit is barred."""
         visit = TrackedRun(lease, task)
-        self.signals.turnstile.pass_through(lease.id)
+        self.signals.handler_gate.wait(lease.id)
         if self.hooks.post or self.signals.wants(*_ENDS):
             self.visits[slot] = visit
         try:
@@ -128,7 +128,7 @@ class RunHooks:
         """The end of a visit is about to be handed to the engine. *context*: that of the run; its end is told in it too."""
         if (visit := self.visits.get(slot)) is not None:
             visit.finish, visit.context = finish, context
-            self.signals.turnstile.hold([visit.lease.id])
+            self.signals.handler_gate.hold([visit.lease.id])
             self._awaited[finish.lease[:2]] = visit
 
     def see_off(self, slot: int) -> None:
@@ -140,7 +140,7 @@ class RunHooks:
         except BaseException:  # Hooks and handlers are guarded; what is left is an argument that cannot be rebuilt, or a fault of ours.
             log.exception("the end of task %s %s could not be told", visit.lease.name, visit.lease.id)
         finally:
-            self.signals.turnstile.let_go([visit.lease.id])
+            self.signals.handler_gate.release([visit.lease.id])
 
     def _tell_end(self, visit: TrackedRun) -> None:
         task, finish, emit = visit.task, visit.finish, self.signals.emit
@@ -191,7 +191,7 @@ class RunHooks:
             self._teller = HookThread()
         if turn.promoted and self.wants_promotions:
             claimed = {lease.id: lease for lease in turn.leases}
-            self.signals.turnstile.hold(it.id for it in turn.promoted)
+            self.signals.handler_gate.hold(it.id for it in turn.promoted)
             for it in turn.promoted:
                 self._teller.put(partial(self._tell_promotion, it.id, it.name, claimed.get(it.id)))
         for refusal in turn.cancelled:
@@ -206,7 +206,7 @@ class RunHooks:
         try:
             self.signals.emit(SIGNAL_ENQUEUED, self._looked_up(id, name) if lease is None else self._told(lease))
         finally:
-            self.signals.turnstile.let_go([id])
+            self.signals.handler_gate.release([id])
 
     def _looked_up(self, id: str, name: str) -> Task:
         try:

@@ -12,14 +12,14 @@ from typing import Any
 from huey.task.task import Task
 
 
-class Gates:
-    """The gates of one ``Huey``. *originals*: the methods as huey defines them, by name."""
+class Overrides:
+    """The methods of one ``Huey`` that may be replaced. *originals*: the methods as huey defines them, by name."""
 
     def __init__(self, huey: Any, originals: Mapping[str, Callable[..., Any]]) -> None:
         self._huey = huey
         self._originals = originals
 
-    def enqueue(self, task: Task) -> Any:
+    def call_enqueue(self, task: Task) -> Any:
         """Enqueue *task* through ``Huey.enqueue``, whether or not that is replaced."""
         return self._huey.enqueue(task)
 
