@@ -138,7 +138,7 @@ def test_immediate_mode_is_reported_too(huey: Huey, told: list[dict[str, Any]]) 
 
 
 def test_a_periodic_task_is_one_and_its_schedule_can_be_read(huey: Huey) -> None:
-    from sentry_sdk.integrations.huey import _get_monitor_config
+    from sentry_sdk.integrations.huey import _get_monitor_config  # type: ignore[import-not-found]
 
     @huey.periodic_task(crontab(minute="*/5", hour="3"))
     def nightly() -> None: ...

@@ -152,7 +152,7 @@ def test_a_full_disk_is_told_once_and_the_console_has_the_log_until_it_ends(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as disk:
-        disk.setattr(logs.os, "write", full)
+        disk.setattr(logs.os, "write", full)  # type: ignore[attr-defined]
         say(log, "a")
         say(log, "b")
     said = capsys.readouterr().err

@@ -511,7 +511,7 @@ def test_S118_times_are_converted_and_the_consumer_runs_in_utc(huey: Huey, set_z
     set_zone("EST5")
     ran = []
 
-    @huey.periodic_task(lambda dt: ran.append(dt))
+    @huey.periodic_task(lambda dt: ran.append(dt))  # type: ignore[return-value]
     def tick() -> None:
         """Never."""
 

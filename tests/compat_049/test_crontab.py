@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -12,16 +13,16 @@ NEW_YEAR = datetime(2015, 1, 1, 3, 0)
 SUNDAY = datetime(2011, 1, 2)
 
 
-def hours(schedule):
+def hours(schedule: Any) -> Any:
     return [hour for hour in range(24) if schedule(NEW_YEAR.replace(hour=hour))]
 
 
-def weekdays(schedule):
+def weekdays(schedule: Any) -> Any:
     """Days that match, 0 = Sunday."""
     return [day for day in range(7) if schedule(SUNDAY + timedelta(days=day))]
 
 
-def test_S70_keywords():
+def test_S70_keywords() -> None:
     nightly = crontab(minute="0", hour="3")
 
     assert nightly(NEW_YEAR) is True
@@ -29,7 +30,7 @@ def test_S70_keywords():
     assert nightly(NEW_YEAR.replace(hour=4)) is False
 
 
-def test_S71_positions_are_month_day_day_of_week_hour_minute():
+def test_S71_positions_are_month_day_day_of_week_hour_minute() -> None:
     with pytest.warns(DeprecationWarning, match=r"crontab\(month='1', day='\*', day_of_week='\*', hour=4, minute='0'\)") as told:
         schedule = crontab("1", "*", "*", 4, "0")
 
@@ -37,11 +38,11 @@ def test_S71_positions_are_month_day_day_of_week_hour_minute():
     assert told[0].filename == __file__
 
 
-def test_S72_a_star_is_every_value():
+def test_S72_a_star_is_every_value() -> None:
     assert all(crontab()(NEW_YEAR + timedelta(minutes=97 * count)) for count in range(6000))
 
 
-def test_S73_star_slash_n_counts_from_the_start_of_the_range():
+def test_S73_star_slash_n_counts_from_the_start_of_the_range() -> None:
     schedule = crontab(month="*/5", day="*/10", hour="*/4", minute="*/15")
 
     assert schedule.months == {1, 6, 11}
@@ -50,7 +51,7 @@ def test_S73_star_slash_n_counts_from_the_start_of_the_range():
     assert schedule.minutes == {0, 15, 30, 45}
 
 
-def test_S74_a_range_includes_both_ends():
+def test_S74_a_range_includes_both_ends() -> None:
     assert crontab(minute="10-15").minutes == {10, 11, 12, 13, 14, 15}
     assert crontab(minute="10-10").minutes == {10}
 
@@ -68,7 +69,7 @@ def test_S74_a_range_includes_both_ends():
         ("day_of_week", "6-0/2", {6}),
     ],
 )
-def test_S74_a_range_whose_end_is_before_its_start_goes_round(field, text, expected):
+def test_S74_a_range_whose_end_is_before_its_start_goes_round(field: Any, text: Any, expected: Any) -> None:
     schedule = crontab(**{field: text}, strict=True)
 
     assert (schedule.weekdays if field == "day_of_week" else getattr(schedule, f"{field}s")) == expected
@@ -84,16 +85,16 @@ def test_S74_a_range_whose_end_is_before_its_start_goes_round(field, text, expec
         ("23,*", list(range(24))),
     ],
 )
-def test_S75_lists_combine_all_forms(text, expected):
+def test_S75_lists_combine_all_forms(text: Any, expected: Any) -> None:
     assert hours(crontab(hour=text, minute=0)) == expected
 
 
 @pytest.mark.parametrize("given", [0, "0", "00"])
-def test_S76_a_number_is_text_or_int(given):
+def test_S76_a_number_is_text_or_int(given: Any) -> None:
     assert hours(crontab(hour=given)) == [0]
 
 
-def test_S77_all_five_parts_must_match():
+def test_S77_all_five_parts_must_match() -> None:
     schedule = crontab(month="1,5", day_of_week="0,6", day="1-7", hour="3", minute="0")
 
     assert schedule(datetime(2015, 5, 2, 3, 0))
@@ -107,11 +108,11 @@ def test_S77_all_five_parts_must_match():
 @pytest.mark.parametrize(
     ("text", "expected"), [("0", [0]), (6, [6]), ("7", [0]), (7, [0]), ("5-7", [0, 5, 6]), ("0-7", list(range(7))), ("1-7/2", [0, 1, 3, 5])]
 )
-def test_S78_days_of_the_week_begin_with_sunday(text, expected):
+def test_S78_days_of_the_week_begin_with_sunday(text: Any, expected: Any) -> None:
     assert weekdays(crontab(day_of_week=text)) == expected
 
 
-def test_S79_star_slash_n_for_days_of_the_week():
+def test_S79_star_slash_n_for_days_of_the_week() -> None:
     assert weekdays(crontab(day_of_week="*/2")) == [0, 2, 4, 6]
 
 
@@ -135,21 +136,21 @@ def test_S79_star_slash_n_for_days_of_the_week():
     ],
 )
 @pytest.mark.parametrize("strict", [False, True])
-def test_S80_out_of_range_is_refused(field, given, fact, strict):
+def test_S80_out_of_range_is_refused(field: Any, given: Any, fact: Any, strict: Any) -> None:
     with pytest.raises(ValueError, match="out of range") as caught:
         crontab(**{field: given}, strict=strict)
 
     assert str(caught.value).startswith(f"crontab({field}={given!r}): {fact}")
 
 
-def test_S80_text_that_cannot_be_read_warns_and_is_left_out():
+def test_S80_text_that_cannot_be_read_warns_and_is_left_out() -> None:
     with pytest.warns(UserWarning, match=r"crontab\(hour='5,soon'\): cannot read 'soon', left out"):
         schedule = crontab(hour="5,soon")
 
     assert hours(schedule) == [5]
 
 
-def test_S81_a_function_of_one_datetime_that_returns_a_bool():
+def test_S81_a_function_of_one_datetime_that_returns_a_bool() -> None:
     schedule = crontab(hour="3")
 
     assert callable(schedule)

@@ -157,7 +157,7 @@ def test_S31_schedule_takes_arguments_keywords_and_a_delay(huey: Huey) -> None:
 
     handle = task.schedule(args=(1,), kwargs={"b": 2}, delay=60)
 
-    assert huey.storage.get(handle.id).due is not None
+    assert huey.storage.get(handle.id).due is not None  # type: ignore[union-attr]
     assert handle.task.data == ((1,), {"b": 2})
     assert huey.storage.counts().scheduled == 1
 

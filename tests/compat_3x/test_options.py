@@ -73,7 +73,7 @@ def test_the_backoff_of_a_function_travels_with_its_calls(make_huey: MakeHuey, c
             row = wait_until(lambda attempt=attempt: (row := huey.storage.get(handle.id)) and row.attempt == attempt and row.due and row)
             assert (row.due - clock.now()) / SECOND == delay
             clock.forward(delay)
-        wait_until(lambda: huey.storage.get(handle.id).state == "failed")
+        wait_until(lambda: huey.storage.get(handle.id).state == "failed")  # type: ignore[union-attr]
 
 
 # What is tried again

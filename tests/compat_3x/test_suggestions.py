@@ -96,9 +96,9 @@ def test_attributes_of_ones_own_stand_on_the_tasks_of_a_function() -> None:
     huey = MemoryHuey("x")
     work = huey.task(name="work", task_attributes={"team": "billing"})(lambda: None)
 
-    assert (work.task_class.team, work.s().team) == ("billing", "billing")
+    assert (work.task_class.team, work.s().team) == ("billing", "billing")  # type: ignore[attr-defined]
     work()
-    assert huey.pending()[0].team == "billing"
+    assert huey.pending()[0].team == "billing"  # type: ignore[attr-defined]
     for name in ("id", "retries", "args", "no good", "_own"):
         with pytest.raises(ValueError, match="task_attributes="):
             huey.task(task_attributes={name: 1})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from huey.consumer.janitor import LOCAL_WORKER_IDS
 from huey.consumer.recovery import ExitCause, Recovery, exit_reason
 from huey.consumer.worker_spec import make_worker
 from huey.engine.scoreboard import Running
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND
+from huey.runtime.host import LOCAL_WORKER_IDS
 from huey.storage.memory import MemoryStorage
 from huey.storage.rows import Worker
 from huey.task.lifecycle import MAX_CRASHES, State, WorkerDied

@@ -160,7 +160,7 @@ def test_the_key_is_the_same_in_every_try_and_new_with_each_enqueue(huey: Huey) 
             raise ValueError("again")
         return len(keys)
 
-    plain = work.s()
+    plain = work.s()  # type: ignore[call-arg]
     with running(huey):
         for _ in range(2):
             work.schedule(id="mine").get(blocking=True, timeout=10)
@@ -177,7 +177,7 @@ def test_the_caller_knows_the_key(huey: Huey) -> None:
     def work(task: Task) -> str:
         return task.key
 
-    handles = [work(), work.schedule(id="mine")]
+    handles = [work(), work.schedule(id="mine")]  # type: ignore[call-arg]
     with running(huey):
         assert [handle.get(blocking=True, timeout=10) for handle in handles] == [handle.task.key for handle in handles]
 

@@ -33,7 +33,7 @@ class Workers:
         self.clock, self.limit, self.idle_size, self.started = clock, limit, idle_size, 0
         self.now: Any = None
         self._start()
-        monkeypatch.setattr(memory, "resident_bytes", lambda pid: self.now.holds * MIB)
+        monkeypatch.setattr(memory, "resident_bytes", lambda pid: self.now.holds * MIB)  # type: ignore[attr-defined]
 
     def _start(self) -> None:
         self.started += 1

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from huey import Huey, crontab
-from huey.consumer.scheduler import MINUTE, MISFIRE_GRACE, Scheduler
+from huey.consumer.scheduler import MISFIRE_GRACE, Scheduler
+from huey.cron import MINUTE
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.memory import MemoryStorage

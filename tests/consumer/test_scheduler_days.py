@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from huey import SqliteHuey, crontab
-from huey.consumer.scheduler import MINUTE, Scheduler
+from huey.consumer.scheduler import Scheduler
+from huey.cron import MINUTE
 from huey.runtime.clock import SECOND, Micros
 from huey.task.record import Record
 from huey.testing.clock import NOON, FakeClock

@@ -157,7 +157,7 @@ def test_one_that_is_held_from_outside_is_left_alone(bench: Bench, monkeypatch: 
     bench.worker("a")
     bench.look(3)
     bench.frozen.add(("a", ENGINE))
-    monkeypatch.setattr(room.host, held, lambda pid: {("7", "12")} if held == "sleepers" else True)
+    monkeypatch.setattr(room.host, held, lambda pid: {("7", "12")} if held == "sleepers" else True)  # type: ignore[attr-defined]
 
     assert bench.look(4 * SECONDS) == []
     monkeypatch.undo()
@@ -171,7 +171,7 @@ def test_one_that_is_busy_with_its_disk_is_not_held_by_it(bench: Bench, monkeypa
     bench.look(3)
     bench.frozen.add(("a", SCHEDULER))
     numbers = iter(range(10_000))
-    monkeypatch.setattr(room.host, "sleepers", lambda pid: {("7", str(next(numbers)))})
+    monkeypatch.setattr(room.host, "sleepers", lambda pid: {("7", str(next(numbers)))})  # type: ignore[attr-defined]
 
     assert bench.look(SECONDS + 1) == [("a", False)]
 

@@ -98,7 +98,7 @@ def make(
 
     for name in PERIODIC:
         make_periodic(huey, told, name)
-    tasks = {**make_plain(huey, told), **make_failing(huey, told), **make_holding(huey, told, folder, journal), **make_poison(huey, told)}
+    tasks = {**make_plain(huey, told), **make_failing(huey, told), **make_holding(huey, told, folder, journal), **make_poison(huey, told)}  # type: ignore[arg-type]
     tasks |= make_shared(huey, told, journal)
     return SimpleNamespace(huey=huey, **tasks)
 
@@ -264,7 +264,7 @@ def keep_connections() -> None:
         CONNECTIONS.append(connect(*args, **options))
         return CONNECTIONS[-1]
 
-    sqlite3.connect = connect_and_keep
+    sqlite3.connect = connect_and_keep  # type: ignore[assignment]
 
 
 def main(role: str, folder: str, options: str) -> int:

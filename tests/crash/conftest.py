@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +14,11 @@ from tests.crash.tools import Place
 
 
 @pytest.fixture
-def make_place(tmp_path):
+def make_place(tmp_path: Path) -> Iterator[Any]:
     """Makes a ``Place``; its processes end with the test."""
     places = []
 
-    def make(**options) -> Place:
+    def make(**options: Any) -> Place:
         folder = tmp_path / f"place-{len(places)}"
         folder.mkdir()
         places.append(Place(folder, **options))
@@ -27,16 +30,16 @@ def make_place(tmp_path):
 
 
 @pytest.fixture
-def place(make_place):
+def place(make_place: Any) -> Any:
     return make_place()
 
 
 @pytest.fixture
-def make_commanded(tmp_path):
+def make_commanded(tmp_path: Path) -> Iterator[Any]:
     """Makes a ``Commanded``; its processes end with the test."""
     places = []
 
-    def make(**options) -> Commanded:
+    def make(**options: Any) -> Commanded:
         folder = tmp_path / f"commanded-{len(places)}"
         folder.mkdir()
         places.append(Commanded(folder, **options))
@@ -48,12 +51,12 @@ def make_commanded(tmp_path):
 
 
 @pytest.fixture
-def commanded(make_commanded):
+def commanded(make_commanded: Any) -> Any:
     return make_commanded()
 
 
 @pytest.fixture
-def show(capsys, request):
+def show(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Any:
     """Prints a figure past pytest's capture."""
 
     def show(text: object) -> None:
@@ -64,11 +67,11 @@ def show(capsys, request):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path: Path) -> Iterator[Any]:
     """Makes a disk of some MiB: ``small_disk(6)``."""
     places = []
 
-    def make(size):
+    def make(size: Any) -> Any:
         disk = tmp_path / "disk"
         disk.mkdir()
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "huey-test", disk], capture_output=True, check=False)

@@ -44,7 +44,7 @@ class Trap:
             connection.set_trace_callback(self)
             return connection
 
-        sqlite3.connect = connect_watched
+        sqlite3.connect = connect_watched  # type: ignore[assignment]
 
 
 def open_queue(folder: Path) -> Storage:

@@ -16,7 +16,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,13 +26,13 @@ from huey import SqliteHuey
 from huey.exceptions import StorageFull, StorageRefused, StorageUnavailable
 from huey.storage.helpers import CHUNK
 from tests.crash import app as application
-from tests.crash.tools import ROOT, fill, locked, most_common_problems, until
+from tests.crash.tools import ROOT, Place, fill, locked, most_common_problems, until
 
 MIB = 1024 * 1024
 IS_ROOT = os.geteuid() == 0
 
 
-def finished(place):
+def finished(place: Any) -> Any:
     """Everything runs, as if there had been no fault."""
     place.finish()
     verdict = place.verdict()
@@ -38,7 +40,7 @@ def finished(place):
     return verdict
 
 
-def with_tasks(place):
+def with_tasks(place: Any) -> Any:
     """A file with waiting tasks of some kinds that nobody has open; its path."""
     place.bulk(range(5))
     place.work(7, delay=0.1)
@@ -51,7 +53,7 @@ def with_tasks(place):
 
 
 @pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
-def test_a_locked_file_is_told_after_the_timeout(make_place, how):
+def test_a_locked_file_is_told_after_the_timeout(make_place: Any, how: Any) -> None:
     place = make_place(timeout=0.5)
     path = with_tasks(place)
 
@@ -69,14 +71,14 @@ def test_a_locked_file_is_told_after_the_timeout(make_place, how):
     finished(place)
 
 
-def test_threads_that_wait_for_a_locked_file_wait_no_longer_than_one(make_place):
+def test_threads_that_wait_for_a_locked_file_wait_no_longer_than_one(make_place: Any) -> None:
     """The timeout is the caller's, not that of a row of callers."""
     place = make_place(timeout=0.5)
     path = with_tasks(place)
     place.storage.open()
     waits = []
 
-    def call():
+    def call() -> None:
         begun = time.monotonic()
         with pytest.raises(StorageUnavailable):
             place.app.work(1, 0)
@@ -93,7 +95,7 @@ def test_threads_that_wait_for_a_locked_file_wait_no_longer_than_one(make_place)
     assert max(waits) < 1.5
 
 
-def test_a_lock_under_a_running_consumer_costs_time_only(make_place):
+def test_a_lock_under_a_running_consumer_costs_time_only(make_place: Any) -> None:
     """What ends meanwhile is kept and written afterwards; nothing runs twice; the consumer lives."""
     place = make_place(timeout=0.3)
     for n in range(4):
@@ -114,7 +116,7 @@ def test_a_lock_under_a_running_consumer_costs_time_only(make_place):
     assert finished(place).reruns == 0
 
 
-def test_a_lock_while_a_consumer_takes_over_costs_time_only(make_place):
+def test_a_lock_while_a_consumer_takes_over_costs_time_only(make_place: Any) -> None:
     """The one that takes over holds what the dead one held; if it cannot write the end of it at once, it does so later."""
     place = make_place(timeout=0.3)
     place.gated(1)
@@ -136,63 +138,63 @@ def test_a_lock_while_a_consumer_takes_over_costs_time_only(make_place):
 # -- not ours to use ----------------------------------------------------------------------------------------------------------------------
 
 
-def aside(path):
+def aside(path: Any) -> Any:
     return path.rename(path.with_suffix(".aside"))
 
 
-def garbage(path):
+def garbage(path: Any) -> None:
     aside(path)
     path.write_bytes(b"Dear diary, this is not a database at all. " * 200)
 
 
-def empty_but_for_a_header(path):
+def empty_but_for_a_header(path: Any) -> None:
     shutil.copy(aside(path), path)
     os.truncate(path, 4096)
 
 
-def damaged(path):
+def damaged(path: Any) -> None:
     shutil.copy(aside(path), path)
     with open(path, "r+b") as file:
         file.seek(4096)
         file.write(os.urandom(path.stat().st_size - 4096))
 
 
-def directory(path):
+def directory(path: Any) -> None:
     aside(path)
     path.mkdir()
 
 
-def symlink(path):
+def symlink(path: Any) -> None:
     path.symlink_to(aside(path))
 
 
-def dangling_symlink(path):
+def dangling_symlink(path: Any) -> None:
     aside(path)
     path.symlink_to("nowhere.db")
 
 
-def fifo(path):
+def fifo(path: Any) -> None:
     aside(path)
     os.mkfifo(path)
 
 
-def newer(path):
+def newer(path: Any) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE huey_meta SET value = value + 1 WHERE key = 'version'")
     connection.close()
 
 
-def unreadable_version(path):
+def unreadable_version(path: Any) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE huey_meta SET value = 'two' WHERE key = 'version'")
     connection.close()
 
 
-def of_another_user(path):
+def of_another_user(path: Any) -> None:
     os.chown(path, 12345, 12345)
 
 
-def restored(path):
+def restored(path: Any) -> None:
     """Take the fault away again."""
     kept = path.with_suffix(".aside")
     if kept.exists():
@@ -223,7 +225,7 @@ by_fault = pytest.mark.parametrize(("fault", "fact", "way_out"), FAULTS, ids=lam
 
 
 @by_fault
-def test_what_cannot_be_used_is_refused_and_left_alone(place, fault, fact, way_out):
+def test_what_cannot_be_used_is_refused_and_left_alone(place: Place, fault: Any, fact: Any, way_out: Any) -> None:
     path = with_tasks(place)
     fault(path)
     before = picture(path)
@@ -240,14 +242,14 @@ def test_what_cannot_be_used_is_refused_and_left_alone(place, fault, fact, way_o
     finished(place)
 
 
-def picture(path):
+def picture(path: Any) -> Any:
     """What must not change: kind, rights and content."""
     found = os.lstat(path)
     return stat.filemode(found.st_mode), found.st_uid, path.read_bytes() if stat.S_ISREG(found.st_mode) else None
 
 
 @by_fault
-def test_the_command_says_so_in_one_line_and_ends_with_1(place, fault, fact, way_out):
+def test_the_command_says_so_in_one_line_and_ends_with_1(place: Place, fault: Any, fact: Any, way_out: Any) -> None:
     path = with_tasks(place)
     (place.folder / "main.py").write_text(
         "from huey import SqliteHuey\nhuey = SqliteHuey('app', filename='queue.db')\n@huey.task()\ndef f(): pass\n", "utf-8"
@@ -264,7 +266,7 @@ def test_the_command_says_so_in_one_line_and_ends_with_1(place, fault, fact, way
     assert way_out in done.stderr
 
 
-def test_a_missing_folder_is_named(place, tmp_path):
+def test_a_missing_folder_is_named(place: Place, tmp_path: Path) -> None:
     app = application.make(place.folder, filename=str(tmp_path / "no" / "such" / "queue.db"))
 
     with pytest.raises(StorageRefused, match=r"the folder .*/no/such does not exist; make it first"):
@@ -275,7 +277,7 @@ def test_a_missing_folder_is_named(place, tmp_path):
     app.huey.close()
 
 
-def test_an_empty_file_becomes_a_queue(tmp_path):
+def test_an_empty_file_becomes_a_queue(tmp_path: Path) -> None:
     """``touch`` and ``mkstemp`` make one."""
     (tmp_path / "queue.db").touch()
     huey = SqliteHuey("app", filename=tmp_path / "queue.db")
@@ -286,7 +288,7 @@ def test_an_empty_file_becomes_a_queue(tmp_path):
     huey.close()
 
 
-def test_a_file_that_is_made_again_is_private_from_its_first_byte(tmp_path):
+def test_a_file_that_is_made_again_is_private_from_its_first_byte(tmp_path: Path) -> None:
     """S4, also for an instance that had the file open before."""
     path = tmp_path / "queue.db"
     huey = SqliteHuey("app", filename=path)
@@ -301,7 +303,7 @@ def test_a_file_that_is_made_again_is_private_from_its_first_byte(tmp_path):
     huey.close()
 
 
-def test_a_file_is_looked_at_again_when_it_is_opened_again(tmp_path):
+def test_a_file_is_looked_at_again_when_it_is_opened_again(tmp_path: Path) -> None:
     """S4: a link that somebody put in its place is not followed."""
     path = tmp_path / "queue.db"
     huey = SqliteHuey("app", filename=path)
@@ -318,7 +320,7 @@ def test_a_file_is_looked_at_again_when_it_is_opened_again(tmp_path):
 
 
 @pytest.fixture
-def open_folder():
+def open_folder() -> Iterator[Any]:
     """A folder that every user can reach: pytest's own are closed to others."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
@@ -326,7 +328,7 @@ def open_folder():
         os.chmod(folder, 0o777)
 
 
-def error_of_nobody(tmp_path, folder):
+def error_of_nobody(tmp_path: Path, folder: Any) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.scenes", "as_nobody", str(tmp_path), str(folder)],
         cwd=ROOT,
@@ -339,13 +341,13 @@ def error_of_nobody(tmp_path, folder):
     return done.stdout
 
 
-def make_queue(folder):
+def make_queue(folder: Any) -> None:
     huey = SqliteHuey("app", filename=folder / "queue.db")
     huey.storage.open()
     huey.close()
 
 
-def test_a_read_only_file_is_named(tmp_path, open_folder):
+def test_a_read_only_file_is_named(tmp_path: Path, open_folder: Any) -> None:
     make_queue(open_folder)
     os.chmod(open_folder / "queue.db", 0o444)
 
@@ -355,7 +357,7 @@ def test_a_read_only_file_is_named(tmp_path, open_folder):
     assert f"{open_folder}/queue.db: this process may not write the file; check its owner and rights" in error
 
 
-def test_a_read_only_folder_is_named(tmp_path, open_folder):
+def test_a_read_only_folder_is_named(tmp_path: Path, open_folder: Any) -> None:
     make_queue(open_folder)
     os.chmod(open_folder / "queue.db", 0o666)
     os.chmod(open_folder, 0o555)
@@ -366,7 +368,7 @@ def test_a_read_only_folder_is_named(tmp_path, open_folder):
     assert f"may not write into {open_folder}" in error
 
 
-def test_a_folder_that_takes_no_file_is_named(tmp_path, open_folder):
+def test_a_folder_that_takes_no_file_is_named(tmp_path: Path, open_folder: Any) -> None:
     os.chmod(open_folder, 0o555)
 
     error = error_of_nobody(tmp_path, open_folder)
@@ -376,7 +378,7 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path, open_folder):
     assert "rights of its folder" in error
 
 
-def test_a_folder_that_may_not_be_entered_is_not_called_missing(tmp_path, open_folder):
+def test_a_folder_that_may_not_be_entered_is_not_called_missing(tmp_path: Path, open_folder: Any) -> None:
     """Who is told to make a folder that is there looks in the wrong place."""
     (open_folder / "inner" / "queue").mkdir(parents=True)
     os.chmod(open_folder / "inner", 0o700 if IS_ROOT else 0)
@@ -391,7 +393,7 @@ def test_a_folder_that_may_not_be_entered_is_not_called_missing(tmp_path, open_f
 # -- full ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told_and_keeps_what_was_acknowledged(make_place, small_disk):
+def test_a_full_disk_is_told_and_keeps_what_was_acknowledged(make_place: Any, small_disk: Any) -> None:
     disk = small_disk(32)
     place = make_place(filename=str(disk / "queue.db"))
     place.bulk(range(5))
@@ -408,7 +410,7 @@ def test_a_full_disk_is_told_and_keeps_what_was_acknowledged(make_place, small_d
     finished(place)
 
 
-def test_a_consumer_starts_and_works_with_little_room(make_place, small_disk):
+def test_a_consumer_starts_and_works_with_little_room(make_place: Any, small_disk: Any) -> None:
     disk = small_disk(32)
     place = make_place(filename=str(disk / "queue.db"))
     place.bulk(range(50))
@@ -417,7 +419,7 @@ def test_a_consumer_starts_and_works_with_little_room(make_place, small_disk):
     finished(place)
 
 
-def test_a_full_disk_under_a_running_consumer_costs_time_only(make_place, small_disk):
+def test_a_full_disk_under_a_running_consumer_costs_time_only(make_place: Any, small_disk: Any) -> None:
     """Results that do not fit are kept until there is room; the consumer lives and goes on by itself."""
     disk = small_disk(64)
     place = make_place(filename=str(disk / "queue.db"))
@@ -437,7 +439,7 @@ def test_a_full_disk_under_a_running_consumer_costs_time_only(make_place, small_
     assert finished(place).reruns == 0
 
 
-def test_what_was_written_is_not_told_to_have_failed(make_place, small_disk):
+def test_what_was_written_is_not_told_to_have_failed(make_place: Any, small_disk: Any) -> None:
     """An error says that nothing was written: a caller who believes it calls again. Here the log finds no room for its checkpoint."""
     disk = small_disk(48)
     place = make_place(filename=str(disk / "queue.db"), fsync=False)
@@ -452,7 +454,7 @@ def test_what_was_written_is_not_told_to_have_failed(make_place, small_disk):
     assert [id for id in told if place.storage.get(id) is not None] == []
 
 
-def test_a_checkpoint_without_room_does_not_lose_leases(make_place, small_disk):
+def test_a_checkpoint_without_room_does_not_lose_leases(make_place: Any, small_disk: Any) -> None:
     """A consumer on a disk where its log finds no room to be moved: what it claims runs nevertheless, at the latest when there is room."""
     disk = small_disk(64)
     place = make_place(filename=str(disk / "queue.db"))
@@ -471,7 +473,7 @@ def test_a_checkpoint_without_room_does_not_lose_leases(make_place, small_disk):
     finished(place)
 
 
-def test_a_limit_on_file_sizes_is_told_and_keeps_what_was_acknowledged(tmp_path):
+def test_a_limit_on_file_sizes_is_told_and_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.scenes", "small_quota", str(tmp_path), str(256 * 1024)],
         cwd=ROOT,

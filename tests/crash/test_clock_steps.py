@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -17,27 +18,27 @@ RESUMES = 5.0
 
 
 @pytest.fixture
-def place(make_place):
+def place(make_place: Any) -> Any:
     place = make_place(stepped=True)
     place.clock = application.SteppedClock(place.folder / "clock")
     return place
 
 
 @pytest.fixture
-def off_to_a_minute(place):
+def off_to_a_minute(place: Any) -> Any:
     """Sets the clock to some seconds after a full minute, so that a step crosses no other one by chance; how far it is off then."""
     off = (MINUTE - place.clock.now() % MINUTE) / SECOND + 5
     place.clock.step(off)
     return off
 
 
-def verdict_of(place):
+def verdict_of(place: Any) -> Any:
     verdict = place.verdict()
     assert not verdict.problems, most_common_problems(verdict.problems) + "\n" + place.log()
     return verdict
 
 
-def test_a_clock_that_is_set_back_delays_what_is_scheduled_and_nothing_else(place):
+def test_a_clock_that_is_set_back_delays_what_is_scheduled_and_nothing_else(place: Any) -> None:
     consumers = [place.start(workers=2, periodic=False) for _ in range(2)]
     until(lambda: all(it.is_known for it in consumers), "they live")
     held = place.gated(1)
@@ -58,7 +59,7 @@ def test_a_clock_that_is_set_back_delays_what_is_scheduled_and_nothing_else(plac
     assert "died" not in place.log(), "no lease was lost"
 
 
-def test_a_clock_that_is_set_ahead_runs_what_is_due_once(place):
+def test_a_clock_that_is_set_ahead_runs_what_is_due_once(place: Any) -> None:
     consumers = [place.start(workers=2, periodic=False) for _ in range(2)]
     until(lambda: all(it.is_known for it in consumers), "they live")
     held = place.gated(1)
@@ -79,7 +80,7 @@ def test_a_clock_that_is_set_ahead_runs_what_is_due_once(place):
     assert "died" not in place.log(), "no lease was lost"
 
 
-def test_retries_follow_a_clock_that_is_set_ahead(place):
+def test_retries_follow_a_clock_that_is_set_ahead(place: Any) -> None:
     """A retry that waits is a task that is scheduled."""
     consumer = place.start(workers=1, periodic=False)
     place.flaky(1, failures=3)
@@ -92,7 +93,7 @@ def test_retries_follow_a_clock_that_is_set_ahead(place):
     verdict_of(place)
 
 
-def test_ticks_are_missed_and_made_up_for_by_the_rule(place, off_to_a_minute):
+def test_ticks_are_missed_and_made_up_for_by_the_rule(place: Any, off_to_a_minute: Any) -> None:
     """Ten minutes ahead: the newest minute fires, soon. Back again: none fires until the clock has passed it."""
     consumers = [place.start(workers=1, periodic=True) for _ in range(3)]
     until(lambda: len(ticks_of(place.runs())) == 3, "each fired for the minute that runs")
@@ -114,7 +115,7 @@ def test_ticks_are_missed_and_made_up_for_by_the_rule(place, off_to_a_minute):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(120)
-def test_three_consumers_twenty_restarts_and_a_clock_that_jumps(make_place, show):
+def test_three_consumers_twenty_restarts_and_a_clock_that_jumps(make_place: Any, show: Any) -> None:
     """Real processes on a clock that runs a minute in a second, and is set 3 minutes back and 10 ahead meanwhile."""
     fast = [60, system_clock.now(), system_clock.monotonic()]
     place = make_place(stepped=True, fast=fast)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
-from tests.crash.commands import KINDS, SHUTDOWN
+from tests.crash.commands import KINDS, SHUTDOWN, Commanded
 from tests.crash.tools import most_common_problems, until
 from tests.support import history
 
@@ -16,14 +17,14 @@ FOR_EVER = 600
 OTHERS = 100
 
 
-def is_held(place):
+def is_held(place: Any) -> Any:
     return "grip" in {line["op"] for line in history.lines(place.journal)}
 
 
 @pytest.mark.parametrize("hold", [5, pytest.param(50, marks=pytest.mark.chaos)])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(120)
-def test_a_worker_whose_gil_is_kept_is_not_taken_for_dead(commanded, show, kind, hold):
+def test_a_worker_whose_gil_is_kept_is_not_taken_for_dead(commanded: Commanded, show: Any, kind: Any, hold: Any) -> None:
     """The hold of `make chaos` lasts longer than three leases; another command would take over what looks dead."""
     place = commanded
     command, other = place.command(kind, "-n"), place.command(kind, "-n")
@@ -36,8 +37,8 @@ def test_a_worker_whose_gil_is_kept_is_not_taken_for_dead(commanded, show, kind,
     until(place.is_done, "everything is done", timeout=hold + 20)
 
     (run,) = place.started(held)
-    meanwhile = {done.id for done in place.runs() if run.start < done.start and done.end < run.end}
-    show(f"GIL held {(run.end - run.start) / 1e6:.1f} s; {len(meanwhile)} of {OTHERS} other tasks ran meanwhile")
+    meanwhile = {done.id for done in place.runs() if run.start < done.start and done.end < run.end}  # type: ignore[operator]
+    show(f"GIL held {(run.end - run.start) / 1e6:.1f} s; {len(meanwhile)} of {OTHERS} other tasks ran meanwhile")  # type: ignore[operator]
     assert {*command.workers(), *other.workers()} == workers
     assert len(meanwhile) > OTHERS / 2
     assert [command.stop(), other.stop()] == [0, 0]
@@ -47,7 +48,7 @@ def test_a_worker_whose_gil_is_kept_is_not_taken_for_dead(commanded, show, kind,
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
-def test_a_stop_is_obeyed_while_the_gil_is_kept(commanded, show, kind):
+def test_a_stop_is_obeyed_while_the_gil_is_kept(commanded: Commanded, show: Any, kind: Any) -> None:
     """Within the shutdown timeout and two seconds; the task is given back, and nobody is to blame."""
     place = commanded
     command = place.command(kind, "-n")
@@ -67,7 +68,7 @@ def test_a_stop_is_obeyed_while_the_gil_is_kept(commanded, show, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
-def test_a_second_stop_ends_at_once_while_the_gil_is_kept(commanded, show, kind):
+def test_a_second_stop_ends_at_once_while_the_gil_is_kept(commanded: Commanded, show: Any, kind: Any) -> None:
     place = commanded
     command = place.command(kind, "-n", "--shutdown-timeout", "300")
     held = place._expect(place.app.grip(7, FOR_EVER).id, 49)

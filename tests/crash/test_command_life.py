@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from huey.engine.scoreboard import TO_END
-from tests.crash.commands import KINDS, SHUTDOWN, children, is_gone
+from tests.crash.commands import KINDS, SHUTDOWN, Commanded, children, is_gone
 from tests.crash.poison import LIMIT
 from tests.crash.tools import most_common_problems, until
 from tests.support.helpers import Project, wait_until
@@ -25,7 +28,7 @@ TASKS = 60
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path: Path) -> Iterator[Any]:
     project = Project(tmp_path)
     yield project
     project.close()
@@ -63,7 +66,7 @@ def pid():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_past_its_limit_is_asked_first(project, kind):
+def test_a_task_past_its_limit_is_asked_first(project: Any, kind: Any) -> None:
     """TaskTimeout rises in its body, which may end as it likes; its worker goes on."""
     project.write(LIMITED)
     command = project.start("main.huey", "-k", kind, "-w", "1")
@@ -76,7 +79,7 @@ def test_a_task_past_its_limit_is_asked_first(project, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_timeout_is_a_try(project, kind):
+def test_a_timeout_is_a_try(project: Any, kind: Any) -> None:
     project.write(LIMITED)
     command = project.start("main.huey", "-k", kind, "-w", "1")
 
@@ -86,7 +89,7 @@ def test_a_timeout_is_a_try(project, kind):
     assert command.stop() == 0
 
 
-def test_neighbours_of_a_task_past_its_limit_may_end(commanded, show):
+def test_neighbours_of_a_task_past_its_limit_may_end(commanded: Commanded, show: Any) -> None:
     """Those that end within the shutdown timeout run once. Those that do not run again, and are not to blame."""
     place = commanded
     command = place.command("thread", "-n", workers=4)
@@ -112,7 +115,7 @@ def test_neighbours_of_a_task_past_its_limit_may_end(commanded, show):
     show(f"the slow neighbour had {len(place.started(slow))} runs")
 
 
-def test_while_a_worker_is_about_to_be_killed_it_claims_nothing(commanded):
+def test_while_a_worker_is_about_to_be_killed_it_claims_nothing(commanded: Commanded) -> None:
     """What waits is run by the next worker, once."""
     place = commanded
     command = place.command("thread", "-n", workers=2)
@@ -133,7 +136,7 @@ def test_while_a_worker_is_about_to_be_killed_it_claims_nothing(commanded):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_worker_is_replaced_after_so_many_tasks(commanded, show, kind):
+def test_a_worker_is_replaced_after_so_many_tasks(commanded: Commanded, show: Any, kind: Any) -> None:
     """`--max-tasks`: between tasks, none is lost, none runs twice."""
     place = commanded
     ids = place.bulk(range(TASKS), 0.005)
@@ -163,7 +166,7 @@ def eat(megabytes):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_worker_that_takes_too_much_memory_is_replaced(project, kind):
+def test_a_worker_that_takes_too_much_memory_is_replaced(project: Any, kind: Any) -> None:
     """`--max-memory` (MB): between tasks. The task that went past it ends well."""
     project.write(FAT)
     command = project.start("main.huey", "-k", kind, "-w", "1", "--max-memory", "120")
@@ -183,7 +186,7 @@ def test_a_worker_that_takes_too_much_memory_is_replaced(project, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_supervisor_takes_its_workers_along(commanded, kind):
+def test_a_killed_supervisor_takes_its_workers_along(commanded: Commanded, kind: Any) -> None:
     """No orphan runs on without a heart; what they ran, runs again elsewhere without blame."""
     place = commanded
     command = place.command(kind, "-n")
@@ -208,7 +211,7 @@ def test_a_killed_supervisor_takes_its_workers_along(commanded, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_at_once_and_loses_nothing(commanded, kind, second):
+def test_a_second_signal_ends_at_once_and_loses_nothing(commanded: Commanded, kind: Any, second: Any) -> None:
     place = commanded
     command = place.command(kind, "-n", "--shutdown-timeout", "300")
     ids = [place.gated(n) for n in range(KINDS[kind])]
@@ -230,7 +233,7 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(commanded, kind, second)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_worker_is_replaced_at_once(commanded, kind):
+def test_a_killed_worker_is_replaced_at_once(commanded: Commanded, kind: Any) -> None:
     place = commanded
     command = place.command(kind, "-n")
     until(lambda: len(command.workers()) >= 1 and command.is_known, "it has started")
@@ -249,12 +252,12 @@ def liability(pid: int) -> int:
         return int(file.read())
 
 
-def workers_are_first(command) -> bool:
+def workers_are_first(command: Any) -> bool:
     workers = command.workers()
     return bool(workers) and all(liability(pid) > liability(command.pid) for pid in workers)
 
 
-def test_when_memory_runs_out_workers_go_before_their_supervisor(commanded):
+def test_when_memory_runs_out_workers_go_before_their_supervisor(commanded: Commanded) -> None:
     place = commanded
     command = place.command("process", "-n")
     until(lambda: command.is_known, "it has started")
@@ -279,7 +282,7 @@ def count():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stop_is_obeyed_by_a_worker_that_is_just_starting(project, kind):
+def test_a_stop_is_obeyed_by_a_worker_that_is_just_starting(project: Any, kind: Any) -> None:
     """It was forked before the stop and hears of it as soon as it can hear; it claims nothing any more."""
     project.write(SLOW_TO_START)
     project.task("main.count").map(() for _ in range(200))
@@ -303,7 +306,7 @@ def version():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sighup_takes_new_code_with_the_same_pid(project, kind):
+def test_sighup_takes_new_code_with_the_same_pid(project: Any, kind: Any) -> None:
     project.write(VERSION.format(n=1))
     version = project.task("main.version")
     command = project.start("main.huey", "-k", kind, "-w", "2")
@@ -324,7 +327,7 @@ def test_sighup_takes_new_code_with_the_same_pid(project, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sighup_with_a_broken_application_keeps_the_old_workers(project, kind):
+def test_sighup_with_a_broken_application_keeps_the_old_workers(project: Any, kind: Any) -> None:
     project.write(VERSION.format(n=1))
     version = project.task("main.version")
     command = project.start("main.huey", "-k", kind, "-w", "1")
@@ -351,7 +354,7 @@ raise RuntimeError('half a deploy')
 """
 
 
-def test_a_sighup_while_the_new_code_is_tried_tries_what_is_there_then(project):
+def test_a_sighup_while_the_new_code_is_tried_tries_what_is_there_then(project: Any) -> None:
     project.write(VERSION.format(n=1))
     version = project.task("main.version")
     command = project.start("main.huey", "-w", "1")
@@ -370,7 +373,7 @@ def test_a_sighup_while_the_new_code_is_tried_tries_what_is_there_then(project):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sighup_lets_running_tasks_end(commanded, kind):
+def test_sighup_lets_running_tasks_end(commanded: Commanded, kind: Any) -> None:
     place = commanded
     command = place.command(kind, "-n", "--shutdown-timeout", "60")
     ids = [place.gated(n) for n in range(2)]
@@ -392,7 +395,7 @@ def test_sighup_lets_running_tasks_end(commanded, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_command_under_another_command_leaves_no_zombie(commanded, kind):
+def test_a_command_under_another_command_leaves_no_zombie(commanded: Commanded, kind: Any) -> None:
     """The supervisor buries its own, also the workers that were there before it renewed itself."""
     place = commanded
     command = place.command(kind, "-n")
@@ -404,7 +407,7 @@ def test_a_command_under_another_command_leaves_no_zombie(commanded, kind):
     assert command.stop() == 0
 
 
-def zombies_and_children(pid):
+def zombies_and_children(pid: Any) -> Any:
     """All children that are not buried."""
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         return [*map(int, file.read().split())]

@@ -12,6 +12,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ MEETING = 1.0
 
 
 @pytest.mark.timeout(120)
-def test_a_kill_at_any_line_of_the_command_loses_nothing(make_commanded, show):
+def test_a_kill_at_any_line_of_the_command_loses_nothing(make_commanded: Any, show: Any) -> None:
     verdict = kill_at_lines(make_commanded, show, count=16)
 
     assert verdict.kills >= 8
@@ -34,13 +35,13 @@ def test_a_kill_at_any_line_of_the_command_loses_nothing(make_commanded, show):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_kills_at_a_hundred_and_fifty_lines_of_the_command_lose_nothing(make_commanded, show):
+def test_kills_at_a_hundred_and_fifty_lines_of_the_command_lose_nothing(make_commanded: Any, show: Any) -> None:
     verdict = kill_at_lines(make_commanded, show, count=200)
 
     assert verdict.kills >= 150
 
 
-def kill_at_lines(make_commanded, show, *, count: int):
+def kill_at_lines(make_commanded: Any, show: Any, *, count: int) -> Any:
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
     rng = random.Random(seed)
     lines = [line for kind in KINDS for line in recorded_lines(make_commanded(), kind)]
@@ -104,8 +105,8 @@ class Chain:
     def end(self) -> None:
         self._target.arm(9999, "nobody", "")
         self._start_missing()
-        self._command.kill_group()
-        self._producer.kill()
+        self._command.kill_group()  # type: ignore[union-attr]
+        self._producer.kill()  # type: ignore[union-attr]
 
     def _is_met(self, number: int, role: str) -> bool:
         if self._is_hit(number, MEETING):
@@ -113,8 +114,8 @@ class Chain:
         if role == "producer":
             self._restart_producer()
             return self._is_hit(number, MEETING)
-        self._command.send(signal.SIGTERM)
-        until(lambda: not self._command.is_alive, "it stops, or meets its line")
+        self._command.send(signal.SIGTERM)  # type: ignore[union-attr]
+        until(lambda: not self._command.is_alive, "it stops, or meets its line")  # type: ignore[union-attr]
         if self._is_hit(number, 0):
             return True
         self._forget_dead()

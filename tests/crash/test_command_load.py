@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +29,7 @@ FROZEN = 1.0
 
 
 @pytest.mark.timeout(120)
-def test_a_long_queue_and_a_crowded_second(tmp_path, show):
+def test_a_long_queue_and_a_crowded_second(tmp_path: Path, show: Any) -> None:
     figures = crowd(tmp_path, waiting=100_000, due=10_000, show=show)
 
     assert figures["worst"] < FROZEN
@@ -34,13 +37,13 @@ def test_a_long_queue_and_a_crowded_second(tmp_path, show):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-def test_a_million_waiting_and_a_hundred_thousand_due_at_once(tmp_path, show):
+def test_a_million_waiting_and_a_hundred_thousand_due_at_once(tmp_path: Path, show: Any) -> None:
     figures = crowd(tmp_path, waiting=1_000_000, due=100_000, show=show)
 
     assert figures["worst"] < LONGEST_TRANSACTION
 
 
-def crowd(folder, *, waiting, due, show):
+def crowd(folder: Any, *, waiting: Any, due: Any, show: Any) -> Any:
     """Fill the queue, let a command of one worker start all that is due, look at it meanwhile."""
     huey = SqliteHuey("load", filename=folder / "queue.db")
     begun = time.monotonic()
@@ -49,7 +52,7 @@ def crowd(folder, *, waiting, due, show):
     with command(folder) as process, probe(folder / "queue.db") as lock:
         most = 0
 
-        def is_done():
+        def is_done() -> Any:
             nonlocal most
             most = max(most, pss(process.pid) + sum(map(pss, children_of(process.pid))))
             return process.poll() is not None or count_lines(folder / "due") >= due
@@ -70,7 +73,7 @@ def crowd(folder, *, waiting, due, show):
     return lock
 
 
-def fill(huey, waiting, due):
+def fill(huey: Any, waiting: Any, due: Any) -> Any:
     """The second at which all are due. One instant before it, one consumer has nothing of them to do."""
     later = huey.task(name="tests.crash.loaded.waiting")(lambda n: None)
     soon = huey.task(name="tests.crash.loaded.due", priority=1)(lambda n: None)
@@ -82,7 +85,7 @@ def fill(huey, waiting, due):
     return second
 
 
-def count_lines(path):
+def count_lines(path: Any) -> Any:
     try:
         return path.read_bytes().count(b"\n")
     except FileNotFoundError:
@@ -90,7 +93,7 @@ def count_lines(path):
 
 
 @contextmanager
-def command(folder):
+def command(folder: Any) -> Iterator[Any]:
     words = [
         sys.executable,
         "-m",
@@ -114,7 +117,7 @@ def command(folder):
 
 
 @contextmanager
-def probe(file):
+def probe(file: Any) -> Iterator[Any]:
     """Another writer; what it found is in the dict that it gives, once the block is over."""
     words = [sys.executable, "-m", "tests.crash.lock_probe", str(file)]
     process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

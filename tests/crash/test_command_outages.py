@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
-from tests.crash.commands import KINDS, SHUTDOWN, wait
+from tests.crash.commands import KINDS, SHUTDOWN, Commanded, wait
 from tests.crash.tools import fill, locked, most_common_problems, until
 
 RESUMES = 5.0
 """Seconds within which everything has to go on."""
 
 
-def finished(place):
+def finished(place: Any) -> Any:
     verdict = place.verdict()
     assert not verdict.problems, most_common_problems(verdict.problems) + "\n" + place.log()
     return verdict
 
 
-def cpu_of(command):
+def cpu_of(command: Any) -> Any:
     """Seconds of CPU that all its processes have taken."""
     ticks = 0
     for pid in (command.pid, *command.workers()):
@@ -31,7 +32,7 @@ def cpu_of(command):
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def assert_told_once(command, processes):
+def assert_told_once(command: Any, processes: Any) -> None:
     """At most one line of each process when it began, and one when it was over."""
     begun, over = command.log.count("storage is away"), command.log.count("storage is back")
     assert 1 <= begun <= processes, command.log
@@ -42,7 +43,7 @@ def assert_told_once(command, processes):
 @pytest.mark.chaos
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(120)
-def test_a_file_that_a_stranger_locks_costs_the_command_time_only(commanded, show, kind):
+def test_a_file_that_a_stranger_locks_costs_the_command_time_only(commanded: Commanded, show: Any, kind: Any) -> None:
     place = commanded
     runners = KINDS[kind]
     for n in range(runners):
@@ -73,7 +74,7 @@ def test_a_file_that_a_stranger_locks_costs_the_command_time_only(commanded, sho
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
-def test_a_command_can_be_stopped_while_the_file_is_locked(commanded, show, kind):
+def test_a_command_can_be_stopped_while_the_file_is_locked(commanded: Commanded, show: Any, kind: Any) -> None:
     """Soon after its shutdown timeout; what it could not write runs again, and nobody is to blame."""
     place = commanded
     place.gated(1)
@@ -96,7 +97,7 @@ def test_a_command_can_be_stopped_while_the_file_is_locked(commanded, show, kind
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
-def test_a_full_disk_costs_the_command_time_only(make_commanded, small_disk, kind):
+def test_a_full_disk_costs_the_command_time_only(make_commanded: Any, small_disk: Any, kind: Any) -> None:
     disk = small_disk(48)
     place = make_commanded(filename=str(disk / "queue.db"))
     runners = KINDS[kind]
@@ -125,7 +126,7 @@ def test_a_full_disk_costs_the_command_time_only(make_commanded, small_disk, kin
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
-def test_a_file_that_is_moved_away_and_back_costs_the_command_time_only(commanded, kind):
+def test_a_file_that_is_moved_away_and_back_costs_the_command_time_only(commanded: Commanded, kind: Any) -> None:
     """Also when a worker dies meanwhile: the one that takes its place makes no empty file."""
     place = commanded
     place.lives_by_rule = False
@@ -158,7 +159,7 @@ def test_a_file_that_is_moved_away_and_back_costs_the_command_time_only(commande
 @pytest.mark.chaos
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(120)
-def test_a_command_that_was_suspended_comes_back_and_works_on(commanded, show, kind):
+def test_a_command_that_was_suspended_comes_back_and_works_on(commanded: Commanded, show: Any, kind: Any) -> None:
     """All of it is stopped for longer than the lease, as with a container that is paused, and another command takes over meanwhile.
 
     What it finishes after its return is refused, nothing is written twice, and it works on by itself.

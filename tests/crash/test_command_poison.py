@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -60,13 +60,13 @@ ALONE = ("close_all",)
 write to one place: nobody can prevent that, so nothing else runs beside this one."""
 
 
-def test_every_poison_has_an_end():
+def test_every_poison_has_an_end() -> None:
     harms = (*poison.KILLERS, *poison.FAILING, *poison.HARMFUL, *poison.ENDLESS)
     assert {harm.__name__ for harm in harms} == ENDS.keys()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_poison_among_good_tasks_hurts_itself_only(make_commanded, show, kind):
+def test_poison_among_good_tasks_hurts_itself_only(make_commanded: Any, show: Any, kind: Any) -> None:
     place = make_commanded()
     place.lives_by_rule = False
     names = [name for name in ENDS if name not in ALONE]
@@ -97,7 +97,7 @@ def test_poison_among_good_tasks_hurts_itself_only(make_commanded, show, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_that_closes_all_descriptors_ends_as_poison_and_the_file_stays_whole(make_commanded, kind):
+def test_a_task_that_closes_all_descriptors_ends_as_poison_and_the_file_stays_whole(make_commanded: Any, kind: Any) -> None:
     place = make_commanded()
     place.lives_by_rule = False
     command = place.command(kind, "-n")
@@ -114,7 +114,7 @@ def test_a_task_that_closes_all_descriptors_ends_as_poison_and_the_file_stays_wh
     assert sqlite3.connect(place.folder / "queue.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def scatter(place, names):
+def scatter(place: Any, names: Any) -> Any:
     """Good tasks with poison between them: ids by name of the poison."""
     rng, poisons = random.Random(7), {}
     places = rng.sample(range(GOOD), len(names))
@@ -129,13 +129,13 @@ def scatter(place, names):
     return poisons
 
 
-def is_over(place):
+def is_over(place: Any) -> Any:
     """Nothing is left but the unknown one."""
     counts = place.storage.counts()
     return counts.ready == counts.running == 0 and counts.blocked == 1
 
 
-def age(place, id):
+def age(place: Any, id: Any) -> None:
     """As if it had waited for more than a day."""
     with sqlite3.connect(place.folder / "queue.db", timeout=5) as connection:
         connection.execute(
@@ -144,7 +144,7 @@ def age(place, id):
     connection.close()
 
 
-def judge_poisons(place, poisons):
+def judge_poisons(place: Any, poisons: Any) -> Any:
     problems = []
     for name, id in poisons.items():
         end, row, runs = ENDS[name], place.storage.get(id), len(place.started(id))
@@ -162,7 +162,7 @@ def judge_poisons(place, poisons):
     return problems
 
 
-def judge_good(place, poisons):
+def judge_good(place: Any, poisons: Any) -> Any:
     problems = []
     for id, expected in place.expected.items():
         assert expected is not FAILS

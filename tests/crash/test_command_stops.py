@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ ASKS = (signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.mark.timeout(120)
-def test_stops_at_any_time_lose_nothing(make_commanded, show):
+def test_stops_at_any_time_lose_nothing(make_commanded: Any, show: Any) -> None:
     verdict = stop_again_and_again(make_commanded, show, signals=24)
 
     assert verdict.tasks > 50
@@ -36,11 +37,11 @@ def test_stops_at_any_time_lose_nothing(make_commanded, show):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_two_hundred_stops_at_any_time_lose_nothing(make_commanded, show):
+def test_two_hundred_stops_at_any_time_lose_nothing(make_commanded: Any, show: Any) -> None:
     stop_again_and_again(make_commanded, show, signals=200)
 
 
-def stop_again_and_again(make_commanded, show, *, signals: int):
+def stop_again_and_again(make_commanded: Any, show: Any, *, signals: int) -> Any:
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
     rng = random.Random(seed)
     place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()])

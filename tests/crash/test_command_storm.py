@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -28,13 +29,13 @@ RANGE = 10**6
 
 
 @pytest.mark.timeout(120)
-def test_kills_of_any_process_of_the_command_lose_nothing(make_commanded, show):
+def test_kills_of_any_process_of_the_command_lose_nothing(make_commanded: Any, show: Any) -> None:
     storm(make_commanded, show, kills=24, seconds=12)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_three_hundred_kills_of_any_process_of_the_command_lose_nothing(make_commanded, show):
+def test_three_hundred_kills_of_any_process_of_the_command_lose_nothing(make_commanded: Any, show: Any) -> None:
     verdict = storm(make_commanded, show, kills=320, seconds=260)
 
     assert verdict.kills >= 300
@@ -42,15 +43,15 @@ def test_three_hundred_kills_of_any_process_of_the_command_lose_nothing(make_com
 
 
 def storm(
-    make_commanded,
-    show,
+    make_commanded: Any,
+    show: Any,
     *,
     kills: int,
     seconds: float,
-    between=lambda strikes, commands: None,
-    for_processes=None,
-    **options,
-):
+    between: Any = lambda strikes, commands: None,
+    for_processes: Any = None,
+    **options: Any,
+) -> Any:
     """Kill *kills* processes within about *seconds*, let a last command finish, judge. *between*: what else happens after so many kills,
     to those commands. *options*: of the place; *for_processes*: those that are others for its processes."""
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
@@ -82,8 +83,8 @@ class Storm:
         rng: random.Random,
         kinds: Sequence[str] = (*KINDS,),
         *,
-        is_shared=False,
-        between=lambda strikes, commands: None,
+        is_shared: Any = False,
+        between: Any = lambda strikes, commands: None,
     ) -> None:
         self._between = between
         self._kinds = kinds

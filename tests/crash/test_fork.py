@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,18 +52,18 @@ class Forks:
 
 
 @pytest.fixture
-def forks(tmp_path):
+def forks(tmp_path: Path) -> Any:
     return Forks(tmp_path)
 
 
-def test_children_of_a_process_that_used_the_queue_enqueue(forks):
+def test_children_of_a_process_that_used_the_queue_enqueue(forks: Any) -> None:
     forks.run("children", 20, 10)
 
     assert forks.numbers() == list(range(20 * 10 + 2))
     assert forks.integrity() == "ok"
 
 
-def test_children_forked_in_the_middle_of_a_write_are_not_blocked(forks):
+def test_children_forked_in_the_middle_of_a_write_are_not_blocked(forks: Any) -> None:
     """Another thread of the parent writes all the time: its lock must not live on in the child, where nobody would ever free it."""
     slowest = float(forks.run("busy_parent", 20)[0])
 
@@ -70,7 +71,7 @@ def test_children_forked_in_the_middle_of_a_write_are_not_blocked(forks):
     assert slowest < 5
 
 
-def test_children_do_not_need_their_parents_descriptors(forks):
+def test_children_do_not_need_their_parents_descriptors(forks: Any) -> None:
     """Audit: the child closes every descriptor on the queue's files that it inherited, then works."""
     forks.run("audit")
 
@@ -78,7 +79,7 @@ def test_children_do_not_need_their_parents_descriptors(forks):
     assert forks.integrity() == "ok"
 
 
-def test_what_an_orphan_enqueues_is_not_lost(forks):
+def test_what_an_orphan_enqueues_is_not_lost(forks: Any) -> None:
     """The parent is gone, somebody else opens and closes the file: the child's own locks must have kept its log."""
     forks.run("orphan")
     (forks.folder / "parent-is-gone").touch()
@@ -94,7 +95,7 @@ def test_what_an_orphan_enqueues_is_not_lost(forks):
     assert forks.integrity() == "ok"
 
 
-def test_threads_and_processes_on_one_file_lose_nothing(forks):
+def test_threads_and_processes_on_one_file_lose_nothing(forks: Any) -> None:
     forks.run("crowd", 4, 4, 40)
 
     assert forks.numbers() == list(range(4 * 4 * 40))
@@ -103,7 +104,7 @@ def test_threads_and_processes_on_one_file_lose_nothing(forks):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_five_hundred_forks_lose_nothing(forks):
+def test_five_hundred_forks_lose_nothing(forks: Any) -> None:
     for _ in range(25):
         forks.run("children", 20, 10)
         assert forks.numbers() == list(range(20 * 10 + 2))
@@ -113,7 +114,7 @@ def test_five_hundred_forks_lose_nothing(forks):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_eight_threads_in_eight_processes_lose_nothing(forks):
+def test_eight_threads_in_eight_processes_lose_nothing(forks: Any) -> None:
     forks.run("crowd", 8, 8, 100)
 
     assert forks.numbers() == list(range(8 * 8 * 100))

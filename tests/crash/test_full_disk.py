@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,17 +17,17 @@ from huey.exceptions import StorageFull
 from huey.runtime.clock import SECOND
 from huey.storage.sqlite.ballast import PLENTY, SIZE, STEP, Ballast
 from huey.testing.clock import FakeClock
-from tests.crash.tools import fill, most_common_problems, until
+from tests.crash.tools import Place, fill, most_common_problems, until
 from tests.support.helpers import never
 
 MIB = 1024 * 1024
 
 
-def size_of(path):
+def size_of(path: Any) -> Any:
     return path.stat().st_size if path.exists() else None
 
 
-def finished(place):
+def finished(place: Any) -> Any:
     verdict = place.verdict()
     assert not verdict.problems, most_common_problems(verdict.problems) + "\n" + place.log()
     return verdict
@@ -34,7 +36,7 @@ def finished(place):
 # -- a consumer ---------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_stops_what_begins_not_what_ends(make_place, small_disk):
+def test_a_full_disk_stops_what_begins_not_what_ends(make_place: Any, small_disk: Any) -> None:
     disk = small_disk(40)
     place = make_place(filename=str(disk / "queue.db"))
     # More than its log has room for already.
@@ -71,7 +73,7 @@ def test_a_full_disk_stops_what_begins_not_what_ends(make_place, small_disk):
     assert finished(place).reruns == 0
 
 
-def test_a_full_disk_is_waited_for_without_haste(make_place, small_disk):
+def test_a_full_disk_is_waited_for_without_haste(make_place: Any, small_disk: Any) -> None:
     """No busy loop, whatever waits."""
     disk = small_disk(40)
     place = make_place(filename=str(disk / "queue.db"))
@@ -93,7 +95,7 @@ def test_a_full_disk_is_waited_for_without_haste(make_place, small_disk):
     assert finished(place).reruns == 0
 
 
-def test_the_last_consumer_removes_the_ballast(place):
+def test_the_last_consumer_removes_the_ballast(place: Place) -> None:
     ballast = place.folder / "queue.db-ballast"
     first, second = place.start(periodic=False), place.start(periodic=False)
     until(lambda: first.is_known and second.is_known, "both live")
@@ -106,7 +108,7 @@ def test_the_last_consumer_removes_the_ballast(place):
     assert size_of(ballast) is None
 
 
-def test_a_killed_consumer_leaves_the_ballast_to_the_next(place):
+def test_a_killed_consumer_leaves_the_ballast_to_the_next(place: Place) -> None:
     ballast = place.folder / "queue.db-ballast"
     killed = place.start(periodic=False)
     until(lambda: size_of(ballast) == SIZE, "the ballast is there")
@@ -119,7 +121,7 @@ def test_a_killed_consumer_leaves_the_ballast_to_the_next(place):
     assert size_of(ballast) is None
 
 
-def test_a_producer_is_not_kept_waiting_for_a_consumer_that_died(make_place, small_disk):
+def test_a_producer_is_not_kept_waiting_for_a_consumer_that_died(make_place: Any, small_disk: Any) -> None:
     """It died on the full disk; now there is room again, and nobody to make the ballast whole."""
     disk = small_disk(40)
     place = make_place(filename=str(disk / "queue.db"))
@@ -135,7 +137,7 @@ def test_a_producer_is_not_kept_waiting_for_a_consumer_that_died(make_place, sma
     finished(place)
 
 
-def takes_a_task(place, n):
+def takes_a_task(place: Any, n: Any) -> Any:
     try:
         place.work(n)
     except StorageFull:
@@ -147,12 +149,12 @@ def takes_a_task(place, n):
 
 
 @pytest.fixture
-def ballast(small_disk):
+def ballast(small_disk: Any) -> Any:
     disk = small_disk(16)
     return Ballast(str(disk / "queue.db-ballast"), 0o600, FakeClock()), disk
 
 
-def test_it_is_made_only_while_there_is_plenty(ballast):
+def test_it_is_made_only_while_there_is_plenty(ballast: Any) -> None:
     it, disk = ballast
     hog = fill(disk, leave=PLENTY - MIB)
     it.keep()
@@ -165,7 +167,7 @@ def test_it_is_made_only_while_there_is_plenty(ballast):
     assert (found.st_size, found.st_blocks * 512) == (SIZE, SIZE), "it takes the room, it does not only say so"
 
 
-def test_it_gives_its_room_in_steps(ballast):
+def test_it_gives_its_room_in_steps(ballast: Any) -> None:
     it, disk = ballast
     it.keep()
     fill(disk)
@@ -178,7 +180,7 @@ def test_it_gives_its_room_in_steps(ballast):
     assert it.is_short()
 
 
-def test_it_is_short_only_while_the_disk_has_no_room(ballast):
+def test_it_is_short_only_while_the_disk_has_no_room(ballast: Any) -> None:
     it, disk = ballast
     assert not it.is_short(), "nobody made it"
     it.keep()
@@ -192,7 +194,7 @@ def test_it_is_short_only_while_the_disk_has_no_room(ballast):
     assert not it.is_short()
 
 
-def test_a_glance_is_at_most_a_moment_old(small_disk):
+def test_a_glance_is_at_most_a_moment_old(small_disk: Any) -> None:
     disk, clock = small_disk(16), FakeClock()
     it = Ballast(str(disk / "b"), 0o600, clock)
     it.keep()
@@ -207,7 +209,7 @@ def test_a_glance_is_at_most_a_moment_old(small_disk):
 
 
 @pytest.mark.parametrize("what", ["a link", "a second name", "a folder"])
-def test_what_is_not_ours_is_not_touched(tmp_path, what):
+def test_what_is_not_ours_is_not_touched(tmp_path: Path, what: Any) -> None:
     it, other = Ballast(str(tmp_path / "b"), 0o600, FakeClock()), tmp_path / "precious"
     other.write_bytes(b"precious")
     {"a link": lambda: (tmp_path / "b").symlink_to(other), "a second name": lambda: os.link(other, tmp_path / "b")}.get(
@@ -220,7 +222,7 @@ def test_what_is_not_ours_is_not_touched(tmp_path, what):
     assert other.read_bytes() == b"precious"
 
 
-def test_where_files_may_have_holes_it_is_written(tmp_path, monkeypatch):
+def test_where_files_may_have_holes_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fallocate")
     it = Ballast(str(tmp_path / "b"), 0o600, FakeClock())
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
-from tests.crash.tools import most_common_problems, until
+from tests.crash.tools import Place, most_common_problems, until
 from tests.support import history
 
 NO_FREEZE = 1.5
@@ -15,7 +16,7 @@ NO_FREEZE = 1.5
 
 @pytest.mark.parametrize("hold", [3, pytest.param(10, marks=pytest.mark.chaos), pytest.param(20, marks=pytest.mark.chaos)])
 @pytest.mark.timeout(90)
-def test_a_task_that_keeps_the_gil_stops_no_other_process(place, show, hold):
+def test_a_task_that_keeps_the_gil_stops_no_other_process(place: Place, show: Any, hold: Any) -> None:
     """Other processes enqueue and run tasks meanwhile, also for longer than a lease; the held task runs once."""
     # Short tasks keep the first consumer's engine in its turns, where the hold is to meet it.
     place.bulk(range(2000))
@@ -40,7 +41,7 @@ def test_a_task_that_keeps_the_gil_stops_no_other_process(place, show, hold):
     assert not verdict.problems, most_common_problems(verdict.problems)
 
 
-def enqueue_while(place, goes_on):
+def enqueue_while(place: Any, goes_on: Any) -> Any:
     """Enqueue one task after the other; how long each took."""
     waits = []
     until_look = 0.0
@@ -56,5 +57,5 @@ def enqueue_while(place, goes_on):
         time.sleep(0.005)
 
 
-def stop_all(place):
+def stop_all(place: Any) -> None:
     assert [child.stop() for child in place.children if child.is_alive] != []

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from huey import Huey
 from huey.exceptions import StorageUnavailable
 from huey.task.lifecycle import Raised, Returned, decide
 from huey.testing.contract.tools import ME, claim, task
@@ -48,18 +51,18 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_history_passes(name):
+def test_a_good_history_passes(name: Any) -> None:
     assert check(history(GOOD[name]), ended={"a"}) == []
 
 
-def test_what_a_killed_process_held_may_run_again():
+def test_what_a_killed_process_held_may_run_again() -> None:
     story = history(f"enqueue:a claim:a:1 start:a:1 claim:a:2:n2 start:a:2:n2 end:a:2:n2 {DONE}:a:2:n2")
 
     assert check(story, deaths={"n1": 25}) == []
     assert {problem.law for problem in check(story)} == {"two live leases of one task", "two live runs of one task"}
 
 
-def test_a_lease_may_end_in_the_call_in_which_its_holder_is_killed():
+def test_a_lease_may_end_in_the_call_in_which_its_holder_is_killed() -> None:
     """Seen with a server that was restarted: the call was done, its answer came never, and who had made it was killed while it waited."""
     story = history(f"enqueue:a claim:a:1 held:a:1 claim:a:2:n2 {DONE}:a:2:n2")
 
@@ -67,14 +70,14 @@ def test_a_lease_may_end_in_the_call_in_which_its_holder_is_killed():
     assert {problem.law for problem in check(story, deaths={"n1": LAST_CALL + 60})} == {"two live leases of one task"}
 
 
-def test_the_end_that_a_killed_process_did_not_tell_may_be_seen_in_the_storage():
+def test_the_end_that_a_killed_process_did_not_tell_may_be_seen_in_the_storage() -> None:
     story = history("enqueue:a claim:a:1 start:a:1 end:a:1")
 
     assert check(story, deaths={"n1": 50}, ended={"a"}) == []
     assert [problem.law for problem in check(story, deaths={"n1": 50}, ended=())] == ["nothing acknowledged is lost"]
 
 
-def test_a_stopped_process_may_overlap_but_not_finish():
+def test_a_stopped_process_may_overlap_but_not_finish() -> None:
     story = f"enqueue:a claim:a:1 start:a:1 claim:a:2:n2 start:a:2:n2 end:a:2:n2 {DONE}:a:2:n2 end:a:1 {DONE}:a:1"
 
     assert check(history(story + "!"), paused={"n1"}) == []
@@ -128,14 +131,14 @@ BAD = [
 
 
 @pytest.mark.parametrize(("law", "story"), BAD)
-def test_a_bad_history_is_rejected(law, story):
+def test_a_bad_history_is_rejected(law: Any, story: Any) -> None:
     assert law in {problem.law for problem in check(history(story))}
 
 
 # -- recording --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_recorded_storage_tells_the_life_of_a_task(huey, tmp_path):
+def test_a_recorded_storage_tells_the_life_of_a_task(huey: Huey, tmp_path: Path) -> None:
     storage = recording(huey.storage, tmp_path / "history.jsonl")
 
     storage.enqueue([task("a")])
@@ -155,11 +158,11 @@ def test_a_recorded_storage_tells_the_life_of_a_task(huey, tmp_path):
     assert check(events) == []
 
 
-def test_a_call_that_raises_is_told_as_unknown(huey, tmp_path):
-    def away(records):
+def test_a_call_that_raises_is_told_as_unknown(huey: Huey, tmp_path: Path) -> None:
+    def away(records: Any) -> None:
         raise StorageUnavailable("away")
 
-    huey.storage.enqueue = away
+    huey.storage.enqueue = away  # type: ignore[assignment, method-assign]
     storage = recording(huey.storage, tmp_path / "history.jsonl")
 
     with pytest.raises(StorageUnavailable):
@@ -168,7 +171,7 @@ def test_a_call_that_raises_is_told_as_unknown(huey, tmp_path):
     assert [(event.op, event.id, event.end) for event in read(tmp_path / "history.jsonl")] == [("enqueue", "a", "info")]
 
 
-def test_a_line_torn_by_a_kill_is_skipped(tmp_path):
+def test_a_line_torn_by_a_kill_is_skipped(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "history.jsonl")
     journal.note("start", id="a", token=1)
     with open(tmp_path / "history.jsonl", "ab") as file:

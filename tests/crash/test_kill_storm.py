@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ CROWD = 150
 
 
 @pytest.mark.timeout(120)
-def test_fifty_kills_lose_nothing(make_place, show):
+def test_fifty_kills_lose_nothing(make_place: Any, show: Any) -> None:
     verdict = storm(make_place, show, kills=50, seconds=20)
 
     assert verdict.kills >= 50
@@ -35,7 +36,7 @@ def test_fifty_kills_lose_nothing(make_place, show):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-def test_three_hundred_kills_lose_nothing(make_place, show):
+def test_three_hundred_kills_lose_nothing(make_place: Any, show: Any) -> None:
     verdict = storm(make_place, show, kills=300, seconds=400)
 
     assert verdict.kills >= 300

@@ -9,6 +9,8 @@ import re
 import shutil
 import sqlite3
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,24 +18,24 @@ from huey import SqliteHuey
 from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.runtime import files
 from tests.crash import app as application
-from tests.crash.tools import locked, most_common_problems, until
+from tests.crash.tools import Place, locked, most_common_problems, until
 
 RESUMES = 5.0
 """Seconds within which everything has to go on."""
 
 
-def finished(place):
+def finished(place: Any) -> Any:
     verdict = place.verdict()
     assert not verdict.problems, most_common_problems(verdict.problems) + "\n" + place.log()
     return verdict
 
 
-def told(place):
+def told(place: Any) -> Any:
     """How often an outage was said to begin and to be over; tracebacks."""
     return place.log().count("storage is away"), place.log().count("storage is back"), place.log().count("Traceback")
 
 
-def refused(place):
+def refused(place: Any) -> Any:
     """How many ends were said to be refused."""
     return sum(map(int, re.findall(r"(\d+) finishes refused", place.log())))
 
@@ -44,7 +46,7 @@ def refused(place):
 @pytest.mark.chaos
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
-def test_a_file_that_is_locked_for_long_costs_time_only(place, show, how):
+def test_a_file_that_is_locked_for_long_costs_time_only(place: Place, show: Any, how: Any) -> None:
     """With the usual timeouts."""
     for n in range(4):
         place.gated(n)
@@ -75,7 +77,7 @@ def test_a_file_that_is_locked_for_long_costs_time_only(place, show, how):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(90)
-def test_a_consumer_can_be_stopped_while_the_file_is_locked(place):
+def test_a_consumer_can_be_stopped_while_the_file_is_locked(place: Place) -> None:
     """Within the limit, and what it could not write runs again."""
     place.gated(1)
     consumer = place.start(workers=1, periodic=False, shutdown_timeout=2)
@@ -95,7 +97,7 @@ def test_a_consumer_can_be_stopped_while_the_file_is_locked(place):
     assert len(place.runs()) == 2
 
 
-def test_enqueue_gives_up_before_other_calls_do(make_place):
+def test_enqueue_gives_up_before_other_calls_do(make_place: Any) -> None:
     place = make_place(timeout=1.5, enqueue_timeout=0.2)
     place.work(1)
     waits = {}
@@ -112,28 +114,28 @@ def test_enqueue_gives_up_before_other_calls_do(make_place):
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, 5.0), ({"timeout": 0.5}, 0.5), ({"timeout": 60.0, "enqueue_timeout": 20.0}, 20.0)])
-def test_an_enqueue_waits_five_seconds_unless_told_otherwise(tmp_path, options, expected):
+def test_an_enqueue_waits_five_seconds_unless_told_otherwise(tmp_path: Path, options: Any, expected: Any) -> None:
     storage = SqliteHuey("app", filename=tmp_path / "queue.db", **options).storage
 
-    assert storage._database._enqueue_timeout == expected
+    assert storage._database._enqueue_timeout == expected  # type: ignore[attr-defined]
 
 
 # -- moved, replaced, deleted -------------------------------------------------------------------------------------------------------------
 
 
-def all_of(path):
+def all_of(path: Any) -> Any:
     """The file and what SQLite keeps beside it."""
     return [path.with_name(path.name + end) for end in ("", "-wal", "-shm") if path.with_name(path.name + end).exists()]
 
 
-def move(path, folder):
+def move(path: Any, folder: Any) -> None:
     folder.mkdir(exist_ok=True)
     for file in all_of(path):
         file.rename(folder / file.name)
 
 
 @pytest.fixture
-def busy(place):
+def busy(place: Any) -> Any:
     """A place whose consumer runs two tasks that wait for the gate."""
     for n in range(2):
         place.gated(n)
@@ -142,7 +144,7 @@ def busy(place):
     return place
 
 
-def test_a_file_that_is_moved_away_and_back_costs_time_only(busy):
+def test_a_file_that_is_moved_away_and_back_costs_time_only(busy: Any) -> None:
     path, aside = busy.folder / "queue.db", busy.folder / "aside"
     move(path, aside)
     busy.open_gate()
@@ -162,7 +164,7 @@ def test_a_file_that_is_moved_away_and_back_costs_time_only(busy):
     assert len(busy.runs()) >= 3
 
 
-def test_a_queue_that_is_copied_elsewhere_and_back_goes_on_there(busy):
+def test_a_queue_that_is_copied_elsewhere_and_back_goes_on_there(busy: Any) -> None:
     """As when a disk is changed: the tasks that ran meanwhile are known in the copy, and their ends are written there."""
     path, aside = busy.folder / "queue.db", busy.folder / "aside"
     move(path, aside)
@@ -181,7 +183,7 @@ def test_a_queue_that_is_copied_elsewhere_and_back_goes_on_there(busy):
     assert finished(busy).reruns == 0
 
 
-def test_a_new_file_in_the_place_of_a_deleted_one_is_opened(busy):
+def test_a_new_file_in_the_place_of_a_deleted_one_is_opened(busy: Any) -> None:
     """What the old one held is lost to whoever deleted it, and the consumer says so; what comes into the new one runs."""
     path = busy.folder / "queue.db"
     for file in all_of(path):
@@ -204,7 +206,7 @@ def test_a_new_file_in_the_place_of_a_deleted_one_is_opened(busy):
     newcomer.huey.close()
 
 
-def test_an_enqueue_is_not_acknowledged_when_the_file_was_replaced_meanwhile(place, tmp_path):
+def test_an_enqueue_is_not_acknowledged_when_the_file_was_replaced_meanwhile(place: Place, tmp_path: Path) -> None:
     """The last moment counts: what was put into a file that nobody will read was not put in."""
     path = place.folder / "queue.db"
     place.app.work(1, 0)
@@ -223,7 +225,7 @@ def test_an_enqueue_is_not_acknowledged_when_the_file_was_replaced_meanwhile(pla
 
 
 @pytest.mark.parametrize("name", ["what?.db", "100%.db", "a#b.db", "x%20y.db", "q.db?mode=ro"])
-def test_a_file_may_have_any_name(tmp_path, name):
+def test_a_file_may_have_any_name(tmp_path: Path, name: Any) -> None:
     huey = SqliteHuey("app", filename=tmp_path / name)
 
     huey.task(name="a")(print)()
@@ -233,7 +235,7 @@ def test_a_file_may_have_any_name(tmp_path, name):
     huey.close()
 
 
-def test_who_waits_for_a_result_hears_that_the_file_is_gone(place):
+def test_who_waits_for_a_result_hears_that_the_file_is_gone(place: Place) -> None:
     result = place.app.work(1, 0)
     move(place.folder / "queue.db", place.folder / "aside")
 
@@ -241,7 +243,7 @@ def test_who_waits_for_a_result_hears_that_the_file_is_gone(place):
         result.get(blocking=True, timeout=10)
 
 
-def test_who_begins_to_wait_hears_that_the_file_is_gone(place):
+def test_who_begins_to_wait_hears_that_the_file_is_gone(place: Place) -> None:
     """Also in the moment between opening it and asking to be woken."""
     storage = place.app.huey.storage._storage
     storage.open()
@@ -251,7 +253,7 @@ def test_who_begins_to_wait_hears_that_the_file_is_gone(place):
         storage.listen(None, 0.0, None)
 
 
-def test_a_deleted_log_is_told_and_what_it_held_is_kept(place):
+def test_a_deleted_log_is_told_and_what_it_held_is_kept(place: Place) -> None:
     """By the last process that still has it open."""
     ids = place.bulk(range(30))
     (place.folder / "queue.db-wal").unlink()
@@ -264,7 +266,7 @@ def test_a_deleted_log_is_told_and_what_it_held_is_kept(place):
     finished(place)
 
 
-def test_a_consumer_notices_that_the_log_was_deleted(busy):
+def test_a_consumer_notices_that_the_log_was_deleted(busy: Any) -> None:
     until(lambda: (busy.folder / "queue.db-wal").exists(), "there is one")
     busy.app.huey.close()
     (busy.folder / "queue.db-wal").unlink()
@@ -277,7 +279,7 @@ def test_a_consumer_notices_that_the_log_was_deleted(busy):
     assert finished(busy).reruns == 0
 
 
-def test_the_journal_mode_is_ours_whatever_a_stranger_set(busy):
+def test_the_journal_mode_is_ours_whatever_a_stranger_set(busy: Any) -> None:
     path = busy.folder / "queue.db"
     stranger = sqlite3.connect(path, timeout=0)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -297,7 +299,7 @@ def test_the_journal_mode_is_ours_whatever_a_stranger_set(busy):
     assert finished(busy).reruns == 0
 
 
-def test_a_connection_that_failed_is_made_anew(place):
+def test_a_connection_that_failed_is_made_anew(place: Place) -> None:
     """An error of the disk may be over; a connection that met it may never find out."""
     place.app.work(1, 0)
     writer = place.storage._database.state.connection
@@ -314,7 +316,7 @@ def test_a_connection_that_failed_is_made_anew(place):
 # -- network file systems -----------------------------------------------------------------------------------------------------------------
 
 
-def mounts(tmp_path, monkeypatch, *lines):
+def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: Any) -> None:
     table = tmp_path / "mounts"
     table.write_text("".join(f"{what} {where} {kind} rw 0 0\n" for what, where, kind in lines), "utf-8")
     monkeypatch.setattr(files, "_MOUNTS", str(table))
@@ -322,7 +324,7 @@ def mounts(tmp_path, monkeypatch, *lines):
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs"])
 @pytest.mark.parametrize("is_there", [True, False], ids=["an old file", "a new file"])
-def test_a_network_file_system_is_refused(tmp_path, monkeypatch, kind, is_there):
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, is_there: Any) -> None:
     """Also for a file that is there already: other machines have it then."""
     share = tmp_path / "my share"
     share.mkdir()
@@ -343,20 +345,20 @@ def test_a_network_file_system_is_refused(tmp_path, monkeypatch, kind, is_there)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "virtiofs", "apfs", "fuseblk"])
-def test_a_local_file_system_is_taken(tmp_path, monkeypatch, kind):
+def test_a_local_file_system_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
     """Also above or beside one of the network."""
     mounts(tmp_path, monkeypatch, ("server:/", "/", "nfs"), ("x", tmp_path, kind), ("server:/", f"{tmp_path}/sub", "nfs"))
 
     SqliteHuey("app", filename=tmp_path / "queue.db").storage.migrate()
 
 
-def test_of_two_mounts_on_one_place_the_last_counts(tmp_path, monkeypatch):
+def test_of_two_mounts_on_one_place_the_last_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts(tmp_path, monkeypatch, ("server:/", tmp_path, "nfs"), ("x", tmp_path, "ext4"))
 
     SqliteHuey("app", filename=tmp_path / "queue.db").storage.migrate()
 
 
-def test_where_the_system_does_not_tell_nothing_is_refused(tmp_path, monkeypatch):
+def test_where_the_system_does_not_tell_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_MOUNTS", str(tmp_path / "nowhere"))
 
     SqliteHuey("app", filename=tmp_path / "queue.db").storage.migrate()

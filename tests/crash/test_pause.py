@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
-from tests.crash.tools import until
+from tests.crash.tools import Place, until
 from tests.support import history
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(90)
-def test_one_that_comes_back_from_a_long_pause_is_fenced(place, show):
+def test_one_that_comes_back_from_a_long_pause_is_fenced(place: Place, show: Any) -> None:
     id = place.gated(3)
     paused = place.start(workers=1, periodic=False)
     until(lambda: place.started(id), "it runs")
@@ -35,7 +36,7 @@ def test_one_that_comes_back_from_a_long_pause_is_fenced(place, show):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(90)
-def test_a_short_pause_costs_no_lease(place):
+def test_a_short_pause_costs_no_lease(place: Place) -> None:
     """Eight seconds are less than a lease: nobody takes over, the task runs once."""
     id = place.gated(3)
     paused = place.start(workers=1, periodic=False)

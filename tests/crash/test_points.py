@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from huey.runtime.failpoints import FAILPOINTS
 from tests.crash.app import PERIODIC
-from tests.crash.tools import most_common_problems, ticks_of, until
+from tests.crash.tools import Place, most_common_problems, ticks_of, until
 
 VISITS = (1, 3)
 IN_CONSUMER = sorted(point for point in FAILPOINTS if point.partition(":")[0] in ("turn", "run", "tick"))
@@ -14,13 +16,13 @@ IN_RECLAIM = sorted(point for point in FAILPOINTS if point.startswith("reclaim:"
 IN_PRODUCER = sorted(point for point in FAILPOINTS if point.startswith("enqueue:"))
 
 
-def judged(place):
+def judged(place: Any) -> Any:
     verdict = place.verdict()
     assert not verdict.problems, most_common_problems(verdict.problems) + "\n" + place.log()
     return verdict
 
 
-def some_of_each_kind(place):
+def some_of_each_kind(place: Any) -> None:
     """Tasks enough for every point to be visited three times."""
     place.bulk(range(5))
     for n in range(3):
@@ -30,7 +32,7 @@ def some_of_each_kind(place):
     place.work(7, delay=0.2)
 
 
-def held_by_the_dead(place, count):
+def held_by_the_dead(place: Any, count: Any) -> None:
     """As many consumers as *count* die while each holds a task."""
     for n in range(count):
         place.gated(n)
@@ -42,13 +44,13 @@ def held_by_the_dead(place, count):
     place.open_gate()
 
 
-def test_every_point_has_a_test():
+def test_every_point_has_a_test() -> None:
     assert {*IN_CONSUMER, *IN_RECLAIM, *IN_PRODUCER, "stop:before-deregister"} == FAILPOINTS
 
 
 @pytest.mark.parametrize("visit", VISITS)
 @pytest.mark.parametrize("point", IN_CONSUMER)
-def test_a_consumer_killed_there_loses_nothing(place, point, visit):
+def test_a_consumer_killed_there_loses_nothing(place: Place, point: Any, visit: Any) -> None:
     some_of_each_kind(place)
 
     place.start(crash_at=f"{point}#{visit}").dies()
@@ -59,7 +61,7 @@ def test_a_consumer_killed_there_loses_nothing(place, point, visit):
 
 @pytest.mark.parametrize("visit", VISITS)
 @pytest.mark.parametrize("point", IN_RECLAIM)
-def test_one_that_takes_over_is_killed_there_and_taken_over_itself(place, point, visit):
+def test_one_that_takes_over_is_killed_there_and_taken_over_itself(place: Place, point: Any, visit: Any) -> None:
     held_by_the_dead(place, visit)
 
     place.start(crash_at=f"{point}#{visit}").dies()
@@ -69,7 +71,7 @@ def test_one_that_takes_over_is_killed_there_and_taken_over_itself(place, point,
 
 
 @pytest.mark.parametrize("visit", VISITS)
-def test_one_that_stops_is_killed_before_it_says_goodbye(place, visit):
+def test_one_that_stops_is_killed_before_it_says_goodbye(place: Place, visit: Any) -> None:
     some_of_each_kind(place)
 
     child = place.start("consumers", crash_at=f"stop:before-deregister#{visit}", times=visit)
@@ -81,7 +83,7 @@ def test_one_that_stops_is_killed_before_it_says_goodbye(place, visit):
 
 @pytest.mark.parametrize("visit", VISITS)
 @pytest.mark.parametrize("point", IN_PRODUCER)
-def test_an_enqueue_is_there_once_it_is_committed(place, point, visit):
+def test_an_enqueue_is_there_once_it_is_committed(place: Place, point: Any, visit: Any) -> None:
     place.start("producer", crash_at=f"{point}#{visit}", tasks=5).dies()
 
     committed = visit if point == "enqueue:after-commit" else visit - 1
@@ -93,7 +95,7 @@ def test_an_enqueue_is_there_once_it_is_committed(place, point, visit):
 
 @pytest.mark.parametrize("visit", VISITS)
 @pytest.mark.parametrize("point", IN_PRODUCER)
-def test_a_chunk_is_there_whole_or_not_at_all(place, point, visit):
+def test_a_chunk_is_there_whole_or_not_at_all(place: Place, point: Any, visit: Any) -> None:
     place.start("producer", crash_at=f"{point}#{visit}", tasks=3, chunk=1000).dies()
 
     committed = visit if point == "enqueue:after-commit" else visit - 1
@@ -106,7 +108,7 @@ def test_a_chunk_is_there_whole_or_not_at_all(place, point, visit):
 @pytest.mark.chaos
 @pytest.mark.parametrize("second", [*IN_CONSUMER, *IN_RECLAIM, "stop:before-deregister"])
 @pytest.mark.parametrize("first", IN_CONSUMER)
-def test_two_kills_in_a_row_lose_nothing(place, first, second):
+def test_two_kills_in_a_row_lose_nothing(place: Place, first: Any, second: Any) -> None:
     some_of_each_kind(place)
     place.start(crash_at=first).dies()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -18,7 +19,7 @@ RESUMES = 5.0
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
-def test_while_the_server_is_away_tasks_run_on_and_their_ends_are_written_later(make_place, show, how):
+def test_while_the_server_is_away_tasks_run_on_and_their_ends_are_written_later(make_place: Any, show: Any, how: Any) -> None:
     with Server(None, *ALWAYS) as server:
         place = make_place(url=server.url)
         running = [place.gated(n) for n in range(2)]
@@ -48,7 +49,7 @@ def test_while_the_server_is_away_tasks_run_on_and_their_ends_are_written_later(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(90)
-def test_a_server_that_sleeps_or_drops_its_clients_costs_time_only(make_place):
+def test_a_server_that_sleeps_or_drops_its_clients_costs_time_only(make_place: Any) -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
         place = make_place(url=server.url, enqueue_timeout=30)
         consumer = place.start(workers=2)
@@ -62,9 +63,9 @@ def test_a_server_that_sleeps_or_drops_its_clients_costs_time_only(make_place):
                 admin.script_flush()
         until(place.is_done, "all is done", timeout=30)
         place.bulk(range(5000, 5100), seconds=0.005)
-        os.kill(server.process.pid, signal.SIGSTOP)
+        os.kill(server.process.pid, signal.SIGSTOP)  # type: ignore[union-attr]
         consumer.cpu_share(8.0)
-        os.kill(server.process.pid, signal.SIGCONT)
+        os.kill(server.process.pid, signal.SIGCONT)  # type: ignore[union-attr]
 
         until(place.is_done, "all is done", timeout=30)
         assert consumer.stop() == 0
@@ -74,7 +75,7 @@ def test_a_server_that_sleeps_or_drops_its_clients_costs_time_only(make_place):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(60)
-def test_a_server_at_its_maxmemory_writes_the_ends_and_begins_nothing(make_place):
+def test_a_server_at_its_maxmemory_writes_the_ends_and_begins_nothing(make_place: Any) -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
         place = make_place(url=server.url)
         running = place.gated(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ SLACK = 2.0
 
 
 @pytest.mark.timeout(120)
-def test_kills_of_any_process_lose_nothing_in_redis(make_commanded, show):
+def test_kills_of_any_process_lose_nothing_in_redis(make_commanded: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.002) as proxy:
         restarts = {6: signal.SIGKILL, 12: signal.SIGTERM}
         storm(make_commanded, show, kills=18, seconds=10, between=restart_at(server, restarts), **urls(server, proxy))
@@ -25,7 +26,7 @@ def test_kills_of_any_process_lose_nothing_in_redis(make_commanded, show):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_three_hundred_kills_lose_nothing_in_redis(make_commanded, show):
+def test_three_hundred_kills_lose_nothing_in_redis(make_commanded: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.01) as proxy:
         restarts = dict(zip(range(40, 280, 40), [signal.SIGTERM, signal.SIGKILL] * 3, strict=True))
         between = restart_at(server, restarts)
@@ -36,8 +37,8 @@ def test_three_hundred_kills_lose_nothing_in_redis(make_commanded, show):
     assert proxy.lost > 30
 
 
-def restart_at(server, restarts):
-    def between(strikes, commands):
+def restart_at(server: Any, restarts: Any) -> Any:
+    def between(strikes: Any, commands: Any) -> None:
         if strikes in restarts:
             # A command that finds no server at its start ends, as it should.
             until(lambda: all(command.is_known for command in commands), "all commands have started")
@@ -46,11 +47,11 @@ def restart_at(server, restarts):
     return between
 
 
-def restart(server, how):
+def restart(server: Any, how: Any) -> None:
     server.stop(how)
     server.start()
 
 
-def urls(server, proxy):
+def urls(server: Any, proxy: Any) -> Any:
     """The processes meet the proxy, who judges them the server."""
     return {"url": server.url, "for_processes": {"url": f"redis://127.0.0.1:{proxy.port}/0"}}

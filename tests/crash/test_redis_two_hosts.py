@@ -8,6 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,13 +27,13 @@ FAR = "1"
 
 
 @pytest.fixture
-def far(tmp_path):
+def far(tmp_path: Path) -> Iterator[Any]:
     """Starts a consumer on another host, whose way to the server is a proxy; it ends with the test."""
     if shutil.which("unshare") is None or subprocess.run([*HOST, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this user may not make a process space")
     started = []
 
-    def start(place, proxy):
+    def start(place: Any, proxy: Any) -> Any:
         options = {"workers": 3, "periodic": False, "app": {"url": f"redis://127.0.0.1:{proxy.port}/0"}}
         words = [*HOST, sys.executable, "-m", "tests.crash.app", "consumer", str(place.folder), json.dumps(options)]
         with open(tmp_path / "far.log", "wb") as log:
@@ -45,7 +48,7 @@ def far(tmp_path):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(120)
-def test_one_host_that_is_cut_off_loses_its_tasks_and_writes_nothing_late(make_place, far, show):
+def test_one_host_that_is_cut_off_loses_its_tasks_and_writes_nothing_late(make_place: Any, far: Any, show: Any) -> None:
     with Server() as server, LossyProxy(server.port, loss=0) as proxy:
         place = make_place(url=server.url)
         ids = [place.gated(n) for n in range(3)]

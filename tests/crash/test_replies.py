@@ -11,11 +11,13 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import pytest
 
-from huey import crontab
+from huey import Huey, crontab
 from huey.exceptions import StorageUnavailable
 from huey.runtime.host import pid_namespace, process_start_time
 from huey.storage.rows import Worker
@@ -28,17 +30,17 @@ both_kinds = pytest.mark.parametrize("kind", [BEFORE, AFTER])
 class Faulty:
     """A storage whose *visit*-th *op* by the thread named *by* goes wrong."""
 
-    def __init__(self, storage, op, by, kind, visit=1):
+    def __init__(self, storage: Any, op: Any, by: Any, kind: Any, visit: Any = 1) -> None:
         self._storage = storage
         self._op, self._by, self._kind, self._left = op, by, kind, visit
         self.has_failed = threading.Event()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: Any) -> Any:
         call = getattr(self._storage, name)
         return self._guarded(call) if name == self._op else call
 
-    def _guarded(self, call):
-        def guarded(*args, **kwargs):
+    def _guarded(self, call: Any) -> Any:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
             if threading.current_thread().name != self._by:
                 return call(*args, **kwargs)
             self._left -= 1
@@ -55,34 +57,34 @@ class Faulty:
 class Mortal:
     """A worker whose process lives until it is killed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        self.worker = Worker("mortal", os.uname().nodename, self.process.pid, pid_namespace(), process_start_time(self.process.pid))
+        self.worker = Worker("mortal", os.uname().nodename, self.process.pid, pid_namespace(), process_start_time(self.process.pid))  # type: ignore[arg-type]
 
-    def kill(self):
+    def kill(self) -> None:
         self.process.kill()
         self.process.communicate()
 
 
 @pytest.fixture
-def mortal():
+def mortal() -> Iterator[Any]:
     mortal = Mortal()
     yield mortal
     mortal.kill()
 
 
 @pytest.fixture
-def runs():
+def runs() -> Any:
     return Counter()
 
 
 @pytest.fixture
-def consume(huey, runs):
+def consume(huey: Huey, runs: Any) -> Iterator[Any]:
     """Puts a fault into the storage, starts a consumer on it; all is well at the end."""
     consumers = []
 
-    def start(op, by, kind, visit=1):
-        huey.storage = faulty = Faulty(huey.storage, op, by, kind, visit)
+    def start(op: Any, by: Any, kind: Any, visit: Any = 1) -> Any:
+        huey.storage = faulty = Faulty(huey.storage, op, by, kind, visit)  # type: ignore[assignment]
         consumers.append(huey.create_consumer(workers=2, periodic_task_interval=0.2))
         consumers[-1].start()
         return faulty
@@ -92,29 +94,29 @@ def consume(huey, runs):
         consumer.stop(graceful=False)
 
 
-def square(huey, runs, **options):
+def square(huey: Any, runs: Any, **options: Any) -> Any:
     @huey.task(name="square", **options)
-    def square(n):
+    def square(n: Any) -> Any:
         runs[n] += 1
         return n * n
 
     return square
 
 
-def is_quiet(huey):
+def is_quiet(huey: Any) -> Any:
     counts = huey.storage.counts()
     return counts.ready == counts.scheduled == counts.running == 0
 
 
 @both_kinds
 @pytest.mark.parametrize("visit", [1, 2, 3, 5])
-def test_a_turn_that_goes_wrong_loses_nothing(huey, runs, consume, kind, visit):
+def test_a_turn_that_goes_wrong_loses_nothing(huey: Huey, runs: Any, consume: Any, kind: Any, visit: Any) -> None:
     """What was claimed runs, what ended is written, whichever of the two the turn carried."""
     task = square(huey, runs)
     results = [task(n) for n in range(3)]
     faulty = consume("turn", "Engine", kind, visit)
 
-    def one_more():
+    def one_more() -> Any:
         results.append(task(len(results)))
         return faulty.has_failed.is_set()
 
@@ -126,9 +128,9 @@ def test_a_turn_that_goes_wrong_loses_nothing(huey, runs, consume, kind, visit):
 
 
 @both_kinds
-def test_a_retry_whose_turn_goes_wrong_is_one_try(huey, runs, consume, kind):
+def test_a_retry_whose_turn_goes_wrong_is_one_try(huey: Huey, runs: Any, consume: Any, kind: Any) -> None:
     @huey.task(retries=1, name="once-more")
-    def once_more():
+    def once_more() -> Any:
         runs["tries"] += 1
         if runs["tries"] == 1:
             raise ValueError("the first try fails")
@@ -145,7 +147,7 @@ def test_a_retry_whose_turn_goes_wrong_is_one_try(huey, runs, consume, kind):
 
 @both_kinds
 @pytest.mark.parametrize("op", ["reclaim", "turn"])
-def test_a_takeover_that_goes_wrong_is_done_again(huey, runs, consume, mortal, op, kind):
+def test_a_takeover_that_goes_wrong_is_done_again(huey: Huey, runs: Any, consume: Any, mortal: Any, op: Any, kind: Any) -> None:
     """Nothing that proves ownership goes before what it owned: neither the dead one's leases nor the heir's are forgotten."""
     result = square(huey, runs)(7)
     assert len(huey.storage.turn(mortal.worker, [], 1).leases) == 1
@@ -160,9 +162,9 @@ def test_a_takeover_that_goes_wrong_is_done_again(huey, runs, consume, mortal, o
 
 
 @both_kinds
-def test_a_tick_that_goes_wrong_fires_once(huey, runs, consume, kind):
+def test_a_tick_that_goes_wrong_fires_once(huey: Huey, runs: Any, consume: Any, kind: Any) -> None:
     @huey.periodic_task(crontab(), name="tick")
-    def tick():
+    def tick() -> None:
         runs[datetime.now().minute] += 1
 
     faulty = consume("tick", "Scheduler", kind)
@@ -173,7 +175,7 @@ def test_a_tick_that_goes_wrong_fires_once(huey, runs, consume, kind):
 
 
 @both_kinds
-def test_a_beat_that_goes_wrong_costs_nothing(huey, runs, consume, kind):
+def test_a_beat_that_goes_wrong_costs_nothing(huey: Huey, runs: Any, consume: Any, kind: Any) -> None:
     task = square(huey, runs)
     faulty = consume("heartbeat", "Heartbeat", kind)
 
@@ -182,7 +184,7 @@ def test_a_beat_that_goes_wrong_costs_nothing(huey, runs, consume, kind):
     assert runs == {3: 1}
 
 
-def test_an_error_that_is_not_the_storages_strands_no_task(huey, runs, consume):
+def test_an_error_that_is_not_the_storages_strands_no_task(huey: Huey, runs: Any, consume: Any) -> None:
     """Whatever a turn raises (here: no descriptors left), the tasks of this worker run, by it or by the next one in this process."""
     task = square(huey, runs)
     results = [task(n) for n in range(3)]
@@ -198,7 +200,7 @@ def test_an_error_that_is_not_the_storages_strands_no_task(huey, runs, consume):
 
 
 @both_kinds
-def test_an_enqueue_that_goes_wrong_may_be_made_again_with_its_id(huey, runs, consume, kind):
+def test_an_enqueue_that_goes_wrong_may_be_made_again_with_its_id(huey: Huey, runs: Any, consume: Any, kind: Any) -> None:
     """C1: nobody knows whether it is there; the same id again is harmless while it is held, with ``keep_ids`` also when it has ended."""
     huey.keep_ids = 3600.0
     task = square(huey, runs)

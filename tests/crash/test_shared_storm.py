@@ -10,6 +10,9 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,12 +30,12 @@ from tests.support.redis_server import Server
 
 
 @pytest.mark.timeout(120)
-def test_what_tasks_share_outlives_kills_of_any_process(make_shared_place, show):
+def test_what_tasks_share_outlives_kills_of_any_process(make_shared_place: Any, show: Any) -> None:
     storm(make_shared_place(), show, [*KINDS], kills=20, seconds=9)
 
 
 @pytest.mark.timeout(120)
-def test_what_tasks_share_in_redis_outlives_kills_restarts_and_lost_replies(make_shared_place, show):
+def test_what_tasks_share_in_redis_outlives_kills_restarts_and_lost_replies(make_shared_place: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.002) as proxy:
         between = restart_at(server, {8: signal.SIGKILL})
         storm(make_shared_place(**urls(server, proxy)), show, [*KINDS], kills=14, seconds=8, between=between)
@@ -41,7 +44,7 @@ def test_what_tasks_share_in_redis_outlives_kills_restarts_and_lost_replies(make
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_tasks_share_outlives_three_hundred_kills(make_shared_place, show, kind):
+def test_what_tasks_share_outlives_three_hundred_kills(make_shared_place: Any, show: Any, kind: Any) -> None:
     verdict = storm(make_shared_place(), show, [kind], kills=310, seconds=200)
 
     assert verdict.kills >= 300
@@ -50,7 +53,7 @@ def test_what_tasks_share_outlives_three_hundred_kills(make_shared_place, show, 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_tasks_share_in_redis_outlives_three_hundred_kills(make_shared_place, show, kind):
+def test_what_tasks_share_in_redis_outlives_three_hundred_kills(make_shared_place: Any, show: Any, kind: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.005) as proxy:
         restarts = {60: signal.SIGTERM, 130: signal.SIGKILL, 200: signal.SIGTERM, 270: signal.SIGKILL}
         place = make_shared_place(**urls(server, proxy))
@@ -68,7 +71,7 @@ class SharedPlace(Commanded):
         lines = history.lines(self.journal)
         return verdict._replace(problems=verdict.problems + judge_sharing(lines, self.deaths) + judge_once(lines) + self._held_by_nobody())
 
-    def _excuse(self, lines):
+    def _excuse(self, lines: Any) -> None:
         super()._excuse(lines)
         self.lost = [row.id for row in self.storage.find("failed", limit=10**6) if row.name == "once" and row.reason == "lost"]
         self.excused += self.lost
@@ -81,10 +84,10 @@ class SharedPlace(Commanded):
 
 
 @pytest.fixture
-def make_shared_place(tmp_path):
+def make_shared_place(tmp_path: Path) -> Iterator[Any]:
     places = []
 
-    def make(for_processes=None, **options) -> SharedPlace:
+    def make(for_processes: Any = None, **options: Any) -> SharedPlace:
         place = SharedPlace(tmp_path, fast=[SPEED, system_clock.now(), system_clock.monotonic()], **options)
         place.options = place.options | (for_processes or {})
         places.append(place)
@@ -95,7 +98,9 @@ def make_shared_place(tmp_path):
         place.clean_up()
 
 
-def storm(place: SharedPlace, show, kinds: list[str], *, kills: int, seconds: float, between=lambda strikes, commands: None) -> Verdict:
+def storm(
+    place: SharedPlace, show: Any, kinds: list[str], *, kills: int, seconds: float, between: Any = lambda strikes, commands: None
+) -> Verdict:
     seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
     show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
     began = time.monotonic()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from tests.crash.tools import ROOT
 
 @pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.chaos)])
 @pytest.mark.timeout(90)
-def test_a_kill_at_any_statement_loses_nothing(tmp_path, show, stride):
+def test_a_kill_at_any_statement_loses_nothing(tmp_path: Path, show: Any, stride: Any) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.small_life", str(tmp_path), str(stride)],
         cwd=ROOT,

@@ -12,6 +12,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +63,7 @@ SLOWNESS = 3.0
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path: Path) -> Iterator[Any]:
     project = Project(tmp_path)
     project.write(APP.format(root=str(ROOT), folder=str(tmp_path)))
     yield project
@@ -70,7 +73,7 @@ def project(tmp_path):
 class Sabotaged:
     """A consumer that runs, and what it has done."""
 
-    def __init__(self, project: Project, watchdog: int, *flags: str, workers: int = 2, patience: float = 20, **environment: str) -> None:
+    def __init__(self, project: Project, watchdog: int, *flags: str, workers: int = 2, patience: float = 20, **environment: Any) -> None:
         self.project = project
         words = ("-w", str(workers), "-P", "0.5", "--watchdog", str(watchdog), *flags)
         self.command = project.start("main.huey", *words, **environment)
@@ -110,7 +113,7 @@ class Sabotaged:
 THREADS = ("engine", "main", "time limits", "scheduler")
 
 
-def watched(quick, long):
+def watched(quick: Any, long: Any) -> Any:
     """The watchdog's time."""
     chaos = pytest.param(long, marks=[pytest.mark.chaos, pytest.mark.timeout(180)])
     return pytest.mark.parametrize("watchdog", [pytest.param(quick, marks=pytest.mark.timeout(60)), chaos])
@@ -118,7 +121,7 @@ def watched(quick, long):
 
 @watched(QUICK, LONG)
 @pytest.mark.parametrize("thread", THREADS)
-def test_a_worker_of_which_a_thread_stands_still_is_replaced(project, show, thread, watchdog):
+def test_a_worker_of_which_a_thread_stands_still_is_replaced(project: Any, show: Any, thread: Any, watchdog: Any) -> None:
     """One line, nobody is blamed."""
     consumer = Sabotaged(project, watchdog)
     consumer.obeys(thread.replace("time limits", "limits"), "freeze")
@@ -143,7 +146,7 @@ def test_a_worker_of_which_a_thread_stands_still_is_replaced(project, show, thre
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("way", ["end", "raise"])
 @pytest.mark.parametrize("thread", ["engine", "limits", "scheduler", "pulse", "runner", "main"])
-def test_a_thread_that_ends_or_raises_goes_on_in_place(project, thread, way):
+def test_a_thread_that_ends_or_raises_goes_on_in_place(project: Any, thread: Any, way: Any) -> None:
     """The same process runs on, with one line."""
     if (thread, way) == ("main", "end"):
         pytest.skip("the end of the main thread is that of the process")
@@ -164,7 +167,7 @@ def test_a_thread_that_ends_or_raises_goes_on_in_place(project, thread, way):
 
 
 @pytest.mark.timeout(60)
-def test_a_pulse_that_stands_still_alone_is_started_again(project):
+def test_a_pulse_that_stands_still_alone_is_started_again(project: Any) -> None:
     consumer = Sabotaged(project, LONG, workers=1)
     consumer.obeys("pulse", "freeze")
 
@@ -181,7 +184,7 @@ PARTS = ("_handle_signals", "_reap", "_kill_overdue", "_send_heartbeats", "_star
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("part", PARTS)
-def test_a_supervisor_of_which_a_part_raises_goes_on(project, part):
+def test_a_supervisor_of_which_a_part_raises_goes_on(project: Any, part: Any) -> None:
     """It still replaces what dies, and stops when it is told to."""
     consumer = Sabotaged(project, QUICK, workers=1)
     consumer.obeys(f"supervisor{part}", "raise")
@@ -196,7 +199,7 @@ def test_a_supervisor_of_which_a_part_raises_goes_on(project, part):
 
 
 @watched(QUICK, LONG)
-def test_a_supervisor_that_stands_still_is_told_of_and_tasks_go_on(project, show, watchdog):
+def test_a_supervisor_that_stands_still_is_told_of_and_tasks_go_on(project: Any, show: Any, watchdog: Any) -> None:
     consumer = Sabotaged(project, watchdog, workers=1)
     consumer.obeys("supervisor_maintain", "freeze")
     began = time.monotonic()
@@ -233,7 +236,7 @@ def spin(seconds):
 """Seconds of each trial: longer than the watchdog of it."""
 
 
-def held(quick, long):
+def held(quick: Any, long: Any) -> Any:
     """The watchdog's time, and how long a worker is held."""
     chaos = pytest.param(LONG, long, marks=[pytest.mark.chaos, pytest.mark.timeout(long + 120)])
     return pytest.mark.parametrize(("watchdog", "seconds"), [pytest.param(QUICK, quick, marks=pytest.mark.timeout(60)), chaos])
@@ -248,7 +251,7 @@ def is_left_alone(consumer: Sabotaged) -> bool:
 
 
 @held(8, 120)
-def test_a_worker_whose_gil_is_held_is_left_alone_and_the_task_is_named(project, show, watchdog, seconds):
+def test_a_worker_whose_gil_is_held_is_left_alone_and_the_task_is_named(project: Any, show: Any, watchdog: Any, seconds: Any) -> None:
     project.write(APP.format(root=str(ROOT), folder=str(project.folder)) + HELD)
     consumer = Sabotaged(project, watchdog)
     began = time.monotonic()
@@ -264,7 +267,7 @@ def test_a_worker_whose_gil_is_held_is_left_alone_and_the_task_is_named(project,
 
 
 @held(8, 60)
-def test_a_tree_that_was_stopped_is_left_alone(project, show, watchdog, seconds):
+def test_a_tree_that_was_stopped_is_left_alone(project: Any, show: Any, watchdog: Any, seconds: Any) -> None:
     consumer = Sabotaged(project, watchdog)
     tree = [consumer.command.process.pid, *children(consumer.command.process.pid)]
     for pid in tree:
@@ -304,7 +307,9 @@ int fdatasync(int fd) { slow(); return ((int (*)(int)) dlsym(RTLD_NEXT, "fdatasy
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 @held(8, 60)
-def test_a_worker_that_waits_for_one_fsync_is_left_alone(project, show, capsys, tmp_path, watchdog, seconds, kind):
+def test_a_worker_that_waits_for_one_fsync_is_left_alone(
+    project: Any, show: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, watchdog: Any, seconds: Any, kind: Any
+) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         with capsys.disabled():
@@ -312,7 +317,11 @@ def test_a_worker_that_waits_for_one_fsync_is_left_alone(project, show, capsys, 
         pytest.skip("no compiler")
     (tmp_path / "slow.c").write_text(SHIM)
     subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "slow.so", tmp_path / "slow.c", "-ldl"], check=True)
-    environment = {"LD_PRELOAD": str(tmp_path / "slow.so"), "SLOW_SYNC": str(tmp_path / "slow"), "SLOW_SYNC_SECONDS": str(seconds)}
+    environment: dict[str, Any] = {
+        "LD_PRELOAD": str(tmp_path / "slow.so"),
+        "SLOW_SYNC": str(tmp_path / "slow"),
+        "SLOW_SYNC_SECONDS": str(seconds),
+    }
     consumer = Sabotaged(project, watchdog, "-k", kind, workers=1, **environment)
 
     (tmp_path / "slow").touch()
@@ -328,7 +337,7 @@ def test_a_worker_that_waits_for_one_fsync_is_left_alone(project, show, capsys, 
 
 
 @held(8, 60)
-def test_a_worker_in_a_debugger_is_left_alone(project, show, watchdog, seconds):
+def test_a_worker_in_a_debugger_is_left_alone(project: Any, show: Any, watchdog: Any, seconds: Any) -> None:
     """Stopped by it for longer than a lease, in the long form; and then only attached."""
     consumer = Sabotaged(project, watchdog, workers=1)
     tracer = subprocess.Popen([sys.executable, "-c", TRACER, str(consumer.pid), str(seconds)], stdout=subprocess.PIPE, text=True)
@@ -365,7 +374,7 @@ for thread in threads:
 
 
 @held(8, 90)
-def test_a_worker_that_imports_for_long_is_left_alone(project, show, watchdog, seconds):
+def test_a_worker_that_imports_for_long_is_left_alone(project: Any, show: Any, watchdog: Any, seconds: Any) -> None:
     """Where each worker imports the application by itself: it has not reported ready."""
     project.write(APP.format(root=str(ROOT), folder=str(project.folder)) + SLOW_IMPORT.format(seconds=seconds))
     began = time.monotonic()
@@ -389,7 +398,7 @@ else:
 
 
 @held(8, 90)
-def test_a_worker_of_which_a_task_imports_for_long_is_left_alone(project, show, watchdog, seconds):
+def test_a_worker_of_which_a_task_imports_for_long_is_left_alone(project: Any, show: Any, watchdog: Any, seconds: Any) -> None:
     (project.home / "heavy.py").write_text(f"import time\ntime.sleep({seconds})\n")
     project.write(APP.format(root=str(ROOT), folder=str(project.folder)) + IMPORTING)
     consumer = Sabotaged(project, watchdog)

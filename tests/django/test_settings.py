@@ -27,7 +27,7 @@ def test_C22_a_dict_without_backend_names_a_class_and_its_options(tmp_path: Path
     made = found({"huey_class": "huey.SqliteHuey", "name": "mine", "connection": {"filename": tmp_path / "q.db"}, "store_none": True}).huey
 
     assert isinstance(made, SqliteHuey)
-    assert (made.name, made.store_none, made.storage.filename) == ("mine", True, str(tmp_path / "q.db"))
+    assert (made.name, made.store_none, made.storage.filename) == ("mine", True, str(tmp_path / "q.db"))  # type: ignore[attr-defined]
 
 
 def test_a_class_may_be_given_itself() -> None:
@@ -37,12 +37,12 @@ def test_a_class_may_be_given_itself() -> None:
 def test_S144_location_is_the_file(tmp_path: Path) -> None:
     setting = {"backend": "huey.backends.sqlite_backend", "name": "mine", "connection": {"location": tmp_path / "q.db"}}
 
-    assert found(setting).huey.storage.filename == str(tmp_path / "q.db")
+    assert found(setting).huey.storage.filename == str(tmp_path / "q.db")  # type: ignore[attr-defined]
 
 
 def test_without_a_file_it_lies_beside_manage_py(tmp_path: Path) -> None:
     with override_settings(BASE_DIR=tmp_path):
-        assert found({"huey_class": "huey.SqliteHuey"}).huey.storage.filename == str(tmp_path / "huey.db")
+        assert found({"huey_class": "huey.SqliteHuey"}).huey.storage.filename == str(tmp_path / "huey.db")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -892,7 +892,7 @@ def test_an_at_most_once_task_is_not_claimed_ahead_of_a_free_runner(bench: Bench
     bench.turn()
 
     assert bench.runners.running == ["a"]
-    assert [bench.storage.get(id).state for id in "ab"] == [State.RUNNING, State.QUEUED]
+    assert [bench.storage.get(id).state for id in "ab"] == [State.RUNNING, State.QUEUED]  # type: ignore[union-attr]
     bench.runners.end("a", took=SHORT)
     bench.turn()
     assert "b" not in bench.runners.waiting_ids

@@ -193,7 +193,7 @@ def test_a_task_given_at_any_moment_runs_without_a_second_push(make: Make) -> No
 
 def test_the_engine_is_told_when_nothing_is_left_to_start(make: Make, bodies: Bodies) -> None:
     told: list[int] = []
-    runners = make(1, lambda: told.append(runners.ended()))
+    runners = make(1, lambda: told.append(runners.ended()))  # type: ignore[has-type]
 
     runners.start(leases(5), 1)
 
@@ -204,7 +204,7 @@ def test_the_engine_is_told_when_nothing_is_left_to_start(make: Make, bodies: Bo
 
 def test_the_engine_is_told_at_low_water(make: Make, bodies: Bodies) -> None:
     told: list[int] = []
-    runners = make(1, lambda: told.append(runners.waiting()))
+    runners = make(1, lambda: told.append(runners.waiting()))  # type: ignore[has-type]
     runners.low_water = 3
 
     runners.start(leases(6), 1)

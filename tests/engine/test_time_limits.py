@@ -350,7 +350,7 @@ def test_each_way_of_looking_makes_a_body_cooperative(ask: str) -> None:
         return 1 if done else 0
 
     with running(huey):
-        assert partial().get(blocking=True, timeout=20) == 1
+        assert partial().get(blocking=True, timeout=20) == 1  # type: ignore[call-arg]
 
 
 def test_a_look_of_the_run_before_counts_for_nothing() -> None:

@@ -143,7 +143,7 @@ def on_server(name: str) -> Huey:
 
 def in_parts_on_server(name: str) -> Huey:
     parts = (kind(name, port=shared_server().port) for kind in (RedisQueue, RedisDataStore, RedisSchedule))
-    return Huey(*parts)
+    return Huey(*parts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("make", [on_server, in_parts_on_server])

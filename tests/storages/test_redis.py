@@ -716,8 +716,19 @@ def test_durable_needs_a_server_that_can() -> None:
 
 
 def test_pickles_of_any_class_are_for_a_server_on_this_machine() -> None:
-    local = [{}, {"host": "127.0.0.1"}, {"host": "::1"}, {"unix_socket_path": "/run/redis.sock"}, {"url": "redis://localhost:7000"}]
-    remote = [{"host": "10.0.0.1"}, {"host": "redis.example"}, {"host": "127.example"}, {"url": "rediss://u:p@redis.example/1"}]
+    local: list[dict[str, Any]] = [
+        {},
+        {"host": "127.0.0.1"},
+        {"host": "::1"},
+        {"unix_socket_path": "/run/redis.sock"},
+        {"url": "redis://localhost:7000"},
+    ]
+    remote: list[dict[str, Any]] = [
+        {"host": "10.0.0.1"},
+        {"host": "redis.example"},
+        {"host": "127.example"},
+        {"url": "rediss://u:p@redis.example/1"},
+    ]
 
     assert [RedisStorage("app", **each).is_trusted for each in (*local, *remote)] == [True] * len(local) + [False] * len(remote)
 

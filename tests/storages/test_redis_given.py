@@ -219,8 +219,8 @@ def test_no_error_shows_a_password_or_user_that_a_server_repeats(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with answering(answer) as port:
-        options = {key: str(value).replace("PORT", str(port)) if key == "url" else value for key, value in given.items()}
-        ways = [options if "url" in options else {"port": port} | options]
+        options: dict[str, Any] = {key: str(value).replace("PORT", str(port)) if key == "url" else value for key, value in given.items()}
+        ways: list[dict[str, Any]] = [options if "url" in options else {"port": port} | options]
         if "url" not in options:
             ways.append({"client": redis.Redis(port=port, **options)})
         for way in ways:

@@ -82,7 +82,7 @@ def certificate(tmp_path: Path) -> Path:
 
 def test_by_tls(certificate: Path) -> None:
     with encrypted(certificate, certificate / "cert.pem") as port:
-        trusting = {"ssl_ca_certs": str(certificate / "cert.pem")}
+        trusting: dict[str, Any] = {"ssl_ca_certs": str(certificate / "cert.pem")}
         assert works(RedisHuey("app", host="localhost", port=port, ssl=True, **trusting))
         assert works(RedisHuey("app", url=f"rediss://localhost:{port}/0", **trusting))
         with pytest.raises(StorageUnavailable, match=r"(?i)certificate"):
@@ -100,7 +100,7 @@ def test_by_tls_the_certificate_has_to_be_that_of_the_host(tmp_path: Path) -> No
         "x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile names -out cert.pem",
     ):
         subprocess.run(["openssl", *words.split()], cwd=tmp_path, check=True, capture_output=True)
-    trusting = {"ssl_ca_certs": str(tmp_path / "ca.pem")}
+    trusting: dict[str, Any] = {"ssl_ca_certs": str(tmp_path / "ca.pem")}
     with encrypted(tmp_path, tmp_path / "ca.pem") as port:
         for way in ({"host": "localhost", "port": port, "ssl": True}, {"url": f"rediss://localhost:{port}/0"}):
             with pytest.raises(StorageUnavailable, match=r"(?i)hostname mismatch"):

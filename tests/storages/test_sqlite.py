@@ -357,7 +357,7 @@ def test_an_enqueue_whose_sync_fails_says_so_and_can_be_repeated(
     def broken(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
-    storage, to_disk = make(), syncing.to_disk
+    storage, to_disk = make(), syncing.to_disk  # type: ignore[attr-defined]
     storage.open()
 
     monkeypatch.setattr(syncing, "to_disk", broken)

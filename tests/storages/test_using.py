@@ -124,7 +124,7 @@ def test_an_id_that_waits_is_put_in_once_and_one_that_has_ended_runs_again(huey:
             task.schedule(args=(2,), id="mine")
             mine.commit()
         waiting = [it.args for it in huey.pending()]
-        huey.execute(huey.dequeue())
+        huey.execute(huey.dequeue())  # type: ignore[arg-type]
         assert (waiting, len(huey)) == ([(1,)], 0)
 
     assert tokens == sorted(set(tokens))
@@ -134,7 +134,7 @@ def test_an_id_that_waits_is_put_in_once_and_one_that_has_ended_runs_again(huey:
 def test_a_rollback_leaves_what_an_id_was_before(huey: Huey, mine: sqlite3.Connection) -> None:
     task = huey.task(context=True)(lambda task: task.token)
     before = task.schedule(id="mine")
-    huey.execute(huey.dequeue())
+    huey.execute(huey.dequeue())  # type: ignore[arg-type]
 
     with huey.using(mine):
         task.schedule(id="mine")
@@ -143,7 +143,7 @@ def test_a_rollback_leaves_what_an_id_was_before(huey: Huey, mine: sqlite3.Conne
     assert len(huey) == 0
     first = before.get(preserve=True)
     task.schedule(id="mine")
-    assert huey.execute(huey.dequeue()) > first
+    assert huey.execute(huey.dequeue()) > first  # type: ignore[arg-type]
 
 
 def test_another_file_is_refused(huey: Huey, tmp_path: Path) -> None:

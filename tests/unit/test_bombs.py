@@ -241,7 +241,7 @@ def test_what_stays_within_64_bytes_for_each_object_is_neither_refused_by_reader
         {2**62 + n: None for n in range(2000)},
         [object],
         [decimal.Decimal(1)],
-        functools.reduce(lambda inner, _: [inner], range(300), []),
+        functools.reduce(lambda inner, _: [inner], range(300), []),  # type: ignore[arg-type, return-value]
         [[n] for n in range(600_000)],
         ["\U0001f600" + "x" * 64 * 1024] * 3,
     ],

@@ -6,10 +6,11 @@ import sys
 import time
 import warnings
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -36,22 +37,21 @@ def local(instant: Micros, zone: tzinfo) -> str:
 def all_due(validate: Callable[[datetime], bool], first: Micros, end: Micros, zone: tzinfo | None = UTC) -> list[Micros]:
     """Every due minute with first <= m < end, oldest first."""
     due: list[Micros] = []
-    until: Micros | None = end - 1
-    while (until := latest_due(validate, first - 1, until, zone)) is not None:
-        due.insert(0, until)
-        until -= 1
+    found: Micros | None = end
+    while (found := latest_due(validate, first - 1, found - 1, zone)) is not None:  # type: ignore[operator]
+        due.insert(0, found)
     return due
 
 
 def around(day: str, zone: tzinfo) -> tuple[Micros, Micros]:
     """The day before, this day and the day after."""
     midnight = datetime.fromisoformat(day).replace(tzinfo=zone)
-    return tuple(round((midnight + timedelta(days=days)).timestamp()) * SECOND for days in (-1, 2))
+    return tuple(round((midnight + timedelta(days=days)).timestamp()) * SECOND for days in (-1, 2))  # type: ignore[return-value]
 
 
 @given(data=st.data())
 @settings(derandomize=True, max_examples=100, deadline=None)
-def test_a_list_is_the_union_of_its_parts(data):
+def test_a_list_is_the_union_of_its_parts(data: Any) -> None:
     field, low, high = data.draw(st.sampled_from([("minutes", 0, 59), ("hours", 0, 23), ("days", 1, 31), ("months", 1, 12)]))
     number = st.integers(low, high)
     expected: set[int] = set()
@@ -74,7 +74,7 @@ def test_a_list_is_the_union_of_its_parts(data):
 
 @given(text=st.one_of(st.text(max_size=20), st.text("0123456789*/-, x", max_size=20)))
 @settings(derandomize=True, max_examples=300, deadline=None)
-def test_any_text_is_read_or_refused_with_a_value_error(text):
+def test_any_text_is_read_or_refused_with_a_value_error(text: Any) -> None:
     for given_as in ("minute", "day_of_week", "tz"):
         with warnings.catch_warnings(), suppress(ValueError):
             warnings.simplefilter("ignore")
@@ -82,14 +82,14 @@ def test_any_text_is_read_or_refused_with_a_value_error(text):
 
 
 @pytest.mark.parametrize("text", ["", " ", "x", "mon", "1.5", "1_0", "+5", "٣", "5--3", "*-5", "*/", "/5", "5/10", "**", "1 2", "@hourly"])
-def test_a_field_of_which_nothing_can_be_read_is_refused(text):
+def test_a_field_of_which_nothing_can_be_read_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="cannot read") as caught:
         crontab(minute=text)
 
     assert f"crontab(minute={text!r})" in str(caught.value)
 
 
-def test_unreadable_text_beside_readable_warns_and_is_left_out():
+def test_unreadable_text_beside_readable_warns_and_is_left_out() -> None:
     with pytest.warns(UserWarning, match=r"crontab\(hour='5,soon,'\): cannot read 'soon', '', left out") as caught:
         schedule = crontab(hour="5,soon,")
 
@@ -99,7 +99,7 @@ def test_unreadable_text_beside_readable_warns_and_is_left_out():
         crontab(hour="5,soon", strict=True)
 
 
-def test_a_step_longer_than_the_range_warns():
+def test_a_step_longer_than_the_range_warns() -> None:
     with pytest.warns(UserWarning, match=r"minute='\*/90'.*only 0 matches"):
         schedule = crontab(minute="*/90")
 
@@ -107,13 +107,13 @@ def test_a_step_longer_than_the_range_warns():
 
 
 @pytest.mark.parametrize("given", [None, True, 1.5, [1, 2], {1, 2}, b"1"])
-def test_a_field_is_a_number_or_text(given):
+def test_a_field_is_a_number_or_text(given: Any) -> None:
     with pytest.raises(TypeError, match="minute="):
         crontab(minute=given)
 
 
 @pytest.mark.parametrize("line", ["5 4 2 1 3", "  5\t4  2 1 3\n"])
-def test_one_text_of_five_fields_is_a_cron_line(line):
+def test_one_text_of_five_fields_is_a_cron_line(line: Any) -> None:
     assert repr(crontab(line, strict=True)) == "crontab(minute='5', hour='4', day='2', month='1', day_of_week='3')"
 
 
@@ -128,7 +128,7 @@ def test_one_text_of_five_fields_is_a_cron_line(line):
         ("@reboot", "on_startup"),
     ],
 )
-def test_a_wrong_line_is_refused(line, fact):
+def test_a_wrong_line_is_refused(line: Any, fact: Any) -> None:
     with pytest.raises(ValueError, match=fact):
         crontab(line)
 
@@ -151,7 +151,7 @@ def test_a_wrong_line_is_refused(line, fact):
         ("@annually", "0 0 1 1 *"),
     ],
 )
-def test_lines_are_read_as_people_write_them(line, same):
+def test_lines_are_read_as_people_write_them(line: Any, same: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         one, other = crontab(line, strict=True), crontab(same)
@@ -161,7 +161,7 @@ def test_lines_are_read_as_people_write_them(line, same):
 
 
 @pytest.mark.parametrize(("field", "text"), [("hour", "mon"), ("minute", "jan"), ("day", "sun"), ("month", "mon"), ("day_of_week", "jan")])
-def test_a_name_of_another_field_cannot_be_read(field, text):
+def test_a_name_of_another_field_cannot_be_read(field: Any, text: Any) -> None:
     with pytest.raises(ValueError, match=f"cannot read '{text}'"):
         crontab(**{field: text})
 
@@ -185,23 +185,23 @@ def test_a_name_of_another_field_cannot_be_read(field, text):
         ("* * * may *", "every minute of May"),
     ],
 )
-def test_a_schedule_says_in_words_when_it_is_due(line, words):
+def test_a_schedule_says_in_words_when_it_is_due(line: Any, words: Any) -> None:
     assert crontab(line).in_words == words
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_fields_by_position_say_how_they_are_read_here_and_in_3_x_and_how_to_say_it():
+def test_fields_by_position_say_how_they_are_read_here_and_in_3_x_and_how_to_say_it() -> None:
     assert crontab("5", "4").doubt == (
         "crontab('5', '4') has its fields by position: here that is every minute of 4 May, in huey 3.x it is at 04:05 every day; "
         "write crontab(day='4', month='5') or crontab(minute='5', hour='4')"
     )
-    assert crontab("12", "30").doubt.endswith("here that is every minute of 30 December; write crontab(day='30', month='12')")
+    assert crontab("12", "30").doubt.endswith("here that is every minute of 30 December; write crontab(day='30', month='12')")  # type: ignore[union-attr]
     assert crontab("0 3 * * *").doubt is None
     assert crontab("@daily").doubt is None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_too_many_or_twice_given_fields_are_refused():
+def test_too_many_or_twice_given_fields_are_refused() -> None:
     with pytest.raises(TypeError, match="at most five"):
         crontab(1, 2, 3, 4, 5, 6)
     with pytest.raises(TypeError, match="month given both"):
@@ -213,22 +213,22 @@ def test_too_many_or_twice_given_fields_are_refused():
 # The callable, and its zone
 
 
-def test_huey_hands_on_the_callable_and_not_its_module():
+def test_huey_hands_on_the_callable_and_not_its_module() -> None:
     assert huey.crontab is crontab
 
 
-def test_hourly_and_daily():
+def test_hourly_and_daily() -> None:
     assert [minute for minute in range(60) if crontab.hourly()(NOON.replace(minute=minute))] == [0]
     assert [hour for hour in range(24) if crontab.daily()(NOON.replace(hour=hour))] == [0]
     assert str(crontab.daily(tz="Europe/Berlin").tz) == "Europe/Berlin"
 
 
-def test_it_shows_how_it_was_made():
+def test_it_shows_how_it_was_made() -> None:
     assert repr(crontab()) == "crontab()"
     assert repr(crontab(hour=3, minute="0", tz="Europe/Berlin")) == "crontab(minute='0', hour=3, tz='Europe/Berlin')"
 
 
-def test_an_aware_datetime_is_moved_to_the_zone_of_the_crontab():
+def test_an_aware_datetime_is_moved_to_the_zone_of_the_crontab() -> None:
     schedule = crontab(hour="14", minute="0", tz="Europe/Berlin")
 
     assert schedule(NOON.replace(tzinfo=UTC))
@@ -238,7 +238,7 @@ def test_an_aware_datetime_is_moved_to_the_zone_of_the_crontab():
 
 
 @pytest.mark.parametrize("tz", ["Europe/Berlin", ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=2)), UTC])
-def test_a_zone_is_a_name_or_a_zone_of_the_standard_library(tz):
+def test_a_zone_is_a_name_or_a_zone_of_the_standard_library(tz: Any) -> None:
     assert crontab(tz=tz).tz is not None
 
 
@@ -246,8 +246,8 @@ class OtherZone(tzinfo):
     """A zone of some other library, which may know nothing of fold."""
 
 
-@pytest.mark.parametrize("tz", ["Europe/Atlantis", "", "Europe", "../etc/passwd", "a\0b", OtherZone(), 3])
-def test_an_unknown_zone_is_refused_by_name(tz):
+@pytest.mark.parametrize("tz", ["Europe/Atlantis", "", "Europe", "../etc/passwd", "a\0b", OtherZone(), 3])  # type: ignore[abstract]
+def test_an_unknown_zone_is_refused_by_name(tz: Any) -> None:
     with pytest.raises(ValueError, match="Europe/Paris") as caught:
         crontab(tz=tz)
 
@@ -255,7 +255,7 @@ def test_an_unknown_zone_is_refused_by_name(tz):
 
 
 @pytest.fixture
-def no_zone_data(monkeypatch):
+def no_zone_data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     before = zoneinfo.TZPATH
     for name in ["tzdata", *sys.modules]:
         if name.partition(".")[0] == "tzdata":
@@ -266,7 +266,7 @@ def no_zone_data(monkeypatch):
     zoneinfo.reset_tzpath(to=before)
 
 
-def test_a_machine_without_zone_data_is_told_what_to_install(no_zone_data):
+def test_a_machine_without_zone_data_is_told_what_to_install(no_zone_data: Any) -> None:
     with pytest.raises(ConfigurationError, match="pip install tzdata"):
         crontab(tz="Europe/Berlin")
 
@@ -274,7 +274,7 @@ def test_a_machine_without_zone_data_is_told_what_to_install(no_zone_data):
 # latest_due
 
 
-def test_the_newest_minute_of_a_span_open_at_its_start_and_closed_at_its_end():
+def test_the_newest_minute_of_a_span_open_at_its_start_and_closed_at_its_end() -> None:
     noon = at("2026-05-04T12:00Z")
 
     assert latest_due(crontab(minute="*/5"), noon, at("2026-05-04T12:14:59Z")) == at("2026-05-04T12:10Z")
@@ -284,7 +284,7 @@ def test_the_newest_minute_of_a_span_open_at_its_start_and_closed_at_its_end():
     assert latest_due(crontab(), noon, noon - MINUTE) is None
 
 
-def test_any_callable_is_asked_newest_first_until_one_is_due():
+def test_any_callable_is_asked_newest_first_until_one_is_due() -> None:
     asked: list[datetime] = []
 
     def validate(when: datetime) -> bool:
@@ -297,12 +297,12 @@ def test_any_callable_is_asked_newest_first_until_one_is_due():
     assert asked == [datetime(2026, 5, 4, 12, minute) for minute in (5, 4, 3)]
 
 
-def test_an_error_of_the_callable_reaches_the_caller():
+def test_an_error_of_the_callable_reaches_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
-        latest_due(lambda when: 1 / when.hour, 0, MINUTE)
+        latest_due(lambda when: 1 / when.hour, 0, MINUTE)  # type: ignore[arg-type, return-value]
 
 
-def test_the_zone_of_the_crontab_wins_over_the_clock_of_the_consumer():
+def test_the_zone_of_the_crontab_wins_over_the_clock_of_the_consumer() -> None:
     noon = at("2026-05-04T12:00Z")
 
     for zone in (UTC, ZoneInfo("Asia/Kathmandu")):
@@ -311,7 +311,7 @@ def test_the_zone_of_the_crontab_wins_over_the_clock_of_the_consumer():
     assert latest_due(crontab("0 12 * * *"), noon - 1, noon) == noon
 
 
-def test_a_callable_gets_the_naive_wall_time_of_each_instant():
+def test_a_callable_gets_the_naive_wall_time_of_each_instant() -> None:
     asked: list[datetime] = []
     latest_due(lambda when: bool(asked.append(when)), at("2026-10-25T00:59Z"), at("2026-10-25T01:00Z"), ZoneInfo("Europe/Berlin"))
     latest_due(lambda when: bool(asked.append(when)), at("2026-10-24T23:59Z"), at("2026-10-25T00:00Z"), ZoneInfo("Europe/Berlin"))
@@ -321,7 +321,7 @@ def test_a_callable_gets_the_naive_wall_time_of_each_instant():
 
 
 @pytest.fixture
-def machine_in(monkeypatch):
+def machine_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Moves this machine to another zone."""
 
     def move(name: str) -> None:
@@ -364,7 +364,7 @@ CHANGES = sorted({(zone, day) for zone, day, _, _ in GAPS + FOLDS})
 
 
 @pytest.mark.parametrize(("name", "day", "time_of_day", "expected"), GAPS + FOLDS)
-def test_a_daily_job_runs_once_a_day_through_a_change(name, day, time_of_day, expected, machine_in):
+def test_a_daily_job_runs_once_a_day_through_a_change(name: Any, day: Any, time_of_day: Any, expected: Any, machine_in: Any) -> None:
     zone = ZoneInfo(name)
     schedule = dict(zip(("hour", "minute"), time_of_day.split(":"), strict=True))
     machine_in(name)
@@ -377,7 +377,7 @@ def test_a_daily_job_runs_once_a_day_through_a_change(name, day, time_of_day, ex
 
 
 @pytest.mark.parametrize(("name", "day"), CHANGES)
-def test_every_five_minutes_follows_elapsed_time(name, day, machine_in):
+def test_every_five_minutes_follows_elapsed_time(name: Any, day: Any, machine_in: Any) -> None:
     span = around(day, ZoneInfo(name))
     machine_in(name)
 
@@ -385,7 +385,7 @@ def test_every_five_minutes_follows_elapsed_time(name, day, machine_in):
 
 
 @pytest.mark.parametrize(("name", "day"), [row for row in CHANGES if row[0] not in ("Australia/Lord_Howe", "Asia/Kathmandu")])
-def test_an_hourly_job_follows_elapsed_time(name, day):
+def test_an_hourly_job_follows_elapsed_time(name: Any, day: Any) -> None:
     first, end = around(day, ZoneInfo(name))
 
     due = all_due(crontab(minute="15", tz=name), first, end)
@@ -402,7 +402,7 @@ def test_an_hourly_job_follows_elapsed_time(name, day):
         ("2026-04-05", "45", ["00:45+11:00", "01:45+11:00", "02:45+10:30", "03:45+10:30"]),
     ],
 )
-def test_half_an_hour_of_change_leaves_one_run_for_each_hour_on_the_wall(day, minute, expected):
+def test_half_an_hour_of_change_leaves_one_run_for_each_hour_on_the_wall(day: Any, minute: Any, expected: Any) -> None:
     zone = ZoneInfo("Australia/Lord_Howe")
 
     due = [local(instant, zone) for instant in all_due(crontab(minute=minute, tz=zone), *around(day, zone))]
@@ -410,7 +410,7 @@ def test_half_an_hour_of_change_leaves_one_run_for_each_hour_on_the_wall(day, mi
     assert [text for text in due if text.startswith(day)][:4] == [f"{day}T{text}" for text in expected]
 
 
-def test_jobs_of_one_gap_run_together_once():
+def test_jobs_of_one_gap_run_together_once() -> None:
     zone = ZoneInfo("Europe/Berlin")
 
     due = all_due(crontab("*/10 2-3 29 3 *", tz=zone), *around("2026-03-29", zone))
@@ -418,7 +418,7 @@ def test_jobs_of_one_gap_run_together_once():
     assert [local(instant, zone) for instant in due] == [f"2026-03-29T03:{minute}0+02:00" for minute in range(6)]
 
 
-def test_a_day_that_an_island_skipped():
+def test_a_day_that_an_island_skipped() -> None:
     zone = ZoneInfo("Pacific/Apia")
     span = at("2011-12-29T00:00-10:00"), at("2011-12-31T12:00+14:00")
 
@@ -463,12 +463,12 @@ def expected_due(shown: dict[datetime, list[Micros]], wanted: Callable[[datetime
     weekdays=st.one_of(st.just(set(range(7))), st.sets(st.integers(0, 6), min_size=1)),
 )
 @settings(derandomize=True, max_examples=150, deadline=None)
-def test_any_schedule_through_any_change(change, minutes, hours, weekdays):
+def test_any_schedule_through_any_change(change: Any, minutes: Any, hours: Any, weekdays: Any) -> None:
     name, day = change
     shift = {"Australia/Lord_Howe": 30, "Asia/Kathmandu": 15}.get(name, 60)
     is_elapsed = len(hours) == 24 and all((minute + shift) % 60 in minutes for minute in minutes)
     fields = {"minute": minutes, "hour": hours, "day_of_week": weekdays}
-    schedule = crontab(**{field: ",".join(map(str, values)) for field, values in fields.items()}, tz=name)
+    schedule = crontab(**{field: ",".join(map(str, values)) for field, values in fields.items()}, tz=name)  # type: ignore[arg-type]
 
     def wanted(wall: datetime) -> bool:
         return wall.minute in minutes and wall.hour in hours and (wall.weekday() + 1) % 7 in weekdays
@@ -490,19 +490,19 @@ def days_due(schedule: Crontab, first: str, end: str) -> list[str]:
     return days
 
 
-def test_the_31st_comes_in_seven_months():
+def test_the_31st_comes_in_seven_months() -> None:
     due = days_due(crontab("0 3 31 * *"), "2026-01-01T00:00Z", "2027-01-01T00:00Z")
 
     assert due == [f"2026-{month:02}-31" for month in (1, 3, 5, 7, 8, 10, 12)]
 
 
-def test_leap_day_comes_every_four_years_and_the_31st_of_february_never():
+def test_leap_day_comes_every_four_years_and_the_31st_of_february_never() -> None:
     assert days_due(crontab("0 3 29 2 *"), "2026-01-01T00:00Z", "2034-01-01T00:00Z") == ["2028-02-29", "2032-02-29"]
     assert next_due(crontab("0 3 31 2 *"), at("2026-01-01T00:00Z")) is None
 
 
 @pytest.mark.parametrize("name", ["Europe/Berlin", "Asia/Kathmandu"])
-def test_a_year_has_each_daily_run_once(name):
+def test_a_year_has_each_daily_run_once(name: Any) -> None:
     zone = ZoneInfo(name)
     first, end = (round(datetime(year, 1, 1, tzinfo=zone).timestamp()) * SECOND for year in (2026, 2027))
 
@@ -513,7 +513,7 @@ def test_a_year_has_each_daily_run_once(name):
 
 @pytest.mark.parametrize(("name", "day"), CHANGES)
 @pytest.mark.parametrize("line", ["30 2 * * *", "0 0 * * *", "15 * * * *", "59 23 * * 6"])
-def test_next_due_and_latest_due_agree(name, day, line):
+def test_next_due_and_latest_due_agree(name: Any, day: Any, line: Any) -> None:
     first, end = around(day, ZoneInfo(name))
     schedule = crontab(line, tz=name)
 
@@ -522,6 +522,6 @@ def test_next_due_and_latest_due_agree(name, day, line):
     assert due == [next_due(schedule, earlier) for earlier in [first - 1, *due][: len(due)]]
 
 
-def test_next_due_in_the_hour_that_steps_back_over_midnight():
+def test_next_due_in_the_hour_that_steps_back_over_midnight() -> None:
     # St. John's fell back at 00:01, to 23:01 of the day before.
     assert next_due(crontab("*/5 * * * 6", tz="America/St_Johns"), at("2010-11-06T23:59-02:30")) == at("2010-11-06T23:05-03:30")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tools import gates, words
 
 
 @pytest.fixture
-def house(tmp_path):
+def house(tmp_path: Path) -> Any:
     """Writes the files of a small project; returns its root."""
 
     def build(files: dict[str, str]) -> Path:
@@ -23,16 +24,16 @@ def house(tmp_path):
     return build
 
 
-def facts(problems):
+def facts(problems: Any) -> Any:
     return [f"{p.where}:{p.line} {p.fact}" for p in problems]
 
 
-def test_a_long_function_is_found(house):
+def test_a_long_function_is_found(house: Any) -> None:
     root = house({"src/huey/a.py": "def f():\n" + "    x = 1\n" * 60})
     assert facts(gates.sizes(root)) == ["src/huey/a.py:1 f() has 61 lines, 60 at most"]
 
 
-def test_a_long_file_is_found(house):
+def test_a_long_file_is_found(house: Any) -> None:
     root = house({"src/huey/a.py": "x = 1\n" * 451, "src/huey/b.py": "x = 1\n" * 450})
     assert facts(gates.sizes(root)) == ["src/huey/a.py:451 451 lines, 450 at most"]
 
@@ -50,17 +51,17 @@ def test_a_long_file_is_found(house):
         ("import os\nos.urandom(8)", "os.urandom"),
     ],
 )
-def test_time_and_chance_from_the_machine_are_found(house, code, name):
+def test_time_and_chance_from_the_machine_are_found(house: Any, code: Any, name: Any) -> None:
     root = house({"src/huey/a.py": code})
     assert facts(gates.clock(root)) == [f"src/huey/a.py:2 uses {name}"]
 
 
-def test_the_clock_itself_and_what_is_handed_in_are_fine(house):
+def test_the_clock_itself_and_what_is_handed_in_are_fine(house: Any) -> None:
     root = house({"src/huey/runtime/clock.py": "import time\ntime.time()", "src/huey/a.py": "def f(clock):\n    clock.sleep(clock.time())"})
     assert gates.clock(root) == []
 
 
-def test_a_broad_except_needs_a_reason_and_never_passes(house):
+def test_a_broad_except_needs_a_reason_and_never_passes(house: Any) -> None:
     code = (
         "try: f()\nexcept Exception:\n    pass\n"
         "try: f()\nexcept:\n    g()\n"
@@ -76,7 +77,7 @@ def test_a_broad_except_needs_a_reason_and_never_passes(house):
     ]
 
 
-def test_statements_have_a_name_and_a_sentence_in_every_dialect(house):
+def test_statements_have_a_name_and_a_sentence_in_every_dialect(house: Any) -> None:
     root = house(
         {
             "src/huey/storage/one/sql/q.sql": "-- name: claim\n-- Lease due tasks.\nSELECT 1;\n\n-- name: free\nSELECT 2;\n",
@@ -91,7 +92,7 @@ def test_statements_have_a_name_and_a_sentence_in_every_dialect(house):
     ]
 
 
-def test_a_lua_header_is_complete(house):
+def test_a_lua_header_is_complete(house: Any) -> None:
     root = house(
         {
             "src/huey/a.lua": "-- a: does it\n-- KEYS  k\n-- ARGV  v\n-- Returns 1\nreturn 1",
@@ -109,12 +110,12 @@ def test_a_lua_header_is_complete(house):
         ("import nowhere", ["import huey fails without installed packages: ModuleNotFoundError: No module named 'nowhere'"]),
     ],
 )
-def test_import_huey_loads_nothing_that_costs(house, code, found):
+def test_import_huey_loads_nothing_that_costs(house: Any, code: Any, found: Any) -> None:
     root = house({"src/huey/__init__.py": code})
     assert [p.fact for p in gates.imports(root)] == found
 
 
-def test_names_and_links_of_the_docs_are_checked(house, monkeypatch):
+def test_names_and_links_of_the_docs_are_checked(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     root = house({"docs/a.md": "The option `store_none`. See [b](b.md#x), [web](https://example.org/) and [c](c.md).", "docs/b.md": ""})
     monkeypatch.setattr(gates, "public_names", lambda root: [("options", "store_none"), ("options", "utc"), ("events", "none")])
     assert facts(gates.docs(root)) == [
@@ -124,17 +125,17 @@ def test_names_and_links_of_the_docs_are_checked(house, monkeypatch):
     ]
 
 
-def test_an_example_needs_a_test(house):
+def test_an_example_needs_a_test(house: Any) -> None:
     root = house({"examples/hello.py": "", "examples/lost.py": "", "tests/test_x.py": "run('examples/hello.py')"})
     assert facts(gates.examples(root)) == ["examples/lost.py:1 no test names this example"]
 
 
-def test_an_unknown_gate_is_refused(capsys):
+def test_an_unknown_gate_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert gates.main(["colour"]) == 2
     assert "no gate colour; there are sizes, clock" in capsys.readouterr().err
 
 
-def test_parts_of_the_docs_that_are_out_of_date_are_found(house):
+def test_parts_of_the_docs_that_are_out_of_date_are_found(house: Any) -> None:
     assert gates.made(house({})) == []
     root = house({"tools/docs.py": "print('docs/a.md: out of date; run it'); raise SystemExit(1)"})
     assert facts(gates.made(root)) == ["docs/a.md:1 a made part is out of date"]
@@ -146,7 +147,7 @@ WORDS = "crank\nlet_in\n=Page\n+StorageCranked\n+pytest.crank\n"
 ALL_ON = "huey: retired private codes\n"
 
 
-def test_a_name_is_split_at_underscores_and_capitals():
+def test_a_name_is_split_at_underscores_and_capitals() -> None:
     assert words.parts("_letIn_HTTPServer2") == ("let", "in", "http", "server2")
 
 
@@ -162,12 +163,12 @@ def test_a_name_is_split_at_underscores_and_capitals():
         ("@pytest.crank\ndef test_a_crank(): ...", []),
     ],
 )
-def test_retired_words_are_found_in_python(house, code, found):
+def test_retired_words_are_found_in_python(house: Any, code: Any, found: Any) -> None:
     root = house({"tools/retired.txt": WORDS, "tools/clean.txt": ALL_ON, "src/huey/a.py": code})
     assert facts(gates.retired(root)) == found
 
 
-def test_retired_words_are_found_in_sql_and_lua_and_not_in_their_comments(house):
+def test_retired_words_are_found_in_sql_and_lua_and_not_in_their_comments(house: Any) -> None:
     root = house(
         {
             "tools/retired.txt": WORDS,
@@ -183,7 +184,7 @@ def test_retired_words_are_found_in_sql_and_lua_and_not_in_their_comments(house)
     ]
 
 
-def test_gates_for_words_look_only_where_they_are_switched_on(house):
+def test_gates_for_words_look_only_where_they_are_switched_on(house: Any) -> None:
     files = {name: "crank = 1" for name in ("src/huey/a.py", "src/huey/b/c.py", "src/huey/bb/c.py", "src/huey/d/e.py", "src/huey/d/f/g.py")}
     root = house(
         files | {"tools/retired.txt": WORDS, "tools/clean.txt": "# huey: retired\nhuey/b: retired\nhuey/bb: codes\nhuey/d/.: retired\n"}
@@ -210,12 +211,12 @@ OWNER = "class Base:\n    def __init__(self):\n        self._kept = 1\n    def _
         ("def f(value):\n    return value.__dict__", []),
     ],
 )
-def test_private_names_of_other_modules_are_found(house, code, found):
+def test_private_names_of_other_modules_are_found(house: Any, code: Any, found: Any) -> None:
     root = house({"tools/clean.txt": ALL_ON, "src/huey/a.py": OWNER, "src/huey/b.py": code})
     assert facts(gates.private(root)) == found
 
 
-def test_codes_are_found_in_texts_and_not_in_comments(house):
+def test_codes_are_found_in_texts_and_not_in_comments(house: Any) -> None:
     code = (
         '"""Decorator: calls become tasks (S25, C12)."""\n'
         "# As S25 wants it.\n"
@@ -232,7 +233,7 @@ def test_codes_are_found_in_texts_and_not_in_comments(house):
     ]
 
 
-def test_the_list_of_retired_words_and_the_list_of_clean_folders_are_in_order():
+def test_the_list_of_retired_words_and_the_list_of_clean_folders_are_in_order() -> None:
     entries = [text for _, text in words.lines_of(gates.ROOT / words.RETIRED)]
     assert sorted({entry for entry in entries if entries.count(entry) > 1}) == []
     for _, line in words.lines_of(gates.ROOT / words.CLEAN):
@@ -241,7 +242,7 @@ def test_the_list_of_retired_words_and_the_list_of_clean_folders_are_in_order():
         assert set(on.split()) <= {"retired", "private", "codes"}, line
 
 
-def test_every_decision_stands_in_the_index():
+def test_every_decision_stands_in_the_index() -> None:
     folder = gates.ROOT / "docs/internals/decisions"
     index = (folder / "index.md").read_text("utf-8")
     assert [page.name for page in folder.glob("*.md") if page.name != "index.md" and f"({page.name})" not in index] == []

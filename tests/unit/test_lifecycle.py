@@ -218,7 +218,7 @@ def test_a_delay_that_is_no_duration_is_a_wait_all_the_same(kind: str, seconds: 
         "asked again": RetryRequested(ERROR, delay=seconds),
     }
 
-    finish = decide(lease(), outcomes[kind], NOW)
+    finish = decide(lease(), outcomes[kind], NOW)  # type: ignore[arg-type]
 
     assert finish.state == State.QUEUED
     assert finish.delay is None or 0 < finish.delay < 2**52

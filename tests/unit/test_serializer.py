@@ -24,6 +24,9 @@ import tracemalloc
 import types
 import uuid
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
@@ -39,13 +42,13 @@ SECRET = "a long and random text"
 
 
 class Point:
-    def __init__(self, x):
+    def __init__(self, x: Any) -> None:
         self.x = x
 
-    def __eq__(self, other):
+    def __eq__(self, other: Any) -> Any:
         return type(other) is Point and other.x == self.x
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Colour(enum.Enum):
@@ -55,43 +58,43 @@ class Colour(enum.Enum):
 class TextSerializer:
     """A user's own: text only, Latin-1."""
 
-    def serialize(self, data):
+    def serialize(self, data: Any) -> Any:
         return data.encode("latin-1")
 
-    def deserialize(self, data):
+    def deserialize(self, data: Any) -> Any:
         return data.decode("latin-1")
 
 
-def yes():
+def yes() -> Any:
     return True
 
 
-def codec(queue="q", **options):
+def codec(queue: Any = "q", **options: Any) -> Any:
     return Codec(queue, **options)
 
 
-def trusted(**options):
+def trusted(**options: Any) -> Any:
     return codec(is_trusted=yes, **options)
 
 
-def forged(flags, body):
+def forged(flags: Any, body: Any) -> Any:
     """What anyone can put into a store."""
     return bytes((1, flags)) + body
 
 
-def refusal(reader, data, purpose="result"):
+def refusal(reader: Any, data: Any, purpose: Any = "result") -> Any:
     with pytest.raises(DecodeError) as caught:
         reader.decode(purpose, ID, data)
     return str(caught.value)
 
 
-def complaint(writer, value, purpose="result"):
+def complaint(writer: Any, value: Any, purpose: Any = "result") -> Any:
     with pytest.raises(EncodeError) as caught:
         writer.encode(purpose, ID, value)
     return str(caught.value)
 
 
-CODECS = {
+CODECS: dict[str, dict[str, Any]] = {
     "trusted": {"is_trusted": yes},
     "untrusted": {},
     "allowed": {"allow_pickle": True},
@@ -154,7 +157,7 @@ PLAIN = st.recursive(
     ],
     ids=repr,
 )
-def test_plain_values_come_back_as_they_were(options, value):
+def test_plain_values_come_back_as_they_were(options: Any, value: Any) -> None:
     one = codec(**options)
 
     args, kwargs = one.decode("task", ID, one.encode("task", ID, ((value,), {"key": value})))
@@ -167,15 +170,15 @@ def test_plain_values_come_back_as_they_were(options, value):
 
 @settings(max_examples=300, deadline=None, database=None)
 @given(value=PLAIN, options=st.sampled_from(sorted(CODECS)))
-def test_any_plain_value_comes_back(value, options):
+def test_any_plain_value_comes_back(value: Any, options: Any) -> None:
     one = codec(**CODECS[options])
     back = one.decode("result", ID, one.encode("result", ID, value))
     assert (repr(back), type(back)) == (repr(value), type(value))
 
 
-def test_what_is_shared_stays_shared_and_a_ring_stays_a_ring():
+def test_what_is_shared_stays_shared_and_a_ring_stays_a_ring() -> None:
     ring = [1]
-    ring.append(ring)
+    ring.append(ring)  # type: ignore[arg-type]
 
     back, same = codec().decode("result", ID, codec().encode("result", ID, (ring, ring)))
 
@@ -184,14 +187,14 @@ def test_what_is_shared_stays_shared_and_a_ring_stays_a_ring():
 
 @pytest.mark.parametrize("options", [CODECS["trusted"], CODECS["allowed"], CODECS["signed"]])
 @pytest.mark.parametrize("value", [Point(1), Colour.RED, Point, types.SimpleNamespace(a=[Point(2)]), ValueError("x").args, os.path.join])
-def test_any_picklable_value_travels_where_nobody_else_writes(options, value):
+def test_any_picklable_value_travels_where_nobody_else_writes(options: Any, value: Any) -> None:
     one = codec(**options)
     assert one.decode("result", ID, one.encode("result", ID, value)) == value
 
 
-def test_subclasses_of_plain_types_keep_their_class():
-    class_ = collections.namedtuple("Pair", "a b")
-    sys.modules[__name__].Pair = class_
+def test_subclasses_of_plain_types_keep_their_class() -> None:
+    class_ = collections.namedtuple("Pair", "a b")  # type: ignore[name-match]
+    sys.modules[__name__].Pair = class_  # type: ignore[attr-defined]
     class_.__module__ = __name__
 
     back = trusted().decode("result", ID, trusted().encode("result", ID, class_(1, 2)))
@@ -201,7 +204,7 @@ def test_subclasses_of_plain_types_keep_their_class():
     assert "Pair" in complaint(codec(), class_(1, 2))
 
 
-def test_an_error_is_always_json_and_told_apart_from_a_result():
+def test_an_error_is_always_json_and_told_apart_from_a_result() -> None:
     metadata = {"error": "ValueError('\udc80')", "traceback": "é", "retries": 0, "task_id": ID}
     for options in CODECS.values():
         one = codec(**options)
@@ -213,12 +216,12 @@ def test_an_error_is_always_json_and_told_apart_from_a_result():
     assert json.loads(codec().encode("error", ID, metadata)[2:]) == metadata
 
 
-def test_the_short_way_is_two_bytes_and_a_pickle():
+def test_the_short_way_is_two_bytes_and_a_pickle() -> None:
     value = ((1, "a"), {})
     assert trusted().encode("task", ID, value) == b"\x01\x00" + pickle.dumps(value, 5)
 
 
-def test_calls_written_together_are_those_written_one_by_one():
+def test_calls_written_together_are_those_written_one_by_one() -> None:
     calls, ids = [(), (1,), ("text", [2, None])], ["a", "b", "c"]
     for options in CODECS.values():
         one = codec(**options)
@@ -229,7 +232,7 @@ def test_calls_written_together_are_those_written_one_by_one():
     assert codec().encode_calls([], []) == trusted().encode_calls([], []) == []
 
 
-def test_a_call_among_many_that_cannot_be_written_is_named():
+def test_a_call_among_many_that_cannot_be_written_is_named() -> None:
     for one in (codec(), trusted()):
         with pytest.raises(EncodeError, match=r"task b: args\[1\], a function"):
             one.encode_calls(["a", "b"], [(1,), (2, lambda: 0)])
@@ -237,7 +240,7 @@ def test_a_call_among_many_that_cannot_be_written_is_named():
         trusted(max_size=100).encode_calls(["a", "b"], [(1,), ("x" * 101,)])
 
 
-def test_the_signed_envelope_keeps_its_form():
+def test_the_signed_envelope_keeps_its_form() -> None:
     data = codec("mail", secret="s3cret").encode("task", "1f", ((), {}))
 
     key = derived_key(b"s3cret", b"huey", b"task")
@@ -246,12 +249,12 @@ def test_the_signed_envelope_keeps_its_form():
     assert data == head + hmac.digest(key, claim, "sha256") + pickle.dumps(((), {}), 5)
 
 
-def test_keys_are_derived_as_rfc_5869_says():
+def test_keys_are_derived_as_rfc_5869_says() -> None:
     key = derived_key(b"\x0b" * 22, bytes(range(13)), bytes(range(0xF0, 0xFA)))
     assert key.hex() == "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf"
 
 
-def test_compression_is_used_only_where_it_helps():
+def test_compression_is_used_only_where_it_helps() -> None:
     one = trusted(compression=True)
     assert one.encode("result", ID, 1) == trusted().encode("result", ID, 1)
     big = one.encode("result", ID, "a" * 10_000)
@@ -260,7 +263,7 @@ def test_compression_is_used_only_where_it_helps():
     assert trusted().decode("result", ID, big) == "a" * 10_000
 
 
-def test_pickle_and_json_may_be_changed_while_messages_wait():
+def test_pickle_and_json_may_be_changed_while_messages_wait() -> None:
     as_json, as_pickle = codec(serializer=JSONSerializer()), codec()
     assert as_pickle.decode("task", ID, as_json.encode("task", ID, ((1, (2,)), {"a": 3}))) == ((1, [2]), {"a": 3})
     assert as_json.decode("task", ID, as_pickle.encode("task", ID, ((1, (2,)), {"a": 3}))) == ((1, (2,)), {"a": 3})
@@ -285,7 +288,7 @@ def test_pickle_and_json_may_be_changed_while_messages_wait():
         ({"is_trusted": yes, "serializer": TextSerializer()}, False),
     ],
 )
-def test_who_loads_classes(options, loads):
+def test_who_loads_classes(options: Any, loads: Any) -> None:
     one = codec(**options)
     writer = codec(secret=options["secret"]) if "secret" in options else codec(allow_pickle=True)
     data = writer.encode("result", ID, Point(1))
@@ -297,7 +300,7 @@ def test_who_loads_classes(options, loads):
             assert word in text
 
 
-def test_the_store_is_asked_once_and_late():
+def test_the_store_is_asked_once_and_late() -> None:
     asked = []
     one = codec(is_trusted=lambda: bool(asked.append(1)) or len(asked) > 1)
     assert asked == []
@@ -312,13 +315,13 @@ def test_the_store_is_asked_once_and_late():
 
 
 @pytest.mark.parametrize("options", [{"secret": SECRET}, {"allow_pickle": True}, {"allow_pickle": False}])
-def test_the_store_is_not_asked_when_something_else_decides(options):
+def test_the_store_is_not_asked_when_something_else_decides(options: Any) -> None:
     one = codec(is_trusted=lambda: pytest.fail("asked"), **options)
     one.decode("result", ID, one.encode("result", ID, 1))
 
 
-def test_trouble_of_the_store_is_not_called_a_damaged_message():
-    def away():
+def test_trouble_of_the_store_is_not_called_a_damaged_message() -> None:
+    def away() -> None:
         raise OSError("store is away")
 
     one = codec(is_trusted=away)
@@ -329,7 +332,7 @@ def test_trouble_of_the_store_is_not_called_a_damaged_message():
 
 
 @pytest.mark.parametrize("value", [Point(1), Colour.RED, collections.defaultdict(list), [{"a": (Point, 1)}], len, "".upper, int, dt.date])
-def test_an_untrusted_store_refuses_a_class_at_once(value):
+def test_an_untrusted_store_refuses_a_class_at_once(value: Any) -> None:
     text = complaint(codec(), ((0, 1, value), {}), "task")
     assert f"task {ID}: args[2], a" in text
     assert "secret=" in text
@@ -337,17 +340,17 @@ def test_an_untrusted_store_refuses_a_class_at_once(value):
     assert "JSON" in text
 
 
-def test_the_refusal_names_the_class_and_the_keyword():
+def test_the_refusal_names_the_class_and_the_keyword() -> None:
     text = complaint(codec(), ((1,), {"shape": [Point(1)]}), "task")
     assert f"kwargs['shape'], a list, holds {__name__}.Point" in text
     assert f"result {ID}: the value, a {__name__}.Point, holds {__name__}.Point" in complaint(codec(), Point(1))
 
 
-def test_a_plain_type_itself_does_not_hide_behind_its_values():
+def test_a_plain_type_itself_does_not_hide_behind_its_values() -> None:
     assert "the class datetime.date itself" in complaint(codec(), [dt.date(2024, 1, 1), dt.date])
 
 
-def test_a_registered_extension_code_does_not_pass():
+def test_a_registered_extension_code_does_not_pass() -> None:
     copyreg.add_extension(__name__, "Point", 240)
     try:
         data = forged(0, pickle.dumps(Point(1), 5))
@@ -364,14 +367,14 @@ def test_a_registered_extension_code_does_not_pass():
 class Canary:
     """Unpickling it calls *func* with *args*."""
 
-    def __init__(self, func, *args):
+    def __init__(self, func: Any, *args: Any) -> None:
         self.call = (func, args)
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return self.call
 
 
-def canaries(path):
+def canaries(path: Any) -> Iterator[Any]:
     """Pickles that make the file *path*, each by another way."""
     write = f"open({path!r}, 'w')"
     name = path.encode()
@@ -406,7 +409,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("options", READERS.values(), ids=READERS)
-def test_no_canary_sings(options, tmp_path):
+def test_no_canary_sings(options: Any, tmp_path: Path) -> None:
     path = str(tmp_path / "sung")
     reader = codec(**options)
     for name, body in canaries(path):
@@ -432,7 +435,7 @@ def test_no_canary_sings(options, tmp_path):
         assert not os.path.exists(path), name
 
 
-def test_the_canaries_can_sing(tmp_path):
+def test_the_canaries_can_sing(tmp_path: Path) -> None:
     path = str(tmp_path / "sung")
     body = dict(canaries(path))["open"]
     trusted().decode("result", ID, forged(0, body)).close()
@@ -443,7 +446,7 @@ def test_the_canaries_can_sing(tmp_path):
     "name", ["uuid.UUID", "fractions.Fraction", "datetime.date", "decimal.Decimal", "builtins.getattr", "collections.deque"]
 )
 @pytest.mark.parametrize("state", [{"hex": "fake"}, (None, {"hex": "fake", "__init__": None, "make": None})], ids=["dict", "slots"])
-def test_a_message_cannot_change_a_class(name, state):
+def test_a_message_cannot_change_a_class(name: Any, state: Any) -> None:
     module, _, attribute = name.partition(".")
     built = b"\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(attribute)]) + attribute.encode() + b"\x93"
     refusal(codec(), forged(0, b"\x80\x05" + built + pickle.dumps(state, 5)[2:-1] + b"b."))
@@ -455,7 +458,7 @@ def test_a_message_cannot_change_a_class(name, state):
 # -- size -------------------------------------------------------------------------------------------------------------------------------
 
 
-def peak_of(act):
+def peak_of(act: Any) -> Any:
     tracemalloc.start()
     try:
         act()
@@ -465,7 +468,7 @@ def peak_of(act):
 
 
 @pytest.mark.parametrize(("flags", "wbits"), [(4, 31), (8, 15)])
-def test_a_bomb_is_refused_before_it_takes_memory(flags, wbits):
+def test_a_bomb_is_refused_before_it_takes_memory(flags: Any, wbits: Any) -> None:
     packer = zlib.compressobj(9, wbits=wbits)
     bomb = forged(flags, packer.compress(bytes(64 << 20)) + packer.flush())
     assert len(bomb) < 70_000
@@ -491,16 +494,16 @@ def test_a_bomb_is_refused_before_it_takes_memory(flags, wbits):
         b"\x80\x05\x8c\x09fractions\x8c\x08Fraction\x93\x8c\x0b1e999999999\x85R.",
     ],
 )
-def test_a_few_bytes_never_take_gigabytes(body):
+def test_a_few_bytes_never_take_gigabytes(body: Any) -> None:
     assert peak_of(lambda: refusal(codec(), forged(0, body))) < 1 << 20
 
 
-def test_a_long_argument_is_not_multiplied():
+def test_a_long_argument_is_not_multiplied() -> None:
     digits = b"\x80\x05X\x40\x9c\0\0" + b"7" * 40_000 + b"\x940\x8c\x07decimal\x8c\x07Decimal\x93\x940("
     assert "4,300 digits" in refusal(codec(), forged(0, digits + b"h\x01h\0\x85R" * 10_000 + b"l."[1:]))
 
 
-def test_a_value_over_the_limit_is_refused_by_writer_and_reader():
+def test_a_value_over_the_limit_is_refused_by_writer_and_reader() -> None:
     small = trusted(max_size=1000)
     text = complaint(small, ((1, "a" * 2000), {}), "task")
     assert "args[1], a str, has 2,0" in text
@@ -513,7 +516,7 @@ def test_a_value_over_the_limit_is_refused_by_writer_and_reader():
 
 
 @pytest.mark.parametrize("options", [{}, {"secret": SECRET}, {"compression": True}, {"secret": SECRET, "compression": True}])
-def test_what_just_fits_can_be_read(options):
+def test_what_just_fits_can_be_read(options: Any) -> None:
     one = codec(max_size=1000, **options)
     value = random.Random(1).randbytes(1000 - len(pickle.dumps(b"", 5)) - 12)
     while True:
@@ -526,7 +529,7 @@ def test_what_just_fits_can_be_read(options):
     assert len(value) > 950
 
 
-def test_a_big_value_warns_once_for_its_size(caplog):
+def test_a_big_value_warns_once_for_its_size(caplog: pytest.LogCaptureFixture) -> None:
     one = trusted(warn_size=1000)
     with caplog.at_level(logging.WARNING, "huey"):
         for length in (900, 1500, 1600, 5000, 5001):
@@ -538,7 +541,7 @@ def test_a_big_value_warns_once_for_its_size(caplog):
         assert word in text
 
 
-def test_what_is_small_once_compressed_does_not_warn(caplog):
+def test_what_is_small_once_compressed_does_not_warn(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "huey"):
         trusted(warn_size=1000, compression=True).encode("result", ID, "a" * 5000)
     assert caplog.records == []
@@ -548,17 +551,17 @@ def test_what_is_small_once_compressed_does_not_warn(caplog):
 
 
 class Stubborn:
-    def __reduce__(self):
+    def __reduce__(self) -> None:  # type: ignore[override]
         raise KeyError("not me")
 
 
 class Unspeakable(Exception):
-    def __str__(self):
+    def __str__(self) -> None:  # type: ignore[override]
         raise ValueError("nor my name")
 
 
 class Mute:
-    def __reduce__(self):
+    def __reduce__(self) -> None:  # type: ignore[override]
         raise Unspeakable
 
 
@@ -576,7 +579,7 @@ class Mute:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_pickle_cannot_write_is_named(options, value, kind):
+def test_what_pickle_cannot_write_is_named(options: Any, value: Any, kind: Any) -> None:
     one = codec(**options)
     for text in (complaint(one, ((0, value), {}), "task"), complaint(one, ((0,), {"a": value}), "task"), complaint(one, value)):
         assert ID in text
@@ -586,7 +589,7 @@ def test_what_pickle_cannot_write_is_named(options, value, kind):
     assert "kwargs['a'], " in complaint(one, ((0,), {"b": 1, "a": value}), "task")
 
 
-def test_a_value_nested_too_deep_is_named():
+def test_a_value_nested_too_deep_is_named() -> None:
     deep = []
     for _ in range(100_000):
         deep = [deep]
@@ -604,7 +607,7 @@ def test_a_value_nested_too_deep_is_named():
     "data", [b"", b"\x01", b"\x00\x00N.", None, "text", 7, b"\x01\x00", b"\x01\x10", b"\x01\x0c", b"\x01\x40", b"\x01\x03N."]
 )
 @pytest.mark.parametrize("purpose", ["task", "result", "error"])
-def test_what_is_no_message_is_refused(options, data, purpose):
+def test_what_is_no_message_is_refused(options: Any, data: Any, purpose: Any) -> None:
     assert refusal(codec(**options), data, purpose).startswith(f"{purpose} {ID}: ")
     with pytest.raises(DecodeError):
         codec(**options).decode_result(ID, data)
@@ -612,7 +615,7 @@ def test_what_is_no_message_is_refused(options, data, purpose):
 
 @pytest.mark.parametrize("options", CODECS.values(), ids=CODECS)
 @pytest.mark.parametrize("version", [2, 3, 255])
-def test_a_newer_format_is_told_apart(options, version):
+def test_a_newer_format_is_told_apart(options: Any, version: Any) -> None:
     data = bytes((version,)) + codec().encode("result", ID, 1)[1:]
     with pytest.raises(NewerFormat, match=f"format {version}.*newer huey wrote it; upgrade"):
         codec(**options).decode("result", ID, data)
@@ -620,16 +623,16 @@ def test_a_newer_format_is_told_apart(options, version):
 
 
 @pytest.mark.parametrize("value", [5, (), ((), {}, 1), ({}, ()), "ab", [[], []], {"a": 1, "b": 2}, None])
-def test_what_is_no_call_is_refused(value):
+def test_what_is_no_call_is_refused(value: Any) -> None:
     for one in (trusted(), codec()):
         assert "not the arguments of a task" in refusal(one, one.encode("result", ID, value), "task")
     assert "not the arguments of a task" in refusal(codec(), forged(1, b"[1,2]"), "task")
     assert "not the description of an error" in refusal(codec(), forged(33, b"[]"), "error")
 
 
-def test_a_class_that_is_gone_is_named():
+def test_a_class_that_is_gone_is_named() -> None:
     module = types.ModuleType("gone_by_now")
-    module.Old = type("Old", (), {"__module__": "gone_by_now"})
+    module.Old = type("Old", (), {"__module__": "gone_by_now"})  # type: ignore[attr-defined]
     sys.modules["gone_by_now"] = module
     data = trusted().encode("result", ID, [module.Old()])
 
@@ -644,23 +647,23 @@ def test_a_class_that_is_gone_is_named():
 class Bitter:
     """Raises when it is rebuilt."""
 
-    def __init__(self, error):
+    def __init__(self, error: Any) -> None:
         self.error = error
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         raise state["error"]
 
 
 @pytest.mark.parametrize(
     "error", [KeyError("x"), AttributeError("x"), ImportError("x"), SystemExit(3), MemoryError(), RecursionError(), Unspeakable()]
 )
-def test_whatever_a_class_raises_is_a_decode_error(error):
+def test_whatever_a_class_raises_is_a_decode_error(error: Any) -> None:
     for one in (trusted(), codec(secret=SECRET)):
         data = one.encode("result", ID, Bitter(error))
         assert type(error).__name__ in refusal(one, data)
 
 
-def test_every_cut_and_every_flipped_byte_of_a_trusted_message_is_survived():
+def test_every_cut_and_every_flipped_byte_of_a_trusted_message_is_survived() -> None:
     """In a process of its own, with little memory: a pickle that is trusted may ask for much."""
     done = subprocess.run([sys.executable, "-c", FLIPS], capture_output=True, text=True, timeout=25, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "survived"), done.stderr[-2000:]
@@ -711,7 +714,7 @@ watching: list[str] = []
 seen: list[str] = []
 
 
-def _watch(event, args):
+def _watch(event: Any, args: Any) -> None:
     if watching and event in {"pickle.find_class", "exec", "os.system", "subprocess.Popen", "compile"}:
         seen.append(event)
 
@@ -719,7 +722,7 @@ def _watch(event, args):
 sys.addaudithook(_watch)
 
 
-def only_a_decode_error(reader, data):
+def only_a_decode_error(reader: Any, data: Any) -> None:
     watching.append("on")
     try:
         for purpose in ("task", "result", "error"):
@@ -733,7 +736,7 @@ def only_a_decode_error(reader, data):
 
 
 @st.composite
-def mutated(draw):
+def mutated(draw: Any) -> Any:
     """A real pickle, with some bytes changed, put in or taken out."""
     body = bytearray(draw(st.sampled_from(SAMPLES)))
     for _ in range(draw(st.integers(1, 4))):
@@ -746,20 +749,20 @@ def mutated(draw):
 
 @FUZZ
 @given(st.binary(max_size=80))
-def test_fuzz_anything(data):
+def test_fuzz_anything(data: Any) -> None:
     only_a_decode_error(codec(), data)
     only_a_decode_error(codec(secret=SECRET), data)
 
 
 @FUZZ
 @given(st.sampled_from([0, 1, 2, 4, 8, 16, 32, 33, 36]), st.binary(max_size=80))
-def test_fuzz_the_body(flags, body):
+def test_fuzz_the_body(flags: Any, body: Any) -> None:
     only_a_decode_error(codec(), forged(flags, body))
 
 
 @FUZZ
 @given(st.lists(st.sampled_from([bytes([op]) for op in OPCODES]) | st.binary(min_size=1, max_size=4), max_size=25))
-def test_fuzz_opcodes(parts):
+def test_fuzz_opcodes(parts: Any) -> None:
     only_a_decode_error(codec(), forged(0, b"\x80\x05" + b"".join(parts) + b"."))
 
 
@@ -767,14 +770,14 @@ def test_fuzz_opcodes(parts):
 @pytest.mark.timeout(120)
 @FUZZ
 @given(mutated(), st.sampled_from([0, 4, 8]))
-def test_fuzz_a_real_message(body, packing):
+def test_fuzz_a_real_message(body: Any, packing: Any) -> None:
     packed = {0: body, 4: zlib.compress(body, 1, 31), 8: zlib.compress(body, 1)}[packing]
     only_a_decode_error(codec(), forged(packing, packed))
 
 
 @FUZZ
 @given(st.integers(0, 10_000), st.integers(1, 255), st.integers(0, 10_000))
-def test_fuzz_a_signed_message_is_always_refused(at, flip, cut):
+def test_fuzz_a_signed_message_is_always_refused(at: Any, flip: Any, cut: Any) -> None:
     one = codec(secret=SECRET, compression=True)
     data = bytearray(one.encode("result", ID, "text" * 20))
     data[at % len(data)] ^= flip
@@ -785,7 +788,7 @@ def test_fuzz_a_signed_message_is_always_refused(at, flip, cut):
 # -- signatures -------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_signature_binds_queue_purpose_and_id():
+def test_a_signature_binds_queue_purpose_and_id() -> None:
     data = codec("mail", secret=SECRET).encode("task", ID, ((1,), {}))
     assert codec("mail", secret=SECRET).decode("task", ID, data) == ((1,), {})
 
@@ -800,13 +803,13 @@ def test_a_signature_binds_queue_purpose_and_id():
             reader.decode(purpose, id, data)
 
 
-def test_parts_cannot_be_moved_over_their_borders():
+def test_parts_cannot_be_moved_over_their_borders() -> None:
     data = codec("ab", secret=SECRET).encode("result", "c", 1)
     with pytest.raises(DecodeError, match="signature"):
         codec("a", secret=SECRET).decode("result", "bc", data)
 
 
-def test_an_error_cannot_be_made_a_result_nor_the_other_way():
+def test_an_error_cannot_be_made_a_result_nor_the_other_way() -> None:
     one = codec(secret=SECRET, serializer=JSONSerializer())
     error, result = one.encode("error", ID, {"error": "x"}), one.encode("result", ID, {"error": "x"})
     for data in (error, result):
@@ -815,7 +818,7 @@ def test_an_error_cannot_be_made_a_result_nor_the_other_way():
             one.decode_result(ID, swapped)
 
 
-def test_nothing_looks_at_a_message_before_its_signature_is_verified(monkeypatch):
+def test_nothing_looks_at_a_message_before_its_signature_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     one = codec(secret=SECRET, compression=True)
     data = one.encode("result", ID, "a" * 1000)
     for name in ("inflated", "load_any", "load_plain", "from_json"):
@@ -823,7 +826,7 @@ def test_nothing_looks_at_a_message_before_its_signature_is_verified(monkeypatch
     assert "signature" in refusal(one, data[:-1] + b"x")
 
 
-def test_a_missing_secret_and_a_missing_signature_are_named():
+def test_a_missing_secret_and_a_missing_signature_are_named() -> None:
     signed, bare = codec(secret=SECRET).encode("result", ID, 1), codec().encode("result", ID, 1)
     assert "it is signed, and this process has no secret=" in refusal(codec(), signed)
     assert "it is signed" in refusal(codec(allow_pickle=True), signed)
@@ -831,7 +834,7 @@ def test_a_missing_secret_and_a_missing_signature_are_named():
     assert "it is not signed" in refusal(codec(secret=SECRET, is_trusted=yes, allow_pickle=True), bare)
 
 
-def test_secrets_rotate():
+def test_secrets_rotate() -> None:
     old, new, both = codec(secret="old"), codec(secret=b"new"), codec(secret=["new", b"old"])
     assert both.decode("result", ID, old.encode("result", ID, 1)) == 1
     assert new.decode("result", ID, both.encode("result", ID, 2)) == 2
@@ -840,12 +843,12 @@ def test_secrets_rotate():
 
 
 @pytest.mark.parametrize("secret", ["", b"", " ", [], (), [""], ["good", ""], [None], 7, ["good", 7]])
-def test_an_empty_secret_is_refused(secret):
+def test_an_empty_secret_is_refused(secret: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"secret=.*secrets\.token_urlsafe"):
         codec(secret=secret)
 
 
-def test_messages_do_not_tell_the_secret():
+def test_messages_do_not_tell_the_secret() -> None:
     one = codec(secret=SECRET)
     texts = [
         refusal(one, codec().encode("result", ID, 1)),
@@ -859,7 +862,7 @@ def test_messages_do_not_tell_the_secret():
 # -- serializers of the user ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_users_serializer_does_all_but_errors():
+def test_a_users_serializer_does_all_but_errors() -> None:
     one = codec(serializer=TextSerializer(), secret=SECRET)
     data = one.encode("result", ID, "text")
     assert data.endswith(b"text")
@@ -867,7 +870,7 @@ def test_a_users_serializer_does_all_but_errors():
     assert one.decode_result(ID, one.encode("error", ID, {"error": "x"})) == (True, {"error": "x"})
 
 
-def test_trouble_of_a_users_serializer_is_named():
+def test_trouble_of_a_users_serializer_is_named() -> None:
     one = codec(serializer=TextSerializer())
     assert "cannot be written by TextSerializer (AttributeError" in complaint(one, 7)
     assert "args[1], an int," in complaint(one, (("a", 7), {}), "task")
@@ -877,28 +880,28 @@ def test_trouble_of_a_users_serializer_is_named():
 
 
 class _Broken:
-    def serialize(self, data):
+    def serialize(self, data: Any) -> Any:
         return memoryview(b"\xff") if data == 1 else "text"
 
-    def deserialize(self, data):
+    def deserialize(self, data: Any) -> Any:
         return data.decode()
 
 
 @pytest.mark.parametrize("serializer", [object(), 7, Serializer, JSONSerializer, json])
-def test_what_is_no_serializer_is_refused(serializer):
+def test_what_is_no_serializer_is_refused(serializer: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"serializer=.*serialize\(value\) -> bytes"):
         codec(serializer=serializer)
 
 
 @pytest.mark.parametrize("options", [{"compression_level": 10}, {"compression_level": -1}, {"compression_level": "6"}])
-def test_a_compression_level_is_checked(options):
+def test_a_compression_level_is_checked(options: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"compression_level=.*0 .none. to 9"):
         codec(**options)
     with pytest.raises(ConfigurationError, match="compression_level="):
         Serializer(**options)
 
 
-def test_json_refuses_what_it_does_not_have():
+def test_json_refuses_what_it_does_not_have() -> None:
     one = codec(serializer=JSONSerializer())
     text = complaint(one, ((1, {2}), {}), "task")
     assert "args[1], a set, cannot be written as JSON" in text
@@ -914,19 +917,19 @@ def test_json_refuses_what_it_does_not_have():
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": True}, {"compression": True, "use_zlib": True, "compression_level": 1}])
-def test_serializers_work_alone(options):
+def test_serializers_work_alone(options: Any) -> None:
     value = {"a": [1, "b" * 100]}
     for one in (Serializer(**options), JSONSerializer(**options), SignedSerializer("s", **options)):
         assert one.deserialize(one.serialize(value)) == value
     assert (len(Serializer(**options).serialize(value)) < 100) == bool(options)
 
 
-def test_a_subclass_overrides_two_methods_and_gets_the_rest():
+def test_a_subclass_overrides_two_methods_and_gets_the_rest() -> None:
     class Text(Serializer):
-        def _serialize(self, data):
+        def _serialize(self, data: Any) -> Any:
             return data.encode()
 
-        def _deserialize(self, data):
+        def _deserialize(self, data: Any) -> Any:
             return data.decode()
 
     one = Text(compression=True)
@@ -935,7 +938,7 @@ def test_a_subclass_overrides_two_methods_and_gets_the_rest():
     assert both.decode("result", ID, both.encode("result", ID, "a" * 100)) == "a" * 100
 
 
-def test_messages_from_before_compression_are_read_with_a_warning(caplog):
+def test_messages_from_before_compression_are_read_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     data = Serializer().serialize([1])
     with caplog.at_level(logging.WARNING, "huey"):
         assert Serializer(compression=True).deserialize(data) == [1]
@@ -943,7 +946,7 @@ def test_messages_from_before_compression_are_read_with_a_warning(caplog):
     assert Serializer(compression=True).deserialize(Serializer(compression=True, use_zlib=True).serialize([1])) == [1]
 
 
-def test_a_serializer_refuses_bombs_too():
+def test_a_serializer_refuses_bombs_too() -> None:
     class Small(Serializer):
         max_size = 1000
 
@@ -953,7 +956,7 @@ def test_a_serializer_refuses_bombs_too():
         Small(compression=True).serialize("a" * 2000)
 
 
-def test_a_signed_serializer_refuses_every_changed_bit(monkeypatch):
+def test_a_signed_serializer_refuses_every_changed_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     one = SignedSerializer(secret="s", compression=True)
     data = one.serialize("a" * 100)
     monkeypatch.setattr("huey.serializer.formats.inflated", lambda *_: pytest.fail("looked"))
@@ -966,7 +969,7 @@ def test_a_signed_serializer_refuses_every_changed_bit(monkeypatch):
 
 
 @pytest.mark.parametrize("secret", [None, "", b""])
-def test_a_signed_serializer_needs_a_secret(secret):
+def test_a_signed_serializer_needs_a_secret(secret: Any) -> None:
     with pytest.raises(ConfigurationError, match="secret="):
         SignedSerializer(secret)
     with pytest.raises(ConfigurationError, match="secret="):
