@@ -151,12 +151,12 @@ def test_S21_its_options_of_0_4_9_and_3_x_are_taken() -> None:
     huey = RedisHuey("my-app", store_none=True, always_eager=True, read_timeout=1, blocking=True, notify_result=True, host="127.0.0.1")
 
     assert (huey.store_none, huey.always_eager, huey.task()(add)(1, 2)) == (True, True, 3)
-    assert [kind("app").storage.result_ttl for kind in (PriorityRedisHuey, RedisExpireHuey, PriorityRedisExpireHuey)] == [
+    assert [kind("app").storage.result_ttl for kind in (PriorityRedisHuey, RedisExpireHuey, PriorityRedisExpireHuey)] == [  # type: ignore[attr-defined]
         7 * 86400.0,
         86400.0,
         86400.0,
     ]
-    assert RedisExpireHuey("app", expire_time=60).storage.result_ttl == 60
+    assert RedisExpireHuey("app", expire_time=60).storage.result_ttl == 60  # type: ignore[attr-defined]
 
 
 def test_S22_redis_huey_without_arguments_is_local_and_connects_to_nothing() -> None:

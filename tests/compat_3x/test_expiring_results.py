@@ -103,9 +103,9 @@ def test_they_go_when_they_are_flushed(make: Make) -> None:
 
 
 def test_after_a_day_unless_told_otherwise_and_also_on_queues_beside_it(make: Make) -> None:
-    assert make().storage.result_ttl == 86400.0
-    assert make(expire_time=60).storage.result_ttl == 60.0
+    assert make().storage.result_ttl == 86400.0  # type: ignore[attr-defined]
+    assert make(expire_time=60).storage.result_ttl == 60.0  # type: ignore[attr-defined]
     for_queue = make(expire_time=60).storage.for_queue("other")
-    assert (type(for_queue), for_queue.result_ttl, for_queue.keeps_results) == (RedisExpireStorage, 60.0, True)
+    assert (type(for_queue), for_queue.result_ttl, for_queue.keeps_results) == (RedisExpireStorage, 60.0, True)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="expire_time"):
         make(expire_time=-1)

@@ -222,7 +222,7 @@ def test_classes_of_ours_take_the_options_of_3x(tmp_path: Path) -> None:
 
     assert isinstance(sqlite.storage, SqliteStorage)
     assert isinstance(Huey("app", storage_class=MemoryStorage).storage, MemoryStorage)
-    assert server.storage.result_ttl == 86400.0
+    assert server.storage.result_ttl == 86400.0  # type: ignore[attr-defined]
     assert isinstance(SqliteHuey("app", storage_class=MemoryStorage).storage, MemoryStorage)
     assert isinstance(MemoryHuey("app", storage=MemoryStorage("app")).storage, MemoryStorage)
 

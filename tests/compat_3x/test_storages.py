@@ -28,7 +28,7 @@ def test_file_huey_keeps_a_sqlite_file_in_its_folder(tmp_path: Path) -> None:
 
     assert (folder / "huey.db").exists()
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
-    assert huey.storage.result_ttl == 60
+    assert huey.storage.result_ttl == 60  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("levels", [-1, 5, True])

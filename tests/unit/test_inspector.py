@@ -44,13 +44,13 @@ def call(huey: Huey, *args: object, id: str = "a", retries: int = 0, **kwargs: o
 def fail(huey: Huey, text: str = "no", took: float = 0.0) -> None:
     """The next task fails."""
     (lease,) = claim(huey.storage)
-    finish = decide(lease, Raised({"error": text, "traceback": f"Traceback: {text}"}), huey.now(), took)  # type: ignore[attr-defined]
+    finish = decide(lease, Raised({"error": text, "traceback": f"Traceback: {text}"}), huey.clock.now(), took)
     assert huey.storage.turn(ME, [finish], 0).stale == []
 
 
 def succeed(huey: Huey, took: float) -> None:
     (lease,) = claim(huey.storage)
-    huey.storage.turn(ME, [decide(lease, Returned(None), huey.now(), took)], 0)  # type: ignore[attr-defined]
+    huey.storage.turn(ME, [decide(lease, Returned(None), huey.clock.now(), took)], 0)
 
 
 def seen(huey: Huey, id: str = "a") -> TaskInfo:
