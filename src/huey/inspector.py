@@ -19,7 +19,7 @@ from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import to_micros
 from huey.serializer import Codec
 from huey.storage.base import Storage
-from huey.storage.rows import Counts, TaskRow, WorkerRow
+from huey.storage.rows import Counts, TaskIds, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
 from huey.task.bounds import LONGEST_ID, is_storable
 from huey.task.lifecycle import STATES, State
@@ -213,11 +213,11 @@ class Inspector(Masked):
 
     def cancel(self, *ids: str) -> None:
         """Revoke tasks: they will not run. One that runs is not stopped, but not tried again either."""
-        self._storage.cancel(_storable(ids))
+        self._storage.revoke(TaskIds(_storable(ids)))
 
     def restore(self, *ids: str) -> list[str]:
         """Take that back, while they have not ended. The ids that were marked."""
-        return self._storage.restore(_storable(ids))
+        return self._storage.restore(TaskIds(_storable(ids)))
 
     def pause(self) -> None:
         """Let no consumer start a task of this queue, until ``resume()``. What runs goes on."""

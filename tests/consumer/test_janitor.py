@@ -19,7 +19,7 @@ from huey.runtime.clock import SECOND, Micros
 from huey.storage.base import LEASE
 from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
-from huey.storage.rows import Turn, Worker, WorkerRow
+from huey.storage.rows import TaskIds, Turn, Worker, WorkerRow
 from huey.task.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
 from huey.task.record import Lease
 from huey.testing.clock import FakeClock
@@ -463,7 +463,7 @@ def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Jan
 
 def test_a_task_that_was_revoked_while_its_worker_died_is_cancelled(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
-    storage.cancel(["a"])
+    storage.revoke(TaskIds(["a"]))
 
     look_for_a_lease(janitor, clock)
 

@@ -17,7 +17,7 @@ from typing import Any
 from huey.runtime.clock import SECOND, system_clock
 from huey.runtime.host import pid_namespace, process_start_time
 from huey.storage.base import Storage
-from huey.storage.rows import Worker
+from huey.storage.rows import TaskIds, Worker
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.task.lifecycle import Raised, Returned, WorkerDied, decide
 from huey.task.record import Record
@@ -70,7 +70,7 @@ def live(folder: Path) -> None:
     failed = Raised({"error": "ValueError()", "traceback": ""})
     storage.turn(ann, [decide(leases["a"], Returned(b"a"), now), decide(leases["b"], failed, now)], 1)
     storage.tick("minutely", now - now % MINUTE, record("t"))
-    storage.cancel(["nobody"])
+    storage.revoke(TaskIds(["nobody"]))
     dead = next(row for row in storage.workers() if row.worker.id == "ann")
     taken = storage.reclaim(dead, ben)
     storage.turn(ben, [decide(lease, WorkerDied(), now) for lease in taken], 1)

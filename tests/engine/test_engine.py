@@ -11,6 +11,7 @@ from huey.consumer.janitor import Janitor
 from huey.engine.engine import CAREFUL, LARGEST_TURN, LINGER, LONGEST_OUTAGE_GAP, MOMENT, PATIENCE, STUCK, Engine
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
+from huey.storage.rows import TaskIds
 from huey.task.lifecycle import MAX_DEATHS, Raised, Returned, Snoozed, State, WorkerDied, decide
 from huey.task.record import Record
 from huey.task.record_options import Constraints, with_constraints
@@ -315,7 +316,7 @@ def test_while_all_runners_are_busy_nobody_listens_for_work(bench: Bench) -> Non
 
 def test_a_queue_full_of_revoked_tasks_is_emptied(bench: Bench) -> None:
     bench.enqueue("a", "b", "c")
-    bench.storage.cancel(["a", "b"])
+    bench.storage.revoke(TaskIds(["a", "b"]))
 
     bench.go_round(8)
 
@@ -835,7 +836,7 @@ def test_what_ends_while_it_is_cut_short_has_ended(bench: Bench) -> None:
 def test_events_are_told_while_somebody_follows(bench: Bench) -> None:
     position, _ = bench.storage.follow(None)
     bench.enqueue("a", "b")
-    bench.storage.cancel(["b"])
+    bench.storage.revoke(TaskIds(["b"]))
     bench.turn()
     bench.runners.end("a")
 

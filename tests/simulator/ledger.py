@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from huey.engine.engine import ALONE
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.storage.base import FOREVER, LEASE, Storage
-from huey.storage.rows import EventFactory, Missing, Revocation, Turn, Worker, WorkerRow
+from huey.storage.rows import EventFactory, Missing, Revocation, TaskIds, Turn, Worker, WorkerRow
 from huey.task.lifecycle import FINAL, CancelledAtClaim, Finish, State
 from huey.task.record import Lease, Record
 from huey.task.record_options import read_constraints
@@ -282,9 +282,8 @@ class Ledger:
         if not any(entry.holder is not None and entry.holder[0] == worker.id for entry in self.open.values()):
             self._seen.pop(worker.id, None)
 
-    def cancel(
-        self, answer: None, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None
-    ) -> None:
+    def revoke(self, answer: None, target: TaskIds, until: Micros | None = None, once: bool = False) -> None:
+        ids, enqueue = target
         mark = Revocation(FOREVER if until is None else until, once)
         for id in ids:
             entry = self.entries.get(id)
@@ -297,8 +296,8 @@ class Ledger:
             elif entry is None or entry.state == State.SUCCEEDED or entry.own is not None:
                 self._marks[id, None] = mark
 
-    def restore(self, restored: list[str], ids: Sequence[str]) -> None:
-        for id in ids:
+    def restore(self, restored: list[str], target: TaskIds) -> None:
+        for id in target.ids:
             mark = self.open[id].mark if id in self.open else self._marks.pop((id, None), None)
             if id in self.open:
                 self.open[id].mark = None
@@ -382,6 +381,6 @@ class Ledger:
 
     def check_clean(self) -> None:
         """Past every retention, after a prune: nothing at all is left over."""
-        marked = [id for id in self.entries if self._storage.revocation(id) is not None]
+        marked = [id for id in self.entries if self._storage.get_revocation(TaskIds([id])) is not None]
         demand(not marked, "I11", f"marks left over: {marked}")
         demand(not any(self._storage.counts()), "I11", f"left over: {self._storage.counts()}")

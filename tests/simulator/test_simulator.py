@@ -19,7 +19,7 @@ from huey.runtime.clock import Micros
 from huey.storage.memory import MemoryStorage
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Tasks
-from huey.storage.rows import Worker, WorkerRow
+from huey.storage.rows import TaskIds, TaskName, Worker, WorkerRow
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.task import lifecycle
 from huey.task.lifecycle import Finish, State
@@ -212,8 +212,8 @@ class TokensBeginAnew(MemoryStorage):
 class RevokesAnyEnqueue(MemoryStorage):
     """A revocation of one enqueue is taken for one of its id."""
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
-        super().cancel(ids, until, once)
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
+        super().revoke(TaskIds(target.ids) if isinstance(target, TaskIds) else target, until, once)
 
 
 STORAGES: dict[type[MemoryStorage], set[str]] = {

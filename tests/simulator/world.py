@@ -17,6 +17,7 @@ from huey.runtime.clock import SECOND, Ids, Micros, micros
 from huey.serializer import Codec
 from huey.storage.base import LEASE, Storage
 from huey.storage.memory import MemoryStorage
+from huey.storage.rows import TaskIds
 from huey.task.lifecycle import State
 from huey.task.options import TaskOptions
 from huey.task.record import Record
@@ -194,7 +195,7 @@ class Simulation:
         own = [(id, entry.own) for id, entry in self.ledger.entries.items() if entry.own is not None]
         if own:
             id, enqueue = self.rng.choice(own)
-            self._insist(self.rng.choice(self._producers), "cancel", [id], None, False, enqueue if self.rng.random() < 0.5 else 1)
+            self._insist(self.rng.choice(self._producers), "revoke", TaskIds([id], enqueue if self.rng.random() < 0.5 else 1))
 
     def _burst(self) -> None:
         records = [Record(f"t{len(self.bodies) + n:04}", "burst", b"") for n in range(60)]
@@ -243,11 +244,11 @@ class Simulation:
         # The mark of an id that nobody holds is pruned once it is over: on a clock that is set back it would not come back.
         if id in self.ledger.open and self.rng.random() < 0.2:
             until = self.clock.now() + micros(self.rng.choice((1.0, 20.0)))
-        self._insist(self.rng.choice(self._producers), "cancel", [id], until, self.rng.random() < 0.3)
+        self._insist(self.rng.choice(self._producers), "revoke", TaskIds([id]), until, self.rng.random() < 0.3)
 
     def _restore(self) -> None:
         marked = [id for id, entry in self.ledger.open.items() if entry.mark is not None]
-        self._insist(self.rng.choice(self._producers), "restore", [self.rng.choice(marked) if marked else self._some_id()])
+        self._insist(self.rng.choice(self._producers), "restore", TaskIds([self.rng.choice(marked) if marked else self._some_id()]))
 
     def _put_back_by_hand(self) -> None:
         ended = [id for id, entry in self.ledger.entries.items() if entry.state in (State.FAILED, State.CANCELLED)]

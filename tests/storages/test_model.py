@@ -22,7 +22,7 @@ from huey.storage.base import Storage
 from huey.storage.locks import Holder
 from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
-from huey.storage.rows import Missing, TaskRow, Turn, WorkerRow
+from huey.storage.rows import Missing, TaskIds, TaskName, TaskRow, Turn, WorkerRow
 from huey.task.lifecycle import Finish, State
 from huey.task.record import Lease, Record
 from huey.task.record_options import DONE, FIRST, WAITING, Constraints, with_constraints
@@ -238,15 +238,15 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(ids=some_ids, until=a_time, once=st.booleans(), enqueue=enqueues)
     def cancel(self, ids: list[str], until: float | None, once: bool, enqueue: int | None) -> None:
-        self.both(lambda storage: storage.cancel(ids, self.at(until), once, enqueue))
+        self.both(lambda storage: storage.revoke(TaskIds(ids, enqueue), self.at(until), once))
 
     @rule(name=names, until=a_time, once=st.booleans())
     def cancel_name(self, name: str, until: float | None, once: bool) -> None:
-        self.both(lambda storage: storage.cancel_name(name, self.at(until), once))
+        self.both(lambda storage: storage.revoke(TaskName(name), self.at(until), once))
 
     @rule(ids=some_ids, name=st.none() | names, enqueue=enqueues)
     def restore(self, ids: list[str], name: str | None, enqueue: int | None) -> None:
-        self.both(lambda storage: storage.restore(ids, enqueue) if name is None else [storage.restore_name(name)], sorted)
+        self.both(lambda storage: storage.restore(TaskIds(ids, enqueue)) if name is None else [storage.restore(TaskName(name))], sorted)
 
     @rule(ids=some_ids)
     def retry(self, ids: list[str]) -> None:
@@ -326,10 +326,10 @@ class Agreement(RuleBasedStateMachine):
 
     @invariant()
     def all_marks_agree(self) -> None:
-        self.both(lambda storage: [storage.revocation(id) for id in IDS])
-        self.both(lambda storage: [storage.revocation(name=name) for name in NAMES])
-        self.both(lambda storage: storage.revocation(IDS[0], NAMES[0]))
-        self.both(lambda storage: [storage.revocation(id, enqueue=enqueue) for id in IDS for enqueue in (0, 1, 2, 3)])
+        self.both(lambda storage: [storage.get_revocation(TaskIds([id])) for id in IDS])
+        self.both(lambda storage: [storage.get_revocation(TaskName(name)) for name in NAMES])
+        self.both(lambda storage: storage.get_revocation(TaskIds([IDS[0]]), TaskName(NAMES[0])))
+        self.both(lambda storage: [storage.get_revocation(TaskIds([id], enqueue)) for id in IDS for enqueue in (0, 1, 2, 3)])
 
     @invariant()
     def all_that_is_shared_agrees(self) -> None:

@@ -25,7 +25,7 @@ from huey.storage.redis import RedisStorage, keys
 from huey.storage.redis.connection import SPIN_BACKOFF, CommandConnection
 from huey.storage.redis.scripts import script
 from huey.storage.redis.storage import OPENING
-from huey.storage.rows import Counts
+from huey.storage.rows import Counts, TaskIds
 from huey.task.lifecycle import Finish, State
 from huey.task.record_options import WAITING
 from huey.testing.clock import FakeClock
@@ -181,7 +181,7 @@ def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: An
     storage = make()
     records = [unique("a"), unique("b", "l", WAITING), *(limited(f"l{n}", 2) for n in range(5)), limited("later", eta=1)]
     storage.admit(records)
-    storage.cancel(["l4"])
+    storage.revoke(TaskIds(["l4"]))
     ran = set()
     while leases := (turn := storage.turn(ME, [], 9)).leases:
         ran |= {lease.id for lease in leases} | {refusal.id for refusal in turn.cancelled}

@@ -15,7 +15,7 @@ from huey.runtime.clock import SECOND
 from huey.runtime.waker import Waker
 from huey.storage.locks import Holder
 from huey.storage.redis import RedisStorage, keys, scripts
-from huey.storage.rows import Missing
+from huey.storage.rows import Missing, TaskIds, TaskName
 from huey.task.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.terms import limited, unique
@@ -61,9 +61,9 @@ def filled(storage: RedisStorage, clock: FakeClock) -> None:
     storage.turn(OTHER, [decide(lost, WorkerDied(alone=True), clock.now())], 0)
     storage.enqueue([task("ready"), task("high", priority=3), task("later", delay=60 * SECOND), task("brief", expires_in=10**9)])
     storage.admit([limited("l1"), limited("l2"), unique("u1", "key"), unique("u2", "other", 60.0)])
-    storage.cancel(["later"], until=clock.now() + SECOND)
-    storage.cancel(["unknown"])
-    storage.cancel_name("app.nobody")
+    storage.revoke(TaskIds(["later"]), clock.now() + SECOND)
+    storage.revoke(TaskIds(["unknown"]))
+    storage.revoke(TaskName("app.nobody"))
     storage.put("data", "key", b"value", 60)
     storage.acquire_lock("lock", Holder("process"))
     storage.acquire_lock("of a run", Holder("runs", 1))
@@ -87,9 +87,9 @@ def every_verb(storage: RedisStorage, clock: FakeClock) -> None:
         if row.worker.id == ME.id:
             storage.reclaim(row, LATE)
     storage.deregister(worker_named("nobody"))
-    storage.cancel(["ready", "nothing"], clock.now() + SECOND)
-    storage.restore(["ready", "nothing"])
-    storage.revocation("ready", "app.nobody")
+    storage.revoke(TaskIds(["ready", "nothing"]), clock.now() + SECOND)
+    storage.restore(TaskIds(["ready", "nothing"]))
+    storage.get_revocation(TaskIds(["ready"]), TaskName("app.nobody"))
     storage.retry(["failed"])
     storage.discard(["done"])
     storage.pause(True)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 from huey.runtime.clock import SECOND, Micros, system_clock
 from huey.storage.base import Storage
 from huey.storage.helpers import Place
-from huey.storage.rows import Turn
+from huey.storage.rows import TaskIds, TaskName, Turn
 from huey.task.lifecycle import FINAL
 
 OK, FAIL, INFO = "ok", "fail", "info"
@@ -151,8 +151,8 @@ def _turn(given: Sequence[Any], answer: Turn | None) -> dict[str, Any]:
     return fields
 
 
-def _ids(place: int) -> Describe:
-    return lambda given, answer: {"ids": list(given[place])}
+def _target(target: TaskIds | TaskName) -> dict[str, Any]:
+    return {"key": target.name} if isinstance(target, TaskName) else {"ids": list(target.ids)}
 
 
 def _key(place: int) -> Describe:
@@ -175,11 +175,9 @@ _RECORDED: dict[str, Describe] = {
         "ids": [given[2].id] if given[2] is not None else [],
         **({} if answer is None else {"end": OK if answer else FAIL}),
     },
-    "cancel": _ids(0),
-    "restore": _ids(0),
+    "revoke": lambda given, answer: _target(given[0]),
+    "restore": lambda given, answer: _target(given[0]),
     "retry": lambda given, answer: {"ids": list(answer if answer is not None else given[0])},
-    "cancel_name": _key(0),
-    "restore_name": _key(0),
     "put": _key(1),
     "pop": _key(1),
     "take": lambda given, answer: {"key": given[0], "ids": list(answer or ())},

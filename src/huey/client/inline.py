@@ -20,7 +20,7 @@ from huey.runtime import host
 from huey.runtime.clock import Micros
 from huey.runtime.times import micros_to_wall, wall_to_micros
 from huey.signals import SIGNAL_EXPIRED, SIGNAL_REVOKED
-from huey.storage.rows import Turn, Worker
+from huey.storage.rows import TaskIds, TaskName, Turn, Worker
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, State, decide
 from huey.task.record import Lease, Record
 from huey.task.task import Task
@@ -134,11 +134,11 @@ class InlineWorker:
 
     def _skip_reason(self, task: Task, at: Micros) -> str | None:
         """Return "revoked" or "expired" if the task must not run at that time, else None."""
-        revocation = self._storage.revocation(id=task.id, name=task.name)
+        revocation = self._storage.get_revocation(TaskIds([task.id]), TaskName(task.name))
         if revocation is not None and revocation.holds(at, self._storage.offset):
-            if revocation.once and not self._storage.restore([task.id]):
+            if revocation.once and not self._storage.restore(TaskIds([task.id])):
                 # This very step obeys it.
-                self._storage.restore_name(task.name)
+                self._storage.restore(TaskName(task.name))
             return "revoked"
         return "expired" if task.expires_at is not None and task.expires_at <= at else None
 

@@ -11,7 +11,7 @@ from huey.exceptions import HueyException, QueueException
 from huey.runtime.clock import Micros
 from huey.runtime.times import Expires, resolve_eta, to_micros, wall_time
 from huey.storage.base import FOREVER
-from huey.storage.rows import Revocation
+from huey.storage.rows import Revocation, TaskIds, TaskName
 from huey.task.bounds import parse_text
 from huey.task.record_options import FIRST
 from huey.task.task import Task
@@ -32,13 +32,13 @@ class Revoker:
             self.revoke_all(target, until, once)
         else:
             self._check_results()
-            self._storage.cancel([_id(target)], _until(until), once, _enqueue(target))
+            self._storage.revoke(TaskIds([_id(target)], _enqueue(target)), _until(until), once)
 
     def revoke_all(self, target: Any, until: datetime | None = None, once: bool = False) -> None:
         """See ``Huey.revoke_all``."""
         self._check_results()
         for name in _names(target):
-            self._storage.cancel_name(name, _until(until), once)
+            self._storage.revoke(TaskName(name), _until(until), once)
 
     def _check_results(self) -> None:
         if not self._context.policy.results:
@@ -46,26 +46,27 @@ class Revoker:
 
     def restore(self, target: Any) -> bool:
         """See ``Huey.restore``."""
-        return self.restore_all(target) if is_function(target) else bool(self._storage.restore([_id(target)], _enqueue(target)))
+        return self.restore_all(target) if is_function(target) else bool(self._storage.restore(TaskIds([_id(target)], _enqueue(target))))
 
     def restore_all(self, target: Any) -> bool:
         """See ``Huey.restore_all``."""
-        return any([self._storage.restore_name(name) for name in _names(target)])
+        return any([self._storage.restore(TaskName(name)) for name in _names(target)])
 
     def is_revoked(self, target: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
         """See ``Huey.is_revoked``."""
         at = self._context.at(timestamp)
         if is_function(target):
-            name, revocation = None, self._storage.revocation(name=_wrapper(target).name)
+            name, revocation = None, self._storage.get_revocation(TaskName(_wrapper(target).name))
         else:
             called = getattr(target, "task", target)
             name = called.name if isinstance(called, Task) else None
-            revocation = self._storage.revocation(_id(target), name, _enqueue(target))
+            names = [] if name is None else [TaskName(name)]
+            revocation = self._storage.get_revocation(TaskIds([_id(target)], _enqueue(target)), *names)
         if revocation is None:
             return False
         holds = self._holds(revocation, at, timestamp)
         if not peek and (revocation.once or not holds):
-            _ = self.restore(target) or (name and self._storage.restore_name(name))
+            _ = self.restore(target) or (name and self._storage.restore(TaskName(name)))
         return holds
 
     def _holds(self, revocation: Revocation, at: Micros, timestamp: datetime | None) -> bool:

@@ -26,7 +26,7 @@ from huey.storage.admin import Administering
 from huey.storage.helpers import Place
 from huey.storage.hosting import Hosting
 from huey.storage.locks import Sharing
-from huey.storage.rows import Counts, EventFactory, Missing, Revocation, TaskRow, Turn, Worker, WorkerRow
+from huey.storage.rows import Counts, EventFactory, Missing, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
@@ -175,31 +175,22 @@ class Storage(Sharing, Hosting, Administering, ABC):
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
-        """Mark tasks as revoked. Each call overwrites the former one. *once*: the mark goes with the run it prevents. *until*: see
-        ``Revocation``.
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
+        """Keep tasks from running. Each call overwrites the former one. *once*: the revocation goes with the run it prevents; of a name,
+        with the next task that is due. *until*: see ``Revocation``; None: without limit.
 
-        A queued one becomes CANCELLED when it is due, unless *until* has passed by then; a running one is named in the next turn of its
-        worker. An id that is not held leaves a mark for its next enqueue within ``MARK_KEPT``. *enqueue* (``Constraints.own``): that one
-        only.
+        A queued task becomes CANCELLED when it is due, unless *until* has passed by then; a running one is named in the next turn of its
+        worker. The revocation of an id that is not held is kept for its next enqueue within ``MARK_KEPT``.
         """
 
     @abstractmethod
-    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
-        """Take the marks of tasks back that did not end yet. Returns the ids that were marked. *enqueue*: as in ``cancel``."""
+    def restore(self, target: TaskIds | TaskName) -> list[str]:
+        """Take back the revocation of a name, or of tasks that have not ended. Returns the name or the ids that were revoked."""
 
     @abstractmethod
-    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
-        """Mark every task of that name, present and future, as revoked. *once*: only the next due one."""
-
-    @abstractmethod
-    def restore_name(self, name: str) -> bool:
-        """Take that mark back. True if there was one."""
-
-    @abstractmethod
-    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
-        """The mark of a task (also one that a claim obeyed already, unless it was for once) or of a name. Both may be given: the task's
-        own comes first. *enqueue*: as in ``cancel``."""
+    def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
+        """Return the revocation of a task (also one that a claim obeyed already, unless it was for once) or of a name. At most one of
+        each, with one id; the task's own comes first."""
 
     @abstractmethod
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:

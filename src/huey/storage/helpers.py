@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from huey.runtime.clock import Micros
+from huey.storage.rows import TaskIds, TaskName
 from huey.task.lifecycle import Finish
 from huey.task.record import Record, RecordBatch
 from huey.task.record_options import may_have_constraints
@@ -69,3 +71,14 @@ def newest(finishes: Sequence[Finish]) -> tuple[Sequence[Finish], list[str]]:
         return finishes, []
     kept = set(map(id, latest.values()))
     return list(latest.values()), [finish.lease.id for finish in finishes if id(finish) not in kept]
+
+
+def parts_of(targets: Sequence[TaskIds | TaskName]) -> tuple[str | None, str | None, Micros | None]:
+    """The id, the name and the enqueue that ``get_revocation`` is asked about."""
+    id, name, enqueue = None, None, None
+    for target in targets:
+        if isinstance(target, TaskName):
+            name = target.name
+        else:
+            (id,), enqueue = target
+    return id, name, enqueue

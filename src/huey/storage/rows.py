@@ -89,6 +89,20 @@ class Revocation(NamedTuple):
         return now < self.until or (self.until < 0 and now + offset < -self.until)
 
 
+class TaskIds(NamedTuple):
+    """Tasks to revoke or restore, by id."""
+
+    ids: Sequence[str]
+    enqueue: Micros | None = None
+    """Of ids that may come again (``Constraints.own``), only this enqueue; None: whichever is held, or the next one."""
+
+
+class TaskName(NamedTuple):
+    """All tasks of one name, present and future."""
+
+    name: str
+
+
 class TaskRow(NamedTuple):
     """A task as a person looks at it."""
 

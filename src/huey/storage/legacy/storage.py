@@ -20,7 +20,7 @@ from huey.runtime.masking import checkpoint
 from huey.runtime.waker import Waker as OwnWaker
 from huey.runtime.waker import wait_for_either
 from huey.storage.base import FOREVER, HEARTBEAT_S, LEASE, Waker
-from huey.storage.helpers import check_records
+from huey.storage.helpers import check_records, parts_of
 from huey.storage.legacy import looking
 from huey.storage.legacy.claims import Claims
 from huey.storage.legacy.holders import Holders
@@ -29,7 +29,7 @@ from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as, refuse
 from huey.storage.legacy.values import NAME, TASK, Values
 from huey.storage.legacy.waking import Pace, Reader
-from huey.storage.rows import Counts, EventFactory, Revocation, TaskRow, Turn, Worker, WorkerRow
+from huey.storage.rows import Counts, EventFactory, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
@@ -210,20 +210,21 @@ class LegacyStorage(ValuesInParts):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
-        for id in ids:
-            self._values.mark(TASK, id, Revocation(FOREVER if until is None else until, once))
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
+        mark = Revocation(FOREVER if until is None else until, once)
+        if isinstance(target, TaskName):
+            self._values.mark(NAME, target.name, mark)
+            return
+        for id in target.ids:
+            self._values.mark(TASK, id, mark)
 
-    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
-        return [id for id in ids if self._values.unmark(TASK, id)]
+    def restore(self, target: TaskIds | TaskName) -> list[str]:
+        if isinstance(target, TaskName):
+            return [target.name] if self._values.unmark(NAME, target.name) else []
+        return [id for id in target.ids if self._values.unmark(TASK, id)]
 
-    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
-        self._values.mark(NAME, name, Revocation(FOREVER if until is None else until, once))
-
-    def restore_name(self, name: str) -> bool:
-        return self._values.unmark(NAME, name)
-
-    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
+    def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
+        id, name, _ = parts_of(targets)
         mark = None if id is None else self._values.mark_of(TASK, id)
         return self._values.mark_of(NAME, name) if mark is None and name is not None else mark
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from huey.runtime.clock import Micros
 from huey.storage.memory.storage import MemoryStorage
-from huey.storage.rows import EventFactory
+from huey.storage.rows import EventFactory, TaskIds, TaskName
 from huey.task.record import Record
 
 
@@ -19,7 +19,7 @@ class BlackHoleStorage(MemoryStorage):
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         return super().tick(name, tick, None, (), now) and record is None
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
         """Nobody will ever come with these ids."""
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.runtime.failpoints import failpoint
 from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, LEASE, Waker
-from huey.storage.helpers import any_constraints, check_records
+from huey.storage.helpers import any_constraints, check_records, parts_of
 from huey.storage.memory.missing import MissingInMemory
 from huey.storage.memory.row import Row
 from huey.storage.memory.shared import SharingInMemory
@@ -22,7 +22,7 @@ from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
 from huey.storage.retention import Retention, parse_result_ttl
-from huey.storage.rows import EventFactory, Revocation, Turn, Worker, WorkerRow
+from huey.storage.rows import EventFactory, Revocation, TaskIds, TaskName, Turn, Worker, WorkerRow
 from huey.storage.stats import CANCELLED, ENQUEUED
 from huey.task.lifecycle import CancelledAtClaim, Finish, State
 from huey.task.record import Lease, Record
@@ -284,9 +284,13 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
         mark = Revocation(FOREVER if until is None else until, once)
         with self._changed:
+            if isinstance(target, TaskName):
+                self._marks.names[target.name] = mark
+                return
+            ids, enqueue = target
             for id in ids:
                 row = self._row_of(id, enqueue)
                 if row is None or (enqueue is None and row.may_come_again):
@@ -299,9 +303,11 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         row = self._tasks.rows.get(id)
         return row if row is None or enqueue is None or (row.terms.own or FIRST) == enqueue else None
 
-    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
+    def restore(self, target: TaskIds | TaskName) -> list[str]:
         with self._changed:
-            return [id for id in ids if self._restore(id, enqueue)]
+            if isinstance(target, TaskName):
+                return [target.name] if self._marks.names.pop(target.name, None) is not None else []
+            return [id for id in target.ids if self._restore(id, target.enqueue)]
 
     def _restore(self, id: str, enqueue: Micros | None) -> bool:
         row = self._row_of(id, enqueue)
@@ -312,15 +318,8 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         row.revoked = None
         return True
 
-    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
-        with self._changed:
-            self._marks.names[name] = Revocation(FOREVER if until is None else until, once)
-
-    def restore_name(self, name: str) -> bool:
-        with self._changed:
-            return self._marks.names.pop(name, None) is not None
-
-    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
+    def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
+        id, name, enqueue = parts_of(targets)
         with self._changed:
             row = None if id is None else self._row_of(id, enqueue)
             if row is not None and row.revoked is not None:

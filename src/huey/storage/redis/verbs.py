@@ -10,13 +10,13 @@ from itertools import count, islice
 from huey.exceptions import StorageRefused
 from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, MARK_KEPT, Storage
-from huey.storage.helpers import CHUNK, check_keys
+from huey.storage.helpers import CHUNK, check_keys, parts_of
 from huey.storage.redis import keys
 from huey.storage.redis.finishes import ROW, worker_of
 from huey.storage.redis.messages import Arg, lease_of, mark_of, raw_of, row_of, text_of, whole_or
 from huey.storage.redis.pool import ConnectionSet
 from huey.storage.retention import Retention, parse_result_ttl
-from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
+from huey.storage.rows import Counts, Missing, Revocation, TaskIds, TaskName, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task.lifecycle import State
 from huey.task.record import Lease
@@ -60,27 +60,25 @@ class PlainVerbs(Storage):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
-        for some in _parts(ids):
-            self._connections.call("revoke", self._prefix, self._now(), *_mark(until, once), MARK_KEPT, _or_any(enqueue), *some)
-
-    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
-        head = (self._prefix, self._now(), _or_any(enqueue))
-        return [id.decode() for some in _parts(ids) for id in self._connections.call("restore", *head, *some)]
-
-    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
         limit, flag = _mark(until, once)
-        self._connections.command("HSET", self._prefix + keys.REVOKED_NAMES, name, f"{limit} {flag}")
+        if isinstance(target, TaskName):
+            self._connections.command("HSET", self._prefix + keys.REVOKED_NAMES, target.name, f"{limit} {flag}")
+            return
+        for some in _parts(target.ids):
+            self._connections.call("revoke", self._prefix, self._now(), limit, flag, MARK_KEPT, _or_any(target.enqueue), *some)
 
-    def restore_name(self, name: str) -> bool:
-        return bool(self._connections.command("HDEL", self._prefix + keys.REVOKED_NAMES, name))
+    def restore(self, target: TaskIds | TaskName) -> list[str]:
+        if isinstance(target, TaskName):
+            return [target.name] if self._connections.command("HDEL", self._prefix + keys.REVOKED_NAMES, target.name) else []
+        head = (self._prefix, self._now(), _or_any(target.enqueue))
+        return [id.decode() for some in _parts(target.ids) for id in self._connections.call("restore", *head, *some)]
 
-    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
+    def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
+        id, name, enqueue = parts_of(targets)
         which = ("" if id is None else f"+{id}", "" if name is None else f"+{name}", _or_any(enqueue))
         mark = self._connections.call("get_revocation", self._prefix, self._now(), *which)
-        if mark is None:
-            return None
-        return mark_of(mark)
+        return None if mark is None else mark_of(mark)
 
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
         return [id.decode() for some in _parts(ids) for id in self._connections.call("retry", self._prefix, self._now(now), *some)]

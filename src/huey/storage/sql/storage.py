@@ -12,9 +12,9 @@ from typing import Any
 
 from huey.runtime.clock import Clock, Micros, micros
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOLLOWER, FOREVER, MARK_KEPT, TURN_BYTES, Storage
-from huey.storage.helpers import check_keys
+from huey.storage.helpers import check_keys, parts_of
 from huey.storage.retention import Retention, parse_result_ttl
-from huey.storage.rows import Counts, Missing, Revocation, TaskRow, Worker, WorkerRow
+from huey.storage.rows import Counts, Missing, Revocation, TaskIds, TaskName, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.storage.unreadable import leases_from, row_from, worker_from
 from huey.task.bounds import is_storable
@@ -111,15 +111,21 @@ class SqlStorage(Storage):
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], until: Micros | None = None, once: bool = False, enqueue: Micros | None = None) -> None:
-        mark = {"queue": self._queue, "until": FOREVER if until is None else until, "once": once, "ids": json.dumps(list(ids))}
-        mark["enqueue"] = enqueue
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
+        until = FOREVER if until is None else until
+        if isinstance(target, TaskName):
+            self._write("revoke_name", (self._queue, target.name, until, once))
+            return
+        which = {"queue": self._queue, "until": until, "once": once, "ids": json.dumps(list(target.ids)), "enqueue": target.enqueue}
         # In this order: a task that is enqueued in between is marked by the second, if not by what the first left.
-        self._write("revoke_unheld", mark | {"expires": self._clock.now() + MARK_KEPT})
-        self._write("revoke", mark)
+        self._write("revoke_unheld", which | {"expires": self._clock.now() + MARK_KEPT})
+        self._write("revoke", which)
         self._rouse()
 
-    def restore(self, ids: Sequence[str], enqueue: Micros | None = None) -> list[str]:
+    def restore(self, target: TaskIds | TaskName) -> list[str]:
+        if isinstance(target, TaskName):
+            return [target.name] if self._write("restore_name", (self._queue, target.name)) else []
+        ids, enqueue = target
         which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._clock.now(), "enqueue": enqueue}
         marked = {row[0] for row in self._read("restore_find", which)}
         if marked:
@@ -127,13 +133,8 @@ class SqlStorage(Storage):
             self._write("restore_unheld", which)
         return [id for id in ids if id in marked]
 
-    def cancel_name(self, name: str, until: Micros | None = None, once: bool = False) -> None:
-        self._write("revoke_name", (self._queue, name, FOREVER if until is None else until, once))
-
-    def restore_name(self, name: str) -> bool:
-        return self._write("restore_name", (self._queue, name)) > 0
-
-    def revocation(self, id: str | None = None, name: str | None = None, enqueue: Micros | None = None) -> Revocation | None:
+    def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
+        id, name, enqueue = parts_of(targets)
         which = {"queue": self._queue, "id": id, "name": name, "now": self._clock.now(), "enqueue": enqueue}
         for until, once in self._read("revocation", which):
             return Revocation(until, bool(once))

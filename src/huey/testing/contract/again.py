@@ -11,7 +11,7 @@ import pytest
 from huey.runtime.clock import SECOND
 from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, Storage
 from huey.storage.locks import Holder
-from huey.storage.rows import Counts
+from huey.storage.rows import Counts, TaskIds
 from huey.task.lifecycle import Finish, Outcome, Raised, Returned, Snoozed, State
 from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, with_constraints
@@ -57,7 +57,7 @@ class AgainRules:
 
     def test_an_own_id_that_was_revoked_or_expired_is_a_new_run(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a"), again("b", expires=clock.now() + SECOND)])
-        storage.cancel(["a"])
+        storage.revoke(TaskIds(["a"]))
         clock.forward(2)
         claim(storage, 9)
 
@@ -217,20 +217,20 @@ class AgainRules:
 class AgainRevokedRules:
     def test_a_revocation_of_one_enqueue_holds_for_no_other(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a", own=5)])
-        storage.cancel(["a"], enqueue=4)
-        assert storage.revocation("a", enqueue=5) is None
+        storage.revoke(TaskIds(["a"], 4))
+        assert storage.get_revocation(TaskIds(["a"], 5)) is None
         end(storage, clock, claim(storage)[0], Returned(None))
-        storage.cancel(["a"], enqueue=5)
+        storage.revoke(TaskIds(["a"], 5))
 
         storage.enqueue([again("a", own=6)])
 
-        assert storage.revocation("a", enqueue=6) is None
+        assert storage.get_revocation(TaskIds(["a"], 6)) is None
         assert claim_ids(storage) == ["a"]
 
     def test_a_revocation_of_one_enqueue_holds_for_it(self, storage: Storage, clock: FakeClock) -> None:
-        storage.cancel(["a"], enqueue=5)
+        storage.revoke(TaskIds(["a"], 5))
         storage.enqueue([again("a", own=5), again("b", own=6)])
-        storage.cancel(["b"], enqueue=6)
+        storage.revoke(TaskIds(["b"], 6))
 
         assert claim_ids(storage, 9) == []
         assert [look(storage, id).reason for id in "ab"] == ["revoked"] * 2
@@ -238,18 +238,18 @@ class AgainRevokedRules:
     def test_a_running_task_is_asked_to_stop_by_a_revocation_of_its_enqueue_only(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a", own=5)])
         claim(storage)
-        storage.cancel(["a"], enqueue=4)
+        storage.revoke(TaskIds(["a"], 4))
         others = storage.turn(ME, [], 0).revoked_running
 
-        storage.cancel(["a"], enqueue=5)
+        storage.revoke(TaskIds(["a"], 5))
 
         assert (others, storage.turn(ME, [], 0).revoked_running) == ([], ["a"])
 
     def test_a_revocation_of_an_id_that_is_not_held_holds_for_its_next_enqueue(self, storage: Storage, clock: FakeClock) -> None:
         for outcome in (Returned(None), FAILURE):
             run(storage, clock, again("a"), outcome)
-            storage.cancel(["a"])
-            assert storage.revocation("a") is not None
+            storage.revoke(TaskIds(["a"]))
+            assert storage.get_revocation(TaskIds(["a"])) is not None
             storage.enqueue([again("a")])
             assert claim_ids(storage) == []
             storage.enqueue([again("a")])
@@ -257,18 +257,22 @@ class AgainRevokedRules:
 
     def test_revocations_of_what_is_not_held_can_be_taken_back(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a", own=5), FAILURE)
-        storage.cancel(["a"])
-        storage.cancel(["a"], enqueue=6)
+        storage.revoke(TaskIds(["a"]))
+        storage.revoke(TaskIds(["a"], 6))
 
-        assert (storage.restore(["a"], enqueue=5), storage.restore(["a"], enqueue=6), storage.restore(["a"])) == ([], ["a"], ["a"])
+        assert (storage.restore(TaskIds(["a"], 5)), storage.restore(TaskIds(["a"], 6)), storage.restore(TaskIds(["a"]))) == (
+            [],
+            ["a"],
+            ["a"],
+        )
         storage.enqueue([again("a", own=6)])
         assert claim_ids(storage) == ["a"]
 
     def test_the_revocation_of_an_enqueue_can_be_taken_back_while_it_waits(self, storage: Storage) -> None:
         storage.enqueue([again("a", own=5)])
-        storage.cancel(["a"], enqueue=5)
+        storage.revoke(TaskIds(["a"], 5))
 
-        assert storage.restore(["a"], enqueue=4) == []
-        assert storage.revocation("a", enqueue=5) is not None
-        assert storage.restore(["a"], enqueue=5) == ["a"]
+        assert storage.restore(TaskIds(["a"], 4)) == []
+        assert storage.get_revocation(TaskIds(["a"], 5)) is not None
+        assert storage.restore(TaskIds(["a"], 5)) == ["a"]
         assert claim_ids(storage) == ["a"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
+from huey.storage.rows import TaskIds
 from huey.task.lifecycle import Finish, Raised, Returned, State, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import claim, claim_ids, claimed, end, ids, look, task, write
@@ -41,12 +42,12 @@ class ByHandRules:
 
     def test_a_revoked_task_that_is_put_back_by_hand_runs(self, storage: Storage) -> None:
         storage.enqueue([task()])
-        storage.cancel(["a"])
+        storage.revoke(TaskIds(["a"]))
         claim(storage)
 
         storage.retry(["a"])
 
-        assert storage.revocation("a") is None
+        assert storage.get_revocation(TaskIds(["a"])) is None
         assert claim_ids(storage) == ["a"]
 
     def test_an_expired_task_that_is_put_back_by_hand_runs(self, storage: Storage, clock: FakeClock) -> None:

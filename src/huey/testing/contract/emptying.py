@@ -9,6 +9,7 @@ import pytest
 from huey.runtime.clock import SECOND
 from huey.storage.admin import read_message
 from huey.storage.base import Storage
+from huey.storage.rows import TaskIds
 from huey.task.lifecycle import Finish, Raised, Returned, State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.terms import limited, unique, wishing
@@ -113,7 +114,7 @@ class EmptyingRunningRules:
 
     def test_a_mark_of_a_dropped_task_goes_with_it(self, storage: Storage) -> None:
         storage.enqueue([task("a")])
-        storage.cancel(["a"])
+        storage.revoke(TaskIds(["a"]))
         storage.drop_waiting(scheduled=False)
         storage.enqueue([task("a")])
 

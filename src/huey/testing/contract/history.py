@@ -9,7 +9,7 @@ from typing import Any
 
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.base import ATTEMPTS_KEPT, Storage
-from huey.storage.rows import Counts
+from huey.storage.rows import Counts, TaskIds
 from huey.task.lifecycle import Cancelled, Finish, Raised, Returned, Snoozed, State, WorkerDied
 from huey.testing.clock import FakeClock
 from huey.testing.contract.again import again
@@ -71,7 +71,7 @@ class AttemptRules:
 
     def test_why_a_run_ended_is_remembered_also_when_the_task_is_revoked_then(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=1))
-        storage.cancel(["a"])
+        storage.revoke(TaskIds(["a"]))
 
         end(storage, clock, lease, Raised(error("no")))
 
@@ -147,10 +147,10 @@ class KeepingRules:
         storage = keeping(10)
         end(storage, clock, claimed(storage), Returned(b"5"))
 
-        storage.cancel(["a"])
+        storage.revoke(TaskIds(["a"]))
         storage.enqueue([task("a")])
 
-        assert (storage.retry(["a"]), storage.restore(["a"]), claim(storage)) == ([], [], [])
+        assert (storage.retry(["a"]), storage.restore(TaskIds(["a"])), claim(storage)) == ([], [], [])
         assert (look(storage).state, totals(storage, "enqueued")) == (State.SUCCEEDED, {"app.add": 1})
         assert (storage.discard(["a"]), storage.get("a"), storage.peek("result", "a")) == (["a"], None, None)
 

@@ -10,7 +10,7 @@ import pytest
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import SECOND
 from huey.storage.base import DEAD_LETTERS_KEPT, Storage
-from huey.storage.rows import Counts
+from huey.storage.rows import Counts, TaskIds, TaskName
 from huey.task.lifecycle import Finish, State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, Another, claim_ids, claimed, ids, look, seen, task, write
@@ -55,7 +55,7 @@ class HouseRules:
 
         after = (storage.find(), storage.counts(), storage.ticks(), storage.workers(), storage.items("data"), storage.items("result"))
         assert after == before
-        assert storage.revocation(name="app.bad") is not None
+        assert storage.get_revocation(TaskName("app.bad")) is not None
         assert storage.turn(ME, [], 0).is_paused
 
     def test_closing_twice_is_harmless(self, storage: Storage) -> None:
@@ -101,7 +101,7 @@ class HouseRules:
 
         assert (another().find(), another().counts(), another().ticks()) == ([], Counts(), {})
         assert (storage.items("data"), storage.items("result")) == ({}, {})
-        assert (storage.revocation("unknown"), storage.revocation(name="app.bad")) == (None, None)
+        assert (storage.get_revocation(TaskIds(["unknown"])), storage.get_revocation(TaskName("app.bad"))) == (None, None)
         turn = storage.turn(ME, [], 9)
         assert (turn.leases, turn.revoked_running, turn.next_due, turn.is_paused) == ([], [], None, False)
         assert seen(storage).holds == 0
@@ -152,18 +152,22 @@ class HouseRules:
         assert sorted(ids(storage.find())) == ["ready", "running", "scheduled"]
 
     def test_marks_of_ids_that_never_came_are_pruned(self, storage: Storage, clock: FakeClock) -> None:
-        storage.cancel(["never"])
-        storage.cancel(["over"], until=clock.now() + SECOND)
-        storage.cancel_name("app.over", until=clock.now() + SECOND)
-        storage.cancel_name("app.add")
+        storage.revoke(TaskIds(["never"]))
+        storage.revoke(TaskIds(["over"]), clock.now() + SECOND)
+        storage.revoke(TaskName("app.over"), clock.now() + SECOND)
+        storage.revoke(TaskName("app.add"))
 
         clock.forward(2)
         over = storage.prune()
         clock.forward(8 * 86400)
 
         assert (over, storage.prune()) == (2, 1)
-        assert (storage.revocation("never"), storage.revocation("over"), storage.revocation(name="app.over")) == (None, None, None)
-        assert storage.revocation(name="app.add") is not None
+        assert (
+            storage.get_revocation(TaskIds(["never"])),
+            storage.get_revocation(TaskIds(["over"])),
+            storage.get_revocation(TaskName("app.over")),
+        ) == (None, None, None)
+        assert storage.get_revocation(TaskName("app.add")) is not None
 
     def test_many_things_past_their_time_go_in_bounded_steps(self, storage: Storage, clock: FakeClock) -> None:
         for n in range(1100):
@@ -203,6 +207,6 @@ def fill(storage: Storage, clock: FakeClock) -> None:
     storage.enqueue([task("ready"), task("scheduled", eta=clock.now() + SECOND)])
     storage.tick("every_minute", clock.now(), None)
     storage.put("data", "k", b"v")
-    storage.cancel(["unknown"])
-    storage.cancel_name("app.bad")
+    storage.revoke(TaskIds(["unknown"]))
+    storage.revoke(TaskName("app.bad"))
     storage.pause(True)

@@ -6,7 +6,7 @@ import pytest
 
 from huey.runtime.clock import SECOND
 from huey.storage.base import TURN_BYTES, Storage
-from huey.storage.rows import Missing
+from huey.storage.rows import Missing, TaskIds, TaskName
 from huey.task.lifecycle import UNKNOWN_FOR, Raised, State, Unknown, decide
 from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, with_constraints
@@ -111,9 +111,9 @@ class MissingRules:
     def test_what_is_revoked_or_expired_is_not_taken_but_ends(self, why: str, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock, task(expires=clock.now() + 60 * SECOND))
         if why == "task":
-            storage.cancel(["a"])
+            storage.revoke(TaskIds(["a"]))
         elif why == "name":
-            storage.cancel_name("app.add")
+            storage.revoke(TaskName("app.add"))
         else:
             clock.forward(61)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.base import Storage
+from huey.storage.rows import TaskIds, TaskName
 from huey.storage.stats import BOUNDS, HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat
 from huey.task.lifecycle import Finish, Snoozed, State
 from huey.testing.clock import FakeClock
@@ -170,8 +171,8 @@ class StatisticsRules:
 
     def test_what_the_claim_turns_away_counts_as_cancelled(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("revoked"), task("late", expires=clock.now() - 1), task("barred", "app.bad"), task("well")])
-        storage.cancel(["revoked"])
-        storage.cancel_name("app.bad")
+        storage.revoke(TaskIds(["revoked"]))
+        storage.revoke(TaskName("app.bad"))
 
         claim(storage, 9)
         claim(storage, 9)
@@ -180,7 +181,7 @@ class StatisticsRules:
 
     def test_a_running_task_that_was_revoked_counts_as_cancelled(self, storage: Storage) -> None:
         lease = claimed(storage, task(retries=1))
-        storage.cancel(["a"])
+        storage.revoke(TaskIds(["a"]))
 
         write(storage, ran(lease, State.QUEUED, 1.0, attempt=1))
 

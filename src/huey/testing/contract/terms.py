@@ -6,7 +6,7 @@ from typing import Any
 
 from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
-from huey.storage.rows import Counts
+from huey.storage.rows import Counts, TaskIds, TaskName
 from huey.task.lifecycle import Finish, Raised, Returned, Snoozed, State, WorkerDied, decide
 from huey.task.record import Record
 from huey.task.record_options import DONE, WAITING, Constraints, with_constraints
@@ -51,8 +51,8 @@ class UniqueRules:
 
     def test_a_task_that_fails_or_is_revoked_or_expires_gives_its_key_up(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a"), unique("b", "l"), unique("c", "m", expires=clock.now() + SECOND), unique("d", "n")])
-        storage.cancel(["b"])
-        storage.cancel_name("app.once", once=True)
+        storage.revoke(TaskIds(["b"]))
+        storage.revoke(TaskName("app.once"), once=True)
         clock.forward(2)
         for lease in claim(storage, 9):
             end(storage, clock, lease, Raised({"error": "E()"}))
@@ -101,12 +101,12 @@ class UniqueRules:
 
     def test_a_revoked_task_that_has_not_started_gives_its_key_up_to_the_next(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([unique("a"), unique("b", "l")])
-        storage.cancel(["a"])
-        storage.cancel(["b"], until=clock.now() - SECOND)
+        storage.revoke(TaskIds(["a"]))
+        storage.revoke(TaskIds(["b"]), clock.now() - SECOND)
 
         assert storage.admit([unique("c"), unique("d"), unique("e", "l")]) == {"d": "c", "e": "b"}
         assert claim_ids(storage, 9) == ["b", "c"]
-        storage.cancel(["b", "c"])
+        storage.revoke(TaskIds(["b", "c"]))
         assert storage.admit([unique("f"), unique("g", "l")]) == {"f": "c", "g": "b"}
 
     def test_a_dead_workers_task_keeps_its_key(self, storage: Storage, clock: FakeClock) -> None:
@@ -271,8 +271,8 @@ class LimitRules:
 
     def test_those_turned_away_let_the_next_ones_in(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b", expires=clock.now() + SECOND), limited("c", name="app.other"), limited("d")])
-        storage.cancel(["a"])
-        storage.cancel_name("app.other")
+        storage.revoke(TaskIds(["a"]))
+        storage.revoke(TaskName("app.other"))
         clock.forward(2)
 
         turns = [storage.turn(ME, [], 9) for _ in range(4)]
@@ -339,20 +339,20 @@ class LimitRules:
     def test_a_waiting_task_can_be_revoked_and_restored(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited("a"), limited("b"), limited("c")])
         lease = claim(storage)[0]
-        storage.cancel(["b", "c"])
+        storage.revoke(TaskIds(["b", "c"]))
 
-        assert storage.restore(["c"]) == ["c"]
+        assert storage.restore(TaskIds(["c"])) == ["c"]
         end(storage, clock, lease, Returned(None))
         assert [refusal.id for refusal in storage.turn(ME, [], 9).cancelled] == ["b"]
         assert claim_ids(storage, 9) == ["c"]
 
     def test_a_mark_left_for_its_id_is_carried_by_a_task_with_terms(self, storage: Storage) -> None:
-        storage.cancel(["a"])
+        storage.revoke(TaskIds(["a"]))
 
         storage.admit([limited("a"), limited("b")])
 
         assert [refusal.id for refusal in storage.turn(ME, [], 9).cancelled] == ["a"]
-        assert storage.restore(["a"]) == []
+        assert storage.restore(TaskIds(["a"])) == []
 
     def test_the_limit_holds_while_many_come_and_go(self, storage: Storage, clock: FakeClock) -> None:
         storage.admit([limited(f"{n:03}", 3, f"k{n % 4}") for n in range(100)])

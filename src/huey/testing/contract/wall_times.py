@@ -6,7 +6,7 @@ import pytest
 
 from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
-from huey.storage.rows import Revocation
+from huey.storage.rows import Revocation, TaskIds, TaskName
 from huey.task.lifecycle import Finish, State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, claim_ids, claimed, look, task, write
@@ -27,12 +27,12 @@ class WallRevocationRules:
         shows(storage, hours)
         wall = clock.now() + hours * 3600 * SECOND
         if what == "name":
-            storage.cancel_name("app.add", until=-(wall + 10 * SECOND))
+            storage.revoke(TaskName("app.add"), -(wall + 10 * SECOND))
         elif what == "unheld id":
-            storage.cancel(["a"], until=-(wall + 10 * SECOND))
+            storage.revoke(TaskIds(["a"]), -(wall + 10 * SECOND))
         storage.enqueue([task("a"), task("b", eta=clock.now() + 20 * SECOND)])
         if what == "task":
-            storage.cancel(["a", "b"], until=-(wall + 10 * SECOND))
+            storage.revoke(TaskIds(["a", "b"]), -(wall + 10 * SECOND))
 
         clock.forward(9)
         turn = storage.turn(ME, [], 1)
@@ -43,7 +43,7 @@ class WallRevocationRules:
     def test_a_revocation_until_a_wall_time_that_has_passed_holds_no_more(self, storage: Storage, clock: FakeClock) -> None:
         shows(storage, 9)
         storage.enqueue([task("a", retries=1), task("b")])
-        storage.cancel(["a", "b"], until=-(clock.now() + 8 * 3600 * SECOND))
+        storage.revoke(TaskIds(["a", "b"]), -(clock.now() + 8 * 3600 * SECOND))
 
         turn = storage.turn(ME, [], 2)
         assert ([lease.id for lease in turn.leases], turn.revoked_running) == (["a", "b"], [])
@@ -53,7 +53,7 @@ class WallRevocationRules:
     def test_a_running_task_that_is_revoked_until_a_wall_time_is_stopped(self, storage: Storage, clock: FakeClock) -> None:
         shows(storage, -5)
         lease = claimed(storage)
-        storage.cancel(["a"], until=-(clock.now() - 4 * 3600 * SECOND))
+        storage.revoke(TaskIds(["a"]), -(clock.now() - 4 * 3600 * SECOND))
 
         assert storage.turn(ME, [], 0).revoked_running == ["a"]
         write(storage, Finish(lease, State.QUEUED))
@@ -61,10 +61,10 @@ class WallRevocationRules:
 
     def test_a_mark_until_a_wall_time_is_kept_until_that_has_passed_on_every_clock(self, storage: Storage, clock: FakeClock) -> None:
         shows(storage, -11)
-        storage.cancel_name("app.add", until=-clock.now())
-        storage.cancel_name("app.old", until=-(clock.now() - 3 * 86400 * SECOND))
+        storage.revoke(TaskName("app.add"), -clock.now())
+        storage.revoke(TaskName("app.old"), -(clock.now() - 3 * 86400 * SECOND))
 
         storage.prune()
 
-        assert storage.revocation(name="app.add") == Revocation(-clock.now(), False)
-        assert storage.revocation(name="app.old") is None
+        assert storage.get_revocation(TaskName("app.add")) == Revocation(-clock.now(), False)
+        assert storage.get_revocation(TaskName("app.old")) is None
