@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_once_and_the_console_has_the_log_until_it_ends(
     said = capsys.readouterr().err
     say(log, "c")
 
-    told = f"huey_consumer: --logfile {path}: No space left on device; until that ends the log goes to the console\n"
+    told = f"huey_consumer: --logfile {path}: No space left on device; logging to the console until it can be written\n"
     assert said == told + "a\nb\n"
     assert path.read_text("utf-8") == "c\n"
 
@@ -261,7 +261,7 @@ def test_a_file_in_a_folder_of_somebody_else_is_refused(tmp_path: Path, above: i
     folder.mkdir(parents=True)
     os.chown([folder, folder.parent][above], STRANGER, STRANGER)
 
-    assert "its folder" in refused(folder / "app.log")
+    assert "its directory" in refused(folder / "app.log")
     assert not (folder / "app.log").exists()
 
 
@@ -273,7 +273,7 @@ def test_a_folder_in_which_all_may_rename_is_refused(path: Path, mode: int, is_t
     if is_taken:
         logs._log_file(str(path)).close()
     else:
-        assert "may be written by all" in refused(path)
+        assert "is world-writable" in refused(path)
 
 
 @by_root

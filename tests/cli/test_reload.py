@@ -90,7 +90,7 @@ def test_a_change_brings_new_code(project: Project) -> None:
 def test_code_that_cannot_be_imported_waits_for_the_next_change(project: Project) -> None:
     project.write("syntax error\n")
     consumer = project.start("main.huey", "--reload")
-    wait_until(lambda: "ended with code 1; it is started again when a .py file changes" in consumer.log, told=lambda: consumer.log)
+    wait_until(lambda: "exited with code 1; it will be restarted when a .py file changes" in consumer.log, told=lambda: consumer.log)
 
     project.write(APP.format("well"))
 
@@ -157,7 +157,7 @@ if len(runs.read_text()) == 1:
     os.kill(os.getpid(), signal.SIGHUP)
     signal.pause()
 """
-    monkeypatch.setattr(reload, "EVERY", 0.05)
+    monkeypatch.setattr(reload, "SCAN_INTERVAL_S", 0.05)
 
     assert Watcher([sys.executable, "-c", code], [str(tmp_path)]).run() == 0
 

@@ -49,7 +49,7 @@ def test_tasks_of_another_instance_of_the_queue_run_periodic_ones_too(project: P
 
     assert project.task("jobs.test")().get(blocking=True, timeout=10) == "tested"
     wait_until(lambda: project.huey.get("ran", peek=True), told=lambda: consumer.log)
-    assert "jobs.huey is another instance, with 2 tasks, which run here as well" in consumer.log
+    assert "jobs.huey is another one, with 2 tasks. They run here as well" in consumer.log
     assert consumer.stop() == 0
 
 
@@ -155,7 +155,7 @@ def test_an_instance_without_tasks_alone_is_told_to_import_them(tmp_path: object
     with open(f"{tmp_path}/lonely_app.py", "w", encoding="utf-8") as file:
         file.write("from huey import MemoryHuey\nhuey = MemoryHuey('lonely')\n")
 
-    with pytest.raises(UsageError, match="has to import the modules that define them"):
+    with pytest.raises(UsageError, match="must import the modules that define them"):
         find_huey("lonely_app.huey")
 
 

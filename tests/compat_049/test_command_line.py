@@ -443,7 +443,7 @@ def test_S101_S102_a_delay_that_cannot_be_is_refused(project: Project, flags: li
 
     assert consumer.ended() == 2
     assert "delay" in consumer.log
-    assert "give a number of seconds above 0" in consumer.log
+    assert "expected a number of seconds greater than 0" in consumer.log
 
 
 # Clocks

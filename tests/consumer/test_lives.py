@@ -11,7 +11,7 @@ import pytest
 
 from huey import Huey, MemoryHuey, SqliteHuey, crontab
 from huey.consumer.consumer import Consumer
-from huey.consumer.liveness import StallCounter, ThreadReviver, ThreadsUnrecoverable
+from huey.consumer.liveness import StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.consumer.service import Service
 from huey.engine.engine import Engine
 from huey.exceptions import StorageUnavailable
@@ -73,15 +73,15 @@ def test_the_watchdog_itself_is_started_again(monkeypatch: pytest.MonkeyPatch, c
 
 def test_threads_that_end_again_and_again_are_not_mended(caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
-    thread_reviver = ThreadReviver(clock, [lambda: ["Engine"]])
+    restarter = ThreadRestarter(clock, [lambda: ["Engine"]])
     for _ in range(5):
-        thread_reviver.check()
+        restarter.check()
         clock.forward(1)
 
     with pytest.raises(ThreadsUnrecoverable, match="Engine"):
-        thread_reviver.check()
+        restarter.check()
     clock.forward(120)
-    thread_reviver.check()
+    restarter.check()
 
 
 def test_a_thread_that_cannot_be_started_is_not_mended() -> None:
@@ -89,7 +89,7 @@ def test_a_thread_that_cannot_be_started_is_not_mended() -> None:
         raise RuntimeError("can't start new thread")
 
     with pytest.raises(ThreadsUnrecoverable, match="can't start new thread"):
-        ThreadReviver(FakeClock(), [no_room]).check()
+        ThreadRestarter(FakeClock(), [no_room]).check()
 
 
 def test_a_number_that_stands_still_is_told_once() -> None:

@@ -228,8 +228,7 @@ def test_a_folder_that_is_gone_at_the_start_is_a_mistake_that_says_so(tmp_path: 
 
     assert done.returncode == 1
     assert (
-        done.stderr
-        == "huey_consumer: the current folder does not exist any more; change into one that does, such as that of your application\n"
+        done.stderr == "huey_consumer: the current directory no longer exists; change to one that does, such as that of your application\n"
     )
 
 

@@ -78,18 +78,18 @@ def test_a_value_is_read(given: dict[str, Any], name: str, value: Any) -> None:
         ("workers", True, "whole number"),
         ("workers", None, "whole number"),
         ("workers", 10**9, "10000"),
-        ("worker_type", "greenlet", "there are thread .* and process"),
-        ("worker_type", "gevent", "there are thread .* and process"),
-        ("worker_type", "fibre", "there are thread and process"),
-        ("backoff", 0.99, "1 or more"),
+        ("worker_type", "greenlet", "greenlets are not supported; use thread .* or process"),
+        ("worker_type", "gevent", "greenlets are not supported; use thread .* or process"),
+        ("worker_type", "fibre", "expected thread or process"),
+        ("backoff", 0.99, "at least 1"),
         ("delay", float("nan"), "seconds"),
         ("max_delay", float("inf"), "seconds"),
-        ("scheduler_interval", 7, "divide a minute"),
-        ("scheduler_interval", 120, "divide a minute"),
-        ("scheduler_interval", 0, "divide a minute"),
+        ("scheduler_interval", 7, "divides 60"),
+        ("scheduler_interval", 120, "divides 60"),
+        ("scheduler_interval", 0, "divides 60"),
         ("max_tasks", 0, "whole number"),
         ("max_memory", "512M", "whole number"),
-        ("health_check_interval", 0, "above 0"),
+        ("health_check_interval", 0, "greater than 0"),
         ("graceful_signal", "HUP", "TERM,INT"),
         ("graceful_signal", "", "names"),
         ("extra_locks", "a,,b", "names"),
@@ -130,7 +130,7 @@ def test_what_threads_of_a_program_cannot_do_is_told_with_the_way_out() -> None:
 def test_a_mistyped_option_is_answered_with_the_one_that_was_meant() -> None:
     with pytest.raises(ConfigurationError, match=r"^worker=4: a consumer has no such option; did you mean 'workers'"):
         validate_settings({"worker": 4})
-    with pytest.raises(ConfigurationError, match=r"^colour=1: a consumer has no such option; there are backoff, "):
+    with pytest.raises(ConfigurationError, match=r"^colour=1: a consumer has no such option; its options are backoff, "):
         validate_settings({"colour": 1})
 
 

@@ -1,6 +1,6 @@
 """The consumer command: ``huey_consumer path.to.huey [options]``.
 
-Exit codes: 0 stopped as asked; 1 nothing to run (path, import, no tasks, a storage that refuses), or the consumer failed; 2 a wrong option.
+Exit codes: 0 stopped as asked; 1 nothing to run (path, import, no tasks, an unusable storage), or the consumer failed; 2 an invalid option.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from huey.runtime.logs import LAST_LINES, escaped_lines, let_go_of_streams, writ
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     code = _main(arguments)
     let_go_of_streams()
     return code
@@ -38,10 +38,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         given = given_settings(arguments, os.environ)
         path = required(given.pop("path"))
         if not REAL:
-            raise UsageError("the current folder does not exist any more; change into one that does, such as that of your application")
+            raise UsageError("the current directory no longer exists; change to one that does, such as that of your application")
         settings = consumer_settings(given)
         if given.get("reload"):
-            # Loaded by those who ask for it: a consumer in production stays small.
+            # Imported only when used: a consumer in production stays small.
             from huey.cli.reload import is_watched, watch_over
 
             if not is_watched():
@@ -49,26 +49,26 @@ def _main(arguments: Sequence[str] | None) -> int:
         huey = find_huey(path)
         set_up_logging(given)
         return consume(huey, path, settings)
-    except UsageError as mistake:
+    except UsageError as error:
         with suppress(OSError, ValueError):
-            print(escaped_lines(f"{PROGRAM}: {mistake}"), file=sys.stderr)
-        return mistake.code
+            print(escaped_lines(f"{PROGRAM}: {error}"), file=sys.stderr)
+        return error.code
     except KeyboardInterrupt:
         # Only before the consumer has taken over the signals: nothing runs yet.
         return 128 + signal.SIGINT
 
 
 def required(path: str | None) -> str:
-    """Mistake: there is none."""
+    """Return *path*. UsageError: it is missing."""
     if path is None:
         raise UsageError(
-            "the import path of your Huey instance is missing.\nExample: huey_consumer main.huey  (module main, instance huey)"
+            "missing argument: the import path of your Huey instance.\nExample: huey_consumer main.huey  (module main, instance huey)"
         )
     return path
 
 
 def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """All settings of the consumer. OptionError: two that do not go together."""
+    """Return all settings of the consumer. OptionError: two of them contradict each other."""
     try:
         return validate_settings({name: value for name, value in given.items() if name not in OF_COMMAND})
     except ConfigurationError as error:
@@ -76,7 +76,7 @@ def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
-    """Run until it is stopped: the exit code. Mistake: it cannot start."""
+    """Run until stopped and return the exit code. UsageError: the consumer cannot start."""
     try:
         allocate_workers(settings, huey.name)
     except ConfigurationError as error:
@@ -90,7 +90,7 @@ def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
         drain(LAST_LINES)
         raise UsageError(str(error)) from error
     if not drain(LAST_LINES):
-        # Nobody reads the log. At the end of a program logging waits for its handlers, and so would this process, for ever.
+        # A log handler is stuck. At the end of a program logging waits for its handlers, and so would this process, forever.
         os._exit(code)
     return code
 

@@ -1,15 +1,15 @@
-"""What a user of the command can put right. ``main`` prints it in one line and ends with its code."""
+"""Errors that the user of the command can fix. ``main`` prints one line and exits with the code of the error."""
 
 from __future__ import annotations
 
 
 class UsageError(Exception):
-    """Nothing can be run; its text says why, and the way out."""
+    """The command cannot run; the message says why, and what to do."""
 
     code = 1
 
 
 class OptionError(UsageError):
-    """A value that an option cannot have."""
+    """The value of an option is not valid."""
 
     code = 2

@@ -17,39 +17,40 @@ from huey.runtime.suggestions import did_you_mean
 
 PROGRAM = "huey_consumer"
 
-EPILOG = """Each option can be given in the environment too, by the name in brackets; a flag wins.
+EPILOG = """Each option can also be set by the environment variable in brackets; a flag takes precedence.
 
 Examples:
   huey_consumer main.huey                        one task at a time
-  huey_consumer main.huey -w 8                   eight at a time, in threads: for tasks that wait
-  huey_consumer main.huey -w 4 -k process        four processes: for tasks that compute
-  huey_consumer main.huey -n -l huey.log         no periodic tasks from here; the log into a file
+  huey_consumer main.huey -w 8                   eight at a time, in threads: for tasks that mostly wait
+  huey_consumer main.huey -w 4 -k process        four processes: for CPU-bound tasks
+  huey_consumer main.huey -n -l huey.log         no periodic tasks; log to a file
   huey_consumer main.huey --reload               for development: restart when the code changes
 
-Exit codes: 0 stopped as asked; 1 nothing could be run, or the consumer failed; 2 a wrong option.
-A storage that cannot be reached at the start is waited for.
+Exit codes: 0 stopped as asked; 1 nothing to run, or the consumer failed; 2 an invalid option.
+If the storage cannot be reached at startup, the consumer waits for it.
 """
 
 _NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
 
 
 def given_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """What flags and environment set, and nothing else, with ``path``. OptionError: a value that does not fit, or -v beside -q. A flag that
-    cannot be read ends the process with code 2."""
+    """Return what flags and environment set, and nothing else, with ``path``. OptionError: a value is not valid, or both -v and -q are
+    given. A flag that cannot be parsed ends the process with code 2."""
     flags = vars(make_parser().parse_args(with_old_forms(arguments)))
     found = from_environment(environment)
     for source, names in ((flags, "--verbose and --quiet"), (found, "HUEY_VERBOSE and HUEY_QUIET")):
         if source.get("verbose") and source.get("quiet"):
-            raise OptionError(f"{names} contradict each other; give one of them")
+            raise OptionError(f"{names} contradict each other; use one of them")
     if "verbose" in flags or "quiet" in flags:
         found = {name: value for name, value in found.items() if name not in ("verbose", "quiet")}
     return {**found, **flags}
 
 
 def with_old_forms(arguments: Sequence[str]) -> list[str]:
-    """Arguments with ``-S 1.0`` (0.4.9) as ``--scheduler-interval=1.0``; ``-S`` before anything else stays, as ``--simple`` (3.x).
+    """Return the arguments with ``-S 1.0`` (0.4.9) as ``--scheduler-interval=1.0``; ``-S`` before anything else stays, as ``--simple``
+    (3.x).
 
-    No import path looks like a number, so the two never meet.
+    No import path looks like a number, so the two cannot be confused.
     """
     new: list[str] = []
     for argument in arguments:
@@ -63,7 +64,7 @@ def with_old_forms(arguments: Sequence[str]) -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and where help is."""
+    """A parser whose errors are one line and a pointer to the help."""
 
     def error(self, message: str) -> NoReturn:
         unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
@@ -73,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line. Absent flags leave no trace."""
+    """Return the parser of the command line. Absent flags leave no trace in its result."""
     parser = _Parser(
         prog=PROGRAM,
         usage="%(prog)s [options] module.instance",
@@ -89,9 +90,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser, flags: Mapping[str, tuple[str, ...]] | None = None) -> None:
-    """Put all options into a parser, in their groups. Absent flags leave no trace. *flags*: of some options by name, instead of theirs."""
+    """Add all options to a parser, in their groups. *flags*: other flags for some options, by the name of the option."""
     names = dict.fromkeys(option.group for option in OPTIONS)
-    # What few need comes last.
+    # The rarely used groups come last.
     groups = {name: parser.add_argument_group(name) for name in sorted(names, key=lambda name: name in (POLLING, IGNORED))}
     for option in OPTIONS:
         group, text = groups[option.group], _help(option)
@@ -113,13 +114,14 @@ def _reader(option: Option) -> Callable[[str], Any]:
         try:
             return option.read(text) if option.read else text
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} does not fit: {error}") from error
+            raise argparse.ArgumentTypeError(f"{text!r} is not valid: {error}") from error
 
     return read
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Settings that the environment gives: HUEY_WORKERS=4. OptionError: a value that cannot be read. An empty one is none."""
+    """Return the settings that environment variables give, such as HUEY_WORKERS=4; empty ones are ignored. OptionError: a value is not
+    valid."""
     found: dict[str, Any] = {}
     for option in OPTIONS:
         text = environment.get(option.environment, "")
@@ -128,5 +130,5 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         try:
             found[option.name] = option.read(text) if option.read else switch(text)
         except ValueError as error:
-            raise OptionError(f"{option.environment}={text!r} does not fit: {error}") from error
+            raise OptionError(f"{option.environment}={text!r} is not valid: {error}") from error
     return found

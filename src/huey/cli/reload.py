@@ -1,7 +1,7 @@
-"""``--reload``, for development: new code runs as soon as its file is saved.
+"""``--reload``, for development: restarts the consumer as soon as a file is saved.
 
-This process only watches; the consumer is its child, the same command. After a change the child gets SIGHUP, on which it starts its workers
-anew; if it ended instead, because the code cannot be imported, it is started again at the next change.
+This process only watches files; the consumer is its child, with the same command line. After a change the child gets SIGHUP and restarts
+its workers. If the child has exited because the code could not be imported, it is started again at the next change.
 """
 
 from __future__ import annotations
@@ -23,27 +23,26 @@ from huey.runtime.logs import escaped_lines
 from huey.runtime.waker import Waker
 
 IS_WATCHED = "HUEY_IS_WATCHED"
-"""Environment variable that tells the child that it need not watch."""
-EVERY = 1.0
-"""Seconds between two looks at the files."""
-QUIET = 0.1
-"""Seconds without a further change after which the files are taken as saved."""
+"""Environment variable: this process is the child, and need not watch."""
+SCAN_INTERVAL_S = 1.0
+SETTLE_TIME_S = 0.1
+"""How long no further change may occur before the files count as saved."""
 MAX_ENTRIES = 50_000
-"""Files and folders that are looked at each second at most."""
+"""Most files and folders to check every second."""
 
 Snapshot = dict[str, tuple[int, int]]
-"""Path of each .py file: when it was written, and its size."""
+"""By path of each .py file: modification time and size."""
 
 
 def is_watched() -> bool:
-    """This process is the child that a watcher started."""
+    """Return True if this process is the child of a watcher."""
     if IS_WATCHED in os.environ:
         hidden_environment[IS_WATCHED] = os.environ.pop(IS_WATCHED)
     return IS_WATCHED in hidden_environment
 
 
 def watch_over(module: str, arguments: Sequence[str]) -> int:
-    """Run the command with these arguments as a child until it is asked to stop: its exit code."""
+    """Run the command with these arguments as a child until asked to stop, and return its exit code."""
     command = [sys.executable, "-m", "huey.cli.consumer", *arguments]
     return Watcher(command, folders_of(module)).run()
 
@@ -52,7 +51,7 @@ def watch_over(module: str, arguments: Sequence[str]) -> int:
 
 
 def folders_of(module: str) -> list[str]:
-    """Where the application may be: the current folder, PYTHONPATH, and the folder of the module's package; none inside another."""
+    """Return where the application may be: the current folder, PYTHONPATH, and the folder of the module's package; none inside another."""
     given = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *_home(module.partition(".")[0])]
     folders = sorted({os.path.realpath(folder) for folder in given})
     return [folder for folder in folders if not any(Path(folder).is_relative_to(other) for other in folders if other != folder)]
@@ -75,16 +74,16 @@ def _home(package: str) -> list[str]:
 
 
 def snapshot(folders: Iterable[str]) -> Snapshot:
-    """All .py files below, but for hidden folders and what is installed there (virtual environments, site-packages, node_modules).
-    OptionError: too many to look at each second."""
+    """Return all .py files below *folders*, except in hidden folders and installed packages (virtual environments, site-packages,
+    node_modules). OptionError: there are too many to check every second."""
     found: Snapshot = {}
-    left, looked = list(folders), 0
+    left, checked = list(folders), 0
     while left:
         entries = _entries(left.pop())
-        looked += len(entries)
-        if looked > MAX_ENTRIES:
+        checked += len(entries)
+        if checked > MAX_ENTRIES:
             raise OptionError(
-                f"--reload: there are more than {MAX_ENTRIES} files below {', '.join(folders)}; start it in the folder of your application"
+                f"--reload: more than {MAX_ENTRIES} files below {', '.join(folders)}; start the consumer in the folder of your application"
             )
         for entry in entries:
             with suppress(OSError):
@@ -105,7 +104,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
                 if not entry.name.startswith(".") and entry.name not in ("__pycache__", "node_modules", "site-packages")
             ]
     except OSError:
-        # It went meanwhile, or is not for us to read.
+        # It was removed meanwhile, or cannot be read.
         return []
     return [] if any(entry.name == "pyvenv.cfg" for entry in entries) else entries
 
@@ -125,15 +124,15 @@ class Watcher:
         self._waker = Waker()
 
     def run(self) -> int:
-        """Until the child stops as asked, or cannot start for a wrong option: its exit code."""
-        with self._hearing():
+        """Run until the child stops as asked, or cannot start because of an invalid option, and return its exit code."""
+        with self._catching_signals():
             seen = snapshot(self._folders)
             self._start()
             try:
-                while (code := self._look()) is None:
-                    self._waker.wait(EVERY)
+                while (code := self._check_child()) is None:
+                    self._waker.wait(SCAN_INTERVAL_S)
                     self._waker.clear()
-                    seen = self._renew_if_changed(seen)
+                    seen = self._restart_if_changed(seen)
                 return code
             finally:
                 if self._child is not None and self._child.poll() is None:
@@ -143,10 +142,10 @@ class Watcher:
     def _start(self) -> None:
         self._child = subprocess.Popen(self._command, env={**os.environ, IS_WATCHED: "1"}, preexec_fn=_bound_to_parent())
 
-    def _look(self) -> int | None:
-        """Hand on the signals that came, and see whether the child has ended: the exit code when all is over."""
+    def _check_child(self) -> int | None:
+        """Forward pending signals and return the exit code if the child has exited for good."""
         while self._signals:
-            self._hand_on(self._signals.popleft())
+            self._forward(self._signals.popleft())
         if self._child is None:
             return 0 if self._is_asked else None
         code = self._child.poll()
@@ -155,26 +154,26 @@ class Watcher:
         if self._is_asked or code in (0, 2):
             return code if code >= 0 else 128 - code
         if code == -signal.SIGHUP:
-            # It had not yet come so far as to take the signal for what it is.
+            # It had not set its handler for the signal yet.
             self._start()
             return None
         self._child = None
-        _say(f"the consumer ended with code {code}; it is started again when a .py file changes")
+        _say(f"the consumer exited with code {code}; it will be restarted when a .py file changes")
         return None
 
-    def _hand_on(self, number: int) -> None:
-        # The keyboard's SIGINT goes to the child too, by itself; handed on, it would be the second one, which means "at once".
-        is_told = number == signal.SIGINT and not self._is_asked and _is_in_foreground()
+    def _forward(self, number: int) -> None:
+        # Ctrl+C sends SIGINT to the child as well; forwarded, it would be the second one, which means "at once".
+        has_got_it = number == signal.SIGINT and not self._is_asked and _is_in_foreground()
         self._is_asked = True
-        if self._child is not None and not is_told:
+        if self._child is not None and not has_got_it:
             self._child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    def _renew_if_changed(self, seen: Snapshot) -> Snapshot:
+    def _restart_if_changed(self, seen: Snapshot) -> Snapshot:
         now = snapshot(self._folders)
         if now == seen or self._is_asked:
             return seen
         while True:
-            self._waker.wait(QUIET)
+            self._waker.wait(SETTLE_TIME_S)
             before, now = now, snapshot(self._folders)
             if before == now:
                 break
@@ -187,16 +186,16 @@ class Watcher:
         return now
 
     @contextmanager
-    def _hearing(self) -> Iterator[None]:
-        """Signals wake it; SIGHUP is the end of the terminal, and of this."""
+    def _catching_signals(self) -> Iterator[None]:
+        """Inside the block signals are recorded and wake the loop; SIGHUP means that the terminal is gone, and stops it."""
 
-        def heard(number: int, frame: object) -> None:
+        def on_signal(number: int, frame: object) -> None:
             if number != signal.SIGCHLD:
                 self._signals.append(number)
             self._waker.wake()
 
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-        before = {number: signal.signal(number, heard) for number in numbers}
+        before = {number: signal.signal(number, on_signal) for number in numbers}
         try:
             yield
         finally:
@@ -206,7 +205,7 @@ class Watcher:
 
 
 def _is_in_foreground() -> bool:
-    """Whether a key pressed in the terminal reaches this process and its child."""
+    """Return True if keys pressed in the terminal reach this process and its child."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -220,7 +219,7 @@ def _is_in_foreground() -> bool:
 
 
 def _bound_to_parent() -> Callable[[], object] | None:
-    """To be called in the child before it becomes the consumer: the end of the watcher, however it comes, is a SIGTERM for it (Linux)."""
+    """Return what the child calls before it becomes the consumer: when the watcher dies, in whatever way, it gets SIGTERM (Linux)."""
     if sys.platform != "linux":
         return None
     prctl, set_parent_death_signal = ctypes.CDLL(None).prctl, 1

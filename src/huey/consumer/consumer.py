@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey.client.build import build_executor, build_run_hooks
 from huey.consumer.janitor import JANITOR_INTERVAL_S, Janitor
-from huey.consumer.liveness import OwnWatchdog, ThreadReviver
+from huey.consumer.liveness import OwnWatchdog, ThreadRestarter
 from huey.consumer.scheduler import CLOCK_CHECK_INTERVAL_S, Scheduler, WallClock
 from huey.consumer.service import Service
 from huey.consumer.settings import process_only_reason, uses_local_time, validate_settings
@@ -137,7 +137,7 @@ class Consumer:
         self._essential_services = [Service("Timekeeper", self._time_limits.look, LONGEST_LOOK, stamp=self._stamps[TIME_LIMITS])]
         self._services: list[Service] = []
         if not self.is_supervised:
-            self._watchdog = OwnWatchdog(clock, self.watchdog, board, outage, self._give_up)
+            self._watchdog = OwnWatchdog(clock, self.watchdog, board, outage, self._stop_stalled)
             self._essential_services.append(Service("Heartbeat", self._send_heartbeat, HEARTBEAT_S, outage, self._stamps[HEARTBEAT]))
             self._services.append(Service("Janitor", self._janitor.run_once, JANITOR_INTERVAL_S, outage, self._stamps[JANITOR]))
             self._watchdog_service = Service("Watchdog", self._check_threads, LOOK)
@@ -158,7 +158,7 @@ class Consumer:
         if self.localtime:
             # The offset changes twice a year, or when the time zone of the machine is set.
             self._services.append(Service("Wall clock", self._wall_clock.run_once, CLOCK_CHECK_INTERVAL_S, outage))
-        self._thread_reviver = ThreadReviver(clock, [self._runners.revive, self._revive_services])
+        self._thread_restarter = ThreadRestarter(clock, [self._runners.revive, self._restart_services])
 
     def _send_heartbeat(self) -> None:
         for name in self._watchdog_service.revive():
@@ -166,9 +166,9 @@ class Consumer:
         self.huey.storage.heartbeat([self.worker])
 
     def _check_threads(self) -> None:
-        self._watchdog.check(self._thread_reviver)
+        self._watchdog.check(self._thread_restarter)
 
-    def _give_up(self, why: str) -> None:
+    def _stop_stalled(self, why: str) -> None:
         """Stop this consumer, whose engine may have stalled: running tasks may end, and another thread writes their finishes. The program
         continues."""
         log.critical("this consumer is stopping itself: %s. The program continues without it; start a new consumer", why)
@@ -183,7 +183,7 @@ class Consumer:
         for service in self._services:
             service.stop()
 
-    def _revive_services(self) -> list[str]:
+    def _restart_services(self) -> list[str]:
         return [name for service in (self._engine_service, *self._essential_services, *self._services) for name in service.revive()]
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------

@@ -155,16 +155,16 @@ def is_dead(row: WorkerRow, me: Worker) -> bool:
         return row.is_expired
     processes = [(other.pid, other.start_time)]
     if other.supervisor:
-        pid, _, born = other.supervisor.partition(":")
-        processes.append((int(pid), int(born)))
+        pid, _, start_time = other.supervisor.partition(":")
+        processes.append((int(pid), int(start_time)))
     if other.id not in LOCAL_WORKER_IDS:
         # A worker of this very process, or of what it was before it replaced itself: exec keeps pid and start time.
         processes = [process for process in processes if process != (me.pid, me.start_time)]
-    return all(_is_gone(pid, born, row) for pid, born in processes)
+    return all(_is_gone(pid, start_time, row) for pid, start_time in processes)
 
 
-def _is_gone(pid: int, born: int, row: WorkerRow) -> bool:
-    lives = host.is_alive(pid, born)
-    if lives is None:
+def _is_gone(pid: int, start_time: int, row: WorkerRow) -> bool:
+    is_alive = host.is_alive(pid, start_time)
+    if is_alive is None:
         return row.is_expired
-    return not lives or (row.is_expired and host.is_stopped(pid))
+    return not is_alive or (row.is_expired and host.is_stopped(pid))

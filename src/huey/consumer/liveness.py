@@ -14,9 +14,9 @@ from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 
-MAX_REVIVALS = 5
-"""Checks within ``REVIVAL_WINDOW_S`` that may find ended threads; with more of them the process cannot be repaired."""
-REVIVAL_WINDOW_S = 60.0
+MAX_RESTARTS = 5
+"""Checks within ``RESTART_WINDOW_S`` that may find ended threads; with more of them the process cannot be repaired."""
+RESTART_WINDOW_S = 60.0
 PULSE_STALL_CHECKS = 10
 """Checks without a new pulse, although Python runs, after which the pulse thread itself is taken for stalled."""
 
@@ -25,13 +25,13 @@ class ThreadsUnrecoverable(Exception):
     """Threads end faster than they can be started again."""
 
 
-class ThreadReviver:
+class ThreadRestarter:
     """Starts ended threads again. *revive*: functions that do so for one group of threads and return the names of those that had ended."""
 
     def __init__(self, clock: Clock, revive: Sequence[Callable[[], list[str]]]) -> None:
         self._clock = clock
         self._revive = revive
-        self._revivals: list[Micros] = []
+        self._restarts: list[Micros] = []
 
     def check(self) -> None:
         """Start ended threads again. ThreadsUnrecoverable: this process cannot go on."""
@@ -39,8 +39,8 @@ class ThreadReviver:
         if not names:
             return
         now = self._clock.monotonic()
-        self._revivals = [*(at for at in self._revivals if now - at < micros(REVIVAL_WINDOW_S)), now]
-        if len(self._revivals) > MAX_REVIVALS:
+        self._restarts = [*(at for at in self._restarts if now - at < micros(RESTART_WINDOW_S)), now]
+        if len(self._restarts) > MAX_RESTARTS:
             raise ThreadsUnrecoverable(f"its threads keep ending, most recently {', '.join(names)}")
         log.critical("threads of this worker ended unexpectedly and were restarted: %s", ", ".join(names))
 
@@ -69,36 +69,36 @@ class StallCounter:
 class OwnWatchdog:
     """The watchdog of a consumer inside a program: there is no supervisor, and the program must live on.
 
-    It checks, in a thread of its own, whether the others make progress. *seconds*: how long they may stall; 0: forever. *give_up* is called
+    It checks, in a thread of its own, whether the others make progress. *seconds*: how long they may stall; 0: forever. *stop* is called
     once, with the reason.
     """
 
-    def __init__(self, clock: Clock, seconds: float, board: Board, outage: Outage, give_up: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, seconds: float, board: Board, outage: Outage, stop: Callable[[str], None]) -> None:
         self._clock = clock
         self._seconds = seconds
         self._board = board
         self._outage = outage
-        self._give_up = give_up
+        self._stop = stop
         self._standstill = Standstill(seconds)
         self._syncs: set[int] = set()
         self._sleepers: set[tuple[str, str]] = set()
-        self._has_given_up = False
+        self._has_stopped = False
 
-    def check(self, thread_reviver: ThreadReviver) -> None:
+    def check(self, restarter: ThreadRestarter) -> None:
         """Check once; call it every second. If this thread does not get to run, neither does Python or the machine: that is no stall."""
-        if self._has_given_up:
+        if self._has_stopped:
             return
         try:
-            thread_reviver.check()
+            restarter.check()
         except ThreadsUnrecoverable as error:
-            self._has_given_up = True
-            return self._give_up(str(error))
+            self._has_stopped = True
+            return self._stop(str(error))
         if self._is_excused():
             return self._standstill.forget()
         if stalled := self._standstill.look(self._clock.monotonic(), self._board.stamps()):
-            self._has_given_up = True
+            self._has_stopped = True
             names = ", ".join(OWN_THREADS[thread] for thread in stalled)
-            self._give_up(f"no sign of life of its {names} for {self._seconds:g} s")
+            self._stop(f"no sign of life of its {names} for {self._seconds:g} s")
 
     def _is_excused(self) -> bool:
         """Return True if the storage is unavailable, the disk is slow, or a debugger holds the process."""

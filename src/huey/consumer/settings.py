@@ -1,6 +1,6 @@
-"""Every setting of the consumer command, once: flag, environment name, type, default, help.
+"""Every setting of a consumer, once: flag, environment variable, type, default, help.
 
-The command line, its help, the documentation and ``Consumer(...)`` are made from this table.
+The command line, its help, the documentation and ``Consumer(...)`` are built from this table.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from huey.exceptions import ConfigurationError
 from huey.runtime.suggestions import did_you_mean
 
 WORKERS, TIME, STOPPING, LOG = "Workers", "Periodic tasks and time", "Stopping", "Log"
-POLLING = "Only for queues that have to be polled, made of parts of 0.4.9"
-IGNORED = "Accepted, as 0.4.9 and 3.x have them, but without effect"
+POLLING = "Only for queues that must be polled (queue classes of 0.4.9)"
+IGNORED = "Accepted for compatibility with 0.4.9 and 3.x, without effect"
 
 Read = Callable[[str], Any]
-"""Text to value. ValueError: the text does not fit; it says what would."""
+"""Text to value. ValueError: the text is not valid; the message says what would be."""
 
 
 class Option(NamedTuple):
@@ -31,15 +31,15 @@ class Option(NamedTuple):
     help: str
     group: str
     value: str = ""
-    """What stands for the value in help and documentation."""
+    """Placeholder of the value in help and documentation."""
     switch: Any = True
     """What a switch sets."""
     is_of_command: bool = False
-    """It tells the command what to do, not the consumer: ``Consumer`` does not take it."""
+    """An option of the command only: ``Consumer`` does not take it."""
 
     @property
     def environment(self) -> str:
-        """The environment variable that sets it when the flag is absent."""
+        """The environment variable that applies when the flag is absent."""
         return "HUEY_" + self.name.upper()
 
     @property
@@ -66,13 +66,15 @@ def _number(make: Callable[[str], Any], fits: Callable[[Any], bool], wanted: str
     return read
 
 
-_threads = _number(int, lambda n: 1 <= n <= 10_000, "give a whole number from 1 to 10000")
-_count = _number(int, lambda n: 1 <= n <= 10**9, "give a whole number from 1 up")
-_seconds = _number(float, lambda n: 0 < n < 10**9, "give a number of seconds above 0")
-_grace = _number(float, lambda n: 0 <= n < 10**9, "give a number of seconds from 0 up")
-_factor = _number(float, lambda n: 1 <= n < 10**6, "give a number of 1 or more")
+_threads = _number(int, lambda n: 1 <= n <= 10_000, "expected a whole number from 1 to 10000")
+_count = _number(int, lambda n: 1 <= n <= 10**9, "expected a whole number, at least 1")
+_seconds = _number(float, lambda n: 0 < n < 10**9, "expected a number of seconds greater than 0")
+_grace = _number(float, lambda n: 0 <= n < 10**9, "expected a number of seconds, at least 0")
+_factor = _number(float, lambda n: 1 <= n < 10**6, "expected a number, at least 1")
 _part_of_a_minute = _number(
-    float, lambda n: 0.001 <= n <= 60 and abs(60 / n - round(60 / n)) < 1e-9, "give seconds that divide a minute, such as 1, 5 or 30"
+    float,
+    lambda n: 0.001 <= n <= 60 and abs(60 / n - round(60 / n)) < 1e-9,
+    "expected a number of seconds that divides 60, such as 1, 5 or 30",
 )
 
 
@@ -81,54 +83,56 @@ def _kind(text: str) -> str:
     if kind in ("thread", "process"):
         return kind
     if kind in ("greenlet", "gevent"):
-        raise ValueError("there are no greenlets; there are thread (for tasks that wait: take many) and process (for tasks that compute)")
-    raise ValueError("there are thread and process")
+        raise ValueError(
+            "greenlets are not supported; use thread (many of them for tasks that mostly wait) or process (for CPU-bound tasks)"
+        )
+    raise ValueError("expected thread or process")
 
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise ValueError("give names with commas between, such as a,b")
+        raise ValueError("expected names separated by commas, such as a,b")
     return names
 
 
 def _signals(text: str) -> tuple[str, ...]:
     names = {name.upper().removeprefix("SIG") for name in _names(text)}
     if not names <= {"TERM", "INT"}:
-        raise ValueError("give TERM, INT or TERM,INT")
+        raise ValueError("expected TERM, INT or TERM,INT")
     return tuple(name for name in ("TERM", "INT") if name in names)
 
 
 def _queues(text: str) -> tuple[tuple[str, int], ...]:
-    """Names, each with a weight after a colon if it is not 1: ``mail,video:3``."""
+    """Names, each with a weight after a colon unless it is 1: ``mail,video:3``."""
     found: dict[str, int] = {}
     for part in _names(text):
         name, _, weight = part.rpartition(":") if ":" in part else (part, "", "1")
         if not name or not (weight.isascii() and weight.isdigit()) or int(weight) < 1:
-            raise ValueError("give names of queues, each with a weight of 1 or more if you like, such as mail,video:3")
+            raise ValueError("expected queue names, each optionally with a weight of at least 1, such as mail,video:3")
         if name in found:
-            raise ValueError(f"{name!r} stands there twice")
+            raise ValueError(f"{name!r} is given twice")
         found[name] = int(weight)
     return tuple(found.items())
 
 
 def switch(text: str) -> bool:
-    """A switch as the environment gives it."""
+    """A switch as an environment variable has it."""
     if text.lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off"):
-        raise ValueError("give 1 or 0")
+        raise ValueError("expected 1 or 0")
     return text.lower() in ("1", "true", "yes", "on")
 
 
 # -- the table --------------------------------------------------------------------------------------------------------------------------
 
 OPTIONS: tuple[Option, ...] = (
-    Option("workers", ("-w", "--workers", "--threads"), _threads, 1, "number of tasks that run at the same time", WORKERS, value="N"),
+    Option("workers", ("-w", "--workers", "--threads"), _threads, 1, "number of tasks to run at the same time", WORKERS, value="N"),
     Option(
         "worker_type",
         ("-k", "--worker-type"),
         _kind,
         "thread",
-        "thread: one process with that many threads; process: that many processes of one, for tasks that compute",
+        "thread: one process with N threads; process: N processes with one thread each, for CPU-bound tasks",
         WORKERS,
         value="TYPE",
     ),
@@ -137,7 +141,7 @@ OPTIONS: tuple[Option, ...] = (
         ("-M", "--max-tasks"),
         _count,
         None,
-        "restart a worker process after this many tasks; not with -C",
+        "restart a worker process after this many tasks; cannot be combined with -C",
         WORKERS,
         value="N",
     ),
@@ -146,7 +150,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--max-memory",),
         _count,
         None,
-        "restart a worker process, between two tasks, once it holds more than this many MiB; not with -C",
+        "restart a worker process, after its current tasks, when it uses more than this much memory; cannot be combined with -C",
         WORKERS,
         value="MIB",
     ),
@@ -155,17 +159,17 @@ OPTIONS: tuple[Option, ...] = (
         ("-c", "--health-check-interval"),
         _seconds,
         10.0,
-        "a worker that died is noticed, and replaced, at once",
+        "dead workers are noticed and replaced at once",
         IGNORED,
         value="SECONDS",
     ),
-    Option("check_worker_health", ("-C", "--disable-health-check"), None, True, "do not replace a worker that died", WORKERS, switch=False),
+    Option("check_worker_health", ("-C", "--disable-health-check"), None, True, "do not replace workers that die", WORKERS, switch=False),
     Option(
         "watchdog",
         ("--watchdog",),
         _grace,
         30.0,
-        "replace a worker that stands still, its tasks apart, after this time; 0: never",
+        "replace a worker whose own threads (not its tasks) have stalled for this long; 0: never",
         WORKERS,
         value="SECONDS",
     ),
@@ -174,38 +178,38 @@ OPTIONS: tuple[Option, ...] = (
         ("--queues",),
         _queues,
         (),
-        "queues to take tasks from, with weights by which the workers are shared out: mail,video:3; default: that of the instance",
+        "queues to process, with weights by which the workers are shared out, such as mail,video:3; default: the queue of the instance",
         WORKERS,
         value="NAMES",
     ),
-    Option("flush_locks", ("-f", "--flush-locks"), None, False, "at the start, free the locks of this queue", WORKERS),
+    Option("flush_locks", ("-f", "--flush-locks"), None, False, "free the locks of this queue at startup", WORKERS),
     Option(
         "extra_locks",
         ("-L", "--extra-locks"),
         _names,
         (),
-        "free locks of these names too: a,b; implies --flush-locks",
+        "free locks of these names as well, such as a,b; implies --flush-locks",
         WORKERS,
         value="NAMES",
     ),
-    Option("periodic", ("-p", "--periodic"), None, True, "run periodic tasks (the default); any number of consumers may do so", TIME),
-    Option("periodic", ("-n", "--no-periodic"), None, True, "do not run periodic tasks from here", TIME, switch=False),
+    Option("periodic", ("-p", "--periodic"), None, True, "run periodic tasks (the default); several consumers may do so", TIME),
+    Option("periodic", ("-n", "--no-periodic"), None, True, "do not run periodic tasks", TIME, switch=False),
     Option(
         "localtime",
         ("-u", "--utc"),
         None,
         None,
-        "its clock, for crontabs and naive times, shows UTC (the default, unless the instance has utc=False)",
+        "crontabs and naive times are UTC (the default, unless the instance has utc=False)",
         TIME,
         switch=False,
     ),
-    Option("localtime", ("--localtime",), None, None, "its clock, for crontabs and naive times, shows local time", TIME),
+    Option("localtime", ("--localtime",), None, None, "crontabs and naive times are local time", TIME),
     Option(
         "periodic_task_interval",
         ("-P", "--periodic-task-interval"),
         _seconds,
         60.0,
-        "longest time between two looks at the crontabs",
+        "longest time between two checks for due periodic tasks",
         TIME,
         value="SECONDS",
     ),
@@ -214,7 +218,7 @@ OPTIONS: tuple[Option, ...] = (
         ("-s", "--scheduler-interval"),
         _part_of_a_minute,
         1.0,
-        "time between two looks at a schedule that has to be polled; has to divide 60",
+        "interval at which to poll the schedule; must divide 60",
         POLLING,
         value="SECONDS",
     ),
@@ -223,7 +227,7 @@ OPTIONS: tuple[Option, ...] = (
         ("-t", "--shutdown-timeout"),
         _grace,
         30.0,
-        "time that running tasks get to end at a stop; 0: no limit",
+        "how long running tasks may take to finish at shutdown; 0: no limit",
         STOPPING,
         value="SECONDS",
     ),
@@ -232,7 +236,7 @@ OPTIONS: tuple[Option, ...] = (
         ("-g", "--graceful-signal"),
         _signals,
         ("TERM", "INT"),
-        "the signals that let running tasks end; the other one puts them back at once. INT: as in 3.x",
+        "signals that let running tasks finish; the other one requeues them at once. INT: as in 3.x",
         STOPPING,
         value="SIGNALS",
     ),
@@ -241,25 +245,33 @@ OPTIONS: tuple[Option, ...] = (
         ("-l", "--logfile"),
         str,
         None,
-        "write the log to this file instead of the console; it is rotated at 1 MB, 3 old ones are kept",
+        "write the log to this file instead of the console; it is rotated at 1 MB and 3 old files are kept",
         LOG,
         value="FILE",
         is_of_command=True,
     ),
     Option("verbose", ("-v", "--verbose"), None, False, "log DEBUG messages", LOG, is_of_command=True),
-    Option("quiet", ("-q", "--quiet"), None, False, "log errors only", LOG, is_of_command=True),
+    Option("quiet", ("-q", "--quiet"), None, False, "log only errors", LOG, is_of_command=True),
     Option(
         "simple",
         ("-S", "--simple"),
         None,
         False,
-        "short log lines: H:M:S message (before a number, -S means -s, as in 0.4.9)",
+        "short log lines: H:M:S message (followed by a number, -S means -s, as in 0.4.9)",
         LOG,
         is_of_command=True,
     ),
-    Option("delay", ("-d", "--delay"), _seconds, 0.1, "time between two looks at a queue that has to be polled", POLLING, value="SECONDS"),
-    Option("max_delay", ("-m", "--max-delay"), _seconds, 10.0, "longest time between two such looks", POLLING, value="SECONDS"),
-    Option("backoff", ("-b", "--backoff"), _factor, 1.15, "factor by which that time grows while nothing comes", POLLING, value="FACTOR"),
+    Option("delay", ("-d", "--delay"), _seconds, 0.1, "interval at which to poll the queue", POLLING, value="SECONDS"),
+    Option("max_delay", ("-m", "--max-delay"), _seconds, 10.0, "longest such interval", POLLING, value="SECONDS"),
+    Option(
+        "backoff",
+        ("-b", "--backoff"),
+        _factor,
+        1.15,
+        "factor by which the interval grows while the queue is empty",
+        POLLING,
+        value="FACTOR",
+    ),
     Option(
         "reload",
         ("--reload",),
@@ -274,18 +286,17 @@ OPTIONS: tuple[Option, ...] = (
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 OF_COMMAND = frozenset(option.name for option in OPTIONS if option.is_of_command)
-"""Options of the command that a consumer inside a program does not have."""
+"""Options of the command that a consumer inside a program does not take."""
 
 
 # -- keywords ---------------------------------------------------------------------------------------------------------------------------
 
 
 def validate_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a consumer: *given*, read, and the defaults of the others. Checked settings may be checked again.
+    """Return all settings of a consumer: those *given*, parsed, and the defaults of the others. Validating them again changes nothing.
 
-    ``utc=`` is the opposite of ``localtime=``, ``initial_delay=`` the name of ``delay=`` in 0.4.9 and 3.x, and ``shutdown_timeout=None``
-    that of 0: no limit. ConfigurationError: a setting
-    that does not exist, cannot work, or contradicts another.
+    ``utc=`` is the opposite of ``localtime=``, ``initial_delay=`` is ``delay=`` in 0.4.9 and 3.x, and ``shutdown_timeout=None`` means 0: no
+    limit. ConfigurationError: a setting does not exist, is not valid, or contradicts another.
     """
     given = dict(given)
     if "utc" in given:
@@ -304,51 +315,51 @@ def validate_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def allocate_workers(settings: Mapping[str, Any], name: str) -> dict[str, int]:
-    """How the workers are shared out to the queues to take from (default: that of the instance, *name*): by weight, at least one each.
+    """Return how many workers each queue gets, by weight and at least one each.
 
-    ConfigurationError: fewer workers than queues.
+    Without ``queues`` all of them work for *name*, the queue of the instance. ConfigurationError: there are fewer workers than queues.
     """
     queues, workers = dict(settings["queues"]) or {name: 1}, settings["workers"]
     if workers < len(queues):
         raise ConfigurationError(
-            f"workers={workers} for {len(queues)} queues ({_text(settings['queues'])}): each needs one at least; "
-            f"give --workers {len(queues)} or more"
+            f"workers={workers} for {len(queues)} queues ({_text(settings['queues'])}): each needs at least one; "
+            f"use --workers {len(queues)} or more"
         )
     given = dict.fromkeys(queues, 1)
     for _ in range(workers - len(queues)):
-        # To the one that is furthest from its share.
+        # The next worker goes to the queue that is furthest from its share.
         neediest = max(queues, key=lambda queue: queues[queue] / (given[queue] + 1))
         given[neediest] += 1
     return given
 
 
 def uses_local_time(settings: Mapping[str, Any], huey: Any) -> bool:
-    """Whether the consumer's clock shows local time: as its settings say, else as the instance does."""
+    """Return whether the consumer uses local time: as its settings say, else as the instance does."""
     return not huey.utc if settings["localtime"] is None else bool(settings["localtime"])
 
 
 def process_only_reason(settings: Mapping[str, Any]) -> str | None:
-    """Why no consumer that lives in threads of its program can do what is asked: only worker processes can. None: it can."""
+    """Return why a consumer with these settings cannot run in threads of its program, but needs worker processes; None if it can."""
     if len(settings["queues"]) > 1:
         first = settings["queues"][0][0]
         return (
-            f"queues={_text(settings['queues'])!r}: start() takes tasks from one queue, in threads of this process; make a consumer for "
-            f"each, such as huey.on({first!r}).create_consumer(), or call run(), which starts worker processes as the command "
-            "huey_consumer does"
+            f"queues={_text(settings['queues'])!r}: start() takes tasks from one queue, in threads of this process; create a consumer for "
+            f"each, such as huey.on({first!r}).create_consumer(), or call run(), which starts worker processes like the command "
+            "huey_consumer"
         )
     for name, usual in (("worker_type", "thread"), ("max_tasks", None), ("max_memory", None)):
         if settings[name] != usual:
             return (
-                f"{name}={settings[name]!r}: start() runs tasks in threads of this process, which nobody can replace; leave it out, or "
-                "call run(), which starts worker processes as the command huey_consumer does"
+                f"{name}={settings[name]!r}: start() runs tasks in threads of this process, which cannot be replaced; leave it out, or "
+                "call run(), which starts worker processes like the command huey_consumer"
             )
     return None
 
 
 def _unknown_option_hint(name: str, known: list[str]) -> str:
     if name in _BY_NAME:
-        return f"that is for the command line ({_BY_NAME[name].flags[-1]}), not for a consumer inside a program"
-    return "a consumer has no such option" + (did_you_mean(name, known) or f"; there are {', '.join(known)}")
+        return f"only the command line has this option ({_BY_NAME[name].flags[-1]}), a consumer inside a program does not"
+    return "a consumer has no such option" + (did_you_mean(name, known) or f"; its options are {', '.join(known)}")
 
 
 def _read_value(option: Option, value: Any) -> Any:
@@ -363,7 +374,7 @@ def _read_value(option: Option, value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """The value as it stands on a command line: lists with commas, weights with a colon."""
+    """Return the value as a command line has it: lists with commas, weights with a colon."""
     if isinstance(value, Mapping):
         return ",".join(f"{name}:{weight}" for name, weight in value.items())
     if isinstance(value, list | tuple | set | frozenset):
@@ -372,11 +383,11 @@ def _text(value: Any) -> str:
 
 
 def _check_conflicts(settings: dict[str, Any]) -> dict[str, Any]:
-    """ConfigurationError: two settings that do not go together."""
+    """ConfigurationError: two settings contradict each other."""
     for name in ("max_tasks", "max_memory"):
         if settings[name] is not None and not settings["check_worker_health"]:
             raise ConfigurationError(
-                f"{name}={settings[name]} with check_worker_health=False (--disable-health-check): a worker that ended would not be "
+                f"{name}={settings[name]} with check_worker_health=False (--disable-health-check): a worker that stops would not be "
                 "replaced; leave out one of the two"
             )
     settings["flush_locks"] = settings["flush_locks"] or bool(settings["extra_locks"])

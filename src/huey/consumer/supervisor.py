@@ -252,13 +252,13 @@ class Supervisor:
                         return
             self._has_started_all = True
         elif not there:
-            self._give_up(now)
+            self._stop_without_workers(now)
         if self._table.previous and all(child.scoreboard.is_ready for child in self._table.current):
             for child in self._table.previous:
                 if not child.is_stopping:
                     self._stop_worker(child, now)
 
-    def _give_up(self, now: Micros) -> None:
+    def _stop_without_workers(self, now: Micros) -> None:
         log.error("no worker is left and none will be started (--disable-health-check); stopping")
         self._exit_code = 1
         self._is_stopping = True

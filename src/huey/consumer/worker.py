@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from huey.consumer.consumer import Consumer
-from huey.consumer.liveness import PULSE_STALL_CHECKS, StallCounter, ThreadReviver, ThreadsUnrecoverable
+from huey.consumer.liveness import PULSE_STALL_CHECKS, StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.consumer.memory import OomScore
 from huey.consumer.processes import run_exit_handlers
 from huey.consumer.service import Guard, Service
@@ -55,7 +55,7 @@ class WorkerProcess(Consumer):
         self.workers = self._spec.runners
         super()._build(make_worker(self._spec.id, self._spec.kind, self._spec.supervisor), self._scoreboard)
         # Without a pulse this process looks dead; without an engine it is.
-        self._thread_reviver = ThreadReviver(self.huey.clock, [self._runners.revive, self._revive_services, self._pulse.revive])
+        self._thread_restarter = ThreadRestarter(self.huey.clock, [self._runners.revive, self._restart_services, self._pulse.revive])
 
     def run(self) -> int:
         """Run until asked to stop, then finish the running tasks. There is no time limit for that: the supervisor enforces it."""
@@ -95,7 +95,7 @@ class WorkerProcess(Consumer):
             os._exit(BROKEN)
         self._oom_score.raise_again()
         try:
-            self._thread_reviver.check()
+            self._thread_restarter.check()
         except ThreadsUnrecoverable as error:
             log.critical("this worker exits and will be replaced: %s", error)
             self._scoreboard.say_blameless()
