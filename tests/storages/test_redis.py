@@ -23,6 +23,7 @@ from huey.storage.base import Storage
 from huey.storage.locks import Held, Holder
 from huey.storage.redis import RedisStorage, keys
 from huey.storage.redis.connection import SPIN_BACKOFF, CommandConnection
+from huey.storage.redis.prefetching import ListenerState
 from huey.storage.redis.scripts import script
 from huey.storage.redis.storage import OPENING
 from huey.storage.rows import Counts, TaskIds
@@ -797,7 +798,7 @@ def expecting(storage: RedisStorage, waker: Waker, act: Callable[[], object]) ->
 
 
 def until_it_waits(storage: RedisStorage) -> None:
-    wait_until(lambda: storage._expecting.get(ME.id) and storage._expecting[ME.id].is_blocked)
+    wait_until(lambda: getattr(storage._turns.listener_of(ME), "state", None) is ListenerState.BLOCKED)
 
 
 def test_a_wake_up_brings_its_task_along(make: Make, waker: Waker, server: Any) -> None:
@@ -891,7 +892,9 @@ def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, waker
     def work() -> Any:
         storage.listen(ME, 20, waker, prefetch=True)
         waker.clear()
-        server.client_kill_filter(_id=storage._expecting[ME.id].connection.client)
+        listener = storage._turns.listener_of(ME)
+        assert listener is not None
+        server.client_kill_filter(_id=listener.connection.client)
         wrote = storage.turn(ME, [Finish(lease, State.SUCCEEDED)], 0)
         with pytest.raises(StorageUnavailable, match="waited was lost"):
             storage.turn(ME, [], 0)

@@ -152,7 +152,7 @@ def test_the_connection_on_which_a_thread_waited_goes_back_with_the_thread(mine:
     storage.open()
 
     for _ in range(20):
-        thread = threading.Thread(target=lambda: storage._ear())
+        thread = threading.Thread(target=storage._turns.listener_of_thread)
         thread.start()
         thread.join()
 

@@ -6,7 +6,6 @@ keys.py says what is kept where, lua/ what each verb does. All verbs are atomic:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -17,22 +16,26 @@ from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageError, StorageRefused, StorageUnavailable
 from huey.runtime.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.runtime.failpoints import failpoint
-from huey.storage.helpers import CHUNK, Place, any_constraints, check_records
+from huey.storage.base import Waker
+from huey.storage.helpers import Place, any_constraints, check_records
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import LEAST, NEEDED
-from huey.storage.redis.finishes import details, who
-from huey.storage.redis.messages import Arg, groups, groups_of_one, lease_of, raw_of, single
+from huey.storage.redis.leases import Leases
+from huey.storage.redis.messages import Arg, groups, groups_of_one, single
+from huey.storage.redis.notifications import Notifications
 from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline
 from huey.storage.redis.pool import ConnectionSet
+from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.sequences import EnqueueSequences
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.sharing import SharingVerbs
 from huey.storage.redis.source import connector
-from huey.storage.redis.turns import TurningVerbs
+from huey.storage.redis.turns import Turns
 from huey.storage.retention import Retention
-from huey.storage.rows import EventFactory, Missing, Worker, WorkerRow
+from huey.storage.rows import EventFactory, Missing, Turn, Worker, WorkerRow
 from huey.task.bounds import parse_number
+from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ DISK_TIMEOUT = 5000
 """Milliseconds that ``durable=True`` waits for the server's disk."""
 
 
-class RedisStorage(TurningVerbs, SharingVerbs):
+class RedisStorage(SharingVerbs):
     """Tasks in one Redis or Valkey server (6.2 or newer); several names may share it, and other data.
 
     *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or *url*; or
@@ -81,18 +84,18 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._made_with = made_with | connection
         source = connector(name, connection)
         self._is_local = source.is_local
-        super().__init__(name, clock, result_ttl, Retention.of(keep_finished), ConnectionSet(source))
+        self._durable: tuple[Arg, ...] | None = (b"WAITAOF", 1, 0, DISK_TIMEOUT) if durable else None
+        queue = RedisQueue(name, clock, ConnectionSet(source), self._durable)
+        super().__init__(queue, result_ttl, Retention.of(keep_finished))
+        self._clock = clock
         self._rng = rng
         self._enqueue_timeout = enqueue_timeout
-        self._durable: tuple[Arg, ...] | None = (b"WAITAOF", 1, 0, DISK_TIMEOUT) if durable else None
-        self._is_followed = False
-        """What the last call said about followers of events."""
-        self._is_told = False
-        self._expecting = {}
+        self._is_trust_logged = False
         self._unanswered = set()
-        self._is_deaf_for = None
-        self._local = threading.local()
         self._sequences = EnqueueSequences(clock, rng)
+        self._leases = Leases(queue)
+        self._turns = Turns(queue, self._leases, self.result_ttl, self._retention.is_on)
+        self._notifications = Notifications(queue)
         # No method: both would wait for the collector of garbage with their connections open.
         self._connections.prepare = partial(_prepare, self._prefix, name, durable)
 
@@ -131,8 +134,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
 
     def close(self) -> None:
         self._connections.close()
-        self._expecting = {}
-        self._local = threading.local()
+        self._turns.forget_listeners()
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         most = self._connections.most
@@ -166,8 +168,8 @@ class RedisStorage(TurningVerbs, SharingVerbs):
     @property
     def is_trusted(self) -> bool:
         """The server is on this machine: a unix socket or a loopback address. Others may write into any other one (S1)."""
-        if self._is_local and not self._is_told:
-            self._is_told = True
+        if self._is_local and not self._is_trust_logged:
+            self._is_trust_logged = True
             log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._connections.where)
         return self._is_local
 
@@ -189,7 +191,7 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         one = single(arguments) if len(records) == 1 else None
         call = EnqueueCall(len(records), (self._prefix, self._now(now), int(tell is not None), self.name), arguments, tell, one)
         failpoint("enqueue:before-commit")
-        if self._is_followed or self._durable is not None:
+        if self._queue.is_followed or self._durable is not None:
             put = self._submit
         put(call)
         failpoint("enqueue:after-commit")
@@ -220,17 +222,17 @@ class RedisStorage(TurningVerbs, SharingVerbs):
         self._persist(lambda: self._enqueue(call, sent), self._enqueue_timeout)
 
     def _enqueue(self, call: EnqueueCall, sent: tuple[Arg, ...]) -> None:
-        if call.single is not None and not self._is_followed:
+        if call.single is not None and not self._queue.is_followed:
             to = self.name if call.tell is not None else ""
             if self._connections.call("enqueue_one", *call.head[:2], to, *sent, *call.single, after=self._durable, soon=True) != NOT_SIMPLE:
                 return
-        if not (self._is_followed and call.tell is not None):
-            self._is_followed = bool(self._connections.call("enqueue", *call.head, *sent, 0, *call.arguments, after=self._durable))
-        if self._is_followed and call.tell is not None:
+        if not (self._queue.is_followed and call.tell is not None):
+            self._queue.is_followed = bool(self._connections.call("enqueue", *call.head, *sent, 0, *call.arguments, after=self._durable))
+        if self._queue.is_followed and call.tell is not None:
             prefix, now, _, channel = call.head
             events = list(call.tell())
             told: list[Arg] = [*sent, len(events), *events]
-            self._is_followed = bool(
+            self._queue.is_followed = bool(
                 self._connections.call("enqueue", prefix, now, 2, channel, *told, *call.arguments, after=self._durable)
             )
 
@@ -250,11 +252,11 @@ class RedisStorage(TurningVerbs, SharingVerbs):
 
     def _admit(self, arguments: list[Arg], tell: EventFactory | None, now: Arg, sent: tuple[Arg, ...]) -> list[bytes]:
         """Ids that were not put in, each with the one because of which."""
-        knows = tell is not None and self._is_followed
+        knows = tell is not None and self._queue.is_followed
         events = tell() if knows and tell is not None else []
         head = (self._prefix, now, 2 if knows else int(tell is not None), self.name, *sent, len(events))
         is_followed, met = self._connections.call("enqueue_constrained", *head, *events, *arguments, after=self._durable)
-        self._is_followed = bool(is_followed)
+        self._queue.is_followed = bool(is_followed)
         if is_followed and tell is not None and not knows:
             return self._admit(arguments, tell, now, sent)
         found: list[bytes] = met
@@ -275,29 +277,52 @@ class RedisStorage(TurningVerbs, SharingVerbs):
             self._clock.sleep(gap * (0.5 + self._rng.random() / 2))
             gap = min(2 * gap, LONGEST_GAP)
 
+    def turn(
+        self,
+        worker: Worker,
+        finishes: Sequence[Finish],
+        want: int,
+        events: Sequence[str] = (),
+        now: Micros | None = None,
+        report_promoted: bool = False,
+        before_io: Callable[[], None] | None = None,
+    ) -> Turn:
+        return self._turns.turn(worker, finishes, want, events, now, report_promoted, before_io)
+
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
+        return self._turns.listen(worker, timeout, waker, prefetch, report_promoted)
+
+    def deregister(self, worker: Worker) -> None:
+        self._turns.deregister(worker)
+
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
-        for start in range(0, len(leases), CHUNK):
-            pairs: list[Arg] = [part for lease in leases[start : start + CHUNK] for part in (raw_of(lease.id), lease.token)]
-            self._connections.call("release", self._prefix, self._now(), worker.id, *pairs)
+        self._leases.release(worker, leases)
 
     def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
-        which = [part for each in missing for part in each]
-        head = (self._prefix, self._now(now), self._lease_time(), worker.id, details(worker), want)
-        found = self._connections.call("claim_missing", *head, *which, after=self._durable)
-        return [lease_of(*each) for each in zip(*found, strict=True)]
+        return self._leases.claim_missing(worker, missing, want, now)
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
-        failpoint("reclaim:before-commit")
-        heir = (worker.id, details(worker))
-        whose = (raw_of(dead.worker.id), dead.until, who(dead.worker))
-        found = self._connections.call("reclaim", self._prefix, self._now(), self._lease_time(), *heir, *whose, after=self._durable)
-        failpoint("reclaim:after-commit")
-        return [lease_of(*each) for each in zip(*found, strict=True)]
+        return self._leases.reclaim(dead, worker)
 
     def heartbeat(self, workers: Sequence[Worker]) -> None:
-        if workers:
-            known = [part for worker in workers for part in (worker.id, details(worker))]
-            self._connections.call("heartbeat", self._prefix, self._now(), self._lease_time(), *known)
+        self._leases.heartbeat(workers)
+
+    def leases(self, worker: Worker) -> list[Lease]:
+        return self._leases.held_by(worker)
+
+    # -- waiting for results and events -------------------------------------------------------------------------------------------------
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
+        return self._notifications.wait(ids, timeout)
+
+    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
+        return self._notifications.follow(after, timeout)
+
+    def is_followed(self) -> bool:
+        return self._notifications.is_followed()
+
+    def publish(self, events: Sequence[str]) -> None:
+        self._notifications.publish(events)
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
-"""The turn, and the claim that a wake-up brings along."""
+"""The turn: one call of one script, and the claim that a listener prefetched before it (prefetching.py)."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,27 +14,40 @@ from huey.storage.helpers import newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.errors import unreachable
 from huey.storage.redis.finishes import details, ends_of, too_heavy, who
+from huey.storage.redis.leases import Leases
 from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, raw_of, refusal_of, text_of, whole_or
+from huey.storage.redis.prefetching import Command, ListenerState, PrefetchingListener
+from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.scripts import script
-from huey.storage.redis.waking import Ear, WakingVerbs, has_brought, lanes_of
 from huey.storage.rows import Turn, Worker
 from huey.task.bounds import is_storable
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease
 
-NOTHING: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
-"""No finishes, as arguments."""
+NO_FINISHES: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
+"""No finishes, as arguments of the script."""
+BeforeIO = Callable[[], None]
 
 
-class TurningVerbs(WakingVerbs):
-    """``turn``, ``listen`` and ``deregister``."""
+class Turns:
+    """``turn``, ``listen`` and ``deregister``. *keeps_finished*: tasks that succeeded are kept for a while."""
 
-    _durable: tuple[Arg, ...] | None
-    _is_followed: bool
-    _expecting: dict[str, Ear]
-    """By worker: where a claim of its may be under way, or has brought what no turn has handed on."""
-    _is_deaf_for: str | None
-    """The worker whose waiting connection was lost while a turn of it went well."""
+    def __init__(self, queue: RedisQueue, leases: Leases, result_ttl: float | None, keeps_finished: bool) -> None:
+        self._queue = queue
+        self._leases = leases
+        self._result_ttl: Arg = "" if result_ttl is None else micros(result_ttl)
+        self._keeps_finished = keeps_finished
+        self._lost_listener: str | None = None
+        """The worker whose listener was lost with a claim in flight while its turn succeeded."""
+        self.forget_listeners()
+
+    def forget_listeners(self) -> None:
+        """Start without listeners: those there are have lost their connections."""
+        self._of_thread = threading.local()
+        self._prefetching: dict[str, PrefetchingListener] = {}
+        """By worker: the listener that may have sent a claim for it, or hold what that brought."""
+
+    # -- turn -----------------------------------------------------------------------------------------------------------------------------
 
     def turn(
         self,
@@ -43,53 +57,48 @@ class TurningVerbs(WakingVerbs):
         events: Sequence[str] = (),
         now: Micros | None = None,
         report_promoted: bool = False,
-        before_io: Callable[[], None] | None = None,
+        before_io: BeforeIO | None = None,
     ) -> Turn:
-        # Of one task there may be two: one that an outage kept back, and one of a run that came after.
-        finishes, refused = newest(finishes) if len(finishes) > 1 else (finishes, [])
+        # One task may have two finishes: one that an outage kept back, and one of a later run.
+        finishes, stale = newest(finishes) if len(finishes) > 1 else (finishes, [])
         for part in too_heavy(finishes):
-            refused += self.turn(worker, part, 0, (), now, before_io=before_io).stale
+            stale += self.turn(worker, part, 0, (), now, before_io=before_io).stale
             finishes = finishes[len(part) :]
-        ear = self._expecting.get(worker.id)
-        if self._is_deaf_for == worker.id:
-            # What its lost connection has claimed is not known: who calls looks what it holds, as after any outage.
-            self._is_deaf_for = None
-            raise unreachable(self._connections.where, ConnectionError("the connection on which this worker waited was lost"))
-        mine: Ear | None = getattr(self._local, "ear", None)
-        if ear is None or ear is not mine:
-            return self._turn(worker, finishes, want, events, now, refused, report_promoted, before_io)
-        # A claim that is under way is ended by this turn; what it has brought before counts as wanted.
-        early = Turn([]) if ear.is_blocked else self._handed_on(worker, ear)
-        if early.leases and want and not (finishes or events):
-            return early._replace(stale=refused)
+        listener = self._prefetching.get(worker.id)
+        if self._lost_listener == worker.id:
+            # What the lost claim brought is not known. The engine reads what the worker holds, as after any outage.
+            self._lost_listener = None
+            raise unreachable(self._queue.connections.where, ConnectionError("the connection on which this worker waited was lost"))
+        if listener is None or listener is not self._listener:
+            return self._turn(worker, finishes, want, events, now, stale, report_promoted, before_io)
+        # A blocked listener's claim is called off by this turn. What a claim has brought before counts as wanted.
+        prefetched = Turn([]) if listener.state is ListenerState.BLOCKED else self._take_prefetched(worker, listener)
+        if prefetched.leases and want and not (finishes or events):
+            return prefetched._replace(stale=stale)
+        still_wanted = max(0, want - len(prefetched.leases))
         try:
-            turn = self._turn(worker, finishes, max(0, want - len(early.leases)), events, now, refused, report_promoted, before_io)
+            turn = self._turn(worker, finishes, still_wanted, events, now, stale, report_promoted, before_io)
         except StorageUnavailable:
-            self._forget(worker)
+            self._drop_listener(worker)
             raise
-        if ear.is_blocked:
+        if listener.state is ListenerState.BLOCKED:
             try:
-                early = self._handed_on(worker, ear)
+                prefetched = self._take_prefetched(worker, listener)
             except StorageError:
-                self._forget(worker)
-                self._is_deaf_for = worker.id
-        return self._with(early, turn, worker, want)
+                self._drop_listener(worker)
+                self._lost_listener = worker.id
+        return self._merged(prefetched, turn, worker, want)
 
-    def _forget(self, worker: Worker) -> None:
-        """This thread's waiting connection is of no use any more."""
-        self._expecting.pop(worker.id, None)
-        self._deafen()
-
-    def _with(self, early: Turn, turn: Turn, worker: Worker, want: int) -> Turn:
-        """One turn of two; what was claimed early and is one too many goes back."""
-        if len(turn.leases) + len(early.leases) > want:
-            self.release(worker, early.leases)
-            early = early._replace(leases=[])
+    def _merged(self, prefetched: Turn, turn: Turn, worker: Worker, want: int) -> Turn:
+        """Return one turn of two. Prefetched tasks are released if all together are more than *want*."""
+        if len(turn.leases) + len(prefetched.leases) > want:
+            self._leases.release(worker, prefetched.leases)
+            prefetched = prefetched._replace(leases=[])
         return turn._replace(
-            leases=early.leases + turn.leases,
-            cancelled=early.cancelled + turn.cancelled,
-            promoted=early.promoted + turn.promoted,
-            may_have_more=turn.may_have_more or early.may_have_more,
+            leases=prefetched.leases + turn.leases,
+            cancelled=prefetched.cancelled + turn.cancelled,
+            promoted=prefetched.promoted + turn.promoted,
+            may_have_more=turn.may_have_more or prefetched.may_have_more,
         )
 
     def _turn(
@@ -99,19 +108,21 @@ class TurningVerbs(WakingVerbs):
         want: int,
         events: Sequence[str],
         now: Micros | None,
-        refused: list[str],
+        stale: list[str],
         report_promoted: bool,
-        before_io: Callable[[], None] | None,
+        before_io: BeforeIO | None,
     ) -> Turn:
-        is_full = False
+        queue, listener, is_full = self._queue, self._listener, False
         failpoint("turn:before-commit")
         while True:
-            counts, ends = ends_of(finishes, self._retention.is_on) if finishes else NOTHING
-            rest = (self._asked(is_full, report_promoted), self.name, len(events), *counts, "", *events, *ends)
+            counts, ends = ends_of(finishes, self._keeps_finished) if finishes else NO_FINISHES
+            mode = 1 if is_full else "p" if report_promoted else 0
+            rest = (mode, queue.name, len(events), *counts, "", *events, *ends)
             if before_io is not None:
                 before_io()
             try:
-                answer = self._connections.call("turn", *self._head(worker, want, now), *rest, before=self._unblock(), after=self._durable)
+                cancellation = () if listener is None else listener.cancellation()
+                answer = queue.connections.call("turn", *self._head(worker, want, now), *rest, before=cancellation, after=queue.durable)
             except StorageFull:
                 if is_full:
                     raise
@@ -119,91 +130,117 @@ class TurningVerbs(WakingVerbs):
                 continue
             if answer[0] == 0:
                 break
-            gone = {text_of(id) for id in answer[1]}
-            refused += [finish.lease.id for finish in finishes if finish.lease.id in gone]
-            finishes = [finish for finish in finishes if finish.lease.id not in gone]
+            found = {text_of(id) for id in answer[1]}
+            stale += [finish.lease.id for finish in finishes if finish.lease.id in found]
+            finishes = [finish for finish in finishes if finish.lease.id not in found]
         failpoint("turn:after-commit")
-        return self._brought(worker, answer, want, refused, is_full)
+        return self._parsed(worker, answer, want, stale, is_full)
 
     def _head(self, worker: Worker, want: int, now: Micros | None) -> tuple[Arg, ...]:
-        """The first arguments of a turn."""
-        ttl = "" if self.result_ttl is None else micros(self.result_ttl)
-        who_it_is = (worker.id, details(worker), who(worker), lanes_of(worker))
-        return (self._prefix, self._now(now), self._lease_time(), *who_it_is, want, ttl)
+        """Return the first arguments of the script."""
+        identity = (worker.id, details(worker), who(worker), lanes_of(worker))
+        return (self._queue.prefix, self._queue.now(now), self._queue.lease_time(), *identity, want, self._result_ttl)
 
-    def _asked(self, is_full: bool, report_promoted: bool) -> Arg:
-        """What else a turn is to mind: that there is no room, or that what became ready is to be named."""
-        return 1 if is_full else "p" if report_promoted else 0
-
-    def _brought(self, worker: Worker, answer: list[Any], want: int, refused: list[str], is_full: bool) -> Turn:
+    def _parsed(self, worker: Worker, answer: list[Any], want: int, stale: list[str], is_full: bool) -> Turn:
         ids, messages = answer[1], answer[2]
         if len(answer) < 5:
-            self._is_followed = False
-            leases = self._named(worker, new_leases(ids, messages))
-            return Turn(leases, refused, may_have_more=len(leases) == want > 0 or len(answer) > 3, storage_full=is_full)
-        states, cancelled, promoted, stop, soonest, is_paused, is_followed, is_filled = answer[3:]
-        self._is_followed = bool(is_followed)
+            self._queue.is_followed = False
+            leases = self._with_printable_ids(worker, new_leases(ids, messages))
+            return Turn(leases, stale, may_have_more=len(leases) == want > 0 or len(answer) > 3, storage_full=is_full)
+        states, cancelled, promoted, revoked, next_due, is_paused, is_followed, may_have_more = answer[3:]
+        self._queue.is_followed = bool(is_followed)
         leases = [lease_of(id, message, state) for id, message, state in zip(ids, messages, states, strict=True)]
         return Turn(
-            self._named(worker, leases),
-            refused,
+            self._with_printable_ids(worker, leases),
+            stale,
             [refusal_of(each) for each in cancelled],
             [promotion_of(each) for each in promoted],
-            [text_of(id) for id in stop],
-            whole_or(float, soonest, 0) if soonest else None,
-            bool(is_filled),
+            [text_of(id) for id in revoked],
+            whole_or(float, next_due, 0) if next_due else None,
+            bool(may_have_more),
             bool(is_paused),
             bool(is_followed),
             is_full,
         )
 
-    def _named(self, worker: Worker, leases: list[Lease]) -> list[Lease]:
-        """*leases*, those whose ids are no text under others, by which they can be spoken of."""
+    def _with_printable_ids(self, worker: Worker, leases: list[Lease]) -> list[Lease]:
+        """Return *leases*; damaged tasks whose ids are no text are given others, by which they can be reported."""
         odd = [lease for lease in leases if not (lease.name or is_storable(lease.id))]
         if odd:
-            ids = [raw_of(lease.id) for lease in odd]
-            named = self._connections.call("rename_ids", self._prefix, self._now(), worker.id, *ids, once=True)
+            named = self._queue.call("rename_ids", worker.id, *(raw_of(lease.id) for lease in odd), once=True)
             names = {lease.id: name.decode() for lease, name in zip(odd, named, strict=True)}
             leases = [lease._replace(id=names.get(lease.id, lease.id)) for lease in leases]
         return leases
 
-    # -- what a wake-up brings along ------------------------------------------------------------------------------------------------------
+    # -- listening ------------------------------------------------------------------------------------------------------------------------
 
-    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
-        # The time of a claim that waits has to be the server's.
-        if not prefetch or self._has_own_clock:
-            return self._hear(worker, timeout, waker, lambda ear: None)
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool, report_promoted: bool) -> bool:
+        def make_claim(listener: PrefetchingListener) -> Command | None:
+            # A claim that waits on the server can only have the server's time.
+            if not prefetch or self._queue.has_own_clock:
+                return None
+            self._prefetching[worker.id] = listener
+            mode = "p" if report_promoted else 0
+            rest = (mode, self._queue.name, 0, *NO_FINISHES[0], listener.connection.client)
+            return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), *rest)
 
-        def claim(ear: Ear) -> tuple[Arg, ...]:
-            self._expecting[worker.id] = ear
-            return (
-                EVALSHA,
-                script("turn").sha,
-                1,
-                *self._head(worker, 1, None),
-                self._asked(False, report_promoted),
-                self.name,
-                0,
-                *NOTHING[0],
-                ear.connection.client,
-            )
+        lanes = lanes_of(worker)
+        try:
+            if timeout <= 0:
+                return self._has_ready(lanes)
+            return self.listener_of_thread().listen(lanes, timeout, waker, make_claim)
+        except BaseException:
+            # The next reply on its connection may belong to any command.
+            self._drop_listener()
+            raise
 
-        return self._hear(worker, timeout, waker, claim)
+    def _has_ready(self, lanes: str) -> bool:
+        queue, listener = self._queue, self._listener
+        cancellation = () if listener is None else listener.cancellation()
+        is_ready, _ = queue.connections.call("check_ready", queue.prefix, queue.now(), lanes, 0, before=cancellation)
+        return bool(is_ready)
 
     def deregister(self, worker: Worker) -> None:
-        ear = self._expecting.pop(worker.id, None)
-        if ear is not None and not ear.connection.is_closed:
+        listener = self._prefetching.pop(worker.id, None)
+        if listener is not None and not listener.connection.is_closed:
             try:
-                for command in self._ends(ear):
-                    self._connections.command(*command)
-                self.release(worker, self._handed_on(worker, ear).leases)
+                listener.end_wait()
+                self._leases.release(worker, self._take_prefetched(worker, listener).leases)
             except StorageError:
-                self._connections.drop(ear.connection)
+                self._queue.connections.drop(listener.connection)
                 raise
-        self._connections.call("deregister", self._prefix, self._now(), worker.id)
+        self._queue.call("deregister", worker.id)
 
-    def _handed_on(self, worker: Worker, ear: Ear) -> Turn:
-        """What a claim brought that nobody knows of yet. A blocking command that is under way has been ended."""
-        ear.settle()
-        claimed, ear.claimed = ear.claimed, None
-        return self._brought(worker, claimed, 1, [], False) if has_brought(claimed) else Turn([])
+    @property
+    def _listener(self) -> PrefetchingListener | None:
+        """The one of this thread."""
+        listener: PrefetchingListener | None = getattr(self._of_thread, "listener", None)
+        return listener
+
+    def listener_of_thread(self) -> PrefetchingListener:
+        """Return the listener of this thread, a new one after a fork or an outage."""
+        listener = self._listener
+        if listener is None or not listener.is_usable:
+            listener = self._of_thread.listener = PrefetchingListener(self._queue)
+        return listener
+
+    def listener_of(self, worker: Worker) -> PrefetchingListener | None:
+        """Return the listener that may have sent a claim for *worker*, if any."""
+        return self._prefetching.get(worker.id)
+
+    def _drop_listener(self, worker: Worker | None = None) -> None:
+        """Drop the listener of this thread, which may have prefetched for *worker*."""
+        if worker is not None:
+            self._prefetching.pop(worker.id, None)
+        listener, self._of_thread.listener = self._listener, None
+        if listener is not None:
+            self._queue.connections.drop(listener.connection)
+
+    def _take_prefetched(self, worker: Worker, listener: PrefetchingListener) -> Turn:
+        claimed = listener.take_claimed()
+        return Turn([]) if claimed is None else self._parsed(worker, claimed, 1, [], False)
+
+
+def lanes_of(worker: Worker) -> str:
+    """Return the lanes that *worker* claims from, in order: ``u`` for suspects, ``o`` for other tasks."""
+    return "u" * worker.takes_suspects + "o" * worker.takes_others

@@ -8,18 +8,17 @@ from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
 from huey.exceptions import StorageRefused
-from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
+from huey.runtime.clock import SECOND, Micros, micros
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, MARK_KEPT, Storage
 from huey.storage.helpers import CHUNK, check_keys, parts_of
 from huey.storage.redis import keys
 from huey.storage.redis.finishes import ROW, worker_of
-from huey.storage.redis.messages import Arg, lease_of, mark_of, raw_of, row_of, text_of, whole_or
-from huey.storage.redis.pool import ConnectionSet
+from huey.storage.redis.messages import Arg, mark_of, row_of, text_of, whole_or
+from huey.storage.redis.queue import RedisQueue
 from huey.storage.retention import Retention, parse_result_ttl
-from huey.storage.rows import Counts, Missing, Revocation, TaskIds, TaskName, TaskRow, Worker, WorkerRow
+from huey.storage.rows import Counts, Missing, Revocation, TaskIds, TaskName, TaskRow, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTE, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.task.lifecycle import State
-from huey.task.record import Lease
 
 log = logging.getLogger("huey")
 
@@ -40,23 +39,15 @@ _ALL = ("suspect", "ready", "scheduled", "blocked", State.RUNNING, State.SUCCEED
 class PlainVerbs(Storage):
     """Verbs over scripts. A queue's storage gives ``_connections`` and the rest."""
 
-    def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, connections: ConnectionSet) -> None:
-        self.name = name
-        self._clock = clock
-        self._has_own_clock = clock is not system_clock
+    def __init__(self, queue: RedisQueue, result_ttl: float | None, retention: Retention) -> None:
+        self.name = queue.name
+        self._queue = queue
+        self._connections = queue.connections
+        self._prefix = queue.prefix
+        self._now = queue.now
+        self._lease_time = queue.lease_time
         self.result_ttl = parse_result_ttl(result_ttl)
         self._retention = retention
-        self._connections = connections
-        self._prefix = keys.prefix(name)
-
-    def _now(self, now: Micros | None = None) -> Arg:
-        """The time for a script: the server's own, unless a test gives another."""
-        if now is not None:
-            return now
-        return self._clock.now() if self._has_own_clock else b""
-
-    def _lease_time(self) -> Arg:
-        return self._clock.monotonic() if self._has_own_clock else b""
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
@@ -182,11 +173,6 @@ class PlainVerbs(Storage):
     def workers(self) -> list[WorkerRow]:
         found = self._connections.call("workers", self._prefix, self._now(), self._lease_time())
         return [WorkerRow(worker_of(id, details), int(until), bool(is_expired), holds) for id, details, until, is_expired, holds in found]
-
-    def leases(self, worker: Worker) -> list[Lease]:
-        ids, messages, states, tokens = self._connections.call("leases", self._prefix, self._now(), raw_of(worker.id))
-        found = zip(ids, messages, states, (whole_or(int, token, 0) for token in tokens), strict=True)
-        return [lease_of(*each) for each in found]
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
