@@ -122,7 +122,7 @@ def test_attempts_that_somebody_else_wrote_do_not_keep_an_end_from_being_written
     (lease,) = huey.storage.turn(ME, [], 1).leases
     change(huey, "UPDATE huey_task SET attempts = '{', crashed_worker = '['")
 
-    turn = huey.storage.turn(ME, [decide(lease, Raised({"error": "E()", "traceback": ""}), huey.now())], 0)
+    turn = huey.storage.turn(ME, [decide(lease, Raised({"error": "E()", "traceback": ""}), huey.clock.now())], 0)
 
     assert turn.stale == []
     row = huey.storage.get(lease.id)

@@ -189,9 +189,9 @@ class Producer:
     def tick_builder(self) -> Callable[[Task], Record | None] | None:
         """What makes the record of a periodic task's tick by way of ``Huey.enqueue``, if that is replaced, else None. It returns None if
         the tick was not enqueued."""
-        return self._build_through_gate if self._overrides.custom_enqueue is not None else None
+        return self._build_through_huey if self._overrides.custom_enqueue is not None else None
 
-    def _build_through_gate(self, task: Task) -> Record | None:
+    def _build_through_huey(self, task: Task) -> Record | None:
         batch = Batch(self._state)
         with batch:
             self._overrides.call_enqueue(task)
