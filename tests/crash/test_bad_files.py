@@ -25,6 +25,7 @@ import pytest
 from huey import SqliteHuey
 from huey.exceptions import StorageFull, StorageRefused, StorageUnavailable
 from huey.storage.helpers import CHUNK
+from huey.storage.sqlite.schema import SCHEMA_VERSION
 from tests.crash import app as application
 from tests.crash.tools import ROOT, Place, fill, locked, most_common_problems, until
 
@@ -205,7 +206,7 @@ def restored(path: Any) -> None:
         return
     os.chown(path, os.geteuid(), os.getegid())
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE huey_meta SET value = '1' WHERE key = 'version'")
+        connection.execute("UPDATE huey_meta SET value = ? WHERE key = 'version'", (SCHEMA_VERSION,))
     connection.close()
 
 
