@@ -16,7 +16,9 @@ import pytest
 from huey.exceptions import StorageFull
 from huey.runtime.clock import SECOND
 from huey.storage.sqlite.ballast import PLENTY, SIZE, STEP, Ballast
+from huey.storage.sqlite.storage import SqliteStorage
 from huey.testing.clock import FakeClock
+from huey.testing.contract.tools import task
 from tests.crash.tools import Place, fill, most_common_problems, until
 from tests.support.helpers import never
 
@@ -173,7 +175,7 @@ def test_it_gives_its_room_in_steps(ballast: Any) -> None:
     fill(disk)
     rooms = []
 
-    while it.give():
+    while it.release():
         rooms.append(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize)
 
     assert rooms == pytest.approx([STEP, 2 * STEP, 3 * STEP, 4 * STEP], abs=64 * 1024)
@@ -186,7 +188,7 @@ def test_it_is_short_only_while_the_disk_has_no_room(ballast: Any) -> None:
     it.keep()
     hog = fill(disk)
     assert not it.is_short(), "nobody needed it yet"
-    it.give()
+    it.release()
     assert it.is_short()
 
     hog.unlink()
@@ -194,18 +196,19 @@ def test_it_is_short_only_while_the_disk_has_no_room(ballast: Any) -> None:
     assert not it.is_short()
 
 
-def test_a_glance_is_at_most_a_moment_old(small_disk: Any) -> None:
-    disk, clock = small_disk(16), FakeClock()
-    it = Ballast(str(disk / "b"), 0o600, clock)
-    it.keep()
-    fill(disk)
-    assert not it.glance()
-    os.truncate(disk / "b", 0)
+def test_enqueues_check_the_disk_ten_times_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, checks = FakeClock(), list[int]()
+    monkeypatch.setattr(Ballast, "is_short", lambda self: bool(checks.append(clock.now())))  # type: ignore[func-returns-value]
+    storage = SqliteStorage("q", tmp_path / "q.db", clock=clock, fsync=False)
 
-    assert not it.glance()
+    for n in range(3):
+        storage.enqueue([task(f"a{n}")])
     clock.forward(0.1)
-    assert it.glance()
-    assert clock.now() % SECOND == SECOND // 10
+    storage.enqueue([task("b")])
+    storage.close()
+
+    first, second = checks
+    assert second - first == SECOND // 10
 
 
 @pytest.mark.parametrize("what", ["a link", "a second name", "a folder"])
@@ -217,7 +220,7 @@ def test_what_is_not_ours_is_not_touched(tmp_path: Path, what: Any) -> None:
     )()
 
     it.keep()
-    it.give()
+    it.release()
 
     assert other.read_bytes() == b"precious"
 

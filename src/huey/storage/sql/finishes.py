@@ -1,4 +1,4 @@
-"""The ends of runs, as a turn hands them to SQL: rows, and what they add up to."""
+"""The row_end of runs, as a turn hands them to SQL: rows, and what they add up to."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ SMALL = 4096
 """Bytes of a value; copying a bigger one costs more than it brings."""
 
 
-class Ends(NamedTuple):
+class FinishRows(NamedTuple):
     """What a turn writes."""
 
-    done: list[tuple[Any, ...]]
+    successes: list[tuple[Any, ...]]
     """Successes: id, token, value, microseconds."""
-    fate: list[tuple[Any, ...]]
+    others: list[tuple[Any, ...]]
     """All others: id, token, state, what is counted, reason, value, error, microseconds, expiry and options if they change."""
     size: int
     """Bytes of all values."""
     tally: str | None
-    """What ``done`` adds up to, as JSON; None: it is left to SQL."""
+    """What ``successes`` adds up to, as JSON; None: it is left to SQL."""
     top_token: int
-    """The highest token among ``done``."""
+    """The highest token among ``successes``."""
     wall: Micros
     """What the consumer's clock shows."""
 
 
-def ends_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> Ends:
+def rows_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> FinishRows:
     """*finishes*, sorted and added up. *offset*: how far the consumer's clock is ahead of UTC."""
-    done: list[tuple[Any, ...]] = []
-    fate: list[tuple[Any, ...]] = []
+    successes: list[tuple[Any, ...]] = []
+    others: list[tuple[Any, ...]] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     size, top_token = 0, 0
     for finish in finishes:
@@ -49,7 +49,7 @@ def ends_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> Ends:
                 # The driver takes a bytearray as it is, and looks for an adapter of bytes.
                 value = bytearray(value)
         if finish.state == State.SUCCEEDED:
-            done.append((lease.id, lease.token, value, took))
+            successes.append((lease.id, lease.token, value, took))
             if lease.token > top_token:
                 top_token = lease.token
             try:
@@ -61,7 +61,7 @@ def ends_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> Ends:
         else:
             error = None if finish.error is None else json.dumps(finish.error)
             counted = finish[3:7]
-            ends = (finish.reason, value, error, took, finish.expires_at(now), finish.options)
-            fate.append((lease.id, lease.token, finish.state, finish.due_at(now), *counted, *ends))
-    tally = json.dumps(list(tallied(runs, now))) if len(done) >= MANY else None
-    return Ends(done, fate, size, tally, top_token, now + offset)
+            row_end = (finish.reason, value, error, took, finish.expires_at(now), finish.options)
+            others.append((lease.id, lease.token, finish.state, finish.due_at(now), *counted, *row_end))
+    tally = json.dumps(list(tallied(runs, now))) if len(successes) >= MANY else None
+    return FinishRows(successes, others, size, tally, top_token, now + offset)

@@ -1,8 +1,8 @@
-"""Room kept for bad times: a file beside the queue's that takes some of the disk while there is plenty (C15).
+"""The ballast file: disk space reserved beside the queue's file, so that finishes can be written when the disk is full.
 
-A consumer makes it. When the disk is full and the end of a task cannot be written, the file gives its room back, bit by bit: what ran is
-then written down, and nothing new is begun. As long as it is short of its size and the disk has not enough room to make it whole, claims
-and enqueues keep away from what is left.
+A consumer makes it. When the disk is full and a finish cannot be written, the ballast file is truncated step by step: runs that ended are
+written, and nothing new is claimed. While it is shorter than its full size and the disk has no room to restore it, claims and enqueues
+leave the rest to finishes.
 """
 
 from __future__ import annotations
@@ -22,36 +22,35 @@ T = TypeVar("T")
 MIB = 1024 * 1024
 SIZE = 4 * MIB
 STEP = MIB
-"""Bytes given back at a time, so that whoever fills the disk does not get all of it."""
+"""Bytes released at a time, so that the program that fills the disk does not get all of it."""
 PLENTY = 2 * SIZE
-"""Free bytes from which on the ballast is made whole: as much again stays free."""
-GLANCE: Micros = SECOND // 10
-"""How long a producer trusts what it saw."""
+"""Free bytes from which on the file is restored to its full size; as much again stays free."""
+DISK_CHECK_TTL_US: Micros = SECOND // 10
+"""How long an enqueue trusts the last check."""
 
 
 class Ballast:
-    """The file *path* and what its size says: whole, all is well; short, the disk is full; missing, nobody made one yet."""
+    """The ballast file *path*. Full size: the disk has room. Shorter: the disk is full. Missing: no consumer has made one yet."""
 
     def __init__(self, path: str, mode: int, clock: Clock) -> None:
         self._path = path
         self._mode = mode
         self._clock = clock
-        self._seen: tuple[Micros, bool] = (-GLANCE, False)
+        self.checked_at: Micros = -DISK_CHECK_TTL_US
+        self.was_short = False
+        """What the last `check` found."""
 
     def is_short(self) -> bool:
-        """The disk is full: what room is left is for the ends of tasks."""
+        """Whether the disk is full: what room is left is for finishes."""
         size = self._size()
         return size is not None and size < SIZE and self._free() < PLENTY
 
-    def glance(self) -> bool:
-        """As ``is_short``, but may be a moment old."""
-        now = self._clock.monotonic()
-        if not 0 <= now - self._seen[0] < GLANCE:
-            self._seen = (now, self.is_short())
-        return self._seen[1]
+    def check(self, now: Micros) -> None:
+        """Note whether the disk is full, for enqueues until `DISK_CHECK_TTL_US` after *now*."""
+        self.checked_at, self.was_short = now, self.is_short()
 
     def keep(self) -> None:
-        """Make it whole if there is plenty of room. What cannot be done now is done at another time."""
+        """Restore it to its full size if the disk has plenty of room; otherwise a later call will."""
         if self._size() == SIZE or self._free() < PLENTY:
             return
         file = self._open(os.O_CREAT)
@@ -64,8 +63,8 @@ class Ballast:
         finally:
             os.close(file)
 
-    def give(self) -> bool:
-        """Give some room back to the disk; False when there is none left."""
+    def release(self) -> bool:
+        """Release some of its space. Returns False when there is none left."""
         size = self._size()
         file = self._open() if size else None
         if not size or file is None:
@@ -74,16 +73,16 @@ class Ballast:
             os.ftruncate(file, max(0, size - STEP))
         finally:
             os.close(file)
-        self._seen = (self._clock.monotonic(), True)
+        self.checked_at, self.was_short = self._clock.now(), True
         return True
 
     def sparing(self, act: Callable[[], T]) -> T:
-        """Do *act*; when the disk is full, again with the room that the ballast gives."""
+        """Call *act*, and again with released space while the disk is full."""
         while True:
             try:
                 return act()
             except StorageFull:
-                if not self.give():
+                if not self.release():
                     raise
 
     def no_room(self) -> StorageFull:
@@ -93,12 +92,12 @@ class Ballast:
         )
 
     def drop(self) -> None:
-        """Remove it: nobody works here any more."""
+        """Remove it: there are no workers any more."""
         with suppress(FileNotFoundError):
             os.unlink(self._path)
 
     def _open(self, how: int = 0) -> int | None:
-        """A descriptor; None when what stands there is not ours to touch: a link, a folder, another user's."""
+        """Return a descriptor, or None if huey must not touch what is there: a link, a folder, a file of another user."""
         trust = our_own()
         if self._mode & stat.S_IWGRP:
             trust = shared_like(os.stat(os.path.dirname(self._path)), self._mode)
@@ -111,7 +110,7 @@ class Ballast:
         return file
 
     def _size(self) -> int | None:
-        """Bytes; None when there is no such file."""
+        """Return its size in bytes, or None if there is no such file."""
         try:
             return os.lstat(self._path).st_size
         except OSError:
@@ -129,6 +128,6 @@ def _fill(file: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, SIZE)
         return
-    # Where files may have holes, only bytes that are written take room.
+    # Where files may have holes, only bytes that are written take space.
     for start in range(0, SIZE, STEP):
         os.pwrite(file, b"\xff" * STEP, start)

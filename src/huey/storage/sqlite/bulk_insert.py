@@ -1,7 +1,8 @@
-"""Statements that take many rows at once: few sizes of each, so that each is prepared once (SQLite).
+"""INSERT statements of one or many rows (SQLite). Many rows come in few sizes, so that each statement is prepared once.
 
-Binding is a third of what a bulk enqueue costs. So what all rows share is sent once, what is None is left out where it can be, and bytes go
-as a bytearray: the driver looks in five places for an adapter of bytes or None, and takes text, numbers and bytearrays as they are.
+Binding is a third of the cost of a bulk enqueue. So values that all rows share are bound once, columns that are None are left out where
+possible, and bytes are bound as a bytearray: the driver looks in five places for an adapter of bytes or None, and takes text, numbers and
+bytearrays as they are.
 """
 
 from __future__ import annotations
@@ -19,40 +20,52 @@ from huey.task.record import Record, RecordBatch
 R = TypeVar("R")
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, CHUNK)
-"""Rows of the multi-row INSERTs: few statements, each prepared once."""
+"""Row counts of multi-row statements."""
 
 STAGED = 9
-"""Fields of a record that go into columns, once its times are instants."""
-_RARE = ("due", "expires", "options")
+"""The first fields of a resolved record, which are columns of `incoming`."""
+_OPTIONAL = ("due", "expires", "options")
 """Columns that are None for most tasks."""
-_UNNOTICED = """
+_UNOBSERVED = """
    AND NOT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?)
    AND NOT EXISTS (SELECT 1 FROM huey_revocation WHERE queue = ? AND kind = 'i')"""
-"""Nobody follows, and no id that nobody held was revoked: an enqueue needs no more than its INSERT."""
+"""There are no followers, and no revocations of ids that are not held: then an enqueue is one plain INSERT."""
 
 
-def enqueueing(queue: int, records: Sequence[Record], now: Micros, *, if_unnoticed: bool) -> tuple[str, list[Any]]:
-    """The statement that puts *records* in, and its values. Records that are held stay as they are.
+def insert_one(record: Record, queue: int, now: Micros) -> tuple[str, list[Any]]:
+    """Return the statement, and its values, that inserts one record only if it is unobserved. Its times must be resolved."""
+    eta, expires, options = record.eta, record.expires, record.options
+    due = eta if eta is not None and eta > now else None
+    values = [queue, now, now, record.name, record.priority, record.retries, record.retry_delay]
+    for value in (due, expires, options):
+        if value is not None:
+            values.append(value)
+    values += (record.id, bytearray(record.payload), queue, now, queue)
+    return _uniform(1, True, due is not None, expires is not None, options is not None), values
 
-    *if_unnoticed*: it puts none in when somebody follows events, or ids that nobody held were revoked.
+
+def build_enqueue(queue: int, records: Sequence[Record], now: Micros, *, only_if_unobserved: bool) -> tuple[str, list[Any]]:
+    """Return the statement that inserts *records*, and its values. Records that are held stay as they are.
+
+    *only_if_unobserved*: it inserts none if there are followers, or revocations of ids that are not held.
     """
     size, records = size_for(len(records)), resolved(records, now)
-    condition = [queue, now, queue] if if_unnoticed else []
-    alike = _as_alike(records)
-    if alike is None:
-        mixed = [(*it[:2], bytearray(it.payload), it.priority, _due(it.eta, now), *it[5:STAGED]) for it in padded(records)]
-        return _of_mixed(size, if_unnoticed), [queue, now, now, *chain.from_iterable(mixed), *condition]
-    _, name, _, priority, eta, expires, retries, retry_delay, options, _, _ = alike.template
+    condition = [queue, now, queue] if only_if_unobserved else []
+    batch = _as_batch(records)
+    if batch is None:
+        rows = [(*it[:2], bytearray(it.payload), it.priority, _due(it.eta, now), *it[5:STAGED]) for it in pad_to_size(records)]
+        return _mixed(size, only_if_unobserved), [queue, now, now, *chain.from_iterable(rows), *condition]
+    _, name, _, priority, eta, expires, retries, retry_delay, options, _, _ = batch.template
     due = _due(eta, now)
     shared = [queue, now, now, name, priority, retries, retry_delay, *[it for it in (due, expires, options) if it is not None]]
-    rows: list[Any] = [None] * (2 * size)
-    rows[::2] = padded(alike.ids)
-    rows[1::2] = map(bytearray, padded(alike.payloads))
-    return _of_alike(size, if_unnoticed, due is not None, expires is not None, options is not None), shared + rows + condition
+    each: list[Any] = [None] * (2 * size)
+    each[::2] = pad_to_size(batch.ids)
+    each[1::2] = map(bytearray, pad_to_size(batch.payloads))
+    return _uniform(size, only_if_unobserved, due is not None, expires is not None, options is not None), shared + each + condition
 
 
 def resolved(records: Sequence[Record], now: Micros) -> Sequence[Record]:
-    """*records* with their times as instants."""
+    """Return *records* with their delays as points in time."""
     if type(records) is RecordBatch:
         template = records.template.resolved(now)
         return records if template is records.template else RecordBatch(template, records.ids, records.payloads)
@@ -63,14 +76,12 @@ def resolved(records: Sequence[Record], now: Micros) -> Sequence[Record]:
 
 
 def payload_bytes(records: Sequence[Record]) -> int:
-    """What their payloads weigh."""
-    if len(records) == 1:
-        return len(records[0].payload)
+    """Return the size of all payloads."""
     return sum(map(len, records.payloads if type(records) is RecordBatch else [record.payload for record in records]))
 
 
-def _as_alike(records: Sequence[Record]) -> RecordBatch | None:
-    """Whether they differ in nothing but id and payload: calls of one function."""
+def _as_batch(records: Sequence[Record]) -> RecordBatch | None:
+    """Return *records* as a batch if they differ in nothing but id and payload; else None."""
     if type(records) is RecordBatch:
         return records
     if len(records) == 1:
@@ -86,44 +97,46 @@ def _due(eta: Micros | None, now: Micros) -> Micros | None:
 
 
 @cache
-def _of_alike(size: int, if_unnoticed: bool, *is_given: bool) -> str:
-    shared = ["name", "priority", "retries", "retry_delay", *compress(_RARE, is_given)]
-    return _enqueue(shared, ["id", "payload"], size, if_unnoticed)
+def _uniform(size: int, only_if_unobserved: bool, *is_given: bool) -> str:
+    shared = ["name", "priority", "retries", "retry_delay", *compress(_OPTIONAL, is_given)]
+    return _enqueue(shared, ["id", "payload"], size, only_if_unobserved)
 
 
 @cache
-def _of_mixed(size: int, if_unnoticed: bool) -> str:
-    return _enqueue([], ["id", "name", "payload", "priority", "due", "expires", "retries", "retry_delay", "options"], size, if_unnoticed)
+def _mixed(size: int, only_if_unobserved: bool) -> str:
+    return _enqueue(
+        [], ["id", "name", "payload", "priority", "due", "expires", "retries", "retry_delay", "options"], size, only_if_unobserved
+    )
 
 
-def _enqueue(shared: list[str], each: list[str], size: int, if_unnoticed: bool) -> str:
-    # Plain ? only: binding to ?1 costs a look at every numbered place.
+def _enqueue(shared: list[str], each: list[str], size: int, only_if_unobserved: bool) -> str:
+    # Plain ? only: to bind ?1 SQLite searches all numbered placeholders.
     once, numbered = "".join("?, " for _ in shared), ", ".join(f"column{i}" for i, _ in enumerate(each, 1))
     return (
         f"INSERT INTO huey_task (state, queue, ready_at, created, {', '.join(shared + each)})\n"
         f"SELECT 'queued', ?, ?, ?, {once}{numbered}\n"
-        f"  FROM (VALUES {_places(len(each), size)})\n"
-        f" WHERE true {_UNNOTICED if if_unnoticed else ''} ON CONFLICT (queue, id) DO NOTHING"
+        f"  FROM (VALUES {_placeholders(len(each), size)})\n"
+        f" WHERE true {_UNOBSERVED if only_if_unobserved else ''} ON CONFLICT (queue, id) DO NOTHING"
     )
 
 
 def size_for(count: int) -> int:
-    """The smallest statement that takes *count* rows."""
+    """Return the number of rows of the smallest statement that takes *count* rows."""
     return SIZES[bisect_left(SIZES, count)]
 
 
-def padded(rows: Sequence[R]) -> Sequence[R]:
-    """*rows*, the last one repeated to the next size. Repeats have an id that is known by then, so they change nothing."""
+def pad_to_size(rows: Sequence[R]) -> Sequence[R]:
+    """Return *rows* with the last one repeated up to the next size. Repeats have an id that is known by then, so they change nothing."""
     missing = size_for(len(rows)) - len(rows)
     return [*rows, *[rows[-1]] * missing] if missing else rows
 
 
 @cache
-def many(statement: str, width: int, size: int) -> str:
-    """*statement* with places for *size* rows of *width* values."""
-    return statement.format(_places(width, size))
+def multi_row(statement: str, width: int, size: int) -> str:
+    """Return *statement* with placeholders for *size* rows of *width* values."""
+    return statement.format(_placeholders(width, size))
 
 
-def _places(width: int, size: int) -> str:
-    place = "(" + ", ".join("?" * width) + ")"
-    return ", ".join([place] * size)
+def _placeholders(width: int, size: int) -> str:
+    row = "(" + ", ".join("?" * width) + ")"
+    return ", ".join([row] * size)

@@ -1,7 +1,7 @@
-"""Enqueueing inside a transaction of the caller: the task is there if and when the caller commits, and not if he rolls back.
+"""Enqueue inside a transaction of the caller: the task exists if and when the caller commits, and not if the transaction is rolled back.
 
-The caller's connection holds the file's write lock from his first write to his commit, as for any other write of his; that is his business.
-Whatever is done here is plain statements on his connection: nothing is committed, nothing needs the temp tables of ours.
+As with any write, the caller's connection holds the write lock of the file until it commits. All statements here run on that connection:
+nothing is committed, and nothing needs the temp tables of huey.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from huey.exceptions import ConfigurationError
 from huey.runtime.clock import Micros
 from huey.runtime.owned_blocks import Block
 from huey.storage.rows import EventFactory
-from huey.storage.sqlite.bulk_insert import enqueueing
+from huey.storage.sqlite.bulk_insert import build_enqueue
 from huey.storage.sqlite.errors import translated
 from huey.task.record import Record
 from huey.task.record_options import read_constraints
 
 
-class Caller(Block):
-    """A connection of the caller, which must be to the file *path*: for as long as the block lasts, and for who opened that."""
+class CallerTransaction(Block):
+    """A block of `using(connection)`. Raises ConfigurationError if *connection* is not to the file *path*."""
 
     def __init__(self, of: object, connection: Any, path: str, sql: Mapping[str, str]) -> None:
         super().__init__(of)
@@ -42,9 +42,10 @@ class Caller(Block):
             )
 
     def enqueue(self, name: str, queue: int | None, records: Sequence[Record], tell: EventFactory | None, now: Micros) -> None:
-        """Put *records* into the queue *name* (*queue*: its number, if that is known), as part of what the caller will commit.
+        """Enqueue *records* in the queue *name* as part of the caller's transaction. *queue*: its number, if that is known.
 
-        ConfigurationError: they have terms that look at other tasks; or who asks only inherited the block.
+        Raises ConfigurationError for records with unique keys or concurrency limits, and in a thread or asyncio task that only inherited
+        the block.
         """
         if not self.is_mine:
             raise ConfigurationError(
@@ -52,31 +53,31 @@ class Caller(Block):
                 "was enqueued. Enqueue where the block was opened, or after it has ended"
             )
         if any(
-            terms.unique is not None or terms.concurrency_key is not None
-            for terms in map(read_constraints, {record.options for record in records})
+            constraints.unique is not None or constraints.concurrency_key is not None
+            for constraints in map(read_constraints, {record.options for record in records})
         ):
             raise ConfigurationError("using(connection): a task with unique= or concurrency= cannot be part of another transaction")
-        queue = queue or self._number(name)
+        queue = queue or self._register(name)
         asked = {"queue": queue, "ids": json.dumps([record.id for record in records])}
         again = {"queue": queue, "ids": json.dumps([record.id for record in records if read_constraints(record.options).own is not None])}
         if again["ids"] != "[]":
-            # Nothing is left of former runs of these ids, but that the new ones begin above all their tokens.
+            # Nothing remains of earlier runs of these ids, except that the new tokens start above theirs.
             for statement in ("note_tokens_of_ended", "drop_results_of_ended", "drop_ended"):
                 self._run(self._sql[statement], again)
         which = json.dumps([id for (id,) in self._run(self._sql["unheld"], asked)])
-        self._run(*enqueueing(queue, records, now, if_unnoticed=False))
+        self._run(*build_enqueue(queue, records, now, only_if_unobserved=False))
         if again["ids"] != "[]":
             self._run(self._sql["start_tokens"], again | {"unheld": which})
-        ((is_followed, has_marks),) = self._run(self._sql["enqueue_context"], {"queue": queue, "now": now})
+        ((is_followed, has_revocations),) = self._run(self._sql["enqueue_context"], {"queue": queue, "now": now})
         if is_followed and tell is not None:
             self._run(self._sql["publish"], {"queue": queue, "now": now, "body": "\n".join(tell())})
-        if has_marks:
-            marks = {"queue": queue, "ids": which, "now": now}
-            self._run(self._sql["attach_revocations"], marks)
-            self._run(self._sql["drop_attached_revocations"], marks)
+        if has_revocations:
+            revocations = {"queue": queue, "ids": which, "now": now}
+            self._run(self._sql["attach_revocations"], revocations)
+            self._run(self._sql["drop_attached_revocations"], revocations)
 
-    def _number(self, name: str) -> int:
-        # Not kept: what is made here goes with a rollback.
+    def _register(self, name: str) -> int:
+        # Not cached: a rollback removes what is registered here.
         self._run(self._sql["queue_make"], (name,))
         ((number,),) = self._run(self._sql["queue_id"], (name,))
         return int(number)
@@ -84,7 +85,7 @@ class Caller(Block):
     def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         try:
             cursor = self._connection.cursor()
-            # Whatever rows the caller is used to, these are for us.
+            # These rows are for huey, whatever row factory the caller uses.
             cursor.row_factory = None
             return cursor.execute(sql, values).fetchall()
         except sqlite3.Error as error:
