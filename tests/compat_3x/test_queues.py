@@ -200,7 +200,7 @@ def test_a_command_takes_from_the_queues_it_is_given(project: Project, kind: str
     assert not by_mail & by_plain
     assert len(by_plain) == 1
     assert 1 <= len(by_mail) <= (1 if kind == "thread" else 3)
-    assert "queue 'app' with 1, queue 'mail' with 3" in command.log
+    assert "queue 'app' with 1 worker, queue 'mail' with 3 workers" in command.log
     assert command.stop() == 0
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
-from huey.client.waits import FIRST_LOOK, LOOK, check_arguments, inside_task, slices, why
+from huey.client.waits import CHECK_INTERVAL_S, FIRST_CHECK_S, check_arguments, inside_task, slices, why
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
 from huey.runtime.clock import Clock
 from huey.runtime.masking import Masked
@@ -23,14 +23,14 @@ from huey.task.task import Task
 R = TypeVar("R")
 
 _NOTHING = object()
-SOON = 0.2
-"""Seconds between two looks at results that cannot be waited for together."""
-LOOKED_AT = 200
-"""Tasks at which one look looks whether they have ended without a result."""
+OTHER_QUEUES_INTERVAL_S = 0.2
+"""Seconds between two checks of results that are in several queues and cannot be waited for together."""
+CHECKED_AT_ONCE = 200
+"""Tasks of which one check finds out whether they have ended without a result."""
 
 
 class ResultHost(Protocol):
-    """What a handle needs of its Huey."""
+    """What a handle needs of its ``Huey``."""
 
     @property
     def storage(self) -> Storage: ...
@@ -61,7 +61,7 @@ class ResultHost(Protocol):
 
 
 class Result(Masked, Generic[R]):
-    """The handle of one task; ``huey.api.AsyncData`` is the same class (S41)."""
+    """The handle of one task; ``huey.api.AsyncData`` is the same class."""
 
     __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_held", "task")
 
@@ -71,11 +71,11 @@ class Result(Masked, Generic[R]):
         self.huey = huey
         self.task = task
         self.is_held = is_held
-        """The task was put in for certain, or seen in the storage: if it is there no more, it has ended."""
+        """The task is known to have been stored: if it is not there any more, it has ended."""
         self.enqueued_as = task.enqueued_as
-        """As ``Task.enqueued_as``, and stays so when the task is enqueued once more."""
+        """As ``Task.enqueued_as``; it does not change if the task is enqueued once more."""
         self._data: bytes | None = None
-        """What the store had, not decoded yet."""
+        """The stored bytes, not decoded yet."""
         self._value: Any = _NOTHING
         self._failure: TaskException | None = None
 
@@ -93,16 +93,17 @@ class Result(Masked, Generic[R]):
         preserve: bool = False,
         allow_wait: bool = False,
     ) -> R | None:
-        """The value the task returned. None while there is none and *blocking* is False, and None once the task has ended and stored none,
-        which is so if it returned None.
+        """Return the value that the task returned. None if there is no result yet and *blocking* is False, or if the task has ended without
+        storing one, as a task that returns None does.
 
-        *timeout*: seconds to wait when blocking, None without limit, 0 to look once. The caller is woken when the result is there;
-        *backoff* and *max_delay* are kept from 0.4.9 and need no setting. *preserve*: leave the result in the store. *allow_wait*: wait
-        inside a task for another one of the same queue without a warning, and even if nothing else can run that.
-        ResultTimeout (= DataStoreTimeout): not in time, and why; with *revoke_on_timeout* the task is revoked then. Without a timeout it
-        is raised once the task is cancelled. TaskException: the task failed. HopelessWait: the only worker waits inside its tasks.
-        TypeError: *blocking* is a number of seconds. The handle keeps what it got. While further tries are left, one that does not wait
-        raises the error of the last try (unless ``store_intermediate_errors`` is off), and one that waits goes on waiting.
+        *timeout*: seconds to wait when blocking; None waits without limit, 0 checks once. The caller is woken when the result arrives;
+        *backoff* and *max_delay* are kept from 0.4.9 and have no effect. *preserve*: leave the result in the store. *allow_wait*: wait
+        inside a task for another one of the same queue without a warning, even if nothing else can run that.
+        The handle keeps the result. While retries are left, a call that does not wait raises the error of the last try (unless
+        ``store_intermediate_errors`` is off), and one that waits goes on waiting.
+        ResultTimeout (= DataStoreTimeout): the result did not arrive in time; the message says why, and with *revoke_on_timeout* the task
+        is revoked. Without a timeout it is raised once the task is cancelled. TaskException: the task failed. HopelessWait: the only
+        worker waits inside its tasks. TypeError: *blocking* is a number of seconds.
         """
         if timeout is not None or blocking not in (True, False):
             check_arguments(blocking, timeout, self.huey, self.task.name or "a task")
@@ -110,8 +111,8 @@ class Result(Masked, Generic[R]):
             if not blocking:
                 self._raise_of_try()
                 return None
-            with inside_task([self], allow_wait) as look_around:
-                self._wait(timeout, revoke_on_timeout, preserve, look_around)
+            with inside_task([self], allow_wait) as check:
+                self._wait(timeout, revoke_on_timeout, preserve, check)
         if self._data is not None:
             self._decode(self._data)
         if self._failure is not None:
@@ -124,28 +125,28 @@ class Result(Masked, Generic[R]):
         return self._data is not None or self._value is not _NOTHING or self._failure is not None
 
     def _raise_of_try(self) -> None:
-        """Raise the error of the last try of a task that will be tried again. It stands in the task itself, not in the result store."""
+        """Raise the error of the last try if the task will be retried. It is kept in the task itself, not in the result store."""
         if not self.huey.store_intermediate_errors:
             return
         row = self.huey.storage.get(self.id)
         if row is not None and row.error and row.attempt and row.state in (State.QUEUED, State.RUNNING) and not _only_waits(row):
-            told = json.loads(row.error)
-            raise TaskException({"retries": max(0, row.retries - row.attempt), **told, "task_id": self.id})
+            error = json.loads(row.error)
+            raise TaskException({"retries": max(0, row.retries - row.attempt), **error, "task_id": self.id})
 
-    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, look_around: Callable[[], None]) -> None:
-        for left in slices(self.huey.clock, timeout, look_around):
-            # Another caller may have been faster; then it is as if nothing had been stored.
+    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, check: Callable[[], None]) -> None:
+        for left in slices(self.huey.clock, timeout, check):
+            # Another caller may have taken it first; then it is as if nothing had been stored.
             is_there = self.huey.storage.wait([self.id], left) and self._fetch(preserve)
-            if is_there or self.look(preserve, endless=timeout is None):
+            if is_there or self._has_ended(preserve, endless=timeout is None):
                 return
         reason = why(self)
         if revoke_on_timeout:
             self.revoke()
         raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} within {timeout} s: {reason}")
 
-    def look(self, preserve: bool, *, endless: bool = False) -> bool:
-        """Whether the task has ended, in whatever way; then the handle knows what ``get`` returns or raises. One that was cancelled may be
-        put back by hand: False, or ResultTimeout for a caller that waits without limit (*endless*)."""
+    def _has_ended(self, preserve: bool, *, endless: bool = False) -> bool:
+        """Whether the task has ended, in whatever way; if so, the handle knows what ``get`` returns or raises. A cancelled task may be
+        retried by hand: False, or ResultTimeout for a caller that waits without limit (*endless*)."""
         storage = self.huey.storage
         row = storage.get(self.id) if storage.sees_all else None
         if row is None and not (self.is_held and storage.sees_all):
@@ -177,7 +178,7 @@ class Result(Masked, Generic[R]):
         try:
             is_error, value = self.huey.codec.decode_result(self.id, data)
         except DecodeError:
-            # Not ours to throw away: another process, with the right secret or class, may read it.
+            # Put back: another process, with the right secret or class, may be able to read it.
             self._data = None
             self.huey.storage.put("result", self.id, data, if_absent=True)
             raise
@@ -188,15 +189,15 @@ class Result(Masked, Generic[R]):
             self._value = value
 
     def is_ready(self) -> bool:
-        """Whether there is a result. It is taken into this handle, as by ``get()``: the handle keeps it, other handles find it no more."""
+        """Whether there is a result. As with ``get()``, this handle takes and keeps it, and other handles do not find it any more."""
         return self._is_known() or self._fetch(preserve=False)
 
     def reset(self) -> None:
-        """Forget what this handle got."""
+        """Forget the result that this handle keeps."""
         self._data, self._value, self._failure = None, _NOTHING, None
 
     def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = True) -> None:
-        """Keep the task from running (S51): for ever, or until a time. One that runs is asked to stop."""
+        """Keep the task from running, for ever or until *revoke_until*. If it is running, it is asked to stop."""
         self.huey.revoke(self, revoke_until, revoke_once)
 
     def reschedule(
@@ -207,14 +208,13 @@ class Result(Masked, Generic[R]):
         priority: int | None = None,
         preserve_pipeline: bool = True,
     ) -> Any:
-        """The same call anew, at another time (neither *eta* nor *delay*: at once), with a new id; this one is revoked. The new ``Result``.
-
-        HueyException: this handle was made of an id only, and the task is not held any more.
+        """Enqueue the same call again, with a new id, for another time (now, without *eta* and *delay*), and revoke this task. Return the
+        new ``Result``. HueyException: this handle was made from an id only, and the storage does not hold the task any more.
         """
         return self.huey.reschedule(self.task, eta, delay, expires, priority)
 
     def restore(self) -> bool:
-        """Take the revocation back if the task was not skipped yet (S52); True if there was one."""
+        """Take the revocation back if the task was not skipped yet; return whether there was one."""
         return self.huey.restore(self)
 
     def is_revoked(self) -> bool:
@@ -234,7 +234,7 @@ class Result(Masked, Generic[R]):
 
 
 def _only_waits(row: TaskRow) -> bool:
-    """The last try of a task was no failure: it met a held lock or a full rate limit, or asked for another run."""
+    """Whether the last try was no failure: the task found a lock held or a rate limit full, or asked for another run."""
     tries = json.loads(row.attempts or "[]")
     return bool(tries) and tries[-1].get("reason") in ("locked", "rate limited", "retry asked")
 
@@ -251,7 +251,7 @@ class ResultGroup(Masked):
 
     @cached_property
     def _results(self) -> list[Result[Any]]:
-        # Made when first looked at: many callers never do.
+        # Made at the first use: many callers never use them.
         return list(self._given)
 
     def get(
@@ -264,13 +264,13 @@ class ResultGroup(Masked):
         preserve: bool = False,
         allow_wait: bool = False,
     ) -> list[Any]:
-        """The values in order; None for what is not there yet, unless *blocking*. *timeout*: seconds for all together.
-        *revoke_on_timeout*: those that are missing then are revoked. Others as in ``Result.get``."""
+        """Return the values in order; without *blocking*, None for those that have not arrived. *timeout*: seconds for all together.
+        *revoke_on_timeout*: revoke the tasks whose results are missing then. Others as in ``Result.get``."""
         if self._results and (timeout is not None or blocking not in (True, False)):
             check_arguments(blocking, timeout, self._results[0].huey, "a group")
         if blocking:
-            with inside_task(self._open(), allow_wait) as look_around:
-                self._wait(timeout, revoke_on_timeout, preserve, look_around)
+            with inside_task(self._open(), allow_wait) as check:
+                self._wait(timeout, revoke_on_timeout, preserve, check)
         elif not preserve:
             self._fetch(self._open())
         return [result.get(preserve=preserve) for result in self._results]
@@ -281,7 +281,7 @@ class ResultGroup(Masked):
         return [result for result in self._results if not result._is_known()]
 
     def _fetch(self, results: list[Result[Any]]) -> None:
-        """Take what is there, a thousand in one step from each queue."""
+        """Take the results that have arrived, a thousand in one step from each queue."""
         for huey in dict.fromkeys(result.huey for result in results):
             of_it = [result for result in results if result.huey is huey]
             for start in range(0, len(of_it), CHUNK):
@@ -291,13 +291,13 @@ class ResultGroup(Masked):
                     if result.id in found:
                         result._data = found[result.id]
 
-    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, look_around: Callable[[], None]) -> None:
+    def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, check: Callable[[], None]) -> None:
         if not self._results:
             return
         if not preserve:
             self._fetch(self._open())
         endless = timeout is None
-        for left in slices(self._results[0].huey.clock, timeout, look_around):
+        for left in slices(self._results[0].huey.clock, timeout, check):
             missing = self._open()
             # From the last to the first: when the last one is there, most are.
             if missing and missing[-1].huey.storage.wait([missing[-1].id], left):
@@ -305,8 +305,8 @@ class ResultGroup(Masked):
                     missing[-1]._fetch(preserve)
                 else:
                     self._fetch(missing)
-            # Those at the end that have ended without a result hold up nobody.
-            while (missing := self._open()) and missing[-1].look(preserve, endless=endless):
+            # Tasks at the end that have ended without a result delay nothing.
+            while (missing := self._open()) and missing[-1]._has_ended(preserve, endless=endless):
                 continue
             if not missing:
                 return
@@ -315,14 +315,14 @@ class ResultGroup(Masked):
         if revoke_on_timeout:
             for result in missing:
                 result.revoke()
-        told = f"{len(missing)} of {len(self._results)} results are missing after {timeout} s"
-        raise ResultTimeout(f"{told}; the last of them, {missing[-1].task.name or 'task'} {missing[-1].id}: {reason}")
+        fact = f"{len(missing)} of {len(self._results)} results are missing after {timeout} s"
+        raise ResultTimeout(f"{fact}; the last of them, {missing[-1].task.name or 'task'} {missing[-1].id}: {reason}")
 
     def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[Any]:
-        """The values, as they come; waits for each. None of a task that has ended without a result. TaskException: one has failed.
-        ResultTimeout: one was cancelled. *backoff* and *max_delay* are kept from 3.x. *allow_wait*: as in ``Result.get``."""
+        """Yield the values as they arrive, waiting for each; None for a task that has ended without a result. TaskException: a task failed.
+        ResultTimeout: a task was cancelled. *backoff* and *max_delay* are kept from 3.x. *allow_wait*: as in ``Result.get``."""
         left = list(self._results)
-        pause, place = FIRST_LOOK, 0
+        pause, start = FIRST_CHECK_S, 0
         while left:
             self._fetch([result for result in left if not result._is_known()])
             ready = [result for result in left if result._is_known()]
@@ -331,25 +331,25 @@ class ResultGroup(Masked):
                 yield result.get()
             if left and not ready:
                 if not self._wait_for_one(left, pause, allow_wait):
-                    place = 0 if place >= len(left) else place
-                    for result in left[place : place + LOOKED_AT]:
-                        result.look(False, endless=True)
-                    place += LOOKED_AT
-                pause = LOOK
+                    start = 0 if start >= len(left) else start
+                    for result in left[start : start + CHECKED_AT_ONCE]:
+                        result._has_ended(False, endless=True)
+                    start += CHECKED_AT_ONCE
+                pause = CHECK_INTERVAL_S
 
     def _wait_for_one(self, left: list[Result[Any]], pause: float, allow_wait: bool) -> bool:
-        # Of several queues one is waited for, and the others are looked at now and then.
+        # With several queues, it waits for one and checks the others now and then.
         of_one = [result.id for result in left if result.huey is left[0].huey][:CHUNK]
         # In here only: between two values the caller does not wait.
-        with inside_task(left, allow_wait) as look_around:
-            look_around()
-            return left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, SOON))
+        with inside_task(left, allow_wait) as check:
+            check()
+            return left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, OTHER_QUEUES_INTERVAL_S))
 
     def __iter__(self) -> Iterator[Result[Any]]:
         return iter(self._results)
 
     def __getitem__(self, index: int) -> Any:
-        """The value at that place; waits for it."""
+        """Wait for the value at that index and return it."""
         return self._results[index].get(blocking=True)
 
     def __len__(self) -> int:

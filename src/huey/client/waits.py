@@ -1,4 +1,4 @@
-"""What a caller that waits for results is told: why none came, that its arguments make no sense, that it waits inside a task in vain."""
+"""Helpers for callers that wait for results: check arguments, say why no result came, and detect a wait inside a task that cannot end."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from huey.task.task import Task
 
 log = logging.getLogger("huey")
 
-FIRST_LOOK, LOOK = 0.02, 0.9
-"""Seconds after which a caller that waits looks whether the task has ended without a result: at first, and later."""
-ASK = 5.0
-"""Seconds between two looks for other workers."""
+FIRST_CHECK_S, CHECK_INTERVAL_S = 0.02, 0.9
+"""Seconds after which a waiting caller checks whether the task has ended without a result: the first time, and later."""
+WORKER_CHECK_INTERVAL_S = 5.0
+"""Seconds between two checks for other workers."""
 
-_told: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
-"""By Huey: what was said already."""
+_logged: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+"""By Huey: the warnings that were logged already."""
 
 
 class Host(Protocol):
-    """What a handle's Huey has."""
+    """What waiting needs of a handle's ``Huey``."""
 
     @property
     def storage(self) -> Storage: ...
@@ -39,7 +39,7 @@ class Host(Protocol):
 
 
 class Handle(Protocol):
-    """What is asked of the handle of a task."""
+    """What waiting needs of a handle."""
 
     is_held: bool
     task: Task
@@ -55,7 +55,7 @@ class Handle(Protocol):
 
 
 def check_arguments(blocking: Any, timeout: float | None, huey: Any, what: str) -> None:
-    """TypeError: *blocking* is a number of seconds. ValueError: a *timeout* below 0. Warn of one that does nothing."""
+    """TypeError: *blocking* is a number of seconds. ValueError: *timeout* is below 0. Log a warning if it has no effect."""
     if not isinstance(blocking, bool) and isinstance(blocking, int | float) and blocking not in (0, 1):
         raise TypeError(f"get({blocking!r}): the first argument says whether to wait; give get(blocking=True, timeout={blocking!r})")
     if timeout is None:
@@ -64,57 +64,58 @@ def check_arguments(blocking: Any, timeout: float | None, huey: Any, what: str) 
         raise TypeError(f"timeout={timeout!r}: give seconds, or None to wait without limit")
     if timeout < 0 or timeout != timeout:
         raise ValueError(f"timeout={timeout!r}: give seconds from 0 up, or None to wait without limit")
-    if not blocking and _is_news(huey, f"timeout {what}"):
+    if not blocking and _is_first(huey, f"timeout {what}"):
         log.warning("get(timeout=%s) of %s looks once and does not wait: timeout= does nothing without blocking=True", timeout, what)
 
 
-def _is_news(huey: Any, what: str) -> bool:
-    told = _told.setdefault(huey, set())
-    if what in told:
+def _is_first(huey: Any, what: str) -> bool:
+    """Whether *what* has not been logged before for this ``Huey``."""
+    logged = _logged.setdefault(huey, set())
+    if what in logged:
         return False
-    told.add(what)
+    logged.add(what)
     return True
 
 
-def slices(clock: Clock, timeout: float | None, look_around: Callable[[], None]) -> Iterator[float]:
-    """Seconds to wait for a result before each look at what became of its task, until *timeout* is over. *look_around* is called before
-    each. One is yielded in any case."""
+def slices(clock: Clock, timeout: float | None, check: Callable[[], None]) -> Iterator[float]:
+    """Yield seconds to wait for a result before each check of its task, until *timeout* is over, but at least once. *check* is called
+    before each."""
     deadline = None if timeout is None else clock.monotonic() + micros(timeout)
-    pause = FIRST_LOOK
+    pause = FIRST_CHECK_S
     while True:
-        look_around()
+        check()
         left = pause if deadline is None else max(0.0, (deadline - clock.monotonic()) / SECOND)
         yield min(left, pause)
         if deadline is not None and clock.monotonic() >= deadline:
             return
-        pause = LOOK
+        pause = CHECK_INTERVAL_S
 
 
 # -- why --------------------------------------------------------------------------------------------------------------------------------
 
 
 def why(result: Handle) -> str:
-    """What became of a task without a result: where it stands, and whether anybody works there."""
+    """Return why a task has no result yet: its state, and whether any worker serves its queue."""
     storage = result.huey.storage
     facts: list[str] = []
     try:
-        # Parts of 0.4.9 show nothing of what goes on in other processes.
+        # Parts of 0.4.9 do not show what other processes do.
         if storage.sees_all:
-            facts += [_fate(storage.get(result.id), result, storage), _workers(storage)]
+            facts += [_state_of(storage.get(result.id), result, storage), _workers(storage)]
             if storage.is_paused():
                 facts.append("the queue is paused")
     except StorageError as error:
-        facts.append(f"it cannot be asked: {error}")
-    return f"in {_place(storage)} {'; '.join(facts) or 'nothing is known of it yet'}"
+        facts.append(f"the storage cannot be read: {error}")
+    return f"in {_location(storage)} {'; '.join(facts) or 'nothing is known of it yet'}"
 
 
-def _place(storage: Storage) -> str:
-    """Queue, and file or server."""
-    _, is_said, where = repr(storage).strip("<>").rpartition(" in ")
-    return f"queue {storage.name!r} ({where if is_said else 'of this process'})"
+def _location(storage: Storage) -> str:
+    """Return the queue, and its file or server."""
+    _, is_known, where = repr(storage).strip("<>").rpartition(" in ")
+    return f"queue {storage.name!r} ({where if is_known else 'of this process'})"
 
 
-def _fate(row: TaskRow | None, result: Handle, storage: Storage) -> str:
+def _state_of(row: TaskRow | None, result: Handle, storage: Storage) -> str:
     if row is None:
         if result.is_held:
             return "it is held no more, and no result of it is stored"
@@ -161,8 +162,8 @@ def _alive(storage: Storage) -> list[WorkerRow]:
 
 @contextmanager
 def inside_task(results: Sequence[Handle], allow_wait: bool) -> Iterator[Callable[[], None]]:
-    """A block in which the caller waits for *results*. What it yields is called at each look. HopelessWait: the caller is a task, the
-    queue that it waits for has no other worker than its own, and all runners of that wait in this way."""
+    """A block in which the caller waits for *results*. It yields a function to call at each check. It raises HopelessWait if the caller is
+    a task, its own worker is the only one of the queue that it waits for, and all runners of that worker wait like this."""
     serving = None if current.run.get() is None or allow_wait else current.serving()
     waited = next((it for it in results if serving is not None and _is_same_queue(serving.storage, it.huey.storage)), None)
     if serving is None or waited is None:
@@ -172,7 +173,7 @@ def inside_task(results: Sequence[Handle], allow_wait: bool) -> Iterator[Callabl
     _warn(waited, name)
     serving.waiting.add(me)
     try:
-        yield _Watch(serving, waited, name).look
+        yield _WorkerCheck(serving, waited, name).run
     finally:
         serving.waiting.discard(me)
 
@@ -182,7 +183,7 @@ def _is_same_queue(mine: Storage, its: Storage) -> bool:
 
 
 def _warn(waited: Handle, name: str) -> None:
-    if _is_news(waited.huey, f"waits {name}"):
+    if _is_first(waited.huey, f"waits {name}"):
         log.warning(
             "%s waits inside a task for %s of the same queue, %r: it keeps a runner of this worker busy, and when all of them wait nothing "
             "runs any more. Enqueue what comes next from the task itself, or say allow_wait=True",
@@ -190,8 +191,8 @@ def _warn(waited: Handle, name: str) -> None:
         )  # fmt: skip
 
 
-class _Watch:
-    """Looks for other workers, now and every few seconds."""
+class _WorkerCheck:
+    """Checks for other workers, now and every few seconds."""
 
     def __init__(self, serving: current.Serving, waited: Handle, name: str) -> None:
         self._serving = serving
@@ -200,8 +201,8 @@ class _Watch:
         self._clock: Clock = waited.huey.clock
         self._next: Micros = 0
 
-    def look(self) -> None:
-        """Raise HopelessWait if nothing can run what is waited for."""
+    def run(self) -> None:
+        """Raise HopelessWait if no worker can run the task that the caller waits for."""
         serving, now = self._serving, self._clock.monotonic()
         if now < self._next or len(serving.waiting) < serving.runners:
             return
@@ -210,7 +211,7 @@ class _Watch:
             row = serving.storage.get(self._waited.id)
         except StorageError:
             return
-        self._next = now + micros(ASK)
+        self._next = now + micros(WORKER_CHECK_INTERVAL_S)
         if others or row is None or row.state == State.RUNNING:
             return
         raise HopelessWait(
