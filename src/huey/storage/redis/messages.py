@@ -4,7 +4,7 @@ A message: ``-`` (or ``x``: it has an eta or expires), 16 digits of when it came
 The head is a JSON list of name, priority, retries, retry_delay, expires, eta, options, delay, expires_in; what is at its end and has its
 default is left out. The last two are durations (microseconds), which count from when it came and stand instead of eta and expires. What a
 newer release adds behind them is ignored. What cannot be read is told apart by a lease without a name (``unreadable``).
-The state is a list that only scripts write (base.lua has the order).
+The state is a list that only scripts write (lua/parts/base.lua has the order).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _written: dict[tuple[Any, ...], tuple[str, bytes]] = {}
 
 
 def group(pattern: Record, ids: Sequence[str], payloads: Sequence[bytes]) -> list[Arg]:
-    """Records that differ in id and payload only, as arguments (lua/insert.lua)."""
+    """Records that differ in id and payload only, as arguments (lua/parts/insert.lua)."""
     _, name, _, priority, eta, expires, retries, retry_delay, options, delay, expires_in = pattern
     # As given: what this host expects of a duration is left out, so that heads are alike.
     eta, expires = None if delay is not None else eta, None if expires_in is not None else expires
@@ -203,7 +203,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def row_of(found: list[Any]) -> TaskRow:
-    """What lua/look.lua found of a task."""
+    """What lua/get_tasks.lua found of a task."""
     id, message, state, how, detail, token, mark = found
     lease = lease_of(id, message, state, token)
     due = None

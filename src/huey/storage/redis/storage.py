@@ -16,24 +16,30 @@ from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageError, StorageRefused, StorageUnavailable
 from huey.runtime.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.runtime.failpoints import failpoint
-from huey.storage.base import Waker
-from huey.storage.helpers import Place, any_constraints, check_records
+from huey.storage.base import Storage, Waker
+from huey.storage.helpers import CHUNK, Place, any_constraints, check_records, in_chunks
+from huey.storage.locks import Held, Holder
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import LEAST, NEEDED
 from huey.storage.redis.leases import Leases
+from huey.storage.redis.locks import Locks
+from huey.storage.redis.lookups import Lookups
 from huey.storage.redis.messages import Arg, groups, groups_of_one, single
 from huey.storage.redis.notifications import Notifications
 from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline
 from huey.storage.redis.pool import ConnectionSet
 from huey.storage.redis.queue import RedisQueue
+from huey.storage.redis.revocations import Revocations
 from huey.storage.redis.sequences import EnqueueSequences
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
-from huey.storage.redis.sharing import SharingVerbs
 from huey.storage.redis.source import connector
 from huey.storage.redis.turns import Turns
-from huey.storage.retention import Retention
-from huey.storage.rows import EventFactory, Missing, Turn, Worker, WorkerRow
+from huey.storage.redis.upkeep import Upkeep
+from huey.storage.redis.values import Values
+from huey.storage.retention import Retention, parse_result_ttl
+from huey.storage.rows import Counts, EventFactory, Missing, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
+from huey.storage.stats import Stat
 from huey.task.bounds import parse_number
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
@@ -56,7 +62,7 @@ DISK_TIMEOUT = 5000
 """Milliseconds that ``durable=True`` waits for the server's disk."""
 
 
-class RedisStorage(SharingVerbs):
+class RedisStorage(Storage):
     """Tasks in one Redis or Valkey server (6.2 or newer); several names may share it, and other data.
 
     *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or *url*; or
@@ -67,6 +73,8 @@ class RedisStorage(SharingVerbs):
 
     The server's clock counts; *clock* replaces it in tests.
     """
+
+    supports_constraints = True
 
     def __init__(
         self,
@@ -85,17 +93,24 @@ class RedisStorage(SharingVerbs):
         source = connector(name, connection)
         self._is_local = source.is_local
         self._durable: tuple[Arg, ...] | None = (b"WAITAOF", 1, 0, DISK_TIMEOUT) if durable else None
-        queue = RedisQueue(name, clock, ConnectionSet(source), self._durable)
-        super().__init__(queue, result_ttl, Retention.of(keep_finished))
+        self._queue = queue = RedisQueue(name, clock, ConnectionSet(source), self._durable)
+        self.name = name
+        self.result_ttl = parse_result_ttl(result_ttl)
+        self._connections, self._prefix, self._now = queue.connections, queue.prefix, queue.now
         self._clock = clock
         self._rng = rng
         self._enqueue_timeout = enqueue_timeout
         self._is_trust_logged = False
-        self._unanswered = set()
         self._sequences = EnqueueSequences(clock, rng)
+        retention = Retention.of(keep_finished)
         self._leases = Leases(queue)
-        self._turns = Turns(queue, self._leases, self.result_ttl, self._retention.is_on)
+        self._turns = Turns(queue, self._leases, self.result_ttl, retention.is_on)
         self._notifications = Notifications(queue)
+        self._revocations = Revocations(queue)
+        self._lookups = Lookups(queue)
+        self._values = Values(queue, self.result_ttl)
+        self._locks = Locks(queue, rng)
+        self._upkeep = Upkeep(queue, retention)
         # No method: both would wait for the collector of garbage with their connections open.
         self._connections.prepare = partial(_prepare, self._prefix, name, durable)
 
@@ -160,6 +175,12 @@ class RedisStorage(SharingVerbs):
                 raise
             # The keys of earlier releases had no hash tags, so those never used a cluster.
             return told
+
+    def prune(self, now: Micros | None = None) -> int:
+        return self._upkeep.prune(now)
+
+    def flush(self) -> None:
+        self._queue.call("flush")
 
     def migrate(self) -> int:
         self.open()
@@ -324,7 +345,90 @@ class RedisStorage(SharingVerbs):
     def publish(self, events: Sequence[str]) -> None:
         self._notifications.publish(events)
 
+    # -- revocation, and acts of a person -----------------------------------------------------------------------------------------------
+
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
+        self._revocations.revoke(target, until, once)
+
+    def restore(self, target: TaskIds | TaskName) -> list[str]:
+        return self._revocations.restore(target)
+
+    def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
+        return self._revocations.get_revocation(*targets)
+
+    def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
+        return [id.decode() for some in in_chunks(ids) for id in self._queue.call("retry", *some, now=now)]
+
+    def discard(self, ids: Sequence[str]) -> list[str]:
+        return [id.decode() for some in in_chunks(ids) for id in self._queue.call("discard", *some)]
+
+    def drop_waiting(self, *, scheduled: bool) -> int:
+        kind, total, dropped = "scheduled" if scheduled else "ready", 0, 1
+        while dropped:
+            dropped = self._queue.call("drop_queued", kind, CHUNK)
+            total += dropped
+        return total
+
+    def pause(self, on: bool) -> None:
+        self._queue.call("pause", int(on))
+
+    def is_paused(self) -> bool:
+        return bool(self._connections.command("HGET", self._prefix + keys.CONTROL, "paused") == b"1")
+
+    # -- reading ------------------------------------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> TaskRow | None:
+        return self._lookups.get(id)
+
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+        return self._lookups.find(state, name, limit)
+
+    def missing(self) -> list[Missing]:
+        return self._lookups.missing()
+
+    def counts(self) -> Counts:
+        return self._lookups.counts()
+
+    def queues(self) -> list[str]:
+        self.open()
+        return sorted(name.decode() for name in self._connections.command("SMEMBERS", keys.QUEUES))
+
+    def stats(self, since: Micros) -> list[Stat]:
+        return self._lookups.stats(since)
+
+    def workers(self) -> list[WorkerRow]:
+        return self._lookups.workers()
+
+    # -- values, locks, rates -----------------------------------------------------------------------------------------------------------
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        return self._values.put(kind, key, value, ttl, if_absent)
+
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
+        return self._values.take(kind, keys, remove)
+
+    def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
+        return self._locks.acquire_lock(name, holder, ttl)
+
+    def renew_locks(self, holder: Holder) -> int:
+        return self._locks.renew_locks(holder)
+
+    def release_lock(self, name: str, token: int) -> bool:
+        return self._locks.release_lock(name, token)
+
+    def locks(self, names: Sequence[str] | None = None) -> list[Held]:
+        return self._locks.locks(names)
+
+    def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
+        return self._locks.hit_rate_limit(name, limit, per, now)
+
+    def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
+        return self._locks.rate(name, per, now, reset)
+
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
+
+    def ticks(self) -> dict[str, Micros]:
+        return self._lookups.ticks()
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         failpoint("tick:before-commit")

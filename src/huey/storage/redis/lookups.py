@@ -1,0 +1,110 @@
+"""Reading a queue: tasks, counts, statistics, workers. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+
+from huey.exceptions import StorageRefused
+from huey.runtime.clock import SECOND, Micros
+from huey.storage.helpers import CHUNK, in_chunks
+from huey.storage.redis import keys
+from huey.storage.redis.finishes import ROW, worker_of
+from huey.storage.redis.messages import Arg, row_of, text_of, whole_or
+from huey.storage.redis.queue import RedisQueue
+from huey.storage.rows import Counts, Missing, TaskRow, WorkerRow
+from huey.storage.stats import MINUTE, Stat, stat, with_waiting
+from huey.task.lifecycle import State
+
+_KINDS = {
+    "suspect": ("suspect",),
+    "ready": ("suspect", "ready"),
+    "scheduled": ("scheduled",),
+    State.QUEUED: ("suspect", "ready", "scheduled"),
+}
+"""The kinds of queued tasks, in claim order."""
+_ALL = ("suspect", "ready", "scheduled", "blocked", State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+class Lookups:
+    """The verbs that read."""
+
+    def __init__(self, queue: RedisQueue) -> None:
+        self._queue = queue
+
+    def get(self, id: str) -> TaskRow | None:
+        return next(iter(self._look([id])), None)
+
+    def _look(self, ids: Sequence[Arg]) -> list[TaskRow]:
+        found = [each for some in in_chunks(ids) for each in self._queue.call("get_tasks", *some)]
+        return [row_of(each) for each in found if each]
+
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+        """As the contract says. Not one step: what changes its state meanwhile may be missing, or come twice."""
+        if limit <= 0:
+            return []
+        if state in _KINDS:
+            rows: list[TaskRow] = []
+            for kind in _KINDS[state]:
+                if len(rows) < limit:
+                    rows += self._in_order(kind, name, limit - len(rows))
+            return rows
+        kinds = _ALL if state is None else (state,)
+        found = (row for kind in kinds for page in self._pages(kind) for row in page if name in (None, row.name))
+        return heapq.nsmallest(limit, {row.id: row for row in found}.values(), key=lambda row: (row.created, row.id))
+
+    def _in_order(self, kind: str, name: str | None, limit: int) -> list[TaskRow]:
+        """Tasks of one kind of queued, best first."""
+        if kind == "scheduled":
+            # In order of time already; among them are those that wait for a worker that can run them.
+            soonest = (row for page in self._pages(kind) for row in page if row.state == State.QUEUED and name in (None, row.name))
+            return sorted(islice(soonest, limit), key=lambda row: (row.due or 0, row.id))
+        # Without a name the first page has them: it brings so many of each priority.
+        pages = islice(self._pages(kind, limit), 1) if name is None else self._pages(kind)
+        found = [row for page in pages for row in page if name in (None, row.name)]
+        return sorted(found, key=lambda row: (-row.priority, row.ready_at, row.id))[:limit]
+
+    def _pages(self, kind: str, size: int = CHUNK) -> Iterator[list[TaskRow]]:
+        """Tasks in one kind of place, a page at a time."""
+        for start in count(0, size):
+            ids = self._queue.call("list_ids", kind, start, start + size - 1)
+            if not ids:
+                return
+            yield self._look(ids)
+
+    def missing(self) -> list[Missing]:
+        try:
+            found = self._queue.connections.command("HKEYS", self._queue.prefix + keys.MISSING_COUNTS)
+        except StorageRefused:
+            # A key of a wrong type; the next script that comes upon it sets it aside, and ``prune`` mends what stood in it.
+            return []
+        return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
+
+    def counts(self) -> Counts:
+        return Counts._make(self._queue.call("counts"))
+
+    def stats(self, since: Micros) -> list[Stat]:
+        rows, living = self._queue.call("read_stats", since)
+        waiting = []
+        for field, number in zip(living[::2], living[1::2], strict=True):
+            start, _, name = text_of(field).partition(":")
+            began, how_many = whole_or(int, start, 0), whole_or(int, number, 0)
+            if began + MINUTE * SECOND > since and how_many > 0:
+                waiting.append((name, began, how_many))
+        counted = [
+            stat(text_of(name), int(float(start)), span, *(whole_or(int, number, 0) for number in ROW.unpack(numbers)))
+            for span, start, name, numbers in rows
+            if len(numbers) == ROW.size
+        ]
+        return with_waiting(counted, waiting)
+
+    def workers(self) -> list[WorkerRow]:
+        found = self._queue.call("workers", self._queue.lease_time())
+        return [WorkerRow(worker_of(id, details), int(until), bool(is_expired), holds) for id, details, until, is_expired, holds in found]
+
+    def ticks(self) -> dict[str, Micros]:
+        found = self._queue.connections.command("HGETALL", self._queue.prefix + keys.TICKS)
+        # RESP3 answers with a map, RESP2 with a list: the connection may be of the user's making.
+        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        return {text_of(name): whole_or(int, tick.partition(b" ")[0], 0) for name, tick in pairs}
