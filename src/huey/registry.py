@@ -1,7 +1,7 @@
-"""Which function a name means.
+"""Find the function that a task name stands for.
 
-Each Huey instance has a registry of its own. A name that it does not know but another instance of this process does is found there
-(S136, C16). Nothing is ever imported because a message says so (S3).
+Each ``Huey`` has a registry of its own. A name that it does not know is looked up in those of the other instances of this process. Nothing
+is ever imported because a message says so.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Registry:
     def __init__(self) -> None:
         self._tasks: dict[str, TaskWrapper[Any, Any]] = {}
         self._aliases: dict[str, TaskWrapper[Any, Any]] = {}
-        """By the names that functions had before."""
+        """By former names."""
         _all[_next()] = self
 
     def register(self, wrapper: TaskWrapper[Any, Any]) -> None:
-        """Add a function. ValueError: another one has its name, or one of its aliases (C16).
+        """Add a function. ValueError: another one has its name, or one of its aliases.
 
-        The same function again replaces itself, so does one whose module is executed again, and one that is typed again at a prompt or in a
-        notebook, with a warning.
+        The same function replaces itself. So does one whose module is executed again, and, with a warning, one that is typed again at a
+        prompt or in a notebook.
         """
         identity.note(wrapper.func)
         names = (wrapper.name, *wrapper.options.aliases)
@@ -55,14 +55,14 @@ class Registry:
             self._aliases[name] = wrapper
 
     def adopt(self, other: Registry) -> None:
-        """Add the functions of the registry of another instance, but those whose names are taken."""
+        """Add the functions of another instance's registry, except those whose names are taken."""
         for wrapper in other:
             self._tasks.setdefault(wrapper.name, wrapper)
         for name, wrapper in other._aliases.items():
             self._aliases.setdefault(name, wrapper)
 
     def unregister(self, name: str) -> bool:
-        """Forget a function; True if it was known."""
+        """Forget a function; return whether it was known."""
         wrapper = self._tasks.pop(name, None)
         for alias in () if wrapper is None else wrapper.options.aliases:
             if self._aliases.get(alias) is wrapper:
@@ -70,8 +70,8 @@ class Registry:
         return wrapper is not None
 
     def find(self, name: str) -> TaskWrapper[Any, Any]:
-        """The function of that name: ours, else the one of the oldest instance that knows it. UnknownTask: no instance of this process
-        does."""
+        """Return the function of that name: this registry's, else that of the oldest instance that knows it. UnknownTask: no instance of
+        this process does."""
         wrapper = self._tasks.get(name)
         if wrapper is not None:
             return wrapper
@@ -82,7 +82,7 @@ class Registry:
         raise UnknownTask(f"{name} not found in TaskRegistry: {self._hint(name)}")
 
     def _hint(self, name: str) -> str:
-        """What may have happened to a task that is unknown here."""
+        """Return the likely reason why a task is unknown here."""
         if is_of_script(name):
             return (
                 "it was enqueued by a file that was run as a script, or from a notebook or a prompt, so that its module is called __main__ "
@@ -105,43 +105,43 @@ class Registry:
 
     @property
     def periodic(self) -> list[PeriodicWrapper[Any, Any]]:
-        """Functions that run by the clock."""
+        """The periodic functions."""
         return [wrapper for wrapper in self._tasks.values() if isinstance(wrapper, PeriodicWrapper)]
 
 
 TaskRegistry = Registry
-"""The same, by its name in huey 3.x."""
+"""The name of the class in huey 3.x."""
 
 
 class Everything:
-    """What all instances of this process know, by 0.4.9's names."""
+    """The functions of all instances of this process, by the names of 0.4.9."""
 
     def __contains__(self, name: str) -> bool:
-        """A function of that name, or of the task class of that name, ``queuecmd_<function>``, is registered."""
+        """Whether a function of that name is registered, or one whose task class, ``queuecmd_<function>``, has that name."""
         return any(name in (wrapper.name, wrapper.task_class.__name__) for registry in list(_all.values()) for wrapper in registry)
 
     def get_periodic_tasks(self) -> list[Any]:
-        """A task of each periodic function."""
+        """Return one task of each periodic function."""
         return [wrapper.task_class() for registry in list(_all.values()) for wrapper in registry.periodic]
 
 
 registry = Everything()
-"""``huey.registry.registry`` of 0.4.9, to look only."""
+"""``huey.registry.registry`` of 0.4.9, read-only."""
 
 
 def instances() -> list[Any]:
-    """The Huey instances of this process that functions were declared with, the oldest first."""
+    """Return the instances of ``Huey`` in this process that functions were declared with, the oldest first."""
     found = [next(iter(registry)).huey for registry in list(_all.values()) if len(registry)]
     return list({id(huey): huey for huey in found}.values())
 
 
 def _is_end_of(one: str, other: str) -> bool:
-    """Of two dotted names, one is the end of the other."""
+    """Whether one of two dotted names is the end of the other."""
     return f".{one}".endswith(f".{other}") or f".{other}".endswith(f".{one}")
 
 
 def _check_is_again(name: str, known: TaskWrapper[Any, Any], wrapper: TaskWrapper[Any, Any]) -> None:
-    """ValueError: *wrapper* is not *known*, declared again."""
+    """ValueError: *wrapper* is not *known* declared again."""
     if identity.is_same(known.func, wrapper.func):
         if identity.is_made_again(known.func, wrapper.func) or _run_alike(known, wrapper):
             return
@@ -152,14 +152,14 @@ def _check_is_again(name: str, known: TaskWrapper[Any, Any], wrapper: TaskWrappe
         )
     if not identity.is_typed_again(known.func, wrapper.func):
         raise ValueError(
-            f"the task name {name!r} is taken by {_told(known.func)}; give one of the two another name with name='...'"
+            f"the task name {name!r} is taken by {_describe(known.func)}; give one of the two another name with name='...'"
             + _why(known.func, wrapper.func)
         )
     log.warning("the task %s is declared again: the new function takes the place of the former", name)
 
 
 def _run_alike(known: TaskWrapper[Any, Any], wrapper: TaskWrapper[Any, Any]) -> bool:
-    """A worker would run them in the same way. (Retries, priority and so on travel with each task.)"""
+    """Whether a worker would run both in the same way. (Retries, priority and so on travel with each task.)"""
     if type(known) is not type(wrapper) or not identity.is_same(_run_by(known.options), _run_by(wrapper.options)):
         return False
     if isinstance(known, PeriodicWrapper) and isinstance(wrapper, PeriodicWrapper):
@@ -170,7 +170,7 @@ def _run_alike(known: TaskWrapper[Any, Any], wrapper: TaskWrapper[Any, Any]) -> 
 _run_by = attrgetter("retries_as_argument", "include_task", "timeout", "retry_on", "no_retry_on", "constraints")
 
 
-def _told(func: Any) -> str:
+def _describe(func: Any) -> str:
     func = innermost(func)
     code = getattr(func, "__code__", None)
     return f"{func!r:.200}" if code is None else f"{func.__qualname__} ({code.co_filename}, line {code.co_firstlineno})"

@@ -1,4 +1,4 @@
-"""The options of ``@huey.task(...)``: what they may be, and what they say about a failure."""
+"""The options of ``@huey.task(...)``: their values, checked, and which failures are retried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from huey.task.task import Task
 log = SafeLogger("huey")
 
 ExceptionFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-"""Exceptions: a class, several, or a function that says whether one is meant."""
+"""Exceptions: a class, several, or a function that returns whether one matches."""
 
 
 class TaskOptionArgs(TypedDict, total=False):
@@ -56,45 +56,45 @@ class TaskOptions(NamedTuple):
     retry_delay: float = 0.0
     """Seconds between a failure and the next run, at least."""
     retries_as_argument: bool = False
-    """Pass the runs left as keyword ``retries``."""
+    """Pass the number of retries left as keyword ``retries``."""
     include_task: bool = False
     """Pass the task as keyword ``task``."""
     priority: int = 0
     """Higher runs first."""
     expires: Expires | None = None
-    """Not after: seconds or timedelta from each enqueue, or from the eta if that is ahead; or a datetime."""
+    """Do not start later: seconds or timedelta from each enqueue, or from the eta if that is ahead; or a datetime."""
     timeout: float | None = None
     """Seconds that a run may take."""
     retry_backoff: float = 0.0
-    """Factor by which the wait grows with each failed try; 0: it does not."""
+    """Factor by which the delay grows with each failed try; 0: it does not grow."""
     retry_jitter: float = 0.0
-    """Up to such a share is added to a wait, so that what failed together does not come back together."""
+    """A random share of the delay, up to this one, is added, so that tasks that failed together are not retried together."""
     max_retry_delay: float | None = None
-    """Seconds up to which the backoff grows."""
+    """Seconds up to which the delay grows."""
     retry_on: ExceptionFilter | None = None
-    """Only after these it is tried again."""
+    """Retry only after these."""
     no_retry_on: ExceptionFilter | None = None
-    """After these it is not."""
+    """Do not retry after these."""
     aliases: tuple[str, ...] = ()
-    """Names under which it was known before."""
+    """Names that the task had before."""
     queue: str | None = None
-    """Another queue of the same store that its calls go to."""
+    """The queue of the same store that its calls go to, if not that of its ``Huey``."""
     constraints: ConstraintSpec | None = None
     """Constraints of its calls, such as ``unique=``."""
     attributes: tuple[tuple[str, Any], ...] = ()
     """Further attributes of the class of its tasks."""
 
     def may_retry(self, error: BaseException) -> bool:
-        """Whether a run that raised *error* is worth another try."""
-        if self.no_retry_on is not None and _is_meant(self.no_retry_on, error):
+        """Whether a run that raised *error* may be retried."""
+        if self.no_retry_on is not None and _matches(self.no_retry_on, error):
             return False
-        return self.retry_on is None or _is_meant(self.retry_on, error)
+        return self.retry_on is None or _matches(self.retry_on, error)
 
 
-def _is_meant(which: ExceptionFilter, error: BaseException) -> bool:
+def _matches(which: ExceptionFilter, error: BaseException) -> bool:
     try:
         return isinstance(error, which) if isinstance(which, tuple | type) else bool(which(error))
-    except BaseException as raised:  # The user's function, or metaclass: one that raises must not hide what it was asked about.
+    except BaseException as raised:  # The user's function, or metaclass: one that raises must not hide *error*.
         if is_ctrl_c(raised):
             raise
         log.exception("retry_on or no_retry_on raised when it was asked about an error of type %s; that counts as no", type(error).__name__)
@@ -156,7 +156,7 @@ def _check(options: TaskOptions) -> None:
     if parse_number("retry_jitter", options.retry_jitter) > 1:
         raise ValueError(f"retry_jitter={options.retry_jitter!r}: give a share from 0 to 1; 0.1 adds up to a tenth")
     for name in ("retry_on", "no_retry_on"):
-        _check_which(name, getattr(options, name))
+        _check_exception_filter(name, getattr(options, name))
     if isinstance(options.aliases, str) or not all(isinstance(name, str) and name for name in options.aliases):
         raise ValueError(f"aliases={options.aliases!r}: give a list of names")
     for name in options.aliases:
@@ -172,7 +172,7 @@ def _check_attributes(attributes: Iterable[str]) -> None:
             raise ValueError(f"task_attributes={{{name!r}: ...}}: a task has an attribute of that name, or can have none; give another")
 
 
-def _check_which(name: str, which: Any) -> None:
+def _check_exception_filter(name: str, which: Any) -> None:
     classes = which if isinstance(which, tuple) else (which,)
     if which is None or all(isinstance(it, type) and issubclass(it, BaseException) for it in classes):
         return

@@ -1,4 +1,4 @@
-"""What ``@huey.task()`` and ``@huey.periodic_task()`` give back: the function with the verbs of a task."""
+"""What ``@huey.task()`` and ``@huey.periodic_task()`` return: the function, with the verbs of a task."""
 
 from __future__ import annotations
 
@@ -26,11 +26,9 @@ R = TypeVar("R")
 log = SafeLogger("huey")
 
 CALL_OVERRIDES = frozenset({"id", "eta", "delay", "retries", "retry_delay", "retry_backoff", "priority", "expires", "timeout"})
-"""Keywords of a call that mean the call, not its arguments; unless the function has a parameter of that name."""
-
-
-SHAPES = 100
-"""So many kinds of calls are remembered as fitting, of each function."""
+"""Keywords that set options of one call and are not passed to the function, unless that has a parameter of the same name."""
+REMEMBERED_SHAPES = 100
+"""Shapes of calls that are remembered as valid, per function."""
 
 
 class MapHost(Protocol):
@@ -88,11 +86,11 @@ class TaskWrapper(Masked, Generic[P, R]):
         extras = ("retries", "task")[not options.retries_as_argument : 1 + options.include_task]
         self._parameters = parameters_of(func, extras)
         self._least, self._most = self._parameters.counts
-        self._taken = CALL_OVERRIDES - own_names(func, self._parameters)
+        self._overrides = CALL_OVERRIDES - own_names(func, self._parameters)
         if options.constraints is not None:
             options.constraints.check_names(func)
-        self._fitting: set[tuple[object, ...]] = set()
-        """Numbers of arguments and keywords of calls that fitted."""
+        self._valid_shapes: set[tuple[object, ...]] = set()
+        """The number of arguments and the keywords of calls that were valid."""
         self._is_of_script = name is None and is_of_script(self.name)
         if self._is_of_script:
             self._most = -1
@@ -100,53 +98,53 @@ class TaskWrapper(Masked, Generic[P, R]):
         take_over(self, func)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Enqueue one call and return at once: a ``Result``, or None without a result store (S25-S27). Keywords as for ``s``. TypeError:
-        arguments that the function does not take."""
+        """Enqueue one call and return its ``Result`` at once, or None without a result store. Keywords as for ``s``. TypeError: arguments
+        that the function does not take."""
         if kwargs:
             shape = (len(args), *kwargs)
-            if shape not in self._fitting:
-                if not self._taken.isdisjoint(kwargs):
-                    return self.huey.enqueue(self._wished(args, kwargs))
+            if shape not in self._valid_shapes:
+                if not self._overrides.isdisjoint(kwargs):
+                    return self.huey.enqueue(self._with_overrides(args, kwargs))
                 self._check(args, kwargs)
-                if len(self._fitting) < SHAPES:
-                    self._fitting.add(shape)
+                if len(self._valid_shapes) < REMEMBERED_SHAPES:
+                    self._valid_shapes.add(shape)
         elif not self._least <= len(args) <= self._most:
             self._check(args, kwargs)
         return self.huey.enqueue(self.task_class(args, kwargs))
 
     def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
-        """The call as a task, not enqueued: for ``huey.enqueue`` and ``huey.enqueue_many``.
+        """Return the call as a task without enqueuing it, for ``huey.enqueue`` and ``huey.enqueue_many``.
 
-        The keywords ``id, eta, delay, retries, retry_delay, retry_backoff, priority, expires, timeout`` are meant for this call and not
-        passed on, except those that the function itself has as parameters. TypeError: arguments that the function does not take.
+        The keywords ``id, eta, delay, retries, retry_delay, retry_backoff, priority, expires, timeout`` are options of this call and are
+        not passed to the function, except those that it has as parameters. TypeError: arguments that the function does not take.
         """
         if kwargs:
-            return self._wished(args, kwargs)
+            return self._with_overrides(args, kwargs)
         self._check(args, kwargs)
         return self.task_class(args)
 
-    def _wished(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
-        wishes = {name: kwargs[name] for name in self._taken if name in kwargs}
-        kwargs = {name: value for name, value in kwargs.items() if name not in wishes}
+    def _with_overrides(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+        overrides = {name: kwargs[name] for name in self._overrides if name in kwargs}
+        kwargs = {name: value for name, value in kwargs.items() if name not in overrides}
         self._check(args, kwargs)
-        due = resolve_eta(wishes.pop("eta", None), wishes.pop("delay", None), now=self.huey.clock.now())
-        return self.task_class(args, kwargs, **due._asdict(), **wishes)
+        due = resolve_eta(overrides.pop("eta", None), overrides.pop("delay", None), now=self.huey.clock.now())
+        return self.task_class(args, kwargs, **due._asdict(), **overrides)
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """TypeError: the function does not take these."""
+        """TypeError: the function does not take these arguments."""
         if self._is_of_script and not self.huey.always_eager:
             self._warn_of_script()
         if not kwargs and self._least <= len(args) <= self._most:
             return
-        if misfit := self._parameters.misfit(args, kwargs, self._taken):
+        if misfit := self._parameters.misfit(args, kwargs, self._overrides):
             way_out = f"call it as {getattr(self.func, '__name__', self.name)}{self._parameters}"
             raise TypeError(f"{self.name}() {misfit}{'' if misfit.endswith('?') else ';'} {way_out}")
 
     def _warn_of_script(self) -> None:
-        """Say once that no other process knows this function."""
+        """Log once that no other process knows this function."""
         self._is_of_script = False
         self._most = self._parameters.counts[1]
-        # Who writes the program on the command line sees what it is.
+        # Whoever writes the program on the command line sees where it is.
         if self.huey.is_shared and sys.argv[:1] != ["-c"]:
             log.warning(
                 "the task %s is declared in a notebook, at a prompt, or in a file that cannot be imported: no consumer of another process "
@@ -155,28 +153,28 @@ class TaskWrapper(Masked, Generic[P, R]):
             )
 
     def check_calls(self, calls: Sequence[tuple[Any, ...]], given: Sequence[Any]) -> None:
-        """``_check`` for many calls without keywords; *given*: them, as they were given to ``map``."""
+        """Like ``_check``, for many calls without keywords. *given*: the items, as passed to ``map``."""
         lengths = set(map(len, calls))
         if not lengths or (self._least <= min(lengths) and max(lengths) <= self._most):
             return
-        for place, args in enumerate(calls):
+        for index, args in enumerate(calls):
             try:
                 self._check(args, {})
             except TypeError as error:
-                hint = "; a list is one argument, a tuple several" if isinstance(given[place], list) else ""
-                raise TypeError(f"item {place} of map: {error}{hint}; nothing was enqueued") from None
+                hint = "; a list is one argument, a tuple several" if isinstance(given[index], list) else ""
+                raise TypeError(f"item {index} of map: {error}{hint}; nothing was enqueued") from None
 
     def options_of(self, task: Task, options: str | None, of_id: Constraints) -> str | None:
-        """*options* of a record with the terms of that call; *of_id*: those of its id."""
-        wishes, terms = self.options.constraints, NONE
-        if wishes is not None:
-            terms = wishes.for_call(self.name, self.func, task.args, task.kwargs)
-        return with_constraints(options, terms._replace(id_ttl=of_id.id_ttl, own=of_id.own))
+        """Return *options* of a record with the constraints of that call; *of_id*: those of its id."""
+        spec, constraints = self.options.constraints, NONE
+        if spec is not None:
+            constraints = spec.for_call(self.name, self.func, task.args, task.kwargs)
+        return with_constraints(options, constraints._replace(id_ttl=of_id.id_ttl, own=of_id.own))
 
     def map(self, calls: Iterable[Any]) -> Any:
-        """Enqueue one call per item, in chunks of 1,000 that are each all or nothing (C1): a ``ResultGroup``.
+        """Enqueue one call per item, in chunks of 1,000 that are each all or nothing, and return a ``ResultGroup``.
 
-        A tuple is a list of arguments, anything else a single argument.
+        A tuple holds several arguments; anything else is a single argument.
         """
         return self.huey.client.map(self, calls)
 
@@ -197,13 +195,13 @@ class TaskWrapper(Masked, Generic[P, R]):
         expires: Expires | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """Enqueue one call for later (S31-S35, C13): a ``Result``, or None without a result store.
+        """Enqueue one call for later and return its ``Result``, or None without a result store.
 
         *delay*: seconds or timedelta from now. *eta*: a datetime; an aware one is exact, a naive one is local time. With
         ``convert_utc=False`` a naive one is wall time: the consumer reads it on its own clock (UTC, or local time with ``--localtime``).
-        Neither, or a time in the past: at once. A number, timedelta or datetime as the only argument is the delay or eta. *expires*:
-        seconds or a timedelta from the enqueue, or from the eta if that is ahead, and anew with each retry; or a datetime, which bounds
-        the whole. ValueError: eta and delay given, arguments that are not a tuple or list.
+        Without either, or with a time in the past, the call is ready at once. A number, timedelta or datetime as the only argument is the
+        delay or eta. *expires*: seconds or a timedelta from the enqueue, or from the eta if that is ahead, counted again from each retry;
+        or a datetime, which holds for all tries. ValueError: both eta and delay, or arguments that are not a tuple or list.
         """
         if isinstance(args, int | float | timedelta | datetime) and kwargs is None and eta is None and delay is None:
             eta, delay, args = (args, None, None) if isinstance(args, datetime) else (None, args, None)
@@ -234,7 +232,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         return self.options.retry_delay
 
     def with_extras(self, task: Task) -> dict[str, Any]:
-        """The keywords of a run: the call's own, and what the function asked for (S29, S30)."""
+        """Return the keywords of a run: those of the call, and ``retries`` and ``task`` if the decorator asks for them."""
         if not self.needs_extras:
             return task.kwargs
         extras: dict[str, Any] = {}
@@ -246,24 +244,24 @@ class TaskWrapper(Masked, Generic[P, R]):
 
     @opened
     def call_local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now (S36)."""
+        """Run the function here and now."""
         return self.func(*args, **kwargs)
 
     def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
-        """Keep all calls from running: for ever, until a time, or once. Each call overwrites the former (S57-S60)."""
+        """Keep all calls from running: for ever, until a time, or once. Each revocation overwrites the former."""
         self.huey.revoke_all(self, revoke_until, revoke_once)
 
     def is_revoked(self, dt: datetime | None = None, peek: bool = True, *, timestamp: datetime | None = None) -> bool:
-        """Whether calls are kept from running at *dt* (None: now) (S61). *peek* False: a revocation for one run, or one that is over, is
-        taken back by this, as a consumer does."""
+        """Whether calls are kept from running at *dt* (None: now). *peek* False: this takes back a revocation that is for one run, or over,
+        as a consumer does."""
         return self.huey.is_revoked(self, dt or timestamp, peek)
 
     def restore(self) -> bool:
-        """Take the revocation back; True if there was one (S62)."""
+        """Take the revocation back; return whether there was one."""
         return self.huey.restore_all(self)
 
     def unregister(self) -> bool:
-        """Forget this task: its messages are put back by this process from now on."""
+        """Forget this function: from now on this process puts its tasks back."""
         return self.huey.unregister(self)
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -274,14 +272,14 @@ class TaskWrapper(Masked, Generic[P, R]):
             )
 
     def __reduce__(self) -> str:
-        # By its place, as functions are; then a copy is the wrapper itself.
-        place: str = getattr(self.func, "__qualname__", "")
+        # By module and name, as functions are; then a copy is the wrapper itself.
+        qualified_name: str = getattr(self.func, "__qualname__", "")
         found: Any = sys.modules.get(getattr(self.func, "__module__", ""))
-        for part in place.split("."):
+        for part in qualified_name.split("."):
             found = getattr(found, part, None)
         if found is not self:
             raise TypeError(f"{self!r} is not pickled: it stands in no module by the name of its function; send its name, {self.name!r}")
-        return place
+        return qualified_name
 
     def __deepcopy__(self, memo: object) -> TaskWrapper[P, R]:
         return self
@@ -294,7 +292,7 @@ say_what_is_not_here(TaskWrapper, of_others=True)
 
 
 class PeriodicWrapper(TaskWrapper[P, R]):
-    """A function that the scheduler enqueues. Called directly it runs here and now (S66); its results are not stored (S67)."""
+    """A function that the scheduler enqueues. A direct call runs it here and now; its results are not stored."""
 
     kind = "periodic task"
     stores_result = False
@@ -320,7 +318,7 @@ class PeriodicWrapper(TaskWrapper[P, R]):
 
 
 def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> type[Task]:
-    """The class of this function's tasks: ``queuecmd_<function>`` in the function's module (S38)."""
+    """Return the class of this function's tasks: ``queuecmd_<function>`` in the function's module."""
     options, huey = wrapper.options, wrapper.huey
     members: dict[str, Any] = {
         **dict(options.attributes),
@@ -343,8 +341,8 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
         "shows_local_time": not huey.utc,
     }
     at, after = resolve_expiry(options.expires) if options.expires is not None else (None, None)
-    rare = write_policy(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay, expires_in=after)
-    members |= {"default_expires_at": at, "default_expires_in": after, "default_policy": rare}
+    policy = write_policy(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay, expires_in=after)
+    members |= {"default_expires_at": at, "default_expires_in": after, "default_policy": policy}
     name = getattr(func, "__name__", wrapper.name.rpartition(".")[2])
     if not isinstance(wrapper, PeriodicWrapper):
         return type(f"queuecmd_{name}", (Task,), members)
@@ -352,7 +350,7 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
 
 
 def plain(func: Any) -> Any:
-    """The function inside, if *func* is a decorated function already: its calls would enqueue it, and not run it."""
+    """Return the function inside if *func* is decorated already: calling that would enqueue a task instead of running it."""
     while (wrapper := getattr(func, "_wrapper", func)) is not None and isinstance(wrapper, TaskWrapper):
         func = wrapper.func
     return func
