@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tools.source import Problem, modules, named
+from tools.tests import tests
 from tools.words import codes, private, retired
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -300,17 +301,17 @@ def made(root: Path) -> list[Problem]:
 
 def examples(root: Path) -> list[Problem]:
     """Every example is run by a test."""
-    tests = "\n".join(path.read_text("utf-8") for path in (root / "tests").rglob("*.py"))
-    runs_all = re.search(r"examples.{0,40}glob\(", tests, re.DOTALL)
+    text = "\n".join(path.read_text("utf-8") for path in (root / "tests").rglob("*.py"))
+    runs_all = re.search(r"examples.{0,40}glob\(", text, re.DOTALL)
     return [
         Problem(named(root, path), 1, "no test names this example", "Run it in a test: an example that nobody runs goes wrong.")
         for path in sorted((root / "examples").rglob("*.py"))
-        if not runs_all and not re.search(rf"\b{re.escape(path.stem)}\b", tests)
+        if not runs_all and not re.search(rf"\b{re.escape(path.stem)}\b", text)
     ]
 
 
 GATES: dict[str, Callable[[Path], list[Problem]]] = {
-    gate.__name__: gate for gate in (sizes, clock, excepts, sql, lua, imports, docs, made, examples, retired, private, codes)
+    gate.__name__: gate for gate in (sizes, tests, clock, excepts, sql, lua, imports, docs, made, examples, retired, private, codes)
 }
 
 

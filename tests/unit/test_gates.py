@@ -38,6 +38,15 @@ def test_a_long_file_is_found(house: Any) -> None:
     assert facts(gates.sizes(root)) == ["src/huey/a.py:451 451 lines, 450 at most"]
 
 
+def test_a_long_test_file_and_a_long_test_name_are_found(house: Any) -> None:
+    long = "test_" + "a" * 91
+    root = house({"tests/test_a.py": "x = 1\n" * 601, "tests/unit/test_b.py": f"class TestB:\n    def {long}(self): ...\n"})
+    assert facts(gates.tests(root)) == [
+        "tests/test_a.py:601 601 lines, 600 at most",
+        f"tests/unit/test_b.py:2 {long} has 96 letters, 95 at most",
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "name"),
     [
@@ -132,7 +141,7 @@ def test_an_example_needs_a_test(house: Any) -> None:
 
 def test_an_unknown_gate_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert gates.main(["colour"]) == 2
-    assert "no gate colour; there are sizes, clock" in capsys.readouterr().err
+    assert "no gate colour; there are sizes, tests, clock" in capsys.readouterr().err
 
 
 def test_parts_of_the_docs_that_are_out_of_date_are_found(house: Any) -> None:

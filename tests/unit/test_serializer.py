@@ -3,106 +3,30 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import copyreg
 import datetime as dt
 import decimal
-import enum
 import fractions
 import gzip
 import hmac
-import io
 import json
 import logging
 import os
 import pickle
-import random
-import subprocess
 import sys
-import threading
-import tracemalloc
 import types
 import uuid
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huey.exceptions import ConfigurationError, DecodeError, EncodeError
-from huey.serializer import Codec, JSONSerializer, NewerFormat, Serializer, SignedSerializer
+from huey.serializer import JSONSerializer, Serializer, SignedSerializer
 from huey.serializer.signing import derived_key
-
-ID = "0190f0c2a1b2cafebabe000000000001"
-SECRET = "a long and random text"
-
-
-class Point:
-    def __init__(self, x: Any) -> None:
-        self.x = x
-
-    def __eq__(self, other: Any) -> Any:
-        return type(other) is Point and other.x == self.x
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class Colour(enum.Enum):
-    RED = 1
-
-
-class TextSerializer:
-    """A user's own: text only, Latin-1."""
-
-    def serialize(self, data: Any) -> Any:
-        return data.encode("latin-1")
-
-    def deserialize(self, data: Any) -> Any:
-        return data.decode("latin-1")
-
-
-def yes() -> Any:
-    return True
-
-
-def codec(queue: Any = "q", **options: Any) -> Any:
-    return Codec(queue, **options)
-
-
-def trusted(**options: Any) -> Any:
-    return codec(is_trusted=yes, **options)
-
-
-def forged(flags: Any, body: Any) -> Any:
-    """What anyone can put into a store."""
-    return bytes((1, flags)) + body
-
-
-def refusal(reader: Any, data: Any, purpose: Any = "result") -> Any:
-    with pytest.raises(DecodeError) as caught:
-        reader.decode(purpose, ID, data)
-    return str(caught.value)
-
-
-def complaint(writer: Any, value: Any, purpose: Any = "result") -> Any:
-    with pytest.raises(EncodeError) as caught:
-        writer.encode(purpose, ID, value)
-    return str(caught.value)
-
-
-CODECS: dict[str, dict[str, Any]] = {
-    "trusted": {"is_trusted": yes},
-    "untrusted": {},
-    "allowed": {"allow_pickle": True},
-    "signed": {"secret": SECRET},
-    "gzip": {"compression": True},
-    "zlib signed": {"secret": SECRET, "compression": True, "use_zlib": True, "compression_level": 9},
-    "plain Serializer": {"serializer": Serializer(compression=True, use_zlib=True)},
-}
+from tests.unit.serializing import CODECS, ID, SECRET, Colour, Point, TextSerializer, codec, complaint, forged, refusal, trusted, yes
 
 PLAIN = st.recursive(
     st.none()
@@ -296,7 +220,7 @@ def test_who_loads_classes(options: Any, loads: Any) -> None:
         assert one.decode("result", ID, data) == Point(1)
     else:
         text = refusal(one, data)
-        for word in (ID, f"{__name__}.Point", "secret=", "allow_pickle=True"):
+        for word in (ID, f"{Point.__module__}.Point", "secret=", "allow_pickle=True"):
             assert word in text
 
 
@@ -342,8 +266,8 @@ def test_an_untrusted_store_refuses_a_class_at_once(value: Any) -> None:
 
 def test_the_refusal_names_the_class_and_the_keyword() -> None:
     text = complaint(codec(), ((1,), {"shape": [Point(1)]}), "task")
-    assert f"kwargs['shape'], a list, holds {__name__}.Point" in text
-    assert f"result {ID}: the value, a {__name__}.Point, holds {__name__}.Point" in complaint(codec(), Point(1))
+    assert f"kwargs['shape'], a list, holds {Point.__module__}.Point" in text
+    assert f"result {ID}: the value, a {Point.__module__}.Point, holds {Point.__module__}.Point" in complaint(codec(), Point(1))
 
 
 def test_a_plain_type_itself_does_not_hide_behind_its_values() -> None:
@@ -351,438 +275,14 @@ def test_a_plain_type_itself_does_not_hide_behind_its_values() -> None:
 
 
 def test_a_registered_extension_code_does_not_pass() -> None:
-    copyreg.add_extension(__name__, "Point", 240)
+    copyreg.add_extension(Point.__module__, "Point", 240)
     try:
         data = forged(0, pickle.dumps(Point(1), 5))
         assert pickle.loads(data[2:]) == Point(1)
         refusal(codec(), data)
         complaint(codec(), Point(1))
     finally:
-        copyreg.remove_extension(__name__, "Point", 240)
-
-
-# -- canaries ---------------------------------------------------------------------------------------------------------------------------
-
-
-class Canary:
-    """Unpickling it calls *func* with *args*."""
-
-    def __init__(self, func: Any, *args: Any) -> None:
-        self.call = (func, args)
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
-def canaries(path: Any) -> Iterator[Any]:
-    """Pickles that make the file *path*, each by another way."""
-    write = f"open({path!r}, 'w')"
-    name = path.encode()
-    yield "os.system", pickle.dumps(Canary(os.system, f"touch {path}"), 5)
-    yield "subprocess", pickle.dumps(Canary(subprocess.call, ["touch", path]), 5)
-    yield "open", pickle.dumps(Canary(open, path, "w"), 5)
-    yield "eval", pickle.dumps(Canary(eval, write), 5)
-    yield "exec", pickle.dumps([(1, {"a": Canary(exec, write)})], 5)
-    yield "import", pickle.dumps(Canary(__import__, "antigravity"), 5)
-    yield "getattr", pickle.dumps(Canary(getattr, os, "system").__reduce__()[0], 5)
-    yield "key of a dict", b"\x80\x05}" + b"\x8c\x08builtins\x8c\x04open\x93\x8c" + bytes([len(name)]) + name + b"\x8c\x01w\x86RNs."
-    yield "protocol 0", b"cposix\nsystem\n(S'touch " + name + b"'\ntR."
-    yield "INST", b"(S'touch " + name + b"'\niposix\nsystem\n."
-    yield "OBJ", b"(cposix\nsystem\nS'touch " + name + b"'\no."
-    yield "dotted name", b"\x80\x05\x8c\x08datetime\x8c\x10sys.modules.clear\x93)R."
-    yield "dotted own name", b"\x80\x05\x8c\x04uuid\x8c\x09os.system\x93\x8c" + bytes([len(name) + 6]) + b"touch " + name + b"\x85R."
-    yield "getattr of a plain type", b"\x80\x05\x8c\x08builtins\x8c\x07getattr\x93\x8c\x08datetime\x8c\x04date\x93\x8c\x05today\x86R)R."
-    yield "make of a maker", b"\x80\x05\x8c\x08builtins\x8c\x07getattr\x93\x8c\x08builtins\x8c\x07getattr\x93\x8c\x04make\x86R."
-    yield "persistent id", b"\x80\x05\x8c\x01xQ."
-    yield "after the end", pickle.dumps(1, 5) + pickle.dumps(Canary(os.system, f"touch {path}"), 5)
-    yield "behind a frame", b"\x80\x05\x95\x01\0\0\0\0\0\0\0Ncposix\nsystem\n\x8c" + bytes([len(name) + 6]) + b"touch " + name + b"\x85R."
-
-
-READERS = {
-    "untrusted": {},
-    "refused": {"is_trusted": yes, "allow_pickle": False},
-    "JSON": {"is_trusted": yes, "serializer": JSONSerializer()},
-    "the user's": {"is_trusted": yes, "serializer": TextSerializer()},
-    "zlib": {"compression": True, "use_zlib": True},
-    "secret": {"secret": SECRET, "allow_pickle": True},
-}
-
-
-@pytest.mark.parametrize("options", READERS.values(), ids=READERS)
-def test_no_canary_sings(options: Any, tmp_path: Path) -> None:
-    path = str(tmp_path / "sung")
-    reader = codec(**options)
-    for name, body in canaries(path):
-        wrapped = [
-            forged(0, body),
-            forged(4, gzip.compress(body)),
-            forged(8, zlib.compress(body)),
-            forged(16, bytes(32) + body),
-            forged(32, body),
-            forged(1, body),
-            forged(2, body),
-        ]
-        for data in wrapped:
-            for purpose in ("task", "result", "error"):
-                try:
-                    value = reader.decode(purpose, ID, data)
-                except DecodeError:
-                    value = None
-                assert value is None or data[1] == 2, name
-            if data[1] != 2:
-                with pytest.raises(DecodeError):
-                    reader.decode_result(ID, data)
-        assert not os.path.exists(path), name
-
-
-def test_the_canaries_can_sing(tmp_path: Path) -> None:
-    path = str(tmp_path / "sung")
-    body = dict(canaries(path))["open"]
-    trusted().decode("result", ID, forged(0, body)).close()
-    assert os.path.exists(path)
-
-
-@pytest.mark.parametrize(
-    "name", ["uuid.UUID", "fractions.Fraction", "datetime.date", "decimal.Decimal", "builtins.getattr", "collections.deque"]
-)
-@pytest.mark.parametrize("state", [{"hex": "fake"}, (None, {"hex": "fake", "__init__": None, "make": None})], ids=["dict", "slots"])
-def test_a_message_cannot_change_a_class(name: Any, state: Any) -> None:
-    module, _, attribute = name.partition(".")
-    built = b"\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(attribute)]) + attribute.encode() + b"\x93"
-    refusal(codec(), forged(0, b"\x80\x05" + built + pickle.dumps(state, 5)[2:-1] + b"b."))
-    assert uuid.UUID(int=1).hex == "0" * 31 + "1"
-    assert not hasattr(fractions.Fraction, "hex")
-    assert codec().decode("result", ID, codec().encode("result", ID, decimal.Decimal(3))) == 3
-
-
-# -- size -------------------------------------------------------------------------------------------------------------------------------
-
-
-def peak_of(act: Any) -> Any:
-    tracemalloc.start()
-    try:
-        act()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize(("flags", "wbits"), [(4, 31), (8, 15)])
-def test_a_bomb_is_refused_before_it_takes_memory(flags: Any, wbits: Any) -> None:
-    packer = zlib.compressobj(9, wbits=wbits)
-    bomb = forged(flags, packer.compress(bytes(64 << 20)) + packer.flush())
-    assert len(bomb) < 70_000
-
-    peak = peak_of(lambda: refusal(codec(max_size=1 << 20), bomb))
-
-    assert peak < 8 << 20
-    assert "more than 1,048,576 bytes when decompressed" in refusal(codec(max_size=1 << 20), bomb)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"\x80\x05Nr\xff\xff\xff\x7f.",
-        b"\x80\x05Np2147483647\n.",
-        b"\x80\x05\x96\xff\xff\xff\xff\x3f\0\0\0.",
-        b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\xffx.",
-        b"\x80\x05X\xff\xff\xff\xff.",
-        b"\x80\x05\x8b\xff\xff\xff\x7f.",
-        b"\x80\x05\x95\xff\xff\xff\xff\xff\xff\xff\x7fN.",
-        b"\x80\x05\x8c\x08builtins\x8c\x09bytearray\x93\x8a\x05\xff\xff\xff\xff\x0f\x85R.",
-        b"\x80\x05\x8c\x0bcollections\x8c\x05deque\x93\x8c\x08builtins\x8c\x05range\x93\x8a\x05\xff\xff\xff\xff\x0f\x85R\x85R.",
-        b"\x80\x05\x8c\x09fractions\x8c\x08Fraction\x93\x8c\x0b1e999999999\x85R.",
-    ],
-)
-def test_a_few_bytes_never_take_gigabytes(body: Any) -> None:
-    assert peak_of(lambda: refusal(codec(), forged(0, body))) < 1 << 20
-
-
-def test_a_long_argument_is_not_multiplied() -> None:
-    digits = b"\x80\x05X\x40\x9c\0\0" + b"7" * 40_000 + b"\x940\x8c\x07decimal\x8c\x07Decimal\x93\x940("
-    assert "4,300 digits" in refusal(codec(), forged(0, digits + b"h\x01h\0\x85R" * 10_000 + b"l."[1:]))
-
-
-def test_a_value_over_the_limit_is_refused_by_writer_and_reader() -> None:
-    small = trusted(max_size=1000)
-    text = complaint(small, ((1, "a" * 2000), {}), "task")
-    assert "args[1], a str, has 2,0" in text
-    assert "at most 1,000 travel" in text
-    assert "store it elsewhere" in text
-    assert "all arguments together" in complaint(small, (("a" * 600, "b" * 600), {}), "task")
-    assert "max_size=" in refusal(small, trusted().encode("result", ID, "a" * 2000))
-    assert "at most" in complaint(codec(max_size=1000, compression=True), "a" * 2000)
-    assert "at most" in complaint(small, {"error": "a" * 2000}, "error")
-
-
-@pytest.mark.parametrize("options", [{}, {"secret": SECRET}, {"compression": True}, {"secret": SECRET, "compression": True}])
-def test_what_just_fits_can_be_read(options: Any) -> None:
-    one = codec(max_size=1000, **options)
-    value = random.Random(1).randbytes(1000 - len(pickle.dumps(b"", 5)) - 12)
-    while True:
-        try:
-            data = one.encode("result", ID, value)
-        except EncodeError:
-            break
-        assert one.decode("result", ID, data) == value
-        value += b"\x85"
-    assert len(value) > 950
-
-
-def test_a_big_value_warns_once_for_its_size(caplog: pytest.LogCaptureFixture) -> None:
-    one = trusted(warn_size=1000)
-    with caplog.at_level(logging.WARNING, "huey"):
-        for length in (900, 1500, 1600, 5000, 5001):
-            assert one.decode("result", ID, one.encode("result", ID, "a" * length)) == "a" * length
-        one.encode("task", ID, (("a" * 1500,), {}))
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
-    text = caplog.records[0].getMessage()
-    for word in ("result", ID, "queue q", "1,5", "store it elsewhere"):
-        assert word in text
-
-
-def test_what_is_small_once_compressed_does_not_warn(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "huey"):
-        trusted(warn_size=1000, compression=True).encode("result", ID, "a" * 5000)
-    assert caplog.records == []
-
-
-# -- what cannot be written -------------------------------------------------------------------------------------------------------------
-
-
-class Stubborn:
-    def __reduce__(self) -> None:  # type: ignore[override]
-        raise KeyError("not me")
-
-
-class Unspeakable(Exception):
-    def __str__(self) -> None:  # type: ignore[override]
-        raise ValueError("nor my name")
-
-
-class Mute:
-    def __reduce__(self) -> None:  # type: ignore[override]
-        raise Unspeakable
-
-
-@pytest.mark.parametrize("options", [CODECS["trusted"], CODECS["untrusted"], CODECS["signed"]])
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        (lambda: 1, "a function"),
-        (threading.Lock(), "a _thread.lock"),
-        ((n for n in ()), "a generator"),
-        ([io.StringIO, open(os.devnull)], "a list"),  # noqa: SIM115
-        (Stubborn(), f"a {__name__}.Stubborn"),
-        (Mute(), f"a {__name__}.Mute"),
-        (sys, "a module"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_pickle_cannot_write_is_named(options: Any, value: Any, kind: Any) -> None:
-    one = codec(**options)
-    for text in (complaint(one, ((0, value), {}), "task"), complaint(one, ((0,), {"a": value}), "task"), complaint(one, value)):
-        assert ID in text
-        assert f", {kind}, " in text
-        assert "pass plain values" in text
-    assert "args[1], " in complaint(one, ((0, value), {"b": 1}), "task")
-    assert "kwargs['a'], " in complaint(one, ((0,), {"b": 1, "a": value}), "task")
-
-
-def test_a_value_nested_too_deep_is_named() -> None:
-    deep = []
-    for _ in range(100_000):
-        deep = [deep]
-    text = complaint(trusted(), ((deep,), {}), "task")
-    assert "args[0], a list, is nested too deep" in text
-    while deep:
-        deep = deep[0]
-
-
-# -- what cannot be read ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [CODECS["trusted"], CODECS["untrusted"], CODECS["signed"]])
-@pytest.mark.parametrize(
-    "data", [b"", b"\x01", b"\x00\x00N.", None, "text", 7, b"\x01\x00", b"\x01\x10", b"\x01\x0c", b"\x01\x40", b"\x01\x03N."]
-)
-@pytest.mark.parametrize("purpose", ["task", "result", "error"])
-def test_what_is_no_message_is_refused(options: Any, data: Any, purpose: Any) -> None:
-    assert refusal(codec(**options), data, purpose).startswith(f"{purpose} {ID}: ")
-    with pytest.raises(DecodeError):
-        codec(**options).decode_result(ID, data)
-
-
-@pytest.mark.parametrize("options", CODECS.values(), ids=CODECS)
-@pytest.mark.parametrize("version", [2, 3, 255])
-def test_a_newer_format_is_told_apart(options: Any, version: Any) -> None:
-    data = bytes((version,)) + codec().encode("result", ID, 1)[1:]
-    with pytest.raises(NewerFormat, match=f"format {version}.*newer huey wrote it; upgrade"):
-        codec(**options).decode("result", ID, data)
-    assert issubclass(NewerFormat, DecodeError)
-
-
-@pytest.mark.parametrize("value", [5, (), ((), {}, 1), ({}, ()), "ab", [[], []], {"a": 1, "b": 2}, None])
-def test_what_is_no_call_is_refused(value: Any) -> None:
-    for one in (trusted(), codec()):
-        assert "not the arguments of a task" in refusal(one, one.encode("result", ID, value), "task")
-    assert "not the arguments of a task" in refusal(codec(), forged(1, b"[1,2]"), "task")
-    assert "not the description of an error" in refusal(codec(), forged(33, b"[]"), "error")
-
-
-def test_a_class_that_is_gone_is_named() -> None:
-    module = types.ModuleType("gone_by_now")
-    module.Old = type("Old", (), {"__module__": "gone_by_now"})  # type: ignore[attr-defined]
-    sys.modules["gone_by_now"] = module
-    data = trusted().encode("result", ID, [module.Old()])
-
-    del module.Old
-    assert "holds gone_by_now.Old, which is not found here" in refusal(trusted(), data)
-    del sys.modules["gone_by_now"]
-    text = refusal(trusted(), data)
-    assert "holds gone_by_now.Old, which is not found here" in text
-    assert "deploy" in text
-
-
-class Bitter:
-    """Raises when it is rebuilt."""
-
-    def __init__(self, error: Any) -> None:
-        self.error = error
-
-    def __setstate__(self, state: Any) -> None:
-        raise state["error"]
-
-
-@pytest.mark.parametrize(
-    "error", [KeyError("x"), AttributeError("x"), ImportError("x"), SystemExit(3), MemoryError(), RecursionError(), Unspeakable()]
-)
-def test_whatever_a_class_raises_is_a_decode_error(error: Any) -> None:
-    for one in (trusted(), codec(secret=SECRET)):
-        data = one.encode("result", ID, Bitter(error))
-        assert type(error).__name__ in refusal(one, data)
-
-
-def test_every_cut_and_every_flipped_byte_of_a_trusted_message_is_survived() -> None:
-    """In a process of its own, with little memory: a pickle that is trusted may ask for much."""
-    done = subprocess.run([sys.executable, "-c", FLIPS], capture_output=True, text=True, timeout=25, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, "survived"), done.stderr[-2000:]
-
-
-FLIPS = """
-import datetime, decimal, random, resource
-from huey.exceptions import DecodeError
-from huey.serializer import Codec
-
-resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-chance = random.Random(1)
-value = ((1, "text", b"bytes", 2.5, datetime.datetime(2024, 1, 1)), {"a": [{"b": (1, 2)}], "c": decimal.Decimal(1)})
-for options in ({"is_trusted": lambda: True}, {"is_trusted": lambda: True, "compression": True}, {"allow_pickle": True}):
-    codec = Codec("q", **options)
-    data = codec.encode("task", "1", value)
-    cuts = [data[:length] for length in range(len(data))]
-    flips = [data[:at] + bytes([chance.randrange(256)]) + data[at + 1:] for at in range(len(data)) for _ in range(6)]
-    for bad in cuts + flips:
-        try:
-            args, kwargs = codec.decode("task", "1", bad)
-            assert type(args) is tuple and type(kwargs) is dict
-        except DecodeError:
-            pass
-print("survived")
-"""
-
-
-# -- fuzz: 20,000 cases -----------------------------------------------------------------------------------------------------------------
-
-FUZZ = settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-OPCODES = bytes(sorted({ord(op.code) for op in __import__("pickletools").opcodes}))
-SAMPLES = [
-    pickle.dumps(value, 5)
-    for value in (
-        ((1, "text", b"bytes"), {"a": [1.5, None, {1, 2}]}),
-        (
-            ({"when": dt.datetime(2024, 1, 1, tzinfo=dt.UTC), "much": decimal.Decimal("1.5")}, uuid.UUID(int=1)),
-            {"d": collections.deque([1])},
-        ),
-        ((ZoneInfo("UTC"), fractions.Fraction(1, 3), frozenset([(1, 2)]), 1 << 70, bytearray(b"x")), {}),
-    )
-]
-with contextlib.suppress(ZoneInfoNotFoundError):
-    # The first name of a zone that is not on this machine makes Python import what reads the zones of the package tzdata.
-    ZoneInfo.no_cache("No such zone")
-watching: list[str] = []
-seen: list[str] = []
-
-
-def _watch(event: Any, args: Any) -> None:
-    if watching and event in {"pickle.find_class", "exec", "os.system", "subprocess.Popen", "compile"}:
-        seen.append(event)
-
-
-sys.addaudithook(_watch)
-
-
-def only_a_decode_error(reader: Any, data: Any) -> None:
-    watching.append("on")
-    try:
-        for purpose in ("task", "result", "error"):
-            try:
-                reader.decode(purpose, ID, data)
-            except DecodeError:
-                continue
-    finally:
-        watching.clear()
-    assert seen == []
-
-
-@st.composite
-def mutated(draw: Any) -> Any:
-    """A real pickle, with some bytes changed, put in or taken out."""
-    body = bytearray(draw(st.sampled_from(SAMPLES)))
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(body) - 1))
-        body[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3) | st.sampled_from([bytes([op]) for op in OPCODES]))
-        if not body:
-            break
-    return bytes(body)
-
-
-@FUZZ
-@given(st.binary(max_size=80))
-def test_fuzz_anything(data: Any) -> None:
-    only_a_decode_error(codec(), data)
-    only_a_decode_error(codec(secret=SECRET), data)
-
-
-@FUZZ
-@given(st.sampled_from([0, 1, 2, 4, 8, 16, 32, 33, 36]), st.binary(max_size=80))
-def test_fuzz_the_body(flags: Any, body: Any) -> None:
-    only_a_decode_error(codec(), forged(flags, body))
-
-
-@FUZZ
-@given(st.lists(st.sampled_from([bytes([op]) for op in OPCODES]) | st.binary(min_size=1, max_size=4), max_size=25))
-def test_fuzz_opcodes(parts: Any) -> None:
-    only_a_decode_error(codec(), forged(0, b"\x80\x05" + b"".join(parts) + b"."))
-
-
-# It computes for 20 s on a machine that has nothing else to do.
-@pytest.mark.timeout(120)
-@FUZZ
-@given(mutated(), st.sampled_from([0, 4, 8]))
-def test_fuzz_a_real_message(body: Any, packing: Any) -> None:
-    packed = {0: body, 4: zlib.compress(body, 1, 31), 8: zlib.compress(body, 1)}[packing]
-    only_a_decode_error(codec(), forged(packing, packed))
-
-
-@FUZZ
-@given(st.integers(0, 10_000), st.integers(1, 255), st.integers(0, 10_000))
-def test_fuzz_a_signed_message_is_always_refused(at: Any, flip: Any, cut: Any) -> None:
-    one = codec(secret=SECRET, compression=True)
-    data = bytearray(one.encode("result", ID, "text" * 20))
-    data[at % len(data)] ^= flip
-    refusal(one, bytes(data))
-    refusal(one, bytes(data[: cut % len(data)]))
+        copyreg.remove_extension(Point.__module__, "Point", 240)
 
 
 # -- signatures -------------------------------------------------------------------------------------------------------------------------

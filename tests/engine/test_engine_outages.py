@@ -1,0 +1,181 @@
+"""The engine while its storage is away, full, or loses replies."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from huey.consumer.janitor import Janitor
+from huey.engine.engine import LONGEST_OUTAGE_GAP
+from huey.runtime.clock import SECOND
+from huey.storage.base import LEASE
+from huey.task.lifecycle import Raised, State
+from huey.testing.contract.tools import ME, OTHER, claim_ids, look, seen, task
+from tests.engine.bench import Bench
+from tests.support.helpers import InThread, wait_until
+
+
+def test_while_the_storage_is_away_finishes_are_kept_and_claims_stop(four: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    four.enqueue("a", "b", "c", "d", "e", "f")
+    four.turn()
+    four.storage.is_away = True
+    four.storage.wants.clear()
+
+    with caplog.at_level(logging.INFO):
+        for name in ("a", "b", "c"):
+            four.runners.end(name)
+            assert not four.turn()
+        four.storage.is_away = False
+        assert four.turn()
+
+    assert four.storage.wants == [1, 0, 0, 0], "the first could not know, the last only looks whether it is back"
+    assert four.storage.items("result") == {"a": b"done", "b": b"done", "c": b"done"}
+    assert [line for line in caplog.messages if "succeeded" not in line] == [
+        "storage is away, claims stop until it is back; running tasks go on: away",
+        "storage is back after 0.0 s: 3 finished tasks written",
+    ]
+    four.turn()
+    assert four.runners.running == ["d", "e", "f"]
+
+
+def test_while_the_storage_is_full_ends_are_written_and_claims_stop(four: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    four.enqueue("a", "b", "c", "d", "e", "f")
+    four.turn()
+    four.storage.is_full = True
+    with caplog.at_level(logging.INFO):
+        four.runners.end("a")
+        assert not four.turn(), "the loop rests before it asks again"
+        four.runners.end("b")
+        assert not four.turn()
+        assert four.storage.items("result") == {"a": b"done", "b": b"done"}
+        assert four.runners.running == ["c", "d"]
+
+        four.storage.is_full = False
+        assert four.turn()
+
+    assert [line for line in caplog.messages if "succeeded" not in line] == [
+        "storage is away, claims stop until it is back; running tasks go on: the disk is full; ends of tasks are still written",
+        "storage is back after 0.0 s",
+    ]
+    four.turn()
+    assert four.runners.running == ["c", "d", "e", "f"]
+
+
+def test_each_outage_is_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        bench.storage.is_away = True
+        bench.turn()
+        bench.turn()
+        bench.storage.is_away = False
+        bench.turn()
+
+    assert [record.levelname for record in caplog.records].count("ERROR") == 2
+
+
+def test_an_outage_is_waited_out_in_steps(bench: Bench) -> None:
+    bench.storage.is_away = True
+    loop = InThread(bench.engine.run)
+    wait_until(lambda: bench.storage.wants)
+
+    bench.storage.is_away = False
+    bench.enqueue("a")
+    wait_until(lambda: bench.runners.running == ["a"])
+    bench.engine.stop()
+    loop.answer()
+
+    assert LONGEST_OUTAGE_GAP <= 1.0, "C15: everything goes on within five seconds"
+
+
+def test_a_stop_ends_the_wait_for_a_storage_that_is_away(bench: Bench) -> None:
+    bench.storage.is_away = True
+    loop = InThread(bench.engine.run)
+    wait_until(lambda: bench.storage.wants)
+
+    bench.engine.stop()
+
+    loop.answer()
+
+
+def test_a_storage_that_goes_away_while_the_engine_listens_does_not_end_it(bench: Bench) -> None:
+    bench.storage.is_deaf = True
+
+    bench.go_round(4)
+
+    assert len(bench.storage.wants) > 1
+
+
+def test_a_finish_whose_reply_was_lost_is_sent_again_and_then_taken_as_done(bench: Bench) -> None:
+    bench.storage.enqueue([task("a", retries=1)])
+    bench.turn()
+    bench.runners.end("a", Raised({"error": "E()", "traceback": ""}))
+    bench.storage.pause(True)
+    bench.storage.loses = "turn"
+    bench.storage.sent.clear()
+
+    assert not bench.turn()
+    assert bench.turn()
+    assert bench.turn()
+
+    assert bench.storage.sent == [["a"], ["a"], []]
+    assert (look(bench.storage).state, look(bench.storage).attempt) == (State.QUEUED, 1)
+
+
+def test_what_a_turn_claimed_whose_reply_was_lost_is_run_all_the_same(bench: Bench) -> None:
+    janitor = Janitor(bench.storage, ME, bench.clock, lambda finish: finish)
+    bench.enqueue("a")
+    bench.storage.loses = "turn"
+
+    for _ in range(5):
+        bench.go_round(5)
+        janitor.run_once()
+        bench.clock.forward(LEASE / SECOND)
+
+    assert bench.runners.running == ["a"]
+
+
+def test_a_refused_finish_is_told_and_not_sent_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.enqueue("a")
+    bench.turn()
+    bench.clock.forward(60)
+    taken = bench.storage.reclaim(seen(bench.storage), OTHER)
+    bench.runners.end("a")
+    bench.storage.sent.clear()
+
+    bench.turn()
+    bench.turn()
+
+    assert bench.storage.sent == [["a"], []]
+    assert bench.storage.peek("result", "a") is None
+    assert look(bench.storage).worker == OTHER.id
+    assert [lease.id for lease in taken] == ["a"]
+    assert "1 finishes refused" in caplog.text
+
+
+def test_what_could_not_be_given_back_is_given_back_later(bench: Bench) -> None:
+    bench.prove_short()
+    bench.enqueue("a", "b", "c")
+    bench.turn()
+    bench.engine.stop()
+    bench.storage.is_away = True
+    bench.waker.meanwhile = lambda: setattr(bench.storage, "is_away", False)
+
+    still = bench.engine.drain(5.0)
+
+    assert [lease.id for lease in still] == ["a"]
+    assert claim_ids(bench.storage, 9, by=OTHER) == ["b", "c"]
+
+
+def test_giving_back_twice_takes_nothing_from_the_next_worker(bench: Bench) -> None:
+    bench.prove_short()
+    bench.enqueue("a", "b")
+    bench.turn()
+    bench.engine.stop()
+    bench.storage.loses = "release"
+    taken: list[str] = []
+    bench.waker.meanwhile = lambda: taken.extend(claim_ids(bench.storage, 9, by=OTHER))
+
+    bench.engine.drain(2.0)
+
+    assert taken == ["b"]
+    assert look(bench.storage, "b").worker == OTHER.id
