@@ -36,7 +36,7 @@ def stored(huey: Huey, id: str) -> Record:
 def put_instead(huey: Huey, *records: Record) -> None:
     """As somebody does who can write into the store, and has no secret."""
     huey.storage.flush()
-    huey.storage.admit(records)
+    huey.storage.enqueue(records)
 
 
 def tampered(huey: Huey, handle: Any, **columns: Any) -> None:

@@ -204,7 +204,7 @@ def test_an_enqueue_that_goes_wrong_may_be_made_again_with_its_id(huey: Huey, ru
     """C1: nobody knows whether it is there; the same id again is harmless while it is held, with ``keep_ids`` also when it has ended."""
     huey.keep_ids = 3600.0
     task = square(huey, runs)
-    consume("admit", "MainThread", kind)
+    consume("enqueue", "MainThread", kind)
 
     with pytest.raises(StorageUnavailable):
         task.schedule(args=(5,), id="five")

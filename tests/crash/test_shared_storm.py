@@ -79,7 +79,7 @@ class SharedPlace(Commanded):
     def _held_by_nobody(self) -> list[str]:
         """Now that all is done, every key and every lock is free."""
         records = [task(f"last {n}", options=with_constraints(None, Constraints(unique=f"single:{n}"))) for n in range(KEYS)]
-        problems = [f"no key is held by nobody: {met}" for met in [self.storage.admit(records)] if met]
+        problems = [f"no key is held by nobody: {met}" for met in [self.storage.enqueue(records)] if met]
         return problems + [f"no lock is held by nobody: {n}" for n in range(LOCKS) if self.storage.find_lock(f"lock {n}")]
 
 

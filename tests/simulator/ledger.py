@@ -111,17 +111,15 @@ class Ledger:
 
     # -- verbs that were applied --------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, answer: None, records: Sequence[Record], tell: EventFactory | None = None) -> None:
+    def enqueue(self, duplicates: Mapping[str, str], records: Sequence[Record], make_events: EventFactory | None = None) -> None:
+        comes_again = {record.id: read_constraints(record.options).own is not None for record in records}
+        held = sorted(id for id in comes_again if comes_again[id] and id in self.open)
+        demand(sorted(duplicates) == held, "C1", f"{held} are held, the answer was {dict(duplicates)}")
+        self.counts["enqueued while it was held"] += len(held)
         for record in records:
             former = self.entries.get(record.id)
-            if former is None or (former.state is not None and read_constraints(record.options).own is not None):
+            if former is None or (former.state is not None and comes_again[record.id]):
                 self._begin(record, former)
-
-    def admit(self, met: Mapping[str, str], records: Sequence[Record], tell: EventFactory | None = None) -> None:
-        held = sorted(record.id for record in records if record.id in self.open)
-        demand(sorted(met) == held, "C1", f"{held} are held, the answer was {dict(met)}")
-        self.counts["enqueued while it was held"] += len(held)
-        self.enqueue(None, records, tell)
 
     def _begin(self, record: Record, former: Entry | None) -> None:
         entry = self.entries[record.id] = self.open[record.id] = Entry(record, self._clock.now())
@@ -328,7 +326,7 @@ class Ledger:
             demand(tick % (self._periods[name] * MINUTE) == 0, "I7", f"{name} was fired at {tick}, which is none of its minutes")
             self._fired.add((name, tick))
             self.counts["tick fired"] += 1
-            self.enqueue(None, [record])
+            self.enqueue({}, [record])
 
     # -- what a worker does by itself ---------------------------------------------------------------------------------------------------
 

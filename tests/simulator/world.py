@@ -183,7 +183,7 @@ class Simulation:
     def _produce_again(self) -> None:
         """Ids of somebody's own, mostly some that were there before."""
         records = [self._own_task(id) for id in self.rng.sample(list(OWN), self.rng.choice((1, 1, 3)))]
-        if self._insist(self.rng.choice(self._producers), "admit", records):
+        if self._insist(self.rng.choice(self._producers), "enqueue", records, may_be_late=True):
             self.acknowledged += [record.id for record in records]
 
     def _own_task(self, id: str) -> Record:
@@ -221,15 +221,15 @@ class Simulation:
         if self._insist(self.rng.choice(self._producers), "enqueue", records):
             self.acknowledged += [record.id for record in records]
 
-    def _insist(self, wire: CommandConnection, *call: Any) -> bool:
-        """A client that calls again at once; True once it has an answer."""
+    def _insist(self, wire: CommandConnection, *call: Any, may_be_late: bool = False) -> bool:
+        """A client that calls again at once, or later; True once it has an answer."""
         for _ in range(4):
             try:
                 wire.call(*call)
                 return True
             except StorageUnavailable:
                 self.counts["client calls again"] += 1
-                if call[0] == "admit":
+                if may_be_late:
                     # Who calls again may do so late: if its task has ended by then, that is one more run.
                     self._others_go_on()
         return False

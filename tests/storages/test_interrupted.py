@@ -114,7 +114,7 @@ def test_signals_during_calls_lose_nothing(storage: SqliteStorage) -> None:
     count, inside = [0], [False]
 
     def put(id: str) -> None:
-        storage.admit([wishing(id, unique=id)])
+        storage.enqueue([wishing(id, unique=id)])
         acknowledged.add(id)
 
     def handler(number: int, frame: object) -> None:
@@ -143,7 +143,7 @@ def test_what_an_interrupted_turn_staged_is_not_written_by_the_next_call(storage
     claim_ids(storage)
 
     def at_end() -> None:
-        storage.admit([wishing("inner", unique="inner")])
+        storage.enqueue([wishing("inner", unique="inner")])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

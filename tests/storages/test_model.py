@@ -170,9 +170,9 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: storage.enqueue(records))
 
     @rule(fields=st.lists(sharing_fields, min_size=1, max_size=4), is_told=st.booleans())
-    def admit(self, fields: list[dict[str, Any]], is_told: bool) -> None:
+    def enqueue_constrained(self, fields: list[dict[str, Any]], is_told: bool) -> None:
         records = [self.record(each) for each in fields]
-        self.both(lambda storage: storage.admit(records, (lambda: [f'"{record.id}"' for record in records]) if is_told else None))
+        self.both(lambda storage: storage.enqueue(records, (lambda: [f'"{record.id}"' for record in records]) if is_told else None))
 
     @rule(by=who, want=st.integers(0, 4))
     def claim(self, by: Any, want: int) -> None:

@@ -141,7 +141,7 @@ def keys_left(storage: RedisStorage, server: Any) -> set[str]:
 def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: Any) -> None:
     storage = make()
     records = [unique("a"), unique("b", "l", WAITING), *(limited(f"l{n}", 2) for n in range(5)), limited("later", eta=1)]
-    storage.admit(records)
+    storage.enqueue(records)
     storage.revoke(TaskIds(["l4"]))
     ran = set()
     while leases := (turn := storage.turn(ME, [], 9)).leases:
@@ -229,7 +229,7 @@ def test_locks_are_renewed_on_a_server_without_room(make: Make, server: Any) -> 
         with pytest.raises(StorageFull):
             storage.acquire_lock("m", Holder("p"))
         with pytest.raises(StorageFull):
-            storage.admit([limited("a")])
+            storage.enqueue([limited("a")])
     finally:
         server.config_set("maxmemory", 0)
     assert storage.find() == []

@@ -88,8 +88,8 @@ ENQUEUES: dict[str, Callable[[RedisStorage], object]] = {
     "one": lambda storage: storage.enqueue([task("a")]),
     "some": lambda storage: storage.enqueue([task("a"), task("b", priority=2)]),
     "later": lambda storage: storage.enqueue([task("a", eta=1)]),
-    "own": lambda storage: storage.admit([again("a")]),
-    "unique": lambda storage: storage.admit([unique("a"), unique("b")]),
+    "own": lambda storage: storage.enqueue([again("a")]),
+    "unique": lambda storage: storage.enqueue([unique("a"), unique("b")]),
     "told": lambda storage: storage.enqueue([task("a")], lambda: ["of a"]),
 }
 
@@ -115,18 +115,18 @@ def test_an_enqueue_whose_answer_is_lost_is_done_once_though_its_task_has_ended(
 
 def test_a_repeated_call_still_says_which_task_was_in_the_way(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = make()
-    storage.admit([unique("a"), again("b")])
+    storage.enqueue([unique("a"), again("b")])
     lose_answers(monkeypatch, 1)
 
-    assert storage.admit([unique("c"), again("b"), unique("d", "l"), again("e")]) == {"c": "a", "b": "b"}
+    assert storage.enqueue([unique("c"), again("b"), unique("d", "l"), again("e")]) == {"c": "a", "b": "b"}
 
 
 def test_a_repeated_call_says_which_task_was_in_the_way_though_that_has_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, other = make(), make()
-    storage.admit([unique("a")])
+    storage.enqueue([unique("a")])
 
     lose_answers(monkeypatch, 1, lambda: run_all(other))
-    met = storage.admit([unique("b")])
+    met = storage.enqueue([unique("b")])
 
     assert met == {"b": "a"}
     assert storage.counts()[:3] == (0, 0, 0)
@@ -137,22 +137,22 @@ def test_a_repeated_call_says_that_a_task_was_put_in_though_another_has_its_key_
 
     def run_and_let_another_in() -> None:
         run_all(other)
-        other.admit([unique("b")])
+        other.enqueue([unique("b")])
 
     lose_answers(monkeypatch, 1, run_and_let_another_in)
 
-    assert storage.admit([unique("a")]) == {}
+    assert storage.enqueue([unique("a")]) == {}
 
 
 def test_what_was_said_to_one_call_is_not_said_to_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, other = make(), make()
-    storage.admit([unique("a")])
-    storage.admit([unique("b")])
+    storage.enqueue([unique("a")])
+    storage.enqueue([unique("b")])
     run_all(other)
 
     lose_answers(monkeypatch, 1)
 
-    assert storage.admit([unique("b")]) == {}
+    assert storage.enqueue([unique("b")]) == {}
 
 
 def test_an_enqueue_that_comes_late_over_an_old_connection_is_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

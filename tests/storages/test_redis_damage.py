@@ -60,7 +60,7 @@ def filled(storage: RedisStorage, clock: FakeClock) -> None:
     (lost,) = storage.turn(OTHER, [], 1).leases
     storage.turn(OTHER, [decide(lost, WorkerDied(alone=True), clock.now())], 0)
     storage.enqueue([task("ready"), task("high", priority=3), task("later", delay=60 * SECOND), task("brief", expires_in=10**9)])
-    storage.admit([limited("l1"), limited("l2"), unique("u1", "key"), unique("u2", "other", 60.0)])
+    storage.enqueue([limited("l1"), limited("l2"), unique("u1", "key"), unique("u2", "other", 60.0)])
     storage.revoke(TaskIds(["later"]), clock.now() + SECOND)
     storage.revoke(TaskIds(["unknown"]))
     storage.revoke(TaskName("app.nobody"))
@@ -76,7 +76,7 @@ def every_verb(storage: RedisStorage, clock: FakeClock) -> None:
     fresh = (str(n) for n in count())
     storage.enqueue([task(next(fresh))])
     storage.enqueue([task(next(fresh), priority=5), task(next(fresh), delay=SECOND)], lambda: ["{}", "{}"])
-    storage.admit([limited(next(fresh)), unique(next(fresh), "key"), unique(next(fresh), "other", 60.0)])
+    storage.enqueue([limited(next(fresh)), unique(next(fresh), "key"), unique(next(fresh), "other", 60.0)])
     storage.tick("app.tick", clock.now() + SECOND, task(next(fresh)))
     storage.heartbeat([LATE])
     taken = storage.turn(LATE, [], 3).leases
@@ -372,7 +372,7 @@ def test_an_id_that_is_no_text_becomes_a_dead_letter_that_can_be_named(id: bytes
 
 def test_a_task_whose_message_is_gone_ends_without_a_word_when_its_run_does(storage: RedisStorage, clock: FakeClock, client: Any) -> None:
     prefix = keys.prefix(storage.name)
-    storage.admit([limited("a", priority=1), limited("b")])
+    storage.enqueue([limited("a", priority=1), limited("b")])
     (lease,) = storage.turn(ME, [], 1).leases
     client.hdel(prefix + "m", "a")
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, cast
 
 from huey.runtime.clock import SECOND, Micros, system_clock
 from huey.storage.base import Storage
-from huey.storage.helpers import Place
+from huey.storage.helpers import BulkEnqueue
 from huey.storage.rows import TaskIds, TaskName, Turn
 from huey.task.lifecycle import FINAL
 
@@ -82,7 +82,6 @@ class _Recording:
     def __init__(self, storage: Storage, journal: Journal) -> None:
         self._storage, self._journal = storage, journal
         self.enqueue: Callable[..., Any]
-        self.admit: Callable[..., Any]
         for op, describe in _RECORDED.items():
             setattr(self, op, _told(journal, op, getattr(storage, op), describe))
 
@@ -90,16 +89,15 @@ class _Recording:
         return getattr(self._storage, name)
 
     @contextmanager
-    def bulk_enqueue(self) -> Iterator[Place]:
+    def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
         """The same, with what is enqueued through it: acknowledged when the block has ended well."""
         written: list[str] = []
         with self._storage.bulk_enqueue() as place:
             place.enqueue = self._untold("enqueue", place.enqueue, written)
-            place.admit = self._untold("admit", place.admit, written)
             try:
                 yield place
             finally:
-                place.enqueue, place.admit = self.enqueue, self.admit
+                place.enqueue = self.enqueue
         if written:
             self._journal.note(op="enqueue", ids=written, end=OK)
 
@@ -160,8 +158,7 @@ def _key(place: int) -> Describe:
 
 
 _RECORDED: dict[str, Describe] = {
-    "enqueue": lambda given, answer: {"ids": [record.id for record in given[0]]},
-    "admit": lambda given, answer: {"op": "enqueue", "ids": [record.id for record in given[0] if record.id not in (answer or ())]},
+    "enqueue": lambda given, answer: {"ids": [record.id for record in given[0] if record.id not in (answer or ())]},
     "turn": _turn,
     "release": lambda given, answer: {"tasks": [[lease.id, lease.token] for lease in given[1]]},
     "reclaim": lambda given, answer: {"key": given[0].worker.id, "claim": [[lease.id, lease.token] for lease in answer or ()]},

@@ -20,7 +20,7 @@ from huey.runtime.functions import check_has_run
 from huey.runtime.masking import opened
 from huey.runtime.owned_blocks import Block
 from huey.signals import SIGNAL_ENQUEUED, SIGNAL_SCHEDULED
-from huey.storage.helpers import CHUNK, Place, any_constraints, in_chunks
+from huey.storage.helpers import CHUNK, BulkEnqueue, in_chunks
 from huey.task import events
 from huey.task.record import Record, RecordBatch
 from huey.task.record_options import read_constraints
@@ -219,7 +219,7 @@ class Producer:
             raise
         return duplicates
 
-    def put(self, records: Sequence[Record], target: Place | None = None) -> Mapping[str, str]:
+    def put(self, records: Sequence[Record], target: BulkEnqueue | None = None) -> Mapping[str, str]:
         """Put records in, or hand them to the open batch or the outbox. *target*: the bulk call they belong to.
 
         Return, by the id of each task that was not put in since its key is held, the id of the task that holds it.
@@ -233,7 +233,7 @@ class Producer:
         duplicates: Mapping[str, str] | None = self._state.outbox(lambda: self._write(records, target))
         return NOT_WRITTEN_YET if duplicates is None else duplicates
 
-    def _write(self, records: Sequence[Record], target: Place | None) -> Mapping[str, str]:
+    def _write(self, records: Sequence[Record], target: BulkEnqueue | None) -> Mapping[str, str]:
         if self._signals.handlers:
             put_in = list(records)
             with self.announcing(put_in):
@@ -245,15 +245,11 @@ class Producer:
             self._routes.inline_worker().run_ready()
         return duplicates
 
-    def _store(self, records: Sequence[Record], target: Place | None) -> Mapping[str, str]:
+    def _store(self, records: Sequence[Record], target: BulkEnqueue | None) -> Mapping[str, str]:
         def make_events() -> list[str]:
             return [events.of_enqueue(record, self._context.clock.now()) for record in records]
 
-        to = target or self._storage
-        if self._storage.supports_constraints and any_constraints(records):
-            return to.admit(records, make_events)
-        to.enqueue(records, make_events)
-        return NO_DUPLICATES
+        return (target or self._storage).enqueue(records, make_events)
 
     @contextmanager
     def announcing(self, records: Sequence[Record]) -> Iterator[None]:

@@ -15,7 +15,7 @@ Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from huey.exceptions import ConfigurationError
 from huey.runtime.clock import FOREVER as FOREVER
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.admin import Administering
-from huey.storage.helpers import Place
+from huey.storage.helpers import BulkEnqueue
 from huey.storage.hosting import Hosting
 from huey.storage.locks import Sharing
 from huey.storage.rows import Counts, EventFactory, Missing, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
@@ -77,20 +77,33 @@ class Storage(Sharing, Hosting, Administering, ABC):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
-        """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns (C1).
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> Mapping[str, str]:
+        """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns. At most ``CHUNK`` records.
 
-        At most ``CHUNK`` records. A record whose id is already held is left as it is: the same call again is harmless. An id whose task
-        has ended may come again with ``Constraints.own``. For records with terms see ``admit``, which tells what became of them.
-        *tell* makes the events (JSON texts) for followers; asked only while there are any, and told in the same step.
+        A record whose id is already held is left as it is: the same call again is harmless. Of two in one call with the same id the first
+        counts. *make_events* makes one event (a JSON text) for each record, in order; called only while there are followers, who get
+        them in the same step; where records have constraints, the events of those that are put in.
+
+        Constraints are kept in the same step, by a storage that has ``supports_constraints``. Returns, for each record that was not put in
+        because of one, the id of the task that holds the key (or held it, when it is held for a time). That is a record whose unique key is
+        held, or one that was put in with ``id_ttl`` when that time has not passed. One with ``own`` is answered with its own id if it is
+        held; when its task has ended it is a new run, whose enqueue removes the old row, result, error and attempts and begins above every
+        token that the id ever had.
+
+        A task that is revoked before it started gives its key up to the next that asks for it. The same constraints hold wherever a task is
+        put in: ``tick`` leaves out a record whose unique key is held. They hold as long as the task does: one that goes back to the queue
+        in any way takes a key that it held while waiting again, unless another has it by then.
+
+        A task with a limit is QUEUED once it is among the best ``max_running`` of its key, those that run counted first, and BLOCKED
+        before. Where tasks of one key have different limits, that of the best one that waits decides.
         """
 
     @contextmanager
-    def bulk_enqueue(self) -> Iterator[Place]:
-        """What is enqueued through the block's value is durable when the block ends, in whatever way, instead of at each call's return.
-        A storage may so wait for its disk once, or answer a call with what became of the one before: a StorageError's ``unconfirmed`` then
-        says how many records of earlier calls were not put in. Here: no difference."""
-        yield Place(self.enqueue, self.admit)
+    def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
+        """What is enqueued through the value of the block is durable when the block ends, in whatever way, instead of at each call's
+        return. A storage may so wait for its disk once, or answer a call with what became of the one before: a StorageError's
+        ``unconfirmed`` then says how many records of earlier calls were not put in. Here: no difference."""
+        yield BulkEnqueue(self.enqueue)
 
     @abstractmethod
     def turn(

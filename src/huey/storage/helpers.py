@@ -21,11 +21,10 @@ _MESSAGES = (bytes, bytearray, str)
 
 
 @dataclass(slots=True)
-class Place:
-    """Where the chunks of one bulk call go (``bulk_enqueue``): a storage's ``enqueue`` and ``admit``."""
+class BulkEnqueue:
+    """Where the chunks of one bulk call go (``bulk_enqueue``)."""
 
-    enqueue: Callable[..., object]
-    admit: Callable[..., Mapping[str, str]]
+    enqueue: Callable[..., Mapping[str, str]]
 
 
 def check_records(records: Sequence[object]) -> None:

@@ -10,13 +10,11 @@ A storage that does not keep terms leaves ``supports_constraints`` False, and ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import SECOND, Micros
-from huey.storage.rows import EventFactory
-from huey.task.record import Record
 
 HOLDER = 15 * SECOND
 """How long a process keeps its locks without a sign of life (C10)."""
@@ -54,29 +52,6 @@ class Sharing:
             f"{type(self).__name__}: unique=, concurrency=, at_most_once=, locks and rate limits need a storage that keeps them; "
             "SqliteHuey, RedisHuey and MemoryHuey do"
         )
-
-    # -- terms --------------------------------------------------------------------------------------------------------------------------
-
-    def admit(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> Mapping[str, str]:
-        """``enqueue`` for records of which some have terms, in order; for those that were not put in since their unique key is held: the
-        id of the task that holds it (or held it, when it is held for a time).
-
-        *tell* makes one event for each record, in order; followers are told of those that are put in.
-
-        A record whose id is known is left as it is: it is held, or it was put in with ``keep_id`` and that time has not passed. One with
-        ``own`` is answered with its own id then; and when its task has ended it is a new run, whose enqueue removes, in the same step, the
-        old row, result, error and attempts and begins above every token that the id ever had. Of two in one call with the same id the
-        first counts.
-
-        A task that is revoked before it started gives its key up to the next that asks for it.
-
-        The same terms hold wherever a task is put in: ``tick`` leaves out a record whose unique key is held. They hold as long as the task
-        does: one that goes back to the queue in any way takes a key that it held while waiting again, unless another has it by then.
-
-        A task with a limit is QUEUED once it is among the best ``at_most`` of its key, those that run counted first, and BLOCKED before.
-        Where tasks of one key have different limits, that of the best one that waits decides.
-        """
-        raise self.refusal()
 
     # -- locks --------------------------------------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class LegacyStorage(ValuesInParts):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
         check_records(records)
         now = self._now(now)
         for record in records:
@@ -83,12 +83,13 @@ class LegacyStorage(ValuesInParts):
                 raise refuse(f"task {record.name} with priority={record.priority}: priorities", self.parts.queue)
         messages = [Message.of(record, now).to_bytes() for record in records]
         failpoint("enqueue:before-commit")
-        if tell is not None and self.parts.events is not None:
+        if make_events is not None and self.parts.events is not None:
             # Before: who runs it may be faster than this thread, and would tell its start first.
-            self._emit(tell())
+            self._emit(make_events())
         self._write_all(messages)
         failpoint("enqueue:after-commit")
         self._wake()
+        return {}
 
     def _write_all(self, messages: Sequence[bytes]) -> None:
         if len(messages) > 1 and hasattr(self.parts.queue, "write_many"):

@@ -13,8 +13,8 @@ from huey.task.record import Record
 class BlackHoleStorage(MemoryStorage):
     """Takes all, gives nothing back. Options as ``MemoryStorage``."""
 
-    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
-        super().enqueue(records[:0], tell, now)
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
+        return super().enqueue(records[:0], make_events, now)
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         return super().tick(name, tick, None, (), now) and record is None

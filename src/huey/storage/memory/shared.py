@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.times import EARLIEST_ZONE
 from huey.storage.base import Storage
-from huey.storage.helpers import check_records
 from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Keys, Locks, Rates
 from huey.storage.memory.tables import Tasks, remove
 from huey.storage.memory.values import end_of
 from huey.storage.memory.waking import Alarm
-from huey.storage.rows import EventFactory, Worker
+from huey.storage.rows import Worker
 from huey.task.lifecycle import State
-from huey.task.record import Record
 
 
 class SharingInMemory(Storage):
@@ -35,16 +32,6 @@ class SharingInMemory(Storage):
         self._keys = Keys()
         self._locks.clear()
         self._rates = Rates()
-
-    # -- terms --------------------------------------------------------------------------------------------------------------------------
-
-    def admit(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> Mapping[str, str]:
-        check_records(records)
-        return self._put_in(records, tell, now, have_terms=True)
-
-    @abstractmethod
-    def _put_in(self, records: Sequence[Record], tell: EventFactory | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
-        """Put tasks in; for those that are not put in, the task because of which. With terms only what is put in is told."""
 
     def _gives_way(self, id: str, now: Micros) -> bool:
         """A task that is revoked and has not started."""

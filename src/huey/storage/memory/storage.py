@@ -78,32 +78,32 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
         check_records(records)
-        self._put_in(records, tell, now, have_terms=any_constraints(records))
-
-    def _put_in(self, records: Sequence[Record], tell: EventFactory | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
-        if not have_terms and self._changed.postpone(lambda: self._put_in_held(records, tell, now, have_terms=False)):
+        constrained = any_constraints(records)
+        if not constrained and self._changed.postpone(lambda: self._enqueue(records, make_events, now, constrained)):
             return {}
         with self._changed:
-            return self._put_in_held(records, tell, now, have_terms=have_terms)
+            return self._enqueue(records, make_events, now, constrained)
 
-    def _put_in_held(self, records: Sequence[Record], tell: EventFactory | None, now: Micros | None, *, have_terms: bool) -> dict[str, str]:
+    def _enqueue(
+        self, records: Sequence[Record], make_events: EventFactory | None, now: Micros | None, constrained: bool
+    ) -> dict[str, str]:
         now = self._now(now)
         failpoint("enqueue:before-commit")
-        met, put_in = self._insert_all(records, now)
-        if tell is not None and self._events.are_followed(now):
-            texts = tell()
-            if have_terms:
+        duplicates, put_in = self._insert_all(records, now)
+        if make_events is not None and self._events.are_followed(now):
+            texts = make_events()
+            if constrained:
                 texts = [text for record, text in zip(records, texts, strict=True) if record.id in put_in]
-            self._events.tell(texts, now)
+            self._events.publish(texts, now)
         failpoint("enqueue:after-commit")
         self._changed.notify_all()
-        return met
+        return duplicates
 
     def _insert_all(self, records: Sequence[Record], now: Micros) -> tuple[dict[str, str], set[str]]:
         """Put tasks in, of two with one id the first; for those that are not put in, the task because of which; the ids of the others."""
-        met: dict[str, str] = {}
+        duplicates: dict[str, str] = {}
         put_in: set[str] = set()
         seen: set[str] = set()
         for record in records:
@@ -113,8 +113,8 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
                 if other is None:
                     put_in.add(record.id)
                 elif other != record.id or record.id not in self._tasks.rows or read_constraints(record.options).own is not None:
-                    met[record.id] = other
-        return met, put_in
+                    duplicates[record.id] = other
+        return duplicates, put_in
 
     def _insert(self, record: Record, now: Micros) -> str | None:
         """Put one in: None. Or because of which task it was not: itself, if its id is held or known, or who holds its key."""
@@ -162,7 +162,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             cancelled = [refusal for row in claimed if (refusal := self._turn_away(row, now))]
             for row in claimed:
                 self._keys.give_up(row)
-            self._events.tell(events, now)
+            self._events.publish(events, now)
             failpoint("turn:after-commit")
             if finishes or events:
                 self._changed.notify_all()
@@ -273,7 +273,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             self._ticks[name] = tick, now
             if record is not None:
                 self._insert(record, now)
-            self._events.tell(events, now)
+            self._events.publish(events, now)
             failpoint("tick:after-commit")
             self._changed.notify_all()
             return True
@@ -393,7 +393,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     def publish(self, events: Sequence[str]) -> None:
         with self._changed:
-            self._events.tell(events, self._clock.now())
+            self._events.publish(events, self._clock.now())
             self._changed.notify_all()
 
     # -- house --------------------------------------------------------------------------------------------------------------------------

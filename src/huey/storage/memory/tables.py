@@ -278,7 +278,7 @@ class Events:
     def are_followed(self, now: Micros) -> bool:
         return now < self.followed_until
 
-    def tell(self, texts: Sequence[str], now: Micros) -> None:
+    def publish(self, texts: Sequence[str], now: Micros) -> None:
         if self.are_followed(now):
             self.kept += [(position, now, text) for position, text in enumerate(texts, self.told + 1)]
             self.told += len(texts)

@@ -25,7 +25,7 @@ class EnqueueCall(NamedTuple):
     size: int
     head: tuple[Arg, ...]
     arguments: list[Arg]
-    tell: EventFactory | None
+    make_events: EventFactory | None
     single: list[Arg] | None = None
     """Its only record, if that is a simple one."""
 
@@ -110,7 +110,7 @@ class EnqueuePipeline:
             answer: Any = checked(self._connection, self._connection.read())
         except UnknownScript:
             return False
-        return not (answer and call.tell is not None)
+        return not (answer and call.make_events is not None)
 
     def _resubmit(self, call: EnqueueCall) -> None:
         """Put in what was not, under another number: one after it may have been put in."""

@@ -6,7 +6,7 @@ keys.py says what is kept where, lua/ what each verb does. All verbs are atomic:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -17,7 +17,7 @@ from huey.exceptions import ConfigurationError, StorageError, StorageRefused, St
 from huey.runtime.clock import Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.runtime.failpoints import failpoint
 from huey.storage.base import Storage, Waker
-from huey.storage.helpers import CHUNK, Place, any_constraints, check_records, in_chunks
+from huey.storage.helpers import CHUNK, BulkEnqueue, any_constraints, check_records, in_chunks
 from huey.storage.locks import Held, Holder
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
@@ -196,40 +196,46 @@ class RedisStorage(Storage):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
-        self._enqueue_by(self._submit, records, tell, now)
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
+        return self._enqueue_by(self._submit, records, make_events, now)
 
     def _enqueue_by(
-        self, put: Callable[[EnqueueCall], None], records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None
-    ) -> None:
+        self,
+        put: Callable[[EnqueueCall], None],
+        records: Sequence[Record],
+        make_events: EventFactory | None = None,
+        now: Micros | None = None,
+    ) -> dict[str, str]:
         if not records:
-            return
+            return {}
         check_records(records)
         if any_constraints(records):
-            self.admit(records, tell, now)
-            return
+            return self._enqueue_constrained(records, make_events, now)
         arguments = groups(records)
         one = single(arguments) if len(records) == 1 else None
-        call = EnqueueCall(len(records), (self._prefix, self._now(now), int(tell is not None), self.name), arguments, tell, one)
+        call = EnqueueCall(
+            len(records), (self._prefix, self._now(now), int(make_events is not None), self.name), arguments, make_events, one
+        )
         failpoint("enqueue:before-commit")
         if self._queue.is_followed or self._durable is not None:
             put = self._submit
         put(call)
         failpoint("enqueue:after-commit")
+        return {}
 
     @contextmanager
-    def bulk_enqueue(self) -> Iterator[Place]:
+    def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
         pipeline = EnqueuePipeline(self._connections, self._sequences, self._submit, self._send)
-        place = Place(partial(self._enqueue_by, pipeline.submit), self.admit)
+        bulk = BulkEnqueue(partial(self._enqueue_by, pipeline.submit))
         try:
-            yield place
+            yield bulk
         except BaseException:
             # What was raised is told, not what becomes of the rest.
             with suppress(StorageError):
                 pipeline.drain()
             raise
         finally:
-            place.enqueue = self.enqueue
+            bulk.enqueue = self.enqueue
         pipeline.drain()
 
     def _submit(self, call: EnqueueCall) -> None:
@@ -244,43 +250,39 @@ class RedisStorage(Storage):
 
     def _enqueue(self, call: EnqueueCall, sent: tuple[Arg, ...]) -> None:
         if call.single is not None and not self._queue.is_followed:
-            to = self.name if call.tell is not None else ""
+            to = self.name if call.make_events is not None else ""
             if self._connections.call("enqueue_one", *call.head[:2], to, *sent, *call.single, after=self._durable, soon=True) != NOT_SIMPLE:
                 return
-        if not (self._queue.is_followed and call.tell is not None):
+        if not (self._queue.is_followed and call.make_events is not None):
             self._queue.is_followed = bool(self._connections.call("enqueue", *call.head, *sent, 0, *call.arguments, after=self._durable))
-        if self._queue.is_followed and call.tell is not None:
+        if self._queue.is_followed and call.make_events is not None:
             prefix, now, _, channel = call.head
-            events = list(call.tell())
+            events = list(call.make_events())
             told: list[Arg] = [*sent, len(events), *events]
             self._queue.is_followed = bool(
                 self._connections.call("enqueue", prefix, now, 2, channel, *told, *call.arguments, after=self._durable)
             )
 
-    def admit(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> Mapping[str, str]:
-        if not records:
-            return {}
-        check_records(records)
+    def _enqueue_constrained(self, records: Sequence[Record], make_events: EventFactory | None, now: Micros | None) -> dict[str, str]:
         arguments = groups_of_one(records)
         failpoint("enqueue:before-commit")
         sequence = self._sequences.take()
         sent = (sequence.id, sequence.number())
-        found = self._persist(lambda: self._admit(arguments, tell, self._now(now), sent), self._enqueue_timeout)
+        found = self._persist(lambda: self._send_constrained(arguments, make_events, self._now(now), sent), self._enqueue_timeout)
         self._sequences.give_back(sequence)
         failpoint("enqueue:after-commit")
-        met = zip(found[::2], found[1::2], strict=True)
-        return {id.decode(): other.decode() for id, other in met}
+        return {id.decode(): other.decode() for id, other in zip(found[::2], found[1::2], strict=True)}
 
-    def _admit(self, arguments: list[Arg], tell: EventFactory | None, now: Arg, sent: tuple[Arg, ...]) -> list[bytes]:
+    def _send_constrained(self, arguments: list[Arg], make_events: EventFactory | None, now: Arg, sent: tuple[Arg, ...]) -> list[bytes]:
         """Ids that were not put in, each with the one because of which."""
-        knows = tell is not None and self._queue.is_followed
-        events = tell() if knows and tell is not None else []
-        head = (self._prefix, now, 2 if knows else int(tell is not None), self.name, *sent, len(events))
-        is_followed, met = self._connections.call("enqueue_constrained", *head, *events, *arguments, after=self._durable)
+        knows = make_events is not None and self._queue.is_followed
+        events = make_events() if knows and make_events is not None else []
+        head = (self._prefix, now, 2 if knows else int(make_events is not None), self.name, *sent, len(events))
+        is_followed, duplicates = self._connections.call("enqueue_constrained", *head, *events, *arguments, after=self._durable)
         self._queue.is_followed = bool(is_followed)
-        if is_followed and tell is not None and not knows:
-            return self._admit(arguments, tell, now, sent)
-        found: list[bytes] = met
+        if is_followed and make_events is not None and not knows:
+            return self._send_constrained(arguments, make_events, now, sent)
+        found: list[bytes] = duplicates
         return found
 
     def _persist(self, act: Callable[[], T], seconds: float) -> T:

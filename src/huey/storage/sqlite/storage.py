@@ -22,7 +22,7 @@ from huey.runtime.files import absolute, is_private
 from huey.runtime.host import boot_id
 from huey.runtime.owned_blocks import Block, find
 from huey.storage.base import LEASE
-from huey.storage.helpers import Place, any_constraints, check_records
+from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
 from huey.storage.retention import Retention
 from huey.storage.rows import EventFactory, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
@@ -174,30 +174,17 @@ class SqliteStorage(WakingStorage):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> None:
-        self._enqueue(records, tell, now)
-
-    def admit(self, records: Sequence[Record], tell: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
-        return self._enqueue(records, tell, now, are_constrained=True)
-
-    def _enqueue(
-        self,
-        records: Sequence[Record],
-        tell: EventFactory | None = None,
-        now: Micros | None = None,
-        *,
-        are_constrained: bool = False,
-        is_durable: bool = True,
+    def enqueue(
+        self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None, *, is_durable: bool = True
     ) -> dict[str, str]:
-        """Enqueue *records*. Returns, for those that were not inserted, the id of the task that holds their key."""
         if type(records) is list and len(records) == 1:
             size, options = len(records[0].payload), records[0].options
-            are_constrained = are_constrained or (options is not None and may_have_constraints(options))
+            are_constrained = options is not None and may_have_constraints(options)
         else:
             check_records(records)
             if not records:
                 return {}
-            size, are_constrained = payload_bytes(records), are_constrained or any_constraints(records)
+            size, are_constrained = payload_bytes(records), any_constraints(records)
         now = self._clock.now() if now is None else now
         ballast, database, duplicates = self._ballast, self._database, dict[str, str]()
         if not 0 <= now - ballast.checked_at < DISK_CHECK_TTL_US:
@@ -205,12 +192,12 @@ class SqliteStorage(WakingStorage):
         if ballast.was_short:
             raise ballast.no_room()
         if Block.opened and (transaction := find(CallerTransaction, self._router)) is not None:
-            transaction.enqueue(self.name, database.queue_ids.get(self.name), records, tell, now)
+            transaction.enqueue(self.name, database.queue_ids.get(self.name), records, make_events, now)
             return duplicates
         units = 1 + len(records) // UNIT + size // UNIT_BYTES
         failpoint("enqueue:before-commit")
         if are_constrained or not (self._is_unobserved and self._enqueue_fast(records, now, units)):
-            duplicates = self._enqueue_slow(records, tell, now, units, are_constrained)
+            duplicates = self._enqueue_slow(records, make_events, now, units, are_constrained)
         failpoint("enqueue:after-commit")
         # In this order: a worker may start on it while the disk is still at it. The call returns when it is durable.
         database.notify_watchers()
@@ -231,14 +218,14 @@ class SqliteStorage(WakingStorage):
         return database.execute(sql, values, units, is_durable=False, lock=database.enqueue_lock) > 0
 
     def _enqueue_slow(
-        self, records: Sequence[Record], tell: EventFactory | None, now: Micros, units: int, are_constrained: bool
+        self, records: Sequence[Record], make_events: EventFactory | None, now: Micros, units: int, are_constrained: bool
     ) -> dict[str, str]:
         """Enqueue with all that an enqueue may need: constraints, events for followers, revocations of ids that were not held."""
         queue = self._queue_id(self._database.enqueue_lock)
         with self._database.enqueue_lock:
             ((is_followed, has_revocations),) = self._staging.fetch("enqueue_context", {"queue": queue, "now": now})
             self._is_unobserved = not is_followed and not has_revocations
-            texts = list(tell()) if is_followed and tell is not None else []
+            texts = list(make_events()) if is_followed and make_events is not None else []
             events, pairs = "\n".join(texts) or None, None
             if are_constrained and texts:
                 events, pairs = None, json.dumps([[record.id, text] for record, text in zip(records, texts, strict=True)])
@@ -263,12 +250,12 @@ class SqliteStorage(WakingStorage):
             self._rouse()
 
     @contextmanager
-    def bulk_enqueue(self) -> Iterator[Place]:
-        place = Place(partial(self._enqueue, is_durable=False), partial(self._enqueue, are_constrained=True, is_durable=False))
+    def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
+        bulk = BulkEnqueue(partial(self.enqueue, is_durable=False))
         try:
-            yield place
+            yield bulk
         finally:
-            place.enqueue, place.admit = self.enqueue, self.admit
+            bulk.enqueue = self.enqueue
             self._database.sync()
 
     def turn(

@@ -41,7 +41,7 @@ class CallerTransaction(Block):
                 "one transaction needs one file: give the Huey filename= of that database"
             )
 
-    def enqueue(self, name: str, queue: int | None, records: Sequence[Record], tell: EventFactory | None, now: Micros) -> None:
+    def enqueue(self, name: str, queue: int | None, records: Sequence[Record], make_events: EventFactory | None, now: Micros) -> None:
         """Enqueue *records* in the queue *name* as part of the caller's transaction. *queue*: its number, if that is known.
 
         Raises ConfigurationError for records with unique keys or concurrency limits, and in a thread or asyncio task that only inherited
@@ -69,8 +69,8 @@ class CallerTransaction(Block):
         if again["ids"] != "[]":
             self._run(self._sql["start_tokens"], again | {"unheld": which})
         ((is_followed, has_revocations),) = self._run(self._sql["enqueue_context"], {"queue": queue, "now": now})
-        if is_followed and tell is not None:
-            self._run(self._sql["publish"], {"queue": queue, "now": now, "body": "\n".join(tell())})
+        if is_followed and make_events is not None:
+            self._run(self._sql["publish"], {"queue": queue, "now": now, "body": "\n".join(make_events())})
         if has_revocations:
             revocations = {"queue": queue, "ids": which, "now": now}
             self._run(self._sql["attach_revocations"], revocations)

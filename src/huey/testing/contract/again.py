@@ -39,10 +39,10 @@ def run(storage: Storage, clock: FakeClock, record: Record, outcome: Outcome | N
 class AgainRules:
     def test_an_own_id_that_is_held_is_not_put_in_twice_and_its_caller_is_told(self, storage: Storage, another: Another) -> None:
         storage.enqueue([again("a"), again("b", eta=FOREVER)])
-        assert storage.admit([again("a", payload=b"other"), again("b"), again("c")]) == {"a": "a", "b": "b"}
+        assert storage.enqueue([again("a", payload=b"other"), again("b"), again("c")]) == {"a": "a", "b": "b"}
         claim(storage)
 
-        assert another().admit([again("a", payload=b"other")]) == {"a": "a"}
+        assert another().enqueue([again("a", payload=b"other")]) == {"a": "a"}
         assert look(storage).payload == b"payload"
         assert storage.counts() == Counts(ready=1, scheduled=1, running=1)
 
@@ -50,7 +50,7 @@ class AgainRules:
     def test_an_own_id_that_has_ended_is_a_new_run(self, storage: Storage, clock: FakeClock, outcome: Outcome) -> None:
         run(storage, clock, again("a", retries=3), outcome)
 
-        assert storage.admit([again("a", payload=b"new", priority=2)]) == {}
+        assert storage.enqueue([again("a", payload=b"new", priority=2)]) == {}
         row = look(storage)
         assert (row.state, row.payload, row.priority, row.attempt, row.retries) == (State.QUEUED, b"new", 2, 0, 0)
         assert claim_ids(storage, 9) == ["a"]
@@ -171,9 +171,9 @@ class AgainRules:
 
     def test_an_id_that_comes_again_waits_for_a_unique_key_like_any_other(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a", unique="k"), FAILURE)
-        storage.admit([again("b", unique="k")])
+        storage.enqueue([again("b", unique="k")])
 
-        assert storage.admit([again("a", unique="k")]) == {"a": "b"}
+        assert storage.enqueue([again("a", unique="k")]) == {"a": "b"}
         assert look(storage).state == State.FAILED
 
     def test_of_two_with_one_id_in_a_call_the_first_counts(self, storage: Storage, clock: FakeClock) -> None:
@@ -186,7 +186,7 @@ class AgainRules:
     def test_the_first_of_two_counts_also_where_it_changes_nothing(self, storage: Storage) -> None:
         storage.enqueue([task("a")])
 
-        assert storage.admit([task("a"), again("a")]) == {}
+        assert storage.enqueue([task("a"), again("a")]) == {}
 
     def test_a_record_without_that_wish_leaves_what_has_ended_as_it_is(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a"), FAILURE)

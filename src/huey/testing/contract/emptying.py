@@ -125,27 +125,27 @@ class EmptyingTermRules:
     """For storages that keep terms."""
 
     def test_what_is_dropped_gives_up_its_key_and_its_id(self, storage: Storage, clock: FakeClock) -> None:
-        storage.admit([unique("a"), wishing("b", id_ttl=60.0)])
-        storage.admit([wishing("c", unique="later", unique_for="done", eta=clock.now() + SECOND)])
+        storage.enqueue([unique("a"), wishing("b", id_ttl=60.0)])
+        storage.enqueue([wishing("c", unique="later", unique_for="done", eta=clock.now() + SECOND)])
         storage.drop_waiting(scheduled=False)
         storage.drop_waiting(scheduled=True)
 
-        assert storage.admit([unique("d"), wishing("b", id_ttl=60.0), wishing("e", unique="later", unique_for="done")]) == {}
+        assert storage.enqueue([unique("d"), wishing("b", id_ttl=60.0), wishing("e", unique="later", unique_for="done")]) == {}
         assert sorted(claim_ids(storage, 9)) == ["b", "d", "e"]
 
     def test_what_waits_for_a_limit_is_dropped_and_what_runs_is_counted_on(self, storage: Storage, clock: FakeClock) -> None:
-        storage.admit([limited(id) for id in "abc"])
+        storage.enqueue([limited(id) for id in "abc"])
         (lease,) = claim(storage)
 
         assert storage.drop_waiting(scheduled=False) == 2
-        storage.admit([limited("d"), limited("e")])
+        storage.enqueue([limited("d"), limited("e")])
         assert claim_ids(storage, 9) == []
         end(storage, clock, lease, Returned(None))
         assert claim_ids(storage, 9) == ["d"]
 
     def test_many_are_dropped(self, storage: Storage) -> None:
         for part in range(2):
-            storage.admit([limited(f"{part}-{n:04}", 2) for n in range(600)])
+            storage.enqueue([limited(f"{part}-{n:04}", 2) for n in range(600)])
             storage.enqueue([task(f"{part}+{n:04}", priority=n % 3) for n in range(600)])
 
         assert storage.drop_waiting(scheduled=False) == 2400

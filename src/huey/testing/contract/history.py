@@ -160,7 +160,7 @@ class KeepingRules:
         (first,) = claim(storage)
         end(storage, clock, first, Returned(b"5"))
 
-        met = storage.admit([again("a", payload=b"new")])
+        met = storage.enqueue([again("a", payload=b"new")])
 
         row = look(storage)
         assert (met, row.state, row.payload, row.finished, row.attempt) == ({}, State.QUEUED, b"new", None, 0)

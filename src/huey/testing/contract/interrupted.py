@@ -166,8 +166,8 @@ class InterruptedTermRules:
             assert ("inner" + n in there) == (inner.answer == {}) == (not inner.was_refused), f"at line {n}"
 
         at_lines(
-            lambda n: storage.admit([wishing("outer" + n, unique="outer" + n)]),
-            lambda n: storage.admit([wishing("inner" + n, unique="inner" + n)]),
+            lambda n: storage.enqueue([wishing("outer" + n, unique="outer" + n)]),
+            lambda n: storage.enqueue([wishing("inner" + n, unique="inner" + n)]),
             check,
         )
 
@@ -178,7 +178,7 @@ class InterruptedTermRules:
             assert met == ({} if there == ["outer" + n] else {"outer" + n: "inner" + n}), f"at line {n}"
 
         at_lines(
-            lambda n: storage.admit([wishing("outer" + n, unique=n)]), lambda n: storage.admit([wishing("inner" + n, unique=n)]), check
+            lambda n: storage.enqueue([wishing("outer" + n, unique=n)]), lambda n: storage.enqueue([wishing("inner" + n, unique=n)]), check
         )
 
 

@@ -136,7 +136,7 @@ class MissingRules:
     def test_what_shares_something_with_others_becomes_ready(self, terms: Constraints, storage: Storage, clock: FakeClock) -> None:
         if not storage.supports_constraints:
             return
-        storage.admit([task(options=with_constraints(None, terms))])
+        storage.enqueue([task(options=with_constraints(None, terms))])
         end(storage, clock, claim(storage)[0], Unknown(ERROR))
         assert (look(storage).state, claim_ids(storage)) == (State.BLOCKED, [])
 
