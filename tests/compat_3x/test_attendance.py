@@ -29,13 +29,13 @@ def attended(**hooks: Any) -> tuple[RunHooks, list[Any]]:
 def test_a_runner_waits_until_its_end_is_written() -> None:
     attendance, told = attended()
     finish = decide(LEASE, Returned(None), 0)
-    attendance.begin(0, LEASE, Task(id="a"))
-    attendance.await_end(0, finish)
-    seeing_off = InThread(lambda: attendance.see_off(0))
+    attendance.before_run(0, LEASE, Task(id="a"))
+    attendance.await_commit(0, finish)
+    seeing_off = InThread(lambda: attendance.after_commit(0))
     assert attendance.is_awaiting
     assert (seeing_off.is_waiting, told) == (True, [])
 
-    attendance.after(Turn([]), [finish])
+    attendance.on_turn(Turn([]), [finish])
 
     seeing_off.answer()
     assert told == ["complete"]
@@ -46,11 +46,11 @@ def test_the_end_of_a_run_that_was_refused_is_not_told_but_its_hooks_are_called(
     attendance, told = attended()
     attendance.hooks.add("post_execute", None, lambda task, value, error: told.append("post"))
     finish = decide(LEASE, Returned(None), 0)
-    attendance.begin(0, LEASE, Task(id="a"))
-    attendance.await_end(0, finish)
-    attendance.after(Turn([], stale=["a"]), [finish])
+    attendance.before_run(0, LEASE, Task(id="a"))
+    attendance.await_commit(0, finish)
+    attendance.on_turn(Turn([], stale=["a"]), [finish])
 
-    attendance.see_off(0)
+    attendance.after_commit(0)
 
     assert told == ["post"]
 
@@ -60,18 +60,18 @@ def test_a_run_whose_end_nobody_wants_to_know_does_not_wait() -> None:
     signals.connect(lambda signal, task: None, ["executing"])
     attendance = RunHooks(signals, Hooks())
 
-    attendance.begin(0, LEASE, Task(id="a"))
+    attendance.before_run(0, LEASE, Task(id="a"))
 
-    assert attendance.visits == {}
+    assert attendance.tracked == {}
 
 
 def test_without_handlers_and_hooks_no_task_is_made(huey: Huey) -> None:
     wrapper = huey.task(name="app.f")(lambda: 1)
     attendance = RunHooks(huey.signals, huey.hooks)
-    attendance.begin = None  # type: ignore[assignment,method-assign]
-    execution = Executor(huey.registry, huey.codec, huey.clock, attendance=attendance)
+    attendance.before_run = None  # type: ignore[assignment,method-assign]
+    execution = Executor(huey.registry, huey.codec, huey.clock, run_hooks=attendance)
 
-    finish = execution.complete(LEASE._replace(payload=huey.codec.encode("task", "a", ((), None))))
+    finish = execution.execute(LEASE._replace(payload=huey.codec.encode("task", "a", ((), None))))
 
     assert finish.state == "succeeded"
     assert wrapper.name == "app.f"

@@ -6,7 +6,7 @@ import pytest
 
 from huey.consumer.recovery import ExitCause, Recovery, exit_reason
 from huey.consumer.worker_spec import make_worker
-from huey.engine.scoreboard import Running
+from huey.engine.scoreboard import RunningTask
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND
 from huey.runtime.host import LOCAL_WORKER_IDS
@@ -35,9 +35,9 @@ class House:
         self.storage.enqueue([task(id, retries=1) for id in ids])
         return claim(self.storage, len(ids), by=by)
 
-    def running(self, leases: list[Lease], limit: float = 0) -> list[Running]:
+    def running(self, leases: list[Lease], limit: float = 0) -> list[RunningTask]:
         began = self.clock.monotonic()
-        return [Running(slot, lease.id, lease.token, began, round(limit * SECOND)) for slot, lease in enumerate(leases)]
+        return [RunningTask(slot, lease.id, lease.token, began, round(limit * SECOND)) for slot, lease in enumerate(leases)]
 
 
 @pytest.fixture

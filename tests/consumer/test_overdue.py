@@ -52,7 +52,7 @@ class ProcessTree:
         return child
 
     def begin(self, child: Child, slot: int, limit: float = LIMIT) -> None:
-        child.scoreboard.enter(slot, f"task-{slot}", 1, self.clock.monotonic(), round(limit * SECOND))
+        child.scoreboard.set_running(slot, f"task-{slot}", 1, self.clock.monotonic(), round(limit * SECOND))
 
     def after(self, seconds: float) -> None:
         self.clock.forward(seconds)
@@ -87,7 +87,7 @@ def test_a_body_that_does_not_look_has_five_seconds_after_it_was_asked(tree: Pro
 def test_a_body_that_looks_by_itself_has_a_grace_of_ten(tree: ProcessTree) -> None:
     alone = tree.worker("a", 1)
     tree.begin(alone, 0)
-    alone.scoreboard.cooperates(0)
+    alone.scoreboard.set_cooperative(0)
 
     tree.after(LIMIT + GRACE)
     assert tree.left(alone) is None
@@ -99,7 +99,7 @@ def test_a_body_that_looks_by_itself_has_a_grace_of_ten(tree: ProcessTree) -> No
 def test_the_next_task_of_a_runner_has_to_look_again(tree: ProcessTree) -> None:
     alone = tree.worker("a", 1)
     tree.begin(alone, 0)
-    alone.scoreboard.cooperates(0)
+    alone.scoreboard.set_cooperative(0)
     tree.begin(alone, 0)
 
     tree.after(LIMIT + TO_END + 0.1)
@@ -118,7 +118,7 @@ def test_neighbours_have_the_shutdown_timeout_but_no_more_than_thirty_seconds(pa
 
     assert tree.left(child) == wait
     assert child.is_stopping
-    assert child.scoreboard.is_told_to_stop
+    assert child.scoreboard.is_stop_requested
     child.scoreboard.close()
 
 
@@ -128,12 +128,12 @@ def test_once_only_late_tasks_are_left_the_kill_comes_at_once(tree: ProcessTree)
     tree.begin(child, 0)
     tree.begin(child, 1, 0)
     tree.after(LIMIT + TO_END + 0.1)
-    child.scoreboard.say_held(2)
-    child.scoreboard.leave(1)
+    child.scoreboard.set_held(2)
+    child.scoreboard.set_ended(1)
     tree.after(1)
     assert (tree.left(child) or 0) > 0
 
-    child.scoreboard.say_held(1)
+    child.scoreboard.set_held(1)
     tree.after(0.1)
 
     assert tree.left(child) == 0

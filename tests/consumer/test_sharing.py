@@ -213,7 +213,7 @@ def test_an_at_most_once_task_is_lost_with_its_worker(make_huey: MakeHuey, clock
 
     handle = work()
     claim(huey.storage, by=ME._replace(host_scope="of another machine"))
-    janitor = Janitor(huey.storage, OTHER, clock, build_executor(huey.client.context, huey.client.overrides).settle)
+    janitor = Janitor(huey.storage, OTHER, clock, build_executor(huey.client.context, huey.client.overrides).finalize)
     for _ in range(16):
         janitor.run_once()
         clock.forward(1)

@@ -58,7 +58,7 @@ class Bench:
         self.watchdog.watch(child)
         self.children.append(child)
         if is_ready:
-            scoreboard.say_ready()
+            scoreboard.set_ready()
         self.stamp(child)
         return child
 
@@ -72,7 +72,7 @@ class Bench:
             for child in self.children:
                 self.stamp(child)
                 if child.worker.id not in self.silent:
-                    child.scoreboard.heartbeat(False)
+                    child.scoreboard.set_pulse(False)
             self.clock.forward(1)
             self.watchdog.check(self.children, self.is_away)
         return self.supervisor.replaced
@@ -188,7 +188,7 @@ def test_one_that_waits_for_the_disk_is_left_alone(bench: Bench, monkeypatch: py
 
 def test_one_without_a_pulse_is_left_alone_and_its_tasks_are_named_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     child = bench.worker("a")
-    child.scoreboard.enter(0, "7", 1, 0, 0)
+    child.scoreboard.set_running(0, "7", 1, 0, 0)
     bench.look(3)
     bench.silent.add("a")
     bench.frozen.update(("a", thread) for thread in (MAIN, ENGINE, TIME_LIMITS, SCHEDULER))

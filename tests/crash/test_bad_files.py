@@ -108,7 +108,7 @@ def test_a_lock_under_a_running_consumer_costs_time_only(make_place: Any) -> Non
     with locked(place.folder / "queue.db", "IMMEDIATE"):
         place.open_gate()
         until(lambda: sum(run.end is not None and run.name == "gated" for run in place.runs()) == 4, "they end")
-        until(lambda: "storage is away" in place.log(), "the consumer says so")
+        until(lambda: "storage unavailable" in place.log(), "the consumer says so")
 
     until(place.is_done, "everything is done")
     until(lambda: "storage is back" in place.log(), "the consumer says so")
@@ -129,7 +129,7 @@ def test_a_lock_while_a_consumer_takes_over_costs_time_only(make_place: Any) -> 
     with locked(place.folder / "queue.db", "IMMEDIATE"):
         holder.kill()
         place.open_gate()
-        until(lambda: "storage is away" in place.log(), "it tries to take over")
+        until(lambda: "storage unavailable" in place.log(), "it tries to take over")
 
     until(place.is_done, "everything is done")
     assert heir.stop() == 0
@@ -431,7 +431,7 @@ def test_a_full_disk_under_a_running_consumer_costs_time_only(make_place: Any, s
     until(place.runs, "the first task runs, the others wait behind it")
     ballast = fill(disk)
     place.open_gate()
-    until(lambda: "storage is away" in place.log(), "the disk is full")
+    until(lambda: "storage unavailable" in place.log(), "the disk is full")
 
     ballast.unlink()
 
@@ -465,7 +465,7 @@ def test_a_checkpoint_without_room_does_not_lose_leases(make_place: Any, small_d
     assert (disk / "queue.db-wal").stat().st_size > 20_000_000, "the log is to be large when the consumer meets it"
     ballast = fill(disk, leave=8 * MIB)
     consumer = place.start(workers=2, periodic=False)
-    until(lambda: place.is_done() or "storage is away" in place.log() or not consumer.is_alive, "the consumer met the full disk")
+    until(lambda: place.is_done() or "storage unavailable" in place.log() or not consumer.is_alive, "the consumer met the full disk")
 
     ballast.unlink()
 

@@ -34,7 +34,7 @@ def cpu_of(command: Any) -> Any:
 
 def assert_told_once(command: Any, processes: Any) -> None:
     """At most one line of each process when it began, and one when it was over."""
-    begun, over = command.log.count("storage is away"), command.log.count("storage is back")
+    begun, over = command.log.count("storage unavailable"), command.log.count("storage is back")
     assert 1 <= begun <= processes, command.log
     assert over == begun, command.log
     assert "Traceback" not in command.log, command.log
@@ -65,7 +65,7 @@ def test_a_file_that_a_stranger_locks_costs_the_command_time_only(commanded: Com
     assert resumed < RESUMES
     assert share < 0.1, f"{share:.1%} of a core"
     assert command.workers() == workers, "nobody died of it"
-    until(lambda: command.log.count("storage is away") == command.log.count("storage is back"), "its end is told")
+    until(lambda: command.log.count("storage unavailable") == command.log.count("storage is back"), "its end is told")
     assert_told_once(command, 1 + len(workers))
     assert command.stop() == 0, command.log
     assert finished(place).reruns == 0
@@ -110,13 +110,13 @@ def test_a_full_disk_costs_the_command_time_only(make_commanded: Any, small_disk
 
     place.open_gate()
     until(lambda: all(place.storage.peek("result", id) for id in held), "what ran is written, on a disk that is full")
-    until(lambda: "storage is away" in command.log, "it is told")
+    until(lambda: "storage unavailable" in command.log, "it is told")
     hog.unlink()
 
     begun = time.monotonic()
     until(lambda: len(place.runs()) > runners + 5 or place.is_done(), "it goes on by itself", timeout=RESUMES)
     until(place.is_done, "everything is done")
-    until(lambda: command.log.count("storage is away") == command.log.count("storage is back"), "its end is told")
+    until(lambda: command.log.count("storage unavailable") == command.log.count("storage is back"), "its end is told")
     assert time.monotonic() - begun < 20
     assert_told_once(command, 1 + len(command.workers()))
     assert command.stop() == 0, command.log

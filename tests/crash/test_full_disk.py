@@ -51,7 +51,7 @@ def test_a_full_disk_stops_what_begins_not_what_ends(make_place: Any, small_disk
 
     place.open_gate()
     until(lambda: all(place.storage.peek("result", id) for id in held), "what ran is written, on a disk that is full")
-    until(lambda: "storage is away" in place.log(), "it is told")
+    until(lambda: "storage unavailable" in place.log(), "it is told")
 
     assert 0 <= size_of(disk / "queue.db-ballast") < SIZE
     begun = time.monotonic()
@@ -68,7 +68,7 @@ def test_a_full_disk_stops_what_begins_not_what_ends(make_place: Any, small_disk
     until(place.is_done, "it goes on by itself")
     assert time.monotonic() - begun < 5
     until(lambda: size_of(disk / "queue.db-ballast") == SIZE, "the ballast is made again")
-    assert (place.log().count("storage is away"), place.log().count("storage is back")) == (1, 1)
+    assert (place.log().count("storage unavailable"), place.log().count("storage is back")) == (1, 1)
     assert place.app.work(1, 0)
     until(place.is_done, "and takes new tasks")
     assert consumer.stop() == 0
@@ -86,7 +86,7 @@ def test_a_full_disk_is_waited_for_without_haste(make_place: Any, small_disk: An
     until(lambda: len(place.runs()) >= 2, "two run")
     hog = fill(disk)
     place.open_gate()
-    until(lambda: "storage is away" in place.log(), "it is told")
+    until(lambda: "storage unavailable" in place.log(), "it is told")
 
     share = consumer.cpu_share(3.0)
 

@@ -32,12 +32,12 @@ def finished(place: Any) -> Any:
 
 def told(place: Any) -> Any:
     """How often an outage was said to begin and to be over; tracebacks."""
-    return place.log().count("storage is away"), place.log().count("storage is back"), place.log().count("Traceback")
+    return place.log().count("storage unavailable"), place.log().count("storage is back"), place.log().count("Traceback")
 
 
 def refused(place: Any) -> Any:
     """How many ends were said to be refused."""
-    return sum(map(int, re.findall(r"(\d+) finishes refused", place.log())))
+    return sum(map(int, re.findall(r"(\d+) finishes were stale", place.log())))
 
 
 # -- locked -------------------------------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_a_consumer_can_be_stopped_while_the_file_is_locked(place: Place) -> Non
         took = time.monotonic() - begun
 
     assert took < 25
-    assert "could not be written; they run again" in place.log()
+    assert "finished tasks; they will run again" in place.log()
     place.finish(periodic=False)
     assert len(place.runs()) == 2
 
@@ -148,7 +148,7 @@ def test_a_file_that_is_moved_away_and_back_costs_time_only(busy: Any) -> None:
     path, aside = busy.folder / "queue.db", busy.folder / "aside"
     move(path, aside)
     busy.open_gate()
-    until(lambda: "storage is away" in busy.log(), "it is told")
+    until(lambda: "storage unavailable" in busy.log(), "it is told")
 
     with pytest.raises(StorageUnavailable, match=r"the file is gone.*Put it back"):
         busy.app.work(5, 0)
@@ -168,7 +168,7 @@ def test_a_queue_that_is_copied_elsewhere_and_back_goes_on_there(busy: Any) -> N
     """As when a disk is changed: the tasks that ran meanwhile are known in the copy, and their ends are written there."""
     path, aside = busy.folder / "queue.db", busy.folder / "aside"
     move(path, aside)
-    until(lambda: "storage is away" in busy.log(), "it is told")
+    until(lambda: "storage unavailable" in busy.log(), "it is told")
     busy.open_gate()
     until(lambda: all(run.end for run in busy.runs()), "what ran ends meanwhile")
     busy.app.huey.close()

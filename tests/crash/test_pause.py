@@ -25,7 +25,7 @@ def test_one_that_comes_back_from_a_long_pause_is_fenced(place: Place, show: Any
     os.kill(int(paused.node), signal.SIGCONT)
     place.open_gate()
 
-    until(lambda: "finishes refused" in place.log(), "the first finish is refused")
+    until(lambda: "finishes were stale" in place.log(), "the first finish is refused")
     until(place.is_done, "it is done")
     assert [paused.stop(), heir.stop()] == [0, 0]
     assert {run.node for run in place.started(id)} == {paused.node, heir.node}

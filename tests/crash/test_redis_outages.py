@@ -29,7 +29,7 @@ def test_while_the_server_is_away_tasks_run_on_and_their_ends_are_written_later(
         server.stop(how)
         place.open_gate()
 
-        until(lambda: "storage is away" in place.log(), "it is told")
+        until(lambda: "storage unavailable" in place.log(), "it is told")
         share = consumer.cpu_share(2.0)
         assert consumer.is_alive
         server.start()
@@ -39,7 +39,7 @@ def test_while_the_server_is_away_tasks_run_on_and_their_ends_are_written_later(
         took = time.monotonic() - begun
         until(lambda: "storage is back" in place.log(), "it is told")
         assert consumer.stop() == 0
-        assert [place.log().count(line) for line in ("storage is away", "storage is back")] == [1, 1]
+        assert [place.log().count(line) for line in ("storage unavailable", "storage is back")] == [1, 1]
         assert all(len(place.started(id)) == 1 for id in running + waiting)
         verdict = place.verdict()
         assert not verdict.problems, verdict.problems
@@ -86,7 +86,7 @@ def test_a_server_at_its_maxmemory_writes_the_ends_and_begins_nothing(make_place
         place.open_gate()
 
         until(lambda: place.storage.peek("result", running) is not None, "its end is written")
-        until(lambda: "storage is away" in place.log(), "it is told")
+        until(lambda: "storage unavailable" in place.log(), "it is told")
         assert not place.started(waiting)
         admin.config_set("maxmemory", "0")
 

@@ -64,7 +64,7 @@ def test_one_host_that_is_cut_off_loses_its_tasks_and_writes_nothing_late(make_p
         assert heir.stop() == 0
         proxy.mend()
 
-        until(lambda: "finishes refused" in log(), "its late finishes are refused")
+        until(lambda: "finishes were stale" in log(), "its late finishes are refused")
         place.bulk(range(100, 120))
         until(place.is_done, "the one that came back works on")
         assert results == [0, 1, 4]

@@ -9,7 +9,7 @@ import pytest
 
 from huey import MemoryHuey
 from huey.engine import end_log
-from huey.engine.end_log import MOST, EndLog, duration, tell_failure
+from huey.engine.end_log import MOST, EndLog, format_duration, log_failure
 from huey.runtime.logs import SafeLogger
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Raised, Returned, Snoozed, decide
 from huey.task.record import Lease
@@ -43,30 +43,30 @@ def bad(**lease: Any) -> Finish:
 
 
 def test_a_task_that_succeeded_is_one_line_with_its_time_and_its_id(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
-    EndLog(clock).after([good()], [], [])
+    EndLog(clock).on_turn([good()], [], [])
 
     assert told.messages == ["app.add succeeded in 3 ms [id-1]"]
 
 
 def test_an_end_that_was_refused_is_not_told(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
-    EndLog(clock).after([good(1), good(2)], ["id-1"], [])
+    EndLog(clock).on_turn([good(1), good(2)], ["id-1"], [])
 
     assert told.messages == ["app.add succeeded in 3 ms [id-2]"]
 
 
 def test_what_is_dropped_without_a_run_is_told(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
-    EndLog(clock).after([], [], [CancelledAtClaim("id-1", "app.add", "revoked"), CancelledAtClaim("id-2", "app.add", "expired")])
+    EndLog(clock).on_turn([], [], [CancelledAtClaim("id-1", "app.add", "revoked"), CancelledAtClaim("id-2", "app.add", "expired")])
 
-    assert told.messages == ["app.add revoked, it does not run [id-1]", "app.add expired, it does not run [id-2]"]
+    assert told.messages == ["app.add revoked before it ran [id-1]", "app.add expired before it ran [id-2]"]
 
 
 def test_more_than_twenty_a_second_are_one_line_that_counts_by_name_and_outcome(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
     ends = [good(number) for number in range(MOST)] + [good(100, "app.mail"), bad(name="app.mail"), bad(name="app.mail", retries=0)]
 
-    log.after(ends, [], [CancelledAtClaim("id-9", "app.mail", "expired")])
+    log.on_turn(ends, [], [CancelledAtClaim("id-9", "app.mail", "expired")])
     clock.forward(1)
-    log.look()
+    log.flush_if_due()
 
     assert told.messages == ["24 tasks ended in 1 s: app.add 20 succeeded; app.mail 1 succeeded, 1 to be retried, 1 failed, 1 expired"]
 
@@ -75,9 +75,9 @@ def test_it_stays_one_line_a_second_as_long_as_they_are_many(told: pytest.LogCap
     log = EndLog(clock)
     for second in range(3):
         for part in range(10):
-            log.after([good(second * 100 + part * 10 + number) for number in range(10)], [], [])
+            log.on_turn([good(second * 100 + part * 10 + number) for number in range(10)], [], [])
             clock.forward(0.1)
-    log.look()
+    log.flush_if_due()
 
     singles, sums = [line for line in told.messages if "[" in line], [line for line in told.messages if "ended in" in line]
     assert len(singles) <= MOST, "in the first second only"
@@ -87,21 +87,21 @@ def test_it_stays_one_line_a_second_as_long_as_they_are_many(told: pytest.LogCap
 
 def test_when_they_are_few_again_each_has_its_line(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
-    log.after([good(number) for number in range(50)], [], [])
+    log.on_turn([good(number) for number in range(50)], [], [])
     for _ in range(2):
         clock.forward(1)
-        log.look()
-        log.after([good(99)], [], [])
+        log.flush_if_due()
+        log.on_turn([good(99)], [], [])
     clock.forward(1)
-    log.look()
-    log.after([good(7)], [], [])
+    log.flush_if_due()
+    log.on_turn([good(7)], [], [])
 
     assert told.messages[-1] == "app.add succeeded in 3 ms [id-7]"
 
 
 def test_what_was_counted_is_told_at_a_stop(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
-    log.after([good(number) for number in range(50)], [], [])
+    log.on_turn([good(number) for number in range(50)], [], [])
 
     log.flush()
 
@@ -110,7 +110,7 @@ def test_what_was_counted_is_told_at_a_stop(told: pytest.LogCaptureFixture, cloc
 
 def test_a_line_names_ten_names_at_most(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
-    log.after([good(number, f"app.t{number:02}") for number in range(30)], [], [])
+    log.on_turn([good(number, f"app.t{number:02}") for number in range(30)], [], [])
 
     log.flush()
 
@@ -119,7 +119,7 @@ def test_a_line_names_ten_names_at_most(told: pytest.LogCaptureFixture, clock: F
 
 def test_tasks_put_back_without_a_run_are_not_counted(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
-    log.after([decide(LEASE, Snoozed(0, "shutdown"), NOON) for _ in range(30)], [], [])
+    log.on_turn([decide(LEASE, Snoozed(0, "shutdown"), NOON) for _ in range(30)], [], [])
 
     log.flush()
 
@@ -130,7 +130,7 @@ def test_below_info_nothing_is_counted(caplog: pytest.LogCaptureFixture, clock: 
     caplog.set_level(logging.WARNING, "huey.consumer")
     log = EndLog(clock)
 
-    log.after([good(number) for number in range(50)], [], [])
+    log.on_turn([good(number) for number in range(50)], [], [])
     log.flush()
 
     assert caplog.messages == []
@@ -140,7 +140,7 @@ def test_below_info_nothing_is_counted(caplog: pytest.LogCaptureFixture, clock: 
 
 
 def failure(finish: Finish, caplog: pytest.LogCaptureFixture) -> tuple[str, str]:
-    tell_failure(finish, finish.error or {})
+    log_failure(finish, finish.error or {})
     record = caplog.records[-1]
     return record.levelname, record.getMessage()
 
@@ -199,7 +199,7 @@ def test_an_error_in_one_line_is_its_class_and_its_text(trace: str, text: str) -
     ],
 )
 def test_a_duration_is_said_as_a_person_says_it(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 # -- whole ------------------------------------------------------------------------------------------------------------------------------

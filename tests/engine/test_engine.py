@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from huey.engine.engine import CAREFUL, LARGEST_TURN, LINGER, MOMENT, STUCK
+from huey.engine.prefetch import LARGEST_TURN
+from huey.engine.timing import CAREFUL, LINGER, MOMENT, STUCK
 from huey.runtime.clock import SECOND
 from huey.storage.rows import TaskIds
 from huey.task.lifecycle import Raised, Returned, Snoozed, State
@@ -369,7 +370,7 @@ def test_an_expired_task_is_told_in_the_log(bench: Bench, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO):
         bench.turn()
 
-    assert caplog.messages == ["app.add expired, it does not run [a]"]
+    assert caplog.messages == ["app.add expired before it ran [a]"]
 
 
 def test_a_snoozed_task_keeps_its_tries(bench: Bench) -> None:
@@ -424,6 +425,6 @@ def test_an_at_most_once_task_that_is_cut_short_is_lost(bench: Bench) -> None:
     bench.storage.enqueue([at_most_once("a"), task("b")])
     bench.turn()
 
-    bench.engine.cut_short()
+    bench.engine.requeue_running()
 
     assert (look(bench.storage, "a").state, look(bench.storage, "a").reason) == (State.FAILED, "lost")

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from huey.consumer.janitor import Janitor
-from huey.engine.engine import LONGEST_OUTAGE_GAP
+from huey.engine.timing import LONGEST_OUTAGE_GAP
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
 from huey.task.lifecycle import Raised, State
@@ -32,7 +32,7 @@ def test_while_the_storage_is_away_finishes_are_kept_and_claims_stop(four: Bench
     assert four.storage.wants == [1, 0, 0, 0], "the first could not know, the last only looks whether it is back"
     assert four.storage.items("result") == {"a": b"done", "b": b"done", "c": b"done"}
     assert [line for line in caplog.messages if "succeeded" not in line] == [
-        "storage is away, claims stop until it is back; running tasks go on: away",
+        "storage unavailable; claiming stops until it is back, running tasks continue: away",
         "storage is back after 0.0 s: 3 finished tasks written",
     ]
     four.turn()
@@ -55,7 +55,7 @@ def test_while_the_storage_is_full_ends_are_written_and_claims_stop(four: Bench,
         assert four.turn()
 
     assert [line for line in caplog.messages if "succeeded" not in line] == [
-        "storage is away, claims stop until it is back; running tasks go on: the disk is full; ends of tasks are still written",
+        "storage unavailable; claiming stops until it is back, running tasks continue: the disk is full; finished tasks are still written",
         "storage is back after 0.0 s",
     ]
     four.turn()
@@ -149,7 +149,7 @@ def test_a_refused_finish_is_told_and_not_sent_again(bench: Bench, caplog: pytes
     assert bench.storage.peek("result", "a") is None
     assert look(bench.storage).worker == OTHER.id
     assert [lease.id for lease in taken] == ["a"]
-    assert "1 finishes refused" in caplog.text
+    assert "1 finishes were stale" in caplog.text
 
 
 def test_what_could_not_be_given_back_is_given_back_later(bench: Bench) -> None:

@@ -107,7 +107,7 @@ def test_what_is_cut_short_is_put_back_without_a_try(bench: Bench) -> None:
     bench.engine.stop()
     bench.engine.drain(0.0)
 
-    bench.engine.cut_short()
+    bench.engine.requeue_running()
 
     row = look(bench.storage)
     assert (row.state, row.attempt, row.solo_crashes, row.deaths, row.reason) == (State.QUEUED, 0, 0, 0, "shutdown")
@@ -121,6 +121,6 @@ def test_what_ends_while_it_is_cut_short_has_ended(bench: Bench) -> None:
     bench.engine.drain(0.0)
 
     bench.runners.end("a")
-    bench.engine.cut_short()
+    bench.engine.requeue_running()
 
     assert bench.storage.peek("result", "a") == b"done"

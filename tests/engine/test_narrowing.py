@@ -77,7 +77,7 @@ def test_an_end_of_which_nothing_can_be_written_does_not_hold_up_the_others(benc
     bench.turn()
 
     assert states(bench, *"abc") == ["gone", "running None", "gone"]
-    assert caplog.text.count("no end of it can be stored") == 1
+    assert caplog.text.count("no outcome can be stored") == 1
     assert bench.storage.sent[-1] == []
 
 
@@ -89,7 +89,7 @@ def test_an_event_that_cannot_be_written_is_left_out(bench: Bench, caplog: pytes
     bench.turn()
 
     assert states(bench, "a") == ["gone"]
-    assert "events cannot be written" in caplog.text
+    assert "events that cannot be written" in caplog.text
 
 
 def test_nothing_fails_while_the_storage_refuses_everything(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_a_task_that_cannot_be_given_back_does_not_hold_up_the_others(bench: Ben
     monkeypatch.setattr(bench.storage, "release", chokes)
     leases = bench.storage.turn(ME, [], 2).leases
 
-    bench.engine._give_back(leases)
+    bench.engine._release(leases)
 
     assert states(bench, "b") == ["queued None"]
 
@@ -149,13 +149,13 @@ def test_a_task_that_cannot_be_given_back_does_not_hold_up_the_others(bench: Ben
 def test_a_task_that_went_back_before_it_started_is_told_as_started_once(bench: Bench, clock: FakeClock) -> None:
     position, _ = bench.storage.follow(None)
     bench.runners.count = 1
-    bench.engine._ahead = 2
+    bench.engine._prefetch.limit = 2
     bench.enqueue("a", "b")
     bench.turn()
     bench.turn()
     assert bench.runners.running == ["a"]
 
-    bench.engine._give_back(bench.runners.take_back())
+    bench.engine._release(bench.runners.take_back())
     bench.turn()
     told = [json.loads(text) for text in bench.storage.follow(position)[1]]
     assert [(event["status"], event["id"]) for event in told if event["status"] == "started"] == [("started", "a")]

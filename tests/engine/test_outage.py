@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from huey.engine.outage import PATIENCE, Outage
-from huey.engine.scoreboard import LOOKS, REACHES, TELLS, Scoreboard
+from huey.engine.scoreboard import REACHES, REPORTS, UNCHECKED, Scoreboard
 from huey.testing.clock import FakeClock
 
-AWAY = "storage is away, claims stop until it is back; running tasks go on: no answer"
+AWAY = "storage unavailable; claiming stops until it is back, running tasks continue: no answer"
 
 
 @pytest.fixture
@@ -38,23 +38,23 @@ def test_a_worker_leaves_it_to_a_supervisor_that_is_away_too(clock: FakeClock, p
     outage = Outage(clock, page)
 
     outage.begins("engine", "no answer")
-    assert page.is_away
-    page.give_answer(TELLS)
+    assert page.is_in_outage
+    page.set_supervisor_state(REPORTS)
     outage.begins("engine", "no answer")
-    page.give_answer(REACHES)
+    page.set_supervisor_state(REACHES)
     clock.forward(2 * PATIENCE)
     outage.begins("engine", "no answer")
     outage.ends("engine", 3)
 
-    assert not page.is_away
-    assert caplog.messages == ["3 finished tasks written that had waited for the storage"]
+    assert not page.is_in_outage
+    assert caplog.messages == ["wrote 3 finished tasks that had waited for the storage"]
 
 
 def test_a_worker_that_is_cut_off_alone_tells_it(clock: FakeClock, page: Scoreboard, caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage(clock, page)
 
     outage.begins("engine", "no answer")
-    page.give_answer(REACHES)
+    page.set_supervisor_state(REACHES)
     outage.begins("engine", "no answer")
     outage.begins("engine", "no answer")
     outage.ends("engine")
@@ -66,7 +66,7 @@ def test_a_worker_whose_supervisor_does_not_look_tells_it_after_a_while(
     clock: FakeClock, page: Scoreboard, caplog: pytest.LogCaptureFixture
 ) -> None:
     outage = Outage(clock, page)
-    assert page.answer == LOOKS
+    assert page.supervisor_state == UNCHECKED
 
     outage.begins("engine", "no answer")
     clock.forward(PATIENCE + 1)

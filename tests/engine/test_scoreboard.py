@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from huey.engine.scoreboard import Running, Scoreboard
+from huey.engine.scoreboard import RunningTask, Scoreboard
 from huey.runtime.clock import SECOND
 from huey.task.bounds import LONGEST_ID
 
@@ -20,59 +20,59 @@ def page() -> Iterator[Scoreboard]:
 
 
 def test_a_new_page_shows_nothing(page: Scoreboard) -> None:
-    assert (page.running(), page.is_ready, page.is_told_to_stop) == ([], False, False)
+    assert (page.running(), page.is_ready, page.is_stop_requested) == ([], False, False)
 
 
 def test_what_runs_is_shown_until_it_ends(page: Scoreboard) -> None:
-    page.enter(1, "a", 7, 1000, 0)
-    page.enter(2, "b", 1, 2000, 5 * SECOND)
-    assert page.running() == [Running(1, "a", 7, 1000, 0), Running(2, "b", 1, 2000, 5 * SECOND)]
+    page.set_running(1, "a", 7, 1000, 0)
+    page.set_running(2, "b", 1, 2000, 5 * SECOND)
+    assert page.running() == [RunningTask(1, "a", 7, 1000, 0), RunningTask(2, "b", 1, 2000, 5 * SECOND)]
 
-    page.leave(1)
+    page.set_ended(1)
     assert [it.id for it in page.running()] == ["b"]
     assert [it.id for it in page.ended()] == ["a"]
 
-    page.enter(1, "c", 1, 3000, 0)
+    page.set_running(1, "c", 1, 3000, 0)
     assert [it.id for it in page.running()] == ["c", "b"]
     assert page.ended() == []
 
 
 def test_the_longest_id_of_the_widest_letters_fits_and_touches_no_neighbour(page: Scoreboard) -> None:
     longest = "\U0001f41d" * LONGEST_ID
-    page.enter(0, longest, 2**63, 2**62, 2**62)
-    page.enter(1, "short", 1, 1, 0)
-    page.enter(0, longest, 2**63, 2**62, 2**62)
+    page.set_running(0, longest, 2**63, 2**62, 2**62)
+    page.set_running(1, "short", 1, 1, 0)
+    page.set_running(0, longest, 2**63, 2**62, 2**62)
 
     assert [it.id for it in page.running()] == [longest, "short"]
 
 
 def test_a_slot_is_used_again_by_a_shorter_id(page: Scoreboard) -> None:
-    page.enter(0, "long-long-long", 1, 1, 0)
-    page.enter(0, "s", 2, 2, 0)
+    page.set_running(0, "long-long-long", 1, 1, 0)
+    page.set_running(0, "s", 2, 2, 0)
 
-    assert page.running() == [Running(0, "s", 2, 2, 0)]
+    assert page.running() == [RunningTask(0, "s", 2, 2, 0)]
 
 
 def test_another_process_writes_and_this_one_reads_also_after_its_death(page: Scoreboard) -> None:
     pid = os.fork()
     if not pid:
-        page.say_ready()
-        page.enter(0, "child's", 3, 4, 0)
+        page.set_ready()
+        page.set_running(0, "child's", 3, 4, 0)
         os._exit(0)
     os.waitpid(pid, 0)
 
-    assert (page.is_ready, page.running()) == (True, [Running(0, "child's", 3, 4, 0)])
+    assert (page.is_ready, page.running()) == (True, [RunningTask(0, "child's", 3, 4, 0)])
 
 
 def test_a_page_is_found_by_its_descriptor(page: Scoreboard) -> None:
     same = Scoreboard(3, os.dup(page.fd))
-    page.tell_to_stop()
-    same.enter(2, "a", 1, 1, 0)
+    page.request_stop()
+    same.set_running(2, "a", 1, 1, 0)
 
-    assert (same.is_told_to_stop, page.running()) == (True, [Running(2, "a", 1, 1, 0)])
+    assert (same.is_stop_requested, page.running()) == (True, [RunningTask(2, "a", 1, 1, 0)])
     same.close()
 
 
 @pytest.mark.parametrize(("limit", "now", "by", "is_late"), [(0, 10**12, 0, False), (5, 5, 0, False), (5, 6, 0, True), (5, 6, 2, False)])
 def test_late_is_what_ran_longer_than_its_limit(limit: int, now: int, by: float, is_late: bool) -> None:
-    assert Running(0, "a", 1, 0, limit * SECOND).is_late(now * SECOND, by) == is_late
+    assert RunningTask(0, "a", 1, 0, limit * SECOND).is_late(now * SECOND, by) == is_late

@@ -31,7 +31,7 @@ class Bench:
                 self.stamps[thread].show()
             self.pulse += self.has_pulse
             self.clock.forward(every)
-            found = self.standstill.look(self.clock.monotonic(), self.board.stamps(), self.pulse)
+            found = self.standstill.check(self.clock.monotonic(), self.board.stamps(), self.pulse)
         return found
 
     def looks_until_found(self, most: int = 100) -> int:
@@ -146,15 +146,15 @@ def test_the_page_is_a_board() -> None:
     clock = FakeClock()
 
     Stamp(page, ENGINE, clock).show(2.0)
-    page.heartbeat(True)
-    page.look()
+    page.set_pulse(True)
+    page.count_check()
 
     assert page.stamps()[ENGINE] == clock.monotonic() + 2 * SECOND
     assert sum(page.stamps()) == page.stamps()[ENGINE]
-    assert (page.pulse, page.is_at_disk, page.looked, page.held, page.is_blameless) == (1, True, 1, None, False)
-    page.say_held(0)
-    page.say_blameless()
-    page.heartbeat(False)
+    assert (page.pulse, page.is_at_disk, page.checks, page.held, page.is_blameless) == (1, True, 1, None, False)
+    page.set_held(0)
+    page.set_blameless()
+    page.set_pulse(False)
     assert (page.pulse, page.is_at_disk, page.held, page.is_blameless) == (2, False, 0, True)
     assert page.running() == []
     page.close()

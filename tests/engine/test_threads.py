@@ -23,6 +23,11 @@ def leases(count: int) -> list[Lease]:
     return [lease(f"{n:05}") for n in range(count)]
 
 
+def start(runners: ThreadRunners, leases: list[Lease], awake: int) -> None:
+    runners.submit(leases)
+    runners.wake(awake)
+
+
 class Bodies:
     """What runs: bodies that wait for their gate, if they have one."""
 
@@ -37,7 +42,7 @@ class Bodies:
         for id in ids or list(self.overrides):
             self.overrides[id].set()
 
-    def complete(self, lease: Lease, slot: int = 0) -> Finish:
+    def execute(self, lease: Lease, slot: int = 0) -> Finish:
         self.started.append(lease.id)
         if lease.id in self.overrides:
             self.overrides[lease.id].wait()
@@ -59,7 +64,7 @@ def make(bodies: Bodies) -> Iterator[Make]:
     made: list[ThreadRunners] = []
 
     def make_them(count: int, notify: Callable[[], None] = lambda: None) -> ThreadRunners:
-        made.append(ThreadRunners(count, bodies.complete, notify, "Runner"))
+        made.append(ThreadRunners(count, bodies.execute, notify, "Runner"))
         made[-1].open()
         wait_until(lambda: made[-1].idle() == count)
         return made[-1]
@@ -85,7 +90,7 @@ def collected(runners: ThreadRunners, count: int) -> list[str]:
 def test_one_runner_runs_in_order(make: Make, bodies: Bodies) -> None:
     runners = make(1)
 
-    runners.start(leases(500), 1)
+    start(runners, leases(500), 1)
 
     assert collected(runners, 500) == [lease.id for lease in leases(500)]
     assert bodies.started == [lease.id for lease in leases(500)]
@@ -95,7 +100,7 @@ def test_many_runners_run_each_task_once(make: Make, bodies: Bodies) -> None:
     runners = make(8)
 
     for first in range(0, 4000, 100):
-        runners.start([lease(f"{n:05}") for n in range(first, first + 100)], 8)
+        start(runners, [lease(f"{n:05}") for n in range(first, first + 100)], 8)
 
     assert sorted(collected(runners, 4000)) == [lease.id for lease in leases(4000)]
     assert len(bodies.started) == 4000
@@ -105,7 +110,7 @@ def test_only_as_many_runners_are_woken_as_asked_for(make: Make, bodies: Bodies)
     runners = make(4)
     bodies.hold("00000")
 
-    runners.start(leases(3), 1)
+    start(runners, leases(3), 1)
 
     wait_until(lambda: bodies.started)
     assert (bodies.started, runners.waiting(), runners.idle()) == (["00000"], 2, 3)
@@ -116,10 +121,10 @@ def test_only_as_many_runners_are_woken_as_asked_for(make: Make, bodies: Bodies)
 def test_runners_that_are_awake_are_not_woken_again(make: Make, bodies: Bodies) -> None:
     runners = make(4)
     bodies.hold("00000", "00001")
-    runners.start(leases(1), 1)
+    start(runners, leases(1), 1)
     wait_until(lambda: bodies.started == ["00000"])
 
-    runners.start([lease("00001")], 2)
+    start(runners, [lease("00001")], 2)
     wait_until(lambda: len(bodies.started) == 2)
 
     assert runners.idle() == 2
@@ -128,10 +133,10 @@ def test_runners_that_are_awake_are_not_woken_again(make: Make, bodies: Bodies) 
 def test_a_start_of_nothing_wakes_those_that_sleep(make: Make, bodies: Bodies) -> None:
     runners = make(4)
     bodies.hold("00000", "00001", "00002")
-    runners.start(leases(3), 1)
+    start(runners, leases(3), 1)
     wait_until(lambda: bodies.started)
 
-    runners.start([], 4)
+    runners.wake(4)
 
     wait_until(lambda: len(bodies.started) == 3)
     assert runners.waiting() == 0
@@ -141,7 +146,7 @@ def test_asking_for_more_than_there_are_wakes_all(make: Make, bodies: Bodies) ->
     runners = make(2)
     bodies.hold("00000", "00001")
 
-    runners.start(leases(5), 99)
+    start(runners, leases(5), 99)
 
     wait_until(lambda: len(bodies.started) == 2)
     assert (runners.waiting(), runners.idle()) == (3, 0)
@@ -162,16 +167,16 @@ class Parking(deque[threading.Lock]):
 
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_a_task_that_comes_while_a_runner_lies_down_is_not_left_behind(bodies: Bodies, side: str) -> None:
-    runners = ThreadRunners(1, bodies.complete, lambda: None)
+    runners = ThreadRunners(1, bodies.execute, lambda: None)
     comes = iter(leases(20))
 
     def one_comes() -> None:
         for task in comes:
-            runners.start([task], 1)
+            start(runners, [task], 1)
             return
 
     acts = {"before": lambda: None, "after": lambda: None, side: one_comes}
-    runners._parked = Parking(acts["before"], acts["after"])
+    runners._idle = Parking(acts["before"], acts["after"])
     runners.open()
 
     assert collected(runners, 20) == [lease.id for lease in leases(20)]
@@ -184,7 +189,7 @@ def test_a_task_given_at_any_moment_runs_without_a_second_push(make: Make) -> No
     runners = make(2, ended.release)
 
     for n in range(3000):
-        runners.start([lease(f"{n:05}")], 1)
+        start(runners, [lease(f"{n:05}")], 1)
         # The next comes as the runner is about to lie down, which is when a wake-up could be lost.
         while not runners.ended():
             assert ended.acquire(timeout=10), f"task {n} was left behind"
@@ -195,7 +200,7 @@ def test_the_engine_is_told_when_nothing_is_left_to_start(make: Make, bodies: Bo
     told: list[int] = []
     runners = make(1, lambda: told.append(runners.ended()))  # type: ignore[has-type]
 
-    runners.start(leases(5), 1)
+    start(runners, leases(5), 1)
 
     collected(runners, 5)
     wait_until(lambda: told)
@@ -207,7 +212,7 @@ def test_the_engine_is_told_at_low_water(make: Make, bodies: Bodies) -> None:
     runners = make(1, lambda: told.append(runners.waiting()))  # type: ignore[has-type]
     runners.low_water = 3
 
-    runners.start(leases(6), 1)
+    start(runners, leases(6), 1)
 
     wait_until(lambda: len(told) == 2)
     assert told == [3, 0]
@@ -216,7 +221,7 @@ def test_the_engine_is_told_at_low_water(make: Make, bodies: Bodies) -> None:
 def test_what_has_not_started_can_be_taken_back_in_order(make: Make, bodies: Bodies) -> None:
     runners = make(1)
     bodies.hold("00000")
-    runners.start(leases(4), 1)
+    start(runners, leases(4), 1)
     wait_until(lambda: bodies.started)
 
     taken = runners.take_back()
@@ -233,7 +238,7 @@ def test_nothing_is_both_run_and_taken_back(make: Make, bodies: Bodies) -> None:
     taken: list[str] = []
 
     for round in range(100):
-        runners.start([lease(f"{n:05}") for n in range(round * 20, round * 20 + 20)], 4)
+        start(runners, [lease(f"{n:05}") for n in range(round * 20, round * 20 + 20)], 4)
         taken += [lease.id for lease in runners.take_back()]
 
     ended = collected(runners, 2000 - len(taken))
@@ -243,7 +248,7 @@ def test_nothing_is_both_run_and_taken_back(make: Make, bodies: Bodies) -> None:
 
 def test_collect_gives_each_end_once(make: Make) -> None:
     runners = make(2)
-    runners.start(leases(10), 2)
+    start(runners, leases(10), 2)
     wait_until(lambda: runners.ended() == 10)
 
     assert len(runners.collect()) == 10
@@ -263,7 +268,7 @@ def test_close_ends_the_threads(make: Make) -> None:
 def test_close_waits_for_what_runs(make: Make, bodies: Bodies) -> None:
     runners = make(2)
     bodies.hold("00000")
-    runners.start(leases(1), 1)
+    start(runners, leases(1), 1)
     wait_until(lambda: bodies.started)
 
     closing = InThread(lambda: runners.close(10.0))
@@ -277,7 +282,7 @@ def test_close_waits_for_what_runs(make: Make, bodies: Bodies) -> None:
 def test_close_says_when_something_runs_on(make: Make, bodies: Bodies) -> None:
     runners = make(1)
     bodies.hold("00000")
-    runners.start(leases(1), 1)
+    start(runners, leases(1), 1)
     wait_until(lambda: bodies.started)
 
     assert runners.close(0.0) is False
@@ -286,7 +291,7 @@ def test_close_says_when_something_runs_on(make: Make, bodies: Bodies) -> None:
 def test_close_takes_no_longer_than_its_timeout_for_all_threads_together(make: Make, bodies: Bodies) -> None:
     runners = make(6)
     bodies.hold(*(lease.id for lease in leases(6)))
-    runners.start(leases(6), 6)
+    start(runners, leases(6), 6)
     wait_until(lambda: len(bodies.started) == 6)
     began = time.monotonic()
 
@@ -310,7 +315,7 @@ class BrokenOnce:
     def __init__(self, error: BaseException) -> None:
         self.error: BaseException | None = error
 
-    def complete(self, lease: Lease, slot: int = 0) -> Finish:
+    def execute(self, lease: Lease, slot: int = 0) -> Finish:
         error, self.error = self.error, None
         if error is not None:
             raise error
@@ -319,10 +324,10 @@ class BrokenOnce:
 
 @pytest.mark.parametrize("error", [ValueError("a fault"), SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
 def test_whatever_is_raised_beside_a_body_ends_its_task_and_no_runner(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    runners = ThreadRunners(1, BrokenOnce(error).complete, lambda: None)
+    runners = ThreadRunners(1, BrokenOnce(error).execute, lambda: None)
     runners.open()
 
-    runners.start(leases(3), 1)
+    start(runners, leases(3), 1)
 
     wait_until(lambda: runners.ended() == 3)
     first, *others = runners.collect()
@@ -336,8 +341,8 @@ def test_whatever_is_raised_beside_a_body_ends_its_task_and_no_runner(error: Bas
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_ended_is_started_again_and_its_task_is_put_back(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
     """No crash is counted; the end of it is written like any other."""
-    runners = ThreadRunners(2, BrokenOnce(SystemExit()).complete, lambda: None)
-    real, gone = runners._give_up, [False]
+    runners = ThreadRunners(2, BrokenOnce(SystemExit()).execute, lambda: None)
+    real, gone = runners._abandon, [False]
 
     def die(*args: object) -> None:
         if not gone[0]:
@@ -346,13 +351,13 @@ def test_a_thread_that_ended_is_started_again_and_its_task_is_put_back(bodies: B
         real(*args)  # type: ignore[arg-type]
 
     # The guard at the top fails too.
-    monkeypatch.setattr(runners, "_give_up", die)
+    monkeypatch.setattr(runners, "_abandon", die)
     runners.open()
-    runners.start([lease("a")], 1)
+    start(runners, [lease("a")], 1)
     wait_until(lambda: not all(thread.is_alive() for thread in runners._threads))
 
     (name,) = runners.revive()
-    runners.start([lease("b")], 2)
+    start(runners, [lease("b")], 2)
 
     wait_until(lambda: runners.ended() == 2)
     back, done = sorted(runners.collect(), key=lambda finish: finish.lease.id)
@@ -365,22 +370,22 @@ def test_a_thread_that_ended_is_started_again_and_its_task_is_put_back(bodies: B
 
 
 def test_a_runner_that_ended_asleep_is_not_woken_in_place_of_one_that_sleeps(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
-    runners = ThreadRunners(1, bodies.complete, lambda: None)
-    real, rounds = runners._park, []
+    runners = ThreadRunners(1, bodies.execute, lambda: None)
+    real, rounds = runners._sleep, []
 
     def park(gate: threading.Lock) -> None:
         rounds.append(1)
         if len(rounds) == 1:
-            runners._parked.append(gate)
+            runners._idle.append(gate)
             raise SystemExit
         real(gate)
 
-    monkeypatch.setattr(runners, "_park", park)
+    monkeypatch.setattr(runners, "_sleep", park)
     runners.open()
     wait_until(lambda: len(rounds) == 2 and runners.idle() == 1)
 
     for number in range(3):
-        runners.start([lease(str(number))], 1)
+        start(runners, [lease(str(number))], 1)
         wait_until(lambda number=number: runners.ended() == number + 1)
 
     assert runners.close(20)

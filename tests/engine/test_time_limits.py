@@ -79,13 +79,13 @@ def test_what_was_asked_too_late_does_not_reach_the_next_task() -> None:
     entered, asked = threading.Event(), threading.Event()
 
     def runner() -> None:
-        keeper.enter(0, LEASE, 1.0)
+        keeper.track(0, LEASE, 1.0)
         entered.set()
         try:
             asked.wait(20)
         except TaskTimeout:
             told.append("inside")
-        keeper.leave(0)
+        keeper.untrack(0)
         # The next task, without a limit.
         try:
             spin_a_little()
@@ -122,7 +122,7 @@ def test_a_body_is_asked_once() -> None:
 
 def look_at_once(keeper: TimeLimits) -> None:
     keeper.wake()
-    keeper.look()
+    keeper.run_once()
 
 
 def spin_a_little() -> int:
@@ -147,10 +147,10 @@ def test_the_page_is_told_of_every_task() -> None:
 
     page = Scoreboard(1)
     keeper = TimeLimits(system_clock, page)
-    keeper.enter(0, LEASE, None)
+    keeper.track(0, LEASE, None)
     assert [(it.id, it.token, it.limit) for it in page.running()] == [("a", 1, 0)]
 
-    keeper.leave(0)
+    keeper.untrack(0)
     assert page.running() == []
     page.close()
 
@@ -172,7 +172,7 @@ class Runner:
         assert self.entered.wait(20)
 
     def _run(self) -> None:
-        self._keeper.enter(0, self._lease, None)
+        self._keeper.track(0, self._lease, None)
         try:
             self.entered.set()
             self.may_end.wait(20)
@@ -180,7 +180,7 @@ class Runner:
         except CancelExecution:
             self.told.append("inside")
             self.was_asked = self._keeper.was_asked_to_stop(0)
-        self._keeper.leave(0)
+        self._keeper.untrack(0)
         self.has_left.set()
         try:
             spin_a_little()
@@ -228,7 +228,7 @@ def test_a_task_that_is_asked_at_any_moment_is_cancelled_or_succeeds(caplog: pyt
     def run() -> None:
         try:
             while states.count("cancelled") < 100 or states.count("succeeded") < 100:
-                states.append(execution.complete(lease).state)
+                states.append(execution.execute(lease).state)
         except BaseException as error:
             wrong.append(error)
 
@@ -253,7 +253,7 @@ def test_the_page_tells_which_task_was_asked() -> None:
     assert [it.is_asked for it in page.running()] == [True]
 
     runner.end()
-    keeper.enter(0, LEASE, None)
+    keeper.track(0, LEASE, None)
     assert [it.is_asked for it in page.running()] == [False]
     page.close()
 
@@ -274,13 +274,13 @@ class RateLimited:
         self.left = keeper.time_left_of(0)
 
     def _run(self) -> None:
-        self.keeper.enter(0, LEASE, 60.0)
+        self.keeper.track(0, LEASE, 60.0)
         self.is_in.set()
         try:
             spin(self.is_over)
         except TaskTimeout as error:
             self.raised.append(type(error))
-        self.keeper.leave(0)
+        self.keeper.untrack(0)
 
     def ends(self) -> list[type[BaseException]]:
         self.is_over.set()

@@ -20,7 +20,7 @@ from huey.runtime.waker import Waker
 from huey.serializer import Codec
 from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.rows import Turn, Worker
-from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Outcome, Raised, Returned, Snoozed, State, Unknown, decide
+from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Outcome, Raised, Returned, Snoozed, State, Unrunnable, decide
 from huey.task.record import Lease, Record
 from huey.testing.clock import FakeClock
 from tests.simulator.ledger import Ledger, Violation
@@ -76,7 +76,7 @@ class Body(NamedTuple):
             "is not storable": Raised(ERROR, may_retry=False, reason="result not storable"),
             "snoozes": Snoozed(2.0, "limit"),
             "cancels": Cancelled("cancelled"),
-            "is unknown": Unknown(ERROR),
+            "is unknown": Unrunnable(ERROR),
         }
         return outcomes[word]
 
@@ -135,9 +135,11 @@ class ScriptedRunners:
         self._awake = 0
         """Runners that are not asleep: what is ready waits for these."""
 
-    def start(self, leases: Sequence[Lease], at_once: int) -> None:
+    def submit(self, leases: Sequence[Lease]) -> None:
         self._ready.extend(leases)
-        self._awake = max(self._awake, min(at_once, self.count))
+
+    def wake(self, count: int) -> None:
+        self._awake = max(self._awake, min(count, self.count))
 
     def collect(self) -> list[Finish]:
         done, self._done = self._done, []
@@ -306,7 +308,7 @@ class Node:
         search = Search(engine, self.worker, world.clock, lambda missing: world.rng.random() < 0.5)
         self.engine = Engine(engine, self.worker, self.runners, world.clock, self.waker, search=search)
         # The engine waits out an outage on an event of its own.
-        self.engine._quit = cast(Any, SimpleNamespace(wait=self.waker.wait, set=self.waker.wake))
+        self.engine._stop_requested = cast(Any, SimpleNamespace(wait=self.waker.wait, set=self.waker.wake))
         self.janitor = Janitor(janitor, self.worker, world.clock, settle)
         self.scheduler = Scheduler(scheduler, world.registry, world.codec, world.clock, world.new_id)
         self.is_stalled = False
@@ -369,5 +371,5 @@ class Node:
         self.world.ledger.counts["cut short"] += len(still)
         self.runners.vanish()
         if still and cut_short:
-            self.engine.cut_short()
+            self.engine.requeue_running()
         self.wires["heartbeat"].call("deregister", self.worker)

@@ -275,7 +275,7 @@ def a_crash_is_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def an_outage_forgets_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost_touch = Engine._lost_touch
+    lost_touch = Engine._storage_failed
 
     def forget(engine: Engine, error: Exception) -> None:
         engine._unwritten = []
@@ -287,14 +287,14 @@ def an_outage_forgets_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
 def suspects_run_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(engine: Engine, leases: list[Lease]) -> None:
         engine._running.update({lease[:2]: lease for lease in leases})
-        engine._runners.start(leases, engine._runners.count)
+        engine._runners.submit(leases), engine._runners.wake(engine._runners.count)
         engine._progress = (engine._runners.waiting(), engine._clock.monotonic())
 
     monkeypatch.setattr(Engine, "_start", start)
 
 
 def what_goes_back_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "_give_back", lambda engine, leases: [engine._running.pop(lease[:2], None) for lease in leases])
+    monkeypatch.setattr(Engine, "_release", lambda engine, leases: [engine._running.pop(lease[:2], None) for lease in leases])
 
 
 PARTS: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {

@@ -32,13 +32,15 @@ class ScriptedRunners:
         self.ready: deque[Lease] = deque()
         self.done: list[Finish] = []
         self.awake: list[int] = []
-        """What each start asked for: runners to be awake."""
+        """What each wake-up asked for: runners to be awake."""
 
-    def start(self, leases: Sequence[Lease], at_once: int) -> None:
-        if at_once:
-            self.awake.append(at_once)
+    def submit(self, leases: Sequence[Lease]) -> None:
         self.ready.extend(leases)
-        self._begin(max(len(self.runs), min(at_once, self.count)))
+        self._begin(len(self.runs))
+
+    def wake(self, count: int) -> None:
+        self.awake.append(count)
+        self._begin(max(len(self.runs), min(count, self.count)))
 
     def _begin(self, awake: int) -> None:
         """Who is awake takes what is ready; the others sleep until they are woken."""

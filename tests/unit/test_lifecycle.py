@@ -19,7 +19,7 @@ from huey.task.lifecycle import (
     Returned,
     Snoozed,
     State,
-    Unknown,
+    Unrunnable,
     WorkerDied,
     decide,
 )
@@ -36,7 +36,7 @@ RETURNED, NOTHING = Returned(b"5"), Returned(None)
 RAISED, FORBIDDEN = Raised(ERROR), Raised(ERROR, may_retry=False, reason="undecodable")
 UNSTORABLE = Raised(ERROR, reason="result not storable")
 SNOOZED, AT_ONCE = Snoozed(2.5, "limit"), Snoozed(0, "shutdown")
-STOPPED, UNKNOWN = Cancelled("revoked"), Unknown(ERROR)
+STOPPED, UNKNOWN = Cancelled("revoked"), Unrunnable(ERROR)
 DIED, DIED_ALONE, GROUP_DIED = WorkerDied(), WorkerDied(alone=True), WorkerDied(is_suspect=False)
 OUTCOMES: dict[str, Outcome] = {
     "returned": RETURNED,
@@ -240,7 +240,7 @@ def test_an_unknown_task_costs_no_try_and_fails_after_a_day() -> None:
 
 
 def test_a_record_of_a_newer_release_waits_for_one_that_can_read_it() -> None:
-    finish = decide(lease(), Unknown(ERROR, "newer record"), NOW)
+    finish = decide(lease(), Unrunnable(ERROR, "newer record"), NOW)
 
     assert (finish.state, finish.reason) == (State.QUEUED, "newer record")
 

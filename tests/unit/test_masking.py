@@ -34,7 +34,7 @@ class Asked:
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        masking.enroll()
+        masking.add_mask()
         while len(self.struck) < self._times:
             try:
                 while True:
@@ -42,7 +42,7 @@ class Asked:
             except TaskTimeout as error:
                 self.struck.append(error)
         self._is_over = True
-        masking.leave_off()
+        masking.remove_mask()
 
     def through(self) -> list[BaseException]:
         self.thread.start()
@@ -50,8 +50,8 @@ class Asked:
         assert self.thread.ident is not None
         while not self._is_over:
             before = len(self.struck)
-            if not masking.ask(self.thread.ident, TaskTimeout):
-                wait_until(lambda before=before: len(self.struck) > before or masking.again(self.thread.ident or 0))
+            if not masking.raise_in(self.thread.ident, TaskTimeout):
+                wait_until(lambda before=before: len(self.struck) > before or masking.raise_deferred(self.thread.ident or 0))
             wait_until(lambda before=before: len(self.struck) > before or self._is_over)
         self.thread.join(20)
         return self.struck
@@ -145,18 +145,18 @@ def test_what_was_deferred_is_raised_when_the_call_returns() -> None:
     told: list[str] = []
 
     def run() -> None:
-        masking.enroll()
+        masking.add_mask()
         try:
             told.append(Slow().wait())
         except TaskTimeout:
             told.append("asked")
-        masking.leave_off()
+        masking.remove_mask()
 
     thread = threading.Thread(target=run)
     thread.start()
     assert entered.wait(20)
     assert thread.ident is not None
-    assert masking.ask(thread.ident, TaskTimeout) is False
+    assert masking.raise_in(thread.ident, TaskTimeout) is False
     asked.set()
     thread.join(20)
 
@@ -167,16 +167,16 @@ def test_what_is_taken_back_does_not_come() -> None:
     ledger, told = Ledger(), []
 
     def run() -> None:
-        mask = masking.enroll()
+        mask = masking.add_mask()
         mask.depth = 1
-        masking.ask(mask.thread, TaskTimeout)
-        masking.forget(mask.thread)
+        masking.raise_in(mask.thread, TaskTimeout)
+        masking.cancel(mask.thread)
         mask.depth = 0
         try:
             ledger.write()
         except TaskTimeout:
             told.append("asked")
-        masking.leave_off()
+        masking.remove_mask()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -190,11 +190,11 @@ def test_a_trace_function_works_after_something_was_taken_back() -> None:
     traced = []
 
     def run() -> None:
-        mask = masking.enroll()
+        mask = masking.add_mask()
         mask.depth = 1
-        masking.ask(mask.thread, TaskTimeout)
-        masking.forget(mask.thread)
-        masking.leave_off()
+        masking.raise_in(mask.thread, TaskTimeout)
+        masking.cancel(mask.thread)
+        masking.remove_mask()
         sys.settrace(lambda frame, event, _: traced.append(event))
         _nothing()
         sys.settrace(None)
@@ -234,14 +234,14 @@ def test_nothing_strikes_inside_logging() -> None:
 
 
 def test_a_fork_hook_is_not_struck() -> None:
-    mask = masking.enroll()
+    mask = masking.add_mask()
     try:
-        masking.hold()
-        assert masking.ask(mask.thread, TaskTimeout) is False
-        masking.forget(mask.thread)
+        masking.close_for_fork()
+        assert masking.raise_in(mask.thread, TaskTimeout) is False
+        masking.cancel(mask.thread)
     finally:
-        masking.let_go()
-        masking.leave_off()
+        masking.reopen_after_fork()
+        masking.remove_mask()
 
 
 def test_threads_that_run_no_task_have_no_mask() -> None:

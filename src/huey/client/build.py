@@ -37,7 +37,7 @@ def build_executor(
         time_limits,
         results=context.policy.results,
         store_none=context.policy.store_none,
-        attendance=run_hooks,
+        run_hooks=run_hooks,
         is_local=not context.policy.utc if is_local is None else is_local,
         report=overrides.custom_error_result,
         gate=overrides.custom_execute,

@@ -69,7 +69,7 @@ class InlineWorker:
             self._emit_dropped(turn.cancelled)
             for lease in turn.leases:
                 self._held[lease.id] = lease
-                return self._decoder.told(lease)
+                return self._decoder.decode_or_stub(lease)
             if not turn.may_have_more:
                 return None
 
@@ -88,7 +88,7 @@ class InlineWorker:
         if others:
             self._storage.release(self._me, others)
         self._held.update({lease.id: lease for lease in found})
-        return [self._decoder.told(lease, due[lease.id]) for lease in sorted(found, key=lambda lease: due[lease.id] or 0)]
+        return [self._decoder.decode_or_stub(lease, due[lease.id]) for lease in sorted(found, key=lambda lease: due[lease.id] or 0)]
 
     def release(self, task: Task) -> bool:
         """Put a task that is held here back, to wait for its eta if that is ahead. Return False if it is not held here."""
@@ -103,7 +103,7 @@ class InlineWorker:
         if self._run_hooks.signals.handlers:
             for each in dropped:
                 if (row := self._storage.get(each.id)) is not None:
-                    self._emit_drop(self._decoder.told(row), each.reason)
+                    self._emit_drop(self._decoder.decode_or_stub(row), each.reason)
 
     def _emit_drop(self, task: Task, reason: str) -> None:
         self._run_hooks.signals.emit(SIGNAL_EXPIRED if reason == "expired" else SIGNAL_REVOKED, task)
@@ -149,9 +149,9 @@ class InlineWorker:
             slot, self._slots = self._slots, self._slots + 1
         self._executor.gate = self._overrides.custom_execute
         try:
-            self._finish(self._executor.complete(lease, slot))
-            if slot in self._run_hooks.visits:
-                self._run_hooks.see_off(slot)
+            self._finish(self._executor.execute(lease, slot))
+            if slot in self._run_hooks.tracked:
+                self._run_hooks.after_commit(slot)
             assert self._executor.values is not None
             return self._executor.values.pop(lease.id, None)
         finally:
@@ -162,7 +162,7 @@ class InlineWorker:
         lease = finish.lease
         if self._held.pop(lease.id, None) is not None:
             turn = self._storage.turn(self._me, [finish], 0)
-            self._run_hooks.after(Turn([], turn.stale), [finish])
+            self._run_hooks.on_turn(Turn([], turn.stale), [finish])
             return
         if finish.state == State.QUEUED:
             left = max(0, lease.retries - max(0, finish.attempt - lease.attempt))
@@ -173,7 +173,7 @@ class InlineWorker:
             self._storage.enqueue([record])
         elif finish.value is not None:
             self._storage.put("result", lease.id, finish.value)
-        self._run_hooks.after(Turn([]), [finish])
+        self._run_hooks.on_turn(Turn([]), [finish])
 
 
 def due_of(task: Task, is_local: bool) -> Micros | None:

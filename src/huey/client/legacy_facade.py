@@ -72,9 +72,9 @@ class LegacyFacade(QueueFacade):
 
     def build_error_result(self, task: Task, exception: BaseException) -> dict[str, Any]:
         """Return what ``TaskException.metadata`` says of a failure. Override it to say more, in plain values."""
-        from huey.engine.failures import described
+        from huey.engine.failures import describe_exception
 
-        described_error = {name: value for name, value in described(exception).items() if name != ERROR_TYPE}
+        described_error = {name: value for name, value in describe_exception(exception).items() if name != ERROR_TYPE}
         return {**described_error, "retries": task.retries, "task_id": task.id}
 
     def notify_interrupted_tasks(self) -> None:
@@ -95,7 +95,7 @@ class LegacyFacade(QueueFacade):
         except (ValueError, TypeError) as error:
             raise DecodeError(f"no message of serialize_task: {error}") from error
         self.registry.find(record.name)
-        return self.client.context.decoder.task(record, record.eta)
+        return self.client.context.decoder.decode(record, record.eta)
 
     def put_result(self, key: str, value: Any) -> None:
         """Store *value* as the result of the task with the id *key*."""

@@ -25,7 +25,7 @@ def list_tasks(context: QueueContext, state: str, limit: int | None) -> list[Tas
     found = []
     for row in context.storage.find(state, limit=ALL if limit is None else limit):
         try:
-            found.append(decoder.task(row, row.due))
+            found.append(decoder.decode(row, row.due))
         except Exception as error:  # Classes of the application build themselves here: they may raise anything.
             log.error("task %s %s is left out of the list: %s: %s", row.name, row.id, type(error).__name__, error)
     return found

@@ -261,7 +261,7 @@ class Producer:
         with self._signals.handler_gate.holding([record.id for record in records]):
             yield
             for record in records:
-                task = decoder.told(record, record.eta)
+                task = decoder.decode_or_stub(record, record.eta)
                 self._signals.emit(SIGNAL_ENQUEUED, task)
                 if record.eta is not None and record.eta > now:
                     self._signals.emit(SIGNAL_SCHEDULED, task)

@@ -88,7 +88,7 @@ class Revoker:
             row = self._storage.get(task.id)
             if row is None:
                 raise HueyException(f"task {task.id}: not held any more, and its arguments are not known here; call its function anew")
-            task = self._context.decoder.task(row)
+            task = self._context.decoder.decode(row)
         again = type(task)(
             task.args,
             task.kwargs,

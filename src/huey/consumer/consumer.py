@@ -29,13 +29,14 @@ from huey.consumer.settings import process_only_reason, uses_local_time, validat
 from huey.consumer.signal_handling import restore_handlers, set_handler
 from huey.consumer.startup import free_locks, log_banner, log_requeued, log_stop, wait_for_storage
 from huey.consumer.worker_spec import make_worker
-from huey.engine.engine import OUTAGE_GAP, Engine
+from huey.engine.engine import Engine
 from huey.engine.outage import Outage
 from huey.engine.runners.threads import ThreadRunners
 from huey.engine.scoreboard import Scoreboard
 from huey.engine.search import Search
-from huey.engine.stamps import ENGINE, HEARTBEAT, JANITOR, LOOK, OWN_THREADS, SCHEDULER, TIME_LIMITS, Board, LocalBoard, Stamp
-from huey.engine.time_limits import LONGEST_LOOK, TimeLimits
+from huey.engine.stamps import CHECK_INTERVAL, ENGINE, HEARTBEAT, JANITOR, OWN_THREADS, SCHEDULER, TIME_LIMITS, Board, LocalBoard, Stamp
+from huey.engine.time_limits import LONGEST_WAIT, TimeLimits
+from huey.engine.timing import OUTAGE_GAP
 from huey.exceptions import ConfigurationError, StorageError
 from huey.runtime import current_run as current
 from huey.runtime.failpoints import failpoint
@@ -113,7 +114,7 @@ class Consumer:
         self._run_hooks = build_run_hooks(client.context)
         execution = build_executor(client.context, client.overrides, self._time_limits, self._run_hooks, self.localtime)
         self._runners = ThreadRunners(
-            self.workers, execution.complete, self._waker.wake, attendance=self._run_hooks, settle=execution.settle
+            self.workers, execution.execute, self._waker.wake, run_hooks=self._run_hooks, finalize=execution.finalize
         )
         outage = Outage(clock, scoreboard)
         self._engine = Engine(
@@ -124,23 +125,23 @@ class Consumer:
             self._waker,
             outage,
             quota=self._max_tasks,
-            used_up=self._stop_waker.wake,
-            attendance=self._run_hooks,
+            on_quota_used=self._stop_waker.wake,
+            run_hooks=self._run_hooks,
             ask_to_stop=self._time_limits.stop,
             replace=execution.unstorable,
             stamp=self._stamps[ENGINE],
             search=Search(huey.storage, worker, clock, execution.can_run) if worker.takes_others else None,
         )
-        self._serving = current.Serving(huey.storage, worker.id, self.workers, self._time_limits.run_by)
-        self._janitor = Janitor(huey.storage, self.worker, clock, execution.settle, execution.declared)
+        self._serving = current.Serving(huey.storage, worker.id, self.workers, self._time_limits.lease_of_thread)
+        self._janitor = Janitor(huey.storage, self.worker, clock, execution.finalize, execution.declared)
         self._engine_service = Service("Engine", self._run_engine, OUTAGE_GAP)
-        self._essential_services = [Service("Timekeeper", self._time_limits.look, LONGEST_LOOK, stamp=self._stamps[TIME_LIMITS])]
+        self._essential_services = [Service("Timekeeper", self._time_limits.run_once, LONGEST_WAIT, stamp=self._stamps[TIME_LIMITS])]
         self._services: list[Service] = []
         if not self.is_supervised:
             self._watchdog = OwnWatchdog(clock, self.watchdog, board, outage, self._stop_stalled)
             self._essential_services.append(Service("Heartbeat", self._send_heartbeat, HEARTBEAT_S, outage, self._stamps[HEARTBEAT]))
             self._services.append(Service("Janitor", self._janitor.run_once, JANITOR_INTERVAL_S, outage, self._stamps[JANITOR]))
-            self._watchdog_service = Service("Watchdog", self._check_threads, LOOK)
+            self._watchdog_service = Service("Watchdog", self._check_threads, CHECK_INTERVAL)
         if self.periodic and worker.takes_others:
             scheduler = Scheduler(
                 huey.storage,
@@ -224,13 +225,13 @@ class Consumer:
 
     def _interrupt(self) -> None:
         """Send the signal ``interrupted`` for all running tasks."""
-        self._run_hooks.interrupt(self._time_limits.running())
+        self._run_hooks.emit_interrupted(self._time_limits.running())
 
     def _run_engine(self) -> None:
         try:
             self._engine.run()
         except BaseException:  # Nothing may end the engine while its process lives: its tasks would be held forever. The service logs it.
-            self._engine.mistrust()
+            self._engine.assume_outage()
             raise
 
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
@@ -322,7 +323,7 @@ class Consumer:
         try:
             self.huey.notify_interrupted_tasks()
             flush()
-            self._engine.cut_short()
+            self._engine.requeue_running()
         finally:
             os._exit(0)
 

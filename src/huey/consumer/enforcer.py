@@ -8,7 +8,7 @@ from typing import Protocol
 
 from huey.consumer.process_table import Child
 from huey.consumer.recovery import ExitCause
-from huey.engine.scoreboard import Running
+from huey.engine.scoreboard import RunningTask
 from huey.engine.stamps import STILL
 from huey.runtime.clock import Clock, Micros, micros
 from huey.runtime.logs import SafeLogger
@@ -62,7 +62,7 @@ class Enforcer:
         whole."""
         return any(_is_late(other) and other.queue == child.queue for other in self._supervisor.all() if other is not child)
 
-    def _stop_late(self, child: Child, now: Micros, task: Running) -> None:
+    def _stop_late(self, child: Child, now: Micros, task: RunningTask) -> None:
         log.warning("task %s passed its time limit and did not end when asked; killing its worker", task.id)
         # It claims nothing more, and its replacement starts at once. The other tasks in the process get time to end.
         child.request_stop()
@@ -88,7 +88,7 @@ class Enforcer:
                 child.asked_since = now
                 self._supervisor.try_storage("revoked", lambda child=child, task=asked[0]: self._kill_revoked(child, task))  # type: ignore[misc]
 
-    def _kill_revoked(self, child: Child, task: Running) -> None:
+    def _kill_revoked(self, child: Child, task: RunningTask) -> None:
         # The scoreboard may be a moment behind; the storage knows.
         row = self._supervisor.storage_of(child).get(task.id)
         if row is None or row.token != task.token or row.state != State.RUNNING or (row.revoked_until or 0) <= self._clock.now():

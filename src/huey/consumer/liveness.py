@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 
 from huey.engine.outage import Outage
-from huey.engine.stamps import LOOK, OWN_THREADS, Board, Standstill
+from huey.engine.stamps import CHECK_INTERVAL, OWN_THREADS, Board, Standstill
 from huey.runtime import host
 from huey.runtime.clock import Clock, Micros, micros
 from huey.runtime.logs import SafeLogger
@@ -55,7 +55,7 @@ class StallCounter:
     """Counts successive checks of a number that should have grown. *seconds*: how long it may stay the same; 0: forever."""
 
     def __init__(self, seconds: float) -> None:
-        self._limit = ceil(seconds / LOOK)
+        self._limit = ceil(seconds / CHECK_INTERVAL)
         self._last: int | None = None
         self._count = 0
 
@@ -95,7 +95,7 @@ class OwnWatchdog:
             return self._stop(str(error))
         if self._is_excused():
             return self._standstill.forget()
-        if stalled := self._standstill.look(self._clock.monotonic(), self._board.stamps()):
+        if stalled := self._standstill.check(self._clock.monotonic(), self._board.stamps()):
             self._has_stopped = True
             names = ", ".join(OWN_THREADS[thread] for thread in stalled)
             self._stop(f"no sign of life of its {names} for {self._seconds:g} s")

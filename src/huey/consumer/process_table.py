@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from huey.consumer.recovery import ExitCause, describe_exit, exit_reason
-from huey.engine.scoreboard import Running, Scoreboard
+from huey.engine.scoreboard import RunningTask, Scoreboard
 from huey.engine.stamps import Standstill
 from huey.runtime.clock import Micros
 from huey.storage.rows import Worker
@@ -59,12 +59,12 @@ class Child:
     def request_stop(self) -> None:
         """Ask it to claim nothing more, finish what it runs, and exit."""
         self.is_stopping = True
-        self.scoreboard.tell_to_stop()
+        self.scoreboard.request_stop()
         self.signal(signal.SIGTERM)
 
     def interrupt(self) -> None:
         """Announce that it will be killed in a moment, so that its handlers of ``interrupted`` can run."""
-        self.scoreboard.cut_short()
+        self.scoreboard.request_requeue()
         self.request_stop()
 
     def kill(self, cause: ExitCause) -> None:
@@ -102,7 +102,7 @@ class DeadChild(NamedTuple):
     """It had started before it exited."""
     running: int
     """How many tasks were running."""
-    ran: list[Running]
+    ran: list[RunningTask]
     """Those tasks, and others that may have caused a crash."""
 
     @property

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from huey.engine.scoreboard import Running
+from huey.engine.scoreboard import RunningTask
 from huey.exceptions import TaskTimeout
 from huey.runtime.clock import SECOND, Clock
 from huey.runtime.host import LOCAL_WORKER_IDS
@@ -79,7 +79,7 @@ class Recovery:
         self._may_retry = may_retry
         self._declared = declared
 
-    def recover_child(self, dead: Worker, ran: Sequence[Running], cause: ExitCause, how: str = "") -> int:
+    def recover_child(self, dead: Worker, ran: Sequence[RunningTask], cause: ExitCause, how: str = "") -> int:
         """Decide about all tasks that *dead* held, of which *ran* were running, and return how many those are.
 
         *how*: how the process exited, such as ``signal 9 (SIGKILL)``. StorageError: not everything is written yet; the same call
@@ -108,14 +108,14 @@ class Recovery:
         LOCAL_WORKER_IDS.discard(successor.id)
         return started
 
-    def _finish_for(self, lease: Lease, task: Running, outcome: Outcome, cause: ExitCause) -> Finish:
+    def _finish_for(self, lease: Lease, task: RunningTask, outcome: Outcome, cause: ExitCause) -> Finish:
         finish = decide(lease, outcome, self._clock.now(), (self._clock.monotonic() - task.began) / SECOND)
         level = logging.INFO if cause in (ExitCause.STOP, ExitCause.REVOKED, ExitCause.STUCK) else logging.WARNING
         state = finish.state if finish.reason is None else f"{finish.state} ({finish.reason})"
         log.log(level, "task %s %s was running when its worker exited (%s) and is now %s", lease.name, lease.id, cause.value, state)
         return self._settle(finish) if finish.error else finish
 
-    def _outcome(self, dead: Worker, lease: Lease, task: Running, cause: ExitCause, how: str) -> Outcome:
+    def _outcome(self, dead: Worker, lease: Lease, task: RunningTask, cause: ExitCause, how: str) -> Outcome:
         if cause is ExitCause.CRASH:
             return WorkerDied(is_suspect=True, alone=dead.kind == "quarantine", how=how)
         if cause is ExitCause.LATE and task.is_late(self._clock.monotonic()):

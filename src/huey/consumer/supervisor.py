@@ -28,7 +28,7 @@ from huey.consumer.worker import run_worker
 from huey.consumer.worker_pool import Quarantine, WorkerPool, heartbeat, pools_for
 from huey.consumer.worker_spec import WorkerSpec, make_worker
 from huey.engine.outage import Outage
-from huey.engine.scoreboard import LOOKS, REACHES, TELLS
+from huey.engine.scoreboard import REACHES, REPORTS, UNCHECKED
 from huey.engine.stamps import GAP
 from huey.exceptions import ConfigurationError, StorageError
 from huey.runtime import host
@@ -309,7 +309,7 @@ class Supervisor:
         """Kill the workers whose deadline has passed."""
         for child in self._table.overdue(now):
             cause = child.expire()
-            if cause is ExitCause.STOP and not child.scoreboard.is_cut_short:
+            if cause is ExitCause.STOP and not child.scoreboard.is_requeue_requested:
                 if count := len(child.scoreboard.running()):
                     log_requeued(count, child.worker.id)
                 self._interrupt(child, now)
@@ -323,7 +323,7 @@ class Supervisor:
 
     def _interrupt(self, child: Child, now: Micros) -> None:
         """Kill a worker whose running tasks are requeued; if the application handles ``interrupted``, it gets a moment first."""
-        if not self._huey.signals.wants(SIGNAL_INTERRUPTED) or not child.scoreboard.running() or child.scoreboard.is_cut_short:
+        if not self._huey.signals.wants(SIGNAL_INTERRUPTED) or not child.scoreboard.running() or child.scoreboard.is_requeue_requested:
             child.kill(ExitCause.STOP)
             return
         child.interrupt()
@@ -341,7 +341,10 @@ class Supervisor:
         self._last_maintenance = now
         self._watchdog.check(self.all(), self._outage.is_on)
         for child in self.all():
-            child.scoreboard.give_answer((REACHES if self.reaches_storage(child) else TELLS) if child.scoreboard.is_away else LOOKS)
+            state = UNCHECKED
+            if child.scoreboard.is_in_outage:
+                state = REACHES if self.reaches_storage(child) else REPORTS
+            child.scoreboard.set_supervisor_state(state)
         for child in self._table.current:
             self._kill_suspended(child, now)
         self._memory_limit.check(self._table.current)

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Protocol
 
 from huey.consumer.process_table import Child
-from huey.engine.stamps import ENGINE, LOOK, MAIN, OWN_THREADS, Standstill
+from huey.engine.stamps import CHECK_INTERVAL, ENGINE, MAIN, OWN_THREADS, Standstill
 from huey.runtime import host
 from huey.runtime.clock import Clock, Micros, micros
 from huey.runtime.logs import SafeLogger
@@ -55,12 +55,12 @@ class Watchdog:
         """Check all workers; call it every second. *is_away*: the supervisor itself cannot reach the storage, so workers need not
         either."""
         for child in children:
-            child.scoreboard.look()
+            child.scoreboard.count_check()
             if is_away or not child.scoreboard.is_ready or self._is_excused(child):
                 child.standstill.forget()
                 continue
             now = self._clock.monotonic()
-            stalled = child.standstill.look(now, child.scoreboard.stamps(), child.scoreboard.pulse)
+            stalled = child.standstill.check(now, child.scoreboard.stamps(), child.scoreboard.pulse)
             if self._is_sleeping(child):
                 child.standstill.forget()
                 continue
@@ -103,7 +103,7 @@ class Watchdog:
     def _log_stall(self, child: Child, stalled: list[int]) -> None:
         log.critical(
             "worker %s (pid %d) has stalled: no sign of life of its %s for %d s; replacing it, no task is to blame",
-            *(child.worker.id, child.pid, ", ".join(OWN_THREADS[thread] for thread in stalled), ceil(self._seconds / LOOK)),
+            *(child.worker.id, child.pid, ", ".join(OWN_THREADS[thread] for thread in stalled), ceil(self._seconds / CHECK_INTERVAL)),
         )
 
     def _log_gil(self, child: Child) -> None:

@@ -18,7 +18,7 @@ from huey.consumer.service import Guard, Service
 from huey.consumer.signal_handling import ignore_signals, set_handler
 from huey.consumer.worker_spec import WorkerSpec, make_worker
 from huey.engine.scoreboard import Scoreboard
-from huey.engine.stamps import LOOK, MAIN
+from huey.engine.stamps import CHECK_INTERVAL, MAIN
 from huey.engine.time_limits import BROKEN
 from huey.runtime import host
 from huey.runtime.display import counted
@@ -45,7 +45,7 @@ class WorkerProcess(Consumer):
         self._has_notified = False
         self._stop_requested = False
         self._syncs: set[int] = set()
-        self._pulse = Service("Pulse", self._send_pulse, LOOK)
+        self._pulse = Service("Pulse", self._send_pulse, CHECK_INTERVAL)
         self._pulse_stall = StallCounter(PULSE_STALL_CHECKS)
         self._oom_score = OomScore(huey.clock)
         super().__init__(huey, **options)
@@ -63,12 +63,12 @@ class WorkerProcess(Consumer):
         ignore_signals(signal.SIGINT, signal.SIGHUP)
         set_handler(signal.SIGTERM, self._on_signal)
         self._oom_score.raise_score()
-        if self._scoreboard.is_told_to_stop:
+        if self._scoreboard.is_stop_requested:
             # The signal came before its handler was set.
             return 0
         self.start()
         self._pulse.start()
-        self._scoreboard.say_ready()
+        self._scoreboard.set_ready()
         guard = Guard()
         while not self._stop_requested:
             if not guard.call("Main thread", self._wait):
@@ -84,8 +84,8 @@ class WorkerProcess(Consumer):
         return 0
 
     def _wait(self) -> None:
-        self._stamps[MAIN].show(LOOK)
-        self._stop_requested = self._stop_waker.wait(LOOK) or self._scoreboard.is_told_to_stop
+        self._stamps[MAIN].show(CHECK_INTERVAL)
+        self._stop_requested = self._stop_waker.wait(CHECK_INTERVAL) or self._scoreboard.is_stop_requested
 
     def _check_process(self) -> None:
         """Check the threads of this process, and whether the supervisor is alive and watching."""
@@ -98,12 +98,12 @@ class WorkerProcess(Consumer):
             self._thread_restarter.check()
         except ThreadsUnrecoverable as error:
             log.critical("this worker exits and will be replaced: %s", error)
-            self._scoreboard.say_blameless()
+            self._scoreboard.set_blameless()
             leave(BROKEN)
         if self._pulse_stall.check(self._scoreboard.pulse):
             log.critical("the pulse thread of this worker has stalled; restarting it")
             self._pulse.replace()
-        if self._supervisor_stall.check(self._scoreboard.looked):
+        if self._supervisor_stall.check(self._scoreboard.checks):
             log.critical(
                 "the supervisor (pid %d) has not checked its workers for %g s; tasks continue, but dead workers are not replaced",
                 *(self._spec.supervisor_pid, self.watchdog),
@@ -111,14 +111,14 @@ class WorkerProcess(Consumer):
 
     def _send_pulse(self) -> None:
         before, self._syncs = self._syncs, host.syncs()
-        self._scoreboard.heartbeat(bool(before & self._syncs))
+        self._scoreboard.set_pulse(bool(before & self._syncs))
 
     def _report_held(self, count: int) -> None:
-        self._scoreboard.say_held(count)
+        self._scoreboard.set_held(count)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop_waker.wake()
-        if self._scoreboard.is_cut_short and not self._has_notified:
+        if self._scoreboard.is_requeue_requested and not self._has_notified:
             # In a thread of its own: the code that this handler has interrupted may hold any lock.
             self._has_notified = True
             threading.Thread(target=self.huey.notify_interrupted_tasks, name="Interrupted", daemon=True).start()

@@ -31,8 +31,8 @@ class WorkerPool:
         # A worker of this queue, since it holds reclaimed tasks there.
         me = make_worker(f"{huey.rng.getrandbits(128):032x}", "supervisor")
         execution = build_executor(huey.client.context, huey.client.overrides)
-        self.janitor = Janitor(huey.storage, me, huey.clock, execution.settle, execution.declared)
-        self.recovery = Recovery(huey.storage, me, huey.clock, execution.settle, execution.may_retry, execution.declared)
+        self.janitor = Janitor(huey.storage, me, huey.clock, execution.finalize, execution.declared)
+        self.recovery = Recovery(huey.storage, me, huey.clock, execution.finalize, execution.may_retry, execution.declared)
 
 
 def pools_for(huey: Huey, worker_type: str, allocation: Mapping[str, int]) -> dict[str, WorkerPool]:

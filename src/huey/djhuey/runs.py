@@ -17,7 +17,7 @@ from django.conf import settings
 from huey.api import Huey
 from huey.djhuey.database import close_connections, close_old_connections
 from huey.djhuey.framework import TaskContext, TaskError, TaskResult, TaskResultStatus, signals
-from huey.engine.failures import outcome_of
+from huey.engine.failures import outcome_of_exception
 from huey.runtime import display as shown
 from huey.runtime.clock import SECOND, Micros, micros
 from huey.runtime.logs import SafeLogger, is_ctrl_c
@@ -196,7 +196,7 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
     try:
         value = backend.plain(opened(task.call)(*context, *result.args, **result.kwargs))
     except BaseException as error:  # The user's code: whatever it raises has to be kept.
-        result.errors.append(described(error))
+        result.errors.append(describe_exception(error))
         ends = is_last(error)
         status = TaskResultStatus.FAILED if ends else TaskResultStatus.READY
         change(result, status=status, finished_at=as_time(clock.now()) if ends else None)
@@ -218,7 +218,7 @@ def tell(signal: Any, sender: type, result: Any) -> None:
         log.exception("a receiver of a signal about task %s raised; the task goes on, the receivers after it were not told", result.id)
 
 
-def described(error: BaseException) -> Any:
+def describe_exception(error: BaseException) -> Any:
     """An exception as Django keeps it: its class's path, its traceback without our own frames."""
     from traceback import format_exception
 
@@ -231,7 +231,7 @@ def described(error: BaseException) -> Any:
 def is_final(huey: Huey, task: Task, error: BaseException) -> bool:
     """Whether a run that raised *error* is the last one, as the engine will decide it."""
     now = huey.clock.now()
-    outcome = outcome_of(error, {}, huey.registry.find(task.name).options, now, was_asked=False)
+    outcome = outcome_of_exception(error, {}, huey.registry.find(task.name).options, now, was_revoked=False)
     lease = Lease(task.id, task.token, task.name, b"", task.priority, now, None, task.retries, 0.0, 0, 0, 0, None, None)
     return decide(lease, outcome, now).state != State.QUEUED
 

@@ -259,7 +259,7 @@ class HueyBackend(BaseTaskBackend):
             autodiscover_modules("tasks")
         return prototype_of(registry.find(name))
 
-    def described(self, prototype: Any, about: About) -> Any:
+    def describe_exception(self, prototype: Any, about: About) -> Any:
         """The task of one call."""
         return replace(
             prototype,

@@ -1,24 +1,21 @@
-"""A context of its own for each run: what a body sets in context variables, or for its decimals, the next one does not see.
+"""Each run has a copy of the context of its thread: what a body sets in context variables, or for decimals, does not reach the next run.
 
-What was set before, such as by ``on_startup`` in its thread, each run sees. What belongs to the whole process (locale, folder, environment,
-filters of warnings) or to the thread (``threading.local``) stays as a body leaves it.
+What was set before, such as by ``on_startup`` in the thread, reaches every run. What belongs to the process (locale, working directory,
+environment, warning filters) or to the thread (``threading.local``) stays as a body leaves it.
 """
 
 from __future__ import annotations
 
-from contextvars import Context, copy_context
+from contextvars import Context
 
 
-def fresh() -> Context:
-    """A copy of the context of this thread, for one run with its hooks and handlers."""
-    context = copy_context()
-    if len(context) and any(variable.name == "decimal_context" for variable in context):
-        # The copy would share one object that may be changed.
-        context.run(_part_decimals)
-    return context
+def separate_decimals(context: Context) -> None:
+    """Give *context*, a copy of another one, a decimal context of its own: the copy shares that object, which may be changed."""
+    if any(variable.name == "decimal_context" for variable in context):
+        context.run(_copy_decimal_context)
 
 
-def _part_decimals() -> None:
+def _copy_decimal_context() -> None:
     import decimal
 
     decimal.setcontext(decimal.getcontext().copy())

@@ -1,7 +1,7 @@
-"""What the log says of tasks that ended: a line for each, or, from ``MOST`` a second on, one line a second that counts them.
+"""Logs tasks that ended: a line for each or, from ``MOST`` a second, one line a second with their counts.
 
-The engine tells it what a turn has written, so a task that runs costs no line of code here. What failed has been told with its error by
-``Executor`` before (``tell_failure``); here it is only counted.
+The engine reports what a turn has written, so no code here runs for each task. Failures were logged with their error by the executor before
+(`log_failure`); here they are only counted.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MOST_NAMES = 10
 """Names in one line."""
 SHORT = 200
 """Characters of an error in one line."""
-_UNTOLD = ("shutdown", "unknown task", "newer record", "put back", "scheduled")
-"""Reasons of tasks that are queued again without having run, or as if."""
+_UNLOGGED = ("shutdown", "unknown task", "newer record", "put back", "scheduled")
+"""Reasons of tasks that are queued again as if they had not run."""
 
 
 class EndLog:
-    """Of one engine, and only for the thread that turns it."""
+    """The log of one engine. Only the thread that turns the engine may use it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -40,58 +40,58 @@ class EndLog:
         self._counts: Counter[tuple[str, str]] = Counter()
         """The others, by name and outcome."""
         self._is_busy = False
-        """In the second before there were too many for a line each."""
+        """In the previous second there were too many for a line each."""
 
-    def after(self, finishes: Sequence[Finish], refused: Sequence[str], dropped: Sequence[CancelledAtClaim]) -> None:
-        """A turn has written *finishes*, but for those *refused*, and *dropped* what was revoked or expired."""
-        if not (finishes or dropped) or not log.isEnabledFor(logging.INFO):
+    def on_turn(self, finishes: Sequence[Finish], stale: Sequence[str], cancelled: Sequence[CancelledAtClaim]) -> None:
+        """A turn has written *finishes*, except for *stale* ids, and cancelled tasks that were revoked or expired."""
+        if not (finishes or cancelled) or not log.isEnabledFor(logging.INFO):
             return
-        self.look()
+        self.flush_if_due()
         if not self._since:
             self._since = self._clock.monotonic()
-        if refused:
-            finishes = [finish for finish in finishes if finish.lease.id not in refused]
-        if self._is_busy or self._lines + len(finishes) + len(dropped) > MOST:
-            self._count(finishes, dropped)
+        if stale:
+            finishes = [finish for finish in finishes if finish.lease.id not in stale]
+        if self._is_busy or self._lines + len(finishes) + len(cancelled) > MOST:
+            self._count(finishes, cancelled)
             return
-        self._lines += len(finishes) + len(dropped)
+        self._lines += len(finishes) + len(cancelled)
         for finish in finishes:
             if finish.state == State.SUCCEEDED:
-                log.info("%s succeeded in %s [%s]", finish.lease.name, duration(finish.duration), finish.lease.id)
-        for it in dropped:
-            log.info("%s %s, it does not run [%s]", it.name, it.reason, it.id)
+                log.info("%s succeeded in %s [%s]", finish.lease.name, format_duration(finish.duration), finish.lease.id)
+        for it in cancelled:
+            log.info("%s %s before it ran [%s]", it.name, it.reason, it.id)
 
-    def _count(self, finishes: Sequence[Finish], dropped: Sequence[CancelledAtClaim]) -> None:
-        # Most succeed: for these there is a way that costs little.
+    def _count(self, finishes: Sequence[Finish], cancelled: Sequence[CancelledAtClaim]) -> None:
+        # Most succeed, so those are counted in the cheapest way.
         good = [finish.lease.name for finish in finishes if finish.state == State.SUCCEEDED]
         self._good.update(good)
         if len(good) < len(finishes):
             others = [finish for finish in finishes if finish.state != State.SUCCEEDED]
             self._counts.update([(finish.lease.name, outcome) for finish in others if (outcome := _outcome(finish))])
-        if dropped:
-            self._counts.update([(it.name, it.reason) for it in dropped])
+        if cancelled:
+            self._counts.update([(it.name, it.reason) for it in cancelled])
 
-    def look(self) -> None:
-        """Tell what was counted when its second is over."""
+    def flush_if_due(self) -> None:
+        """Log what was counted, once its second is over."""
         if self._since and self._clock.monotonic() - self._since >= SECOND:
             self.flush()
 
     def flush(self) -> None:
-        """Tell what was counted."""
-        took = (self._clock.monotonic() - self._since) / SECOND
+        """Log what was counted."""
+        elapsed = (self._clock.monotonic() - self._since) / SECOND
         counts = Counter({(name, State.SUCCEEDED): count for name, count in self._good.items()}) + self._counts
         self._good.clear()
         self._counts.clear()
         self._is_busy = self._lines + counts.total() > MOST
         self._since = self._lines = 0
         if counts:
-            log.info("%d tasks ended in %s: %s", counts.total(), duration(took), _listed(counts))
+            log.info("%d tasks ended in %s: %s", counts.total(), format_duration(elapsed), _listed(counts))
 
 
 def _outcome(finish: Finish) -> str:
-    """In a word; empty for what is not told."""
+    """Return the outcome in a word; an empty text for what is not logged."""
     if finish.state == State.QUEUED:
-        return "" if finish.reason in _UNTOLD else "to be retried"
+        return "" if finish.reason in _UNLOGGED else "to be retried"
     return finish.reason or finish.state if finish.state == State.CANCELLED else finish.state
 
 
@@ -99,51 +99,51 @@ def _listed(counts: Counter[tuple[str, str]]) -> str:
     by_name: dict[str, list[str]] = {}
     for (name, outcome), count in counts.most_common():
         by_name.setdefault(name, []).append(f"{count} {outcome}")
-    texts = [f"{name} {', '.join(said)}" for name, said in list(by_name.items())[:MOST_NAMES]]
+    texts = [f"{name} {', '.join(text)}" for name, text in list(by_name.items())[:MOST_NAMES]]
     others = len(by_name) - MOST_NAMES
     return "; ".join(texts) + (f"; and {others} other names" if others > 0 else "")
 
 
 _CALM = (CANCELED, REVOKED, "retry asked")
-"""Ends that somebody wanted."""
+"""Reasons of runs that ended on purpose."""
 
 
-def tell_failure(finish: Finish, error: dict[str, Any], raised: BaseException | None = None) -> None:
-    """Tell a run that did not succeed, as soon as it has ended: in one line if it is run again, with its traceback if that was the last.
-    *raised*: the error itself, where an instrumentation knows it already: it must not take this line for another one."""
-    lease, said, is_final = finish.lease, short_text(error), finish.state == State.FAILED
+def log_failure(finish: Finish, error: dict[str, Any], raised: BaseException | None = None) -> None:
+    """Log a run that did not succeed as soon as it has ended: in one line if it will run again, with the traceback if it was the last run.
+    *raised*: the error itself, if an instrumentation has seen it; given that, it does not take this line for another error."""
+    lease, text, is_final = finish.lease, short_text(error), finish.state == State.FAILED
     if finish.reason == "unknown task":
         log.error("QueueException: %s [task %s; given up]", error.get("error"), lease.id)
     elif finish.reason in _CALM:
-        log.info("%s %s (%s)%s [%s]", lease.name, _in_words(finish.reason), said, _what_next(finish), lease.id)
+        log.info("%s %s (%s)%s [%s]", lease.name, _in_words(finish.reason), text, _what_next(finish), lease.id)
     elif is_final and raised is not None:
-        log.error("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, said), _what_next(finish), lease.id, exc_info=raised)
+        log.error("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, text), _what_next(finish), lease.id, exc_info=raised)
     elif is_final:
         trace = Lines((error.get("traceback") or error.get("error") or "").rstrip())
-        log.error("%s failed (%s)%s [%s]\n%s", lease.name, _with_reason(finish, said), _what_next(finish), lease.id, trace)
+        log.error("%s failed (%s)%s [%s]\n%s", lease.name, _with_reason(finish, text), _what_next(finish), lease.id, trace)
     else:
-        log.warning("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, said), _what_next(finish), lease.id)
+        log.warning("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, text), _what_next(finish), lease.id)
 
 
 def _in_words(reason: str | None) -> str:
     return "asked to be retried" if reason == "retry asked" else f"{reason}"
 
 
-def _with_reason(finish: Finish, said: str) -> str:
-    """The error; before it what kind of failure it is, unless it is one of the body's own."""
-    return said if finish.reason in ("error", None) else f"{finish.reason}: {said}"
+def _with_reason(finish: Finish, text: str) -> str:
+    """Return the error, after the kind of failure unless the body itself raised it."""
+    return text if finish.reason in ("error", None) else f"{finish.reason}: {text}"
 
 
 def _what_next(finish: Finish) -> str:
     left = finish.retries_left
     if finish.state == State.QUEUED:
-        when = f"in {duration(finish.delay / SECOND)}" if finish.delay else "later" if finish.due else "at once"
+        when = f"in {format_duration(finish.delay / SECOND)}" if finish.delay else "later" if finish.due else "at once"
         return f", will be retried {when} ({left} {'retry' if left == 1 else 'retries'} left)"
     return ", no retries left" if finish.state == State.FAILED and finish.lease.attempt else ""
 
 
 def short_text(error: dict[str, Any]) -> str:
-    """An error in one line: ``ValueError: boom``."""
+    """Return an error in one line: ``ValueError: boom``."""
     lines = str(error.get("traceback") or "").rstrip().split("\n")
     last = max((number for number, line in enumerate(lines) if line.startswith("  ")), default=-1)
     found = lines[last + 1] if 0 <= last < len(lines) - 1 else ""
@@ -151,8 +151,8 @@ def short_text(error: dict[str, Any]) -> str:
     return (found if is_error else str(error.get("error") or "no text"))[:SHORT]
 
 
-def duration(seconds: float) -> str:
-    """Such as ``0.4 ms``, ``12 ms``, ``1.5 s`` or ``2 min 5 s``."""
+def format_duration(seconds: float) -> str:
+    """Return *seconds* as text, such as ``0.4 ms``, ``12 ms``, ``1.5 s`` or ``2 min 5 s``."""
     if seconds < 0.00095:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 0.9995:

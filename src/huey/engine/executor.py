@@ -1,22 +1,23 @@
-"""Runs one task and says what came of it. Never touches a storage."""
+"""Runs one task and returns what came of it. Never touches a storage."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable
+from contextvars import copy_context
 from threading import get_ident
 from time import perf_counter
 from typing import Any
 
-from huey.engine.contexts import fresh
+from huey.engine.contexts import separate_decimals
 from huey.engine.declared import as_declared, declared_if_readable
-from huey.engine.end_log import tell_failure
-from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, described, outcome_of
+from huey.engine.end_log import log_failure
+from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, describe_exception, outcome_of_exception
 from huey.engine.narrowing import failing
 from huey.engine.passage import Gate, Passage
 from huey.engine.run_hooks import RunHooks, TrackedRun
-from huey.engine.task_decoder import task_of
+from huey.engine.task_decoder import build_task
 from huey.engine.time_limits import TimeLimits
 from huey.engine.wall import unread_wall_time
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
@@ -25,13 +26,13 @@ from huey.registry import Registry
 from huey.runtime import current_run as current
 from huey.runtime.clock import Clock
 from huey.runtime.failpoints import failpoint
-from huey.runtime.functions import check_has_run
+from huey.runtime.functions import PLAIN, check_has_run
 from huey.runtime.logs import SafeLogger
-from huey.runtime.masking import Mask, enroll, masks
+from huey.runtime.masking import Mask, add_mask, masks
 from huey.serializer import Codec, MissingClass, NewerFormat
 from huey.signals import Signals
 from huey.storage.rows import Missing
-from huey.task.lifecycle import UNKNOWN_TASK, Cancelled, Finish, Outcome, Raised, Returned, State, Unknown, decide
+from huey.task.lifecycle import UNKNOWN_TASK, Cancelled, Finish, Outcome, Raised, Returned, State, Unrunnable, decide
 from huey.task.record import Lease
 from huey.task.record_options import read_policy
 from huey.task.task import Task
@@ -39,136 +40,139 @@ from huey.task.wrapper import TaskWrapper
 
 log = SafeLogger("huey.consumer")
 
-Report = Callable[[Task, BaseException], dict[str, Any]]
-"""Tells an exception in plain values, as the application wants it told."""
+ErrorReport = Callable[[Task, BaseException], dict[str, Any]]
+"""Describes an exception in plain values, in the application's own form."""
 
 
 class Executor:
-    """Knows the functions and the serializer; one instance serves all runners of a worker. *attendance*: hooks and handlers that are called
-    around the bodies. *report*: replaces our own description of an error. *gate*: what every run passes through, see ``Huey._execute``."""
+    """Runs tasks; one instance serves all runners of a worker. *run_hooks*: called around the bodies. *report*: replaces our own
+    description of an error. *gate*: what every run passes through, see ``Huey._execute``."""
 
     def __init__(
         self,
         registry: Registry,
         codec: Codec,
         clock: Clock,
-        timekeeper: TimeLimits | None = None,
+        time_limits: TimeLimits | None = None,
         *,
         results: bool = True,
         store_none: bool = False,
-        attendance: RunHooks | None = None,
-        report: Report | None = None,
+        run_hooks: RunHooks | None = None,
+        report: ErrorReport | None = None,
         is_local: bool = False,
         gate: Gate | None = None,
     ) -> None:
-        """*is_local*: wall times are read as local time; else as UTC."""
+        """*is_local*: wall times are local time; otherwise UTC."""
         self._registry = registry
         self._codec = codec
         self._clock = clock
-        self._timekeeper = timekeeper or TimeLimits(clock)
+        self._time_limits = time_limits or TimeLimits(clock)
         self._results = results
         self._store_none = store_none
-        self._attendance = attendance or RunHooks(Signals(), Hooks())
+        self._run_hooks = run_hooks or RunHooks(Signals(), Hooks())
         self._report = report
         self._is_local = is_local
         self.gate = gate
         self._passages: dict[str, Passage] = {}
-        """By task: those whose body raised, until that is told."""
-        # Looked at for each task; they stay the same objects, mostly empty.
-        self._handlers = self._attendance.signals.handlers
-        self._pre, self._post = self._attendance.hooks.pre, self._attendance.hooks.post
-        self._visits = self._attendance.visits
-        self._lacking: set[Missing] = set()
-        """What tasks waited for that this process could not run."""
+        """By task: those whose body raised, until that is logged."""
+        # Checked for each task; they stay the same objects, mostly empty.
+        self._handlers = self._run_hooks.signals.handlers
+        self._pre, self._post = self._run_hooks.hooks.pre, self._run_hooks.hooks.post
+        self._tracked = self._run_hooks.tracked
+        self._missing: set[Missing] = set()
+        """What tasks wait for that this process could not run."""
         self.values: dict[str, Any] | None = None
-        """By task: what the bodies returned, where somebody wants that."""
+        """By task: what the bodies returned; None where nothing needs that."""
 
-    def complete(self, lease: Lease, slot: int = 0) -> Finish:
-        """Run the task, in the runner of that number, and decide what its end means. Never raises."""
-        start, context = perf_counter(), fresh()
+    def execute(self, lease: Lease, slot: int = 0) -> Finish:
+        """Run the task in runner *slot*, and decide what its outcome means. Never raises."""
+        start, context = perf_counter(), copy_context()
         try:
+            if len(context):
+                separate_decimals(context)
             outcome = None
             if self._codec.signs:
-                lease, outcome = self._as_declared(lease)
+                lease, outcome = self._verify(lease)
             if outcome is None and lease.options is not None:
                 outcome = unread_wall_time(lease, self._clock.now(), self._is_local)
                 if outcome is not None:
-                    self._attendance.tell_unstarted(lease, outcome)
+                    self._run_hooks.not_started(lease, outcome)
             if outcome is None:
                 outcome = context.run(self.run, lease, slot)
             finish = decide(lease, outcome, self._clock.now(), perf_counter() - start)
             if finish.error is not None:
-                finish = self.settle(finish)
+                finish = self.finalize(finish)
         except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may hang for it.
-            log.critical("task %s %s cannot be ended as it should, it fails", lease.name, lease.id, exc_info=True)
-            finish = self.settle(decide(lease, Raised(described(error), may_retry=False), self._clock.now(), perf_counter() - start))
-        if self._visits:
-            self._attendance.await_end(slot, finish, context)
+            log.critical("task %s %s failed outside its body, in huey", lease.name, lease.id, exc_info=True)
+            failed = Raised(describe_exception(error), may_retry=False)
+            finish = self.finalize(decide(lease, failed, self._clock.now(), perf_counter() - start))
+        if self._tracked:
+            self._run_hooks.await_commit(slot, finish, context)
         return finish
 
-    def _as_declared(self, lease: Lease) -> tuple[Lease, Outcome | None]:
-        """The lease as it was signed; and, if it must not run, what that means."""
+    def _verify(self, lease: Lease) -> tuple[Lease, Outcome | None]:
+        """Return the lease as it was signed, and the outcome if it must not run."""
         try:
             signed = as_declared(self._codec, lease)
         except DecodeError as error:
-            return lease, _unreadable(error)
-        # The storage has judged by its column; that may have been changed.
+            return lease, _undecodable(error)
+        # The storage went by its column; that may have been changed.
         is_late = signed.expires is not None and signed.expires != lease.expires and signed.expires <= self._clock.now()
         return signed, Cancelled(EXPIRED) if is_late else None
 
     def declared(self, lease: Lease) -> Lease:
-        """The lease as it was signed, for who decides about it without a run; as it is, if that cannot be read."""
+        """Return the lease as it was signed, for decisions made without a run; unchanged if that cannot be read."""
         return declared_if_readable(self._codec, lease)
 
     def run(self, lease: Lease, slot: int = 0) -> Outcome:
-        """Run the task."""
+        """Run the task in runner *slot*, within the context of the run."""
         try:
             wrapper = self._registry.find(lease.name)
         except UnknownTask as error:
-            return Unknown(described(error)) if lease.name else UNREADABLE
+            return Unrunnable(describe_exception(error)) if lease.name else UNREADABLE
         limit = wrapper.options.timeout
         if lease.options is not None:
             limit = read_policy(lease.options).get("timeout", limit) or None
-        keeper, thread = self._timekeeper, get_ident()
-        mask = masks.get(thread) or enroll()
-        # What is asked from here on strikes in the body, where the mask is open, and nowhere else.
+        limits, thread = self._time_limits, get_ident()
+        mask = masks.get(thread) or add_mask()
+        # What is raised from outside from here on strikes in the body, where the mask is open, and nowhere else.
         depth, mask.depth = mask.depth, 1
-        if limit is None and keeper.page is None:
-            # As most are in a program of its own: what ``enter`` and ``leave`` come to, without the calls.
-            keeper.threads[slot] = thread
-            keeper.current[slot] = lease
+        if limit is None and limits.scoreboard is None:
+            # `track` and `untrack` without the calls, which cost 0.15 us of about 5 for each task of an in-process worker.
+            limits.threads[slot] = thread
+            limits.current[slot] = lease
         else:
-            keeper.enter(slot, lease, limit)
+            limits.track(slot, lease, limit)
         try:
             args, kwargs = self._codec.decode("task", lease.id, lease.payload)
             if wrapper.needs_extras or self._handlers or self._pre or self._post or self.gate is not None:
                 return self._run_with_task(wrapper, lease, slot, mask, args, kwargs)
-            return self._body(wrapper, lease, slot, mask, args, kwargs, None, None)
+            return self._run_body(wrapper, lease, slot, mask, args, kwargs, None, None)
         except DecodeError as error:
-            return _unreadable(error)
+            return _undecodable(error)
         except ASKED_TO_STOP as error:  # A hook or an argument raised it by itself.
-            return _asked(error)
+            return _stopped(error)
         finally:
-            keeper.current[slot] = None
-            if keeper.page is not None or keeper.asks:
-                keeper.leave(slot)
+            limits.current[slot] = None
+            if limits.scoreboard is not None or limits.has_pending:
+                limits.untrack(slot)
             mask.depth = depth
 
     def _run_with_task(
         self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, mask: Mask, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Outcome:
-        """Run a task that wants to see itself, or that others want to see."""
-        task = task_of(wrapper.task_class, lease, args, kwargs)
+        """Run a task whose `Task` object is needed: by its function, by hooks or handlers, or by the gate."""
+        task = build_task(wrapper.task_class, lease, args, kwargs)
         if task.timeout is not None:
-            task.begins(self._timekeeper.time_left_of(slot))
-        visit = None
+            task.begins(self._time_limits.time_left_of(slot))
+        tracked = None
         if self._handlers or self._pre or self._post:
-            visit = self._attendance.begin(slot, lease, task)
-            if visit.is_barred:
+            tracked = self._run_hooks.before_run(slot, lease, task)
+            if tracked.is_skipped:
                 return Cancelled(CANCELED)
-        return self._body(wrapper, lease, slot, mask, args, wrapper.with_extras(task), visit, task)
+        return self._run_body(wrapper, lease, slot, mask, args, wrapper.with_extras(task), tracked, task)
 
-    def _body(
+    def _run_body(
         self,
         wrapper: TaskWrapper[Any, Any],
         lease: Lease,
@@ -176,7 +180,7 @@ class Executor:
         mask: Mask,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        visit: TrackedRun | None,
+        tracked: TrackedRun | None,
         task: Task | None,
     ) -> Outcome:
         failpoint("run:before-body")
@@ -186,36 +190,41 @@ class Executor:
             mask.depth = 0
             try:
                 if mask.news:
-                    mask.leave()
-                value = wrapper.func(*args, **kwargs) if self.gate is None or task is None else self._through_gate(self.gate, task)
+                    mask.after_opening()
+                value = wrapper.func(*args, **kwargs) if self.gate is None or task is None else self._run_gate(self.gate, task)
             finally:
                 mask.depth = 1
                 if mask.news:
-                    mask.settle()
-            check_has_run(wrapper.name, value)
+                    mask.after_closing()
+            if type(value) not in PLAIN:
+                check_has_run(wrapper.name, value)
         except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
-            return self._failed(wrapper, lease, slot, error, visit)
+            return self._failed(wrapper, lease, slot, error, tracked)
         finally:
             current.run.reset(outside)
             if _forks != forks:
-                _end_of_copy(lease)
+                _exit_forked_child(lease)
         failpoint("run:after-body")
-        if visit is not None:
-            visit.value = value
-        if self.values is not None:
-            self.values[lease.id] = value
+        if tracked is not None or self.values is not None:
+            self._keep_value(lease, tracked, value)
         if not (self._results and wrapper.stores_result) or (value is None and not self._store_none):
             return Returned(None)
         try:
             return Returned(self._codec.encode("result", lease.id, value))
         except EncodeError as error:
-            error = _of_a_handle(error, value)
-            if visit is not None:
-                visit.error = error
-            # A further run would come to the same, and do what the body does once more.
-            return Raised(described(error), may_retry=False, reason="result not storable")
+            error = _explain_handle(error, value)
+            if tracked is not None:
+                tracked.error = error
+            # Another run would end in the same way, and repeat what the body does.
+            return Raised(describe_exception(error), may_retry=False, reason="result not storable")
 
-    def _through_gate(self, gate: Gate, task: Task) -> Any:
+    def _keep_value(self, lease: Lease, tracked: TrackedRun | None, value: Any) -> None:
+        if tracked is not None:
+            tracked.value = value
+        if self.values is not None:
+            self.values[lease.id] = value
+
+    def _run_gate(self, gate: Gate, task: Task) -> Any:
         passage = Passage()
         try:
             return passage.run(gate, task)
@@ -223,60 +232,60 @@ class Executor:
             if passage.error is not None:
                 self._passages[task.id] = passage
 
-    def _failed(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, error: BaseException, visit: TrackedRun | None) -> Outcome:
-        was_asked = self._timekeeper.was_asked_to_stop(slot)
-        said = described(error, skip=1)
-        if visit is not None:
-            visit.error = error
+    def _failed(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, error: BaseException, tracked: TrackedRun | None) -> Outcome:
+        was_revoked = self._time_limits.was_asked_to_stop(slot)
+        description = describe_exception(error, skip=1)
+        if tracked is not None:
+            tracked.error = error
         if self._report is not None:
-            said = self._reported(visit.task if visit is not None else self._task_of(wrapper, lease), error) or said
-        return outcome_of(error, said, wrapper.options, self._clock.now(), was_asked)
+            description = self._reported(tracked.task if tracked is not None else self._task_of(wrapper, lease), error) or description
+        return outcome_of_exception(error, description, wrapper.options, self._clock.now(), was_revoked)
 
     def _task_of(self, wrapper: TaskWrapper[Any, Any], lease: Lease) -> Task:
-        return task_of(wrapper.task_class, lease, *self._codec.decode("task", lease.id, lease.payload))
+        return build_task(wrapper.task_class, lease, *self._codec.decode("task", lease.id, lease.payload))
 
     def _reported(self, task: Task, error: BaseException) -> dict[str, Any] | None:
-        """The error as the application tells it; None if that cannot be stored."""
+        """Return the application's own description of the error; None if it cannot be stored."""
         assert self._report is not None
         try:
-            told = self._report(task, error)
-            self._codec.encode("error", task.id, told)
-            return told
+            description = self._report(task, error)
+            self._codec.encode("error", task.id, description)
+            return description
         except BaseException:  # The user's code.
-            log.exception("build_error_result raised, or gave what cannot be stored; the error of task %s is told as usual", task.id)
+            log.exception("build_error_result raised, or returned what cannot be stored; task %s gets the usual error instead", task.id)
             return None
 
     def may_retry(self, lease: Lease, error: BaseException) -> bool:
-        """Whether a run that ended by *error* is worth another try."""
+        """Return whether a run that ended with *error* may be retried."""
         try:
             return self._registry.find(lease.name).options.may_retry(error)
         except UnknownTask:
             return True
 
-    def settle(self, finish: Finish) -> Finish:
-        """Tell a failure in the log, and give a final one the error that ``Result.get()`` raises."""
+    def finalize(self, finish: Finish) -> Finish:
+        """Log a failure, and give a final one the error that ``Result.get()`` raises."""
         lease, error = finish.lease, finish.error or {}
         passage = self._passages.pop(lease.id, None) if self._passages else None
         if finish.unknown_until is not None:
-            self._tell_lacking(finish, error)
+            self._log_missing(finish, error)
             return finish
         if passage is None or passage.context is None:
-            tell_failure(finish, error)
+            log_failure(finish, error)
         else:
-            passage.context.run(tell_failure, finish, error, passage.error)
+            passage.context.run(log_failure, finish, error, passage.error)
         if finish.state == State.QUEUED:
-            # As the last failure tells them: those that this run had left.
+            # As the last failure shows them: those that this run had left.
             return finish._replace(error={**error, "retries": lease.retries_left})
-        if not self._results or not self._stores(lease):
+        if not self._results or not self._stores_result(lease):
             return finish
         metadata = {**error, "retries": finish.retries_left, "task_id": lease.id}
         return finish._replace(value=self._codec.encode("error", lease.id, metadata))
 
-    def _tell_lacking(self, finish: Finish, error: dict[str, Any]) -> None:
-        """Once for each thing that is missing here, not for each task."""
+    def _log_missing(self, finish: Finish, error: dict[str, Any]) -> None:
+        """Log an error once for each thing that is missing here, rather than for each task."""
         missing = Missing(finish.lease.name, finish.reason or "")
-        level = logging.DEBUG if missing in self._lacking else logging.ERROR
-        self._lacking.add(missing)
+        level = logging.DEBUG if missing in self._missing else logging.ERROR
+        self._missing.add(missing)
         log.log(
             level,
             "QueueException: %s [task %s and others like it wait up to 24 hours for a worker that can run them]",
@@ -285,9 +294,9 @@ class Executor:
         )
 
     def can_run(self, missing: Missing) -> bool:
-        """Whether tasks that wait for that can be run here, as far as is known."""
+        """Return whether tasks that wait for *missing* can be run here, as far as is known."""
         if missing.reason != UNKNOWN_TASK:
-            return missing not in self._lacking
+            return missing not in self._missing
         try:
             self._registry.find(missing.name)
         except UnknownTask:
@@ -295,18 +304,18 @@ class Executor:
         return True
 
     def unstorable(self, finish: Finish, error: BaseException) -> Finish:
-        """The end of a run whose own end the storage could not take, and that is told to whoever waits for it."""
-        return self.settle(failing(finish, error))
+        """Return the finish of a run whose own finish the storage could not take, with the error that its caller gets."""
+        return self.finalize(failing(finish, error))
 
-    def _stores(self, lease: Lease) -> bool:
+    def _stores_result(self, lease: Lease) -> bool:
         try:
             return self._registry.find(lease.name).stores_result
         except UnknownTask:
             return True
 
 
-def _of_a_handle(error: EncodeError, value: Any) -> EncodeError:
-    """Why a value cannot be stored, if it is the handle of another task."""
+def _explain_handle(error: EncodeError, value: Any) -> EncodeError:
+    """Return a better error if *value*, which cannot be stored, is the handle of another task."""
     if type(value).__module__ != "huey.client.result":
         return error
     return EncodeError(
@@ -314,18 +323,22 @@ def _of_a_handle(error: EncodeError, value: Any) -> EncodeError:
     )
 
 
-def _unreadable(error: DecodeError) -> Outcome:
-    """What a run comes to whose arguments cannot be read here."""
+def _undecodable(error: DecodeError) -> Outcome:
+    """Return the outcome of a run whose arguments cannot be read here."""
     if isinstance(error, NewerFormat):
-        return Unknown(described(error), "newer record")
+        return Unrunnable(describe_exception(error), "newer record")
     if isinstance(error, MissingClass):
-        return Unknown(described(error), f"unknown class {error.path}")
-    return Raised(described(error), may_retry=False, reason="undecodable")
+        return Unrunnable(describe_exception(error), f"unknown class {error.path}")
+    return Raised(describe_exception(error), may_retry=False, reason="undecodable")
 
 
-def _asked(error: BaseException) -> Outcome:
-    """What a run comes to that was asked to stop beside its body."""
-    return Raised(described(error), reason=TIMEOUT) if isinstance(error, TaskTimeout) else Cancelled(REVOKED, described(error))
+def _stopped(error: BaseException) -> Outcome:
+    """Return the outcome of a run that was asked to stop outside its body."""
+    return (
+        Raised(describe_exception(error), reason=TIMEOUT)
+        if isinstance(error, TaskTimeout)
+        else Cancelled(REVOKED, describe_exception(error))
+    )
 
 
 _forks = 0
@@ -340,14 +353,14 @@ def _count_fork() -> None:
 os.register_at_fork(after_in_child=_count_fork)
 
 
-def _end_of_copy(lease: Lease) -> None:
-    """The body forked, and this is the copy that came back from it: it has the tasks in hand a second time, and must run none of them."""
-    log.warning("task %s %s forked, and its copy (pid %d) came back from the body: it ends here", lease.name, lease.id, os.getpid())
+def _exit_forked_child(lease: Lease) -> None:
+    """The task forked and the child returned from it. The child must exit: it shares the leases of its parent."""
+    log.warning("task %s %s forked, and the child (pid %d) returned from the task: the child exits", lease.name, lease.id, os.getpid())
     logging.shutdown()
     os._exit(0)
 
 
 EXPIRED = "expired"
-"""As storages say it of what they drop themselves."""
+"""The reason that storages give for expired tasks."""
 UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept as it is", "traceback": ""}, False, "undecodable")
-"""What a run of a record comes to that a storage could not read: such a one has no name."""
+"""The outcome for a record that a storage could not read; such a record has no name."""

@@ -1,6 +1,6 @@
-"""What one process says about a storage that is away: one line when that begins and one when it is over, whichever part notices (C15).
+"""Logs an outage of the storage once per process: a line when it begins and a line when it is over, whichever part notices.
 
-A worker leaves that to its supervisor, if that does not reach the storage either: an outage is told once, not by each process.
+A worker leaves that to its supervisor if the supervisor cannot reach the storage either, so an outage is not logged by every process.
 """
 
 from __future__ import annotations
@@ -8,82 +8,83 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from huey.engine.scoreboard import REACHES, TELLS
+from huey.engine.scoreboard import REACHES, REPORTS
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 
 PATIENCE = 10.0
-"""Seconds that a worker waits for its supervisor to find out for itself."""
+"""Seconds that a worker waits for its supervisor to find out."""
 
 
-class Keeper(Protocol):
-    """What a worker needs of its page."""
+class Board(Protocol):
+    """What an outage needs of the worker's scoreboard."""
 
     @property
-    def answer(self) -> int: ...
+    def supervisor_state(self) -> int: ...
 
-    def say_away(self, is_so: bool) -> None: ...
+    def set_outage(self, is_so: bool) -> None: ...
 
 
 class Outage:
-    """The parts of a process for which the storage is away just now. Callable from any thread. *keeper*: a supervisor that may tell it."""
+    """The parts of a process that cannot reach the storage now. May be used from any thread. *board*: where a supervisor sees it; None
+    without one."""
 
-    def __init__(self, clock: Clock, keeper: Keeper | None = None) -> None:
+    def __init__(self, clock: Clock, board: Board | None = None) -> None:
         self._clock = clock
-        self._keeper = keeper
-        self._is_told = self._is_left_to_keeper = False
+        self._board = board
+        self._is_logged = self._is_left_to_supervisor = False
         self._lock = threading.Lock()
         self._parts: set[str] = set()
         self._since: Micros = 0
         self._written = 0
 
     def is_on_beside(self, part: str) -> bool:
-        """Another one than *part* cannot reach the storage."""
+        """Return whether any part but *part* cannot reach the storage."""
         with self._lock:
             return bool(self._parts - {part})
 
     @property
     def is_on(self) -> bool:
-        """A part cannot reach the storage."""
+        """True while a part cannot reach the storage."""
         return bool(self._parts)
 
-    def begins(self, part: str, why: object) -> None:
-        """*part* could not reach the storage, or still cannot. Told once."""
+    def begins(self, part: str, reason: object) -> None:
+        """*part* could not reach the storage, or still cannot. Logged once."""
         with self._lock:
             if not self._parts:
                 self._since, self._written = self._clock.monotonic(), 0
-                self._is_told = self._is_left_to_keeper = False
-                if self._keeper is not None:
-                    self._keeper.say_away(True)
+                self._is_logged = self._is_left_to_supervisor = False
+                if self._board is not None:
+                    self._board.set_outage(True)
             self._parts.add(part)
-            is_news = not self._is_told and self._has_to_tell()
-            self._is_told = self._is_told or is_news
+            is_news = not self._is_logged and self._must_log()
+            self._is_logged = self._is_logged or is_news
         if is_news:
-            log.error("storage is away, claims stop until it is back; running tasks go on: %s", why)
+            log.error("storage unavailable; claiming stops until it is back, running tasks continue: %s", reason)
 
-    def _has_to_tell(self) -> bool:
-        if self._keeper is None:
+    def _must_log(self) -> bool:
+        if self._board is None:
             return True
-        answer = self._keeper.answer
-        self._is_left_to_keeper = self._is_left_to_keeper or answer == TELLS
-        if self._is_left_to_keeper:
+        supervisor = self._board.supervisor_state
+        self._is_left_to_supervisor = self._is_left_to_supervisor or supervisor == REPORTS
+        if self._is_left_to_supervisor:
             return False
-        return answer == REACHES or self._clock.monotonic() - self._since > micros(PATIENCE)
+        return supervisor == REACHES or self._clock.monotonic() - self._since > micros(PATIENCE)
 
     def ends(self, part: str, written: int = 0) -> None:
-        """*part* reached it, and wrote that many finishes that had waited. Told when it was the last part."""
+        """*part* has reached the storage, and wrote *written* finishes that had waited. Logged when no other part is left."""
         with self._lock:
             if part not in self._parts:
                 return
             self._parts.discard(part)
             self._written += written
             is_over = not self._parts
-            if is_over and self._keeper is not None:
-                self._keeper.say_away(False)
-        if is_over and self._is_told:
+            if is_over and self._board is not None:
+                self._board.set_outage(False)
+        if is_over and self._is_logged:
             took = (self._clock.monotonic() - self._since) / SECOND
             log.info("storage is back after %.1f s%s", took, f": {self._written} finished tasks written" if self._written else "")
         elif is_over and self._written:
-            log.info("%d finished tasks written that had waited for the storage", self._written)
+            log.info("wrote %d finished tasks that had waited for the storage", self._written)

@@ -1,4 +1,4 @@
-"""The way of a run through ``Huey._execute``, where a subclass or an instrumentation has wrapped that."""
+"""The passage of a run through ``Huey._execute``, if a subclass or an instrumentation has wrapped that method."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ Gate = Callable[[Task], Any]
 
 
 class Passage:
-    """One run on that way."""
+    """One such run."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
         """What the body raised."""
         self.context: Context | None = None
-        """Where it did: what an instrumentation knows of the run stands there."""
+        """The context in which it did: it holds what an instrumentation knows of the run."""
 
     def fail(self, error: BaseException) -> None:
         """The body raised *error*."""
         self.error, self.context = error, copy_context()
 
     def run(self, gate: Gate, task: Task) -> Any:
-        """Run the body of *task*; what it returns or raises, or what the gate raises. No header is left in its arguments."""
+        """Run the body of *task* through *gate*. Returns what it returns; raises what it raises, or what the gate raises. Removes headers
+        from the arguments."""
         task.passage = self
         if task.headers is not None:
             task.kwargs[HEADERS] = task.headers

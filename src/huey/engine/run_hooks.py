@@ -1,9 +1,11 @@
-"""Who attends the runs of tasks: hooks and signal handlers, called by the runner around the body, in the documented order.
+"""Hooks and signal handlers around the runs of tasks, called by the runner in the documented order.
 
-A run that somebody wants to see the end of is a *visit*: its runner waits, after the body, until the engine has written the end, and then
-tells it, in the same thread: result stored, ``post_execute``, ``complete``. A task that nobody attends costs a look at empty lists.
+A run with post-execute hooks or completion handlers is *tracked*: after the body its runner waits until the engine has committed the
+finish, and then calls them in the same thread: result stored, ``post_execute``, ``complete``. A run without any costs a check of empty
+containers.
 
-What happens without a run (a scheduled task becomes ready, a revoked one is dropped) is told by a thread that begins with the first of it.
+What happens without a run (a scheduled task becomes ready, a revoked one is cancelled) is emitted by a thread that starts with the first of
+these.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from huey.task.task import Task
 
 log = SafeLogger("huey.consumer")
 
-_ENDS = (
+_FINAL_SIGNALS = (
     SIGNAL_CANCELED,
     SIGNAL_COMPLETE,
     SIGNAL_ENQUEUED,
@@ -55,7 +57,7 @@ _ENDS = (
     SIGNAL_SCHEDULED,
     SIGNAL_TIMEOUT,
 )
-"""Signals that the end of a run may send."""
+"""Signals that the end of a run may emit."""
 
 _BY_REASON = {
     CANCELED: SIGNAL_CANCELED,
@@ -65,13 +67,13 @@ _BY_REASON = {
     "rate limited": SIGNAL_RATE_LIMITED,
 }
 _SILENT = ("retry asked", "shutdown", "unknown task", "newer record")
-"""Reasons for another run that are no failures."""
+"""Reasons for another run that are not failures."""
 
 
 class TrackedRun:
-    """One run that is attended."""
+    """A run whose runner waits until its finish is committed."""
 
-    __slots__ = ("context", "error", "finish", "is_barred", "is_refused", "lease", "task", "value", "written")
+    __slots__ = ("committed", "context", "error", "finish", "is_skipped", "is_stale", "lease", "task", "value")
 
     def __init__(self, lease: Lease, task: Task) -> None:
         self.lease = lease
@@ -80,75 +82,76 @@ class TrackedRun:
         self.value: Any = None
         self.error: BaseException | None = None
         self.finish: Finish | None = None
-        self.is_barred = False
-        """A hook does not want the body to run."""
-        self.is_refused = False
-        """The end was not written: the lease was lost."""
-        self.written = threading.Event()
+        self.is_skipped = False
+        """A pre-execute hook has cancelled it."""
+        self.is_stale = False
+        """The finish was not written: the lease was lost."""
+        self.committed = threading.Event()
 
 
 class RunHooks:
     """*find*: looks a task up in the storage."""
 
     def __init__(
-        self, signals: Signals, hooks: Hooks, reviver: TaskDecoder | None = None, find: Callable[[str], TaskRow | None] | None = None
+        self, signals: Signals, hooks: Hooks, decoder: TaskDecoder | None = None, find: Callable[[str], TaskRow | None] | None = None
     ):
         self.signals = signals
         self.hooks = hooks
-        self._reviver = reviver
+        self._decoder = decoder
         self._find = find
-        self.visits: dict[int, TrackedRun] = {}
-        """By runner: runs whose end somebody wants to know."""
+        self.tracked: dict[int, TrackedRun] = {}
+        """By runner."""
         self._awaited: dict[tuple[str, int], TrackedRun] = {}
-        self._teller: HookThread | None = None
+        self._hook_thread: HookThread | None = None
 
     # -- the runners' side --------------------------------------------------------------------------------------------------------------
 
-    def begin(self, slot: int, lease: Lease, task: Task) -> TrackedRun:
-        """The body is about to run, unless the visit is barred."""
-        visit = TrackedRun(lease, task)
+    def before_run(self, slot: int, lease: Lease, task: Task) -> TrackedRun:
+        """Call the pre-execute hooks and emit ``executing``, unless a hook skips the run."""
+        run = TrackedRun(lease, task)
         self.signals.handler_gate.wait(lease.id)
-        if self.hooks.post or self.signals.wants(*_ENDS):
-            self.visits[slot] = visit
+        if self.hooks.post or self.signals.wants(*_FINAL_SIGNALS):
+            self.tracked[slot] = run
         try:
             self.hooks.call(PRE, task)
         except CancelExecution:
-            visit.is_barred = True
-            return visit
+            run.is_skipped = True
+            return run
         self.signals.emit(SIGNAL_EXECUTING, task)
-        return visit
+        return run
 
-    def tell_unstarted(self, lease: Lease, outcome: NotDue | Cancelled) -> None:
-        """The task waits until it is due, or has expired."""
+    def not_started(self, lease: Lease, outcome: NotDue | Cancelled) -> None:
+        """Emit the signal of a task that is not due yet, or has expired."""
         signal, due = (SIGNAL_SCHEDULED, outcome.due) if isinstance(outcome, NotDue) else (SIGNAL_EXPIRED, None)
         if self.signals.wants(signal):
-            self.signals.emit(signal, self._told(lease, due))
+            self.signals.emit(signal, self._decode(lease, due))
 
-    def await_end(self, slot: int, finish: Finish, context: Context | None = None) -> None:
-        """The end of a visit is about to be handed to the engine. *context*: that of the run; its end is told in it too."""
-        if (visit := self.visits.get(slot)) is not None:
-            visit.finish, visit.context = finish, context
-            self.signals.handler_gate.hold([visit.lease.id])
-            self._awaited[finish.lease[:2]] = visit
+    def await_commit(self, slot: int, finish: Finish, context: Context | None = None) -> None:
+        """Register a tracked run whose *finish* is about to be handed to the engine. *context*: that of the run; hooks and handlers are
+        called in it."""
+        if (run := self.tracked.get(slot)) is not None:
+            run.finish, run.context = finish, context
+            self.signals.handler_gate.hold([run.lease.id])
+            self._awaited[finish.lease[:2]] = run
 
-    def see_off(self, slot: int) -> None:
-        """Wait until the end is written, then tell it."""
-        visit = self.visits.pop(slot)
-        visit.written.wait()
+    def after_commit(self, slot: int) -> None:
+        """Wait until the finish is committed, then call the post-execute hooks and emit what became of the task."""
+        run = self.tracked.pop(slot)
+        run.committed.wait()
         try:
-            (visit.context or copy_context()).run(self._tell_end, visit)
-        except BaseException:  # Hooks and handlers are guarded; what is left is an argument that cannot be rebuilt, or a fault of ours.
-            log.exception("the end of task %s %s could not be told", visit.lease.name, visit.lease.id)
+            (run.context or copy_context()).run(self._emit_end, run)
+        except BaseException:  # Hooks and handlers are guarded; what is left is an argument that cannot be decoded, or a fault of ours.
+            log.exception("could not call the hooks and signal handlers for the end of task %s %s", run.lease.name, run.lease.id)
         finally:
-            self.signals.handler_gate.release([visit.lease.id])
+            self.signals.handler_gate.release([run.lease.id])
 
-    def _tell_end(self, visit: TrackedRun) -> None:
-        task, finish, emit = visit.task, visit.finish, self.signals.emit
+    def _emit_end(self, run: TrackedRun) -> None:
+        task, finish, emit = run.task, run.finish, self.signals.emit
         assert finish is not None
-        if not visit.is_barred:
-            self.hooks.call(POST, task, visit.value, visit.error)
-        if visit.is_refused:
-            # Somebody else has the task; what became of it is told there.
+        if not run.is_skipped:
+            self.hooks.call(POST, task, run.value, run.error)
+        if run.is_stale:
+            # Another worker has the task, and emits what becomes of it.
             return
         if finish.state == State.SUCCEEDED:
             emit(SIGNAL_COMPLETE, task)
@@ -156,108 +159,110 @@ class RunHooks:
         reason = finish.reason or ""
         if reason in _BY_REASON:
             emit(_BY_REASON[reason], task)
-        elif reason not in _SILENT and visit.error is not None:
-            emit(SIGNAL_ERROR, task, visit.error)
+        elif reason not in _SILENT and run.error is not None:
+            emit(SIGNAL_ERROR, task, run.error)
         if finish.state == State.QUEUED and reason != "shutdown":
             emit(SIGNAL_RETRYING, task)
-            again = self._told(visit.lease._replace(attempt=finish.attempt), finish.due)
+            again = self._decode(run.lease._replace(attempt=finish.attempt), finish.due)
             emit(SIGNAL_SCHEDULED if finish.due else SIGNAL_ENQUEUED, again)
 
     # -- the engine's side --------------------------------------------------------------------------------------------------------------
 
     @property
     def is_awaiting(self) -> bool:
-        """A runner waits for an end to be written."""
+        """True while a runner waits for a finish to be committed."""
         return bool(self._awaited)
 
     @property
     def wants_promotions(self) -> bool:
-        """Somebody wants to know which scheduled tasks became ready."""
+        """True if a handler wants to know which scheduled tasks became ready."""
         return SIGNAL_ENQUEUED in self.signals.handlers
 
-    def after(self, turn: Turn, finishes: Sequence[Finish]) -> None:
-        """A turn has written *finishes*. Before what it brought is started."""
+    def on_turn(self, turn: Turn, finishes: Sequence[Finish]) -> None:
+        """Release the runners whose *finishes* a turn has written, and emit what it promoted and cancelled. Called before the tasks that it
+        claimed are started."""
         if self._awaited:
-            refused = set(turn.stale)
+            stale = set(turn.stale)
             for finish in finishes:
-                if (visit := self._awaited.pop(finish.lease[:2], None)) is not None:
-                    visit.finish, visit.is_refused = finish, finish.lease.id in refused
-                    visit.written.set()
+                if (run := self._awaited.pop(finish.lease[:2], None)) is not None:
+                    run.finish, run.is_stale = finish, finish.lease.id in stale
+                    run.committed.set()
         if self.signals.handlers and (turn.cancelled or turn.promoted):
-            self._pass_on(turn)
+            self._emit_claim(turn)
 
-    def _pass_on(self, turn: Turn) -> None:
-        if self._teller is None:
-            self._teller = HookThread()
+    def _emit_claim(self, turn: Turn) -> None:
+        if self._hook_thread is None:
+            self._hook_thread = HookThread()
         if turn.promoted and self.wants_promotions:
             claimed = {lease.id: lease for lease in turn.leases}
             self.signals.handler_gate.hold(it.id for it in turn.promoted)
             for it in turn.promoted:
-                self._teller.put(partial(self._tell_promotion, it.id, it.name, claimed.get(it.id)))
-        for refusal in turn.cancelled:
-            signal = SIGNAL_EXPIRED if refusal.reason == "expired" else SIGNAL_REVOKED
+                self._hook_thread.put(partial(self._emit_promotion, it.id, it.name, claimed.get(it.id)))
+        for cancelled in turn.cancelled:
+            signal = SIGNAL_EXPIRED if cancelled.reason == "expired" else SIGNAL_REVOKED
             if self.signals.wants(signal):
-                self._teller.put(partial(self._tell_refusal, signal, refusal))
+                self._hook_thread.put(partial(self._emit_cancelled, signal, cancelled))
 
-    def _tell_refusal(self, signal: str, refusal: CancelledAtClaim) -> None:
-        self.signals.emit(signal, self._looked_up(refusal.id, refusal.name))
+    def _emit_cancelled(self, signal: str, cancelled: CancelledAtClaim) -> None:
+        self.signals.emit(signal, self._task_by_id(cancelled.id, cancelled.name))
 
-    def _tell_promotion(self, id: str, name: str, lease: Lease | None) -> None:
+    def _emit_promotion(self, id: str, name: str, lease: Lease | None) -> None:
         try:
-            self.signals.emit(SIGNAL_ENQUEUED, self._looked_up(id, name) if lease is None else self._told(lease))
+            self.signals.emit(SIGNAL_ENQUEUED, self._task_by_id(id, name) if lease is None else self._decode(lease))
         finally:
             self.signals.handler_gate.release([id])
 
-    def _looked_up(self, id: str, name: str) -> Task:
+    def _task_by_id(self, id: str, name: str) -> Task:
         try:
             row = None if self._find is None else self._find(id)
         except StorageError as error:
-            log.warning("task %s %s is told without its arguments: %s", name, id, error)
+            log.warning("signal handlers get task %s %s without its arguments: %s", name, id, error)
             row = None
-        return self._told(row or Lease(id, 0, name, b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None))
+        return self._decode(row or Lease(id, 0, name, b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None))
 
-    def _told(self, held: TaskRow | Lease, due: Micros | None = None) -> Task:
-        assert self._reviver is not None
-        return self._reviver.told(held, due)
+    def _decode(self, stored: TaskRow | Lease, due: Micros | None = None) -> Task:
+        assert self._decoder is not None
+        return self._decoder.decode_or_stub(stored, due)
 
-    def interrupt(self, leases: Iterable[Lease]) -> None:
-        """Tell that each of these runs is cut short."""
+    def emit_interrupted(self, leases: Iterable[Lease]) -> None:
+        """Emit ``interrupted`` for each of *leases*: their runs are about to be requeued."""
         if self.signals.wants(SIGNAL_INTERRUPTED):
             for lease in leases:
-                self.signals.emit(SIGNAL_INTERRUPTED, self._told(lease))
+                self.signals.emit(SIGNAL_INTERRUPTED, self._decode(lease))
 
     def close(self) -> None:
-        """Tell what is left, and end the thread that does."""
-        if self._teller is not None:
-            self._teller.close()
-            self._teller = None
+        """Call the handlers that are left, and end the thread that does so."""
+        if self._hook_thread is not None:
+            self._hook_thread.close()
+            self._hook_thread = None
 
 
 class HookThread:
-    """A thread that calls functions, one after the other."""
+    """A thread that calls functions one after the other."""
 
     def __init__(self) -> None:
-        self._acts: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self._thread = self._started()
+        self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._thread = self._start()
 
-    def put(self, act: Callable[[], Any]) -> None:
-        self._acts.put(act)
+    def put(self, call: Callable[[], Any]) -> None:
+        """Call *call* when its turn comes; starts the thread again if it has died."""
+        self._calls.put(call)
         if not self._thread.is_alive():
-            self._thread = self._started()
+            self._thread = self._start()
 
-    def _started(self) -> threading.Thread:
+    def _start(self) -> threading.Thread:
         thread = threading.Thread(target=self._run, name="Signals", daemon=True)
         thread.start()
         return thread
 
     def close(self, timeout: float = 5.0) -> None:
-        """End after what is there; wait for that up to *timeout* seconds."""
-        self._acts.put(None)
+        """End after what is queued; wait for that up to *timeout* seconds."""
+        self._calls.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while (act := self._acts.get()) is not None:
+        while (call := self._calls.get()) is not None:
             try:
-                act()
-            except BaseException:  # The top of a loop: whatever it was, the next is told too.
-                log.exception("a signal could not be told")
+                call()
+            except BaseException:  # The top of a loop: whatever it was, the next one is called too.
+                log.exception("could not emit a signal")

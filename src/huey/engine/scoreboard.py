@@ -1,7 +1,7 @@
-"""The shared page of one worker process: what each of its runners is doing, and that its own threads go on, for the supervisor to read.
+"""The scoreboard of one worker process, for its supervisor to read: what each runner runs, and that the worker's own threads are alive.
 
-Runners write it without a lock or a system call. It lives in anonymous shared memory, so it tells the truth also after a kill: at a
-death the supervisor knows exactly which tasks ran. Half-written slots do no harm: the length of the id is written last and cleared first.
+Runners write it without a lock or a system call. It is anonymous shared memory, so it is right even after a kill: when a worker dies, the
+supervisor knows exactly which tasks ran. Half-written slots do no harm: the length of the id is written last and cleared first.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from huey.runtime.clock import SECOND, Micros
 from huey.task.bounds import LONGEST_ID
 
 GRACE = 10.0
-"""Seconds after its limit that a task has to end which looks at its time by itself."""
+"""Seconds after its limit that a cooperative task has to end: one that checks its time by itself."""
 TO_END = 5.0
-"""Seconds after its limit that any other has: ``TaskTimeout`` was raised in it."""
+"""Seconds after its limit that any other task has to end: ``TaskTimeout`` was raised in it."""
 
-LOOKS, TELLS, REACHES = range(3)
+UNCHECKED, REPORTS, REACHES = range(3)
 
 _LENGTH = Struct("=H")
 _NUMBERS = Struct("=QQQ")
@@ -31,194 +31,197 @@ _ENDED_AT = _ID_AT + 4 * LONGEST_ID
 _ASKED_AT = _ENDED_AT + 1
 _COOPERATES_AT = _ASKED_AT + 1
 _SLOT = _COOPERATES_AT + 1
-# The head: bytes that say yes or no, then numbers of eight bytes. Each is written by one side only.
-_STOP, _READY, _CUT_SHORT, _BLAMELESS, _AT_DISK, _AWAY, _ANSWER = range(7)
-_PULSE, _LOOKED, _HELD, _STAMPS = 8, 16, 24, 32
+# The head: flags of one byte, then numbers of eight bytes. Each is written by one side only.
+_STOP, _READY, _REQUEUE, _BLAMELESS, _AT_DISK, _OUTAGE, _SUPERVISOR_STATE = range(7)
+_PULSE, _CHECKS, _HELD, _STAMPS = 8, 16, 24, 32
 _HEAD = _STAMPS + 8 * len(OWN_THREADS)
 _IDLE = _LENGTH.pack(0)
 
 
-class Running(NamedTuple):
-    """A task in a runner's hands."""
+class RunningTask(NamedTuple):
+    """A task that a runner runs, or ran last."""
 
     slot: int
     id: str
     token: int
     began: Micros
-    """On the clock that never steps."""
+    """When it began, on the monotonic clock."""
     limit: Micros
     """How long it may run; 0: no limit."""
     is_asked: bool = False
-    """It is revoked and was asked to stop, as far as its worker knows: the storage knows for sure."""
+    """It was revoked and asked to stop, as far as its worker knows; the storage knows for sure."""
     is_cooperative: bool = False
-    """It looked at its time by itself before its limit: it is only told, and has a grace."""
+    """It checked its time by itself before its limit, so it gets no exception but a grace period."""
 
     def is_late(self, now: Micros, by: float = 0.0) -> bool:
-        """It ran longer than it may, and *by* seconds more."""
+        """Return whether it has run longer than it may by more than *by* seconds."""
         return bool(self.limit) and now - self.began > self.limit + by * SECOND
 
     def is_overdue(self, now: Micros) -> bool:
-        """It did not end when asked, or within its grace."""
+        """Return whether it did not end when asked, or within its grace period."""
         return self.is_late(now, GRACE if self.is_cooperative else TO_END)
 
 
 class Scoreboard:
-    """One slot for each of *count* runners. ``fd`` is to be inherited by the worker; None makes a new page."""
+    """One slot for each of *count* runners. *fd*: that of an existing one, inherited by the worker; None makes a new one."""
 
     def __init__(self, count: int, fd: int | None = None) -> None:
         self.count = count
         size = _HEAD + count * _SLOT
         self.fd = _shared_memory(size) if fd is None else fd
-        # One that came through an exec; programs that tasks start need not have it.
+        # It may have come through an exec; programs that tasks start need not inherit it.
         os.set_inheritable(self.fd, False)
         self._map = mmap.mmap(self.fd, size)
         self._inode = os.fstat(self.fd).st_ino
 
-    # -- the worker's side --------------------------------------------------------------------------------------------------------------
+    # -- written by the worker ---------------------------------------------------------------------------------------------------------
 
-    def enter(self, slot: int, id: str, token: int, began: Micros, limit: Micros) -> None:
-        """A runner begins with a task."""
+    def set_running(self, slot: int, id: str, token: int, began: Micros, limit: Micros) -> None:
+        """A runner starts a task."""
         at, name = _HEAD + slot * _SLOT, id.encode()
-        page = self._map
-        page[at : at + 2] = _IDLE
-        page[at + 2 : at + _ID_AT + len(name)] = _NUMBERS.pack(token, began, limit) + name
-        page[at + _ENDED_AT] = 0
-        page[at + _ASKED_AT] = page[at + _COOPERATES_AT] = 0
-        page[at : at + 2] = _LENGTH.pack(len(name))
+        board = self._map
+        board[at : at + 2] = _IDLE
+        board[at + 2 : at + _ID_AT + len(name)] = _NUMBERS.pack(token, began, limit) + name
+        board[at + _ENDED_AT] = 0
+        board[at + _ASKED_AT] = board[at + _COOPERATES_AT] = 0
+        board[at : at + 2] = _LENGTH.pack(len(name))
 
-    def leave(self, slot: int) -> None:
-        """It has come to the task's end. What it ran stays to be read: its finish is not written yet."""
+    def set_ended(self, slot: int) -> None:
+        """A runner has ended its task. The slot can still be read: the finish is not written yet."""
         self._map[_HEAD + slot * _SLOT + _ENDED_AT] = 1
 
-    def ask(self, slot: int) -> None:
-        """What this runner runs is revoked."""
+    def set_revoked(self, slot: int) -> None:
+        """The task of this runner was revoked and asked to stop."""
         self._map[_HEAD + slot * _SLOT + _ASKED_AT] = 1
 
-    def cooperates(self, slot: int) -> None:
-        """What this runner runs looks at its time by itself."""
+    def set_cooperative(self, slot: int) -> None:
+        """The task of this runner checks its time by itself."""
         self._map[_HEAD + slot * _SLOT + _COOPERATES_AT] = 1
 
     def stamp(self, thread: int, until: Micros) -> None:
-        """A thread of ours goes on (see ``stamps``)."""
+        """One of the worker's own threads is alive, and stamps again by *until* (see stamps.py)."""
         self._write(_STAMPS + 8 * thread, until)
 
-    def heartbeat(self, is_at_disk: bool) -> None:
-        """The pulse: Python runs in this process. *is_at_disk*: a thread of it has waited for the disk since the last one."""
+    def set_pulse(self, is_at_disk: bool) -> None:
+        """Count a pulse: Python code runs in this process. *is_at_disk*: one of its threads has waited for the disk since the last
+        pulse."""
         self._map[_AT_DISK] = is_at_disk
         self._write(_PULSE, self.pulse + 1)
 
-    def say_held(self, count: int) -> None:
-        """While it drains: this worker holds so many tasks."""
+    def set_held(self, count: int) -> None:
+        """While the worker drains: it holds *count* tasks."""
         self._write(_HELD, count + 1)
 
-    def say_blameless(self) -> None:
-        """This process is about to end by a fault of ours: no task is to blame."""
+    def set_blameless(self) -> None:
+        """This process is about to exit through a fault of ours: no task is to blame."""
         self._map[_BLAMELESS] = 1
 
-    def say_away(self, is_so: bool) -> None:
-        """This worker does not reach the storage, or does so again."""
-        self._map[_AWAY] = is_so
+    def set_outage(self, is_so: bool) -> None:
+        """This worker cannot reach the storage, or can again."""
+        self._map[_OUTAGE] = is_so
 
     @property
-    def answer(self) -> int:
-        """What the supervisor says to that: ``LOOKS`` it has not looked yet, ``TELLS`` it tells of the outage itself, ``REACHES`` it
-        reaches the storage."""
-        return self._map[_ANSWER]
+    def supervisor_state(self) -> int:
+        """What the supervisor knows of such an outage: ``UNCHECKED`` nothing yet, ``REPORTS`` it cannot reach the storage either and logs
+        the outage itself, ``REACHES`` it reaches the storage."""
+        return self._map[_SUPERVISOR_STATE]
 
     @property
-    def looked(self) -> int:
-        """Grows with each look of the supervisor."""
-        return self._read_number(_LOOKED)
+    def checks(self) -> int:
+        """Grows each time the supervisor checks this worker."""
+        return self._read_number(_CHECKS)
 
     @property
     def is_whole(self) -> bool:
-        """The descriptors of this process are what they were: nobody has closed them."""
+        """False if a task has closed the descriptors of this process."""
         try:
             return os.fstat(self.fd).st_ino == self._inode
         except OSError:
             return False
 
-    def say_ready(self) -> None:
-        """This worker has started."""
+    def set_ready(self) -> None:
+        """The worker has started."""
         self._map[_READY] = 1
 
     @property
-    def is_cut_short(self) -> bool:
-        """What runs will be cut short in a moment."""
-        return self._map[_CUT_SHORT] != 0
+    def is_requeue_requested(self) -> bool:
+        """Running tasks are about to be requeued, and their worker killed."""
+        return self._map[_REQUEUE] != 0
 
     @property
-    def is_told_to_stop(self) -> bool:
-        """The supervisor wants this worker to take nothing more and to end when it is done."""
+    def is_stop_requested(self) -> bool:
+        """The worker is to claim nothing more, and to exit when what runs has ended."""
         return self._map[_STOP] != 0
 
-    # -- the supervisor's side ----------------------------------------------------------------------------------------------------------
+    # -- read by the supervisor --------------------------------------------------------------------------------------------------------
 
-    def tell_to_stop(self) -> None:
+    def request_stop(self) -> None:
+        """Ask the worker to claim nothing more, and to exit when what runs has ended."""
         self._map[_STOP] = 1
 
-    def cut_short(self) -> None:
-        self._map[_CUT_SHORT] = 1
+    def request_requeue(self) -> None:
+        """Tell the worker that its running tasks are about to be requeued."""
+        self._map[_REQUEUE] = 1
 
     @property
     def is_ready(self) -> bool:
         """The worker has started."""
         return self._map[_READY] != 0
 
-    def look(self) -> None:
-        """The supervisor looked at this worker."""
-        self._write(_LOOKED, self.looked + 1)
+    def count_check(self) -> None:
+        """The supervisor has checked this worker."""
+        self._write(_CHECKS, self.checks + 1)
 
     @property
-    def is_away(self) -> bool:
-        """The worker does not reach the storage."""
-        return self._map[_AWAY] != 0
+    def is_in_outage(self) -> bool:
+        """True while the worker cannot reach the storage."""
+        return self._map[_OUTAGE] != 0
 
-    def give_answer(self, answer: int) -> None:
-        """See ``answer``."""
-        self._map[_ANSWER] = answer
+    def set_supervisor_state(self, state: int) -> None:
+        """See ``supervisor_state``."""
+        self._map[_SUPERVISOR_STATE] = state
 
     @property
     def pulse(self) -> int:
-        """Grows each second in which Python runs in the worker."""
+        """Grows each second in which Python code runs in the worker."""
         return self._read_number(_PULSE)
 
     @property
     def is_at_disk(self) -> bool:
-        """At the last pulse a thread of the worker waited for the disk, and had for a second."""
+        """True if a thread of the worker had waited for the disk for a second at the last pulse."""
         return self._map[_AT_DISK] != 0
 
     @property
     def is_blameless(self) -> bool:
-        """The worker ended by a fault of ours."""
+        """True if the worker exited through a fault of ours."""
         return self._map[_BLAMELESS] != 0
 
     @property
     def held(self) -> int | None:
-        """How many tasks a worker that drains still holds; None: it does not drain yet."""
+        """How many tasks a draining worker still holds; None before it drains."""
         return self._read_number(_HELD) - 1 if self._read_number(_HELD) else None
 
     def stamps(self) -> tuple[Micros, ...]:
-        """By own thread: until when it shows again that it goes on; 0: it is not there."""
+        """Return for each of the worker's own threads the time by which it stamps again; 0: there is no such thread."""
         return Struct(f"={len(OWN_THREADS)}Q").unpack_from(self._map, _STAMPS)
 
-    def running(self) -> list[Running]:
-        """What runs now; of a dead worker: what ran when it died."""
+    def running(self) -> list[RunningTask]:
+        """Return what runs now; of a dead worker, what ran when it died."""
         return [found for slot in range(self.count) if (found := self._read(slot, has_ended=0))]
 
-    def ended(self) -> list[Running]:
-        """What runs no more: the last of each runner that does nothing now. A finish that is not written yet can be one of these."""
+    def ended(self) -> list[RunningTask]:
+        """Return the last task of each runner that runs nothing now. Its finish may not be written yet."""
         return [found for slot in range(self.count) if (found := self._read(slot, has_ended=1))]
 
-    def _read(self, slot: int, has_ended: int) -> Running | None:
+    def _read(self, slot: int, has_ended: int) -> RunningTask | None:
         at = _HEAD + slot * _SLOT
         data = self._map[at : at + _SLOT]
         (length,) = _LENGTH.unpack_from(data)
         if not length or data[_ENDED_AT] != has_ended:
             return None
         token, began, limit = _NUMBERS.unpack_from(data, _LENGTH.size)
-        # A slot that is just being written may hold anything; who acts on it looks twice.
-        return Running(slot, data[_ID_AT : _ID_AT + length].decode(errors="replace"), token, began, limit, *self._flags(data))
+        # A slot that is just being written may hold anything: check twice before acting on it.
+        return RunningTask(slot, data[_ID_AT : _ID_AT + length].decode(errors="replace"), token, began, limit, *self._flags(data))
 
     @staticmethod
     def _flags(data: bytes) -> tuple[bool, bool]:
@@ -231,13 +234,13 @@ class Scoreboard:
         return int(_NUMBER.unpack_from(self._map, at)[0])
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._map.close()
         os.close(self.fd)
 
 
 def _shared_memory(size: int) -> int:
-    """A descriptor of *size* zero bytes that processes can map."""
+    """Return a descriptor of *size* zero bytes that processes can map."""
     if sys.platform == "linux":
         fd = os.memfd_create("huey", os.MFD_CLOEXEC)
     else:

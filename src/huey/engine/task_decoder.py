@@ -1,4 +1,4 @@
-"""Tasks again, from what a storage holds of them: for handlers, hooks, and whoever looks at a queue."""
+"""Rebuilds `Task` objects from what a storage holds, for handlers, hooks and whatever lists a queue."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from huey.task.task import Task
 
 
 class TaskDecoder:
-    """Knows the functions and the serializer."""
+    """Turns stored tasks into `Task` objects, with the registered functions and the serializer."""
 
     def __init__(self, registry: Registry, codec: Codec) -> None:
         self._registry = registry
         self._codec = codec
 
-    def task(self, held: Record | TaskRow | Lease, due: Micros | None = None) -> Task:
-        """The task. DecodeError: its arguments cannot be read here; of a function that is not known here it is a plain Task."""
-        held = as_declared(self._codec, held)
-        args, kwargs = self._codec.decode("task", held.id, held.payload)
-        return task_of(self._class(held.name), held, args, kwargs, due)
+    def decode(self, stored: Record | TaskRow | Lease, due: Micros | None = None) -> Task:
+        """Return the task, due at *due*; of a function that is not registered here, a plain Task. Raises DecodeError if its arguments
+        cannot be read here."""
+        stored = as_declared(self._codec, stored)
+        args, kwargs = self._codec.decode("task", stored.id, stored.payload)
+        return build_task(self._class(stored.name), stored, args, kwargs, due)
 
-    def told(self, held: Record | TaskRow | Lease, due: Micros | None = None) -> Task:
-        """As ``task``, for those who are told of it: if its arguments cannot be read, without them."""
+    def decode_or_stub(self, stored: Record | TaskRow | Lease, due: Micros | None = None) -> Task:
+        """Like `decode`, but return a task without arguments if they cannot be read."""
         try:
-            return self.task(held, due)
+            return self.decode(stored, due)
         except DecodeError:
-            return self._class(held.name)(id=held.id)
+            return self._class(stored.name)(id=stored.id)
 
     def _class(self, name: str) -> type[Task]:
         try:
@@ -44,40 +45,40 @@ class TaskDecoder:
             return type(friendly_name(name), (Task,), {"__slots__": (), "name": name})
 
 
-def task_of(
-    kind: type[Task], held: Record | TaskRow | Lease, args: tuple[Any, ...], kwargs: dict[str, Any], due: Micros | None = None
+def build_task(
+    kind: type[Task], stored: Record | TaskRow | Lease, args: tuple[Any, ...], kwargs: dict[str, Any], due: Micros | None = None
 ) -> Task:
-    """What a storage holds as a task of that class, its arguments read."""
-    attempt, token = (0, 0) if isinstance(held, Record) else (held.attempt, held.token)
-    asked, wall = read_policy(held.options), policy_micros(held.options, "wall")
+    """Return what a storage holds as a task of class *kind* with these arguments."""
+    attempt, token = (0, 0) if isinstance(stored, Record) else (stored.attempt, stored.token)
+    policy, wall = read_policy(stored.options), policy_micros(stored.options, "wall")
     task = kind(
         args,
         kwargs,
-        id=held.id,
+        id=stored.id,
         due=due,
-        # Once a consumer has read it, it is due at another time.
+        # Once a consumer has read the wall time, the task is due at another time.
         wall=wall if wall is not None and due == wall - EARLIEST_ZONE else None,
-        retries=max(0, held.retries - attempt),
-        retry_delay=backoff_delay(held.retry_delay, asked, attempt),
-        retry_backoff=asked.get("backoff"),
-        timeout=asked.get("timeout"),
-        priority=held.priority,
+        retries=max(0, stored.retries - attempt),
+        retry_delay=backoff_delay(stored.retry_delay, policy, attempt),
+        retry_backoff=policy.get("backoff"),
+        timeout=policy.get("timeout"),
+        priority=stored.priority,
         attempt=attempt,
         token=token,
     )
-    _set_expiry(task, held)
-    if "headers" in asked:
-        task.headers = asked["headers"]
-    if may_have_constraints(held.options):
-        task.enqueued_as = read_constraints(held.options).own
+    _set_expiry(task, stored)
+    if "headers" in policy:
+        task.headers = policy["headers"]
+    if may_have_constraints(stored.options):
+        task.enqueued_as = read_constraints(stored.options).own
     return task
 
 
-def _set_expiry(task: Task, held: Record | TaskRow | Lease) -> None:
-    """The expiry as it is held, and as it was given, as far as that can be told."""
-    task.expires_at, task.expires_in = held.expires, policy_micros(held.options, "expires_in")
+def _set_expiry(task: Task, stored: Record | TaskRow | Lease) -> None:
+    """Set the expiry as it is stored and, as far as that is known, as it was given."""
+    task.expires_at, task.expires_in = stored.expires, policy_micros(stored.options, "expires_in")
     if task.expires_in is not None:
         length = task.expires_in / SECOND
         task.expires = int(length) if length == int(length) else length
     else:
-        task.expires = None if held.expires is None else task.expires_resolved
+        task.expires = None if stored.expires is None else task.expires_resolved

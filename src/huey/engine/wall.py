@@ -1,7 +1,7 @@
-"""Reads wall times: when a task is due of which only what the consumer's clock shows then was given. Pure but for the machine's time zone.
+"""Reads wall times: etas given as what the consumer's clock will show. Pure except for the machine's time zone.
 
-The producer cannot know that clock. So such a task is due as early as any clock on earth can show its time
-(``huey.runtime.times.resolve_eta``); the consumer that claims it then reads the time on its own clock, and lets the task wait for that.
+The producer does not know that clock. So such a task is due as early as any clock on earth can show its time (see `resolve_eta`); the
+consumer that claims it then reads the time on its own clock, and schedules the task for that.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from huey.task.record_options import policy_micros
 
 
 def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Cancelled | None:
-    """What a claim of *lease* comes to because of its wall time, if no consumer has read that yet: the task is not due, or it has expired
-    since; else None. *is_local*: this consumer's clock shows local time."""
+    """Return the outcome of *lease* if no consumer has read its wall time yet and the task is not due, or has expired since; else None.
+    *is_local*: this consumer's clock shows local time."""
     if lease.options is None or '"wall"' not in lease.options:
         return None
     wall = policy_micros(lease.options, "wall")
-    # It is where its enqueue put it. Once its time was read, or it was tried, or put back by hand, it has another place.
+    # Unread, it is ready when its enqueue said; once its time was read, or it was tried, or retried by hand, that has changed.
     if wall is None or lease.ready_at != max(lease.created, wall - EARLIEST_ZONE):
         return None
     due, expires_in = wall_to_micros(wall, is_local), policy_micros(lease.options, "expires_in")

@@ -17,7 +17,7 @@ _NOT_RUN = _GENERATOR | _COROUTINE | _OF_GENERATOR | _ASYNC_GENERATOR
 _CACHED = type(lru_cache(lambda: None))
 _DEEPEST = 50
 """Functions inside functions, at most; a chain that is longer is a ring."""
-_PLAIN = frozenset({bool, bytes, dict, float, int, list, set, str, tuple})
+PLAIN = frozenset({bool, bytes, dict, float, int, list, set, str, tuple, type(None)})
 """Classes of most values; none of them has a body that is still to run."""
 
 
@@ -130,7 +130,7 @@ def is_method_of(func: Any, owner: type, name: str) -> bool:
 def check_has_run(name: str, value: Any) -> None:
     """TypeError: what the task *name* returned has a body that is still to run, and nobody would run it. Such a thing is closed."""
     kind = type(value)
-    if value is None or kind in _PLAIN:
+    if kind in PLAIN:
         return
     if hasattr(kind, "throw") and hasattr(kind, "send"):
         with contextlib.suppress(Exception):

@@ -151,8 +151,8 @@ def at_fork(**methods: Callable[[], object]) -> None:
     callbacks = {when: _weakly(method) for when, method in methods.items()}
     if "before" in callbacks:
         # A body that forks may be asked to stop: not between what these two do.
-        callbacks["before"] = _both(masking.hold, callbacks["before"])
-        callbacks["after_in_parent"] = _both(callbacks["after_in_parent"], masking.let_go)
+        callbacks["before"] = _both(masking.close_for_fork, callbacks["before"])
+        callbacks["after_in_parent"] = _both(callbacks["after_in_parent"], masking.reopen_after_fork)
     os.register_at_fork(**callbacks)
 
 

@@ -1,13 +1,13 @@
-"""Masking: what is raised in a thread from outside never strikes inside huey's own code.
+"""Masking: an exception that another thread raises in a task never strikes inside huey's own code.
 
 A task that passes its time limit, or is revoked while it runs, has an exception raised in its thread (``PyThreadState_SetAsyncExc``), at
 any bytecode. Inside huey that bytecode could be the one between taking a lock and guarding it. So each public call of huey closes the mask
-of its thread and opens it again when it returns; what is asked meanwhile is deferred and raised then. Threads that run no task have no
-mask, and pay for a look at an empty dict.
+of its thread and opens it again when it returns; what is raised meanwhile is deferred until then. Threads that run no task have no mask,
+which costs them a check of an empty dict.
 
-The mask is closed first and the news are read then; whoever asks writes the news first and looks at the mask then. One of them sees the
-other, so nothing strikes behind a closed mask. An exception that was set just before strikes at the latest in ``settle``, where nothing is
-held.
+A thread closes its mask first and reads ``news`` then; the thread that raises writes ``news`` first and reads the mask then. One of them
+sees the other, so nothing strikes behind a closed mask. An exception that was set just before strikes at the latest in
+`Mask.after_closing`, where no lock is held.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _GENERATOR = 0x20
 """Flag of the code of a generator function (``inspect.CO_GENERATOR``; inspect takes long to load)."""
 _DUNDERS = ("__call__", "__enter__", "__exit__", "__getitem__", "__len__")
 _INSIDE = "is_masked"
-"""Set on functions that see to the mask themselves."""
+"""Set on functions that handle the mask themselves."""
 
 
 class Mask:
-    """Of one thread. *depth*: calls of huey that the thread is inside of; not 0: closed."""
+    """The mask of one thread. *depth*: calls of huey that the thread is inside of; the mask is closed unless that is 0."""
 
     __slots__ = ("deferred", "depth", "lock", "news", "thread")
 
@@ -38,32 +38,32 @@ class Mask:
         self.thread = thread
         self.depth = 0
         self.news = False
-        """Something was asked. Read after the mask was closed, and after it was opened."""
+        """Something was raised or deferred. Read after the mask was closed, and after it was opened."""
         self.deferred: type[BaseException] | None = None
-        """What is to be raised when it opens."""
+        """What is to be raised when the mask opens."""
         self.lock = threading.Lock()
 
-    def settle(self) -> None:
-        """After closing: let strike here what was set before."""
+    def after_closing(self) -> None:
+        """Let an exception strike here that was set before the mask was closed."""
         with self.lock:
             self.news = self.deferred is not None
-        _give_way()
+        _step()
 
-    def leave(self) -> None:
-        """After opening: raise what was deferred."""
+    def after_opening(self) -> None:
+        """Raise what was deferred."""
         with self.lock:
             error, self.deferred, self.news = self.deferred, None, False
-        _give_way()
+        _step()
         if error is not None:
             raise error
 
-    def ask(self) -> bool:
-        """Raise in its thread what is deferred, if that is possible now; False if it has to be asked again."""
+    def try_raise(self) -> bool:
+        """Raise the deferred exception in the thread of the mask, if that is possible now; return False if it must be tried again."""
         with self.lock:
             if self.deferred is None:
                 return True
             self.news = True
-            if self.depth or _is_at_an_edge(self.thread):
+            if self.depth or _is_at_boundary(self.thread):
                 return False
             error, self.deferred = self.deferred, None
             _set(self.thread, error)
@@ -71,11 +71,11 @@ class Mask:
 
 
 masks: dict[int, Mask] = {}
-"""By thread: those that run tasks."""
+"""The masks of threads that run tasks, by thread."""
 
 
-def enroll() -> Mask:
-    """This thread's mask."""
+def add_mask() -> Mask:
+    """Return the mask of this thread, which may run tasks from now on."""
     thread = get_ident()
     mask = masks.get(thread)
     if mask is None:
@@ -83,32 +83,33 @@ def enroll() -> Mask:
     return mask
 
 
-def leave_off() -> None:
+def remove_mask() -> None:
     """This thread runs no more tasks."""
     masks.pop(get_ident(), None)
 
 
-def ask(thread: int, error: type[BaseException]) -> bool:
-    """Raise *error* in that thread at its next step outside huey. False: not yet; it comes when the thread leaves huey, or by ``again``."""
+def raise_in(thread: int, error: type[BaseException]) -> bool:
+    """Raise *error* in *thread* at its next step outside huey. Returns False if that is not possible yet: then it is raised when the thread
+    leaves huey, or by `raise_deferred`."""
     mask = masks.get(thread)
     if mask is None:
         _set(thread, error)
         return True
     with mask.lock:
         mask.deferred = error
-        # First said, then looked, see above.
+        # Written first, then checked; see above.
         mask.news = True
-    return mask.ask()
+    return mask.try_raise()
 
 
-def again(thread: int) -> bool:
-    """Ask again what could not be raised; False if it still could not."""
+def raise_deferred(thread: int) -> bool:
+    """Try again to raise what was deferred in *thread*; return False if that is still not possible."""
     mask = masks.get(thread)
-    return mask is None or mask.deferred is None or mask.ask()
+    return mask is None or mask.deferred is None or mask.try_raise()
 
 
-def forget(thread: int) -> None:
-    """Take back what was asked of this thread, whose number is *thread*, and has not struck."""
+def cancel(thread: int) -> None:
+    """Take back what was raised in the calling thread, whose number is *thread*, and has not struck."""
     mask = masks.get(thread)
     if mask is None:
         _spend(thread)
@@ -118,14 +119,14 @@ def forget(thread: int) -> None:
         _spend(thread)
 
 
-def is_asked() -> bool:
-    """Something is deferred in this thread: ``checkpoint`` would raise it."""
+def has_deferred() -> bool:
+    """Return whether an exception is deferred in this thread, so that `checkpoint` would raise it."""
     mask = masks.get(get_ident()) if masks else None
     return mask is not None and mask.deferred is not None
 
 
 def checkpoint() -> None:
-    """For a call that waits long, at a place where it may end: raise what is deferred."""
+    """Raise what is deferred: for calls that wait for long, at a point where they may be interrupted."""
     mask = masks.get(get_ident()) if masks else None
     if mask is not None and mask.deferred is not None:
         with mask.lock:
@@ -135,7 +136,7 @@ def checkpoint() -> None:
 
 
 def masked(function: F) -> F:
-    """Keep exceptions from outside out of *function*."""
+    """Keep exceptions that other threads raise out of *function*."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -147,20 +148,20 @@ def masked(function: F) -> F:
         mask.depth = 1
         try:
             if mask.news:
-                mask.settle()
+                mask.after_closing()
             return function(*args, **kwargs)
         finally:
             mask.depth = 0
             if mask.news:
-                mask.leave()
+                mask.after_opening()
 
     setattr(call, _INSIDE, True)
     return cast(F, call)
 
 
 def entering(function: F) -> F:
-    """As ``masked``, for ``__enter__``: once it has returned the block is entered and will be left, so nothing is raised in between. What
-    was deferred is asked again by the thread that asked it."""
+    """Like `masked`, for ``__enter__``: nothing is raised between its return and the body of the block, or ``__exit__`` would not be
+    called. The thread that raised what was deferred tries again."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -170,7 +171,7 @@ def entering(function: F) -> F:
         mask.depth = 1
         try:
             if mask.news:
-                mask.settle()
+                mask.after_closing()
             entered = function(*args, **kwargs)
         except BaseException:
             mask.depth = 0
@@ -183,7 +184,7 @@ def entering(function: F) -> F:
 
 
 def opened(function: F) -> F:
-    """The opposite, for code of the application that runs inside huey."""
+    """The opposite of `masked`, for code of the application that huey calls."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -193,20 +194,20 @@ def opened(function: F) -> F:
         depth, mask.depth = mask.depth, 0
         try:
             if mask.news:
-                mask.leave()
+                mask.after_opening()
             return function(*args, **kwargs)
         finally:
             mask.depth = depth
             if mask.news:
-                mask.settle()
+                mask.after_closing()
 
     setattr(call, _INSIDE, True)
     return cast(F, call)
 
 
 class Masked:
-    """Base of classes whose public methods can be called by the body of a task: all of them are masked, those of subclasses and of the
-    other bases inside huey too."""
+    """Base of classes whose public methods the body of a task can call: all of them are masked, including those of subclasses and of other
+    base classes inside huey."""
 
     __slots__ = ()
 
@@ -218,7 +219,7 @@ class Masked:
 
 
 def mask_methods(kind: type) -> None:
-    """Mask the public methods that are defined in that class."""
+    """Mask the public methods that class *kind* defines."""
     for name, method in list(vars(kind).items()):
         if name.startswith("_") and name not in _DUNDERS:
             continue
@@ -235,13 +236,13 @@ def _inside(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     if _is_generator(method):
         return stepwise(method)
     if _is_generator(getattr(method, "__wrapped__", None)):
-        return _made_of(_Block, method)
+        return _wrapping(_Block, method)
     return masked(method)
 
 
 def stepwise(generator: F) -> F:
-    """``masked`` for a generator function: each of its steps."""
-    return cast(F, _made_of(_Steps, generator))
+    """Mask each step of a generator function."""
+    return cast(F, _wrapping(_Steps, generator))
 
 
 def _is_generator(function: Any) -> bool:
@@ -249,11 +250,11 @@ def _is_generator(function: Any) -> bool:
     return code is not None and bool(code.co_flags & _GENERATOR)
 
 
-def _made_of(kind: Callable[[Any], Any], method: Callable[..., Any]) -> Callable[..., Any]:
+def _wrapping(kind: Callable[[Any], Any], method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         made = method(*args, **kwargs)
-        # Threads without a mask, which are nearly all, get what they always got.
+        # While no thread has a mask, which is usual, the result is not wrapped.
         return kind(made) if masks else made
 
     setattr(call, _INSIDE, True)
@@ -261,7 +262,7 @@ def _made_of(kind: Callable[[Any], Any], method: Callable[..., Any]) -> Callable
 
 
 class _Steps(Iterator[Any]):
-    """A generator of huey, each of its steps masked."""
+    """A generator of huey with each step masked."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -276,7 +277,7 @@ class _Steps(Iterator[Any]):
 
 
 class _Block:
-    """A block of huey (``with``), its begin and its end masked."""
+    """A context manager of huey with entry and exit masked."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -290,37 +291,37 @@ class _Block:
         return self._inner.__exit__(*error)
 
 
-def hold() -> None:
-    """A fork begins: from its first callback to ``let_go``, nothing strikes."""
+def close_for_fork() -> None:
+    """Close the mask of this thread from the first callback of a fork until `reopen_after_fork`."""
     mask = masks.get(get_ident())
     if mask is not None:
         mask.depth += 1
 
 
-def let_go() -> None:
-    """The last callback of a fork has returned."""
+def reopen_after_fork() -> None:
+    """Open the mask again after the last callback of a fork."""
     mask = masks.get(get_ident())
     if mask is not None:
         mask.depth = max(0, mask.depth - 1)
 
 
-def _renew() -> None:
-    """In a forked child: its parent's threads are not there, and may have held the locks."""
+def _reset_in_child() -> None:
+    """The parent's threads do not exist in a forked child, and may have held the locks."""
     for mask in masks.values():
         mask.lock, mask.deferred, mask.news = threading.Lock(), None, False
     masks.clear()
 
 
-os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(after_in_child=_reset_in_child)
 
 
-def _give_way() -> None:
+def _step() -> None:
     """A call, so that an exception that is set strikes now."""
 
 
 def _set(thread: int, error: type[BaseException]) -> None:
-    """Raise *error* in a thread at its next step, instead of what was set before."""
-    import ctypes  # Nobody but a consumer needs it.
+    """Raise *error* in a thread at its next step, in place of what was set before."""
+    import ctypes  # Only consumers need it.
 
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
@@ -330,19 +331,19 @@ class _Spent(BaseException):
 
 
 def _spend(thread: int) -> None:
-    """Let what is set in this thread strike here, where it is lost. (To unset it would leave Python looking for it at every step, in all
-    threads and for ever: slow, and an endless loop where a debugger or a coverage tool traces.)"""
+    """Let what is set in this thread strike here, where it is dropped. (Unsetting it would leave Python checking for it at every step in
+    all threads from then on: slow, and an endless loop under a debugger or a coverage tool.)"""
     try:
         _set(thread, _Spent)
         while True:
-            _give_way()
+            _step()
     except _Spent:
         return
 
 
-def _is_at_an_edge(thread: int) -> bool:
-    """The thread is at the door, about to close its mask: an ``__exit__`` that is struck there would not be called at all. Or it is inside
-    the standard library's logging, whose locks have the same hole, and the engine logs too."""
+def _is_at_boundary(thread: int) -> bool:
+    """Return whether the thread is about to close its mask: an ``__exit__`` that is struck there would not run at all. Or whether it is
+    inside the logging module, whose locks have the same gap, and the engine logs too."""
     frame = sys._current_frames().get(thread)
     if frame is not None and frame.f_globals is globals():
         return True

@@ -24,7 +24,7 @@ from huey.serializer.formats import (
     to_json,
     verify_json,
 )
-from huey.serializer.pickles import kind_of, load_any, load_plain, said, to_pickle, to_pickles, verify_plain
+from huey.serializer.pickles import error_text, kind_of, load_any, load_plain, to_pickle, to_pickles, verify_plain
 from huey.serializer.quick_check import is_harmless
 from huey.serializer.signing import MAC_SIZE, Declared, Purpose, Secret, Signer, unpacked
 
@@ -255,7 +255,7 @@ class Codec:
         if isinstance(error, RecursionError | MemoryError):
             return EncodeError(f"{what} is nested too deep or too big ({type(error).__name__}); store it elsewhere and pass its name")
         way_out = "pass plain values, or give a serializer= that can"
-        return EncodeError(f"{what} cannot be written by {self._codec_name()} ({said(error)}); {way_out}")
+        return EncodeError(f"{what} cannot be written by {self._codec_name()} ({error_text(error)}); {way_out}")
 
     def _culprit(self, purpose: Purpose, value: Any) -> str:
         """Which part of *value* cannot be written alone."""
@@ -345,4 +345,4 @@ def _not_read(purpose: Purpose, id: str, error: BaseException) -> DecodeError:
         told = type(error)(f"{purpose} {id}: {error}")
         vars(told).update(vars(error))
         return told
-    return DecodeError(f"{purpose} {id}: the bytes are damaged, or not what they say ({said(error)})")
+    return DecodeError(f"{purpose} {id}: the bytes are damaged, or not what they say ({error_text(error)})")

@@ -10,7 +10,7 @@ from typing import Any
 from huey.exceptions import ConfigurationError, DecodeError, EncodeError
 from huey.runtime.logs import SafeLogger
 from huey.serializer.budget import DEEPEST
-from huey.serializer.pickles import load_any, said, to_pickle
+from huey.serializer.pickles import error_text, load_any, to_pickle
 from huey.serializer.signing import MAC_SIZE, are_equal, checked_secrets, derived_key, mac_of
 from huey.serializer.weights import refuse
 
@@ -134,7 +134,7 @@ def to_json(value: Any) -> bytes:
     try:
         return _json_encoder()(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise EncodeError(f"cannot be written as JSON ({said(error)}); pass text, numbers, lists and dicts with text keys") from error
+        raise EncodeError(f"cannot be written as JSON ({error_text(error)}); pass text, numbers, lists and dicts with text keys") from error
 
 
 def check_json(body: bytes, limit: int) -> None:
@@ -175,7 +175,7 @@ def from_json(body: bytes) -> Any:
     try:
         return loads(body.decode())
     except (ValueError, RecursionError) as error:
-        raise DecodeError(f"not JSON, or damaged ({said(error)})") from error
+        raise DecodeError(f"not JSON, or damaged ({error_text(error)})") from error
 
 
 @cache

@@ -46,7 +46,7 @@ class _NamingUnpickler(pickle.Unpickler):
         try:
             return super().find_class(module, name)
         except (ImportError, AttributeError) as error:
-            missing = MissingClass(f"holds {module}.{name}, which is not found here ({said(error)}); deploy the code that defines it")
+            missing = MissingClass(f"holds {module}.{name}, which is not found here ({error_text(error)}); deploy the code that defines it")
             missing.path = f"{module}.{name}"
             raise missing from error
 
@@ -207,7 +207,7 @@ def _a(name: str) -> str:
     return f"an {name}" if name[:1] in "aeiouAEIOU" else f"a {name}"
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An error in one short text."""
     try:
         return f"{type(error).__name__}: {error}"[:300]

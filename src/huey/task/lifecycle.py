@@ -104,7 +104,7 @@ class RetryRequested(NamedTuple):
     reason: str = "retry asked"
 
 
-class Unknown(NamedTuple):
+class Unrunnable(NamedTuple):
     """This worker cannot run it, another may: an unknown name, or a record of a newer release."""
 
     error: dict[str, Any]
@@ -122,7 +122,7 @@ class WorkerDied(NamedTuple):
     """What the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
 
 
-Outcome = Returned | Raised | Snoozed | NotDue | RateLimited | Cancelled | RetryRequested | Unknown | WorkerDied
+Outcome = Returned | Raised | Snoozed | NotDue | RateLimited | Cancelled | RetryRequested | Unrunnable | WorkerDied
 
 
 class Finish(NamedTuple):
@@ -228,8 +228,8 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
             # The usual wait: the next one is longer, though no try is counted.
             options = count_request(lease.options) if due is None and delay is None else None
             return again._replace(solo_crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
-        case Unknown():
-            return _unknown(keep, outcome, now)
+        case Unrunnable():
+            return _unrunnable(keep, outcome, now)
         case WorkerDied():
             return _died(keep, outcome)
 
@@ -283,7 +283,7 @@ def _after(keep: Finish, seconds: float, now: Micros) -> Finish:
     return keep._replace(due=now + delay, delay=delay)
 
 
-def _unknown(keep: Finish, outcome: Unknown, now: Micros) -> Finish:
+def _unrunnable(keep: Finish, outcome: Unrunnable, now: Micros) -> Finish:
     lease = keep.lease
     if lease.unknown_until is None:
         return _after(keep, UNKNOWN_FOR / SECOND, now)._replace(unknown_until=0, reason=outcome.reason, error=outcome.error)

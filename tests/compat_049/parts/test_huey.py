@@ -461,7 +461,7 @@ def test_C15_a_part_that_fails_is_waited_for_and_nothing_is_lost(queue: str, sto
 
     with caplog.at_level(logging.INFO, logger="huey"), running(huey, **FAST):
         note("a")
-        wait_until(lambda: "storage is away" in caplog.text)
+        wait_until(lambda: "storage unavailable" in caplog.text)
         for part in parts:
             part.is_broken = False
         wait_until(lambda: "storage is back" in caplog.text)

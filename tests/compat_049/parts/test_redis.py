@@ -60,11 +60,11 @@ def test_C15_a_server_that_comes_back_is_worked_with_again(server: Server, caplo
         with pytest.raises(QueueWriteException):
             slow()
         may_end.set()
-        wait_until(lambda: "storage is away" in caplog.text)
+        wait_until(lambda: "storage unavailable" in caplog.text)
         server.start()
         assert handle.get(blocking=True, timeout=10) == "done"
         wait_until(lambda: "storage is back" in caplog.text)
         assert slow().get(blocking=True, timeout=10) == "done"
 
     assert ran == ["slow", "slow"]
-    assert caplog.text.count("storage is away") == 1
+    assert caplog.text.count("storage unavailable") == 1

@@ -8,32 +8,35 @@ from typing import Protocol
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease
 
-Complete = Callable[[Lease, int], Finish]
-"""Runs a task in the runner of that number, and decides what its end means."""
+Execute = Callable[[Lease, int], Finish]
+"""Runs a task in the runner of the given number, and decides what its outcome means."""
 
 
 class Runners(Protocol):
-    """Something that calls functions: threads, coroutines, greenlets; in the simulator, nothing but a clock."""
+    """Whatever calls the functions: threads, coroutines, greenlets; in the simulator, nothing but a clock."""
 
     count: int
     """Tasks that can run at the same time."""
     low_water: int
-    """Number of waiting tasks at which the engine wants to be rung, to bring more in time."""
+    """Number of waiting tasks at which the engine is to be woken, so that it claims more in time."""
 
-    def start(self, leases: Sequence[Lease], at_once: int) -> None:
-        """Take tasks to run, in this order; have at least *at_once* runners awake for what is there, if there are so many."""
+    def submit(self, leases: Sequence[Lease]) -> None:
+        """Accept tasks to run, in this order. Wakes no runner."""
+
+    def wake(self, count: int) -> None:
+        """Have at least *count* runners awake, or all if there are fewer."""
 
     def collect(self) -> list[Finish]:
-        """The ends of runs since the last call."""
+        """Return the finishes since the last call."""
 
     def ended(self) -> int:
-        """How many ``collect`` would give."""
+        """Return how many finishes `collect` would return."""
 
     def take_back(self) -> list[Lease]:
-        """Those that have not started, which are not run any more."""
+        """Return the tasks that have not started; they are not run any more."""
 
     def waiting(self) -> int:
-        """Tasks taken that have not started."""
+        """Return the number of submitted tasks that have not started."""
 
     def idle(self) -> int:
-        """Runners with nothing to do."""
+        """Return the number of runners with nothing to do."""

@@ -1,6 +1,6 @@
 """Threads that run tasks. They share one deque; few are woken, one at a time, since waking a thread costs more than a short task.
 
-A thread that ends all the same is started again, and the task that it had in hand comes to an end.
+A thread that dies unexpectedly is started again, and the task that it was running gets a finish.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from huey.engine.run_hooks import RunHooks
-from huey.engine.runners.base import Complete
+from huey.engine.runners.base import Execute
 from huey.hooks import SHUTDOWN, STARTUP, Hooks
 from huey.runtime.clock import SECOND, Clock, micros, system_clock
 from huey.runtime.logs import SafeLogger
+from huey.runtime.masking import remove_mask
 from huey.signals import Signals
 from huey.task.lifecycle import Finish, Outcome, Raised, WorkerDied, decide
 from huey.task.record import Lease
@@ -22,38 +23,39 @@ log = SafeLogger("huey.consumer")
 
 
 class ThreadRunners:
-    """*count* threads. ``notify`` is called by a runner when the engine should look: little or nothing is left to start."""
+    """*count* threads. A runner calls *notify* when the engine should turn: little or nothing is left to start."""
 
     def __init__(
         self,
         count: int,
-        complete: Complete,
+        execute: Execute,
         notify: Callable[[], None],
         name: str = "Worker",
         clock: Clock = system_clock,
-        attendance: RunHooks | None = None,
-        settle: Callable[[Finish], Finish] = lambda finish: finish,
+        run_hooks: RunHooks | None = None,
+        finalize: Callable[[Finish], Finish] = lambda finish: finish,
     ) -> None:
-        """*settle*: gives the end of a task that failed beside its body what its caller gets."""
+        """*finalize*: gives the finish of a task that failed outside its body the error that its caller gets."""
         self.count = count
         self.low_water = 0
-        self._complete = complete
+        self._execute = execute
         self._clock = clock
         self._notify = notify
-        self._attendance = attendance or RunHooks(Signals(), Hooks())
+        self._run_hooks = run_hooks or RunHooks(Signals(), Hooks())
         self._ready: deque[Lease] = deque()
         self._done: deque[Finish] = deque()
-        self._parked: deque[threading.Lock] = deque()
-        self._in_hand: list[Lease | None] = [None] * count
-        """By runner: a task whose end it has not handed over yet."""
+        self._idle: deque[threading.Lock] = deque()
+        """The locks at which idle runners sleep."""
+        self._current: list[Lease | None] = [None] * count
+        """By runner: a task whose finish it has not handed over yet."""
         self._is_closing = False
         self._name = name
-        self._settle = settle
-        self._gates: list[threading.Lock | None] = [None] * count
-        self._threads = [self._thread(slot) for slot in range(count)]
+        self._finalize = finalize
+        self._sleep_locks: list[threading.Lock | None] = [None] * count
+        self._threads = [self._new_thread(slot) for slot in range(count)]
 
-    def _thread(self, slot: int) -> threading.Thread:
-        return threading.Thread(target=self._work, args=(slot,), name=f"{self._name} {slot + 1}", daemon=True)
+    def _new_thread(self, slot: int) -> threading.Thread:
+        return threading.Thread(target=self._run, args=(slot,), name=f"{self._name} {slot + 1}", daemon=True)
 
     def open(self) -> None:
         """Start the threads."""
@@ -61,28 +63,28 @@ class ThreadRunners:
             thread.start()
 
     def revive(self) -> list[str]:
-        """Start threads that have ended again: their names. What they had in hand is put back, as that of a worker that died is."""
+        """Start dead threads again and return their names. What they were running is requeued, like a task whose worker died."""
         if self._is_closing:
             return []
-        ended = [slot for slot, thread in enumerate(self._threads) if not thread.is_alive()]
-        for slot in ended:
-            self._give_up(slot, WorkerDied(is_suspect=False))
-            self._threads[slot] = self._thread(slot)
+        dead = [slot for slot, thread in enumerate(self._threads) if not thread.is_alive()]
+        for slot in dead:
+            self._abandon(slot, WorkerDied(is_suspect=False))
+            self._threads[slot] = self._new_thread(slot)
             self._threads[slot].start()
-        return [self._threads[slot].name for slot in ended]
+        return [self._threads[slot].name for slot in dead]
 
-    def _give_up(self, slot: int, outcome: Outcome) -> None:
-        """Hand an end over for the task of a runner that could not do it."""
-        lease, self._in_hand[slot] = self._in_hand[slot], None
+    def _abandon(self, slot: int, outcome: Outcome) -> None:
+        """Hand over a finish for the task of a runner that could not do so."""
+        lease, self._current[slot] = self._current[slot], None
         if lease is not None:
             finish = decide(lease, outcome, self._clock.now())
-            self._done.append(self._settle(finish) if finish.error else finish)
+            self._done.append(self._finalize(finish) if finish.error else finish)
             self._notify()
 
     def close(self, timeout: float | None) -> bool:
-        """Let the threads end; False if some still run a task after *timeout* seconds."""
+        """Let the threads end; return False if some still run a task after *timeout* seconds (None: no limit)."""
         self._is_closing = True
-        self._wake(self.count)
+        self._wake_idle(self.count)
         deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
         for thread in self._threads:
             thread.join(None if deadline is None else max(0.0, (deadline - self._clock.monotonic()) / SECOND))
@@ -90,9 +92,11 @@ class ThreadRunners:
 
     # -- the engine's side --------------------------------------------------------------------------------------------------------------
 
-    def start(self, leases: Sequence[Lease], at_once: int) -> None:
+    def submit(self, leases: Sequence[Lease]) -> None:
         self._ready.extend(leases)
-        self._wake(at_once - (self.count - len(self._parked)))
+
+    def wake(self, count: int) -> None:
+        self._wake_idle(count - (self.count - len(self._idle)))
 
     def collect(self) -> list[Finish]:
         done = self._done
@@ -114,73 +118,76 @@ class ThreadRunners:
         return len(self._ready)
 
     def idle(self) -> int:
-        return len(self._parked)
+        return len(self._idle)
 
-    def _wake(self, count: int) -> None:
+    def _wake_idle(self, count: int) -> None:
         for _ in range(count):
             try:
-                self._parked.popleft().release()
+                self._idle.popleft().release()
             except IndexError:  # All are awake.
                 return
 
     # -- the runners' side --------------------------------------------------------------------------------------------------------------
 
-    def _work(self, slot: int) -> None:
-        self._attend(STARTUP)
-        self._work_on(slot)
-        self._attend(SHUTDOWN)
-
-    def _attend(self, kind: str) -> None:
+    def _run(self, slot: int) -> None:
         try:
-            self._attendance.hooks.call(kind)
-        except BaseException:  # The user's functions; they are guarded one by one, and this thread must not end for what comes beside.
-            log.critical("hooks of %s failed", kind, exc_info=True)
+            self._call_hooks(STARTUP)
+            self._run_tasks(slot)
+            self._call_hooks(SHUTDOWN)
+        finally:
+            # Threads get the numbers of threads that have ended.
+            remove_mask()
 
-    def _work_on(self, slot: int) -> None:
+    def _call_hooks(self, kind: str) -> None:
+        try:
+            self._run_hooks.hooks.call(kind)
+        except BaseException:  # The user's functions; they are guarded one by one, and this thread must not end for anything else.
+            log.critical("%s hooks failed", kind, exc_info=True)
+
+    def _run_tasks(self, slot: int) -> None:
         while True:
             try:
-                return self._serve(slot, self._new_gate(slot))
-            except BaseException as error:  # The top of a runner: a task has its end by now, or gets one; the next ones are run.
-                log.critical("%s failed; it goes on", threading.current_thread().name, exc_info=True)
-                failed = {"error": f"{type(error).__name__} beside the task, in huey", "traceback": ""}
-                self._give_up(slot, Raised(failed))
+                return self._serve(slot, self._new_sleep_lock(slot))
+            except BaseException as error:  # The top of a runner: its task has a finish by now, or gets one, and the next ones are run.
+                log.critical("%s failed; it continues", threading.current_thread().name, exc_info=True)
+                self._abandon(slot, Raised({"error": f"{type(error).__name__} outside the task, in huey", "traceback": ""}))
 
-    def _new_gate(self, slot: int) -> threading.Lock:
-        """What this runner waits at. One that is left behind must not be taken for a runner that sleeps."""
-        if (old := self._gates[slot]) is not None and old in self._parked:
-            self._parked.remove(old)
-        gate = self._gates[slot] = threading.Lock()
-        gate.acquire()
-        return gate
+    def _new_sleep_lock(self, slot: int) -> threading.Lock:
+        """Return the lock at which this runner sleeps. The former one must not be taken for a runner that is asleep."""
+        if (old := self._sleep_locks[slot]) is not None and old in self._idle:
+            self._idle.remove(old)
+        lock = self._sleep_locks[slot] = threading.Lock()
+        lock.acquire()
+        return lock
 
-    def _serve(self, slot: int, gate: threading.Lock) -> None:
+    def _serve(self, slot: int, sleep_lock: threading.Lock) -> None:
         """Run tasks until the runners are closed."""
-        ready, done, complete, notify, in_hand = self._ready, self._done, self._complete, self._notify, self._in_hand
-        visits = self._attendance.visits
+        ready, done, execute, notify, current = self._ready, self._done, self._execute, self._notify, self._current
+        tracked = self._run_hooks.tracked
         while True:
             try:
                 lease = ready.popleft()
             except IndexError:
                 if self._is_closing:
                     return
-                self._park(gate)
+                self._sleep(sleep_lock)
                 continue
-            in_hand[slot] = lease
-            done.append(complete(lease, slot))
-            in_hand[slot] = None
-            if slot in visits:
+            current[slot] = lease
+            done.append(execute(lease, slot))
+            current[slot] = None
+            if slot in tracked:
                 notify()
-                self._attendance.see_off(slot)
+                self._run_hooks.after_commit(slot)
             elif not ready or len(ready) == self.low_water:
                 notify()
 
-    def _park(self, gate: threading.Lock) -> None:
-        """Wait until woken. Looks once more after saying so: a task that came in between must not wait for the next one."""
-        self._parked.append(gate)
+    def _sleep(self, lock: threading.Lock) -> None:
+        """Wait until woken. Checks once more after registering, so that a task that was submitted in between does not wait for the next."""
+        self._idle.append(lock)
         if self._ready or self._is_closing:
             try:
-                self._parked.remove(gate)
-            except ValueError:  # Just woken: the gate is open or about to be.
-                gate.acquire()
+                self._idle.remove(lock)
+            except ValueError:  # Just woken: the lock is released or about to be.
+                lock.acquire()
             return
-        gate.acquire()
+        lock.acquire()

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import SECOND, Micros, micros, system_clock
-from huey.runtime.masking import checkpoint, is_asked
+from huey.runtime.masking import checkpoint, has_deferred
 from huey.storage.helpers import in_chunks
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
@@ -118,7 +118,7 @@ class Lookout(ABC, Generic[W]):
         try:
             if self._waker < 0 and hasattr(os, "eventfd"):
                 self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            while not mine.is_over and (seconds := left()) > 0 and not is_asked():
+            while not mine.is_over and (seconds := left()) > 0 and not has_deferred():
                 self._step(seconds)
         except BaseException:
             # Nobody knows what comes next on the connection.

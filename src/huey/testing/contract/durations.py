@@ -19,7 +19,7 @@ from huey.task.lifecycle import (
     RetryRequested,
     Snoozed,
     State,
-    Unknown,
+    Unrunnable,
     WorkerDied,
     decide,
 )
@@ -39,7 +39,7 @@ WAITS: dict[str, tuple[Outcome, float]] = {
     "snooze": (Snoozed(7.5, "limit"), 7.5),
     "rate limit": (RateLimited(ERROR, 12.0, True), 30.0),
     "asked again": (RetryRequested(ERROR, delay=3.0), 3.0),
-    "unknown task": (Unknown(ERROR), UNKNOWN_FOR / SECOND),
+    "unknown task": (Unrunnable(ERROR), UNKNOWN_FOR / SECOND),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from huey.runtime.clock import SECOND
 from huey.storage.base import TURN_BYTES, Storage
 from huey.storage.rows import Missing, TaskIds, TaskName
-from huey.task.lifecycle import UNKNOWN_FOR, Raised, State, Unknown, decide
+from huey.task.lifecycle import UNKNOWN_FOR, Raised, State, Unrunnable, decide
 from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, with_constraints
 from huey.testing.clock import FakeClock
@@ -20,7 +20,7 @@ ADD = Missing("app.add", "unknown task")
 def put_back(storage: Storage, clock: FakeClock, record: Record | None = None, reason: str = "unknown task") -> Lease:
     """A task that a worker claimed and could not run."""
     lease = claimed(storage, record)
-    end(storage, clock, lease, Unknown(ERROR, reason))
+    end(storage, clock, lease, Unrunnable(ERROR, reason))
     return lease
 
 
@@ -87,7 +87,7 @@ class MissingRules:
         lease = claim(storage)[0]
 
         assert (storage.missing(), storage.counts().blocked) == ([], 0)
-        assert decide(lease, Unknown(ERROR), clock.now()).state == State.FAILED
+        assert decide(lease, Unrunnable(ERROR), clock.now()).state == State.FAILED
 
     def test_a_second_worker_that_cannot_run_it_does_not_prolong_its_time(self, storage: Storage, clock: FakeClock) -> None:
         put_back(storage, clock)
@@ -95,7 +95,7 @@ class MissingRules:
         clock.forward(60)
         (lease,) = storage.claim_missing(OTHER, [ADD], 1)
 
-        write(storage, decide(lease, Unknown(ERROR), clock.now()), by=OTHER)
+        write(storage, decide(lease, Unrunnable(ERROR), clock.now()), by=OTHER)
 
         assert (look(storage).due, look(storage).state, storage.missing()) == (until, State.BLOCKED, [ADD])
 
@@ -123,7 +123,7 @@ class MissingRules:
 
     def test_a_suspect_is_not_taken_but_waits_to_run_alone(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)._replace(solo_crashes=1)
-        end(storage, clock, lease, Unknown(ERROR))
+        end(storage, clock, lease, Unrunnable(ERROR))
 
         assert storage.claim_missing(OTHER, [ADD], 1) == []
 
@@ -137,7 +137,7 @@ class MissingRules:
         if not storage.supports_constraints:
             return
         storage.enqueue([task(options=with_constraints(None, terms))])
-        end(storage, clock, claim(storage)[0], Unknown(ERROR))
+        end(storage, clock, claim(storage)[0], Unrunnable(ERROR))
         assert (look(storage).state, claim_ids(storage)) == (State.BLOCKED, [])
 
         assert storage.claim_missing(OTHER, [ADD], 1) == []
