@@ -22,7 +22,7 @@ from huey.exceptions import CancelExecution, ConfigurationError, DataStoreTimeou
 from huey.hooks import Hooks
 from huey.registry import Registry
 from huey.runtime.clock import Clock, Ids, Rng, system_clock, system_rng
-from huey.runtime.functions import checked_function, passing_on, tell_without_first
+from huey.runtime.functions import checked_function, hide_first_parameter, passing_on
 from huey.runtime.missing_names import not_here
 from huey.runtime.times import Expires
 from huey.serializer import Codec
@@ -273,7 +273,7 @@ class Huey(LegacyFacade):
 
             if not as_argument:
                 return self.task(**task_options)(inside)
-            tell_without_first(inside_with, func)
+            hide_first_parameter(inside_with, func)
             return self.task(**task_options)(inside_with)
 
         return decorate

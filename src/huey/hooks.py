@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from huey.exceptions import ASKED_TO_STOP
-from huey.runtime.functions import refuse_what_does_not_run
+from huey.runtime.functions import check_runs_when_called
 from huey.runtime.logs import SafeLogger, is_ctrl_c
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,7 +41,7 @@ class Hooks:
 
     def add(self, kind: str, name: str | None, hook: Callable[..., Any]) -> None:
         """Add *hook*. It replaces one of the same *name*; without a name, the same function is added once."""
-        refuse_what_does_not_run(hook, f"a hook {kind}")
+        check_runs_when_called(hook, f"a hook {kind}")
         hooks = self.by_kind[kind]
         for index, (known, there) in enumerate(hooks):
             if there is hook or known == name:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from huey.runtime.functions import refuse_what_does_not_run
+from huey.runtime.functions import check_runs_when_called
 from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.runtime.suggestions import did_you_mean
 
@@ -61,7 +61,7 @@ class Signals:
 
     def connect(self, handler: Handler, signals: Iterable[str]) -> None:
         """Call *handler* for *signals*, or for all if none are given. ValueError: no such signal, or a generator or coroutine function."""
-        refuse_what_does_not_run(handler, "a handler of signals")
+        check_runs_when_called(handler, "a handler of signals")
         for signal in _known(signals):
             connected = self.handlers.get(signal, [])
             if handler not in connected:

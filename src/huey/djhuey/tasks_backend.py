@@ -36,7 +36,7 @@ from huey.djhuey.outbox import Outbox
 from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, new_result, perform, runner, take_in, tell, to_micros
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
-from huey.runtime.functions import refuse_what_does_not_run
+from huey.runtime.functions import check_runs_when_called
 from huey.storage.rows import TaskRow
 from huey.task.lifecycle import State
 from huey.task.wrapper import TaskWrapper
@@ -146,7 +146,7 @@ class HueyBackend(BaseTaskBackend):
                 return known
         options = {option: getattr(task, option) for option in OPTIONS if getattr(task, option, None) is not None}
         try:
-            refuse_what_does_not_run(task.func, runs_coroutines=True)
+            check_runs_when_called(task.func, runs_coroutines=True)
             return self.huey.task(name=name, include_task=True, **options)(runner(task, tasks.task_backends.__getitem__))
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{name}: {error}") from error

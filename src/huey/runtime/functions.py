@@ -32,11 +32,11 @@ def checked_function(func: Any, name: str | None, *, runs_coroutines: bool = Fal
         raise ValueError(f"{func!r:.200} is not callable, and a task is a function" + (": give its .func" if is_of_django else ""))
     if name is None and not isinstance(getattr(func, "__name__", None), str):
         raise ValueError(f"{func!r:.200} has no name of its own, by which a consumer would find it: give one with name='...'")
-    refuse_what_does_not_run(func, runs_coroutines=runs_coroutines)
+    check_runs_when_called(func, runs_coroutines=runs_coroutines)
     return func
 
 
-def refuse_what_does_not_run(func: Any, what: str = "a task", *, runs_coroutines: bool = False) -> None:
+def check_runs_when_called(func: Any, what: str = "a task", *, runs_coroutines: bool = False) -> None:
     """ValueError: a call of *func* makes a generator or a coroutine, and runs nothing of its body, so it cannot be *what*."""
     for inner in _called(func):
         code = getattr(inner, "__code__", None)
@@ -89,11 +89,11 @@ def passing_on(wrapper: F) -> F:
     return wrapper
 
 
-def tell_without_first(wrapper: Any, func: Any) -> None:
-    """Let *wrapper*, which gives *func* its first argument, say what else it takes."""
+def hide_first_parameter(wrapper: Any, func: Any) -> None:
+    """Hide the first parameter of *func* in the signature of *wrapper*, which supplies that argument."""
     from inspect import signature
 
-    with contextlib.suppress(TypeError, ValueError):  # Some callables written in C do not tell.
+    with contextlib.suppress(TypeError, ValueError):  # Some callables written in C have no signature.
         told = signature(func)
         wrapper.__signature__ = told.replace(parameters=list(told.parameters.values())[1:])
 

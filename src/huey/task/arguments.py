@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import FunctionType
 from typing import Any
 
-from huey.runtime.functions import innermost, passes_on, refuse_what_does_not_run
+from huey.runtime.functions import check_runs_when_called, innermost, passes_on
 from huey.runtime.suggestions import did_you_mean
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08
@@ -177,7 +177,7 @@ def check_schedule(validate_datetime: Any) -> None:
     """ValueError: it cannot be asked about a datetime."""
     if not callable(validate_datetime):
         raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
-    refuse_what_does_not_run(validate_datetime, "a schedule")
+    check_runs_when_called(validate_datetime, "a schedule")
     if parameters_of(validate_datetime).misfit((None,), {}):
         raise ValueError(
             f"validate_datetime={validate_datetime!r}: it cannot be called with a datetime; write @huey.periodic_task(crontab(...)) above "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from huey.runtime.functions import refuse_what_does_not_run
+from huey.runtime.functions import check_runs_when_called
 from huey.runtime.suggestions import did_you_mean
 from huey.task.bounds import LARGEST, is_storable, parse_number
 from huey.task.record_options import DONE, WAITING, Constraints
@@ -96,7 +96,7 @@ def _parse_key(what: str, key: Any) -> Key:
     if isinstance(key, str):
         return key
     if callable(key):
-        refuse_what_does_not_run(key, f"{what}=")
+        check_runs_when_called(key, f"{what}=")
         made: Callable[..., Any] = key
         return made
     names = tuple(key) if isinstance(key, Iterable) else ()

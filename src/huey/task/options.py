@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
 
-from huey.runtime.functions import refuse_what_does_not_run
+from huey.runtime.functions import check_runs_when_called
 from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import Expires
@@ -178,4 +178,4 @@ def _check_exception_filter(name: str, which: Any) -> None:
         return
     if isinstance(which, tuple | type) or not callable(which):
         raise ValueError(f"{name}={which!r}: give an exception class, a tuple of them, or a function of the exception")
-    refuse_what_does_not_run(which, f"{name}=")
+    check_runs_when_called(which, f"{name}=")
