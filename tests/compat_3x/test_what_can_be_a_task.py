@@ -331,7 +331,7 @@ def test_attributes_of_the_function_do_not_replace_those_of_its_wrapper(huey: Hu
     def send(to: str) -> str:
         return f"sent to {to}"
 
-    attributes = ("options", "name", "huey", "func", "s", "schedule", "map", "task_class", "revoke", "needs_extras", "_taken", "_check")
+    attributes = ("options", "name", "huey", "func", "s", "schedule", "map", "task_class", "revoke", "needs_extras", "_overrides", "_check")
     for name in attributes:
         setattr(send, name, "mine")
     send.short_description = "Send"  # type: ignore[attr-defined]
