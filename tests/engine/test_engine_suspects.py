@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from huey.engine.engine import PATIENCE, Engine
+from huey.engine.engine import Engine
+from huey.engine.suspects import PATIENCE
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
 from huey.task.lifecycle import MAX_DEATHS, State, WorkerDied
