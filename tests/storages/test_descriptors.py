@@ -15,8 +15,8 @@ from huey import SqliteHuey
 from huey.exceptions import StorageFull, StorageUnavailable
 from huey.runtime.clock import system_clock
 from huey.runtime.waker import Waker
-from huey.storage.sqlite.descriptors import Canary
 from huey.storage.sqlite.errors import translated
+from huey.storage.sqlite.identity import Canary
 from huey.storage.sqlite.watch import watch
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")

@@ -32,18 +32,6 @@ _UNOBSERVED = """
 """There are no followers, and no revocations of ids that are not held: then an enqueue is one plain INSERT."""
 
 
-def insert_one(record: Record, queue: int, now: Micros) -> tuple[str, list[Any]]:
-    """Return the statement, and its values, that inserts one record only if it is unobserved. Its times must be resolved."""
-    eta, expires, options = record.eta, record.expires, record.options
-    due = eta if eta is not None and eta > now else None
-    values = [queue, now, now, record.name, record.priority, record.retries, record.retry_delay]
-    for value in (due, expires, options):
-        if value is not None:
-            values.append(value)
-    values += (record.id, bytearray(record.payload), queue, now, queue)
-    return _uniform(1, True, due is not None, expires is not None, options is not None), values
-
-
 def build_enqueue(queue: int, records: Sequence[Record], now: Micros, *, only_if_unobserved: bool) -> tuple[str, list[Any]]:
     """Return the statement that inserts *records*, and its values. Records that are held stay as they are.
 
@@ -61,7 +49,7 @@ def build_enqueue(queue: int, records: Sequence[Record], now: Micros, *, only_if
     each: list[Any] = [None] * (2 * size)
     each[::2] = pad_to_size(batch.ids)
     each[1::2] = map(bytearray, pad_to_size(batch.payloads))
-    return _uniform(size, only_if_unobserved, due is not None, expires is not None, options is not None), shared + each + condition
+    return uniform_insert(size, only_if_unobserved, due is not None, expires is not None, options is not None), shared + each + condition
 
 
 def resolved(records: Sequence[Record], now: Micros) -> Sequence[Record]:
@@ -97,7 +85,8 @@ def _due(eta: Micros | None, now: Micros) -> Micros | None:
 
 
 @cache
-def _uniform(size: int, only_if_unobserved: bool, *is_given: bool) -> str:
+def uniform_insert(size: int, only_if_unobserved: bool, *is_given: bool) -> str:
+    """Return the INSERT of *size* records that share all but id and payload. *is_given*: whether `due`, `expires`, `options` are."""
     shared = ["name", "priority", "retries", "retry_delay", *compress(_OPTIONAL, is_given)]
     return _enqueue(shared, ["id", "payload"], size, only_if_unobserved)
 

@@ -17,14 +17,12 @@ from huey.runtime.clock import Clock
 from huey.runtime.files import OPENINGS, Replaced, file_id, sqlite_uri, unchanged_beside
 from huey.storage.sqlite import descriptors
 from huey.storage.sqlite.busy import PatientLock, Retrier
-from huey.storage.sqlite.descriptors import Canary
 from huey.storage.sqlite.errors import translated
-from huey.storage.sqlite.identity import Entry, Identity
+from huey.storage.sqlite.identity import Canary, FileId, Identity, new_canary
+from huey.storage.sqlite.open_files import OpenFileLock
 from huey.storage.sqlite.texts import all_of
 
 _SETTINGS = "; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY"
-FileId = tuple[int, int]
-"""Inode and device."""
 
 
 @dataclass(slots=True)
@@ -32,7 +30,7 @@ class WriteConnection:
     """The state of the connection that writes, and of the file that it has open."""
 
     identity: Identity
-    entry: Entry
+    open_lock: OpenFileLock
     file_id: FileId | None = None
     """Of the file that is open, or was open last: a new file must not silently take its place. A forked child keeps it for that reason."""
     generation: int = 0
@@ -63,7 +61,7 @@ class WriteConnection:
     def close(self) -> None:
         """Close the connection, or leave it alone if its descriptors were closed by someone else."""
         is_whole = self.is_whole
-        self.entry.leave() if is_whole else self.entry.abandon()
+        self.open_lock.release() if is_whole else self.open_lock.abandon()
         if self.connection is not None:
             self.connection.close() if is_whole else descriptors.abandon(self.connection)
         if self.canary is not None:
@@ -95,8 +93,12 @@ class Opener:
 
     def new_state(self, former: WriteConnection | None = None) -> WriteConnection:
         """Return the state of a connection that is not open yet. *former*: that of another connection of this process to the same file."""
-        identity, entry = Identity(self.path, self._clock), Entry(self.path, self._mode)
-        return WriteConnection(identity, entry) if former is None else WriteConnection(identity, entry, former.file_id, former.generation)
+        identity, open_lock = Identity(self.path, self._clock), OpenFileLock(self.path, self._mode)
+        return (
+            WriteConnection(identity, open_lock)
+            if former is None
+            else WriteConnection(identity, open_lock, former.file_id, former.generation)
+        )
 
     def open(self, state: WriteConnection, name: str, lock: PatientLock, verify_present: Callable[[], object]) -> tuple[FileId | None, int]:
         """Open the connection that writes, held by *lock*. Returns the identity of the file and the number of the queue *name* in it."""
@@ -113,8 +115,8 @@ class Opener:
         descriptors.check(self.path)
         verify_present()
         self._check()
-        state.canary = state.canary or descriptors.canary(self.path)
-        state.entry.wait(lock)
+        state.canary = state.canary or new_canary(self.path)
+        state.open_lock.wait(lock)
         opened = file_id(self.path)
         connection = self.connect(lock)
         try:
@@ -122,7 +124,7 @@ class Opener:
             state.identity.note()
             if state.identity.known[0] != opened or not state.identity.is_held_here:
                 raise Replaced(f"{self.path}: another file was put there, or beside it, while it was opened; try again")
-            state.entry.enter(state.identity.known, lock)
+            state.open_lock.acquire(state.identity.known, lock)
         except BaseException:
             connection.close()
             raise

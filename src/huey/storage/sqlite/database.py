@@ -17,9 +17,10 @@ from huey.runtime.files import file_id
 from huey.runtime.host import at_fork
 from huey.storage.sqlite import descriptors, syncing
 from huey.storage.sqlite.busy import BusyRetry, LockScope, PatientLock, Retrier
-from huey.storage.sqlite.connection import FileId, Opener, ReadConnection, SpareConnection, WriteConnection
+from huey.storage.sqlite.connection import Opener, ReadConnection, SpareConnection, WriteConnection
 from huey.storage.sqlite.errors import BROKEN, BUSY, primary_code, translated
-from huey.storage.sqlite.identity import Closing, close_all
+from huey.storage.sqlite.identity import FileId
+from huey.storage.sqlite.open_files import Closing, close_all
 from huey.storage.sqlite.syncing import Commits
 from huey.storage.sqlite.texts import all_of
 from huey.storage.sqlite.wal import CHECKPOINT_EVERY, WriteAheadLog

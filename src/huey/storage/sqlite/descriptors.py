@@ -1,8 +1,8 @@
-"""Notices that somebody closed the descriptors of this process, SQLite's among them: a task that closes all, say, or a daemon library.
+"""A process whose descriptors were closed by someone else must not use its SQLite files any more.
 
-SQLite does not notice. Its descriptors are numbers, and the next file that anybody opens gets one of them: what SQLite writes then lands in
-that file, or what it opens anew becomes a page of the queue's own. It also believes that it still has its locks. So such a process must not
-touch the file any more, not even to close it; another process can.
+A task that closes all descriptors, or a daemon library, closes those of SQLite too, which does not notice. Its descriptors are numbers, and
+the next file that is opened gets one of them: what SQLite writes then lands in that file. SQLite also believes that it still has its locks.
+So the process must not touch the file any more, not even to close it; another process can. `Canary` (identity.py) notices.
 """
 
 from __future__ import annotations
@@ -12,45 +12,6 @@ import errno
 import os
 
 from huey.exceptions import StorageRefused, StorageUnavailable
-
-
-class Canary:
-    """A descriptor of our own beside those of SQLite: as long as it is what it was, so are they."""
-
-    def __init__(self) -> None:
-        self._fd, other = os.pipe2(os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
-        os.close(other)
-        # No two pipes of a machine have the same inode, so one that took the number is told from it.
-        self._was: tuple[int, int] | None = self._look()
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            found = os.fstat(self._fd)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    @property
-    def is_alive(self) -> bool:
-        # None: let go, by a fork or a close that interrupted the call that asks.
-        return self._look() == self._was or self._was is None
-
-    def let_go(self) -> None:
-        if self._was is not None and self.is_alive:
-            self._was = None
-            os.close(self._fd)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_was"):
-            self.let_go()
-
-
-def canary(path: str) -> Canary:
-    """A new one. StorageUnavailable: this process has no descriptors left."""
-    try:
-        return Canary()
-    except OSError as error:
-        raise none_left(path) from error
 
 
 def none_left(path: str) -> StorageUnavailable:

@@ -20,22 +20,22 @@ from huey.runtime.clock import Clock, Micros, Rng, system_clock, system_rng
 from huey.runtime.failpoints import failpoint
 from huey.runtime.files import absolute, is_private
 from huey.runtime.host import boot_id
-from huey.runtime.owned_blocks import Block, find
+from huey.runtime.owned_blocks import find
 from huey.storage.base import LEASE
-from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
+from huey.storage.helpers import BulkEnqueue
 from huey.storage.retention import Retention
 from huey.storage.rows import EventFactory, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
 from huey.storage.sql.storage import Values
-from huey.storage.sqlite.ballast import DISK_CHECK_TTL_US, Ballast
-from huey.storage.sqlite.bulk_insert import STAGED, build_enqueue, insert_one, payload_bytes, resolved
-from huey.storage.sqlite.busy import LockScope
+from huey.storage.sqlite.ballast import Ballast
+from huey.storage.sqlite.bulk_insert import STAGED
+from huey.storage.sqlite.enqueuing import Enqueuer
 from huey.storage.sqlite.notify import WakingStorage
 from huey.storage.sqlite.schema import SCHEMA_VERSION, prepare
 from huey.storage.sqlite.shared_files import database_of
 from huey.storage.sqlite.staging import Staging
 from huey.storage.sqlite.transactions import CallerTransaction
-from huey.storage.sqlite.turns import UNIT, UNIT_BYTES, Turns
+from huey.storage.sqlite.turns import Turns
 from huey.storage.sqlite.watch import Watch
 from huey.storage.unreadable import leases_from
 from huey.task.lifecycle import Finish
@@ -86,12 +86,8 @@ class SqliteStorage(WakingStorage):
             )
         self.filename = absolute(filename)
         self._mode = file_mode
-        self._is_unobserved = True
-        """The last slow enqueue found no followers, and no revocations of ids that were not held."""
         self._has_room = False
         self._local = threading.local()
-        self._router = object()
-        """Shared by the storages of all queues of one Huey: a transaction covers all of them."""
         self._database = database_of(
             self.filename,
             clock,
@@ -106,6 +102,7 @@ class SqliteStorage(WakingStorage):
         )
         self._ballast = Ballast(self.filename + "-ballast", file_mode, clock)
         self._staging = Staging(self._database, _SQL)
+        self._enqueuer = Enqueuer(name, self._database, self._staging, self._ballast, clock)
         self._turns = Turns(self._database, self._staging, self._ballast, clock, self.result_ttl, self._retention.is_on)
 
     def __repr__(self) -> str:
@@ -113,20 +110,20 @@ class SqliteStorage(WakingStorage):
 
     def for_queue(self, name: str) -> SqliteStorage:
         other = type(self)(name, self.filename, **self._made_with)
-        other._router = self._router
+        other._enqueuer.router = self._enqueuer.router
         return other
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self, lock: LockScope | None = None) -> None:
-        self._database.open(self.name, self, lock)
+    def open(self) -> None:
+        self._enqueuer.open()
 
     def close(self) -> None:
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
         if mine is not None and mine[0][0] == os.getpid():
             mine[1].close()
         self._local.watch = None
-        self._database.close(self)
+        self._database.close(self._enqueuer)
 
     def migrate(self) -> int:
         self.open()
@@ -140,24 +137,16 @@ class SqliteStorage(WakingStorage):
 
     @property
     def is_trusted(self) -> bool:
-        if find(CallerTransaction, self._router) is None:
+        if find(CallerTransaction, self._enqueuer.router) is None:
             # Inside a transaction the file is open, and to make a queue known would wait for that. An enqueue begins here.
-            self.open(self._database.enqueue_lock)
+            self._enqueuer.open(self._database.enqueue_lock)
         return is_private(self.filename, self._mode)
 
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
     @property
     def _queue(self) -> int:
-        return self._queue_id()
-
-    def _queue_id(self, lock: LockScope | None = None) -> int:
-        """Return the number of this queue in its file, which is opened within the time of *lock* if need be."""
-        number = self._database.queue_ids.get(self.name)
-        while number is None:
-            self.open(lock)
-            number = self._database.queue_ids.get(self.name)
-        return number
+        return self._database.queue_ids.get(self.name) or self._enqueuer.queue_id()
 
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         return self._database.read(_SQL[statement], values)
@@ -174,65 +163,8 @@ class SqliteStorage(WakingStorage):
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
-    def enqueue(
-        self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None, *, is_durable: bool = True
-    ) -> dict[str, str]:
-        if type(records) is list and len(records) == 1:
-            size, options = len(records[0].payload), records[0].options
-            are_constrained = options is not None and may_have_constraints(options)
-        else:
-            check_records(records)
-            if not records:
-                return {}
-            size, are_constrained = payload_bytes(records), any_constraints(records)
-        now = self._clock.now() if now is None else now
-        ballast, database, duplicates = self._ballast, self._database, dict[str, str]()
-        if not 0 <= now - ballast.checked_at < DISK_CHECK_TTL_US:
-            ballast.check(now)
-        if ballast.was_short:
-            raise ballast.no_room()
-        if Block.opened and (transaction := find(CallerTransaction, self._router)) is not None:
-            transaction.enqueue(self.name, database.queue_ids.get(self.name), records, make_events, now)
-            return duplicates
-        units = 1 + len(records) // UNIT + size // UNIT_BYTES
-        failpoint("enqueue:before-commit")
-        if are_constrained or not (self._is_unobserved and self._enqueue_fast(records, now, units)):
-            duplicates = self._enqueue_slow(records, make_events, now, units, are_constrained)
-        failpoint("enqueue:after-commit")
-        # In this order: a worker may start on it while the disk is still at it. The call returns when it is durable.
-        database.notify_watchers()
-        if is_durable:
-            database.sync()
-        return duplicates
-
-    def _enqueue_fast(self, records: Sequence[Record], now: Micros, units: int) -> bool:
-        """Enqueue by one INSERT, as nearly always. Returns False if nothing was inserted: all are held, or the INSERT found observers."""
-        database = self._database
-        queue = database.queue_ids.get(self.name) or self._queue_id(database.enqueue_lock)
-        if len(records) == 1:
-            record = records[0]
-            is_relative = record.delay is not None or record.expires_in is not None
-            sql, values = insert_one(record.resolved(now) if is_relative else record, queue, now)
-        else:
-            sql, values = build_enqueue(queue, records, now, only_if_unobserved=True)
-        return database.execute(sql, values, units, is_durable=False, lock=database.enqueue_lock) > 0
-
-    def _enqueue_slow(
-        self, records: Sequence[Record], make_events: EventFactory | None, now: Micros, units: int, are_constrained: bool
-    ) -> dict[str, str]:
-        """Enqueue with all that an enqueue may need: constraints, events for followers, revocations of ids that were not held."""
-        queue = self._queue_id(self._database.enqueue_lock)
-        with self._database.enqueue_lock:
-            ((is_followed, has_revocations),) = self._staging.fetch("enqueue_context", {"queue": queue, "now": now})
-            self._is_unobserved = not is_followed and not has_revocations
-            texts = list(make_events()) if is_followed and make_events is not None else []
-            events, pairs = "\n".join(texts) or None, None
-            if are_constrained and texts:
-                events, pairs = None, json.dumps([[record.id, text] for record, text in zip(records, texts, strict=True)])
-            self._staging.begin()
-            self._staging.add("incoming", [record[:STAGED] for record in resolved(records, now)])
-            self._staging.execute("enqueue", (queue, now, events, pairs), units, is_durable=False)
-            return dict(self._staging.fetch("duplicates"))
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
+        return self._enqueuer.enqueue(records, make_events, now)
 
     @contextmanager
     def using(self, connection: Any) -> Iterator[None]:
@@ -244,14 +176,14 @@ class SqliteStorage(WakingStorage):
         """
         self.open()
         try:
-            with CallerTransaction(self._router, connection, self.filename, _SQL):
+            with CallerTransaction(self._enqueuer.router, connection, self.filename, _SQL):
                 yield
         finally:
             self._rouse()
 
     @contextmanager
     def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
-        bulk = BulkEnqueue(partial(self.enqueue, is_durable=False))
+        bulk = BulkEnqueue(partial(self._enqueuer.enqueue, is_durable=False))
         try:
             yield bulk
         finally:

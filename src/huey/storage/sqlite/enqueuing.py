@@ -1,0 +1,129 @@
+"""Enqueue tasks in SQLite: by one plain INSERT, or, where more is to be done, by staged rows and a trigger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from huey.runtime.clock import Clock, Micros
+from huey.runtime.failpoints import failpoint
+from huey.runtime.owned_blocks import Block, find
+from huey.storage.helpers import any_constraints, check_records
+from huey.storage.rows import EventFactory
+from huey.storage.sqlite.ballast import DISK_CHECK_TTL_US, Ballast
+from huey.storage.sqlite.bulk_insert import STAGED, build_enqueue, payload_bytes, resolved, uniform_insert
+from huey.storage.sqlite.busy import LockScope
+from huey.storage.sqlite.database import Database
+from huey.storage.sqlite.staging import Staging
+from huey.storage.sqlite.transactions import CallerTransaction
+from huey.storage.sqlite.turns import UNIT, UNIT_BYTES
+from huey.task.record import Record
+from huey.task.record_options import may_have_constraints
+
+
+class Enqueuer:
+    """Enqueues tasks in the queue *name* of *database*, which it opens if need be."""
+
+    def __init__(self, name: str, database: Database, staging: Staging, ballast: Ballast, clock: Clock) -> None:
+        self.router = object()
+        """Shared by the storages of all queues of one Huey: a transaction of the caller covers all of them."""
+        self._name = name
+        self._database = database
+        self._staging = staging
+        self._ballast = ballast
+        self._clock = clock
+        self._is_unobserved = True
+        """The last slow enqueue found no followers, and no revocations of ids that were not held."""
+
+    def open(self, lock: LockScope | None = None) -> None:
+        self._database.open(self._name, self, lock)
+
+    def queue_id(self, lock: LockScope | None = None) -> int:
+        """Return the number of the queue in its file, which is opened within the time of *lock* if need be."""
+        number = self._database.queue_ids.get(self._name)
+        while number is None:
+            self.open(lock)
+            number = self._database.queue_ids.get(self._name)
+        return number
+
+    def enqueue(
+        self,
+        records: Sequence[Record],
+        make_events: EventFactory | None = None,
+        now: Micros | None = None,
+        *,
+        is_durable: bool = True,
+    ) -> dict[str, str]:
+        """Enqueue *records*. Returns, for those that were not inserted, the id of the task that holds their key.
+
+        *is_durable* False: the caller will wait for the disk (`Database.sync`).
+        """
+        if type(records) is list and len(records) == 1:
+            size, options = len(records[0].payload), records[0].options
+            are_constrained = options is not None and may_have_constraints(options)
+        else:
+            check_records(records)
+            if not records:
+                return {}
+            size, are_constrained = payload_bytes(records), any_constraints(records)
+        now = self._clock.now() if now is None else now
+        ballast, database, duplicates = self._ballast, self._database, dict[str, str]()
+        if not 0 <= now - ballast.checked_at < DISK_CHECK_TTL_US:
+            ballast.check(now)
+        if ballast.was_short:
+            raise ballast.no_room()
+        if Block.opened and (transaction := find(CallerTransaction, self.router)) is not None:
+            transaction.enqueue(self._name, database.queue_ids.get(self._name), records, make_events, now)
+            return duplicates
+        units = 1 + len(records) // UNIT + size // UNIT_BYTES
+        failpoint("enqueue:before-commit")
+        if are_constrained or not (self._is_unobserved and self._enqueue_fast(records, now, units)):
+            duplicates = self._enqueue_slow(records, make_events, now, units, are_constrained)
+        failpoint("enqueue:after-commit")
+        # In this order: a worker may start on it while the disk is still at it. The call returns when it is durable.
+        database.notify_watchers()
+        if is_durable:
+            database.sync()
+        return duplicates
+
+    def _enqueue_fast(self, records: Sequence[Record], now: Micros, units: int) -> bool:
+        """Enqueue by one INSERT, as nearly always. Returns False if nothing was inserted: all are held, or the INSERT found observers."""
+        database = self._database
+        queue = database.queue_ids.get(self._name) or self.queue_id(database.enqueue_lock)
+        if len(records) == 1:
+            sql, values = _insert_one(queue, records[0], now)
+        else:
+            sql, values = build_enqueue(queue, records, now, only_if_unobserved=True)
+        return database.execute(sql, values, units, is_durable=False, lock=database.enqueue_lock) > 0
+
+    def _enqueue_slow(
+        self, records: Sequence[Record], make_events: EventFactory | None, now: Micros, units: int, are_constrained: bool
+    ) -> dict[str, str]:
+        """Enqueue with all that an enqueue may need: constraints, events for followers, revocations of ids that were not held."""
+        queue = self.queue_id(self._database.enqueue_lock)
+        with self._database.enqueue_lock:
+            ((is_followed, has_revocations),) = self._staging.fetch("enqueue_context", {"queue": queue, "now": now})
+            self._is_unobserved = not is_followed and not has_revocations
+            texts = list(make_events()) if is_followed and make_events is not None else []
+            events, pairs = "\n".join(texts) or None, None
+            if are_constrained and texts:
+                events, pairs = None, json.dumps([[record.id, text] for record, text in zip(records, texts, strict=True)])
+            self._staging.begin()
+            self._staging.add("incoming", [record[:STAGED] for record in resolved(records, now)])
+            self._staging.execute("enqueue", (queue, now, events, pairs), units, is_durable=False)
+            return dict(self._staging.fetch("duplicates"))
+
+
+def _insert_one(queue: int, record: Record, now: Micros) -> tuple[str, list[Any]]:
+    """Return the statement, and its values, that inserts one record only if it is unobserved."""
+    if record.delay is not None or record.expires_in is not None:
+        record = record.resolved(now)
+    eta, expires, options = record.eta, record.expires, record.options
+    due = eta if eta is not None and eta > now else None
+    values: list[Any] = [queue, now, now, record.name, record.priority, record.retries, record.retry_delay]
+    for value in (due, expires, options):
+        if value is not None:
+            values.append(value)
+    values += (record.id, bytearray(record.payload), queue, now, queue)
+    return uniform_insert(1, True, due is not None, expires is not None, options is not None), values

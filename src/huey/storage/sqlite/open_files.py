@@ -1,0 +1,233 @@
+"""Open and close a SQLite file together with other processes: none of them may have other files open than the names lead to.
+
+identity.py has the rules. A process that has the file open holds SQLite's shared lock on it, and a lock on the side file `-open`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import struct
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from huey.exceptions import StorageFull, StorageRefused, StorageUnavailable
+from huey.runtime import ownership
+from huey.runtime.files import sqlite_uri
+from huey.runtime.logs import SafeLogger
+from huey.storage.sqlite import descriptors
+from huey.storage.sqlite.busy import Retrier
+from huey.storage.sqlite.errors import BUSY, FULL, primary_code, translated
+from huey.storage.sqlite.identity import NAMES, FileId, Identity, files_at, open_files
+
+log = SafeLogger("huey")
+LINE = 200
+"""Bytes that are written into the side file."""
+_SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
+"""The bytes of a file that SQLite locks to read it."""
+
+
+class OpenFileLock:
+    """The side file `-open`: locked by each process that has the queue's file open, and says which files it has open."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        self._path = path
+        self._mode = mode
+        self._fd: int | None = None
+
+    def wait(self, retrier: Retrier) -> None:
+        """Wait until no process has other files open than those that the names lead to.
+
+        Raises StorageUnavailable if one still has, and StorageRefused if the log belongs to a file that was here before.
+        """
+        while not self._is_free():
+            if not retrier.again():
+                raise StorageUnavailable(
+                    f"{self._path}: its log (-wal, -shm) was deleted or replaced while other processes have it open; they open it anew "
+                    "with their next call, and nobody else may until then. Restart those that are idle, or try again"
+                )
+
+    def _is_free(self) -> bool:
+        main, log, memory = here = files_at(self._path)
+        noted, is_live = self._noted()
+        if noted and noted[0] != main and log is not None and log == noted[1]:
+            if is_live:
+                return False
+            # SQLite throws away the log of a file that is empty.
+            if os.stat(self._path).st_size:
+                raise StorageRefused(
+                    f"{self._path}-wal: this log belongs to a file that was here before, so it is not read. If the file was put back "
+                    "from a backup, move -wal and -shm away; if it was copied, put the former one back"
+                )
+        if log is not None and memory is not None and not (is_live and noted and noted != here):
+            return True
+        # No process has it open, or one that is just opening or closing it, or one that has other files.
+        return _is_alone(self._path)
+
+    def _noted(self) -> tuple[tuple[FileId | None, ...], bool]:
+        """Return what the last process that opened it had open, and whether any process still has."""
+        try:
+            fd = ownership.open_own(self._path + "-open", os.O_RDWR, self._mode, self._trust())
+        except OSError:
+            return (), False
+        try:
+            words = [int(word) for word in os.pread(fd, LINE, 0).split()]
+            is_live = not _is_locked(fd, fcntl.LOCK_EX)
+        except (OSError, ValueError):
+            return (), False
+        finally:
+            os.close(fd)
+        return tuple((words[at], words[at + 1]) for at in (0, 2, 4)) if len(words) == 6 else (), is_live
+
+    def acquire(self, files: tuple[FileId | None, ...], retrier: Retrier) -> None:
+        """Lock the side file and write down what this process has open."""
+        self.release()
+        try:
+            fd = ownership.open_own(self._path + "-open", os.O_RDWR | os.O_CREAT, self._mode, self._trust())
+        except OSError as error:
+            raise StorageUnavailable(f"{self._path}-open: the file cannot be used: {error.strerror}") from error
+        try:
+            # Others lock it exclusively for a moment while they read it.
+            while not _is_locked(fd, fcntl.LOCK_SH):
+                if not retrier.again():
+                    raise StorageUnavailable(f"{self._path}-open: another process keeps it locked; try again")
+            line = " ".join(str(number) for file in files if file for number in file).encode().ljust(LINE)
+            if os.pread(fd, LINE, 0) != line:
+                os.pwrite(fd, line, 0)
+        except OSError as error:
+            os.close(fd)
+            kind = StorageFull if error.errno in FULL else StorageUnavailable
+            raise kind(f"{self._path}-open: the file cannot be written: {error.strerror}") from error
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def release(self) -> None:
+        """Unlock the side file: this process has closed the queue's file."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        try:
+            if _is_locked(fd, fcntl.LOCK_EX):
+                # The last one: new files may get the same inodes.
+                os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)
+
+    def abandon(self) -> None:
+        """Forget the descriptor, which someone else closed."""
+        self._fd = None
+
+    def _trust(self) -> ownership.Trust:
+        return ownership.shared_like(os.stat(self._path), self._mode)
+
+
+def _is_locked(fd: int, how: int) -> bool:
+    """Take the lock. Returns False if others have it."""
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_alone(path: str) -> bool:
+    """Whether no connection of any process has *path* open. Moves the content of a log that is not open into the file."""
+    try:
+        connection = sqlite3.connect(sqlite_uri(path), uri=True, timeout=0, isolation_level=None)
+        try:
+            # In this mode SQLite locks the file itself and uses no shared memory.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        if primary_code(error) in BUSY:
+            return False
+        raise translated(error, path) from error
+    return True
+
+
+class Closing(Protocol):
+    """A holder of a connection that can be closed."""
+
+    def close(self) -> None: ...
+
+
+def close_all(identity: Identity, connections: Sequence[Closing], retrier: Retrier) -> None:
+    """Close *connections* to the file. If the names no longer lead to what is open, save what the log holds, and keep SQLite from deleting,
+    by name, the files that are there now."""
+    identity.look_again()
+    changed = identity.changed() if connections else None
+    if changed is None:
+        _close_each(connections)
+        return
+    main, *ours = identity.known
+    here = dict(zip(NAMES, files_at(identity.path), strict=True))
+    is_saved = _save(identity.path, connections, retrier)
+    is_strange = any(here[name] not in (None, known) for name, known in zip(NAMES[1:], ours, strict=True))
+    if not changed and not is_strange:
+        _close_each(connections)
+    elif not _close_quietly(main, connections):
+        # This system has no way to close them that leaves the other files alone.
+        for connection in connections:
+            descriptors.abandon(connection)
+    if is_saved and changed and here["-wal"] not in (None, ours[0]):
+        os.rename(identity.path + "-wal", identity.path + "-wal-replaced")
+        log.warning("%s-wal: somebody had put this file there; it is -wal-replaced now, and was not read", identity.path)
+
+
+def _close_each(connections: Sequence[Closing]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+def _save(path: str, connections: Sequence[Closing], retrier: Retrier) -> bool:
+    """Move the log that is open into the file that is open."""
+    connection = next((it for it in connections if isinstance(it, sqlite3.Connection)), None)
+    if connection is None:
+        return False
+    try:
+        while connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0]:
+            if not retrier.again():
+                log.error("%s: what its log held could not be moved into it, others were in the way", path)
+                return False
+    except sqlite3.Error as error:
+        log.error("%s: what its log held could not be moved into it: %s", path, error)
+        return False
+    # If the whole folder was deleted, that was on purpose.
+    level = logging.WARNING if os.path.isdir(os.path.dirname(path) or ".") else logging.DEBUG
+    log.log(level, "%s: it, its log or its shared memory was deleted or replaced while in use; what the log held was moved into it", path)
+    return True
+
+
+def _close_quietly(main: FileId | None, connections: Sequence[Closing]) -> bool:
+    """Close *connections* to the file *main* so that SQLite neither moves their log nor deletes anything. Returns False where the system
+    cannot do that; nothing is done then."""
+    fd = _descriptor_of(main)
+    if fd is None:
+        return False
+    # A lock of a descriptor conflicts with SQLite's locks even in the same process, so SQLite does not think it is the last to close.
+    guard = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.fcntl(guard, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK))
+    _close_each(connections)
+    if main in (open_files(but=guard) or {}):
+        # Other code in this process has the file open, and would lose its locks if this descriptor were closed.
+        fcntl.fcntl(guard, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK))
+    else:
+        os.close(guard)
+    return True
+
+
+def _lock(kind: int) -> bytes:
+    return struct.pack("@hhqqi4x", kind, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+
+
+def _descriptor_of(place: FileId | None) -> int | None:
+    held = open_files()
+    return None if held is None or not hasattr(fcntl, "F_OFD_SETLK") or sys.maxsize < 2**32 else held.get(place)
