@@ -161,14 +161,17 @@ def made_by(tree: ast.AST) -> set[str]:
 
 def only_declared(tree: ast.AST) -> set[str]:
     """Names that a plain class declares (`_batch: Any`) and nothing here makes: they are another class's."""
+    bare = {node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and node.value is None}
     declared: set[str] = set()
     made: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and not is_record(node):
-            declarations = [item for item in node.body if isinstance(item, ast.AnnAssign) and item.value is None]
-            declared |= {item.target.id for item in declarations if isinstance(item.target, ast.Name)}
+            targets = [item.target for item in node.body if isinstance(item, ast.AnnAssign)]
+            declared |= {target.id for target in targets if isinstance(target, ast.Name) and target in bare}
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             made.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in bare:
+            made.add(node.id)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             made.add(node.value)
     return declared - made

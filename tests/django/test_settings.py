@@ -17,32 +17,34 @@ import huey.djhuey
 import huey.djhuey.settings as project
 from huey import Huey, MemoryHuey, SqliteHuey
 from huey.djhuey.outbox import Outbox
-from huey.djhuey.settings import WrongSetting, consumer_options, found
+from huey.djhuey.settings import WrongSetting, consumer_options, resolved
 from tests.support.helpers import running
 
 IN_MEMORY = {"huey_class": "huey.MemoryHuey"}
 
 
 def test_C22_a_dict_without_backend_names_a_class_and_its_options(tmp_path: Path) -> None:
-    made = found({"huey_class": "huey.SqliteHuey", "name": "mine", "connection": {"filename": tmp_path / "q.db"}, "store_none": True}).huey
+    made = resolved(
+        {"huey_class": "huey.SqliteHuey", "name": "mine", "connection": {"filename": tmp_path / "q.db"}, "store_none": True}
+    ).huey
 
     assert isinstance(made, SqliteHuey)
     assert (made.name, made.store_none, made.storage.filename) == ("mine", True, str(tmp_path / "q.db"))  # type: ignore[attr-defined]
 
 
 def test_a_class_may_be_given_itself() -> None:
-    assert isinstance(found({"huey_class": MemoryHuey}).huey, MemoryHuey)
+    assert isinstance(resolved({"huey_class": MemoryHuey}).huey, MemoryHuey)
 
 
 def test_S144_location_is_the_file(tmp_path: Path) -> None:
     setting = {"backend": "huey.backends.sqlite_backend", "name": "mine", "connection": {"location": tmp_path / "q.db"}}
 
-    assert found(setting).huey.storage.filename == str(tmp_path / "q.db")  # type: ignore[attr-defined]
+    assert resolved(setting).huey.storage.filename == str(tmp_path / "q.db")  # type: ignore[attr-defined]
 
 
 def test_without_a_file_it_lies_beside_manage_py(tmp_path: Path) -> None:
     with override_settings(BASE_DIR=tmp_path):
-        assert found({"huey_class": "huey.SqliteHuey"}).huey.storage.filename == str(tmp_path / "huey.db")  # type: ignore[attr-defined]
+        assert resolved({"huey_class": "huey.SqliteHuey"}).huey.storage.filename == str(tmp_path / "huey.db")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -57,23 +59,23 @@ def test_without_a_file_it_lies_beside_manage_py(tmp_path: Path) -> None:
 def test_S142_the_name_is_that_of_the_default_database(databases: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "DATABASES", databases)
 
-    assert found(IN_MEMORY).huey.name == name
+    assert resolved(IN_MEMORY).huey.name == name
 
 
 def test_blocking_is_for_redis_and_harmless_elsewhere() -> None:
-    assert isinstance(found({**IN_MEMORY, "blocking": True}).huey, MemoryHuey)
+    assert isinstance(resolved({**IN_MEMORY, "blocking": True}).huey, MemoryHuey)
 
 
 def test_C35_the_form_of_3_x_is_immediate_while_debug_is_on() -> None:
     with override_settings(DEBUG=True):
-        assert found(IN_MEMORY).huey.immediate  # type: ignore[attr-defined]
-        assert not found({**IN_MEMORY, "immediate": False}).huey.immediate  # type: ignore[attr-defined]
-    assert not found(IN_MEMORY).huey.immediate  # type: ignore[attr-defined]
+        assert resolved(IN_MEMORY).huey.immediate  # type: ignore[attr-defined]
+        assert not resolved({**IN_MEMORY, "immediate": False}).huey.immediate  # type: ignore[attr-defined]
+    assert not resolved(IN_MEMORY).huey.immediate  # type: ignore[attr-defined]
 
 
 def test_C35_the_form_of_0_4_9_is_not(tmp_path: Path) -> None:
     with override_settings(DEBUG=True):
-        made = found({"backend": "huey.backends.sqlite_backend", "connection": {"location": tmp_path / "q.db"}}).huey
+        made = resolved({"backend": "huey.backends.sqlite_backend", "connection": {"location": tmp_path / "q.db"}}).huey
 
     assert not getattr(made, "immediate", False)
     assert not made.always_eager
@@ -82,24 +84,24 @@ def test_C35_the_form_of_0_4_9_is_not(tmp_path: Path) -> None:
 def test_secret_key_signs_messages_and_its_fallbacks_verify(tmp_path: Path) -> None:
     setting = {"huey_class": "huey.SqliteHuey", "name": "mine", "filename": tmp_path / "q.db"}
     with override_settings(SECRET_KEY="old"):
-        data = found(setting).huey.codec.encode("task", "1", ((1,), None))
+        data = resolved(setting).huey.codec.encode("task", "1", ((1,), None))
     with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"]):
-        assert found(setting).huey.codec.decode("task", "1", data) == ((1,), {})
+        assert resolved(setting).huey.codec.decode("task", "1", data) == ((1,), {})
     with override_settings(SECRET_KEY="new"), pytest.raises(Exception, match="signature"):
-        found(setting).huey.codec.decode("task", "1", data)
+        resolved(setting).huey.codec.decode("task", "1", data)
 
 
 def test_huey_secret_and_a_secret_in_the_settings_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     data = MemoryHuey("mine", secret="given").codec.encode("task", "1", ((), None))
 
-    assert found({**IN_MEMORY, "name": "mine", "secret": "given"}).huey.codec.decode("task", "1", data) == ((), {})
+    assert resolved({**IN_MEMORY, "name": "mine", "secret": "given"}).huey.codec.decode("task", "1", data) == ((), {})
     monkeypatch.setenv("HUEY_SECRET", "given")
-    assert found({**IN_MEMORY, "name": "mine"}).huey.codec.decode("task", "1", data) == ((), {})
+    assert resolved({**IN_MEMORY, "name": "mine"}).huey.codec.decode("task", "1", data) == ((), {})
 
 
 def test_a_process_without_secret_key_can_import_tasks() -> None:
     with override_settings(SECRET_KEY=""):
-        assert found(IN_MEMORY).huey.codec.encode("task", "1", ((), None))
+        assert resolved(IN_MEMORY).huey.codec.encode("task", "1", ((), None))
 
 
 def test_the_module_and_the_path_of_3_x_have_the_instance_of_the_settings() -> None:
@@ -149,10 +151,10 @@ def test_a_module_of_a_user_gives_the_parts(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "own_parts", module)
 
     with pytest.raises(WrongSetting, match=r"own_parts.*Components"):
-        found({"backend": "own_parts"})
+        resolved({"backend": "own_parts"})
     module.Components = (None, None, None, None)  # type: ignore[attr-defined]
     with pytest.raises(WrongSetting, match="of which the first is a queue"):
-        found({"backend": "own_parts"})
+        resolved({"backend": "own_parts"})
 
 
 def test_S143_a_queue_of_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +167,7 @@ def test_S143_a_queue_of_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     module.Components = (OwnQueue, DummyDataStore, DummySchedule, None)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "own_parts", module)
 
-    huey = found({"backend": "own_parts", "name": "own"}).huey
+    huey = resolved({"backend": "own_parts", "name": "own"}).huey
     result = huey.task(name="add")(lambda a, b: a + b)(1, 2)
 
     assert type(huey.queue).__name__ == "OwnQueue"  # type: ignore[attr-defined]
@@ -197,7 +199,7 @@ def test_S143_a_queue_of_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_wrong_setting_is_told_with_its_name(setting: Any, said: str) -> None:
     with pytest.raises(WrongSetting, match=said):
-        found(setting)
+        resolved(setting)
 
 
 @pytest.mark.parametrize("key", ["consumer", "consumer_options"])
@@ -244,7 +246,7 @@ def test_S147_options_of_the_consumer_have_their_names_of_0_4_9_and_3_x(key: str
     ],
 )
 def test_the_consumer_has_the_clock_of_the_instance_unless_it_is_told_another(setting: dict[str, Any], is_local: bool) -> None:
-    made = found({**IN_MEMORY, **setting})
+    made = resolved({**IN_MEMORY, **setting})
 
     assert made.huey.create_consumer(**made.consumer).localtime is is_local
 

@@ -1,14 +1,15 @@
-"""What the four parts of a 0.4.9 queue do: subclass these to keep tasks wherever you like (S153-S166).
+"""Base classes for the four components of a 0.4.9 queue: subclass them to keep tasks wherever you like.
 
     queue = MyQueue("app", ...)                   # BaseQueue: a list, first in, first out
     store = MyStore("app", ...)                   # BaseDataStore: a dict, for results and revocations
-    huey = Huey(queue, result_store=store)        # and, if you like, schedule=BaseSchedule, events=BaseEventEmitter
+    huey = Huey(queue, result_store=store)        # optionally also schedule=BaseSchedule, events=BaseEventEmitter
 
-Data are texts in ASCII, handed over as bytes; a part may give them back as bytes or str. Keys are str. Timestamps are naive datetimes, UTC.
-A part is used by several threads, and by one process: each worker process imports the application and so makes parts of its own.
-A part that fails raises what it likes: the consumer waits and tries again, a caller gets it as the cause of a ``QueueException``.
+Data is ASCII text, passed as bytes; a component may return it as bytes or str. Keys are str. Timestamps are naive datetimes in UTC. A
+component is used by several threads of one process: each worker process imports the application and so creates its own components. A
+component may raise any exception: the consumer waits and tries again, and a caller gets it as the cause of a ``QueueException``.
 
-A queue that can only read cannot keep what runs: it is lost when its worker is killed. One that is a ``Acknowledging`` too loses nothing.
+A queue that only reads cannot keep running tasks: they are lost if their worker is killed. A queue that is also an ``Acknowledging`` loses
+nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ Data = bytes | str
 
 
 class Part:
-    """What all parts have in common: a name, and how to connect."""
+    """What all components have in common: a name, and how to connect."""
 
     def __init__(self, name: str, **connection: Any) -> None:
         self.name = name
         self.connection = connection
 
     def startup_warnings(self) -> list[str]:
-        """What a consumer tells at its start about this part."""
+        """Return what a consumer logs at its start about this component."""
         return []
 
     @property
     def is_trusted(self) -> bool:
-        """Nobody else can write there, so pickles of any class may be read from it."""
+        """Whether no other user can write there, so that pickles of any class may be read from it."""
         return False
 
     def __repr__(self) -> str:
@@ -46,30 +47,30 @@ class BaseQueue(Part):
     """A list of messages, first in, first out. Connections are made here or at first use."""
 
     blocking = False
-    """``read`` waits for a message. False: the consumer looks again after a while (``-d``, ``-m``, ``-b``)."""
+    """Whether ``read`` waits for a message. If False, the consumer polls (``-d``, ``-m``, ``-b``)."""
 
     def write(self, data: Data) -> None:
-        """Put a message at the end."""
+        """Append a message."""
         raise NotImplementedError
 
     def read(self) -> Data | None:
-        """Take the first message out; None when there is none. Of two callers one gets it."""
+        """Remove and return the first message, or None if there is none. Of two callers only one gets it."""
         raise NotImplementedError
 
     def remove(self, data: Data) -> int:
-        """Remove all messages equal to *data*; how many there were."""
+        """Remove all messages equal to *data*, and return how many there were."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Remove all. Optional."""
+        """Remove all messages. Optional."""
         raise NotImplementedError
 
     def __len__(self) -> int:
-        """How many wait. Optional."""
+        """Return the number of messages. Optional."""
         raise NotImplementedError
 
     def __bool__(self) -> bool:
-        """A queue is there, also an empty one."""
+        """Return True, for an empty queue too."""
         return True
 
 
@@ -77,40 +78,40 @@ class BaseDataStore(Part):
     """Values by key."""
 
     def put(self, key: str, value: Any) -> None:
-        """Keep *value*, in place of what was there."""
+        """Store *value*, replacing an earlier one."""
         raise NotImplementedError
 
     def peek(self, key: str) -> Any:
-        """The value; ``huey.utils.EmptyData`` when there is none."""
+        """Return the value, or ``huey.utils.EmptyData`` if there is none."""
         raise NotImplementedError
 
     def get(self, key: str) -> Any:
-        """The value, which is removed; ``huey.utils.EmptyData`` when there is none."""
+        """Remove and return the value, or return ``huey.utils.EmptyData`` if there is none."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Remove all."""
+        """Remove all values."""
         raise NotImplementedError
 
 
 class BaseSchedule(Part):
-    """Messages for later."""
+    """Messages that are due at a later time."""
 
     def add(self, data: Data, timestamp: datetime) -> None:
-        """Keep a message until that time."""
+        """Store a message that is due at *timestamp*."""
         raise NotImplementedError
 
     def read(self, timestamp: datetime) -> list[Any]:
-        """Take out all messages whose time is *timestamp* or before, soonest first."""
+        """Remove and return all messages that are due at *timestamp* or before, soonest first."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Remove all."""
+        """Remove all messages."""
         raise NotImplementedError
 
 
 class BaseEventEmitter:
-    """Tells events to whoever listens. Send and forget: an error is noted in the log, and the work goes on (S134)."""
+    """Publishes events. An error is logged and otherwise ignored."""
 
     def __init__(self, channel: str, **connection: Any) -> None:
         self.channel = channel
@@ -125,18 +126,18 @@ class BaseEventEmitter:
 
 
 class Acknowledging:
-    """What a queue or schedule offers beside so that a kill loses nothing: a message that is claimed stays, held by a worker, until it is
-    acknowledged. Each method is one step: it happens whole or not at all.
+    """Further methods of a queue or schedule, so that a kill loses nothing: a claimed message stays, held by a worker, until it is
+    acknowledged. Each method is atomic.
 
-    A holder is a worker's id. What it holds is neither read nor counted as waiting.
+    A holder is a worker's id. A message that is held is neither read nor counted.
     """
 
     def claim(self, holder: str, limit: int, timestamp: datetime | None = None) -> list[Data]:
-        """Let *holder* hold the first *limit* messages, and return them; of a schedule those whose time is *timestamp* or before."""
+        """Claim the first *limit* messages for *holder* and return them; in a schedule, those that are due at *timestamp*."""
         raise NotImplementedError
 
     def claim_next(self, holder: str, timeout: float) -> Data | None:
-        """As ``claim(holder, 1)``, but wait up to *timeout* seconds for a message. Only a blocking queue needs it."""
+        """Like ``claim(holder, 1)``, but wait up to *timeout* seconds for a message. Only blocking queues need it."""
         raise NotImplementedError
 
     def ack(
@@ -146,43 +147,44 @@ class Acknowledging:
         instead: Data | None = None,
         *,
         first: bool = False,
-        heir: str | None = None,
+        successor: str | None = None,
         timestamp: datetime | None = None,
     ) -> bool:
-        """*holder* lets go of *data*, and *instead*, if given, takes its place: held by *heir* if there is one, else waiting at the end of
-        the queue, in front with *first*; in a schedule until *timestamp*. False: *holder* does not hold it, and nothing changed."""
+        """Remove *data*, which *holder* holds, and store *instead* in its place, if given: held by *successor*, or in the queue (at its
+        front with *first*), or in the schedule until *timestamp*. Return False, and change nothing, if *holder* does not hold *data*."""
         raise NotImplementedError
 
     def held(self, holder: str) -> list[Data]:
-        """What *holder* holds."""
+        """Return the messages that *holder* holds."""
         raise NotImplementedError
 
     def waiting(self, limit: int) -> list[Data]:
-        """The first *limit* messages that nobody holds, left where they are."""
+        """Return the first *limit* messages that are not held, without removing them."""
         raise NotImplementedError
 
-    def enlist(self, holder: str, text: str) -> None:
-        """Note a holder, and *text* about it in place of an earlier one."""
+    def register(self, holder: str, text: str) -> None:
+        """Store a holder with *text*, replacing an earlier text."""
         raise NotImplementedError
 
-    def enlisted(self) -> dict[str, str]:
-        """All holders noted, and their texts."""
+    def registered(self) -> dict[str, str]:
+        """Return the texts of all registered holders."""
         raise NotImplementedError
 
-    def dismiss(self, holder: str) -> None:
-        """Forget a holder, unless it holds something."""
+    def deregister(self, holder: str) -> None:
+        """Remove a holder, unless it holds a message."""
         raise NotImplementedError
 
 
 class Ticking:
-    """What a queue offers beside so that a periodic task runs once per tick, however many consumers there are."""
+    """Further methods of a queue, so that a periodic task runs once per tick, however many consumers are running."""
 
     def tick(self, task: str, at: int, data: Data | None) -> bool:
-        """One step: if the last tick of *task* is older than *at*, note *at* and write *data*, unless that is None. False: it is not."""
+        """If the last tick of *task* is older than *at*, store *at* and append *data*, unless that is None; atomic. Return False if it is
+        not."""
         raise NotImplementedError
 
     def ticks(self) -> dict[str, int]:
-        """The last tick of each task."""
+        """Return the last tick of each task."""
         raise NotImplementedError
 
 

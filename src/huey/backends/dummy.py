@@ -1,4 +1,4 @@
-"""The four parts in the memory of one process, for tests: nothing survives it, and no other process sees it."""
+"""The four components in the memory of one process, for tests: nothing survives the process, and no other process sees it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from huey.utils import EmptyData
 
 
 class _InMemory(Part):
-    """A part that nobody else sees."""
+    """A component that no other process can write, so it is trusted."""
 
     @property
     def is_trusted(self) -> bool:
@@ -96,14 +96,14 @@ class DummySchedule(_InMemory, BaseSchedule):
 
 
 class DummyEventEmitter(BaseEventEmitter):
-    """The newest thousand events, in ``told``."""
+    """Keeps the newest thousand events in ``emitted``."""
 
     def __init__(self, channel: str = "huey", **connection: Any) -> None:
         super().__init__(channel, **connection)
-        self.told: deque[str] = deque(maxlen=1000)
+        self.emitted: deque[str] = deque(maxlen=1000)
 
     def emit(self, data: str) -> None:
-        self.told.append(data)
+        self.emitted.append(data)
 
 
 Components = base.Components(DummyQueue, DummyDataStore, DummySchedule, DummyEventEmitter)

@@ -1,7 +1,7 @@
-"""Messages of earlier releases that wait where a queue of this one lives: of huey 3.x, and of 0.4.9.
+"""Messages of huey 3.x and 0.4.9 in the file, folder or server of a queue.
 
-They are in a format that is not read here. Nobody runs, moves or removes them; a consumer says at its start how many there are, and what
-to do about them.
+Their format is not read here, and they are neither run, moved nor removed. A consumer logs at its start how many there are, and what to
+do about them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _TEXTS = {
 }
 
 Found = Iterable[tuple[str, int]]
-"""Places, each with how many messages wait there."""
+"""Descriptions of where messages were found, each with their number."""
 
 
 def in_file(read: Callable[[str], list[tuple[Any, ...]]], path: str) -> list[str]:
-    """What to tell about a SQLite file; *read* runs one statement in it."""
-    return _told(path, "file", [*_in_tables(read)])
+    """Return the log lines for a SQLite file; *read* runs one statement in it."""
+    return _report(path, "file", [*_in_tables(read)])
 
 
 def _in_tables(read: Callable[[str], list[tuple[Any, ...]]]) -> Found:
@@ -49,18 +49,18 @@ def _columns(read: Callable[[str], list[tuple[Any, ...]]], table: str) -> set[st
 
 
 def in_folder(folder: str) -> list[str]:
-    """What to tell about a folder that 3.x kept a queue's messages in, a file for each."""
+    """Return the log lines for a folder in which 3.x kept a queue, one file for each message."""
     found = []
-    # That file is made by 3.x beside them: folders of these names may be anybody's.
+    # That file is made by 3.x beside them: other programs may have folders of these names.
     for part in ("queue", "schedule") if os.path.exists(os.path.join(folder, ".lock")) else ():
         with suppress(OSError):
             count = sum(_FILE.fullmatch(name) is not None for name in os.listdir(os.path.join(folder, part)))
             found.append((f"{count} in {part}", count))
-    return _told(folder, "folder", found)
+    return _report(folder, "folder", found)
 
 
 def on_server(ask: Callable[..., Any], name: str, where: str) -> list[str]:
-    """What to tell about the keys of the queue *name* in Redis; *ask* sends one command."""
+    """Return the log lines for the keys of the queue *name* in Redis; *ask* sends one command."""
     found = []
     # Characters of a name were left out of its keys, unless the application asked for it as it is.
     for key_name in dict.fromkeys((re.sub(r"[^A-Za-z0-9_]", "", name), name)):
@@ -70,13 +70,15 @@ def on_server(ask: Callable[..., Any], name: str, where: str) -> list[str]:
             if verb is not None:
                 count = int(ask(verb, key))
                 found.append((f"{count} in {key}", count))
-    return _told(where, "server", found)
+    return _report(where, "server", found)
 
 
-def _told(where: str, kind: str, found: list[tuple[str, int]]) -> list[str]:
-    places = [place for place, count in found if count]
+def _report(where: str, kind: str, found: list[tuple[str, int]]) -> list[str]:
+    where_found = [text for text, count in found if count]
     count = sum(count for _, count in found)
     if not count:
         return []
     wait = "1 message of an earlier release of huey waits" if count == 1 else f"{count} messages of an earlier release of huey wait"
-    return [f"{where}: {wait} here ({', '.join(places)}); this release cannot read such messages and leaves them alone: {_TEXTS[kind]}"]
+    return [
+        f"{where}: {wait} here ({', '.join(where_found)}); this release cannot read such messages and leaves them alone: {_TEXTS[kind]}"
+    ]

@@ -1,15 +1,15 @@
-"""The parts of a 0.4.9 queue in Redis: a list, a hash, a sorted set, a channel. Redis 6.2 or newer, or Valkey; not for a cluster.
+"""The components of a 0.4.9 queue in Redis: a list, a hash, a sorted set, a channel. Redis 6.2 or newer, or Valkey; not for a cluster.
 
     huey.queue.<name>               list      messages, the next one at the right
     huey.results.<name>             hash      values by key
     huey.scheduled.<name>           zset      messages by time, microseconds since 1970
-    <key>.held.<worker>             list      what a worker holds of a queue or schedule
-    <key>.workers                   hash      those workers, and a text about each
+    <key>.held.<worker>             list      messages that a worker holds
+    <key>.workers                   hash      a text about each of these workers
     <key>.ticks                     hash      the last tick of each periodic task
     <channel>                       channel   events, under the channel's name as it is
 
-Names are quoted like in a URL, dots too, never stripped: two names do not meet (S173). Messages of earlier releases stand under other
-keys, ``huey.redis.<name>`` and ``huey.schedule.<name>``, and are left there.
+Names are quoted as in a URL, dots too, and never stripped, so two names never share a key. Messages of earlier releases are stored under
+other keys, ``huey.redis.<name>`` and ``huey.schedule.<name>``, and stay there.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from huey.utils import EmptyData
 
 
 def _client(connection: dict[str, Any]) -> Any:
-    """A client that connects when it is used first. ConfigurationError: there is no redis-py, or it does not know an option."""
+    """Return a client, which connects at its first use. Raise ConfigurationError without redis-py, or for an unknown option."""
     try:
         import redis
     except ImportError as error:
-        raise ConfigurationError("the Redis parts need the client of Redis for Python: pip install redis hiredis") from error
+        raise ConfigurationError("the Redis components need the client of Redis for Python: pip install redis hiredis") from error
     try:
         return redis.Redis(**connection)
     except TypeError as error:
@@ -46,19 +46,19 @@ def _lua(name: str) -> str:
 
 
 class _InRedis:
-    """A part in Redis."""
+    """A component in Redis."""
 
     _kind: str
 
     def _connect(self, name: str, connection: dict[str, Any]) -> None:
         self.conn = _client(connection)
         self._scripts: dict[str, Any] = {}
-        # A dot divides the parts of a key.
+        # A dot separates the parts of a key.
         self._key = f"huey.{self._kind}.{quote(name, safe='').replace('.', '%2E')}"
 
     @property
     def is_trusted(self) -> bool:
-        """The server is on this machine: loopback or a unix socket (S1)."""
+        """Whether the server is on this machine: loopback or a unix socket."""
         where = self.conn.connection_pool.connection_kwargs
         return bool(where.get("path")) or _is_loopback(str(where.get("host", "localhost")))
 
@@ -91,25 +91,25 @@ class _Held(_InRedis, Acknowledging):
     def held(self, holder: str) -> list[Data]:
         return list(reversed(self.conn.lrange(self._held(holder), 0, -1)))
 
-    def enlist(self, holder: str, text: str) -> None:
+    def register(self, holder: str, text: str) -> None:
         self.conn.hset(f"{self._key}.workers", holder, text)
 
-    def enlisted(self) -> dict[str, str]:
+    def registered(self) -> dict[str, str]:
         return {_text(id): _text(text) for id, text in self.conn.hgetall(f"{self._key}.workers").items()}
 
-    def dismiss(self, holder: str) -> None:
+    def deregister(self, holder: str) -> None:
         # Only a holder itself, or who takes over from it, adds to what it holds.
         if not self.conn.llen(self._held(holder)):
             self.conn.hdel(f"{self._key}.workers", holder)
 
     def flush(self) -> None:
         super().flush()
-        for holder in self.enlisted():
+        for holder in self.registered():
             self.conn.delete(self._held(holder))
 
 
 class RedisQueue(_Held, BaseQueue, Ticking):
-    """Messages in a list, taken with RPOP; polled. *connection* goes to ``redis.Redis``."""
+    """Messages in a list, read with RPOP by polling. *connection* goes to ``redis.Redis``."""
 
     _kind = "queue"
 
@@ -124,7 +124,7 @@ class RedisQueue(_Held, BaseQueue, Ticking):
         self.conn.lpush(self._key, data)
 
     def write_many(self, messages: Sequence[Data]) -> None:
-        """Put messages at the end, in their order: one step."""
+        """Append messages in their order, atomically."""
         self.conn.lpush(self._key, *messages)
 
     def read(self) -> Data | None:
@@ -154,11 +154,11 @@ class RedisQueue(_Held, BaseQueue, Ticking):
         instead: Data | None = None,
         *,
         first: bool = False,
-        heir: str | None = None,
+        successor: str | None = None,
         timestamp: datetime | None = None,
     ) -> bool:
-        where = self._key if heir is None else self._held(heir)
-        return self._acked(holder, data, where, "RPUSH" if first and heir is None else "LPUSH", instead)
+        where = self._key if successor is None else self._held(successor)
+        return self._acked(holder, data, where, "RPUSH" if first and successor is None else "LPUSH", instead)
 
     def waiting(self, limit: int) -> list[Data]:
         return list(reversed(self.conn.lrange(self._key, -limit, -1)))
@@ -175,8 +175,7 @@ class RedisQueue(_Held, BaseQueue, Ticking):
 
 
 class RedisBlockingQueue(RedisQueue):
-    """Messages in a list, taken with BRPOP: a message is read as soon as it is there. *read_timeout*: seconds that ``read`` waits at most;
-    None: no limit."""
+    """Messages in a list, read with BRPOP as soon as they arrive. ``read`` waits at most *read_timeout* seconds; None means no limit."""
 
     blocking = True
 
@@ -195,8 +194,8 @@ class RedisBlockingQueue(RedisQueue):
         return None if found is None else found[1]
 
     def claim_next(self, holder: str, timeout: float) -> Data | None:
-        patience = self.conn.connection_pool.connection_kwargs.get("socket_timeout")
-        wait = min(timeout, patience / 2) if patience else timeout
+        socket_timeout = self.conn.connection_pool.connection_kwargs.get("socket_timeout")
+        wait = min(timeout, socket_timeout / 2) if socket_timeout else timeout
         message: Data | None = self.conn.blmove(self._key, self._held(holder), wait, "RIGHT", "LEFT")
         return message
 
@@ -214,7 +213,7 @@ class RedisDataStore(_InRedis, BaseDataStore):
         self.conn.hset(self._key, key, value)
 
     def put_if_empty(self, key: str, value: Any) -> bool:
-        """Keep *value* unless there is one: one step; whether it is kept now."""
+        """Store *value* unless there is one, atomically. Return whether it was stored."""
         return bool(self.conn.hsetnx(self._key, key, value))
 
     def peek(self, key: str) -> Any:
@@ -229,7 +228,7 @@ class RedisDataStore(_InRedis, BaseDataStore):
         return EmptyData if value is None else value
 
     def items(self) -> dict[str, Any]:
-        """All values by key."""
+        """Return all values by key."""
         return {_text(key): value for key, value in self.conn.hgetall(self._key).items()}
 
 
@@ -270,11 +269,11 @@ class RedisSchedule(_Held, BaseSchedule):
         instead: Data | None = None,
         *,
         first: bool = False,
-        heir: str | None = None,
+        successor: str | None = None,
         timestamp: datetime | None = None,
     ) -> bool:
-        if heir is not None:
-            return self._acked(holder, data, self._held(heir), "LPUSH", instead)
+        if successor is not None:
+            return self._acked(holder, data, self._held(successor), "LPUSH", instead)
         return self._acked(holder, data, self._key, "ZADD", instead, 0 if timestamp is None else micros_of(timestamp))
 
     def waiting(self, limit: int) -> list[Data]:

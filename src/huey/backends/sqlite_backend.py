@@ -1,4 +1,4 @@
-"""The parts of a 0.4.9 queue in a SQLite file: the tables ``huey_part_*``. Parts of one file and name make one queue.
+"""The components of a 0.4.9 queue in a SQLite file: the tables ``huey_part_*``. Components of one file and name make one queue.
 
 Each method is one statement in autocommit, so it happens whole or not at all; the queue and the schedule hold what is claimed.
 """
@@ -22,7 +22,7 @@ from huey.runtime import files
 from huey.runtime.host import at_fork
 from huey.utils import EmptyData
 
-PATIENCE = 30.0
+BUSY_TIMEOUT_S = 30.0
 """Seconds that a statement waits for a file that another process writes into."""
 MODE = 0o600
 
@@ -45,7 +45,7 @@ SCHEMA = (
 
 
 class _File:
-    """The one connection of this process to a file; all parts in it share it."""
+    """The connection of this process to a file, shared by all its components."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -57,7 +57,7 @@ class _File:
         at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork)
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run one statement; what it returns."""
+        """Run one statement and return its rows."""
         with self._lock:
             if self._is_busy:
                 with closing(self._connect()) as own:
@@ -71,7 +71,7 @@ class _File:
 
     def _connect(self) -> sqlite3.Connection:
         files.check_before_open(self.path, MODE)
-        connection = sqlite3.connect(files.sqlite_uri(self.path), PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+        connection = sqlite3.connect(files.sqlite_uri(self.path), BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=True)
         try:
             with files.unchanged_beside(self.path, MODE):
                 # As one script: a pragma that is not fetched yet holds the file, and a destructor may use it at that moment.
@@ -102,7 +102,8 @@ _opening = threading.RLock()
 
 
 def _file_at(location: Any) -> _File:
-    """The file of that path, which is made when it is missing. ConfigurationError: none is named; StorageRefused: it cannot be used."""
+    """Return the file of that path, which is created if missing. Raise ConfigurationError without a path, StorageRefused if it cannot be
+    used."""
     if not location or str(location) == ":memory:":
         raise ConfigurationError(
             f"location={location!r}: give the path of a file; what is in memory only one process sees: use huey.backends.dummy for that"
@@ -117,7 +118,7 @@ def _file_at(location: Any) -> _File:
 
 
 class _InFile:
-    """A part in a file."""
+    """A component in a file."""
 
     name: str
     _file: _File
@@ -142,7 +143,7 @@ class _Messages(_InFile, Acknowledging):
         self._file.rows("INSERT INTO huey_part_message (part, name, at, data) VALUES (?, ?, ?, ?)", self._part, self.name, at, data)
 
     def _take(self, holder: str | None, limit: int, until: int) -> list[Data]:
-        """Hand the first messages to *holder*, or remove them."""
+        """Claim the first messages for *holder*, or remove them."""
         what = "DELETE FROM huey_part_message" if holder is None else "UPDATE huey_part_message SET holder = ?"
         rows = self._file.rows(
             f"{what} WHERE id IN (SELECT id FROM huey_part_message WHERE part = ? AND name = ? AND holder IS NULL AND at <= ?"
@@ -162,18 +163,18 @@ class _Messages(_InFile, Acknowledging):
         instead: Data | None = None,
         *,
         first: bool = False,
-        heir: str | None = None,
+        successor: str | None = None,
         timestamp: datetime | None = None,
     ) -> bool:
         one = (self._part, self.name, holder, data)
         if instead is None:
             return bool(self._file.rows(f"DELETE FROM huey_part_message WHERE id = {self._ONE} RETURNING id", *one))
-        place = "(SELECT MIN(id) - 1 FROM huey_part_message)" if first else "(SELECT MAX(id) + 1 FROM huey_part_message)"
+        position = "(SELECT MIN(id) - 1 FROM huey_part_message)" if first else "(SELECT MAX(id) + 1 FROM huey_part_message)"
         return bool(
             self._file.rows(
-                f"UPDATE huey_part_message SET data = ?, holder = ?, at = COALESCE(?, at), id = {'id' if heir else place}"
+                f"UPDATE huey_part_message SET data = ?, holder = ?, at = COALESCE(?, at), id = {'id' if successor else position}"
                 f" WHERE id = {self._ONE} RETURNING id",
-                *(instead, heir, micros_of(timestamp) if timestamp is not None and self._part == "schedule" else None),
+                *(instead, successor, micros_of(timestamp) if timestamp is not None and self._part == "schedule" else None),
                 *one,
             )
         )
@@ -188,14 +189,14 @@ class _Messages(_InFile, Acknowledging):
         statement = f"SELECT data FROM huey_part_message WHERE part = ? AND name = ? AND {which} ORDER BY at, id LIMIT ?"
         return [data for (data,) in self._file.rows(statement, self._part, self.name, *values, limit)]
 
-    def enlist(self, holder: str, text: str) -> None:
+    def register(self, holder: str, text: str) -> None:
         self._file.rows("INSERT OR REPLACE INTO huey_part_holder VALUES (?, ?, ?, ?)", self._part, self.name, holder, text)
 
-    def enlisted(self) -> dict[str, str]:
+    def registered(self) -> dict[str, str]:
         rows = self._file.rows("SELECT id, text FROM huey_part_holder WHERE part = ? AND name = ?", self._part, self.name)
         return {id: text for id, text in rows}
 
-    def dismiss(self, holder: str) -> None:
+    def deregister(self, holder: str) -> None:
         self._file.rows(
             "DELETE FROM huey_part_holder WHERE part = ?1 AND name = ?2 AND id = ?3 AND NOT EXISTS"
             " (SELECT 1 FROM huey_part_message WHERE part = ?1 AND name = ?2 AND holder = ?3)",
@@ -214,7 +215,7 @@ class _Messages(_InFile, Acknowledging):
 
 
 class SqliteQueue(_Messages, BaseQueue, Ticking):
-    """Messages in the table ``huey_part_message``; polled. *location*: path of the file, made when it is missing."""
+    """Messages in the table ``huey_part_message``; polled. *location* is the path of the file, which is created if missing."""
 
     _part = "queue"
 
@@ -229,7 +230,7 @@ class SqliteQueue(_Messages, BaseQueue, Ticking):
         self._put(data, 0)
 
     def write_many(self, messages: Sequence[Data]) -> None:
-        """Put messages at the end, in their order: one step. They are ASCII."""
+        """Append messages in their order, atomically. They are ASCII."""
         texts = json.dumps([data if isinstance(data, str) else data.decode("ascii") for data in messages])
         statement = "INSERT INTO huey_part_message (part, name, at, data) SELECT 'queue', ?, 0, value FROM json_each(?) ORDER BY key"
         self._file.rows(statement, self.name, texts)
@@ -269,7 +270,7 @@ class SqliteDataStore(_InFile, BaseDataStore):
         self._file.rows("INSERT OR REPLACE INTO huey_part_result VALUES (?, ?, ?)", self.name, key, value)
 
     def put_if_empty(self, key: str, value: Any) -> bool:
-        """Keep *value* unless there is one: one step; whether it is kept now."""
+        """Store *value* unless there is one, atomically. Return whether it was stored."""
         return bool(self._file.rows("INSERT OR IGNORE INTO huey_part_result VALUES (?, ?, ?) RETURNING key", self.name, key, value))
 
     def peek(self, key: str) -> Any:
@@ -279,7 +280,7 @@ class SqliteDataStore(_InFile, BaseDataStore):
         return _first(self._file.rows("DELETE FROM huey_part_result WHERE name = ? AND key = ? RETURNING value", self.name, key))
 
     def items(self) -> dict[str, Any]:
-        """All values by key."""
+        """Return all values by key."""
         return {key: value for key, value in self._file.rows("SELECT key, value FROM huey_part_result WHERE name = ?", self.name)}
 
     def flush(self) -> None:
@@ -287,7 +288,7 @@ class SqliteDataStore(_InFile, BaseDataStore):
 
 
 class SqliteSchedule(_Messages, BaseSchedule):
-    """Messages for later, in the table ``huey_part_message``."""
+    """Scheduled messages, in the table ``huey_part_message``."""
 
     _part = "schedule"
 

@@ -1,4 +1,4 @@
-"""huey for Django: the queue in the settings, the consumer as ``manage.py run_huey``, tasks in each app's ``tasks.py`` (S140, S141).
+"""huey for Django: the queue in the settings, the consumer as ``manage.py run_huey``, tasks in each app's ``tasks.py``.
 
     INSTALLED_APPS = [..., 'huey.djhuey']
     HUEY = {'huey_class': 'huey.SqliteHuey'}

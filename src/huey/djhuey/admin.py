@@ -1,4 +1,4 @@
-"""A page in Django's admin: what waits, runs and failed; put back, revoked or removed by those who may.
+"""A page in Django's admin: queued, running and failed tasks, which permitted users may retry, revoke or remove.
 
 ``view_queue`` allows to look, ``change_queue`` to act. Every change is a POST with Django's CSRF token. Arguments are never unpickled into
 classes; templates escape everything.
@@ -31,13 +31,13 @@ KINDS = (
     ("scheduled", "Scheduled", ("revoke",)),
     ("cancelled", "Cancelled", ("retry", "discard")),
 )
-"""States, their headings, and what can be done there; what needs a person comes first."""
+"""States, their headings and actions; states that need attention come first."""
 LABELS = {"retry": "Put back", "revoke": "Revoke", "discard": "Remove"}
 
 
 @admin.register(Queue)
 class QueueAdmin(admin.ModelAdmin):
-    """The page. Nothing is added, and no row is edited."""
+    """The page. Users cannot add or edit rows."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -66,7 +66,7 @@ class QueueAdmin(admin.ModelAdmin):
         return TemplateResponse(request, "huey/admin/queue.html", context)
 
     def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """There are no single queues to look at."""
+        """Refuse pages of single rows, which do not exist."""
         return HttpResponseRedirect("../..")
 
     def _act(self, request: HttpRequest, inspector: Inspector) -> HttpResponse:

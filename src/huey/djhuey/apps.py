@@ -1,4 +1,4 @@
-"""The application ``huey.djhuey`` (S140)."""
+"""The application ``huey.djhuey``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HueyConfig(AppConfig):
 
 
 def prepare(using: str, **_: Any) -> None:
-    """After ``manage.py migrate`` of a database, that of a test runner too, a queue in its file has its tables."""
+    """Create the tables of a queue in a database's file after ``manage.py migrate``, in test runners too."""
     from huey.djhuey.outbox import Outbox
     from huey.djhuey.settings import WrongSetting, current
 

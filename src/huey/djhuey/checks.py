@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says about the settings before a task is lost for them."""
+"""System checks: what ``manage.py check`` says about the settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from huey.djhuey.settings import Found, WrongSetting, current
+from huey.djhuey.settings import ResolvedSettings, WrongSetting, current
 
 
 @checks.register("huey")
@@ -17,10 +17,10 @@ def check_settings(app_configs: Any = None, **_: Any) -> list[Any]:
     """huey.E001: the instance cannot be made. huey.W001: web server and consumer may look at different files. huey.W002: HUEY_... nothing
     runs in the background."""
     try:
-        found = current()
+        resolved = current()
     except WrongSetting as error:
         return [checks.Error(str(error), id="huey.E001")]
-    return [*_relative_file(), *_no_background(found)]
+    return [*_relative_file(), *_no_background(resolved)]
 
 
 def _relative_file() -> list[Any]:
@@ -42,8 +42,8 @@ def _relative_file() -> list[Any]:
     return []
 
 
-def _no_background(found: Found) -> list[Any]:
-    if settings.DEBUG or not found.huey.immediate:
+def _no_background(resolved: ResolvedSettings) -> list[Any]:
+    if settings.DEBUG or not resolved.huey.immediate:
         return []
     return [
         checks.Warning(

@@ -1,4 +1,4 @@
-"""Tasks that use the database: connections that outlive no task, enqueues that wait for a commit (S152)."""
+"""Tasks that use the database: connections end with the task, and enqueues may wait for a commit."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Function = Callable[..., Any]
 
 
 def db_task(*args: Any, **options: Any) -> Callable[[Function], TaskWrapper[Any, Any]]:
-    """``task`` for a function that uses the database: its thread has no connection left when it ends, in whatever way. Options of ``task``;
-    ``call_local`` is the bare function."""
+    """Like ``task``, for a function that uses the database: all connections of its thread are closed when it ends, in whatever way. Takes
+    the options of ``task``; ``call_local`` is the bare function."""
     return _closing(current().huey.task(*args, **options))
 
 
 def db_periodic_task(*args: Any, **options: Any) -> Callable[[Function], TaskWrapper[Any, Any]]:
-    """``periodic_task`` in the same way."""
+    """Like ``periodic_task``, with the same care for connections."""
     return _closing(current().huey.periodic_task(*args, **options))
 
 
 def on_commit_task(*args: Any, using: str | None = None, **options: Any) -> Callable[[Function], OnCommitTask]:
-    """``db_task`` whose calls are enqueued when the transaction that is open then commits, and never when it is rolled back; without one at
+    """Like ``db_task``, but its calls are enqueued when the open transaction commits, and never if it is rolled back; without one at
     once. The handle can be used from the beginning. *using*: alias of the database, if not the default one.
 
-    A storage error at that time is raised where the transaction ends: it has committed, the task is not enqueued.
+    A storage error at that time is raised where the transaction ends: it has committed, but the task is not enqueued.
     """
 
     def decorate(func: Function) -> OnCommitTask:
@@ -46,7 +46,7 @@ def on_commit_task(*args: Any, using: str | None = None, **options: Any) -> Call
 
 
 class OnCommitTask:
-    """A decorated function all whose enqueues wait for the commit. Other members are those of the ``TaskWrapper`` inside."""
+    """A decorated function whose enqueues all wait for the commit. Other members are those of the ``TaskWrapper`` inside."""
 
     def __init__(self, wrapper: TaskWrapper[Any, Any], using: str | None) -> None:
         self._wrapper = wrapper
@@ -91,8 +91,8 @@ def _closing(decorate: Callable[[Function], TaskWrapper[Any, Any]]) -> Callable[
 
 
 def close_db(func: Function) -> Function:
-    """Decorator: connections that are too old or broken are closed before the function runs, all of its thread after it. A connection in a
-    transaction is left alone: that is the caller's, who runs the function directly. A coroutine function runs in a loop of its own."""
+    """Decorator: close stale or broken connections before the function runs, and all connections of its thread after it. A connection in a
+    transaction is left open: it belongs to a caller who runs the function directly. A coroutine function runs in a loop of its own."""
     call = async_to_sync(func) if iscoroutinefunction(func) else func
 
     @wraps(func)
@@ -115,23 +115,23 @@ _closings: WeakSet[Function] = WeakSet()
 
 
 def runs_in_caller(huey: Huey) -> bool:
-    """Tasks run where they are called, with the caller's connections."""
+    """Return whether tasks run in the caller, with the caller's connections."""
     return huey.always_eager or huey.immediate
 
 
 def close_old_connections() -> None:
-    """Close what is broken or older than CONN_MAX_AGE allows. (Django's own function of that name ends the caller's transactions too.)"""
+    """Close connections that are broken or older than CONN_MAX_AGE. (Django's function of that name ends the caller's transactions too.)"""
     for connection in _idle():
         connection.close_if_unusable_or_obsolete()
 
 
 def close_connections() -> None:
-    """Close what this thread has open, and forget its queries: while DEBUG is True, Django remembers thousands of them."""
+    """Close the connections of this thread, and forget its queries: while DEBUG is True, Django remembers thousands of them."""
     for connection in _idle():
         connection.close()
         connection.queries_log.clear()
 
 
 def _idle() -> list[Any]:
-    """This thread's connections that are in no transaction."""
+    """Return the connections of this thread that are not in a transaction."""
     return [connection for connection in connections.all(initialized_only=True) if not connection.in_atomic_block]

@@ -1,4 +1,4 @@
-"""Which tasks framework this project has: ``django.tasks`` of Django 6, or the backport ``django_tasks``. Both have the same names."""
+"""The tasks framework of this project: ``django.tasks`` of Django 6, or the backport ``django_tasks``. Both have the same names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BACKPORT = "django_tasks"
 
 
 def root() -> str:
-    """The package: the backport where it is installed as an app, else Django's own, else the backport where it is installed at all.
-    ImproperlyConfigured: there is none."""
+    """Return the package: the backport if it is an installed app, else Django's own, else the backport if it can be imported. Raise
+    ImproperlyConfigured without either."""
     if any(entry.partition(".")[0] == BACKPORT for entry in settings.INSTALLED_APPS):
         return BACKPORT
     for name in ("django.tasks", BACKPORT):

@@ -1,4 +1,4 @@
-"""What Django's admin and its permissions hold on to: a model without a table."""
+"""A model without a table, for Django's admin and its permissions."""
 
 from __future__ import annotations
 

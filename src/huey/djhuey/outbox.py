@@ -1,7 +1,7 @@
-"""When a task is written that is enqueued inside a database transaction.
+"""When a task that is enqueued inside a database transaction is written.
 
-In the queue's own SQLite file it joins the transaction: both commit, or neither. Elsewhere it is written now, or after the commit when
-that is asked for, by ``on_commit_task`` or by ``HUEY['enqueue_on_commit']``; never, when the transaction is rolled back.
+In the database's own SQLite file it joins the transaction: both commit, or neither. Elsewhere it is written at once, or after the commit if
+``on_commit_task`` or ``HUEY['enqueue_on_commit']`` asks for it, and then never if the transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from huey.runtime.masking import Masked
 from huey.runtime.owned_blocks import Block, find
 
 
-class Waits(Block):
+class WaitingBlock(Block):
     """A block whose enqueues wait for the commit of the database *alias*."""
 
     def __init__(self, of: object, alias: str) -> None:
@@ -31,8 +31,8 @@ class Waits(Block):
 class Outbox(Masked):
     """The ``outbox`` of a project's Huey.
 
-    *on_commit*: alias of the database whose commits every enqueue waits for; None: none. *way_out*: said beside the error when the storage
-    is away.
+    *on_commit* is the alias of the database whose commit every enqueue waits for, or None. *way_out* is added to the error if the storage
+    is unreachable.
     """
 
     def __init__(self, huey: Huey, on_commit: str | None = None, way_out: str = "") -> None:
@@ -44,10 +44,9 @@ class Outbox(Masked):
         self._is_prepared = False
 
     def __call__(self, write: Callable[[], Any]) -> Any:
-        """Make *write* now, in the transaction, or after it: what it returned, or None when it is still to come, or to be
-        committed."""
+        """Call *write* now, in the transaction, or after it. Return its value, or None if it is still to be called or committed."""
         try:
-            return self._place(write)
+            return self._write(write)
         except StorageUnavailable as error:
             if not self._way_out:
                 raise
@@ -55,16 +54,16 @@ class Outbox(Masked):
 
     @property
     def transaction(self) -> str | None:
-        """Alias of the database whose commit makes an enqueue of the caller real; None: it is written at once."""
-        waits, own = find(Waits, self), self._own()
+        """Alias of the database with whose commit an enqueue of the caller takes effect, or None if it is written at once."""
+        waits, own = find(WaitingBlock, self), self._own()
         # A thread or task that inherited the block has transactions of its own.
         alias = waits.alias if waits is not None and waits.is_mine else self._on_commit
         if own is not None and alias in (None, own):
             alias = own
         return alias if alias is not None and connections[alias].in_atomic_block else None
 
-    def _place(self, write: Callable[[], Any]) -> Any:
-        waits = find(Waits, self)
+    def _write(self, write: Callable[[], Any]) -> Any:
+        waits = find(WaitingBlock, self)
         # A thread or task that inherited the block has transactions of its own.
         alias = waits.alias if waits is not None and waits.is_mine else self._on_commit
         own = self._own()
@@ -89,7 +88,7 @@ class Outbox(Masked):
     @contextmanager
     def waiting(self, alias: str | None) -> Iterator[None]:
         """What this thread enqueues inside the block waits for the commit of that database; None: the default one."""
-        with Waits(self, alias or "default"):
+        with WaitingBlock(self, alias or "default"):
             yield
 
     def _own(self) -> str | None:
@@ -110,7 +109,7 @@ class Outbox(Masked):
         return self._is_prepared
 
     def _wake(self) -> None:
-        """The commit was Django's, so nobody has told the consumers; without this they look within a second."""
+        """Wake consumers after a commit by Django; without this they notice within a second."""
         with suppress(OSError):
             os.utime(self._huey.storage.filename)  # type: ignore[attr-defined]
 

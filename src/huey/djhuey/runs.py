@@ -1,7 +1,7 @@
-"""Runs of ``django.tasks`` tasks: call the function, keep what Django wants to know of it.
+"""Runs of ``django.tasks`` tasks: call the function, and store the metadata that Django asks for.
 
-While a task waits or runs, its row has the call; a small record beside it has what the row has no place for (start, workers, errors). When
-it has succeeded, one value has all of it, stored with the end of the run in one step.
+While a task is queued or running, its row has the call, and a small record beside it what the row has no column for (start, workers,
+errors). When the task has succeeded, one value holds everything, stored together with the finish.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from huey.task.task import Task
 log = SafeLogger("huey.djhuey")
 
 KIND = "django"
-"""Of the marks that hold the records."""
+"""Kind of the values that hold the records."""
 ABOUT, TASK = "_about", "task"
-"""Keywords of a run that are no arguments of the call."""
+"""Keywords of a run that are not arguments of the call."""
 
 
-class About(NamedTuple):
-    """What Django wants to know of a call beside its arguments."""
+class CallMetadata(NamedTuple):
+    """Metadata of a call that Django asks for, beside its arguments."""
 
     backend: str
     queue_name: str
@@ -44,28 +44,28 @@ class About(NamedTuple):
     priority: int
     enqueued: Micros | None
 
-    def to_wire(self, prototype: Any) -> dict[str, Any]:
-        """A keyword that travels with the arguments, if the call is not as declared; the rest stands in the task's row."""
-        told = (self.backend, self.queue_name, self.run_after)
-        return {} if told == (prototype.backend, prototype.queue_name, None) else {ABOUT: told}
+    def to_keyword(self, prototype: Any) -> dict[str, Any]:
+        """Return a keyword to store with the arguments if the call differs from the declaration; the row has the rest."""
+        declared = (self.backend, self.queue_name, self.run_after)
+        return {} if declared == (prototype.backend, prototype.queue_name, None) else {ABOUT: declared}
 
     @classmethod
-    def of_wire(cls, prototype: Any, told: Any, priority: int, enqueued: Micros | None) -> About:
-        backend, queue_name, run_after = told or (prototype.backend, prototype.queue_name, None)
+    def of_keyword(cls, prototype: Any, stored: Any, priority: int, enqueued: Micros | None) -> CallMetadata:
+        backend, queue_name, run_after = stored or (prototype.backend, prototype.queue_name, None)
         return cls(backend, queue_name, run_after, priority, enqueued)
 
 
-class Journal:
-    """The records of a queue's runs. They are signed like everything else, since they name classes to be imported."""
+class RunLog:
+    """Records of the runs of a queue. They are signed like all messages, since they name classes to import."""
 
     def __init__(self, huey: Huey) -> None:
         self._huey = huey
 
     def read_into(self, result: Any) -> None:
-        """Tell *result* what is known of its runs so far."""
+        """Set in *result* what is known of its runs so far."""
         data = self._huey.storage.peek(KIND, result.id)
         if data is not None:
-            take_in(result, self._huey.codec.decode("journal", result.id, data))
+            apply_record(result, self._huey.codec.decode("journal", result.id, data))
 
     def write(self, result: Any) -> None:
         data = self._huey.codec.encode("journal", result.id, record_of(result))
@@ -76,7 +76,7 @@ class Journal:
 
 
 def record_of(result: Any) -> dict[str, Any]:
-    """What is known of the runs, as plain values."""
+    """Return what is known of the runs, as plain values."""
     return {
         "started": to_micros(result.started_at),
         "attempted": to_micros(result.last_attempted_at),
@@ -85,9 +85,9 @@ def record_of(result: Any) -> dict[str, Any]:
     }
 
 
-def take_in(result: Any, record: dict[str, Any]) -> None:
-    """The opposite."""
-    change(
+def apply_record(result: Any, record: dict[str, Any]) -> None:
+    """Set in *result* what ``record_of`` returned."""
+    force_set(
         result,
         started_at=as_time(record["started"]),
         last_attempted_at=as_time(record["attempted"]),
@@ -96,14 +96,14 @@ def take_in(result: Any, record: dict[str, Any]) -> None:
     )
 
 
-def change(result: Any, **values: Any) -> None:
-    """Results are frozen for users, not for their backend."""
+def force_set(result: Any, **values: Any) -> None:
+    """Set attributes of a result, which is frozen for users but not for its backend."""
     for name, value in values.items():
         object.__setattr__(result, name, value)
 
 
 def new_result(task: Any, id: str, args: Any, kwargs: Any, enqueued: Micros | None = None) -> Any:
-    """A result of a task that waits. TypeError, ValueError: arguments that JSON does not have."""
+    """Return the result of a queued task. Raise TypeError or ValueError for arguments that JSON cannot represent."""
     return TaskResult(
         task=task,
         id=id,
@@ -124,16 +124,16 @@ def new_result(task: Any, id: str, args: Any, kwargs: Any, enqueued: Micros | No
 
 
 def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., Any]:
-    """The function that huey runs for the task *prototype*. *backend_of*: the backend of an alias."""
+    """Return the function that huey runs for the task *prototype*; *backend_of* returns the backend of an alias."""
 
     @masked
     @wraps(prototype.func)
     def run(*args: Any, task: Task, _about: Any = None, **kwargs: Any) -> dict[str, Any]:
         backend = backend_of((_about or [prototype.backend])[0])
         row = backend.huey.storage.get(task.id)
-        about = About.of_wire(prototype, _about, task.priority, row and row.created)
-        result = new_result(backend.described(prototype, about), task.id, args, kwargs, about.enqueued)
-        journal = Journal(backend.huey)
+        about = CallMetadata.of_keyword(prototype, _about, task.priority, row and row.created)
+        result = new_result(backend.task_of_call(prototype, about), task.id, args, kwargs, about.enqueued)
+        journal = RunLog(backend.huey)
         if task.token > 1:
             journal.read_into(result)
         close_old_connections()
@@ -160,16 +160,16 @@ def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., An
 
 
 def _signature(prototype: Any) -> Signature:
-    """Of a call: what huey makes of arguments (unique keys, what is shown) has to know their names."""
+    """Return the signature of a call: unique keys and the inspector need the names of the arguments."""
     own = list(signature(prototype.func).parameters.values())[int(prototype.takes_context) :]
     more = [Parameter(ABOUT, Parameter.KEYWORD_ONLY, default=None)]
-    at = next((place for place, it in enumerate(own) if it.kind is Parameter.VAR_KEYWORD), len(own))
+    at = next((index for index, it in enumerate(own) if it.kind is Parameter.VAR_KEYWORD), len(own))
     return Signature([*own[:at], *more, *own[at:]])
 
 
 def call_of(run: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call as huey takes it. An argument that is named ``task`` goes by its place, since runs are given their task under that name.
-    TypeError: it cannot."""
+    """Return a call as huey accepts it: an argument named ``task`` is passed by position, since runs get their task under that name. Raise
+    TypeError if that is impossible."""
     if TASK in kwargs:
         bound = signature(run).bind(*args, **kwargs)
         args, kwargs = bound.args, bound.kwargs
@@ -179,18 +179,18 @@ def call_of(run: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> tuple
 
 
 def begin(backend: Any, result: Any, worker: str, save: Callable[[Any], None] | None) -> None:
-    """Note in *result* that a run begins, *save* it if that is wanted, and tell it."""
+    """Set in *result* that a run begins, *save* it if requested, and send the signal."""
     now = as_time(backend.huey.clock.now())
-    change(result, status=TaskResultStatus.RUNNING, started_at=result.started_at or now, last_attempted_at=now)
+    force_set(result, status=TaskResultStatus.RUNNING, started_at=result.started_at or now, last_attempted_at=now)
     result.worker_ids.append(worker)
     if save is not None:
         save(result)
-    tell(signals.task_started, type(backend), result)
+    send_signal(signals.task_started, type(backend), result)
 
 
 def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Callable[[BaseException], bool]) -> None:
-    """Call the function of *result* and note in it what comes of it; what it raises passes, after a *save*. *is_last*: whether a failure is
-    the end."""
+    """Call the function of *result* and set its outcome. An exception is saved and raised again; *is_last* says whether that failure is
+    final."""
     clock, sender, task = backend.huey.clock, type(backend), result.task
     context = (TaskContext(task_result=result),) if task.takes_context else ()
     try:
@@ -199,27 +199,27 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
         result.errors.append(describe_exception(error))
         ends = is_last(error)
         status = TaskResultStatus.FAILED if ends else TaskResultStatus.READY
-        change(result, status=status, finished_at=as_time(clock.now()) if ends else None)
+        force_set(result, status=status, finished_at=as_time(clock.now()) if ends else None)
         save(result)
         if ends:
-            tell(signals.task_finished, sender, result)
+            send_signal(signals.task_finished, sender, result)
         raise
-    change(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(clock.now()), _return_value=value)
-    tell(signals.task_finished, sender, result)
+    force_set(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(clock.now()), _return_value=value)
+    send_signal(signals.task_finished, sender, result)
 
 
-def tell(signal: Any, sender: type, result: Any) -> None:
-    """Send a signal. Django keeps an Exception of a receiver from the others; what else one raises is logged, and the task goes on."""
+def send_signal(signal: Any, sender: type, result: Any) -> None:
+    """Send a signal. Django isolates an Exception of a receiver; any other BaseException is logged, and the task goes on."""
     try:
         signal.send_robust(sender=sender, task_result=result)
     except BaseException as error:  # The user's code, whatever it raises.
         if is_ctrl_c(error):
             raise
-        log.exception("a receiver of a signal about task %s raised; the task goes on, the receivers after it were not told", result.id)
+        log.exception("a receiver of a signal about task %s raised; the task goes on, later receivers were not called", result.id)
 
 
 def describe_exception(error: BaseException) -> Any:
-    """An exception as Django keeps it: its class's path, its traceback without our own frames."""
+    """Return an exception as Django stores it: the path of its class, and its traceback without huey's frames."""
     from traceback import format_exception
 
     trace = error.__traceback__
@@ -229,7 +229,7 @@ def describe_exception(error: BaseException) -> Any:
 
 
 def is_final(huey: Huey, task: Task, error: BaseException) -> bool:
-    """Whether a run that raised *error* is the last one, as the engine will decide it."""
+    """Return whether a run that raised *error* is the last one, as the engine will decide."""
     now = huey.clock.now()
     outcome = outcome_of_exception(error, {}, huey.registry.find(task.name).options, now, was_revoked=False)
     lease = Lease(task.id, task.token, task.name, b"", task.priority, now, None, task.retries, 0.0, 0, 0, 0, None, None)
@@ -240,7 +240,7 @@ def is_final(huey: Huey, task: Task, error: BaseException) -> bool:
 
 
 def as_time(moment: Micros | None) -> datetime | None:
-    """A time as this project has them: aware, or naive and local where USE_TZ is False."""
+    """Return a time in the form of this project: aware, or naive and local if USE_TZ is False."""
     if moment is None:
         return None
     when = shown.time(moment)

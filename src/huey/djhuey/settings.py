@@ -1,4 +1,4 @@
-"""From ``settings.HUEY`` to the instance and the options of its consumer (S142-S148, C22, C35).
+"""From ``settings.HUEY`` to the instance and the options of its consumer.
 
 The setting is a dict in the form of 0.4.9 (it has ``backend``), a dict in the form of 3.x (any other), or an instance. Nothing is built
 before somebody needs the instance: importing ``huey.djhuey`` costs a project nothing.
@@ -28,56 +28,56 @@ from huey.runtime.files import without_password
 
 REDIS = "huey.RedisHuey"
 SHIPPED = {"huey.backends.redis_backend": REDIS, "huey.backends.sqlite_backend": "huey.SqliteHuey"}
-"""Modules that the form of 0.4.9 names, and what stands for them now."""
+"""Modules that the 0.4.9 form names, and their replacements."""
 OLD_FORM = ("backend", "name", "connection", "always_eager", "consumer_options")
 TO_SQLITE = "To keep tasks in a SQLite file instead, write in your settings: HUEY = {'huey_class': 'huey.SqliteHuey'}"
 _RENAMED = {"initial_delay": "delay", "simple_log": "simple"}
 
 
 class WrongSetting(ImproperlyConfigured, ConfigurationError):
-    """``settings.HUEY`` cannot work."""
+    """``settings.HUEY`` is not valid."""
 
 
-class Found(NamedTuple):
-    """What the setting says."""
+class ResolvedSettings(NamedTuple):
+    """The instance and the consumer's options, as the setting says."""
 
     huey: Huey
     consumer: dict[str, Any]
-    """Options of the consumer by their names in ``huey.consumer.settings``, read; and ``level``, the level of the log, if one is named."""
+    """Parsed options of the consumer by their names in ``huey.consumer.settings``, and ``level``, the log level, if one is set."""
     is_default_redis: bool = False
-    """Nobody asked for Redis, so whoever cannot reach it wants to know the other way."""
+    """Whether Redis is only the default, so that an error should mention the alternative."""
 
 
 # A class that the settings name may itself import tasks.
 _lock = threading.RLock()
-_found: Found | None = None
+_resolved: ResolvedSettings | None = None
 
 
-def current() -> Found:
-    """The instance and the options of this project, made at the first call. WrongSetting: they cannot be."""
-    global _found
-    if _found is None:
+def current() -> ResolvedSettings:
+    """Return the instance and options of this project, made at the first call. Raise WrongSetting if the setting is not valid."""
+    global _resolved
+    if _resolved is None:
         with _lock:
-            if _found is None:
-                _found = found(getattr(settings, "HUEY", None))
-    return _found
+            if _resolved is None:
+                _resolved = resolved(getattr(settings, "HUEY", None))
+    return _resolved
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    global _found
+    global _resolved
     if setting in ("HUEY", "DATABASES", "DEBUG", "SECRET_KEY"):
-        _found = None
+        _resolved = None
 
 
 setting_changed.connect(_forget)
 
 
-def found(setting: Any) -> Found:
-    """What one value of the setting means; None: it is not set. WrongSetting: it cannot work."""
+def resolved(setting: Any) -> ResolvedSettings:
+    """Resolve one value of the setting; None means that it is not set. Raise WrongSetting if it is not valid."""
     if setting is None:
         setting = {}
     if isinstance(setting, Huey):
-        result = Found(setting, {})
+        result = ResolvedSettings(setting, {})
         on_commit = None
     elif isinstance(setting, Mapping):
         given = dict(setting)
@@ -93,7 +93,7 @@ def found(setting: Any) -> Found:
 
 
 def _alias(value: Any) -> str | None:
-    """The database whose transactions an enqueue waits for; None: it does not."""
+    """Return the alias of the database whose transactions an enqueue waits for, or None."""
     if isinstance(value, bool):
         return "default" if value else None
     if isinstance(value, str) and value in settings.DATABASES:
@@ -104,7 +104,7 @@ def _alias(value: Any) -> str | None:
 # -- the form of 0.4.9 ------------------------------------------------------------------------------------------------------------------
 
 
-def _of_0_4_9(given: dict[str, Any]) -> Found:
+def _of_0_4_9(given: dict[str, Any]) -> ResolvedSettings:
     unknown = sorted(given.keys() - set(OLD_FORM))
     if unknown:
         raise WrongSetting(
@@ -116,15 +116,15 @@ def _of_0_4_9(given: dict[str, Any]) -> Found:
     consumer = consumer_options(_dict(given, "consumer_options"), "consumer_options")
     eager: dict[str, Any] = {"always_eager": bool(given.get("always_eager", False))}
     if backend in SHIPPED:
-        return Found(_made(SHIPPED[backend], name, {**connection, **eager}), consumer)
+        return ResolvedSettings(make_instance(SHIPPED[backend], name, {**connection, **eager}), consumer)
     parts = ("queue", "result_store", "schedule", "events")
     classes = dict(zip(parts, _components(backend), strict=True))
     made: dict[str, Any] = {part: cls(name, **connection) for part, cls in classes.items() if cls is not None}
-    return Found(_built(lambda: Huey(**made, **_signed(eager)), f"HUEY['backend']={backend!r}"), consumer)
+    return ResolvedSettings(construct(lambda: Huey(**made, **_signed(eager)), f"HUEY['backend']={backend!r}"), consumer)
 
 
 def _components(backend: Any) -> tuple[Any, ...]:
-    """The four classes of a backend module that a user wrote."""
+    """Return the four classes of a user's backend module."""
     try:
         components = tuple(import_module(backend).Components)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
@@ -142,7 +142,7 @@ def _components(backend: Any) -> tuple[Any, ...]:
 # -- the form of 3.x --------------------------------------------------------------------------------------------------------------------
 
 
-def _of_3_x(given: dict[str, Any]) -> Found:
+def _of_3_x(given: dict[str, Any]) -> ResolvedSettings:
     if "consumer_options" in given:
         raise WrongSetting(
             "HUEY['consumer_options'] belongs to the form that names a 'backend', and there is none: add 'backend', or write 'consumer' "
@@ -154,19 +154,19 @@ def _of_3_x(given: dict[str, Any]) -> Found:
     connection = _dict(given, "connection")
     given.pop("consumer", None)
     given.pop("connection", None)
-    huey = _made(REDIS if asked is None else asked, name, {**connection, **_immediate(given)})
-    return Found(huey, consumer, is_default_redis=asked is None)
+    huey = make_instance(REDIS if asked is None else asked, name, {**connection, **_immediate(given)})
+    return ResolvedSettings(huey, consumer, is_default_redis=asked is None)
 
 
 def _immediate(given: dict[str, Any]) -> dict[str, Any]:
-    """``immediate`` is ``settings.DEBUG`` unless it is given (C35)."""
+    """``immediate`` is ``settings.DEBUG`` unless it is set."""
     if given.get("immediate") is None:
         given["immediate"] = bool(settings.DEBUG) and not given.get("always_eager")
     return given
 
 
 def default_name() -> str:
-    """The name of a queue that the settings do not name: that of the default database (S142)."""
+    """Return the default name of the queue: that of the default database."""
     database = settings.DATABASES.get("default", {}).get("NAME")
     return "huey" if not database or str(database) == ":memory:" else str(database)
 
@@ -181,7 +181,7 @@ def _dict(given: Mapping[str, Any], key: str) -> dict[str, Any]:
 # -- the instance -----------------------------------------------------------------------------------------------------------------------
 
 
-def _made(cls: Any, name: str, options: dict[str, Any]) -> Huey:
+def make_instance(cls: Any, name: str, options: dict[str, Any]) -> Huey:
     what = f"HUEY with {cls if isinstance(cls, str) else getattr(cls, '__name__', cls)}"
     way_out = f". {TO_SQLITE}" if cls == REDIS else ""
     if isinstance(cls, str):
@@ -196,14 +196,14 @@ def _made(cls: Any, name: str, options: dict[str, Any]) -> Huey:
         options.pop("blocking", None)
     if issubclass(cls, SqliteHuey) and "filename" not in options and "location" not in options:
         options["filename"] = default_file()
-    return _built(lambda: cls(name, **_signed(options)), what, way_out)
+    return construct(lambda: cls(name, **_signed(options)), what, way_out)
 
 
 def _signed(options: dict[str, Any]) -> dict[str, Any]:
     return options if "secret" in options or os.environ.get("HUEY_SECRET") else {**options, "secret": secrets()}
 
 
-def _built(make: Any, what: str, way_out: str = "") -> Huey:
+def construct(make: Any, what: str, way_out: str = "") -> Huey:
     try:
         huey: Huey = make()
     except (ConfigurationError, TypeError, ValueError) as error:
@@ -212,13 +212,13 @@ def _built(make: Any, what: str, way_out: str = "") -> Huey:
 
 
 def default_file() -> Path:
-    """Where the tasks are kept when no file is named: beside ``manage.py``, wherever web server and consumer are started."""
+    """Return the default file: beside ``manage.py``, wherever web server and consumer are started."""
     return Path(getattr(settings, "BASE_DIR", None) or Path.cwd()) / "huey.db"
 
 
 def secrets() -> list[str] | None:
-    """Django's secret key signs the messages (S2, C32), its fallbacks verify too. A process without one, such as ``collectstatic`` while an
-    image is built, has none."""
+    """Sign messages with Django's secret key; its fallbacks verify. A process without a key, such as ``collectstatic`` while an image is
+    built, signs nothing."""
     try:
         return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     except ImproperlyConfigured:
@@ -229,8 +229,8 @@ def secrets() -> list[str] | None:
 
 
 def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Options of the consumer as the settings give them, under their names of 0.4.9 and 3.x, by the names of ``huey.consumer.settings``.
-    WrongSetting: one that does not exist or fit."""
+    """Return options of the consumer, given under their names of 0.4.9 or 3.x, by the names of ``huey.consumer.settings``. Raise
+    WrongSetting for an unknown option or a wrong value."""
     options = {_RENAMED.get(name, name): value for name, value in given.items()}
     if "utc" in options:
         utc = options.pop("utc")

@@ -33,7 +33,21 @@ from huey.djhuey.framework import (
     tasks,
 )
 from huey.djhuey.outbox import Outbox
-from huey.djhuey.runs import ABOUT, About, Journal, as_time, begin, call_of, change, new_result, perform, runner, take_in, tell, to_micros
+from huey.djhuey.runs import (
+    ABOUT,
+    CallMetadata,
+    RunLog,
+    apply_record,
+    as_time,
+    begin,
+    call_of,
+    force_set,
+    new_result,
+    perform,
+    runner,
+    send_signal,
+    to_micros,
+)
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.runtime.functions import check_runs_when_called
@@ -58,12 +72,12 @@ CLASSES = {
     "undecodable": "huey.exceptions.DecodeError",
     "result not storable": "huey.exceptions.EncodeError",
 }
-"""Errors that are not raised by the function, by the reason of the task's end; of others ``huey.exceptions.TaskException``."""
+"""Classes of errors that the function did not raise, by the reason of the end; ``huey.exceptions.TaskException`` for other reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HueyTask(Task):
-    """A task of Django with the options of huey; None: not given. Also settable by ``using``."""
+    """A task of Django with the options of huey; None means not set. ``using`` can set them too."""
 
     retries: int | None = None
     retry_delay: float | None = None
@@ -89,7 +103,7 @@ class HueyTask(Task):
         backend: str | None = None,
         **options: Any,
     ) -> HueyTask:
-        """A task like this one with other defaults."""
+        """Return a task like this one with other defaults."""
         standard: dict[str, Any] = {"priority": priority, "queue_name": queue_name, "run_after": run_after, "backend": backend}
         return replace(self, **{name: value for name, value in standard.items() if value is not None}, **options)
 
@@ -111,7 +125,7 @@ class HueyBackend(BaseTaskBackend):
     ENQUEUE_ON_COMMIT (True enqueues when the open transaction commits; default: what ``settings.HUEY`` says). A result has its
     ``enqueued_at``, and ``task_enqueued`` is sent, when the task is really there: at the commit, if it waits for one. And in OPTIONS
     ``record_starts``: True writes down when a run begins, so that ``started_at`` can be seen while it lasts, at the price of two more
-    writes for each task; otherwise it is there when the run has ended."""
+    writes for each task; otherwise it is set when the run has ended."""
 
     task_class = HueyTask
     supports_defer = True
@@ -131,14 +145,14 @@ class HueyBackend(BaseTaskBackend):
     # -- declaring ----------------------------------------------------------------------------------------------------------------------
 
     def validate_task(self, task: Any) -> None:
-        """Called for each task that is made; the first of a function makes the function known to the consumer."""
+        """Check a new task; the first task of a function also registers the function for the consumer."""
         super().validate_task(task)
         if "<" in task.func.__qualname__:
             raise InvalidTask(f"{task.module_path}: workers find the function of a task by this path; give it a name, with def")
         self.wrapper(task)
 
     def wrapper(self, task: Any) -> TaskWrapper[Any, Any]:
-        """What huey calls for this task. InvalidTask: options that cannot work."""
+        """Return the decorated function for this task. Raise InvalidTask for options that cannot work."""
         registry, name = self.huey.registry, task.module_path
         if name in registry:
             known = registry.find(name)
@@ -154,7 +168,7 @@ class HueyBackend(BaseTaskBackend):
     # -- putting in ---------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Put a call in: its result, whose id can be kept. In a transaction it is written as ``huey.djhuey.outbox`` says."""
+        """Enqueue a call and return its result, whose id can be stored. In a transaction it is written as ``huey.djhuey.outbox`` says."""
         self.validate_task(task)
         huey = self.huey
         now = huey.clock.now()
@@ -175,8 +189,8 @@ class HueyBackend(BaseTaskBackend):
         return result
 
     def _is_enqueued(self, result: Any, at: int) -> None:
-        change(result, enqueued_at=as_time(at))
-        tell(signals.task_enqueued, type(self), result)
+        force_set(result, enqueued_at=as_time(at))
+        send_signal(signals.task_enqueued, type(self), result)
         if self.huey.immediate:
             with suppress(TaskResultDoesNotExist):
                 result.refresh()
@@ -185,10 +199,10 @@ class HueyBackend(BaseTaskBackend):
         wrapper = self.wrapper(task)
         prototype = prototype_of(wrapper)
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
-        about = About(self.alias, task.queue_name, to_micros(task.run_after), task.priority, now)
+        about = CallMetadata(self.alias, task.queue_name, to_micros(task.run_after), task.priority, now)
         try:
             args, kwargs = call_of(wrapper.func, result.args, result.kwargs)
-            kwargs = {**kwargs, **about.to_wire(prototype)}
+            kwargs = {**kwargs, **about.to_keyword(prototype)}
             made = wrapper.task_class(args, kwargs, id=result.id, due=about.run_after, priority=task.priority, **of_call)
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
@@ -201,9 +215,9 @@ class HueyBackend(BaseTaskBackend):
         return outbox.waiting(None) if self._on_commit and isinstance(outbox, Outbox) else nullcontext()
 
     def _run_here(self, result: Any) -> Any:
-        """As Django's immediate backend does."""
-        change(result, enqueued_at=as_time(self.huey.clock.now()))
-        tell(signals.task_enqueued, type(self), result)
+        """Run the task in the caller, like Django's immediate backend."""
+        force_set(result, enqueued_at=as_time(self.huey.clock.now()))
+        send_signal(signals.task_enqueued, type(self), result)
         with suppress(Exception):
             begin(self, result, "here", None)
             perform(self, result, lambda result: None, lambda error: True)
@@ -212,8 +226,8 @@ class HueyBackend(BaseTaskBackend):
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
     def get_result(self, result_id: str) -> Any:
-        """The result of that id: while its task waits or runs, 30 days after it failed, and as long as results are kept after it succeeded.
-        TaskResultDoesNotExist: there is none, or it is not of a task of Django."""
+        """Return the result with that id: while its task is queued or running, for 30 days after it failed, and as long as results are kept
+        after it succeeded. Raise TaskResultDoesNotExist if there is none, or it is not of a task of Django."""
         huey = self.huey
         row = huey.storage.get(str(result_id))
         try:
@@ -226,16 +240,16 @@ class HueyBackend(BaseTaskBackend):
     def _held(self, row: TaskRow) -> Any:
         prototype = self._prototype(row.name)
         args, kwargs = self.huey.codec.decode("task", row.id, row.payload)
-        about = About.of_wire(prototype, kwargs.pop(ABOUT, None), row.priority, row.created)
-        result = new_result(self.described(prototype, about), row.id, args, kwargs, about.enqueued)
-        Journal(self.huey).read_into(result)
+        about = CallMetadata.of_keyword(prototype, kwargs.pop(ABOUT, None), row.priority, row.created)
+        result = new_result(self.task_of_call(prototype, about), row.id, args, kwargs, about.enqueued)
+        RunLog(self.huey).read_into(result)
         ended = row.state in (State.FAILED, State.CANCELLED)
-        change(result, status=STATUS[row.state], finished_at=as_time(row.finished) if ended else None)
+        force_set(result, status=STATUS[row.state], finished_at=as_time(row.finished) if ended else None)
         if row.state == State.RUNNING and row.worker and row.worker not in result.worker_ids[-1:]:
             result.worker_ids.append(row.worker)
-        if ended and not _is_told(row, result):
+        if ended and not is_reported(row, result):
             path = CLASSES.get(row.reason or "", "huey.exceptions.TaskException")
-            result.errors.append(TaskError(exception_class_path=path, traceback=_told(row)))
+            result.errors.append(TaskError(exception_class_path=path, traceback=traceback_of(row)))
         return result
 
     def _succeeded(self, id: str) -> Any:
@@ -245,22 +259,22 @@ class HueyBackend(BaseTaskBackend):
         is_error, kept = self.huey.codec.decode_result(id, data)
         if is_error or not isinstance(kept, dict):
             raise LookupError("no result of a task of Django")
-        about = About(*kept["about"])
-        result = new_result(self.described(self._prototype(kept["name"]), about), id, kept["args"], kept["kwargs"], about.enqueued)
-        take_in(result, kept)
-        change(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(kept["finished"]), _return_value=kept["value"])
+        about = CallMetadata(*kept["about"])
+        result = new_result(self.task_of_call(self._prototype(kept["name"]), about), id, kept["args"], kept["kwargs"], about.enqueued)
+        apply_record(result, kept)
+        force_set(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(kept["finished"]), _return_value=kept["value"])
         return result
 
     def _prototype(self, name: str) -> Any:
-        """The task that was declared under that name. UnknownTask: no module of this project that is known declares it."""
+        """Return the task declared under that name. Raise UnknownTask if no known module of this project declares it."""
         registry = self.huey.registry
         if name not in registry:
             # Nothing is imported because a message names it; but the tasks of this project are.
             autodiscover_modules("tasks")
         return prototype_of(registry.find(name))
 
-    def describe_exception(self, prototype: Any, about: About) -> Any:
-        """The task of one call."""
+    def task_of_call(self, prototype: Any, about: CallMetadata) -> Any:
+        """Return the task of one call."""
         return replace(
             prototype,
             backend=about.backend,
@@ -270,13 +284,13 @@ class HueyBackend(BaseTaskBackend):
         )
 
     def plain(self, value: Any) -> Any:
-        """*value* as JSON has it. TypeError, ValueError: it has not."""
+        """Return *value* as JSON has it. Raise TypeError or ValueError if JSON cannot represent it."""
         return normalize_json(value)
 
     # -- checks -------------------------------------------------------------------------------------------------------------------------
 
     def check(self, **kwargs: Any) -> list[Any]:
-        """huey.E002: results are wanted and not kept."""
+        """Check huey.E002: results are needed but not kept."""
         try:
             if self.huey.results:
                 return []
@@ -287,21 +301,21 @@ class HueyBackend(BaseTaskBackend):
 
 
 def prototype_of(wrapper: TaskWrapper[Any, Any]) -> Any:
-    """The task of Django that a function was declared with. LookupError: it was declared to huey alone."""
+    """Return the Django task with which a function was declared. Raise LookupError if it was declared to huey alone."""
     prototype = getattr(wrapper.func, "prototype", None)
     if prototype is None:
         raise LookupError(f"{wrapper.name} is no task of Django")
     return prototype
 
 
-def _told(row: TaskRow) -> str:
-    """What ended a task, as the storage has it."""
+def traceback_of(row: TaskRow) -> str:
+    """Return the stored traceback of the error that ended a task."""
     error = json.loads(row.error) if row.error else {}
     return str(error.get("traceback") or error.get("error") or f"{row.state}: {row.reason}")
 
 
-def _is_told(row: TaskRow, result: Any) -> bool:
-    """Whether the error that ended the task is among those that its runs left."""
+def is_reported(row: TaskRow, result: Any) -> bool:
+    """Return whether the error that ended the task is among those of its runs."""
     if not result.errors:
         return False
     if row.reason == "timeout":

@@ -15,7 +15,7 @@ from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, task
 from tests.compat_049.parts.conftest import MakeParts
 
-WRITES = ("write", "write_many", "claim", "ack", "add", "put", "enlist", "dismiss")
+WRITES = ("write", "write_many", "claim", "ack", "add", "put", "register", "deregister")
 ALL = ["again", "done", "late", "released", "soon"]
 
 
@@ -95,16 +95,16 @@ def test_a_death_at_any_call_of_a_part_loses_nothing(make_shipped: MakeParts, af
             life(LegacyStorage(Parts(*map(mortal.inhabit, make_shipped())), clock=clock), clock)
         except Killed:
             deaths += 1
-        heir = LegacyStorage(Parts(*make_shipped()), clock=clock)
+        successor = LegacyStorage(Parts(*make_shipped()), clock=clock)
 
-        given = what_is_left(heir, clock)
+        given = what_is_left(successor, clock)
 
-        has_result = {id for id in ALL if heir.peek("result", id) is not None}
+        has_result = {id for id in ALL if successor.peek("result", id) is not None}
         assert has_result == set(ALL), (at, given)
         # What moves from the queue to the schedule is in both for a moment: such a task runs once more, never once less.
         doubled += sum(times - 1 for times in given.values())
         assert max(given.values(), default=0) <= 2, (at, given)
-        assert (heir.counts().ready, heir.counts().scheduled, heir.counts().running) == (0, 0, 0), at
+        assert (successor.counts().ready, successor.counts().scheduled, successor.counts().running) == (0, 0, 0), at
         if mortal.left > 0:
             break
     assert deaths > 15, "it did not die often enough"

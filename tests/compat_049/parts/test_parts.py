@@ -202,7 +202,7 @@ def test_S172_events_go_to_the_channel_of_that_name(port: int) -> None:
 def test_S173_two_names_do_not_meet(make_shipped: MakeParts, one: str, other: str) -> None:
     queue, store, schedule = make_shipped(one)
     queue.write("held")
-    queue.enlist("w", "text")
+    queue.register("w", "text")
     queue.claim("w", 1)
     queue.write("a")
     store.put("k", "v")
@@ -214,7 +214,7 @@ def test_S173_two_names_do_not_meet(make_shipped: MakeParts, one: str, other: st
     others = make_shipped(other)
 
     assert (len(others[0]), others[1].peek("k"), others[2].read(NOON), others[0].ticks()) == (0, EmptyData, [], {})
-    assert (texts(queue.held("w")), queue.enlisted()) == (["held"], {"w": "text"})
+    assert (texts(queue.held("w")), queue.registered()) == (["held"], {"w": "text"})
     assert (len(queue), texts(store.peek("k")), texts(schedule.read(NOON)), queue.ticks()) == (1, "v", ["a"], {"task": 1})
 
 
@@ -352,7 +352,7 @@ def test_what_takes_the_place_of_a_message_goes_where_it_shall(make_shipped: Mak
 
     assert queue.ack("w", a, "last")
     assert queue.ack("w", b, "first", first=True)
-    assert queue.ack("w", c, "inherited", heir="x")
+    assert queue.ack("w", c, "inherited", successor="x")
     assert not queue.ack("w", a, "never")
 
     assert texts(queue.waiting(9)) == ["first", "d", "last"]
@@ -362,16 +362,16 @@ def test_what_takes_the_place_of_a_message_goes_where_it_shall(make_shipped: Mak
 def test_a_holder_is_forgotten_once_it_holds_nothing(make_shipped: MakeParts) -> None:
     queue = make_shipped()[0]
     queue.write("a")
-    queue.enlist("w", "text")
-    queue.enlist("w", "newer")
+    queue.register("w", "text")
+    queue.register("w", "newer")
     (a,) = queue.claim("w", 1)
 
-    queue.dismiss("w")
-    assert queue.enlisted() == {"w": "newer"}
+    queue.deregister("w")
+    assert queue.registered() == {"w": "newer"}
 
     queue.ack("w", a)
-    queue.dismiss("w")
-    assert queue.enlisted() == {}
+    queue.deregister("w")
+    assert queue.registered() == {}
 
 
 def test_a_tick_is_noted_once_with_its_message(make_shipped: MakeParts) -> None:

@@ -274,7 +274,7 @@ class Claims:
         if schedule is not None:
             self._add(data, message.due)
             return self._let_go(worker, entry.part, entry.data)
-        if entry.part is not None and not self._acked(worker.id, entry.part, entry.data, data, heir=worker.id):
+        if entry.part is not None and not self._acked(worker.id, entry.part, entry.data, data, successor=worker.id):
             return False
         self._park(worker, Entry(entry.part, data, message))
         return True
@@ -298,7 +298,7 @@ class Claims:
             self.leases(worker)
         return self._entries.get(key)
 
-    def take_over(self, dead: str, heir: Worker, now: Micros) -> list[Lease]:
+    def take_over(self, dead: str, successor: Worker, now: Micros) -> list[Lease]:
         """Hand what *dead* holds to *heir*, one message after the other, each with a new token; those that this call handed over. What
         waited for its time goes back."""
         taken: list[Lease] = []
@@ -309,7 +309,7 @@ class Claims:
                 if message is not None:
                     instead = message.claimed().to_bytes()
                     if message.due is None or message.due <= now:
-                        place = {"heir": heir.id}
+                        place = {"heir": successor.id}
                     elif place:
                         place = {"timestamp": naive_utc(message.due)}
                 if self._acked(dead, part, data, instead, **place) and message is not None and "heir" in place:

@@ -33,8 +33,8 @@ class Holders:
         self._until[worker.id] = until
         text = json.dumps([*worker, until])
         for part in self._parts:
-            with failing_as(QueueWriteException, part, "enlist"):
-                part.enlist(worker.id, text)
+            with failing_as(QueueWriteException, part, "register"):
+                part.register(worker.id, text)
         self._own[worker.id] = text
         self._seen[worker.id] = text, self._clock.monotonic()
 
@@ -45,8 +45,8 @@ class Holders:
     def rows(self) -> list[WorkerRow]:
         texts: dict[str, str] = {} if self._parts else dict(self._own)
         for part in self._parts:
-            with failing_as(QueueReadException, part, "enlisted"):
-                texts.update(part.enlisted())
+            with failing_as(QueueReadException, part, "registered"):
+                texts.update(part.registered())
         self._seen = {id: seen for id, seen in self._seen.items() if id in texts}
         return [row for id, text in sorted(texts.items()) if (row := self._row(id, text)) is not None]
 
@@ -73,6 +73,6 @@ class Holders:
     def forget(self, worker: Worker) -> None:
         """Forget it, unless it holds something."""
         for part in self._parts:
-            with failing_as(QueueWriteException, part, "dismiss"):
-                part.dismiss(worker.id)
+            with failing_as(QueueWriteException, part, "deregister"):
+                part.deregister(worker.id)
         self._own.pop(worker.id, None)

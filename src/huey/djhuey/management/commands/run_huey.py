@@ -1,4 +1,4 @@
-"""``manage.py run_huey``: the consumer of this project (S149-S151).
+"""``manage.py run_huey``: the consumer of this project.
 
 A flag wins over the environment (HUEY_WORKERS=4), that over ``settings.HUEY``, that over the default. Exit codes as of ``huey_consumer``.
 """
@@ -27,7 +27,7 @@ from huey.cli.reload import Watcher, is_watched
 from huey.consumer.command import own_command
 from huey.consumer.settings import OPTIONS
 from huey.djhuey.database import runs_in_caller
-from huey.djhuey.settings import TO_SQLITE, Found, WrongSetting, current
+from huey.djhuey.settings import TO_SQLITE, ResolvedSettings, WrongSetting, current
 from huey.exceptions import StorageUnavailable
 
 log = logging.getLogger("huey.djhuey")
@@ -52,16 +52,16 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             code = run({it.name: options[it.name] for it in OPTIONS if it.name in options}, autoload=not options["disable_autoload"])
-        except UsageError as mistake:
-            raise CommandError(str(mistake), returncode=mistake.code) from mistake
+        except UsageError as error:
+            raise CommandError(str(error), returncode=error.code) from error
         if code:
             sys.exit(code)
 
 
 def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
-    """Run until it is stopped: the exit code. Mistake: it cannot."""
-    found = instance()
-    given = {**found.consumer, **from_environment(os.environ), **flags}
+    """Run until stopped, and return the exit code. Raise UsageError if it cannot start."""
+    resolved = instance()
+    given = {**resolved.consumer, **from_environment(os.environ), **flags}
     if given.get("verbose") and given.get("quiet"):
         raise UsageError("verbose and quiet contradict each other; give one of them")
     level = given.pop("level", None)
@@ -71,40 +71,40 @@ def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
     if autoload:
         import_tasks()
     set_up_logging(given, level)
-    tell_once()
+    skip_duplicate_records()
     # A forked worker must not inherit what this process has open.
     connections.close_all()
-    if found.is_default_redis:
-        tell_the_other_way(found.huey)
-    return consume(found.huey, "settings.HUEY", consumer)
+    if resolved.is_default_redis:
+        suggest_sqlite(resolved.huey)
+    return consume(resolved.huey, "settings.HUEY", consumer)
 
 
-def tell_the_other_way(huey: Huey) -> None:
-    """Say how to do without a server, if the one that nobody chose is not there; the consumer waits for it."""
+def suggest_sqlite(huey: Huey) -> None:
+    """Say how to use a SQLite file if the default Redis server cannot be reached; the consumer waits for the server."""
     try:
         huey.storage.open()
     except StorageUnavailable as error:
         log.error("%s. %s", error, TO_SQLITE)
 
 
-def instance() -> Found:
-    """The project's. Mistake: there is none, or none whose tasks a consumer could run."""
+def instance() -> ResolvedSettings:
+    """Return the project's instance. Raise UsageError without one, or if its tasks run in the caller."""
     try:
-        found = current()
+        resolved = current()
     except WrongSetting as error:
         raise UsageError(str(error)) from error
-    if runs_in_caller(found.huey):
-        how = "always_eager" if found.huey.always_eager else "immediate"
+    if runs_in_caller(resolved.huey):
+        how = "always_eager" if resolved.huey.always_eager else "immediate"
         why = " (it is, unless you set it, while DEBUG is True)" if how == "immediate" else ""
         raise UsageError(
             f"HUEY[{how!r}] is True{why}: tasks run where they are called, and a consumer would find none; "
             f"write {how!r}: False into HUEY in your settings"
         )
-    return found
+    return resolved
 
 
 def import_tasks() -> None:
-    """Import ``tasks.py`` of every installed app that has one (S150). Mistake: one is broken; its traceback is printed first."""
+    """Import ``tasks.py`` of every installed app that has one. Raise UsageError, after printing the traceback, if one fails."""
     for app in apps.get_app_configs():
         name = f"{app.name}.tasks"
         try:
@@ -114,8 +114,9 @@ def import_tasks() -> None:
             raise broken(name, error) from error
 
 
-def tell_once() -> None:
-    """Where the log of huey goes, keep out what ``django.tasks`` says of the same tasks. Others, such as mails of errors, get it."""
+def skip_duplicate_records() -> None:
+    """Keep records of ``django.tasks`` about the same tasks out of the handlers of huey's log. Other handlers, such as mails, still get
+    them."""
     ours = list(handlers_of(logging.getLogger("huey.consumer")))
     streams = [handler.stream for handler in ours if isinstance(handler, logging.StreamHandler)]
     for name in FRAMEWORKS:
@@ -131,9 +132,9 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def folders() -> list[str]:
-    """Where the project's own code may be: the current folder, BASE_DIR, and the installed apps that did not come with a package."""
-    found = {os.getcwd(), *(str(app.path) for app in apps.get_app_configs())}
+    """Return the folders of the project's own code: the current folder, BASE_DIR, and installed apps outside of packages."""
+    resolved = {os.getcwd(), *(str(app.path) for app in apps.get_app_configs())}
     if getattr(settings, "BASE_DIR", None):
-        found.add(str(settings.BASE_DIR))
-    own = sorted({os.path.realpath(folder) for folder in found if "-packages" not in folder})
+        resolved.add(str(settings.BASE_DIR))
+    own = sorted({os.path.realpath(folder) for folder in resolved if "-packages" not in folder})
     return [folder for folder in own if not any(folder.startswith(other + os.sep) for other in own)]
