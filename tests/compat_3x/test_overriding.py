@@ -64,7 +64,7 @@ def test_bulk_through_an_overridden_enqueue_is_written_together(watched: Watched
     task = add(watched)
     calls: list[int] = []
     enqueue = watched.storage.enqueue
-    monkeypatch.setattr(watched.storage, "enqueue", lambda records, *more: (calls.append(len(records)), enqueue(records, *more)))
+    monkeypatch.setattr(watched.storage, "enqueue", lambda records, *more: (calls.append(len(records)), enqueue(records, *more))[1])
 
     task.map(range(5))
 

@@ -234,26 +234,25 @@ class Producer:
         return NOT_WRITTEN_YET if duplicates is None else duplicates
 
     def _write(self, records: Sequence[Record], target: BulkEnqueue | None) -> Mapping[str, str]:
-        if self._signals.handlers:
-            put_in = list(records)
-            with self.announcing(put_in):
-                duplicates = self._store(records, target)
-                put_in[:] = [record for record in put_in if record.id not in duplicates]
+        def make_events() -> list[str]:
+            return [events.of_enqueue(record, self._context.clock.now()) for record in records]
+
+        enqueue = (target or self._storage).enqueue
+        if not self._signals.handlers:
+            duplicates = enqueue(records, make_events)
         else:
-            duplicates = self._store(records, target)
+            stored = list(records)
+            with self.announcing(stored):
+                duplicates = enqueue(records, make_events)
+                stored[:] = [record for record in stored if record.id not in duplicates]
         if self._state.is_immediate:
             self._routes.inline_worker().run_ready()
         return duplicates
 
-    def _store(self, records: Sequence[Record], target: BulkEnqueue | None) -> Mapping[str, str]:
-        def make_events() -> list[str]:
-            return [events.of_enqueue(record, self._context.clock.now()) for record in records]
-
-        return (target or self._storage).enqueue(records, make_events)
-
     @contextmanager
     def announcing(self, records: Sequence[Record]) -> Iterator[None]:
-        """A block in which *records* are put in. If it ends well, signal handlers are called before anything in this process runs them."""
+        """A block in which *records* are stored. If it does not raise, the handlers of their signals are called before anything
+        in this process runs them."""
         if not self._signals.wants(SIGNAL_ENQUEUED, SIGNAL_SCHEDULED):
             yield
             return
