@@ -16,10 +16,10 @@ import redis
 
 from huey import RedisHuey
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
-from huey.storage.redis import RedisStorage, lookout
+from huey.storage.redis import RedisStorage, shared_listeners
 from huey.storage.redis import pool as pools
 from huey.storage.redis.errors import translated
-from huey.storage.redis.lookout import Results
+from huey.storage.redis.shared_listeners import ResultListener
 from huey.task.lifecycle import Finish, State
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, Call, task
@@ -96,7 +96,7 @@ def test_a_pool_of_our_own_has_no_limit_but_that_of_the_user(mine: Callable[...,
     storage = mine()
     connections = [storage._connections.take() for _ in range(130)]
     for connection in connections:
-        storage._connections.give_back(connection)
+        storage._connections.release(connection)
 
     assert storage._connections.most is None
     assert mine(max_connections=7)._connections.most == 7
@@ -347,9 +347,9 @@ def test_a_queue_that_comes_later_is_heard_at_once(mine: Callable[..., RedisStor
     first, second = mine(), mine(name="comes later")
     waiting = until_it_waits(first, "a")
     later = until_it_waits(second, "a")
-    lookout = second._connections.pool.lookout(Results)
+    shared_listener = second._connections.pool.shared_listener(ResultListener)
 
-    assert lookout._blocked_on == {first._prefix, second._prefix}
+    assert shared_listener._blocked_on == {first._prefix, second._prefix}
     second.put("result", "a", b"5")
     assert later.answer()
     assert waiting.is_waiting
@@ -432,7 +432,7 @@ def is_put(storage: RedisStorage, id: str) -> bool:
 
 
 def test_a_wait_at_a_server_that_stays_away_says_so_in_each_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huey.storage.redis.lookout.OUTAGE", 0.1)
+    monkeypatch.setattr("huey.storage.redis.shared_listeners.OUTAGE_TOLERANCE_S", 0.1)
     with Server() as server:
         storage = RedisStorage("app", port=server.port)
         waits = [until_it_waits(storage, f"{n}", timeout=None) for n in range(5)]
@@ -440,7 +440,7 @@ def test_a_wait_at_a_server_that_stays_away_says_so_in_each_thread(monkeypatch: 
 
         errors = []
         for wait in waits:
-            with pytest.raises(StorageUnavailable, match="the server is away") as told:
+            with pytest.raises(StorageUnavailable, match="cannot reach the server") as told:
                 wait.answer()
             errors.append(told.value)
 
@@ -474,16 +474,16 @@ def poke(storage: RedisStorage) -> None:
 
 def test_an_error_that_strikes_the_leader_is_its_own(mine: Callable[..., RedisStorage], monkeypatch: pytest.MonkeyPatch) -> None:
     storage = mine()
-    lookout = storage._connections.pool.lookout(Results)
-    real = lookout._hear
+    shared_listener = storage._connections.pool.shared_listener(ResultListener)
+    real = shared_listener._await_reply
     strikes = [KeyboardInterrupt("struck")]
 
     def hear(seconds: float) -> None:
-        if len(lookout._all()) > 1 and strikes:
+        if len(shared_listener._all()) > 1 and strikes:
             raise strikes.pop()
         real(seconds)
 
-    monkeypatch.setattr(lookout, "_hear", hear)
+    monkeypatch.setattr(shared_listener, "_await_reply", hear)
     first = until_it_waits(storage, "a")
     second = until_it_waits(storage, "b")
     with pytest.raises(KeyboardInterrupt):
@@ -500,7 +500,7 @@ def test_an_error_that_strikes_the_leader_is_its_own(mine: Callable[..., RedisSt
 def test_a_pool_without_a_free_connection_says_that_it_is_the_pool(
     mine: Callable[..., RedisStorage], kind: type[redis.ConnectionPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "POOL_TIMEOUT", 0.2)
+    monkeypatch.setattr(pools, "POOL_TIMEOUT_S", 0.2)
     # One that lets its callers wait for ever does not make us wait for ever.
     pool = pool_of(kind, most=1, timeout=None) if kind is redis.BlockingConnectionPool else pool_of(most=1)
     storage = mine(connection_pool=pool, enqueue_timeout=0.1)
@@ -508,17 +508,17 @@ def test_a_pool_without_a_free_connection_says_that_it_is_the_pool(
 
     with pytest.raises(StorageError, match=r"max_connections=1.*a consumer needs up to 4") as told:
         storage.enqueue([task()])
-    assert "the server is away" not in str(told.value)
+    assert "cannot reach the server" not in str(told.value)
 
-    storage._connections.give_back(taken)
+    storage._connections.release(taken)
     storage.enqueue([task()])
 
 
 def test_a_pool_of_one_says_that_nobody_can_wait_with_it_long_before_the_wait_ends(
     mine: Callable[..., RedisStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "POOL_TIMEOUT", 0.2)
-    monkeypatch.setattr(lookout, "OUTAGE", 600.0)
+    monkeypatch.setattr(pools, "POOL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(shared_listeners, "OUTAGE_TOLERANCE_S", 600.0)
     storage = mine(connection_pool=pool_of(most=1))
     storage.enqueue([task("a")])
 

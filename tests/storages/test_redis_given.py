@@ -288,5 +288,5 @@ def test_a_server_that_comes_back_evicting_is_refused(evicting: tuple[Server, An
 
 
 def test_a_server_that_cannot_be_reached_is_still_told_as_away() -> None:
-    with pytest.raises(StorageUnavailable, match="the server is away"):
+    with pytest.raises(StorageUnavailable, match="cannot reach the server"):
         RedisStorage("app", port=1).open()

@@ -65,7 +65,7 @@ def test_as_a_user_with_rights_on_huey_alone() -> None:
         admin.acl_setuser("guest", enabled=True, passwords=["+pw"], keys=["other:*"], categories=["+@all"])
 
         assert works(RedisHuey("app", port=server.port, username="worker", password="pw"))
-        with pytest.raises(StorageRefused, match="may not do that"):
+        with pytest.raises(StorageRefused, match="has no permission"):
             RedisStorage("app", port=server.port, username="guest", password="pw").open()
 
 

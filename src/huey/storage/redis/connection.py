@@ -1,8 +1,8 @@
 """Connections to a Redis server.
 
-redis-py makes them (TLS, unix sockets, Sentinel, passwords); what goes over them is packed and read here, by hiredis, since redis-py's
+redis-py makes them (TLS, unix sockets, Sentinel, passwords); commands are packed and replies parsed here, by hiredis, since redis-py's
 command layer takes longer than a round trip. A connection belongs to the process that made it: after a fork the child makes its own.
-pool.py lends them, and gives back what came from somebody else's pool.
+pool.py lends them, and returns those that came from a pool of the application.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import Script
 
 CONNECT_TIMEOUT = 2.0
-"""Seconds that connecting may take, unless told otherwise."""
+"""Seconds that connecting may take by default."""
 REPLY_TIMEOUT = 5.0
-"""Seconds that a reply may take, unless told otherwise."""
+"""Seconds that a reply may take by default."""
 EVALSHA = b"EVALSHA"
 _CODES = {
     "NoScriptError": "NOSCRIPT",
@@ -40,9 +40,9 @@ _CODES = {
 }
 """Error codes by redis-py's classes."""
 SPIN_POLLS = 300
-"""Looks for a reply that is likely to come at once; about a tenth of a millisecond, where no other thread wants to run."""
+"""Polls for a reply that is likely to come at once: about 0.1 ms, if no other thread runs."""
 SPIN_BACKOFF = 10
-"""Replies that are waited for in the usual way after one that came later than that."""
+"""Replies for which the connection does not spin after one that came later than that."""
 HARMLESS = frozenset(
     {
         *("watch_results", "heartbeat", "revoke", "counts", "is_followed", "deregister", "list_values", "leases", "list_ids", "get_tasks"),
@@ -50,11 +50,11 @@ HARMLESS = frozenset(
         *("read_stats", "prune", "put_value", "check_ready", "release", "get_revocation", "unwatch_results", "workers"),
     }
 )
-"""Verbs that may be sent again when an answer was lost: it will be the same one, or as good."""
+"""Verbs that may be repeated after a lost reply: the second one is the same, or as good."""
 
 
 def load_client() -> Any:
-    """redis-py. ConfigurationError: it is not installed (C28)."""
+    """Return redis-py. Raises ConfigurationError if it is not installed."""
     try:
         import redis
     except ImportError as error:
@@ -70,18 +70,18 @@ class CommandConnection:
         self.where = where
         self.pid = os.getpid()
         self._owed = [] if give is None else [give]
-        """What takes the connection back."""
+        """What takes the transport back, once: its pool, if it was lent."""
         self.client = 0
-        """The server's number for this connection."""
+        """The server's id of this connection."""
         self.is_closed = False
-        self.patience = REPLY_TIMEOUT
+        self.reply_timeout = REPLY_TIMEOUT
         self._hiredis: Any = None
         try:
             import hiredis
 
             self._hiredis = hiredis
         except ImportError:
-            # Slower, but redis-py can do it alone.
+            # Slower, but redis-py works without it.
             self._hiredis = None
         try:
             self._prepare()
@@ -93,23 +93,23 @@ class CommandConnection:
         sock = getattr(self.transport, "_sock", None)
         self._sock: socket.socket | None = sock if self._hiredis is not None else None
         self._spins_to_skip = 0
-        """Replies that are not looked for, since the last one was slow."""
+        """Replies for which it does not spin, since the last one was slow."""
         if self._sock is not None:
             self._reader = self._hiredis.Reader()
             self._pack = self._hiredis.pack_command
-            self.patience = self._sock.gettimeout() or REPLY_TIMEOUT
+            self.reply_timeout = self._sock.gettimeout() or REPLY_TIMEOUT
         self._poll = select.poll()
         self._poll.register(self.fileno(), select.POLLIN)
 
     def send(self, *commands: tuple[Arg, ...]) -> None:
-        """Send commands in one packet. StorageError: one holds what cannot be sent; nothing was."""
+        """Send commands in one packet. Raises StorageError, before anything is sent, if an argument cannot be encoded."""
         try:
             if self._sock is not None:
                 packets = [self._pack(commands[0])] if len(commands) == 1 else [b"".join(map(self._pack, commands))]
             else:
                 packets = self.transport.pack_commands(commands)
         except (ValueError, TypeError) as error:
-            raise StorageError(f"{self.where}: a text or value cannot be sent ({type(error).__name__}); nothing was written") from error
+            raise StorageError(f"{self.where}: an argument cannot be encoded ({type(error).__name__}); nothing was written") from error
         try:
             if self._sock is not None:
                 self._sock.sendall(packets[0])
@@ -119,7 +119,7 @@ class CommandConnection:
             raise reply_lost(self.where, error) from error
 
     def read(self) -> Any:
-        """The next reply; an error reply comes as an exception instance."""
+        """Return the next reply; an error reply is returned as an exception."""
         try:
             if self._sock is None:
                 return self._read_by_client()
@@ -134,8 +134,7 @@ class CommandConnection:
             raise reply_lost(self.where, error) from error
 
     def spin_for_reply(self) -> None:
-        """Wait for a reply that comes at once, without going to sleep for it: a server on the same machine answers before a thread is
-        woken."""
+        """Poll for a reply for a short time, without sleeping: a server on the same machine answers faster than a thread wakes up."""
         if self._spins_to_skip > 0:
             self._spins_to_skip -= 1
         elif not any(map(self._poll.poll, repeat(0, SPIN_POLLS))):
@@ -147,18 +146,18 @@ class CommandConnection:
         try:
             return self.transport.read_response(disable_decoding=True)
         except redis.ResponseError as error:
-            # It cuts off the codes that it knows.
+            # redis-py cuts off the codes that it knows.
             code = _CODES.get(type(error).__name__)
             return error if code is None else redis.ResponseError(f"{code} {error}")
 
     def has_reply(self) -> bool:
-        """A reply has been received already."""
+        """Return whether a reply was received already."""
         if self._sock is None:
             return bool(self.transport.can_read(0))
         return bool(self._reader.has_data())
 
     def is_stale(self) -> bool:
-        """The server closed it while nobody used it."""
+        """Return whether the server closed the connection while it was not in use."""
         return bool(self._poll.poll(0))
 
     def fileno(self) -> int:
@@ -166,18 +165,18 @@ class CommandConnection:
         return int(sock.fileno())
 
     def __del__(self) -> None:
-        # Of a thread that ended: it had its own to wait on.
+        # It may have been the listener of a thread that ended.
         if not self.is_closed:
             self._close(forget)
 
     def close(self) -> None:
-        """Close it, and give it back where it is from. Harmless twice, and from another thread."""
+        """Close the connection and return the transport to its pool. Harmless twice, and from another thread."""
         self._close(lambda give, transport: give(transport))
 
     def _close(self, hand_over: Callable[[Callable[[Any], None], Any], None]) -> None:
         self.is_closed = True
         if self.pid != os.getpid():
-            # The parent goes on with this socket: only our copy of its descriptor goes. Of its pool redis-py makes a new one here.
+            # The parent still uses the socket: close only this process's copy of the descriptor. redis-py resets its pool after a fork.
             self._owed.clear()
             sock = getattr(self.transport, "_sock", None)
             if sock is not None:
@@ -187,7 +186,7 @@ class CommandConnection:
         try:
             self.transport.disconnect()
         finally:
-            # Once, whoever else closes it at this moment.
+            # Once, even if another thread closes it at the same time.
             with suppress(IndexError):
                 hand_over(self._owed.pop(), self.transport)
 
@@ -196,8 +195,8 @@ _forgotten: deque[tuple[Callable[[Any], None], Any]] = deque()
 
 
 def forget(give: Callable[[Any], None], transport: Any) -> None:
-    """Give a connection back when a thread ended or an object went. That happens at any moment: perhaps while this very thread is inside
-    the pool and holds its lock; then it is done by the next who connects."""
+    """Return a transport whose connection is garbage. A finalizer may run at any moment, even while its thread holds the lock of the
+    pool; then the next call that connects returns it."""
     pool = getattr(give, "__self__", None)
     for lock in (getattr(pool, "_lock", None), getattr(getattr(pool, "pool", None), "mutex", None)):
         if lock is not None:
@@ -208,8 +207,8 @@ def forget(give: Callable[[Any], None], transport: Any) -> None:
     give(transport)
 
 
-def give_back_forgotten() -> None:
-    """See ``forget``."""
+def release_forgotten() -> None:
+    """Return the transports that ``forget`` could not return."""
     while _forgotten:
         try:
             give, transport = _forgotten.popleft()
@@ -227,7 +226,7 @@ def run(
     *,
     soon: bool = False,
 ) -> Any:
-    """Run a script over *connection*; the server is told its text if it does not know it. *soon*: the answer is likely to come at once."""
+    """Run a script and return its answer; load it if the server does not know it. *soon*: the reply is likely to come at once."""
     command = (EVALSHA, script.sha, 1, *arguments)
     around = [*before, command, *(() if after is None else (after,))]
     connection.send(*around)
@@ -244,7 +243,7 @@ def run(
 def _replies(connection: CommandConnection, around: list[tuple[Arg, ...]], command: tuple[Arg, ...]) -> Any:
     if len(around) == 1:
         return checked(connection, connection.read())
-    # All are read, whatever they say: the next call begins with its own.
+    # Read all of them, errors too, so that the next call begins with its own reply.
     replies = [connection.read() for _ in around]
     answer = checked(connection, replies[around.index(command)])
     for reply in replies:
@@ -253,13 +252,13 @@ def _replies(connection: CommandConnection, around: list[tuple[Arg, ...]], comma
 
 
 def load(connection: CommandConnection, script: Script) -> None:
-    """Tell the server a script."""
+    """Send the text of a script to the server."""
     connection.send((b"SCRIPT", b"LOAD", script.text))
     checked(connection, connection.read())
 
 
 def checked(connection: CommandConnection, reply: Any) -> Any:
-    """*reply*, unless it is an error."""
+    """Return *reply*, or raise it if it is an error."""
     if isinstance(reply, Exception):
         raise translated(str(reply), connection.where)
     return reply

@@ -22,19 +22,19 @@ ROW = struct.Struct(f"<{len(NOTHING)}d")
 """A row of statistics, as the server keeps it."""
 
 
-def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg]]:
+def encode_finishes(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg]]:
     """How many plain successes, values of those, other ends and names, and whether all tokens of successes are 1; and all of them as
     arguments. *keep*: succeeded tasks are kept."""
     ids: list[Arg] = []
     tokens: list[Arg] = []
     values: list[Arg] = []
     mute: list[tuple[str, int]] = []
-    fates: list[Arg] = []
+    others: list[Arg] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     for finish in finishes:
         lease, state, _, _, _, _, _, _, value, _, took, _, _, _ = finish
         if state != State.SUCCEEDED or keep:
-            fates += _fate(finish)
+            others += _encode_finish(finish)
             continue
         if value is None:
             mute.append(lease[:2])
@@ -53,8 +53,8 @@ def ends_of(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg
         tokens.append(token)
     tally = [argument for name, (tooks, times) in runs.items() for argument in _tally(name, tooks, times)]
     are_first = tokens.count(1) == len(tokens)
-    counts = [len(ids), len(values), len(fates) // FINISH_SIZE, len(runs), int(are_first)]
-    return counts, [*ids, *(() if are_first else tokens), *values, *fates, *tally]
+    counts = [len(ids), len(values), len(others) // FINISH_SIZE, len(runs), int(are_first)]
+    return counts, [*ids, *(() if are_first else tokens), *values, *others, *tally]
 
 
 def too_heavy(finishes: Sequence[Finish]) -> Iterator[Sequence[Finish]]:
@@ -76,7 +76,7 @@ def _tally(name: str, tooks: list[Micros], times: list[Micros]) -> list[Arg]:
     return [name, ROW.pack(*row, *measured(tooks)), len(minutes) // 2, *minutes]
 
 
-def _fate(finish: Finish) -> list[Arg]:
+def _encode_finish(finish: Finish) -> list[Arg]:
     lease, error = finish.lease, finish.error
     text = "" if error is None else json.dumps(error)
     tail = json.dumps({"reason": finish.reason, "error": None if error is None else error.get("error")})[1:-1]

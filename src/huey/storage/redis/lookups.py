@@ -34,9 +34,9 @@ class Lookups:
         self._queue = queue
 
     def get(self, id: str) -> TaskRow | None:
-        return next(iter(self._look([id])), None)
+        return next(iter(self._rows([id])), None)
 
-    def _look(self, ids: Sequence[Arg]) -> list[TaskRow]:
+    def _rows(self, ids: Sequence[Arg]) -> list[TaskRow]:
         found = [each for some in in_chunks(ids) for each in self._queue.call("get_tasks", *some)]
         return [row_of(each) for each in found if each]
 
@@ -71,7 +71,7 @@ class Lookups:
             ids = self._queue.call("list_ids", kind, start, start + size - 1)
             if not ids:
                 return
-            yield self._look(ids)
+            yield self._rows(ids)
 
     def missing(self) -> list[Missing]:
         try:

@@ -41,9 +41,9 @@ class Head(NamedTuple):
 
     def expiry(self, created: Micros) -> Micros | None:
         """When it expires."""
-        return self.expires if self.expires_in is None else self.first_place(created) + self.expires_in
+        return self.expires if self.expires_in is None else self.first_ready_at(created) + self.expires_in
 
-    def first_place(self, created: Micros) -> Micros:
+    def first_ready_at(self, created: Micros) -> Micros:
         """Its place while it was never put back: when it came, or was due."""
         due = self.due(created)
         return due if due is not None and due > created else created
@@ -83,7 +83,7 @@ def _head(shared: tuple[Any, ...]) -> tuple[str, bytes]:
     while len(values) > 1 and values[-1] == _DEFAULTS[len(values) - 1]:
         values.pop()
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
-    is_timed = any(shared[place] is not None for place in (4, 5, 7, 8))
+    is_timed = any(shared[index] is not None for index in (4, 5, 7, 8))
     written = ("x" if is_timed else "-"), b"%06d" % len(text) + text
     if shared[4] is None and shared[5] is None and len(_written) < _HEADS_KEPT:
         _written[shared] = written
@@ -160,7 +160,7 @@ def _lease_of(id: str, message: bytes, state: list[Any] | None, token: int) -> L
     created, head, payload = _split(message)
     outside = (head.retries, head.retry_delay)
     if not state:
-        place, expires = head.first_place(created), head.expiry(created)
+        place, expires = head.first_ready_at(created), head.expiry(created)
         return Lease(id, token, head.name, payload, head.priority, place, expires, *outside, 0, 0, 0, None, head.options, created)
     if state[0] == b"damaged":
         raise ValueError("its state cannot be read")
@@ -168,10 +168,10 @@ def _lease_of(id: str, message: bytes, state: list[Any] | None, token: int) -> L
     if state[14]:
         # Other than its enqueue said; no text: never.
         expires = int(state[14]) if isinstance(state[14], bytes) else None
-    attempt, crashes, deaths, parked = state[2:6]
+    attempt, crashes, deaths, unknown_until = state[2:6]
     where = (head.priority, state[6], expires, *outside)
     options = state[15].decode() if isinstance(state[15], bytes) else head.options
-    return Lease(id, token, head.name, payload, *where, attempt, crashes, deaths, _micros(parked), options, created)
+    return Lease(id, token, head.name, payload, *where, attempt, crashes, deaths, _micros(unknown_until), options, created)
 
 
 def new_leases(ids: Sequence[bytes], messages: Sequence[bytes]) -> list[Lease]:
@@ -204,7 +204,7 @@ def _text(value: bytes | None) -> str | None:
 
 def row_of(found: list[Any]) -> TaskRow:
     """What lua/get_tasks.lua found of a task."""
-    id, message, state, how, detail, token, mark = found
+    id, message, state, how, detail, token, revocation = found
     lease = lease_of(id, message, state, token)
     due = None
     if how in (b"scheduled", b"missing"):
@@ -237,7 +237,7 @@ def row_of(found: list[Any]) -> TaskRow:
         error=_text(state[9]) if state else None,
         created=lease.created,
         finished=whole_or(_micros, ended[11], 0) if ended else None,
-        revoked_until=None if mark is None else mark_of(mark).until,
+        revoked_until=None if revocation is None else parse_revocation(revocation).until,
         options=lease.options,
         attempts=f"[{', '.join(str(_text(each)) for each in state[10] if isinstance(each, bytes))}]" if state and state[10] else None,
     )
@@ -252,7 +252,7 @@ def _due(state: list[Any] | None, message: bytes, score: bytes) -> Micros:
     return whole_or(lambda score: int(float(score)), score, 0) if exact is None else exact
 
 
-def refusal_of(found: list[Any]) -> CancelledAtClaim:
+def cancelled_of(found: list[Any]) -> CancelledAtClaim:
     id, message, attempt, reason = found
     lease = lease_of(id, message, None)
     return CancelledAtClaim(lease.id, lease.name, reason.decode(), max(0, lease.retries - attempt), lease.retry_delay)
@@ -264,9 +264,9 @@ def promotion_of(found: list[Any]) -> Promotion:
     return Promotion(lease.id, lease.name, max(0, lease.retries - attempt), lease.retry_delay)
 
 
-def mark_of(mark: bytes) -> Revocation:
+def parse_revocation(revocation: bytes) -> Revocation:
     """A revocation as scripts keep it: "until once". One that cannot be read holds no longer."""
-    until, _, once = mark.partition(b" ")
+    until, _, once = revocation.partition(b" ")
     return Revocation(whole_or(int, until, 0), once == b"1")
 
 

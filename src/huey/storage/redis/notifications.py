@@ -1,4 +1,4 @@
-"""Waiting for results and events, on one connection of the process for each of the two (lookout.py)."""
+"""Waiting for results and events, on one connection of the process for each of the two (shared_listeners.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from huey.runtime.clock import SECOND, micros
 from huey.runtime.masking import checkpoint
 from huey.storage.base import FOLLOWER
 from huey.storage.helpers import in_chunks
-from huey.storage.redis.lookout import SAFETY_LOOK, Events, Results, Wait
 from huey.storage.redis.queue import RedisQueue
+from huey.storage.redis.shared_listeners import SAFETY_INTERVAL_S, EventListener, ResultListener, Wait
 
 
 class Notifications:
@@ -21,11 +21,11 @@ class Notifications:
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         if timeout is None or timeout > 0:
-            lookout = self._queue.connections.pool.lookout(Results)
+            shared_listener = self._queue.connections.pool.shared_listener(ResultListener)
             mine = self._wait_for(tuple(ids))
-            if lookout.wait(mine, self._time_left(timeout)):
+            if shared_listener.wait(mine, self._time_left(timeout)):
                 return True
-            lookout.forget(mine)
+            shared_listener.forget(mine)
         return any(self._queue.call("watch_results", "", *some) for some in in_chunks(ids))
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
@@ -39,8 +39,8 @@ class Notifications:
             if seconds <= 0:
                 return position, []
             # The stream is read each second, in case a wake-up was lost.
-            a_second = self._time_left(min(seconds, SAFETY_LOOK))
-            self._queue.connections.pool.lookout(Events).wait(self._wait_for((position,)), a_second)
+            a_second = self._time_left(min(seconds, SAFETY_INTERVAL_S))
+            self._queue.connections.pool.shared_listener(EventListener).wait(self._wait_for((position,)), a_second)
 
     def is_followed(self) -> bool:
         return bool(self._queue.call("is_followed", self._queue.name))

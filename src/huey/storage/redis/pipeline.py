@@ -1,6 +1,6 @@
-"""Chunks of a bulk enqueue that are sent before the one before is answered: the server works on one while the next is made.
+"""Bulk enqueues: a call is sent before the one before it is answered, so the server executes one while the next is built.
 
-Never more than one is under way beyond the one that is being sent, so what failed can be told.
+At most one call is in flight while another is sent, so an error can say which records were not enqueued.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from huey.storage.rows import EventFactory
 
 
 class EnqueueCall(NamedTuple):
-    """What one call of ``enqueue`` puts in. ``head``: the first arguments, up to the number under which it is sent."""
+    """What one call of ``enqueue`` sends. *head*: the first arguments of the script, up to the number of the enqueue."""
 
     size: int
     head: tuple[Arg, ...]
     arguments: list[Arg]
     make_events: EventFactory | None
     single: list[Arg] | None = None
-    """Its only record, if that is a simple one."""
+    """The arguments of the shorter script, if the call has one simple record."""
 
 
 class Sent(NamedTuple):
-    """A call that is under way, and its number."""
+    """A call in flight, and its number."""
 
     call: EnqueueCall
     number: Micros
 
 
 class EnqueuePipeline:
-    """The chunks of one bulk call (``bulk_enqueue``). *submit* enqueues one call in the usual way, waiting for its answer; *send* one
-    that was sent already, under the number that it had."""
+    """The calls of one ``bulk_enqueue``. *submit* enqueues a call in the usual way and waits for its reply; *send* repeats one that was
+    sent before, with the number it had."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class EnqueuePipeline:
         self._connection: CommandConnection | None = None
         self._under_way: Sent | None = None
         self._is_known = False
-        """The server has the script and nobody follows: the first call went in in the usual way."""
+        """The server has the script and there is no follower: the first call was sent in the usual way."""
 
     def submit(self, call: EnqueueCall) -> None:
-        """Send *call*, and see to the one before. Raises what became of that one, or of this; ``unconfirmed`` of an error says how many
-        records of earlier calls were not put in."""
+        """Send *call*, and read the reply of the call before. An error may be about either: its ``unconfirmed`` says how many records of
+        earlier calls were not enqueued."""
         if not self._is_known:
             self._submit(call)
             self._is_known = True
@@ -83,14 +83,14 @@ class EnqueuePipeline:
             self._resubmit(before.call)
 
     def drain(self) -> None:
-        """All that was put is in when this returns."""
+        """Wait until all calls are confirmed."""
         last, self._under_way = self._under_way, None
         try:
             if last is not None and not self._is_confirmed(last.call):
                 self._resubmit(last.call)
         except StorageUnavailable:
             if self._connection is None:
-                # It was not put in; another try came too late.
+                # It was not enqueued, and there is no time left for another attempt.
                 raise
             self._resend(last)
         except StorageError as error:
@@ -98,13 +98,13 @@ class EnqueuePipeline:
             raise
         finally:
             if self._connection is not None:
-                self._connections.give_back(self._connection)
+                self._connections.release(self._connection)
                 self._connection = None
-        self._sequences.give_back(self._sequence)
+        self._sequences.release(self._sequence)
 
     def _is_confirmed(self, call: EnqueueCall) -> bool:
-        """Read the answer of *call*: False when it was not put in, and has to come again in the usual way: that tells the server its
-        script, or the events of the call to those who follow since."""
+        """Read the reply of *call*. Return False if it was not executed and has to be sent in the usual way: that loads the script, or
+        sends the events of the call to a new follower."""
         assert self._connection is not None
         try:
             answer: Any = checked(self._connection, self._connection.read())
@@ -113,7 +113,7 @@ class EnqueuePipeline:
         return not (answer and call.make_events is not None)
 
     def _resubmit(self, call: EnqueueCall) -> None:
-        """Put in what was not, under another number: one after it may have been put in."""
+        """Send a call that was not executed, with a new number, since a later one may have been executed."""
         try:
             self._submit(call)
         except StorageError as error:
@@ -122,7 +122,7 @@ class EnqueuePipeline:
             raise
 
     def _resend(self, before: Sent | None) -> None:
-        """The connection is lost, and what became of the last two is not known: they are sent again, under the numbers that they had."""
+        """Repeat the last two calls with the numbers they had: the connection is lost, and so are their replies."""
         pending = [sent for sent in (before, self._under_way) if sent is not None]
         self._drop()
         for sent in pending:
@@ -137,7 +137,7 @@ class EnqueuePipeline:
         self._connection, self._under_way, self._is_known = None, None, False
 
     def _stop(self, before: Sent | None, error: StorageError) -> None:
-        """The one before was refused; see what became of the one that was sent after it."""
+        """Read the reply of the call in flight after the one before it was refused."""
         after, self._under_way = self._under_way, None
         error.unconfirmed = 0 if before is None else before.call.size
         try:
@@ -146,5 +146,5 @@ class EnqueuePipeline:
                     self._submit(after.call)
                 error.unconfirmed -= after.call.size
         except StorageError:
-            # Refused alike; a lost connection leaves it unknown, as the error's kind says.
+            # Refused too. After a lost connection it is unknown, as the class of the error says.
             self._is_known = False

@@ -1,6 +1,6 @@
-"""The connections of this process to a server: shared by all queues that name it in the same way, lent for one call each.
+"""The connections of this process to a server: shared by all queues that name it in the same way, each lent for one call.
 
-What comes from a pool of redis-py goes back to it on every path: closed, lost, of a thread that ended, or forgotten.
+A connection from a pool of redis-py goes back to it on every path: closed, lost, owned by a thread that ended, or garbage.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import micros, system_clock
-from huey.storage.redis.connection import HARMLESS, REPLY_TIMEOUT, CommandConnection, checked, give_back_forgotten, load_client, run
+from huey.storage.redis.connection import HARMLESS, REPLY_TIMEOUT, CommandConnection, checked, load_client, release_forgotten, run
 from huey.storage.redis.errors import NoneLeft, pool_is_too_small, too_many_clients, translated, unreachable
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.scripts import script
@@ -22,60 +22,60 @@ from huey.storage.redis.source import Source
 
 L = TypeVar("L")
 
-IN_TURNS = 0.2
-"""Seconds that a thread waits while another one connects, as a connection may come back meanwhile: three hundred threads that begin at once
-need a few connections, not three hundred."""
-POOL_TIMEOUT = 5.0
-"""Seconds that a call waits for a connection of a pool that has none left."""
-LOOK_AGAIN = 0.05
-"""Seconds after which such a call asks the pool again: its other users do not tell when they give one back."""
+CONNECT_IN_TURN_S = 0.2
+"""Seconds that a thread waits while another one connects, since a connection may be returned meanwhile: three hundred threads that start at
+once need a few connections, not three hundred."""
+POOL_TIMEOUT_S = 5.0
+"""Seconds that a call waits for a connection of an exhausted pool."""
+RECHECK_S = 0.05
+"""Seconds after which such a call asks the pool again: other users of the pool do not notify huey when they return one."""
 
 
 class Pool:
-    """What the queues of this process share."""
+    """The connections of all queues that use one server."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self.where = source.where
         self.epoch = 0
-        """Grows with each lost connection: the server may be another one since."""
+        """Grows with each lost connection: the server may be a different one since."""
         self.users: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
-        self._begin_anew()
+        self._reset()
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._pid = getpid()
         self._free: deque[CommandConnection] = deque()
         self._kept: weakref.WeakSet[CommandConnection] = weakref.WeakSet()
-        self._making = threading.Lock()
+        self._connect_lock = threading.Lock()
         self._returned = threading.Condition()
-        self._short_of = 0
-        """Threads that wait for a connection of a pool that has none left."""
-        self._lookouts: dict[Callable[[Pool], Any], Any] = {}
+        self._waiting = 0
+        """Number of threads that wait for a connection of an exhausted pool."""
+        self._shared_listeners: dict[Callable[[Pool], Any], Any] = {}
 
     def _check_process(self) -> None:
         if self._pid != getpid():
-            inherited = (*self._free, *self._kept, *(it for it in map(_connection_of, self._lookouts.values()) if it))
-            self._begin_anew()
+            inherited = (*self._free, *self._kept, *(it for it in map(_connection_of, self._shared_listeners.values()) if it))
+            self._reset()
             for connection in inherited:
                 connection.close()
 
-    def lookout(self, kind: Callable[[Pool], L]) -> L:
-        """The one of that kind in this process (lookout.py)."""
+    def shared_listener(self, kind: Callable[[Pool], L]) -> L:
+        """Return this process's listener of that kind (shared_listeners.py)."""
         self._check_process()
-        found: L | None = self._lookouts.get(kind)
+        found: L | None = self._shared_listeners.get(kind)
         if found is None:
             # Another thread may have been faster.
-            found = self._lookouts.setdefault(kind, kind(self))
+            found = self._shared_listeners.setdefault(kind, kind(self))
         return found
 
     # -- lending --------------------------------------------------------------------------------------------------------------------------
 
     def take(self) -> CommandConnection:
-        """A connection that nobody else uses meanwhile. StorageUnavailable: there is no way to one."""
+        """Lend a connection. Raises StorageUnavailable if there is none and none can be made."""
         if self._pid != getpid():
             self._check_process()
         try:
-            # As it nearly always goes.
+            # The usual case.
             connection = self._free.pop()
         except IndexError:
             return self._wait_or_connect()
@@ -87,26 +87,26 @@ class Pool:
     def _wait_or_connect(self) -> CommandConnection:
         began = system_clock.monotonic()
         while True:
-            # One thread connects at a time, while the others wait for what comes back; but nobody waits long for a slow server.
-            making, waited = self._making, system_clock.monotonic() - began
+            # One thread connects at a time while the others wait for a returned connection, but not long: the server may be slow.
+            making, waited = self._connect_lock, system_clock.monotonic() - began
             is_mine = making.acquire(blocking=False)
-            if is_mine or waited >= micros(IN_TURNS):
+            if is_mine or waited >= micros(CONNECT_IN_TURN_S):
                 try:
                     connection = self._unused() or self._connect()
                 finally:
                     if is_mine:
                         making.release()
-                        self._tell_who_is_short()
+                        self._notify_waiting()
                 if connection is not None:
                     return connection
-                # The pool has none left: ours come back as soon as their calls end.
-                if waited >= micros(POOL_TIMEOUT):
+                # The pool is exhausted. huey's own connections are returned as soon as their calls end.
+                if waited >= micros(POOL_TIMEOUT_S):
                     raise pool_is_too_small(self.where, self._source.most)
             with self._returned:
-                self._short_of += 1
+                self._waiting += 1
                 if not self._free:
-                    self._returned.wait(LOOK_AGAIN)
-                self._short_of -= 1
+                    self._returned.wait(RECHECK_S)
+                self._waiting -= 1
             if (returned := self._unused()) is not None:
                 return returned
 
@@ -123,8 +123,8 @@ class Pool:
         return None
 
     def _connect(self) -> CommandConnection | None:
-        """A new connection; None: the pool has none left."""
-        give_back_forgotten()
+        """Return a new connection, or None if the pool is exhausted."""
+        release_forgotten()
         if self._is_exhausted():
             return None
         redis = load_client()
@@ -144,13 +144,13 @@ class Pool:
             failed = too_many_clients(self.where) if "max number of clients" in str(error) else unreachable(self.where, error, secrets)
         else:
             return self._wrap(transport, give)
-        # Without what redis-py raised: a server that knows no AUTH repeats the password there.
+        # Not chained to redis-py's error: a server that does not know AUTH repeats the password in it.
         raise failed
 
     def _is_exhausted(self) -> bool:
-        """Whether a pool that lets its callers wait would do that now, perhaps for ever."""
-        places = getattr(self._source.pool, "pool", None)
-        return places is not None and bool(places.empty())
+        """Return whether a pool that blocks its callers would block now, perhaps for ever."""
+        available = getattr(self._source.pool, "pool", None)
+        return available is not None and bool(available.empty())
 
     def _wrap(self, transport: Any, give: Callable[[Any], None] | None) -> CommandConnection:
         connection = CommandConnection(transport, self.where, give)
@@ -163,30 +163,30 @@ class Pool:
         return connection
 
     def keep(self, connection: CommandConnection) -> None:
-        """A thread goes on using it: it is closed with the others."""
+        """Remember a connection that a thread keeps, so that it is closed with the others."""
         self._kept.add(connection)
 
-    def give_back(self, connection: CommandConnection) -> None:
-        """Nothing is under way on *connection*."""
+    def release(self, connection: CommandConnection) -> None:
+        """Take back a connection on which nothing is in flight."""
         if connection.is_closed or connection.pid != self._pid:
             return
         self._free.append(connection)
-        if self._short_of:
-            self._tell_who_is_short()
+        if self._waiting:
+            self._notify_waiting()
 
-    def _tell_who_is_short(self) -> None:
-        if self._short_of:
+    def _notify_waiting(self) -> None:
+        if self._waiting:
             with self._returned:
                 self._returned.notify()
 
     def drop(self, connection: CommandConnection | None) -> None:
-        """What comes next on *connection* is not known: close it. The others may be gone too."""
+        """Close a connection whose next reply is not known, and all unused ones, which may be lost too."""
         self.epoch += 1
         if connection is not None:
             self._kept.discard(connection)
             connection.close()
         self._close_unused()
-        self._tell_who_is_short()
+        self._notify_waiting()
 
     def _close_unused(self) -> None:
         while self._free:
@@ -195,24 +195,25 @@ class Pool:
             except IndexError:
                 return
 
-    def leave(self, user: ConnectionSet) -> None:
-        """*user* needs none for now. When nobody does, all are closed, also those that threads wait on: they get an error."""
+    def release_user(self, user: ConnectionSet) -> None:
+        """Note that *user* needs no connection for now. Without users all are closed, also those that threads wait on: they get an
+        error."""
         self.users.discard(user)
         if not self.users and self._pid == getpid():
-            for lookout in list(self._lookouts.values()):
-                lookout.close()
+            for shared_listener in list(self._shared_listeners.values()):
+                shared_listener.close()
             for connection in list(self._kept):
                 connection.close()
             self._close_unused()
 
 
-def _connection_of(lookout: Any) -> CommandConnection | None:
-    connection: CommandConnection | None = getattr(lookout, "connection", None)
+def _connection_of(shared_listener: Any) -> CommandConnection | None:
+    connection: CommandConnection | None = getattr(shared_listener, "connection", None)
     return connection
 
 
 def _has_none_left(error: BaseException) -> bool:
-    """A pool of redis-py says that it lends no more; its versions say it in several ways."""
+    """Return whether a pool of redis-py says that it is exhausted; its versions say it in several ways."""
     return type(error).__name__ == "MaxConnectionsError" or str(error) in ("Too many connections", "No connection available.")
 
 
@@ -220,7 +221,7 @@ _shared: weakref.WeakValueDictionary[Hashable, Pool] = weakref.WeakValueDictiona
 
 
 def shared(source: Source) -> Pool:
-    """The connections that go where those of *source* go."""
+    """Return the pool for all sources that are equal to *source*."""
     found = _shared.get(source.identity)
     if found is None:
         found = Pool(source)
@@ -230,20 +231,20 @@ def shared(source: Source) -> Pool:
 
 
 class ConnectionSet:
-    """The connections of one queue: those of its pool, once the server was looked at for this queue."""
+    """The connections of one queue: those of its pool, after the server was checked for this queue."""
 
     def __init__(self, source: Source) -> None:
         self.pool = shared(source)
         self.where = source.where
         self.most = source.most
         self.prepare: Callable[[CommandConnection], None] = lambda connection: None
-        """Called before the first call, and after a lost connection again."""
+        """Called before the first call, and again after a lost connection."""
         self._prepared_in = -1
-        self.patience = REPLY_TIMEOUT
+        self.reply_timeout = REPLY_TIMEOUT
         """Seconds that a reply may take."""
 
     def take(self) -> CommandConnection:
-        """A connection that nobody else uses meanwhile."""
+        """Lend a connection."""
         connection = self.pool.take()
         if self._prepared_in != self.pool.epoch:
             self._prepare(connection)
@@ -258,32 +259,32 @@ class ConnectionSet:
             self.drop(connection)
             raise
         except StorageError:
-            self.give_back(connection)
+            self.release(connection)
             raise
         except BaseException:
             self.drop(connection)
             raise
         self._prepared_in = epoch
-        self.patience = connection.patience
+        self.reply_timeout = connection.reply_timeout
 
     def keep(self) -> CommandConnection:
-        """A connection that this thread goes on using."""
+        """Lend a connection that this thread keeps."""
         connection = self.take()
         self.pool.keep(connection)
         return connection
 
-    def give_back(self, connection: CommandConnection) -> None:
-        """Nothing is under way on *connection*."""
-        self.pool.give_back(connection)
+    def release(self, connection: CommandConnection) -> None:
+        """Take back a connection on which nothing is in flight."""
+        self.pool.release(connection)
 
     def drop(self, connection: CommandConnection | None) -> None:
-        """What comes next on *connection* is not known: close it. The others may be gone too."""
+        """Close a connection whose next reply is not known, and all unused ones, which may be lost too."""
         self.pool.drop(connection)
 
     def close(self) -> None:
-        """Let go of the connections, unless another queue uses them. The next call looks at the server again."""
+        """Close the connections unless another queue uses them. The next call checks the server again."""
         self._prepared_in = -1
-        self.pool.leave(self)
+        self.pool.release_user(self)
 
     # -- calls --------------------------------------------------------------------------------------------------------------------------
 
@@ -296,14 +297,14 @@ class ConnectionSet:
         once: bool = False,
         soon: bool = False,
     ) -> Any:
-        """Run a script: its answer. *before*, *after*: commands sent with it, whose replies are only looked at for errors. *once*: it must
-        not be sent again when an answer is lost, though others of its kind may. *soon*: the server has little to do for it."""
+        """Run a script and return its answer. *before*, *after*: commands in the same packet, whose replies are only checked for errors.
+        *once*: do not repeat it after a lost reply, though the verb is harmless in general. *soon*: the reply is likely to come at once."""
         return self._over(
             lambda connection: run(connection, script(name), arguments, before, after, soon=soon), name in HARMLESS and not once
         )
 
     def command(self, *command: Arg) -> Any:
-        """Send one plain command that is harmless when sent twice: its answer."""
+        """Send one plain command that is harmless when repeated, and return its answer."""
 
         def act(connection: CommandConnection) -> Any:
             connection.send(command)
@@ -312,7 +313,7 @@ class ConnectionSet:
         return self._over(act, True)
 
     def _over(self, act: Callable[[CommandConnection], Any], again: bool) -> Any:
-        """Do *act* over a connection; if that was lost meanwhile, once more over a new one, where that is harmless."""
+        """Call *act* with a connection; if that is lost, *again* says whether to repeat it once with a new one."""
         connection = None
         try:
             connection = self.take()
@@ -326,10 +327,10 @@ class ConnectionSet:
             raise
         except StorageError:
             if connection is not None:
-                self.give_back(connection)
+                self.release(connection)
             raise
         except BaseException:
             self.drop(connection)
             raise
-        self.give_back(connection)
+        self.release(connection)
         return answer

@@ -17,10 +17,10 @@ from huey.storage.base import Waker
 from huey.storage.redis import keys
 from huey.storage.redis.connection import EVALSHA, checked, load
 from huey.storage.redis.errors import UnknownScript
-from huey.storage.redis.lookout import LEAST_WAIT, SAFETY_LOOK
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.scripts import script
+from huey.storage.redis.shared_listeners import SAFETY_INTERVAL_S, SHORTEST_WAIT_S
 
 Command = tuple[Arg, ...]
 MakeClaim = Callable[["PrefetchingListener"], Command | None]
@@ -68,7 +68,7 @@ class PrefetchingListener:
         self.settle()
         if self.has_claimed:
             return True
-        longest = max(LEAST_WAIT, min(timeout, SAFETY_LOOK, self._queue.connections.patience / 2))
+        longest = max(SHORTEST_WAIT_S, min(timeout, SAFETY_INTERVAL_S, self._queue.connections.reply_timeout / 2))
         pop: Command = (b"BLPOP", *[f"{self._queue.prefix}{keys.WAKE}{lane}" for lane in lanes], longest)
         while True:
             is_ready, due = self._block(lanes, pop, make_claim(self))
@@ -79,7 +79,7 @@ class PrefetchingListener:
                 return False
             # A task is due before the pop ends.
             is_short = due != b"" and int(due) < longest * SECOND
-            event = self._wait(max(LEAST_WAIT, int(due) / SECOND) if is_short else longest + self.connection.patience, waker)
+            event = self._wait(max(SHORTEST_WAIT_S, int(due) / SECOND) if is_short else longest + self.connection.reply_timeout, waker)
             if event == "waker":
                 return False
             if event == "timeout" and is_short:

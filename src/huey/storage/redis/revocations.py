@@ -6,7 +6,7 @@ from huey.runtime.clock import Micros
 from huey.storage.base import FOREVER, MARK_KEPT
 from huey.storage.helpers import in_chunks, parts_of
 from huey.storage.redis import keys
-from huey.storage.redis.messages import Arg, mark_of
+from huey.storage.redis.messages import Arg, parse_revocation
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.rows import Revocation, TaskIds, TaskName
 
@@ -35,7 +35,7 @@ class Revocations:
         id, name, enqueue = parts_of(targets)
         which = ("" if id is None else f"+{id}", "" if name is None else f"+{name}", _or_any(enqueue))
         found = self._queue.call("get_revocation", *which)
-        return None if found is None else mark_of(found)
+        return None if found is None else parse_revocation(found)
 
 
 def _or_any(enqueue: Micros | None) -> Arg:

@@ -1,8 +1,8 @@
-"""Numbers for enqueues, by which the server knows one again that is sent twice since its answer was lost.
+"""Numbers for enqueues, by which the server recognizes one that is sent again because its reply was lost.
 
-A producer sends one enqueue after the other, each with a higher number, and the server keeps the last number of each: what comes with that
-or a lower one was done already, although its task may have ended meanwhile. So a producer must never have two enqueues under way over
-different connections: each call, and each bulk call, has a producer to itself while it lasts.
+The enqueues of a sequence are sent one after another, with growing numbers, and the server keeps the last number of each sequence. An
+enqueue with that or a lower number was executed before, even if its task has ended since. So a sequence must never have two enqueues in
+flight on different connections: each call, and each bulk call, has a sequence to itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from huey.runtime.clock import Clock, Micros, Rng
 
 
 class EnqueueSequence:
-    """One sender. Its numbers only grow; they are times of its clock, so that the server can forget who has sent nothing for long."""
+    """A source of growing numbers. They are times of its clock, so the server can drop sequences that were not used for long."""
 
     def __init__(self, id: str, clock: Clock) -> None:
         self.id = id
@@ -22,13 +22,13 @@ class EnqueueSequence:
         self._last: Micros = 0
 
     def number(self) -> Micros:
-        """That of its next enqueue."""
+        """Return the number of the next enqueue."""
         self._last = max(self._last + 1, self._clock.now())
         return self._last
 
 
 class EnqueueSequences:
-    """Those of one storage, lent for one call each. A forked child has others than its parent."""
+    """The sequences of one storage, each lent for one call. A forked child gets new ones."""
 
     def __init__(self, clock: Clock, rng: Rng) -> None:
         self._clock = clock
@@ -37,7 +37,7 @@ class EnqueueSequences:
         self._pid = os.getpid()
 
     def take(self) -> EnqueueSequence:
-        """A producer that nobody else uses meanwhile."""
+        """Return a sequence that is not in use."""
         if self._pid != os.getpid():
             self._free, self._pid = deque(), os.getpid()
         try:
@@ -45,6 +45,6 @@ class EnqueueSequences:
         except IndexError:
             return EnqueueSequence(f"{self._pid}-{self._rng.getrandbits(64):x}", self._clock)
 
-    def give_back(self, sequence: EnqueueSequence) -> None:
-        """Its last enqueue was done, or given up."""
+    def release(self, sequence: EnqueueSequence) -> None:
+        """Take back a sequence whose last enqueue is done or given up."""
         self._free.append(sequence)

@@ -263,5 +263,5 @@ def address(pool: Any) -> str:
     service = getattr(pool, "service_name", None)
     if service:
         return f"Redis {service!r} by Sentinel"
-    place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-    return f"Redis {place}/{options.get('db') or 0}"
+    target = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"Redis {target}/{options.get('db') or 0}"

@@ -164,7 +164,7 @@ class RedisStorage(Storage):
         except BaseException:
             self._connections.drop(connection)
             raise
-        self._connections.give_back(connection)
+        self._connections.release(connection)
         try:
             return told + older.on_server(self._connections.command, self.name, self._connections.where)
         except StorageRefused:
@@ -242,7 +242,7 @@ class RedisStorage(Storage):
         """Enqueue what the server has not seen yet."""
         sequence = self._sequences.take()
         self._send(call, sequence.id, sequence.number())
-        self._sequences.give_back(sequence)
+        self._sequences.release(sequence)
 
     def _send(self, call: EnqueueCall, *sent: Arg) -> None:
         """Enqueue under a number (*sent*: producer and number), again and again while no answer comes: it is done once."""
@@ -269,7 +269,7 @@ class RedisStorage(Storage):
         sequence = self._sequences.take()
         sent = (sequence.id, sequence.number())
         found = self._persist(lambda: self._send_constrained(arguments, make_events, self._now(now), sent), self._enqueue_timeout)
-        self._sequences.give_back(sequence)
+        self._sequences.release(sequence)
         failpoint("enqueue:after-commit")
         return {id.decode(): other.decode() for id, other in zip(found[::2], found[1::2], strict=True)}
 

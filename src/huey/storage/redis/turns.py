@@ -13,9 +13,9 @@ from huey.storage.base import Waker
 from huey.storage.helpers import newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.errors import unreachable
-from huey.storage.redis.finishes import details, ends_of, too_heavy, who
+from huey.storage.redis.finishes import details, encode_finishes, too_heavy, who
 from huey.storage.redis.leases import Leases
-from huey.storage.redis.messages import Arg, lease_of, new_leases, promotion_of, raw_of, refusal_of, text_of, whole_or
+from huey.storage.redis.messages import Arg, cancelled_of, lease_of, new_leases, promotion_of, raw_of, text_of, whole_or
 from huey.storage.redis.prefetching import Command, ListenerState, PrefetchingListener
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.scripts import script
@@ -115,7 +115,7 @@ class Turns:
         queue, listener, is_full = self._queue, self._listener, False
         failpoint("turn:before-commit")
         while True:
-            counts, ends = ends_of(finishes, self._keeps_finished) if finishes else NO_FINISHES
+            counts, ends = encode_finishes(finishes, self._keeps_finished) if finishes else NO_FINISHES
             mode = 1 if is_full else "p" if report_promoted else 0
             rest = (mode, queue.name, len(events), *counts, "", *events, *ends)
             if before_io is not None:
@@ -153,7 +153,7 @@ class Turns:
         return Turn(
             self._with_printable_ids(worker, leases),
             stale,
-            [refusal_of(each) for each in cancelled],
+            [cancelled_of(each) for each in cancelled],
             [promotion_of(each) for each in promoted],
             [text_of(id) for id in revoked],
             whole_or(float, next_due, 0) if next_due else None,

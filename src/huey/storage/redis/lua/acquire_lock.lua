@@ -14,7 +14,7 @@ if run ~= '0' then
   if run_worker == '' then return false end
 end
 local lock = { call('INCR', $LOCK_TOKEN), holder, run, run_worker, text(lease_now + tonumber(ARGV[6])), ARGV[7], '' }
-if ARGV[8] ~= '' then lock[ENDS] = text(lease_now + tonumber(ARGV[8])) end
+if ARGV[8] ~= '' then lock[LOCK_EXPIRY] = text(lease_now + tonumber(ARGV[8])) end
 if before then free(name, before) end
 save_lock(name, lock)
 if run == '0' then call('ZADD', $PROCESS_LOCKS, 0, of_holder(holder, name)) end

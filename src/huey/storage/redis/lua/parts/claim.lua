@@ -54,7 +54,7 @@ end
 
 -- From the lists and from what is ranked beside them, merged.
 local function take_merged(ids, want)
-  local beside, next_beside = call('ZRANGE', $READY_RANKED, 0, want - 1), 1
+  local ranked, next_ranked = call('ZRANGE', $READY_RANKED, 0, want - 1), 1
   local levels, level = priorities(), 1
   local head, ready_at
   while #ids < want do
@@ -67,10 +67,10 @@ local function take_merged(ids, want)
         level = level + 1
       end
     end
-    local member = beside[next_beside]
+    local member = ranked[next_ranked]
     if member and not (head and precedes(rank(levels[level], ready_at, head), member)) then
       ids[#ids + 1] = string.sub(member, $ID_IN_RANK)
-      next_beside = next_beside + 1
+      next_ranked = next_ranked + 1
     elseif head then
       ids[#ids + 1] = call('LPOP', lane_key(levels[level]))
       head = false
@@ -78,7 +78,7 @@ local function take_merged(ids, want)
       break
     end
   end
-  if next_beside > 1 then call('ZREMRANGEBYRANK', $READY_RANKED, 0, next_beside - 2) end
+  if next_ranked > 1 then call('ZREMRANGEBYRANK', $READY_RANKED, 0, next_ranked - 2) end
   for _, priority in ipairs(levels) do forget_if_empty(priority) end
   return ids
 end

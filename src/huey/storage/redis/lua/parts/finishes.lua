@@ -41,15 +41,15 @@ end
 
 -- Write the finish at ARGV[AT]; turn.lua has its fields. The message may be missing after damage.
 local function write_finish(who, at)
-  local id, token, how, due_argument, attempt, solo_crashes, deaths, unknown_until, reason, error_text, _, took, tail, expires_in, options =
+  local id, token, how, due_argument, attempt, solo_crashes, deaths, unknown_until, reason, error_text, _, duration, tail, expires_in, options =
     unpack(ARGV, at, at + $FINISH_SIZE - 1)
   local message = call('HGET', $MESSAGES, id)
   if not message then return drop_traces(id) end
   local due, state, head = due_in(due_argument), load(id) or new_state(message), head_of(message)
-  attempt, solo_crashes, deaths, took = tonumber(attempt), tonumber(solo_crashes), tonumber(deaths), tonumber(took)
+  attempt, solo_crashes, deaths, duration = tonumber(attempt), tonumber(solo_crashes), tonumber(deaths), tonumber(duration)
   state[TOKEN] = tonumber(token)
   if how == 'succeeded' then
-    count(minute, head[NAME], SUCCEEDED, 1, took)
+    count(minute, head[NAME], SUCCEEDED, 1, duration)
     return end_task(id, message, head[NAME], state, how, false)
   end
   local is_try = attempt > state[ATTEMPT]
@@ -60,13 +60,13 @@ local function write_finish(who, at)
   if error_text ~= '' then state[ERROR] = error_text end
   reason = reason ~= '' and string.sub(reason, 2)
   if how ~= 'queued' then
-    count(minute, head[NAME], how == 'failed' and FAILED or CANCELLED, 1, took)
+    count(minute, head[NAME], how == 'failed' and FAILED or CANCELLED, 1, duration)
     end_task(id, message, head[NAME], state, how, reason)
   elseif is_active(call('HGET', $REVOKED, id)) then
-    count(minute, head[NAME], CANCELLED, 1, took)
+    count(minute, head[NAME], CANCELLED, 1, duration)
     end_task(id, message, head[NAME], state, 'cancelled', 'revoked')
   else
-    if is_try then count(minute, head[NAME], RETRIED, 1, took) end
+    if is_try then count(minute, head[NAME], RETRIED, 1, duration) end
     state[REASON] = reason
     if expires_in ~= '' then state[EXPIRY] = text(math.max(now, tonumber(due or '') or 0) + tonumber(expires_in)) end
     if options ~= '' then state[OPTIONS_NOW] = options end

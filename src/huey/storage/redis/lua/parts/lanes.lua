@@ -35,11 +35,11 @@ local function append_ready(priority, ready_at, ids)
     -- An unreadable end may be any time.
     local end_ready_at = tonumber(string.sub(last, 1, 17)) or LAST
     if ready_at < end_ready_at or (ready_at == end_ready_at and precedes(ids[1], string.sub(last, 18))) then
-      local beside = {}
+      local members = {}
       for i, id in ipairs(ids) do
-        beside[2 * i - 1], beside[2 * i] = 0, rank(priority, ready_at, id)
+        members[2 * i - 1], members[2 * i] = 0, rank(priority, ready_at, id)
       end
-      in_parts('ZADD', $READY_RANKED, beside, 4000)
+      in_parts('ZADD', $READY_RANKED, members, 4000)
       return
     end
   end

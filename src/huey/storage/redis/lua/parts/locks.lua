@@ -3,15 +3,15 @@
 -- ARGV    2: lease clock or ""
 -- Returns nothing; a verb's script follows
 -- Fields of a lock. RUN: token of the holding run, 0 for a process. A run holds it while WORKER holds the task with that token and has a
--- lease; a process until UNTIL. NONCE: of the call that acquired it; the same call gets the same answer. ENDS: its own end, or ''.
-local LOCK, HOLDER, RUN, WORKER, UNTIL, NONCE, ENDS = 1, 2, 3, 4, 5, 6, 7
+-- lease; a process until UNTIL. NONCE: of the call that acquired it; the same call gets the same answer. LOCK_EXPIRY: its own end, or ''.
+local LOCK, HOLDER, RUN, WORKER, UNTIL, NONCE, LOCK_EXPIRY = 1, 2, 3, 4, 5, 6, 7
 local lease_now = tonumber(ARGV[2]) or now
 
 -- A packed lock; nil if it cannot be read: then it is free.
 local function parse_lock(packed)
   local lock = unpacked(packed)
   if lock and is_number(lock[LOCK]) then
-    for _, i in ipairs({ HOLDER, RUN, WORKER, UNTIL, NONCE, ENDS }) do
+    for _, i in ipairs({ HOLDER, RUN, WORKER, UNTIL, NONCE, LOCK_EXPIRY }) do
       if type(lock[i]) ~= 'string' then return nil end
     end
     return lock
@@ -23,7 +23,7 @@ local function find_lock(name)
 end
 
 local function is_live(lock)
-  if lock[ENDS] ~= '' and (tonumber(lock[ENDS]) or 0) <= lease_now then return false end
+  if lock[LOCK_EXPIRY] ~= '' and (tonumber(lock[LOCK_EXPIRY]) or 0) <= lease_now then return false end
   if lock[RUN] == '0' then return (tonumber(lock[UNTIL]) or 0) > lease_now end
   if call('HGET', $LEASES_OF .. lock[WORKER], lock[HOLDER]) ~= lock[RUN] then return false end
   local ends = call('ZSCORE', $WORKER_LEASES, lock[WORKER])

@@ -4,7 +4,7 @@
 -- Returns nothing; a verb's script follows
 local ROW = '<' .. string.rep('d', 23)
 local NOTHING = struct.pack(ROW, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-local ENQUEUED, SUCCEEDED, FAILED, RETRIED, CANCELLED, TOOK, LONGEST = 1, 2, 3, 4, 5, 6, 7
+local ENQUEUED, SUCCEEDED, FAILED, RETRIED, CANCELLED, DURATION, LONGEST = 1, 2, 3, 4, 5, 6, 7
 local BOUNDS = { 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9, 3e9, 1e10 }
 
 -- Add a row to the one of its name and start. INDEX: MINUTES or HOURS.
@@ -24,13 +24,13 @@ local function add_row(index, start, name, packed)
 end
 
 -- Count one kind of end, and how long the runs took.
-local function count(start, name, what, how_many, took)
+local function count(start, name, what, how_many, duration)
   local row = { struct.unpack(ROW, NOTHING) }
   row[what] = how_many
-  if took > 0 then
+  if duration > 0 then
     local bucket = 1
-    while bucket <= 15 and took > BOUNDS[bucket] do bucket = bucket + 1 end
-    row[TOOK], row[LONGEST], row[7 + bucket] = took, took, 1
+    while bucket <= 15 and duration > BOUNDS[bucket] do bucket = bucket + 1 end
+    row[DURATION], row[LONGEST], row[7 + bucket] = duration, duration, 1
   end
   add_row($MINUTES, start, name, struct.pack(ROW, unpack(row, 1, 23)))
 end

@@ -1,10 +1,10 @@
 """One connection on which all threads of a process wait for results, and one for events.
 
-No thread of its own: one of those that wait leads. It reads the connection for all and wakes whom an answer concerns; when it leaves,
-another one leads on. What a thread may change while another leads are two queues, so nobody holds a lock here, and a call that interrupts
-another one in the same thread (a signal handler) waits by itself.
+There is no thread for it: one of the waiting threads is the leader (the leader/followers pattern). It reads the connection for all and
+wakes the threads that a reply concerns; when it leaves, another one takes over. The other threads only append to two queues, so they need
+no lock, and a call that interrupts another one in the same thread (a signal handler) waits by itself.
 
-Each wait is known to the server before the leader sleeps, and all are looked at again each second, should a wake-up have been lost.
+The server knows of each wait before the leader blocks, and all waits are checked each second, in case a wake-up was lost.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from huey.storage.redis.errors import NoneLeft
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.pool import ConnectionSet, Pool
 
-SAFETY_LOOK = 1.0
-"""Seconds after which who waits looks by itself, should a wake-up have been lost."""
-LEAST_WAIT = 0.01
-"""Seconds. Shorter waits would be a busy loop; 0 means for ever to the server."""
-OUTAGE = 5.0
-"""Seconds that a wait goes on while the server is away."""
-GAP = 0.2
-"""Seconds between two tries then."""
-ENDINGS = 20
-"""Tries to end a blocking command that the server may not have seen yet."""
-WAKES = 1000
-"""Wake-ups that are read at once."""
+SAFETY_INTERVAL_S = 1.0
+"""Seconds between two checks of all waits, in case a wake-up was lost."""
+SHORTEST_WAIT_S = 0.01
+"""Shorter waits would be a busy loop, and 0 means for ever to the server."""
+OUTAGE_TOLERANCE_S = 5.0
+"""Seconds that a wait goes on while the server is unreachable."""
+RETRY_GAP_S = 0.2
+"""Seconds between two attempts to connect meanwhile."""
+UNBLOCK_ATTEMPTS = 20
+"""Attempts to end a blocking command that the server may not have received yet."""
+MAX_WAKE_UPS = 1000
+"""Ids that are read from a list of arrived results at once."""
 
 
 class Wait:
@@ -52,63 +52,64 @@ class Wait:
         self.subjects = subjects
         self.now = now
         self.is_over = False
-        """What it waits for has come, or an error."""
-        self.has_left = False
+        """What it waits for has come, or an error has."""
+        self.is_abandoned = False
         self.error: StorageError | None = None
-        self.news = threading.Event()
+        self.woken = threading.Event()
 
     def end(self, error: StorageError | None = None) -> None:
         self.error = error
         self.is_over = True
-        self.news.set()
+        self.woken.set()
 
 
 W = TypeVar("W", bound=Wait)
 
 
-class Lookout(ABC, Generic[W]):
+class SharedListener(ABC, Generic[W]):
     """Waits for all threads of this process."""
 
     def __init__(self, pool: Pool) -> None:
-        # Not held: the pool has it, and both would wait for the collector of garbage with their sockets open.
+        # A weak reference: the pool holds the listener, and a cycle would keep the sockets open until the garbage collector runs.
         self._pool = weakref.proxy(pool)
         self.connection: CommandConnection | None = None
-        self._leading = threading.RLock()
+        self._leader_lock = threading.RLock()
         self._leader = 0
-        """The thread that leads."""
-        self._coming: deque[W] = deque()
-        self._leaving: deque[W] = deque()
+        """The thread that is the leader; 0: none."""
+        self._arrivals: deque[W] = deque()
+        self._departures: deque[W] = deque()
         self._waits: dict[str, set[W]] = {}
-        """By queue. Its own of who leads, like all below."""
+        """By queue. Only the leader uses it, and all that follows."""
         self._waker = -1
         self._blocked_on: frozenset[Any] | None = None
-        """What the blocking command waits for that is under way, if one is."""
-        self._next_look: Micros = 0
-        self._away_since: Micros | None = None
+        """What the blocking command in flight waits for; None: none is in flight."""
+        self._next_check: Micros = 0
+        self._unreachable_since: Micros | None = None
 
     # -- a thread that waits --------------------------------------------------------------------------------------------------------------
 
     def wait(self, mine: W, left: Callable[[], float]) -> bool:
-        """Whether it was over before *left* said that no second is left. StorageError: it cannot be told."""
+        """Wait until *mine* is over (True) or *left* returns that no time is left (False). Raises StorageError if that cannot be
+        determined."""
         if self._leader == threading.get_ident():
             # This call interrupts the leader.
             return self._wait_alone(mine, left)
-        self._coming.append(mine)
+        self._arrivals.append(mine)
         try:
             while not mine.is_over and left() > 0:
                 checkpoint()
-                if self._leading.acquire(blocking=False):
+                if self._leader_lock.acquire(blocking=False):
                     self._lead(mine, left)
                 else:
                     self._wake()
-                    mine.news.wait(max(0.0, min(left(), SAFETY_LOOK)))
+                    mine.woken.wait(max(0.0, min(left(), SAFETY_INTERVAL_S)))
                     if not mine.is_over:
-                        mine.news.clear()
+                        mine.woken.clear()
         finally:
-            mine.has_left = True
-            self._leaving.append(mine)
+            mine.is_abandoned = True
+            self._departures.append(mine)
             if self._leader == 0:
-                self._hand_over(mine)
+                self._wake_next_leader(mine)
         if mine.error is not None:
             raise mine.error
         return mine.is_over
@@ -121,33 +122,33 @@ class Lookout(ABC, Generic[W]):
             while not mine.is_over and (seconds := left()) > 0 and not has_deferred():
                 self._step(seconds)
         except BaseException:
-            # Nobody knows what comes next on the connection.
-            self._lose()
+            # The next reply on the connection may belong to any command.
+            self._drop_connection()
             raise
         finally:
             self._leader = 0
-            self._leading.release()
+            self._leader_lock.release()
 
-    def _hand_over(self, mine: W) -> None:
+    def _wake_next_leader(self, mine: W) -> None:
         for waits in list(self._waits.values()):
             for other in list(waits):
-                if other is not mine and not other.has_left:
-                    other.news.set()
+                if other is not mine and not other.is_abandoned:
+                    other.woken.set()
                     return
-        # Those that nobody has looked at yet look for a leader themselves.
-        for other in list(self._coming):
+        # A wait that no leader has seen yet looks for a leader itself.
+        for other in list(self._arrivals):
             if other is not mine:
-                other.news.set()
+                other.woken.set()
                 return
 
     def _wait_alone(self, mine: W, left: Callable[[], float]) -> bool:
-        gap = LEAST_WAIT
+        gap = SHORTEST_WAIT_S
         while not mine.is_over and (seconds := left()) > 0:
             checkpoint()
-            self._ask([mine])
+            self._register([mine])
             if not mine.is_over:
-                mine.news.wait(min(seconds, gap))
-                gap = min(2 * gap, SAFETY_LOOK)
+                mine.woken.wait(min(seconds, gap))
+                gap = min(2 * gap, SAFETY_INTERVAL_S)
         if mine.error is not None:
             raise mine.error
         return mine.is_over
@@ -155,39 +156,39 @@ class Lookout(ABC, Generic[W]):
     # -- the leader -----------------------------------------------------------------------------------------------------------------------
 
     def _step(self, seconds: float) -> None:
-        """One wait on the connection, for at most so many seconds."""
+        """Wait on the connection once, for at most *seconds*."""
         try:
-            new = self._come_and_go()
-            self._block()
-            self._look(new)
-            self._away_since = None
+            new = self._update_waits()
+            self._ensure_blocking()
+            self._check(new)
+            self._unreachable_since = None
         except StorageUnavailable as error:
-            self._lose()
+            self._drop_connection()
             if isinstance(error, NoneLeft):
-                # It has waited for one already.
-                self._fail(self._all(), error)
+                # The pool has waited for a connection already.
+                self._end_with_error(self._all(), error)
             else:
-                self._bear(error, seconds)
+                self._tolerate_outage(error, seconds)
             return
         except StorageError as error:
-            self._lose()
-            self._fail(self._all(), error)
+            self._drop_connection()
+            self._end_with_error(self._all(), error)
             return
         if all(not wait.is_over for wait in new):
-            self._hear(min(seconds, max(0.0, (self._next_look - system_clock.monotonic()) / SECOND)))
+            self._await_reply(min(seconds, max(0.0, (self._next_check - system_clock.monotonic()) / SECOND)))
 
-    def _come_and_go(self) -> list[W]:
-        """Who came since. Who left is forgotten."""
+    def _update_waits(self) -> list[W]:
+        """Remove abandoned waits; add new ones and return them."""
         if self.connection is not None and (self.connection.is_closed or self.connection.pid != os.getpid()):
-            self._lose()
+            self._drop_connection()
         new = []
-        for _ in range(len(self._coming)):
-            wait = self._coming.popleft()
-            if not wait.has_left:
+        for _ in range(len(self._arrivals)):
+            wait = self._arrivals.popleft()
+            if not wait.is_abandoned:
                 self._waits.setdefault(wait.prefix, set()).add(wait)
                 new.append(wait)
-        for _ in range(len(self._leaving)):
-            self._forget(self._leaving.popleft())
+        for _ in range(len(self._departures)):
+            self._forget(self._departures.popleft())
         return new
 
     def _forget(self, wait: W) -> None:
@@ -199,50 +200,50 @@ class Lookout(ABC, Generic[W]):
     def _all(self) -> list[W]:
         return [wait for waits in self._waits.values() for wait in waits]
 
-    def _block(self) -> None:
-        """See that a blocking command is under way that waits for all."""
+    def _ensure_blocking(self) -> None:
+        """Make sure that a blocking command for all waits is in flight."""
         if self.connection is None:
             self.connection = self._pool.take()
             self._blocked_on = None
-            self._next_look = 0
+            self._next_check = 0
         if self._blocked_on is not None and not self._covers(self._blocked_on):
-            self._end_block(self.connection)
+            self._end_blocking(self.connection)
         if self._blocked_on is None:
             self._blocked_on = self._subjects()
-            self._send(self.connection, max(LEAST_WAIT, min(SAFETY_LOOK, self.connection.patience / 2)))
+            self._send(self.connection, max(SHORTEST_WAIT_S, min(SAFETY_INTERVAL_S, self.connection.reply_timeout / 2)))
 
-    def _end_block(self, connection: CommandConnection) -> None:
-        for _ in range(ENDINGS):
+    def _end_blocking(self, connection: CommandConnection) -> None:
+        for _ in range(UNBLOCK_ATTEMPTS):
             if self._is_readable(connection, 0) or next(iter(self._all())).connections.command(b"CLIENT", b"UNBLOCK", connection.client):
                 break
-        self._settle(connection)
+        self._read_reply(connection)
 
-    def _look(self, new: list[W]) -> None:
-        """Ask the server about who came since; each second, about all."""
+    def _check(self, new: list[W]) -> None:
+        """Check new waits on the server; each second, all."""
         now = system_clock.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + micros(SAFETY_LOOK)
+        if now >= self._next_check:
+            self._next_check = now + micros(SAFETY_INTERVAL_S)
             new = self._all()
         queues: dict[str, list[W]] = {}
         for wait in new:
             queues.setdefault(wait.prefix, []).append(wait)
         for waits in queues.values():
             try:
-                self._ask(waits)
+                self._register(waits)
             except StorageUnavailable:
                 raise
             except StorageError as error:
-                self._fail(waits, error)
+                self._end_with_error(waits, error)
 
-    def _hear(self, seconds: float) -> None:
+    def _await_reply(self, seconds: float) -> None:
         connection = self.connection
         assert connection is not None
         try:
             if self._is_readable(connection, seconds):
-                self._settle(connection)
+                self._read_reply(connection)
         except StorageError:
-            # It is made anew, and all are looked at.
-            self._lose()
+            # The next step connects again and checks all waits.
+            self._drop_connection()
 
     def _is_readable(self, connection: CommandConnection, seconds: float) -> bool:
         if connection.has_reply():
@@ -262,40 +263,40 @@ class Lookout(ABC, Generic[W]):
             with suppress(OSError):
                 os.eventfd_write(self._waker, 1)
 
-    def _settle(self, connection: CommandConnection) -> None:
-        """The answer of the blocking command, and what it says."""
+    def _read_reply(self, connection: CommandConnection) -> None:
+        """Read the reply of the blocking command, and act on it."""
         answer = checked(connection, connection.read())
         self._blocked_on = None
         if answer:
-            self._tell(connection, answer)
+            self._dispatch(connection, answer)
 
-    def _bear(self, error: StorageUnavailable, seconds: float) -> None:
-        """The server is away: for a while that is nobody's business."""
+    def _tolerate_outage(self, error: StorageUnavailable, seconds: float) -> None:
+        """Tolerate an unreachable server for a while."""
         now = system_clock.monotonic()
-        if self._away_since is None:
-            # A connection that the server closed while nobody waited is made anew at once.
-            self._away_since = now
-        elif now - self._away_since >= micros(OUTAGE):
-            self._away_since = None
-            self._fail(self._all(), error)
+        if self._unreachable_since is None:
+            # The server may have closed the connection while no thread waited: connect again at once.
+            self._unreachable_since = now
+        elif now - self._unreachable_since >= micros(OUTAGE_TOLERANCE_S):
+            self._unreachable_since = None
+            self._end_with_error(self._all(), error)
         else:
-            system_clock.sleep(min(GAP, max(0.0, seconds)))
+            system_clock.sleep(min(RETRY_GAP_S, max(0.0, seconds)))
 
-    def _fail(self, waits: Iterable[W], error: StorageError) -> None:
+    def _end_with_error(self, waits: Iterable[W], error: StorageError) -> None:
         for wait in waits:
-            # One for each thread: a traceback belongs to one.
+            # One for each thread, since each adds its traceback.
             own = type(error)(*error.args)
             if isinstance(own, StorageUnavailable):
                 own.is_unknown = False
             wait.end(own)
 
-    def _lose(self) -> None:
+    def _drop_connection(self) -> None:
         connection, self.connection, self._blocked_on = self.connection, None, None
         if connection is not None:
             self._pool.drop(connection)
 
     def close(self) -> None:
-        """Let go of the connection; a thread that waits makes another."""
+        """Close the connection; a waiting thread makes another."""
         connection = self.connection
         if connection is not None:
             connection.close()
@@ -304,11 +305,12 @@ class Lookout(ABC, Generic[W]):
         if self._waker >= 0:
             os.close(self._waker)
 
-    # -- for what -------------------------------------------------------------------------------------------------------------------------
+    # -- what is waited for
+    # -------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def _subjects(self) -> frozenset[Any]:
-        """What a blocking command has to wait for now."""
+        """Return what a blocking command has to wait for now."""
 
     def _covers(self, subjects: frozenset[Any]) -> bool:
         return self._subjects() <= subjects
@@ -318,16 +320,16 @@ class Lookout(ABC, Generic[W]):
         """Send the blocking command."""
 
     @abstractmethod
-    def _tell(self, connection: CommandConnection, answer: Any) -> None:
-        """End the waits that its answer concerns."""
+    def _dispatch(self, connection: CommandConnection, answer: Any) -> None:
+        """End the waits that *answer* concerns."""
 
     @abstractmethod
-    def _ask(self, waits: list[W]) -> None:
-        """Let the server know of waits of one queue; end those that are over already."""
+    def _register(self, waits: list[W]) -> None:
+        """Tell the server about waits of one queue; end those that are over already."""
 
 
-class Results(Lookout[Wait]):
-    """Waits for results: each queue has a list on which the scripts put the ids that have one now."""
+class ResultListener(SharedListener[Wait]):
+    """Waits for results: each queue has a list for this connection, to which scripts push the ids whose results have come."""
 
     def _subjects(self) -> frozenset[Any]:
         return frozenset(self._waits)
@@ -339,16 +341,16 @@ class Results(Lookout[Wait]):
         lists = [self._list(prefix, connection) for prefix in self._blocked_on or ()]
         connection.send((b"BLPOP", *lists, seconds))
 
-    def _tell(self, connection: CommandConnection, answer: Any) -> None:
+    def _dispatch(self, connection: CommandConnection, answer: Any) -> None:
         key, id = answer
-        # Where there is one there are often more.
-        connection.send((b"LPOP", key, WAKES))
+        # There are often more.
+        connection.send((b"LPOP", key, MAX_WAKE_UPS))
         there = {id, *(checked(connection, connection.read()) or ())}
         name = key if isinstance(key, str) else key.decode()
         prefix = name[: name.rindex(keys.ARRIVED)]
         self._end(self._waits.get(prefix, ()), there)
 
-    def _ask(self, waits: list[Wait]) -> None:
+    def _register(self, waits: list[Wait]) -> None:
         ids = list(dict.fromkeys(id for wait in waits for id in wait.subjects))
         first = waits[0]
         waiter = "" if self.connection is None else str(self.connection.client)
@@ -365,19 +367,21 @@ class Results(Lookout[Wait]):
                 wait.end()
 
     def forget(self, mine: Wait) -> None:
-        """Tell the server that nobody waits for these any more, but for those that another thread waits for."""
+        """Tell the server that these results are not waited for any more, except by other threads."""
         connection = self.connection
         if connection is None:
             return
-        others = {id for wait in list(self._waits.get(mine.prefix, ())) if wait is not mine and not wait.has_left for id in wait.subjects}
+        others = {
+            id for wait in list(self._waits.get(mine.prefix, ())) if wait is not mine and not wait.is_abandoned for id in wait.subjects
+        }
         ids = [id for id in mine.subjects if id not in others]
-        # What stays goes after a minute.
+        # Otherwise it expires after a minute.
         with suppress(StorageUnavailable):
             for some in in_chunks(ids):
                 mine.connections.call("unwatch_results", mine.prefix, mine.now(), str(connection.client), *some)
 
 
-class Events(Lookout[Wait]):
+class EventListener(SharedListener[Wait]):
     """Waits for events, each after a position of a queue's stream."""
 
     def _subjects(self) -> frozenset[Any]:
@@ -393,11 +397,11 @@ class Events(Lookout[Wait]):
         ids = [f"{position}-0" for position in after.values()]
         connection.send((b"XREAD", b"COUNT", 1, b"BLOCK", max(1, int(seconds * 1000)), b"STREAMS", *names, *ids))
 
-    def _tell(self, connection: CommandConnection, answer: Any) -> None:
+    def _dispatch(self, connection: CommandConnection, answer: Any) -> None:
         for key in answer if isinstance(answer, dict) else [key for key, _ in answer]:
             name = key if isinstance(key, str) else key.decode()
             for wait in list(self._waits.get(name.removesuffix(keys.EVENTS), ())):
                 wait.end()
 
-    def _ask(self, waits: list[Wait]) -> None:
-        """Nothing: the position says after which events, and the blocking command brings what is there already."""
+    def _register(self, waits: list[Wait]) -> None:
+        """Do nothing: the blocking command names the position, and returns at once if there are later events."""
