@@ -158,7 +158,7 @@ class Inspector(Masked):
         return self._storage.counts()
 
     def is_paused(self) -> bool:
-        return self._storage.is_paused()
+        return self._storage.counts().is_paused
 
     def queues(self) -> list[str]:
         """The names of all queues in this store."""

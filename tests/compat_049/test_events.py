@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from huey import Huey
 from huey.exceptions import StorageUnavailable
 from huey.testing.clock import FakeClock
-from tests.support.helpers import never, noting, read_until, running, statuses, wait_until
+from tests.support.helpers import noting, read_until, running, statuses, wait_until
 
 STATUSES = {"enqueued", "scheduled", "revoked", "started", "finished", "error", "retrying"}
 FIELDS = {"status", "id", "task", "retries", "retry_delay", "execute_time", "error"}
@@ -241,13 +241,14 @@ def test_S128_enqueued_is_told_of_a_retry(failed_once: tuple[str, list[dict[str,
 def test_S128_enqueued_is_told_before_started(huey: Huey, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """Whoever enqueues may be held up in between; the order of events must not depend on it."""
     ran: list[str] = []
-    publish = huey.storage.publish
+    enqueue = huey.storage.enqueue
 
-    def held_up(events: Sequence[str]) -> None:
-        never(lambda: ran)
-        publish(events)
+    def held_up(*args: Any) -> Mapping[str, str]:
+        duplicates = enqueue(*args)
+        wait_until(lambda: ran)
+        return duplicates
 
-    monkeypatch.setattr(huey.storage, "publish", held_up)
+    monkeypatch.setattr(huey.storage, "enqueue", held_up)
     note = noting(huey, ran)
     if way == "periodic":
         huey.periodic_task(lambda dt: True, name="app.tick")(lambda: ran.append("tick"))
@@ -361,8 +362,7 @@ def broken(*_: object, **__: object) -> None:
 
 def test_S134_a_broken_channel_does_not_disturb_a_call(huey: Huey, monkeypatch: pytest.MonkeyPatch) -> None:
     huey.events(timeout=1)
-    monkeypatch.setattr(huey.storage, "publish", broken)
-    monkeypatch.setattr(huey.storage, "is_followed", broken)
+    monkeypatch.setattr(huey.storage, "follow", broken)
 
     handle = huey.task()(add)(1, 2)
 
@@ -378,8 +378,7 @@ def test_S134_a_broken_channel_does_not_disturb_the_consumer(
     huey.periodic_task(lambda dt: True, name="app.tick")(lambda: ran.append("tick"))
     huey.periodic_task(lambda dt: True, name="app.tock")(lambda: ran.append("tock"))
     huey.events(timeout=1)
-    monkeypatch.setattr(huey.storage, "publish", broken)
-    monkeypatch.setattr(huey.storage, "is_followed", broken)
+    monkeypatch.setattr(huey.storage, "follow", broken)
 
     with running(huey, periodic=True, periodic_task_interval=0.01):
         wait_until(lambda: len(ran) == 2)

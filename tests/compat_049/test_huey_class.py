@@ -11,6 +11,7 @@ import redis
 
 from huey import Huey, PriorityRedisExpireHuey, PriorityRedisHuey, RedisExpireHuey, RedisHuey
 from huey.api import AsyncData
+from huey.testing.contract.tools import is_followed
 from tests.support.helpers import running, wait_until
 from tests.support.redis_server import shared_server
 
@@ -170,7 +171,7 @@ def test_S23_a_consumer_of_redis_huey_publishes_on_the_channel_of_its_name() -> 
     task = huey.task()(add)
     with redis.Redis(port=shared_server().port) as client, client.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe("my-app")
-        wait_until(huey.storage.is_followed)
+        wait_until(lambda: is_followed(huey.storage))
 
         with running(huey):
             handle = task(1, 2)

@@ -330,7 +330,7 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     share.mkdir()
     if is_there:
         before = SqliteHuey("app", filename=share / "queue.db")
-        before.storage.migrate()
+        before.storage.open()
         before.close()
     place = str(share).replace(" ", "\\040")
     mounts(tmp_path, monkeypatch, ("/dev/sda", "/", "ext4"), ("server:/share", place, kind), ("proc", "/proc", "proc"))
@@ -349,16 +349,16 @@ def test_a_local_file_system_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
     """Also above or beside one of the network."""
     mounts(tmp_path, monkeypatch, ("server:/", "/", "nfs"), ("x", tmp_path, kind), ("server:/", f"{tmp_path}/sub", "nfs"))
 
-    SqliteHuey("app", filename=tmp_path / "queue.db").storage.migrate()
+    SqliteHuey("app", filename=tmp_path / "queue.db").storage.open()
 
 
 def test_of_two_mounts_on_one_place_the_last_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts(tmp_path, monkeypatch, ("server:/", tmp_path, "nfs"), ("x", tmp_path, "ext4"))
 
-    SqliteHuey("app", filename=tmp_path / "queue.db").storage.migrate()
+    SqliteHuey("app", filename=tmp_path / "queue.db").storage.open()
 
 
 def test_where_the_system_does_not_tell_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_MOUNTS", str(tmp_path / "nowhere"))
 
-    SqliteHuey("app", filename=tmp_path / "queue.db").storage.migrate()
+    SqliteHuey("app", filename=tmp_path / "queue.db").storage.open()

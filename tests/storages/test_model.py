@@ -27,7 +27,7 @@ from huey.task.lifecycle import Finish, State
 from huey.task.record import Lease, Record
 from huey.task.record_options import DONE, FIRST, WAITING, Constraints, with_constraints
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import worker
+from huey.testing.contract.tools import is_followed, publish, worker
 from tests.support.redis_server import shared_server
 
 T = TypeVar("T")
@@ -264,7 +264,7 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(events=st.lists(st.sampled_from(["{}", "[]"]), max_size=2), is_read=st.booleans())
     def tell(self, events: list[str], is_read: bool) -> None:
-        self.both(lambda storage: storage.publish(events))
+        self.both(lambda storage: publish(storage, events))
         if is_read:
             (model, expected), (real, read) = self.model.follow(self.positions[0]), self.real.follow(self.positions[1])
             assert read == expected
@@ -318,9 +318,9 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: storage.find(State.QUEUED), rows_alike)
         self.both(lambda storage: storage.find(name=NAMES[0]), rows_sorted)
         self.both(lambda storage: [storage.get(id) for id in IDS], lambda rows: [row and row_alike(row) for row in rows])
-        self.both(lambda storage: (storage.counts(), storage.ticks(), storage.is_followed()))
+        self.both(lambda storage: (storage.counts(), storage.ticks(), is_followed(storage)))
         self.both(lambda storage: storage.workers(), sorted)
-        self.both(lambda storage: (storage.stats(0), storage.stats(self.clock.now()), storage.is_paused()))
+        self.both(lambda storage: (storage.stats(0), storage.stats(self.clock.now()), storage.counts()))
         self.both(lambda storage: [storage.items(kind) for kind in ("result", "data", "other")])
         self.both(lambda storage: ([storage.listen(worker, 0, self.waker) for worker in WORKERS], storage.wait(IDS[:2], 0)))
 

@@ -30,7 +30,7 @@ from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.terms import limited, unique
-from huey.testing.contract.tools import ME, OTHER, Call, task
+from huey.testing.contract.tools import ME, OTHER, Call, is_followed, publish, task
 from tests.storages.redis_storages import Make, makes, server_of
 from tests.support.helpers import wait_until
 from tests.support.redis_server import ALWAYS, Server
@@ -345,10 +345,10 @@ def test_a_result_is_waited_for_without_polling(make: Make, server: Any) -> None
 
 def test_one_publish_tells_that_nobody_listens(make: Make, server: Any) -> None:
     storage = make()
-    storage.publish(["0"])
+    publish(storage, ["0"])
     before = server.info("commandstats")["cmdstat_publish"]["calls"]
 
-    storage.publish(["1", "2", "3"])
+    publish(storage, ["1", "2", "3"])
 
     assert server.info("commandstats")["cmdstat_publish"]["calls"] - before == 1
 
@@ -357,9 +357,9 @@ def test_events_are_published_on_the_channel_of_the_name(make: Make, server: Any
     storage = make("My App")
     with server.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe("My App")
-        wait_until(lambda: storage.is_followed())
+        wait_until(lambda: is_followed(storage))
 
-        storage.publish(["{}"])
+        publish(storage, ["{}"])
         storage.enqueue([task("a")], lambda: ['{"status": "enqueued"}'])
         storage.enqueue([task("b")], lambda: ['{"status": "enqueued too"}'])
 

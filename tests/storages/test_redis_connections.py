@@ -22,7 +22,7 @@ from huey.storage.redis.errors import translated
 from huey.storage.redis.shared_listeners import ResultListener
 from huey.task.lifecycle import Finish, State
 from huey.testing.contract.house import exit_code_of
-from huey.testing.contract.tools import ME, Call, task
+from huey.testing.contract.tools import ME, Call, is_followed, publish, task
 from tests.support.helpers import wait_until
 from tests.support.redis_server import ALWAYS, Server, shared_server
 
@@ -84,7 +84,7 @@ def test_a_thousand_reconnects_leave_the_pool_and_the_descriptors_as_they_were(
     for _ in range(1000):
         sock = storage._connections.pool._free[-1].transport._sock
         sock.shutdown(socket.SHUT_RDWR)
-        assert storage.is_paused() is False
+        assert storage.counts().is_paused is False
 
     assert lent(pool) == 1
     assert descriptors() <= before
@@ -313,8 +313,8 @@ def test_who_follows_events_shares_one_connection_too(mine: Callable[..., RedisS
     wait_until(lambda: any(client["cmd"] == "xread" for client in admin.client_list()))
 
     assert len(admin.client_list()) - before <= 10
-    wait_until(storage.is_followed)
-    storage.publish(["{}"])
+    wait_until(lambda: is_followed(storage))
+    publish(storage, ["{}"])
 
     assert {tuple(told) for _, told in (each.answer() for each in followers)} == {("{}",)}
 

@@ -19,7 +19,7 @@ from huey.storage.rows import Missing, TaskIds, TaskName
 from huey.task.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.terms import limited, unique
-from huey.testing.contract.tools import ME, OTHER, task
+from huey.testing.contract.tools import ME, OTHER, is_followed, publish, task
 from huey.testing.contract.tools import worker as worker_named
 from tests.support.redis_places import misplaced, places
 from tests.support.redis_server import shared_server
@@ -109,8 +109,8 @@ def every_verb(storage: RedisStorage, clock: FakeClock) -> None:
     storage.wait(["runs"], 0)
     storage.listen(LATE, 0, Waker())
     storage.follow(0)
-    storage.is_followed()
-    storage.publish(["{}"])
+    is_followed(storage)
+    publish(storage, ["{}"])
     token = storage.acquire_lock("lock", Holder("another"))
     storage.find_lock("lock")
     storage.renew_locks(Holder("process"))

@@ -102,7 +102,7 @@ def why(result: Handle) -> str:
         # Parts of 0.4.9 do not show what other processes do.
         if storage.sees_all:
             facts += [_state_of(storage.get(result.id), result, storage), _workers(storage)]
-            if storage.is_paused():
+            if storage.counts().is_paused:
                 facts.append("the queue is paused")
     except StorageError as error:
         facts.append(f"the storage cannot be read: {error}")

@@ -51,7 +51,7 @@ def take_over(storage: Storage, successor: Worker, judge: Callable[[Lease], Fini
     verdicts = [(lease, judge(lease)) for lease in storage.leases(successor)]
     finishes = [finish for _, finish in verdicts if finish is not None]
     if finishes:
-        texts = [text for finish in finishes for text in events.of_finish(finish)] if storage.is_followed() else []
+        texts = [text for finish in finishes for text in events.of_finish(finish)]
         storage.turn(successor, finishes, want=0, events=texts)
     unrun = [lease for lease, finish in verdicts if finish is None]
     if unrun:

@@ -80,7 +80,7 @@ def log_requeued(count: int, worker_id: str = "") -> None:
     log.warning("%s%s did not end in time; requeueing %s", counted(count, "task"), whose, "it" if count == 1 else "them")
 
 
-def wait_for_storage(open_storage: Callable[[], None], pause: Callable[[float], bool], clock: Clock) -> bool:
+def wait_for_storage(open_storage: Callable[[], object], pause: Callable[[float], bool], clock: Clock) -> bool:
     """Call *open_storage* until it succeeds, and return True. Return False if *pause*, which waits that many seconds, says that the
     consumer is to stop.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey.storage.helpers import in_chunks
 from huey.storage.locks import Held
+from huey.storage.rows import TaskRow
 from huey.task.record import Record
 
 ALL = 2**31 - 1
@@ -22,11 +23,17 @@ class Administering:
     if TYPE_CHECKING:
 
         def counts(self) -> Any: ...
-        def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> Any: ...
+        def find(
+            self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None
+        ) -> list[TaskRow]: ...
         def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]: ...
         def locks(self, names: Sequence[str] | None = None) -> list[Held]: ...
         def release_lock(self, name: str, token: int) -> bool: ...
         def flush(self) -> None: ...
+
+    def get(self, id: str) -> TaskRow | None:
+        """Return one task that is held in any state, or None."""
+        return next(iter(self.find(ids=[id])), None)
 
     def peek(self, kind: str, key: str) -> bytes | None:
         """Read one value."""

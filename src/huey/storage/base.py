@@ -218,10 +218,6 @@ class Storage(Sharing, Hosting, Administering, ABC):
     def pause(self, on: bool) -> None:
         """While on, nothing of this queue is claimed."""
 
-    @abstractmethod
-    def is_paused(self) -> bool:
-        """Whether the queue is paused."""
-
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -244,25 +240,15 @@ class Storage(Sharing, Hosting, Administering, ABC):
         Each call makes the caller a follower for ``FOLLOWER``.
         """
 
-    @abstractmethod
-    def is_followed(self) -> bool:
-        """Whether anybody follows events now."""
-
-    @abstractmethod
-    def publish(self, events: Sequence[str]) -> None:
-        """Tell events now, if anybody follows."""
-
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def get(self, id: str) -> TaskRow | None:
-        """One task that is held in any state; None when it is not (succeeded ones are gone, unless ``keep_finished``)."""
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
+        """Return tasks by state and name, at most *limit*. Queued ones come in claim order, scheduled ones after them in order of time;
+        others by age. ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued, or ``suspect``: ready, to be run alone.
 
-    @abstractmethod
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
-        """Tasks by state and name. Queued ones come in claim order, scheduled ones after them in order of time; others by age.
-
-        ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued, or ``suspect``: those ready that run alone.
+        *ids*: return those of these tasks that are held in any state (succeeded ones are gone, unless ``keep_finished``), in the order of
+        the ids; the other arguments do not count.
         """
 
     @abstractmethod
@@ -308,11 +294,10 @@ class Storage(Sharing, Hosting, Administering, ABC):
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def open(self) -> None:
-        """Connect and make or check the schema. Called by the first verb; calling it at start shows mistakes early. Idempotent.
-
-        StorageRefused when this is not a store of ours or one that we cannot use.
-        """
+    def open(self) -> int:
+        """Connect, make the schema or bring it to this release's version, and return that version. Called by the first verb; calling it at
+        start shows mistakes early. Idempotent, safe beside running consumers. StorageRefused: this is not a store of ours, or one that we
+        cannot use."""
 
     @abstractmethod
     def close(self) -> None:
@@ -325,10 +310,6 @@ class Storage(Sharing, Hosting, Administering, ABC):
     @abstractmethod
     def flush(self) -> None:
         """Remove everything of this queue: tasks, results, marks, user data, ticks, statistics."""
-
-    @abstractmethod
-    def migrate(self) -> int:
-        """Bring the schema to this release's version and return it. Idempotent, safe beside running consumers."""
 
     @property
     @abstractmethod

@@ -155,3 +155,5 @@ class Counts(NamedTuple):
     """Those that are kept; see ``keep_finished``."""
     blocked: int = 0
     """Those that a limit keeps from being ready (see ``sharing``), and those that wait for a worker that can run them (``missing``)."""
+    is_paused: bool = False
+    """The queue is paused."""

@@ -136,10 +136,10 @@ class LegacyStorage(ValuesInParts):
             leases=bag.leases,
             stale=refused,
             cancelled=bag.cancelled,
-            promoted=bag.promoted if report_promoted or self.is_followed() else [],
+            promoted=bag.promoted if report_promoted or self._is_followed else [],
             next_due=min((due for due in (self._claims.next_parked, self._claims.next_due) if due is not None), default=None),
             may_have_more=len(bag.leases) == want > 0,
-            is_followed=self.is_followed(),
+            is_followed=self._is_followed,
         )
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
@@ -238,9 +238,6 @@ class LegacyStorage(ValuesInParts):
     def pause(self, on: bool) -> None:
         raise refuse("pausing a queue", self.parts.queue)
 
-    def is_paused(self) -> bool:
-        return False
-
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     def pace(self, delay: float, max_delay: float, backoff: float, scheduler_interval: float = 1.0) -> None:
@@ -322,11 +319,9 @@ class LegacyStorage(ValuesInParts):
             raise StorageRefused("events: this Huey has no emitter; give one, Huey(queue, events=...)")
         raise StorageRefused(f"events: they go out through {self.parts.events!r}; listen there, such as on its channel of Redis")
 
-    def is_followed(self) -> bool:
+    @property
+    def _is_followed(self) -> bool:
         return self.parts.events is not None
-
-    def publish(self, events: Sequence[str]) -> None:
-        self._emit(events)
 
     def _emit(self, events: Sequence[str]) -> None:
         """Send and forget (S134)."""
@@ -341,10 +336,10 @@ class LegacyStorage(ValuesInParts):
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
-    def get(self, id: str) -> TaskRow | None:
-        return next((row for row in looking.rows(self.parts, self._holders, None, ALL) if row.id == id), None)
-
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
+        if ids is not None:
+            found = {row.id: row for row in looking.rows(self.parts, self._holders, None, ALL)}
+            return [found[id] for id in ids if id in found]
         if state == "suspect":
             # They are no lane of their own here: each runs alone in the worker that claims it.
             return []
@@ -371,8 +366,9 @@ class LegacyStorage(ValuesInParts):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """A part connects when it is made, or when it is used first."""
+    def open(self) -> int:
+        # A part connects when it is made, or when it is used first.
+        return 1
 
     def close(self) -> None:
         """End the threads that read. Parts have no such verb: their connections go with them."""
@@ -395,9 +391,6 @@ class LegacyStorage(ValuesInParts):
             self._claims.forget()
             self._values.flush()
             self._ticks.clear()
-
-    def migrate(self) -> int:
-        return 1
 
     @property
     def is_trusted(self) -> bool:

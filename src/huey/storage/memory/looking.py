@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from huey.runtime.clock import SECOND, Clock, Micros
 from huey.storage.base import Storage
@@ -26,14 +26,12 @@ class LookingInMemory(Storage):
     _statistics: Statistics
     _workers: dict[str, tuple[Worker, Micros]]
     _family: Mapping[str, Storage]
+    _is_paused: bool
 
-    def get(self, id: str) -> TaskRow | None:
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
         with self._changed:
-            row = self._tasks.rows.get(id)
-            return None if row is None else row.look()
-
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
-        with self._changed:
+            if ids is not None:
+                return [self._tasks.rows[id].look() for id in ids if id in self._tasks.rows]
             rows = [row for row in self._tasks.listed(state) if name is None or row.record.name == name]
             return [row.look() for row in rows[:limit]]
 
@@ -49,6 +47,7 @@ class LookingInMemory(Storage):
                 results=len(self._values.items("result", self._clock.now())),
                 succeeded=states.count(State.SUCCEEDED),
                 blocked=states.count(State.BLOCKED) + len(self._tasks.missing),
+                is_paused=self._is_paused,
             )
 
     def queues(self) -> list[str]:

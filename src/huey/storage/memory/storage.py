@@ -357,10 +357,6 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             self._is_paused = on
             self._changed.notify_all()
 
-    def is_paused(self) -> bool:
-        with self._changed:
-            return self._is_paused
-
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
@@ -387,19 +383,10 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             self._changed.until(lambda: self._events.told > after, timeout)
             return self._events.told, self._events.since(after)
 
-    def is_followed(self) -> bool:
-        with self._changed:
-            return self._events.are_followed(self._clock.now())
-
-    def publish(self, events: Sequence[str]) -> None:
-        with self._changed:
-            self._events.publish(events, self._clock.now())
-            self._changed.notify_all()
-
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Nothing to open."""
+    def open(self) -> int:
+        return 1
 
     def close(self) -> None:
         """Nothing to let go: what is held lives as long as this object."""
@@ -415,9 +402,6 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     def flush(self) -> None:
         with self._changed:
             self._clear()
-
-    def migrate(self) -> int:
-        return 1
 
     @property
     def is_trusted(self) -> bool:

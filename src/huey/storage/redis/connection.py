@@ -45,7 +45,7 @@ SPIN_BACKOFF = 10
 """Replies for which the connection does not spin after one that came later than that."""
 HARMLESS = frozenset(
     {
-        *("watch_results", "heartbeat", "revoke", "counts", "is_followed", "deregister", "list_values", "leases", "list_ids", "get_tasks"),
+        *("watch_results", "heartbeat", "revoke", "counts", "deregister", "list_values", "leases", "list_ids", "get_tasks"),
         *("get_locks", "release_lock", "renew_locks", "acquire_lock", "hit_rate_limit", "read_rate"),
         *("read_stats", "prune", "put_value", "check_ready", "release", "get_revocation", "unwatch_results", "workers"),
     }

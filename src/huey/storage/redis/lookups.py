@@ -33,10 +33,7 @@ class Lookups:
     def __init__(self, queue: RedisQueue) -> None:
         self._queue = queue
 
-    def get(self, id: str) -> TaskRow | None:
-        return next(iter(self._rows([id])), None)
-
-    def _rows(self, ids: Sequence[Arg]) -> list[TaskRow]:
+    def get(self, ids: Sequence[Arg]) -> list[TaskRow]:
         found = [each for some in in_chunks(ids) for each in self._queue.call("get_tasks", *some)]
         return [row_of(each) for each in found if each]
 
@@ -71,7 +68,7 @@ class Lookups:
             ids = self._queue.call("list_ids", kind, start, start + size - 1)
             if not ids:
                 return
-            yield self._rows(ids)
+            yield self.get(ids)
 
     def missing(self) -> list[Missing]:
         try:
@@ -82,7 +79,8 @@ class Lookups:
         return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
     def counts(self) -> Counts:
-        return Counts._make(self._queue.call("counts"))
+        *numbers, is_paused = self._queue.call("counts")
+        return Counts._make([*numbers, bool(is_paused)])
 
     def stats(self, since: Micros) -> list[Stat]:
         rows, living = self._queue.call("read_stats", since)

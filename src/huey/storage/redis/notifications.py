@@ -42,13 +42,6 @@ class Notifications:
             a_second = self._time_left(min(seconds, SAFETY_INTERVAL_S))
             self._queue.connections.pool.shared_listener(EventListener).wait(self._wait_for((position,)), a_second)
 
-    def is_followed(self) -> bool:
-        return bool(self._queue.call("is_followed", self._queue.name))
-
-    def publish(self, events: Sequence[str]) -> None:
-        if events:
-            self._queue.call("publish", self._queue.name, *events)
-
     def _wait_for(self, subjects: tuple[object, ...]) -> Wait:
         return Wait(self._queue.connections, self._queue.prefix, subjects, self._queue.now)
 

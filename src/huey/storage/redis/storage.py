@@ -143,9 +143,10 @@ class RedisStorage(Storage):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
+    def open(self) -> int:
         # A program that starts beside its server, or over a bad line, should not end for an answer that got lost.
         self._persist(lambda: self._connections.command(b"PING"), OPENING)
+        return SCHEMA_VERSION
 
     def close(self) -> None:
         self._connections.close()
@@ -181,10 +182,6 @@ class RedisStorage(Storage):
 
     def flush(self) -> None:
         self._queue.call("flush")
-
-    def migrate(self) -> int:
-        self.open()
-        return SCHEMA_VERSION
 
     @property
     def is_trusted(self) -> bool:
@@ -341,12 +338,6 @@ class RedisStorage(Storage):
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
         return self._notifications.follow(after, timeout)
 
-    def is_followed(self) -> bool:
-        return self._notifications.is_followed()
-
-    def publish(self, events: Sequence[str]) -> None:
-        self._notifications.publish(events)
-
     # -- revocation, and acts of a person -----------------------------------------------------------------------------------------------
 
     def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
@@ -374,16 +365,10 @@ class RedisStorage(Storage):
     def pause(self, on: bool) -> None:
         self._queue.call("pause", int(on))
 
-    def is_paused(self) -> bool:
-        return bool(self._connections.command("HGET", self._prefix + keys.CONTROL, "paused") == b"1")
-
     # -- reading ------------------------------------------------------------------------------------------------------------------------
 
-    def get(self, id: str) -> TaskRow | None:
-        return self._lookups.get(id)
-
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
-        return self._lookups.find(state, name, limit)
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
+        return self._lookups.find(state, name, limit) if ids is None else self._lookups.get(ids)
 
     def missing(self) -> list[Missing]:
         return self._lookups.missing()

@@ -183,30 +183,16 @@ class SqlStorage(Storage):
         self._write("pause", (on, self._queue))
         self._rouse()
 
-    def is_paused(self) -> bool:
-        return bool(self._read("is_paused", (self._queue,))[0][0])
-
     # -- telling ------------------------------------------------------------------------------------------------------------------------
-
-    def is_followed(self) -> bool:
-        return bool(self._read("is_followed", (self._queue, self._clock.now()))[0][0])
-
-    def publish(self, events: Sequence[str]) -> None:
-        if events and self.is_followed():
-            self._write("publish", {"queue": self._queue, "now": self._clock.now(), "body": "\n".join(events)})
-            self._rouse()
 
     def _follow_until(self) -> Micros:
         return self._clock.now() + FOLLOWER
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
-    def get(self, id: str) -> TaskRow | None:
-        for row in self._read("get", (self._queue, id)):
-            return row_from(row)
-        return None
-
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
+        if ids is not None:
+            return [row_from(row) for id in ids for row in self._read("get", (self._queue, id))]
         which = {"queue": self._queue, "state": state, "name": name, "limit": limit}
         rows: list[tuple[Any, ...]] = []
         for statement in _FINDS.get(state or "", ("find",)):
@@ -216,7 +202,8 @@ class SqlStorage(Storage):
 
     def counts(self) -> Counts:
         row = self._read("counts", {"queue": self._queue, "now": self._clock.now()})[0]
-        return Counts._make(number or 0 for number in row)
+        *numbers, is_paused = row
+        return Counts._make([*(number or 0 for number in numbers), bool(is_paused)])
 
     def queues(self) -> list[str]:
         # Asked for first, so that this one is among them.

@@ -115,8 +115,9 @@ class SqliteStorage(WakingStorage):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
+    def open(self) -> int:
         self._enqueuer.open()
+        return SCHEMA_VERSION
 
     def close(self) -> None:
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
@@ -124,10 +125,6 @@ class SqliteStorage(WakingStorage):
             mine[1].close()
         self._local.watch = None
         self._database.close(self._enqueuer)
-
-    def migrate(self) -> int:
-        self.open()
-        return SCHEMA_VERSION
 
     def flush(self) -> None:
         self._flush_tasks()

@@ -6,7 +6,7 @@ from huey.runtime.clock import SECOND
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, Storage
 from huey.task.lifecycle import Promotion
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import LONG, ME, MOMENT, OTHER, Another, Call, task, woken
+from huey.testing.contract.tools import LONG, ME, MOMENT, OTHER, Another, Call, is_followed, publish, task, woken
 
 LAPSE = FOLLOWER / SECOND + 1
 
@@ -22,17 +22,17 @@ class EventRules:
     def test_a_follower_reads_what_is_told_after_it_came(self, storage: Storage, another: Another) -> None:
         position = following(storage)
 
-        another().publish(['{"event": "one"}', '{"event": "two"}'])
-        another().publish(['{"event": "three"}'])
+        publish(another(), ['{"event": "one"}', '{"event": "two"}'])
+        publish(another(), ['{"event": "three"}'])
 
         assert storage.follow(position)[1] == ['{"event": "one"}', '{"event": "two"}', '{"event": "three"}']
 
     def test_a_follower_reads_each_event_once(self, storage: Storage) -> None:
         position = following(storage)
 
-        storage.publish(["1"])
+        publish(storage, ["1"])
         position, first = storage.follow(position)
-        storage.publish(["2"])
+        publish(storage, ["2"])
         position, second = storage.follow(position)
 
         assert (first, second, storage.follow(position)) == (["1"], ["2"], (position, []))
@@ -41,7 +41,7 @@ class EventRules:
         other = another()
         mine, theirs = following(storage), following(other)
 
-        storage.publish(["1"])
+        publish(storage, ["1"])
 
         assert storage.follow(mine)[1] == other.follow(theirs)[1] == ["1"]
 
@@ -53,7 +53,7 @@ class EventRules:
         assert storage.follow(position)[1] == ['{"event": "one"}', '{"event": "two"}']
 
     def test_nothing_is_kept_while_nobody_follows(self, storage: Storage) -> None:
-        storage.publish(["1"])
+        publish(storage, ["1"])
         storage.turn(ME, [], 0, ["2"])
 
         assert storage.follow(following(storage)) == storage.follow(None)
@@ -64,13 +64,13 @@ class EventRules:
         clock.forward(LAPSE - 2)
         storage.follow(position)
         clock.forward(LAPSE - 2)
-        another().publish(["1"])
-        followed = another().is_followed()
+        publish(another(), ["1"])
+        followed = is_followed(another())
 
         clock.forward(2)
-        another().publish(["2"])
+        publish(another(), ["2"])
 
-        assert (followed, another().is_followed()) == (True, False)
+        assert (followed, is_followed(another())) == (True, False)
         assert storage.follow(position)[1] == ["1"]
 
     def test_a_turn_tells_whether_somebody_follows(self, storage: Storage, clock: FakeClock, another: Another) -> None:
@@ -111,7 +111,7 @@ class EventRules:
         position = following(storage)
         call = Call(lambda: storage.follow(position, LONG))
 
-        another().publish(["1"])
+        publish(another(), ["1"])
 
         assert call.answer()[1] == ["1"]
 
@@ -122,7 +122,7 @@ class EventRules:
         def wake(n: int) -> None:
             position = following(storage)
             call = Call(lambda: storage.follow(position, LONG)).settled()
-            (other.publish([str(n)]) if n % 2 else other.turn(ME, [], 0, [str(n)]))
+            (publish(other, [str(n)]) if n % 2 else other.turn(ME, [], 0, [str(n)]))
             assert call.answer()[1] == [str(n)]
 
         assert woken(wake)
@@ -143,7 +143,7 @@ class EventRules:
 
     def test_events_that_nobody_will_read_any_more_are_pruned(self, storage: Storage, clock: FakeClock) -> None:
         position = following(storage)
-        storage.publish(["1"])
+        publish(storage, ["1"])
         storage.prune()
         kept = storage.follow(position)[1]
 
@@ -155,10 +155,10 @@ class EventRules:
 
     def test_old_events_are_pruned_and_no_others_when_the_clock_was_set_back(self, storage: Storage, clock: FakeClock) -> None:
         position = following(storage)
-        storage.publish(["young"])
+        publish(storage, ["young"])
         clock.set(clock.now() - EVENTS_KEPT - SECOND)
         following(storage)
-        storage.publish(["old"])
+        publish(storage, ["old"])
         clock.set(clock.now() + EVENTS_KEPT + SECOND)
 
         storage.prune()
@@ -167,11 +167,11 @@ class EventRules:
 
     def test_positions_go_on_after_events_were_pruned(self, storage: Storage, clock: FakeClock) -> None:
         following(storage)
-        storage.publish(["1"])
+        publish(storage, ["1"])
         position = storage.follow(0)[0]
         clock.forward(EVENTS_KEPT / SECOND + 1)
         storage.prune()
 
         assert following(storage) >= position
-        storage.publish(["2"])
+        publish(storage, ["2"])
         assert storage.follow(position)[1] == ["2"]

@@ -91,7 +91,7 @@ class HouseRules:
     def test_migrate_is_idempotent(self, storage: Storage, another: Another) -> None:
         storage.enqueue([task()])
 
-        assert storage.migrate() == another().migrate() >= 1
+        assert storage.open() == another().open() >= 1
         assert claim_ids(storage) == ["a"]
 
     def test_flush_removes_everything(self, storage: Storage, clock: FakeClock, another: Another) -> None:

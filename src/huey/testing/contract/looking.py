@@ -92,13 +92,13 @@ class LookingRules:
         assert storage.queues() == sorted(storage.queues())
 
     def test_whether_the_queue_is_paused_can_be_seen(self, storage: Storage, another: Another) -> None:
-        before = storage.is_paused()
+        before = storage.counts().is_paused
 
         storage.pause(True)
 
-        assert (before, another().is_paused()) == (False, True)
+        assert (before, another().counts().is_paused) == (False, True)
         storage.pause(False)
-        assert not another().is_paused()
+        assert not another().counts().is_paused
 
 
 def one_of_each(storage: Storage, clock: FakeClock) -> None:

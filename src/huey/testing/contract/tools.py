@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from huey.runtime.host import pid_namespace, process_start_time
@@ -137,3 +137,13 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 
     running = [Call(lambda call=call: started(call)) for call in calls]  # type: ignore[misc]
     return [call.answer() for call in running]
+
+
+def publish(storage: Storage, events: Sequence[str]) -> None:
+    """Publish *events* as a worker does."""
+    storage.turn(ME, [], 0, events)
+
+
+def is_followed(storage: Storage) -> bool:
+    """Return what the turn of a worker says about followers."""
+    return storage.turn(ME, [], 0).is_followed

@@ -16,7 +16,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             storage = current().huey.storage
-            version = storage.migrate()
+            version = storage.open()
         except (ConfigurationError, StorageError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{storage!r} is of version {version}")

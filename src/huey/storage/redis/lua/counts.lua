@@ -1,7 +1,7 @@
 -- Count the tasks in each state, and results.
 -- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""
--- Returns ready, scheduled, running, failed, cancelled, results, succeeded, blocked
+-- Returns ready, scheduled, running, failed, cancelled, results, succeeded, blocked, 1 if the queue is paused
 -- include: base
 local ready = call('LLEN', $READY) + call('ZCARD', $READY_RANKED) + call('ZCARD', $SUSPECTS)
 for _, name in ipairs(call('ZRANGE', $PRIORITIES, 0, -1)) do ready = ready + call('LLEN', $READY_LISTS .. name) end
@@ -14,4 +14,5 @@ end
 return {
   ready, call('ZCARD', $SCHEDULED) - call('ZCARD', $MISSING), running, call('ZCARD', $ENDED_FAILED), call('ZCARD', $ENDED_CANCELLED), results,
   call('ZCARD', $ENDED_SUCCEEDED), call('ZCARD', $LIMIT_BLOCKED) + call('ZCARD', $MISSING),
+  call('HGET', $CONTROL, 'paused') == '1' and 1 or 0,
 }

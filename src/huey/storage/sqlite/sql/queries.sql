@@ -196,10 +196,6 @@ DELETE FROM huey_task
 -- Pause or resume a queue.
 UPDATE huey_queue SET is_paused = ? WHERE id = ?;
 
--- name: is_paused
--- Whether a queue is paused.
-SELECT is_paused FROM huey_queue WHERE id = ?;
-
 -- name: queues
 -- The queues of this file.
 SELECT name FROM huey_queue ORDER BY name;
@@ -299,7 +295,8 @@ SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND unknown_unti
 SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NOT NULL AND unknown_until IS NULL), sum(state = 'running'),
        sum(state = 'failed'), sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
        sum(state = 'succeeded'),
-       sum(state = 'blocked' OR (state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL))
+       sum(state = 'blocked' OR (state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL)),
+       (SELECT is_paused FROM huey_queue WHERE id = :queue)
   FROM huey_task WHERE queue = :queue;
 
 -- name: workers
