@@ -34,22 +34,22 @@ def strict(a: Any, /, b: Any, *, c: Any, d: Any = 4) -> Any:
 WRONG: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
     (add, (), {}, "lacks arguments: a, b; call it as add(a, b)"),
     (add, (1,), {}, "lacks an argument: b; call it as add(a, b)"),
-    (add, (1, 2, 3), {}, "takes 2 arguments by place, and 3 were given"),
+    (add, (1, 2, 3), {}, "takes 2 arguments by position, and 3 were given"),
     (add, (1,), {"c": 3}, "has no parameter 'c'"),
     (add, (1, 2), {"countdown": 5}, "has no parameter 'countdown'; did you mean 'delay'? call it as add(a, b)"),
     (add, (1, 2), {"prioritty": 5}, "did you mean 'priority'?"),
     (add, (1, 2), {"max_retries": 5}, "did you mean 'retries'?"),
-    (add, (1, 2), {"a": 5}, "is given 'a' twice, by place and by keyword"),
+    (add, (1, 2), {"a": 5}, "is given 'a' twice, by position and by keyword"),
     (add, (1,), {"delay": 5}, "lacks an argument: b"),
     (lambda customer: customer, (), {"custmer": 5}, "did you mean 'customer'?"),
-    (lambda: None, (1,), {}, "takes 0 arguments by place, and 1 was given"),
+    (lambda: None, (1,), {}, "takes 0 arguments by position, and 1 was given"),
     (more, (), {}, "lacks an argument: a; call it as more(a, b=..., *args, c=..., **kwargs)"),
     (more, (1,), {"a": 1}, "is given 'a' twice"),
     (strict, (1, 2), {}, "lacks an argument: c; call it as strict(a, /, b, *, c, d=...)"),
     (strict, (), {"a": 1, "b": 2, "c": 3}, "has no parameter 'a'"),
-    (strict, (1, 2, 3), {}, "takes 2 arguments by place, and 3 were given"),
+    (strict, (1, 2, 3), {}, "takes 2 arguments by position, and 3 were given"),
     (functools.partial(add, 1), (), {}, "lacks an argument: b"),
-    (functools.partial(add, 1), (2, 3), {}, "takes 1 argument by place, and 2 were given"),
+    (functools.partial(add, 1), (2, 3), {}, "takes 1 argument by position, and 2 were given"),
     (functools.lru_cache(add), (1,), {}, "lacks an argument: b"),
     (len, (), {}, "lacks an argument: obj"),
     ([].append, (), {}, "lacks an argument: object"),
@@ -133,7 +133,7 @@ def test_what_huey_gives_with_a_run_is_not_asked_of_the_caller() -> None:
     assert first(1).get() == (1, "a")
     assert first(1, task=None).get() == (1, "a")
     assert second(x=1).get() == (1, 3)
-    with pytest.raises(TypeError, match=r"takes 1 argument by place, and 2 were given|'task' is given by huey"):
+    with pytest.raises(TypeError, match=r"takes 1 argument by position, and 2 were given|'task' is passed by huey"):
         first(1, 2)
     with pytest.raises(TypeError, match=r"lacks an argument: x; call it as <lambda>\(x\)"):
         first()

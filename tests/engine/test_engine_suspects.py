@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huey.engine.engine import Engine
-from huey.engine.suspects import PATIENCE
+from huey.engine.suspects import LONGEST_SUSPECT_WAIT
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
 from huey.task.lifecycle import MAX_DEATHS, State, WorkerDied
@@ -89,7 +89,7 @@ def test_a_suspect_waits_a_second_for_what_runs_and_then_runs_beside_it(four: Be
     died_with(four, "suspect")
     four.enqueue("long")
     four.turn()
-    four.clock.forward(PATIENCE)
+    four.clock.forward(LONGEST_SUSPECT_WAIT)
     four.turn()
     assert four.runners.running == ["long"]
 
@@ -103,7 +103,7 @@ def test_nothing_is_claimed_while_a_suspect_runs_beside_others(four: Bench) -> N
     died_with(four, "suspect")
     four.enqueue("long")
     four.turn()
-    four.clock.forward(PATIENCE + 0.001)
+    four.clock.forward(LONGEST_SUSPECT_WAIT + 0.001)
     four.turn()
     four.enqueue("late")
 
@@ -119,7 +119,7 @@ def test_the_end_of_a_run_that_lost_its_lease_is_not_that_of_the_next(four: Benc
     for lease in four.storage.reclaim(seen(four.storage), OTHER):
         end(four.storage, four.clock, lease, WorkerDied(), by=OTHER)
     four.turn()
-    four.clock.forward(PATIENCE + 0.001)
+    four.clock.forward(LONGEST_SUSPECT_WAIT + 0.001)
     four.turn()
     assert [(lease.id, lease.token) for lease in four.runners.runs] == [("a", 1), ("a", 3)]
 

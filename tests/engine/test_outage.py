@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from huey.engine.outage import PATIENCE, Outage
+from huey.engine.outage import SUPERVISOR_GRACE, Outage
 from huey.engine.scoreboard import REACHES, REPORTS, UNCHECKED, Scoreboard
 from huey.testing.clock import FakeClock
 
@@ -42,7 +42,7 @@ def test_a_worker_leaves_it_to_a_supervisor_that_is_away_too(clock: FakeClock, p
     page.set_supervisor_state(REPORTS)
     outage.begins("engine", "no answer")
     page.set_supervisor_state(REACHES)
-    clock.forward(2 * PATIENCE)
+    clock.forward(2 * SUPERVISOR_GRACE)
     outage.begins("engine", "no answer")
     outage.ends("engine", 3)
 
@@ -69,7 +69,7 @@ def test_a_worker_whose_supervisor_does_not_look_tells_it_after_a_while(
     assert page.supervisor_state == UNCHECKED
 
     outage.begins("engine", "no answer")
-    clock.forward(PATIENCE + 1)
+    clock.forward(SUPERVISOR_GRACE + 1)
     outage.begins("engine", "no answer")
 
     assert caplog.messages == [AWAY]

@@ -105,4 +105,4 @@ class OwnWatchdog:
         before, self._syncs = self._syncs, host.syncs()
         me = os.getpid()
         asleep, self._sleepers = self._sleepers, host.sleepers(me) if self._standstill.is_counting else set()
-        return bool(before & self._syncs or asleep & self._sleepers) or self._outage.is_on_beside("engine") or host.is_traced(me)
+        return bool(before & self._syncs or asleep & self._sleepers) or self._outage.is_on_besides("engine") or host.is_traced(me)

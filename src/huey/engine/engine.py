@@ -120,7 +120,7 @@ class Engine:
         self._last_turn = turn
         self._prefetch.observe_claim(len(turn.leases), turn.hit_byte_limit)
         if turn.is_followed:
-            self._pending_events = [events.of_promotion(it) for it in turn.promoted] + [events.of_refusal(it) for it in turn.cancelled]
+            self._pending_events = [events.of_promotion(it) for it in turn.promoted] + [events.of_cancelled(it) for it in turn.cancelled]
         self._report(turn, finishes)
         self._start(turn.leases)
         return not turn.storage_full

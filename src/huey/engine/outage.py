@@ -14,7 +14,7 @@ from huey.runtime.logs import SafeLogger
 
 log = SafeLogger("huey.consumer")
 
-PATIENCE = 10.0
+SUPERVISOR_GRACE = 10.0
 """Seconds that a worker waits for its supervisor to find out."""
 
 
@@ -40,7 +40,7 @@ class Outage:
         self._since: Micros = 0
         self._written = 0
 
-    def is_on_beside(self, part: str) -> bool:
+    def is_on_besides(self, part: str) -> bool:
         """Return whether any part but *part* cannot reach the storage."""
         with self._lock:
             return bool(self._parts - {part})
@@ -71,7 +71,7 @@ class Outage:
         self._is_left_to_supervisor = self._is_left_to_supervisor or supervisor == REPORTS
         if self._is_left_to_supervisor:
             return False
-        return supervisor == REACHES or self._clock.monotonic() - self._since > micros(PATIENCE)
+        return supervisor == REACHES or self._clock.monotonic() - self._since > micros(SUPERVISOR_GRACE)
 
     def ends(self, part: str, written: int = 0) -> None:
         """*part* has reached the storage, and wrote *written* finishes that had waited. Logged when no other part is left."""
@@ -84,7 +84,7 @@ class Outage:
             if is_over and self._board is not None:
                 self._board.set_outage(False)
         if is_over and self._is_logged:
-            took = (self._clock.monotonic() - self._since) / SECOND
-            log.info("storage is back after %.1f s%s", took, f": {self._written} finished tasks written" if self._written else "")
+            seconds = (self._clock.monotonic() - self._since) / SECOND
+            log.info("storage is back after %.1f s%s", seconds, f": {self._written} finished tasks written" if self._written else "")
         elif is_over and self._written:
             log.info("wrote %d finished tasks that had waited for the storage", self._written)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 LARGEST_TURN = 256
 """Tasks that one turn claims at most."""
-MOST_IN_HAND = 3 * LARGEST_TURN
+MOST_HELD = 3 * LARGEST_TURN
 """Tasks held at most: the runners work on those of one turn while the next one is written and claimed."""
 PREFETCH_TIME = 0.05
 """Seconds of work, proven short, that may be claimed beyond what can start now."""
@@ -39,9 +39,9 @@ class Prefetch:
         """Waiting tasks at which more are claimed. 0 while tasks are heavy: those of one turn fill the memory that they may take."""
         return 0 if self.batch_limit < LARGEST_TURN else self.low_water
 
-    def capacity(self, in_hand: int) -> int:
-        """Return how many tasks to claim while *in_hand* tasks wait or run."""
-        return min(self.batch_limit, self.limit - in_hand)
+    def capacity(self, held: int) -> int:
+        """Return how many tasks to claim while *held* tasks wait or run."""
+        return min(self.batch_limit, self.limit - held)
 
     def observe(self, durations: Sequence[float]) -> None:
         """Learn from runs that took *durations* seconds. The limit at most doubles, and falls at once."""
@@ -49,7 +49,7 @@ class Prefetch:
         self._mean = mean if self._mean is None else max(mean, (self._mean + mean) / 2)
         count = self._runners
         allowed = count + int(PREFETCH_TIME / max(self._mean, 1e-6)) * count
-        self.limit = max(count, min(allowed, 2 * self.limit, MOST_IN_HAND))
+        self.limit = max(count, min(allowed, 2 * self.limit, MOST_HELD))
         self.low_water = (self.limit - count) // 2
 
     def observe_claim(self, claimed: int, hit_byte_limit: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from huey.runtime.clock import Clock, Micros, micros
 from huey.task.record import Lease
 
-PATIENCE = 1.0
+LONGEST_SUSPECT_WAIT = 1.0
 """Seconds that a suspect waits for the other tasks of its worker to end; then it runs beside them."""
 ALONE = 10.0
 """Seconds that a suspect has a worker for itself; then others may start beside it."""
@@ -35,7 +35,7 @@ class Suspects:
         """Return whether one may start: nothing else is *running*, or what is has kept it waiting for too long."""
         if not self.waiting:
             return False
-        return not running or self._clock.monotonic() - self._since > micros(PATIENCE)
+        return not running or self._clock.monotonic() - self._since > micros(LONGEST_SUSPECT_WAIT)
 
     def runs_alone(self, running: Collection[Run]) -> bool:
         """Return whether one is among what is *running*, and has not yet had its time alone."""

@@ -1,6 +1,6 @@
-"""Whether the arguments of a call fit its function, asked where the call is made and not later, in another process.
+"""Checks that the arguments of a call fit its function, where the call is made rather than later in another process.
 
-Only what is certain is refused. What a wrapper does with its arguments (``def inner(*args, **kwargs)``) is known to nobody but itself.
+Only certain misfits are errors: only a wrapper itself knows what it does with its arguments (``def inner(*args, **kwargs)``).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _VARARGS, _VARKEYWORDS = 0x04, 0x08
 
 
 class Parameters:
-    """What a function takes.
+    """The parameters of a function.
 
-    *positional*: parameters that can be given by place, in their order, the first *only_positional* of them only so. *by_keyword*: those
+    *positional*: parameters that can be given by position, in their order, the first *only_positional* of them only so. *by_keyword*: those
     that can only be given by keyword. *required*: those without a default. *takes_more*, *takes_any*: it has ``*args``, ``**kwargs``.
-    *given*: keywords that huey gives with each run.
+    *given*: keywords that huey passes in each run.
     """
 
     __slots__ = (
@@ -49,80 +49,80 @@ class Parameters:
         self.given = given
         self.names = frozenset((*positional, *by_keyword))
         self.keywords = frozenset((*positional[only_positional:], *by_keyword))
-        """What can be given by keyword, beside what ``**kwargs`` takes."""
+        """What can be given by keyword, besides what ``**kwargs`` takes."""
         self.missing = [name for name in (*positional, *by_keyword) if name in required and name not in given]
-        """What a call without arguments would lack."""
+        """What is missing in a call without arguments."""
         self.counts = self._counts()
         """A call without keywords fits if it has at least the first and at most the second number of arguments."""
         self._must = frozenset(self.missing)
-        # Of the usual function; of others ``misfit`` looks closer.
+        # For most functions; for others ``misfit`` checks in detail.
         self._may = frozenset() if only_positional else self.names
 
     def _counts(self) -> tuple[int, int]:
-        places = [place for place, name in enumerate(self.positional) if name in self.given]
-        most = places[0] if places else sys.maxsize if self.takes_more else len(self.positional)
+        indexes = [index for index, name in enumerate(self.positional) if name in self.given]
+        most = indexes[0] if indexes else sys.maxsize if self.takes_more else len(self.positional)
         if not self.missing:
             return 0, most
         last = self.missing[-1]
         return 1 + self.positional.index(last) if last in self.positional else sys.maxsize, most
 
     def with_given(self, names: frozenset[str]) -> Parameters:
-        """The same, where huey gives those keywords with each run."""
+        """Return the same parameters, where huey passes the keywords *names* in each run."""
         more = (self.required, self.takes_more, self.takes_any, names)
         return Parameters(self.positional, self.only_positional, self.by_keyword, *more)
 
     def misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], words: Iterable[str] = ()) -> str | None:
-        """Why such a call does not fit; None if it does. *words*: keywords that mean something to huey, to suggest one."""
+        """Return why such a call does not fit; None if it does. *words*: keywords that mean something to huey, as suggestions."""
         filled, most = self.positional[: len(args)], self.counts[1]
-        told = {*filled, *kwargs}
-        if len(args) <= most and len(told) == len(args) + len(kwargs) and self._must <= told <= self._may:
+        names = {*filled, *kwargs}
+        if len(args) <= most and len(names) == len(args) + len(kwargs) and self._must <= names <= self._may:
             return None
         if len(args) > most:
             if twice := self.given.intersection(filled):
-                return f"takes {most} arguments by place: {min(twice)!r} is given by huey"
-            return f"takes {most} argument{'s' * (most != 1)} by place, and {len(args)} {'was' if len(args) == 1 else 'were'} given"
+                return f"takes {most} arguments by position: {min(twice)!r} is passed by huey"
+            return f"takes {most} argument{'s' * (most != 1)} by position, and {len(args)} {'was' if len(args) == 1 else 'were'} given"
         if not self.takes_any and (unknown := [word for word in kwargs if word not in self.keywords]):
             return f"has no parameter {unknown[0]!r}{did_you_mean(unknown[0], {*self.keywords, *words} - self.given)}"
         if both := [name for name in filled[self.only_positional :] if name in kwargs]:
-            return f"is given {both[0]!r} twice, by place and by keyword"
+            return f"is given {both[0]!r} twice, by position and by keyword"
         given = {*filled, *(set(kwargs) & self.keywords), *self.given}
         if lacking := [name for name in (*self.positional, *self.by_keyword) if name in self.required and name not in given]:
             return f"lacks {'arguments' if len(lacking) > 1 else 'an argument'}: {', '.join(lacking)}"
         return None
 
     def __str__(self) -> str:
-        """As a call of it is written."""
+        """As in a definition of the function."""
 
-        def told(names: Iterable[str]) -> list[str]:
+        def shown(names: Iterable[str]) -> list[str]:
             return [name if name in self.required else f"{name}=..." for name in names if name not in self.given]
 
-        parts = told(self.positional[: self.only_positional])
-        parts += ["/"] * bool(parts) + told(self.positional[self.only_positional :])
-        parts += ["*args"] if self.takes_more else ["*"] * bool(told(self.by_keyword))
-        return f"({', '.join([*parts, *told(self.by_keyword), *['**kwargs'] * self.takes_any])})"
+        parts = shown(self.positional[: self.only_positional])
+        parts += ["/"] * bool(parts) + shown(self.positional[self.only_positional :])
+        parts += ["*args"] if self.takes_more else ["*"] * bool(shown(self.by_keyword))
+        return f"({', '.join([*parts, *shown(self.by_keyword), *['**kwargs'] * self.takes_any])})"
 
 
 ANY = Parameters()
-"""Of a function that does not tell: all calls fit."""
+"""For a function whose parameters are not known: all calls fit."""
 
 
 def parameters_of(func: Any, given: Iterable[str] = ()) -> Parameters:
-    """What *func* takes. *given*: keywords that huey gives with each run. ValueError: it cannot take one of these."""
+    """Return the parameters of *func*. *given*: keywords that huey passes in each run; ValueError if it cannot take one of them."""
     while passes_on(func):
         func = func.__wrapped__
-    is_told = isinstance(func, FunctionType) and _tells_itself(func)
-    found = _of_code(func) if isinstance(func, FunctionType) and not is_told else _of_signature(func)
+    is_declared = isinstance(func, FunctionType) and _has_own_signature(func)
+    found = _of_code(func) if isinstance(func, FunctionType) and not is_declared else _of_signature(func)
     extras = frozenset(given)
     for name in extras:
-        # What a function tells of itself is what callers give.
-        if not (is_told or found.takes_any or name in found.keywords):
+        # A function that declares its signature declares what callers pass.
+        if not (is_declared or found.takes_any or name in found.keywords):
             which = "context=True (include_task)" if name == "task" else "retries_as_argument=True"
             raise ValueError(f"{which} passes the keyword {name!r}, and {_called(func)}{found} does not take it: add the parameter")
     return found.with_given(extras) if extras else found
 
 
 def own_names(func: Any, parameters: Parameters) -> frozenset[str]:
-    """Names of the function's own parameters, below what is wrapped around it too."""
+    """Return the names of the function's own parameters, including those of the function inside wrappers."""
     inner = innermost(func)
     return parameters.names if inner is func else parameters.names | parameters_of(inner).names
 
@@ -131,14 +131,14 @@ def _called(func: Any) -> str:
     return str(getattr(func, "__qualname__", None) or repr(func))
 
 
-def _tells_itself(func: FunctionType) -> bool:
-    """It has a ``__signature__`` that was not just copied from the function inside."""
-    told = vars(func).get("__signature__")
-    return told is not None and told is not getattr(vars(func).get("__wrapped__"), "__signature__", None)
+def _has_own_signature(func: FunctionType) -> bool:
+    """Return whether it has a ``__signature__`` that was not just copied from the function inside."""
+    declared = vars(func).get("__signature__")
+    return declared is not None and declared is not getattr(vars(func).get("__wrapped__"), "__signature__", None)
 
 
 def _of_code(func: FunctionType) -> Parameters:
-    # As ``inspect.signature`` would say it, without the time and memory of importing that.
+    # What ``inspect.signature`` would return, without the time and memory of importing inspect.
     code = func.__code__
     positional = code.co_varnames[: code.co_argcount]
     by_keyword = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
@@ -159,22 +159,22 @@ def _of_signature(func: Any) -> Parameters:
     try:
         all_of_it = signature(func, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):
-        # Some callables written in C do not tell.
+        # Some callables written in C have no signature.
         return ANY
-    by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     kinds = {it.kind for it in all_of_it}
     return Parameters(
-        tuple(it.name for it in all_of_it if it.kind in by_place),
+        tuple(it.name for it in all_of_it if it.kind in by_position),
         sum(it.kind is Parameter.POSITIONAL_ONLY for it in all_of_it),
         tuple(it.name for it in all_of_it if it.kind is Parameter.KEYWORD_ONLY),
-        frozenset(it.name for it in all_of_it if it.default is Parameter.empty and it.kind in (*by_place, Parameter.KEYWORD_ONLY)),
+        frozenset(it.name for it in all_of_it if it.default is Parameter.empty and it.kind in (*by_position, Parameter.KEYWORD_ONLY)),
         Parameter.VAR_POSITIONAL in kinds,
         Parameter.VAR_KEYWORD in kinds,
     )
 
 
 def check_schedule(validate_datetime: Any) -> None:
-    """ValueError: it cannot be asked about a datetime."""
+    """Raise ValueError if *validate_datetime* cannot be called with a datetime."""
     if not callable(validate_datetime):
         raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
     check_runs_when_called(validate_datetime, "a schedule")

@@ -15,7 +15,7 @@ N = TypeVar("N", int, float)
 
 
 def parse_text(what: str, text: Any, most: int = LONGEST_ID) -> str:
-    """*text*, if every storage can hold it as a name or a key. ValueError: it names *what*."""
+    """Return *text* if every storage can hold it as a name or a key; otherwise raise a ValueError that names *what*."""
     if text == "":
         raise ValueError(f"{what}='': give a text that is not empty")
     if not isinstance(text, str) or not len(text) <= most or not is_storable(text):
@@ -24,12 +24,12 @@ def parse_text(what: str, text: Any, most: int = LONGEST_ID) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Every storage can hold it: no NUL, no lone surrogates."""
+    """Return whether every storage can hold *text*: it has neither NUL nor lone surrogates."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def parse_number(what: str, value: N, low: int = 0, *, whole: bool = False) -> N:
-    """*value*, if it is a number from *low* to ``LARGEST`` that every storage can hold. ValueError otherwise."""
+    """Return *value* if it is a number from *low* to ``LARGEST``, which every storage can hold; otherwise raise ValueError."""
     kind = int if whole else int | float
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= LARGEST:
         raise ValueError(f"{what}={value!r}: give a {'whole ' if whole else ''}number from {low} to {LARGEST:,}")
@@ -37,5 +37,5 @@ def parse_number(what: str, value: N, low: int = 0, *, whole: bool = False) -> N
 
 
 def parse_limit(timeout: float) -> float | None:
-    """A time limit in seconds; 0 is none, as in 3.x. ValueError when it is no number, or negative."""
+    """Return a time limit in seconds; 0 means none, as in 3.x. Raises ValueError if it is not a number, or negative."""
     return float(parse_number("timeout", timeout)) or None

@@ -1,7 +1,4 @@
-"""What can be told about a task: a listed status, one record, its JSON (S119-S133).
-
-Pure: given what happened, these functions return the texts that a storage keeps for followers.
-"""
+"""Events about tasks, as JSON texts. Pure: given what happened, these functions return the texts that a storage publishes to followers."""
 
 from __future__ import annotations
 
@@ -25,14 +22,14 @@ EVENTS = (ENQUEUED, SCHEDULED, REVOKED, EXPIRED, STARTED, FINISHED, ERROR, RETRY
 
 
 def friendly_name(name: str) -> str:
-    """What an event calls the task: its class, ``queuecmd_<function>`` (S122)."""
+    """Return the name of the task in events: its class, ``queuecmd_<function>``."""
     return "queuecmd_" + name.rpartition(".")[2]
 
 
 def text(
     status: str, id: str, name: str, retries: int, retry_delay: float, due: Micros | None = None, error: dict[str, Any] | None = None
 ) -> str:
-    """One event as JSON: status, id, task, retries (left), retry_delay (s), execute_time (unix seconds), error, traceback."""
+    """Return one event as JSON: status, id, task, retries (left), retry_delay (s), execute_time (unix seconds), error, traceback."""
     event: dict[str, Any] = {
         "status": status,
         "id": id,
@@ -48,37 +45,38 @@ def text(
 
 
 def of_enqueue(record: Record, now: Micros) -> str:
-    """A task was put in."""
+    """Return the event for a task that was enqueued."""
     is_ahead = record.eta is not None and record.eta > now
     return text(SCHEDULED if is_ahead else ENQUEUED, record.id, record.name, record.retries, record.retry_delay, record.eta)
 
 
 def of_promotion(promotion: Promotion) -> str:
-    """A scheduled task became ready."""
+    """Return the event for a scheduled task that became ready."""
     return text(ENQUEUED, promotion.id, promotion.name, promotion.retries, promotion.retry_delay)
 
 
-def of_refusal(refusal: CancelledAtClaim) -> str:
-    """A due task was revoked or expired."""
-    return text(refusal.reason, refusal.id, refusal.name, refusal.retries, refusal.retry_delay)
+def of_cancelled(cancelled: CancelledAtClaim) -> str:
+    """Return the event for a due task that was revoked or had expired."""
+    return text(cancelled.reason, cancelled.id, cancelled.name, cancelled.retries, cancelled.retry_delay)
 
 
 def of_start(lease: Lease) -> str:
-    """A body is about to run."""
+    """Return the event for a body that is about to run."""
     return text(STARTED, lease.id, lease.name, lease.retries_left, lease.retry_delay)
 
 
 def of_finish(finish: Finish) -> list[str]:
-    """A run ended. A failure that is tried again tells error, retrying (with the tries before this one is charged) and where it went."""
+    """Return the events for a run that ended. A failure that is retried has three: error, retrying (with the retries before this one is
+    counted) and where the task went."""
     lease = finish.lease
     before = (lease.id, lease.name, lease.retries_left, lease.retry_delay)
     if finish.state == State.SUCCEEDED:
         return [text(FINISHED, *before)]
     if finish.state == State.CANCELLED:
         return [text(EXPIRED if finish.reason == EXPIRED else REVOKED, *before)]
-    told = [] if finish.error is None else [text(ERROR, *before, error=finish.error)]
+    found = [] if finish.error is None else [text(ERROR, *before, error=finish.error)]
     if finish.state == State.QUEUED:
         if finish.attempt > lease.attempt:
-            told.append(text(RETRYING, *before))
-        told.append(text(SCHEDULED if finish.due else ENQUEUED, lease.id, lease.name, finish.retries_left, lease.retry_delay, finish.due))
-    return told
+            found.append(text(RETRYING, *before))
+        found.append(text(SCHEDULED if finish.due else ENQUEUED, lease.id, lease.name, finish.retries_left, lease.retry_delay, finish.due))
+    return found

@@ -1,7 +1,7 @@
-"""Whether two functions that are declared under one name are one function.
+"""Decides whether two functions that are declared under one name are the same function.
 
 A function is the same if it is the same object, or was made by the same code with the same values. A module that is executed again (a
-reload, or one file under two names) makes its functions again: those take the place of the former.
+reload, or one file under two names) makes its functions again: those replace the former ones.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ _INTERACTIVE = ("__main__", "__console__")
 _VALUES = (bool, bytes, complex, float, frozenset, int, str, tuple, type(None))
 """Equal objects of these classes are one value."""
 _specs: WeakKeyDictionary[FunctionType, object] = WeakKeyDictionary()
-"""By function: what its module was imported by when it was declared. A reload makes a new one."""
+"""By function: the spec of its module when it was declared. A reload makes a new spec."""
 
 
 def note(func: Any) -> None:
-    """Remember which execution of its module made *func*, and the functions inside it."""
+    """Remember which execution of its module made *func* and the functions inside it."""
     for each in _functions_in(func):
         _specs.setdefault(each, each.__globals__.get("__spec__"))
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether *other*, which is declared now, is *one*, which was declared before, or the same made again."""
+    """Return whether *other*, which is declared now, is *one*, which was declared before, or the same function made again."""
     return _is_same(one, other, set())
 
 
 def is_made_again(one: Any, other: Any) -> bool:
-    """Whether a module was executed again between the two."""
+    """Return whether a module was executed again between the two."""
     return any(_is_made_again(*pair) for pair in zip(_functions_in(one), _functions_in(other), strict=False))
 
 
 def is_typed_again(one: Any, other: Any) -> bool:
-    """Whether *other* was typed after *one*, in the same place: a notebook's cell that is run again, a prompt."""
+    """Return whether *other* was typed after *one* in the same session: a notebook cell that is run again, a prompt."""
     inner, outer = innermost(one), innermost(other)
     if not isinstance(inner, FunctionType) or not isinstance(outer, FunctionType):
         return False
@@ -54,14 +54,14 @@ def _is_interactive(one: FunctionType, other: FunctionType) -> bool:
     names = other.__globals__
     if names.get("__name__") not in _INTERACTIVE:
         return False
-    # Each cell, and each line of a prompt, is compiled by itself; a program is one file.
+    # Each cell of a notebook and each line of a prompt is compiled by itself; a program is one file.
     file = names.get("__file__")
     is_typed = isinstance(file, str) and PurePath(file).name != PurePath(other.__code__.co_filename).name
     return hasattr(sys, "ps1") or is_typed or one.__code__.co_filename != other.__code__.co_filename
 
 
 def _functions_in(func: Any) -> Iterator[FunctionType]:
-    """*func*, and the functions that it calls as far as its closures say, each once."""
+    """Yield *func* and the functions that it calls, as far as its closures show, each once."""
     seen: set[int] = set()
     waiting = [func]
     while waiting and len(seen) < 1_000:
@@ -113,13 +113,13 @@ def _are_same(pairs: Iterable[tuple[Any, Any]], asked: set[tuple[int, int]]) -> 
 
 
 def _state(thing: Any) -> dict[str, Any]:
-    """What an object of ours, such as a lock or a schedule, consists of."""
+    """Return the attributes of an object of ours, such as a lock or a schedule."""
     slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     return {**getattr(thing, "__dict__", {}), **{name: getattr(thing, name, None) for name in slots}}
 
 
 def _is_one_code(one: FunctionType, other: FunctionType, asked: set[tuple[int, int]]) -> bool:
-    """The same lines, executed twice, and nothing that they see differs."""
+    """Return whether they are the same lines, executed twice with the same values."""
     if one.__code__ is not other.__code__ or one.__globals__ is not other.__globals__:
         return False
     kept = [(one.__defaults__, other.__defaults__), (one.__kwdefaults__, other.__kwdefaults__)]
@@ -128,14 +128,14 @@ def _is_one_code(one: FunctionType, other: FunctionType, asked: set[tuple[int, i
 
 
 def _is_made_again(one: Any, other: Any) -> bool:
-    """Of the same place in the same file, which was executed again in between."""
+    """Return whether they stand at the same position of a file that was executed again in between."""
     if not isinstance(one, FunctionType) or not isinstance(other, FunctionType) or one is other:
         return False
     if (one.__qualname__, one.__code__.co_filename) != (other.__qualname__, other.__code__.co_filename):
         return False
     is_one_text = one.__code__ == other.__code__ and one.__code__ is not other.__code__
     if not os.path.exists(one.__code__.co_filename):
-        # Texts that were executed, such as templates: many of them have one name.
+        # Source that was executed without a file, such as templates: many share one name.
         return is_one_text and one.__globals__ is other.__globals__
     if one.__globals__ is not other.__globals__:
         return True

@@ -1,7 +1,7 @@
-"""The state machine: what a run means for its task.
+"""The state machine: what the outcome of a run means for its task.
 
-``decide(lease, outcome, now)`` turns what happened (an Outcome, a value) into what is to be written (a Finish, a value). It is pure: no
-storage, no clock, no logging. Whoever runs tasks, and whoever finds a dead worker, asks it and hands the Finish to ``storage.turn``.
+`decide(lease, outcome, now)` turns what happened (an Outcome) into what is to be written (a Finish). It is pure: no storage, no clock, no
+logging. Runners call it, and so does recovery for the tasks of a dead worker; the Finish goes to ``storage.turn``.
 
 States are few, reasons are many: the reason travels beside the state.
 """
@@ -31,13 +31,13 @@ STATES = (State.BLOCKED, State.QUEUED, State.RUNNING, State.SUCCEEDED, State.FAI
 FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 MAX_CRASHES = 3
-"""Deaths of its worker while it ran alone, its supervisor watching, that end a task as poison (C11)."""
+"""Deaths of its worker while it ran alone under a supervisor that make a task poison."""
 MAX_DEATHS = 20
-"""Deaths of its worker, whoever was to blame, that end a task as poison (C11)."""
+"""Deaths of its worker, for whatever reason, that make a task poison."""
 UNKNOWN_FOR: Micros = 24 * 3600 * SECOND
-"""How long a task that no worker can run waits for one that can, before it fails (C11)."""
+"""How long a task that no worker can run waits for one that can before it fails."""
 UNKNOWN_DELAY = 5.0
-"""Seconds after which a worker asks again for blocked tasks that it can run."""
+"""Seconds after which a worker searches again for blocked tasks that it can run."""
 UNKNOWN_TASK = "unknown task"
 
 
@@ -57,17 +57,17 @@ class Raised(NamedTuple):
 
 
 class Snoozed(NamedTuple):
-    """Not now: queue again after ``delay`` seconds, no try counted."""
+    """Run again after ``delay`` seconds, without counting a try."""
 
     delay: float
     reason: str
 
 
 class NotDue(NamedTuple):
-    """It did not start: the consumer's clock does not show yet what the task waits for."""
+    """It did not start: it is not due yet by the consumer's clock."""
 
     due: Micros
-    """When it does."""
+    """When it is due."""
     expires_in: Micros | None = None
     """How long after that the task expires."""
 
@@ -77,7 +77,7 @@ class RateLimited(NamedTuple):
 
     error: dict[str, Any]
     delay: float
-    """Seconds until the next window; the task's own delay between two tries goes first."""
+    """Seconds until the next window; the task's own retry delay takes precedence."""
     is_free: bool
     """Another run costs no try."""
     reason: str = "rate limited"
@@ -88,9 +88,9 @@ class Cancelled(NamedTuple):
 
     reason: str
     error: dict[str, Any] | None = None
-    """As in ``Raised``, for the caller who waits; None: nothing to tell."""
+    """As in ``Raised``, for a caller that waits for the result; None: no error."""
     retry: bool | None = False
-    """Try again: True in any case, None if tries are left."""
+    """Try again: True always, None if retries are left, False never."""
 
 
 class RetryRequested(NamedTuple):
@@ -98,14 +98,14 @@ class RetryRequested(NamedTuple):
 
     error: dict[str, Any]
     due: Micros | None = None
-    """When, if the body named a time."""
+    """When, if the body gave a time."""
     delay: float | None = None
-    """Seconds until then, if it named those; neither: after the usual wait."""
+    """Seconds until then, if it gave a delay; with neither, after the usual wait."""
     reason: str = "retry asked"
 
 
 class Unrunnable(NamedTuple):
-    """This worker cannot run it, another may: an unknown name, or a record of a newer release."""
+    """This worker cannot run it, but another may: an unknown name, or a record of a newer release."""
 
     error: dict[str, Any]
     reason: str = UNKNOWN_TASK
@@ -115,9 +115,9 @@ class WorkerDied(NamedTuple):
     """The worker died while it held the task."""
 
     is_suspect: bool = True
-    """The task may have done it: it ran then. False: the whole group was killed, nobody is to blame."""
+    """The task ran at that time and may have caused it. False: it was not to blame, such as when the whole group was killed."""
     alone: bool = False
-    """It ran alone in a process of its own, watched by a supervisor that lives."""
+    """It ran alone in its process, under a supervisor that is alive."""
     how: str = ""
     """What the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
 
@@ -131,7 +131,7 @@ class Finish(NamedTuple):
     lease: Lease
     state: str
     due: Micros | None = None
-    """For QUEUED: not before; None: now, behind what waits. With ``delay`` only what this host expects, for who is told."""
+    """For QUEUED: not before; None: now, behind what waits. With ``delay``, only what this host expects, for events and logs."""
     attempt: int = 0
     solo_crashes: int = 0
     deaths: int = 0
@@ -145,18 +145,18 @@ class Finish(NamedTuple):
     duration: float = 0.0
     """Seconds the body ran."""
     delay: Micros | None = None
-    """For QUEUED: so long after the storage's now, whatever ``due`` says; hosts and server need not agree on the time."""
+    """For QUEUED: due this long after the storage's now, in place of ``due``; hosts and server need not agree on the time."""
     expires_in: Micros | None = None
-    """For QUEUED: it expires so long after it is due again; None: its expiry stays as it is."""
+    """For QUEUED: it expires this long after it is due again; None: its expiry stays as it is."""
     options: str | None = None
-    """For QUEUED: what takes the place of the record's options; None: they stay as they are."""
+    """For QUEUED: the record's new options; None: they stay as they are."""
 
     def due_at(self, now: Micros) -> Micros | None:
-        """When it is due, for a storage whose clock says *now*."""
+        """Return when it is due, for a storage whose clock says *now*."""
         return self.due if self.delay is None else now + self.delay
 
     def expires_at(self, now: Micros) -> Micros | None:
-        """The time that takes the place of its expiry, for a storage whose clock says *now*; None: it stays as it is."""
+        """Return its new expiry, for a storage whose clock says *now*; None: it stays as it is."""
         return None if self.expires_in is None else max(now, self.due_at(now) or 0) + self.expires_in
 
     @property
@@ -167,11 +167,11 @@ class Finish(NamedTuple):
 
 _finish = Finish._make
 _SAME = (None, None, None)
-"""Of a task that is not queued again: neither delay nor expiry nor options."""
+"""Delay, expiry and options of a task that is not queued again."""
 
 
 class CancelledAtClaim(NamedTuple):
-    """A due task that the claim turned into CANCELLED instead of handing it out."""
+    """A due task that a claim cancelled instead of leasing it."""
 
     id: str
     name: str
@@ -193,7 +193,7 @@ class Promotion(NamedTuple):
 
 
 def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -> Finish:
-    """What *outcome* means for the task of *lease*. Pure; total over all outcomes."""
+    """Return what *outcome* means for the task of *lease*. Pure, and defined for every outcome."""
     if isinstance(outcome, Returned):
         return _finish(
             (
@@ -225,7 +225,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
             return _cancelled(keep, outcome, now)
         case RetryRequested(error, due, delay, reason):
             again = keep._replace(due=due) if due is not None else _after(keep, lease.retry_wait if delay is None else delay, now)
-            # The usual wait: the next one is longer, though no try is counted.
+            # After the usual wait: the next one is longer, though no try is counted.
             options = count_request(lease.options) if due is None and delay is None else None
             return again._replace(solo_crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
         case Unrunnable():
@@ -244,7 +244,7 @@ def _raised(keep: Finish, outcome: Raised, now: Micros) -> Finish:
     lease = keep.lease
     if not outcome.may_retry or lease.retries_left == 0:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
-    # It came to its end, so it is no suspect any more.
+    # The run ended, so the task is no longer a suspect.
     again = _after(keep, lease.retry_wait, now)
     return again._replace(
         attempt=lease.attempt + 1, solo_crashes=0, reason=outcome.reason, error=outcome.error, expires_in=lease.expires_in
@@ -276,7 +276,7 @@ def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
 
 
 def _after(keep: Finish, seconds: float, now: Micros) -> Finish:
-    """Another run after so many seconds of the storage's clock; 0 or less, or no number: at once. None waits longer than a lifetime."""
+    """Return a finish for another run after *seconds* of the storage's clock, at most a hundred years; 0 or less, or NaN: at once."""
     if not seconds > 0:
         return keep
     delay = micros(min(seconds, LONGEST_DELAY))
@@ -287,7 +287,7 @@ def _unrunnable(keep: Finish, outcome: Unrunnable, now: Micros) -> Finish:
     lease = keep.lease
     if lease.unknown_until is None:
         return _after(keep, UNKNOWN_FOR / SECOND, now)._replace(unknown_until=0, reason=outcome.reason, error=outcome.error)
-    # Both are on the storage's clock: what became ready by the end of its time has waited for all of it.
+    # Both are on the storage's clock: a task that became ready when its time was over has waited for all of it.
     if lease.ready_at >= lease.unknown_until:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
     return keep._replace(due=lease.unknown_until, unknown_until=lease.unknown_until, reason=outcome.reason, error=outcome.error)
@@ -307,5 +307,5 @@ def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
         last = f", the last time by {how_it_died.how}" if how_it_died.how else ""
         error = {"error": f"poison: {how}{last}", "traceback": ""}
         return keep._replace(state=State.FAILED, solo_crashes=crashes, deaths=deaths, reason="poison", error=error)
-    # Its old place, in front: it has waited its turn once already.
+    # Back to its place in the order: it has waited its turn once already.
     return keep._replace(due=lease.ready_at, solo_crashes=crashes, deaths=deaths, reason="worker died")

@@ -14,7 +14,7 @@ from huey.task.record_options import backoff_delay, may_have_constraints, policy
 
 
 class Record(NamedTuple):
-    """A task as it is put into a storage. Times are microseconds UTC."""
+    """A task as it is enqueued. Times are microseconds UTC."""
 
     id: str
     name: str
@@ -32,15 +32,15 @@ class Record(NamedTuple):
     retry_delay: float = 0.0
     """Seconds between a failure and the next run."""
     options: str | None = None
-    """JSON object of what is rarely set, or None."""
+    """Run policy and constraints as a JSON object, see record_options.py; None: the defaults."""
     delay: Micros | None = None
-    """Due so long after it is put in, by the storage's clock. ``eta`` is then only what this host expects."""
+    """Due this long after it is enqueued, by the storage's clock. ``eta`` is then only what this host expects."""
     expires_in: Micros | None = None
-    """Expires so long after it is put in, or after its eta if that is ahead, by the storage's clock. ``expires`` is then only what this
+    """Expires this long after it is enqueued, or after its eta if that is later, by the storage's clock. ``expires`` is then only what this
     host expects."""
 
     def resolved(self, now: Micros) -> Record:
-        """With its times as instants, for a storage whose clock says *now*."""
+        """Return the record with its durations turned into times, for a storage whose clock says *now*."""
         if self.delay is None and self.expires_in is None:
             return self
         eta = self.eta if self.delay is None else now + self.delay
@@ -50,7 +50,7 @@ class Record(NamedTuple):
 
 @final
 class RecordBatch(Sequence[Record]):
-    """Records of many calls of one function, which differ in id and payload only. A storage that looks for it need not make them."""
+    """Records of many calls of one function, which differ only in id and payload. A storage that knows this class need not build them."""
 
     __slots__ = ("ids", "template", "payloads")
 
@@ -75,11 +75,11 @@ class RecordBatch(Sequence[Record]):
 
 
 class Lease(NamedTuple):
-    """A task that one worker holds. Every write about it names ``id`` and ``token``; the token only grows (C4)."""
+    """A task that one worker holds. Every write about it names ``id`` and ``token``; the token only grows."""
 
     id: str
     token: int
-    """Grows with each claim of this id, over all its enqueues: the fencing token ``task.token`` (C6)."""
+    """Grows with each claim of this id, over all its enqueues: the fencing token ``task.token``."""
     name: str
     payload: bytes
     priority: int
@@ -91,14 +91,14 @@ class Lease(NamedTuple):
     attempt: int
     """Failed tries so far."""
     solo_crashes: int
-    """0: no suspicion. 1: its worker died while it ran. Each death while it ran alone adds one (C11)."""
+    """0: no suspect. 1: its worker crashed while it ran. Each crash while it ran alone adds one."""
     deaths: int
-    """Times its worker died while holding it, whoever was to blame."""
+    """How often its worker died while holding it, for whatever reason."""
     unknown_until: Micros | None
-    """Until when it waits for a worker that can run it, on the storage's clock; None: it was not put back for that."""
+    """Until when it waits for a worker that can run it, on the storage's clock; None: it was not requeued for that reason."""
     options: str | None
     created: Micros = 0
-    """When it was put in."""
+    """When it was enqueued."""
 
     @property
     def retries_left(self) -> int:
@@ -106,18 +106,18 @@ class Lease(NamedTuple):
 
     @property
     def is_suspect(self) -> bool:
-        """It may have killed its worker, so it runs alone."""
+        """True if it may have crashed its worker, so that it runs alone."""
         return self.solo_crashes > 0
 
     @property
     def is_at_most_once(self) -> bool:
-        """It is lost rather than run twice (C3)."""
+        """True if it fails rather than runs twice when its worker dies."""
         return may_have_constraints(self.options) and read_constraints(self.options).at_most_once
 
     @property
     def retry_wait(self) -> float:
-        """Seconds from a failure of this run to the next one: the delay, growing with each failed try if it has a backoff, up to its cap,
-        and then up to a share of jitter more. Chance is drawn from id and attempt, so that deciding stays pure."""
+        """Seconds from a failure of this run to the next run: the delay, which with a backoff grows with each failed try up to its cap,
+        plus up to a share of jitter. The jitter is derived from id and attempt, so that `decide` stays pure."""
         if self.options is None or not self.retry_delay:
             return self.retry_delay
         asked = read_policy(self.options)
@@ -130,5 +130,5 @@ class Lease(NamedTuple):
 
     @property
     def expires_in(self) -> Micros | None:
-        """How long after its next enqueue it expires, where its expiry was given so and still holds."""
+        """How long after its next enqueue it expires; None if its expiry was not given as a duration, or no longer holds."""
         return None if self.options is None or self.expires is None else policy_micros(self.options, "expires_in")

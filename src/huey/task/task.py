@@ -16,11 +16,11 @@ from huey.task.record_options import write_policy
 
 HEADERS = "sentry_headers"
 """Keyword that an instrumentation of ``enqueue`` puts into a task's kwargs, and that of ``_execute`` takes out again. It is no argument:
-it travels beside them, so that no body and no unique key ever sees it."""
+it travels separately, so that no body and no unique key ever sees it."""
 
 
 class Task:
-    """One call of one function. Every decorated function has a subclass of its own, named ``queuecmd_<function>`` (S38).
+    """One call of one function. Every decorated function has a subclass of its own, named ``queuecmd_<function>``.
 
     Do not change a task: it describes a call that may already be stored. Equal tasks have the same id, eta and type.
     """
@@ -33,7 +33,7 @@ class Task:
     name: str = ""
     """Identity of the function; set by the subclass, like the defaults below."""
     queue: str | None = None
-    """Another queue of the store that it goes to; None: that of its Huey."""
+    """The queue of the store that it goes to, if not that of its Huey."""
     default_retries = 0
     default_retry_delay = 0.0
     default_priority = 0
@@ -42,25 +42,25 @@ class Task:
     default_max_retry_delay: float | None = None
     default_timeout: float | None = None
     has_constraints = False
-    """Its function wishes something about tasks and each other, such as ``unique=``."""
+    """Its function has constraints, such as ``unique=``."""
     headers: Any = None
     """What an instrumentation sends along with the call; see ``HEADERS``."""
     passage: Any = None
-    """Of a run that passes through a wrapped ``Huey._execute``."""
+    """The passage of a run through a wrapped ``Huey._execute``; else None."""
     default_policy: str | None = None
-    """What is rarely asked, as calls without wishes of their own carry it."""
+    """The run policy of calls that do not override it, as JSON."""
 
     @staticmethod
     def new_id() -> str:
-        """An id for a call without one. A subclass takes its Huey's."""
+        """Return an id for a call without one. Subclasses use that of their Huey."""
         return ""
 
     default_expires: Expires | None = None
-    """As its decorator was given it, and as ``expiry`` reads it:"""
+    """As given to the decorator; below, as `resolve_expiry` reads it."""
     default_expires_at: Micros | None = None
     default_expires_in: Micros | None = None
     shows_local_time = False
-    """Its times are shown in local time: its Huey has ``utc=False``."""
+    """Its times are shown in local time, since its Huey has ``utc=False``."""
 
     def __init__(
         self,
@@ -82,20 +82,20 @@ class Task:
         wall: Micros | None = None,
     ) -> None:
         """*eta*: an aware datetime is exact, a naive one is local time. *expires*: seconds or a timedelta after its enqueue, or after its
-        eta if that is ahead; or a datetime. Others as in ``TaskWrapper.schedule``."""
+        eta if that is later; or a datetime. Others as in ``TaskWrapper.schedule``."""
         self.args = args if type(args) is tuple else tuple(args)
         self.kwargs = kwargs or {}
         self.may_come_again = bool(id)
         """Its id may be enqueued more than once: the caller chose it, or this task was enqueued before."""
         self.enqueued_as: Micros | None = None
-        """Which enqueue of its id it is, microseconds UTC, where the id may come again; else None."""
+        """Which enqueue of its id this is, microseconds UTC, where the id may come again; else None."""
         self.id = _checked_id(id) if id else self.new_id()
         self.due = due if eta is None else to_micros(eta, True)
         """When it is due, microseconds UTC; None: at once."""
         self.delay = delay
         """How long after its enqueue it is due, microseconds; ``due`` is then what this host expects."""
         self.wall = wall
-        """What the consumer's clock shows when it is due, where that was given so; ``due`` is then the earliest that this can be."""
+        """What the consumer's clock shows when it is due, if its eta is a wall time; ``due`` is then the earliest that this can be."""
         self.retries = self.default_retries if retries is None else parse_number("retries", retries, whole=True)
         """Further runs still allowed."""
         self.retry_delay = self.default_retry_delay if retry_delay is None else parse_number("retry_delay", retry_delay)
@@ -113,8 +113,8 @@ class Task:
         self._time_left: Callable[[], float] | None = None
         self.attempt = attempt
         self.token = token
-        """A number that grows with each claim of its id: what it writes outside can be told from what a later run wrote. It is new in each
-        run, so it is no idempotency key: that is ``key``. 0 before it runs."""
+        """A fencing token that grows with each claim of its id, so that what this run writes elsewhere can be distinguished from what a
+        later run writes. It is new in each run, so it is no idempotency key: that is ``key``. 0 before it runs."""
 
     @property
     def task_id(self) -> str:
@@ -158,14 +158,14 @@ class Task:
         return None if when is None or when >= FOREVER else shown_time(when, self.shows_local_time)
 
     def resolve_expires(self, now: Micros) -> None:
-        """It is enqueued now: an expiry that counts from then becomes a time, as this host expects it."""
+        """Turn an expiry that counts from the enqueue, which happens now, into the time that this host expects."""
         if self.expires_in is not None:
             self.expires_at = None if self.wall is not None else max(now, self.due or 0) + self.expires_in
 
     # -- its time limit, while it runs ---------------------------------------------------------------------------------------------------
 
     def begins(self, time_left: Callable[[], float]) -> None:
-        """Its body starts; *time_left* tells the seconds until its limit."""
+        """Its body starts; *time_left* returns the seconds until its limit."""
         self._time_left = time_left
 
     @property
@@ -175,22 +175,22 @@ class Task:
 
     @property
     def is_timed_out(self) -> bool:
-        """It has run longer than it may."""
+        """True if it has run longer than it may."""
         return self.time_remaining <= 0
 
     def check_timeout(self) -> None:
-        """Raise TaskTimeout if it has run longer than it may: for bodies that look for themselves, between two steps."""
+        """Raise TaskTimeout if it has run longer than it may: for bodies that check for themselves, between two steps."""
         if self.is_timed_out:
             raise TaskTimeout(f"the task passed its time limit of {self.timeout:g} s")
 
     # -- as it is stored -----------------------------------------------------------------------------------------------------------------
 
     def record(self, payload: bytes) -> Record:
-        """The task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
-        is_usual = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout and self.headers is None
-        is_usual = is_usual and self.expires_in == self.default_expires_in and self.wall is None
-        options = self.default_policy if is_usual else self._policy()
-        # One that begins with a wall time gets its expiry from the consumer that reads that.
+        """Return the task as a storage keeps it; *payload*: its arguments as the serializer wrote them."""
+        is_default = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout and self.headers is None
+        is_default = is_default and self.expires_in == self.default_expires_in and self.wall is None
+        options = self.default_policy if is_default else self._policy()
+        # With a wall time, the consumer that reads that sets the expiry.
         expires_in = self.expires_in if self.wall is None else None
         outside = (self.priority, self.due, self.expires_at, self.retries, self.retry_delay, options, self.delay, expires_in)
         return Record(self.id, self.name, payload, *outside)
@@ -203,7 +203,7 @@ class Task:
     if TYPE_CHECKING:
 
         def execute(self) -> Any:
-            """Run its function here. A subclass has one."""
+            """Run its function here. Subclasses implement it."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Task):
@@ -226,12 +226,12 @@ class PeriodicTask(Task):
     __slots__ = ()
 
     def validate_datetime(self, timestamp: datetime) -> bool:
-        """Whether it is due in that minute. A subclass asks the schedule of its function."""
+        """Return whether it is due in that minute. Subclasses ask the schedule of their function."""
         raise NotImplementedError
 
 
 def plain_headers(given: Any) -> dict[str, str] | None:
-    """What can travel of an instrumentation's headers: names and texts."""
+    """Return the headers of an instrumentation that can travel: those whose values are texts."""
     return {str(name): value for name, value in given.items() if isinstance(value, str)} if isinstance(given, dict) else None
 
 
