@@ -140,7 +140,7 @@ class Engine:
             log.warning("%d finishes were stale: already written, or their lease was lost (%s ...)", len(turn.stale), turn.stale[0])
 
     def _turn_failed(self, error: Exception, finishes: Sequence[Finish]) -> bool:
-        """Return False if the storage is unavailable. Otherwise it cannot take a value: write whatever it can take, and return True."""
+        """Return False in an outage. Otherwise the storage cannot take a value: write whatever it can take, and return True."""
         if not isinstance(error, StorageError):
             pending, self._pending_events = self._pending_events, []
             try:
@@ -175,29 +175,22 @@ class Engine:
         """Return what is to be written: what an earlier turn could not write, and what has ended since."""
         ended = self._runners.collect()
         self._unwritten += ended
-        if self._unstarted:
-            self._publish_starts()
+        # Runners take tasks in the order in which they were submitted, so all but those that wait have started.
+        for _ in range(len(self._unstarted) - self._runners.waiting() if self._unstarted else 0):
+            self._pending_events.append(events.of_start(self._unstarted.popleft()))
         for finish in ended:
             self._running.pop(finish.lease[:2], None)
             if self._last_turn.is_followed:
                 self._pending_events += events.of_finish(finish)
         if ended:
-            self._consume_quota(len(ended))
+            if self._quota is not None:
+                self._quota -= len(ended)
+                if self._quota <= 0:
+                    self._on_quota_used()
             if not self._careful_until or self._clock.monotonic() >= self._careful_until:
                 self._prefetch.observe([finish.duration for finish in ended])
                 self._runners.low_water = self._prefetch.low_water
         return self._unwritten
-
-    def _publish_starts(self) -> None:
-        """Runners take tasks in the order in which they were submitted, so all but those that wait have started."""
-        for _ in range(len(self._unstarted) - self._runners.waiting()):
-            self._pending_events.append(events.of_start(self._unstarted.popleft()))
-
-    def _consume_quota(self, ended: int) -> None:
-        if self._quota is not None:
-            self._quota -= ended
-            if self._quota <= 0:
-                self._on_quota_used()
 
     # -- what is claimed and started ----------------------------------------------------------------------------------------------------
 
@@ -291,8 +284,8 @@ class Engine:
         if waiting == 0 and (self._has_news() or self._suspects.may_start(self._running)):
             return True
         # The next turn names running tasks that were revoked, and there may be no other reason for one for a long time.
-        is_long_ago = self._clock.monotonic() - self._last_turn_at >= micros(REVOCATION_CHECK)
-        return self._ask_to_stop is not None and bool(self._running) and is_long_ago
+        can_stop = self._ask_to_stop is not None and bool(self._running)
+        return can_stop and self._clock.monotonic() - self._last_turn_at >= micros(REVOCATION_CHECK)
 
     def _has_news(self) -> bool:
         """Return whether there is something to write."""
@@ -332,8 +325,7 @@ class Engine:
             self._release(self._runners.take_back())
 
     def assume_outage(self) -> None:
-        """After an unexpected error: treat the next turn as the first one after an outage, so that what was claimed meanwhile is
-        released."""
+        """After an unexpected error: treat the next turn as the first after an outage, so that unknown claims are released."""
         self._in_outage = True
 
     def successor(self) -> Engine:
