@@ -396,6 +396,7 @@ def test_S100_a_consumer_may_leave_periodic_functions_alone(project: Project, fl
 # Waiting
 
 
+@pytest.mark.slow_machine
 @pytest.mark.parametrize("flags", [["-d", "0.02"], ["--delay=0.02"], ["-m", "0.1"], ["--max-delay=0.1"]])
 def test_S101_S102_a_task_is_noticed_soon(project: Project, flags: list[str]) -> None:
     """The delays of polling: a consumer that idled notices a task within 0.3 s."""

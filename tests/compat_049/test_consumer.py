@@ -139,6 +139,7 @@ def test_S108_a_task_that_blocks_stops_neither_schedule_nor_other_workers_of_the
     assert consumer.stop() == 0
 
 
+@pytest.mark.slow_machine
 def test_S109_a_queue_that_wakes_is_read_without_polling(project: Project, kind: str) -> None:
     """However long the delays of polling. (Queues that have to be polled come with the parts of 0.4.9.)"""
     project.write(STAMP)

@@ -67,6 +67,7 @@ def test_S119_each_event_is_one_json_object(huey: Huey) -> None:
     assert told[-1]["id"] == handle.id
 
 
+@pytest.mark.slow_machine
 def test_S119_an_event_is_told_when_it_happens(huey: Huey) -> None:
     """Real-time events, as the document says."""
     may_end = threading.Event()

@@ -115,6 +115,7 @@ def test_S46_a_blocking_get_waits_without_limit(huey: Huey) -> None:
         assert getting.answer() == 3
 
 
+@pytest.mark.slow_machine
 def test_S47_the_result_is_noticed_within_the_longest_delay(huey: Huey) -> None:
     ended = {}
 

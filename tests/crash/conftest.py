@@ -57,9 +57,10 @@ def commanded(make_commanded: Any) -> Any:
 
 @pytest.fixture
 def show(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Any:
-    """Prints a figure past pytest's capture."""
+    """Prints a figure past pytest's capture, and writes it into the junit report."""
 
     def show(text: object) -> None:
+        request.node.user_properties.append(("figure", str(text)))
         with capsys.disabled():
             print(f"\n  {request.node.name}: {text}")
 

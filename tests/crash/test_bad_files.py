@@ -53,6 +53,7 @@ def with_tasks(place: Any) -> Any:
 # -- locked -------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_machine
 @pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
 def test_a_locked_file_is_told_after_the_timeout(make_place: Any, how: Any) -> None:
     place = make_place(timeout=0.5)

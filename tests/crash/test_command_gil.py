@@ -46,6 +46,7 @@ def test_a_worker_whose_gil_is_kept_is_not_taken_for_dead(commanded: Commanded, 
     assert not verdict.problems, most_common_problems(verdict.problems) + "\n" + place.log()
 
 
+@pytest.mark.slow_machine
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
 def test_a_stop_is_obeyed_while_the_gil_is_kept(commanded: Commanded, show: Any, kind: Any) -> None:
@@ -66,6 +67,7 @@ def test_a_stop_is_obeyed_while_the_gil_is_kept(commanded: Commanded, show: Any,
     assert place.storage.workers() == []
 
 
+@pytest.mark.slow_machine
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
 def test_a_second_stop_ends_at_once_while_the_gil_is_kept(commanded: Commanded, show: Any, kind: Any) -> None:

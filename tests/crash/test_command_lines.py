@@ -7,7 +7,6 @@ met when a command stops, or when the next one starts.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -20,7 +19,7 @@ from huey.runtime.clock import system_clock
 from tests.crash.commands import KINDS, Command, Commanded
 from tests.crash.lines import Target
 from tests.crash.test_command_storm import RANGE, SPEED
-from tests.crash.tools import Child, most_common_problems, until
+from tests.crash.tools import Child, most_common_problems, storm_seed, until
 
 MEETING = 1.0
 """Seconds to wait for a line while tasks flow."""
@@ -42,7 +41,7 @@ def test_kills_at_a_hundred_and_fifty_lines_of_the_command_lose_nothing(make_com
 
 
 def kill_at_lines(make_commanded: Any, show: Any, *, count: int) -> Any:
-    seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
+    seed = storm_seed(show)
     rng = random.Random(seed)
     lines = [line for kind in KINDS for line in recorded_lines(make_commanded(), kind)]
     by_role = {role: sorted({line for line in lines if line.startswith(role)}) for role in ("supervisor", "worker", "producer")}

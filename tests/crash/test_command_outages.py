@@ -72,6 +72,7 @@ def test_a_file_that_a_stranger_locks_costs_the_command_time_only(commanded: Com
     show(f"locked for 22 s: {share:.1%} of a core for {1 + len(workers)} processes, went on after {resumed:.2f} s")
 
 
+@pytest.mark.slow_machine
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
 def test_a_command_can_be_stopped_while_the_file_is_locked(commanded: Commanded, show: Any, kind: Any) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -17,7 +16,7 @@ import pytest
 from huey.runtime.clock import system_clock
 from tests.crash.commands import KINDS, SHUTDOWN, Command, Commanded
 from tests.crash.test_command_storm import RANGE, SPEED
-from tests.crash.tools import Run, most_common_problems, until
+from tests.crash.tools import Run, most_common_problems, storm_seed, until
 
 LIMIT = SHUTDOWN + 2
 """Seconds within which a command has to end."""
@@ -42,7 +41,7 @@ def test_two_hundred_stops_at_any_time_lose_nothing(make_commanded: Any, show: A
 
 
 def stop_again_and_again(make_commanded: Any, show: Any, *, signals: int) -> Any:
-    seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
+    seed = storm_seed(show)
     rng = random.Random(seed)
     place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()])
     place.lives_by_rule = False

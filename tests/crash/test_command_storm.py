@@ -6,7 +6,6 @@ had not been stored runs again.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ import pytest
 from huey.runtime.clock import system_clock
 from tests.crash.app import PERIODIC
 from tests.crash.commands import KINDS, Command, Commanded
-from tests.crash.tools import Child, most_common_problems, until
+from tests.crash.tools import Child, most_common_problems, storm_seed, until
 
 SPEED = 20
 LONGEST_SLACK = 0.25
@@ -54,8 +53,7 @@ def storm(
 ) -> Any:
     """Kill *kills* processes within about *seconds*, let a last command finish, judge. *between*: what else happens after so many kills,
     to those commands. *options*: of the place; *for_processes*: those that are others for its processes."""
-    seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
-    show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
+    seed = storm_seed(show)
     place = make_commanded(fast=[SPEED, system_clock.now(), system_clock.monotonic()], **options)
     began = time.monotonic()
     place.options = place.options | (for_processes or {})

@@ -6,7 +6,6 @@ processes runs twenty times as fast as the machine's, so that a storm of half a 
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import pytest
 
 from huey.runtime.clock import system_clock
 from tests.crash.app import PERIODIC
-from tests.crash.tools import Child, Place, Verdict, most_common_problems, until
+from tests.crash.tools import Child, Place, Verdict, most_common_problems, storm_seed, until
 
 RUNNERS = 4
 SPEED = 20
@@ -45,8 +44,7 @@ def test_three_hundred_kills_lose_nothing(make_place: Any, show: Any) -> None:
 
 def storm(make_place: Callable[..., Place], show: Callable[[object], None], *, kills: int, seconds: float) -> Verdict:
     """Kill *kills* consumers within about *seconds*, let the last one finish, judge."""
-    seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
-    show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
+    seed = storm_seed(show)
     place = make_place(fast=[SPEED, system_clock.now(), system_clock.monotonic()])
     began = time.monotonic()
 

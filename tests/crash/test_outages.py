@@ -43,6 +43,7 @@ def refused(place: Any) -> Any:
 # -- locked -------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_machine
 @pytest.mark.chaos
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
@@ -75,6 +76,7 @@ def test_a_file_that_is_locked_for_long_costs_time_only(place: Place, show: Any,
     show(f"enqueue gave up after {took:.2f} s, the consumer took {share:.1%} of a core, went on after {resumed:.2f} s")
 
 
+@pytest.mark.slow_machine
 @pytest.mark.chaos
 @pytest.mark.timeout(90)
 def test_a_consumer_can_be_stopped_while_the_file_is_locked(place: Place) -> None:
@@ -97,6 +99,7 @@ def test_a_consumer_can_be_stopped_while_the_file_is_locked(place: Place) -> Non
     assert len(place.runs()) == 2
 
 
+@pytest.mark.slow_machine
 def test_enqueue_gives_up_before_other_calls_do(make_place: Any) -> None:
     place = make_place(timeout=1.5, enqueue_timeout=0.2)
     place.work(1)

@@ -6,7 +6,6 @@ to run at most once does.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -23,7 +22,7 @@ from tests.crash.commands import KINDS, Commanded
 from tests.crash.shared import KEYS, LOCKS, judge_once, judge_sharing
 from tests.crash.test_command_storm import SPEED, Storm
 from tests.crash.test_redis_storm import ALWAYS, restart_at, urls
-from tests.crash.tools import Verdict, most_common_problems
+from tests.crash.tools import Verdict, most_common_problems, storm_seed
 from tests.support import history
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.redis_server import Server
@@ -101,8 +100,7 @@ def make_shared_place(tmp_path: Path) -> Iterator[Any]:
 def storm(
     place: SharedPlace, show: Any, kinds: list[str], *, kills: int, seconds: float, between: Any = lambda strikes, commands: None
 ) -> Verdict:
-    seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
-    show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
+    seed = storm_seed(show)
     began = time.monotonic()
     rage = Storm(place, random.Random(seed), kinds, is_shared=True, between=between)
 

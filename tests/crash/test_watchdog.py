@@ -119,6 +119,7 @@ def watched(quick: Any, long: Any) -> Any:
     return pytest.mark.parametrize("watchdog", [pytest.param(quick, marks=pytest.mark.timeout(60)), chaos])
 
 
+@pytest.mark.slow_machine
 @watched(QUICK, LONG)
 @pytest.mark.parametrize("thread", THREADS)
 def test_a_worker_of_which_a_thread_stands_still_is_replaced(project: Any, show: Any, thread: Any, watchdog: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -41,6 +42,13 @@ def until(fact: Callable[[], T], why: str, timeout: float = PATIENCE, every: flo
         assert time.monotonic() < deadline, f"not within {timeout} s: {why}"
         time.sleep(every)
     return found
+
+
+def storm_seed(show: Callable[[object], None]) -> int:
+    """The seed of a storm: ``HUEY_STORM_SEED``, or a new one. It is shown, and stands in the junit report."""
+    seed = int(os.environ.get("HUEY_STORM_SEED") or random.randrange(10**6))
+    show(f"seed {seed} (HUEY_STORM_SEED={seed} draws the same lives)")
+    return seed
 
 
 @contextmanager

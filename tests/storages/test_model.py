@@ -23,6 +23,7 @@ from huey.storage.locks import Holder
 from huey.storage.memory import MemoryStorage
 from huey.storage.redis import RedisStorage
 from huey.storage.rows import Missing, TaskIds, TaskName, TaskRow, Turn, WorkerRow
+from huey.storage.sqlite.storage import SqliteStorage
 from huey.task.lifecycle import Finish, State
 from huey.task.record import Lease, Record
 from huey.task.record_options import DONE, FIRST, WAITING, Constraints, with_constraints
@@ -40,9 +41,7 @@ def memory(folder: str, clock: Clock) -> Storage:
 
 
 def sqlite(folder: str, clock: Clock) -> Storage:
-    module = pytest.importorskip("huey.storage.sqlite.storage", exc_type=ImportError)
-    storage: Storage = module.SqliteStorage("test", filename=os.path.join(folder, "huey.db"), clock=clock, fsync=False)
-    return storage
+    return SqliteStorage("test", filename=os.path.join(folder, "huey.db"), clock=clock, fsync=False)
 
 
 def redis(folder: str, clock: Clock) -> Storage:
