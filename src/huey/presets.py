@@ -2,24 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypedDict, Unpack
 
 from huey.api import Huey
+from huey.runtime.clock import Clock, Rng
 
 
-class _OfName(Huey):
-    """Only the name is positional."""
+class HueyOptions(TypedDict, total=False):
+    """Options that every ``Huey`` has; what each means stands there."""
 
-    def __init__(self, name: str = "huey", **options: Any) -> None:
-        super().__init__(name, **options)
+    storage: Any
+    storage_class: Any
+    results: bool
+    store_none: bool
+    always_eager: bool
+    utc: bool
+    immediate: bool
+    immediate_use_memory: bool
+    store_intermediate_errors: bool
+    serializer: Any
+    secret: str | bytes | Sequence[str | bytes] | None
+    compression: bool
+    use_zlib: bool
+    allow_pickle: bool | None
+    keep_ids: float | None
+    clock: Clock
+    rng: Rng
 
 
-class SqliteHuey(_OfName):
+class MemoryOptions(HueyOptions, total=False):
+    """Those, and the options of ``MemoryStorage``."""
+
+    result_ttl: float | None
+    keep_finished: int | timedelta
+
+
+class SqliteFileOptions(MemoryOptions, total=False):
+    """Those, and the options of ``SqliteStorage`` but for the file's name."""
+
+    fsync: bool | None
+    cache_mb: int
+    timeout: float
+    enqueue_timeout: float | None
+    file_mode: int
+    allow_network: bool
+    pragmas: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
+    journal_mode: str | None
+    strict_fifo: bool
+    create_tables: bool
+    isolation_level: str | None
+    check_same_thread: bool
+
+
+class SqliteOptions(SqliteFileOptions, total=False):
+    """Those, and the file's name."""
+
+    filename: str | os.PathLike[str] | None
+    location: str | os.PathLike[str] | None
+
+
+class SqliteHuey(Huey):
     """A queue in a SQLite file. *filename* and *location* are the same option, default ``huey.db``; others as ``SqliteStorage``: ``fsync``,
-    ``cache_mb``, ``timeout``, ``file_mode``, ``result_ttl``. Those of 3.x are taken: ``journal_mode="wal"``, ``strict_fifo``,
-    ``create_tables``, and ``pragmas`` that change nothing about what is promised."""
+    ``cache_mb``, ``timeout``, ``file_mode``, ``result_ttl``. Those of 3.x are accepted: ``journal_mode="wal"``, ``strict_fifo``,
+    ``create_tables``, and ``pragmas`` that do not weaken a promise."""
 
     _storage_kind = "SqliteStorage"
+
+    def __init__(self, name: str = "huey", **options: Unpack[SqliteOptions]) -> None:
+        super().__init__(name, **options)
 
 
 class MemoryHuey(Huey):
@@ -28,49 +81,59 @@ class MemoryHuey(Huey):
     _storage_kind = "MemoryStorage"
 
 
-class RedisHuey(_OfName):
+class RedisHuey(Huey):
     """A queue in Redis or Valkey, for any number of hosts. Needs redis-py: ``pip install redis hiredis``.
 
     *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and all else that ``redis.Redis`` takes; or one of *url*,
     *connection_pool*, *client* (a ``redis.Redis``, one of a Sentinel, a ``RedisCluster``). *durable*, *enqueue_timeout*, *result_ttl*,
     *keep_finished* as ``RedisStorage``. Priorities work. *expire_time*: 3.x's name of *result_ttl*. *read_timeout*, *blocking*,
-    *notify_result*, *notify_result_ttl* and *clean_name* are taken and need no setting: a consumer is woken, so is who waits for a result,
-    and two names never meet.
+    *notify_result*, *notify_result_ttl* and *clean_name* are accepted and have no effect: consumers and callers that wait for a result
+    are woken, and two names never collide.
     """
 
     _storage_kind = "RedisStorage"
 
+    def __init__(self, name: str = "huey", **options: Any) -> None:
+        super().__init__(name, **options)
+
 
 class PriorityRedisHuey(RedisHuey):
-    """``RedisHuey`` by the name that 3.x gave the one with priorities."""
+    """``RedisHuey``, under the name of the one with priorities in 3.x."""
 
 
 class RedisExpireHuey(RedisHuey):
-    """``RedisHuey`` by the name that 3.x gave the one whose results stay when they are read, and so does what is under keys of your own.
-    Results go after *expire_time* seconds; default a day."""
+    """Like ``RedisHuey``, but reading a result, or a value of your own, does not remove it. Results expire after *expire_time* seconds,
+    default a day. The name is that of 3.x."""
 
     _storage_kind = "RedisExpireStorage"
 
 
 class PriorityRedisExpireHuey(RedisExpireHuey):
-    """``RedisExpireHuey``; priorities work in all of them."""
+    """``RedisExpireHuey``, under another name of 3.x."""
 
 
 CySqliteHuey = SqliteHuey
-"""The same: what its own driver brought in 3.x, Python's has."""
+"""The same class: Python's driver has what a driver of its own brought in 3.x."""
 
 
 class FileHuey(Huey):
-    """A queue in a folder: a SQLite file ``huey.db`` in it. *path*: the folder, made when missing. *levels* (0 to 4) and *use_thread_lock*
-    are taken from 3.x and have nothing to do here; other options as ``SqliteHuey``."""
+    """A queue in a folder: a SQLite file ``huey.db`` in it. *path*: the folder, created if missing. *levels* (0 to 4) and
+    *use_thread_lock* are accepted for 3.x and have no effect; other options as ``SqliteHuey``."""
 
     _storage_kind = "FileStorage"
 
-    def __init__(self, name: str = "huey", path: Any = ".", levels: int = 2, use_thread_lock: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str = "huey",
+        path: str | os.PathLike[str] = ".",
+        levels: int = 2,
+        use_thread_lock: bool = False,
+        **options: Unpack[SqliteFileOptions],
+    ) -> None:
         super().__init__(name, path=path, levels=levels, use_thread_lock=use_thread_lock, **options)
 
 
 class BlackHoleHuey(Huey):
-    """A queue that keeps nothing: what is put in is gone. For programs that shall run without their tasks."""
+    """A queue that discards whatever is enqueued: for programs that run without their tasks."""
 
     _storage_kind = "BlackHoleStorage"

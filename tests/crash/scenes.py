@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from huey import SqliteHuey
 from huey.exceptions import HueyException
@@ -24,7 +25,7 @@ NOBODY = 65534
 class Queue:
     """A queue whose tasks are numbers."""
 
-    def __init__(self, folder: Path, **options: object) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
         self.huey = SqliteHuey("app", filename=folder / "queue.db", **options)
         self.task = self.huey.task(name="number")(number)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def a_log_of(path: Path, folder: Path) -> bytes:
     return (folder / "mine.db-wal").read_bytes()
 
 
-def refused(path: Path, **options: object) -> str:
+def refused(path: Path, **options: Any) -> str:
     with pytest.raises(StorageRefused) as caught:
         SqliteHuey("q", filename=path, **options).storage.open()
     return str(caught.value)
@@ -273,7 +274,7 @@ def test_in_a_folder_of_our_own_no_names_are_taken(place: Path) -> None:
 # -- folders -----------------------------------------------------------------------------------------------------------------------------
 
 
-def is_trusted(path: Path, **options: object) -> bool:
+def is_trusted(path: Path, **options: Any) -> bool:
     huey = SqliteHuey("q", filename=path, **options)
     try:
         return huey.storage.is_trusted
