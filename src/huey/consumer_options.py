@@ -1,4 +1,4 @@
-"""``ConsumerConfig``, for programs of 3.x that start a consumer by themselves."""
+"""``ConsumerConfig``, for programs of 3.x that start a consumer themselves."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from huey.consumer.settings import OF_COMMAND, validate_settings
 
 
 class ConsumerConfig:
-    """Settings of a consumer, as keywords: those of ``Consumer``, and ``logfile``, ``verbose``, ``quiet``, ``simple`` of the command."""
+    """Settings of a consumer, as keyword arguments: those of ``Consumer``, and ``logfile``, ``verbose``, ``quiet``, ``simple`` of the
+    command."""
 
     def __init__(self, **settings: Any) -> None:
         self._given = settings
 
     def validate(self) -> None:
-        """ValueError (a ConfigurationError): a setting that does not exist, cannot work, or contradicts another."""
+        """Check the settings. ValueError (a ConfigurationError): one does not exist, is not valid, or contradicts another."""
         _ = self.values
 
     @property
     def values(self) -> dict[str, Any]:
-        """All settings of the consumer, for ``huey.create_consumer(**config.values)``. ValueError as in ``validate``."""
+        """All settings of the consumer, for ``huey.create_consumer(**config.values)``. ValueError: see ``validate``."""
         return validate_settings({name: value for name, value in self._given.items() if name not in OF_COMMAND})
 
     def setup_logger(self, logger: logging.Logger | None = None) -> logging.Logger:
-        """Log as the command does, to stderr and the log file: handlers are added to the logger ``huey``, which is returned. *logger* is
-        taken from 3.x: what it has gets nothing, huey's own logger has all."""
+        """Log like the command, to stderr or the log file: add a handler to the logger ``huey`` and return that logger.
+
+        *logger* is accepted as in 3.x, but ignored: all records go to huey's own logger.
+        """
         set_up_logging(self._given)
         return logging.getLogger("huey")

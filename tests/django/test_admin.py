@@ -76,7 +76,7 @@ def test_the_page_shows_counts_and_what_failed_and_escapes_it(huey: Huey, failed
     assert "<script>&" not in page
     assert "<i>" not in page
     assert "shop.waits" in page
-    assert "no worker runs" in page
+    assert "no worker is running" in page
     assert "<td>1</td>" in page
 
 
@@ -123,7 +123,9 @@ def test_a_waiting_task_is_revoked(huey: Huey, client_of: Any) -> None:
     assert result.is_revoked()
 
 
-@pytest.mark.parametrize(("data", "said"), [({"action": "explode", "id": ["1"]}, "no action"), ({"action": "retry"}, "No task was chosen")])
+@pytest.mark.parametrize(
+    ("data", "said"), [({"action": "explode", "id": ["1"]}, "Unknown action"), ({"action": "retry"}, "No task was selected")]
+)
 def test_a_form_that_makes_no_sense_changes_nothing(huey: Huey, failed: str, client_of: Any, data: dict[str, Any], said: str) -> None:
     client = client_of("view_queue", "change_queue")
 

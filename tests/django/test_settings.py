@@ -150,7 +150,7 @@ def test_a_module_of_a_user_gives_the_parts(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(WrongSetting, match=r"own_parts.*Components"):
         resolved({"backend": "own_parts"})
     module.Components = (None, None, None, None)  # type: ignore[attr-defined]
-    with pytest.raises(WrongSetting, match="of which the first is a queue"):
+    with pytest.raises(WrongSetting, match="the first of which is a queue"):
         resolved({"backend": "own_parts"})
 
 
@@ -175,13 +175,13 @@ def test_S143_a_queue_of_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        (5, "HUEY=5: give a dict"),
+        (5, "HUEY=5: expected a dict"),
         ({"huey_class": "huey.NoHuey"}, "huey.NoHuey"),
         ({"huey_class": "no.such.module"}, "no.such.module"),
-        ({"huey_class": dict}, "not a kind of Huey"),
+        ({"huey_class": dict}, "not a subclass of Huey"),
         ({**IN_MEMORY, "retries": 5}, "retries"),
         ({**IN_MEMORY, "consumer": {"wokers": 1}}, r"HUEY\['consumer'\]: wokers"),
-        ({**IN_MEMORY, "consumer": 5}, r"HUEY\['consumer'\]=5: give a dict"),
+        ({**IN_MEMORY, "consumer": 5}, r"HUEY\['consumer'\]=5: expected a dict"),
         ({**IN_MEMORY, "connection": "localhost"}, r"HUEY\['connection'\]='localhost'"),
         ({**IN_MEMORY, "consumer_options": {}}, "'backend'"),
         ({**IN_MEMORY, "enqueue_on_commit": "other"}, "alias"),

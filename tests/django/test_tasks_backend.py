@@ -296,7 +296,7 @@ def test_a_function_inside_another_is_refused(huey: Huey) -> None:
 
 
 def test_a_function_without_a_name_is_refused(huey: Huey) -> None:
-    with pytest.raises(InvalidTask, match="give it a name, with def"):
+    with pytest.raises(InvalidTask, match="define it with def at the top level"):
         task(functions.nameless)
 
 

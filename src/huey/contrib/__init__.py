@@ -1,1 +1,1 @@
-"""Import paths of 3.x. What stands here hands names on and does nothing else."""
+"""Import paths of 3.x. These modules only re-export names."""

@@ -1,4 +1,4 @@
-"""Of huey 3.x, and not here: an import says what there is instead."""
+"""A module of huey 3.x that does not exist here: importing it says what to use instead."""
 
 from huey.runtime.missing_names import not_here
 

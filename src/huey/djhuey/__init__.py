@@ -9,7 +9,8 @@
     def send_receipt(order_id):
         ...
 
-``HUEY`` is the instance that the settings describe. Its verbs are names of this module; each is asked of the instance when it is used.
+``HUEY`` is the instance that the settings describe. Its methods are also names of this module, looked up on the instance when they are
+used.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["HUEY", "crontab", "db_periodic_task", "db_task", "on_commit_task", "
 
 
 def __getattr__(name: str) -> Any:
-    # Imported here: Django loads this module before its settings may be asked and its apps are there.
+    # Imported here: Django loads this module before its settings and apps are ready.
     if name in _OF_DATABASE:
         from huey.djhuey import database
 

@@ -18,6 +18,7 @@ from huey.djhuey.models import Queue
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import StorageError
 from huey.inspector import Inspector
+from huey.runtime.display import counted
 
 log = logging.getLogger("huey.djhuey")
 
@@ -26,13 +27,13 @@ SHOWN = 100
 KINDS = (
     ("failed", "Failed", ("retry", "discard")),
     ("running", "Running", ("revoke",)),
-    ("ready", "Waiting", ("revoke",)),
+    ("ready", "Ready", ("revoke",)),
     ("blocked", "Blocked by a limit, or until a worker knows them", ("revoke",)),
     ("scheduled", "Scheduled", ("revoke",)),
     ("cancelled", "Cancelled", ("retry", "discard")),
 )
 """States, their headings and actions; states that need attention come first."""
-LABELS = {"retry": "Put back", "revoke": "Revoke", "discard": "Remove"}
+LABELS = {"retry": "Retry", "revoke": "Revoke", "discard": "Remove"}
 
 
 @admin.register(Queue)
@@ -54,7 +55,7 @@ class QueueAdmin(admin.ModelAdmin):
                 return self._act(request, huey.inspector)
             shown = _shown(huey.inspector)
         except (WrongSetting, StorageError) as error:
-            shown = {"trouble": str(error)}
+            shown = {"problem": str(error)}
         context = {
             **self.admin_site.each_context(request),
             "title": "Huey",
@@ -74,13 +75,13 @@ class QueueAdmin(admin.ModelAdmin):
             raise PermissionDenied
         action, ids = request.POST.get("action", ""), request.POST.getlist("id")[:SHOWN]
         if action not in LABELS:
-            self.message_user(request, f"There is no action {action!r}.", messages.ERROR)
+            self.message_user(request, f"Unknown action {action!r}.", messages.ERROR)
         elif not ids:
-            self.message_user(request, "No task was chosen.", messages.WARNING)
+            self.message_user(request, "No task was selected.", messages.WARNING)
         else:
             done = _done(inspector, action, ids)
             log.info("%s by %s: %s", action, request.user, ", ".join(done) or "nothing")
-            self.message_user(request, f"{LABELS[action]}: {len(done)} of {len(ids)} tasks.")
+            self.message_user(request, f"{LABELS[action]}: {len(done)} of {counted(len(ids), 'task')}.")
         return HttpResponseRedirect(request.path)
 
 

@@ -33,8 +33,8 @@ def _relative_file() -> list[Any]:
             hint = f"Write BASE_DIR / {str(value)!r}."
             return [
                 checks.Warning(
-                    f"HUEY[{key!r}] is {str(value)!r}, a file of whatever folder a process is started in: the web server and the consumer "
-                    "may look at different ones.",
+                    f"HUEY[{key!r}] is {str(value)!r}, a path relative to the directory in which a process is started: the web server and "
+                    "the consumer may use different files.",
                     hint=hint,
                     id="huey.W001",
                 )

@@ -215,7 +215,7 @@ def send_signal(signal: Any, sender: type, result: Any) -> None:
     except BaseException as error:  # The user's code, whatever it raises.
         if is_ctrl_c(error):
             raise
-        log.exception("a receiver of a signal about task %s raised; the task goes on, later receivers were not called", result.id)
+        log.exception("a signal receiver for task %s raised; the task continues, but later receivers were not called", result.id)
 
 
 def describe_exception(error: BaseException) -> Any:

@@ -85,7 +85,7 @@ def resolved(setting: Any) -> ResolvedSettings:
         result = _of_0_4_9(given) if "backend" in given else _of_3_x(given)
     else:
         raise WrongSetting(
-            f"HUEY={without_password(setting)}: give a dict, such as {{'huey_class': 'huey.SqliteHuey'}}, or a Huey instance"
+            f"HUEY={without_password(setting)}: expected a dict, such as {{'huey_class': 'huey.SqliteHuey'}}, or a Huey instance"
         )
     if result.huey.outbox is None:
         result.huey.outbox = Outbox(result.huey, on_commit, TO_SQLITE if result.is_default_redis else "")
@@ -98,7 +98,7 @@ def _alias(value: Any) -> str | None:
         return "default" if value else None
     if isinstance(value, str) and value in settings.DATABASES:
         return value
-    raise WrongSetting(f"HUEY['enqueue_on_commit']={value!r}: give True, False, or the alias of one of your DATABASES")
+    raise WrongSetting(f"HUEY['enqueue_on_commit']={value!r}: expected True, False, or the alias of one of your DATABASES")
 
 
 # -- the form of 0.4.9 ------------------------------------------------------------------------------------------------------------------
@@ -108,8 +108,8 @@ def _of_0_4_9(given: dict[str, Any]) -> ResolvedSettings:
     unknown = sorted(given.keys() - set(OLD_FORM))
     if unknown:
         raise WrongSetting(
-            f"HUEY[{unknown[0]!r}]: beside 'backend' there are {', '.join(OLD_FORM[1:])}; for the other form replace 'backend' by "
-            "'huey_class'"
+            f"HUEY[{unknown[0]!r}]: unknown key; next to 'backend' these are allowed: {', '.join(OLD_FORM[1:])}. For other keys replace "
+            "'backend' by 'huey_class'"
         )
     backend, name = given["backend"], given.get("name") or default_name()
     connection = _dict(given, "connection")
@@ -129,12 +129,12 @@ def _components(backend: Any) -> tuple[Any, ...]:
         components = tuple(import_module(backend).Components)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise WrongSetting(
-            f"HUEY['backend']={backend!r} ({error}): give {' or '.join(SHIPPED)}, or a module of yours that has Components, a tuple of "
+            f"HUEY['backend']={backend!r} ({error}): expected {' or '.join(SHIPPED)}, or a module of yours with Components, a tuple of "
             "four classes: queue, result store, schedule, events"
         ) from error
     if len(components) != 4 or components[0] is None:
         raise WrongSetting(
-            f"HUEY['backend']={backend!r}: its Components are {components!r}, not four classes of which the first is a queue"
+            f"HUEY['backend']={backend!r}: its Components are {components!r}; expected four classes, the first of which is a queue"
         )
     return components
 
@@ -144,10 +144,7 @@ def _components(backend: Any) -> tuple[Any, ...]:
 
 def _of_3_x(given: dict[str, Any]) -> ResolvedSettings:
     if "consumer_options" in given:
-        raise WrongSetting(
-            "HUEY['consumer_options'] belongs to the form that names a 'backend', and there is none: add 'backend', or write 'consumer' "
-            "instead"
-        )
+        raise WrongSetting("HUEY['consumer_options'] requires 'backend', which is missing: add 'backend', or write 'consumer' instead")
     asked = given.pop("huey_class", None)
     name = given.pop("name", None) or default_name()
     consumer = consumer_options(_dict(given, "consumer"), "consumer")
@@ -174,7 +171,7 @@ def default_name() -> str:
 def _dict(given: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = given.get(key)
     if value is not None and not isinstance(value, Mapping):
-        raise WrongSetting(f"HUEY[{key!r}]={without_password(value)}: give a dict")
+        raise WrongSetting(f"HUEY[{key!r}]={without_password(value)}: expected a dict")
     return dict(value or {})
 
 
@@ -188,9 +185,9 @@ def make_instance(cls: Any, name: str, options: dict[str, Any]) -> Huey:
         try:
             cls = import_string(cls)
         except ImportError as error:
-            raise WrongSetting(f"{what}: {error}; give the path of a class, such as 'huey.SqliteHuey'{way_out}") from error
+            raise WrongSetting(f"{what}: {error}; expected the import path of a class, such as 'huey.SqliteHuey'{way_out}") from error
     if not (isinstance(cls, type) and issubclass(cls, Huey)):
-        raise WrongSetting(f"{what}: {cls!r} is not a kind of Huey; give the path of a class, such as 'huey.SqliteHuey'")
+        raise WrongSetting(f"{what}: {cls!r} is not a subclass of Huey; expected the import path of a class, such as 'huey.SqliteHuey'")
     if issubclass(cls, SqliteHuey | MemoryHuey):
         # It says how Redis is read; nothing here would wait otherwise.
         options.pop("blocking", None)
@@ -250,5 +247,5 @@ def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _level(level: Any, key: str) -> int:
     number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
     if isinstance(number, bool) or not isinstance(number, int):
-        raise WrongSetting(f"HUEY[{key!r}]['loglevel']={level!r}: give a level of the logging module, such as 'INFO'")
+        raise WrongSetting(f"HUEY[{key!r}]['loglevel']={level!r}: expected a level of the logging module, such as 'INFO'")
     return number

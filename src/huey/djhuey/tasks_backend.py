@@ -148,7 +148,9 @@ class HueyBackend(BaseTaskBackend):
         """Check a new task; the first task of a function also registers the function for the consumer."""
         super().validate_task(task)
         if "<" in task.func.__qualname__:
-            raise InvalidTask(f"{task.module_path}: workers find the function of a task by this path; give it a name, with def")
+            raise InvalidTask(
+                f"{task.module_path}: workers find the function of a task by this path; define it with def at the top level of a module"
+            )
         self.wrapper(task)
 
     def wrapper(self, task: Any) -> TaskWrapper[Any, Any]:
@@ -258,7 +260,7 @@ class HueyBackend(BaseTaskBackend):
             raise LookupError("no task, and no result")
         is_error, kept = self.huey.codec.decode_result(id, data)
         if is_error or not isinstance(kept, dict):
-            raise LookupError("no result of a task of Django")
+            raise LookupError("not the result of a Django task")
         about = CallMetadata(*kept["about"])
         result = new_result(self.task_of_call(self._prototype(kept["name"]), about), id, kept["args"], kept["kwargs"], about.enqueued)
         apply_record(result, kept)
@@ -297,14 +299,18 @@ class HueyBackend(BaseTaskBackend):
         except WrongSetting:
             # huey.E001 says so.
             return []
-        return [checks.Error(f"TASKS[{self.alias!r}] keeps results, and HUEY has 'results': False.", hint="Remove it.", id="huey.E002")]
+        return [
+            checks.Error(
+                f"TASKS[{self.alias!r}] keeps results, and HUEY has 'results': False.", hint="Remove 'results': False.", id="huey.E002"
+            )
+        ]
 
 
 def prototype_of(wrapper: TaskWrapper[Any, Any]) -> Any:
     """Return the Django task with which a function was declared. Raise LookupError if it was declared to huey alone."""
     prototype = getattr(wrapper.func, "prototype", None)
     if prototype is None:
-        raise LookupError(f"{wrapper.name} is no task of Django")
+        raise LookupError(f"{wrapper.name} is not a Django task")
     return prototype
 
 

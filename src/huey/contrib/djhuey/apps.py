@@ -8,9 +8,9 @@ from huey.djhuey.apps import HueyConfig
 
 
 class ContribHueyConfig(HueyConfig):
-    # Of the two classes that stand in this module.
+    # There are two AppConfig classes in this module.
     default = True
     name = "huey.contrib.djhuey"
     label = "huey_contrib_djhuey"
-    # Its commands and templates are those of the other.
+    # It has the commands and templates of huey.djhuey.
     path = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "djhuey")

@@ -1,4 +1,4 @@
-"""``manage.py create_huey_tables``: make the tables of the queue, or bring them to this release's form."""
+"""``manage.py create_huey_tables``: create the tables of the queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from huey.exceptions import ConfigurationError, StorageError
 
 
 class Command(BaseCommand):
-    help = "Makes the tables of the queue in settings.HUEY; does nothing to those that are there. The consumer does the same by itself."
+    help = "Creates the tables of the queue in settings.HUEY if they do not exist. The consumer does the same when it starts."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -19,4 +19,4 @@ class Command(BaseCommand):
             version = storage.open()
         except (ConfigurationError, StorageError) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"{storage!r} is of version {version}")
+        self.stdout.write(f"{storage!r} has schema version {version}")

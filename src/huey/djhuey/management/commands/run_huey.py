@@ -63,7 +63,7 @@ def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
     resolved = instance()
     given = {**resolved.consumer, **from_environment(os.environ), **flags}
     if given.get("verbose") and given.get("quiet"):
-        raise UsageError("verbose and quiet contradict each other; give one of them")
+        raise UsageError("verbose and quiet contradict each other; use one of them")
     level = given.pop("level", None)
     consumer = consumer_settings(given)
     if given.get("reload") and not is_watched():
@@ -97,7 +97,7 @@ def instance() -> ResolvedSettings:
         how = "always_eager" if resolved.huey.always_eager else "immediate"
         why = " (it is, unless you set it, while DEBUG is True)" if how == "immediate" else ""
         raise UsageError(
-            f"HUEY[{how!r}] is True{why}: tasks run where they are called, and a consumer would find none; "
+            f"HUEY[{how!r}] is True{why}: tasks run where they are called and never reach a consumer; "
             f"write {how!r}: False into HUEY in your settings"
         )
     return resolved
