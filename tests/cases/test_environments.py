@@ -193,7 +193,7 @@ print(len(set(ids)), len(huey.inspector.tasks(limit=100)))
 """
 
 
-def test_processes_that_are_forked_after_the_first_call_enqueue_all_the_same(project: Project) -> None:
+def test_processes_forked_after_the_first_call_can_enqueue(project: Project) -> None:
     assert python(project, UWSGI) == "32 32\n"
 
 

@@ -22,7 +22,7 @@ def add(a, b):
 
 
 @pytest.mark.timeout(60)
-def test_a_consumer_that_starts_before_its_server_waits_for_it_and_may_be_stopped_meanwhile(project: Project) -> None:
+def test_a_consumer_waits_for_its_server_and_can_be_stopped(project: Project) -> None:
     with Server() as server:
         server.stop()
         (Path(project.home) / "main.py").write_text(MAIN.format(options=f"port={server.port}"), "utf-8")

@@ -87,7 +87,7 @@ def test_a_flag_is_read(arguments: list[str], settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["-S", "1.0"], ["-S1.0"], ["-S", "1"], ["--scheduler-interval", "1.0"], ["-s1"]])
-def test_capital_s_before_a_number_is_the_scheduler_interval_of_0_4_9(arguments: list[str]) -> None:
+def test_capital_s_with_a_number_is_the_scheduler_interval(arguments: list[str]) -> None:
     assert read("main.huey", *arguments) == {"scheduler_interval": 1.0}
     assert read(*arguments, "main.huey") == {"scheduler_interval": 1.0}
 
@@ -228,7 +228,7 @@ def test_a_module_that_lacks_another_shows_where(project: Project) -> None:
         ("raise ValueError('no')\n", ["Traceback .*", '.*/main.py", line 6, in <module>', "    raise ValueError.'no'.", "ValueError: no"]),
     ],
 )
-def test_what_is_told_of_a_broken_module_begins_with_its_own_lines(project: Project, text: str, lines: list[str]) -> None:
+def test_an_error_in_a_module_begins_with_its_own_lines(project: Project, text: str, lines: list[str]) -> None:
     project.write(text)
 
     consumer = project.start("main.huey")
@@ -443,7 +443,7 @@ def started_slow(project: Project, *arguments: str) -> Any:
     ("flags", "number"),
     [("--graceful-signal=INT", signal.SIGTERM), ("--graceful-signal=TERM", signal.SIGINT)],
 )
-def test_a_signal_that_is_not_graceful_puts_running_tasks_back_at_once(project: Project, flags: str, number: signal.Signals) -> None:
+def test_a_signal_that_is_not_graceful_puts_running_tasks_back(project: Project, flags: str, number: signal.Signals) -> None:
     consumer, handle = started_slow(project, flags)
 
     # The task would run for ever.

@@ -145,7 +145,7 @@ def test_a_descriptor_that_a_task_closed_is_not_written_to(log: LogFile, path: P
     assert (tmp_path / "other").read_text("utf-8") == "mine"
 
 
-def test_a_full_disk_is_told_once_and_the_console_has_the_log_until_it_ends(
+def test_a_full_disk_is_told_once_and_the_console_has_the_log(
     log: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*arguments: object) -> None:
@@ -177,7 +177,7 @@ def test_text_that_is_no_utf_8_is_written_all_the_same(log: LogFile, path: Path)
     assert path.read_text("utf-8") == "\\udcff\n"
 
 
-def test_a_stream_of_this_process_is_written_and_never_turned_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_of_this_process_is_never_turned_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as /dev/stdout in a container, which is a pipe."""
     monkeypatch.setattr(logs, "LOG_BYTES", 10)
     reader, writer = os.pipe()

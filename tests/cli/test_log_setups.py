@@ -107,7 +107,7 @@ OWN_FORMATS: dict[str, Callable[[], None]] = {
 
 
 @pytest.mark.parametrize("way", OWN_FORMATS)
-def test_each_line_is_there_once_in_the_format_of_the_application(console: Stderr, way: str) -> None:
+def test_each_line_is_there_once_in_the_applications_format(console: Stderr, way: str) -> None:
     OWN_FORMATS[way]()
 
     set_up({})
@@ -206,7 +206,7 @@ def test_short_lines_name_what_is_no_mere_news(console: Stderr) -> None:
     assert [line.partition(" ")[2] for line in console.getvalue().splitlines()] == ["news", "ERROR trouble"]
 
 
-def test_what_a_logger_hands_on_by_the_queue_is_decided_in_the_same_way(console: Stderr) -> None:
+def test_a_record_handed_on_by_the_queue_is_decided_the_same_way(console: Stderr) -> None:
     own = Kept()
     set_up({})
     logger = logging.getLogger("huey.consumer")
@@ -238,7 +238,7 @@ def fail():
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
-def test_a_task_that_configures_logging_neither_silences_nor_doubles_it(project: Project, kind: str) -> None:
+def test_a_task_that_configures_logging_does_not_change_the_log(project: Project, kind: str) -> None:
     project.write(LATER)
     command = project.start("main.huey", "-k", kind)
 

@@ -57,7 +57,7 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         snapshot([str(tmp_path)])
 
 
-def test_the_folders_are_those_that_the_application_is_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folders_watched_are_those_of_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, other = tmp_path / "home", tmp_path / "other"
     (home / "inner").mkdir(parents=True)
     (other / "shop").mkdir(parents=True)
@@ -98,7 +98,7 @@ def test_code_that_cannot_be_imported_waits_for_the_next_change(project: Project
     assert consumer.stop() == 0
 
 
-def test_a_change_that_breaks_the_code_leaves_the_old_one_at_work(project: Project) -> None:
+def test_a_change_that_breaks_the_code_leaves_the_old_one(project: Project) -> None:
     project.write(APP.format("old"))
     consumer = project.start("main.huey", "--reload", "-n")
     assert asked(project) == "old"

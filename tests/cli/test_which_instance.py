@@ -42,7 +42,7 @@ def write(project: Project, main: str, tasks: str = TASKS) -> None:
     (project.home / "main.py").write_text(main, "utf-8")
 
 
-def test_tasks_of_another_instance_of_the_queue_run_periodic_ones_too(project: Project) -> None:
+def test_another_instance_of_the_queue_runs_periodic_tasks_too(project: Project) -> None:
     write(project, "import jobs\nfrom queue_of_ours import create\n\nhuey = create()\n")
 
     consumer = project.start("main.huey", "--scheduler-interval", "1")
@@ -63,7 +63,7 @@ def test_tasks_of_an_instance_of_another_queue_are_named(project: Project) -> No
     assert "has 2" in consumer.log
 
 
-def test_a_file_that_is_run_as_a_script_enqueues_for_the_consumer_that_imports_it(project: Project) -> None:
+def test_a_script_enqueues_for_the_consumer_that_imports_it(project: Project) -> None:
     project.write(
         "@huey.task()\ndef add(a, b):\n    return a + b\n\n\n"
         "if __name__ == '__main__':\n    print(add(1, 2).get(blocking=True, timeout=20))\n"
@@ -77,7 +77,7 @@ def test_a_file_that_is_run_as_a_script_enqueues_for_the_consumer_that_imports_i
     assert consumer.stop() == 0
 
 
-def test_a_file_that_is_run_and_imported_too_declares_one_function(project: Project) -> None:
+def test_a_file_run_and_imported_declares_one_function(project: Project) -> None:
     (project.home / "config.py").write_text(
         f"from huey import SqliteHuey\nhuey = SqliteHuey('app', filename={str(project.folder / 'q.db')!r})\n"
     )
@@ -93,7 +93,7 @@ def test_a_file_that_is_run_and_imported_too_declares_one_function(project: Proj
     assert (ended.stdout.strip(), ended.stderr) == ("app.add app.add 1", "")
 
 
-def test_what_a_process_that_multiprocessing_spawned_enqueues_is_known_too(project: Project) -> None:
+def test_what_a_spawned_process_enqueues_is_known(project: Project) -> None:
     project.write(
         "import multiprocessing\n\n\n@huey.task()\ndef add(a, b):\n    return a + b\n\n\ndef child():\n    print(add.name)\n\n\n"
         "if __name__ == '__main__':\n    process = multiprocessing.get_context('spawn').Process(target=child)\n    process.start()\n"

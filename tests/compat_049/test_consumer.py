@@ -111,7 +111,7 @@ def lines_of(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_S108_the_command_runs_as_many_tasks_at_once_as_it_has_workers(project: Project, kind: str, workers: int) -> None:
+def test_S108_the_command_runs_as_many_tasks_as_workers(project: Project, kind: str, workers: int) -> None:
     project.write(PLACES)
     meet, crowd = project.task("main.meet"), project.task("main.crowd")
     consumer = project.start("main.huey", "-k", kind, "-w", str(workers))
@@ -124,7 +124,7 @@ def test_S108_the_command_runs_as_many_tasks_at_once_as_it_has_workers(project: 
     assert consumer.stop() == 0
 
 
-def test_S108_a_task_that_blocks_stops_neither_schedule_nor_other_workers_of_the_command(project: Project, kind: str) -> None:
+def test_S108_a_blocking_task_stops_nothing_else_of_the_command(project: Project, kind: str) -> None:
     project.write(APP)
     task = project.task("main.add")
     consumer = project.start("main.huey", "-k", kind, "-w", "2")
@@ -182,7 +182,7 @@ def test_S110_the_command_runs_the_earlier_time_first(project: Project, kind: st
     assert consumer.stop() == 0
 
 
-def test_S111_the_command_publishes_results_when_there_is_a_store(project: Project, kind: str) -> None:
+def test_S111_the_command_publishes_results_with_a_store(project: Project, kind: str) -> None:
     project.write(APP + "\n\n@huey.task()\ndef bad():\n    raise ValueError('nope')\n")
     consumer = project.start("main.huey", "-k", kind)
 
@@ -241,7 +241,7 @@ def test_S108_no_more_tasks_run_at_once_than_there_are_workers(huey: Huey) -> No
     assert max(most) <= 2
 
 
-def test_S108_a_task_that_blocks_stops_neither_schedule_nor_other_workers(huey: Huey) -> None:
+def test_S108_a_blocking_task_stops_nothing_else(huey: Huey) -> None:
     started, may_end = threading.Event(), threading.Event()
 
     @huey.task()
@@ -417,7 +417,7 @@ def test_S115_scheduled_tasks_survive_a_restart(huey: Huey) -> None:
         assert handle.get(blocking=True, timeout=10) == 3
 
 
-def test_S115_a_task_that_fell_due_meanwhile_runs_after_the_restart(project: Project, kind: str) -> None:
+def test_S115_a_task_that_fell_due_runs_after_the_restart(project: Project, kind: str) -> None:
     project.write(APP)
     task = project.task("main.add")
     handle = task.schedule(args=(1, 2), delay=0.2)
@@ -454,9 +454,7 @@ def test_S117_one_command_with_periodic_is_enough(project: Project, kind: str) -
     assert 3 <= len(lines_of(project.home / "ticks")) <= len(minutes)
 
 
-def test_S118_the_command_runs_in_utc_what_was_scheduled_in_local_time(
-    project: Project, kind: str, set_zone: Callable[[str], None]
-) -> None:
+def test_S118_local_times_run_in_utc_by_the_command(project: Project, kind: str, set_zone: Callable[[str], None]) -> None:
     project.write(STAMP + "\n\n@huey.periodic_task(lambda dt: open('seen', 'w').write(dt.isoformat()) and False)\ndef tick():\n    pass\n")
     set_zone("EST5")
     consumer = project.start("main.huey", "-k", kind, "-P", "0.05", TZ="EST5")
@@ -494,7 +492,7 @@ def test_S117_one_consumer_with_periodic_is_enough(make_huey: MakeHuey, clock: F
     assert ran[:3] == [0, 1, 2]
 
 
-def test_S117_a_consumer_without_periodic_runs_what_the_other_enqueues(make_huey: MakeHuey, clock: FakeClock) -> None:
+def test_S117_one_without_periodic_runs_what_another_enqueues(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     ran = []
 

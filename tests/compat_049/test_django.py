@@ -77,7 +77,7 @@ def test_C23_either_app_may_be_installed_or_both(project: DjangoProject, apps: t
     assert consumer.stop() == 0
 
 
-def test_S142_without_a_setting_it_is_redis_named_after_the_database(project: DjangoProject) -> None:
+def test_S142_without_a_setting_it_is_redis_of_the_database_name(project: DjangoProject) -> None:
     project.settings("")
 
     said = project.python("from huey.djhuey import HUEY\nprint(type(HUEY).__name__, HUEY.name.endswith('db.sqlite3'))")
@@ -85,7 +85,7 @@ def test_S142_without_a_setting_it_is_redis_named_after_the_database(project: Dj
     assert said == "RedisHuey True\n"
 
 
-def test_S142_where_no_server_answers_the_error_names_the_line_that_switches_to_sqlite(project: DjangoProject) -> None:
+def test_S142_where_no_server_answers_the_error_names_sqlite(project: DjangoProject) -> None:
     project.settings("")
     settings = project.folder / "shop" / "settings.py"
     with closing(socket.socket()) as unused:
@@ -181,7 +181,7 @@ def test_S148_the_setting_may_be_an_instance(project: DjangoProject) -> None:
     assert consumer.stop() == 0
 
 
-def test_S150_a_task_that_only_tasks_py_has_runs_and_A_leaves_it_out(project: DjangoProject) -> None:
+def test_S150_a_task_only_in_tasks_py_runs_unless_A_is_given(project: DjangoProject) -> None:
     project.settings(NEW)
 
     consumer = project.start("-A")

@@ -289,7 +289,7 @@ def test_canceling_a_normal_task(beans: Any) -> None:
         assert never(lambda: res.get() is not None)
 
 
-def test_canceling_a_task_that_is_scheduled_and_changing_ones_mind(beans: Any) -> None:
+def test_canceling_a_scheduled_task_and_changing_ones_mind(beans: Any) -> None:
     in_the_future = datetime.datetime.now() + datetime.timedelta(seconds=0.5)
 
     res = beans.count_beans.schedule(args=(100000,), eta=in_the_future)

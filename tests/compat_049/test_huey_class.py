@@ -26,7 +26,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def test_S17_a_task_that_returns_none_leaves_nothing_in_the_store(huey: Huey) -> None:
+def test_S17_a_task_that_returns_none_leaves_no_result(huey: Huey) -> None:
     noop, sentinel = huey.task()(nothing), huey.task()(add)
     handle, after = noop(), sentinel(1, 2)
 
@@ -160,13 +160,13 @@ def test_S21_its_options_of_0_4_9_and_3_x_are_taken() -> None:
     assert RedisExpireHuey("app", expire_time=60).storage.result_ttl == 60  # type: ignore[attr-defined]
 
 
-def test_S22_redis_huey_without_arguments_is_local_and_connects_to_nothing() -> None:
+def test_S22_redis_huey_without_arguments_connects_to_nothing() -> None:
     huey = RedisHuey()
 
     assert (huey.name, repr(huey.storage)) == ("huey", "<RedisStorage 'huey' in Redis localhost:6379/0>")
 
 
-def test_S23_a_consumer_of_redis_huey_publishes_on_the_channel_of_its_name() -> None:
+def test_S23_redis_huey_publishes_on_the_channel_of_its_name() -> None:
     huey = RedisHuey("my-app", port=shared_server().port)
     task = huey.task()(add)
     with redis.Redis(port=shared_server().port) as client, client.pubsub(ignore_subscribe_messages=True) as listener:

@@ -78,7 +78,7 @@ def test_S3_redis_huey_is_imported_from_the_package() -> None:
     assert callable(crontab())
 
 
-def test_S1_redis_huey_says_what_to_install_when_the_client_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_S1_redis_huey_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
 
     with pytest.raises(RuntimeError, match=r"redis.*pip install"):
@@ -108,7 +108,7 @@ def test_S5_a_handle_lives_in_the_module_api(huey: huey.api.Huey) -> None:
     assert type(handle) is sys.modules["huey.api"].AsyncData
 
 
-def test_S8_a_result_that_comes_too_late_has_an_exception_of_its_own() -> None:
+def test_S8_a_result_that_comes_too_late_has_its_own_exception() -> None:
     from huey.exceptions import DataStoreTimeout, HueyException, QueueException, ResultTimeout
 
     assert ResultTimeout is DataStoreTimeout

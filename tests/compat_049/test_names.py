@@ -42,7 +42,7 @@ def test_wrap_exception_keeps_the_original_as_cause() -> None:
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_the_registry_of_the_process_knows_functions_by_both_names() -> None:
+def test_the_registry_knows_functions_by_both_names() -> None:
     huey = MemoryHuey()
 
     @huey.task()

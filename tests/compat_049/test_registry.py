@@ -25,7 +25,7 @@ def unknown(huey: Huey, name: str = "elsewhere.nobody_knows_me") -> str:
     return call.id
 
 
-def test_S136_a_task_of_one_instance_is_run_by_the_consumer_of_another(huey: Huey) -> None:
+def test_S136_a_consumer_runs_tasks_of_another_instance(huey: Huey) -> None:
     handle = huey.task()(add)(1, 2)
 
     with running(for_queue(huey)):

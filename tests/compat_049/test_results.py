@@ -51,7 +51,7 @@ def test_S43_get_returns_the_value_when_it_is_there(huey: Huey) -> None:
         assert handle.get(blocking=True, timeout=5) == 3
 
 
-def test_S43_get_without_waiting_returns_the_value_when_it_is_there(huey: Huey) -> None:
+def test_S43_get_without_waiting_returns_a_value_that_is_there(huey: Huey) -> None:
     task = huey.task()(add)
     first, second = task(1, 2), task(3, 4)
 

@@ -262,7 +262,7 @@ def test_S34_an_aware_eta_is_exact(huey: Huey, set_zone: Callable[[str], None]) 
     assert started >= eta.timestamp()
 
 
-def test_S35_an_eta_that_is_not_converted_is_local_for_a_local_consumer(huey: Huey, set_zone: Callable[[str], None]) -> None:
+def test_S35_an_unconverted_eta_is_local_for_a_local_consumer(huey: Huey, set_zone: Callable[[str], None]) -> None:
     set_zone("EST5")
     task = huey.task()(instant)
 
@@ -273,7 +273,7 @@ def test_S35_an_eta_that_is_not_converted_is_local_for_a_local_consumer(huey: Hu
     assert started >= eta.timestamp()
 
 
-def test_S35_an_eta_that_is_not_converted_is_utc_for_a_utc_consumer(huey: Huey, set_zone: Callable[[str], None]) -> None:
+def test_S35_an_unconverted_eta_is_utc_for_a_utc_consumer(huey: Huey, set_zone: Callable[[str], None]) -> None:
     set_zone("EST5")
     task = huey.task()(instant)
 

@@ -88,9 +88,7 @@ def stamp():
 
 
 @pytest.mark.parametrize(("flags", "reads"), [(["--localtime"], TOKYO), ([], "UTC")])
-def test_S35_a_wall_time_of_another_zone_before_the_first_consumer_starts(
-    flags: list[str], reads: str, project: Project, set_zone: SetZone
-) -> None:
+def test_S35_a_wall_time_of_another_zone_before_the_first_start(flags: list[str], reads: str, project: Project, set_zone: SetZone) -> None:
     project.write(STAMP)
     set_zone(NEW_YORK)
     eta = datetime.now(ZoneInfo(reads)).replace(microsecond=0) + timedelta(seconds=2)
@@ -117,7 +115,7 @@ huey.periodic_task(note)(lambda: None)
 
 
 @pytest.mark.parametrize(("flags", "clock"), [([], "local"), (["-u"], "utc"), (["--utc"], "utc"), (["--localtime"], "local")])
-def test_a_huey_without_utc_has_a_consumer_on_local_time_unless_it_is_told(flags: list[str], clock: str, project: Project) -> None:
+def test_without_utc_the_consumer_is_on_local_time(flags: list[str], clock: str, project: Project) -> None:
     project.write(UTC_FALSE)
 
     consumer = project.start("main.huey", *flags, TZ=TOKYO)

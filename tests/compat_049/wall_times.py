@@ -48,7 +48,7 @@ class WallTimeRules:
 
     @pytest.mark.parametrize("producer", [TOKYO, NEW_YORK])
     @pytest.mark.parametrize("consumer", CONSUMERS)
-    def test_an_eta_that_is_not_converted_is_read_on_the_consumers_clock(
+    def test_an_unconverted_eta_is_read_on_the_consumers_clock(
         self, producer: str, consumer: str | None, make: Make, clock: FakeClock, set_zone: SetZone
     ) -> None:
         huey = make(clock=clock, utc=consumer is None)

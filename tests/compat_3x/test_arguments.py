@@ -57,7 +57,7 @@ WRONG: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("func", "args", "kwargs", "why"), WRONG)
-def test_a_call_that_does_not_fit_is_refused_and_nothing_is_enqueued(
+def test_a_call_that_does_not_fit_is_refused(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], why: str, huey: Huey
 ) -> None:
     task = huey.task(name="add" if not hasattr(func, "__code__") else None)(func)
@@ -168,7 +168,7 @@ def test_locks_and_rates_of_ours_do_not_hide_the_parameters(huey: Huey) -> None:
         task(1)
 
 
-def test_a_decorator_that_gives_arguments_of_its_own_is_left_in_peace() -> None:
+def test_a_decorator_may_add_arguments_of_its_own() -> None:
     huey = MemoryHuey("arguments", immediate=True)
 
     def with_session(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -197,13 +197,13 @@ def test_what_others_add_to_a_task_after_the_call_passes() -> None:
 
 
 @pytest.mark.parametrize("func", [lambda n: n, lambda *, n: n, lambda a=1, *, n: n, functools.partial(add, 1)])
-def test_a_periodic_task_with_a_parameter_without_a_default_is_refused(func: Callable[..., Any], huey: Huey) -> None:
+def test_a_periodic_task_with_a_required_parameter_is_refused(func: Callable[..., Any], huey: Huey) -> None:
     with pytest.raises(ValueError, match=r"parameters without a default \((n|b)\).*give them defaults"):
         huey.periodic_task(crontab(), name="nightly")(func)
     assert not len(huey.registry)
 
 
-def test_a_periodic_task_may_take_what_has_a_default_or_comes_from_huey(huey: Huey) -> None:
+def test_a_periodic_task_may_take_defaults_and_what_huey_gives(huey: Huey) -> None:
     huey.periodic_task(crontab(), name="a")(lambda a=1, *args, b=2, **kwargs: None)
     huey.periodic_task(crontab(), name="b", context=True)(lambda task: None)
     huey.periodic_task(crontab(), name="c", retries_as_argument=True)(lambda retries: None)
@@ -222,7 +222,7 @@ def test_a_periodic_task_may_take_what_has_a_default_or_comes_from_huey(huey: Hu
         {"concurrency": 1, "key": ("custmer",)},
     ],
 )
-def test_a_key_of_a_parameter_that_is_not_there_is_refused_at_the_decorator(options: dict[str, Any], huey: Huey) -> None:
+def test_a_key_of_an_unknown_parameter_is_refused(options: dict[str, Any], huey: Huey) -> None:
     with pytest.raises(ValueError, match=r"no parameter 'custmer'.*did you mean 'customer'"):
         huey.task(**options)(lambda customer, amount: None)
     with pytest.raises(ValueError, match=r"no parameter '(custmer|amount)'"):
@@ -250,7 +250,7 @@ def test_words_of_huey_are_taken_and_not_passed_on(huey: Huey) -> None:
 
 
 @pytest.mark.parametrize("word", ["id", "eta", "delay", "retries", "retry_delay", "retry_backoff", "priority", "expires", "timeout"])
-def test_a_word_that_is_a_parameter_of_the_function_goes_to_the_function(word: str, huey: Huey) -> None:
+def test_a_word_that_is_a_parameter_goes_to_the_function(word: str, huey: Huey) -> None:
     """C36."""
     names: dict[str, Any] = {}
     exec(f"def func({word}): return {word}", names)

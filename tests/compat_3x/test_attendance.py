@@ -42,7 +42,7 @@ def test_a_runner_waits_until_its_end_is_written() -> None:
     assert not attendance.is_awaiting
 
 
-def test_the_end_of_a_run_that_was_refused_is_not_told_but_its_hooks_are_called() -> None:
+def test_a_refused_end_is_not_told_but_its_hooks_are_called() -> None:
     attendance, told = attended()
     attendance.hooks.add("post_execute", None, lambda task, value, error: told.append("post"))
     finish = decide(LEASE, Returned(None), 0)

@@ -53,7 +53,7 @@ def test_a_storage_that_is_set_gets_the_next_calls(huey: Huey) -> None:
     assert other.counts().ready == 1
 
 
-def test_a_storage_that_is_set_is_there_again_after_immediate_mode(huey: Huey) -> None:
+def test_a_storage_that_was_set_is_back_after_immediate_mode(huey: Huey) -> None:
     huey.storage = other = MemoryStorage("app")
 
     huey.immediate = True
@@ -94,7 +94,7 @@ def test_what_is_set_holds_for_the_other_queues_too(huey: Huey, name: str) -> No
     assert getattr(mail, name) == getattr(huey, name)
 
 
-def test_another_queue_has_a_name_a_storage_and_a_codec_of_its_own(huey: Huey) -> None:
+def test_another_queue_has_its_own_name_storage_and_codec(huey: Huey) -> None:
     mail = huey.on("mail")
 
     assert (mail.name, mail.storage.name) == ("mail", "mail")
@@ -112,7 +112,7 @@ def test_attributes_of_a_subclass_are_there_on_another_queue() -> None:
     assert Mine("app").on("mail").team == "billing"
 
 
-def test_an_overridden_enqueue_is_passed_once_by_a_task_of_another_queue() -> None:
+def test_a_task_of_another_queue_passes_enqueue_once() -> None:
     passed: list[str] = []
 
     class Mine(MemoryHuey):

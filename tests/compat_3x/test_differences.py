@@ -26,9 +26,7 @@ def drain(huey: Huey) -> None:
     [RetryTask(delay=60), RetryTask(), TaskLockedException("held"), RateLimitExceeded("r", 60, True), RateLimitExceeded("r", 60, False)],
     ids=["asks for a time", "asks", "lock", "free limit", "limit"],
 )
-def test_c40_a_run_that_only_has_to_wait_is_shown_as_no_failure_while_it_will_be_tried_again(
-    make_huey: MakeHuey, clock: FakeClock, error: Exception
-) -> None:
+def test_c40_a_run_that_only_waits_is_no_failure(make_huey: MakeHuey, clock: FakeClock, error: Exception) -> None:
     huey = make_huey(clock=clock)
 
     @huey.task(retries=3, retry_delay=60)
@@ -91,7 +89,7 @@ class Unstorable(Exception):
         raise TypeError("not to be pickled")
 
 
-def test_c42_an_exception_that_cannot_be_stored_is_told_and_the_retry_goes_on(huey: Huey) -> None:
+def test_c42_an_exception_that_cannot_be_stored_is_retried(huey: Huey) -> None:
     @huey.task(retries=1)
     def work(n: int) -> str:
         ran.append(n)
@@ -114,7 +112,7 @@ def test_c42_an_exception_that_cannot_be_stored_is_told_and_the_retry_goes_on(hu
 
 
 @pytest.mark.parametrize("make", [lambda: lambda: 1, threading.Lock, lambda: (n for n in "ab")], ids=["function", "lock", "generator"])
-def test_c43_a_value_that_cannot_be_stored_is_a_failure_without_a_retry(huey: Huey, make: Callable[[], Any]) -> None:
+def test_c43_a_value_that_cannot_be_stored_is_not_retried(huey: Huey, make: Callable[[], Any]) -> None:
     @huey.task(retries=3)
     def work() -> Any:
         ran.append(1)

@@ -39,7 +39,7 @@ def test_what_a_body_may_raise_is_no_huey_exception() -> None:
 # RetryTask
 
 
-def test_a_body_that_asks_is_run_again_without_retries_and_at_no_cost(huey: Huey) -> None:
+def test_a_body_that_asks_is_run_again_at_no_cost(huey: Huey) -> None:
     work, ran = raising(huey, RetryTask(), RetryTask("not yet"), ValueError(), retries=1)
 
     with running(huey):
@@ -113,7 +113,7 @@ def test_a_cancelled_run_is_tried_again_as_it_says(huey: Huey, retry: bool | Non
 # Errors of tries that are not the last
 
 
-def test_a_get_that_does_not_wait_raises_the_error_of_the_last_try(huey: Huey) -> None:
+def test_get_without_waiting_raises_the_last_tries_error(huey: Huey) -> None:
     work, ran = raising(huey, ValueError("first"), retries=2, retry_delay=3600)
     handle = work()
     assert handle.get() is None
@@ -135,7 +135,7 @@ def test_a_get_that_waits_goes_on_waiting(huey: Huey) -> None:
         assert work().get(blocking=True, timeout=10) == "done"
 
 
-def test_without_intermediate_errors_there_is_nothing_between_tries(make_huey: MakeHuey) -> None:
+def test_without_intermediate_errors_nothing_is_between_tries(make_huey: MakeHuey) -> None:
     huey = make_huey(store_intermediate_errors=False)
     work, _ = raising(huey, ValueError("first"), retries=1, retry_delay=3600)
     handle = work()
@@ -237,7 +237,7 @@ def test_a_neighbour_of_a_stopped_task_runs_on(huey: Huey) -> None:
         assert other.get(blocking=True, timeout=10) == "b"
 
 
-def test_a_value_that_cannot_be_stored_fails_the_task_at_once_whatever_its_retries(huey: Huey, told: Any) -> None:
+def test_a_value_that_cannot_be_stored_fails_the_task_at_once(huey: Huey, told: Any) -> None:
     ran: list[int] = []
 
     @huey.task(retries=3, name="returns")
@@ -260,7 +260,7 @@ class Unpicklable(Exception):
         self.lock = threading.Lock()
 
 
-def test_an_exception_that_cannot_be_stored_is_told_in_words_and_the_retry_goes_on(huey: Huey) -> None:
+def test_an_exception_that_cannot_be_stored_is_told_in_words(huey: Huey) -> None:
     ran: list[int] = []
 
     @huey.task(retries=1, name="raises")
@@ -274,7 +274,7 @@ def test_an_exception_that_cannot_be_stored_is_told_in_words_and_the_retry_goes_
     assert ran == [1, 1]
 
 
-def test_a_failure_tells_the_class_of_its_error_and_shows_the_workers_traceback(huey: Huey) -> None:
+def test_a_failure_has_the_error_class_and_the_traceback(huey: Huey) -> None:
     class Refused(Exception):
         pass
 

@@ -102,7 +102,7 @@ def test_they_go_when_they_are_flushed(make: Make) -> None:
     assert (huey.result("a"), huey.result_count(), huey.get("k")) == (None, 0, 2)
 
 
-def test_after_a_day_unless_told_otherwise_and_also_on_queues_beside_it(make: Make) -> None:
+def test_results_expire_after_a_day_on_all_queues(make: Make) -> None:
     assert make().storage.result_ttl == 86400.0  # type: ignore[attr-defined]
     assert make(expire_time=60).storage.result_ttl == 60.0  # type: ignore[attr-defined]
     for_queue = make(expire_time=60).storage.for_queue("other")

@@ -417,7 +417,7 @@ def test_an_error_between_tries_tells_the_retries_that_were_left(huey: Huey) -> 
 
 
 @pytest.mark.parametrize("retry", [True, False])
-def test_a_rate_limit_that_is_waited_for_is_no_error_whether_it_costs_a_try_or_not(huey: Huey, retry: bool) -> None:
+def test_waiting_for_a_rate_limit_is_no_error(huey: Huey, retry: bool) -> None:
     @huey.task(retries=1)
     def limited() -> None:
         raise RateLimitExceeded("api", 60.0, retry=retry)

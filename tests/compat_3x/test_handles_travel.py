@@ -38,7 +38,7 @@ def test_what_cannot_be_pickled_says_what_to_do(thing: Callable[[], Any], way_ou
         add(thing(), 1)
 
 
-def test_a_decorated_function_is_pickled_by_its_name_like_any_function() -> None:
+def test_a_decorated_function_is_pickled_by_its_name() -> None:
     assert pickle.loads(pickle.dumps(add)) is add
 
 
@@ -57,7 +57,7 @@ def test_copies_are_of_use() -> None:
     assert copy.copy(huey).name == huey.name
 
 
-def test_immediate_calls_of_threads_that_come_first_at_once_have_their_values() -> None:
+def test_first_immediate_calls_of_several_threads_have_values() -> None:
     for _ in range(20):
         fresh = MemoryHuey("fresh", immediate=True)
         double = fresh.task(name="double")(lambda number: 2 * number)
@@ -76,7 +76,7 @@ def test_immediate_calls_of_threads_that_come_first_at_once_have_their_values() 
         lambda fresh: _stand_in(fresh),
     ],
 )
-def test_what_is_made_at_its_first_use_is_the_same_for_all_threads(first_use: Callable[[Huey], Any], tmp_path: Any) -> None:
+def test_what_is_made_at_first_use_is_one_for_all_threads(first_use: Callable[[Huey], Any], tmp_path: Any) -> None:
     from huey import SqliteHuey
 
     for n in range(5):

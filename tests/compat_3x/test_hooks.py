@@ -34,7 +34,7 @@ def test_hooks_and_signals_come_in_the_documented_order(huey: Huey) -> None:
     assert order == ["pre", "executing", "body", ("post", 5, None, 5), "complete"]
 
 
-def test_hooks_are_called_in_the_order_of_their_declaration_in_the_runners_thread(huey: Huey) -> None:
+def test_hooks_run_in_declared_order_in_the_runners_thread(huey: Huey) -> None:
     order: list[Any] = []
     threads: set[int] = set()
     for number in range(3):
@@ -111,7 +111,7 @@ def test_a_pre_execute_hook_can_cancel_a_task(huey: Huey, told: Told) -> None:
     assert handle.get() is None
 
 
-def test_startup_and_shutdown_hooks_are_called_once_in_each_runner(huey: Huey) -> None:
+def test_startup_and_shutdown_hooks_run_once_in_each_runner(huey: Huey) -> None:
     at_start: list[int] = []
     at_end: list[int] = []
     huey.on_startup()(lambda: at_start.append(threading.get_ident()))
@@ -131,7 +131,7 @@ def test_startup_and_shutdown_hooks_are_called_once_in_each_runner(huey: Huey) -
     assert sorted(at_end) == sorted(at_start)
 
 
-def test_a_startup_hook_that_raises_does_not_keep_the_runner_from_working(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_startup_hook_that_raises_does_not_stop_the_runner(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
     @huey.on_startup()
     def broken() -> None:
         raise RuntimeError("no connection")

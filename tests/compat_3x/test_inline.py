@@ -145,7 +145,7 @@ def test_signals_come_as_from_a_consumer(huey: Huey, told: Told) -> None:
     assert told.of(revoked.id) == ["enqueued", "revoked"]
 
 
-def test_what_is_held_by_hand_is_not_run_by_a_consumer_of_the_same_process(huey: Huey) -> None:
+def test_a_task_held_by_hand_is_not_run_by_a_consumer(huey: Huey) -> None:
     ran: list[int] = []
     huey.task()(ran.append)(1)
     task = huey.dequeue()
@@ -286,7 +286,7 @@ def test_results_are_listed_as_bytes(huey: Huey) -> None:
 # Reschedule
 
 
-def test_a_rescheduled_task_has_a_new_id_and_the_old_one_is_revoked(still: Huey, clock: FakeClock) -> None:
+def test_a_rescheduled_task_has_a_new_id(still: Huey, clock: FakeClock) -> None:
     ran: list[int] = []
     task = still.task(retries=2)(ran.append)
     old = task(1, priority=3)
@@ -304,7 +304,7 @@ def test_a_rescheduled_task_has_a_new_id_and_the_old_one_is_revoked(still: Huey,
     assert ran == [1]
 
 
-def test_a_handle_made_of_an_id_reschedules_what_the_storage_holds(huey: Huey) -> None:
+def test_a_handle_made_of_an_id_can_reschedule(huey: Huey) -> None:
     from huey.api import Result, Task
 
     old = huey.task()(lambda n: n)(4)

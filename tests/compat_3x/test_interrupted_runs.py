@@ -41,7 +41,7 @@ def add(a, b):
 """
 
 
-def test_a_revoked_task_that_does_not_end_when_asked_takes_its_process_along(project: Project) -> None:
+def test_a_revoked_task_that_goes_on_ends_with_its_process(project: Project) -> None:
     project.write(STUBBORN)
     command = project.start("main.huey", "-k", "process", "-w", "2", "-n")
     handle = project.task("main.stubborn")(1)
@@ -114,7 +114,7 @@ def slow(n):
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
-def test_c38_a_handler_that_enqueues_what_was_cut_short_leads_to_no_second_run(project: Project, kind: str) -> None:
+def test_c38_enqueueing_an_interrupted_task_runs_it_once(project: Project, kind: str) -> None:
     project.write(RECIPE)
     command = project.start("main.huey", "-n", "-k", kind, "--shutdown-timeout", "0.2")
     handle = project.task("main.slow")(7)

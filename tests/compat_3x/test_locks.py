@@ -74,7 +74,7 @@ def test_a_lock_is_free_after_an_exception(huey: Huey) -> None:
     assert not huey.is_locked("l")
 
 
-def test_flush_locks_frees_all_or_those_named_and_names_those_that_were_held(huey: Huey) -> None:
+def test_flush_locks_frees_and_names_those_that_were_held(huey: Huey) -> None:
     for name in ("a", "b", "c"):
         huey.lock_task(name).acquire()
 
@@ -95,7 +95,7 @@ def test_a_decorated_function_holds_the_lock_while_it_runs(huey: Huey) -> None:
     assert (look.__name__, look.__doc__) == ("look", "Says what it sees.")
 
 
-def test_a_task_that_meets_a_held_lock_ends_with_the_signal_locked(huey: Huey, told: Told) -> None:
+def test_a_task_that_meets_a_held_lock_sends_locked(huey: Huey, told: Told) -> None:
     @huey.task()
     @huey.lock_task("l")
     def work() -> int:
@@ -192,7 +192,7 @@ def test_a_forked_child_is_another_holder(make_huey: MakeHuey) -> None:
 
 
 @pytest.mark.parametrize("ttl", [30, 30.0, timedelta(seconds=30)])
-def test_c48_a_lock_with_a_time_is_free_after_it_though_its_process_lives(make_huey: MakeHuey, clock: FakeClock, ttl: Any) -> None:
+def test_c48_a_lock_with_a_time_is_free_after_it(make_huey: MakeHuey, clock: FakeClock, ttl: Any) -> None:
     huey = make_huey(clock=clock)
     lock = huey.lock_task("l", ttl=ttl)
     lock.acquire()
@@ -223,7 +223,7 @@ def test_c48_a_former_holder_changes_nothing_for_the_next_one(make_huey: MakeHue
     assert second.release() is False
 
 
-def test_c48_a_time_neither_lengthens_the_lease_of_a_task_nor_outlives_its_run(huey: Huey) -> None:
+def test_c48_a_time_neither_lengthens_nor_outlives_a_run(huey: Huey) -> None:
     @huey.task()
     def work() -> bool:
         return huey.lock_task("l", ttl=timedelta(days=1)).acquire()
@@ -233,7 +233,7 @@ def test_c48_a_time_neither_lengthens_the_lease_of_a_task_nor_outlives_its_run(h
         assert not huey.is_locked("l")
 
 
-def test_c48_a_body_that_holds_its_lock_beyond_its_time_goes_on_beside_the_next_one(make_huey: MakeHuey, clock: FakeClock) -> None:
+def test_c48_a_body_may_hold_its_lock_beyond_its_time(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     entered, gate = threading.Event(), threading.Event()
 
@@ -262,7 +262,7 @@ def test_c48_a_time_that_is_none_is_refused_where_it_is_given(huey: Huey, ttl: A
     assert huey.get("k") is None
 
 
-def test_c48_who_releases_twice_or_got_none_does_not_free_the_lock_of_another_thread(make_huey: MakeHuey, clock: FakeClock) -> None:
+def test_c48_releasing_twice_does_not_free_another_threads_lock(make_huey: MakeHuey, clock: FakeClock) -> None:
     huey = make_huey(clock=clock)
     lock = huey.lock_task("l", ttl=1)
     lock.acquire()
@@ -374,7 +374,7 @@ def test_a_rate_limit_counts_uses_of_a_window(make_huey: MakeHuey, clock: FakeCl
         (False, {"retries": 3, "retry_delay": 7}, 7, 2),
     ],
 )
-def test_a_limited_task_is_scheduled_for_the_next_window_or_after_its_delay(
+def test_a_limited_task_is_scheduled_for_the_next_window(
     make_huey: MakeHuey, clock: FakeClock, told: Told, retry: bool, options: dict[str, Any], due_in: float, left: int
 ) -> None:
     huey = make_huey(clock=clock)

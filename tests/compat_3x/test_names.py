@@ -59,7 +59,7 @@ def test_a_name_that_no_huey_has_is_an_error_as_ever(module: str) -> None:
     ("name", "advice"),
     [("then", "later release"), ("error", "signal"), ("delay", r"delay=5"), ("apply_async", r"\.schedule\("), ("si", r"f\.s\(1, 2\)")],
 )
-def test_verbs_of_others_on_a_decorated_function_say_what_it_is_called_here(name: str, advice: str) -> None:
+def test_unknown_verbs_of_a_task_say_what_it_is_called_here(name: str, advice: str) -> None:
     add = huey.MemoryHuey("names").task(name="add")(lambda a, b: a + b)
 
     with pytest.raises(AttributeError, match=f"'add' has no attribute '{name}': .*{advice}"):
@@ -74,6 +74,6 @@ def test_a_task_says_that_pipelines_are_to_come() -> None:
         task.then(task)  # type: ignore[attr-defined]
 
 
-def test_a_schedule_has_the_code_of_a_function_as_instrumentations_look_for() -> None:
+def test_a_schedule_has_a_code_object_for_instrumentations() -> None:
     assert huey.crontab(minute="5").__code__ is Crontab().__code__
     assert huey.crontab(tz="Europe/Berlin").__code__ is not Crontab().__code__

@@ -42,7 +42,7 @@ def test_without_a_backoff_it_stays() -> None:
     assert [failed(lease(), n) for n in range(3)] == [10, 10, 10]
 
 
-def test_the_backoff_grows_up_to_its_cap_and_beyond_all_bounds_to_none() -> None:
+def test_the_backoff_grows_up_to_its_cap() -> None:
     assert [failed(lease(backoff=2, cap=30), n) for n in range(4)] == [10, 20, 30, 30]
     assert failed(lease(backoff=1e300), 8) == 2**31 - 1
 
@@ -124,7 +124,7 @@ def test_options_that_cannot_work_are_refused_where_they_stand(huey: Huey, optio
 # A call's own wishes
 
 
-def test_keywords_of_a_call_that_are_meant_for_it_are_not_passed_on(huey: Huey) -> None:
+def test_keywords_meant_for_the_call_are_not_passed_on(huey: Huey) -> None:
     task = huey.task()(lambda **rest: rest)
 
     made = task.s(a=1, delay=60, retries=3, retry_delay=5, retry_backoff=2, priority=7, expires=timedelta(hours=1), timeout=9)
@@ -256,7 +256,7 @@ def test_the_limit_of_a_call_is_kept(huey: Huey) -> None:
 # Names
 
 
-def test_a_renamed_task_runs_what_was_enqueued_under_its_old_name(huey: Huey) -> None:
+def test_a_renamed_task_runs_what_has_its_old_name(huey: Huey) -> None:
     old = huey.task(name="app.old")(lambda n: n)
     handle = old(7)
     old.unregister()

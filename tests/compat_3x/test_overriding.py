@@ -86,7 +86,7 @@ def test_a_periodic_tick_passes_through_an_overridden_enqueue(watched: Watched) 
     assert [task.name for task in watched.pending()] == [tick.name]
 
 
-def test_a_tick_that_an_overridden_enqueue_leaves_out_does_not_run(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_left_out_by_an_overridden_enqueue_does_not_run(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     @watched.periodic_task("* * * * *")
     def tick() -> None: ...
 
@@ -115,7 +115,7 @@ def test_every_run_passes_through_an_overridden_execute(watched: Watched) -> Non
     assert watched.ran == [((1,), 11), ((2,), result.id)]
 
 
-def test_an_overridden_execute_goes_on_after_a_body_that_raises_and_the_task_fails_as_ever(watched: Watched) -> None:
+def test_an_overridden_execute_goes_on_after_an_error(watched: Watched) -> None:
     @watched.task(retries=1)
     def fails(n: int) -> None:
         raise KeyError(n)
@@ -139,7 +139,7 @@ def test_an_overridden_execute_that_raises_fails_the_task(watched: Watched, monk
         task(1).get(blocking=True, timeout=10)
 
 
-def test_a_wrapper_may_run_the_body_again_and_the_last_time_counts(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrapper_may_run_the_body_again(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
 
     @watched.task()
@@ -159,7 +159,7 @@ def test_a_wrapper_may_run_the_body_again_and_the_last_time_counts(watched: Watc
         assert fails_once().get(blocking=True, timeout=10) == 5
 
 
-def test_it_may_replace_the_body_and_keep_what_it_likes_on_the_task(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_execute_may_replace_the_body(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     def replacing(task: Task, timestamp: Any = None) -> Any:
         execute = task.execute
         task.execute = lambda: execute() * 2  # type: ignore[method-assign]
@@ -184,7 +184,7 @@ def test_immediate_mode_and_steps_by_hand_pass_through_too(watched: Watched) -> 
     assert watched.ran == [((1,), 11), ((2,), 12)]
 
 
-def test_headers_of_an_instrumentation_travel_beside_the_arguments(huey: Huey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_travel_beside_the_arguments(huey: Huey, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
     @huey.task(retries=1)

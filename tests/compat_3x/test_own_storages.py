@@ -124,7 +124,7 @@ def test_tasks_run_and_have_results(own: Huey) -> None:
         assert add.map([(1, 1), (2, 2)]).get(blocking=True, timeout=10) == [2, 4]
 
 
-def test_the_applications_own_attributes_are_found_at_the_storage(own: Huey) -> None:
+def test_the_applications_own_attributes_are_on_the_storage(own: Huey) -> None:
     storage: Any = own.storage
 
     assert (storage.own(), storage.color, storage.name) == ("app is green", "green", "app")

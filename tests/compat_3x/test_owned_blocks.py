@@ -121,7 +121,7 @@ def test_what_inherits_a_transaction_is_refused(tmp_path: Path, how: str) -> Non
     huey.close()
 
 
-def test_a_batch_of_a_coroutine_does_not_collect_what_another_one_enqueues(huey: Huey, send: Callable[[Any], Any]) -> None:
+def test_a_batch_collects_only_calls_of_its_own_coroutine(huey: Huey, send: Callable[[Any], Any]) -> None:
     async def one(is_open: asyncio.Event, goes_on: asyncio.Event) -> None:
         with suppress(LookupError), huey.batch():
             send("collected")
@@ -179,7 +179,7 @@ def test_a_forked_child_enqueues_by_itself(tmp_path: Path) -> None:
     huey.close()
 
 
-def test_a_block_may_be_left_in_another_context_than_it_was_entered_in(huey: Huey, send: Callable[[Any], Any]) -> None:
+def test_a_block_may_be_left_in_another_context(huey: Huey, send: Callable[[Any], Any]) -> None:
     """As fixtures and middlewares do."""
     batch = huey.batch()
     contextvars.copy_context().run(batch.__enter__)
@@ -194,7 +194,7 @@ def test_a_block_may_be_left_in_another_context_than_it_was_entered_in(huey: Hue
     assert stored(huey) == ["after it", "in it", "not in it"]
 
 
-def test_a_block_that_an_async_generator_leaves_open_is_closed_with_it(
+def test_a_block_left_open_by_an_async_generator_is_closed(
     huey: Huey, send: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def generator() -> AsyncIterator[int]:
@@ -217,7 +217,7 @@ def test_a_block_that_an_async_generator_leaves_open_is_closed_with_it(
     assert "1 calls were not enqueued" in caplog.text
 
 
-def test_a_generator_that_ends_in_another_thread_leaves_no_batch_open(huey: Huey, send: Callable[[Any], Any]) -> None:
+def test_a_generator_ending_in_another_thread_leaves_no_batch(huey: Huey, send: Callable[[Any], Any]) -> None:
     def generator() -> Iterator[int]:
         with huey.batch():
             send("collected")
@@ -310,7 +310,7 @@ def test_after_a_transaction_its_thread_enqueues_by_itself(tmp_path: Path) -> No
     huey.close()
 
 
-def test_a_call_that_is_made_while_a_chunk_is_encoded_is_durable_when_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_made_while_a_chunk_is_encoded_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the chunks of a bulk call wait for the disk together."""
     from huey.storage.sqlite import syncing
 

@@ -71,7 +71,7 @@ def test_compressed_reads_what_was_written_before_it_was_on(huey: Huey) -> None:
     assert with_it.execute(task) == 5
 
 
-def test_a_serializer_alone_adds_compression_and_reads_without_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_serializer_alone_adds_compression(caplog: pytest.LogCaptureFixture) -> None:
     plain, packed = Serializer(), Serializer(compression=True)
 
     assert packed.deserialize(packed.serialize([1])) == [1]

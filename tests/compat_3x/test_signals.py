@@ -70,7 +70,7 @@ def test_a_failure_that_is_tried_again_later(huey: Huey, told: Told) -> None:
         assert ends_with(told, handle.id, "scheduled") == ["enqueued", "executing", "error", "retrying", "scheduled"]
 
 
-def test_a_scheduled_task_is_enqueued_again_when_its_time_has_come(huey: Huey, told: Told) -> None:
+def test_a_scheduled_task_is_enqueued_again_when_due(huey: Huey, told: Told) -> None:
     handle = huey.task()(lambda: 1).schedule(delay=0.4)
 
     with running(huey):
@@ -128,7 +128,7 @@ def test_a_body_that_asks_for_another_run_is_no_error(huey: Huey, told: Told) ->
 # Handlers
 
 
-def test_a_handler_is_called_with_the_task_and_error_with_the_exception_too(huey: Huey) -> None:
+def test_a_handler_is_called_with_the_task_and_the_exception(huey: Huey) -> None:
     told: list[Any] = []
 
     @huey.signal(SIGNAL_ERROR, SIGNAL_ENQUEUED)
@@ -146,7 +146,7 @@ def test_a_handler_is_called_with_the_task_and_error_with_the_exception_too(huey
     assert told == [("enqueued", (1,), {"b": 2}), ("error", (1,), {"b": 2}, "ValueError(1)")]
 
 
-def test_a_handler_that_raises_disturbs_neither_the_task_nor_the_others(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_raises_disturbs_nothing(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
     @huey.signal()
     def broken(signal: str, task: Task, *extra: Any) -> None:
         raise RuntimeError("broken handler")
@@ -235,7 +235,7 @@ def test_a_tick_is_told(huey: Huey, told: Told) -> None:
     assert [signal for signal, _ in told][:3] == ["enqueued", "executing", "complete"]
 
 
-def test_many_tasks_with_handlers_on_several_runners_keep_their_order(huey: Huey, told: Told) -> None:
+def test_signals_of_many_tasks_keep_their_order(huey: Huey, told: Told) -> None:
     """A retry may be taken by another runner while the first is still telling."""
     fail = failing(huey, ValueError(), retries=2)
     handles = [fail() for _ in range(10)]

@@ -138,7 +138,7 @@ def test_the_result_of_an_id_that_comes_too_late_may_be_revoked(huey: Huey) -> N
     assert result.is_revoked()
 
 
-def test_a_cancelled_run_has_a_message_first_and_says_by_keyword_whether_it_is_tried_again() -> None:
+def test_a_cancelled_run_says_by_keyword_whether_it_is_retried() -> None:
     error = CancelExecution("not on Sundays", retry=False)
 
     assert (str(error), error.retry, error.args) == ("not on Sundays", False, ("not on Sundays",))

@@ -62,7 +62,7 @@ def test_a_message_runs_under_the_name_that_was_signed(signed: Huey) -> None:
     assert ran == [("note", "rm -rf /")]
 
 
-def test_a_name_that_is_not_known_does_not_hide_the_one_that_was_signed(signed: Huey) -> None:
+def test_an_unknown_name_does_not_hide_the_signed_one(signed: Huey) -> None:
     task = signed.task(name="note")(lambda: 5)
     tampered(signed, task(), name="nobody.knows")
     assert run_all(signed) == [5]
@@ -122,7 +122,7 @@ def test_retries_that_were_taken_in_the_store_are_made(signed: Huey) -> None:
     assert len(ran) == 3
 
 
-def test_a_delay_between_tries_that_was_removed_in_the_store_is_kept(signed: Huey) -> None:
+def test_a_retry_delay_removed_in_the_store_is_kept(signed: Huey) -> None:
     @signed.task(retries=1, retry_delay=60, retry_backoff=2)
     def failing() -> None:
         raise ValueError
@@ -170,7 +170,7 @@ def test_a_time_limit_that_was_removed_in_the_store_holds(signed: Huey) -> None:
     assert run_all(signed) == [7]
 
 
-def test_a_priority_that_was_changed_in_the_store_is_not_what_the_body_sees(signed: Huey) -> None:
+def test_a_priority_changed_in_the_store_is_not_seen(signed: Huey) -> None:
     task = signed.task(context=True, priority=3)(lambda task=None: task.priority)
     tampered(signed, task(), priority=2**20)
     assert run_all(signed) == [3]
@@ -185,7 +185,7 @@ def test_a_priority_that_was_changed_in_the_store_is_not_what_the_body_sees(sign
         Constraints(at_most_once=False, unique="x"),
     ],
 )
-def test_constraints_that_were_changed_in_the_store_keep_the_task_from_running(signed: Huey, terms: Constraints) -> None:
+def test_changed_constraints_keep_the_task_from_running(signed: Huey, terms: Constraints) -> None:
     ran: list[int] = []
     handle = signed.task(name="mail", concurrency=1, at_most_once=True)(ran.append)(1)
     tampered(signed, handle, options=with_constraints(None, terms))
@@ -252,7 +252,7 @@ def test_user_data_is_read_back(huey: Huey, signed: Huey) -> None:
         assert one.get("task") == 3
 
 
-def test_secrets_change_by_a_list_and_what_was_declared_goes_along(make_huey: MakeHuey) -> None:
+def test_secrets_change_by_a_list(make_huey: MakeHuey) -> None:
     old = make_huey(secret="old")
     handle = old.task(name="note", retries=1)(lambda: 1)()
     record = stored(old, handle.id)._replace(retries=9)

@@ -137,13 +137,13 @@ def test_create_tables_false_is_taken_and_the_tables_are_made(tmp_path: Path, ca
         ("cached_statements", 5, "cached_statements"),
     ],
 )
-def test_options_of_3x_that_cannot_be_honoured_are_refused_with_the_reason(tmp_path: Path, option: str, value: Any, reason: str) -> None:
+def test_options_that_cannot_be_honoured_are_refused(tmp_path: Path, option: str, value: Any, reason: str) -> None:
     name = option.removesuffix("s")
     with pytest.raises(ConfigurationError, match=f"(?s){name}.*{reason}" if reason != option else option):
         SqliteHuey("app", filename=tmp_path / "q.db", **{option: value})
 
 
-def test_tasks_of_one_priority_run_in_their_order_strict_fifo_or_not(tmp_path: Path) -> None:
+def test_tasks_of_one_priority_run_in_their_order(tmp_path: Path) -> None:
     huey = SqliteHuey("app", filename=tmp_path / "q.db", strict_fifo=True)
     ran: list[int] = []
     task = huey.task()(ran.append)
@@ -172,6 +172,6 @@ def test_names_of_huey_storage() -> None:
         huey.storage.NoStorage  # noqa: B018
 
 
-def test_a_storage_that_is_not_built_yet_says_so_where_it_is_imported() -> None:
+def test_a_storage_that_is_not_built_says_so_at_its_import() -> None:
     with pytest.raises(ImportError, match="PostgreSQL comes in a later"):
         from huey.storage import PostgresStorage  # noqa: F401

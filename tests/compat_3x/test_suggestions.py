@@ -22,7 +22,7 @@ from huey.exceptions import ConfigurationError
         (lambda: RedisHuey("x", port="abc"), "port='abc': invalid literal for int"),
     ],
 )
-def test_an_unknown_option_is_answered_with_the_one_that_was_meant(make: Callable[[], Huey], told: str) -> None:
+def test_an_unknown_option_is_answered_with_the_nearest_one(make: Callable[[], Huey], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         make()
 

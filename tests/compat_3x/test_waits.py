@@ -19,7 +19,7 @@ MakeHuey = Callable[..., Huey]
 # -- tasks that end without a result ------------------------------------------------------------------------------------------------------
 
 
-def test_a_caller_that_waits_for_a_task_that_returned_none_gets_none(huey: Huey) -> None:
+def test_waiting_for_a_task_that_returned_none_gives_none(huey: Huey) -> None:
     handle = huey.task()(lambda: None)()
 
     with running(huey):
@@ -35,7 +35,7 @@ def test_so_does_one_that_came_after_its_end(huey: Huey) -> None:
     assert handle.get(blocking=True, timeout=10) is None
 
 
-def test_so_does_one_that_knows_no_more_than_the_id_if_it_came_before_the_end(huey: Huey) -> None:
+def test_a_waiter_that_came_early_needs_only_the_id(huey: Huey) -> None:
     gate = threading.Event()
     handle = huey.task()(lambda: gate.wait(10) and None)()
 
@@ -111,7 +111,7 @@ def reason(handle: Any, **options: Any) -> str:
     return str(raised.value)
 
 
-def test_a_timeout_names_the_task_the_queue_where_it_is_and_that_nobody_works_there(huey: Huey) -> None:
+def test_a_timeout_names_the_task_the_queue_and_missing_workers(huey: Huey) -> None:
     handle = huey.task(name="app.add")(lambda: 7)()
 
     told = reason(handle)
@@ -134,7 +134,7 @@ def test_a_timeout_says_that_the_task_runs_and_where(huey: Huey) -> None:
     assert "1 worker is alive" in told
 
 
-def test_a_timeout_says_that_the_task_is_scheduled_or_the_queue_paused(huey: Huey) -> None:
+def test_a_timeout_says_scheduled_or_paused(huey: Huey) -> None:
     handle = huey.task()(lambda: 7).schedule(delay=3600)
     huey.storage.pause(True)
 
@@ -144,7 +144,7 @@ def test_a_timeout_says_that_the_task_is_scheduled_or_the_queue_paused(huey: Hue
     assert "the queue is paused" in told
 
 
-def test_a_timeout_says_that_the_task_is_revoked_before_and_after_its_time(huey: Huey) -> None:
+def test_a_timeout_says_that_the_task_is_revoked(huey: Huey) -> None:
     handle = huey.task()(lambda: 7)()
     handle.revoke()
     assert "it is revoked and will not run" in reason(handle)
@@ -154,7 +154,7 @@ def test_a_timeout_says_that_the_task_is_revoked_before_and_after_its_time(huey:
         assert "it was cancelled (revoked)" in reason(handle)
 
 
-def test_a_caller_without_a_limit_is_told_that_the_task_was_cancelled(huey: Huey) -> None:
+def test_a_caller_without_a_limit_hears_of_the_cancellation(huey: Huey) -> None:
     handle = huey.task()(lambda: 7)()
     handle.revoke()
 
@@ -237,7 +237,7 @@ def test_a_task_whose_only_worker_waits_in_it_fails_and_says_so(how: str, huey: 
     assert len([record for record in caplog.records if "app.outer waits inside a task for app.inner" in record.getMessage()]) == 1
 
 
-def test_a_task_waits_for_another_one_while_a_runner_is_free_and_is_warned_of_once(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_that_waits_for_another_is_warned_once(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
     outer = waits_inside(huey, WAITS["get"])
 
     with caplog.at_level(logging.WARNING, "huey"), running(huey, workers=2):

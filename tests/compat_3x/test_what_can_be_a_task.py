@@ -95,7 +95,7 @@ def test_a_generator_function_is_refused_at_the_decorator(kind: str, huey: Huey)
 
 
 @pytest.mark.parametrize("kind", COROUTINES)
-def test_an_async_def_is_refused_at_the_decorator_with_the_way_to_run_it(kind: str, huey: Huey) -> None:
+def test_an_async_def_is_refused_at_the_decorator(kind: str, huey: Huey) -> None:
     with pytest.raises(ValueError, match=r"'async def'.*asyncio\.run"):
         huey.task(name="it")(COROUTINES[kind])
 
@@ -252,7 +252,7 @@ def test_a_method_below_a_lock_is_refused_too(huey: Huey) -> None:
     assert "Client.send is a method" in str(caught.value.__cause__ or caught.value)
 
 
-def test_classmethod_below_the_task_is_refused_with_the_right_order(huey: Huey) -> None:
+def test_classmethod_below_task_is_refused(huey: Huey) -> None:
     with pytest.raises(ValueError, match=r"write @classmethod above"):
 
         class Client:
@@ -313,7 +313,7 @@ def test_a_bound_method_works_where_its_object_is(huey: Huey) -> None:
     assert huey.task()(Store().count)("a").get() == "counted a"
 
 
-def test_a_method_that_is_called_on_an_instance_by_another_way_is_refused_at_the_call(huey: Huey) -> None:
+def test_a_method_called_on_an_instance_is_refused(huey: Huey) -> None:
     class Client:
         def send(self, text: str) -> str:
             return text
@@ -327,7 +327,7 @@ def test_a_method_that_is_called_on_an_instance_by_another_way_is_refused_at_the
 # -- the wrapper and its function -------------------------------------------------------------------------------------------------------
 
 
-def test_attributes_of_the_function_do_not_replace_those_of_its_wrapper(huey: Huey) -> None:
+def test_attributes_of_a_function_do_not_replace_its_wrappers(huey: Huey) -> None:
     def send(to: str) -> str:
         return f"sent to {to}"
 
@@ -344,7 +344,7 @@ def test_attributes_of_the_function_do_not_replace_those_of_its_wrapper(huey: Hu
     assert (task.__name__, task.__wrapped__) == ("send", send)  # type: ignore[attr-defined]
 
 
-def test_attributes_of_a_function_do_not_replace_those_of_a_periodic_wrapper(huey: Huey) -> None:
+def test_attributes_do_not_replace_those_of_a_periodic_wrapper(huey: Huey) -> None:
     def tidy() -> None: ...
 
     tidy.validate_datetime = "mine"  # type: ignore[attr-defined]
@@ -353,7 +353,7 @@ def test_attributes_of_a_function_do_not_replace_those_of_a_periodic_wrapper(hue
     assert huey.periodic_task(schedule)(tidy).validate_datetime is schedule
 
 
-def test_a_decorated_function_that_is_decorated_for_a_second_instance_runs_there(huey: Huey) -> None:
+def test_a_function_may_be_decorated_for_a_second_instance(huey: Huey) -> None:
     first = huey.task()(add)
     other = MemoryHuey("other", immediate=False)
 
@@ -401,7 +401,7 @@ GIVEN: dict[str, Callable[[Huey, Any], Any]] = {
 
 @pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize("func", [numbers, coroutine])
-def test_nothing_that_huey_calls_may_be_a_function_that_does_not_run(given: str, func: Any, huey: Huey) -> None:
+def test_huey_calls_no_function_that_does_not_run(given: str, func: Any, huey: Huey) -> None:
     with pytest.raises(ValueError, match=r"is a generator function|is an 'async def'"):
         GIVEN[given](huey, func)
 

@@ -93,7 +93,7 @@ DIFFERENT: dict[str, tuple[Callable[[], list[Any]], str | None]] = {
 
 
 @pytest.mark.parametrize("kind", DIFFERENT)
-def test_a_second_function_of_one_name_is_refused_where_it_is_declared(kind: str, huey: Huey) -> None:
+def test_a_second_function_of_one_name_is_refused(kind: str, huey: Huey) -> None:
     make, name = DIFFERENT[kind]
     first, second = make()
     huey.task(name=name)(first)
@@ -102,7 +102,7 @@ def test_a_second_function_of_one_name_is_refused_where_it_is_declared(kind: str
         huey.task(name=name)(second)
 
 
-def test_the_refusal_names_the_place_of_the_first_and_functools_wraps(huey: Huey) -> None:
+def test_the_refusal_names_the_first_and_functools_wraps(huey: Huey) -> None:
     huey.task()(logged(charge))
 
     with pytest.raises(ValueError, match=r"logged\.<locals>\.inner \(.*test_which_function\.py, line \d+\).*functools\.wraps"):
@@ -117,7 +117,7 @@ def test_the_first_function_still_runs_after_a_refusal(huey: Huey) -> None:
     assert task().get() == "charged"
 
 
-def test_locks_of_two_names_around_one_function_make_two_functions(huey: Huey) -> None:
+def test_two_locks_around_one_function_make_two_functions(huey: Huey) -> None:
     huey.task()(huey.lock_task("one")(charge))
     huey.task()(huey.lock_task("one")(charge))
 
@@ -145,7 +145,7 @@ def test_an_alias_is_a_name_as_any(huey: Huey) -> None:
         huey.task(name="new", aliases=[f"{__name__}.charge"])(refund)
 
 
-def test_a_task_and_a_periodic_task_of_one_function_need_two_names(huey: Huey) -> None:
+def test_a_task_and_a_periodic_task_need_two_names(huey: Huey) -> None:
     huey.task()(charge)
 
     with pytest.raises(ValueError, match=r"periodic task and as a task.*name='"):
@@ -155,7 +155,7 @@ def test_a_task_and_a_periodic_task_of_one_function_need_two_names(huey: Huey) -
     assert len(huey.registry) == 2
 
 
-def test_a_decorated_function_below_periodic_task_needs_a_second_name_too(huey: Huey) -> None:
+def test_a_task_below_periodic_task_needs_a_second_name(huey: Huey) -> None:
     task = huey.task()(charge)
 
     with pytest.raises(ValueError, match=CALL_OVERRIDES):
@@ -173,7 +173,7 @@ def test_one_function_on_two_schedules_needs_two_names(huey: Huey) -> None:
         huey.periodic_task(crontab(minute="30"))(charge)
 
 
-def test_one_function_with_options_of_which_a_worker_could_keep_only_one_needs_two_names(huey: Huey) -> None:
+def test_one_function_with_two_sets_of_options_needs_two_names(huey: Huey) -> None:
     huey.task(retries=1)(charge)
     huey.task(retries=2, priority=3)(charge)
 
@@ -259,7 +259,7 @@ def test_a_reload_of_a_module_replaces_its_functions(module: Module, huey: Huey,
     assert not caplog.records
 
 
-def test_a_module_that_is_dropped_and_imported_again_replaces_its_functions(module: Module) -> None:
+def test_a_module_imported_again_replaces_its_functions(module: Module) -> None:
     module.write(BODY)
     importlib.import_module("reloaded_tasks")
     del sys.modules["reloaded_tasks"]
@@ -269,7 +269,7 @@ def test_a_module_that_is_dropped_and_imported_again_replaces_its_functions(modu
     assert importlib.import_module("reloaded_tasks").add(3, 4).get() == 12
 
 
-def test_a_reload_below_a_decorator_of_another_module_replaces_too(module: Module) -> None:
+def test_a_reload_below_a_foreign_decorator_replaces_too(module: Module) -> None:
     (module.folder / "reloaded_tools.py").write_text(
         "def logged(func):\n    def inner(*args):\n        return func(*args)\n    return inner\n", "utf-8"
     )
@@ -283,7 +283,7 @@ def test_a_reload_below_a_decorator_of_another_module_replaces_too(module: Modul
     assert tasks.add(3, 4).get() == 12
 
 
-def test_two_functions_of_a_module_that_is_reloaded_are_still_two(module: Module) -> None:
+def test_two_functions_of_a_reloaded_module_are_still_two(module: Module) -> None:
     module.write(BODY)
     tasks = importlib.import_module("reloaded_tasks")
 
@@ -322,7 +322,7 @@ def run_cell(names: dict[str, Any], text: str, number: int) -> Any:
 
 
 @pytest.mark.parametrize("text", [CELL, CELL.replace("+", "*")])
-def test_a_cell_of_a_notebook_that_is_run_again_replaces_its_function_with_a_warning(
+def test_a_notebook_cell_run_again_replaces_its_function(
     text: str, huey: Huey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
@@ -338,7 +338,7 @@ def test_a_cell_of_a_notebook_that_is_run_again_replaces_its_function_with_a_war
     ]
 
 
-def test_two_functions_of_a_notebook_below_a_decorator_without_wraps_are_two(huey: Huey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_notebook_functions_without_wraps_are_two(huey: Huey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
     names = {"__name__": "__main__", "huey": huey}
     run_cell(names, "def logged(func):\n    def inner(*args):\n        return func(*args)\n    return inner\n", 1)

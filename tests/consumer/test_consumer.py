@@ -130,7 +130,7 @@ def test_an_option_that_cannot_work_is_refused_at_once(huey: Huey, name: str, va
 
 
 @pytest.mark.parametrize("options", [{"worker_type": "process"}, {"max_tasks": 5}, {"max_memory": 500}])
-def test_what_needs_worker_processes_is_not_started_in_threads_and_says_why(huey: Huey, options: dict[str, Any]) -> None:
+def test_what_needs_processes_is_not_started_in_threads(huey: Huey, options: dict[str, Any]) -> None:
     (name,) = options
     consumer = Consumer(huey, **options)
 

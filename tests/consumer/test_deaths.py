@@ -45,7 +45,7 @@ def house() -> House:
     return House()
 
 
-def test_what_ran_is_a_suspect_and_what_had_not_started_is_given_back_without_blame(house: House) -> None:
+def test_what_ran_is_a_suspect_and_the_rest_goes_back(house: House) -> None:
     leases = house.claimed("ran", "waited")
 
     assert house.recovery.recover_child(THREAD, house.running(leases[:1]), ExitCause.CRASH) == 1
@@ -56,7 +56,7 @@ def test_what_ran_is_a_suspect_and_what_had_not_started_is_given_back_without_bl
 
 
 @pytest.mark.parametrize("cause", [ExitCause.CRASH, ExitCause.STOP])
-def test_an_at_most_once_task_is_lost_also_when_it_had_ended_and_that_was_not_written(house: House, cause: ExitCause) -> None:
+def test_an_ended_but_unwritten_at_most_once_task_is_lost(house: House, cause: ExitCause) -> None:
     house.storage.enqueue(
         [task(id, options=with_constraints(None, Constraints(at_most_once=True))) for id in ("ended", "ran")] + [task("waited")]
     )
@@ -90,7 +90,7 @@ def test_the_third_crash_alone_is_poison(house: House) -> None:
     assert "died 3 times while it ran alone, the last time by signal 11 (SIGSEGV)" in (row.error or "")
 
 
-def test_a_task_that_passed_its_limit_failed_once_and_its_neighbours_did_not(house: House) -> None:
+def test_a_task_past_its_limit_failed_once_neighbours_did_not(house: House) -> None:
     leases = house.claimed("late", "neighbour", "unlimited")
     ran = house.running(leases[:1], limit=1) + house.running(leases[1:2], limit=60) + house.running(leases[2:])
     house.clock.forward(3)
@@ -123,7 +123,7 @@ def test_a_worker_that_stood_still_blames_nobody(house: House) -> None:
         assert (row.state, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
 
 
-def test_what_was_finished_but_not_written_runs_again_without_blame(house: House) -> None:
+def test_what_was_finished_but_not_written_runs_again(house: House) -> None:
     house.claimed("a")
 
     assert house.recovery.recover_child(THREAD, [], ExitCause.CRASH) == 0

@@ -26,7 +26,7 @@ def failing(times: int, error: StorageError) -> tuple[list[int], Callable[[], No
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable("no server"), StorageFull("no room")])
-def test_it_waits_and_says_so_in_one_line_and_in_one_when_it_is_there(error: StorageError, caplog: pytest.LogCaptureFixture) -> None:
+def test_waiting_for_the_storage_is_one_line_and_its_end_another(error: StorageError, caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
     tries, storage = failing(9, error)
     gaps: list[float] = []

@@ -18,7 +18,7 @@ ENDS = {"returned": None, "failed": ValueError("no"), "cancelled": CancelExecuti
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_an_id_of_ones_own_that_has_ended_runs_again_and_the_second_handle_gets_its_result(huey: Huey, how: str) -> None:
+def test_an_ended_id_of_ones_own_runs_again(huey: Huey, how: str) -> None:
     ran: list[int] = []
 
     @huey.task()
@@ -39,7 +39,7 @@ def test_an_id_of_ones_own_that_has_ended_runs_again_and_the_second_handle_gets_
     assert ran == [1, 2]
 
 
-def test_a_task_that_failed_or_was_revoked_runs_again_when_it_is_enqueued_again(huey: Huey) -> None:
+def test_a_failed_or_revoked_id_runs_again(huey: Huey) -> None:
     ran: list[int] = []
 
     @huey.task()
@@ -60,7 +60,7 @@ def test_a_task_that_failed_or_was_revoked_runs_again_when_it_is_enqueued_again(
         assert huey.enqueue(revoked).get(blocking=True, timeout=10) == 3
 
 
-def test_the_handle_of_an_id_that_is_held_is_that_of_the_held_one(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_handle_of_a_held_id_is_that_of_the_held_task(huey: Huey, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "huey")
 
     @huey.task()
@@ -93,7 +93,7 @@ def test_a_batch_and_many_at_once_take_an_id_again_too(huey: Huey) -> None:
             assert [handle.get(blocking=True, timeout=10) for handle in handles] == [0, 1, 2]
 
 
-def test_a_revocation_through_a_handle_holds_for_its_enqueue_only(huey: Huey) -> None:
+def test_a_revocation_through_a_handle_holds_for_its_enqueue(huey: Huey) -> None:
     @huey.task()
     def work(n: int) -> int:
         return n
@@ -128,7 +128,7 @@ def test_a_revocation_inside_a_batch_holds_for_that_enqueue(huey: Huey) -> None:
     assert huey.dequeue() is not None
 
 
-def test_revoke_by_id_of_an_id_that_has_ended_holds_for_its_next_enqueue(huey: Huey) -> None:
+def test_revoke_by_id_of_an_ended_id_holds_for_its_next_enqueue(huey: Huey) -> None:
     @huey.task()
     def work() -> int:
         return 1
@@ -148,7 +148,7 @@ def test_revoke_by_id_of_an_id_that_has_ended_holds_for_its_next_enqueue(huey: H
 # the key
 
 
-def test_the_key_is_the_same_in_every_try_and_new_with_each_enqueue(huey: Huey) -> None:
+def test_the_key_is_the_same_in_every_try_of_an_enqueue(huey: Huey) -> None:
     keys: list[str] = []
     tokens: list[int] = []
 

@@ -103,7 +103,7 @@ def test_another_process_with_the_same_pid_is_not_the_worker(storage: Losing) ->
     assert is_dead(storage.workers()[0], ME)
 
 
-def test_a_process_of_this_host_that_lives_keeps_its_tasks_however_long_it_says_nothing(
+def test_a_living_process_of_this_host_keeps_its_tasks(
     storage: Losing, janitor: Janitor, clock: FakeClock, process: subprocess.Popen[bytes]
 ) -> None:
     other = here(process)
@@ -175,7 +175,7 @@ def test_a_clock_of_the_store_that_is_set_kills_nobody(storage: Losing, janitor:
     assert look(storage).worker is None
 
 
-def test_a_lease_that_looks_over_at_the_first_look_is_watched_first(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
+def test_a_lease_that_looks_over_is_watched_first(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     clock.forward(3600)
     assert storage.workers()[0].is_expired
@@ -197,7 +197,7 @@ def test_who_could_not_look_begins_to_watch_anew(storage: Losing, janitor: Janit
     assert look(storage).worker == FAR.id
 
 
-def test_a_worker_of_a_former_start_of_this_machine_is_dead_at_once(storage: Losing, janitor: Janitor) -> None:
+def test_a_worker_of_a_former_boot_is_dead_at_once(storage: Losing, janitor: Janitor) -> None:
     claimed(storage, by=FAR)
     storage.machine_was_started_anew = True
 
@@ -206,7 +206,7 @@ def test_a_worker_of_a_former_start_of_this_machine_is_dead_at_once(storage: Los
     assert look(storage).worker is None
 
 
-def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
+def test_a_boot_id_under_another_host_name_is_another_machine(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     clone = ME._replace(id="clone", host="a clone of " + ME.host, pid=1, start_time=1)
     claimed(storage, by=clone)
 
@@ -217,9 +217,7 @@ def test_the_same_boot_id_under_another_host_name_is_another_machine(storage: Lo
     assert look(storage).worker is None
 
 
-def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere(
-    storage: Losing, janitor: Janitor, clock: FakeClock
-) -> None:
+def test_a_worker_that_beats_without_a_process_lives_elsewhere(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     clone = ME._replace(id="clone", pid=1, start_time=1)
     storage.heartbeat([clone])
     janitor.run_once()
@@ -237,7 +235,7 @@ def test_who_gives_a_sign_of_life_though_its_process_is_not_here_lives_elsewhere
 
 
 @pytest.mark.parametrize("step", [60, 3600, -60, -3600])
-def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: FakeClock, step: int) -> None:
+def test_two_hosts_keep_their_tasks_when_redis_time_is_set(clock: FakeClock, step: int) -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
         storage, others = (RedisStorage("hosts", port=server.port) for _ in range(2))
         near, far = ME._replace(id="near", host_scope="one"), ME._replace(id="far", host_scope="another", host="another")
@@ -270,9 +268,7 @@ def test_two_hosts_on_one_redis_keep_their_tasks_when_its_clock_is_set(clock: Fa
 
 
 @pytest.mark.parametrize("lost", ["call", "reply"])
-def test_a_neighbour_whose_take_over_failed_is_taken_over_by_the_next_look(
-    storage: Losing, janitor: Janitor, clock: FakeClock, lost: str
-) -> None:
+def test_a_failed_take_over_is_made_by_the_next_look(storage: Losing, janitor: Janitor, clock: FakeClock, lost: str) -> None:
     neighbour = ME._replace(id="neighbour", pid=1, start_time=1)
     claimed(storage, by=neighbour)
     storage.loses_call = storage.loses_reply = None
@@ -310,7 +306,7 @@ def without_proc(real: Any) -> Any:
     return act
 
 
-def test_without_a_boot_id_no_two_processes_take_each_other_for_neighbours(bare: pytest.MonkeyPatch) -> None:
+def test_without_a_boot_id_processes_are_no_neighbours(bare: pytest.MonkeyPatch) -> None:
     here = host.pid_namespace()
 
     assert host.boot_id() == ""

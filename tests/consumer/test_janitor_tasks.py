@@ -23,7 +23,7 @@ def janitor(storage: Losing, clock: FakeClock) -> Janitor:
     return Janitor(storage, ME, clock, settle)
 
 
-def test_what_a_dead_worker_held_goes_back_to_its_place_without_a_try(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
+def test_a_dead_workers_tasks_go_back_without_a_try(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     storage.enqueue([task("a", retries=1), task("b", retries=1)])
     claim(storage, 2, by=FAR)
     storage.enqueue([task("late")])
@@ -56,7 +56,7 @@ def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Jan
     assert storage.peek("result", "a") == b"error", "who waits for it is told"
 
 
-def test_a_task_that_was_revoked_while_its_worker_died_is_cancelled(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
+def test_a_task_revoked_while_its_worker_died_is_cancelled(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     storage.revoke(TaskIds(["a"]))
 
@@ -125,7 +125,7 @@ def test_a_sign_of_life_between_look_and_reclaim_is_honoured(storage: Losing, cl
     assert look(storage).worker == FAR.id
 
 
-def test_a_janitor_that_dies_between_reclaim_and_finish_counts_no_death_twice(storage: Losing, clock: FakeClock) -> None:
+def test_a_janitors_death_in_a_take_over_is_not_counted_twice(storage: Losing, clock: FakeClock) -> None:
     claimed(storage, by=FAR)
     gone = FAR._replace(id="janitor that dies")
     storage.reclaim(seen(storage, FAR), gone)

@@ -118,9 +118,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     thaw.set()
 
 
-def test_a_consumer_inside_a_program_that_stands_still_stops_itself(
-    huey: Huey, frozen: threading.Event, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_consumer_in_a_program_that_stands_still_stops(huey: Huey, frozen: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
     """What ran ends and is written, what waits is for the next consumer, and the program goes on."""
     gate = threading.Event()
     slow = huey.task(name="slow")(lambda: gate.wait(20))

@@ -57,7 +57,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def test_a_limit_below_what_a_new_worker_holds_replaces_nobody_and_is_told_once(
+def test_a_limit_below_a_new_workers_need_replaces_nobody(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
@@ -68,22 +68,20 @@ def test_a_limit_below_what_a_new_worker_holds_replaces_nobody_and_is_told_once(
     assert line.startswith("--max-memory 10 is too low: a new worker already uses 23 MiB")
 
 
-def test_a_worker_that_grows_far_above_what_it_held_at_first_is_replaced_all_the_same(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_grows_far_is_replaced(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(clock, MemoryLimit(10 * MIB, clock), 23, monkeypatch)
     workers.live(100)
 
     assert workers.live(2, grown=20) == 1
 
 
-def test_workers_that_pass_the_limit_at_once_stay_longer_and_longer(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_past_the_limit_at_once_stay_longer_and_longer(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(clock, MemoryLimit(24 * MIB, clock), 23, monkeypatch)
 
     assert workers.live(1200, grown=2) <= 12
 
 
-def test_a_slow_leak_replaces_a_worker_each_time_and_nothing_is_put_off(
+def test_a_slow_leak_replaces_a_worker_each_time(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers = Workers(clock, MemoryLimit(100 * MIB, clock), 23, monkeypatch)
@@ -98,9 +96,7 @@ def test_a_slow_leak_replaces_a_worker_each_time_and_nothing_is_put_off(
     assert not [line for line in caplog.messages if "is kept for at least" in line]
 
 
-def test_a_worker_that_was_busy_from_its_start_is_not_taken_for_one_that_needs_so_much(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_busy_from_its_start_has_no_false_first_size(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(clock, MemoryLimit(100 * MIB, clock), 23, monkeypatch)
     workers.now.holds, workers.now.ran = 150, ["a"]
 

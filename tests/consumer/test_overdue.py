@@ -73,7 +73,7 @@ def tree() -> Iterator[ProcessTree]:
         child.scoreboard.close()
 
 
-def test_a_body_that_does_not_look_has_five_seconds_after_it_was_asked(tree: ProcessTree) -> None:
+def test_a_body_has_five_seconds_after_it_was_asked(tree: ProcessTree) -> None:
     alone = tree.worker("a", 1)
     tree.begin(alone, 0)
 
@@ -107,7 +107,7 @@ def test_the_next_task_of_a_runner_has_to_look_again(tree: ProcessTree) -> None:
 
 
 @pytest.mark.parametrize(("patience", "wait"), [(20.0, 20.0), (300.0, NEIGHBOUR_GRACE_S), (None, NEIGHBOUR_GRACE_S), (1.0, 1.0)])
-def test_neighbours_have_the_shutdown_timeout_but_no_more_than_thirty_seconds(patience: float | None, wait: float) -> None:
+def test_neighbours_have_the_shutdown_timeout_up_to_30_seconds(patience: float | None, wait: float) -> None:
     """Also where it is unlimited."""
     tree = ProcessTree(patience)
     child = tree.worker("a")
@@ -139,7 +139,7 @@ def test_once_only_late_tasks_are_left_the_kill_comes_at_once(tree: ProcessTree)
     assert tree.left(child) == 0
 
 
-def test_while_python_stands_still_there_neighbours_are_not_waited_for(tree: ProcessTree) -> None:
+def test_neighbours_of_a_held_interpreter_are_not_waited_for(tree: ProcessTree) -> None:
     """They could not end: the late task holds the GIL."""
     child = tree.worker("a")
     tree.begin(child, 0)

@@ -91,7 +91,7 @@ def test_programs_that_tasks_start_are_left_alone(project: Project, kind: str) -
 
 
 @KINDS
-def test_a_worker_ends_as_a_program_does_and_leaves_its_supervisor_what_is_its(project: Project, kind: str) -> None:
+def test_a_worker_ends_as_a_program_does(project: Project, kind: str) -> None:
     project.write(APP)
     command = project.start("main.huey", "-k", kind)
     pid = asked(project, "track")
@@ -130,7 +130,7 @@ def end(number):
 
 
 @KINDS
-def test_a_process_that_a_task_forks_ends_when_it_is_told_to_and_its_worker_goes_on(project: Project, kind: str) -> None:
+def test_a_process_forked_by_a_task_ends_without_its_worker(project: Project, kind: str) -> None:
     project.write(FORKING)
     command = project.start("main.huey", "-k", kind)
 
@@ -142,7 +142,7 @@ def test_a_process_that_a_task_forks_ends_when_it_is_told_to_and_its_worker_goes
     assert command.stop() == 0
 
 
-def test_a_consumer_that_runs_in_a_program_is_not_stopped_by_the_end_of_a_child(project: Project) -> None:
+def test_a_consumer_in_a_program_outlives_a_child(project: Project) -> None:
     project.write(FORKING)
     code = "import sys\nfrom main import huey\nsys.exit(huey.create_consumer(periodic=False).run())\n"
     (project.home / "program.py").write_text(code)
@@ -176,7 +176,7 @@ def releases(project: Project, tmp_path: Path) -> list[Path]:
     return folders
 
 
-def test_a_link_that_leads_to_another_release_is_followed_at_sighup(project: Project, releases: list[Path], tmp_path: Path) -> None:
+def test_a_link_to_another_release_is_followed_at_sighup(project: Project, releases: list[Path], tmp_path: Path) -> None:
     current = tmp_path / "current"
     command = project.start("main.huey", cwd=current, PWD=str(current))
     assert asked(project, "release") == 1
@@ -189,7 +189,7 @@ def test_a_link_that_leads_to_another_release_is_followed_at_sighup(project: Pro
     assert command.stop() == 0
 
 
-def test_a_relative_entry_of_pythonpath_is_that_of_the_new_release(project: Project, releases: list[Path], tmp_path: Path) -> None:
+def test_a_relative_pythonpath_is_that_of_the_new_release(project: Project, releases: list[Path], tmp_path: Path) -> None:
     for number, folder in enumerate(releases, 1):
         (folder / "main.py").unlink()
         project.write(RELEASE.format(number), "lib/main.py", folder)
@@ -205,7 +205,7 @@ def test_a_relative_entry_of_pythonpath_is_that_of_the_new_release(project: Proj
     assert command.stop() == 0
 
 
-def test_a_folder_that_is_gone_at_sighup_is_told_and_the_workers_go_on(project: Project, releases: list[Path], tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_at_sighup_is_told(project: Project, releases: list[Path], tmp_path: Path) -> None:
     current = tmp_path / "current"
     command = project.start("main.huey", cwd=current, PWD=str(current))
     assert asked(project, "release") == 1
@@ -219,7 +219,7 @@ def test_a_folder_that_is_gone_at_sighup_is_told_and_the_workers_go_on(project: 
     assert command.stop() == 0
 
 
-def test_a_folder_that_is_gone_at_the_start_is_a_mistake_that_says_so(tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_at_the_start_is_a_mistake(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     code = "import os, sys\nos.rmdir(os.getcwd())\nfrom huey.cli.consumer import main\nsys.exit(main(['main.huey']))\n"
@@ -273,7 +273,7 @@ def test_a_script_is_known_by_its_first_lines(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.skipif(not os.access("/proc/self/oom_score_adj", os.W_OK), reason="this system has none")
-def test_a_worker_is_likelier_to_be_killed_but_for_the_start_of_a_program() -> None:
+def test_a_worker_is_likelier_to_be_killed_than_the_supervisor() -> None:
     code = """
 import os, subprocess, sys
 from huey.consumer.memory import OomScore, _read_oom_score
@@ -307,7 +307,7 @@ def test_where_there_is_no_likelihood_nothing_happens(monkeypatch: pytest.Monkey
 # -- workers that are started by exec, and under a watcher -----------------------------------------------------------------------------
 
 
-def test_a_worker_that_imports_the_application_by_itself_ends_as_a_program_does_too(project: Project) -> None:
+def test_a_worker_that_imports_by_itself_ends_as_a_program_too(project: Project) -> None:
     project.write("import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n" + APP)
     command = project.start("main.huey")
     pid = asked(project, "track")
@@ -318,7 +318,7 @@ def test_a_worker_that_imports_the_application_by_itself_ends_as_a_program_does_
     assert {f"exit-{pid}", f"final-{pid}"} <= names(project.home)
 
 
-def test_under_a_watcher_programs_that_tasks_start_do_not_take_themselves_for_watched(project: Project) -> None:
+def test_programs_started_under_a_watcher_are_not_watched(project: Project) -> None:
     project.write(APP)
     command = project.start("main.huey", "--reload")
 
@@ -330,7 +330,7 @@ def test_under_a_watcher_programs_that_tasks_start_do_not_take_themselves_for_wa
     assert command.stop() == 0
 
 
-def test_a_second_worker_that_max_tasks_starts_has_exit_handlers_of_its_own(project: Project) -> None:
+def test_a_worker_started_by_max_tasks_has_its_own_exit_handlers(project: Project) -> None:
     project.write(APP)
     command = project.start("main.huey", "--max-tasks", "1")
 

@@ -100,7 +100,7 @@ def test_a_fired_tick_is_a_task_in_the_queue(bench: Bench) -> None:
     assert row.expires == bench.clock.now() + 30 * SECOND
 
 
-def test_a_task_never_seen_before_starts_with_the_minute_that_runs(bench: Bench) -> None:
+def test_a_new_task_starts_with_the_minute_that_runs(bench: Bench) -> None:
     bench.periodic(crontab())
 
     assert bench.look_at(30) == ["12:00"]
@@ -219,7 +219,7 @@ def test_the_zone_is_that_of_the_consumers_clock(bench: Bench) -> None:
     assert bench.look_at(0) == ["12:00"]
 
 
-def test_a_broken_callable_does_not_stop_the_others_and_is_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_callable_stops_no_others_and_is_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     def broken(at: datetime) -> bool:
         raise ValueError("no such day")
 
@@ -279,7 +279,7 @@ def test_the_next_look_comes_with_the_next_minute(bench: Bench) -> None:
     assert bench.scheduler.run_once() == pytest.approx(3, abs=0.1)
 
 
-def test_it_looks_at_the_clock_every_five_seconds_and_at_the_storage_once_a_minute(bench: Bench) -> None:
+def test_the_clock_is_read_every_5_s_the_storage_every_minute(bench: Bench) -> None:
     """A clock that was set, or a machine that slept, is noticed soon, and an idle scheduler costs nothing."""
     looks: list[int] = []
 
@@ -291,7 +291,7 @@ def test_it_looks_at_the_clock_every_five_seconds_and_at_the_storage_once_a_minu
     assert looks == [0, 60, 120]
 
 
-def test_a_minute_that_could_not_be_dealt_with_is_looked_at_again(bench: Bench) -> None:
+def test_a_minute_that_failed_is_looked_at_again(bench: Bench) -> None:
     bench.periodic(crontab())
     bench.storage.is_away = True
     _look_through(bench, 0)
@@ -301,7 +301,7 @@ def test_a_minute_that_could_not_be_dealt_with_is_looked_at_again(bench: Bench) 
     assert bench.look_at(1) == ["12:00"]
 
 
-def test_the_next_look_comes_after_the_interval_if_that_is_shorter(bench: Bench) -> None:
+def test_the_next_look_comes_after_a_shorter_interval(bench: Bench) -> None:
     assert bench.another(interval=2.0).run_once() == 2.0
 
 

@@ -66,7 +66,7 @@ def test_it_acts_again_after_the_pause_that_the_act_returned(make: Make) -> None
     wait_until(lambda: act.calls > 20)
 
 
-def test_an_act_that_returns_nothing_comes_again_in_the_usual_time(make: Make) -> None:
+def test_an_act_that_returns_nothing_comes_again_as_usual(make: Make) -> None:
     often, seldom = Act(None), Act(None)
 
     make(often, every=0.001).start()
@@ -119,7 +119,7 @@ def test_a_storage_that_is_away_is_told_once_for_all_loops(caplog: pytest.LogCap
             loop.stop()
 
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
-    assert caplog.records[0].message.endswith("running tasks go on: away")
+    assert caplog.records[0].message.endswith("running tasks continue: away")
     assert caplog.records[0].exc_info is None
 
 
@@ -210,7 +210,7 @@ def test_start_and_stop_are_harmless_in_any_order(make: Make) -> None:
     wait_until(lambda: act.calls == 2)
 
 
-def test_a_loop_that_was_stopped_stays_stopped_when_the_service_starts_again(make: Make) -> None:
+def test_a_stopped_loop_stays_stopped_at_the_next_start(make: Make) -> None:
     gate, calls = threading.Event(), []
 
     def act() -> float:

@@ -33,7 +33,7 @@ def waiting(huey: Huey) -> int:
 # unique
 
 
-def test_a_call_that_is_there_already_returns_the_first_ones_handle(huey: Huey) -> None:
+def test_a_call_that_is_held_returns_the_first_ones_handle(huey: Huey) -> None:
     @huey.task(unique=True)
     def add(a: int, b: int = 1) -> int:
         return a + b
@@ -104,7 +104,7 @@ def test_a_key_that_cannot_be_made_is_refused_where_it_is_called(huey: Huey) -> 
     assert waiting(huey) == 0
 
 
-def test_a_unique_task_can_be_rescheduled_and_called_again_once_it_is_revoked(huey: Huey) -> None:
+def test_a_unique_task_can_be_rescheduled_or_revoked_and_called(huey: Huey) -> None:
     @huey.task(unique=True)
     def work() -> int:
         return 7

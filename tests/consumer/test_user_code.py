@@ -156,7 +156,7 @@ def _rebuild(kind: type[BaseException]) -> Any:
 
 
 @raised
-def test_a_result_that_cannot_be_written_ends_with_a_stored_error(huey: Huey, error: BaseException) -> None:
+def test_a_result_that_cannot_be_written_is_a_stored_error(huey: Huey, error: BaseException) -> None:
     with running(huey, workers=1):
         with pytest.raises(TaskException, match="EncodeError"):
             huey.task()(lambda: Odd(error, "write"))().get(blocking=True, timeout=10)
@@ -164,7 +164,7 @@ def test_a_result_that_cannot_be_written_ends_with_a_stored_error(huey: Huey, er
 
 
 @raised
-def test_arguments_that_cannot_be_rebuilt_end_with_a_stored_error(huey: Huey, error: BaseException) -> None:
+def test_arguments_that_cannot_be_rebuilt_are_a_stored_error(huey: Huey, error: BaseException) -> None:
     takes = huey.task()(lambda it: None)
     with running(huey, workers=1):
         with pytest.raises(TaskException, match="DecodeError"):
@@ -302,7 +302,7 @@ def test_a_log_handler_may_raise_anything(huey: Huey, error: BaseException) -> N
         lambda: RetryTask(eta="soon"),  # type: ignore[arg-type]
     ],
 )
-def test_a_time_that_cannot_be_fails_that_task_with_a_stored_error_or_is_kept(huey: Huey, asked: Callable[[], Exception]) -> None:
+def test_an_impossible_time_fails_its_task_or_is_kept(huey: Huey, asked: Callable[[], Exception]) -> None:
     runs = []
 
     @huey.task()
@@ -320,7 +320,7 @@ def test_a_time_that_cannot_be_fails_that_task_with_a_stored_error_or_is_kept(hu
         assert still_works(huey)
 
 
-def test_a_delay_that_was_changed_afterwards_fails_that_task_alone(huey: Huey) -> None:
+def test_a_delay_that_was_changed_fails_that_task_alone(huey: Huey) -> None:
     class Late(RateLimitExceeded):
         def __init__(self) -> None:
             super().__init__("service", 1)
@@ -333,9 +333,7 @@ def test_a_delay_that_was_changed_afterwards_fails_that_task_alone(huey: Huey) -
 
 
 @pytest.mark.parametrize("error", [CancelExecution(), RetryTask(), RateLimitExceeded("service", 0.01)])
-def test_a_task_whose_end_is_decided_wrongly_fails_with_a_stored_error(
-    huey: Huey, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_whose_end_is_decided_wrongly_fails(huey: Huey, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huey.engine.executor.outcome_of", raising(Hub("a fault of ours")))
 
     with running(huey, workers=1), pytest.raises(TaskException, match="fault of ours"):

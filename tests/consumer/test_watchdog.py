@@ -129,7 +129,7 @@ def test_one_that_is_not_ready_is_left_alone(bench: Bench) -> None:
     assert bench.look(4 * SECONDS) == []
 
 
-def test_while_the_storage_is_away_for_the_supervisor_too_nobody_is_replaced(bench: Bench) -> None:
+def test_while_the_storage_is_away_nobody_is_replaced(bench: Bench) -> None:
     bench.worker("a")
     bench.look(3)
     bench.frozen.add(("a", ENGINE))
@@ -186,7 +186,7 @@ def test_one_that_waits_for_the_disk_is_left_alone(bench: Bench, monkeypatch: py
     assert child.scoreboard.is_at_disk
 
 
-def test_one_without_a_pulse_is_left_alone_and_its_tasks_are_named_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_without_a_pulse_is_left_and_named_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     child = bench.worker("a")
     child.scoreboard.set_running(0, "7", 1, 0, 0)
     bench.look(3)

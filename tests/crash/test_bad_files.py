@@ -73,7 +73,7 @@ def test_a_locked_file_is_told_after_the_timeout(make_place: Any, how: Any) -> N
     finished(place)
 
 
-def test_threads_that_wait_for_a_locked_file_wait_no_longer_than_one(make_place: Any) -> None:
+def test_threads_wait_for_a_locked_file_no_longer_than_one(make_place: Any) -> None:
     """The timeout is the caller's, not that of a row of callers."""
     place = make_place(timeout=0.5)
     path = with_tasks(place)
@@ -290,7 +290,7 @@ def test_an_empty_file_becomes_a_queue(tmp_path: Path) -> None:
     huey.close()
 
 
-def test_a_file_that_is_made_again_is_private_from_its_first_byte(tmp_path: Path) -> None:
+def test_a_file_made_again_is_private_from_its_first_byte(tmp_path: Path) -> None:
     """S4, also for an instance that had the file open before."""
     path = tmp_path / "queue.db"
     huey = SqliteHuey("app", filename=path)
@@ -475,7 +475,7 @@ def test_a_checkpoint_without_room_does_not_lose_leases(make_place: Any, small_d
     finished(place)
 
 
-def test_a_limit_on_file_sizes_is_told_and_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+def test_a_limit_on_file_sizes_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.scenes", "small_quota", str(tmp_path), str(256 * 1024)],
         cwd=ROOT,

@@ -38,7 +38,7 @@ def verdict_of(place: Any) -> Any:
     return verdict
 
 
-def test_a_clock_that_is_set_back_delays_what_is_scheduled_and_nothing_else(place: Any) -> None:
+def test_a_clock_set_back_delays_only_what_is_scheduled(place: Any) -> None:
     consumers = [place.start(workers=2, periodic=False) for _ in range(2)]
     until(lambda: all(it.is_known for it in consumers), "they live")
     held = place.gated(1)

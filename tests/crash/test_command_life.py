@@ -354,7 +354,7 @@ raise RuntimeError('half a deploy')
 """
 
 
-def test_a_sighup_while_the_new_code_is_tried_tries_what_is_there_then(project: Any) -> None:
+def test_a_second_sighup_tries_what_is_there_then(project: Any) -> None:
     project.write(VERSION.format(n=1))
     version = project.task("main.version")
     command = project.start("main.huey", "-w", "1")

@@ -34,7 +34,7 @@ def test_a_kill_at_any_line_of_the_command_loses_nothing(make_commanded: Any, sh
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_kills_at_a_hundred_and_fifty_lines_of_the_command_lose_nothing(make_commanded: Any, show: Any) -> None:
+def test_kills_at_150_lines_of_the_command_lose_nothing(make_commanded: Any, show: Any) -> None:
     verdict = kill_at_lines(make_commanded, show, count=200)
 
     assert verdict.kills >= 150

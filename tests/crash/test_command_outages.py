@@ -43,7 +43,7 @@ def assert_told_once(command: Any, processes: Any) -> None:
 @pytest.mark.chaos
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(120)
-def test_a_file_that_a_stranger_locks_costs_the_command_time_only(commanded: Commanded, show: Any, kind: Any) -> None:
+def test_a_file_locked_by_a_stranger_costs_time_only(commanded: Commanded, show: Any, kind: Any) -> None:
     place = commanded
     runners = KINDS[kind]
     for n in range(runners):
@@ -127,7 +127,7 @@ def test_a_full_disk_costs_the_command_time_only(make_commanded: Any, small_disk
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
-def test_a_file_that_is_moved_away_and_back_costs_the_command_time_only(commanded: Commanded, kind: Any) -> None:
+def test_a_file_moved_away_and_back_costs_time_only(commanded: Commanded, kind: Any) -> None:
     """Also when a worker dies meanwhile: the one that takes its place makes no empty file."""
     place = commanded
     place.lives_by_rule = False

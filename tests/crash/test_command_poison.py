@@ -97,7 +97,7 @@ def test_poison_among_good_tasks_hurts_itself_only(make_commanded: Any, show: An
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_that_closes_all_descriptors_ends_as_poison_and_the_file_stays_whole(make_commanded: Any, kind: Any) -> None:
+def test_a_task_that_closes_all_descriptors_is_poison(make_commanded: Any, kind: Any) -> None:
     place = make_commanded()
     place.lives_by_rule = False
     command = place.command(kind, "-n")

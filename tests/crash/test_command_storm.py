@@ -34,7 +34,7 @@ def test_kills_of_any_process_of_the_command_lose_nothing(make_commanded: Any, s
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_three_hundred_kills_of_any_process_of_the_command_lose_nothing(make_commanded: Any, show: Any) -> None:
+def test_300_kills_of_any_process_of_the_command_lose_nothing(make_commanded: Any, show: Any) -> None:
     verdict = storm(make_commanded, show, kills=320, seconds=260)
 
     assert verdict.kills >= 300

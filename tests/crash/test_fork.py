@@ -63,7 +63,7 @@ def test_children_of_a_process_that_used_the_queue_enqueue(forks: Any) -> None:
     assert forks.integrity() == "ok"
 
 
-def test_children_forked_in_the_middle_of_a_write_are_not_blocked(forks: Any) -> None:
+def test_children_forked_during_a_write_are_not_blocked(forks: Any) -> None:
     """Another thread of the parent writes all the time: its lock must not live on in the child, where nobody would ever free it."""
     slowest = float(forks.run("busy_parent", 20)[0])
 

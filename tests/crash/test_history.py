@@ -62,7 +62,7 @@ def test_what_a_killed_process_held_may_run_again() -> None:
     assert {problem.law for problem in check(story)} == {"two live leases of one task", "two live runs of one task"}
 
 
-def test_a_lease_may_end_in_the_call_in_which_its_holder_is_killed() -> None:
+def test_a_lease_may_end_in_the_call_that_kills_its_holder() -> None:
     """Seen with a server that was restarted: the call was done, its answer came never, and who had made it was killed while it waited."""
     story = history(f"enqueue:a claim:a:1 held:a:1 claim:a:2:n2 {DONE}:a:2:n2")
 
@@ -70,7 +70,7 @@ def test_a_lease_may_end_in_the_call_in_which_its_holder_is_killed() -> None:
     assert {problem.law for problem in check(story, deaths={"n1": LAST_CALL + 60})} == {"two live leases of one task"}
 
 
-def test_the_end_that_a_killed_process_did_not_tell_may_be_seen_in_the_storage() -> None:
+def test_an_untold_end_may_be_seen_in_the_storage() -> None:
     story = history("enqueue:a claim:a:1 start:a:1 end:a:1")
 
     assert check(story, deaths={"n1": 50}, ended={"a"}) == []

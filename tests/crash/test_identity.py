@@ -145,7 +145,7 @@ FAULTS = [deleted, copied_over_itself, zeros, linked_and_unlinked, moved]
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("endings", [("-shm",), ("-wal",), ("-shm", "-wal")])
-def test_what_was_acknowledged_stays_when_side_files_are_deleted_or_replaced(
+def test_what_was_acknowledged_outlives_replaced_side_files(
     path: Path, start: Callable[[], Process], fault: Callable[[Path], None], endings: tuple[str, ...]
 ) -> None:
     ends = "leave" if fault in FAULTS[::2] else "kill"
@@ -175,9 +175,7 @@ def test_what_was_acknowledged_stays_when_side_files_are_deleted_or_replaced(
 
 
 @pytest.mark.parametrize("endings", [("-shm",), ("-wal",), ("-shm", "-wal")])
-def test_a_call_hears_at_once_that_a_side_file_is_not_the_one_it_wrote(
-    path: Path, start: Callable[[], Process], endings: tuple[str, ...]
-) -> None:
+def test_a_call_hears_at_once_of_a_replaced_side_file(path: Path, start: Callable[[], Process], endings: tuple[str, ...]) -> None:
     old = start()
     assert old.enqueue()
     for ending in endings:
@@ -220,7 +218,7 @@ def test_who_is_kept_out_hears_why(path: Path, start: Callable[[], Process]) -> 
     assert "Restart those that are idle" in new.errors[0]
 
 
-def test_a_file_put_in_the_place_of_one_in_use_takes_no_acknowledged_task(path: Path, start: Callable[[], Process], tmp_path: Path) -> None:
+def test_a_file_replaced_in_use_takes_no_acknowledged_task(path: Path, start: Callable[[], Process], tmp_path: Path) -> None:
     """What is acknowledged after the change is in the new file, at the first call as at any other."""
     other = tmp_path / "other.db"
     SqliteHuey("q", filename=other).storage.open()
@@ -260,7 +258,7 @@ def test_a_log_of_a_file_that_was_here_before_is_not_read(path: Path, start: Cal
 
 
 @pytest.mark.parametrize("how", ["renamed", "link changed"])
-def test_a_folder_that_is_renamed_under_a_process_is_noticed_by_the_next_call(tmp_path: Path, how: str) -> None:
+def test_the_next_call_notices_a_renamed_folder(tmp_path: Path, how: str) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
@@ -281,7 +279,7 @@ def test_a_folder_that_is_renamed_under_a_process_is_noticed_by_the_next_call(tm
     huey.close()
 
 
-def test_a_change_in_the_middle_of_a_turn_is_no_end_that_was_written(path: Path) -> None:
+def test_a_change_during_a_turn_writes_no_end(path: Path) -> None:
     """The commit went into a log that nobody else sees; the engine hears so and writes the end again."""
     from huey.task.lifecycle import Finish, State
     from huey.testing.contract.tools import task, worker

@@ -116,7 +116,7 @@ STORES: dict[str, Callable[[Path], Huey]] = {
 
 
 @pytest.mark.parametrize("store", list(STORES))
-def test_limits_and_revocations_that_strike_anywhere_stop_nothing(tmp_path: Path, store: str) -> None:
+def test_limits_and_revocations_at_any_moment_stop_nothing(tmp_path: Path, store: str) -> None:
     huey = STORES[store](tmp_path)
     try:
         blow(huey, 20 if store == "sqlite" else 6)
@@ -181,7 +181,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.mark.parametrize("kind", ["process", "thread"])
-def test_a_consumer_command_goes_on_in_a_storm_of_limits_and_revocations(project: Project, kind: str) -> None:
+def test_a_command_goes_on_in_a_storm_of_limits(project: Project, kind: str) -> None:
     project.write(APP)
     late, unwanted, front = (project.task(name, **options) for name, options in TASKS.items())
     command = project.start("main.huey", "-k", kind, "-w", "3")

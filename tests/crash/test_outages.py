@@ -209,7 +209,7 @@ def test_a_new_file_in_the_place_of_a_deleted_one_is_opened(busy: Any) -> None:
     newcomer.huey.close()
 
 
-def test_an_enqueue_is_not_acknowledged_when_the_file_was_replaced_meanwhile(place: Place, tmp_path: Path) -> None:
+def test_an_enqueue_into_a_replaced_file_is_not_acknowledged(place: Place, tmp_path: Path) -> None:
     """The last moment counts: what was put into a file that nobody will read was not put in."""
     path = place.folder / "queue.db"
     place.app.work(1, 0)

@@ -61,7 +61,7 @@ def test_a_consumer_killed_there_loses_nothing(place: Place, point: Any, visit: 
 
 @pytest.mark.parametrize("visit", VISITS)
 @pytest.mark.parametrize("point", IN_RECLAIM)
-def test_one_that_takes_over_is_killed_there_and_taken_over_itself(place: Place, point: Any, visit: Any) -> None:
+def test_a_killed_take_over_is_taken_over_itself(place: Place, point: Any, visit: Any) -> None:
     held_by_the_dead(place, visit)
 
     place.start(crash_at=f"{point}#{visit}").dies()

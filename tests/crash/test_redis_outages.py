@@ -19,7 +19,7 @@ RESUMES = 5.0
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
-def test_while_the_server_is_away_tasks_run_on_and_their_ends_are_written_later(make_place: Any, show: Any, how: Any) -> None:
+def test_while_the_server_is_away_tasks_run_on(make_place: Any, show: Any, how: Any) -> None:
     with Server(None, *ALWAYS) as server:
         place = make_place(url=server.url)
         running = [place.gated(n) for n in range(2)]
@@ -49,7 +49,7 @@ def test_while_the_server_is_away_tasks_run_on_and_their_ends_are_written_later(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(90)
-def test_a_server_that_sleeps_or_drops_its_clients_costs_time_only(make_place: Any) -> None:
+def test_a_server_that_sleeps_or_drops_clients_costs_time_only(make_place: Any) -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
         place = make_place(url=server.url, enqueue_timeout=30)
         consumer = place.start(workers=2)
@@ -75,7 +75,7 @@ def test_a_server_that_sleeps_or_drops_its_clients_costs_time_only(make_place: A
 
 @pytest.mark.chaos
 @pytest.mark.timeout(60)
-def test_a_server_at_its_maxmemory_writes_the_ends_and_begins_nothing(make_place: Any) -> None:
+def test_a_server_at_maxmemory_writes_ends_and_begins_nothing(make_place: Any) -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
         place = make_place(url=server.url)
         running = place.gated(1)

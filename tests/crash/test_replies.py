@@ -200,7 +200,7 @@ def test_an_error_that_is_not_the_storages_strands_no_task(huey: Huey, runs: Any
 
 
 @both_kinds
-def test_an_enqueue_that_goes_wrong_may_be_made_again_with_its_id(huey: Huey, runs: Any, consume: Any, kind: Any) -> None:
+def test_a_failed_enqueue_may_be_made_again_with_its_id(huey: Huey, runs: Any, consume: Any, kind: Any) -> None:
     """C1: nobody knows whether it is there; the same id again is harmless while it is held, with ``keep_ids`` also when it has ended."""
     huey.keep_ids = 3600.0
     task = square(huey, runs)

@@ -34,7 +34,7 @@ def test_what_tasks_share_outlives_kills_of_any_process(make_shared_place: Any, 
 
 
 @pytest.mark.timeout(120)
-def test_what_tasks_share_in_redis_outlives_kills_restarts_and_lost_replies(make_shared_place: Any, show: Any) -> None:
+def test_what_tasks_share_in_redis_outlives_kills(make_shared_place: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.002) as proxy:
         between = restart_at(server, {8: signal.SIGKILL})
         storm(make_shared_place(**urls(server, proxy)), show, [*KINDS], kills=14, seconds=8, between=between)

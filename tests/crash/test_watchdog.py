@@ -200,7 +200,7 @@ def test_a_supervisor_of_which_a_part_raises_goes_on(project: Any, part: Any) ->
 
 
 @watched(QUICK, LONG)
-def test_a_supervisor_that_stands_still_is_told_of_and_tasks_go_on(project: Any, show: Any, watchdog: Any) -> None:
+def test_a_supervisor_that_stands_still_is_told(project: Any, show: Any, watchdog: Any) -> None:
     consumer = Sabotaged(project, watchdog, workers=1)
     consumer.obeys("supervisor_maintain", "freeze")
     began = time.monotonic()
@@ -252,7 +252,7 @@ def is_left_alone(consumer: Sabotaged) -> bool:
 
 
 @held(8, 120)
-def test_a_worker_whose_gil_is_held_is_left_alone_and_the_task_is_named(project: Any, show: Any, watchdog: Any, seconds: Any) -> None:
+def test_a_worker_whose_gil_is_held_is_left_and_named(project: Any, show: Any, watchdog: Any, seconds: Any) -> None:
     project.write(APP.format(root=str(ROOT), folder=str(project.folder)) + HELD)
     consumer = Sabotaged(project, watchdog)
     began = time.monotonic()

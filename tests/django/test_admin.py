@@ -159,7 +159,7 @@ def test_trouble_is_shown_on_the_page(client_of: Any) -> None:
     assert "errornote" in page
 
 
-def test_the_model_behind_the_page_has_no_table_and_wants_no_migration(database: None) -> None:
+def test_the_model_of_the_page_has_no_table(database: None) -> None:
     from django.apps import apps
     from django.core.management import call_command
     from django.db import connection

@@ -142,7 +142,7 @@ def committed(huey: Huey) -> Any:
     return committed
 
 
-def test_an_on_commit_task_waits_for_the_commit_and_its_handle_does_not(huey: Huey, committed: Any) -> None:
+def test_an_on_commit_task_waits_its_handle_does_not(huey: Huey, committed: Any) -> None:
     with transaction.atomic():
         with transaction.atomic():
             result = committed("yes")
@@ -154,7 +154,7 @@ def test_an_on_commit_task_waits_for_the_commit_and_its_handle_does_not(huey: Hu
         assert result.get(blocking=True, timeout=10) == "yes"
 
 
-def test_an_on_commit_task_of_a_transaction_that_rolls_back_never_runs(huey: Huey, committed: Any) -> None:
+def test_an_on_commit_task_of_a_rollback_never_runs(huey: Huey, committed: Any) -> None:
     with rolled_back():
         committed("no")
     with transaction.atomic():
@@ -165,7 +165,7 @@ def test_an_on_commit_task_of_a_transaction_that_rolls_back_never_runs(huey: Hue
     assert [task.arguments for task in huey.inspector.tasks()] == ["'yes'"]
 
 
-def test_an_on_commit_task_outside_of_a_transaction_is_enqueued_at_once(huey: Huey, committed: Any) -> None:
+def test_an_on_commit_task_without_a_transaction_runs_at_once(huey: Huey, committed: Any) -> None:
     committed("now")
 
     assert len(huey) == 1
@@ -211,7 +211,7 @@ def test_without_it_an_enqueue_does_not_wait(huey: Huey) -> None:
     assert len(huey) == 1
 
 
-def test_a_storage_that_nobody_chose_and_that_is_away_names_the_other_way(huey: Huey) -> None:
+def test_a_default_storage_that_is_away_names_the_other_way(huey: Huey) -> None:
     def away() -> None:
         raise StorageUnavailable("no server at localhost:6379")
 
@@ -232,7 +232,7 @@ def same_file() -> Iterator[Huey]:
         huey.close()
 
 
-def test_in_the_database_s_own_file_a_task_is_there_exactly_if_the_transaction_commits(same_file: Huey) -> None:
+def test_in_the_databases_file_a_task_is_there_if_committed(same_file: Huey) -> None:
     from django.contrib.auth.models import User
 
     @same_file.task(name="greet")
@@ -266,7 +266,7 @@ def test_a_db_task_may_be_a_coroutine_but_no_generator(huey: Huey) -> None:
             decorate(numbers)
 
 
-def test_two_db_tasks_of_one_name_are_refused_and_the_same_twice_is_one(huey: Huey) -> None:
+def test_two_db_tasks_of_one_name_are_refused(huey: Huey) -> None:
     def charge(order: int) -> int:
         return order
 
@@ -305,13 +305,13 @@ def test_a_method_as_a_db_task_is_refused(declare: Any, huey: Huey) -> None:
     assert "Order.charge is a method" in str(caught.value.__cause__ or caught.value)
 
 
-def test_a_decorated_function_below_db_task_runs_and_is_not_enqueued_again(huey: Huey) -> None:
+def test_a_function_below_db_task_is_not_enqueued_again(huey: Huey) -> None:
     first = huey.task(name="first")(lambda: "ran")
 
     assert db_task(name="second")(first).call_local() == "ran"
 
 
-def test_queries_that_django_remembers_in_debug_are_forgotten_after_each_task(huey: Huey) -> None:
+def test_queries_remembered_in_debug_are_forgotten_after_a_task(huey: Huey) -> None:
     kept: list[int] = []
 
     @huey.task(name="asks_in_debug")

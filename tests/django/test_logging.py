@@ -52,7 +52,7 @@ def test_each_line_is_there_once_in_the_format_of_the_project(project: DjangoPro
     assert all(line.startswith("OWN ") for line in command.log.splitlines())
 
 
-def test_without_logging_of_its_own_a_project_has_the_log_on_the_console(project: DjangoProject) -> None:
+def test_without_logging_settings_the_log_is_on_the_console(project: DjangoProject) -> None:
     project.settings(SEPARATE)
     command = project.start()
 

@@ -112,7 +112,7 @@ INSERT = "with connection.cursor() as cursor: cursor.execute('INSERT INTO word V
 
 
 @pytest.mark.parametrize("dies", ["after the commit", "before the commit", "by an error"])
-def test_in_the_same_file_a_task_runs_exactly_if_the_transaction_committed(project: DjangoProject, dies: str) -> None:
+def test_in_the_same_file_a_task_runs_if_committed(project: DjangoProject, dies: str) -> None:
     project.settings(SAME_FILE)
     assert project.manage("migrate", "-v0").returncode == 0
     kill = "os.kill(os.getpid(), signal.SIGKILL)"
@@ -134,7 +134,7 @@ def test_in_the_same_file_a_task_runs_exactly_if_the_transaction_committed(proje
 
 
 @pytest.mark.parametrize("is_prepared", [True, False], ids=["after migrate", "before migrate"])
-def test_in_the_same_file_a_transaction_that_writes_does_not_wait_for_itself(project: DjangoProject, is_prepared: bool) -> None:
+def test_in_the_same_file_a_transaction_does_not_wait_for_itself(project: DjangoProject, is_prepared: bool) -> None:
     project.settings(SAME_FILE)
     if is_prepared:
         assert project.manage("migrate", "-v0").returncode == 0
@@ -174,7 +174,7 @@ def test_reload_runs_new_code(project: DjangoProject) -> None:
     assert consumer.stop() == 0
 
 
-def test_a_task_of_django_tasks_is_found_by_its_id_in_every_process(project: DjangoProject) -> None:
+def test_a_task_of_django_tasks_is_found_in_every_process(project: DjangoProject) -> None:
     project.settings(SEPARATE, "huey.djhuey", *BACKPORT, TASKS=TASKS_SETTING)
     root = (*BACKPORT, "django.tasks")[0]
     project.tasks(
@@ -204,7 +204,7 @@ def test_create_huey_tables_makes_them(project: DjangoProject) -> None:
     connection.close()
 
 
-def test_a_consumer_of_an_immediate_or_eager_project_says_how_to_have_one(project: DjangoProject) -> None:
+def test_a_consumer_of_an_eager_project_says_how_to_have_one(project: DjangoProject) -> None:
     project.settings("{'huey_class': 'huey.SqliteHuey', 'filename': FILE, 'always_eager': True, 'immediate': False}")
 
     ended = project.manage("run_huey")

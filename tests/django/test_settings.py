@@ -23,7 +23,7 @@ from tests.support.helpers import running
 IN_MEMORY = {"huey_class": "huey.MemoryHuey"}
 
 
-def test_C22_a_dict_without_backend_names_a_class_and_its_options(tmp_path: Path) -> None:
+def test_C22_a_dict_without_backend_names_a_class(tmp_path: Path) -> None:
     made = resolved(
         {"huey_class": "huey.SqliteHuey", "name": "mine", "connection": {"filename": tmp_path / "q.db"}, "store_none": True}
     ).huey
@@ -104,7 +104,7 @@ def test_a_process_without_secret_key_can_import_tasks() -> None:
         assert resolved(IN_MEMORY).huey.codec.encode("task", "1", ((), None))
 
 
-def test_the_module_and_the_path_of_3_x_have_the_instance_of_the_settings() -> None:
+def test_the_3_x_module_has_the_instance_of_the_settings() -> None:
     import huey.contrib.djhuey
 
     assert huey.djhuey.HUEY is huey.contrib.djhuey.HUEY is project.current().huey
@@ -200,7 +200,7 @@ def test_a_wrong_setting_is_told_with_its_name(setting: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["consumer", "consumer_options"])
-def test_S147_options_of_the_consumer_have_their_names_of_0_4_9_and_3_x(key: str) -> None:
+def test_S147_consumer_options_have_both_names(key: str) -> None:
     given = {
         "workers": 4,
         "periodic": False,
@@ -242,7 +242,7 @@ def test_S147_options_of_the_consumer_have_their_names_of_0_4_9_and_3_x(key: str
         ({"consumer": {"utc": False}}, True),
     ],
 )
-def test_the_consumer_has_the_clock_of_the_instance_unless_it_is_told_another(setting: dict[str, Any], is_local: bool) -> None:
+def test_the_consumer_has_the_clock_of_the_instance(setting: dict[str, Any], is_local: bool) -> None:
     made = resolved({**IN_MEMORY, **setting})
 
     assert made.huey.create_consumer(**made.consumer).localtime is is_local
@@ -261,7 +261,7 @@ def test_check_names_a_wrong_setting() -> None:
 
 
 @pytest.mark.parametrize("connection", [{"filename": "q.db"}, {"connection": {"filename": "q.db"}}], ids=["flat", "nested"])
-def test_check_warns_of_a_file_that_depends_on_the_current_folder(connection: dict[str, Any], tmp_path: Path) -> None:
+def test_check_warns_of_a_file_in_the_current_folder(connection: dict[str, Any], tmp_path: Path) -> None:
     with override_settings(HUEY={"huey_class": "huey.SqliteHuey", **connection}, TASKS={}):
         assert len(messages_of("huey.W001")) == 1
     with override_settings(HUEY={"huey_class": "huey.SqliteHuey", "filename": tmp_path / "q.db"}, TASKS={}):

@@ -104,7 +104,7 @@ def test_a_running_task_says_so(huey: Huey) -> None:
     assert seen.attempts == 1
 
 
-def test_a_running_task_tells_its_start_where_starts_are_recorded(huey: Huey) -> None:
+def test_a_running_task_tells_its_start_if_recorded(huey: Huey) -> None:
     with override_settings(TASKS={"default": {**TASKS["default"], "OPTIONS": {"record_starts": True}}}):
         seen = seen_while_it_runs(huey)
 
@@ -128,7 +128,7 @@ def test_a_result_is_found_by_its_id_in_another_process(huey: Huey) -> None:
     assert adding.get_result(result.id).return_value == 3
 
 
-def test_no_result_is_found_for_what_is_not_there_or_is_no_task_of_django(huey: Huey) -> None:
+def test_no_result_is_found_for_foreign_tasks(huey: Huey) -> None:
     mine = huey.task(name="mine")(lambda: 1)()
     ended = huey.task(name="ended")(lambda: {"about": 1})()
 
@@ -148,7 +148,7 @@ def test_the_result_of_another_task_does_not_match(huey: Huey) -> None:
         task(fails).get_result(result.id)
 
 
-def test_a_failed_task_has_the_class_and_the_traceback_of_its_error(huey: Huey) -> None:
+def test_a_failed_task_has_its_error_class_and_traceback(huey: Huey) -> None:
     failures.append(Nope("so sad"))
     result = task(fails).enqueue()
 
@@ -240,7 +240,7 @@ def test_run_after_is_the_earliest_time(huey: Huey) -> None:
     assert tasks.default_task_backend.get_result(result.id).task.run_after == at
 
 
-def test_a_time_without_zone_is_refused_while_the_project_has_zones(huey: Huey) -> None:
+def test_a_time_without_zone_is_refused_if_zones_are_used(huey: Huey) -> None:
     with pytest.raises(InvalidTask, match="aware"):
         task(add).using(run_after=datetime(2030, 1, 1))
 
@@ -373,7 +373,7 @@ def test_signals_are_sent_for_each_step_and_one_end(huey: Huey) -> None:
     ]
 
 
-def test_a_receiver_that_raises_harms_neither_the_call_nor_the_task(huey: Huey) -> None:
+def test_a_receiver_that_raises_harms_nothing(huey: Huey) -> None:
     def broken(**_: Any) -> None:
         raise Nope("a receiver")
 
@@ -390,7 +390,7 @@ def test_a_receiver_that_raises_harms_neither_the_call_nor_the_task(huey: Huey) 
     assert len(ran) == 1
 
 
-def test_a_task_whose_backend_the_consumer_does_not_have_fails_and_says_so(huey: Huey) -> None:
+def test_a_task_of_a_missing_backend_fails_and_says_so(huey: Huey) -> None:
     with override_settings(TASKS={"default": TASKS["default"], "other": TASKS["default"]}):
         result = task(add, backend="other").enqueue(1)
     with running(huey):
@@ -478,7 +478,7 @@ def test_enqueue_on_commit_waits_for_the_commit(huey: Huey, database: None) -> N
 
 
 @pytest.mark.parametrize("on_commit", [True, False])
-def test_what_waits_for_a_commit_is_told_as_enqueued_then_and_never_after_a_rollback(huey: Huey, database: None, on_commit: bool) -> None:
+def test_a_task_waiting_for_a_commit_is_enqueued_by_it(huey: Huey, database: None, on_commit: bool) -> None:
     told: list[str] = []
 
     def note(sender: type, task_result: Any, **more: Any) -> None:
@@ -548,7 +548,7 @@ def test_a_run_is_the_last_one_when_the_engine_ends_the_task(error: Exception, r
 
 
 @pytest.mark.parametrize("name", ["task_enqueued", "task_started", "task_finished"])
-def test_a_receiver_that_leaves_the_program_stops_neither_the_task_nor_its_worker(huey: Huey, name: str) -> None:
+def test_a_receiver_that_exits_stops_neither_task_nor_worker(huey: Huey, name: str) -> None:
     def leaves(**kwargs: Any) -> None:
         raise SystemExit("no more")
 

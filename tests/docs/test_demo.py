@@ -99,7 +99,7 @@ def test_a_demo_that_is_interrupted_leaves_nothing_behind(demo: Demo, scene: int
 
 
 @pytest.mark.timeout(90)
-def test_a_demo_whose_consumer_dies_says_so_and_leaves_nothing_behind(demo: Demo) -> None:
+def test_a_demo_whose_consumer_dies_leaves_nothing_behind(demo: Demo) -> None:
     demo.waits_until(lambda: "\n2. " in demo.shown)
 
     os.kill(demo.consumers[0][0], signal.SIGKILL)

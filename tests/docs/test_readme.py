@@ -27,7 +27,7 @@ huey.close()
 """
 
 
-def test_the_web_app_of_the_readme_shows_a_result_when_it_is_there(tmp_path: Path) -> None:
+def test_the_web_app_of_the_readme_shows_a_result(tmp_path: Path) -> None:
     pytest.importorskip("flask")
     for block in blocks(ROOT / "README.md"):
         if block.info.startswith("python file="):

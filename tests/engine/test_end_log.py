@@ -42,7 +42,7 @@ def bad(**lease: Any) -> Finish:
     return decide(LEASE._replace(**lease), Raised(BOOM), NOON, 0.003)
 
 
-def test_a_task_that_succeeded_is_one_line_with_its_time_and_its_id(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
+def test_a_success_is_one_line_with_its_time_and_its_id(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     EndLog(clock).on_turn([good()], [], [])
 
     assert told.messages == ["app.add succeeded in 3 ms [id-1]"]
@@ -60,7 +60,7 @@ def test_what_is_dropped_without_a_run_is_told(told: pytest.LogCaptureFixture, c
     assert told.messages == ["app.add revoked before it ran [id-1]", "app.add expired before it ran [id-2]"]
 
 
-def test_more_than_twenty_a_second_are_one_line_that_counts_by_name_and_outcome(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
+def test_more_than_twenty_ends_a_second_are_one_line(told: pytest.LogCaptureFixture, clock: FakeClock) -> None:
     log = EndLog(clock)
     ends = [good(number) for number in range(MOST)] + [good(100, "app.mail"), bad(name="app.mail"), bad(name="app.mail", retries=0)]
 
@@ -159,7 +159,7 @@ def test_the_last_failure_is_an_error_with_its_traceback(told: pytest.LogCapture
     assert text.endswith("ValueError: boom")
 
 
-def test_a_failure_that_no_retry_was_given_for_says_nothing_of_retries(told: pytest.LogCaptureFixture) -> None:
+def test_a_failure_without_retries_says_nothing_of_them(told: pytest.LogCaptureFixture) -> None:
     assert failure(bad(retries=0), told)[1].startswith("app.add failed (ValueError: boom) [id-1]\n")
 
 
@@ -254,7 +254,7 @@ def test_quiet_tells_errors_only(project: Project) -> None:
     assert "ERROR" in command.log
 
 
-def test_a_logger_of_ours_that_was_switched_off_is_on_again_where_the_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_loggers_are_on_again_where_the_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.getLogger("huey.consumer")
     monkeypatch.setattr("huey.runtime.log_queue.is_on", lambda: True)
     monkeypatch.setattr(logger, "disabled", True)

@@ -20,7 +20,7 @@ from tests.engine.bench import SHORT, Bench
 # -- how much is claimed ------------------------------------------------------------------------------------------------------------------
 
 
-def test_an_engine_that_knows_nothing_claims_what_its_runners_can_start(four: Bench) -> None:
+def test_a_new_engine_claims_what_its_runners_can_start(four: Bench) -> None:
     four.enqueue_many(50)
 
     four.turn()
@@ -76,7 +76,7 @@ def test_what_runs_and_what_waits_counts_against_what_is_claimed(four: Bench) ->
     assert four.runners.running == ["00000", "00002", "00003", "00004"]
 
 
-def test_a_task_that_ends_in_a_moment_is_written_before_the_next_one_is_listened_for(bench: Bench) -> None:
+def test_a_short_task_is_written_before_the_next_listen(bench: Bench) -> None:
     bench.prove_short()
     bench.enqueue("a")
 
@@ -91,7 +91,7 @@ def test_a_task_that_ends_in_a_moment_is_written_before_the_next_one_is_listened
     assert bench.storage.listened == 0
 
 
-def test_a_task_that_takes_longer_does_not_keep_the_next_one_from_being_listened_for(bench: Bench) -> None:
+def test_a_longer_task_does_not_delay_the_next_listen(bench: Bench) -> None:
     bench.prove_short()
     bench.enqueue("a")
 
@@ -111,7 +111,7 @@ def test_short_tasks_do_not_wake_a_second_runner(four: Bench) -> None:
     assert four.runners.awake == [4, 1]
 
 
-def test_runners_are_woken_in_the_middle_of_a_turn_that_follows_at_once(bench: Bench) -> None:
+def test_runners_are_woken_during_a_turn_that_follows_at_once(bench: Bench) -> None:
     """Before that they would take Python away from the turn, and have nothing left to do while it waits for the storage."""
     bench.enqueue_many(3000)
     bench.prove_short_with_more()
@@ -123,7 +123,7 @@ def test_runners_are_woken_in_the_middle_of_a_turn_that_follows_at_once(bench: B
     assert [len(names) for names in running] == [0, 1]
 
 
-def test_after_a_turn_that_was_cut_short_the_next_ones_ask_for_what_it_brought_and_then_for_more(bench: Bench) -> None:
+def test_after_a_turn_cut_short_the_next_asks_for_as_many(bench: Bench) -> None:
     """C14: what is claimed in vain is written twice."""
     bench.enqueue_many(3000)
     bench.prove_short_with_more()
@@ -153,7 +153,7 @@ def test_heavy_tasks_are_held_for_one_turn_only(bench: Bench) -> None:
     assert len(bench.storage.wants) == turns + 1
 
 
-def test_runners_are_woken_though_the_turn_that_follows_at_once_fails(bench: Bench) -> None:
+def test_runners_are_woken_though_the_following_turn_fails(bench: Bench) -> None:
     bench.enqueue_many(3000)
     bench.prove_short_with_more()
     bench.storage.is_away = True
@@ -210,7 +210,7 @@ def test_an_idle_engine_that_is_rung_writes_what_has_ended(four: Bench) -> None:
     assert four.clock.monotonic() == began, "not one wait was waited out"
 
 
-def test_while_others_wait_to_start_a_finish_waits_five_milliseconds_at_most(bench: Bench) -> None:
+def test_a_finish_waits_at_most_five_milliseconds(bench: Bench) -> None:
     bench.prove_short()
     bench.enqueue("a", "b", "c")
     bench.turn()
@@ -392,7 +392,7 @@ def at_most_once(id: str) -> Record:
     return task(id, options=with_constraints(None, Constraints(at_most_once=True)))
 
 
-def test_an_at_most_once_task_is_not_claimed_ahead_of_a_free_runner(bench: Bench) -> None:
+def test_an_at_most_once_task_needs_a_free_runner(bench: Bench) -> None:
     bench.prove_short()
     bench.storage.enqueue([at_most_once("a"), at_most_once("b"), task("c")])
 
@@ -405,7 +405,7 @@ def test_an_at_most_once_task_is_not_claimed_ahead_of_a_free_runner(bench: Bench
     assert "b" not in bench.runners.waiting_ids
 
 
-def test_after_an_at_most_once_task_nothing_is_claimed_ahead_for_a_while(bench: Bench) -> None:
+def test_after_an_at_most_once_task_nothing_is_claimed_ahead(bench: Bench) -> None:
     bench.prove_short()
     bench.storage.enqueue([at_most_once("a")])
     bench.turn()

@@ -15,7 +15,7 @@ from tests.engine.bench import Bench
 from tests.support.helpers import InThread, wait_until
 
 
-def test_while_the_storage_is_away_finishes_are_kept_and_claims_stop(four: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_while_the_storage_is_away_finishes_are_kept(four: Bench, caplog: pytest.LogCaptureFixture) -> None:
     four.enqueue("a", "b", "c", "d", "e", "f")
     four.turn()
     four.storage.is_away = True
@@ -38,7 +38,7 @@ def test_while_the_storage_is_away_finishes_are_kept_and_claims_stop(four: Bench
     assert four.runners.running == ["d", "e", "f"]
 
 
-def test_while_the_storage_is_full_ends_are_written_and_claims_stop(four: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_while_the_storage_is_full_ends_are_written(four: Bench, caplog: pytest.LogCaptureFixture) -> None:
     four.enqueue("a", "b", "c", "d", "e", "f")
     four.turn()
     four.storage.is_full = True
@@ -98,7 +98,7 @@ def test_a_stop_ends_the_wait_for_a_storage_that_is_away(bench: Bench) -> None:
     loop.answer()
 
 
-def test_a_storage_that_goes_away_while_the_engine_listens_does_not_end_it(bench: Bench) -> None:
+def test_a_storage_lost_while_listening_does_not_end_the_engine(bench: Bench) -> None:
     bench.storage.is_deaf = True
 
     bench.go_round(4)
@@ -106,7 +106,7 @@ def test_a_storage_that_goes_away_while_the_engine_listens_does_not_end_it(bench
     assert len(bench.storage.wants) > 1
 
 
-def test_a_finish_whose_reply_was_lost_is_sent_again_and_then_taken_as_done(bench: Bench) -> None:
+def test_a_finish_whose_reply_was_lost_is_sent_again(bench: Bench) -> None:
     bench.storage.enqueue([task("a", retries=1)])
     bench.turn()
     bench.runners.end("a", Raised({"error": "E()", "traceback": ""}))
@@ -122,7 +122,7 @@ def test_a_finish_whose_reply_was_lost_is_sent_again_and_then_taken_as_done(benc
     assert (look(bench.storage).state, look(bench.storage).attempt) == (State.QUEUED, 1)
 
 
-def test_what_a_turn_claimed_whose_reply_was_lost_is_run_all_the_same(bench: Bench) -> None:
+def test_a_claim_whose_reply_was_lost_is_run(bench: Bench) -> None:
     janitor = Janitor(bench.storage, ME, bench.clock, lambda finish: finish)
     bench.enqueue("a")
     bench.storage.loses = "turn"

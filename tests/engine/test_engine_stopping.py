@@ -45,7 +45,7 @@ def test_a_stop_gives_back_suspects_that_wait(four: Bench) -> None:
     assert look(four.storage, "suspect").deaths == 1
 
 
-def test_drain_writes_what_ends_in_time_and_returns_what_still_runs(four: Bench) -> None:
+def test_drain_writes_what_ends_and_returns_what_runs(four: Bench) -> None:
     four.enqueue("a", "b", "c")
     four.turn()
     four.engine.stop()

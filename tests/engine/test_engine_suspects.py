@@ -85,7 +85,7 @@ def test_a_task_that_kills_takes_no_neighbour_along(clock: FakeClock) -> None:
     assert set(storage.items("result")) >= {"b", "c"}
 
 
-def test_a_suspect_waits_a_second_for_what_runs_and_then_runs_beside_it(four: Bench) -> None:
+def test_a_suspect_waits_a_second_for_what_runs(four: Bench) -> None:
     died_with(four, "suspect")
     four.enqueue("long")
     four.turn()
@@ -112,7 +112,7 @@ def test_nothing_is_claimed_while_a_suspect_runs_beside_others(four: Bench) -> N
     assert four.runners.running == ["long", "suspect"]
 
 
-def test_the_end_of_a_run_that_lost_its_lease_is_not_that_of_the_next(four: Bench) -> None:
+def test_the_end_of_a_lost_lease_is_not_that_of_the_next(four: Bench) -> None:
     four.enqueue("a")
     four.turn()
     four.clock.forward(60)
@@ -130,7 +130,7 @@ def test_the_end_of_a_run_that_lost_its_lease_is_not_that_of_the_next(four: Benc
     assert [lease.token for lease in four.engine.drain(0.0)] == [3]
 
 
-def test_a_lease_claimed_with_a_lost_reply_is_found_also_while_an_older_run_of_its_task_goes_on(four: Bench) -> None:
+def test_a_lost_claim_is_found_beside_an_older_run(four: Bench) -> None:
     four.enqueue("a")
     four.turn()
     four.clock.forward(60)

@@ -108,7 +108,7 @@ def money(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def test_an_argument_of_a_class_that_is_not_here_waits_and_is_not_tried_again_and_again(
+def test_an_argument_of_a_missing_class_waits(
     name: str, old: Huey, money: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("huey.engine.search.UNKNOWN_DELAY", 0.05)

@@ -69,7 +69,7 @@ def test_two_of_many_fail_and_the_others_do_not(bench: Bench) -> None:
     assert [state != "gone" for state in states(bench, *"abcdefgh")] == [name in bad for name in "abcdefgh"]
 
 
-def test_an_end_of_which_nothing_can_be_written_does_not_hold_up_the_others(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_that_cannot_be_written_holds_up_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.storage.chokes_on = lambda finish: finish.lease.id == "b"
     started(bench, *"abc")
 
@@ -128,7 +128,7 @@ def test_an_outage_in_between_loses_no_end(bench: Bench, monkeypatch: pytest.Mon
     assert states(bench, *"abcd") == ["gone", "gone", "gone", f"failed {REASON}"]
 
 
-def test_a_task_that_cannot_be_given_back_does_not_hold_up_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_cannot_be_given_back_holds_up_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.enqueue("a", "b")
     bench.runners.count = 0
     release = bench.storage.release
@@ -146,7 +146,7 @@ def test_a_task_that_cannot_be_given_back_does_not_hold_up_the_others(bench: Ben
     assert states(bench, "b") == ["queued None"]
 
 
-def test_a_task_that_went_back_before_it_started_is_told_as_started_once(bench: Bench, clock: FakeClock) -> None:
+def test_a_task_that_went_back_is_told_as_started_once(bench: Bench, clock: FakeClock) -> None:
     position, _ = bench.storage.follow(None)
     bench.runners.count = 1
     bench.engine._prefetch.limit = 2
@@ -190,9 +190,7 @@ def test_a_bad_end_stops_no_other_on_any_storage(make_huey: Callable[..., Huey],
         logging.getLogger("huey").setLevel(logging.NOTSET)
 
 
-def test_the_one_who_waits_for_an_end_that_cannot_be_written_is_told(
-    make_huey: Callable[..., Huey], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_waiter_is_told_of_an_end_that_cannot_be_written(make_huey: Callable[..., Huey], monkeypatch: pytest.MonkeyPatch) -> None:
     huey = make_huey()
     task = huey.task(name="bad")(lambda: 1)
     turn = huey.storage.turn

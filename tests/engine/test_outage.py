@@ -22,7 +22,7 @@ def page() -> Scoreboard:
     return Scoreboard(1)
 
 
-def test_without_a_supervisor_the_first_part_tells_it_and_the_last_one_its_end(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_supervisor_one_part_tells_an_outage(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage(clock)
 
     for part in ("engine", "heartbeat", "engine"):
@@ -62,9 +62,7 @@ def test_a_worker_that_is_cut_off_alone_tells_it(clock: FakeClock, page: Scorebo
     assert caplog.messages == [AWAY, "storage is back after 0.0 s"]
 
 
-def test_a_worker_whose_supervisor_does_not_look_tells_it_after_a_while(
-    clock: FakeClock, page: Scoreboard, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_worker_tells_if_its_supervisor_does_not_look(clock: FakeClock, page: Scoreboard, caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage(clock, page)
     assert page.supervisor_state == UNCHECKED
 

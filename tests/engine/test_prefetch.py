@@ -62,7 +62,7 @@ def test_a_turn_cut_off_by_weight_bounds_the_next_ones(claims: list[tuple[int, b
     assert prefetch.batch_limit == batch_limit
 
 
-def test_while_tasks_are_heavy_nothing_is_claimed_before_the_last_one_started() -> None:
+def test_while_tasks_are_heavy_nothing_is_claimed_ahead() -> None:
     prefetch = after(1, *[[0.0001]] * 10)
     light = prefetch.refill_at
     prefetch.observe_claim(3, True)

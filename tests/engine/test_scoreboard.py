@@ -37,7 +37,7 @@ def test_what_runs_is_shown_until_it_ends(page: Scoreboard) -> None:
     assert page.ended() == []
 
 
-def test_the_longest_id_of_the_widest_letters_fits_and_touches_no_neighbour(page: Scoreboard) -> None:
+def test_the_longest_id_fits_and_touches_no_neighbour(page: Scoreboard) -> None:
     longest = "\U0001f41d" * LONGEST_ID
     page.set_running(0, longest, 2**63, 2**62, 2**62)
     page.set_running(1, "short", 1, 1, 0)
@@ -53,7 +53,7 @@ def test_a_slot_is_used_again_by_a_shorter_id(page: Scoreboard) -> None:
     assert page.running() == [RunningTask(0, "s", 2, 2, 0)]
 
 
-def test_another_process_writes_and_this_one_reads_also_after_its_death(page: Scoreboard) -> None:
+def test_what_a_process_wrote_is_read_after_its_death(page: Scoreboard) -> None:
     pid = os.fork()
     if not pid:
         page.set_ready()

@@ -166,7 +166,7 @@ class Parking(deque[threading.Lock]):
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_a_task_that_comes_while_a_runner_lies_down_is_not_left_behind(bodies: Bodies, side: str) -> None:
+def test_a_task_that_comes_as_a_runner_sleeps_is_not_left(bodies: Bodies, side: str) -> None:
     runners = ThreadRunners(1, bodies.execute, lambda: None)
     comes = iter(leases(20))
 
@@ -291,7 +291,7 @@ def test_close_says_when_something_runs_on(make: Make, bodies: Bodies) -> None:
 
 
 @pytest.mark.slow_machine
-def test_close_takes_no_longer_than_its_timeout_for_all_threads_together(make: Make, bodies: Bodies) -> None:
+def test_close_has_one_timeout_for_all_threads_together(make: Make, bodies: Bodies) -> None:
     runners = make(6)
     bodies.hold(*(lease.id for lease in leases(6)))
     start(runners, leases(6), 6)
@@ -326,7 +326,7 @@ class BrokenOnce:
 
 
 @pytest.mark.parametrize("error", [ValueError("a fault"), SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
-def test_whatever_is_raised_beside_a_body_ends_its_task_and_no_runner(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+def test_whatever_is_raised_ends_its_task_and_no_runner(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     runners = ThreadRunners(1, BrokenOnce(error).execute, lambda: None)
     runners.open()
 
@@ -342,7 +342,7 @@ def test_whatever_is_raised_beside_a_body_ends_its_task_and_no_runner(error: Bas
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_ended_is_started_again_and_its_task_is_put_back(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ended_thread_is_started_again_and_its_task_put_back(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
     """No crash is counted; the end of it is written like any other."""
     runners = ThreadRunners(2, BrokenOnce(SystemExit()).execute, lambda: None)
     real, gone = runners._abandon, [False]
@@ -372,7 +372,7 @@ def test_a_thread_that_ended_is_started_again_and_its_task_is_put_back(bodies: B
     assert runners.revive() == []
 
 
-def test_a_runner_that_ended_asleep_is_not_woken_in_place_of_one_that_sleeps(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runner_that_ended_asleep_is_not_woken(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
     runners = ThreadRunners(1, bodies.execute, lambda: None)
     real, rounds = runners._sleep, []
 

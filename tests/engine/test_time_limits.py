@@ -51,7 +51,7 @@ def test_a_body_may_clean_up_when_it_is_asked() -> None:
         assert careful().get(blocking=True, timeout=20) == "cleaned up"
 
 
-def test_a_task_in_time_and_the_next_one_in_its_thread_are_left_alone() -> None:
+def test_a_task_in_time_and_the_next_one_are_left_alone() -> None:
     huey = MemoryHuey()
     quick = huey.task(timeout=30)(lambda n: n)
 
@@ -217,7 +217,7 @@ def test_others_and_what_has_ended_are_left_alone() -> None:
     assert keeper.was_asked_to_stop(0) is False
 
 
-def test_a_task_that_is_asked_at_any_moment_is_cancelled_or_succeeds(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_asked_at_any_moment_is_cancelled_or_succeeds(caplog: pytest.LogCaptureFixture) -> None:
     huey, keeper = MemoryHuey(), TimeLimits(system_clock)
     huey.task(name="app.f")(spin_a_little)
     execution = build_executor(huey.client.context, huey.client.overrides, keeper)

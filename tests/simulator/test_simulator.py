@@ -321,7 +321,7 @@ def test_a_broken_part_is_found(mutate: Callable[[pytest.MonkeyPatch], None], mo
 # -- the command --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_tells_how_many_histories_kept_their_properties(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_counts_histories_that_kept_their_properties(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "2", "--steps", "50"]) == 0
 
     assert "2 histories of 50 steps, 0 break a property; digest " in capsys.readouterr().out

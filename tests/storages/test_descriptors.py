@@ -80,7 +80,7 @@ def test_what_is_dropped_without_close_leaves_no_descriptor(path: Path, make: Ca
 
 
 @pytest.mark.parametrize("how", ["instances", "branches"])
-def test_a_thousand_queues_of_one_file_have_as_many_descriptors_as_one(path: Path, how: str) -> None:
+def test_a_thousand_queues_of_one_file_share_descriptors(path: Path, how: str) -> None:
     first = used(SqliteHuey("q", filename=path, fsync=False))
     before = descriptors()
 
@@ -107,7 +107,7 @@ def test_to_close_one_queue_leaves_the_others_of_the_file_open(path: Path) -> No
     assert descriptors() < before
 
 
-def test_queues_with_other_settings_have_connections_of_their_own(path: Path) -> None:
+def test_queues_with_other_settings_have_own_connections(path: Path) -> None:
     one, other = SqliteHuey("q", filename=path), SqliteHuey("q", filename=path, timeout=5)
 
     assert one.storage._database is not other.storage._database  # type: ignore[attr-defined]

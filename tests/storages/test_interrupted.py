@@ -31,7 +31,7 @@ def ids(storage: Any) -> set[str]:
     return {row.id for row in storage.find(limit=10**6)}
 
 
-def test_an_enqueue_that_interrupts_another_s_wait_for_the_disk_is_stored(storage: SqliteStorage) -> None:
+def test_an_enqueue_that_interrupts_a_disk_wait_is_stored(storage: SqliteStorage) -> None:
     def check(n: str, _: None, inner: Interruption) -> None:
         assert not inner.was_refused
         assert {"outer" + n, "inner" + n} <= ids(storage), f"at line {n}"
@@ -49,7 +49,7 @@ def test_a_look_that_interrupts_a_look_has_its_answer(storage: SqliteStorage) ->
 
 
 @pytest.mark.parametrize("first", ["enqueue", "find"])
-def test_a_call_that_interrupts_the_opening_of_the_file_is_stored(tmp_path: Path, first: str) -> None:
+def test_a_call_that_interrupts_the_opening_is_stored(tmp_path: Path, first: str) -> None:
     """The first call opens the file and makes its tables; what comes in between opens it as well."""
 
     def call(n: str) -> SqliteStorage:
@@ -137,7 +137,7 @@ def test_signals_during_calls_lose_nothing(storage: SqliteStorage) -> None:
     assert count[0] > 0
 
 
-def test_what_an_interrupted_turn_staged_is_not_written_by_the_next_call(storage: SqliteStorage) -> None:
+def test_an_interrupted_turn_is_not_written_by_the_next_call(storage: SqliteStorage) -> None:
     """A turn that is ended from outside leaves nothing behind, although a call came in between."""
     storage.enqueue([task("a"), task("b")])
     claim_ids(storage)
@@ -211,7 +211,7 @@ def test_in_memory_a_refused_call_says_what_to_do() -> None:
     assert storage.get("a") is not None
 
 
-def test_a_call_that_interrupts_one_of_a_queue_in_parts_is_stored(tmp_path: Path) -> None:
+def test_a_call_that_interrupts_a_queue_in_parts_is_stored(tmp_path: Path) -> None:
     """Opening the file included."""
 
     def enqueue(id: str, n: str) -> str:

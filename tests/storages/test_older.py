@@ -147,7 +147,7 @@ def in_parts_on_server(name: str) -> Huey:
 
 
 @pytest.mark.parametrize("make", [on_server, in_parts_on_server])
-def test_messages_of_earlier_releases_on_the_same_server_are_counted_and_left(
+def test_messages_of_earlier_releases_are_counted_and_left(
     make: Callable[[str], Huey], server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.lpush("huey.redis.myappv1", b"a", b"b")  # 0.4.9, and 3.x

@@ -74,7 +74,7 @@ class TestDurable(TestRedis):
         yield from makes(server_of("valkey", *ALWAYS), durable=True)
 
 
-def test_a_durable_call_waits_for_the_disk_of_a_server_that_writes_it_each_second() -> None:
+def test_a_durable_call_waits_for_the_servers_disk() -> None:
     port = server_of("valkey", "--appendonly", "yes").port
     with redis.Redis(port=port) as client:
         storage = RedisStorage("app", port=port, durable=True)
@@ -116,7 +116,7 @@ def test_all_keys_of_a_queue_share_a_hash_tag() -> None:
     assert keys.prefix("my app}{") == "huey:{my%20app%7D%7B}:"
 
 
-def test_nothing_is_left_when_all_is_done_and_read_but_what_is_said_to_stay(make: Make, server: Any) -> None:
+def test_nothing_is_left_when_all_is_done_and_read(make: Make, server: Any) -> None:
     storage = make()
     storage.enqueue([task(f"{n}", priority=n % 3, eta=1 if n % 2 else None) for n in range(30)])
     leases = storage.turn(ME, [], 30).leases
@@ -163,7 +163,7 @@ def test_nothing_is_left_of_tasks_with_terms_and_of_locks(make: Make, server: An
 
 
 @pytest.mark.parametrize(("losses", "is_open"), [(7, True), (10**6, False)])
-def test_opening_survives_answers_that_get_lost_and_gives_up_on_a_server_that_is_away(
+def test_opening_survives_lost_answers_but_no_absent_server(
     make: Make, monkeypatch: pytest.MonkeyPatch, losses: int, is_open: bool
 ) -> None:
     clock = FakeClock()
@@ -192,7 +192,7 @@ def test_a_lock_whose_answer_was_lost_once_is_taken(make: Make, monkeypatch: pyt
     assert storage.acquire_lock("l", Holder("p")) is None
 
 
-def test_a_lock_whose_answer_never_came_is_freed_by_the_next_sign_of_life(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_without_an_answer_is_freed_by_the_heartbeat(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, another = make(), make()
     kept = storage.acquire_lock("other", Holder("p"))
     with monkeypatch.context() as patch:
@@ -235,7 +235,7 @@ def test_locks_are_renewed_on_a_server_without_room(make: Make, server: Any) -> 
     assert storage.find() == []
 
 
-def test_a_reply_that_does_not_come_at_once_is_waited_for_and_the_next_ones_in_the_usual_way() -> None:
+def test_a_slow_reply_is_waited_for_and_the_next_as_usual() -> None:
     ours, theirs = socket.socketpair()
     ours.settimeout(5)
     connection = CommandConnection(SimpleNamespace(_sock=ours, disconnect=ours.close), "here")
@@ -310,7 +310,7 @@ def test_a_turn_brings_no_more_than_8_mib(make: Make) -> None:
     assert storage.counts() == Counts(results=5)
 
 
-def test_a_server_without_room_takes_no_tasks_but_the_ends_of_those_that_run() -> None:
+def test_a_full_server_takes_ends_but_no_tasks() -> None:
     with Server() as server, redis.Redis(port=server.port) as admin:
         storage = RedisStorage("full", port=server.port)
         storage.enqueue([task("a"), task("b")])
@@ -483,7 +483,7 @@ def test_pickles_of_any_class_are_for_a_server_on_this_machine() -> None:
     assert [RedisStorage("app", **each).is_trusted for each in (*local, *remote)] == [True] * len(local) + [False] * len(remote)
 
 
-def test_an_unsigned_class_for_a_remote_server_is_refused_with_the_way_out() -> None:
+def test_an_unsigned_class_for_a_remote_server_is_refused() -> None:
     huey = RedisHuey("app", host="redis.example")
 
     @huey.task()

@@ -96,9 +96,7 @@ ENQUEUES: dict[str, Callable[[RedisStorage], object]] = {
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("how", ENQUEUES)
-def test_an_enqueue_whose_answer_is_lost_is_done_once_though_its_task_has_ended(
-    make: Make, monkeypatch: pytest.MonkeyPatch, how: str, times: int
-) -> None:
+def test_an_enqueue_whose_answer_is_lost_is_done_once(make: Make, monkeypatch: pytest.MonkeyPatch, how: str, times: int) -> None:
     storage, other = make(), make()
     ran: list[str] = []
 
@@ -121,7 +119,7 @@ def test_a_repeated_call_still_says_which_task_was_in_the_way(make: Make, monkey
     assert storage.enqueue([unique("c"), again("b"), unique("d", "l"), again("e")]) == {"c": "a", "b": "b"}
 
 
-def test_a_repeated_call_says_which_task_was_in_the_way_though_that_has_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_call_names_the_task_that_was_in_the_way(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, other = make(), make()
     storage.enqueue([unique("a")])
 
@@ -132,7 +130,7 @@ def test_a_repeated_call_says_which_task_was_in_the_way_though_that_has_ended(ma
     assert storage.counts()[:3] == (0, 0, 0)
 
 
-def test_a_repeated_call_says_that_a_task_was_put_in_though_another_has_its_key_since(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_call_says_that_its_task_was_put_in(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, other = make(), make()
 
     def run_and_let_another_in() -> None:
@@ -155,7 +153,7 @@ def test_what_was_said_to_one_call_is_not_said_to_the_next(make: Make, monkeypat
     assert storage.enqueue([unique("b")]) == {}
 
 
-def test_an_enqueue_that_comes_late_over_an_old_connection_is_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_enqueue_over_an_old_connection_is_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, sent = make(), list[tuple[Any, ...]]()
     send = CommandConnection.send
     monkeypatch.setattr(CommandConnection, "send", lambda connection, *commands: (sent.extend(commands), send(connection, *commands))[1])

@@ -73,9 +73,7 @@ def kill_all_but(admin: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [redis.ConnectionPool, redis.BlockingConnectionPool])
-def test_a_thousand_reconnects_leave_the_pool_and_the_descriptors_as_they_were(
-    mine: Callable[..., RedisStorage], kind: type[redis.ConnectionPool]
-) -> None:
+def test_a_thousand_reconnects_leak_nothing(mine: Callable[..., RedisStorage], kind: type[redis.ConnectionPool]) -> None:
     pool = pool_of(kind, timeout=1) if kind is redis.BlockingConnectionPool else pool_of()
     storage = mine(connection_pool=pool)
     storage.open()
@@ -146,7 +144,7 @@ def test_a_connection_whose_answer_comes_too_late_goes_back(mine: Callable[..., 
     assert lent(pool) == 1
 
 
-def test_the_connection_on_which_a_thread_waited_goes_back_with_the_thread(mine: Callable[..., RedisStorage]) -> None:
+def test_a_waiting_threads_connection_goes_back_with_it(mine: Callable[..., RedisStorage]) -> None:
     pool = pool_of()
     storage = mine(connection_pool=pool)
     storage.open()
@@ -168,7 +166,7 @@ def test_storages_that_are_forgotten_give_their_connections_back(mine: Callable[
     assert lent(pool) == 0
 
 
-def test_what_is_forgotten_while_the_pool_is_locked_goes_back_with_the_next_connection(mine: Callable[..., RedisStorage]) -> None:
+def test_what_is_dropped_under_the_pools_lock_goes_back_later(mine: Callable[..., RedisStorage]) -> None:
     pool = pool_of()
     storage = mine(connection_pool=pool)
     connection = storage._connections.take()
@@ -190,7 +188,7 @@ def test_what_is_forgotten_while_the_pool_is_locked_goes_back_with_the_next_conn
     assert lent(pool) == 1
 
 
-def test_a_forked_child_leaves_the_parents_connections_and_waits_alone(mine: Callable[..., RedisStorage]) -> None:
+def test_a_forked_child_leaves_the_parents_connections(mine: Callable[..., RedisStorage]) -> None:
     pool = pool_of()
     storage = mine(connection_pool=pool)
     storage.enqueue([task("a")])
@@ -216,7 +214,7 @@ def until_it_waits(storage: RedisStorage, *ids: str, timeout: float | None = 20)
     return call
 
 
-def test_a_text_that_cannot_be_sent_is_no_outage_and_costs_no_connection(mine: Callable[..., RedisStorage]) -> None:
+def test_a_text_that_cannot_be_sent_is_no_outage(mine: Callable[..., RedisStorage]) -> None:
     storage = mine()
     storage.open()
     free = list(storage._connections.pool._free)
@@ -257,7 +255,7 @@ def test_queues_with_other_options_do_not_share(mine: Callable[..., RedisStorage
     assert here._connections.pool is not mine(connection_pool=pool_of())._connections.pool
 
 
-def test_one_queue_that_closes_leaves_the_others_their_connections(mine: Callable[..., RedisStorage]) -> None:
+def test_a_closing_queue_leaves_others_their_connections(mine: Callable[..., RedisStorage]) -> None:
     one, other = mine(name="one"), mine(name="other")
     one.open()
     other.open()
@@ -270,7 +268,7 @@ def test_one_queue_that_closes_leaves_the_others_their_connections(mine: Callabl
     other.flush()
 
 
-def test_three_hundred_threads_wait_for_results_on_one_connection(mine: Callable[..., RedisStorage], admin: Any) -> None:
+def test_three_hundred_threads_wait_on_one_connection(mine: Callable[..., RedisStorage], admin: Any) -> None:
     storage = mine()
     storage.open()
     before = len(admin.client_list())
@@ -286,7 +284,7 @@ def test_three_hundred_threads_wait_for_results_on_one_connection(mine: Callable
     storage.flush()
 
 
-def test_a_hundred_pools_of_four_serve_waits_calls_and_many_threads() -> None:
+def test_a_hundred_pools_of_four_serve_many_threads() -> None:
     pools_of_four = [pool_of() for _ in range(100)]
     storages = [RedisStorage(f"of four {n}", connection_pool=pool) for n, pool in enumerate(pools_of_four)]
     waits = [until_it_waits(storage, "a") for storage in storages[:20]]
@@ -431,7 +429,7 @@ def is_put(storage: RedisStorage, id: str) -> bool:
     return True
 
 
-def test_a_wait_at_a_server_that_stays_away_says_so_in_each_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_at_an_absent_server_says_so_in_each_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huey.storage.redis.shared_listeners.OUTAGE_TOLERANCE_S", 0.1)
     with Server() as server:
         storage = RedisStorage("app", port=server.port)
@@ -497,7 +495,7 @@ def test_an_error_that_strikes_the_leader_is_its_own(mine: Callable[..., RedisSt
 
 
 @pytest.mark.parametrize("kind", [redis.ConnectionPool, redis.BlockingConnectionPool])
-def test_a_pool_without_a_free_connection_says_that_it_is_the_pool(
+def test_an_exhausted_pool_says_that_it_is_the_pool(
     mine: Callable[..., RedisStorage], kind: type[redis.ConnectionPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pools, "POOL_TIMEOUT_S", 0.2)
@@ -514,9 +512,7 @@ def test_a_pool_without_a_free_connection_says_that_it_is_the_pool(
     storage.enqueue([task()])
 
 
-def test_a_pool_of_one_says_that_nobody_can_wait_with_it_long_before_the_wait_ends(
-    mine: Callable[..., RedisStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pool_of_one_says_at_once_that_nobody_can_wait(mine: Callable[..., RedisStorage], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "POOL_TIMEOUT_S", 0.2)
     monkeypatch.setattr(shared_listeners, "OUTAGE_TOLERANCE_S", 600.0)
     storage = mine(connection_pool=pool_of(most=1))
@@ -547,7 +543,7 @@ def test_a_call_waits_for_a_connection_that_comes_back(mine: Callable[..., Redis
 
 
 @pytest.mark.parametrize("most", [1, 2])
-def test_a_consumer_with_too_small_a_pool_is_refused_at_its_start(most: int) -> None:
+def test_a_consumer_with_too_small_a_pool_is_refused(most: int) -> None:
     huey = RedisHuey("small", connection_pool=pool_of(most=most))
 
     with pytest.raises(ConfigurationError, match=f"max_connections={most}, and a consumer needs 4"):

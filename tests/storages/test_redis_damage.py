@@ -139,9 +139,7 @@ KEYS = [*keys.TYPES, "q:3", "h:worker-1", "v:data", "x:data", "xn:data"]
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_key_of_a_wrong_type_stops_no_script_and_no_task_is_lost_between_places(
-    name: str, storage: RedisStorage, clock: FakeClock, client: Any
-) -> None:
+def test_a_key_of_a_wrong_type_loses_no_task(name: str, storage: RedisStorage, clock: FakeClock, client: Any) -> None:
     filled(storage, clock)
     prefix = keys.prefix(storage.name)
     client.delete(prefix + name)
@@ -177,7 +175,7 @@ def test_a_queue_with_a_key_of_a_wrong_type_can_be_emptied(name: str, storage: R
 
 
 @pytest.mark.parametrize("name", ["q:0", "s", "z"])
-def test_what_stood_in_a_key_that_is_set_aside_is_put_back_and_said(
+def test_what_stood_in_a_key_set_aside_is_put_back(
     name: str, storage: RedisStorage, clock: FakeClock, client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     filled(storage, clock)
@@ -322,7 +320,7 @@ def run_one(huey: Any) -> None:
 
 @pytest.mark.parametrize("state", [None, b"\xc1"], ids=["new", "with a state that cannot be read"])
 @pytest.mark.parametrize("what", MESSAGES)
-def test_a_message_that_cannot_be_read_becomes_a_dead_letter_as_it_is(what: str, state: bytes | None, huey: Any, client: Any) -> None:
+def test_an_unreadable_message_becomes_a_dead_letter(what: str, state: bytes | None, huey: Any, client: Any) -> None:
     prefix = keys.prefix(huey.name)
     huey.storage.open()
     client.hset(prefix + "m", "odd", MESSAGES[what])
@@ -353,7 +351,7 @@ def test_what_a_newer_release_says_behind_a_head_is_ignored(huey: Any, client: A
 
 
 @pytest.mark.parametrize("id", [b"\xff\xfe", b"\xc3", b"ab\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xc0\xaf"])
-def test_an_id_that_is_no_text_becomes_a_dead_letter_that_can_be_named(id: bytes, huey: Any, client: Any) -> None:
+def test_an_id_that_is_no_text_becomes_a_named_dead_letter(id: bytes, huey: Any, client: Any) -> None:
     prefix = keys.prefix(huey.name)
     huey.storage.open()
     client.hset(prefix + "m", id, message(b'["app.good"]'))
@@ -370,7 +368,7 @@ def test_an_id_that_is_no_text_becomes_a_dead_letter_that_can_be_named(id: bytes
     assert misplaced(client, prefix) == {}
 
 
-def test_a_task_whose_message_is_gone_ends_without_a_word_when_its_run_does(storage: RedisStorage, clock: FakeClock, client: Any) -> None:
+def test_a_task_whose_message_is_gone_ends_with_its_run(storage: RedisStorage, clock: FakeClock, client: Any) -> None:
     prefix = keys.prefix(storage.name)
     storage.enqueue([limited("a", priority=1), limited("b")])
     (lease,) = storage.turn(ME, [], 1).leases
@@ -382,7 +380,7 @@ def test_a_task_whose_message_is_gone_ends_without_a_word_when_its_run_does(stor
     assert [lease.id for lease in turn.leases] == ["b"]
 
 
-def test_of_ids_without_a_message_that_are_claimed_with_others_the_others_run(storage: RedisStorage, client: Any) -> None:
+def test_ids_without_a_message_do_not_stop_the_others(storage: RedisStorage, client: Any) -> None:
     storage.enqueue([task("a"), task("b", payload=b"x" * 9_000_000), task("c")])
     prefix = keys.prefix(storage.name)
     client.linsert(prefix + "q:0", "before", "a", "ghost 1")
@@ -398,7 +396,7 @@ DUES = [-62135596800 * SECOND, -(10**16), -1, 0, 1, 253402300799 * SECOND, 2**53
 
 
 @pytest.mark.parametrize("due", DUES)
-def test_a_task_put_back_at_whatever_time_takes_no_neighbour_along(due: int, storage: RedisStorage, clock: FakeClock, client: Any) -> None:
+def test_a_task_put_back_takes_no_neighbour_along(due: int, storage: RedisStorage, clock: FakeClock, client: Any) -> None:
     storage.enqueue([task(id, priority=p) for id, p in (("a", 0), ("b", 0), ("c", 5), ("d", -5))])
     (lease, *_) = storage.turn(ME, [], 1).leases
 

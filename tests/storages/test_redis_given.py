@@ -138,7 +138,7 @@ def test_clients_of_many_kinds_work() -> None:
         "",
     ],
 )
-def test_an_address_that_cannot_be_read_is_refused_without_showing_any_of_it(url: str) -> None:
+def test_an_unreadable_address_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         RedisHuey("app", url=url)
 
@@ -263,7 +263,7 @@ def test_a_server_that_evicts_tasks_is_refused(policy: str, evicting: tuple[Serv
 
 
 @pytest.mark.parametrize(("policy", "maxmemory"), [("volatile-lru", "100mb"), ("volatile-ttl", "0"), ("allkeys-lru", "0")])
-def test_a_server_that_may_evict_one_day_is_told_of_when_a_consumer_starts(
+def test_a_server_that_may_evict_is_told_of_at_the_start(
     policy: str, maxmemory: str, evicting: tuple[Server, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     server, admin = evicting

@@ -115,7 +115,7 @@ def test_by_tls_the_certificate_has_to_be_that_of_the_host(tmp_path: Path) -> No
     ("asked", "is_verified"),
     [({}, True), ({"ssl_cert_reqs": "none"}, False), ({"ssl_cert_reqs": None}, False), ({"ssl_cert_reqs": ssl.CERT_NONE}, False)],
 )
-def test_a_redis_py_that_does_not_look_at_host_names_by_itself_is_told_to(asked: dict[str, Any], is_verified: bool) -> None:
+def test_an_old_redis_py_is_told_to_check_host_names(asked: dict[str, Any], is_verified: bool) -> None:
     # As redis-py 5 has it.
     pool = redis.ConnectionPool(connection_class=redis.SSLConnection, ssl_check_hostname=False, **asked)
 

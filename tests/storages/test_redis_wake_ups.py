@@ -106,7 +106,7 @@ def test_goodbye_gives_back_what_was_claimed_early(make: Make, waker: Waker) -> 
     assert ([row.worker for row in other.workers()], other.counts().ready) == ([], 1)
 
 
-def test_a_wake_up_brings_its_task_also_from_a_server_that_forgot_the_scripts(make: Make, waker: Waker, server: Any) -> None:
+def test_a_wake_up_works_on_a_server_that_forgot_the_scripts(make: Make, waker: Waker, server: Any) -> None:
     storage, other = make(), make()
     storage.turn(ME, [], 1)
     other.enqueue([task("first")])

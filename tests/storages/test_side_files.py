@@ -78,7 +78,7 @@ def test_a_file_of_somebody_else_beside_the_queue_is_refused(place: Path, ending
 
 @pytest.mark.parametrize("ending", BESIDE)
 @pytest.mark.parametrize("mode", [0o666, 0o660, 0o602])
-def test_a_file_that_others_may_write_beside_a_private_queue_is_refused(place: Path, ending: str, mode: int) -> None:
+def test_a_file_others_may_write_beside_a_queue_is_refused(place: Path, ending: str, mode: int) -> None:
     path = a_queue_in(place)
     Path(f"{path}{ending}").write_bytes(b"")
     os.chmod(f"{path}{ending}", mode)
@@ -86,7 +86,7 @@ def test_a_file_that_others_may_write_beside_a_private_queue_is_refused(place: P
     assert f"may be written by others (mode {mode:04o})" in refused(path)
 
 
-def test_a_log_is_no_more_open_than_a_queue_that_others_may_write(place: Path) -> None:
+def test_a_log_is_no_more_open_than_its_queue(place: Path) -> None:
     """A file made under the umask 002 of many systems is used as before, only not trusted."""
     path = a_queue_in(place)
     os.chmod(path, 0o664)
@@ -174,7 +174,7 @@ def test_parts_of_0_4_9_in_a_file_refuse_a_foreign_log_too(place: Path) -> None:
 
 
 @by_root
-def test_a_process_of_another_user_refuses_what_a_third_one_planted(place: Path) -> None:
+def test_another_users_process_refuses_what_a_third_planted(place: Path) -> None:
     """With real users: the queue belongs to one, the folder to root and to all, the log to another one."""
     path, log = a_queue_in(place), Path(f"{place}/huey.db-wal")
     log.write_bytes(a_log_of(path, place / "his"))
@@ -203,7 +203,7 @@ def test_a_process_of_another_user_refuses_what_a_third_one_planted(place: Path)
 # -- between the look and the opening ----------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_replaced_while_it_is_opened_is_not_believed(place: Path) -> None:
+def test_a_file_replaced_while_it_is_opened_is_not_believed(place: Path) -> None:
     path, log = a_queue_in(place), Path(f"{place}/huey.db-wal")
     log.touch(0o600)
 
@@ -216,7 +216,7 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_not_believed(place: Path)
         replaced()
 
 
-def test_a_file_beside_which_another_process_closes_meanwhile_is_opened_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_closed_by_another_meanwhile_is_opened_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, tries = a_queue_in(place), []
 
     @contextmanager
@@ -249,7 +249,7 @@ def test_a_file_that_is_planted_while_it_is_opened_is_refused(place: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="regular files are made without opening them on Linux only")
-def test_where_others_may_add_files_the_names_are_taken_before_sqlite_looks_for_them(place: Path) -> None:
+def test_in_a_shared_folder_names_are_taken_before_sqlite_looks(place: Path) -> None:
     """In a sticky folder nobody can take away what is ours."""
     path = a_queue_in(place)
     place.chmod(0o1777)
@@ -297,7 +297,7 @@ def test_a_queue_below_a_folder_of_somebody_else_is_not_trusted(place: Path, abo
 
 @pytest.mark.parametrize("above", [0, 1, 2])
 @pytest.mark.parametrize(("mode", "expected"), [(0o777, False), (0o775, False), (0o1777, True), (0o755, True)])
-def test_a_queue_below_a_folder_whose_entries_others_may_rename_is_not_trusted(place: Path, above: int, mode: int, expected: bool) -> None:
+def test_a_queue_below_a_folder_others_may_rename_is_untrusted(place: Path, above: int, mode: int, expected: bool) -> None:
     folder = place / "one" / "two" / "three"
     folder.mkdir(parents=True)
     path = a_queue_in(folder)
@@ -308,7 +308,7 @@ def test_a_queue_below_a_folder_whose_entries_others_may_rename_is_not_trusted(p
 
 
 @by_root
-def test_a_link_of_somebody_else_on_the_way_to_the_queue_is_not_trusted(place: Path) -> None:
+def test_a_link_of_another_user_on_the_way_is_not_trusted(place: Path) -> None:
     (place / "real").mkdir()
     a_queue_in(place / "real")
     (place / "open").mkdir()

@@ -226,7 +226,7 @@ def test_a_queue_counts_for_itself(make: Callable[..., SqliteStorage]) -> None:
     assert one.queues() == other.queues() == ["one", "other"]
 
 
-def test_a_turn_whose_statement_fails_changes_nothing_and_can_be_sent_again(make: Callable[..., SqliteStorage]) -> None:
+def test_a_turn_whose_statement_fails_changes_nothing(make: Callable[..., SqliteStorage]) -> None:
     from huey.exceptions import StorageError
 
     storage = make()
@@ -331,7 +331,7 @@ def test_a_turn_hands_out_no_more_than_eight_mebibytes(make: Callable[..., Sqlit
     assert ([lease.id for lease in rest.leases], rest.hit_byte_limit) == (["3", "4", "5"], False)
 
 
-def test_a_file_whose_log_was_deleted_is_left_at_the_end_of_the_process(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
+def test_a_file_whose_log_was_deleted_is_left_at_the_end(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
     storage = make()
     storage.enqueue([task()])
     (tmp_path / "huey.db-wal").unlink()
@@ -369,9 +369,7 @@ def test_an_enqueue_whose_sync_fails_says_so_and_can_be_repeated(
     assert [row.id for row in storage.find()] == ["a"]
 
 
-def test_a_worker_may_start_before_the_disk_has_the_task_and_the_call_returns_after(
-    make: Callable[..., SqliteStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_may_start_before_the_disk_has_the_task(make: Callable[..., SqliteStorage], monkeypatch: pytest.MonkeyPatch) -> None:
     storage, other, seen = make(), make(), []
     storage.open()
     monkeypatch.setattr(syncing, "to_disk", lambda fd: seen.extend(other.find()))
@@ -405,9 +403,7 @@ def test_threads_that_enqueue_at_the_same_time_share_a_sync(make: Callable[..., 
     assert len(syncs) == 2
 
 
-def test_chunks_that_belong_together_wait_for_the_disk_once_whatever_happens(
-    make: Callable[..., SqliteStorage], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_of_one_call_wait_for_the_disk_once(make: Callable[..., SqliteStorage], monkeypatch: pytest.MonkeyPatch) -> None:
     storage, syncs = make(), []
     storage.open()
     monkeypatch.setattr(syncing, "to_disk", syncs.append)
@@ -431,7 +427,7 @@ def test_chunks_that_belong_together_wait_for_the_disk_once_whatever_happens(
     assert (before, for_queue, after, len(syncs)) == (0, 1, 3, 4)
 
 
-def test_who_enqueues_notices_that_somebody_began_to_follow_and_stopped(make: Callable[..., SqliteStorage]) -> None:
+def test_an_enqueue_notices_who_began_to_follow(make: Callable[..., SqliteStorage]) -> None:
     clock = FakeClock()
     storage, other = make(clock=clock), make(clock=clock)
     storage.enqueue([task(id="before")], lambda: ["before"])
@@ -472,7 +468,7 @@ for stranger in strangers:
 """
 
 
-def test_a_process_whose_descriptors_were_closed_leaves_the_file_alone(tmp_path: Path) -> None:
+def test_a_process_with_closed_descriptors_leaves_the_file(tmp_path: Path) -> None:
     path = tmp_path / "huey.db"
 
     done = subprocess.run([sys.executable, "-c", LOSES_ITS_DESCRIPTORS, str(path)], capture_output=True, text=True, timeout=20, check=False)
@@ -485,9 +481,7 @@ def test_a_process_whose_descriptors_were_closed_leaves_the_file_alone(tmp_path:
     file.close()
 
 
-def test_a_thread_that_finds_the_file_gone_when_it_begins_to_wait_tells_the_others(
-    make: Callable[..., SqliteStorage], tmp_path: Path
-) -> None:
+def test_a_thread_that_finds_the_file_gone_tells_the_others(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
     """Else their calls go on to succeed for a moment, and the outage begins and ends many times."""
     storage = make(fsync=False)
     storage.enqueue([task(id="a")])
@@ -501,7 +495,7 @@ def test_a_thread_that_finds_the_file_gone_when_it_begins_to_wait_tells_the_othe
         storage.turn(worker(), [], 1)
 
 
-def test_a_process_ends_quietly_when_the_folder_of_its_queue_is_gone(tmp_path: Path) -> None:
+def test_a_process_ends_quietly_when_its_folder_is_gone(tmp_path: Path) -> None:
     script = """
 import shutil, sys
 from huey import SqliteHuey
@@ -522,7 +516,7 @@ shutil.rmtree(sys.argv[1] + "/queue")
 
 
 @pytest.mark.parametrize("blocked", ["busy", "its shared memory was deleted"])
-def test_the_first_enqueue_of_a_process_waits_no_longer_than_an_enqueue_may(tmp_path: Path, blocked: str) -> None:
+def test_the_first_enqueue_waits_no_longer_than_others(tmp_path: Path, blocked: str) -> None:
     script = """
 import sys, time
 from huey import SqliteHuey

@@ -67,7 +67,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("what", UNREADABLE)
-def test_a_row_that_cannot_be_read_becomes_a_dead_letter_and_stops_nobody(what: str, huey: Any) -> None:
+def test_an_unreadable_row_becomes_a_dead_letter(what: str, huey: Any) -> None:
     odd = huey.registry.find("app.good")()
     change(huey, f"UPDATE huey_task SET {UNREADABLE[what]} WHERE id = ?", odd.id)
     huey.inspector.tasks()
@@ -81,7 +81,7 @@ def test_a_row_that_cannot_be_read_becomes_a_dead_letter_and_stops_nobody(what: 
 
 
 @pytest.mark.parametrize("id", ["CAST(x'fffe' AS TEXT)", "x'fffe'", "CAST(x'61c3' AS TEXT)"])
-def test_an_id_that_is_no_text_becomes_a_dead_letter_that_can_be_named(id: str, huey: Any) -> None:
+def test_an_id_that_is_no_text_becomes_a_named_dead_letter(id: str, huey: Any) -> None:
     odd = huey.registry.find("app.good")()
     change(huey, f"UPDATE huey_task SET id = {id} WHERE id = ?", odd.id)
 
@@ -115,7 +115,7 @@ def test_what_is_only_told_of_a_task_keeps_none_from_running(what: str, huey: An
     assert odd.get() == "good"
 
 
-def test_attempts_that_somebody_else_wrote_do_not_keep_an_end_from_being_written(huey: Any) -> None:
+def test_foreign_attempts_do_not_keep_an_end_from_being_written(huey: Any) -> None:
     from huey.task.lifecycle import Raised, decide
 
     huey.registry.find("app.good")()

@@ -114,7 +114,7 @@ class Wrapped:
         self.connection = connection
 
 
-def test_an_id_that_waits_is_put_in_once_and_one_that_has_ended_runs_again(huey: Huey, mine: sqlite3.Connection) -> None:
+def test_a_waiting_id_is_put_in_once_an_ended_one_runs_again(huey: Huey, mine: sqlite3.Connection) -> None:
     tokens: list[int] = []
     task = huey.task(context=True)(lambda n, task: tokens.append(task.token))
 

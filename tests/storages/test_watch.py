@@ -139,7 +139,7 @@ def test_nobody_waits_longer_than_he_asked_for(watch_it: Callable[[], Watch]) ->
 
 
 @linux
-def test_a_process_has_one_inotify_instance_for_all_threads_and_files(tmp_path: Path) -> None:
+def test_a_process_has_one_inotify_instance(tmp_path: Path) -> None:
     storages = [SqliteStorage("q", tmp_path / f"{n}.db", fsync=False) for n in range(3)]
     for storage in storages:
         storage.open()
@@ -176,7 +176,7 @@ def test_a_commit_wakes_who_waits_for_that_file_only(tmp_path: Path) -> None:
     other.close()
 
 
-def test_where_inotify_is_used_up_it_is_said_once_and_one_connection_looks(
+def test_where_inotify_is_used_up_one_connection_looks(
     storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _use_up_inotify(monkeypatch)

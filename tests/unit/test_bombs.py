@@ -226,7 +226,7 @@ LEGAL: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("name", LEGAL)
-def test_what_stays_within_64_bytes_for_each_object_is_neither_refused_by_readers_nor_by_writers(name: str) -> None:
+def test_64_bytes_for_each_object_are_refused_by_nobody(name: str) -> None:
     value = LEGAL[name]()
     body = pickle.dumps(value, 5)
 
@@ -247,7 +247,7 @@ def test_what_stays_within_64_bytes_for_each_object_is_neither_refused_by_reader
     ],
     ids=["repeated", "wide keys", "class", "decimal", "deep", "many", "text"],
 )
-def test_the_quick_look_of_a_writer_passes_nothing_that_a_reader_refuses(value: Any) -> None:
+def test_the_writers_quick_look_passes_only_what_readers_take(value: Any) -> None:
     body = pickle.dumps(value, 5)
     if is_surely_small(value, len(body), budget(len(body)), most_memory(len(body))):
         check_pickle(body, budget(len(body)))
@@ -258,7 +258,7 @@ def test_keys_that_hash_alike_are_refused_by_their_name() -> None:
         check_pickle(START + BOMBS["decimals"], LEAST)
 
 
-def test_what_python_takes_for_a_compressed_message_is_bounded_too() -> None:
+def test_what_python_takes_for_compressed_is_bounded_too() -> None:
     body = pickle.dumps([{n} for n in range(500_000)], 5)
     with pytest.raises(DecodeError, match="takes more than 64,000,000 bytes"):
         check_pickle(body, budget(len(body)), 100)

@@ -167,7 +167,7 @@ def ring() -> list[object]:
     return made
 
 
-def test_a_path_makes_a_key_by_the_name_that_all_versions_of_python_know(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_makes_a_key_by_a_name_all_pythons_know(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key(PurePosixPath("/a"), unique="a")
 
     monkeypatch.setattr(PurePosixPath, "__module__", "pathlib._local")
@@ -214,7 +214,7 @@ def test_a_time_may_be_a_timedelta() -> None:
     assert parse_constraints(True, timedelta(minutes=1), None, None, False) == ConstraintSpec(True, 60.0)
 
 
-def test_terms_come_back_as_they_were_stored_beside_other_options() -> None:
+def test_constraints_come_back_beside_other_options() -> None:
     terms = Constraints("k", 5.0, "l", 3, True, 60.0)
 
     text = with_constraints('{"backoff": 2}', terms)

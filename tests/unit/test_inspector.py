@@ -171,7 +171,7 @@ def test_what_is_signed_is_shown_to_who_has_the_secret(make_huey: MakeHuey) -> N
     assert seen(other).arguments.endswith(" bytes>")
 
 
-def test_json_is_shown_and_what_the_application_wrote_itself_is_not(make_huey: MakeHuey) -> None:
+def test_json_is_shown_but_not_what_the_application_wrote(make_huey: MakeHuey) -> None:
     class Own:
         def serialize(self, value: object) -> bytes:
             return b"own"

@@ -165,7 +165,7 @@ def test_a_death_puts_a_task_back_at_its_old_place() -> None:
     assert decide(lease(), DIED, NOW).due == PLACE
 
 
-def test_a_task_that_ran_when_its_worker_died_is_a_suspect_from_then_on() -> None:
+def test_a_task_that_ran_when_its_worker_died_is_a_suspect() -> None:
     assert [decide(lease(solo_crashes=before), DIED, NOW).solo_crashes for before in (0, 1, 2)] == [1, 1, 2]
 
 
@@ -194,13 +194,13 @@ def test_more_tries_than_allowed_never_give_a_further_one() -> None:
     assert decide(lease(retries=1, attempt=3), RAISED, NOW).state == State.FAILED
 
 
-def test_a_failure_that_must_not_be_retried_fails_with_tries_left() -> None:
+def test_a_failure_that_must_not_be_retried_fails_at_once() -> None:
     finish = decide(lease(retries=5), FORBIDDEN, NOW)
 
     assert (finish.state, finish.reason, finish.attempt) == (State.FAILED, "undecodable", 0)
 
 
-def test_an_unknown_task_waits_a_day_of_the_storages_clock_whatever_the_host_thinks_the_time_is() -> None:
+def test_an_unknown_task_waits_a_day_of_the_storages_clock() -> None:
     first = decide(lease(), UNKNOWN, NOW - 10**15)
     second = decide(lease(unknown_until=PLACE + 9), UNKNOWN, NOW + 10**15)
     third = decide(lease(unknown_until=PLACE + 9, ready_at=PLACE + 8), UNKNOWN, 0)
@@ -239,7 +239,7 @@ def test_an_unknown_task_costs_no_try_and_fails_after_a_day() -> None:
     assert (over.state, over.reason, over.error) == (State.FAILED, "unknown task", ERROR)
 
 
-def test_a_record_of_a_newer_release_waits_for_one_that_can_read_it() -> None:
+def test_a_record_of_a_newer_release_waits_for_its_reader() -> None:
     finish = decide(lease(), Unrunnable(ERROR, "newer record"), NOW)
 
     assert (finish.state, finish.reason) == (State.QUEUED, "newer record")
@@ -287,7 +287,7 @@ ONCE = with_constraints(None, Constraints(at_most_once=True))
 
 
 @pytest.mark.parametrize("name", ["died", "died-alone", "group-died", "cut-short"])
-def test_what_is_to_run_at_most_once_is_lost_rather_than_run_twice(name: str) -> None:
+def test_an_at_most_once_task_is_lost_rather_than_run_twice(name: str) -> None:
     outcome = {**OUTCOMES, "group-died": GROUP_DIED}[name]
 
     finish = decide(lease(options=ONCE, retries=5), outcome, NOW)

@@ -155,7 +155,7 @@ def test_two_threads_that_fork_at_once_leave_the_log_as_it_was(logger: logging.L
     assert sink.lines == ["line"]
 
 
-def test_a_forked_process_writes_its_own_lines_and_not_its_parents(logger: logging.Logger, sink: Sink) -> None:
+def test_a_forked_process_writes_only_its_own_lines(logger: logging.Logger, sink: Sink) -> None:
     queue = over(logger)
     logger.info("the parent's")
     wait_until(lambda: queue._lines.empty())
@@ -191,7 +191,7 @@ def fine(n):
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
-def test_a_console_that_nobody_reads_does_not_hold_up_the_consumer(project: Project, tmp_path: Path, kind: str) -> None:
+def test_a_console_nobody_reads_does_not_hold_up_the_consumer(project: Project, tmp_path: Path, kind: str) -> None:
     project.write(APP)
     fails, fine = project.task("fails"), project.task("fine")
     command = [sys.executable, "-m", "huey.cli.consumer", "main.huey", "-k", kind, "-w", "2", "-v"]

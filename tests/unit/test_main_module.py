@@ -79,13 +79,13 @@ def test_the_name_of_a_program(spec: str | None, file: str | None, packages: lis
     assert name_of_program(namespace) == name
 
 
-def test_a_package_around_the_current_folder_is_not_part_of_the_name(folder: Path) -> None:
+def test_a_package_around_the_folder_is_not_part_of_the_name(folder: Path) -> None:
     (folder / "__init__.py").touch()
 
     assert name_of_program({"__file__": str(folder / "app.py")}) == "app"
 
 
-def test_a_function_of_a_process_that_multiprocessing_spawned_has_the_same_name(folder: Path) -> None:
+def test_a_function_of_a_spawned_process_has_the_same_name(folder: Path) -> None:
     for name in ("__main__", "__mp_main__"):
         names: dict[str, Any] = {"__name__": name, "__file__": str(folder / "app.py")}
         exec(compile("def add(): ...", str(folder / "app.py"), "exec"), names)
@@ -93,7 +93,7 @@ def test_a_function_of_a_process_that_multiprocessing_spawned_has_the_same_name(
         assert module_of(names["add"]) == "app"
 
 
-def test_what_is_typed_at_a_prompt_after_a_script_is_not_of_its_file(folder: Path) -> None:
+def test_what_is_typed_at_a_prompt_is_not_of_the_script(folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "__main__", "__file__": str(folder / "app.py")}
     exec(compile("def add(): ...", "<stdin>", "exec"), names)
 
@@ -115,7 +115,7 @@ def run(folder: Path, *arguments: str, text: str | None = None) -> tuple[str, st
     return ended.stdout.strip(), ended.stderr
 
 
-def test_programs_that_can_be_imported_agree_with_those_who_import_them(folder: Path) -> None:
+def test_importable_programs_agree_with_their_importers(folder: Path) -> None:
     write(folder, "app.py")
     write(folder, "shop/jobs.py")
     write(folder, "shop/__main__.py")

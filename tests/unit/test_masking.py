@@ -99,7 +99,7 @@ def _nothing() -> None:
     """A call, at which something could strike."""
 
 
-def test_an_exception_from_outside_does_not_part_what_belongs_together() -> None:
+def test_an_exception_from_outside_does_not_part_a_unit() -> None:
     ledger = Ledger()
 
     Asked(ledger.write, 60).through()
@@ -353,7 +353,7 @@ def test_a_body_that_only_enqueues_is_asked_all_the_same() -> None:
         wait_until(lambda: [row.reason for row in huey.storage.find("failed")] == ["timeout"])
 
 
-def test_a_revoked_body_inside_a_block_of_huey_is_asked_and_leaves_it() -> None:
+def test_a_revoked_body_inside_a_block_leaves_it() -> None:
     huey, is_inside = MemoryHuey(), threading.Event()
     lock = huey.lock_task("mine")
 

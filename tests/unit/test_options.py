@@ -110,12 +110,12 @@ def test_a_value_that_cannot_work_is_refused(name: str, value: Any, said: str) -
 
 
 @pytest.mark.parametrize("name", ["max_tasks", "max_memory"])
-def test_workers_cannot_be_renewed_while_the_dead_are_not_replaced(name: str) -> None:
+def test_workers_are_not_renewed_if_the_dead_are_not_replaced(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name}=100 .*--disable-health-check"):
         validate_settings({name: 100, "check_worker_health": False})
 
 
-def test_what_threads_of_a_program_cannot_do_is_told_with_the_way_out() -> None:
+def test_what_threads_of_a_program_cannot_do_is_told() -> None:
     assert process_only_reason(validate_settings({})) is None
     assert process_only_reason(validate_settings({"queues": "video:3"})) is None
 
@@ -127,7 +127,7 @@ def test_what_threads_of_a_program_cannot_do_is_told_with_the_way_out() -> None:
         assert re.search(rf"^{name}=.*start\(\) runs tasks in threads.*call run\(\)", process_only_reason(validate_settings(options)) or "")
 
 
-def test_a_mistyped_option_is_answered_with_the_one_that_was_meant() -> None:
+def test_a_mistyped_option_is_answered_with_the_nearest_one() -> None:
     with pytest.raises(ConfigurationError, match=r"^worker=4: a consumer has no such option; did you mean 'workers'"):
         validate_settings({"worker": 4})
     with pytest.raises(ConfigurationError, match=r"^colour=1: a consumer has no such option; its options are backoff, "):

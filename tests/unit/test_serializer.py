@@ -318,7 +318,7 @@ def test_an_error_cannot_be_made_a_result_nor_the_other_way() -> None:
             one.decode_result(ID, swapped)
 
 
-def test_nothing_looks_at_a_message_before_its_signature_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_looks_at_a_message_before_its_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     one = codec(secret=SECRET, compression=True)
     data = one.encode("result", ID, "a" * 1000)
     for name in ("inflated", "load_any", "load_plain", "from_json"):
@@ -438,7 +438,7 @@ def test_a_subclass_overrides_two_methods_and_gets_the_rest() -> None:
     assert both.decode("result", ID, both.encode("result", ID, "a" * 100)) == "a" * 100
 
 
-def test_messages_from_before_compression_are_read_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_from_before_compression_give_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     data = Serializer().serialize([1])
     with caplog.at_level(logging.WARNING, "huey"):
         assert Serializer(compression=True).deserialize(data) == [1]

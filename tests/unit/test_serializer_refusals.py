@@ -143,7 +143,7 @@ def test_whatever_a_class_raises_is_a_decode_error(error: Any) -> None:
         assert type(error).__name__ in refusal(one, data)
 
 
-def test_every_cut_and_every_flipped_byte_of_a_trusted_message_is_survived() -> None:
+def test_every_cut_and_flipped_byte_of_a_message_is_survived() -> None:
     """In a process of its own, with little memory: a pickle that is trusted may ask for much."""
     done = subprocess.run([sys.executable, "-c", FLIPS], capture_output=True, text=True, timeout=25, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "survived"), done.stderr[-2000:]

@@ -140,7 +140,7 @@ def _pidfd(pid: int) -> int:
     return os.pidfd_open(pid)
 
 
-def test_S176_several_worker_processes_run_each_task_and_each_tick_once(application: Application) -> None:
+def test_S176_several_processes_run_each_task_and_tick_once(application: Application) -> None:
     handles = [application.work(n) for n in range(20)]
 
     consumer = application.start("-k", "process", "-w", "2")
@@ -191,7 +191,7 @@ def test_S166_worker_processes_make_parts_of_their_own(tmp_path: Path) -> None:
         consumer.bury()
 
 
-def test_periodic_tasks_in_several_processes_are_refused_where_ticks_are_not_noted(tmp_path: Path) -> None:
+def test_periodic_tasks_are_refused_where_ticks_are_not_noted(tmp_path: Path) -> None:
     application = Application(tmp_path, "own", (FolderQueue("app", str(tmp_path / "queue")),))
 
     consumer = application.start("-k", "process", "-w", "2")

@@ -176,7 +176,7 @@ class TestShippedParts(
         for storage in made:
             storage.close()
 
-    def test_a_turn_claims_no_more_bytes_than_its_measure_and_a_portion(self, storage: Storage) -> None:
+    def test_a_turn_claims_no_more_bytes_than_its_limit(self, storage: Storage) -> None:
         storage.enqueue([task(f"light-{n:03}") for n in range(64)])
         storage.enqueue([task(f"heavy-{n:03}", payload=bytes(400_000)) for n in range(80)])
 

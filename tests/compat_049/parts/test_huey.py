@@ -74,7 +74,7 @@ def test_S16_a_queue_alone_suffices() -> None:
         wait_until(lambda: ran == ["now", "later"])
 
 
-def test_S16_what_waits_in_memory_goes_back_to_the_queue_at_a_stop() -> None:
+def test_S16_what_waits_in_memory_goes_back_at_a_stop() -> None:
     huey = Huey(ListQueue())
     note = noting(huey, [])
     note.schedule(args=("later",), delay=3600)
@@ -170,7 +170,7 @@ def test_S45_a_result_that_does_not_come_is_a_timeout(huey: Huey) -> None:
         huey.task()(add)(1, 2).get(blocking=True, timeout=0.1)
 
 
-def test_S51_S52_a_revoked_task_does_not_run_unless_it_is_restored(huey: Huey, emitter: ListEmitter) -> None:
+def test_S51_S52_a_revoked_task_runs_only_if_restored(huey: Huey, emitter: ListEmitter) -> None:
     ran: list[str] = []
     note = noting(huey, ran)
     revoked, restored, after = note("revoked"), note("restored"), note("after")
@@ -201,7 +201,7 @@ def test_S54_S58_a_function_revoked_for_once_skips_one_run(huey: Huey) -> None:
     assert ran == ["b"]
 
 
-def test_S59_S60_a_revocation_ends_at_its_time_and_each_replaces_the_former(huey: Huey) -> None:
+def test_S59_S60_a_revocation_ends_and_replaces_the_former(huey: Huey) -> None:
     note = noting(huey, [])
     until = datetime.now() + timedelta(days=1)
     note.revoke(until)
@@ -222,7 +222,7 @@ def test_S55_revoking_needs_a_store() -> None:
     assert not huey.is_revoked(note.s("a"))
 
 
-def test_S82_S84_a_failed_task_is_tried_again_and_then_has_an_error(huey: Huey, emitter: ListEmitter) -> None:
+def test_S82_S84_a_failed_task_is_retried_and_then_has_an_error(huey: Huey, emitter: ListEmitter) -> None:
     ran: list[int] = []
 
     @huey.task(retries=2, retries_as_argument=True)
@@ -302,7 +302,7 @@ def test_S109_a_redis_queue_that_blocks_is_read_at_once(port: int) -> None:
         assert [note(n).get(blocking=True, timeout=5) for n in range(5)] == list(range(5))
 
 
-def test_S110_S135_a_message_for_later_goes_to_the_schedule_and_back(huey: Huey, emitter: ListEmitter) -> None:
+def test_S110_S135_a_message_for_later_goes_through_the_schedule(huey: Huey, emitter: ListEmitter) -> None:
     ran: list[str] = []
     note = noting(huey, ran)
 
@@ -362,7 +362,7 @@ def test_S134_a_broken_emitter_does_not_disturb_the_work(caplog: pytest.LogCaptu
     assert caplog.text.count("no such channel") == 1
 
 
-def test_S136_a_task_of_one_instance_is_run_by_the_consumer_of_another(parts: tuple[Any, Any, Any]) -> None:
+def test_S136_a_consumer_runs_tasks_of_another_instance(parts: tuple[Any, Any, Any]) -> None:
     handle = Huey(*parts).task()(add)(1, 2)
 
     with running(Huey(*parts), **FAST):
@@ -551,7 +551,7 @@ def test_shipped_parts_have_nothing_to_warn_of(make_shipped: Any, caplog: pytest
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
-def test_periodic_tasks_in_several_processes_need_a_queue_that_notes_ticks() -> None:
+def test_periodic_tasks_need_a_queue_that_notes_ticks() -> None:
     huey = Huey(ListQueue())
 
     with pytest.raises(ConfigurationError, match="--no-periodic"):

@@ -125,7 +125,7 @@ def test_S162_flush_empties_a_store(parts: tuple[Any, Any, Any]) -> None:
     assert parts[1].peek("k") is EmptyData
 
 
-def test_S163_S164_a_schedule_gives_out_what_is_due_in_order_of_time(parts: tuple[Any, Any, Any]) -> None:
+def test_S163_S164_a_schedule_gives_what_is_due_in_order(parts: tuple[Any, Any, Any]) -> None:
     schedule, moment = parts[2], timedelta(microseconds=1)
     for data, time_ in (("late", NOON + moment), ("now", NOON), ("early", NOON - moment)):
         schedule.add(data, time_)
@@ -176,7 +176,7 @@ def test_S169_a_short_socket_timeout_ends_it_too(port: int) -> None:
     assert redis_backend.RedisBlockingQueue("q", host="127.0.0.1", port=port, socket_timeout=0.2).read() is None
 
 
-def test_S170_S171_results_are_a_hash_and_a_schedule_is_a_sorted_set(port: int) -> None:
+def test_S170_S171_results_are_a_hash_the_schedule_a_sorted_set(port: int) -> None:
     _, store, schedule = in_redis(port, "app")
     store.put("k", "v")
     schedule.add("a", NOON)

@@ -25,7 +25,7 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def test_S23_S119_S172_events_are_published_as_json_on_the_channel(port: int) -> None:
+def test_S23_S119_S172_events_are_json_on_the_channel(port: int) -> None:
     emitter = RedisEventEmitter("My-App", host="127.0.0.1", port=port)
     huey = Huey(*in_redis(port), emitter)
     note = noting(huey, [])
