@@ -19,7 +19,7 @@ from huey import SqliteHuey
 from huey.backends.sqlite_backend import SqliteQueue
 from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.runtime import files
-from huey.runtime.files import BY_SQLITE, BY_US, Replaced, check_beside, unchanged_beside
+from huey.runtime.files import BY_SQLITE, BY_US, Replaced, check_neighbours, unchanged_neighbours
 from huey.storage.sqlite import connection
 from tests.support.helpers import SOURCE, bare_environment
 
@@ -208,7 +208,7 @@ def test_a_file_replaced_while_it_is_opened_is_not_believed(place: Path) -> None
     log.touch(0o600)
 
     def replaced() -> None:
-        with unchanged_beside(str(path), 0o600):
+        with unchanged_neighbours(str(path), 0o600):
             log.rename(place / "former")
             log.touch(0o600)
 
@@ -222,12 +222,12 @@ def test_a_file_closed_by_another_meanwhile_is_opened_again(place: Path, monkeyp
     @contextmanager
     def first_replaced(path: str, mode: int) -> Iterator[None]:
         tries.append(path)
-        with unchanged_beside(path, mode):
+        with unchanged_neighbours(path, mode):
             yield
         if len(tries) < 3:
             raise Replaced(path)
 
-    monkeypatch.setattr(connection, "unchanged_beside", first_replaced)
+    monkeypatch.setattr(connection, "unchanged_neighbours", first_replaced)
     storage = SqliteHuey("q", filename=path).storage
     storage.open()
 
@@ -240,7 +240,7 @@ def test_a_file_that_is_planted_while_it_is_opened_is_refused(place: Path) -> No
     path, log = a_queue_in(place), Path(f"{place}/huey.db-wal")
 
     def planted() -> None:
-        with unchanged_beside(str(path), 0o600):
+        with unchanged_neighbours(str(path), 0o600):
             log.touch(0o600)
             os.chown(log, STRANGER, STRANGER)
 
@@ -254,8 +254,8 @@ def test_in_a_shared_folder_names_are_taken_before_sqlite_looks(place: Path) -> 
     path = a_queue_in(place)
     place.chmod(0o1777)
 
-    with unchanged_beside(str(path), 0o600):
-        found = check_beside(str(path), 0o600)
+    with unchanged_neighbours(str(path), 0o600):
+        found = check_neighbours(str(path), 0o600)
 
     assert found.keys() >= set(BY_SQLITE)
     assert {stat.S_IMODE(os.stat(f"{path}{ending}").st_mode) for ending in BY_SQLITE} == {0o600}

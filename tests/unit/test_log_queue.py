@@ -143,12 +143,12 @@ def test_a_drain_of_a_stuck_log_gives_up_in_time(logger: logging.Logger) -> None
 def test_two_threads_that_fork_at_once_leave_the_log_as_it_was(logger: logging.Logger, sink: Sink) -> None:
     queue = over(logger)
     sink.may_go_on.set()
-    other = threading.Thread(target=queue._hold)
+    other = threading.Thread(target=queue._before_fork)
 
-    queue._hold()
+    queue._before_fork()
     other.start()
     other.join(20)
-    queue._go_on()
+    queue._after_fork()
 
     logger.info("line")
     assert queue.drain(20)

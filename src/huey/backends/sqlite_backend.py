@@ -73,7 +73,7 @@ class _File:
         files.check_before_open(self.path, MODE)
         connection = sqlite3.connect(files.sqlite_uri(self.path), BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=True)
         try:
-            with files.unchanged_beside(self.path, MODE):
+            with files.unchanged_neighbours(self.path, MODE):
                 # As one script: a pragma that is not fetched yet holds the file, and a destructor may use it at that moment.
                 connection.executescript(";\n".join(("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *SCHEMA)))
         except BaseException:

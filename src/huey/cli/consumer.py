@@ -22,13 +22,13 @@ from huey.consumer.settings import OF_COMMAND, allocate_workers, validate_settin
 from huey.consumer.supervisor import Supervisor
 from huey.exceptions import ConfigurationError, StorageError
 from huey.runtime.log_queue import drain, turn_on
-from huey.runtime.logs import LAST_LINES, escaped_lines, let_go_of_streams, write_by_line
+from huey.runtime.logs import LAST_LINES, drop_broken_streams, escaped_lines, write_by_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     code = _main(arguments)
-    let_go_of_streams()
+    drop_broken_streams()
     return code
 
 

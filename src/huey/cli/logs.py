@@ -16,7 +16,7 @@ from huey.cli.errors import UsageError
 from huey.consumer.command import REAL
 from huey.runtime.escaping import LOGGERS
 from huey.runtime.logs import enable
-from huey.runtime.ownership import NotOurs, is_safe_place, open_own, our_own
+from huey.runtime.ownership import NotOurs, is_safe_folder, open_own, our_own
 
 LOG_BYTES = 1_000_000
 LOG_BACKUPS = 3
@@ -147,7 +147,7 @@ class LogFile(logging.Handler):
         flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY
         if self._is_rotated:
             trust = our_own()
-            if not is_safe_place(os.path.dirname(self._path), trust._replace(writable=stat.S_IWGRP)):
+            if not is_safe_folder(os.path.dirname(self._path), trust._replace(writable=stat.S_IWGRP)):
                 raise NotOurs(errno.EPERM, "its directory, or one above it, belongs to another user or is world-writable", self._path)
             self._fd = open_own(self._path, flags, 0o600, trust._replace(writable=_READABLE))
         else:

@@ -23,25 +23,25 @@ FOREVER: Micros = 2**62
 
 
 def micros(seconds: float) -> Micros:
-    """Seconds as microseconds, rounded to the nearest."""
+    """Return *seconds* as microseconds, rounded to the nearest."""
     return round(seconds * SECOND)
 
 
 class Clock(Protocol):
-    """What a part may ask about time."""
+    """The clocks that a part may read."""
 
     def now(self) -> Micros:
         """Wall time, microseconds UTC. May step back or ahead."""
 
     def monotonic(self) -> Micros:
-        """Microseconds since the machine started, its sleep not counted. Never steps back; the same for all processes."""
+        """Microseconds since the machine started, without the time it was suspended. Never steps back; the same for all processes."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait that long."""
+        """Wait for *seconds*."""
 
 
 class Rng(Protocol):
-    """What a part may ask of chance."""
+    """The random numbers that a part may draw."""
 
     def random(self) -> float:
         """A number in [0, 1)."""
@@ -70,7 +70,7 @@ system_rng: Rng = random.SystemRandom()
 
 
 _process = object()
-"""Another object in each process: a cheaper look than asking for the pid."""
+"""A different object in each process: comparing it is cheaper than asking for the pid."""
 
 
 def _new_process() -> None:
@@ -82,7 +82,7 @@ os.register_at_fork(after_in_child=_new_process)
 
 
 _DRAWN = 512
-"""Steps that are drawn at once; each alone would cost a call of the kernel."""
+"""Steps that are drawn at once; drawing each alone would cost a system call."""
 _STEP = 56
 """Bits of a step."""
 _FIRST = 1 << 79
@@ -103,7 +103,7 @@ class Ids:
         self._moment, self._head = -1, ""
         self._steps: Iterator[int] = iter(())
         self._numbers: Iterator[int] = iter(())
-        """Of this moment. An iterator made in C gives each number to one thread only."""
+        """Of this millisecond. An iterator implemented in C gives each number to one thread only."""
         self._last = 0
 
     def __call__(self) -> str:
@@ -118,7 +118,7 @@ class Ids:
         return self._head + hex(number)[2:]
 
     def many(self, wanted: int) -> list[str]:
-        """So many ids of this moment, in order."""
+        """Return *wanted* ids of this millisecond, in order."""
         moment = self._now() // 1000
         if moment != self._moment or self._process is not _process:
             self._begin(moment)
@@ -141,7 +141,7 @@ class Ids:
         self._numbers = accumulate(self._steps, initial=_FIRST | first << 22 | second >> 34)
 
     def _go_on(self) -> None:
-        """The steps ran out within a moment."""
+        """Draw more steps within the same millisecond."""
         if self._last + (_DRAWN << _STEP) >> 80:
             self._begin(self._moment)
             return

@@ -1,4 +1,4 @@
-"""The fields of a crontab as people write them, and the values that they name."""
+"""Parses the fields of a crontab into the values that they name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import chain
 from huey.runtime.suggestions import did_you_mean
 
 Part = str | int
-"""What one field of a crontab may be given as."""
+"""One field of a crontab, as given."""
 
 OLD_ORDER = ("month", "day", "day_of_week", "hour", "minute")
 LINE_ORDER = ("minute", "hour", "day", "month", "day_of_week")
@@ -43,7 +43,8 @@ _EXAMPLES = {"month": ", names such as 'jan'", "day_of_week": ", names such as '
 
 
 def of_line(line: str) -> dict[str, Part]:
-    """The fields of a cron line: minute, hour, day, month, day_of_week, or one word such as ``@daily``. ValueError: it is none."""
+    """Return the fields of a cron line: minute, hour, day, month, day_of_week, or one word such as ``@daily``. ValueError: it is
+    neither."""
     words = SHORTHANDS.get(line.strip().lower(), line).split()
     if len(words) == 1 and words[0].startswith("@"):
         if words[0].lower() == "@reboot":
@@ -56,13 +57,13 @@ def of_line(line: str) -> dict[str, Part]:
 
 
 def is_line(text: object) -> bool:
-    """It is a whole cron line, or a word that stands for one, rather than a field."""
+    """Return whether *text* is a whole cron line, or a word that stands for one, rather than a field."""
     return isinstance(text, str) and (len(text.split()) > 1 or text.strip().startswith("@"))
 
 
 def values_of(field: str, given: Part, *, strict: bool) -> tuple[frozenset[int], list[str]]:
-    """The values that a field names, and what is doubtful about it, in words. ValueError: out of range, or nothing can be read; with
-    *strict* if anything cannot. TypeError: neither number nor text."""
+    """Return the values that a field names, and its doubtful points in words. Raises ValueError if a value is out of range or nothing can
+    be read, with *strict* if anything cannot; TypeError for neither a number nor text."""
     if isinstance(given, bool) or not isinstance(given, (int, str)):
         raise TypeError(f"crontab({field}={given!r}): give a number or text, such as 5 or '5,10-15'")
     parts = {part.strip(): _matched(field, part.strip()) for part in str(given).split(",")}
@@ -81,7 +82,7 @@ def values_of(field: str, given: Part, *, strict: bool) -> tuple[frozenset[int],
 
 
 def _matched(field: str, part: str) -> Mapping[str, str | None] | None:
-    """One part of a list, names as numbers; None: it cannot be read."""
+    """Parse one part of a list, names as numbers; None if it cannot be read."""
     found = _PART.fullmatch(part.lower())
     if found is None:
         return None
@@ -93,7 +94,7 @@ def _matched(field: str, part: str) -> Mapping[str, str | None] | None:
 
 
 def _values(field: str, given: Part, found: Mapping[str, str | None]) -> list[int]:
-    """The values that one part of a list names, in its order: a range whose end is before its start goes round."""
+    """Return the values that one part of a list names, in its order; a range whose end is before its start wraps around."""
     (low, high), (bottom, top) = _ALLOWED[field], _EVERY[field]
     first, last, step = found["number"] or found["first"], found["number"] or found["last"], found["step"]
     start, end = (bottom, top) if first is None or last is None else (int(first), int(last))
@@ -110,7 +111,7 @@ def _values(field: str, given: Part, found: Mapping[str, str | None]) -> list[in
 
 
 def _doubts(field: str, part: str, found: Mapping[str, str | None], named: list[int]) -> list[str]:
-    """What is odd about a part that can be read."""
+    """Return what is doubtful about a part that can be read."""
     low, high = _EVERY[field]
     if found["step"] and int(found["step"]) > high - low + 1:
         return [f"the step of {part!r} is longer than the whole range, only {named[0]} matches"]

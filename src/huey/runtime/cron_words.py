@@ -1,4 +1,4 @@
-"""A schedule in words, as a person would say it: ``every minute of 4 May``, ``at 03:00 every day``."""
+"""Describes a schedule in words: ``every minute of 4 May``, ``at 03:00 every day``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_TIMES = 4
 def spoken(
     months: Collection[int], days: Collection[int], weekdays: Collection[int], hours: Collection[int], minutes: Collection[int]
 ) -> str:
-    """The minutes that match, in words."""
+    """Return the minutes that match, in words."""
     date = _date(months, days, weekdays)
     if len(minutes) == 60:
         of_hours = "" if len(hours) == 24 else f" of {_few('hour', hours)}"
@@ -28,7 +28,7 @@ def spoken(
 
 
 def _date(months: Collection[int], days: Collection[int], weekdays: Collection[int]) -> tuple[str, str, str]:
-    """The days that match, and the words that stand before them behind "every minute" and behind a time."""
+    """Return the days that match, the preposition for them after "every minute", and the one after a time."""
     in_months = "" if len(months) == 12 else _runs(months, lambda month: MONTH_NAMES[month - 1])
     on = "" if len(weekdays) == 7 else _runs([day or 7 for day in weekdays], lambda day: WEEKDAY_NAMES[day % 7])
     if len(days) == 31:
@@ -44,7 +44,7 @@ def _few(what: str, values: Collection[int]) -> str:
 
 
 def _runs(values: Collection[int], name: Callable[[int], str]) -> str:
-    """Values in order, three and more in a row as a range."""
+    """Return the values in order, three and more in a row as a range."""
     runs: list[list[int]] = []
     for value in sorted(values):
         if runs and value == runs[-1][-1] + 1:

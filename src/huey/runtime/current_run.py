@@ -11,11 +11,11 @@ Run = tuple[str, int]
 """Id of the task, and token of its lease."""
 
 run: ContextVar[Run | None] = ContextVar("huey_run", default=None)
-"""Set by who runs a body; None outside. A thread that a body starts is outside."""
+"""Set by the executor around a body; None elsewhere, including threads that a body starts."""
 
 
 class Serving:
-    """A worker of this process, as long as it runs tasks: for those of its tasks that wait for others."""
+    """A worker of this process while it runs tasks, for those of its tasks that wait for others."""
 
     def __init__(self, storage: Any, worker: str, runners: int, running: Callable[[int], Any]) -> None:
         """*worker*: its id. *running*: the lease that a thread runs, or None."""
@@ -40,5 +40,5 @@ servings: list[Serving] = []
 
 
 def serving() -> Serving | None:
-    """The worker that runs the caller's task; None outside, and while steps are taken by hand."""
+    """Return the worker that runs the caller's task; None outside of tasks, and for tasks that run inline."""
     return next((each for each in list(servings) if each.runs_in(get_ident())), None)

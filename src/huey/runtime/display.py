@@ -1,4 +1,4 @@
-"""Values and times as a person is shown them: never an error, never longer than asked, whatever a stranger stored."""
+"""Shows values and times to people: never an error, never longer than asked, whatever was stored."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def arguments(args: tuple[Any, ...], kwargs: dict[str, Any], most: int) -> str:
-    """Arguments as they stand in a call, cut after *most* characters."""
+    """Return arguments as they stand in a call, cut after *most* characters."""
     writer = _Writer(most)
-    for place, (name, value) in enumerate([*((None, arg) for arg in args), *kwargs.items()]):
-        writer.put((", " if place else "") + ("" if name is None else f"{name}="))
+    for index, (name, value) in enumerate([*((None, arg) for arg in args), *kwargs.items()]):
+        writer.put((", " if index else "") + ("" if name is None else f"{name}="))
         writer.write(value, 0)
     text = "".join(writer.parts)
     return text if len(text) <= most else text[:most] + "..."
@@ -55,10 +55,10 @@ class _Writer:
             self.put(("," if kind is tuple and len(value) == 1 else "") + _BRACKETS[kind][1] + (")" if kind not in _BARE else ""))
 
     def _items(self, value: Any, depth: int) -> None:
-        for place, item in enumerate(value):
+        for index, item in enumerate(value):
             if self._room < 0:
                 return
-            self.put(", " if place else "")
+            self.put(", " if index else "")
             self.write(item, depth)
             if isinstance(value, dict):
                 self.put(": ")
@@ -74,7 +74,7 @@ class _Writer:
 
 
 def time(moment: Micros) -> datetime:
-    """A time in UTC. One that no calendar has is the first or the last one that it has."""
+    """Return a time in UTC; one outside of the calendar becomes the first or the last that it has."""
     try:
         return _EPOCH + timedelta(microseconds=moment)
     except (OverflowError, TypeError):
@@ -83,12 +83,12 @@ def time(moment: Micros) -> datetime:
 
 
 def time_or_none(moment: Micros | None) -> datetime | None:
-    """The same; None for no time, and for one that never comes."""
+    """Like `time`; None for no time, and for one that never comes."""
     return None if moment is None or moment >= FOREVER else time(moment)
 
 
 def dicts(text: str | None) -> list[dict[str, Any]]:
-    """The objects in a JSON list, or the one object; those that are none are left out."""
+    """Return the objects in a JSON list, or the one object; anything else is left out."""
     try:
         found = json.loads(text) if text else []
     except (ValueError, RecursionError):

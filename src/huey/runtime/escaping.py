@@ -1,4 +1,4 @@
-"""Texts of strangers for logs and terminals: a line break makes no line of its own, and no escape sequence gets through.
+"""Makes untrusted texts safe for logs and terminals: a line break starts no line, and no escape sequence gets through.
 
 Ids, names, reasons and errors come from whoever enqueues. Each log record of huey passes here, whoever handles it.
 """
@@ -12,7 +12,7 @@ from typing import Any
 LOGGERS = ("huey", "huey.consumer", "huey.djhuey")
 
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, what turns the direction of a line round, and what no file can be written with."""
+"""Control characters, characters that change the direction of text, and characters that cannot be encoded."""
 _SAFE = (int, float, type(None))
 
 
@@ -23,12 +23,12 @@ class Lines(str):
 
 
 def escaped(text: str) -> str:
-    """*text* with its control characters written as Python writes them."""
+    """Return *text* with its control characters as Python escapes them."""
     return _HARMFUL.sub(_as_python_writes_it, text) if _HARMFUL.search(text) else text
 
 
 def escaped_lines(text: str) -> str:
-    """The same, but its lines stay lines; all but the first are indented."""
+    """Like `escaped`, but keep lines; all but the first are indented."""
     return "\n  ".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
 
 
@@ -37,7 +37,7 @@ def _as_python_writes_it(match: re.Match[str]) -> str:
 
 
 class _Shown:
-    """An argument that is made a text only when it is written."""
+    """An argument that is formatted only when it is written."""
 
     __slots__ = ("_of",)
 
@@ -60,7 +60,7 @@ def _argument(value: Any) -> Any:
 
 
 def escape_record(record: logging.LogRecord) -> bool:
-    """Escape what a record was given, and let it pass."""
+    """Escape the message and arguments of a log record. Returns True: as a filter, it lets every record pass."""
     if isinstance(record.msg, str):
         record.msg = "\n".join(map(escaped, record.msg.split("\n")))
     if isinstance(record.args, dict):

@@ -1,4 +1,4 @@
-"""Crash points: places with a name where a test may kill the process.
+"""Failpoints: named points of the code at which a test can kill the process.
 
 ``failpoint("finish:before-commit")`` does nothing. When HUEY_CRASH_AT names a point (``name``, or ``name#n`` for the n-th visit), the
 process that reaches it dies as under ``kill -9``. The names stand in ``FAILPOINTS``; a test visits every one.

@@ -1,4 +1,4 @@
-"""Whose file it is: rights, owners, file systems. A queue's file holds pickles, so who may write it may run code in workers."""
+"""Checks the file of a queue: permissions, owners, file systems. It holds pickles, so a user that can write it can run code in workers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from huey.runtime import ownership
 from huey.runtime.ownership import Trust
 
 BY_SQLITE = ("-wal", "-shm", "-journal")
-"""What SQLite believes beside a file, whoever put it there."""
+"""Files beside a database that SQLite reads, whoever put them there."""
 BY_US = ("-open", "-checkpoint", "-ballast")
-"""What huey keeps beside a file."""
+"""Files that huey keeps beside a database."""
 _NETWORK = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "9p", "davfs", "webdav", "coda"),
@@ -35,20 +35,20 @@ _NETWORK = frozenset(
         *("fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.goofys", "fuse.mountpoint-s3", "fuse.blobfuse", "fuse.blobfuse2"),
     }
 )
-"""Types of file systems that other machines write into as well, as /proc/self/mounts names them."""
+"""Types of file systems that other machines write to as well, as named in /proc/self/mounts."""
 _MOUNTS = "/proc/self/mounts"
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def check_before_open(path: str, mode: int, *, allow_network: bool = False) -> None:
-    """Make the file when it is missing, with *mode* from its first byte; refuse what we should not touch.
+    """Create the file if it is missing, with *mode* from its first byte; reject files that must not be used.
 
     StorageRefused: no such folder, a link, not a file, another user's, read-only, with a log or another file beside it that somebody else
     may have written, or, unless *allow_network*, on a network file system.
     """
     folder = os.path.dirname(path)
     if not allow_network:
-        _refuse_network(path)
+        _reject_network(path)
     try:
         if not stat.S_ISDIR(os.stat(folder).st_mode):
             raise StorageRefused(f"{path}: {folder} is not a folder; give another filename=")
@@ -57,7 +57,7 @@ def check_before_open(path: str, mode: int, *, allow_network: bool = False) -> N
         if not os.path.isdir(folder):
             raise StorageRefused(f"{path}: the folder {folder} does not exist; make it first, or give another filename=") from error
         _make(path, mode)
-        check_beside(path, mode)
+        check_neighbours(path, mode)
         return
     except OSError as error:
         raise StorageRefused(f"{path}: {error.strerror}; check the rights of its folder") from error
@@ -71,15 +71,15 @@ def check_before_open(path: str, mode: int, *, allow_network: bool = False) -> N
         raise StorageRefused(f"{path}: this process may not write the file; check its owner and rights")
     if not os.access(folder, os.W_OK):
         raise StorageRefused(f"{path}: this process may not write into {folder}, where SQLite keeps its log; check the folder's rights")
-    check_beside(path, mode)
+    check_neighbours(path, mode)
 
 
-def check_beside(path: str, mode: int) -> dict[str, tuple[int, int]]:
+def check_neighbours(path: str, mode: int) -> dict[str, tuple[int, int]]:
     """Which files lie beside *path* under names that SQLite and huey use: inode and device by ending.
 
     StorageRefused: one of them is no plain file, belongs to somebody else, has a second name, or more people may write it than *path*.
     """
-    trust, found = _trust_beside(path, mode), {}
+    trust, found = _trust_for_neighbours(path, mode), {}
     for ending in BY_SQLITE + BY_US:
         try:
             neighbour = os.lstat(path + ending)
@@ -112,7 +112,7 @@ def reserve_names(path: str, mode: int) -> None:
             os.chmod(path + ending, mode)
 
 
-def _trust_beside(path: str, mode: int) -> Trust:
+def _trust_for_neighbours(path: str, mode: int) -> Trust:
     folder, trust = os.stat(os.path.dirname(path)), ownership.shared_like(os.lstat(path), mode)
     if folder.st_mode & stat.S_IWOTH and folder.st_mode & stat.S_ISGID:
         # Whatever a stranger makes here belongs to the folder's group.
@@ -145,12 +145,12 @@ def _make(path: str, mode: int) -> None:
 
 
 def is_private(path: str, mode: int) -> bool:
-    """Nobody but us, root, and the group it is shared with can write the file, replace it, or replace its folder."""
+    """Return whether only this user, root and the group it is shared with can write the file, replace it, or replace its folder."""
     try:
         file, trust = os.stat(path), _folder_trust(path, mode)
         is_ours = file.st_uid in ownership.our_own().uids or _is_shared(mode)
         is_closed = not file.st_mode & (stat.S_IWGRP | stat.S_IWOTH) & ~trust.writable
-        return is_ours and is_closed and ownership.is_safe_place(os.path.dirname(path), trust)
+        return is_ours and is_closed and ownership.is_safe_folder(os.path.dirname(path), trust)
     except OSError:
         # It is being moved, or a folder above it may not be looked into.
         return False
@@ -160,7 +160,7 @@ def _is_shared(mode: int) -> bool:
     return bool(mode & stat.S_IWGRP)
 
 
-def _refuse_network(path: str) -> None:
+def _reject_network(path: str) -> None:
     kind = _file_system(path)
     if kind in _NETWORK:
         raise StorageRefused(
@@ -170,7 +170,7 @@ def _refuse_network(path: str) -> None:
 
 
 def _file_system(path: str) -> str:
-    """Type of the mount that *path* is on, or will be; empty when this system does not tell."""
+    """Return the type of the mount that *path* is on, or will be; empty if this system does not tell."""
     try:
         with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
             mounts = [line.split()[1:3] for line in table]
@@ -179,35 +179,35 @@ def _file_system(path: str) -> str:
     real = os.path.realpath(path)
     best = ("", "")
     for escaped, kind in mounts:
-        place = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), escaped)
-        # Of mounts on the same place the last one is what can be seen.
-        if (real + "/").startswith(place.rstrip("/") + "/") and len(place) >= len(best[0]):
-            best = (place, kind)
+        point = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), escaped)
+        # Of mounts on the same point the last one is visible.
+        if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
+            best = (point, kind)
     return best[1]
 
 
 OPENINGS = 20
-"""How often a file is opened anew while what lies beside it changes."""
+"""How often opening a file is tried again while files beside it change."""
 
 
 class Replaced(StorageUnavailable):
-    """What lies beside a file changed while it was opened: most likely another process of ours closed it, as the last one."""
+    """Files beside a database changed while it was opened: most likely another process of ours closed it as the last one."""
 
 
 @contextmanager
-def unchanged_beside(path: str, mode: int) -> Iterator[None]:
+def unchanged_neighbours(path: str, mode: int) -> Iterator[None]:
     """What SQLite opens for *path* inside the block is what lay beside it before, or what it made itself, and nobody else's.
 
     StorageRefused: somebody else put a file there. Replaced: files were changed meanwhile.
     """
     reserve_names(path, mode)
-    before, pins = check_beside(path, mode), []
+    before, pins = check_neighbours(path, mode), []
     try:
         if sys.platform == "linux":
             # As long as it is held, no other file can have its number. A descriptor of this kind has no part in locks.
             pins = [fd for ending in BY_SQLITE[:1] if (fd := _pinned(path + ending)) is not None]
         yield
-        after = check_beside(path, mode)
+        after = check_neighbours(path, mode)
     finally:
         for fd in pins:
             os.close(fd)
@@ -223,12 +223,12 @@ def _pinned(path: str) -> int | None:
 
 
 def sqlite_uri(path: str) -> str:
-    """For SQLite: open this file, never make it."""
+    """Return the URI by which SQLite opens this file without ever creating it."""
     return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
 
 
 def file_id(path: str) -> tuple[int, int] | None:
-    """What tells one file from another; None when there is none that can be seen."""
+    """Return inode and device, which identify a file; None if it cannot be seen."""
     try:
         found = os.stat(path)
     except OSError:
@@ -237,7 +237,7 @@ def file_id(path: str) -> tuple[int, int] | None:
 
 
 def absolute(filename: str | os.PathLike[str]) -> str:
-    """The path of a file. ConfigurationError: it is the URL of a server."""
+    """Return the absolute path of a file. Raises ConfigurationError for the URL of a server."""
     path = os.fsdecode(filename)
     scheme, is_url, _ = path.partition("://")
     if is_url and scheme.isalnum() and scheme != "file":
@@ -247,7 +247,7 @@ def absolute(filename: str | os.PathLike[str]) -> str:
 
 
 def without_password(value: object) -> str:
-    """*value* as an error may tell it: of a URL only what kind it is."""
+    """Return *value* as an error may show it: of a URL only the scheme."""
     text = repr(value)
     scheme, is_url, _ = text.partition("://")
     return f"{scheme}://...'" if is_url else text

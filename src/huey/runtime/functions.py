@@ -1,4 +1,4 @@
-"""What can be a task: a function that runs when it is called, and what else is called like one."""
+"""Decides what can be a task: a function that runs when it is called, or another callable that does."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _GENERATOR, _COROUTINE, _OF_GENERATOR, _ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x2
 _NOT_RUN = _GENERATOR | _COROUTINE | _OF_GENERATOR | _ASYNC_GENERATOR
 _CACHED = type(lru_cache(lambda: None))
 _DEEPEST = 50
-"""Functions inside functions, at most; a chain that is longer is a ring."""
+"""Functions inside functions, at most; a longer chain is a cycle."""
 PLAIN = frozenset({bool, bytes, dict, float, int, list, set, str, tuple, type(None)})
-"""Classes of most values; none of them has a body that is still to run."""
+"""Classes of most values; none of them has a body that has not run."""
 
 
 def checked_function(func: Any, name: str | None, *, runs_coroutines: bool = False) -> Any:
-    """*func*, without ``staticmethod`` around it. *name*: what was given with ``name=``. ValueError: no such thing can be a task; it says
-    what can."""
+    """Return *func* without ``staticmethod`` around it. *name*: what was given with ``name=``. Raises ValueError, with the way out, if it
+    cannot be a task."""
     func = func.__func__ if isinstance(func, staticmethod) else func
     if isinstance(func, classmethod):
         raise ValueError(f"{func!r}: write @classmethod above the decorator of the task, so that the class is its first argument")
@@ -37,7 +37,7 @@ def checked_function(func: Any, name: str | None, *, runs_coroutines: bool = Fal
 
 
 def check_runs_when_called(func: Any, what: str = "a task", *, runs_coroutines: bool = False) -> None:
-    """ValueError: a call of *func* makes a generator or a coroutine, and runs nothing of its body, so it cannot be *what*."""
+    """Raise ValueError if a call of *func* only makes a generator or a coroutine, so that it cannot be *what*."""
     for inner in _called(func):
         code = getattr(inner, "__code__", None)
         flags = code.co_flags if isinstance(code, CodeType) else 0
@@ -57,7 +57,7 @@ def check_runs_when_called(func: Any, what: str = "a task", *, runs_coroutines: 
 
 
 def _called(func: Any) -> Iterator[Any]:
-    """*func*, and what a call of it comes to, as far as that is certain."""
+    """Yield *func* and the functions that a call of it calls, as far as that is certain."""
     for _ in range(_DEEPEST):
         yield func
         if isinstance(func, partial):
@@ -73,8 +73,8 @@ def _called(func: Any) -> Iterator[Any]:
 
 
 def passes_on(func: Any) -> bool:
-    """It is a wrapper that calls the function inside with the very same arguments and returns what that returns: our own ones, those of
-    ``contextlib``, a cache. Of others nobody knows: they may add arguments, or run a coroutine."""
+    """Return whether *func* is a wrapper that passes the same arguments on and returns the same value: our own wrappers, those of
+    ``contextlib``, a cache. Other wrappers may add arguments, or run a coroutine."""
     if isinstance(func, _CACHED):
         return True
     return isinstance(func, FunctionType) and hasattr(func, "__wrapped__") and (func in _passing or func.__globals__ is vars(contextlib))
@@ -84,7 +84,7 @@ _passing: WeakSet[Callable[..., Any]] = WeakSet()
 
 
 def passing_on(wrapper: F) -> F:
-    """Decorator: note that *wrapper* passes on its arguments, and what comes back, as they are."""
+    """Decorator: register *wrapper* as one that passes arguments and return value on unchanged."""
     _passing.add(wrapper)
     return wrapper
 
@@ -99,7 +99,7 @@ def hide_first_parameter(wrapper: Any, func: Any) -> None:
 
 
 def innermost(func: Any) -> Any:
-    """The function that somebody wrote, below all that is wrapped around it."""
+    """Return the function inside all wrappers."""
     for _ in range(_DEEPEST):
         inner = func.func if isinstance(func, partial) else getattr(func, "__func__", None) or getattr(func, "__wrapped__", None)
         if inner is None:
@@ -109,7 +109,7 @@ def innermost(func: Any) -> Any:
 
 
 def take_over(wrapper: Any, func: Any) -> None:
-    """Let *wrapper* look like its function, as ``functools.wraps`` does; but what it has itself stays."""
+    """Make *wrapper* look like its function, as ``functools.wraps`` does, but keep the attributes that it has itself."""
     for name in WRAPPER_ASSIGNMENTS:
         if hasattr(func, name):
             setattr(wrapper, name, getattr(func, name))
@@ -120,7 +120,7 @@ def take_over(wrapper: Any, func: Any) -> None:
 
 
 def is_method_of(func: Any, owner: type, name: str) -> bool:
-    """It was written in the body of that class, for its instances or for the class itself."""
+    """Return whether it was defined in the body of that class, for its instances or for the class itself."""
     inner = innermost(func)
     if not isinstance(inner, FunctionType) or inner.__qualname__ != f"{owner.__qualname__}.{name}":
         return False
@@ -128,7 +128,7 @@ def is_method_of(func: Any, owner: type, name: str) -> bool:
 
 
 def check_has_run(name: str, value: Any) -> None:
-    """TypeError: what the task *name* returned has a body that is still to run, and nobody would run it. Such a thing is closed."""
+    """Raise TypeError if *value*, which the task *name* returned, has a body that has not run and never would. It is closed first."""
     kind = type(value)
     if kind in PLAIN:
         return
@@ -138,7 +138,7 @@ def check_has_run(name: str, value: Any) -> None:
             value.close()
         raise TypeError(f"{name} returned a {kind.__name__}: nothing has run its body; {_ADVICE}")
     if hasattr(kind, "__await__") or hasattr(kind, "asend"):
-        raise TypeError(f"{name} returned {kind.__name__!r}, which nobody awaits; {_ADVICE}")
+        raise TypeError(f"{name} returned {kind.__name__!r}, which is never awaited; {_ADVICE}")
 
 
-_ADVICE = "let the function that is the task run it, with asyncio.run(...) or list(...), and return what comes of it"
+_ADVICE = "run it in the task, with asyncio.run(...) or list(...), and return the result"

@@ -1,4 +1,4 @@
-"""A keyword that a function does not have is answered with the one that was meant."""
+"""Suggests the keyword that was meant when a function does not have the one given."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '([^']*)'")
 
 
 def unknown_keyword(error: TypeError) -> str | None:
-    """The keyword that *error* is about; None: it is about something else."""
+    """Return the unexpected keyword that *error* is about; None for other errors."""
     found = _UNEXPECTED.search(str(error))
     return found[1] if found else None
 
 
 def keywords_of(function: Any) -> tuple[str, ...]:
-    """The parameters of a function written in Python."""
+    """Return the parameters of a function written in Python."""
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     code = getattr(function, "__code__", None)
@@ -29,7 +29,7 @@ def keywords_of(function: Any) -> tuple[str, ...]:
 
 
 def hinting(function: F) -> F:
-    """The same function; the TypeError about a keyword that it does not have names the nearest that it has."""
+    """Return *function* such that its TypeError about an unknown keyword suggests the nearest one that it has."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -50,7 +50,7 @@ def _hint(word: str, known: Iterable[str]) -> str:
 
 
 def also_named(**names: str) -> Callable[[F], F]:
-    """Decorator: a parameter may also be given by a name that it has in another version of huey, ``also_named(lock_name="name")``."""
+    """Decorator: accept a parameter also by its name in another version of huey, ``also_named(lock_name="name")``."""
 
     def decorate(function: F) -> F:
         @wraps(function)

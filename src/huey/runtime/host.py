@@ -1,4 +1,4 @@
-"""What this machine knows about its processes: who am I, and does that other one still live."""
+"""Processes of this machine: who am I, and is that other one still alive?"""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from threading import get_ident
 from huey.runtime import masking
 
 LOCAL_WORKER_IDS: set[str] = set()
-"""Ids of the workers that live in this process."""
+"""Ids of the workers of this process that are alive."""
 
 
 @cache
 def boot_id() -> str:
-    """Differs after each start of the machine; empty where the system does not tell."""
+    """Return an id that changes with each start of the machine; empty where the system has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -27,7 +27,7 @@ def boot_id() -> str:
 
 
 def _of_kernel(name: str) -> str:
-    """What the kernel of macOS says under that name; empty elsewhere."""
+    """Return a sysctl value of macOS; empty elsewhere."""
     if sys.platform != "darwin":
         return ""
     import ctypes
@@ -44,8 +44,8 @@ _CHANCE = os.urandom(16).hex()
 
 
 def pid_namespace() -> str:
-    """Boot id and process namespace: two processes with the same one, and the same host name, see each other's pid. Where the system does
-    not tell, no two processes have the same one."""
+    """Return boot id and pid namespace: two processes with the same one and the same host name see each other's pid. Where the system has
+    no such id, no two processes have the same one."""
     try:
         # macOS has one namespace.
         space = os.readlink("/proc/self/ns/pid") if sys.platform != "darwin" else "pid"
@@ -56,13 +56,13 @@ def pid_namespace() -> str:
 
 
 def process_start_time(pid: int) -> int | None:
-    """When the process started, as the kernel counts; None when there is none or the system does not tell."""
+    """Return when the process started, in clock ticks of the kernel; None if it does not exist, or the system does not tell."""
     facts = _facts(pid)
     return None if not facts or facts[0] in "ZXx" else int(facts[19])
 
 
 def is_alive(pid: int, since: int) -> bool | None:
-    """Whether the process of that pid and start time lives. None: the system does not tell (hidden from us, or no /proc)."""
+    """Return whether the process with this pid and start time is alive; None if the system does not tell (hidden from us, or no /proc)."""
     facts = _facts(pid)
     if facts:
         return facts[0] not in "ZXx" and int(facts[19]) == since
@@ -77,13 +77,13 @@ def is_alive(pid: int, since: int) -> bool | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """The process is held by SIGSTOP or a debugger."""
+    """Return whether the process is stopped, by SIGSTOP or a debugger."""
     facts = _facts(pid)
     return bool(facts) and facts[0] in "Tt"
 
 
 def is_traced(pid: int) -> bool:
-    """A debugger is attached to the process."""
+    """Return whether a debugger is attached to the process."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             return any(line.startswith("TracerPid:") and line.split()[1] != "0" for line in file)
@@ -92,8 +92,8 @@ def is_traced(pid: int) -> bool:
 
 
 def sleepers(pid: int) -> set[tuple[str, str]]:
-    """Threads of the process that wait for a device and cannot be interrupted, each with how often it has slept: one that is there twice
-    has not woken in between."""
+    """Return the threads of the process in uninterruptible sleep, such as for a device, each with how often it has slept: one that is found
+    again has not woken in between."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -112,14 +112,14 @@ def _sleeper(path: str) -> tuple[str, str] | None:
 
 
 _syncs: dict[int, int] = {}
-"""By thread of this process: the number of its wait for the disk."""
+"""By thread of this process: the number of its current wait for the disk."""
 _numbers = count()
 
 _fsync = getattr(os, "fdatasync", os.fsync)
 
 
 def to_disk(fd: int) -> None:
-    """Wait until the disk has what was written to *fd*, however long that takes: whoever watches over this process can tell."""
+    """Wait until what was written to *fd* is on disk, however long that takes. Watchdogs see that this process waits for the disk."""
     me = get_ident()
     _syncs[me] = next(_numbers)
     try:
@@ -129,7 +129,7 @@ def to_disk(fd: int) -> None:
 
 
 def syncs() -> set[int]:
-    """Waits for the disk that are going on in this process: one that is there twice has lasted since."""
+    """Return the current waits for the disk in this process: one that is found again has lasted since."""
     return set(list(_syncs.values()))
 
 
@@ -137,20 +137,20 @@ os.register_at_fork(after_in_child=_syncs.clear)
 
 
 def _facts(pid: int | str) -> list[str]:
-    """Fields of /proc/PID/stat from the state on; empty when they cannot be read."""
+    """Return the fields of /proc/PID/stat from the state on; empty when they cannot be read."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # The command name stands in brackets and may hold anything.
+            # The command name stands in parentheses and may contain anything.
             return file.read().rpartition(b")")[2].decode("ascii").split()
     except OSError:
         return []
 
 
 def at_fork(**methods: Callable[[], object]) -> None:
-    """``os.register_at_fork`` for methods, held weakly: the list of hooks never shrinks."""
+    """``os.register_at_fork`` for methods, held by weak references since the list of callbacks never shrinks."""
     callbacks = {when: _weakly(method) for when, method in methods.items()}
     if "before" in callbacks:
-        # A body that forks may be asked to stop: not between what these two do.
+        # A body that forks may be asked to stop, but not between these two callbacks.
         callbacks["before"] = _both(masking.close_for_fork, callbacks["before"])
         callbacks["after_in_parent"] = _both(callbacks["after_in_parent"], masking.reopen_after_fork)
     os.register_at_fork(**callbacks)

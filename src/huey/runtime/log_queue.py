@@ -1,8 +1,8 @@
-"""The log of the consumer command: a bounded queue in front of the handlers, so that a sink that nobody reads holds up nobody who logs.
+"""The log of the consumer command: a bounded queue in front of the handlers, so that a blocked sink never blocks the code that logs.
 
-A full pipe, a hung disk, a handler that blocks, or one whose lock a body left locked: all of these hold up one thread that does nothing
-else. It begins with the first line and ends when there is none for a while, so that a supervisor is alone again when it forks. What does
-not fit into the queue is counted, and the log says how much it was as soon as it is read again.
+A full pipe, a hung disk, a handler that blocks, or one whose lock a body left locked: all of these block one thread that does nothing else.
+It starts with the first line and ends after a while without one, so that a supervisor has a single thread again when it forks. Lines that
+do not fit into the queue are counted, and their number is logged as soon as the log is read again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 CAPACITY = 10_000
-"""Lines that wait to be written."""
+"""Lines that may wait to be written."""
 LINGER = 5.0
 """Seconds without a line after which the thread ends."""
 PAUSE = 0.2
@@ -31,21 +31,21 @@ class LogQueue:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._renew()
-        os.register_at_fork(before=self._hold, after_in_parent=self._go_on, after_in_child=self._renew)
+        self._reset()
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._reset)
 
-    def _renew(self) -> None:
-        """At first, and in a forked child: what its parent had to write, its parent writes."""
+    def _reset(self) -> None:
+        """Start empty, also in a forked child: the parent writes its own lines."""
         self._lines: SimpleQueue[_Line | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._writing = threading.Lock()
         self._drops = count(1)
-        self._dropped = self._told = 0
+        self._dropped = self._reported = 0
         self._held_by: int | None = None
 
     def take_over(self, *names: str) -> None:
-        """Let the loggers of these names write through this queue, whatever handlers they and those above them have, now or later."""
+        """Make the loggers *names* write through this queue, whatever handlers they and their parents have, now or later."""
         for name in names:
             logger = logging.getLogger(name)
             logger.callHandlers = _Through(self, logger)  # type: ignore[method-assign]
@@ -56,12 +56,12 @@ class LogQueue:
             self._dropped = next(self._drops)
         else:
             self._lines.put((logger, record))
-        # First put, then looked: the thread that ends does it the other way round.
+        # Put first, then checked; the thread that ends does it in the opposite order.
         if self._thread is None:
             self._start()
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all is written and the thread has ended; False if that takes longer than *seconds*."""
+        """Wait until everything is written and the thread has ended; return False if that takes longer than *seconds*."""
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return self._lines.empty()
@@ -71,7 +71,7 @@ class LogQueue:
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
-            # Another thread does it just now.
+            # Another thread is starting it.
             return
         try:
             if self._thread is None:
@@ -79,7 +79,7 @@ class LogQueue:
                 self._thread = thread
                 thread.start()
         except RuntimeError:
-            # No thread can be started now: at the end of a process, or where the system has no room for one.
+            # No thread can be started: the process is ending, or the system has no resources for one.
             self._thread = None
             self._write_here()
         finally:
@@ -108,19 +108,19 @@ class LogQueue:
     def _write(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         with self._writing:
             hand_on(logger, record)
-            lost = self._dropped - self._told
+            lost = self._dropped - self._reported
             if lost:
-                self._told += lost
+                self._reported += lost
                 text = "dropped %d log lines: what reads this log did not keep up"
                 hand_on(logger, logging.LogRecord("huey.consumer", logging.WARNING, __file__, 0, text, (lost,), None))
 
-    def _hold(self) -> None:
-        """Before a fork: the locks inside a stream are copied too."""
+    def _before_fork(self) -> None:
+        """Wait before a fork until no line is being written: a fork copies the locks inside a stream."""
         if self._writing.acquire(timeout=PAUSE):
             self._held_by = threading.get_ident()
 
-    def _go_on(self) -> None:
-        # Another thread may fork at the same time, and have waited in vain.
+    def _after_fork(self) -> None:
+        # Another thread may fork at the same time, and have timed out waiting.
         if self._held_by == threading.get_ident():
             self._held_by = None
             self._writing.release()
@@ -138,7 +138,7 @@ class _Through:
 
 
 def hand_on(logger: logging.Logger, record: logging.LogRecord) -> None:
-    """Give a line to all handlers of a logger, as logging does; but one that raises does not keep it from the others."""
+    """Give a line to all handlers of a logger, as logging does, but also to the rest if one raises."""
     found, at = 0, logger
     while at is not None:
         for handler in at.handlers:
@@ -154,12 +154,12 @@ def hand_on(logger: logging.Logger, record: logging.LogRecord) -> None:
 def _handle(handler: logging.Handler, record: logging.LogRecord) -> None:
     try:
         handler.handle(record)
-    except BaseException:  # The user's code, whatever it raises: there is no other place to tell it.
+    except BaseException:  # The user's code, whatever it raises: there is nowhere else to report it.
         return
 
 
 def _has_gone(thread: threading.Thread) -> bool:
-    """The kernel's thread ends a little after Python's."""
+    """Wait for the end of the kernel's thread, which comes a little after that of Python's."""
     pause = threading.Event()
     for _ in range(100):
         if not os.path.exists(f"/proc/self/task/{thread.native_id}"):
@@ -172,7 +172,7 @@ _queue: LogQueue | None = None
 
 
 def turn_on() -> None:
-    """From now on the lines of this process, and of the processes that it forks, go through a queue. Again is harmless."""
+    """Send the log lines of this process, and of processes that it forks, through a queue. May be called more than once."""
     global _queue
     if _queue is None:
         _queue = LogQueue()
@@ -180,10 +180,10 @@ def turn_on() -> None:
 
 
 def is_on() -> bool:
-    """This is a process of the command."""
+    """Return whether this is a process of the consumer command."""
     return _queue is not None
 
 
 def drain(seconds: float) -> bool:
-    """Wait until all lines are written and no thread writes; False if that takes longer than *seconds*. True where there is no queue."""
+    """Wait until all lines are written and no thread writes; return False if that takes longer than *seconds*. True without a queue."""
     return _queue is None or _queue.drain(seconds)

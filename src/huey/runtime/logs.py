@@ -1,6 +1,6 @@
-"""Loggers whose calls never raise: a log handler of the application may fail in any way, and what was to be logged goes on.
+"""Loggers whose calls never raise: a log handler of the application may fail in any way without stopping the code that logs.
 
-And the end of a process that must not run on whatever becomes of its last lines.
+Also ends a process that must exit whatever becomes of its last lines.
 """
 
 from __future__ import annotations
@@ -29,33 +29,34 @@ def enable(loggers: Iterable[logging.Logger] | None = None) -> None:
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs to the logger *name*. Whatever its handlers, filters and formatters raise is dropped; so is what the text of an argument raises.
+    """Logs to the logger *name*. Whatever its handlers, filters and formatters raise is dropped; so is what formatting an argument raises.
 
-    Only Ctrl+C passes, in a program that has left it to Python.
+    Only Ctrl+C propagates, in a program that leaves SIGINT to Python.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(logging.getLogger(name), {})
 
     def isEnabledFor(self, level: int) -> bool:
-        """Whether a line of this level would be logged."""
+        """Return whether a line of this level would be logged."""
         if self.logger.disabled and log_queue.is_on():
-            # By a dictConfig in a task, say. A consumer must not fall silent for it.
+            # Such as by a dictConfig in a task. A consumer must not fall silent because of it.
             enable()
         return self.logger.isEnabledFor(level)
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
-        """Log one line, and do not raise."""
+        """Log one line. Does not raise."""
         try:
             if self.isEnabledFor(level):
                 self.logger.log(level, msg, *args, stacklevel=kwargs.pop("stacklevel", 1) + 1, **kwargs)
-        except BaseException as error:  # The user's code, whatever it raises: there is no other place to tell it.
+        except BaseException as error:  # The user's code, whatever it raises: there is nowhere else to report it.
             if is_ctrl_c(error):
                 raise
 
 
 def is_ctrl_c(error: BaseException) -> bool:
-    """Whether *error*, caught around code of the application, is Ctrl+C in a program that leaves it to Python: that one must pass."""
+    """Return whether *error*, caught around code of the application, is Ctrl+C in a program that leaves SIGINT to Python.
+    It must propagate."""
     if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
         return False
     import signal
@@ -64,8 +65,8 @@ def is_ctrl_c(error: BaseException) -> bool:
 
 
 def flush() -> None:
-    """Let the log's handlers and the standard streams write what they have. Does not raise, and takes ``LAST_LINES`` seconds at most: they
-    may be closed, full, gone, or wait for who reads them."""
+    """Flush the log handlers and the standard streams. Does not raise, and takes ``LAST_LINES`` seconds at most: they may be closed, full,
+    gone, or wait for a reader."""
     last = threading.Thread(target=_flush, name="Flush", daemon=True)
     try:
         last.start()
@@ -76,20 +77,20 @@ def flush() -> None:
 
 def _flush() -> None:
     if not log_queue.drain(LAST_LINES):
-        # A handler is stuck: it would be waited for.
+        # A handler hangs: flushing would wait for it.
         return
     flushes: list[Callable[[], Any]] = [logging.shutdown]
     flushes += [stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None]
     for act in flushes:
         try:
             act()
-        except BaseException:  # Somebody else's stream: what it cannot write is lost, and nothing else.
+        except BaseException:  # The application's stream: only what it cannot write is lost.
             continue
 
 
 def write_by_line() -> None:
-    """Let the standard streams write each line when it is whole, also into pipes and files. What they hold is written
-    now: a fork would copy it, and it would stand there twice."""
+    """Make the standard streams line-buffered, for pipes and files too, and flush them now: a fork would copy what they hold, and it
+    would be written twice."""
     for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
         with suppress(BaseException):  # The application may have put anything there; it may be closed, full or gone.
             if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
@@ -98,8 +99,8 @@ def write_by_line() -> None:
                 stream.flush()
 
 
-def let_go_of_streams() -> None:
-    """Before the interpreter ends: forget standard streams that cannot be written, or it would end with exit code 120 for them."""
+def drop_broken_streams() -> None:
+    """Before the interpreter exits, drop standard streams that cannot be written: it would exit with code 120 because of them."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         try:
@@ -110,7 +111,7 @@ def let_go_of_streams() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with *code*, now, whatever its log and its streams do."""
+    """Exit this process with *code* now, whatever its log and its streams do."""
     try:
         flush()
     finally:

@@ -1,8 +1,7 @@
-"""The name of a module that is run as a program.
+"""Finds the name of a module that is run as a program.
 
-Python calls it ``__main__``, whatever its file is. A task is known by its module, so ``python app.py`` and ``huey_consumer app.huey`` have
-to agree on a name: the one by which a consumer imports that file.
-"""
+Python calls it ``__main__``, whatever its file is. A task is named after its module, so ``python app.py`` and ``huey_consumer app.huey``
+have to agree on a name: the one by which a consumer imports that file. """
 
 from __future__ import annotations
 
@@ -14,19 +13,19 @@ from typing import Any
 
 MAIN = "__main__"
 _RUN_AS = (MAIN, "__mp_main__")
-"""How a module is called that is run; the second one in a process that ``multiprocessing`` spawned."""
+"""Names of a module that is run; the second one in a process that ``multiprocessing`` spawned."""
 _SOURCES = (".py", ".pyw", ".pyc")
 
 
 def module_of(func: Any) -> str | None:
-    """The module of *func*, by the name that other processes import it by. ``__main__``: there is no such name, as in a notebook. None: the
-    object does not say."""
+    """Return the module of *func*, by the name under which other processes import it; ``__main__`` if there is no such name, as in a
+    notebook; None if the object has no module."""
     module = getattr(func, "__module__", None)
     if module not in _RUN_AS:
         return module if isinstance(module, str) else None
     namespace = getattr(func, "__globals__", None)
     if namespace is None or namespace.get("__name__") not in _RUN_AS:
-        # What a decorator made, say, or a class: of that module, but it does not hold its names.
+        # Such as the result of a decorator, or a class: of that module, but without its globals.
         namespace = vars(sys.modules[module]) if module in sys.modules else {}
     elif not _is_of_file(func, namespace):
         return MAIN
@@ -34,9 +33,9 @@ def module_of(func: Any) -> str | None:
 
 
 def name_of_program(namespace: Mapping[str, Any]) -> str | None:
-    """The name by which the program with those globals is imported; None if there is none.
+    """Return the name by which the program with these globals is imported; None if there is none.
 
-    ``python -m`` says it. A file is named by its stem, as it is imported from its own folder; where that is a package (it has an
+    ``python -m`` gives it. A file is named by its stem, as it is imported from its own folder; where that is a package (it has an
     ``__init__.py``), with the names of the packages, up to the current folder.
     """
     name = getattr(namespace.get("__spec__"), "name", None)
@@ -53,7 +52,7 @@ def name_of_program(namespace: Mapping[str, Any]) -> str | None:
 
 
 def _packages(folder: PurePath) -> list[str]:
-    """The packages that *folder* is in, itself included, the outermost first."""
+    """Return the packages that *folder* is in, itself included, the outermost first."""
     try:
         here = os.getcwd()
     except OSError:
@@ -67,11 +66,11 @@ def _packages(folder: PurePath) -> list[str]:
 
 
 def _is_of_file(func: Any, namespace: Mapping[str, Any]) -> bool:
-    """Whether it stands in the file of that program, and was not typed at a prompt after that (``python -i``)."""
+    """Return whether *func* stands in the file of that program, rather than being typed at a prompt afterwards (``python -i``)."""
     file, code = namespace.get("__file__"), getattr(func, "__code__", None)
     return not isinstance(file, str) or code is None or PurePath(file).stem == PurePath(code.co_filename).stem
 
 
 def is_of_script(name: str) -> bool:
-    """Whether a task of that name was declared where no other process can import it from."""
+    """Return whether a task of that name was declared where no other process can import it from."""
     return name.startswith(f"{MAIN}.")

@@ -1,4 +1,4 @@
-"""Names of huey 3.x that are not here: what is said of them, and what there is instead."""
+"""Names of huey 3.x that this release does not have: the errors for them, and what there is instead."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ COMING = {
     "huey.contrib.stats": "huey.inspector.stats() and .totals() tell what ran, how often and how long",
     "huey.contrib.valkey_glide": "RedisHuey speaks to Valkey too, through redis-py",
 }
-"""By name or module: what is said."""
+"""By name or module: what the error says."""
 
 
 def not_here(module: str, name: str = "") -> NoReturn:
-    """Raise what an import of a name, or of a whole module, comes to. ImportError: huey 3.x has it and this release does not.
-    AttributeError: no huey has it."""
+    """Raise the error for an import of a name, or of a whole module: ImportError if huey 3.x has it and this release does not,
+    AttributeError if no huey has it."""
     if (name or module) not in COMING:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     what = f"{name} of huey 3.x (imported from {module})" if name else f"{module} of huey 3.x"
     raise ImportError(f"{what} is not in this release: {COMING[name or module]}", name=module)
 
 
-_OF_OTHERS = {
+_OTHER_QUEUES = {
     "apply_async": "call it, f(1, 2, delay=5, priority=3), or use f.schedule(args=(1, 2), delay=5)",
     "async_": "call it, f(1, 2)",
     "delay": "call it, f(1, 2); for later: f(1, 2, delay=5)",
@@ -49,8 +49,8 @@ _OF_OTHERS = {
 """Verbs of other task queues."""
 
 
-class _NotHere:
-    """An attribute that is not there, and says why. (A ``__getattr__`` would make each look at any attribute slower.)"""
+class _MissingName:
+    """An attribute that does not exist, with an error that says why. (A ``__getattr__`` would make every attribute access slower.)"""
 
     def __init__(self, why: str) -> None:
         self._why = why
@@ -64,9 +64,9 @@ class _NotHere:
         raise AttributeError(f"{name!r} has no attribute {self._name!r}: {self._why}")
 
 
-def say_what_is_not_here(kind: type, *, of_others: bool = False) -> None:
-    """Let a class of tasks, or of decorated functions, answer verbs of huey 3.x, and *of_others*: of other task queues."""
-    for name in ("then", "error", *(_OF_OTHERS if of_others else ())):
-        attribute = _NotHere(COMING.get(name) or _OF_OTHERS[name])
+def explain_missing_names(kind: type, *, of_others: bool = False) -> None:
+    """Give class *kind* errors with a hint for methods of huey 3.x and, with *of_others*, for those of other task queues."""
+    for name in ("then", "error", *(_OTHER_QUEUES if of_others else ())):
+        attribute = _MissingName(COMING.get(name) or _OTHER_QUEUES[name])
         attribute.__set_name__(kind, name)
         setattr(kind, name, attribute)

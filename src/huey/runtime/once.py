@@ -1,4 +1,4 @@
-"""Things that are made at their first use, by whichever thread comes first."""
+"""Values that are created at their first use, by whichever thread comes first."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ V = TypeVar("V")
 
 
 def once(made: dict[K, V], key: K, make: Callable[[], V]) -> V:
-    """What *made* has for *key*; what *make* gives, if it has nothing yet.
+    """Return what *made* has for *key*; create it with *make* if there is none yet.
 
-    Of several threads that come at once each may make one, but all get the same. There is no lock that a fork could leave held, or that a
+    Several threads may each create one at the same time, but all get the same. There is no lock that a fork could leave held, or that a
     signal handler could wait for in its own thread.
     """
     found = made.get(key)

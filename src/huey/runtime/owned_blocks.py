@@ -1,9 +1,8 @@
-"""Blocks that belong to whoever opened them: a batch, a transaction.
+"""Blocks that belong to the code that opened them: a batch, a transaction.
 
-An owner is one thread and one asyncio task, and the context that both are in. What inherits the context (a task that is created inside, a
-thread by ``to_thread``, a copied context) sees the block, but is not its owner. A block is left by its identity: wherever that happens,
-such as by the garbage collector, it counts as absent everywhere from then on.
-"""
+The owner is one thread and one asyncio task, with their context. Code that inherits the context (an asyncio task created inside, a thread
+of ``to_thread``, a copied context) sees the block, but does not own it. A block is left by identity: wherever that happens, such as in the
+garbage collector, it no longer exists for anyone from then on. """
 
 from __future__ import annotations
 
@@ -19,10 +18,10 @@ B = TypeVar("B", bound="Block")
 
 
 class Block(Masked):
-    """One ``with`` block. *of*: what it is about; two blocks of different things do not meet."""
+    """One ``with`` block. *of*: the object that it is about; blocks of different objects do not affect each other."""
 
     opened = 0
-    """Blocks that are open in this process, of whomever: what is enqueued meanwhile may be put in later, or not at all."""
+    """Number of open blocks in this process: what is enqueued meanwhile may be stored later, or not at all."""
 
     def __init__(self, of: object) -> None:
         self.of = of
@@ -48,15 +47,15 @@ class Block(Masked):
 
     @property
     def is_mine(self) -> bool:
-        """The caller is its owner."""
+        """True if the caller is its owner."""
         if self._token is None or self._owner != _here():
             return False
         now = _innermost.get()
         try:
-            # A token can be used in the context only that it came from, not in a copy: nothing else tells one from the other.
+            # A token can only be used in the context that it came from, not in a copy: nothing else distinguishes the two.
             _innermost.reset(self._token)
         except (ValueError, RuntimeError):
-            # Another context; or a call that interrupted this very look.
+            # Another context; or a call that interrupted this very check.
             return False
         self._token = _innermost.set(self)
         if now is not self:
@@ -68,7 +67,7 @@ _innermost: ContextVar[Block | None] = ContextVar("huey_blocks", default=None)
 
 
 def find(kind: type[B], of: object) -> B | None:
-    """The innermost open block of that kind and thing that the caller is in, as its owner or by inheritance."""
+    """Return the innermost open block of class *kind* about *of* that the caller is in, as its owner or by inheritance."""
     block = _innermost.get()
     while block is not None:
         if block.is_open and block.of is of and isinstance(block, kind):
@@ -84,7 +83,7 @@ def _still_open(block: Block | None) -> Block | None:
 
 
 def _here() -> tuple[Any, ...]:
-    # A forked child is not who opened it either.
+    # A forked child did not open it either.
     return os.getpid(), get_ident(), _asyncio_task()
 
 

@@ -1,6 +1,6 @@
-"""Who may have written a file: its owner, its rights, its names, and every folder and link on the way to it.
+"""Checks who may have written a file: its owner, its permissions, its names, and every directory and link on the path to it.
 
-What somebody else may write is not ours to read or to write into: a log that lies beside a SQLite file is part of it, whoever put it there.
+A file that another user can write must not be read or written: SQLite takes a log beside its file as part of it, whoever put it there.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ _KINDS = {
 
 
 class Trust(NamedTuple):
-    """Whose files are believed."""
+    """Whose files are trusted."""
 
     uids: frozenset[int]
     gid: int | None = None
-    """Files of this group too, whoever made them."""
+    """Files of this group are trusted too, whoever created them."""
     writable: int = 0
-    """Rights to write that a file may give to its group and to others: bits of its mode."""
+    """Write permissions that a file may give to its group and to others: bits of its mode."""
 
     def has(self, found: os.stat_result) -> bool:
-        """The file or folder belongs to somebody who is trusted."""
+        """Return whether the file or directory belongs to a trusted user or group."""
         return found.st_uid in self.uids or found.st_gid == self.gid
 
 
 def our_own() -> Trust:
-    """This user and root, and nobody else."""
+    """Trust only this user and root."""
     return Trust(frozenset((os.geteuid(), 0)))
 
 
 def shared_like(main: os.stat_result, mode: int) -> Trust:
-    """What may lie beside the file *main*, which is to have *mode*: files that nobody can write who cannot write *main*."""
+    """Return the trust for files beside the file *main*, which is to have *mode*: only users that can write *main* may be able to write
+    them."""
     uids = our_own().uids
     writable = main.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if not mode & stat.S_IWGRP:
@@ -51,7 +52,7 @@ def shared_like(main: os.stat_result, mode: int) -> Trust:
 
 
 def fault_of(found: os.stat_result, trust: Trust) -> str:
-    """Why a file is not to be touched: the rest of a sentence that begins with its name. Empty: it is fine."""
+    """Return why a file must not be used, as the rest of a sentence that begins with its name; empty if it may be."""
     if not stat.S_ISREG(found.st_mode):
         return f"is {_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a plain file"
     if not trust.has(found):
@@ -64,37 +65,37 @@ def fault_of(found: os.stat_result, trust: Trust) -> str:
 
 
 class NotOurs(OSError):
-    """The file is somebody else's, or no plain file; ``strerror`` is the fact."""
+    """The file belongs to another user, or is not a plain file; ``strerror`` says which."""
 
 
 def open_own(path: str, flags: int, mode: int, trust: Trust) -> int:
-    """A descriptor of a plain file that *trust* believes; never follows a link, never waits for a pipe.
+    """Open a plain file that *trust* allows, and return its descriptor. Never follows a link, never blocks on a pipe.
 
-    NotOurs: it is something else; it was neither read nor written. OSError: it cannot be opened.
+    Raises NotOurs for anything else, which is then neither read nor written, and OSError if it cannot be opened.
     """
-    # Looked at first: to open a device may do something. Looked at again, because it may be another file by then.
+    # Checked first, since opening a device may have an effect; checked again, since it may be another file by then.
     try:
-        _refuse(path, os.lstat(path), trust)
+        _require(path, os.lstat(path), trust)
     except FileNotFoundError:
         if not flags & os.O_CREAT:
             raise
     fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, mode)
     try:
-        _refuse(path, os.fstat(fd), trust)
+        _require(path, os.fstat(fd), trust)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _refuse(path: str, found: os.stat_result, trust: Trust) -> None:
+def _require(path: str, found: os.stat_result, trust: Trust) -> None:
     if fault := fault_of(found, trust):
         raise NotOurs(errno.EPERM, f"it {fault}", path)
 
 
-def is_safe_place(folder: str, trust: Trust) -> bool:
-    """Nobody else can put another folder in the place of *folder*, nor files of ours away from it: it and all on the way to it, links
-    included, belong to whom *trust* names, and others cannot write into them, or (sticky) not take away what is ours."""
+def is_safe_folder(folder: str, trust: Trust) -> bool:
+    """Return whether no other user can replace *folder* or remove our files from it: it and every step on the path to it, links included,
+    belong to trusted users, and others cannot write there or (sticky) cannot remove what is ours."""
     return all(_is_safe(found, trust) for _, found in steps_to(folder))
 
 
@@ -107,26 +108,26 @@ def _is_safe(found: os.stat_result, trust: Trust) -> bool:
 
 
 def steps_to(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The folders and links that decide what *folder* names, from the root down. OSError: there is no such folder."""
-    place, left, links = "/", os.path.abspath(folder).split("/")[::-1], 0
-    yield place, os.lstat(place)
+    """Yield the folders and links that decide what *folder* names, from the root down. Raises OSError if there is no such folder."""
+    path, left, links = "/", os.path.abspath(folder).split("/")[::-1], 0
+    yield path, os.lstat(path)
     while left:
         part = left.pop()
         if part in ("", "."):
             continue
         if part == "..":
-            place = os.path.dirname(place)
+            path = os.path.dirname(path)
             continue
-        step = os.path.join(place, part)
+        step = os.path.join(path, part)
         found = os.lstat(step)
         yield step, found
         if not stat.S_ISLNK(found.st_mode):
-            place = step
+            path = step
             continue
         links += 1
         if links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder)
         target = os.readlink(step)
         if target.startswith("/"):
-            place = "/"
+            path = "/"
         left += target.split("/")[::-1]

@@ -1,4 +1,4 @@
-"""What a mistyped word may have been meant to be."""
+"""Suggests what a mistyped word was meant to be."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _ELSEWHERE = {
     "soft_time_limit": "timeout", "time_limit": "timeout", "job_timeout": "timeout",
     "ttl": "expires",
 }  # fmt: skip
-"""Words of other task queues for what a call may say."""
+"""Words of other task queues for options of a call."""
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """``; did you mean 'delay'?`` if one of *words* is near *word* or means the same in other task queues, else nothing."""
+    """Return ``; did you mean 'delay'?`` if one of *words* is near *word* or means the same in other task queues; else an empty text."""
     known = sorted(words)
     meant = _ELSEWHERE.get(word)
     if meant not in known:

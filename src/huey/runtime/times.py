@@ -1,4 +1,4 @@
-"""Reads the times that people write: a datetime, a timedelta, a number of seconds. Pure but for the machine's time zone."""
+"""Converts times as users give them: a datetime, a timedelta, a number of seconds. Pure except for the machine's time zone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 def to_seconds(delay: float | timedelta) -> float:
-    """A duration as seconds; one that has passed is 0. ValueError when it is not a number, or longer than a hundred years."""
+    """Return a duration as seconds; a negative one is 0. Raises ValueError if it is not a number, or longer than a hundred years."""
     return max(0.0, _length(delay))
 
 
@@ -32,8 +32,8 @@ def _length(given: Any, what: str = "delay") -> float:
 
 
 def parse_ttl(ttl: float | timedelta | None) -> float | None:
-    """How long something is kept, as seconds; None: no limit. ValueError: 0 or less than a microsecond, not a time, or longer than a
-    hundred years."""
+    """Return how long something is kept, as seconds; None: no limit. Raises ValueError for less than a microsecond, more than a hundred
+    years, or anything that is not a duration."""
     if ttl is None:
         return None
     length = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
@@ -43,7 +43,7 @@ def parse_ttl(ttl: float | timedelta | None) -> float | None:
 
 
 def to_micros(when: datetime, naive_is_local: bool) -> Micros:
-    """A datetime as microseconds UTC. An aware one is exact; a naive one is local time, or UTC (C25). Before 1970: 0."""
+    """Return a datetime as microseconds UTC. An aware one is exact; a naive one is local time, or UTC. Before 1970: 0."""
     if not isinstance(when, datetime):
         raise ValueError(f"{when!r}: give a datetime")
     if when.year < 1970:
@@ -51,7 +51,7 @@ def to_micros(when: datetime, naive_is_local: bool) -> Micros:
     if when.tzinfo is None and not naive_is_local:
         when = when.replace(tzinfo=UTC)
     try:
-        # The whole second apart from its fraction: floats do not hold microseconds of today.
+        # The whole second and its fraction separately: a float cannot hold today's time in microseconds.
         return int(when.replace(microsecond=0).timestamp()) * SECOND + when.microsecond
     except (OverflowError, OSError, ValueError) as error:
         raise ValueError(f"{when!r}: this machine's calendar does not reach so far ({error}); give a nearer time") from error
@@ -61,22 +61,23 @@ def to_micros(when: datetime, naive_is_local: bool) -> Micros:
 
 
 def wall_time(when: datetime) -> Micros:
-    """What a clock shows at the naive time *when*: microseconds since it showed 1970-01-01 00:00. Before that: 0."""
+    """Return what a clock shows at the naive time *when*, as microseconds since it showed 1970-01-01 00:00; before that, 0."""
     return max(0, (when - _EPOCH) // timedelta(microseconds=1))
 
 
 def wall_datetime(wall: Micros) -> datetime:
-    """The opposite of ``wall_time``."""
+    """The inverse of `wall_time`."""
     return _EPOCH + timedelta(microseconds=wall)
 
 
 def wall_to_micros(wall: Micros, is_local: bool) -> Micros:
-    """When a clock shows *wall*: this machine's local time, or UTC. Of a time that its zone skips or repeats, what ``datetime`` takes."""
+    """Return when a clock of this machine's local time, or of UTC, shows *wall*. For a time that the zone skips or repeats, `datetime`
+    decides."""
     return to_micros(wall_datetime(wall), True) if is_local else wall
 
 
 def micros_to_wall(now: Micros, is_local: bool) -> Micros:
-    """What a clock shows at the instant *now*: this machine's local time, or UTC."""
+    """Return what a clock of this machine's local time, or of UTC, shows at *now*."""
     if not is_local:
         return now
     from time import localtime
@@ -85,7 +86,7 @@ def micros_to_wall(now: Micros, is_local: bool) -> Micros:
 
 
 def shown_time(when: Micros, is_local: bool) -> datetime:
-    """An instant as a naive datetime: UTC, or local time."""
+    """Return *when* as a naive datetime: UTC, or local time."""
     return wall_datetime(micros_to_wall(when, is_local))
 
 
@@ -93,8 +94,8 @@ def shown_time(when: Micros, is_local: bool) -> datetime:
 
 
 class Due(NamedTuple):
-    """When a task is due, as ``Task`` takes it. With a delay the time is only what this host expects: the storage's clock decides. With a
-    wall time it is the first instant at which any clock shows that: the consumer's clock decides."""
+    """When a task is due, as arguments of `Task`. With a delay, ``due`` is only what this host expects: the storage's clock decides. With a
+    wall time, it is the first time at which any clock can show that: the consumer's clock decides."""
 
     due: Micros | None = None
     delay: Micros | None = None
@@ -102,7 +103,8 @@ class Due(NamedTuple):
 
 
 def resolve_eta(eta: datetime | None, delay: float | timedelta | None, *, now: Micros, naive_is_local: bool = True) -> Due:
-    """When a task is due. A naive *eta* is local time, or else wall time. ValueError when both are given."""
+    """Return when a task is due. A naive *eta* is local time or, unless *naive_is_local*, a wall time. Raises ValueError if both are
+    given."""
     if eta is not None and delay is not None:
         raise ValueError("both eta and delay are given: say one of them")
     if eta is not None:
@@ -115,14 +117,14 @@ def resolve_eta(eta: datetime | None, delay: float | timedelta | None, *, now: M
 
 
 class Expiry(NamedTuple):
-    """When a task expires, as ``Task`` takes it: at an instant, or so long after its enqueue, or after its eta if that is ahead."""
+    """When a task expires: at a time, or a duration after its enqueue, or after its eta if that is later."""
 
     expires_at: Micros | None = None
     expires_in: Micros | None = None
 
 
 def resolve_expiry(when: Expires) -> Expiry:
-    """An expiry given as seconds or timedelta, or as a datetime (naive: local). Less than 0 is past; 0 stands for never, as in 3.x."""
+    """Resolve an expiry: seconds, a timedelta, or a datetime (naive: local time). Less than 0 is past; 0 means never, as in 3.x."""
     if isinstance(when, datetime):
         return Expiry(to_micros(when, True))
     length = _length(when, "expires")

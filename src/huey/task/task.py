@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey.exceptions import TaskTimeout
 from huey.runtime.clock import FOREVER, SECOND, Micros
-from huey.runtime.missing_names import say_what_is_not_here
+from huey.runtime.missing_names import explain_missing_names
 from huey.runtime.times import Expires, resolve_expiry, shown_time, to_micros, wall_datetime
 from huey.task.bounds import LARGEST, LONGEST_ID, is_storable, parse_limit, parse_number
 from huey.task.record import Record
@@ -217,7 +217,7 @@ class Task:
         return f"<Task: {self.name} {self.id}>"
 
 
-say_what_is_not_here(Task)
+explain_missing_names(Task)
 
 
 class PeriodicTask(Task):

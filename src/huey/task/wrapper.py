@@ -12,7 +12,7 @@ from huey.runtime.functions import checked_function, is_method_of, take_over
 from huey.runtime.logs import SafeLogger
 from huey.runtime.main_module import is_of_script, module_of
 from huey.runtime.masking import Masked, opened
-from huey.runtime.missing_names import say_what_is_not_here
+from huey.runtime.missing_names import explain_missing_names
 from huey.runtime.times import Expires, resolve_eta, resolve_expiry
 from huey.task.arguments import own_names, parameters_of
 from huey.task.bounds import LONGEST_NAME, parse_text
@@ -288,7 +288,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         return f"<{type(self).__name__} {self.name}>"
 
 
-say_what_is_not_here(TaskWrapper, of_others=True)
+explain_missing_names(TaskWrapper, of_others=True)
 
 
 class PeriodicWrapper(TaskWrapper[P, R]):

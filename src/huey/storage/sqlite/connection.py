@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from huey.runtime.clock import Clock
-from huey.runtime.files import OPENINGS, Replaced, file_id, sqlite_uri, unchanged_beside
+from huey.runtime.files import OPENINGS, Replaced, file_id, sqlite_uri, unchanged_neighbours
 from huey.storage.sqlite import descriptors
 from huey.storage.sqlite.busy import PatientLock, Retrier
 from huey.storage.sqlite.errors import translated
@@ -140,7 +140,7 @@ class Opener:
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         try:
-            with unchanged_beside(self.path, self._mode):
+            with unchanged_neighbours(self.path, self._mode):
                 # As a script: a pragma whose row is not fetched yet holds the file, and a destructor may run at that moment and use it too.
                 self._retry(retrier, connection.executescript, self._settings + _SETTINGS)
         except BaseException:
