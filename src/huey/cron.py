@@ -1,9 +1,9 @@
 """Crontab: the minutes at which a periodic task is due.
 
-``crontab(minute="0", hour="3")`` makes a schedule: a callable that takes a datetime and says whether that minute matches. The scheduler
-asks ``latest_due`` for the newest due minute of a short span; any callable of a datetime will do there, a crontab is only one of them.
+``crontab(minute="0", hour="3")`` makes a schedule: a callable that takes a datetime and returns whether that minute matches. The scheduler
+asks ``latest_due`` for the newest due minute of a short span; a schedule may be any callable of a datetime.
 
-When the clocks change (C7), for a crontab in local time or with ``tz=``:
+When the clocks change, for a crontab in local time or with ``tz=``:
 
 - wall times that are skipped run, together and once, at the first instant after the gap;
 - wall times that are repeated run the first time only;
@@ -11,7 +11,7 @@ When the clocks change (C7), for a crontab in local time or with ``tz=``:
   and ``minute="15"`` each hour, straight through. Where a clock moves by half an hour (Lord Howe) ``minute="15"`` does not look the same,
   and the first two rules give it one run for each hour on the wall.
 
-Any other callable is simply asked about the wall time of each instant.
+Any other callable is called with the wall time of each instant.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DAY = 1440 * MINUTE
 
 @final
 class Crontab:
-    """A schedule in the manner of cron: ``schedule(datetime)`` is True when all five fields match its minute (S77).
+    """A schedule in the manner of cron: ``schedule(datetime)`` is True when all five fields match its minute.
 
     A field is a number or text: ``*`` (every), ``*/n`` (every n-th, from the start of the range), ``m-n``, ``m-n/k``, a plain number, or a
     comma list of these; months and days of the week also by name (``jan``, ``mon-fri``). A range may go round the end: hours ``22-2/2``
@@ -80,8 +80,8 @@ class Crontab:
         """Its fields as they were given by position, in the order of 0.4.9."""
         if self.positional:
             by_keyword = ", ".join(f"{field}={given!r}" for field, given in zip(OLD_ORDER, positional, strict=False))
-            told = f"crontab fields by position are deprecated, as huey versions differ in their order; use crontab({by_keyword})"
-            warnings.warn(told, DeprecationWarning, stacklevel=2)
+            message = f"crontab fields by position are deprecated, as huey versions differ in their order; use crontab({by_keyword})"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
         self.tz = None if tz is None else _zone(tz)
 
     @classmethod
@@ -141,13 +141,13 @@ class Crontab:
         if not self.positional:
             return None
         given = ", ".join(map(repr, self.positional))
-        told = f"crontab({given}) has its fields by position: here that is {self.in_words}"
+        reading = f"crontab({given}) has its fields by position: here that is {self.in_words}"
         other_order: Mapping[str, Any] = dict(zip(LINE_ORDER, self.positional, strict=False))
         try:
             other = Crontab(**other_order)
         except (ValueError, UserWarning):
-            return f"{told}; write {self!r}"
-        return f"{told}, in huey 3.x it is {other.in_words}; write {self!r} or {other!r}"
+            return f"{reading}; write {self!r}"
+        return f"{reading}, in huey 3.x it is {other.in_words}; write {self!r} or {other!r}"
 
     def __repr__(self) -> str:
         shown = [f"{field}={given!r}" for field, given in self._given.items()]
@@ -204,7 +204,7 @@ def _test(validate: Callable[[datetime], bool], zone: tzinfo | None) -> Callable
 
 
 def _is_due(schedule: Crontab, zone: tzinfo | None, at: Micros) -> bool:
-    """Whether a crontab is due at this instant, by the rule of C7."""
+    """Whether a crontab is due at this instant, by the rule for changes of the clocks."""
     wall = _wall(at, zone)
     if schedule.fits(wall):
         return wall.fold == 0 or schedule.follows_elapsed(_since_first_showing(wall))
@@ -236,17 +236,17 @@ def _dates(first: datetime, last: datetime) -> Iterable[date]:
 
 def _with_positional(fields: Mapping[str, Part], positional: tuple[Part, ...]) -> Mapping[str, Part]:
     """Fields with those given by position; one text of several words is a cron line."""
-    by_place: dict[str, Part]
+    by_position: dict[str, Part]
     if len(positional) == 1 and isinstance(positional[0], str) and is_line(positional[0]):
-        by_place = of_line(positional[0])
+        by_position = of_line(positional[0])
     else:
         if len(positional) > len(OLD_ORDER):
             raise TypeError(f"crontab takes at most five fields by position, here are {len(positional)}; give them by keyword")
-        by_place = dict(zip(OLD_ORDER, positional, strict=False))
-    twice = [field for field in by_place if fields[field] != "*"]
+        by_position = dict(zip(OLD_ORDER, positional, strict=False))
+    twice = [field for field in by_position if fields[field] != "*"]
     if twice:
         raise TypeError(f"crontab: {', '.join(twice)} given both by position and by keyword")
-    return {**fields, **by_place}
+    return {**fields, **by_position}
 
 
 def _zone(tz: str | tzinfo) -> tzinfo:

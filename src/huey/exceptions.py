@@ -36,18 +36,18 @@ class HueyException(Exception):
 
 
 class QueueException(HueyException):
-    """Something is wrong with a queue, a store or the registry (S9)."""
+    """Something is wrong with a queue, a store or the registry."""
 
 
 class StorageError(QueueException):
     """The storage could not do what was asked. Nothing was written."""
 
     unconfirmed = 0
-    """Records of earlier calls inside one ``bulk_enqueue`` that were not put in either."""
+    """Number of records of earlier calls inside one ``bulk_enqueue`` that were not enqueued either."""
 
 
 class StorageUnavailable(StorageError):
-    """The storage is away, locked or busy. The same call may succeed later."""
+    """The storage cannot be reached, is locked or busy. The same call may succeed later."""
 
     is_unknown = False
     """The call was sent and its answer was lost: it may have been done."""
@@ -62,23 +62,23 @@ class StorageFull(StorageError):
 
 
 class StorageRefused(StorageError):
-    """The storage is not ours to use: foreign, corrupt, read-only, or of a newer release."""
+    """The storage cannot be used: it is another user's, damaged, read-only, or of a newer release."""
 
 
 class UnknownTask(QueueException):
-    """No function is registered under the name that a message carries (S138)."""
+    """No function is registered under the name that a message carries."""
 
 
 class QueueWriteException(StorageUnavailable):
-    """A queue part could not write."""
+    """A queue component could not write."""
 
 
 class QueueReadException(StorageUnavailable):
-    """A queue part could not read."""
+    """A queue component could not read."""
 
 
 class QueueRemoveException(StorageUnavailable):
-    """A queue part could not remove a message."""
+    """A queue component could not remove a message."""
 
 
 class DataStoreGetException(StorageUnavailable):

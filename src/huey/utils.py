@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 
 class EmptyData:
-    """Stands for "nothing is stored there", which is not the same as a stored None (S11). Compared by identity."""
+    """Stands for "nothing is stored there", which is not the same as a stored None. Compared by identity."""
 
 
 class Error(NamedTuple):

@@ -27,16 +27,16 @@ from huey.serializer.weights import (
     NODE,
     OBJECT,
     ORDERED,
-    PLACE,
     POINTER,
     SET,
     SETS,
     SHORT_TEXT,
+    SLOT_SIZE,
     TEXT,
     TUPLE,
     WIDE,
     Node,
-    refuse,
+    raise_over_budget,
     size_of,
 )
 
@@ -120,14 +120,14 @@ class _Count:
         self._taken += weight
         self._real += weight + more
         if self._taken > self._limit:
-            refuse(f"takes more than {self._limit:,} bytes when it is read")
+            raise_over_budget(f"takes more than {self._limit:,} bytes when it is read")
         if self._real > self._most:
-            refuse(f"takes more than {self._most:,} bytes when it is read")
+            raise_over_budget(f"takes more than {self._most:,} bytes when it is read")
 
     def _toil(self, work: int, what: str) -> None:
         self._work += work
         if self._work > LEAST:
-            refuse(f"has too many {what}")
+            raise_over_budget(f"has too many {what}")
 
     # -- opcodes: each is given where its argument begins, and says where the next is ----------------------------------------------------
 
@@ -145,7 +145,7 @@ class _Count:
 
     def on_constant(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(0, PLACE * count)
+        self._take(0, SLOT_SIZE * count)
         self._stack += [{78: None, 136: True, 137: False}[self._body[at - 1]]] * count
         return at - 1 + count
 
@@ -163,7 +163,7 @@ class _Count:
         if match is None:
             raise IndexError
         row = match[0]
-        self._take(weight * (len(row) // size), PLACE * (len(row) // size))
+        self._take(weight * (len(row) // size), SLOT_SIZE * (len(row) // size))
         self._stack += [value for (value,) in iter_unpack(form, row)]
         return match.end()
 
@@ -213,20 +213,20 @@ class _Count:
         return at - 1 + count
 
     def on_empty_tuple(self, at: int) -> int:
-        self._take(0, PLACE)
+        self._take(0, SLOT_SIZE)
         self._stack.append(_NO_ITEMS)
         return at
 
     def on_mark(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(0, PLACE * count)
+        self._take(0, SLOT_SIZE * count)
         self._marks += [len(self._stack)] * count
         return at - 1 + count
 
     def _since_mark(self) -> list[Any]:
-        place = self._marks.pop()
-        items = self._stack[place:]
-        del self._stack[place:]
+        start = self._marks.pop()
+        items = self._stack[start:]
+        del self._stack[start:]
         return items
 
     def _pop(self) -> Any:
@@ -253,7 +253,7 @@ class _Count:
 
     def on_memoize(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(0, PLACE * count)
+        self._take(0, SLOT_SIZE * count)
         self._memo += [self._stack[-1]] * count
         return at - 1 + count
 
@@ -262,7 +262,7 @@ class _Count:
         item = self._memo[int.from_bytes(self._body[at : at + size], "little")]
         if isinstance(item, Node):
             item.is_read = True
-        self._take(0, PLACE)
+        self._take(0, SLOT_SIZE)
         self._stack.append(item)
         return at + size
 
@@ -347,7 +347,7 @@ class _Count:
             made = Node(MADE, args.weight, args.depth, path=path, size=size)
         else:
             if size > _LONG_ARGUMENTS:
-                refuse(f"holds {path} of more than 4,300 digits")
+                raise_over_budget(f"holds {path} of more than 4,300 digits")
             self._take(OBJECT + (size // 4 if size > _SHORT_ARGUMENTS else 0), NODE)
             if path in _NUMERIC:
                 self._toil(size, "numbers of very many digits")
@@ -375,14 +375,14 @@ class _Count:
             return
         node.weight += sum([item.weight for item in inner])
         if node.weight > _REPEATED * self._limit:
-            refuse("repeats its parts too often")
+            raise_over_budget("repeats its parts too often")
         depth = 1 + max(item.depth for item in inner)
         if depth > node.depth:
             if node.is_read:
                 self._slack += depth - node.depth
             node.depth = depth
         if node.depth + self._slack > DEEPEST:
-            refuse(f"is nested more than {DEEPEST:,} deep")
+            raise_over_budget(f"is nested more than {DEEPEST:,} deep")
 
     def _check_keys(self, node: Node, keys: list[Any]) -> None:
         for key in keys:
@@ -391,7 +391,7 @@ class _Count:
                     continue
                 self._wide += 1
                 if self._wide > MOST_WIDE:
-                    refuse(f"has more than {MOST_WIDE:,} keys that are integers beyond 2**61")
+                    raise_over_budget(f"has more than {MOST_WIDE:,} keys that are integers beyond 2**61")
             elif key is None or isinstance(key, bytes):
                 continue
             self._count_alike(node, key)

@@ -17,14 +17,14 @@ from huey.serializer.formats import (
     ZLIB,
     check_json,
     codec_of,
-    deflated,
+    compress,
+    decompress,
     from_json,
-    inflated,
     packing_of,
     to_json,
     verify_json,
 )
-from huey.serializer.pickles import error_text, kind_of, load_any, load_plain, to_pickle, to_pickles, verify_plain
+from huey.serializer.pickles import error_text, load_any, load_plain, to_pickle, to_pickles, type_name, verify_plain
 from huey.serializer.quick_check import is_harmless
 from huey.serializer.signing import MAC_SIZE, Declared, Purpose, Secret, Signer, unpacked
 
@@ -219,7 +219,7 @@ class Codec:
 
     def _packed(self, purpose: Purpose, id: str, flags: int, body: bytes, declared: Declared | None = None) -> bytes:
         if self._packing:
-            packed = deflated(body, self._packing, self._level)
+            packed = compress(body, self._packing, self._level)
             if len(packed) < len(body):
                 flags, body = flags | self._packing, packed
         if len(body) > self._warn_size:
@@ -237,7 +237,7 @@ class Codec:
     def _to_users(self, value: Any) -> bytes:
         body = self._serializer.serialize(value)
         if not isinstance(body, bytes | bytearray | memoryview):
-            raise EncodeError(f"came out of {self._codec_name()}.serialize() as {kind_of(body)}; it must be bytes")
+            raise EncodeError(f"came out of {self._codec_name()}.serialize() as {type_name(body)}; it must be bytes")
         return bytes(body)
 
     def _warn(self, purpose: Purpose, id: str, size: int) -> None:
@@ -260,7 +260,7 @@ class Codec:
     def _culprit(self, purpose: Purpose, value: Any) -> str:
         """Which part of *value* cannot be written alone."""
         if purpose != "task":
-            return f"the value, {kind_of(value)},"
+            return f"the value, {type_name(value)},"
         args, kwargs = value[0], value[1] or {}
         parts = [*((f"args[{i}]", arg) for i, arg in enumerate(args)), *((f"kwargs[{name!r}]", arg) for name, arg in kwargs.items())]
         for name, part in parts:
@@ -270,7 +270,7 @@ class Codec:
             except BaseException as error:  # As in encode().
                 if is_ctrl_c(error):
                     raise
-                return f"{name}, {kind_of(part)},"
+                return f"{name}, {type_name(part)},"
         return "all arguments together"
 
     def _codec_name(self) -> str:
@@ -285,13 +285,13 @@ class Codec:
         if flags & _UNKNOWN_BITS or bool(flags & _ERROR) != (purpose == "error"):
             raise DecodeError(f"flags {flags:#04x} do not fit: it was stored as something else, or is damaged")
         if flags & (GZIP | ZLIB):
-            body = inflated(body, flags & (GZIP | ZLIB), self._max_size if most is None else most)
+            body = decompress(body, flags & (GZIP | ZLIB), self._max_size if most is None else most)
         return flags & _CODEC_BITS, body
 
     def _check_envelope(self, data: bytes) -> None:
         """DecodeError: the outside is not that of a message, or it is too long."""
         if not isinstance(data, bytes):
-            raise DecodeError(f"{kind_of(data)}, not bytes")
+            raise DecodeError(f"{type_name(data)}, not bytes")
         if len(data) > self._longest:
             raise DecodeError(f"{len(data):,} bytes, and at most {self._max_size:,} are read here; give max_size= as the writer does")
         if len(data) < 2 or not data[0]:
@@ -333,16 +333,16 @@ def _checked_shape(purpose: Purpose, value: Any) -> Any:
             # As nearly all are.
             return value[0], {}
         if not (isinstance(value, _ROWS) and len(value) == 2 and isinstance(value[0], _ROWS) and isinstance(value[1], _KWARGS)):
-            raise DecodeError(f"{kind_of(value)}, not the arguments of a task")
+            raise DecodeError(f"{type_name(value)}, not the arguments of a task")
         return tuple(value[0]), value[1] or {}
     if purpose == "error" and not isinstance(value, dict):
-        raise DecodeError(f"{kind_of(value)}, not the description of an error")
+        raise DecodeError(f"{type_name(value)}, not the description of an error")
     return value
 
 
 def _not_read(purpose: Purpose, id: str, error: BaseException) -> DecodeError:
     if isinstance(error, DecodeError):
-        told = type(error)(f"{purpose} {id}: {error}")
-        vars(told).update(vars(error))
-        return told
+        renamed = type(error)(f"{purpose} {id}: {error}")
+        vars(renamed).update(vars(error))
+        return renamed
     return DecodeError(f"{purpose} {id}: the bytes are damaged, or not what they say ({error_text(error)})")

@@ -12,7 +12,7 @@ from huey.runtime.logs import SafeLogger
 from huey.serializer.budget import DEEPEST
 from huey.serializer.pickles import error_text, load_any, to_pickle
 from huey.serializer.signing import MAC_SIZE, are_equal, checked_secrets, derived_key, mac_of
-from huey.serializer.weights import refuse
+from huey.serializer.weights import raise_over_budget
 
 MIB = 1 << 20
 
@@ -56,7 +56,7 @@ class Serializer:
             return body
         if len(body) > self.max_size:
             raise EncodeError(f"has {len(body):,} bytes, at most {self.max_size:,} are compressed; set max_size of the serializer")
-        return deflated(body, ZLIB if self.use_zlib else GZIP, self.compression_level)
+        return compress(body, ZLIB if self.use_zlib else GZIP, self.compression_level)
 
     def deserialize(self, data: bytes) -> Any:
         """With compression on, data without it is read too, and the log says so."""
@@ -64,7 +64,7 @@ class Serializer:
             return self._deserialize(data)
         packing = {b"\x1f\x8b": GZIP, b"\x78\x01": ZLIB, b"\x78\x5e": ZLIB, b"\x78\x9c": ZLIB, b"\x78\xda": ZLIB}.get(data[:2])
         if packing is not None:
-            return self._deserialize(inflated(data, packing, self.max_size))
+            return self._deserialize(decompress(data, packing, self.max_size))
         SafeLogger("huey").warning("compression is on, and a message without it was read; it may be older than that setting")
         return self._deserialize(data)
 
@@ -144,12 +144,12 @@ def check_json(body: bytes, limit: int) -> None:
     # Texts may hold brackets and commas of their own.
     bare = _JSON_TEXT.sub(b"", body)
     if _weight_of_json(bare) > limit:
-        refuse(f"takes more than {limit:,} bytes when it is read")
+        raise_over_budget(f"takes more than {limit:,} bytes when it is read")
     depth = 0
     for match in _JSON_BRACKET.finditer(bare):
         depth += 1 if match[0] in b"[{" else -1
         if depth > DEEPEST:
-            refuse(f"is nested more than {DEEPEST:,} deep")
+            raise_over_budget(f"is nested more than {DEEPEST:,} deep")
 
 
 _JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
@@ -197,13 +197,13 @@ def packing_of(compression: bool, level: int, use_zlib: bool) -> int:
     return ZLIB if use_zlib else GZIP
 
 
-def deflated(body: bytes, packing: int, level: int) -> bytes:
+def compress(body: bytes, packing: int, level: int) -> bytes:
     import zlib
 
     return zlib.compress(body, level, _WBITS[packing])
 
 
-def inflated(data: bytes, packing: int, max_size: int) -> bytes:
+def decompress(data: bytes, packing: int, max_size: int) -> bytes:
     """Decompressed. DecodeError: damaged, or more than *max_size* bytes; the memory for more is never taken."""
     import zlib
 

@@ -197,7 +197,7 @@ _OWN_MAKERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def kind_of(value: Any) -> str:
+def type_name(value: Any) -> str:
     """Its type as one says it: "a decimal.Decimal"."""
     kind = type(value)
     return _a(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}")

@@ -6,7 +6,7 @@ import re
 from itertools import chain
 from typing import Any
 
-from huey.serializer.weights import ENTRY, INT, NODE, OBJECT, PLACE, SET, SHORT_TEXT, WIDE
+from huey.serializer.weights import ENTRY, INT, NODE, OBJECT, SET, SHORT_TEXT, SLOT_SIZE, WIDE
 
 _DEEP = 500
 _NUMBERS, _TEXTS = {int, float}, {str, bytes}
@@ -43,12 +43,12 @@ def is_surely_small(value: Any, size: int, limit: int, most: int) -> bool:
         hashed = [part for part in inner if type(part) in _HASHED]
         below = sum(map(len, inner))
         # Before anything is made of that many.
-        if PLACE * below > most or not set(map(type, level)) <= _PLAIN or not _are_plain_keys(hashed):
+        if SLOT_SIZE * below > most or not set(map(type, level)) <= _PLAIN or not _are_plain_keys(hashed):
             return False
         keys = [*chain.from_iterable(hashed)]
         taken += OBJECT * len(inner) + _weight(level) + _weight(keys)
         # Places on the stack, in the memo and where they belong; the marks of containers, and the room that these take at first.
-        more += 2 * PLACE * (len(level) + len(keys)) + (NODE + SET + ENTRY) * len(inner) + (ENTRY + 1) * len(keys)
+        more += 2 * SLOT_SIZE * (len(level) + len(keys)) + (NODE + SET + ENTRY) * len(inner) + (ENTRY + 1) * len(keys)
         if taken > limit or taken + more > most:
             return False
         if not below:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from huey.exceptions import DecodeError
 
-POINTER, PLACE, INT, OBJECT = 8, 16, 40, 64
+POINTER, SLOT_SIZE, INT, OBJECT = 8, 16, 40, 64
 """Bytes: a pointer, a place in a container and one on the way there, a number, any other object."""
 NODE = 72
 """Beyond that: what stands for an object that is not a number or a short text takes more than the object."""
@@ -44,7 +44,7 @@ class Node:
 
     def __hash__(self) -> int:
         if self.hash is None:
-            refuse(f"has a {self.kind} as a key")
+            raise_over_budget(f"has a {self.kind} as a key")
         return self.hash
 
 
@@ -57,6 +57,6 @@ def size_of(item: Any) -> int:
     return POINTER + item.bit_length() // 8 if isinstance(item, int) else POINTER
 
 
-def refuse(why: str) -> NoReturn:
+def raise_over_budget(why: str) -> NoReturn:
     """DecodeError: *why*, and the way out."""
     raise DecodeError(f"{why}; store it elsewhere and pass its name or key, or sign the messages with secret=")
