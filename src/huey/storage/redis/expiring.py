@@ -1,4 +1,4 @@
-"""A queue in Redis whose results, and what the application puts under keys of its own, stay when they are read."""
+"""A queue in Redis whose results and user data stay when they are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEPT = ("result", "data")
 
 
 class RedisExpireStorage(RedisStorage):
-    """``RedisStorage`` where results stay until their time is over, whoever reads them."""
+    """A ``RedisStorage`` in which reading a result does not remove it: it stays until it expires."""
 
     keeps_results = True
 

@@ -1,4 +1,4 @@
-"""The ends of runs, as a turn hands them to its script (lua/turn.lua)."""
+"""Finishes as arguments of the turn's script (lua/turn.lua)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ROW = struct.Struct(f"<{len(NOTHING)}d")
 
 
 def encode_finishes(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], list[Arg]]:
-    """How many plain successes, values of those, other ends and names, and whether all tokens of successes are 1; and all of them as
-    arguments. *keep*: succeeded tasks are kept."""
+    """Return the numbers of plain successes, of their values, of other finishes, of task names, and whether all tokens of successes are 1;
+    and all of them as arguments. *keep*: succeeded tasks are kept, so none is plain."""
     ids: list[Arg] = []
     tokens: list[Arg] = []
     values: list[Arg] = []
@@ -32,7 +32,7 @@ def encode_finishes(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], 
     others: list[Arg] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     for finish in finishes:
-        lease, state, _, _, _, _, _, _, value, _, took, _, _, _ = finish
+        lease, state, _, _, _, _, _, _, value, _, duration, _, _, _ = finish
         if state != State.SUCCEEDED or keep:
             others += _encode_finish(finish)
             continue
@@ -43,22 +43,22 @@ def encode_finishes(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], 
             tokens.append(lease[1])
             values.append(value)
         try:
-            tooks, times = runs[lease[2]]
+            durations, times = runs[lease[2]]
         except KeyError:
-            tooks, times = runs[lease[2]] = ([], [])
-        tooks.append(round(took * SECOND))
+            durations, times = runs[lease[2]] = ([], [])
+        durations.append(round(duration * SECOND))
         times.append(lease[14])
     for id, token in mute:
         ids.append(id)
         tokens.append(token)
-    tally = [argument for name, (tooks, times) in runs.items() for argument in _tally(name, tooks, times)]
+    tally = [argument for name, (durations, times) in runs.items() for argument in _tally(name, durations, times)]
     are_first = tokens.count(1) == len(tokens)
     counts = [len(ids), len(values), len(others) // FINISH_SIZE, len(runs), int(are_first)]
     return counts, [*ids, *(() if are_first else tokens), *values, *others, *tally]
 
 
 def too_heavy(finishes: Sequence[Finish]) -> Iterator[Sequence[Finish]]:
-    """What has to be written apart, before the rest, since the values of all together weigh too much for one turn."""
+    """Yield the finishes that have to be written in turns of their own first, since all values together are too large for one turn."""
     size, start = 0, 0
     for number, finish in enumerate(finishes):
         if finish.value is not None:
@@ -68,12 +68,12 @@ def too_heavy(finishes: Sequence[Finish]) -> Iterator[Sequence[Finish]]:
                 size, start = len(finish.value), number
 
 
-def _tally(name: str, tooks: list[Micros], times: list[Micros]) -> list[Arg]:
-    """What the successes of one name add up to, and the minutes in which their tasks came."""
+def _tally(name: str, durations: list[Micros], times: list[Micros]) -> list[Arg]:
+    """Return the statistics of one name's successes, and the minutes in which their tasks were enqueued."""
     row = [0] * TOOK
-    row[SUCCEEDED] = len(tooks)
+    row[SUCCEEDED] = len(durations)
     minutes = [number for start, how_many in minutes_of(times) for number in (start_of(start, MINUTE), how_many)]
-    return [name, ROW.pack(*row, *measured(tooks)), len(minutes) // 2, *minutes]
+    return [name, ROW.pack(*row, *measured(durations)), len(minutes) // 2, *minutes]
 
 
 def _encode_finish(finish: Finish) -> list[Arg]:
@@ -101,19 +101,19 @@ def _encode_finish(finish: Finish) -> list[Arg]:
 
 @lru_cache(256)
 def who(worker: Worker) -> str:
-    """Who ran a task, as part of a JSON object."""
+    """Return what identifies the worker that ran a task, as part of a JSON object."""
     return json.dumps({"worker": worker.id, "host": worker.host, "pid": worker.pid})[1:-1]
 
 
 @lru_cache(256)
 def details(worker: Worker) -> str:
-    """A worker as it is kept."""
+    """Return a worker as it is stored."""
     return json.dumps(worker)
 
 
 def worker_of(id: bytes, text: bytes | None) -> Worker:
-    """A worker as it is kept; what a newer release says more of it is ignored. Of one that cannot be read only the id is known: its lease
-    tells when it is gone."""
+    """Return a stored worker, without fields that a newer release has added. Of an unreadable one only the id is known; its lease says
+    when it is dead."""
     try:
         values: Any = json.loads(text or b"")
         worker = Worker(*values[: len(Worker._fields)])

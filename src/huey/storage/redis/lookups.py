@@ -38,7 +38,7 @@ class Lookups:
         return [row_of(each) for each in found if each]
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
-        """As the contract says. Not one step: what changes its state meanwhile may be missing, or come twice."""
+        """As the contract says. It is not one step: a task that changes its state meanwhile may be missing."""
         if limit <= 0:
             return []
         if state in _KINDS:
@@ -52,18 +52,18 @@ class Lookups:
         return heapq.nsmallest(limit, {row.id: row for row in found}.values(), key=lambda row: (row.created, row.id))
 
     def _in_order(self, kind: str, name: str | None, limit: int) -> list[TaskRow]:
-        """Tasks of one kind of queued, best first."""
+        """Return tasks of one kind of queued ones, best first."""
         if kind == "scheduled":
-            # In order of time already; among them are those that wait for a worker that can run them.
+            # In order of time already. Those that no worker could run so far are among them.
             soonest = (row for page in self._pages(kind) for row in page if row.state == State.QUEUED and name in (None, row.name))
             return sorted(islice(soonest, limit), key=lambda row: (row.due or 0, row.id))
-        # Without a name the first page has them: it brings so many of each priority.
+        # Without a name the first page is enough: it has so many of each priority.
         pages = islice(self._pages(kind, limit), 1) if name is None else self._pages(kind)
         found = [row for page in pages for row in page if name in (None, row.name)]
         return sorted(found, key=lambda row: (-row.priority, row.ready_at, row.id))[:limit]
 
     def _pages(self, kind: str, size: int = CHUNK) -> Iterator[list[TaskRow]]:
-        """Tasks in one kind of place, a page at a time."""
+        """Yield tasks of one kind, a page at a time."""
         for start in count(0, size):
             ids = self._queue.call("list_ids", kind, start, start + size - 1)
             if not ids:
@@ -74,7 +74,7 @@ class Lookups:
         try:
             found = self._queue.connections.command("HKEYS", self._queue.prefix + keys.MISSING_COUNTS)
         except StorageRefused:
-            # A key of a wrong type; the next script that comes upon it sets it aside, and ``prune`` mends what stood in it.
+            # A key of a wrong type: the next script that meets it sets it aside, and ``prune`` repairs what stood in it.
             return []
         return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
@@ -103,6 +103,6 @@ class Lookups:
 
     def ticks(self) -> dict[str, Micros]:
         found = self._queue.connections.command("HGETALL", self._queue.prefix + keys.TICKS)
-        # RESP3 answers with a map, RESP2 with a list: the connection may be of the user's making.
+        # RESP3 answers with a map, RESP2 with a list, and the application may have chosen the protocol.
         pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
         return {text_of(name): whole_or(int, tick.partition(b" ")[0], 0) for name, tick in pairs}

@@ -1,10 +1,10 @@
-"""How a task stands in Redis: a message that anyone can read but for its payload, and a state once it is more than new.
+"""How a task is stored in Redis: a message, readable but for its payload, and a state as soon as the task is not new any more.
 
-A message: ``-`` (or ``x``: it has an eta or expires), 16 digits of when it came, 6 digits: the length of its head, the head, the payload.
-The head is a JSON list of name, priority, retries, retry_delay, expires, eta, options, delay, expires_in; what is at its end and has its
-default is left out. The last two are durations (microseconds), which count from when it came and stand instead of eta and expires. What a
-newer release adds behind them is ignored. What cannot be read is told apart by a lease without a name (``unreadable``).
-The state is a list that only scripts write (lua/parts/base.lua has the order).
+A message: ``-`` (or ``x``: it has an eta or an expiry), 16 digits of when it was enqueued, 6 digits of the length of its head, the head,
+the payload. The head is a JSON list of name, priority, retries, retry_delay, expires, eta, options, delay, expires_in; defaults at its end
+are left out. The last two are durations (microseconds) from the enqueue, and replace eta and expires. What a newer release adds behind them
+is ignored. What cannot be read becomes a lease without a name (``unreadable``). The state is a list that only scripts write
+(lua/parts/base.lua has the order).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEADS_KEPT = 1000
 
 
 class Head(NamedTuple):
-    """The outside of a task, as its message has it."""
+    """What is readable of a task without its payload."""
 
     name: str
     priority: int
@@ -40,16 +40,16 @@ class Head(NamedTuple):
     expires_in: Micros | None
 
     def expiry(self, created: Micros) -> Micros | None:
-        """When it expires."""
+        """Return when the task expires."""
         return self.expires if self.expires_in is None else self.first_ready_at(created) + self.expires_in
 
     def first_ready_at(self, created: Micros) -> Micros:
-        """Its place while it was never put back: when it came, or was due."""
+        """Return its ready_at until it is requeued: when it was enqueued, or was due."""
         due = self.due(created)
         return due if due is not None and due > created else created
 
     def due(self, created: Micros) -> Micros | None:
-        """When it was to run first."""
+        """Return when it was first due."""
         return self.eta if self.delay is None else created + self.delay
 
 
@@ -59,9 +59,9 @@ _written: dict[tuple[Any, ...], tuple[str, bytes]] = {}
 
 
 def group(pattern: Record, ids: Sequence[str], payloads: Sequence[bytes]) -> list[Arg]:
-    """Records that differ in id and payload only, as arguments (lua/parts/insert.lua)."""
+    """Return records that differ in id and payload only, as arguments (lua/parts/insert.lua)."""
     _, name, _, priority, eta, expires, retries, retry_delay, options, delay, expires_in = pattern
-    # As given: what this host expects of a duration is left out, so that heads are alike.
+    # Durations as given, without the times that this host expects of them, so that heads are equal.
     eta, expires = None if delay is not None else eta, None if expires_in is not None else expires
     shared = (name, priority, retries, retry_delay, expires, eta, options, delay, expires_in)
     try:
@@ -73,7 +73,7 @@ def group(pattern: Record, ids: Sequence[str], payloads: Sequence[bytes]) -> lis
 
 
 def single(one: list[Arg]) -> list[Arg] | None:
-    """A group of one as arguments of lua/enqueue_one.lua; None when it is not a ready task of priority 0."""
+    """Return a group of one as arguments of lua/enqueue_one.lua, or None if it is not a ready task of priority 0."""
     flag, head, priority, eta, name, _, id, payload = one
     return [flag, head, name, id, payload] if priority == 0 and eta == "" else None
 
@@ -91,7 +91,7 @@ def _head(shared: tuple[Any, ...]) -> tuple[str, bytes]:
 
 
 def groups(records: Sequence[Record]) -> list[Arg]:
-    """*records* as groups, in order of id; of one id the first counts."""
+    """Return *records* as groups, in order of id. The first of several with one id counts."""
     if type(records) is RecordBatch:
         ids = records.ids
         if all(map(str.__lt__, ids, ids[1:])):
@@ -110,22 +110,22 @@ def groups(records: Sequence[Record]) -> list[Arg]:
 
 
 def groups_of_one(records: Sequence[Record]) -> list[Arg]:
-    """*records*, each a group, in their order."""
+    """Return *records* in their order, each as a group of one."""
     return [argument for record in records for argument in group(record, (record.id,), (record.payload,))]
 
 
 def text_of(raw: bytes) -> str:
-    """An id or a key as text. What is no UTF-8, and so none of ours, comes with surrogates: ``raw_of`` gives it back as it was."""
+    """Return an id or a key as text. Foreign bytes that are no UTF-8 become surrogates, which ``raw_of`` turns back."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def raw_of(text: str) -> Arg:
-    """The opposite of ``text_of``."""
+    """Return the bytes of what ``text_of`` returned."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape")
 
 
 def _split(message: bytes) -> tuple[Micros, Head, bytes]:
-    """When it came, its outside, its payload. ``UNREADABLE``: it is no message, or none that this release can read."""
+    """Return when the task was enqueued, its head and its payload. Raises one of ``UNREADABLE`` if this release cannot read it."""
     start = 23 + int(message[17:23])
     text = message[23:start]
     head = _read.get(text)
@@ -147,7 +147,8 @@ def _head_in(values: Any) -> Head:
 
 
 def lease_of(id: bytes, message: bytes, state: list[Any] | None, token: int | None = None) -> Lease:
-    """What a claim brought; what cannot be read as ``unreadable`` has it. *token*: of the lease, None: one more than the state has."""
+    """Return a claimed task as a lease, an unreadable one as ``unreadable`` does. *token*: of the lease; None: one more than the state
+    has."""
     if token is None:
         token = state[1] + 1 if state else 1
     try:
@@ -160,13 +161,13 @@ def _lease_of(id: str, message: bytes, state: list[Any] | None, token: int) -> L
     created, head, payload = _split(message)
     outside = (head.retries, head.retry_delay)
     if not state:
-        place, expires = head.first_ready_at(created), head.expiry(created)
-        return Lease(id, token, head.name, payload, head.priority, place, expires, *outside, 0, 0, 0, None, head.options, created)
+        ready_at, expires = head.first_ready_at(created), head.expiry(created)
+        return Lease(id, token, head.name, payload, head.priority, ready_at, expires, *outside, 0, 0, 0, None, head.options, created)
     if state[0] == b"damaged":
         raise ValueError("its state cannot be read")
     expires = head.expiry(created)
     if state[14]:
-        # Other than its enqueue said; no text: never.
+        # It overrides the enqueue's; what is no text means never.
         expires = int(state[14]) if isinstance(state[14], bytes) else None
     attempt, crashes, deaths, unknown_until = state[2:6]
     where = (head.priority, state[6], expires, *outside)
@@ -175,7 +176,7 @@ def _lease_of(id: str, message: bytes, state: list[Any] | None, token: int) -> L
 
 
 def new_leases(ids: Sequence[bytes], messages: Sequence[bytes]) -> list[Lease]:
-    """The first leases of tasks that have neither eta nor expires. Those of one enqueue differ in id and payload only."""
+    """Return the first leases of tasks with neither eta nor expiry. Tasks of one enqueue differ in id and payload only."""
     leases: list[Lease] = []
     front, size = b"?", 1
     name: str = ""
@@ -203,7 +204,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def row_of(found: list[Any]) -> TaskRow:
-    """What lua/get_tasks.lua found of a task."""
+    """Return what lua/get_tasks.lua found of a task."""
     id, message, state, how, detail, token, revocation = found
     lease = lease_of(id, message, state, token)
     due = None
@@ -244,7 +245,7 @@ def row_of(found: list[Any]) -> TaskRow:
 
 
 def _due(state: list[Any] | None, message: bytes, score: bytes) -> Micros:
-    """Exact also where the score, a double, is not."""
+    """Return the due time; exactly, where the score, a double, is not."""
     exact = None
     with suppress(*UNREADABLE):
         created, head, _ = _split(message)
@@ -265,13 +266,13 @@ def promotion_of(found: list[Any]) -> Promotion:
 
 
 def parse_revocation(revocation: bytes) -> Revocation:
-    """A revocation as scripts keep it: "until once". One that cannot be read holds no longer."""
+    """Return a revocation as scripts store it: "until once". An unreadable one is over."""
     until, _, once = revocation.partition(b" ")
     return Revocation(whole_or(int, until, 0), once == b"1")
 
 
 def whole_or(read: Callable[[Any], Any], value: Any, default: int) -> int:
-    """*value* as a whole number; *default* where it is none."""
+    """Return *value* as a whole number, or *default* if it is none."""
     try:
         found = read(value)
         return default if found is None else int(found)

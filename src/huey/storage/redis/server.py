@@ -1,4 +1,4 @@
-"""What is asked of a server before it is used: whether it can keep the promise, and is ours to use."""
+"""Checks of a server before it is used: can it keep huey's promises, and is the queue's prefix free of foreign keys?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _WAITAOF_VERSION = (7, 2)
 
 
 def check(connection: CommandConnection, name: str, prefix: str, durable: bool) -> None:
-    """StorageRefused: a server that is too old, cannot keep the promise, or has somebody else's data under our keys."""
+    """Raise StorageRefused if the server is too old, cannot keep the promises, or has foreign data under the queue's keys."""
     facts = _facts(connection, b"server", b"persistence", b"memory")
     if "redis_version" not in facts:
-        raise unreachable(connection.where, ValueError("it answers INFO like no Redis server"))
+        raise unreachable(connection.where, ValueError("its answer to INFO is not that of a Redis server"))
     version = tuple(int(part) for part in facts["redis_version"].split(".") if part.isdigit())
     shown = ".".join(map(str, version))
     if version[:2] < LEAST_VERSION:
@@ -43,7 +43,7 @@ def check(connection: CommandConnection, name: str, prefix: str, durable: bool) 
         kind = kind.decode() if isinstance(kind, bytes) else str(kind)
         if kind not in ("none", keys.TYPES[each]):
             if is_known:
-                # Of a queue that was used before it is damage, and stops nobody: the next script that meets it sets it aside.
+                # In a queue that was used before it is damage: the next script that meets it sets it aside.
                 continue
             raise StorageRefused(
                 f"{connection.where}: the key {prefix + each} holds a {kind} that huey did not put there; "
@@ -52,7 +52,7 @@ def check(connection: CommandConnection, name: str, prefix: str, durable: bool) 
 
 
 def risks(connection: CommandConnection) -> list[str]:
-    """What this server may do to tasks one day, as its settings are now; for who starts a consumer."""
+    """Return warnings about settings with which this server may lose tasks."""
     policy, most = _eviction(_facts(connection, b"memory"))
     if policy.startswith("allkeys"):
         return [
@@ -68,13 +68,13 @@ def risks(connection: CommandConnection) -> list[str]:
 
 
 def _eviction(facts: dict[str, str]) -> tuple[str, int]:
-    """The policy, and the bytes from which on it acts (0: none). A server that does not tell evicts nothing."""
+    """Return the policy, and the memory limit at which it acts (0: none). A server that reports neither evicts nothing."""
     most = facts.get("maxmemory", "0")
     return facts.get("maxmemory_policy", ""), int(most) if most.isdigit() else 0
 
 
 def _facts(connection: CommandConnection, *sections: bytes) -> dict[str, str]:
-    """What the server says about itself."""
+    """Return what INFO says."""
     connection.send(*((b"INFO", section) for section in sections))
     replies = [connection.read() for _ in sections]
     facts: dict[str, str] = {}

@@ -1,37 +1,35 @@
 """Tasks in Redis: one script for each verb, one call for each turn, any number of hosts.
 
-keys.py says what is kept where, lua/ what each verb does. All verbs are atomic: a script runs whole, or writes nothing.
+keys.py says what is stored where, lua/ what each verb does. All verbs are atomic: a script runs to its end, or writes nothing. The storage
+is a facade: its parts share one RedisQueue and call each other in one direction only.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from huey.backends import older
-from huey.exceptions import ConfigurationError, StorageError, StorageRefused, StorageUnavailable
-from huey.runtime.clock import Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.runtime.failpoints import failpoint
+from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
+from huey.runtime.clock import Clock, Micros, Rng, system_clock, system_rng
 from huey.storage.base import Storage, Waker
-from huey.storage.helpers import CHUNK, BulkEnqueue, any_constraints, check_records, in_chunks
+from huey.storage.helpers import CHUNK, BulkEnqueue, in_chunks
 from huey.storage.locks import Held, Holder
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
+from huey.storage.redis.enqueues import Enqueues
 from huey.storage.redis.errors import LEAST, NEEDED
 from huey.storage.redis.leases import Leases
 from huey.storage.redis.locks import Locks
 from huey.storage.redis.lookups import Lookups
-from huey.storage.redis.messages import Arg, groups, groups_of_one, single
 from huey.storage.redis.notifications import Notifications
-from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline
 from huey.storage.redis.pool import ConnectionSet
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.revocations import Revocations
-from huey.storage.redis.sequences import EnqueueSequences
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.source import connector
 from huey.storage.redis.turns import Turns
@@ -51,27 +49,23 @@ T = TypeVar("T")
 log = logging.getLogger("huey")
 
 ENQUEUE_TIMEOUT = 5.0
-"""Seconds that an enqueue tries while the server is away, unless told otherwise (C15)."""
-FIRST_GAP, LONGEST_GAP = 0.05, 0.5
-"""Seconds between two tries."""
+"""Seconds that an enqueue tries by default while the server is unreachable."""
 OPENING = 1.0
-"""Seconds that the first call tries."""
-NOT_SIMPLE = 2
-"""What lua/enqueue_one.lua answers when it has put nothing in."""
-DISK_TIMEOUT = 5000
+"""Seconds that the first call tries while the server is unreachable."""
+DISK_TIMEOUT_MS = 5000
 """Milliseconds that ``durable=True`` waits for the server's disk."""
 
 
 class RedisStorage(Storage):
     """Tasks in one Redis or Valkey server (6.2 or newer); several names may share it, and other data.
 
-    *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or *url*; or
-    *connection_pool*; or *client*: a ``redis.Redis``, one of a Sentinel, or a ``RedisCluster``. *durable*: what is enqueued or finished is
-    on the server's disk when a call returns (WAITAOF: Redis 7.2 or Valkey, with AOF on). *enqueue_timeout*: seconds that an enqueue tries
-    while the server is away before it raises StorageUnavailable. *result_ttl*: seconds that unread results are kept; None: for ever.
-    *keep_finished*: so many succeeded tasks are kept to be looked at, or those of that time (a timedelta).
+    Its address: *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or
+    *url*; or *connection_pool*; or *client*: a ``redis.Redis``, one of a Sentinel, or a ``RedisCluster``. *durable*: what is enqueued or
+    finished is on the server's disk when a call returns (WAITAOF: Redis 7.2 or Valkey, with AOF on). *enqueue_timeout*: seconds for which
+    an enqueue tries while the server is unreachable before it raises StorageUnavailable. *result_ttl*: seconds that unread results are
+    kept; None: for ever. *keep_finished*: how many succeeded tasks are kept for inspection, or for how long (a timedelta).
 
-    The server's clock counts; *clock* replaces it in tests.
+    All times are the server's; *clock* replaces its clock in tests.
     """
 
     supports_constraints = True
@@ -92,17 +86,14 @@ class RedisStorage(Storage):
         self._made_with = made_with | connection
         source = connector(name, connection)
         self._is_local = source.is_local
-        self._durable: tuple[Arg, ...] | None = (b"WAITAOF", 1, 0, DISK_TIMEOUT) if durable else None
-        self._queue = queue = RedisQueue(name, clock, ConnectionSet(source), self._durable)
+        wait_for_disk = (b"WAITAOF", 1, 0, DISK_TIMEOUT_MS) if durable else None
+        self._queue = queue = RedisQueue(name, clock, ConnectionSet(source), wait_for_disk)
         self.name = name
         self.result_ttl = parse_result_ttl(result_ttl)
-        self._connections, self._prefix, self._now = queue.connections, queue.prefix, queue.now
-        self._clock = clock
-        self._rng = rng
-        self._enqueue_timeout = enqueue_timeout
+        self._connections, self._prefix = queue.connections, queue.prefix
         self._is_trust_logged = False
-        self._sequences = EnqueueSequences(clock, rng)
         retention = Retention.of(keep_finished)
+        self._enqueues = Enqueues(queue, rng, enqueue_timeout)
         self._leases = Leases(queue)
         self._turns = Turns(queue, self._leases, self.result_ttl, retention.is_on)
         self._notifications = Notifications(queue)
@@ -111,7 +102,7 @@ class RedisStorage(Storage):
         self._values = Values(queue, self.result_ttl)
         self._locks = Locks(queue, rng)
         self._upkeep = Upkeep(queue, retention)
-        # No method: both would wait for the collector of garbage with their connections open.
+        # Not a method: a reference cycle would keep the connections open until the garbage collector runs.
         self._connections.prepare = partial(_prepare, self._prefix, name, durable)
 
     @classmethod
@@ -128,7 +119,7 @@ class RedisStorage(Storage):
         expire_time: float | None = None,
         **options: Any,
     ) -> Self:
-        """Those of 3.x are taken. A consumer is woken, and so is who waits for a result; names are kept as they are."""
+        """Accept the options of huey 3.x. Consumers and callers that wait for results are always woken; names are used unchanged."""
         if expire_time is not None:
             options = {"result_ttl": float(parse_number("expire_time", expire_time))} | options
         if client_name is not None and not {"client", "connection_pool"} & options.keys():
@@ -144,8 +135,8 @@ class RedisStorage(Storage):
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def open(self) -> int:
-        # A program that starts beside its server, or over a bad line, should not end for an answer that got lost.
-        self._persist(lambda: self._connections.command(b"PING"), OPENING)
+        # A program that starts together with its server, or over a bad line, should not fail because of one lost reply.
+        self._enqueues.persist(lambda: self._connections.command(b"PING"), OPENING)
         return SCHEMA_VERSION
 
     def close(self) -> None:
@@ -161,21 +152,21 @@ class RedisStorage(Storage):
             )
         connection = self._connections.take()
         try:
-            told = risks(connection)
+            warnings = risks(connection)
         except BaseException:
             self._connections.drop(connection)
             raise
         self._connections.release(connection)
         try:
-            return told + older.on_server(self._connections.command, self.name, self._connections.where)
+            return warnings + older.on_server(self._connections.command, self.name, self._connections.where)
         except StorageRefused:
-            # A user with rights on our keys alone, who cannot have put anything under those.
-            return told
+            # A Redis user with access to huey's keys only: it cannot have written under the keys of earlier releases.
+            return warnings
         except StorageUnavailable as error:
             if "MOVED" not in str(error):
                 raise
-            # The keys of earlier releases had no hash tags, so those never used a cluster.
-            return told
+            # A cluster. The keys of earlier releases had no hash tags, so they were never in one.
+            return warnings
 
     def prune(self, now: Micros | None = None) -> int:
         return self._upkeep.prune(now)
@@ -185,7 +176,7 @@ class RedisStorage(Storage):
 
     @property
     def is_trusted(self) -> bool:
-        """The server is on this machine: a unix socket or a loopback address. Others may write into any other one (S1)."""
+        """The server is on this machine: a unix socket or a loopback address. Other users may write to any other server."""
         if self._is_local and not self._is_trust_logged:
             self._is_trust_logged = True
             log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._connections.where)
@@ -194,108 +185,12 @@ class RedisStorage(Storage):
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
-        return self._enqueue_by(self._submit, records, make_events, now)
-
-    def _enqueue_by(
-        self,
-        put: Callable[[EnqueueCall], None],
-        records: Sequence[Record],
-        make_events: EventFactory | None = None,
-        now: Micros | None = None,
-    ) -> dict[str, str]:
-        if not records:
-            return {}
-        check_records(records)
-        if any_constraints(records):
-            return self._enqueue_constrained(records, make_events, now)
-        arguments = groups(records)
-        one = single(arguments) if len(records) == 1 else None
-        call = EnqueueCall(
-            len(records), (self._prefix, self._now(now), int(make_events is not None), self.name), arguments, make_events, one
-        )
-        failpoint("enqueue:before-commit")
-        if self._queue.is_followed or self._durable is not None:
-            put = self._submit
-        put(call)
-        failpoint("enqueue:after-commit")
-        return {}
+        return self._enqueues.enqueue(records, make_events, now)
 
     @contextmanager
     def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
-        pipeline = EnqueuePipeline(self._connections, self._sequences, self._submit, self._send)
-        bulk = BulkEnqueue(partial(self._enqueue_by, pipeline.submit))
-        try:
+        with self._enqueues.bulk() as bulk:
             yield bulk
-        except BaseException:
-            # What was raised is told, not what becomes of the rest.
-            with suppress(StorageError):
-                pipeline.drain()
-            raise
-        finally:
-            bulk.enqueue = self.enqueue
-        pipeline.drain()
-
-    def _submit(self, call: EnqueueCall) -> None:
-        """Enqueue what the server has not seen yet."""
-        sequence = self._sequences.take()
-        self._send(call, sequence.id, sequence.number())
-        self._sequences.release(sequence)
-
-    def _send(self, call: EnqueueCall, *sent: Arg) -> None:
-        """Enqueue under a number (*sent*: producer and number), again and again while no answer comes: it is done once."""
-        self._persist(lambda: self._enqueue(call, sent), self._enqueue_timeout)
-
-    def _enqueue(self, call: EnqueueCall, sent: tuple[Arg, ...]) -> None:
-        if call.single is not None and not self._queue.is_followed:
-            to = self.name if call.make_events is not None else ""
-            if self._connections.call("enqueue_one", *call.head[:2], to, *sent, *call.single, after=self._durable, soon=True) != NOT_SIMPLE:
-                return
-        if not (self._queue.is_followed and call.make_events is not None):
-            self._queue.is_followed = bool(self._connections.call("enqueue", *call.head, *sent, 0, *call.arguments, after=self._durable))
-        if self._queue.is_followed and call.make_events is not None:
-            prefix, now, _, channel = call.head
-            events = list(call.make_events())
-            told: list[Arg] = [*sent, len(events), *events]
-            self._queue.is_followed = bool(
-                self._connections.call("enqueue", prefix, now, 2, channel, *told, *call.arguments, after=self._durable)
-            )
-
-    def _enqueue_constrained(self, records: Sequence[Record], make_events: EventFactory | None, now: Micros | None) -> dict[str, str]:
-        arguments = groups_of_one(records)
-        failpoint("enqueue:before-commit")
-        sequence = self._sequences.take()
-        sent = (sequence.id, sequence.number())
-        found = self._persist(lambda: self._send_constrained(arguments, make_events, self._now(now), sent), self._enqueue_timeout)
-        self._sequences.release(sequence)
-        failpoint("enqueue:after-commit")
-        return {id.decode(): other.decode() for id, other in zip(found[::2], found[1::2], strict=True)}
-
-    def _send_constrained(self, arguments: list[Arg], make_events: EventFactory | None, now: Arg, sent: tuple[Arg, ...]) -> list[bytes]:
-        """Ids that were not put in, each with the one because of which."""
-        knows = make_events is not None and self._queue.is_followed
-        events = make_events() if knows and make_events is not None else []
-        head = (self._prefix, now, 2 if knows else int(make_events is not None), self.name, *sent, len(events))
-        is_followed, duplicates = self._connections.call("enqueue_constrained", *head, *events, *arguments, after=self._durable)
-        self._queue.is_followed = bool(is_followed)
-        if is_followed and make_events is not None and not knows:
-            return self._send_constrained(arguments, make_events, now, sent)
-        found: list[bytes] = duplicates
-        return found
-
-    def _persist(self, act: Callable[[], T], seconds: float) -> T:
-        """Do what is done once however often it is sent, again and again while no answer comes, for so long."""
-        until, gap, is_unknown = None, FIRST_GAP, False
-        while True:
-            try:
-                return act()
-            except StorageUnavailable as error:
-                is_unknown = error.is_unknown = error.is_unknown or is_unknown
-                now = self._clock.monotonic()
-                until = until or now + micros(seconds)
-                if now + micros(gap) >= until:
-                    raise
-            self._clock.sleep(gap * (0.5 + self._rng.random() / 2))
-            gap = min(2 * gap, LONGEST_GAP)
 
     def turn(
         self,
@@ -418,12 +313,7 @@ class RedisStorage(Storage):
         return self._lookups.ticks()
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
-        failpoint("tick:before-commit")
-        task = [] if record is None else groups([record])
-        head = (self._prefix, self._now(now), name, tick, self.name)
-        fired = self._connections.call("tick", *head, len(events), *events, *task, after=self._durable)
-        failpoint("tick:after-commit")
-        return bool(fired)
+        return self._enqueues.tick(name, tick, record, events, now)
 
 
 def _prepare(prefix: str, name: str, durable: bool, connection: CommandConnection) -> None:

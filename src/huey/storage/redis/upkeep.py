@@ -33,8 +33,8 @@ class Upkeep:
             names = ", ".join(sorted(self._queue.prefix + text_of(name) for name in damaged))
             found = self._queue.call("repair", self._queue.lease_time(), now=now)
             log.critical(
-                "%s: keys of this queue held what huey did not put there and were set aside under %sdamaged: (%s); %d tasks that stood in "
-                "them were put back",
+                "%s: keys of this queue were damaged by other programs; they were renamed to %sdamaged: (%s), and %d tasks in "
+                "them were restored",
                 self._queue.connections.where, self._queue.prefix, names, found,
             )  # fmt: skip
         return gone

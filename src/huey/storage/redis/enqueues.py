@@ -1,0 +1,155 @@
+"""Enqueueing: one script for one plain record, one for many, one for records with constraints.
+
+Each enqueue is executed once, however often it is sent (sequences.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TypeVar
+
+from huey.exceptions import StorageError, StorageUnavailable
+from huey.runtime.clock import Micros, Rng, micros
+from huey.runtime.failpoints import failpoint
+from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
+from huey.storage.redis.messages import Arg, groups, groups_of_one, single
+from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline
+from huey.storage.redis.queue import RedisQueue
+from huey.storage.redis.sequences import EnqueueSequences
+from huey.storage.rows import EventFactory
+from huey.task.record import Record
+
+T = TypeVar("T")
+
+FIRST_GAP_S, LONGEST_GAP_S = 0.05, 0.5
+"""Seconds between two attempts while the server is unreachable."""
+NOT_SIMPLE = 2
+"""The answer of lua/enqueue_one.lua if it has enqueued nothing."""
+
+
+class Enqueues:
+    """``enqueue``, ``bulk_enqueue`` and ``tick``. *timeout*: seconds for which an enqueue tries while the server is unreachable."""
+
+    def __init__(self, queue: RedisQueue, rng: Rng, timeout: float) -> None:
+        self._queue = queue
+        self._rng = rng
+        self._timeout = timeout
+        self._sequences = EnqueueSequences(queue.clock, rng)
+
+    def enqueue(
+        self,
+        records: Sequence[Record],
+        make_events: EventFactory | None = None,
+        now: Micros | None = None,
+        submit: Callable[[EnqueueCall], None] | None = None,
+    ) -> dict[str, str]:
+        """Enqueue *records* as the contract says. *submit*: what sends a call, if it is one of a bulk."""
+        if not records:
+            return {}
+        check_records(records)
+        if any_constraints(records):
+            return self._enqueue_constrained(records, make_events, now)
+        queue = self._queue
+        arguments = groups(records)
+        one = single(arguments) if len(records) == 1 else None
+        head = (queue.prefix, queue.now(now), int(make_events is not None), queue.name)
+        call = EnqueueCall(len(records), head, arguments, make_events, one)
+        failpoint("enqueue:before-commit")
+        if submit is None or queue.is_followed or queue.durable is not None:
+            submit = self._submit
+        submit(call)
+        failpoint("enqueue:after-commit")
+        return {}
+
+    @contextmanager
+    def bulk(self) -> Iterator[BulkEnqueue]:
+        pipeline = EnqueuePipeline(self._queue.connections, self._sequences, self._submit, self._send)
+        bulk = BulkEnqueue(partial(self.enqueue, submit=pipeline.submit))
+        try:
+            yield bulk
+        except BaseException:
+            # The exception of the block is raised, not what becomes of the rest.
+            with suppress(StorageError):
+                pipeline.drain()
+            raise
+        finally:
+            bulk.enqueue = self.enqueue
+        pipeline.drain()
+
+    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
+        failpoint("tick:before-commit")
+        queue = self._queue
+        task = [] if record is None else groups([record])
+        head = (queue.prefix, queue.now(now), name, tick, queue.name)
+        fired = queue.connections.call("tick", *head, len(events), *events, *task, after=queue.durable)
+        failpoint("tick:after-commit")
+        return bool(fired)
+
+    def persist(self, act: Callable[[], T], seconds: float) -> T:
+        """Repeat *act*, which is harmless, for *seconds* while the server is unreachable; return what it returns."""
+        until, gap, is_unknown = None, FIRST_GAP_S, False
+        clock = self._queue.clock
+        while True:
+            try:
+                return act()
+            except StorageUnavailable as error:
+                is_unknown = error.is_unknown = error.is_unknown or is_unknown
+                now = clock.monotonic()
+                until = until or now + micros(seconds)
+                if now + micros(gap) >= until:
+                    raise
+            clock.sleep(gap * (0.5 + self._rng.random() / 2))
+            gap = min(2 * gap, LONGEST_GAP_S)
+
+    def _submit(self, call: EnqueueCall) -> None:
+        """Send *call* under a number of its own, and wait for the reply."""
+        sequence = self._sequences.take()
+        self.persist(partial(self._execute, call, (sequence.id, sequence.number())), self._timeout)
+        self._sequences.release(sequence)
+
+    def _send(self, call: EnqueueCall, sequence: str, number: Micros) -> None:
+        """Send *call* under a number that it had before: it is executed once."""
+        self.persist(partial(self._execute, call, (sequence, number)), self._timeout)
+
+    def _execute(self, call: EnqueueCall, number: tuple[Arg, ...]) -> None:
+        queue, make_events = self._queue, call.make_events
+        run = queue.connections.call
+        if call.single is not None and not queue.is_followed:
+            channel = queue.name if make_events is not None else ""
+            if run("enqueue_one", *call.head[:2], channel, *number, *call.single, after=queue.durable, soon=True) != NOT_SIMPLE:
+                return
+        if make_events is None or not queue.is_followed:
+            queue.is_followed = bool(run("enqueue", *call.head, *number, 0, *call.arguments, after=queue.durable))
+        if make_events is not None and queue.is_followed:
+            # It was not executed if the server has just said that there is a follower.
+            prefix, now, _, channel_name = call.head
+            events = list(make_events())
+            head = (prefix, now, 2, channel_name, *number, len(events), *events)
+            queue.is_followed = bool(run("enqueue", *head, *call.arguments, after=queue.durable))
+
+    def _enqueue_constrained(self, records: Sequence[Record], make_events: EventFactory | None, now: Micros | None) -> dict[str, str]:
+        arguments = groups_of_one(records)
+        failpoint("enqueue:before-commit")
+        sequence = self._sequences.take()
+        number = (sequence.id, sequence.number())
+        found = self.persist(lambda: self._execute_constrained(arguments, make_events, self._queue.now(now), number), self._timeout)
+        self._sequences.release(sequence)
+        failpoint("enqueue:after-commit")
+        return {id.decode(): other.decode() for id, other in zip(found[::2], found[1::2], strict=True)}
+
+    def _execute_constrained(
+        self, arguments: list[Arg], make_events: EventFactory | None, now: Arg, number: tuple[Arg, ...]
+    ) -> list[bytes]:
+        """Return the ids of duplicates, each followed by the id of the task it duplicates."""
+        queue = self._queue
+        events = make_events() if make_events is not None and queue.is_followed else None
+        mode = 0 if make_events is None else 1 if events is None else 2
+        head = (queue.prefix, now, mode, queue.name, *number, len(events or ()))
+        is_followed, duplicates = queue.connections.call("enqueue_constrained", *head, *(events or ()), *arguments, after=queue.durable)
+        queue.is_followed = bool(is_followed)
+        if is_followed and mode == 1:
+            return self._execute_constrained(arguments, make_events, now, number)
+        found: list[bytes] = duplicates
+        return found
