@@ -48,7 +48,7 @@ def _use_up_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching.Inotify, "__init__", none_left)
     monkeypatch.setattr(watching.Inotify, "close", lambda self: None)
     monkeypatch.setattr(watching, "_inotify", None)
-    monkeypatch.setattr(watching, "_is_told", False)
+    monkeypatch.setattr(watching, "_is_logged", False)
 
 
 def in_thread(act: Callable[[], object]) -> threading.Thread:
@@ -68,7 +68,7 @@ def inotify_instances() -> int:
 
 
 def sleepers(it: Watch) -> int:
-    return len(it._circle._others) + (it._circle._listener is not None)
+    return len(it._group._others) + (it._group._leader is not None)
 
 
 def test_a_commit_wakes_all_that_wait(watch_it: Callable[[], Watch], storage: SqliteStorage) -> None:
@@ -92,7 +92,7 @@ def test_when_the_one_that_listens_leaves_another_one_listens(watch_it: Callable
     wait_until(lambda: sleepers(first) == 3)
     waker.wake()
     leaver.join(10)
-    wait_until(lambda: first._circle._listener in (second, third))
+    wait_until(lambda: first._group._leader in (second, third))
 
     storage.enqueue([task()])
 
@@ -183,7 +183,7 @@ def test_where_inotify_is_used_up_one_connection_looks(
 
     watches = [watch(storage._database, system_clock) for _ in range(20)]
 
-    assert len({id(it._circle) for it in watches}) == 1
+    assert len({id(it._group) for it in watches}) == 1
     assert len(storage._database.watching) == 1
     assert [record.getMessage()[:31] for record in caplog.records] == ["no inotify instance is left for"] * (sys.platform == "linux")
 
@@ -196,7 +196,7 @@ def test_a_forked_child_has_an_ear_of_its_own(storage: SqliteStorage) -> None:
     if not pid:
         try:
             its = watch(storage._database, system_clock)
-            os._exit(0 if its._circle is not mine._circle and inotify_instances() == 1 else 1)
+            os._exit(0 if its._group is not mine._group and inotify_instances() == 1 else 1)
         finally:
             os._exit(2)
 

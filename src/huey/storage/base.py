@@ -43,7 +43,7 @@ FOLLOWER = 15 * SECOND
 """How long a follower counts after its last look."""
 EVENTS_KEPT = 600 * SECOND
 """How long told events can be read."""
-MARK_KEPT = 7 * 86400 * SECOND
+REVOCATION_KEPT = 7 * 86400 * SECOND
 """How long the revocation of an unknown id is kept."""
 DEAD_LETTERS_KEPT = 30 * 86400 * SECOND
 """How long failed and cancelled tasks can be looked at."""
@@ -193,7 +193,7 @@ class Storage(Sharing, Hosting, Administering, ABC):
         with the next task that is due. *until*: see ``Revocation``; None: without limit.
 
         A queued task becomes CANCELLED when it is due, unless *until* has passed by then; a running one is named in the next turn of its
-        worker. The revocation of an id that is not held is kept for its next enqueue within ``MARK_KEPT``.
+        worker. The revocation of an id that is not held is kept for its next enqueue within ``REVOCATION_KEPT``.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from huey.runtime.clock import Micros
 from huey.runtime.times import EARLIEST_ZONE
-from huey.storage.base import EVENTS_KEPT, FOLLOWER, MARK_KEPT, PROMOTE, TURN_BYTES
+from huey.storage.base import EVENTS_KEPT, FOLLOWER, PROMOTE, REVOCATION_KEPT, TURN_BYTES
 from huey.storage.memory.row import Row
 from huey.storage.memory.sharing import Gates, Rank
 from huey.storage.retention import Retention
@@ -228,7 +228,7 @@ class Marks:
         self.names: dict[str, Revocation] = {}
 
     def put(self, id: str, enqueue: Micros | None, mark: Revocation, now: Micros) -> None:
-        self.ids[id, enqueue] = mark, now + MARK_KEPT
+        self.ids[id, enqueue] = mark, now + REVOCATION_KEPT
 
     def take(self, id: str, enqueue: Micros | None, now: Micros) -> Revocation | None:
         """The mark of an id, or of one enqueue of it; it is not kept here any more."""

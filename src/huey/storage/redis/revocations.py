@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huey.runtime.clock import Micros
-from huey.storage.base import FOREVER, MARK_KEPT
+from huey.storage.base import FOREVER, REVOCATION_KEPT
 from huey.storage.helpers import in_chunks, parts_of
 from huey.storage.redis import keys
 from huey.storage.redis.messages import Arg, parse_revocation
@@ -23,7 +23,7 @@ class Revocations:
             self._queue.connections.command("HSET", self._queue.prefix + keys.REVOKED_NAMES, target.name, f"{limit} {flag}")
             return
         for some in in_chunks(target.ids):
-            self._queue.call("revoke", limit, flag, MARK_KEPT, _or_any(target.enqueue), *some)
+            self._queue.call("revoke", limit, flag, REVOCATION_KEPT, _or_any(target.enqueue), *some)
 
     def restore(self, target: TaskIds | TaskName) -> list[str]:
         if isinstance(target, TaskName):

@@ -41,7 +41,7 @@ def rows_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> FinishRo
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     size, top_token = 0, 0
     for finish in finishes:
-        lease, took = finish.lease, round(finish.duration * SECOND)
+        lease, duration = finish.lease, round(finish.duration * SECOND)
         value: bytes | bytearray | None = finish.value
         if value is not None:
             size += len(value)
@@ -49,19 +49,19 @@ def rows_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> FinishRo
                 # The driver takes a bytearray as it is, and looks for an adapter of bytes.
                 value = bytearray(value)
         if finish.state == State.SUCCEEDED:
-            successes.append((lease.id, lease.token, value, took))
+            successes.append((lease.id, lease.token, value, duration))
             if lease.token > top_token:
                 top_token = lease.token
             try:
-                tooks, times = runs[lease.name]
+                durations, times = runs[lease.name]
             except KeyError:
-                tooks, times = runs[lease.name] = ([], [])
-            tooks.append(took)
+                durations, times = runs[lease.name] = ([], [])
+            durations.append(duration)
             times.append(lease.created)
         else:
             error = None if finish.error is None else json.dumps(finish.error)
             counted = finish[3:7]
-            row_end = (finish.reason, value, error, took, finish.expires_at(now), finish.options)
+            row_end = (finish.reason, value, error, duration, finish.expires_at(now), finish.options)
             others.append((lease.id, lease.token, finish.state, finish.due_at(now), *counted, *row_end))
     tally = json.dumps(list(tallied(runs, now))) if len(successes) >= MANY else None
     return FinishRows(successes, others, size, tally, top_token, now + offset)

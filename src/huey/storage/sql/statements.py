@@ -1,4 +1,4 @@
-"""Reads the .sql files: named statements, each with a sentence that says what it is for.
+"""Reads the .sql files: named statements, each with a sentence that says what it is for. `$name` is replaced by the statement of that name.
 
 -- name: claim
 -- Lease due tasks.
@@ -7,18 +7,20 @@ UPDATE ...
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-_MARK = "-- name:"
+_NAME_LINE = "-- name:"
+_INCLUDED = re.compile(r"\$([a-z]\w*)")
 
 
 def load(dialect: str) -> dict[str, str]:
-    """All statements of one dialect (a package beside this one) by name. ValueError when a name stands twice."""
+    """Return all statements of one dialect (a package beside this one) by name. Raises ValueError when two have the same name."""
     found: dict[str, str] = {}
     for file in sorted((Path(__file__).parents[1] / dialect / "sql").glob("*.sql")):
-        for block in file.read_text("utf-8").split(_MARK)[1:]:
+        for block in file.read_text("utf-8").split(_NAME_LINE)[1:]:
             name, _, text = block.partition("\n")
             if name.strip() in found:
-                raise ValueError(f"{file.name}: the statement {name.strip()!r} stands twice")
+                raise ValueError(f"{file.name}: two statements are called {name.strip()!r}")
             found[name.strip()] = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
-    return found
+    return {name: _INCLUDED.sub(lambda match: found[match[1]], text) for name, text in found.items()}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from huey.runtime.clock import Clock, Micros, micros
-from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOLLOWER, FOREVER, MARK_KEPT, TURN_BYTES, Storage
+from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOLLOWER, FOREVER, REVOCATION_KEPT, TURN_BYTES, Storage
 from huey.storage.helpers import check_keys, parts_of
 from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import Counts, Missing, Revocation, TaskIds, TaskName, TaskRow, Worker, WorkerRow
@@ -117,8 +117,8 @@ class SqlStorage(Storage):
             self._write("revoke_name", (self._queue, target.name, until, once))
             return
         which = {"queue": self._queue, "until": until, "once": once, "ids": json.dumps(list(target.ids)), "enqueue": target.enqueue}
-        # In this order: a task that is enqueued in between is marked by the second, if not by what the first left.
-        self._write("revoke_unheld", which | {"expires": self._clock.now() + MARK_KEPT})
+        # In this order: a task that is enqueued in between is revoked by the second, if not by what the first left.
+        self._write("revoke_unheld", which | {"expires": self._clock.now() + REVOCATION_KEPT})
         self._write("revoke", which)
         self._rouse()
 
@@ -127,11 +127,11 @@ class SqlStorage(Storage):
             return [target.name] if self._write("restore_name", (self._queue, target.name)) else []
         ids, enqueue = target
         which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._clock.now(), "enqueue": enqueue}
-        marked = {row[0] for row in self._read("restore_find", which)}
-        if marked:
+        revoked = {row[0] for row in self._read("restore_find", which)}
+        if revoked:
             self._write("restore", which)
             self._write("restore_unheld", which)
-        return [id for id in ids if id in marked]
+        return [id for id in ids if id in revoked]
 
     def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
         id, name, enqueue = parts_of(targets)
@@ -144,12 +144,12 @@ class SqlStorage(Storage):
         which = {"queue": self._queue, "ids": json.dumps(list(ids)), "now": self._now(now)}
         ended = {row[0] for row in self._read("retry_find", which)}
         if ended:
-            self._put_back(which)
+            self._requeue(which)
             self._rouse()
         return [id for id in ids if id in ended]
 
     @abstractmethod
-    def _put_back(self, which: dict[str, Any]) -> None:
+    def _requeue(self, which: dict[str, Any]) -> None:
         """Put ended tasks back, as new: ``queue``, ``now``, ``ids``."""
 
     def discard(self, ids: Sequence[str]) -> list[str]:
@@ -232,14 +232,14 @@ class SqlStorage(Storage):
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
         statement = "_put_if_empty" if if_absent else "_put"
-        is_stored = self._write(self._place(kind) + statement, self._mark(kind, key, value, ttl)) > 0
+        is_stored = self._write(self._table(kind) + statement, self._row(kind, key, value, ttl)) > 0
         if is_stored:
             self._rouse()
         return is_stored
 
     def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
         if keys is None:
-            return {key: bytes(value) for key, value in self._read(self._place(kind) + "_items", self._mark(kind, ""))}
+            return {key: bytes(value) for key, value in self._read(self._table(kind) + "_items", self._row(kind, ""))}
         check_keys(keys)
         if remove and len(keys) > 1:
             return self._take_many(kind, keys)
@@ -247,14 +247,14 @@ class SqlStorage(Storage):
         return {key: value for key in keys if (value := take(kind, key)) is not None}
 
     def _peek(self, kind: str, key: str) -> bytes | None:
-        for row in self._read(self._place(kind) + "_peek", self._mark(kind, key)):
+        for row in self._read(self._table(kind) + "_peek", self._row(kind, key)):
             return bytes(row[0])
         return None
 
     def _take_one(self, kind: str, key: str) -> bytes | None:
         while (value := self._peek(kind, key)) is not None:
             # A result that was fetched and comes back with a power cut harms nobody.
-            if self._write(self._place(kind) + "_take", self._mark(kind, key, value), is_durable=kind != "result"):
+            if self._write(self._table(kind) + "_take", self._row(kind, key, value), is_durable=kind != "result"):
                 return value
         return None
 
@@ -262,11 +262,11 @@ class SqlStorage(Storage):
     def _take_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Read and remove several values in one step."""
 
-    def _place(self, kind: str) -> str:
+    def _table(self, kind: str) -> str:
         # Results have a table of their own.
         return "result" if kind == "result" else "value"
 
-    def _mark(self, kind: str, key: str, value: bytes | None = None, ttl: float | None = None) -> dict[str, Any]:
+    def _row(self, kind: str, key: str, value: bytes | None = None, ttl: float | None = None) -> dict[str, Any]:
         now = self._clock.now()
         ttl = self.result_ttl if ttl is None and kind == "result" else ttl
         expires = None if ttl is None else now + micros(ttl)

@@ -65,7 +65,7 @@ class WriteConnection:
         if self.connection is not None:
             self.connection.close() if is_whole else descriptors.abandon(self.connection)
         if self.canary is not None:
-            self.canary.let_go()
+            self.canary.close()
 
 
 class Opener:
@@ -200,7 +200,7 @@ class SpareConnection:
         kept.generation = outer.generation
         return kept
 
-    def give_back(self, inner: WriteConnection) -> None:
+    def keep(self, inner: WriteConnection) -> None:
         """Keep the connection of a call that interrupted another one and is over, if it can be used again."""
         if inner.connection is not None and self._kept is None and not (inner.must_reopen or inner.is_missing):
             self._kept = inner

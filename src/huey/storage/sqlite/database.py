@@ -178,14 +178,14 @@ class Database:
     def missing(self) -> StorageUnavailable:
         """Return the error of a file that is not where it was. From now on every thread looks for it before its next step."""
         self.state.is_missing = True
-        self.state.identity.look_again()
+        self.state.identity.check_files_next()
         return self.state.identity.gone()
 
     def verify_same_file(self) -> None:
         """Raise StorageUnavailable if the names no longer lead to the files that are open: others may not see what is in those."""
         changed = self.state.identity.changed()
         if changed is not None:
-            self._refuse(changed)
+            self._raise_changed(changed)
 
     def _verify_commit(self) -> None:
         """As `verify_same_file`, for a caller that holds the lock: what the log holds is saved at once, while this process lives."""
@@ -193,13 +193,13 @@ class Database:
         if changed is None:
             return
         try:
-            self._refuse(changed)
+            self._raise_changed(changed)
         finally:
             if self.state.must_reopen and not self._lock.is_interrupting:
                 with self._reader.lock, self._commits.lock:
                     self._close()
 
-    def _refuse(self, changed: str) -> NoReturn:
+    def _raise_changed(self, changed: str) -> NoReturn:
         if not changed:
             self._present_file()
             self.queue_ids.clear()
@@ -209,7 +209,7 @@ class Database:
     def verify_log(self) -> None:
         """Look at the files themselves, and save at once what a log that was deleted or replaced holds."""
         with self.turn_lock:
-            self.state.identity.look_again()
+            self.state.identity.check_files_next()
             self._verify_commit()
 
     # -- open, close, fork --------------------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class Database:
 
     def close_if_changed(self) -> None:
         """At the end of the process: SQLite would delete, by name, files that may be somebody else's by now."""
-        self.state.identity.look_again()
+        self.state.identity.check_files_next()
         if self.state.identity.changed() is not None:
             self.close()
 
@@ -305,7 +305,7 @@ class Database:
 
     def _take_back(self, outer: WriteConnection) -> None:
         inner, self.state = self.state, outer
-        self._spare.give_back(inner)
+        self._spare.keep(inner)
 
     def _before_fork(self) -> None:
         """Close all connections, and keep them closed until the fork is over.

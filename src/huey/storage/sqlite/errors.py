@@ -1,4 +1,4 @@
-"""SQLite's errors as ours."""
+"""Translate SQLite's errors to huey's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from huey.storage.sqlite import descriptors
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when there is no room for more, or not for this user, or not in one file."""
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_REFUSED = {
+_UNUSABLE = {
     sqlite3.SQLITE_READONLY: "it is read-only for this process; check the rights of the file and of its folder",
     sqlite3.SQLITE_CORRUPT: "it is damaged; keep a copy and look at it with 'PRAGMA integrity_check'",
     sqlite3.SQLITE_NOTADB: "it is not a SQLite database; give another filename=",
@@ -20,7 +20,7 @@ _REFUSED = {
 }
 _NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 """SQLite tells a disk that is full from other trouble, but not a quota that is used up: that is a write that fails."""
-BROKEN = (*_REFUSED, sqlite3.SQLITE_IOERR)
+BROKEN = (*_UNUSABLE, sqlite3.SQLITE_IOERR)
 """Errors after which connections are made anew: the fault may be theirs, or that of a file that is no longer there."""
 
 
@@ -30,7 +30,7 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def translated(error: sqlite3.Error, path: str) -> StorageError:
-    """The driver's error as one of ours; the original becomes its cause (C27)."""
+    """Return the driver's error as one of ours; the original becomes its cause."""
     if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
         return StorageUnavailable(
             f"{path}: it was closed in the middle of this call, by a fork or a close() in a signal handler or destructor; nothing was "
@@ -48,8 +48,8 @@ def translated(error: sqlite3.Error, path: str) -> StorageError:
         )
     if code == sqlite3.SQLITE_CANTOPEN and descriptors.are_used_up():
         return descriptors.none_left(path)
-    if code in _REFUSED:
-        return StorageRefused(f"{path}: {_REFUSED[code]} ({error})")
+    if code in _UNUSABLE:
+        return StorageRefused(f"{path}: {_UNUSABLE[code]} ({error})")
     if code == sqlite3.SQLITE_IOERR:
         return StorageUnavailable(f"{path}: reading or writing the file failed ({error})")
     return StorageError(f"{path}: {error}")

@@ -43,7 +43,7 @@ class Identity:
         self.known = files_at(self.path)
         self._stamp = ()
 
-    def look_again(self) -> None:
+    def check_files_next(self) -> None:
         """Check the files themselves next time."""
         self._stamp = ()
 
@@ -100,7 +100,7 @@ class Identity:
         """Whether this process has the files open that the names lead to, as far as the system can tell. Another connection of the process
         may prevent it: SQLite shares what it knows of a file within a process."""
         held = open_files()
-        return held is None or all(place in held for place in self.known if place is not None)
+        return held is None or all(file in held for file in self.known if file is not None)
 
 
 class Canary:
@@ -110,9 +110,9 @@ class Canary:
         self._fd, other = os.pipe2(os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         os.close(other)
         # No two pipes of a machine have the same inode, so another pipe with this number is recognized.
-        self._was: tuple[int, int] | None = self._look()
+        self._was: tuple[int, int] | None = self._stat()
 
-    def _look(self) -> tuple[int, int] | None:
+    def _stat(self) -> tuple[int, int] | None:
         try:
             found = os.fstat(self._fd)
         except OSError:
@@ -121,18 +121,18 @@ class Canary:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the descriptor is still what it was, or was closed by `let_go`."""
+        """Whether the descriptor is still what it was, or was closed by `close`."""
         was = self._was  # A fork or a close may interrupt this call and let go.
-        return self._look() == was or self._was is None
+        return self._stat() == was or self._was is None
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         if self._was is not None and self.is_alive:
             self._was = None
             os.close(self._fd)
 
     def __del__(self) -> None:
         if hasattr(self, "_was"):
-            self.let_go()
+            self.close()
 
 
 def new_canary(path: str) -> Canary:

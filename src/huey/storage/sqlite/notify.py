@@ -1,4 +1,4 @@
-"""How consumers and callers wait on a SQLite file: for tasks, for results, for events. What wakes them is in watch.py."""
+"""Wait on a SQLite file for tasks, results and events. What wakes the waiting threads is in watch.py."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from huey.backends import older
-from huey.runtime.clock import SECOND, Micros, micros
+from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.masking import checkpoint
 from huey.storage.base import Waker
+from huey.storage.retention import Retention
 from huey.storage.rows import Worker
 from huey.storage.sql import statements
 from huey.storage.sql.sharing import SharingInSql
@@ -22,28 +23,29 @@ from huey.storage.sqlite.watch import Watch, watch
 if TYPE_CHECKING:
     from typing import Self
 
-SAFETY_LOOK = 1.0
-"""Seconds after which a watcher looks by itself, should a wake-up have been lost."""
+SAFETY_CHECK_S = 1.0
+"""Seconds after which a waiting thread checks by itself, should a wake-up have been lost."""
 _SQL = statements.load("sqlite")
 
 
 class WakingStorage(SharingInSql):
-    """The waking verbs of ``SqliteStorage``."""
+    """The verbs of `SqliteStorage` that wait."""
 
-    filename: str
-    _database: Database
-    _local: threading.local
+    def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, database: Database) -> None:
+        super().__init__(name, clock, result_ttl, retention)
+        self._database = database
+        self._local = threading.local()
 
     @classmethod
     def from_options(cls, name: str, **options: Any) -> Self:
         return cls(name, **settled(options))
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
-        return older.in_file(self._database.read, self.filename) + older.in_folder(os.path.dirname(self.filename))
+        return older.in_file(self._database.read, self._database.path) + older.in_folder(os.path.dirname(self._database.path))
 
     @property
     def _watch(self) -> Watch:
-        """This thread's watch, made anew after a fork and for another file."""
+        """The watch of this thread; there is a new one after a fork and for another file."""
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
         if mine is None or mine[0] != (os.getpid(), self._database.state.generation):
             self.open()
@@ -63,7 +65,7 @@ class WakingStorage(SharingInSql):
             if left <= 0:
                 return False
             until_due = left if due is None else (due - self._clock.now()) / SECOND
-            if watching.wait(min(left, max(until_due, 0.0), SAFETY_LOOK), waker):
+            if watching.wait(min(left, max(until_due, 0.0), SAFETY_CHECK_S), waker):
                 return False
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
@@ -72,11 +74,11 @@ class WakingStorage(SharingInSql):
         while True:
             if self._read("has_result", (self._queue, which, self._clock.now())):
                 return True
-            left = SAFETY_LOOK if deadline is None else (deadline - self._clock.monotonic()) / SECOND
+            left = SAFETY_CHECK_S if deadline is None else (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 return False
             checkpoint()
-            watching.wait(min(left, SAFETY_LOOK))
+            watching.wait(min(left, SAFETY_CHECK_S))
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
         queue, watching = self._queue, self._watch
@@ -90,7 +92,7 @@ class WakingStorage(SharingInSql):
             if left <= 0:
                 return after, []
             checkpoint()
-            watching.wait(min(left, SAFETY_LOOK))
+            watching.wait(min(left, SAFETY_CHECK_S))
         return rows[-1][0], [text for _, body in rows for text in body.split("\n")]
 
     @property

@@ -162,7 +162,7 @@ class Closing(Protocol):
 def close_all(identity: Identity, connections: Sequence[Closing], retrier: Retrier) -> None:
     """Close *connections* to the file. If the names no longer lead to what is open, save what the log holds, and keep SQLite from deleting,
     by name, the files that are there now."""
-    identity.look_again()
+    identity.check_files_next()
     changed = identity.changed() if connections else None
     if changed is None:
         _close_each(connections)
@@ -228,6 +228,6 @@ def _lock(kind: int) -> bytes:
     return struct.pack("@hhqqi4x", kind, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
 
 
-def _descriptor_of(place: FileId | None) -> int | None:
+def _descriptor_of(file: FileId | None) -> int | None:
     held = open_files()
-    return None if held is None or not hasattr(fcntl, "F_OFD_SETLK") or sys.maxsize < 2**32 else held.get(place)
+    return None if held is None or not hasattr(fcntl, "F_OFD_SETLK") or sys.maxsize < 2**32 else held.get(file)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -43,7 +42,7 @@ from huey.task.record import Lease, Record
 from huey.task.record_options import may_have_constraints
 
 ENQUEUE_TIMEOUT = 5.0
-"""Seconds that an enqueue waits for a busy file, unless told otherwise (C15)."""
+"""Seconds that an enqueue waits for a busy file, unless told otherwise."""
 
 _SQL = statements.load("sqlite")
 _REPEATED = ("release", "deregister", "prune")
@@ -79,16 +78,14 @@ class SqliteStorage(WakingStorage):
         rng: Rng = system_rng,
     ) -> None:
         self._made_with = {key: value for key, value in locals().items() if key not in ("self", "name", "filename", "__class__")}
-        super().__init__(name, clock, result_ttl, Retention.of(keep_finished))
         if str(filename) in ("", ":memory:"):
             raise ConfigurationError(
                 f"filename={filename!r}: a queue needs a file that processes can share; for one process use MemoryHuey"
             )
         self.filename = absolute(filename)
         self._mode = file_mode
-        self._has_room = False
-        self._local = threading.local()
-        self._database = database_of(
+        self._is_preallocated = False
+        database = database_of(
             self.filename,
             clock,
             rng,
@@ -100,6 +97,7 @@ class SqliteStorage(WakingStorage):
             mode=file_mode,
             allow_network=allow_network,
         )
+        super().__init__(name, clock, result_ttl, Retention.of(keep_finished), database)
         self._ballast = Ballast(self.filename + "-ballast", file_mode, clock)
         self._staging = Staging(self._database, _SQL)
         self._enqueuer = Enqueuer(name, self._database, self._staging, self._ballast, clock)
@@ -219,15 +217,15 @@ class SqliteStorage(WakingStorage):
         self._staging.fire("release_constrained", {"queue": self._queue, "worker": worker.id, "leases": pairs}, is_durable=False)
         self._rouse()
 
-    def _put_back(self, which: dict[str, Any]) -> None:
+    def _requeue(self, which: dict[str, Any]) -> None:
         self._staging.fire("retry", which)
 
     def _alive(self) -> dict[str, Any]:
         return {"clock": self._lease_time(), "host_scope": boot_id()}
 
     def heartbeat(self, workers: Sequence[Worker]) -> None:
-        if not self._has_room:
-            self._has_room = True
+        if not self._is_preallocated:
+            self._is_preallocated = True
             self._database.log.preallocate(self._database.execute, self._database.turn_lock)
         self._ballast.sparing(lambda: self._renew(workers))
         if workers:

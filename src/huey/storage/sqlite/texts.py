@@ -29,12 +29,12 @@ RENAME = "UPDATE OR REPLACE huey_task SET id = ? WHERE queue = ? AND CAST(id AS 
 def nameable(leases: list[Lease], rename: Callable[[str, bytes], object]) -> list[Lease]:
     """*leases*, those whose ids are no text under others: nobody could speak of them, so their rows go on under a name that spells the
     bytes out. *rename* gives a task its new id."""
-    for place, lease in enumerate(leases):
+    for index, lease in enumerate(leases):
         # Only what cannot be read has no name.
         if not lease.name and not (isinstance(lease.id, str) and is_storable(lease.id)):
             raw = lease.id if isinstance(lease.id, bytes) else str(lease.id).encode("utf-8", "surrogateescape")
             rename(spelled(raw), raw)
-            leases[place] = lease._replace(id=spelled(raw))
+            leases[index] = lease._replace(id=spelled(raw))
     return leases
 
 

@@ -31,26 +31,26 @@ _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC)
 """There are no more inotify instances, descriptors or watches for this user."""
 
 
-class Ear(Protocol):
-    """What one thread at a time listens with."""
+class Listener(Protocol):
+    """What one thread at a time leads with."""
 
     def listen(self, timeout: float, waker: Waker | None) -> tuple[set[int], bool]:
-        """Wait for *timeout* seconds at most. The numbers of the files that changed; whether *waker* is set."""
+        """Wait up to *timeout* seconds. Returns the numbers of the files that changed, and whether *waker* is set."""
 
     def close(self) -> None: ...
 
 
-class Circle:
-    """The threads of this process that wait with one ear."""
+class WatchGroup:
+    """The threads of this process that share one listener. One of them, the leader, listens and wakes the others."""
 
-    def __init__(self, ear: Ear) -> None:
-        self.ear = ear
-        # A destructor or a signal handler may come in while its own thread is inside.
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        # A destructor or a signal handler may enter while its own thread is inside.
         self.lock = threading.RLock()
         self.changes: dict[int, int] = {}
-        """How often each file changed."""
+        """How often each file has changed."""
         self._users: dict[int, int] = {}
-        self._listener: Watch | None = None
+        self._leader: Watch | None = None
         self._others: set[Watch] = set()
 
     def join(self, number: int) -> int:
@@ -59,7 +59,7 @@ class Circle:
             return self.changes.setdefault(number, 0)
 
     def leave(self, number: int) -> bool:
-        """True: nobody is left who waits for that file."""
+        """Unregister a watch. Returns True if no other watch of that file is left."""
         with self.lock:
             self._users[number] = left = self._users.get(number, 1) - 1
             if left <= 0:
@@ -71,25 +71,25 @@ class Circle:
     def is_empty(self) -> bool:
         return not self._users
 
-    def sit_down(self, watch: Watch) -> bool:
-        """Whether *watch* is to listen; else it is woken."""
+    def begin_wait(self, watch: Watch) -> bool:
+        """Register a waiting thread. Returns True if it is the leader; otherwise it will be woken."""
         with self.lock:
-            if self._listener is None:
-                self._listener = watch
+            if self._leader is None:
+                self._leader = watch
                 return True
             self._others.add(watch)
             return False
 
-    def stand_up(self, watch: Watch, *, listened: bool) -> None:
+    def end_wait(self, watch: Watch, *, led: bool) -> None:
         with self.lock:
-            if listened:
-                self._listener = None
+            if led:
+                self._leader = None
             else:
                 self._others.discard(watch)
-            if self._listener is None and self._others:
+            if self._leader is None and self._others:
                 next(iter(self._others)).wake()
 
-    def tell(self, changed: set[int]) -> None:
+    def publish(self, changed: set[int]) -> None:
         with self.lock:
             for number in changed & self.changes.keys():
                 self.changes[number] += 1
@@ -100,11 +100,11 @@ class Circle:
 class Watch:
     """One thread's way of waiting for the next commit."""
 
-    def __init__(self, circle: Circle, number: int, clock: Clock) -> None:
-        self._circle = circle
+    def __init__(self, group: WatchGroup, number: int, clock: Clock) -> None:
+        self._group = group
         self._clock = clock
         self.number = number
-        self._seen = circle.join(number)
+        self._seen = group.join(number)
         self._is_closed = False
         self._woken = threading.Semaphore(0)
         self._pipe: tuple[int, int] | None = None
@@ -112,36 +112,36 @@ class Watch:
 
     def wait(self, timeout: float, waker: Waker | None = None) -> bool:
         """Return at the next commit, when *waker* is set (True), or after *timeout* seconds. Commits since the last call count."""
-        circle, deadline = self._circle, self._clock.monotonic() + timeout * SECOND
+        group, deadline = self._group, self._clock.monotonic() + timeout * SECOND
         while True:
-            listens = circle.sit_down(self)
+            leads = group.begin_wait(self)
             try:
                 if self._has_news():
                     return False
-                if listens:
-                    changed, is_rung = circle.ear.listen(timeout, waker)
-                    circle.tell(changed)
+                if leads:
+                    changed, is_waker_set = group.listener.listen(timeout, waker)
+                    group.publish(changed)
                     self._has_news()
-                    return is_rung
-                is_woken, is_rung = self._sleep(timeout, waker)
+                    return is_waker_set
+                is_woken, is_waker_set = self._sleep(timeout, waker)
                 timeout = (deadline - self._clock.monotonic()) / SECOND
-                if is_rung or not is_woken or timeout <= 0 or self._has_news():
-                    return is_rung
-                # The one that listened has left: it is this one's turn.
+                if is_waker_set or not is_woken or timeout <= 0 or self._has_news():
+                    return is_waker_set
+                # The one that led has left: it is this one's turn.
             finally:
-                circle.stand_up(self, listened=listens)
+                group.end_wait(self, led=leads)
 
     def _has_news(self) -> bool:
-        seen, self._seen = self._seen, self._circle.changes.get(self.number, -1)
+        seen, self._seen = self._seen, self._group.changes.get(self.number, -1)
         return seen != self._seen
 
     def _sleep(self, timeout: float, waker: Waker | None) -> tuple[bool, bool]:
-        """Until woken: whether that was so, and whether *waker* is set."""
+        """Wait for the leader. Returns whether it woke this thread, and whether *waker* is set."""
         if waker is None:
             return self._woken.acquire(timeout=max(0.0, timeout)), False
         if self._pipe is None:
             self._pipe = _pipe()
-            # Whoever woke this thread before there was one, did so by the semaphore.
+            # A wake-up from before the pipe was made is in the semaphore.
             if self._woken.acquire(blocking=False):
                 return True, False
         ready = _ready((self._pipe[0], waker.fileno()), timeout)
@@ -156,8 +156,7 @@ class Watch:
             try:
                 os.write(self._pipe[1], b"w")
             except BlockingIOError:
-                # Full of wake-ups: it is awake.
-                return
+                return  # Full of wake-ups.
 
     def close(self) -> None:
         if self._is_closed:
@@ -166,14 +165,14 @@ class Watch:
         for fd in self._pipe or ():
             os.close(fd)
         self._pipe = None
-        _leave(self._circle, self.number)
+        _leave(self._group, self.number)
 
     def __del__(self) -> None:
         self.close()
 
 
 class Inotify:
-    """Sleeps until the kernel tells."""
+    """Sleeps until the kernel reports a change."""
 
     def __init__(self) -> None:
         import ctypes
@@ -185,7 +184,7 @@ class Inotify:
             raise self._error()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
-        self._bell_fd = -1
+        self._waker_fd = -1
 
     def _error(self) -> OSError:
         return OSError(self._errno(), os.strerror(self._errno()))
@@ -197,24 +196,24 @@ class Inotify:
         return number
 
     def remove(self, number: int) -> None:
-        # It may be gone with its file already.
+        # It may have been removed with its file already.
         self._libc.inotify_rm_watch(self._fd, number)
 
     def listen(self, timeout: float, waker: Waker | None) -> tuple[set[int], bool]:
         waker_fd = -1 if waker is None else waker.fileno()
-        if waker_fd != self._bell_fd:
-            if self._bell_fd >= 0:
-                self._poll.unregister(self._bell_fd)
+        if waker_fd != self._waker_fd:
+            if self._waker_fd >= 0:
+                self._poll.unregister(self._waker_fd)
             if waker_fd >= 0:
                 self._poll.register(waker_fd, select.POLLIN)
-            self._bell_fd = waker_fd
-        changed, is_rung = set[int](), False
+            self._waker_fd = waker_fd
+        changed, is_waker_set = set[int](), False
         for fd, _ in self._poll.poll(max(0.0, timeout) * 1000):
             if fd == self._fd:
                 changed = self._numbers(os.read(fd, 65536))
             else:
-                is_rung = True
-        return changed, is_rung
+                is_waker_set = True
+        return changed, is_waker_set
 
     def _numbers(self, events: bytes) -> set[int]:
         found, at = set[int](), 0
@@ -229,8 +228,8 @@ class Inotify:
             os.close(fd)
 
 
-class Looking:
-    """Looks at one file again and again: every 2 ms at first, every 50 ms after a while."""
+class Polling:
+    """Polls one file: every 2 ms at first, every 50 ms after a while."""
 
     def __init__(self, path: str, clock: Clock) -> None:
         self._path = path
@@ -249,7 +248,7 @@ class Looking:
             try:
                 version = self._version()
             except sqlite3.Error:
-                # The file is away, or another thread closed all connections: who looks at the file now hears which.
+                # The file is gone, or another thread closed all connections: the next read of the caller finds out which.
                 self.close()
                 return {0}, False
             left = (deadline - self._clock.monotonic()) / SECOND
@@ -264,7 +263,7 @@ class Looking:
             gap = min(gap * 1.1, 0.05)
 
     def close(self) -> None:
-        """Let go of the connection; the next look makes it anew."""
+        """Close the connection; the next poll opens it again."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -273,15 +272,15 @@ class Looking:
         self.close()
 
 
-_inotify: Circle | None = None
-_looking: weakref.WeakValueDictionary[tuple[int, int], Circle] = weakref.WeakValueDictionary()
-"""Circles of files that are looked at, by the ``id`` of the `Database` and its generation."""
+_inotify: WatchGroup | None = None
+_polling: weakref.WeakValueDictionary[tuple[int, int], WatchGroup] = weakref.WeakValueDictionary()
+"""Groups of polled files, by the `id` of the `Database` and its generation."""
 _making = threading.RLock()
-_is_told = False
+_is_logged = False
 
 
 def watch(database: Database, clock: Clock) -> Watch:
-    """The best way of waiting for commits into the file of *database* that this machine has."""
+    """Return the best watch for commits into the file of *database* that this machine has."""
     with _making:
         if sys.platform == "linux":
             try:
@@ -291,45 +290,45 @@ def watch(database: Database, clock: Clock) -> Watch:
                     raise database.missing() from error
                 if error.errno not in _SCARCE:
                     raise
-                _tell_once(error)
-        circle = _looking.get((id(database), database.state.generation))
-        if circle is None:
-            ear = Looking(database.path, clock)
-            circle = _looking[id(database), database.state.generation] = Circle(ear)
-            database.watching.add(ear)
-        return Watch(circle, 0, clock)
+                _log_once(error)
+        group = _polling.get((id(database), database.state.generation))
+        if group is None:
+            listener = Polling(database.path, clock)
+            group = _polling[id(database), database.state.generation] = WatchGroup(listener)
+            database.watching.add(listener)
+        return Watch(group, 0, clock)
 
 
 def _by_inotify(path: str, clock: Clock) -> Watch:
     global _inotify
-    circle = _inotify or Circle(Inotify())
-    assert isinstance(circle.ear, Inotify)
+    group = _inotify or WatchGroup(Inotify())
+    assert isinstance(group.listener, Inotify)
     try:
-        found = Watch(circle, circle.ear.add(path), clock)
+        found = Watch(group, group.listener.add(path), clock)
     except OSError:
-        if circle is not _inotify:
-            circle.ear.close()
+        if group is not _inotify:
+            group.listener.close()
         raise
-    _inotify = circle
+    _inotify = group
     return found
 
 
-def _leave(circle: Circle, number: int) -> None:
+def _leave(group: WatchGroup, number: int) -> None:
     global _inotify
     with _making:
-        if not circle.leave(number) or not isinstance(circle.ear, Inotify):
+        if not group.leave(number) or not isinstance(group.listener, Inotify):
             return
-        circle.ear.remove(number)
-        if circle.is_empty:
-            circle.ear.close()
-            if _inotify is circle:
+        group.listener.remove(number)
+        if group.is_empty:
+            group.listener.close()
+            if _inotify is group:
                 _inotify = None
 
 
-def _tell_once(error: OSError) -> None:
-    global _is_told
-    if not _is_told:
-        _is_told = True
+def _log_once(error: OSError) -> None:
+    global _is_logged
+    if not _is_logged:
+        _is_logged = True
         log.warning(
             "no inotify instance is left for this user (%s): waiting looks at the file up to 20 times a second instead; raise "
             "fs.inotify.max_user_instances",
@@ -353,11 +352,11 @@ def _ready(fds: tuple[int, ...], timeout: float) -> list[int]:
 
 
 def _new_process() -> None:
-    """The threads that waited are not here, and the ear is the parent's."""
+    """In a forked child: the waiting threads do not exist, and the listener is the parent's."""
     global _inotify, _making
     former, _inotify, _making = _inotify, None, threading.RLock()
     if former is not None:
-        former.ear.close()
+        former.listener.close()
 
 
 os.register_at_fork(after_in_child=_new_process)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huey.runtime.clock import SECOND
-from huey.storage.base import FOREVER, MARK_KEPT, Storage
+from huey.storage.base import FOREVER, REVOCATION_KEPT, Storage
 from huey.storage.rows import Revocation, TaskIds, TaskName
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Raised, Returned, State
 from huey.testing.clock import FakeClock
@@ -148,7 +148,7 @@ class RevokingRules:
     def test_the_mark_of_an_unknown_id_is_kept_for_a_week(self, storage: Storage, clock: FakeClock) -> None:
         storage.revoke(TaskIds(["a", "b"]))
 
-        clock.forward(MARK_KEPT / SECOND - 10)
+        clock.forward(REVOCATION_KEPT / SECOND - 10)
         storage.prune()
         storage.enqueue([task("a")])
         clock.forward(20)
@@ -160,9 +160,9 @@ class RevokingRules:
 
     def test_a_task_that_met_its_mark_carries_it_however_long_it_waits(self, storage: Storage, clock: FakeClock) -> None:
         storage.revoke(TaskIds(["a"]))
-        storage.enqueue([task(eta=clock.now() + 3 * MARK_KEPT)])
+        storage.enqueue([task(eta=clock.now() + 3 * REVOCATION_KEPT)])
 
-        clock.forward(4 * MARK_KEPT / SECOND)
+        clock.forward(4 * REVOCATION_KEPT / SECOND)
         storage.prune()
 
         assert claim(storage) == []
@@ -178,7 +178,7 @@ class RevokingRules:
 
     def test_a_mark_stays_while_its_task_is_not_put_in(self, storage: Storage, clock: FakeClock) -> None:
         storage.revoke(TaskIds(["a"]))
-        clock.forward(MARK_KEPT / SECOND + 1)
+        clock.forward(REVOCATION_KEPT / SECOND + 1)
         storage.enqueue([task("a")])
         storage.revoke(TaskIds(["b"]))
         clock.set(clock.now() - 10 * SECOND)
@@ -192,7 +192,7 @@ class RevokingRules:
 
     def test_a_mark_past_its_time_is_not_handed_over_and_not_removed(self, storage: Storage, clock: FakeClock) -> None:
         storage.revoke(TaskIds(["a"]))
-        clock.forward(MARK_KEPT / SECOND + 1)
+        clock.forward(REVOCATION_KEPT / SECOND + 1)
         storage.revoke(TaskIds(["b", "c"]))
 
         storage.enqueue([task("a"), task("b")])

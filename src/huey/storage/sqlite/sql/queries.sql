@@ -23,10 +23,20 @@ SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM huey_task WHER
 -- One turn of a worker: fires the trigger `do_turn`.
 INSERT INTO turn_request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: lease_columns
+-- Columns of a lease. Other statements name them as $lease_columns.
+t.id, t.token, t.name, t.payload, t.priority, t.ready_at, t.expires, t.retries, t.retry_delay, t.attempt, t.solo_crashes, t.deaths,
+       t.unknown_until, t.options, t.created
+
+-- name: task_columns
+-- Columns of a task for people. Other statements name them as $task_columns.
+id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL THEN 'blocked' ELSE state END, payload, priority,
+       ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason, error, created, finished,
+       revoked_until, options, attempts
+
 -- name: turn_leases
 -- The tasks that the turn claimed, in the order of claims.
-SELECT t.id, t.token, t.name, t.payload, t.priority, t.ready_at, t.expires, t.retries, t.retry_delay, t.attempt,
-       t.solo_crashes, t.deaths, t.unknown_until, t.options, t.created
+SELECT $lease_columns
   FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = c.id
  WHERE t.worker = :worker AND t.state = 'running'
  ORDER BY c.n;
@@ -117,8 +127,8 @@ UPDATE huey_task SET due = :now
 
 -- name: missing_leases
 -- Those that were leased.
-SELECT id, token, name, payload, priority, ready_at, expires, retries, retry_delay, attempt, solo_crashes, deaths, unknown_until, options, created
-  FROM huey_task
+SELECT $lease_columns
+  FROM huey_task AS t
  WHERE queue = :queue AND state = 'running' AND worker = :worker AND id IN (SELECT value FROM json_each(:ids))
  ORDER BY priority DESC, ready_at, id;
 
@@ -128,15 +138,14 @@ INSERT INTO reclaim_request VALUES (?, ?, ?, ?);
 
 -- name: reclaim_leases
 -- The tasks that were taken over.
-SELECT t.id, t.token, t.name, t.payload, t.priority, t.ready_at, t.expires, t.retries, t.retry_delay, t.attempt,
-       t.solo_crashes, t.deaths, t.unknown_until, t.options, t.created
+SELECT $lease_columns
   FROM reclaimed AS k CROSS JOIN huey_task AS t ON t.queue = :queue AND t.id = k.id
  WHERE t.worker = :worker;
 
 -- name: leases
 -- The tasks that a worker holds.
-SELECT id, token, name, payload, priority, ready_at, expires, retries, retry_delay, attempt, solo_crashes, deaths, unknown_until, options, created
-  FROM huey_task WHERE worker = :worker AND state = 'running' AND queue = :queue;
+SELECT $lease_columns
+  FROM huey_task AS t WHERE worker = :worker AND state = 'running' AND queue = :queue;
 
 -- name: heartbeat
 -- Register a worker, or renew its lease.
@@ -234,56 +243,47 @@ SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?);
 
 -- name: get
 -- One task.
-SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL THEN 'blocked' ELSE state END,
-       payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options, attempts
+SELECT $task_columns
   FROM huey_task WHERE queue = ? AND id = ?;
 
 -- name: find_ready
 -- Ready tasks in claim order.
-SELECT id, name, state, payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options, attempts
+SELECT $task_columns
   FROM huey_task
  WHERE queue = :queue AND state = 'queued' AND due IS NULL AND solo_crashes = 0 AND (:name IS NULL OR name = :name)
  ORDER BY priority DESC, ready_at, id LIMIT :limit;
 
 -- name: find_suspects
 -- Ready tasks that run alone, in claim order.
-SELECT id, name, state, payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options, attempts
+SELECT $task_columns
   FROM huey_task
  WHERE queue = :queue AND state = 'queued' AND due IS NULL AND solo_crashes > 0 AND (:name IS NULL OR name = :name)
  ORDER BY priority DESC, ready_at, id LIMIT :limit;
 
 -- name: find_scheduled
 -- Scheduled tasks, soonest first.
-SELECT id, name, state, payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options, attempts
+SELECT $task_columns
   FROM huey_task
  WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NULL AND (:name IS NULL OR name = :name)
  ORDER BY due, id LIMIT :limit;
 
 -- name: find_running
 -- Running tasks, oldest first.
-SELECT id, name, state, payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options, attempts
+SELECT $task_columns
   FROM huey_task INDEXED BY huey_held
  WHERE queue = :queue AND state = 'running' AND (:name IS NULL OR name = :name)
  ORDER BY created, id LIMIT :limit;
 
 -- name: find_ended
 -- Ended tasks of one state, oldest first.
-SELECT id, name, state, payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options, attempts
+SELECT $task_columns
   FROM huey_task INDEXED BY huey_ended
  WHERE queue = :queue AND state = :state AND finished IS NOT NULL AND (:name IS NULL OR name = :name)
  ORDER BY created, id LIMIT :limit;
 
 -- name: find
 -- Tasks of all states, oldest first.
-SELECT id, name, CASE WHEN state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL THEN 'blocked' ELSE state END,
-       payload, priority, ready_at, due, expires, retries, retry_delay, attempt, solo_crashes, deaths, token, worker, reason,
-       error, created, finished, revoked_until, options, attempts
+SELECT $task_columns
   FROM huey_task
  WHERE queue = :queue AND (:name IS NULL OR name = :name)
    AND (:state IS NULL OR state = :state
