@@ -33,16 +33,11 @@ class HueyOptions(TypedDict, total=False):
     rng: Rng
 
 
-class MemoryOptions(HueyOptions, total=False):
-    """Those, and the options of ``MemoryStorage``."""
+class SqliteFileOptions(HueyOptions, total=False):
+    """Those, and the options of ``SqliteStorage`` but for the file's name."""
 
     result_ttl: float | None
     keep_finished: int | timedelta
-
-
-class SqliteFileOptions(MemoryOptions, total=False):
-    """Those, and the options of ``SqliteStorage`` but for the file's name."""
-
     fsync: bool | None
     cache_mb: int
     timeout: float

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
-from huey.client.context import CallPolicy
-from huey.client.listing import list_tasks
-from huey.client.locks import TaskLock
+from huey.client.context import CallPolicy, QueueContext
+from huey.client.inline import ALL
+from huey.client.locks import TaskLock, parse_name
 from huey.client.rate_limits import RateLimit
 from huey.client.routing import QueueClient
 from huey.hooks import POST, PRE, SHUTDOWN, STARTUP, Hooks
 from huey.registry import Registry
-from huey.runtime.clock import Clock, Ids, Rng
+from huey.runtime.clock import Clock, Ids, Rng, micros
 from huey.runtime.hinting import also_named
-from huey.runtime.masking import Masked
+from huey.runtime.logs import SafeLogger
+from huey.runtime.masking import Masked, stepwise
 from huey.serializer import Codec
 from huey.signals import Signals
 from huey.storage.base import Storage
@@ -24,11 +25,10 @@ from huey.task.task import Task
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
+log = SafeLogger("huey")
 
-class Shown(Protocol):
-    """A ``Huey``, once it has its client."""
-
-    client: QueueClient
+FOLLOW_S = 5.0
+"""Seconds that one look at the events waits at most."""
 
 
 class ContextAttribute(Generic[T]):
@@ -38,20 +38,14 @@ class ContextAttribute(Generic[T]):
         self._name = name
         self._is_policy = name in CallPolicy._fields
 
-    @overload
-    def __get__(self, huey: None, owner: type) -> ContextAttribute[T]: ...
-
-    @overload
-    def __get__(self, huey: Shown, owner: type) -> T: ...
-
-    def __get__(self, huey: Shown | None, owner: type) -> Any:
+    def __get__(self, huey: QueueFacade | None, owner: type) -> T:
         if huey is None:
-            return self
+            return self  # type: ignore[return-value]  # Of the class, as properties do.
         context = huey.client.context
-        return getattr(context.policy if self._is_policy else context, self._name)
+        return getattr(context.policy if self._is_policy else context, self._name)  # type: ignore[no-any-return]
 
-    def __set__(self, huey: Shown, value: T) -> None:
-        huey.client.change(**{self._name: value})
+    def __set__(self, huey: QueueFacade, value: T) -> None:
+        huey.client.router.change(huey.client, {self._name: value})
 
 
 class QueueFacade(Masked):
@@ -138,11 +132,11 @@ class QueueFacade(Masked):
     @also_named(lock_name="name")
     def is_locked(self, name: str) -> bool:
         """Whether the lock of that name is held now."""
-        return self.client.locks.is_locked(name)
+        return self.lock_task(name).locked()
 
     def flush_locks(self, *names: str) -> set[str]:
         """Free the locks of these names, whoever holds them, or all of this queue. Return the names of those that were held."""
-        return self.client.locks.flush(*names)
+        return self.storage.flush_locks([parse_name(name) for name in names] or None)
 
     def rate_limit(self, name: str, limit: int, per: float, retry: bool = True) -> RateLimit:
         """Return a limit of *limit* uses in each window of *per* seconds, over all processes: a decorator, or a ``with`` block. See
@@ -168,3 +162,29 @@ class QueueFacade(Masked):
 
     def result_count(self) -> int:
         return self.storage.counts().results
+
+
+def list_tasks(context: QueueContext, state: str, limit: int | None) -> list[Task]:
+    """Return the tasks in *state*, in the order in which they will run. One that cannot be decoded here is logged and left out."""
+    if limit is not None and limit <= 0:
+        return []
+    decoder = context.decoder
+    found = []
+    for row in context.storage.find(state, limit=ALL if limit is None else limit):
+        try:
+            found.append(decoder.decode(row, row.due))
+        except Exception as error:  # Classes of the application build themselves here: they may raise anything.
+            log.error("task %s %s is left out of the list: %s: %s", row.name, row.id, type(error).__name__, error)
+    return found
+
+
+@stepwise
+def follow_events(context: QueueContext, position: int, timeout: float | None) -> Iterator[str]:
+    """Yield the events after *position* as they happen; end when none came for *timeout* seconds."""
+    clock = context.clock
+    quiet_since = clock.monotonic()
+    while timeout is None or clock.monotonic() - quiet_since < micros(timeout):
+        position, published = context.storage.follow(position, min(FOLLOW_S, FOLLOW_S if timeout is None else timeout))
+        yield from published
+        if published:
+            quiet_since = clock.monotonic()

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from huey.client.facade import QueueFacade
+from huey.client.facade import QueueFacade, follow_events
 from huey.client.inline import due_of
-from huey.client.listing import follow_events
 from huey.exceptions import ERROR_TYPE, DecodeError
 from huey.hooks import POST, PRE, SHUTDOWN, STARTUP
 from huey.storage.admin import message, read_message

@@ -13,9 +13,8 @@ import threading
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from huey.client.context import QueueContext
 from huey.exceptions import StorageError, TaskLockedException
 from huey.runtime import current_run as current
 from huey.runtime.clock import Rng
@@ -32,36 +31,14 @@ R = TypeVar("R")
 log = logging.getLogger("huey")
 
 
-class LocksHost(Protocol):
-    """What holds the lock keepalive of a ``Huey``."""
-
-    @property
-    def lock_keepalive(self) -> LockKeepalive: ...
-
-
-class LockHost(Protocol):
-    """What a lock needs of its ``Huey``."""
+class LimitHost(Protocol):
+    """What locks and rate limits need of their ``Huey``."""
 
     @property
     def storage(self) -> Storage: ...
 
     @property
-    def client(self) -> LocksHost: ...
-
-
-class Locks:
-    """The locks of one queue, by name."""
-
-    def __init__(self, context: QueueContext) -> None:
-        self._storage = context.storage
-
-    def is_locked(self, name: str) -> bool:
-        """See ``Huey.is_locked``."""
-        return self._storage.find_lock(parse_name(name)) is not None
-
-    def flush(self, *names: str) -> set[str]:
-        """See ``Huey.flush_locks``."""
-        return self._storage.flush_locks([parse_name(name) for name in names] or None)
+    def client(self) -> Any: ...
 
 
 class TaskLock(Masked):
@@ -72,7 +49,7 @@ class TaskLock(Masked):
     nothing, whether or not there is a next holder. ValueError: *ttl* is 0 or less, or no time.
     """
 
-    def __init__(self, huey: LockHost, name: str, ttl: float | timedelta | None = None) -> None:
+    def __init__(self, huey: LimitHost, name: str, ttl: float | timedelta | None = None) -> None:
         self.huey = huey
         self.name = parse_name(name)
         self.ttl = parse_ttl(ttl)

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
-from huey.client.locks import parse_name
+from huey.client.locks import LimitHost, parse_name
 from huey.exceptions import RateLimitExceeded
 from huey.runtime.functions import passing_on
 from huey.runtime.masking import Masked
-from huey.storage.base import Storage
 from huey.task.bounds import parse_number
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class RateHost(Protocol):
-    """What a rate limit needs of its ``Huey``."""
-
-    @property
-    def storage(self) -> Storage: ...
 
 
 class RateLimit(Masked):
@@ -32,7 +24,7 @@ class RateLimit(Masked):
     next window, and no try is counted. False: that counts as a try, and if none is left the task fails.
     """
 
-    def __init__(self, huey: RateHost, name: str, limit: int, per: float, retry: bool = True) -> None:
+    def __init__(self, huey: LimitHost, name: str, limit: int, per: float, retry: bool = True) -> None:
         self.huey = huey
         self.name = parse_name(name)
         self.limit = parse_number("limit", limit, low=1, whole=True)

@@ -15,7 +15,7 @@ from huey.client.call_state import CallState
 from huey.client.context import QueueContext
 from huey.client.inline import InlineWorker
 from huey.client.keyvalue import KeyValueStore
-from huey.client.locks import LockKeepalive, Locks
+from huey.client.locks import LockKeepalive
 from huey.client.overrides import Overrides
 from huey.client.producer import Producer
 from huey.client.records import RecordBuilder
@@ -35,7 +35,6 @@ class QueueClient:
     producer: Producer
     revoker: Revoker
     values: KeyValueStore
-    locks: Locks
 
     def __init__(self, router: QueueRouter, huey: Any, context: QueueContext, originals: Originals) -> None:
         self.router = router
@@ -50,12 +49,7 @@ class QueueClient:
         self.producer = Producer(context, state, self.overrides, self.records, self, self.huey)
         self.revoker = Revoker(context, self.overrides)
         self.values = KeyValueStore(context)
-        self.locks = Locks(context)
         self.context = context
-
-    def change(self, **fields: Any) -> None:
-        """Replace fields of the context, or of its policy."""
-        self.router.change(self, fields)
 
     # -- routes -------------------------------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,11 @@ class ConstraintSpec(NamedTuple):
 
 
 def parse_constraints(
-    unique: Any, unique_for: str | float | timedelta, concurrency: int | None, key: Any, at_most_once: bool
+    unique: Any = False,
+    unique_for: str | float | timedelta = DONE,
+    concurrency: int | None = None,
+    key: Any = None,
+    at_most_once: bool = False,
 ) -> ConstraintSpec | None:
     """Return the constraints that a decorator was given; None if there are none. Raises ValueError for a combination that cannot work."""
     if unique_for != DONE and not unique:

@@ -12,7 +12,6 @@ from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import Expires
 from huey.task.bounds import LARGEST, LONGEST_NAME, parse_limit, parse_number, parse_text
 from huey.task.constraints import ConstraintSpec, Key, parse_constraints
-from huey.task.record_options import DONE
 from huey.task.task import Task
 
 log = SafeLogger("huey")
@@ -81,7 +80,7 @@ class TaskOptions(NamedTuple):
     """The queue of the same store that its calls go to, if not that of its ``Huey``."""
     constraints: ConstraintSpec | None = None
     """Constraints of its calls, such as ``unique=``."""
-    attributes: tuple[tuple[str, Any], ...] = ()
+    task_attributes: Mapping[str, Any] | None = None
     """Further attributes of the class of its tasks."""
 
     def may_retry(self, error: BaseException) -> bool:
@@ -110,36 +109,15 @@ def parse_options(
         if name not in TaskOptionArgs.__annotations__:
             hint = did_you_mean(name, [*_FIRST, *TaskOptionArgs.__annotations__])
             raise TypeError(f"Huey.{verb}() got an unexpected keyword argument {name!r}{hint}")
-    options = TaskOptions(
-        retries,
-        retry_delay,
-        retries_as_argument,
-        include_task or given.get("context", False),
-        priority=given.get("priority") or 0,
-        expires=given.get("expires"),
-        timeout=given.get("timeout"),
-        retry_backoff=given.get("retry_backoff", 0),
-        retry_jitter=given.get("retry_jitter", 0),
-        max_retry_delay=given.get("max_retry_delay"),
-        retry_on=given.get("retry_on"),
-        no_retry_on=given.get("no_retry_on"),
-        aliases=given.get("aliases", ()),  # type: ignore[arg-type]  # It becomes a tuple below.
-        queue=given.get("queue"),
-        constraints=_constraints_of(given),
-        attributes=tuple((given.get("task_attributes") or {}).items()),
-    )
+    own: dict[str, Any] = {name: value for name, value in given.items() if name in TaskOptions._fields}
+    constraints: dict[str, Any] = {name: value for name, value in given.items() if name in ConstraintSpec._fields}
+    own["priority"] = own.get("priority") or 0
+    options = TaskOptions(retries, retry_delay, retries_as_argument, include_task or given.get("context", False), **own)
     _check(options)
-    limit = None if options.timeout is None else parse_limit(options.timeout)
-    return options._replace(timeout=limit, aliases=tuple(options.aliases))
-
-
-def _constraints_of(given: TaskOptionArgs) -> ConstraintSpec | None:
-    return parse_constraints(
-        given.get("unique", False),
-        given.get("unique_for", DONE),
-        given.get("concurrency"),
-        given.get("key"),
-        given.get("at_most_once", False),
+    return options._replace(
+        timeout=None if options.timeout is None else parse_limit(options.timeout),
+        aliases=tuple(options.aliases),
+        constraints=parse_constraints(**constraints),
     )
 
 
@@ -163,7 +141,7 @@ def _check(options: TaskOptions) -> None:
         parse_text("aliases", name, LONGEST_NAME)
     if options.queue is not None:
         parse_text("queue", options.queue)
-    _check_attributes(name for name, _ in options.attributes)
+    _check_attributes(options.task_attributes or ())
 
 
 def _check_attributes(attributes: Iterable[str]) -> None:

@@ -321,7 +321,7 @@ def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> typ
     """Return the class of this function's tasks: ``queuecmd_<function>`` in the function's module."""
     options, huey = wrapper.options, wrapper.huey
     members: dict[str, Any] = {
-        **dict(options.attributes),
+        **(options.task_attributes or {}),
         "__slots__": (),
         "__module__": getattr(func, "__module__", None) or __name__,
         "name": wrapper.name,
