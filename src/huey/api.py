@@ -148,7 +148,7 @@ class Huey(LegacyFacade):
         context = QueueContext(name, _NOT_MADE_YET, codec, make_codec, clock, rng, Ids(clock, rng), Registry(), Signals(), Hooks(), policy)
         QueueRouter(self, context, _ORIGINALS, lambda: copy(self))
         self.storage = self._make_storage(storage, storage_options)
-        self.store_intermediate_errors = store_intermediate_errors and self.storage.keeps_errors
+        self.store_intermediate_errors = store_intermediate_errors and self.storage.features.keeps_errors
         self._immediate_use_memory = immediate_use_memory
         self.immediate = immediate
 
@@ -387,7 +387,7 @@ class Huey(LegacyFacade):
     @property
     def is_shared(self) -> bool:
         """Whether another process may run its tasks."""
-        return self.storage.is_shared and not self.immediate
+        return self.storage.features.is_shared and not self.immediate
 
     def flush(self) -> None:
         """Remove everything of this queue."""

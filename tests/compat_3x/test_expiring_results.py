@@ -106,6 +106,6 @@ def test_results_expire_after_a_day_on_all_queues(make: Make) -> None:
     assert make().storage.result_ttl == 86400.0  # type: ignore[attr-defined]
     assert make(expire_time=60).storage.result_ttl == 60.0  # type: ignore[attr-defined]
     for_queue = make(expire_time=60).storage.for_queue("other")
-    assert (type(for_queue), for_queue.result_ttl, for_queue.keeps_results) == (RedisExpireStorage, 60.0, True)  # type: ignore[attr-defined]
+    assert (type(for_queue), for_queue.result_ttl, for_queue.features.keeps_results) == (RedisExpireStorage, 60.0, True)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="expire_time"):
         make(expire_time=-1)

@@ -18,6 +18,7 @@ from huey.consumer.janitor import Janitor
 from huey.exceptions import ConfigurationError, TaskException
 from huey.storage.locks import Holder
 from huey.storage.memory import MemoryStorage
+from huey.storage.rows import Features
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, claim
 from tests.support.helpers import Project, read_until, running, wait_until
@@ -245,7 +246,7 @@ def test_an_exception_is_no_death(huey: Huey) -> None:
 class Plain(MemoryStorage):
     """A storage that keeps no terms."""
 
-    supports_constraints = False
+    features = Features(is_shared=False)
 
 
 @pytest.mark.parametrize("wish", [{"unique": True}, {"concurrency": 1}, {"at_most_once": True}])

@@ -165,8 +165,8 @@ def test_a_queue_with_a_key_of_a_wrong_type_can_be_emptied(name: str, storage: R
     client.rpush(prefix + name, "somebody's") if name in ("en", "ln", "tn") else client.set(prefix + name, "somebody's")
 
     for _ in range(2):
-        storage.drop_waiting(scheduled=True)
-        storage.drop_waiting(scheduled=False)
+        storage.flush("scheduled")
+        storage.flush("ready")
         storage.prune()
 
     assert misplaced(client, prefix) == {}
@@ -201,7 +201,7 @@ def test_every_script_is_run_by_these_tests(storage: RedisStorage, clock: FakeCl
     monkeypatch.setattr(storage._connections, "call", lambda name, *rest, **more: ran.add(name) or call(name, *rest, **more))
     filled(storage, clock)
     every_verb(storage, clock)
-    storage.drop_waiting(scheduled=True)
+    storage.flush("scheduled")
 
     verbs = {path.stem for path in scripts.FOLDER.glob("*.lua")}
     assert verbs - ran <= {"repair", "rename_ids", "unwatch_results", "watch_results", "flush"}

@@ -60,7 +60,12 @@ def adopt_siblings(huey: Huey, path: str) -> None:
 def _is_one_queue(one: Huey, other: Huey) -> bool:
     """Return True if they are different instances of the same queue."""
     storages = one.storage, other.storage
-    return one is not other and one.name == other.name and all(it.is_shared for it in storages) and repr(storages[0]) == repr(storages[1])
+    return (
+        one is not other
+        and one.name == other.name
+        and all(it.features.is_shared for it in storages)
+        and repr(storages[0]) == repr(storages[1])
+    )
 
 
 def _why_none(huey: Huey, module: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from huey.client.call_state import CallState
 from huey.client.context import QueueContext
 from huey.engine.declared import declaration
+from huey.storage.locks import unsupported
 from huey.task.record import Record
 from huey.task.record_options import NONE, Constraints, with_constraints
 from huey.task.task import HEADERS, Task, plain_headers
@@ -43,9 +44,11 @@ class RecordBuilder:
         if task.may_come_again:
             # Two enqueues of one id never have the same instant, however coarse the clock is.
             self._state.last_enqueue = task.enqueued_as = max(self._context.clock.now(), self._state.last_enqueue + 1)
-            of_id = Constraints(own=task.enqueued_as, id_ttl=self._context.policy.keep_ids if storage.supports_constraints else None)
+            of_id = Constraints(
+                own=task.enqueued_as, id_ttl=self._context.policy.keep_ids if storage.features.supports_constraints else None
+            )
         if not task.has_constraints:
             return record._replace(options=with_constraints(record.options, of_id))
-        if not storage.supports_constraints:
-            raise storage.refusal()
+        if not storage.features.supports_constraints:
+            raise unsupported(storage)
         return record._replace(options=self._context.registry.find(task.name).options_of(task, record.options, of_id))

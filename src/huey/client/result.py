@@ -148,8 +148,8 @@ class Result(Masked, Generic[R]):
         """Whether the task has ended, in whatever way; if so, the handle knows what ``get`` returns or raises. A cancelled task may be
         retried by hand: False, or ResultTimeout for a caller that waits without limit (*endless*)."""
         storage = self.huey.storage
-        row = storage.get(self.id) if storage.sees_all else None
-        if row is None and not (self.is_held and storage.sees_all):
+        row = storage.get(self.id) if storage.features.sees_all else None
+        if row is None and not (self.is_held and storage.features.sees_all):
             return False
         self.is_held = True
         if row is not None and row.state not in FINAL:

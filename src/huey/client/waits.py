@@ -100,7 +100,7 @@ def why(result: Handle) -> str:
     facts: list[str] = []
     try:
         # Parts of 0.4.9 do not show what other processes do.
-        if storage.sees_all:
+        if storage.features.sees_all:
             facts += [_state_of(storage.get(result.id), result, storage), _workers(storage)]
             if storage.counts().is_paused:
                 facts.append("the queue is paused")

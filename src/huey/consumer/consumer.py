@@ -43,7 +43,7 @@ from huey.runtime.failpoints import failpoint
 from huey.runtime.logs import SafeLogger, enable, flush
 from huey.runtime.waker import Waker
 from huey.storage.base import HEARTBEAT_S
-from huey.storage.rows import Worker
+from huey.storage.rows import Polling, Worker
 from huey.task.record import Lease
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ class Consumer:
             # An application that configured logging after importing huey may have disabled huey's loggers without meaning to.
             enable()
             storage = self.huey.storage
-            storage.open()
-            storage.pace(self.default_delay, self.max_delay, self.backoff, self.scheduler_interval)
+            storage.open(Polling(self.default_delay, self.max_delay, self.backoff, self.scheduler_interval))
             self.huey.codec.reset()
             if not self.is_supervised:
                 free_locks(storage, self._lock_settings)

@@ -276,7 +276,7 @@ class Supervisor:
                 runners,
                 lambda spec: run_worker(self._huey.on(queue), spec, **self._options),
                 self._clock.monotonic(),
-                may_fork=self._huey.storage.survives_fork,
+                may_fork=self._huey.storage.features.may_fork,
             )
         except OSError as error:
             LOCAL_WORKER_IDS.discard(id)

@@ -4,9 +4,8 @@ contract."""
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from huey.storage.helpers import in_chunks
 from huey.storage.locks import Held
@@ -29,7 +28,14 @@ class Administering:
         def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]: ...
         def locks(self, names: Sequence[str] | None = None) -> list[Held]: ...
         def release_lock(self, name: str, token: int) -> bool: ...
-        def flush(self) -> None: ...
+        def flush(self, state: str | None = None) -> int: ...
+
+    @classmethod
+    def from_options(cls, name: str, **options: Any) -> Self:
+        """Make one for the queue *name* of the options of ``Huey``, where those that huey 3.x had are taken too. TypeError: an option is
+        not known. ConfigurationError: one cannot work."""
+        make: Any = cls
+        return make(name, **options)  # type: ignore[no-any-return]
 
     def get(self, id: str) -> TaskRow | None:
         """Return one task that is held in any state, or None."""
@@ -58,11 +64,6 @@ class Administering:
     def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
         """Free locks, whoever holds them; None: all of this queue. Returns the names of those that were held."""
         return {held.name for held in self.locks(names) if self.release_lock(held.name, held.token)}
-
-    @abstractmethod
-    def drop_waiting(self, *, scheduled: bool) -> int:
-        """Remove, with no trace, the tasks that wait for their time (*scheduled*), or those that wait for a worker or for a limit. How many
-        went. What runs, what has ended and all else stays."""
 
     def queue_size(self) -> int:
         """How many tasks are ready."""
@@ -98,11 +99,11 @@ class Administering:
 
     def flush_queue(self) -> None:
         """Remove the tasks that wait for a worker or for a limit."""
-        self.drop_waiting(scheduled=False)
+        self.flush("ready")
 
     def flush_schedule(self) -> None:
         """Remove the tasks that wait for their time."""
-        self.drop_waiting(scheduled=True)
+        self.flush("scheduled")
 
     def flush_results(self) -> None:
         """Remove the results. What the application put under keys of its own stays."""

@@ -22,11 +22,24 @@ from typing import Protocol
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import FOREVER as FOREVER
 from huey.runtime.clock import SECOND, Micros
+from huey.runtime.masking import Masked
 from huey.storage.admin import Administering
 from huey.storage.helpers import BulkEnqueue
-from huey.storage.hosting import Hosting
 from huey.storage.locks import Sharing
-from huey.storage.rows import Counts, EventFactory, Missing, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
+from huey.storage.rows import (
+    Counts,
+    EventFactory,
+    Features,
+    Missing,
+    Polling,
+    Revocation,
+    TaskIds,
+    TaskName,
+    TaskRow,
+    Turn,
+    Worker,
+    WorkerRow,
+)
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
@@ -60,13 +73,12 @@ class Waker(Protocol):
         """Reset it."""
 
 
-class Storage(Sharing, Hosting, Administering, ABC):
+class Storage(Sharing, Administering, Masked, ABC):
     """The contract. One instance serves one queue name, from any thread of any process (fork included). What tasks share (terms, locks,
     rates) stands in ``sharing``."""
 
     name: str
-    is_shared = True
-    """Other processes can use it too."""
+    features = Features()
     offset: Micros = 0
     """How far the clock of the consumer that turns it is ahead of UTC, which that consumer sets: revocations may end by what it shows."""
 
@@ -293,11 +305,16 @@ class Storage(Sharing, Hosting, Administering, ABC):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
+    def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
+        """Return what a consumer of that many worker processes logs at its start: promises that cannot be kept here. ConfigurationError: it
+        cannot work so."""
+        return []
+
     @abstractmethod
-    def open(self) -> int:
+    def open(self, polling: Polling | None = None) -> int:
         """Connect, make the schema or bring it to this release's version, and return that version. Called by the first verb; calling it at
-        start shows mistakes early. Idempotent, safe beside running consumers. StorageRefused: this is not a store of ours, or one that we
-        cannot use."""
+        start shows mistakes early. Idempotent, safe beside running consumers. *polling*: how often to look, for a storage that has to be
+        polled. StorageRefused: this is not a store of ours, or one that we cannot use."""
 
     @abstractmethod
     def close(self) -> None:
@@ -308,8 +325,12 @@ class Storage(Sharing, Hosting, Administering, ABC):
         """Remove a bounded number of things past their time: results, marks, events, ended tasks, statistics. Returns how many went."""
 
     @abstractmethod
-    def flush(self) -> None:
-        """Remove everything of this queue: tasks, results, marks, user data, ticks, statistics."""
+    def flush(self, state: str | None = None) -> int:
+        """Remove everything of this queue: tasks, results, revocations, user data, ticks, statistics.
+
+        *state* ``scheduled`` or ``ready``: remove only the tasks that wait for their time, or those that wait for a worker or for a limit;
+        what runs, what has ended and all else stays. Returns how many tasks these were.
+        """
 
     @property
     @abstractmethod

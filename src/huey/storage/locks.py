@@ -5,7 +5,7 @@ rows: at most so many tasks of its key are ready or running, the others are BLOC
 ready, in the same step. A **lock** belongs to a run, ``(task id, token)``, and so ends with it whatever happens, or to a process, and ends
 with its lease.
 
-A storage that does not keep terms leaves ``supports_constraints`` False, and tasks that need them are refused where they are put in.
+A storage without ``Features.supports_constraints`` has none of these verbs, and tasks with constraints are refused where they are enqueued.
 """
 
 from __future__ import annotations
@@ -38,20 +38,16 @@ class Held(NamedTuple):
     holder: Holder
 
 
+def unsupported(storage: object) -> ConfigurationError:
+    """Return the error for a constraint, lock or rate limit that *storage* does not support."""
+    return ConfigurationError(
+        f"{type(storage).__name__}: unique=, concurrency=, at_most_once=, locks and rate limits need a storage that keeps them; "
+        "SqliteHuey, RedisHuey and MemoryHuey do"
+    )
+
+
 class Sharing:
     """The verbs. One instance serves one queue."""
-
-    supports_constraints = False
-    """Terms of records are kept, locks and rates work."""
-
-    name: str
-
-    def refusal(self) -> ConfigurationError:
-        """What is raised where such a task, lock or rate is asked for."""
-        return ConfigurationError(
-            f"{type(self).__name__}: unique=, concurrency=, at_most_once=, locks and rate limits need a storage that keeps them; "
-            "SqliteHuey, RedisHuey and MemoryHuey do"
-        )
 
     # -- locks --------------------------------------------------------------------------------------------------------------------------
 
@@ -62,19 +58,19 @@ class Sharing:
         any more gets none. A process's lock is held for ``HOLDER`` from now, or from its last ``renew_locks``. *ttl*: nobody holds it
         longer than so many seconds from now, by the clock that leases run by, whatever is renewed.
         """
-        raise self.refusal()
+        raise unsupported(self)
 
     def renew_locks(self, holder: Holder) -> int:
         """Keep the locks of a process for ``HOLDER`` from now. How many it still holds."""
-        raise self.refusal()
+        raise unsupported(self)
 
     def release_lock(self, name: str, token: int) -> bool:
         """Free a lock that was taken with that token. False: it was not held any more."""
-        raise self.refusal()
+        raise unsupported(self)
 
     def locks(self, names: Sequence[str] | None = None) -> list[Held]:
         """Return the locks that are held, of *names* or of the whole queue, in no order."""
-        raise self.refusal()
+        raise unsupported(self)
 
     # -- rates --------------------------------------------------------------------------------------------------------------------------
     # Windows of `per` seconds by the storage's clock, aligned to multiples of it.
@@ -83,8 +79,8 @@ class Sharing:
         """Count one use in the current window, in one step. Returns 0.0 if it is among the first *limit*; otherwise the use is refused,
         which counts too, and the seconds until the next window are returned. While a clock that was set back catches up, the later window
         counts."""
-        raise self.refusal()
+        raise unsupported(self)
 
     def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
         """Return the number of uses in the current window, refused ones included. *reset*: forget them, in the same step."""
-        raise self.refusal()
+        raise unsupported(self)

@@ -13,6 +13,32 @@ EventFactory = Callable[[], Sequence[str]]
 """Makes events (JSON texts); called only while there are followers."""
 
 
+class Features(NamedTuple):
+    """What a storage can do."""
+
+    is_shared: bool = True
+    """Other processes can use it too."""
+    supports_constraints: bool = False
+    """Constraints of tasks are kept; locks and rate limits work."""
+    sees_all: bool = True
+    """``find`` knows each task that has not ended, whatever runs it: one that it does not know has ended, or was never put in."""
+    keeps_errors: bool = True
+    """A task that will be tried again can be looked at, with the error of its last try."""
+    keeps_results: bool = False
+    """Results and user data stay when they are read: ``take(remove=True)`` of these reads only."""
+    may_fork: bool = True
+    """A forked child may use it. False: worker processes are started by exec, and make their own."""
+
+
+class Polling(NamedTuple):
+    """How often a consumer looks into a storage that has to be polled (``-d -m -b``), in seconds."""
+
+    delay: float
+    max_delay: float
+    backoff: float
+    scheduler_interval: float = 1.0
+
+
 class Worker(NamedTuple):
     """One process that runs tasks. The id is new at every start, never a host name."""
 

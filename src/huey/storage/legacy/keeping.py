@@ -20,12 +20,12 @@ class ValuesInParts(Storage):
     _changed: threading.Condition
     _values: Values
 
-    def drop_waiting(self, *, scheduled: bool) -> int:
+    def _drop_queued(self, *, is_scheduled: bool) -> int:
         """A queue or schedule is emptied as a whole, with what its workers hold."""
-        part, counts = self.parts.schedule if scheduled else self.parts.queue, self.counts()
+        part, counts = self.parts.schedule if is_scheduled else self.parts.queue, self.counts()
         with self._lock, failing_as(QueueWriteException, part, "flush"):
             part.flush()
-        return counts.scheduled if scheduled else counts.ready
+        return counts.scheduled if is_scheduled else counts.ready
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
         if if_absent:

@@ -29,7 +29,7 @@ from huey.storage.legacy.message import Message
 from huey.storage.legacy.parts import Parts, failing_as, refuse
 from huey.storage.legacy.values import NAME, TASK, Values
 from huey.storage.legacy.waking import Pace, Reader
-from huey.storage.rows import Counts, EventFactory, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
+from huey.storage.rows import Counts, EventFactory, Features, Polling, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
@@ -48,14 +48,12 @@ READ = 1.0
 class LegacyStorage(ValuesInParts):
     """Tasks in *parts*."""
 
-    keeps_errors = False
-    sees_all = False
-
     def __init__(self, parts: Parts, *, clock: Clock = system_clock) -> None:
         self.name = parts.name
         self.parts = parts
+        self.features = Features(sees_all=False, keeps_errors=False, may_fork=parts.are_shipped)
         self._clock = clock
-        self._pace = (0.1, 10.0, 1.15, 1.0)
+        self._polling = Polling(0.1, 10.0, 1.15)
         self._renew()
         at_fork(after_in_child=self._renew)
 
@@ -71,7 +69,7 @@ class LegacyStorage(ValuesInParts):
         self._wanted = 1
         self._waker: OwnWaker | None = None
         self._quiet_until: Micros = 0
-        self.pace(*self._pace)
+        self._set_polling(self._polling)
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
@@ -240,10 +238,10 @@ class LegacyStorage(ValuesInParts):
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
-    def pace(self, delay: float, max_delay: float, backoff: float, scheduler_interval: float = 1.0) -> None:
-        self._pace = delay, max_delay, backoff, scheduler_interval
-        self._poll = Pace(self._clock, delay, max_delay, backoff)
-        self._claims.schedule_interval = scheduler_interval
+    def _set_polling(self, polling: Polling) -> None:
+        self._polling = polling
+        self._poll = Pace(self._clock, polling.delay, polling.max_delay, polling.backoff)
+        self._claims.schedule_interval = polling.scheduler_interval
 
     def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         with self._lock:
@@ -366,8 +364,10 @@ class LegacyStorage(ValuesInParts):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> int:
+    def open(self, polling: Polling | None = None) -> int:
         # A part connects when it is made, or when it is used first.
+        if polling is not None:
+            self._set_polling(polling)
         return 1
 
     def close(self) -> None:
@@ -382,7 +382,9 @@ class LegacyStorage(ValuesInParts):
     def prune(self, now: Micros | None = None) -> int:
         return 0
 
-    def flush(self) -> None:
+    def flush(self, state: str | None = None) -> int:
+        if state is not None:
+            return self._drop_queued(is_scheduled=state == "scheduled")
         with self._lock:
             for part in (self.parts.queue, self.parts.schedule):
                 if part is not None:
@@ -391,14 +393,11 @@ class LegacyStorage(ValuesInParts):
             self._claims.forget()
             self._values.flush()
             self._ticks.clear()
+        return 0
 
     @property
     def is_trusted(self) -> bool:
         return self.parts.are_trusted
-
-    @property
-    def survives_fork(self) -> bool:
-        return self.parts.are_shipped
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         return self.parts.startup_warnings(processes, periodic)

@@ -20,8 +20,6 @@ from huey.task.lifecycle import State
 class SharingInMemory(Storage):
     """Terms, locks and rates of a ``MemoryStorage``."""
 
-    supports_constraints = True
-
     _clock: Clock
     _changed: Alarm
     _tasks: Tasks
@@ -43,9 +41,9 @@ class SharingInMemory(Storage):
         self._keys.give_up(row)
         self._tasks.gates.level(row)
 
-    def drop_waiting(self, *, scheduled: bool) -> int:
+    def _drop_queued(self, *, is_scheduled: bool) -> int:
         with self._changed:
-            gone = self._tasks.drop_waiting(scheduled=scheduled)
+            gone = self._tasks.drop_waiting(scheduled=is_scheduled)
             for row in gone:
                 self._keys.forget(row)
             return len(gone)

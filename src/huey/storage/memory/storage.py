@@ -22,7 +22,7 @@ from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
 from huey.storage.memory.waking import NEVER, Alarm
 from huey.storage.retention import Retention, parse_result_ttl
-from huey.storage.rows import EventFactory, Revocation, TaskIds, TaskName, Turn, Worker, WorkerRow
+from huey.storage.rows import EventFactory, Features, Polling, Revocation, TaskIds, TaskName, Turn, Worker, WorkerRow
 from huey.storage.stats import CANCELLED, ENQUEUED
 from huey.task.lifecycle import CancelledAtClaim, Finish, State
 from huey.task.record import Lease, Record
@@ -33,7 +33,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever. *keep_finished*: so many succeeded tasks
     are kept to be looked at, or those of that time (a timedelta)."""
 
-    is_shared = False
+    features = Features(is_shared=False, supports_constraints=True)
 
     def __init__(
         self,
@@ -385,7 +385,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> int:
+    def open(self, polling: Polling | None = None) -> int:
         return 1
 
     def close(self) -> None:
@@ -399,9 +399,12 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             gone += self._tasks.prune_failed(ended) + self._tasks.prune_succeeded(self._retention, now) + self._prune_shared(now)
             return gone + remove(self._ticks, lambda tick: tick[1] <= ended)
 
-    def flush(self) -> None:
+    def flush(self, state: str | None = None) -> int:
+        if state is not None:
+            return self._drop_queued(is_scheduled=state == "scheduled")
         with self._changed:
             self._clear()
+        return 0
 
     @property
     def is_trusted(self) -> bool:

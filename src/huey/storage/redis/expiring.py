@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey.storage.helpers import in_chunks
 from huey.storage.redis.storage import RedisStorage
+from huey.storage.rows import Features
 
 if TYPE_CHECKING:
     from typing import Self
@@ -17,7 +18,7 @@ _KEPT = ("result", "data")
 class RedisExpireStorage(RedisStorage):
     """A ``RedisStorage`` in which reading a result does not remove it: it stays until it expires."""
 
-    keeps_results = True
+    features = Features(supports_constraints=True, keeps_results=True)
 
     @classmethod
     def from_options(cls, name: str, *, expire_time: float | None = 86400.0, **options: Any) -> Self:

@@ -36,7 +36,20 @@ from huey.storage.redis.turns import Turns
 from huey.storage.redis.upkeep import Upkeep
 from huey.storage.redis.values import Values
 from huey.storage.retention import Retention, parse_result_ttl
-from huey.storage.rows import Counts, EventFactory, Missing, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
+from huey.storage.rows import (
+    Counts,
+    EventFactory,
+    Features,
+    Missing,
+    Polling,
+    Revocation,
+    TaskIds,
+    TaskName,
+    TaskRow,
+    Turn,
+    Worker,
+    WorkerRow,
+)
 from huey.storage.stats import Stat
 from huey.task.bounds import parse_number
 from huey.task.lifecycle import Finish
@@ -68,7 +81,7 @@ class RedisStorage(Storage):
     All times are the server's; *clock* replaces its clock in tests.
     """
 
-    supports_constraints = True
+    features = Features(supports_constraints=True)
 
     def __init__(
         self,
@@ -134,7 +147,7 @@ class RedisStorage(Storage):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> int:
+    def open(self, polling: Polling | None = None) -> int:
         # A program that starts together with its server, or over a bad line, should not fail because of one lost reply.
         self._enqueues.persist(lambda: self._connections.command(b"PING"), OPENING)
         return SCHEMA_VERSION
@@ -171,8 +184,11 @@ class RedisStorage(Storage):
     def prune(self, now: Micros | None = None) -> int:
         return self._upkeep.prune(now)
 
-    def flush(self) -> None:
+    def flush(self, state: str | None = None) -> int:
+        if state is not None:
+            return self._drop_queued(is_scheduled=state == "scheduled")
         self._queue.call("flush")
+        return 0
 
     @property
     def is_trusted(self) -> bool:
@@ -250,8 +266,8 @@ class RedisStorage(Storage):
     def discard(self, ids: Sequence[str]) -> list[str]:
         return [id.decode() for some in in_chunks(ids) for id in self._queue.call("discard", *some)]
 
-    def drop_waiting(self, *, scheduled: bool) -> int:
-        kind, total, dropped = "scheduled" if scheduled else "ready", 0, 1
+    def _drop_queued(self, *, is_scheduled: bool) -> int:
+        kind, total, dropped = "scheduled" if is_scheduled else "ready", 0, 1
         while dropped:
             dropped = self._queue.call("drop_queued", kind, CHUNK)
             total += dropped

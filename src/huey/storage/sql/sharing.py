@@ -7,13 +7,14 @@ from typing import Any
 
 from huey.runtime.clock import SECOND, Micros, micros
 from huey.storage.locks import HOLDER, Held, Holder
+from huey.storage.rows import Features
 from huey.storage.sql.storage import SqlStorage
 
 
 class SharingInSql(SqlStorage):
     """The verbs of sharing that are alike in every SQL storage."""
 
-    supports_constraints = True
+    features = Features(supports_constraints=True)
 
     def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
         alive = self._alive()

@@ -173,8 +173,8 @@ class SqlStorage(Storage):
             self._note_tokens(None)
             self._write("flush_tasks", {"queue": self._queue})
 
-    def drop_waiting(self, *, scheduled: bool) -> int:
-        which = {"queue": self._queue, "scheduled": scheduled}
+    def _drop_queued(self, *, is_scheduled: bool) -> int:
+        which = {"queue": self._queue, "scheduled": is_scheduled}
         self._note_tokens(None)
         self._write("drop_reservations", which)
         return self._write("drop_waiting", which)

@@ -23,7 +23,7 @@ from huey.runtime.owned_blocks import find
 from huey.storage.base import LEASE
 from huey.storage.helpers import BulkEnqueue
 from huey.storage.retention import Retention
-from huey.storage.rows import EventFactory, Turn, Worker, WorkerRow
+from huey.storage.rows import EventFactory, Polling, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
 from huey.storage.sql.storage import Values
 from huey.storage.sqlite.ballast import Ballast
@@ -113,7 +113,7 @@ class SqliteStorage(WakingStorage):
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
-    def open(self) -> int:
+    def open(self, polling: Polling | None = None) -> int:
         self._enqueuer.open()
         return SCHEMA_VERSION
 
@@ -124,11 +124,14 @@ class SqliteStorage(WakingStorage):
         self._local.watch = None
         self._database.close(self._enqueuer)
 
-    def flush(self) -> None:
+    def flush(self, state: str | None = None) -> int:
+        if state is not None:
+            return self._drop_queued(is_scheduled=state == "scheduled")
         self._flush_tasks()
         for table in ("result", "value", "revocation", "reservation", "periodic", "event", "follower", "stats", "lock", "rate"):
             self._database.execute(f"DELETE FROM huey_{table} WHERE queue = ?", (self._queue,))
         self.pause(False)
+        return 0
 
     @property
     def is_trusted(self) -> bool:

@@ -26,8 +26,8 @@ class EmptyingRules:
     def test_an_emptied_queue_keeps_its_schedule(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         fill(storage, clock)
 
-        assert another().drop_waiting(scheduled=False) == 2
-        assert storage.drop_waiting(scheduled=False) == 0
+        assert another().flush("ready") == 2
+        assert storage.flush("ready") == 0
         assert (claim_ids(storage, 9), storage.queue_size(), storage.schedule_size()) == ([], 0, 2)
         clock.forward(100)
         assert claim_ids(storage, 9) == ["soon", "later"]
@@ -35,8 +35,8 @@ class EmptyingRules:
     def test_an_emptied_schedule_leaves_what_is_ready(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         fill(storage, clock)
 
-        assert another().drop_waiting(scheduled=True) == 2
-        assert storage.drop_waiting(scheduled=True) == 0
+        assert another().flush("scheduled") == 2
+        assert storage.flush("scheduled") == 0
         clock.forward(100)
         assert claim_ids(storage, 9) == ["a", "b"]
 
@@ -87,8 +87,8 @@ class EmptyingRunningRules:
         end(storage, clock, failed, Raised({"error": "E()"}))
         lease = claimed(storage, task("runs"))
         storage.enqueue([task("waits")])
-        storage.drop_waiting(scheduled=False)
-        storage.drop_waiting(scheduled=True)
+        storage.flush("ready")
+        storage.flush("scheduled")
 
         assert sorted(ids(storage.find())) == ["failed", "runs"]
         assert end(storage, clock, lease, Returned(b"5")).stale == []
@@ -99,14 +99,14 @@ class EmptyingRunningRules:
         write(storage, Finish(lease, State.QUEUED, solo_crashes=1, reason="crashed"))
         storage.enqueue([task("high", priority=9), task("low", priority=-9)])
 
-        assert storage.drop_waiting(scheduled=False) == 3
+        assert storage.flush("ready") == 3
         assert storage.find() == []
         assert storage.counts().ready == 0
 
     def test_an_id_that_was_dropped_may_come_again(self, storage: Storage) -> None:
         lease = claimed(storage, task("a"))
         storage.release(ME, [lease])
-        storage.drop_waiting(scheduled=False)
+        storage.flush("ready")
         storage.enqueue([task("a", name="app.other")])
 
         (again,) = claim(storage)
@@ -115,7 +115,7 @@ class EmptyingRunningRules:
     def test_a_mark_of_a_dropped_task_goes_with_it(self, storage: Storage) -> None:
         storage.enqueue([task("a")])
         storage.revoke(TaskIds(["a"]))
-        storage.drop_waiting(scheduled=False)
+        storage.flush("ready")
         storage.enqueue([task("a")])
 
         assert claim_ids(storage) == ["a"]
@@ -127,8 +127,8 @@ class EmptyingTermRules:
     def test_what_is_dropped_gives_up_its_key_and_its_id(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([unique("a"), wishing("b", id_ttl=60.0)])
         storage.enqueue([wishing("c", unique="later", unique_for="done", eta=clock.now() + SECOND)])
-        storage.drop_waiting(scheduled=False)
-        storage.drop_waiting(scheduled=True)
+        storage.flush("ready")
+        storage.flush("scheduled")
 
         assert storage.enqueue([unique("d"), wishing("b", id_ttl=60.0), wishing("e", unique="later", unique_for="done")]) == {}
         assert sorted(claim_ids(storage, 9)) == ["b", "d", "e"]
@@ -137,7 +137,7 @@ class EmptyingTermRules:
         storage.enqueue([limited(id) for id in "abc"])
         (lease,) = claim(storage)
 
-        assert storage.drop_waiting(scheduled=False) == 2
+        assert storage.flush("ready") == 2
         storage.enqueue([limited("d"), limited("e")])
         assert claim_ids(storage, 9) == []
         end(storage, clock, lease, Returned(None))
@@ -148,5 +148,5 @@ class EmptyingTermRules:
             storage.enqueue([limited(f"{part}-{n:04}", 2) for n in range(600)])
             storage.enqueue([task(f"{part}+{n:04}", priority=n % 3) for n in range(600)])
 
-        assert storage.drop_waiting(scheduled=False) == 2400
+        assert storage.flush("ready") == 2400
         assert storage.find(limit=5) == []

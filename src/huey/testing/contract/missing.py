@@ -134,7 +134,7 @@ class MissingRules:
         "terms", [Constraints(unique="key"), Constraints(concurrency_key="limit", max_running=1)], ids=["unique", "limit"]
     )
     def test_what_shares_something_with_others_becomes_ready(self, terms: Constraints, storage: Storage, clock: FakeClock) -> None:
-        if not storage.supports_constraints:
+        if not storage.features.supports_constraints:
             return
         storage.enqueue([task(options=with_constraints(None, terms))])
         end(storage, clock, claim(storage)[0], Unrunnable(ERROR))
@@ -152,7 +152,7 @@ class MissingRules:
             put_back(storage, clock, task(id))
         storage.enqueue([task("later", eta=clock.now() + SECOND)])
 
-        assert storage.drop_waiting(scheduled=scheduled) == (1 if scheduled else 2)
+        assert storage.flush("scheduled" if scheduled else "ready") == (1 if scheduled else 2)
 
         counts = storage.counts()
         assert (counts.blocked, counts.scheduled) == ((2, 0) if scheduled else (0, 1))
