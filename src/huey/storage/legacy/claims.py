@@ -309,10 +309,10 @@ class Claims:
                 if message is not None:
                     instead = message.claimed().to_bytes()
                     if message.due is None or message.due <= now:
-                        place = {"heir": successor.id}
+                        place = {"successor": successor.id}
                     elif place:
                         place = {"timestamp": naive_utc(message.due)}
-                if self._acked(dead, part, data, instead, **place) and message is not None and "heir" in place:
+                if self._acked(dead, part, data, instead, **place) and message is not None and "successor" in place:
                     taken.append(message.claimed().lease())
         return taken
 
