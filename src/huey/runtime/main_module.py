@@ -1,7 +1,7 @@
 """Finds the name of a module that is run as a program.
 
 Python calls it ``__main__``, whatever its file is. A task is named after its module, so ``python app.py`` and ``huey_consumer app.huey``
-have to agree on a name: the one by which a consumer imports that file. """
+have to agree on a name: the one by which a consumer imports that file."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The owner is one thread and one asyncio task, with their context. Code that inherits the context (an asyncio task created inside, a thread
 of ``to_thread``, a copied context) sees the block, but does not own it. A block is left by identity: wherever that happens, such as in the
-garbage collector, it no longer exists for anyone from then on. """
+garbage collector, it no longer exists for anyone from then on."""
 
 from __future__ import annotations
 

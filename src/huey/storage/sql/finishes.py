@@ -1,4 +1,4 @@
-"""The row_end of runs, as a turn hands them to SQL: rows, and what they add up to."""
+"""Finishes as rows for a turn in SQL, with the sums of their statistics."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from huey.storage.stats import tallied
 from huey.task.lifecycle import Finish, State
 
 MANY = 16
-"""Successes that are added up here; fewer are in SQL."""
+"""Number of successes from which they are added up here; fewer are added up in SQL."""
 
 SMALL = 4096
-"""Bytes of a value; copying a bigger one costs more than it brings."""
+"""Size in bytes up to which values are copied; copying a larger one costs more than it saves."""
 
 
 class FinishRows(NamedTuple):
-    """What a turn writes."""
+    """The rows that a turn writes."""
 
     successes: list[tuple[Any, ...]]
-    """Successes: id, token, value, microseconds."""
+    """Of tasks that succeeded: id, token, value, duration in microseconds."""
     others: list[tuple[Any, ...]]
-    """All others: id, token, state, what is counted, reason, value, error, microseconds, expiry and options if they change."""
+    """Of all others: id, token, state, due, the counters, reason, value, error, duration, and expiry and options if they change."""
     size: int
-    """Bytes of all values."""
+    """Size of all values in bytes."""
     tally: str | None
-    """What ``successes`` adds up to, as JSON; None: it is left to SQL."""
+    """The statistics of `successes`, added up, as JSON; None if SQL adds them up."""
     top_token: int
-    """The highest token among ``successes``."""
+    """The highest token in `successes`."""
     wall: Micros
-    """What the consumer's clock shows."""
+    """The time that the consumer's own clock shows."""
 
 
 def rows_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> FinishRows:
-    """*finishes*, sorted and added up. *offset*: how far the consumer's clock is ahead of UTC."""
+    """Return the rows of *finishes*. *offset*: how far the consumer's clock is ahead of UTC."""
     successes: list[tuple[Any, ...]] = []
     others: list[tuple[Any, ...]] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}

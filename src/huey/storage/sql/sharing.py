@@ -1,4 +1,4 @@
-"""Locks and rates in SQL: one statement each, by name; the statements are in the dialect's locks.sql. Terms are the dialect's work."""
+"""Locks and rate limits in SQL: one named statement each, in the locks.sql of the dialect. Constraints are the work of the dialect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from huey.storage.sql.storage import SqlStorage
 
 
 class SharingInSql(SqlStorage):
-    """The verbs of sharing that are alike in every SQL storage."""
+    """The verbs of locks and rate limits, which are the same in every SQL storage."""
 
     features = Features(supports_constraints=True)
 

@@ -1,4 +1,4 @@
-"""The verbs that are alike in every SQL storage: one statement each, by name; the sentences stand in the dialect's .sql files.
+"""The verbs that are the same in every SQL storage: one named statement each, in the .sql files of the dialect.
 
 What a dialect does in its own way (enqueue, turn, tick, reclaim, listen) is in its own module.
 """
@@ -32,7 +32,7 @@ _FINDS = {
     "failed": ("find_ended",),
     "cancelled": ("find_ended",),
 }
-"""Statements that list tasks of a state; the kinds of queued ones in claim order."""
+"""Statements that list the tasks of a state; several list them in the order of claims."""
 
 _PRUNES = (
     *("prune_values", "prune_revocations", "prune_events", "prune_followers", "prune_ticks", "prune_hours"),
@@ -40,13 +40,13 @@ _PRUNES = (
 )
 
 _MENDS = ("mend_workers", "mend_running")
-"""What nobody would come past otherwise."""
+"""Repairs of rows that nothing else would find."""
 MENDED = 10_000
-"""Tasks whose states one ``prune`` looks at."""
+"""Number of tasks whose states one `prune` checks."""
 
 
 class SqlStorage(Storage):
-    """Verbs over named statements. A dialect gives ``_read``, ``_write`` and ``_queue``."""
+    """Verbs over named statements. A dialect implements `_read`, `_write`, `_queue` and what else is abstract here."""
 
     def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention) -> None:
         self.name = name
@@ -54,28 +54,28 @@ class SqlStorage(Storage):
         self.result_ttl = parse_result_ttl(result_ttl)
         self._retention = retention
         self._mended_up_to = ""
-        """The id up to which states were looked at; empty: from the first one."""
+        """The id up to which states were checked; empty: start with the first one."""
 
     @abstractmethod
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Rows of a reading statement."""
+        """Return the rows of a reading statement."""
 
     @abstractmethod
     def _write(self, statement: str, values: Values = (), *, is_durable: bool = True) -> int:
-        """Rows changed by a writing statement, committed. *is_durable* False: it may be undone by a power cut."""
+        """Commit a writing statement and return the number of rows it changed. *is_durable* False: a power cut may undo it."""
 
     @abstractmethod
     def _rouse(self) -> None:
-        """Wake who listens, waits or follows in other processes."""
+        """Wake threads that listen, wait or follow, in all processes."""
 
     @abstractmethod
     def _lease_time(self) -> Micros:
-        """Now, on the clock that leases run by."""
+        """Return the time on the clock of leases."""
 
     @property
     @abstractmethod
     def _queue(self) -> int:
-        """The number of this storage's queue. Opens the storage."""
+        """The number of this storage's queue. Opens the storage if it is not open."""
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class SqlStorage(Storage):
 
     @abstractmethod
     def _requeue(self, which: dict[str, Any]) -> None:
-        """Put ended tasks back, as new: ``queue``, ``now``, ``ids``."""
+        """Enqueue ended tasks again, as new. *which* has `queue`, `now` and `ids`."""
 
     def discard(self, ids: Sequence[str]) -> list[str]:
         which = {"queue": self._queue, "ids": json.dumps(list(ids))}
@@ -163,12 +163,15 @@ class SqlStorage(Storage):
         return [id for id in ids if id in ended]
 
     def _note_tokens(self, ids: object) -> None:
-        """Tasks are about to go (*ids*: a JSON list; None: all): their ids begin above their tokens, should they come again."""
+        """Record the tokens of tasks that are about to be deleted, so that these ids start above them if they are enqueued again.
+
+        *ids*: a JSON list, or None for all tasks.
+        """
         for (token,) in self._read("top_token_of", {"queue": self._queue, "ids": ids}):
             self._write("top_token", {"queue": self._queue, "token": token})
 
     def _flush_tasks(self) -> None:
-        """Remove all tasks. A worker may still come back with a lease of one; what is claimed between two steps here goes with the next."""
+        """Delete all tasks, of which workers may still hold leases. A task that is claimed between two steps is deleted by the next one."""
         for _ in range(3):
             self._note_tokens(None)
             self._write("flush_tasks", {"queue": self._queue})
@@ -225,7 +228,7 @@ class SqlStorage(Storage):
         return leases_from(self._read("leases", {"worker": worker.id, "queue": self._queue}))
 
     def _is_gone(self, boot: str) -> bool:
-        """A worker of that boot cannot live any more."""
+        """Whether a worker with that host scope cannot be alive any more."""
         return False
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
@@ -292,7 +295,7 @@ class SqlStorage(Storage):
         return gone + self._mend_states(when)
 
     def _mend_states(self, when: dict[str, Any]) -> int:
-        """End the tasks among the next ``MENDED`` whose state cannot be read. Returns how many they were."""
+        """Fail tasks with unknown states among the next `MENDED` ones, and return how many there were."""
         span = {"queue": self._queue, "after": self._mended_up_to, "most": MENDED}
         ((last, is_end, odd),) = self._read("mend_states_find", span)
         # An id that is no text cannot be a place to go on from.
@@ -301,11 +304,11 @@ class SqlStorage(Storage):
 
     @abstractmethod
     def _alive(self) -> dict[str, Any]:
-        """Who lives now: ``clock``, the time that leases run by, and ``boot``, of which boot they have to be."""
+        """Return what leases are compared with: `clock`, the time on the clock of leases, and `host_scope`, where that is valid."""
 
     @abstractmethod
     def _prune_minutes(self, when: dict[str, Any]) -> int:
-        """Fold old statistics into hours. How many minutes it were."""
+        """Roll minute rows up into hours, and return how many were rolled up."""
 
     def _now(self, now: Micros | None) -> Micros:
         return self._clock.now() if now is None else now

@@ -1,4 +1,4 @@
-"""A queue in a folder, by the options of huey 3.x."""
+"""A queue in a folder, with the options of huey 3.x."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class FileStorage(SqliteStorage):
-    """``SqliteStorage`` in the file ``huey.db`` of a folder."""
+    """A `SqliteStorage` in the file `huey.db` of a folder."""
 
     @classmethod
     def from_options(

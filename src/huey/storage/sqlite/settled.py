@@ -1,4 +1,4 @@
-"""Options of huey 3.x for a queue in SQLite: what they come to here, and which are refused, with the reason."""
+"""Options of huey 3.x for a queue in SQLite: how they are translated, and why some values are rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTLED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "check_same_thread": (lambda on: not on, "connections are shared by the threads of a process, under locks; leave it out"),
 }
-"""Options that are settled here: which values say what is so anyway, and why there are no others."""
+"""Options of 3.x with a fixed value: which values are accepted as no-ops, and why others are rejected."""
 
 _HARMLESS = frozenset(
     {
@@ -31,7 +31,7 @@ _HARMLESS = frozenset(
         "foreign_keys", "fullfsync", "journal_size_limit", "mmap_size", "page_size", "secure_delete", "threads",
     }
 )  # fmt: skip
-"""Pragmas that are handed on to SQLite."""
+"""Pragmas that are passed on to SQLite."""
 _OWN = {
     "journal_mode": (("wal",), _SETTLED["journal_mode"][1]),
     "locking_mode": (("normal",), "with any other mode no second process could use the file"),
@@ -40,13 +40,13 @@ _OWN = {
     "encoding": (("utf-8", "utf8"), "texts are kept in UTF-8"),
     "read_uncommitted": (None, "it means nothing where connections share no cache"),
 }
-"""Pragmas that are settled here: the values that say what is so anyway (None: whatever is given makes no difference), and why."""
+"""Pragmas with a fixed value: the values that are accepted as no-ops (None: any), and why others are rejected."""
 _WORD = re.compile(r"[A-Za-z0-9_.+-]+")
 _SYNCHRONOUS = {"1": "normal", "2": "full", "3": "extra"}
 
 
 def settled(options: Mapping[str, Any]) -> dict[str, Any]:
-    """*options* as ``SqliteStorage`` takes them. ConfigurationError: one asks for what would weaken a promise, or for what nobody knows."""
+    """Return *options* as `SqliteStorage` takes them. Raises ConfigurationError for one that would weaken a guarantee or is unknown."""
     left = {name: value for name, value in options.items() if name not in _SETTLED}
     for name, (is_so, why) in _SETTLED.items():
         if name in options and not is_so(options[name]):
@@ -67,7 +67,7 @@ def settled(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pairs(pragmas: Any) -> list[tuple[str, str]]:
-    """Names and values, in small letters."""
+    """Return names and values in lower case."""
     if not pragmas:
         return []
     items: Iterable[Any] = pragmas.items() if isinstance(pragmas, Mapping) else pragmas

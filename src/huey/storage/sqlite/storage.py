@@ -1,7 +1,7 @@
-"""Tasks in a SQLite file: the default, nothing else to run.
+"""Tasks in a SQLite file: the default storage, with no server to run.
 
-WAL, ``synchronous=FULL``; one statement per transition, so that no process ever waits for another one's Python (sqlite/turn.sql). Workers
-in other processes are woken through the file's time stamp. The file may be an application's own: our tables begin with ``huey_``.
+WAL, `synchronous=FULL`; one statement per change of state, so that no process ever waits for the Python code of another one (sql/turn.sql).
+Workers in other processes are woken by the file's time stamp. The file may be an application's own: huey's tables begin with `huey_`.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ ENQUEUE_TIMEOUT = 5.0
 
 _SQL = statements.load("sqlite")
 _REPEATED = ("release", "deregister", "prune")
-"""What a consumer does again by itself when it fails."""
+"""Statements that a consumer repeats by itself when they fail."""
 
 
 class SqliteStorage(WakingStorage):
-    """Tasks in one SQLite file; several names may share it.
+    """Tasks in one SQLite file; several queues may share it.
 
-    *filename*: path of the file, made when missing with *file_mode* (0600). *fsync*: True or None keeps every commit through a power cut
-    (synchronous=FULL), False only through a kill (NORMAL). *cache_mb*: SQLite's page cache per connection, MiB; *pragmas*: others, as
-    pairs. *timeout*: seconds that a call waits for a busy file before it raises StorageUnavailable; nothing is lost then.
-    *enqueue_timeout*: the same for enqueueing; None: 5 seconds, or *timeout* if that is shorter. *result_ttl*: seconds that unread results
-    are kept; None: for ever. *allow_network*: use a file on a network file system; only one machine may ever do so. *keep_finished*: so
-    many succeeded tasks are kept to be looked at, or those of that time (a timedelta).
+    *filename*: path of the file, created if missing with *file_mode* (0600). *fsync*: True or None: every commit survives a power cut
+    (synchronous=FULL); False: it survives a killed process only (NORMAL). *cache_mb*: SQLite's page cache per connection in MiB; *pragmas*:
+    further ones, as pairs. *timeout*: seconds that a call waits for a busy file before it raises StorageUnavailable; nothing is lost then.
+    *enqueue_timeout*: the same for an enqueue; None: 5 seconds, or *timeout* if that is shorter. *result_ttl*: seconds for which unread
+    results are kept; None: no limit. *allow_network*: accept a file on a network file system; only one machine may ever use it.
+    *keep_finished*: number, or age (a timedelta), of succeeded tasks that are kept for inspection.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Waiting for the disk: what this process committed to a SQLite file, and how much of that the disk has.
+"""Wait for the disk: how much this process has committed to a SQLite file, and how much of that is on the disk.
 
 Holds no lock that another process waits for; threads that ask at the same time share one trip to the disk.
 """
@@ -29,7 +29,7 @@ os.register_at_fork(after_in_child=_new_process)
 
 
 class Commits:
-    """Commits into the log of the file *path*. *is_needed* False: they do not wait for the disk at all."""
+    """Counts commits into the log of the file *path*, and waits for the disk. *is_needed* False: commits never wait for it."""
 
     def __init__(self, path: str, *, is_needed: bool) -> None:
         self.made = 0
@@ -41,10 +41,10 @@ class Commits:
         self._on_disk = 0
         self._closings = 0
         self._log: int | None = None
-        """The log's descriptor."""
+        """A descriptor of the log."""
 
     def sync(self, check_log: Callable[[], None]) -> None:
-        """Wait until the disk has all that was committed so far. *check_log* is called when the log is not there."""
+        """Wait until the disk has all that was committed so far. *check_log* is called if there is no log."""
         if not self._is_needed:
             return
         mine = self.made
@@ -89,7 +89,7 @@ class Commits:
         return log
 
     def close(self, *, is_whole: bool) -> None:
-        """Let go of the log. *is_whole* False: its number may be another file's by now."""
+        """Close the log. *is_whole* False: its descriptor may belong to another file by now and is left alone."""
         log, self._log = self._log, None
         self._closings += 1
         if log is not None and is_whole:
@@ -98,13 +98,13 @@ class Commits:
 
 @contextmanager
 def alone(path: str, mode: int) -> Iterator[bool]:
-    """Whether this process is the one that may checkpoint the file *path* inside the block: it holds the lock of a side file."""
+    """Yield whether this process may checkpoint the file *path* inside the block: it holds the lock of a side file."""
     import fcntl
 
     try:
         side = open_own(path + "-checkpoint", os.O_RDWR | os.O_CREAT, mode, shared_like(os.stat(path), mode))
     except OSError:
-        # Not a process that may do this; another one will.
+        # This process may not write there; another one will checkpoint.
         yield False
         return
     try:
@@ -125,4 +125,4 @@ def touch(path: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT, *FULL):
             raise
-        # Watchers look by themselves each second.
+        # Watchers check by themselves each second.

@@ -1,4 +1,4 @@
-"""Rows whose texts are no UTF-8: the driver refuses to read them, and with them all others. Such texts come with surrogates instead."""
+"""Read rows with texts that are not UTF-8. The driver rejects the whole result; here such texts are read with surrogates instead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Values = Sequence[Any] | dict[str, Any]
 
 
 def all_of(connection: sqlite3.Connection, sql: str, values: Values) -> list[tuple[Any, ...]]:
-    """The rows of a read."""
+    """Return all rows of a read."""
     try:
         return connection.execute(sql, values).fetchall()
     except sqlite3.OperationalError as error:
@@ -27,8 +27,10 @@ RENAME = "UPDATE OR REPLACE huey_task SET id = ? WHERE queue = ? AND CAST(id AS 
 
 
 def nameable(leases: list[Lease], rename: Callable[[str, bytes], object]) -> list[Lease]:
-    """*leases*, those whose ids are no text under others: nobody could speak of them, so their rows go on under a name that spells the
-    bytes out. *rename* gives a task its new id."""
+    """Return *leases*, of which those whose ids are not text have new ids that spell the bytes out; otherwise no call could name them.
+
+    *rename* gives the row its new id.
+    """
     for index, lease in enumerate(leases):
         # Only what cannot be read has no name.
         if not lease.name and not (isinstance(lease.id, str) and is_storable(lease.id)):
