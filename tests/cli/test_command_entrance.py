@@ -28,7 +28,7 @@ def test_a_consumer_waits_for_its_server_and_can_be_stopped(project: Project) ->
         (Path(project.home) / "main.py").write_text(MAIN.format(options=f"port={server.port}"), "utf-8")
         waiting, early = project.start("main.huey"), project.start("main.huey")
         for command in (waiting, early):
-            wait_until(lambda command=command: "retrying until it is available" in command.log, timeout=20)
+            wait_until(lambda command=command: "retrying until it is available" in command.log, timeout=20)  # type: ignore[misc]
         assert early.stop() == 0
 
         server.start()

@@ -485,8 +485,8 @@ def test_S117_one_consumer_with_periodic_is_enough(make_huey: MakeHuey, clock: F
 
     with running(one, periodic=True, periodic_task_interval=0.01), running(other, periodic=False, periodic_task_interval=0.01):
         for minute in range(3):
-            wait_until(lambda minute=minute: ran[minute:] == [minute], told=lambda: f"ran: {ran}")
-            assert never(lambda minute=minute: ran[minute:] != [minute], within=0.05)
+            wait_until(lambda minute=minute: ran[minute:] == [minute], told=lambda: f"ran: {ran}")  # type: ignore[misc]
+            assert never(lambda minute=minute: ran[minute:] != [minute], within=0.05)  # type: ignore[misc]
             clock.forward(60)
 
     assert ran[:3] == [0, 1, 2]

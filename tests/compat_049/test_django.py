@@ -100,7 +100,7 @@ def test_S142_where_no_server_answers_the_error_names_sqlite(project: DjangoProj
         )
 
         consumer = project.start()
-        wait_until(lambda: TO_SQLITE in consumer.log, 20)
+        wait_until(lambda: TO_SQLITE in consumer.log)
 
     assert consumer.is_running, "it waits for its server"
     assert "Traceback" not in consumer.log

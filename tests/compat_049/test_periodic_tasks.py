@@ -50,7 +50,7 @@ def test_S64_a_periodic_function_runs_when_its_crontab_says(huey: Huey, clock: F
         wait_until(lambda: tocks == [0])
         for minute in range(1, 12):
             clock.forward(60)
-            wait_until(lambda minute=minute: tocks[-1] == minute)
+            wait_until(lambda minute=minute: tocks[-1] == minute)  # type: ignore[misc]
 
     assert ticks == [0, 5, 10]
     assert tocks == list(range(12))

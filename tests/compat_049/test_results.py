@@ -13,7 +13,8 @@ import pytest
 from huey import Huey
 from huey.api import AsyncData
 from huey.exceptions import DataStoreTimeout, TaskException
-from tests.support.helpers import InThread, never, noting, read_until, running
+from huey.testing.contract.tools import Call
+from tests.support.helpers import never, noting, read_until, running
 
 
 def add(a: int, b: int) -> int:
@@ -108,7 +109,7 @@ def test_S45_a_timeout_of_zero_looks_once(huey: Huey) -> None:
 def test_S46_a_blocking_get_waits_without_limit(huey: Huey) -> None:
     handle = huey.task()(add)(1, 2)
 
-    getting = InThread(lambda: handle.get(blocking=True))
+    getting = Call(lambda: handle.get(blocking=True))
     assert never(lambda: not getting.is_waiting, within=0.5)
 
     with running(huey):

@@ -14,7 +14,8 @@ from huey.storage.rows import Turn
 from huey.task.lifecycle import Returned, decide
 from huey.task.record import Lease
 from huey.task.task import Task
-from tests.support.helpers import InThread, running, wait_until
+from huey.testing.contract.tools import Call
+from tests.support.helpers import running, wait_until
 
 LEASE = Lease("a", 1, "app.f", b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
 
@@ -31,7 +32,7 @@ def test_a_runner_waits_until_its_end_is_written() -> None:
     finish = decide(LEASE, Returned(None), 0)
     attendance.before_run(0, LEASE, Task(id="a"))
     attendance.await_commit(0, finish)
-    seeing_off = InThread(lambda: attendance.after_commit(0))
+    seeing_off = Call(lambda: attendance.after_commit(0))
     assert attendance.is_awaiting
     assert (seeing_off.is_waiting, told) == (True, [])
 
@@ -80,7 +81,7 @@ def test_without_handlers_and_hooks_no_task_is_made(huey: Huey) -> None:
 def test_whoever_comes_with_a_held_id_waits_until_it_is_let_go() -> None:
     handler_gate = HandlerGate()
     with handler_gate.holding(["a"]):
-        comes = InThread(lambda: handler_gate.wait("a"))
+        comes = Call(lambda: handler_gate.wait("a"))
         handler_gate.wait("b")
         assert comes.is_waiting
     comes.answer()
@@ -102,7 +103,7 @@ def test_handlers_may_come_and_go_while_tasks_run(huey: Huey) -> None:
             huey.disconnect_signal(note)
 
     with running(huey, workers=3):
-        restless = InThread(come_and_go)
+        restless = Call(come_and_go)
         assert task.map(range(200)).get(blocking=True, timeout=20) == list(range(200))
         over.set()
         restless.answer()

@@ -11,7 +11,8 @@ import pytest
 from huey import Huey
 from huey.exceptions import ConfigurationError, TaskException
 from huey.storage.memory import MemoryStorage
-from tests.support.helpers import InThread, running
+from huey.testing.contract.tools import Call
+from tests.support.helpers import running
 
 MakeHuey = Callable[..., Huey]
 
@@ -136,7 +137,7 @@ def test_signals_and_hooks_are_the_same(at_once: Huey) -> None:
 
 def test_threads_find_their_own_tasks_done(at_once: Huey) -> None:
     task = at_once.task()(lambda n: n)
-    calls = [InThread(lambda n=n: [task(k)() for k in range(n, n + 20)]) for n in (0, 100, 200)]
+    calls = [Call(lambda n=n: [task(k)() for k in range(n, n + 20)]) for n in (0, 100, 200)]  # type: ignore[misc]
 
     assert [call.answer() for call in calls] == [list(range(n, n + 20)) for n in (0, 100, 200)]
 

@@ -12,9 +12,10 @@ from huey import Huey, crontab
 from huey.exceptions import DecodeError, EncodeError, HueyException, TaskException, UnknownTask
 from huey.runtime.clock import SECOND
 from huey.testing.clock import FakeClock
+from huey.testing.contract.tools import Call
 from huey.utils import EmptyData
 from tests.compat_3x.conftest import Told
-from tests.support.helpers import InThread, never, running, wait_until
+from tests.support.helpers import never, running, wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -232,7 +233,7 @@ def test_user_data_is_stored_read_and_removed(huey: Huey) -> None:
 
 
 def test_put_if_empty_lets_one_of_many_win(huey: Huey) -> None:
-    calls = [InThread(lambda n=n: huey.put_if_empty("k", n)) for n in range(8)]
+    calls = [Call(lambda n=n: huey.put_if_empty("k", n)) for n in range(8)]  # type: ignore[misc]
     won = [call.answer() for call in calls]
 
     assert won.count(True) == 1

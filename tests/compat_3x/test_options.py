@@ -70,7 +70,7 @@ def test_the_backoff_of_a_function_travels_with_its_calls(make_huey: MakeHuey, c
     handle = fail()
     with running(huey):
         for attempt, delay in enumerate((10, 30, 90), 1):
-            row = wait_until(lambda attempt=attempt: (row := huey.storage.get(handle.id)) and row.attempt == attempt and row.due and row)
+            row = wait_until(lambda attempt=attempt: (row := huey.storage.get(handle.id)) and row.attempt == attempt and row.due and row)  # type: ignore[misc]
             assert (row.due - clock.now()) / SECOND == delay
             clock.forward(delay)
         wait_until(lambda: huey.storage.get(handle.id).state == "failed")  # type: ignore[union-attr]

@@ -21,7 +21,7 @@ from huey.storage.sqlite.storage import SqliteStorage
 from tests.support.helpers import running, wait_until
 
 
-class OwnStorage(BaseStorage):
+class OwnStorage(BaseStorage):  # type: ignore[misc]
     """As 3.x documents it: lists and dicts, for one process."""
 
     def __init__(self, name: str = "huey", color: str = "blue", **options: Any) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import ResultTimeout, TaskException
-from tests.support.helpers import InThread, running, wait_until
+from huey.testing.contract.tools import Call
+from tests.support.helpers import running, wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -26,10 +27,10 @@ def test_values_are_iterated_as_they_come(huey: Huey) -> None:
     group = wait.map(range(3))
     came: list[int] = []
     with running(huey, workers=3):
-        reading = InThread(lambda: [came.append(value) for value in group.as_completed()])
+        reading = Call(lambda: [came.append(value) for value in group.as_completed()])
         for n in (1, 2, 0):
             gates[n].set()
-            wait_until(lambda n=n: came[-1:] == [n])
+            wait_until(lambda n=n: came[-1:] == [n])  # type: ignore[misc]
         reading.answer()
     assert came == [1, 2, 0]
     assert group.get() == [0, 1, 2]

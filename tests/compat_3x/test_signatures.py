@@ -62,7 +62,7 @@ def test_options_of_a_decorator_are_taken_by_their_names_of_3_x(huey: Huey) -> N
 
     assert (wrapper.retries, wrapper.retry_delay, wrapper.name) == (1, 2, "a")
     with pytest.raises(AttributeError):
-        wrapper.retries = 5
+        wrapper.retries = 5  # type: ignore[misc]
 
 
 def test_the_class_of_its_tasks_stands_for_a_function(huey: Huey) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from huey import Huey
 from huey.exceptions import HopelessWait, ResultTimeout, TaskException
-from tests.support.helpers import InThread, running, wait_until
+from huey.testing.contract.tools import Call
+from tests.support.helpers import running, wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -40,7 +41,7 @@ def test_a_waiter_that_came_early_needs_only_the_id(huey: Huey) -> None:
     handle = huey.task()(lambda: gate.wait(10) and None)()
 
     with running(huey):
-        waiting = InThread(lambda: huey.result(handle.id, blocking=True, timeout=10))
+        waiting = Call(lambda: huey.result(handle.id, blocking=True, timeout=10))
         wait_until(lambda: huey.inspector.counts().running)
         threading.Event().wait(0.1)
         gate.set()

@@ -11,7 +11,8 @@ import pytest
 from huey import Huey, SqliteHuey
 from huey.consumer import Consumer
 from huey.exceptions import ConfigurationError
-from tests.support.helpers import InThread, wait_until
+from huey.testing.contract.tools import Call
+from tests.support.helpers import wait_until
 
 MakeHuey = Callable[..., Huey]
 
@@ -92,7 +93,7 @@ def test_a_stop_waits_for_what_runs_unless_it_is_told_not_to(huey: Huey, make: C
     has_begun.wait(10)
 
     assert not consumer.stop(graceful=False)
-    stopping = InThread(consumer.stop)
+    stopping = Call(consumer.stop)
     may_end.set()
 
     assert stopping.answer() is True
@@ -137,7 +138,7 @@ def test_what_needs_processes_is_not_started_in_threads(huey: Huey, options: dic
     with pytest.raises(ConfigurationError, match=rf"{name}=.*: start\(\) runs tasks in threads of this process.*call run\(\)"):
         consumer.start()
     with pytest.raises(ConfigurationError, match="main thread"):
-        InThread(consumer.run).answer()
+        Call(consumer.run).answer()
     assert consumer.stop()
 
 

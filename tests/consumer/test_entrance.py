@@ -11,7 +11,7 @@ from huey.consumer import Consumer
 from huey.consumer.startup import wait_for_storage
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
 from huey.testing.clock import FakeClock
-from tests.support.helpers import InThread
+from huey.testing.contract.tools import Call
 
 
 def failing(times: int, error: StorageError) -> tuple[list[int], Callable[[], None]]:
@@ -65,7 +65,7 @@ def test_a_consumer_inside_a_program_waits_too(monkeypatch: pytest.MonkeyPatch) 
     handle = huey.task()(lambda: 5)()
     consumer = Consumer(huey)
 
-    running = InThread(consumer.run)
+    running = Call(consumer.run)
     assert handle.get(blocking=True, timeout=10) == 5
     consumer.stop()
 

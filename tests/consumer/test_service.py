@@ -12,7 +12,8 @@ from huey.consumer.service import Service
 from huey.engine.outage import Outage
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import system_clock
-from tests.support.helpers import InThread, wait_until
+from huey.testing.contract.tools import Call
+from tests.support.helpers import wait_until
 
 Make = Callable[..., Service]
 
@@ -169,7 +170,7 @@ def test_a_stop_waits_for_the_act_it_is_in(make: Make) -> None:
     assert started.wait(10)
 
     had_ended: list[bool] = []
-    stopping = InThread(lambda: (service.stop(timeout=None), had_ended.append(gate.is_set())))
+    stopping = Call(lambda: (service.stop(timeout=None), had_ended.append(gate.is_set())))
     assert loops() == 1
     gate.set()
 

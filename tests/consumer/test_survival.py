@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.tools import until
-from tests.support.helpers import Project
+from tests.support.helpers import Project, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -90,7 +89,7 @@ def test_a_supervisor_that_cannot_start_a_process_tries_again(project: Project, 
     first = pid(project)
     (project.folder / name).touch()
     os.kill(first, signal.SIGKILL)
-    until(
+    wait_until(
         lambda: (project.folder / f"{name}-tried").exists() and len((project.folder / f"{name}-tried").read_text()) >= 3, "it tries again"
     )
     assert command.is_running
@@ -106,7 +105,7 @@ def test_a_start_may_fail_from_the_beginning(project: Project) -> None:
     write(project)
     (project.folder / "no-fork").touch()
     command = project.start("main.huey", "-n")
-    until((project.folder / "no-fork-tried").exists, "it tries")
+    wait_until((project.folder / "no-fork-tried").exists, "it tries")
 
     (project.folder / "no-fork").unlink()
 
@@ -123,7 +122,7 @@ def test_new_code_that_cannot_be_started_leaves_the_old_running(project: Project
     (project.folder / name).touch()
 
     command.send(signal.SIGHUP)
-    until(lambda: "the workers continue with the old code" in command.log, "it is told")
+    wait_until(lambda: "the workers continue with the old code" in command.log, "it is told")
 
     assert "/venv/bin/python" in command.log
     assert pid(project) == first
@@ -131,7 +130,7 @@ def test_new_code_that_cannot_be_started_leaves_the_old_running(project: Project
     assert pid(project) != first
     (project.folder / name).unlink()
     command.send(signal.SIGHUP)
-    until(lambda: command.log.count("huey 4") == 2, "the new code runs")
+    wait_until(lambda: command.log.count("huey 4") == 2, "the new code runs")
     assert pid(project)
     assert command.stop() == 0
 

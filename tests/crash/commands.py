@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from huey.runtime.clock import SECOND, system_clock
-from tests.crash.tools import FAILS, PATIENCE, ROOT, Child, Place, Verdict, until
+from tests.crash.tools import FAILS, ROOT, Child, Place, Verdict
 from tests.support import history
+from tests.support.helpers import PATIENCE, wait_until
 from tests.support.mortals import mortal
 
 KINDS = {"thread": 4, "process": 3}
@@ -136,7 +137,7 @@ class Command:
         """kill -9 for the supervisor only. Its workers have to follow it."""
         before = self.workers()
         self._kill(lambda: self.process.kill())
-        until(lambda: all(map(is_gone, before)), f"workers {before} of the killed supervisor {self.pid} die too", ORPHAN_LIFE)
+        wait_until(lambda: all(map(is_gone, before)), f"workers {before} of the killed supervisor {self.pid} die too", ORPHAN_LIFE)
 
     def kill_group(self) -> None:
         """kill -9 for all its processes at once."""
@@ -161,7 +162,7 @@ class Command:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"command {self.pid} still runs after {timeout} s:\n{self.log[-6000:]}") from None
-        until(lambda: all(map(is_gone, before)), f"workers {before} of command {self.pid}, which has ended, are gone", ORPHAN_LIFE)
+        wait_until(lambda: all(map(is_gone, before)), f"workers {before} of command {self.pid}, which has ended, are gone", ORPHAN_LIFE)
         return code
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -216,11 +217,11 @@ class Commanded(Place):
     def finish_by_command(self, kind: str, timeout: float = 30) -> None:
         """Let a command that nobody kills do everything that is left. A tick may fire as it stops: another one runs that."""
         last = self.command(kind)
-        until(lambda: self._is_over(last) or not last.is_alive, "everything is done", timeout)
+        wait_until(lambda: self._is_over(last) or not last.is_alive, "everything is done", timeout)
         assert last.stop() == 0, last.log[-6000:]
         if not self.is_done():
             last = self.command(kind, "-n")
-            until(lambda: self._is_over(last) or not last.is_alive, "everything is done", timeout)
+            wait_until(lambda: self._is_over(last) or not last.is_alive, "everything is done", timeout)
             assert last.stop() == 0, last.log[-6000:]
 
     def _is_over(self, last: Command) -> bool:

@@ -72,7 +72,7 @@ def children(queue: Queue, count: str, each: str) -> bool:
     total = int(count) * int(each)
     queue.put(total)
     assert len(queue.huey) == 1
-    pids = [child(lambda first=n * int(each): use(queue, range(first, first + int(each)))) for n in range(int(count))]
+    pids = [child(lambda first=n * int(each): use(queue, range(first, first + int(each)))) for n in range(int(count))]  # type: ignore[misc]
     queue.put(total + 1)
     assert queue.huey.storage.get(f"n-{total}") is not None
     return all_well(pids) and len(queue.huey) == total + 2
@@ -96,7 +96,7 @@ def busy_parent(queue: Queue, count: str) -> bool:
     thread = threading.Thread(target=write)
     thread.start()
     reader, writer = os.pipe()
-    fine = all(all_well([child(lambda n=n: timed(queue, n, writer))]) for n in range(int(count)))
+    fine = all(all_well([child(lambda n=n: timed(queue, n, writer))]) for n in range(int(count)))  # type: ignore[misc]
     is_over.set()
     thread.join()
     os.close(writer)
@@ -180,7 +180,7 @@ def crowd(queue: Queue, processes: str, threads: str, each: str) -> bool:
         for thread in crew:
             thread.join()
 
-    return all_well([child(lambda n=n: act(n)) for n in range(int(processes))])
+    return all_well([child(lambda n=n: act(n)) for n in range(int(processes))])  # type: ignore[misc]
 
 
 def as_nobody(queue: Queue, folder: str) -> bool:

@@ -74,7 +74,7 @@ def storm(make: Callable[[], Huey], path: Path, seconds: float, kills: int) -> N
     for thread in threads:
         thread.join()
     try:
-        wait_until(lambda: huey.storage.counts()[:3] == (0, 0, 0), 60)
+        wait_until(lambda: huey.storage.counts()[:3] == (0, 0, 0), timeout=60)
     finally:
         for child in children:
             kill(child)

@@ -27,7 +27,8 @@ from huey.exceptions import StorageFull, StorageRefused, StorageUnavailable
 from huey.storage.helpers import CHUNK
 from huey.storage.sqlite.schema import SCHEMA_VERSION
 from tests.crash import app as application
-from tests.crash.tools import ROOT, Place, fill, locked, most_common_problems, until
+from tests.crash.tools import ROOT, Place, fill, locked, most_common_problems
+from tests.support.helpers import wait_until
 
 MIB = 1024 * 1024
 IS_ROOT = os.geteuid() == 0
@@ -104,15 +105,15 @@ def test_a_lock_under_a_running_consumer_costs_time_only(make_place: Any) -> Non
         place.gated(n)
     place.bulk(range(20))
     consumer = place.start(workers=4)
-    until(lambda: len(place.runs()) >= 4, "tasks run")
+    wait_until(lambda: len(place.runs()) >= 4, "tasks run")
 
     with locked(place.folder / "queue.db", "IMMEDIATE"):
         place.open_gate()
-        until(lambda: sum(run.end is not None and run.name == "gated" for run in place.runs()) == 4, "they end")
-        until(lambda: "storage unavailable" in place.log(), "the consumer says so")
+        wait_until(lambda: sum(run.end is not None and run.name == "gated" for run in place.runs()) == 4, "they end")
+        wait_until(lambda: "storage unavailable" in place.log(), "the consumer says so")
 
-    until(place.is_done, "everything is done")
-    until(lambda: "storage is back" in place.log(), "the consumer says so")
+    wait_until(place.is_done, "everything is done")
+    wait_until(lambda: "storage is back" in place.log(), "the consumer says so")
     assert consumer.is_alive
     assert consumer.stop() == 0
     assert finished(place).reruns == 0
@@ -123,16 +124,16 @@ def test_a_lock_while_a_consumer_takes_over_costs_time_only(make_place: Any) -> 
     place = make_place(timeout=0.3)
     place.gated(1)
     holder = place.start(workers=1, periodic=False)
-    until(lambda: place.runs(), "it runs")
+    wait_until(lambda: place.runs(), "it runs")
     heir = place.start(workers=1, periodic=False)
-    until(lambda: heir.is_known, "the heir lives")
+    wait_until(lambda: heir.is_known, "the heir lives")
 
     with locked(place.folder / "queue.db", "IMMEDIATE"):
         holder.kill()
         place.open_gate()
-        until(lambda: "storage unavailable" in place.log(), "it tries to take over")
+        wait_until(lambda: "storage unavailable" in place.log(), "it tries to take over")
 
-    until(place.is_done, "everything is done")
+    wait_until(place.is_done, "everything is done")
     assert heir.stop() == 0
     finished(place)
 
@@ -429,14 +430,14 @@ def test_a_full_disk_under_a_running_consumer_costs_time_only(make_place: Any, s
     for n in range(20):
         place.large(n, 500_000)
     consumer = place.start(workers=1, periodic=False)
-    until(place.runs, "the first task runs, the others wait behind it")
+    wait_until(place.runs, "the first task runs, the others wait behind it")
     ballast = fill(disk)
     place.open_gate()
-    until(lambda: "storage unavailable" in place.log(), "the disk is full")
+    wait_until(lambda: "storage unavailable" in place.log(), "the disk is full")
 
     ballast.unlink()
 
-    until(lambda: place.is_done() or not consumer.is_alive, "everything is done")
+    wait_until(lambda: place.is_done() or not consumer.is_alive, "everything is done")
     assert consumer.stop() == 0, place.log()
     assert finished(place).reruns == 0
 
@@ -466,11 +467,11 @@ def test_a_checkpoint_without_room_does_not_lose_leases(make_place: Any, small_d
     assert (disk / "queue.db-wal").stat().st_size > 20_000_000, "the log is to be large when the consumer meets it"
     ballast = fill(disk, leave=8 * MIB)
     consumer = place.start(workers=2, periodic=False)
-    until(lambda: place.is_done() or "storage unavailable" in place.log() or not consumer.is_alive, "the consumer met the full disk")
+    wait_until(lambda: place.is_done() or "storage unavailable" in place.log() or not consumer.is_alive, "the consumer met the full disk")
 
     ballast.unlink()
 
-    until(lambda: place.is_done() or not consumer.is_alive, "everything is done", timeout=10)
+    wait_until(lambda: place.is_done() or not consumer.is_alive, "everything is done", timeout=10)
     assert consumer.stop() == 0, place.log()
     finished(place)
 

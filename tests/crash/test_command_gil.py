@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.crash.commands import KINDS, SHUTDOWN, Commanded
-from tests.crash.tools import most_common_problems, until
+from tests.crash.tools import most_common_problems
 from tests.support import history
+from tests.support.helpers import wait_until
 
 SLOWNESS = 3.0
 """Seconds that a busy machine may add to a stop."""
@@ -28,13 +29,13 @@ def test_a_worker_whose_gil_is_kept_is_not_taken_for_dead(commanded: Commanded, 
     """The hold of `make chaos` lasts longer than three leases; another command would take over what looks dead."""
     place = commanded
     command, other = place.command(kind, "-n"), place.command(kind, "-n")
-    until(lambda: command.is_known and other.is_known, "both have started")
+    wait_until(lambda: command.is_known and other.is_known, "both have started")
     held = place._expect(place.app.grip(7, hold).id, 49)
-    until(lambda: is_held(place), "the GIL is held")
+    wait_until(lambda: is_held(place), "the GIL is held")
     workers = {*command.workers(), *other.workers()}
     place.bulk(range(OTHERS), 0.005)
 
-    until(place.is_done, "everything is done", timeout=hold + 20)
+    wait_until(place.is_done, "everything is done", timeout=hold + 20)
 
     (run,) = place.started(held)
     meanwhile = {done.id for done in place.runs() if run.start < done.start and done.end < run.end}  # type: ignore[operator]
@@ -54,7 +55,7 @@ def test_a_stop_is_obeyed_while_the_gil_is_kept(commanded: Commanded, show: Any,
     place = commanded
     command = place.command(kind, "-n")
     held = place._expect(place.app.grip(7, FOR_EVER).id, 49)
-    until(lambda: is_held(place), "the GIL is held")
+    wait_until(lambda: is_held(place), "the GIL is held")
 
     began = time.monotonic()
     assert command.stop() == 0, command.log[-4000:]
@@ -74,10 +75,10 @@ def test_a_second_stop_ends_at_once_while_the_gil_is_kept(commanded: Commanded, 
     place = commanded
     command = place.command(kind, "-n", "--shutdown-timeout", "300")
     held = place._expect(place.app.grip(7, FOR_EVER).id, 49)
-    until(lambda: is_held(place), "the GIL is held")
+    wait_until(lambda: is_held(place), "the GIL is held")
 
     command.send()
-    until(lambda: "stopping" in command.log, "it has heard the first one")
+    wait_until(lambda: "stopping" in command.log, "it has heard the first one")
     began = time.monotonic()
     command.stop()
     took = time.monotonic() - began

@@ -17,7 +17,7 @@ import pytest
 from huey.engine.scoreboard import TO_END
 from tests.crash.commands import KINDS, SHUTDOWN, Commanded, children, is_gone
 from tests.crash.poison import LIMIT
-from tests.crash.tools import most_common_problems, until
+from tests.crash.tools import most_common_problems
 from tests.support.helpers import Project, wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -93,16 +93,16 @@ def test_neighbours_of_a_task_past_its_limit_may_end(commanded: Commanded, show:
     """Those that end within the shutdown timeout run once. Those that do not run again, and are not to blame."""
     place = commanded
     command = place.command("thread", "-n", workers=4)
-    until(lambda: command.is_known, "it has started")
+    wait_until(lambda: command.is_known, "it has started")
     (worker,) = command.workers()
     stuck = place.app.endless_c().id
     quick = [place.work(n, KILL - SHUTDOWN / 2) for n in (2, 3)]
     slow = place.work(4, KILL + 2)
 
-    until(lambda: place.storage.get(stuck).state == "failed", "the one that is stuck has failed")
-    until(lambda: len(place.started(slow)) == 2, "the slow one runs again")
+    wait_until(lambda: place.storage.get(stuck).state == "failed", "the one that is stuck has failed")
+    wait_until(lambda: len(place.started(slow)) == 2, "the slow one runs again")
     row = place.storage.get(slow)
-    until(lambda: (place.storage.counts().ready, place.storage.counts().running) == (0, 0), "everything is done")
+    wait_until(lambda: (place.storage.counts().ready, place.storage.counts().running) == (0, 0), "everything is done")
 
     assert is_gone(worker)
     assert command.is_alive
@@ -119,12 +119,12 @@ def test_while_a_worker_is_about_to_be_killed_it_claims_nothing(commanded: Comma
     """What waits is run by the next worker, once."""
     place = commanded
     command = place.command("thread", "-n", workers=2)
-    until(lambda: command.is_known, "it has started")
+    wait_until(lambda: command.is_known, "it has started")
     stuck = place.app.endless_c().id
-    until(lambda: place.started(stuck), "it is stuck")
+    wait_until(lambda: place.started(stuck), "it is stuck")
     waiting = place.bulk(range(200), 0.02)
 
-    until(lambda: (place.storage.counts().ready, place.storage.counts().running) == (0, 0), "everything is done", timeout=40)
+    wait_until(lambda: (place.storage.counts().ready, place.storage.counts().running) == (0, 0), "everything is done", timeout=40)
 
     assert command.stop() == 0
     assert place.storage.get(stuck).reason == "timeout"
@@ -142,7 +142,7 @@ def test_a_worker_is_replaced_after_so_many_tasks(commanded: Commanded, show: An
     ids = place.bulk(range(TASKS), 0.005)
 
     command = place.command(kind, "-n", "--max-tasks", "5", workers=2)
-    until(place.is_done, "everything is done")
+    wait_until(place.is_done, "everything is done")
 
     assert command.stop() == 0, command.log
     runs = place.runs()
@@ -191,7 +191,7 @@ def test_a_killed_supervisor_takes_its_workers_along(commanded: Commanded, kind:
     place = commanded
     command = place.command(kind, "-n")
     ids = [place.gated(n) for n in range(KINDS[kind])]
-    until(lambda: len(place.runs()) == len(ids), "they run")
+    wait_until(lambda: len(place.runs()) == len(ids), "they run")
     workers = command.workers()
 
     command.kill()
@@ -199,11 +199,11 @@ def test_a_killed_supervisor_takes_its_workers_along(commanded: Commanded, kind:
     assert workers
     assert all(map(is_gone, workers))
     next_one = place.command(kind, "-n")
-    until(lambda: len(place.runs()) == 2 * len(ids), "they run again", timeout=10)
+    wait_until(lambda: len(place.runs()) == 2 * len(ids), "they run again", timeout=10)
     rows = [place.storage.get(id) for id in ids]
     assert {(row.attempt, row.solo_crashes) for row in rows} == {(0, 0)}
     place.open_gate()
-    until(place.is_done, "everything is done")
+    wait_until(place.is_done, "everything is done")
     assert next_one.stop() == 0
     verdict = place.verdict()
     assert not verdict.problems, most_common_problems(verdict.problems)
@@ -215,10 +215,10 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(commanded: Commanded, ki
     place = commanded
     command = place.command(kind, "-n", "--shutdown-timeout", "300")
     ids = [place.gated(n) for n in range(KINDS[kind])]
-    until(lambda: len(place.runs()) == len(ids), "they run")
+    wait_until(lambda: len(place.runs()) == len(ids), "they run")
 
     command.send(signal.SIGTERM)
-    until(lambda: "stopping" in command.log, "it has heard the first one")
+    wait_until(lambda: "stopping" in command.log, "it has heard the first one")
     assert command.is_alive
     began = time.monotonic()
     command.stop(second)
@@ -236,14 +236,14 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(commanded: Commanded, ki
 def test_a_killed_worker_is_replaced_at_once(commanded: Commanded, kind: Any) -> None:
     place = commanded
     command = place.command(kind, "-n")
-    until(lambda: len(command.workers()) >= 1 and command.is_known, "it has started")
+    wait_until(lambda: len(command.workers()) >= 1 and command.is_known, "it has started")
     before = {*command.workers()}
 
     assert command.kill_worker(min)
     id = place.work(5)
 
-    until(lambda: place._result(id) == 25, "the next task runs", timeout=10)
-    until(lambda: len(command.workers()) == len(before), "there are as many workers as before")
+    wait_until(lambda: place._result(id) == 25, "the next task runs", timeout=10)
+    wait_until(lambda: len(command.workers()) == len(before), "there are as many workers as before")
     assert command.stop() == 0
 
 
@@ -260,9 +260,9 @@ def workers_are_first(command: Any) -> bool:
 def test_when_memory_runs_out_workers_go_before_their_supervisor(commanded: Commanded) -> None:
     place = commanded
     command = place.command("process", "-n")
-    until(lambda: command.is_known, "it has started")
+    wait_until(lambda: command.is_known, "it has started")
 
-    until(lambda: workers_are_first(command), "each worker is ended before the supervisor is")
+    wait_until(lambda: workers_are_first(command), "each worker is ended before the supervisor is")
     assert command.stop() == 0
 
 
@@ -377,16 +377,16 @@ def test_sighup_lets_running_tasks_end(commanded: Commanded, kind: Any) -> None:
     place = commanded
     command = place.command(kind, "-n", "--shutdown-timeout", "60")
     ids = [place.gated(n) for n in range(2)]
-    until(lambda: len(place.runs()) == 2, "they run")
+    wait_until(lambda: len(place.runs()) == 2, "they run")
     old = {*map(int, {run.node for run in place.runs()})}
 
     command.send(signal.SIGHUP)
-    until(lambda: {*children(command.pid)} - old and {*command.workers()} > old, "new workers stand beside the old ones")
+    wait_until(lambda: {*children(command.pid)} - old and {*command.workers()} > old, "new workers stand beside the old ones")
     meanwhile = place.work(6)
-    until(lambda: place._result(meanwhile) == 36, "the new ones work")
+    wait_until(lambda: place._result(meanwhile) == 36, "the new ones work")
     assert not any(map(is_gone, old))
     place.open_gate()
-    until(lambda: all(map(is_gone, old)), "the old ones end")
+    wait_until(lambda: all(map(is_gone, old)), "the old ones end")
 
     assert command.stop() == 0
     assert [len(place.started(id)) for id in ids] == [1, 1]
@@ -399,11 +399,11 @@ def test_a_command_under_another_command_leaves_no_zombie(commanded: Commanded, 
     """The supervisor buries its own, also the workers that were there before it renewed itself."""
     place = commanded
     command = place.command(kind, "-n")
-    until(lambda: command.is_known, "it has started")
+    wait_until(lambda: command.is_known, "it has started")
     for _ in range(3):
-        before = until(command.workers, "there is a worker")
+        before = wait_until(command.workers, "there is a worker")
         os.kill(before[0], signal.SIGKILL)
-        until(lambda before=before: before[0] not in zombies_and_children(command.pid), f"{before[0]} is buried")
+        wait_until(lambda before=before: before[0] not in zombies_and_children(command.pid), f"{before[0]} is buried")  # type: ignore[misc]
     assert command.stop() == 0
 
 

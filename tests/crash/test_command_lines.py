@@ -19,7 +19,8 @@ from huey.runtime.clock import system_clock
 from tests.crash.commands import KINDS, Command, Commanded
 from tests.crash.lines import Target
 from tests.crash.test_command_storm import RANGE, SPEED
-from tests.crash.tools import Child, most_common_problems, storm_seed, until
+from tests.crash.tools import Child, most_common_problems, storm_seed
+from tests.support.helpers import wait_until
 
 MEETING = 1.0
 """Seconds to wait for a line while tasks flow."""
@@ -75,7 +76,7 @@ def recorded_lines(place: Commanded, kind: str) -> set[str]:
     """What a short life of a command and a producer passes through, stop included."""
     command = place.command(kind, CHAOS_LINES="record")
     producer = place.streaming(seed=1, first=RANGE, crowd=20, CHAOS_LINES="record")
-    until(lambda: len(place.runs()) > 30, "tasks run", every=0.05)
+    wait_until(lambda: len(place.runs()) > 30, "tasks run", every=0.05)
     producer.kill()
     assert command.stop() == 0, command.log
     return {line for line in (place.folder / "lines.txt").read_text("ascii").splitlines() if line.count(":") == 1}
@@ -114,7 +115,7 @@ class Chain:
             self._restart_producer()
             return self._is_hit(number, MEETING)
         self._command.send(signal.SIGTERM)  # type: ignore[union-attr]
-        until(lambda: not self._command.is_alive, "it stops, or meets its line")  # type: ignore[union-attr]
+        wait_until(lambda: not self._command.is_alive, "it stops, or meets its line")  # type: ignore[union-attr]
         if self._is_hit(number, 0):
             return True
         self._forget_dead()
@@ -123,10 +124,10 @@ class Chain:
 
     def _is_hit(self, number: int, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        until(lambda: self._target.victim(number) or time.monotonic() >= deadline, "the time is over", every=0.004)
+        wait_until(lambda: self._target.victim(number) or time.monotonic() >= deadline, "the time is over", every=0.004)
         victim = self._target.victim(number)
         if victim:
-            until(lambda: not Path(f"/proc/{victim}").exists() or self._forget_dead(), f"{victim} has died at its line")
+            wait_until(lambda: not Path(f"/proc/{victim}").exists() or self._forget_dead(), f"{victim} has died at its line")
         return bool(victim)
 
     def _forget_dead(self) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from huey import SqliteHuey
 from tests.crash.commands import ROOT, pss
 from tests.crash.commands import children as children_of
-from tests.crash.tools import until
+from tests.support.helpers import wait_until
 from tests.support.mortals import mortal
 
 MOST_MEMORY = 150 * 2**20
@@ -57,7 +57,7 @@ def crowd(folder: Any, *, waiting: Any, due: Any, show: Any) -> Any:
             most = max(most, pss(process.pid) + sum(map(pss, children_of(process.pid))))
             return process.poll() is not None or count_lines(folder / "due") >= due
 
-        until(is_done, "what is due has started", timeout=300, every=0.25)
+        wait_until(is_done, "what is due has started", timeout=300, every=0.25)
         took = time.time() - second
         process.terminate()
         assert process.wait(30) == 0, (folder / "command.log").read_text("utf-8")[-4000:]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.crash.commands import KINDS, SHUTDOWN, Commanded, wait
-from tests.crash.tools import fill, locked, most_common_problems, until
+from tests.crash.tools import fill, locked, most_common_problems
+from tests.support.helpers import wait_until
 
 RESUMES = 5.0
 """Seconds within which everything has to go on."""
@@ -50,7 +51,7 @@ def test_a_file_locked_by_a_stranger_costs_time_only(commanded: Commanded, show:
         place.gated(n)
     place.bulk(range(20))
     command = place.command(kind, "-n")
-    until(lambda: len(place.started_of("gated")) == runners, "they run")
+    wait_until(lambda: len(place.started_of("gated")) == runners, "they run")
     workers = command.workers()
 
     with locked(place.folder / "queue.db", "EXCLUSIVE"):
@@ -59,13 +60,13 @@ def test_a_file_locked_by_a_stranger_costs_time_only(commanded: Commanded, show:
         wait(22)
         share = (cpu_of(command) - before) / 22
     begun = time.monotonic()
-    until(place.is_done, "everything is done")
+    wait_until(place.is_done, "everything is done")
     resumed = time.monotonic() - begun
 
     assert resumed < RESUMES
     assert share < 0.1, f"{share:.1%} of a core"
     assert command.workers() == workers, "nobody died of it"
-    until(lambda: command.log.count("storage unavailable") == command.log.count("storage is back"), "its end is told")
+    wait_until(lambda: command.log.count("storage unavailable") == command.log.count("storage is back"), "its end is told")
     assert_told_once(command, 1 + len(workers))
     assert command.stop() == 0, command.log
     assert finished(place).reruns == 0
@@ -80,11 +81,11 @@ def test_a_command_can_be_stopped_while_the_file_is_locked(commanded: Commanded,
     place = commanded
     place.gated(1)
     command = place.command(kind, "-n")
-    until(lambda: len(place.started_of("gated")) == 1, "it runs")
+    wait_until(lambda: len(place.started_of("gated")) == 1, "it runs")
 
     with locked(place.folder / "queue.db", "EXCLUSIVE"):
         place.open_gate()
-        until(lambda: place.runs()[0].end, "it has ended")
+        wait_until(lambda: place.runs()[0].end, "it has ended")
         begun = time.monotonic()
         assert command.stop() == 0, command.log
         took = time.monotonic() - begun
@@ -105,19 +106,19 @@ def test_a_full_disk_costs_the_command_time_only(make_commanded: Any, small_disk
     held = [place.held(n, 10_000_000 // runners) for n in range(runners)]
     place.bulk(range(60), seconds=0.2)
     command = place.command(kind)
-    until(lambda: len(place.started_of("held")) == runners, "they run")
-    until(lambda: (disk / "queue.db-ballast").exists(), "the ballast is there")
+    wait_until(lambda: len(place.started_of("held")) == runners, "they run")
+    wait_until(lambda: (disk / "queue.db-ballast").exists(), "the ballast is there")
     hog = fill(disk)
 
     place.open_gate()
-    until(lambda: all(place.storage.peek("result", id) for id in held), "what ran is written, on a disk that is full")
-    until(lambda: "storage unavailable" in command.log, "it is told")
+    wait_until(lambda: all(place.storage.peek("result", id) for id in held), "what ran is written, on a disk that is full")
+    wait_until(lambda: "storage unavailable" in command.log, "it is told")
     hog.unlink()
 
     begun = time.monotonic()
-    until(lambda: len(place.runs()) > runners + 5 or place.is_done(), "it goes on by itself", timeout=RESUMES)
-    until(place.is_done, "everything is done")
-    until(lambda: command.log.count("storage unavailable") == command.log.count("storage is back"), "its end is told")
+    wait_until(lambda: len(place.runs()) > runners + 5 or place.is_done(), "it goes on by itself", timeout=RESUMES)
+    wait_until(place.is_done, "everything is done")
+    wait_until(lambda: command.log.count("storage unavailable") == command.log.count("storage is back"), "its end is told")
     assert time.monotonic() - begun < 20
     assert_told_once(command, 1 + len(command.workers()))
     assert command.stop() == 0, command.log
@@ -133,17 +134,17 @@ def test_a_file_moved_away_and_back_costs_time_only(commanded: Commanded, kind: 
     place.lives_by_rule = False
     place.gated(1)
     command = place.command(kind)
-    until(lambda: place.started_of("gated"), "it runs")
+    wait_until(lambda: place.started_of("gated"), "it runs")
     path, aside = place.folder / "queue.db", place.folder / "aside"
     aside.mkdir()
     place.app.huey.close()
     for file in place.folder.glob("queue.db*"):
         file.rename(aside / file.name)
-    until(lambda: "the file is gone" in command.log, "it is told")
+    wait_until(lambda: "the file is gone" in command.log, "it is told")
     victim = next(pid for pid in command.workers() if str(pid) != place.started_of("gated")[0].node or kind == "thread")
     before = set(command.workers())
     os.kill(victim, signal.SIGKILL)
-    until(lambda: set(command.workers()) - before, "another worker is started")
+    wait_until(lambda: set(command.workers()) - before, "another worker is started")
     wait(1)
     assert not path.exists(), "an empty file in its place would hide that it is gone"
 
@@ -152,8 +153,8 @@ def test_a_file_moved_away_and_back_costs_time_only(commanded: Commanded, kind: 
     place.open_gate()
 
     place.work(5)
-    until(lambda: len(place.started_of("work")) == 1, "it goes on by itself", timeout=RESUMES + 3)
-    until(place.is_done, "everything is done")
+    wait_until(lambda: len(place.started_of("work")) == 1, "it goes on by itself", timeout=RESUMES + 3)
+    wait_until(place.is_done, "everything is done")
     assert command.stop() == 0, command.log
 
 
@@ -169,22 +170,22 @@ def test_a_command_that_was_suspended_comes_back_and_works_on(commanded: Command
     runners = KINDS[kind]
     ids = [place.gated(n) for n in range(runners)]
     paused = place.command(kind, "-n")
-    until(lambda: len(place.started_of("gated")) == runners, "they run")
+    wait_until(lambda: len(place.started_of("gated")) == runners, "they run")
     tree = [paused.pid, *paused.workers()]
     os.killpg(paused.pid, signal.SIGSTOP)
     begun = time.monotonic()
     heir = place.command(kind, "-n")
 
-    until(lambda: all(len(place.started(id)) == 2 for id in ids), "the heir runs them again", timeout=40)
+    wait_until(lambda: all(len(place.started(id)) == 2 for id in ids), "the heir runs them again", timeout=40)
     took = time.monotonic() - begun
     os.killpg(paused.pid, signal.SIGCONT)
     place.open_gate()
-    until(place.is_done, "all is done")
+    wait_until(place.is_done, "all is done")
 
     results = {id: place.app.huey.result(id, preserve=True) for id in ids}
     assert heir.stop() == 0, heir.log
     place.bulk(range(100, 130))
-    until(place.is_done, "the one that came back works on", timeout=RESUMES)
+    wait_until(place.is_done, "the one that came back works on", timeout=RESUMES)
     assert {id: place.app.huey.result(id, preserve=True) for id in ids} == results == {id: n * n for n, id in enumerate(ids)}
     assert all(len(place.started(id)) == 2 for id in ids)
     assert paused.is_alive

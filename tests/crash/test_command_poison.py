@@ -15,7 +15,8 @@ import pytest
 from huey.task.record import Record
 from tests.crash import poison
 from tests.crash.commands import KINDS
-from tests.crash.tools import FAILS, most_common_problems, until
+from tests.crash.tools import FAILS, most_common_problems
+from tests.support.helpers import wait_until
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -79,16 +80,18 @@ def test_poison_among_good_tasks_hurts_itself_only(make_commanded: Any, show: An
     command = place.command(kind, "-n", CHAOS_FILE="queue.db", cwd=place.folder)
     supervisor = command.pid
 
-    until(lambda: (len(place.storage.items("result")) >= GOOD and is_over(place)) or not command.is_alive, "all have ended", timeout=60)
+    wait_until(
+        lambda: (len(place.storage.items("result")) >= GOOD and is_over(place)) or not command.is_alive, "all have ended", timeout=60
+    )
 
     assert command.is_alive, command.log[-6000:]
     assert command.pid == supervisor
     stranger = place.storage.get("stranger")
     assert (stranger.state, stranger.reason) == ("blocked", "unknown task")
     age(place, "stranger")
-    until(lambda: place.storage.get("stranger").state == "failed", "the unknown task is given up")
+    wait_until(lambda: place.storage.get("stranger").state == "failed", "the unknown task is given up")
     assert command.stop() == 0, command.log[-6000:]
-    until(lambda: not place._strangers(), "no process is left over")
+    wait_until(lambda: not place._strangers(), "no process is left over")
     problems = judge_poisons(place, poisons) + judge_good(place, poisons)
     runs = {name: len(place.started(id)) for name, id in poisons.items()}
     show(f"runs of each poison: {runs}; runs of good ones: {len(place.runs()) - sum(runs.values())} of {GOOD}")
@@ -103,10 +106,10 @@ def test_a_task_that_closes_all_descriptors_is_poison(make_commanded: Any, kind:
     command = place.command(kind, "-n")
 
     poison = place.app.close_all().id
-    until(lambda: place.storage.get(poison).state == "failed" or not command.is_alive, "it has failed", timeout=60)
+    wait_until(lambda: place.storage.get(poison).state == "failed" or not command.is_alive, "it has failed", timeout=60)
     assert command.is_alive, command.log[-6000:]
     good = place.work(1, 0)
-    until(lambda: place._result(good) is not None, "the next task has run")
+    wait_until(lambda: place._result(good) is not None, "the next task has run")
 
     assert command.stop() == 0, command.log[-6000:]
     problems = judge_poisons(place, {"close_all": poison}) + judge_good(place, {"close_all": poison})

@@ -16,7 +16,8 @@ import pytest
 from huey.runtime.clock import system_clock
 from tests.crash.commands import KINDS, SHUTDOWN, Command, Commanded
 from tests.crash.test_command_storm import RANGE, SPEED
-from tests.crash.tools import Run, most_common_problems, storm_seed, until
+from tests.crash.tools import Run, most_common_problems, storm_seed
+from tests.support.helpers import wait_until
 
 LIMIT = SHUTDOWN + 2
 """Seconds within which a command has to end."""
@@ -81,7 +82,7 @@ class Stops:
     def one(self) -> None:
         """A life of one command: none to two renewals by SIGHUP, then one to three signals to end."""
         command = self._place.command(self._rng.choice([*KINDS]))
-        until(lambda: command.is_known or not command.is_alive, "it has started")
+        wait_until(lambda: command.is_known or not command.is_alive, "it has started")
         self._live(0, 0.4)
         for _ in range(self._rng.randrange(3)):
             self._ask(command, signal.SIGHUP)
@@ -109,7 +110,7 @@ class Stops:
 
     def _live(self, low: float, high: float) -> None:
         end = time.monotonic() + self._rng.uniform(low, high)
-        until(lambda: time.monotonic() >= end, "the time has come", every=0.004)
+        wait_until(lambda: time.monotonic() >= end, "the time has come", every=0.004)
 
     def cut_too_early(self) -> list[str]:
         """Only a stubborn task, or one whose command was asked twice, runs again."""

@@ -17,7 +17,8 @@ import pytest
 from huey.runtime.clock import system_clock
 from tests.crash.app import PERIODIC
 from tests.crash.commands import KINDS, Command, Commanded
-from tests.crash.tools import Child, most_common_problems, storm_seed, until
+from tests.crash.tools import Child, most_common_problems, storm_seed
+from tests.support.helpers import wait_until
 
 SPEED = 20
 LONGEST_SLACK = 0.25
@@ -115,7 +116,7 @@ class Storm:
 
     def _live(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        until(lambda: time.monotonic() >= end, "the time has come", every=0.004)
+        wait_until(lambda: time.monotonic() >= end, "the time has come", every=0.004)
 
     def _strike(self, victim: str) -> None:
         if victim == "producer":

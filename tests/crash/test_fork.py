@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash.tools import ROOT, until
+from tests.crash.tools import ROOT
+from tests.support.helpers import wait_until
 
 
 class Forks:
@@ -87,7 +88,7 @@ def test_what_an_orphan_enqueues_is_not_lost(forks: Any) -> None:
     forks.integrity()
     (forks.folder / "file-was-closed").touch()
 
-    until(lambda: (forks.folder / "orphan-is-done").exists(), "the orphan enqueued")
+    wait_until(lambda: (forks.folder / "orphan-is-done").exists(), "the orphan enqueued")
     report = json.loads((forks.folder / "orphan-is-done").read_text("utf-8"))
 
     assert report["errors"] == []

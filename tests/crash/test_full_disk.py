@@ -19,8 +19,8 @@ from huey.storage.sqlite.ballast import PLENTY, SIZE, STEP, Ballast
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import task
-from tests.crash.tools import Place, fill, most_common_problems, until
-from tests.support.helpers import never
+from tests.crash.tools import Place, fill, most_common_problems
+from tests.support.helpers import never, wait_until
 
 MIB = 1024 * 1024
 
@@ -45,32 +45,32 @@ def test_a_full_disk_stops_what_begins_not_what_ends(make_place: Any, small_disk
     held = [place.held(n, 2_600_000) for n in range(4)]
     place.bulk(range(60), seconds=0.2)
     consumer = place.start(workers=4, periodic=False)
-    until(lambda: len(place.runs()) == 4, "four run")
-    until(lambda: size_of(disk / "queue.db-ballast") == SIZE, "the ballast is there")
+    wait_until(lambda: len(place.runs()) == 4, "four run")
+    wait_until(lambda: size_of(disk / "queue.db-ballast") == SIZE, "the ballast is there")
     hog = fill(disk)
 
     place.open_gate()
-    until(lambda: all(place.storage.peek("result", id) for id in held), "what ran is written, on a disk that is full")
-    until(lambda: "storage unavailable" in place.log(), "it is told")
+    wait_until(lambda: all(place.storage.peek("result", id) for id in held), "what ran is written, on a disk that is full")
+    wait_until(lambda: "storage unavailable" in place.log(), "it is told")
 
     assert 0 <= size_of(disk / "queue.db-ballast") < SIZE
     begun = time.monotonic()
     with pytest.raises(StorageFull, match=r"queue\.db: the disk is full.*Free some space"):
         place.app.work(1, 0)
     assert time.monotonic() - begun < 1
-    until(lambda: place.storage.counts().running == 0, "what ran has ended")
+    wait_until(lambda: place.storage.counts().running == 0, "what ran has ended")
     runs = len(place.runs())
     assert place.storage.counts().ready > 0
     assert never(lambda: len(place.runs()) > runs, within=1.5), "nothing new is begun"
 
     begun = time.monotonic()
     hog.unlink()
-    until(place.is_done, "it goes on by itself")
+    wait_until(place.is_done, "it goes on by itself")
     assert time.monotonic() - begun < 5
-    until(lambda: size_of(disk / "queue.db-ballast") == SIZE, "the ballast is made again")
+    wait_until(lambda: size_of(disk / "queue.db-ballast") == SIZE, "the ballast is made again")
     assert (place.log().count("storage unavailable"), place.log().count("storage is back")) == (1, 1)
     assert place.app.work(1, 0)
-    until(place.is_done, "and takes new tasks")
+    wait_until(place.is_done, "and takes new tasks")
     assert consumer.stop() == 0
     assert finished(place).reruns == 0
 
@@ -83,16 +83,16 @@ def test_a_full_disk_is_waited_for_without_haste(make_place: Any, small_disk: An
         place.held(n, 8_000_000)
     place.bulk(range(20))
     consumer = place.start(workers=2, periodic=True)
-    until(lambda: len(place.runs()) >= 2, "two run")
+    wait_until(lambda: len(place.runs()) >= 2, "two run")
     hog = fill(disk)
     place.open_gate()
-    until(lambda: "storage unavailable" in place.log(), "it is told")
+    wait_until(lambda: "storage unavailable" in place.log(), "it is told")
 
     share = consumer.cpu_share(3.0)
 
     assert share < 0.1, f"{share:.1%} of a core"
     hog.unlink()
-    until(place.is_done, "it goes on by itself")
+    wait_until(place.is_done, "it goes on by itself")
     assert consumer.stop() == 0
     assert finished(place).reruns == 0
 
@@ -100,8 +100,8 @@ def test_a_full_disk_is_waited_for_without_haste(make_place: Any, small_disk: An
 def test_the_last_consumer_removes_the_ballast(place: Place) -> None:
     ballast = place.folder / "queue.db-ballast"
     first, second = place.start(periodic=False), place.start(periodic=False)
-    until(lambda: first.is_known and second.is_known, "both live")
-    until(lambda: size_of(ballast) == SIZE, "the ballast is there")
+    wait_until(lambda: first.is_known and second.is_known, "both live")
+    wait_until(lambda: size_of(ballast) == SIZE, "the ballast is there")
     assert stat.S_IMODE(ballast.stat().st_mode) == 0o600
 
     assert first.stop() == 0
@@ -113,7 +113,7 @@ def test_the_last_consumer_removes_the_ballast(place: Place) -> None:
 def test_a_killed_consumer_leaves_the_ballast_to_the_next(place: Place) -> None:
     ballast = place.folder / "queue.db-ballast"
     killed = place.start(periodic=False)
-    until(lambda: size_of(ballast) == SIZE, "the ballast is there")
+    wait_until(lambda: size_of(ballast) == SIZE, "the ballast is there")
     killed.kill()
     assert size_of(ballast) == SIZE
 
@@ -130,11 +130,11 @@ def test_a_producer_is_not_kept_waiting_for_a_consumer_that_died(make_place: Any
     place.work(1)
     (disk / "queue.db-ballast").touch()
     hog = fill(disk, leave=2 * MIB)
-    until(lambda: takes_a_task(place, 2) is False, "it is refused")
+    wait_until(lambda: takes_a_task(place, 2) is False, "it is refused")
 
     hog.unlink()
 
-    until(lambda: takes_a_task(place, 3), "it is taken", timeout=5)
+    wait_until(lambda: takes_a_task(place, 3), "it is taken", timeout=5)
     place.finish(periodic=False)
     finished(place)
 

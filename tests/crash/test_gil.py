@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.crash.tools import Place, most_common_problems, until
+from tests.crash.tools import Place, most_common_problems
 from tests.support import history
+from tests.support.helpers import wait_until
 
 NO_FREEZE = 1.5
 """Seconds. The bar is 200 ms, and the figure is printed; a busy machine must not fail this test, a frozen file must."""
@@ -21,15 +22,15 @@ def test_a_task_that_keeps_the_gil_stops_no_other_process(place: Place, show: An
     # Short tasks keep the first consumer's engine in its turns, where the hold is to meet it.
     place.bulk(range(2000))
     place.start(workers=4, periodic=False)
-    until(lambda: len(place.runs()) > 50, "the first consumer is at work", every=0.001)
+    wait_until(lambda: len(place.runs()) > 50, "the first consumer is at work", every=0.001)
     held = place._expect(place.app.grip.schedule(args=(7, hold), priority=1).id, 49)
-    until(lambda: "grip" in {line["op"] for line in history.lines(place.journal)}, "the GIL is held", every=0.002)
+    wait_until(lambda: "grip" in {line["op"] for line in history.lines(place.journal)}, "the GIL is held", every=0.002)
     other = place.start(workers=2, periodic=False)
 
     waits = enqueue_while(place, lambda: place.started(held)[0].end is None)
 
     done_meanwhile = {run.id for run in place.runs() if run.node == other.node}
-    until(place.is_done, "everything is done", timeout=30)
+    wait_until(place.is_done, "everything is done", timeout=30)
     show(f"GIL held {hold} s: {len(waits)} enqueues, worst wait {max(waits) * 1000:.1f} ms; {len(done_meanwhile)} tasks ran elsewhere")
     assert [line["in_transaction"] for line in history.lines(place.journal) if line["op"] == "grip"] == [False]
     assert max(waits) < NO_FREEZE

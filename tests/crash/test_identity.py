@@ -18,8 +18,7 @@ import pytest
 
 from huey import SqliteHuey
 from huey.exceptions import HueyException, StorageError, StorageRefused, StorageUnavailable
-from tests.crash.tools import until
-from tests.support.helpers import SOURCE, bare_environment
+from tests.support.helpers import SOURCE, bare_environment, wait_until
 
 PROCESS = """
 import sys
@@ -304,11 +303,11 @@ def test_a_change_during_a_turn_writes_no_end(path: Path) -> None:
 def test_an_idle_consumer_notices_and_goes_on(make_place: Callable[..., object]) -> None:
     place = make_place()  # type: ignore[var-annotated]
     consumer = place.start(workers=2, periodic=False)  # type: ignore[attr-defined]
-    until(lambda: consumer.is_known, "it lives")
+    wait_until(lambda: consumer.is_known, "it lives")
     folder = place.folder  # type: ignore[attr-defined]
     place.app.huey.close()  # type: ignore[attr-defined]
     (folder / "queue.db-shm").unlink()
-    until(lambda: "deleted or replaced" in place.log(), "it is told")  # type: ignore[attr-defined]
+    wait_until(lambda: "deleted or replaced" in place.log(), "it is told")  # type: ignore[attr-defined]
 
     def is_taken() -> bool:
         try:
@@ -317,8 +316,8 @@ def test_an_idle_consumer_notices_and_goes_on(make_place: Callable[..., object])
             return False
         return True
 
-    until(is_taken, "a new process comes in")
-    until(place.is_done, "and its task runs")  # type: ignore[attr-defined]
+    wait_until(is_taken, "a new process comes in")
+    wait_until(place.is_done, "and its task runs")  # type: ignore[attr-defined]
     assert consumer.stop() == 0
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from huey.runtime.clock import system_clock
 from tests.crash.app import PERIODIC
-from tests.crash.tools import Child, Place, Verdict, most_common_problems, storm_seed, until
+from tests.crash.tools import Child, Place, Verdict, most_common_problems, storm_seed
+from tests.support.helpers import wait_until
 
 RUNNERS = 4
 SPEED = 20
@@ -68,7 +69,7 @@ def _rage(place: Place, rng: random.Random, kills: int, life: float) -> None:
             alive.append(place.start(workers=RUNNERS))
         # Some die while they start, most in the middle of their work.
         end = time.monotonic() + rng.choice((rng.uniform(0, 0.4) * life, rng.uniform(0.4, 1.4) * life, rng.uniform(0.8, 1.8) * life))
-        until(lambda end=end: producer.goes_on() and time.monotonic() >= end, "the time has come", every=0.004)
+        wait_until(lambda end=end: producer.goes_on() and time.monotonic() >= end, "the time has come", every=0.004)  # type: ignore[misc]
         alive.pop(rng.randrange(len(alive))).kill()
     for child in alive:
         child.process.kill()

@@ -18,7 +18,8 @@ from huey import SqliteHuey
 from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.runtime import files
 from tests.crash import app as application
-from tests.crash.tools import Place, locked, most_common_problems, until
+from tests.crash.tools import Place, locked, most_common_problems
+from tests.support.helpers import wait_until
 
 RESUMES = 5.0
 """Seconds within which everything has to go on."""
@@ -53,7 +54,7 @@ def test_a_file_that_is_locked_for_long_costs_time_only(place: Place, show: Any,
         place.gated(n)
     place.bulk(range(20))
     consumer = place.start(workers=4)
-    until(lambda: len(place.runs()) >= 4, "tasks run")
+    wait_until(lambda: len(place.runs()) >= 4, "tasks run")
 
     with locked(place.folder / "queue.db", how):
         place.open_gate()
@@ -63,13 +64,13 @@ def test_a_file_that_is_locked_for_long_costs_time_only(place: Place, show: Any,
         took = time.monotonic() - begun
         share = consumer.cpu_share(17.0)
     begun = time.monotonic()
-    until(place.is_done, "everything is done")
+    wait_until(place.is_done, "everything is done")
     resumed = time.monotonic() - begun
 
     assert 5 <= took < 6
     assert share < 0.03, f"{share:.1%} of a core"
     assert resumed < RESUMES
-    until(lambda: "storage is back" in place.log(), "it is told")
+    wait_until(lambda: "storage is back" in place.log(), "it is told")
     assert told(place) == (1, 1, 0), place.log()
     assert consumer.stop() == 0
     assert finished(place).reruns == 0
@@ -83,11 +84,11 @@ def test_a_consumer_can_be_stopped_while_the_file_is_locked(place: Place) -> Non
     """Within the limit, and what it could not write runs again."""
     place.gated(1)
     consumer = place.start(workers=1, periodic=False, shutdown_timeout=2)
-    until(lambda: len(place.runs()) == 1, "it runs")
+    wait_until(lambda: len(place.runs()) == 1, "it runs")
 
     with locked(place.folder / "queue.db", "EXCLUSIVE"):
         place.open_gate()
-        until(lambda: place.runs()[0].end, "it has ended")
+        wait_until(lambda: place.runs()[0].end, "it has ended")
         begun = time.monotonic()
         consumer.ask_to_stop()
         assert consumer.process.wait(30) == 0
@@ -143,7 +144,7 @@ def busy(place: Any) -> Any:
     for n in range(2):
         place.gated(n)
     place.consumer = place.start(workers=3, periodic=False)
-    until(lambda: len(place.runs()) == 2, "they run")
+    wait_until(lambda: len(place.runs()) == 2, "they run")
     return place
 
 
@@ -151,16 +152,16 @@ def test_a_file_that_is_moved_away_and_back_costs_time_only(busy: Any) -> None:
     path, aside = busy.folder / "queue.db", busy.folder / "aside"
     move(path, aside)
     busy.open_gate()
-    until(lambda: "storage unavailable" in busy.log(), "it is told")
+    wait_until(lambda: "storage unavailable" in busy.log(), "it is told")
 
     with pytest.raises(StorageUnavailable, match=r"the file is gone.*Put it back"):
         busy.app.work(5, 0)
     assert not path.exists(), "an empty file in its place would hide that it is gone"
     move(aside / "queue.db", busy.folder)
 
-    until(lambda: busy.is_done() and "storage is back" in busy.log(), "it goes on by itself", timeout=RESUMES)
+    wait_until(lambda: busy.is_done() and "storage is back" in busy.log(), "it goes on by itself", timeout=RESUMES)
     busy.work(6)
-    until(busy.is_done, "and runs new tasks")
+    wait_until(busy.is_done, "and runs new tasks")
     assert told(busy) == (1, 1, 0), busy.log()
     assert busy.consumer.stop() == 0
     assert {busy.app.huey.result(id, preserve=True) for id in busy.expected} == {0, 1, 36}
@@ -171,17 +172,17 @@ def test_a_queue_that_is_copied_elsewhere_and_back_goes_on_there(busy: Any) -> N
     """As when a disk is changed: the tasks that ran meanwhile are known in the copy, and their ends are written there."""
     path, aside = busy.folder / "queue.db", busy.folder / "aside"
     move(path, aside)
-    until(lambda: "storage unavailable" in busy.log(), "it is told")
+    wait_until(lambda: "storage unavailable" in busy.log(), "it is told")
     busy.open_gate()
-    until(lambda: all(run.end for run in busy.runs()), "what ran ends meanwhile")
+    wait_until(lambda: all(run.end for run in busy.runs()), "what ran ends meanwhile")
     busy.app.huey.close()
     for file in all_of(aside / "queue.db"):
         shutil.copy2(file, busy.folder)
 
-    until(lambda: "storage is back" in busy.log() and busy.is_done(), "it goes on by itself", timeout=RESUMES)
+    wait_until(lambda: "storage is back" in busy.log() and busy.is_done(), "it goes on by itself", timeout=RESUMES)
 
     busy.work(7)
-    until(busy.is_done, "and runs new tasks")
+    wait_until(busy.is_done, "and runs new tasks")
     assert busy.consumer.stop() == 0
     assert finished(busy).reruns == 0
 
@@ -191,7 +192,7 @@ def test_a_new_file_in_the_place_of_a_deleted_one_is_opened(busy: Any) -> None:
     path = busy.folder / "queue.db"
     for file in all_of(path):
         file.unlink()
-    until(lambda: "the file is gone" in busy.log(), "it is told")
+    wait_until(lambda: "the file is gone" in busy.log(), "it is told")
     assert not path.exists()
     # With a setting of its own it has connections of its own, as another process would.
     newcomer = application.make(busy.folder, cache_mb=9)
@@ -200,11 +201,11 @@ def test_a_new_file_in_the_place_of_a_deleted_one_is_opened(busy: Any) -> None:
 
     assert result.get(blocking=True, timeout=RESUMES) == 25
     busy.open_gate()
-    until(lambda: refused(busy) == 2, "the ends of the old tasks are told to be of no use")
+    wait_until(lambda: refused(busy) == 2, "the ends of the old tasks are told to be of no use")
     with pytest.raises(StorageUnavailable, match="another file was put in the place"):
         busy.app.work(6, 0)
     assert busy.app.work(6, 0).get(blocking=True, timeout=RESUMES) == 36
-    until(lambda: told(busy) == (1, 1, 0), "it is told that the outage is over")
+    wait_until(lambda: told(busy) == (1, 1, 0), "it is told that the outage is over")
     assert busy.consumer.stop() == 0
     newcomer.huey.close()
 
@@ -270,14 +271,14 @@ def test_a_deleted_log_is_told_and_what_it_held_is_kept(place: Place) -> None:
 
 
 def test_a_consumer_notices_that_the_log_was_deleted(busy: Any) -> None:
-    until(lambda: (busy.folder / "queue.db-wal").exists(), "there is one")
+    wait_until(lambda: (busy.folder / "queue.db-wal").exists(), "there is one")
     busy.app.huey.close()
     (busy.folder / "queue.db-wal").unlink()
 
-    until(lambda: "its log (-wal) was deleted" in busy.log(), "it is told")
-    until(lambda: "storage is back" in busy.log(), "it goes on", timeout=RESUMES)
+    wait_until(lambda: "its log (-wal) was deleted" in busy.log(), "it is told")
+    wait_until(lambda: "storage is back" in busy.log(), "it goes on", timeout=RESUMES)
     busy.open_gate()
-    until(busy.is_done, "what ran is written")
+    wait_until(busy.is_done, "what ran is written")
     assert busy.consumer.stop() == 0
     assert finished(busy).reruns == 0
 
@@ -289,7 +290,7 @@ def test_the_journal_mode_is_ours_whatever_a_stranger_set(busy: Any) -> None:
         stranger.execute("PRAGMA journal_mode = DELETE")
     stranger.close()
     busy.open_gate()
-    until(busy.is_done, "it goes on")
+    wait_until(busy.is_done, "it goes on")
     assert busy.consumer.stop() == 0
     busy.app.huey.close()
     stranger = sqlite3.connect(path)

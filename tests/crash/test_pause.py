@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.crash.tools import Place, until
+from tests.crash.tools import Place
 from tests.support import history
+from tests.support.helpers import wait_until
 
 
 @pytest.mark.chaos
@@ -17,16 +18,16 @@ from tests.support import history
 def test_one_that_comes_back_from_a_long_pause_is_fenced(place: Place, show: Any) -> None:
     id = place.gated(3)
     paused = place.start(workers=1, periodic=False)
-    until(lambda: place.started(id), "it runs")
+    wait_until(lambda: place.started(id), "it runs")
     os.kill(int(paused.node), signal.SIGSTOP)
     heir = place.start(workers=1, periodic=False)
 
-    until(lambda: len(place.started(id)) == 2, "the heir runs it again", timeout=30)
+    wait_until(lambda: len(place.started(id)) == 2, "the heir runs it again", timeout=30)
     os.kill(int(paused.node), signal.SIGCONT)
     place.open_gate()
 
-    until(lambda: "finishes were stale" in place.log(), "the first finish is refused")
-    until(place.is_done, "it is done")
+    wait_until(lambda: "finishes were stale" in place.log(), "the first finish is refused")
+    wait_until(place.is_done, "it is done")
     assert [paused.stop(), heir.stop()] == [0, 0]
     assert {run.node for run in place.started(id)} == {paused.node, heir.node}
     assert place.app.huey.result(id) == 9
@@ -40,18 +41,18 @@ def test_a_short_pause_costs_no_lease(place: Place) -> None:
     """Eight seconds are less than a lease: nobody takes over, the task runs once."""
     id = place.gated(3)
     paused = place.start(workers=1, periodic=False)
-    until(lambda: place.started(id), "it runs")
+    wait_until(lambda: place.started(id), "it runs")
     heir = place.start(workers=1, periodic=False)
     os.kill(int(paused.node), signal.SIGSTOP)
     beats = len(history.lines(place.journal))
 
-    until(
+    wait_until(
         lambda: sum(line["op"] == "heartbeat" and line["node"] == heir.node for line in history.lines(place.journal)[beats:]) >= 2,
         "8 s pass",
     )
     os.kill(int(paused.node), signal.SIGCONT)
     place.open_gate()
 
-    until(place.is_done, "it is done")
+    wait_until(place.is_done, "it is done")
     assert [paused.stop(), heir.stop()] == [0, 0]
     assert len(place.started(id)) == 1

@@ -8,7 +8,8 @@ import pytest
 
 from huey.runtime.failpoints import FAILPOINTS
 from tests.crash.app import PERIODIC
-from tests.crash.tools import Place, most_common_problems, ticks_of, until
+from tests.crash.tools import Place, most_common_problems, ticks_of
+from tests.support.helpers import wait_until
 
 VISITS = (1, 3)
 IN_CONSUMER = sorted(point for point in FAILPOINTS if point.partition(":")[0] in ("turn", "run", "tick"))
@@ -38,7 +39,7 @@ def held_by_the_dead(place: Any, count: Any) -> None:
         place.gated(n)
     # All of them live at the same time, else one would take over from another.
     holders = [place.start(workers=1, periodic=False) for _ in range(count)]
-    until(lambda: len({run.node for run in place.runs()}) == count, "each of them runs a task")
+    wait_until(lambda: len({run.node for run in place.runs()}) == count, "each of them runs a task")
     for holder in holders:
         holder.kill()
     place.open_gate()
@@ -114,7 +115,7 @@ def test_two_kills_in_a_row_lose_nothing(place: Place, first: Any, second: Any) 
 
     # Where the first kill left nothing to take over, the second point may not be met: then a stop ends it.
     heir = place.start(crash_at=second)
-    until(lambda: place.is_done() or not heir.is_alive, "all is done, or the second point is met")
+    wait_until(lambda: place.is_done() or not heir.is_alive, "all is done, or the second point is met")
     if heir.is_alive:
         heir.ask_to_stop()
     if heir.process.wait(20) != 0:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.crash.test_command_storm import storm
-from tests.crash.tools import until
+from tests.support.helpers import wait_until
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.redis_server import ALWAYS, Server
 
@@ -41,7 +41,7 @@ def restart_at(server: Any, restarts: Any) -> Any:
     def between(strikes: Any, commands: Any) -> None:
         if strikes in restarts:
             # A command that finds no server at its start ends, as it should.
-            until(lambda: all(command.is_known for command in commands), "all commands have started")
+            wait_until(lambda: all(command.is_known for command in commands), "all commands have started")
             restart(server, restarts[strikes])
 
     return between

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.crash.tools import PATIENCE, ROOT, until
+from tests.crash.tools import ROOT
 from tests.support import history
+from tests.support.helpers import PATIENCE, wait_until
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.mortals import mortal
 from tests.support.redis_server import Server
@@ -53,23 +54,23 @@ def test_a_host_that_is_cut_off_writes_nothing_late(make_place: Any, far: Any, s
         place = make_place(url=server.url)
         ids = [place.gated(n) for n in range(3)]
         log = far(place, proxy)
-        until(lambda: all(place.started(id) for id in ids), "they run over there")
+        wait_until(lambda: all(place.started(id) for id in ids), "they run over there")
         proxy.cut()
         heir = place.start(workers=3, periodic=False)
 
-        until(lambda: all(len(place.started(id)) == 2 for id in ids), "the heir runs them again", timeout=40)
+        wait_until(lambda: all(len(place.started(id)) == 2 for id in ids), "the heir runs them again", timeout=40)
         place.open_gate()
-        until(place.is_done, "the heir has written their ends")
+        wait_until(place.is_done, "the heir has written their ends")
         results = [place.app.huey.result(id) for id in ids]
         assert heir.stop() == 0
         proxy.mend()
 
-        until(lambda: "finishes were stale" in log(), "its late finishes are refused")
+        wait_until(lambda: "finishes were stale" in log(), "its late finishes are refused")
         place.bulk(range(100, 120))
-        until(place.is_done, "the one that came back works on")
+        wait_until(place.is_done, "the one that came back works on")
         assert results == [0, 1, 4]
         assert not set(place.storage.items("result")) & set(ids), "what was fetched is not written again"
         assert [{run.node for run in place.started(id)} for id in ids] == [{FAR, heir.node}] * 3
         # A result can be seen before the line of who wrote it.
-        until(lambda: history.check(history.read(place.journal), paused={FAR}) == [], "the history breaks no law")
+        wait_until(lambda: history.check(history.read(place.journal), paused={FAR}) == [], "the history breaks no law")
         show("3 tasks ran on both hosts, 3 late finishes refused")

@@ -21,7 +21,7 @@ from huey import Huey, crontab
 from huey.exceptions import StorageUnavailable
 from huey.runtime.host import pid_namespace, process_start_time
 from huey.storage.rows import Worker
-from tests.crash.tools import until
+from tests.support.helpers import wait_until
 
 BEFORE, AFTER = "the call fails", "the answer is lost"
 both_kinds = pytest.mark.parametrize("kind", [BEFORE, AFTER])
@@ -120,8 +120,8 @@ def test_a_turn_that_goes_wrong_loses_nothing(huey: Huey, runs: Any, consume: An
         results.append(task(len(results)))
         return faulty.has_failed.is_set()
 
-    until(one_more, "the call goes wrong")
-    until(lambda: is_quiet(huey), "everything is done", timeout=8)
+    wait_until(one_more, "the call goes wrong")
+    wait_until(lambda: is_quiet(huey), "everything is done", timeout=8)
 
     assert [result.get(blocking=True, timeout=5) for result in results] == [n * n for n in range(len(results))]
     assert runs == dict.fromkeys(range(len(results)), 1)
@@ -156,7 +156,7 @@ def test_a_takeover_that_goes_wrong_is_done_again(huey: Huey, runs: Any, consume
     mortal.kill()
 
     assert faulty.has_failed.wait(10)
-    until(lambda: is_quiet(huey), "everything is done", timeout=8)
+    wait_until(lambda: is_quiet(huey), "everything is done", timeout=8)
     assert result.get(blocking=True, timeout=5) == 49
     assert runs == {7: 1}
 
@@ -170,7 +170,7 @@ def test_a_tick_that_goes_wrong_fires_once(huey: Huey, runs: Any, consume: Any, 
     faulty = consume("tick", "Scheduler", kind)
 
     assert faulty.has_failed.wait(10)
-    until(lambda: runs and is_quiet(huey), "it ran", timeout=8)
+    wait_until(lambda: runs and is_quiet(huey), "it ran", timeout=8)
     assert set(runs.values()) == {1}
 
 
@@ -189,7 +189,7 @@ def test_an_error_that_is_not_the_storages_strands_no_task(huey: Huey, runs: Any
     task = square(huey, runs)
     results = [task(n) for n in range(3)]
     consume("turn", "Engine", OSError(24, "Too many open files"), 2)
-    until(lambda: runs, "it is at work")
+    wait_until(lambda: runs, "it is at work")
     next_one = huey.create_consumer(workers=2)
     next_one.start()
 
@@ -208,9 +208,9 @@ def test_a_failed_enqueue_may_be_made_again_with_its_id(huey: Huey, runs: Any, c
 
     with pytest.raises(StorageUnavailable):
         task.schedule(args=(5,), id="five")
-    until(lambda: is_quiet(huey), "what was put in has ended")
+    wait_until(lambda: is_quiet(huey), "what was put in has ended")
     result = task.schedule(args=(5,), id="five")
 
     assert result.get(blocking=True, timeout=8) == 25
-    until(lambda: is_quiet(huey), "nothing is left")
+    wait_until(lambda: is_quiet(huey), "nothing is left")
     assert runs == {5: 1}

@@ -21,8 +21,8 @@ import pytest
 from huey.exceptions import StorageUnavailable
 from tests.crash.commands import children
 from tests.crash.saboteur import OBEYED, order
-from tests.crash.tools import ROOT, until
-from tests.support.helpers import Project, never
+from tests.crash.tools import ROOT
+from tests.support.helpers import Project, never, wait_until
 
 APP = """
 import os
@@ -84,7 +84,7 @@ class Sabotaged:
     def send(self, count: int = 20) -> None:
         for _ in range(count):
             self.sent.append(len(self.sent))
-            until(lambda: self._is_sent(self.sent[-1]), "the task is put in", 90)
+            wait_until(lambda: self._is_sent(self.sent[-1]), "the task is put in", 90)
 
     def _is_sent(self, n: int) -> bool:
         try:
@@ -104,7 +104,7 @@ class Sabotaged:
         order(self.project.folder, thread, way)
         # Who rests has a reason to look.
         self.send(2)
-        until((self.project.folder / OBEYED).exists, f"{thread} is to {way}", 65)
+        wait_until((self.project.folder / OBEYED).exists, f"{thread} is to {way}", 65)
 
     def lines(self, *levels: str) -> list[str]:
         return [line for line in self.command.log.splitlines() if re.search(rf"\b({'|'.join(levels)})\b", line)]
@@ -129,8 +129,8 @@ def test_a_worker_of_which_a_thread_stands_still_is_replaced(project: Any, show:
     began = time.monotonic()
     consumer.send()
 
-    until(lambda: consumer.note(0).get(blocking=True, timeout=60) != consumer.pid, "another worker runs", watchdog + 20)
-    until(consumer.is_done, "all that was sent has run", 20)
+    wait_until(lambda: consumer.note(0).get(blocking=True, timeout=60) != consumer.pid, "another worker runs", watchdog + 20)
+    wait_until(consumer.is_done, "all that was sent has run", 20)
     took = time.monotonic() - began
 
     show(f"another worker after {took:.1f} s")
@@ -155,13 +155,13 @@ def test_a_thread_that_ends_or_raises_goes_on_in_place(project: Any, thread: Any
     consumer.obeys(thread, way)
     consumer.send()
 
-    until(consumer.is_done, "all that was sent has run", 20)
+    wait_until(consumer.is_done, "all that was sent has run", 20)
     with pytest.raises(Exception, match="TaskTimeout"):
         consumer.late().get(blocking=True, timeout=10)
 
     assert consumer.note(0).get(blocking=True, timeout=10) == consumer.pid
     words = "ended unexpectedly" if way == "end" else "failed; "
-    until(lambda: words in consumer.command.log, "it is told", 10)
+    wait_until(lambda: words in consumer.command.log, "it is told", 10)
     assert sum(words in line for line in consumer.lines("CRITICAL", "ERROR")) == 1
     assert consumer.command.stop() == 0
     assert project.huey.storage.counts().running == 0
@@ -172,7 +172,7 @@ def test_a_pulse_that_stands_still_alone_is_started_again(project: Any) -> None:
     consumer = Sabotaged(project, LONG, workers=1)
     consumer.obeys("pulse", "freeze")
 
-    until(lambda: consumer.lines("CRITICAL"), "it is told", 25)
+    wait_until(lambda: consumer.lines("CRITICAL"), "it is told", 25)
 
     (line,) = consumer.lines("CRITICAL")
     assert "the pulse thread of this worker has stalled" in line
@@ -193,7 +193,7 @@ def test_a_supervisor_of_which_a_part_raises_goes_on(project: Any, part: Any) ->
 
     os.kill(consumer.pid, signal.SIGKILL)
 
-    until(consumer.is_done, "all that was sent has run", 20)
+    wait_until(consumer.is_done, "all that was sent has run", 20)
     assert consumer.note(0).get(blocking=True, timeout=10) != consumer.pid
     assert sum("failed; retrying" in line for line in consumer.lines("ERROR")) == 1
     assert consumer.command.stop() == 0
@@ -206,8 +206,8 @@ def test_a_supervisor_that_stands_still_is_told(project: Any, show: Any, watchdo
     began = time.monotonic()
     consumer.send()
 
-    until(consumer.is_done, "all that was sent has run", 20)
-    until(lambda: consumer.lines("CRITICAL"), "it is told", watchdog + SLACK)
+    wait_until(consumer.is_done, "all that was sent has run", 20)
+    wait_until(lambda: consumer.lines("CRITICAL"), "it is told", watchdog + SLACK)
 
     show(f"told after {time.monotonic() - began:.1f} s")
     (line,) = consumer.lines("CRITICAL")
@@ -246,7 +246,7 @@ def held(quick: Any, long: Any) -> Any:
 def is_left_alone(consumer: Sabotaged) -> bool:
     """The same worker runs, everything has run once, and nothing was replaced."""
     consumer.send()
-    until(consumer.is_done, "all that was sent has run", 20)
+    wait_until(consumer.is_done, "all that was sent has run", 20)
     same = consumer.note(0).get(blocking=True, timeout=20) == consumer.pid
     return same and not consumer.lines("CRITICAL") and sorted(set(consumer.ran)) == sorted(consumer.sent)
 
@@ -329,8 +329,8 @@ def test_a_worker_that_waits_for_one_fsync_is_left_alone(
     began = time.monotonic()
     consumer.send()
     # While it lasts others may be kept out, which the log tells as an outage; that is none of ours.
-    until((tmp_path / "slow.taken").exists, "an fsync is slow", 20)
-    until(consumer.is_done, "all that was sent has run", seconds + 30)
+    wait_until((tmp_path / "slow.taken").exists, "an fsync is slow", 20)
+    wait_until(consumer.is_done, "all that was sent has run", seconds + 30)
 
     show(f"{kind}: all had run after {time.monotonic() - began:.0f} s")
     assert is_left_alone(consumer)

@@ -25,23 +25,13 @@ from huey.runtime.clock import SECOND, system_clock
 from huey.task.lifecycle import FINAL
 from tests.crash import app as application
 from tests.support import history
+from tests.support.helpers import PATIENCE, wait_until
 from tests.support.mortals import mortal
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 20.0
-"""Seconds after which a test stops waiting for a fact."""
 FAILS = object()
 """What a task brings that ends as failed."""
-
-
-def until(fact: Callable[[], T], why: str, timeout: float = PATIENCE, every: float = 0.01) -> T:
-    """Wait for *fact* to be true and return it."""
-    deadline = time.monotonic() + timeout
-    while not (found := fact()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {why}"
-        time.sleep(every)
-    return found
 
 
 def storm_seed(show: Callable[[object], None]) -> int:
@@ -129,7 +119,7 @@ class Child:
 
     def dies(self, timeout: float = PATIENCE) -> None:
         """Wait for it to be killed by a crash point."""
-        until(lambda: not self.is_alive, f"{self.node} meets its crash point", timeout)
+        wait_until(lambda: not self.is_alive, f"{self.node} meets its crash point", timeout)
         self._buried(system_clock.monotonic())
 
     def _buried(self, at: int) -> None:
@@ -204,7 +194,7 @@ class Place:
     def finish(self, timeout: float = PATIENCE, and_then: Callable[[], bool] = lambda: True, **options: Any) -> None:
         """Start a consumer that nobody kills, let it finish everything, stop it. A tick may fire as it stops: another one runs that."""
         last = self.start(**options)
-        until(lambda: (last.is_known and self.is_done() and and_then()) or not last.is_alive, "everything is done", timeout)
+        wait_until(lambda: (last.is_known and self.is_done() and and_then()) or not last.is_alive, "everything is done", timeout)
         assert last.stop() == 0, self.log()
         if not self.is_done():
             self.finish(timeout, periodic=False)

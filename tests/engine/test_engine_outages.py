@@ -10,9 +10,9 @@ from huey.consumer.janitor import Janitor
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
 from huey.task.lifecycle import Raised, State
-from huey.testing.contract.tools import ME, OTHER, claim_ids, look, seen, task
+from huey.testing.contract.tools import ME, OTHER, Call, claim_ids, look, seen, task
 from tests.engine.bench import Bench
-from tests.support.helpers import InThread, wait_until
+from tests.support.helpers import wait_until
 
 
 def test_while_the_storage_is_away_finishes_are_kept(four: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -90,7 +90,7 @@ def test_an_outage_is_waited_out_in_steps(bench: Bench, monkeypatch: pytest.Monk
 
 def test_a_stop_ends_the_wait_for_a_storage_that_is_away(bench: Bench) -> None:
     bench.storage.is_away = True
-    loop = InThread(bench.engine.run)
+    loop = Call(bench.engine.run)
     wait_until(lambda: bench.storage.wants)
 
     bench.engine.stop()

@@ -12,7 +12,8 @@ import pytest
 from huey.engine.runners.threads import ThreadRunners
 from huey.task.lifecycle import Finish, Returned, decide
 from huey.task.record import Lease
-from tests.support.helpers import InThread, wait_until
+from huey.testing.contract.tools import Call
+from tests.support.helpers import wait_until
 
 
 def lease(id: str) -> Lease:
@@ -273,7 +274,7 @@ def test_close_waits_for_what_runs(make: Make, bodies: Bodies) -> None:
     wait_until(lambda: bodies.started)
 
     had_ended: list[int] = []
-    closing = InThread(lambda: (runners.close(10.0), had_ended.append(runners.ended())))
+    closing = Call(lambda: (runners.close(10.0), had_ended.append(runners.ended())))
     bodies.let_go()
 
     assert closing.answer()[0] is True
@@ -389,6 +390,6 @@ def test_a_runner_that_ended_asleep_is_not_woken(bodies: Bodies, monkeypatch: py
 
     for number in range(3):
         start(runners, [lease(str(number))], 1)
-        wait_until(lambda number=number: runners.ended() == number + 1)
+        wait_until(lambda number=number: runners.ended() == number + 1)  # type: ignore[misc]
 
     assert runners.close(20)

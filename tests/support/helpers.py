@@ -19,7 +19,7 @@ from huey import Huey, SqliteHuey
 from huey.consumer import Consumer
 from tests.support.mortals import mortal
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds after which a test stops waiting for a fact."""
 MOMENT = 0.2
 """Seconds that a test watches for something that must not happen."""
@@ -27,12 +27,14 @@ MOMENT = 0.2
 # -- facts ------------------------------------------------------------------------------------------------------------------------------
 
 
-def wait_until(is_so: Callable[[], Any], timeout: float = PATIENCE, told: Callable[[], object] = lambda: "") -> Any:
-    """Wait for a fact and return it; *told* says what is known when it does not come."""
+def wait_until(
+    is_so: Callable[[], Any], why: str = "", timeout: float = PATIENCE, *, every: float = 0.005, told: Callable[[], object] = lambda: ""
+) -> Any:
+    """Wait for a fact and return it; *why* and *told* say what is awaited and what is known when it does not come."""
     deadline, pause = time.monotonic() + timeout, threading.Event()
     while not (found := is_so()):
-        assert time.monotonic() < deadline, f"not so after {timeout} s {told()}"
-        pause.wait(0.005)
+        assert time.monotonic() < deadline, f"not so after {timeout} s: {why} {told()}"
+        pause.wait(every)
     return found
 
 
@@ -52,35 +54,6 @@ def never(is_so: Callable[[], Any], within: float = MOMENT) -> bool:
             return False
         pause.wait(0.005)
     return not is_so()
-
-
-class InThread:
-    """A call that waits, made in a thread of its own."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self._call = call
-        self._answer: list[Any] = []
-        self._error: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._answer.append(self._call())
-        except BaseException as error:  # whatever it is, answer() raises it
-            self._error.append(error)
-
-    @property
-    def is_waiting(self) -> bool:
-        return self._thread.is_alive()
-
-    def answer(self, timeout: float = PATIENCE) -> Any:
-        """What the call returned; what it raised is raised here."""
-        self._thread.join(timeout)
-        assert not self._thread.is_alive(), f"still waiting after {timeout} s"
-        for error in self._error:
-            raise error
-        return self._answer[0]
 
 
 # -- a consumer in this process -----------------------------------------------------------------------------------------------------------

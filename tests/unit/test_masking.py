@@ -51,8 +51,8 @@ class Asked:
         while not self._is_over:
             before = len(self.struck)
             if not masking.raise_in(self.thread.ident, TaskTimeout):
-                wait_until(lambda before=before: len(self.struck) > before or masking.raise_deferred(self.thread.ident or 0))
-            wait_until(lambda before=before: len(self.struck) > before or self._is_over)
+                wait_until(lambda before=before: len(self.struck) > before or masking.raise_deferred(self.thread.ident or 0))  # type: ignore[misc]
+            wait_until(lambda before=before: len(self.struck) > before or self._is_over)  # type: ignore[misc]
         self.thread.join(20)
         return self.struck
 

@@ -34,7 +34,7 @@ def port() -> int:
 
 
 def in_sqlite(folder: Path, name: str = "app") -> tuple[Any, Any, Any]:
-    return tuple(kind(name, folder / "parts.db") for kind in sqlite_backend.Components[:3])  # type: ignore[return-value]
+    return tuple(kind(name, folder / "parts.db") for kind in sqlite_backend.Components[:3])  # type: ignore[misc, return-value]
 
 
 def in_redis(port: int, name: str = "app", *, blocking: bool = True) -> tuple[Any, Any, Any]:

@@ -106,7 +106,7 @@ def test_C1_C2_kills_lose_nothing_of_shipped_parts(application: Application) -> 
 
     for goal in (5, 20, 45):
         consumer = application.start("-w", "2", "-n")
-        wait_until(lambda goal=goal: len(application.ended()) >= goal, told=lambda: application.logs)
+        wait_until(lambda goal=goal: len(application.ended()) >= goal, told=lambda: application.logs)  # type: ignore[misc]
         consumer.send(signal.SIGKILL)
         consumer.ended()
     consumer = application.start("-w", "2", "-n")

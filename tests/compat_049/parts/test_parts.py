@@ -17,9 +17,10 @@ import pytest
 from huey.backends import dummy, redis_backend, sqlite_backend
 from huey.backends.base import BaseDataStore, BaseEventEmitter, BaseQueue, BaseSchedule
 from huey.exceptions import ConfigurationError
+from huey.testing.contract.tools import Call
 from huey.utils import EmptyData
 from tests.compat_049.parts.conftest import MakeParts, in_redis, in_sqlite
-from tests.support.helpers import SOURCE, InThread, bare_environment
+from tests.support.helpers import SOURCE, bare_environment
 
 NOON = datetime(2026, 1, 5, 12, 0, 0, 250_000)
 
@@ -157,7 +158,7 @@ def test_S167_a_redis_queue_is_a_list_that_is_polled(port: int) -> None:
 
 def test_S168_a_blocking_queue_waits_for_a_message(port: int) -> None:
     queue = redis_backend.RedisBlockingQueue("q", host="127.0.0.1", port=port)
-    call = InThread(queue.read)
+    call = Call(queue.read)
 
     redis_backend.RedisQueue("q", host="127.0.0.1", port=port).write("a")
 
@@ -319,7 +320,7 @@ def test_S176_of_many_readers_each_message_goes_to_one(make_shipped: MakeParts) 
             with lock:
                 read.append(texts(data))
 
-    for call in [InThread(drain) for _ in range(4)]:
+    for call in [Call(drain) for _ in range(4)]:
         call.answer()
 
     assert sorted(read, key=int) == [str(n) for n in range(20)]
