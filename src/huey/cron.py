@@ -77,7 +77,7 @@ class Crontab:
         self.months, self.days, self.weekdays = read["month"][0], read["day"][0], read["day_of_week"][0]
         self.hours, self.minutes = read["hour"][0], read["minute"][0]
         self.positional = () if len(positional) == 1 and is_line(positional[0]) else positional
-        """Its fields as they were given by position, in the order of 0.4.9."""
+        """The fields that were given by position, in the order of 0.4.9."""
         if self.positional:
             by_keyword = ", ".join(f"{field}={given!r}" for field, given in zip(OLD_ORDER, positional, strict=False))
             message = f"crontab fields by position are deprecated, as huey versions differ in their order; use crontab({by_keyword})"
@@ -86,43 +86,44 @@ class Crontab:
 
     @classmethod
     def hourly(cls, *, tz: str | tzinfo | None = None) -> Crontab:
-        """Each hour, at minute 0."""
+        """Return a schedule for each hour, at minute 0."""
         return cls(minute="0", tz=tz)
 
     @classmethod
     def daily(cls, *, tz: str | tzinfo | None = None) -> Crontab:
-        """Each day, at midnight."""
+        """Return a schedule for each day, at midnight."""
         return cls(minute="0", hour="0", tz=tz)
 
     @classmethod
     def of_line(cls, line: str, *, tz: str | tzinfo | None = None) -> Crontab:
-        """A cron line of five fields, or a word such as ``@daily``. ValueError: it is none."""
+        """Parse a cron line of five fields, or a word such as ``@daily``. Raises ValueError for anything else."""
         fields: Mapping[str, Any] = of_line(line)
         return cls(**fields, tz=tz)
 
     def __call__(self, at: datetime) -> bool:
-        """Whether the minute of *at* matches, by what its clock shows: seconds and changes of the clock do not count here."""
+        """Return whether the wall time of *at* matches; seconds and changes of the clock are ignored."""
         if self.tz is not None and at.tzinfo is not None:
             at = at.astimezone(self.tz)
         return self.fits(at)
 
     def fits(self, wall: datetime) -> bool:
-        """Whether all five fields match this wall time; its zone is not looked at."""
+        """Return whether all five fields match this wall time; its zone is ignored."""
         return wall.minute in self.minutes and wall.hour in self.hours and self.fits_date(wall)
 
     def fits_date(self, day: date) -> bool:
-        """Whether month, day and day_of_week match."""
+        """Return whether month, day and day_of_week match."""
         return day.month in self.months and day.day in self.days and day.isoweekday() % 7 in self.weekdays
 
     def follows_elapsed(self, change: timedelta) -> bool:
-        """Whether the schedule looks the same once the clock was moved by *change*: then its runs stay evenly spaced through it."""
+        """Return whether the schedule is the same after the clock was moved by *change*: then its runs stay evenly spaced through the
+        change."""
         moved = int(change.total_seconds()) // 60
         return len(self.hours) == 24 and {(minute + moved) % 60 for minute in self.minutes} == self.minutes
 
     @property
     def __code__(self) -> CodeType:
-        """As of huey 3.x, whose crontab is a function: instrumentations know by it what the rest of a schedule means. They take times as
-        UTC, so one with a zone of its own has another."""
+        """A code object as in huey 3.x, whose crontab is a function: instrumentations recognize schedules by it. They take times as UTC, so
+        a schedule with a zone of its own has another."""
         return (_as_function if self.tz is None else _in_zone)(()).__code__
 
     @property
@@ -132,12 +133,13 @@ class Crontab:
 
     @property
     def in_words(self) -> str:
-        """The minutes that match, as a person would say it: ``at 03:00 every day``."""
+        """Return the schedule in words: ``at 03:00 every day``."""
         return spoken(self.months, self.days, self.weekdays, self.hours, self.minutes)
 
     @property
     def doubt(self) -> str | None:
-        """What to say of one whose fields were given by position: how it is read here, how by huey 3.x, and how to say it. Else None."""
+        """Return a warning for a schedule whose fields were given by position: how it is read here, how by huey 3.x, and what to write.
+        Else None."""
         if not self.positional:
             return None
         given = ", ".join(map(repr, self.positional))
@@ -168,7 +170,7 @@ def _in_zone(cron_settings: tuple[list[int], ...]) -> FunctionType:
 
 
 def latest_due(validate: Callable[[datetime], bool], after: Micros, until: Micros, zone: tzinfo | None = UTC) -> Micros | None:
-    """The newest due minute m (a multiple of MINUTE) with after < m <= until; None if there is none.
+    """Return the newest due minute m (a multiple of MINUTE) with after < m <= until; None if there is none.
 
     *zone* is the consumer's clock: UTC, or None for the machine's local time. A crontab with ``tz`` follows that zone instead. Any other
     callable gets naive datetimes of the consumer's clock, newest first, until one is due; what it raises is raised here. Every minute of
@@ -184,7 +186,7 @@ def latest_due(validate: Callable[[datetime], bool], after: Micros, until: Micro
 
 
 def next_due(schedule: Crontab, after: Micros, zone: tzinfo | None = UTC, days: int = 5 * 366) -> Micros | None:
-    """The first due minute later than *after*; None if there is none within so many *days*. For showing, not for running."""
+    """Return the first due minute after *after*; None if there is none within *days* days. For display, not for the scheduler."""
     clock = zone if schedule.tz is None else schedule.tz
     first = after - after % MINUTE + MINUTE
     for begin in range(first, first + days * _DAY, _DAY):
@@ -217,7 +219,7 @@ def _is_due(schedule: Crontab, zone: tzinfo | None, at: Micros) -> bool:
 
 
 def _wall(at: Micros, zone: tzinfo | None) -> datetime:
-    """What the clock of *zone* shows; ``fold`` is 1 when it has shown the same before."""
+    """Return what the clock of *zone* shows; ``fold`` is 1 if it has shown the same before."""
     return datetime.fromtimestamp(at // SECOND, zone)
 
 
@@ -226,7 +228,7 @@ def _since_first_showing(wall: datetime) -> timedelta:
 
 
 def _skipped(before: datetime, gap: timedelta) -> Iterable[datetime]:
-    """The wall minutes that a gap jumped over; *before* is the last minute shown."""
+    """Yield the wall minutes that a gap skipped; *before* is the last minute shown."""
     return (before + count * _ONE_MINUTE for count in range(1, gap // _ONE_MINUTE + 1))
 
 
@@ -235,7 +237,7 @@ def _dates(first: datetime, last: datetime) -> Iterable[date]:
 
 
 def _with_positional(fields: Mapping[str, Part], positional: tuple[Part, ...]) -> Mapping[str, Part]:
-    """Fields with those given by position; one text of several words is a cron line."""
+    """Return *fields* with those given by position; one text of several words is a cron line."""
     by_position: dict[str, Part]
     if len(positional) == 1 and isinstance(positional[0], str) and is_line(positional[0]):
         by_position = of_line(positional[0])
@@ -250,7 +252,7 @@ def _with_positional(fields: Mapping[str, Part], positional: tuple[Part, ...]) -
 
 
 def _zone(tz: str | tzinfo) -> tzinfo:
-    """The zone by this name. Other kinds of tzinfo may not tell repeated times apart, so they are refused."""
+    """Return the zone of this name. Other kinds of tzinfo may not distinguish repeated times, so they are rejected."""
     import zoneinfo
 
     if isinstance(tz, (zoneinfo.ZoneInfo, timezone)):

@@ -1,25 +1,25 @@
-"""Everything huey raises.
+"""The exceptions of huey.
 
 Exception
   HueyException                    the base of all but TaskException
-    QueueException                 0.4.9: storage or registry trouble
-      StorageError                 the storage could not do it; nothing was written
-        StorageUnavailable         away or busy: trying again may help
+    QueueException                 0.4.9: a problem of the storage or the registry
+      StorageError                 the storage failed; nothing was written
+        StorageUnavailable         unreachable or busy: trying again may help
           QueueWriteException ...  a queue part of 0.4.9 failed; its own error is the cause
-        StorageFull                no room for more
-        StorageRefused             wrong file, wrong version, wrong rights: trying again does not help
+        StorageFull                no space left
+        StorageRefused             wrong file, version or permissions: trying again does not help
       UnknownTask                  no function is registered under that name
       ResultTimeout                no result within the time (DataStoreTimeout is the same class)
-      HopelessWait                 a task waits for one that cannot run before it ends
+      HopelessWait                 a task waits for another one that cannot run until it has ended
     TaskTimeout                    raised inside a task that passed its time limit
-    TaskLockedException            the lock is held by somebody else
-    RateLimitExceeded              so many uses are not allowed in one window
+    TaskLockedException            the lock is held elsewhere
+    RateLimitExceeded              the rate limit allows no further use in this window
     ConfigurationError             a setting that cannot work; also a RuntimeError and a ValueError
     EncodeError                    a value that cannot be stored; also a TypeError and a ValueError
     DecodeError                    bytes that cannot be read; also a ValueError
 TaskException                      raised by Result.get() of a task that failed
-RetryTask                          raise it in a task: run me again
-CancelExecution                    raise it in a task or a pre_execute hook: this run is not wanted
+RetryTask                          raise it in a task to run it again
+CancelExecution                    raise it in a task or a pre_execute hook to cancel this run
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class QueueException(HueyException):
 
 
 class StorageError(QueueException):
-    """The storage could not do what was asked. Nothing was written."""
+    """The storage failed to do what was asked. Nothing was written."""
 
     unconfirmed = 0
     """Number of records of earlier calls inside one ``bulk_enqueue`` that were not enqueued either."""
@@ -50,15 +50,15 @@ class StorageUnavailable(StorageError):
     """The storage cannot be reached, is locked or busy. The same call may succeed later."""
 
     is_unknown = False
-    """The call was sent and its answer was lost: it may have been done."""
+    """True if the call was sent and its reply was lost, so that it may have taken effect."""
 
 
 class CallInsideCall(StorageUnavailable):
-    """The call interrupted another one of the same thread, as a signal handler or a destructor may, and cannot be made inside that."""
+    """The call interrupted another call of the same thread, as in a signal handler or a destructor, and cannot run inside it."""
 
 
 class StorageFull(StorageError):
-    """The storage has no room left. Nothing was written."""
+    """The storage has no space left. Nothing was written."""
 
 
 class StorageRefused(StorageError):
@@ -98,14 +98,14 @@ class ScheduleReadException(StorageUnavailable):
 
 
 class ResultTimeout(QueueException):
-    """No result arrived within the time given."""
+    """No result arrived within the timeout."""
 
 
 DataStoreTimeout = ResultTimeout
 
 
 class HopelessWait(QueueException):
-    """A task waits for another one, and the only worker that could run it waits inside tasks with all its runners."""
+    """A task waits for another one, and all runners of the only worker that could run it are waiting inside tasks."""
 
 
 class TaskTimeout(HueyException):
@@ -116,12 +116,12 @@ class TaskTimeout(HueyException):
 
 
 class TaskLockedException(HueyException):
-    """The lock is held by somebody else."""
+    """The lock is held elsewhere."""
 
 
 class RateLimitExceeded(HueyException):
-    """The rate limit *key* allows no further use for *delay* seconds; less than 0 counts as 0. *retry*: a task runs again then, and no try
-    is counted. ValueError: a delay that is no number, or longer than a hundred years."""
+    """The rate limit *key* allows no further use for *delay* seconds; less than 0 counts as 0. *retry*: the task runs again after that,
+    without counting a try. Raises ValueError if *delay* is not a number, or longer than a hundred years."""
 
     def __init__(self, key: str, delay: float, retry: bool = True) -> None:
         if isinstance(delay, bool) or not isinstance(delay, int | float) or not delay <= LONGEST_DELAY:
@@ -149,16 +149,15 @@ class DecodeError(HueyException, ValueError):
 
 
 ERROR_TYPE = "_type"
-"""Beside what ``TaskException.metadata`` shows, in the description of an error: the name of its class."""
+"""Key of the name of the error's class in the description of an error; ``TaskException.metadata`` does not show it."""
 
 
 class TaskException(Exception):
     """Raised by ``Result.get()`` when the task failed.
 
     ``metadata`` has ``error`` (the repr of what was raised), ``traceback`` (text), ``retries`` (left) and ``task_id``. The traceback is
-    also a note, so that it is shown below this one. ``error_type``: the name of the class of what was raised, with its module unless
-    that is builtins, such as ``ValueError`` or ``app.errors.Refused``; "" if it is not known.
-    """
+    also a note, so that it is shown below that of this exception. ``error_type``: the name of the class of what was raised, with its module
+    unless that is builtins, such as ``ValueError`` or ``app.errors.Refused``; "" if it is not known."""
 
     def __init__(self, metadata: dict[str, Any] | None = None) -> None:
         super().__init__(metadata)
@@ -175,9 +174,9 @@ class TaskException(Exception):
 
 
 class RetryTask(Exception):
-    """Raised by a task that wants to run again: always, whatever retries it has, and without using one up.
+    """Raise it in a task to run the task again: always, whatever retries it has, and without using one up.
 
-    *eta* (a datetime; naive: local time) or *delay* (seconds or a timedelta) say when; without them the usual wait between two tries holds.
+    *eta* (a datetime; naive: local time) or *delay* (seconds or a timedelta) say when; without them, after the usual retry delay.
     """
 
     def __init__(self, msg: str | None = None, eta: datetime | None = None, delay: float | timedelta | None = None) -> None:
@@ -189,9 +188,10 @@ class RetryTask(Exception):
 
 
 class CancelExecution(Exception):
-    """Raised by a task, or a ``pre_execute`` hook, that wants this run to end without a failure.
+    """Raise it in a task or a ``pre_execute`` hook to end this run without a failure.
 
-    *retry*: None tries again if retries are left; True does in any case, at least once; False does not. From a hook nothing is tried again.
+    *retry*: None runs the task again if retries are left; True does so in any case, at least once; False does not. After a hook, the task
+    does not run again.
     """
 
     def __init__(self, msg: str | None = None, retry: bool | None = None) -> None:
@@ -200,4 +200,4 @@ class CancelExecution(Exception):
 
 
 ASKED_TO_STOP = (TaskTimeout, CancelExecution)
-"""What is raised inside a thread to end the task that it runs: at any step, also while its arguments are read or its result is written."""
+"""What other threads raise in the thread of a task to end it."""

@@ -18,7 +18,7 @@ class Error(NamedTuple):
 
 
 def load_class(path: str) -> Any:
-    """What stands at a dotted path, ``package.module.Name``. ImportError: there is none."""
+    """Import the object at a dotted path, ``package.module.Name``. Raises ImportError if there is none."""
     from importlib import import_module
 
     module, _, name = path.rpartition(".")
@@ -31,11 +31,11 @@ def load_class(path: str) -> Any:
 
 
 def local_to_utc(dt: datetime) -> datetime:
-    """A naive local time as a naive time in UTC, to the second."""
+    """Convert a naive local time to a naive time in UTC, to the second."""
     return dt.replace(tzinfo=None, microsecond=0).astimezone(UTC).replace(tzinfo=None)
 
 
 def wrap_exception(new: type[Exception]) -> NoReturn:
-    """Inside ``except``: raise *new* instead, with the text ``OriginalClass: message`` and the original as its cause."""
+    """Inside ``except``: raise *new* with the text ``OriginalClass: message`` and the original exception as its cause."""
     error = sys.exception()
     raise new(f"{type(error).__name__}: {error}") from error

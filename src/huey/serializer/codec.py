@@ -18,9 +18,9 @@ from huey.serializer.formats import (
     check_json,
     codec_of,
     compress,
+    compression_code,
     decompress,
     from_json,
-    packing_of,
     to_json,
     verify_json,
 )
@@ -34,17 +34,17 @@ _CODEC_BITS, _SIGNED, _ERROR, _DECLARED, _UNKNOWN_BITS = 3, 16, 32, 64, 128
 _BARE_PICKLE = bytes((VERSION, PICKLE))
 _HEAD_SIZE = 2 + MAC_SIZE
 _LONGEST_DECLARED = 16 * 1024
-"""Bytes that what is declared of a task may take."""
+"""Bytes that the declaration of a task may take."""
 _ROWS = (tuple, list)
 _KWARGS = (dict, type(None))
 
 
 class NewerFormat(DecodeError):
-    """A newer huey wrote this."""
+    """A newer release of huey wrote this."""
 
 
 class Codec:
-    """Writes and reads the payloads of one queue.
+    """Encodes and decodes the payloads of one queue.
 
     *serializer*: an object with ``serialize`` and ``deserialize``; what it reads is then the user's business. A plain ``Serializer`` or
     ``JSONSerializer`` stands for the built-in pickle or JSON, with its compression and under the rules of this class. *secret*: signs
@@ -72,11 +72,11 @@ class Codec:
         self._codec = codec_of(serializer)
         if serializer is not None and self._codec != USERS and serializer.compression:
             compression, compression_level, use_zlib = True, serializer.compression_level, serializer.use_zlib
-        self._packing = packing_of(compression, compression_level, use_zlib)
+        self._compression = compression_code(compression, compression_level, use_zlib)
         self._level = compression_level
         self._signer = None if secret is None else Signer(queue, secret)
         self.signs = self._signer is not None
-        """Messages are signed, those of tasks with what was declared of them."""
+        """True if messages are signed; those of tasks together with their declaration."""
         self._allow_pickle = allow_pickle
         self._is_trusted = is_trusted
         self._loads_classes: bool | None = None
@@ -86,16 +86,17 @@ class Codec:
         self._longest = max_size + _HEAD_SIZE + (0 if self._signer is None else _LONGEST_DECLARED)
         self._warned: set[tuple[str, int]] = set()
         self._write = (to_pickle, to_json, self._to_users)[self._codec]
-        is_wrapped = self._signer is not None or self._packing or self._codec != PICKLE
+        is_wrapped = self._signer is not None or self._compression or self._codec != PICKLE
         self._bare_size = -1 if is_wrapped else min(warn_size, max_size)
         """A pickle of at most so many bytes needs nothing but the two bytes in front."""
 
     def reset(self) -> None:
-        """Forget whether the store is trusted; it is asked again."""
+        """Check again whether the store is trusted."""
         self._loads_classes = None
 
     def encode(self, purpose: Purpose, id: str, value: Any, declared: Declared | None = None) -> bytes:
-        """*value* as bytes. If they are signed, only ``decode`` for the same queue, purpose and id accepts them. *declared* is signed too.
+        """Return *value* as bytes. If they are signed, only `decode` for the same queue, purpose and id accepts them. *declared* is signed
+        too.
 
         *purpose* "task": *value* is ``(args, kwargs)``; None for no kwargs is half the work of ``{}``. "error": a dict of plain values,
         always written as JSON.
@@ -107,7 +108,7 @@ class Codec:
                 return self._packed(purpose, id, JSON | _ERROR, self._fitting(to_json(value)))
             body = self._write(value)
             if len(body) <= self._bare_size and (may_load or is_harmless(body)):
-                # As most are. Here every step counts.
+                # Most are like this, and every step counts here.
                 return _BARE_PICKLE + body
             message = self._packed(purpose, id, self._codec, self._fitting(body), declared)
             self._check_readable(value, body, may_load, len(message))
@@ -118,7 +119,7 @@ class Codec:
             raise self._not_written(purpose, id, value, error) from error
 
     def encode_calls(self, ids: Sequence[str], calls: Sequence[tuple[Any, ...]], declared: Declared | None = None) -> list[bytes]:
-        """As ``encode("task", id, (arguments, None), declared)`` of each."""
+        """Like ``encode("task", id, (arguments, None), declared)`` for each."""
         if self._bare_size > 0 and self._may_load():
             try:
                 bodies = to_pickles([(args, None) for args in calls])
@@ -131,14 +132,14 @@ class Codec:
         return [self.encode("task", id, (args, None), declared) for id, args in zip(ids, calls, strict=True)]
 
     def decode(self, purpose: Purpose, id: str, data: bytes) -> Any:
-        """The value that was encoded for *purpose* and *id*; for "task" always ``(tuple, dict)``, for "error" a dict.
+        """Return the value that was encoded for *purpose* and *id*; for "task" always ``(tuple, dict)``, for "error" a dict.
 
         NewerFormat: a newer huey wrote it. DecodeError: whatever else is wrong with *data*.
         """
         may_load = self._loads_classes or self._may_load()
         try:
             if may_load and purpose != "error" and type(data) is bytes and data[:2] == _BARE_PICKLE and len(data) <= self._longest_bare:
-                # As most are. Here every step counts.
+                # Most are like this, and every step counts here.
                 value = load_any(data[2:])
             else:
                 value = self._value(*self._opened(purpose, id, data), may_load, len(data))
@@ -165,13 +166,13 @@ class Codec:
             raise _not_read(purpose, id, error) from error
 
     def decode_result(self, id: str, data: bytes) -> tuple[bool, Any]:
-        """``(is_error, value)`` of what was stored for task *id*, its result or its error. Raises as ``decode`` does."""
+        """Return ``(is_error, value)`` of what was stored for task *id*, its result or its error. Raises like `decode`."""
         is_error = isinstance(data, bytes) and len(data) > 1 and bool(data[1] & _ERROR)
         return is_error, self.decode("error" if is_error else "result", id, data)
 
     def declared(self, id: str, data: bytes) -> Declared:
-        """What was declared of task *id* when *data*, its signed message, was made. DecodeError: the signature does not match, or covers
-        arguments only."""
+        """Return what was declared of task *id* when *data*, its signed message, was made. Raises DecodeError if the signature does not
+        match, or covers only the arguments."""
         try:
             self._check_envelope(data)
             declared, _ = self._verified("task", id, data)
@@ -182,13 +183,13 @@ class Codec:
             raise _not_read("task", id, error) from error
 
     def redeclare(self, id: str, data: bytes, declared: Declared) -> bytes:
-        """The same signed arguments, with something else declared of the task. DecodeError: the signature does not match."""
+        """Return the same signed arguments with another declaration of the task. Raises DecodeError if the signature does not match."""
         self._check_envelope(data)
         _, body = self._verified("task", id, data)
         return self._sealed("task", id, data[1] & ~_DECLARED, body, declared)
 
     def _may_load(self) -> bool:
-        """Whether a pickle may name any class."""
+        """True if a pickle may name any class."""
         if self._loads_classes is None:
             self._loads_classes = self._trust()
         return self._loads_classes
@@ -198,13 +199,13 @@ class Codec:
             return True
         if self._allow_pickle is not None:
             return self._allow_pickle
-        # Who chose another serializer does not expect pickles, in a trusted store neither.
+        # With another serializer pickles are not expected, even in a trusted store.
         return self._codec == PICKLE and bool(self._is_trusted())
 
     # -- writing ------------------------------------------------------------------------------------------------------------------------
 
     def _check_readable(self, value: Any, body: bytes, may_load: bool, size: int) -> None:
-        """EncodeError: a reader would have to refuse *body*, made of *value*, as a message of *size* bytes."""
+        """Raise EncodeError if a reader would have to reject *body*, made of *value*, as a message of *size* bytes."""
         if may_load or self._codec == USERS:
             return
         if self._codec == PICKLE:
@@ -218,10 +219,10 @@ class Codec:
         return body
 
     def _packed(self, purpose: Purpose, id: str, flags: int, body: bytes, declared: Declared | None = None) -> bytes:
-        if self._packing:
-            packed = compress(body, self._packing, self._level)
+        if self._compression:
+            packed = compress(body, self._compression, self._level)
             if len(packed) < len(body):
-                flags, body = flags | self._packing, packed
+                flags, body = flags | self._compression, packed
         if len(body) > self._warn_size:
             self._warn(purpose, id, len(body))
         return self._sealed(purpose, id, flags, body, declared)
@@ -241,7 +242,7 @@ class Codec:
         return bytes(body)
 
     def _warn(self, purpose: Purpose, id: str, size: int) -> None:
-        """Once for each purpose, and again when the size has doubled."""
+        """Warn once for each purpose, and again when the size has doubled."""
         if (purpose, size.bit_length()) in self._warned:
             return
         self._warned.add((purpose, size.bit_length()))
@@ -258,7 +259,7 @@ class Codec:
         return EncodeError(f"{what} cannot be written by {self._codec_name()} ({error_text(error)}); {way_out}")
 
     def _culprit(self, purpose: Purpose, value: Any) -> str:
-        """Which part of *value* cannot be written alone."""
+        """Return which part of *value* cannot be written by itself."""
         if purpose != "task":
             return f"the value, {type_name(value)},"
         args, kwargs = value[0], value[1] or {}
@@ -279,7 +280,7 @@ class Codec:
     # -- reading ------------------------------------------------------------------------------------------------------------------------
 
     def _opened(self, purpose: Purpose, id: str, data: bytes, most: int | None = None) -> tuple[int, bytes]:
-        """Codec and body of a message that is what it says, and fits."""
+        """Return codec and body of a message whose signature and size are right."""
         self._check_envelope(data)
         (_, body), flags = self._verified(purpose, id, data), data[1]
         if flags & _UNKNOWN_BITS or bool(flags & _ERROR) != (purpose == "error"):
@@ -289,7 +290,7 @@ class Codec:
         return flags & _CODEC_BITS, body
 
     def _check_envelope(self, data: bytes) -> None:
-        """DecodeError: the outside is not that of a message, or it is too long."""
+        """Raise DecodeError if the header is not that of a message, or it is too long."""
         if not isinstance(data, bytes):
             raise DecodeError(f"{type_name(data)}, not bytes")
         if len(data) > self._longest:
@@ -300,7 +301,7 @@ class Codec:
             raise NewerFormat(f"format {data[0]}, and this huey reads {VERSION}: a newer huey wrote it; upgrade here")
 
     def _verified(self, purpose: Purpose, id: str, data: bytes) -> tuple[Declared | None, bytes]:
-        """What was declared, if it is a task's, and the body, once the signature is found right."""
+        """Return the declaration, if it is a task's, and the body, after verifying the signature."""
         is_signed = bool(data[1] & _SIGNED)
         if self._signer is None:
             if is_signed:
@@ -330,7 +331,7 @@ class Codec:
 def _checked_shape(purpose: Purpose, value: Any) -> Any:
     if purpose == "task":
         if type(value) is tuple and len(value) == 2 and type(value[0]) is tuple and value[1] is None:
-            # As nearly all are.
+            # Nearly all are like this.
             return value[0], {}
         if not (isinstance(value, _ROWS) and len(value) == 2 and isinstance(value[0], _ROWS) and isinstance(value[1], _KWARGS)):
             raise DecodeError(f"{type_name(value)}, not the arguments of a task")

@@ -17,13 +17,13 @@ from huey.serializer.weights import raise_over_budget
 MIB = 1 << 20
 
 PICKLE, JSON, USERS = range(3)
-"""Codecs, as the envelope has them."""
+"""Codecs, as numbered in the envelope."""
 
 NEWEST_PICKLE = 5
 """The newest protocol of pickle; named here, since the module costs time to load."""
 
 GZIP, ZLIB = 4, 8
-"""Compressions, as the envelope has them."""
+"""Compressions, as numbered in the envelope."""
 
 _WBITS = {GZIP: 31, ZLIB: 15}
 """Their names in zlib."""
@@ -38,12 +38,12 @@ class Serializer:
     """
 
     max_size = 16 * MIB
-    """At most so many bytes are compressed, or come out when decompressed."""
+    """Bytes that are compressed, or that decompression yields, at most."""
 
     def __init__(
         self, compression: bool = False, compression_level: int = 6, use_zlib: bool = False, pickle_protocol: int = NEWEST_PICKLE
     ) -> None:
-        packing_of(compression, compression_level, use_zlib)
+        compression_code(compression, compression_level, use_zlib)
         if isinstance(pickle_protocol, bool) or pickle_protocol not in range(-1, NEWEST_PICKLE + 1):
             raise ConfigurationError(f"pickle_protocol={pickle_protocol!r}: give 0 to {NEWEST_PICKLE}, or leave it out")
         self.compression = compression
@@ -59,12 +59,12 @@ class Serializer:
         return compress(body, ZLIB if self.use_zlib else GZIP, self.compression_level)
 
     def deserialize(self, data: bytes) -> Any:
-        """With compression on, data without it is read too, and the log says so."""
+        """Read data; with compression on, data without it is read too, with a warning."""
         if not self.compression:
             return self._deserialize(data)
-        packing = {b"\x1f\x8b": GZIP, b"\x78\x01": ZLIB, b"\x78\x5e": ZLIB, b"\x78\x9c": ZLIB, b"\x78\xda": ZLIB}.get(data[:2])
-        if packing is not None:
-            return self._deserialize(decompress(data, packing, self.max_size))
+        code = {b"\x1f\x8b": GZIP, b"\x78\x01": ZLIB, b"\x78\x5e": ZLIB, b"\x78\x9c": ZLIB, b"\x78\xda": ZLIB}.get(data[:2])
+        if code is not None:
+            return self._deserialize(decompress(data, code, self.max_size))
         SafeLogger("huey").warning("compression is on, and a message without it was read; it may be older than that setting")
         return self._deserialize(data)
 
@@ -110,7 +110,7 @@ class SignedSerializer(Serializer):
 
 
 def codec_of(serializer: Any) -> int:
-    """Which codec *serializer* stands for. ConfigurationError: for none."""
+    """Return the codec of *serializer*. Raises ConfigurationError if it is not a serializer."""
     if serializer is None or _is_unchanged(serializer, Serializer):
         return PICKLE
     if _is_unchanged(serializer, JSONSerializer):
@@ -122,7 +122,7 @@ def codec_of(serializer: Any) -> int:
 
 
 def _is_unchanged(serializer: Any, kind: type) -> bool:
-    """A subclass that overrides none of the methods still is what it derives from."""
+    """Return whether *serializer* overrides none of the methods of *kind*."""
     names = ("serialize", "deserialize", "_serialize", "_deserialize")
     return isinstance(serializer, kind) and all(getattr(type(serializer), name) is getattr(kind, name) for name in names)
 
@@ -138,7 +138,7 @@ def to_json(value: Any) -> bytes:
 
 
 def check_json(body: bytes, limit: int) -> None:
-    """DecodeError: reading this JSON takes more than *limit* bytes, or it is nested too deep."""
+    """Raise DecodeError if reading this JSON takes more than *limit* bytes, or it is nested too deeply."""
     if len(body) <= DEEPEST or (_weight_of_json(body) <= limit and body.count(b"[") + body.count(b"{") <= DEEPEST):
         return
     # Texts may hold brackets and commas of their own.
@@ -162,7 +162,7 @@ def _weight_of_json(body: bytes) -> int:
 
 
 def verify_json(body: bytes, limit: int) -> None:
-    """EncodeError: readers would have to refuse this."""
+    """Raise EncodeError if readers would have to reject *body*."""
     try:
         check_json(body, limit)
     except DecodeError as error:
@@ -188,8 +188,8 @@ def _json_encoder() -> Callable[[Any], str]:
 # -- compression ------------------------------------------------------------------------------------------------------------------------
 
 
-def packing_of(compression: bool, level: int, use_zlib: bool) -> int:
-    """Which compression these settings mean, or 0. ConfigurationError: a level that does not exist."""
+def compression_code(compression: bool, level: int, use_zlib: bool) -> int:
+    """Return the compression that these settings mean, or 0. Raises ConfigurationError for a level that does not exist."""
     if level not in range(10):
         raise ConfigurationError(f"compression_level={level!r}: give 0 (none) to 9 (smallest)")
     if not compression:
@@ -197,19 +197,20 @@ def packing_of(compression: bool, level: int, use_zlib: bool) -> int:
     return ZLIB if use_zlib else GZIP
 
 
-def compress(body: bytes, packing: int, level: int) -> bytes:
+def compress(body: bytes, code: int, level: int) -> bytes:
     import zlib
 
-    return zlib.compress(body, level, _WBITS[packing])
+    return zlib.compress(body, level, _WBITS[code])
 
 
-def decompress(data: bytes, packing: int, max_size: int) -> bytes:
-    """Decompressed. DecodeError: damaged, or more than *max_size* bytes; the memory for more is never taken."""
+def decompress(data: bytes, code: int, max_size: int) -> bytes:
+    """Return *data* decompressed. Raises DecodeError if it is damaged, or more than *max_size* bytes; memory for more is never
+    allocated."""
     import zlib
 
-    if packing not in _WBITS:
+    if code not in _WBITS:
         raise DecodeError("it says that it was compressed in two ways")
-    reader = zlib.decompressobj(_WBITS[packing])
+    reader = zlib.decompressobj(_WBITS[code])
     try:
         body = reader.decompress(data, max_size + 1)
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""Pickles: of any class where nobody else can have written them, of plain types everywhere else."""
+"""Pickles: of any class where only this application can have written them, of plain types everywhere else."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def to_pickles(values: Iterable[Any]) -> list[bytes]:
 
 
 class MissingClass(DecodeError):
-    """A class that a pickle names is not found in this process: older or newer code may have it."""
+    """A class that a pickle names does not exist in this process; older or newer code may have it."""
 
     path = ""
     """Module and name of the class."""
 
 
 def load_any(body: bytes) -> Any:
-    """Runs whatever the pickle says. MissingClass: a class is not found; anything else that a class raises comes through."""
+    """Load a trusted pickle of any class. Raises MissingClass if a class is not found; whatever a class raises propagates."""
     try:
         return pickle.loads(body)
     except (ImportError, AttributeError):
@@ -40,7 +40,7 @@ def load_any(body: bytes) -> Any:
 
 
 class _NamingUnpickler(pickle.Unpickler):
-    """Says which class is missing."""
+    """An unpickler whose error names the class that is missing."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -52,12 +52,12 @@ class _NamingUnpickler(pickle.Unpickler):
 
 
 def may_name_a_class(body: bytes) -> bool:
-    """Whether it has an opcode by which our own pickler names a class, or the same byte as part of a value."""
+    """Return whether *body* has an opcode by which our own pickler names a class, or the same byte as part of a value."""
     return b"\x93" in body or b"\x82" in body or b"\x83" in body or b"\x84" in body
 
 
 def verify_plain(value: Any, body: bytes, limit: int, stored: int) -> None:
-    """EncodeError: *body*, which is our pickle of *value*, would be refused by ``load_plain``."""
+    """Raise EncodeError if `load_plain` would reject *body*, which is our pickle of *value*."""
     if is_surely_small(value, len(body), limit, most_memory(stored)):
         return
     try:
@@ -70,8 +70,8 @@ def verify_plain(value: Any, body: bytes, limit: int, stored: int) -> None:
 
 
 def load_plain(body: bytes, limit: int, stored: int | None = None) -> Any:
-    """Runs nothing but the makers of plain types. DecodeError: it names something else, or would take more than *limit* bytes; damaged
-    bytes raise anything. *stored*: as in ``check_pickle``."""
+    """Load a pickle of plain types, calling only their constructors. Raises DecodeError if it names anything else, or would take more than
+    *limit* bytes; damaged bytes may raise anything. *stored*: as in `check_pickle`."""
     check_pickle(body, limit, stored)
     value = _PlainUnpickler(io.BytesIO(body)).load()
     if may_name_a_class(body):
@@ -82,11 +82,11 @@ def load_plain(body: bytes, limit: int, stored: int | None = None) -> Any:
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return _maker(f"{module}.{name}")
+        return _constructor(f"{module}.{name}")
 
 
-class _Maker:
-    """Stands for a plain type while a message is read: it can be called with short scalars, and nothing else.
+class _SafeConstructor:
+    """Stands for a plain type while a message is read: it can only be called, with short scalars.
 
     The type itself is not handed out: BUILD could set its attributes, and one long argument could be used a thousand times.
     """
@@ -132,20 +132,20 @@ _CONTAINER_ARGUMENTS = {
     "collections.deque": (list, tuple, int, type(None)),
     "collections.OrderedDict": (dict, tuple),
     # Of a ZoneInfo the maker is asked for an attribute.
-    "builtins.getattr": (_Maker, str),
+    "builtins.getattr": (_SafeConstructor, str),
 }
 
 
 @cache
-def _maker(path: str) -> Any:
-    """What stands for the class of that name. DecodeError: it is not plain."""
+def _constructor(path: str) -> Any:
+    """Return the constructor that stands for the class *path*. Raises DecodeError if it is not a plain type."""
     from importlib import import_module
 
     if path in _PLAIN_TYPES:
         module, _, name = path.partition(".")
-        return _Maker(path, getattr(import_module(module), name))
+        return _SafeConstructor(path, getattr(import_module(module), name))
     if path in _OWN_MAKERS:
-        return _Maker(path, _OWN_MAKERS[path])
+        return _SafeConstructor(path, _OWN_MAKERS[path])
     if path == "uuid.UUID":
         # The class itself: its pickles need one. BUILD cannot change it, because it has a __setstate__.
         return import_module("uuid").UUID
@@ -170,7 +170,7 @@ def _zone(key: str, from_cache: bool = True) -> Any:
 
 def _attribute(owner: Any, name: str) -> Any:
     """The one attribute that a plain type asks for: a ZoneInfo names its maker in this way."""
-    if isinstance(owner, _Maker) and owner.make is _zone and name == "_unpickle":
+    if isinstance(owner, _SafeConstructor) and owner.make is _zone and name == "_unpickle":
         return owner
     raise DecodeError(f"holds a method or attribute, {name!r}; {_WAY_OUT}")
 
@@ -198,7 +198,7 @@ _OWN_MAKERS: dict[str, Callable[..., Any]] = {
 
 
 def type_name(value: Any) -> str:
-    """Its type as one says it: "a decimal.Decimal"."""
+    """Return the type of *value* with an article: "a decimal.Decimal"."""
     kind = type(value)
     return _a(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}")
 
@@ -208,7 +208,7 @@ def _a(name: str) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """An error in one short text."""
+    """Return an error as one short text."""
     try:
         return f"{type(error).__name__}: {error}"[:300]
     except BaseException:  # The user's __str__ may raise too.

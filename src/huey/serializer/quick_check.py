@@ -1,4 +1,4 @@
-"""Quick looks: most pickles are small and plain, and most values that this process writes need no count of theirs."""
+"""Quick checks: most pickles are small and plain, and most values that this process writes need not be counted."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MAC_SIZE = 32
 
 
 class Declared(NamedTuple):
-    """What was declared of a task when it was enqueued. It travels inside the signature, and a worker uses it instead of the columns."""
+    """The declaration of a task when it was enqueued. It travels inside the signature, and workers use it instead of the columns."""
 
     name: str
     priority: int
@@ -31,14 +31,14 @@ class Declared(NamedTuple):
     """Microseconds from the enqueue, where it was given so; instead of ``expires``."""
 
     def packed(self) -> bytes:
-        """As it stands in front of the arguments."""
+        """Return the declaration as it precedes the arguments."""
         from json import dumps
 
         return _counted(dumps(self, separators=(",", ":")))
 
 
 def unpacked(body: bytes) -> tuple[Declared, bytes]:
-    """What was declared, and the arguments behind it. DecodeError: a newer huey declared more, or it is damaged."""
+    """Return the declaration and the arguments after it. Raises DecodeError if a newer release declared more, or it is damaged."""
     from json import loads
 
     end = 4 + int.from_bytes(body[:4], "big")
@@ -60,7 +60,7 @@ class Signer:
         return mac_of(self._keys_for(purpose)[0], self._claim(purpose, id, head, body))
 
     def verify(self, purpose: Purpose, id: str, head: bytes, body: bytes, mac: bytes) -> bool:
-        """Whether one of the secrets signed this."""
+        """Return whether one of the secrets signed this."""
         claim = self._claim(purpose, id, head, body)
         return any(are_equal(mac_of(key, claim), mac) for key in self._keys_for(purpose))
 
@@ -74,7 +74,7 @@ class Signer:
 
 
 def checked_secrets(secret: Any) -> list[bytes]:
-    """The secrets as bytes, first the one that signs. ConfigurationError: there is none, or one is empty."""
+    """Return the secrets as bytes, the one that signs first. Raises ConfigurationError if there is none, or one is empty."""
     secrets = [secret] if isinstance(secret, str | bytes) else secret
     if not isinstance(secrets, Sequence) or not secrets or not all(isinstance(one, str | bytes) and one.strip() for one in secrets):
         raise ConfigurationError("secret=: empty, or no text; give a long random text, such as secrets.token_urlsafe() makes")
@@ -82,7 +82,7 @@ def checked_secrets(secret: Any) -> list[bytes]:
 
 
 def derived_key(secret: bytes, salt: bytes, info: bytes) -> bytes:
-    """A key of 32 bytes: HKDF with SHA-256 (RFC 5869)."""
+    """Derive a key of 32 bytes: HKDF with SHA-256 (RFC 5869)."""
     return mac_of(mac_of(salt, secret), info + b"\x01")
 
 
@@ -98,13 +98,13 @@ def _digest() -> Callable[[bytes, bytes, str], bytes]:
 
 
 def are_equal(mac: bytes, other: bytes) -> bool:
-    """Compared in a time that tells nothing."""
+    """Compare in constant time."""
     from hmac import compare_digest
 
     return compare_digest(mac, other)
 
 
 def _counted(text: str) -> bytes:
-    """With its length in front, so that no two lists of parts make the same bytes."""
+    """Return *part* after its length, so that no two lists of parts give the same bytes."""
     part = text.encode("utf-8", "surrogatepass")
     return len(part).to_bytes(4, "big") + part

@@ -58,5 +58,5 @@ def size_of(item: Any) -> int:
 
 
 def raise_over_budget(why: str) -> NoReturn:
-    """DecodeError: *why*, and the way out."""
+    """Raise DecodeError with *why* and the way out."""
     raise DecodeError(f"{why}; store it elsewhere and pass its name or key, or sign the messages with secret=")
