@@ -105,7 +105,7 @@ class Engine:
         """Write what is finished, claim what there is capacity for, start it. Return False if the storage is unavailable or full: then
         finishes are kept for the next turn."""
         finishes = self._collect_finishes()
-        reports = self._run_hooks is not None and self._run_hooks.wants_promotions
+        reports = self._reports_promoted()
         try:
             turn = self._storage.turn(
                 self._worker, finishes, self._capacity(), self._pending_events, report_promoted=reports, before_io=self._wake_runners
@@ -138,6 +138,10 @@ class Engine:
             self._outage.ends("engine", written)
         if turn.stale:
             log.warning("%d finishes were stale: already written, or their lease was lost (%s ...)", len(turn.stale), turn.stale[0])
+
+    def _reports_promoted(self) -> bool:
+        """Whether a signal handler wants to know of scheduled tasks that became ready."""
+        return self._run_hooks is not None and self._run_hooks.wants_promotions
 
     def _turn_failed(self, error: Exception, finishes: Sequence[Finish]) -> bool:
         """Return False in an outage. Otherwise the storage cannot take a value: write whatever it can take, and return True."""
@@ -305,7 +309,9 @@ class Engine:
             return self._has_news()
         if self._capacity() > 0:
             try:
-                return self._storage.listen(self._worker, LONGEST_REST, self._waker, prefetch=True)
+                return self._storage.listen(
+                    self._worker, LONGEST_REST, self._waker, prefetch=True, report_promoted=self._reports_promoted()
+                )
             except StorageError as error:
                 self._storage_failed(error)
                 return True
