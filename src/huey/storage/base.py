@@ -45,13 +45,13 @@ from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
 
 LEASE = 15 * SECOND
-"""How long a worker keeps what it claimed without a sign of life (C4)."""
+"""How long a worker keeps what it claimed without a sign of life."""
 HEARTBEAT_S = 5.0
 """Seconds between two signs of life."""
 PROMOTE = 500
-"""Scheduled tasks that one turn makes ready (C14)."""
+"""Scheduled tasks that one turn makes ready."""
 TURN_BYTES = 8 * 1024 * 1024
-"""Payloads that one turn claims, and values that it writes, at most, not counting the last (C14)."""
+"""Payloads that one turn claims, and values that it writes, at most, not counting the last."""
 FOLLOWER = 15 * SECOND
 """How long a follower counts after its last look."""
 EVENTS_KEPT = 600 * SECOND
@@ -188,7 +188,7 @@ class Storage(Sharing, Administering, Masked, ABC):
 
     @abstractmethod
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
-        """Fire one tick of a periodic task: if its last tick is older than *tick*, set it and put *record* in, in one step (C7).
+        """Fire one tick of a periodic task: if its last tick is older than *tick*, set it and put *record* in, in one step.
 
         True when this call fired it; *events* are told then, in the same step. With None as record only the tick is noted.
         """
@@ -335,4 +335,4 @@ class Storage(Sharing, Administering, Masked, ABC):
     @property
     @abstractmethod
     def is_trusted(self) -> bool:
-        """Pickles of any class may be read from here: nobody else can write into it (RELIABILITY S1)."""
+        """Whether pickles of any class may be read from here, since nothing else can write into it."""

@@ -17,7 +17,7 @@ from huey.exceptions import ConfigurationError
 from huey.runtime.clock import SECOND, Micros
 
 HOLDER = 15 * SECOND
-"""How long a process keeps its locks without a sign of life (C10)."""
+"""How long a process keeps its locks without a sign of life."""
 
 
 class Holder(NamedTuple):
@@ -34,7 +34,7 @@ class Held(NamedTuple):
 
     name: str
     token: int
-    """Grows with each time any lock is taken: a resource outside that remembers the highest one can refuse an older holder (C10)."""
+    """Grows with each time any lock is taken: a resource outside that remembers the highest one can refuse an older holder."""
     holder: Holder
 
 

@@ -15,6 +15,6 @@ def why_not(made: object, name: str, error: TypeError) -> str:
         return f"{who}: {error}; known options stand in its docstring"
     kind = getattr(huey.storage, str(error).partition(".")[0], None)
     classes = (*type(made).__mro__, *getattr(kind, "__mro__", ()))
-    places = [getattr(kind, "from_options", None), *(vars(it).get("__init__") for it in classes)]
-    known = {option for place in places for option in keywords_of(place)}
+    indexes = [getattr(kind, "from_options", None), *(vars(it).get("__init__") for it in classes)]
+    known = {option for index in indexes for option in keywords_of(index)}
     return f"{who}: unknown option {word!r}" + (did_you_mean(word, known - {"self", "cls"}) or "; known options stand in its docstring")

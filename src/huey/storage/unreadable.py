@@ -42,9 +42,9 @@ def _check_options(options: Any) -> None:
     for asked in ("backoff", "jitter", "cap", "timeout"):
         if not isinstance(read_policy(options).get(asked, 0), int | float):
             raise ValueError("its options are none of ours")
-    terms = read_constraints(options)
-    if type(terms.max_running) is not int or not isinstance(terms.concurrency_key or "", str):
-        raise ValueError("its terms are none of ours")
+    constraints = read_constraints(options)
+    if type(constraints.max_running) is not int or not isinstance(constraints.concurrency_key or "", str):
+        raise ValueError("its constraints are none of ours")
 
 
 def check_times(*times: Any) -> None:

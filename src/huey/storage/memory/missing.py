@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from huey.runtime.clock import Micros
-from huey.storage.memory.looking import LookingInMemory
+from huey.storage.memory.lookups import LookingInMemory
 from huey.storage.memory.row import Row
-from huey.storage.memory.tables import Marks
+from huey.storage.memory.tables import Revocations
 from huey.storage.rows import Missing, Worker
 from huey.task.record import Lease
 
@@ -15,7 +15,7 @@ from huey.task.record import Lease
 class MissingInMemory(LookingInMemory):
     """``missing`` and ``claim_missing``."""
 
-    _marks: Marks
+    _revocations: Revocations
     _is_paused: bool
 
     def missing(self) -> list[Missing]:
@@ -34,8 +34,8 @@ class MissingInMemory(LookingInMemory):
 
     def _is_plain(self, row: Row, now: Micros) -> bool:
         """A claim has nothing to look at."""
-        has_constraints = row.terms.concurrency_key is not None or row.terms.unique is not None
+        has_constraints = row.constraints.concurrency_key is not None or row.constraints.unique is not None
         # A wall time is read by the claim, which knows the consumer's clock.
-        marks = [mark for mark in (row.revoked, self._marks.names.get(row.record.name)) if mark is not None]
-        is_barred = any(mark.until < 0 or mark.holds(now) for mark in marks) or row.is_expired(now)
-        return not (has_constraints or row.solo_crashes or is_barred)
+        revocations = [revocation for revocation in (row.revoked, self._revocations.names.get(row.record.name)) if revocation is not None]
+        must_not_run = any(revocation.until < 0 or revocation.holds(now) for revocation in revocations) or row.is_expired(now)
+        return not (has_constraints or row.solo_crashes or must_not_run)

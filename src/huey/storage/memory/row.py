@@ -19,7 +19,7 @@ class Row:
 
     def __init__(self, record: Record, now: Micros) -> None:
         self.record = record = record.resolved(now)
-        self.terms = read_constraints(record.options)
+        self.constraints = read_constraints(record.options)
         self.state = State.QUEUED
         self.ready_at = now
         self.due = record.eta if record.eta is not None and record.eta > now else None
@@ -71,7 +71,7 @@ class Row:
     @property
     def may_come_again(self) -> bool:
         """It has ended, and its id may be enqueued again."""
-        return self.is_ended and self.terms.own is not None
+        return self.is_ended and self.constraints.own is not None
 
     @property
     def has_failed(self) -> bool:
@@ -104,7 +104,7 @@ class Row:
                 self.record = self.record._replace(expires=expires)
             if finish.options is not None:
                 self.record = self.record._replace(options=finish.options)
-            self.put_back(finish.due_at(now), finish.reason, now)
+            self.requeue(finish.due_at(now), finish.reason, now)
             return RETRIED if is_try else None
         return FAILED if self.state == State.FAILED else CANCELLED
 
@@ -122,13 +122,13 @@ class Row:
         if self.revoked is not None and self.revoked.once:
             self.revoked = None
 
-    def put_back(self, due: Micros | None, reason: str | None, now: Micros) -> None:
+    def requeue(self, due: Micros | None, reason: str | None, now: Micros) -> None:
         """Another run: at once behind what waits, at a place in the past, or later."""
         self.state, self.reason = State.QUEUED, reason
         self.due = due if due is not None and due > now else None
         self.ready_at = due if due is not None and due <= now else now
 
-    def anew(self, now: Micros) -> Row:
+    def reset(self, now: Micros) -> Row:
         """As just enqueued, but for its age, its token and its attempts. An expiry is dropped: who puts it back by hand wants it to run."""
         options = without_requests(self.record.options)
         row = Row(self.record._replace(eta=None, expires=None, delay=None, expires_in=None, options=options), now)
@@ -140,7 +140,7 @@ class Row:
         counted = (self.attempt, self.solo_crashes, self.deaths, self.unknown_until)
         return Lease(id, self.token, name, payload, priority, self.ready_at, expires, retries, retry_delay, *counted, options, self.created)
 
-    def look(self) -> TaskRow:
+    def to_task_row(self) -> TaskRow:
         record, revoked = self.record, self.revoked
         return TaskRow(
             id=record.id,

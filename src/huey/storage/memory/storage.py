@@ -13,14 +13,14 @@ from huey.runtime.clock import SECOND, Clock, Micros, micros, system_clock
 from huey.runtime.failpoints import failpoint
 from huey.storage.base import DEAD_LETTERS_KEPT, FOREVER, LEASE, Waker
 from huey.storage.helpers import any_constraints, check_records, parts_of
+from huey.storage.memory.condition import NEVER, ChangeCondition
+from huey.storage.memory.constraints import Locks
+from huey.storage.memory.locks import SharingInMemory
 from huey.storage.memory.missing import MissingInMemory
 from huey.storage.memory.row import Row
-from huey.storage.memory.shared import SharingInMemory
-from huey.storage.memory.sharing import Locks
 from huey.storage.memory.statistics import Statistics
-from huey.storage.memory.tables import Events, Marks, Tasks, Values, remove
+from huey.storage.memory.tables import Events, Revocations, Tasks, Values, remove
 from huey.storage.memory.values import ValuesInMemory, end_of
-from huey.storage.memory.waking import NEVER, Alarm
 from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import EventFactory, Features, Polling, Revocation, TaskIds, TaskName, Turn, Worker, WorkerRow
 from huey.storage.stats import CANCELLED, ENQUEUED
@@ -47,7 +47,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         self._clock = clock
         self.result_ttl = parse_result_ttl(result_ttl)
         self._retention = Retention.of(keep_finished)
-        self._changed = Alarm(clock)
+        self._changed = ChangeCondition(clock)
         self._workers: dict[str, tuple[Worker, Micros]] = {}
         self._events = Events()
         self._keep_finished = keep_finished
@@ -70,7 +70,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         self._tasks = Tasks(self._tasks.top_token)
         self._values = Values()
         self._ticks: dict[str, tuple[Micros, Micros]] = {}
-        self._marks = Marks()
+        self._revocations = Revocations()
         self._statistics = Statistics()
         self._events.clear()
         self._clear_shared()
@@ -91,11 +91,11 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     ) -> dict[str, str]:
         now = self._now(now)
         failpoint("enqueue:before-commit")
-        duplicates, put_in = self._insert_all(records, now)
+        duplicates, inserted = self._insert_all(records, now)
         if make_events is not None and self._events.are_followed(now):
             texts = make_events()
             if constrained:
-                texts = [text for record, text in zip(records, texts, strict=True) if record.id in put_in]
+                texts = [text for record, text in zip(records, texts, strict=True) if record.id in inserted]
             self._events.publish(texts, now)
         failpoint("enqueue:after-commit")
         self._changed.notify_all()
@@ -104,28 +104,28 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     def _insert_all(self, records: Sequence[Record], now: Micros) -> tuple[dict[str, str], set[str]]:
         """Put tasks in, of two with one id the first; for those that are not put in, the task because of which; the ids of the others."""
         duplicates: dict[str, str] = {}
-        put_in: set[str] = set()
+        inserted: set[str] = set()
         seen: set[str] = set()
         for record in records:
             if record.id not in seen:
                 seen.add(record.id)
                 other = self._insert(record, now)
                 if other is None:
-                    put_in.add(record.id)
+                    inserted.add(record.id)
                 elif other != record.id or record.id not in self._tasks.rows or read_constraints(record.options).own is not None:
                     duplicates[record.id] = other
-        return duplicates, put_in
+        return duplicates, inserted
 
     def _insert(self, record: Record, now: Micros) -> str | None:
         """Put one in: None. Or because of which task it was not: itself, if its id is held or known, or who holds its key."""
         former, row = self._tasks.rows.get(record.id), Row(record, now)
-        if former is not None and (not former.is_ended or row.terms.own is None):
+        if former is not None and (not former.is_ended or row.constraints.own is None):
             return record.id
-        if (other := self._keys.met(record.id, row.terms, now, lambda id: self._gives_way(id, now))) is not None:
+        if (other := self._keys.duplicate_of(record.id, row.constraints, now, lambda id: self._gives_way(id, now))) is not None:
             return other
-        if row.terms.own is not None:
+        if row.constraints.own is not None:
             self._begin_again(row, former)
-        row.revoked = self._marks.hand_over(record.id, row.terms.own, now)
+        row.revoked = self._revocations.hand_over(record.id, row.constraints.own, now)
         self._tasks.queue(row)
         self._keys.note(row, now)
         return None
@@ -159,9 +159,9 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             promoted = [row.label for row in self._tasks.promote(now)]
             claimed = [] if self._is_paused else self._tasks.claim(worker, want)
             is_heavy = len(claimed) < want and not self._is_paused and any(self._tasks.lanes(worker))
-            cancelled = [refusal for row in claimed if (refusal := self._turn_away(row, now))]
+            cancelled = [dropped for row in claimed if (dropped := self._turn_away(row, now))]
             for row in claimed:
-                self._keys.give_up(row)
+                self._keys.release_keys(row)
             self._events.publish(events, now)
             failpoint("turn:after-commit")
             if finishes or events:
@@ -183,7 +183,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         row = self._tasks.rows.get(finish.lease.id)
         if row is None or not row.is_held_by(worker, finish.lease):
             return False
-        self._tasks.let_go(row)
+        self._tasks.end_lease(row)
         if finish.value is not None:
             self._values.put("result", row.record.id, finish.value, end_of(self.result_ttl, now))
         self._count(row, row.settle(finish, worker, error, now, self.offset), now, micros(finish.duration))
@@ -209,13 +209,13 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
 
     def _turn_away(self, row: Row, now: Micros) -> CancelledAtClaim | None:
         """End a task that was claimed but must not run."""
-        if row.is_revoked(now, self.offset) or self._marks.obey_name(row.record.name, now, self.offset):
+        if row.is_revoked(now, self.offset) or self._revocations.obey_name(row.record.name, now, self.offset):
             reason = "revoked"
         elif row.is_expired(now):
             reason = "expired"
         else:
             return None
-        self._tasks.let_go(row)
+        self._tasks.end_lease(row)
         row.end(State.CANCELLED, reason, now)
         self._has_ended(row)
         self._count(row, CANCELLED, now)
@@ -228,7 +228,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             for lease in leases:
                 row = self._tasks.rows.get(lease.id)
                 if row is not None and row.is_held_by(worker, lease):
-                    self._tasks.let_go(row)
+                    self._tasks.end_lease(row)
                     self._tasks.queue(row)
                     freed.append(row)
             self._keys.take(freed)
@@ -243,7 +243,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             taken = self._tasks.held_by(dead.worker.id)
             for row in taken:
                 row.lost_by = row.lost_by or dead.worker
-                self._tasks.let_go(row)
+                self._tasks.end_lease(row)
                 self._tasks.hand_to(worker.id, row)
             del self._workers[dead.worker.id]
             failpoint("reclaim:after-commit")
@@ -285,34 +285,34 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
     def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
-        mark = Revocation(FOREVER if until is None else until, once)
+        revocation = Revocation(FOREVER if until is None else until, once)
         with self._changed:
             if isinstance(target, TaskName):
-                self._marks.names[target.name] = mark
+                self._revocations.names[target.name] = revocation
                 return
             ids, enqueue = target
             for id in ids:
                 row = self._row_of(id, enqueue)
                 if row is None or (enqueue is None and row.may_come_again):
-                    self._marks.put(id, enqueue, mark, self._clock.now())
+                    self._revocations.put(id, enqueue, revocation, self._clock.now())
                 elif not row.is_ended:
-                    row.revoked = mark
+                    row.revoked = revocation
 
     def _row_of(self, id: str, enqueue: Micros | None) -> Row | None:
         """The row of an id, if it is that of this enqueue (None: whichever it is)."""
         row = self._tasks.rows.get(id)
-        return row if row is None or enqueue is None or (row.terms.own or FIRST) == enqueue else None
+        return row if row is None or enqueue is None or (row.constraints.own or FIRST) == enqueue else None
 
     def restore(self, target: TaskIds | TaskName) -> list[str]:
         with self._changed:
             if isinstance(target, TaskName):
-                return [target.name] if self._marks.names.pop(target.name, None) is not None else []
+                return [target.name] if self._revocations.names.pop(target.name, None) is not None else []
             return [id for id in target.ids if self._restore(id, target.enqueue)]
 
     def _restore(self, id: str, enqueue: Micros | None) -> bool:
         row = self._row_of(id, enqueue)
         if row is None or (enqueue is None and row.may_come_again):
-            return self._marks.take(id, enqueue, self._clock.now()) is not None
+            return self._revocations.take(id, enqueue, self._clock.now()) is not None
         if row.is_ended or row.revoked is None:
             return False
         row.revoked = None
@@ -324,21 +324,21 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
             row = None if id is None else self._row_of(id, enqueue)
             if row is not None and row.revoked is not None:
                 return row.revoked
-            return self._marks.find(id, enqueue, name, self._clock.now())
+            return self._revocations.find(id, enqueue, name, self._clock.now())
 
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
         with self._changed:
             now = self._now(now)
-            put_back = [id for id in ids if self._start_over(id, now)]
+            requeue = [id for id in ids if self._start_over(id, now)]
             self._changed.notify_all()
-            return put_back
+            return requeue
 
     def _start_over(self, id: str, now: Micros) -> bool:
         row = self._tasks.rows.get(id)
         if row is None or not row.has_failed:
             return False
         self._values.kinds.get("result", {}).pop(id, None)
-        again = row.anew(now)
+        again = row.reset(now)
         self._tasks.queue(again)
         self._keys.take([again])
         return True
@@ -379,9 +379,9 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         with self._changed:
             self._events.follow(self._clock.now())
             if after is None:
-                return self._events.told, []
-            self._changed.until(lambda: self._events.told > after, timeout)
-            return self._events.told, self._events.since(after)
+                return self._events.last_position, []
+            self._changed.until(lambda: self._events.last_position > after, timeout)
+            return self._events.last_position, self._events.since(after)
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
@@ -395,7 +395,7 @@ class MemoryStorage(SharingInMemory, ValuesInMemory, MissingInMemory):
         with self._changed:
             now = self._now(now)
             ended = now - DEAD_LETTERS_KEPT
-            gone = self._values.prune(now) + self._marks.prune(now) + self._events.prune(now) + self._statistics.prune(now)
+            gone = self._values.prune(now) + self._revocations.prune(now) + self._events.prune(now) + self._statistics.prune(now)
             gone += self._tasks.prune_failed(ended) + self._tasks.prune_succeeded(self._retention, now) + self._prune_shared(now)
             return gone + remove(self._ticks, lambda tick: tick[1] <= ended)
 

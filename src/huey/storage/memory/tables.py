@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar
 from huey.runtime.clock import Micros
 from huey.runtime.times import EARLIEST_ZONE
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, PROMOTE, REVOCATION_KEPT, TURN_BYTES
+from huey.storage.memory.constraints import ConcurrencyLimits, Rank
 from huey.storage.memory.row import Row
-from huey.storage.memory.sharing import Gates, Rank
 from huey.storage.retention import Retention
 from huey.storage.rows import Missing, Revocation, Worker
 from huey.task.lifecycle import State
@@ -36,7 +36,7 @@ class Tasks:
         self.missing: set[str] = set()
         """Of the scheduled ones those that wait for a worker that can run them."""
         self.held: dict[str, set[str]] = {}
-        self.gates = Gates(self.rows, self._let_in, self._take_out)
+        self.limits = ConcurrencyLimits(self.rows, self._make_ready, self._take_out)
 
     def queue(self, row: Row) -> None:
         """Let *row* wait: for a worker, or for its time."""
@@ -46,16 +46,16 @@ class Tasks:
             heapq.heappush(self.scheduled, (row.due, row.record.id))
             if row.is_missing:
                 self.missing.add(row.record.id)
-            self.gates.level(row)
-        elif self.gates.is_open_to(row):
-            self._let_in(row)
+            self.limits.level(row)
+        elif self.limits.is_open_to(row):
+            self._make_ready(row)
         else:
-            self.gates.enter(row)
+            self.limits.enter(row)
 
     def _lane(self, row: Row) -> list[Rank]:
         return self.suspects if row.solo_crashes else self.ready
 
-    def _let_in(self, row: Row) -> None:
+    def _make_ready(self, row: Row) -> None:
         heapq.heappush(self._lane(row), row.rank)
 
     def _take_out(self, row: Row) -> None:
@@ -125,12 +125,12 @@ class Tasks:
         row.state, row.worker, row.reason = State.RUNNING, worker, None
         row.token += 1
         self.held.setdefault(worker, set()).add(row.record.id)
-        self.gates.start(row)
+        self.limits.start(row)
 
     def held_by(self, worker: str) -> list[Row]:
         return [self.rows[id] for id in sorted(self.held.get(worker, ()))]
 
-    def let_go(self, row: Row) -> None:
+    def end_lease(self, row: Row) -> None:
         """End the lease. The row is in no place until it is queued, ended or removed."""
         assert row.worker is not None
         holds = self.held[row.worker]
@@ -138,7 +138,7 @@ class Tasks:
         if not holds:
             del self.held[row.worker]
         row.worker = None
-        self.gates.stop(row)
+        self.limits.stop(row)
 
     def remove(self, ids: Iterable[str]) -> int:
         """These rows go. Returns how many."""
@@ -155,7 +155,7 @@ class Tasks:
             self.missing.clear()
             self.ready.clear()
             self.suspects.clear()
-            self.gates.clear_waiting()
+            self.limits.clear_waiting()
         self.remove([row.record.id for row in gone])
         return gone
 
@@ -220,15 +220,15 @@ class Values:
         return sum(remove(values, lambda value: value.expires <= now) for values in self.kinds.values())
 
 
-class Marks:
+class Revocations:
     """Revocations that stand apart from a task: of ids that nobody holds, of one enqueue of such an id, and of names."""
 
     def __init__(self) -> None:
         self.ids: dict[tuple[str, Micros | None], tuple[Revocation, Micros]] = {}
         self.names: dict[str, Revocation] = {}
 
-    def put(self, id: str, enqueue: Micros | None, mark: Revocation, now: Micros) -> None:
-        self.ids[id, enqueue] = mark, now + REVOCATION_KEPT
+    def put(self, id: str, enqueue: Micros | None, revocation: Revocation, now: Micros) -> None:
+        self.ids[id, enqueue] = revocation, now + REVOCATION_KEPT
 
     def take(self, id: str, enqueue: Micros | None, now: Micros) -> Revocation | None:
         """The mark of an id, or of one enqueue of it; it is not kept here any more."""
@@ -244,10 +244,10 @@ class Marks:
 
     def obey_name(self, name: str, now: Micros, offset: Micros) -> bool:
         """Whether a task of that name must not run. One for once is used up."""
-        mark = self.names.get(name)
-        if mark is None or not mark.holds(now, offset):
+        revocation = self.names.get(name)
+        if revocation is None or not revocation.holds(now, offset):
             return False
-        if mark.once:
+        if revocation.once:
             del self.names[name]
         return True
 
@@ -258,14 +258,14 @@ class Marks:
 
     def prune(self, now: Micros) -> int:
         gone = remove(self.ids, lambda kept: kept[1] <= now or not kept[0].holds(now, -EARLIEST_ZONE))
-        return gone + remove(self.names, lambda mark: not mark.holds(now, -EARLIEST_ZONE))
+        return gone + remove(self.names, lambda revocation: not revocation.holds(now, -EARLIEST_ZONE))
 
 
 class Events:
     """What was told while somebody followed. Positions only grow."""
 
     def __init__(self) -> None:
-        self.told = 0
+        self.last_position = 0
         self.clear()
 
     def clear(self) -> None:
@@ -280,8 +280,8 @@ class Events:
 
     def publish(self, texts: Sequence[str], now: Micros) -> None:
         if self.are_followed(now):
-            self.kept += [(position, now, text) for position, text in enumerate(texts, self.told + 1)]
-            self.told += len(texts)
+            self.kept += [(position, now, text) for position, text in enumerate(texts, self.last_position + 1)]
+            self.last_position += len(texts)
 
     def since(self, position: int) -> list[str]:
         return [text for at, _, text in self.kept if at > position]

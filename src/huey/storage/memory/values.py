@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from huey.runtime.clock import Clock, Micros, Rng, micros
 from huey.storage.base import FOREVER, Storage
 from huey.storage.helpers import check_keys
+from huey.storage.memory.condition import ChangeCondition
 from huey.storage.memory.tables import Values
-from huey.storage.memory.waking import Alarm
 
 if TYPE_CHECKING:
     from typing import Self
@@ -24,7 +24,7 @@ class ValuesInMemory(Storage):
         return super().from_options(name, **options)
 
     _clock: Clock
-    _changed: Alarm
+    _changed: ChangeCondition
     _values: Values
     result_ttl: float | None
 

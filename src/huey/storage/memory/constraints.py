@@ -30,16 +30,16 @@ class Keys:
         """Key to id of the row that holds it."""
         self.kept: dict[tuple[str, str], Kept] = {}
 
-    def met(self, id: str, terms: Constraints, now: Micros, gives_way: Callable[[str], bool]) -> str | None:
+    def duplicate_of(self, id: str, constraints: Constraints, now: Micros, gives_way: Callable[[str], bool]) -> str | None:
         """The id of the task because of which a new one is not put in: its own id, if that is known; None: nothing is in the way.
         *gives_way*: whether a task that holds a key lets others have it."""
-        if terms.id_ttl is not None and (known := self._kept("id", id, now)):
+        if constraints.id_ttl is not None and (known := self._kept("id", id, now)):
             return known
-        if terms.unique is None:
+        if constraints.unique is None:
             return None
-        if terms.unique in self.holders and gives_way(self.holders[terms.unique]):
-            del self.holders[terms.unique]
-        return self.holders.get(terms.unique) or self._kept("unique", terms.unique, now)
+        if constraints.unique in self.holders and gives_way(self.holders[constraints.unique]):
+            del self.holders[constraints.unique]
+        return self.holders.get(constraints.unique) or self._kept("unique", constraints.unique, now)
 
     def _kept(self, kind: str, key: str, now: Micros) -> str | None:
         found = self.kept.get((kind, key))
@@ -47,34 +47,34 @@ class Keys:
 
     def note(self, row: Row, now: Micros) -> None:
         """A task was put in."""
-        id, terms = row.record.id, row.terms
-        if terms.id_ttl is not None:
-            self.kept["id", id] = Kept(id, (now if row.due is None else row.due) + micros(terms.id_ttl))
-        if terms.unique is not None and not isinstance(terms.unique_for, str):
-            self.kept["unique", terms.unique] = Kept(id, now + micros(terms.unique_for))
+        id, constraints = row.record.id, row.constraints
+        if constraints.id_ttl is not None:
+            self.kept["id", id] = Kept(id, (now if row.due is None else row.due) + micros(constraints.id_ttl))
+        if constraints.unique is not None and not isinstance(constraints.unique_for, str):
+            self.kept["unique", constraints.unique] = Kept(id, now + micros(constraints.unique_for))
         self.take([row])
 
     def take(self, rows: Iterable[Row]) -> None:
         """Let rows that wait have their keys, as far as those are free."""
         for row in sorted(rows, key=lambda row: row.record.id):
-            if row.terms.unique is not None and row.terms.holds_key:
-                self.holders.setdefault(row.terms.unique, row.record.id)
+            if row.constraints.unique is not None and row.constraints.holds_key:
+                self.holders.setdefault(row.constraints.unique, row.record.id)
 
     def forget(self, row: Row) -> None:
         """A task leaves no trace."""
-        if row.terms.unique is not None and self.holders.get(row.terms.unique) == row.record.id:
-            del self.holders[row.terms.unique]
+        if row.constraints.unique is not None and self.holders.get(row.constraints.unique) == row.record.id:
+            del self.holders[row.constraints.unique]
         self.kept.pop(("id", row.record.id), None)
 
-    def give_up(self, row: Row) -> None:
+    def release_keys(self, row: Row) -> None:
         """A task has ended, or started."""
-        key = row.terms.unique
-        is_due = row.is_ended or row.terms.unique_for == WAITING
+        key = row.constraints.unique
+        is_due = row.is_ended or row.constraints.unique_for == WAITING
         if key is not None and is_due and self.holders.get(key) == row.record.id:
             del self.holders[key]
 
 
-class Gate:
+class ConcurrencyLimit:
     """The tasks of one limit: those that run, those that are ready, and those that wait until they are among the best."""
 
     def __init__(self) -> None:
@@ -83,21 +83,25 @@ class Gate:
         self.waiting: list[Rank] = []
 
 
-class Gates:
-    """Limits by key. *let_in* makes a row ready, *take_out* takes it back from what is ready."""
+class ConcurrencyLimits:
+    """Limits by key. *make_ready* makes a row ready, *take_out* takes it back from what is ready."""
 
-    def __init__(self, rows: dict[str, Row], let_in: Callable[[Row], None], take_out: Callable[[Row], None]) -> None:
+    def __init__(self, rows: dict[str, Row], make_ready: Callable[[Row], None], take_out: Callable[[Row], None]) -> None:
         self._rows = rows
-        self._let_in = let_in
+        self._make_ready = make_ready
         self._take_out = take_out
-        self._gates: dict[str, Gate] = {}
+        self._limits: dict[str, ConcurrencyLimit] = {}
 
-    def _of(self, row: Row) -> Gate | None:
-        return None if row.terms.concurrency_key is None else self._gates.setdefault(row.terms.concurrency_key, Gate())
+    def _of(self, row: Row) -> ConcurrencyLimit | None:
+        return (
+            None
+            if row.constraints.concurrency_key is None
+            else self._limits.setdefault(row.constraints.concurrency_key, ConcurrencyLimit())
+        )
 
     def is_open_to(self, row: Row) -> bool:
         """A row that is ready need not ask; one with a limit waits until it is let in."""
-        return row.terms.concurrency_key is None
+        return row.constraints.concurrency_key is None
 
     def enter(self, row: Row) -> None:
         """A due row waits to be let in."""
@@ -124,7 +128,7 @@ class Gates:
         if gate is None:
             return
         # The first one decides, or tasks with different numbers would let each other in and out for ever.
-        room = self._rows[gate.waiting[0][2]].terms.max_running - len(gate.running) if gate.waiting else 0
+        room = self._rows[gate.waiting[0][2]].constraints.max_running - len(gate.running) if gate.waiting else 0
         while gate.waiting:
             best = gate.waiting[0]
             worst = max((self._rows[id].rank for id in gate.open), default=None)
@@ -136,14 +140,14 @@ class Gates:
             else:
                 return
         if not gate.running and not gate.open:
-            del self._gates[row.terms.concurrency_key or ""]
+            del self._limits[row.constraints.concurrency_key or ""]
 
-    def _open(self, gate: Gate, row: Row) -> None:
+    def _open(self, gate: ConcurrencyLimit, row: Row) -> None:
         gate.open.add(row.record.id)
         row.state = State.QUEUED
-        self._let_in(row)
+        self._make_ready(row)
 
-    def _close(self, gate: Gate, row: Row) -> None:
+    def _close(self, gate: ConcurrencyLimit, row: Row) -> None:
         gate.open.discard(row.record.id)
         self._take_out(row)
         row.state = State.BLOCKED
@@ -151,14 +155,14 @@ class Gates:
 
     def clear_waiting(self) -> None:
         """Only what runs is counted any more."""
-        for gate in self._gates.values():
+        for gate in self._limits.values():
             gate.open.clear()
             gate.waiting.clear()
-        self._gates = {limit: gate for limit, gate in self._gates.items() if gate.running}
+        self._limits = {limit: gate for limit, gate in self._limits.items() if gate.running}
 
     def waiting(self) -> list[Row]:
         """All that wait, the best first."""
-        ranks = sorted(rank for gate in self._gates.values() for rank in gate.waiting)
+        ranks = sorted(rank for gate in self._limits.values() for rank in gate.waiting)
         return [self._rows[id] for _, _, id in ranks]
 
 

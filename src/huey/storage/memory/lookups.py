@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from huey.runtime.clock import SECOND, Clock, Micros
 from huey.storage.base import Storage
+from huey.storage.memory.condition import ChangeCondition
 from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tables import Tasks, Values
-from huey.storage.memory.waking import Alarm
 from huey.storage.rows import Counts, TaskRow, Worker, WorkerRow
 from huey.storage.stats import MINUTE, Stat, start_of, with_waiting
 from huey.task.lifecycle import State
@@ -20,7 +20,7 @@ class LookingInMemory(Storage):
     """What is held by a ``MemoryStorage``, as rows and numbers."""
 
     _clock: Clock
-    _changed: Alarm
+    _changed: ChangeCondition
     _values: Values
     _tasks: Tasks
     _statistics: Statistics
@@ -31,9 +31,9 @@ class LookingInMemory(Storage):
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
         with self._changed:
             if ids is not None:
-                return [self._tasks.rows[id].look() for id in ids if id in self._tasks.rows]
+                return [self._tasks.rows[id].to_task_row() for id in ids if id in self._tasks.rows]
             rows = [row for row in self._tasks.listed(state) if name is None or row.record.name == name]
-            return [row.look() for row in rows[:limit]]
+            return [row.to_task_row() for row in rows[:limit]]
 
     def counts(self) -> Counts:
         with self._changed:

@@ -8,11 +8,11 @@ from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.times import EARLIEST_ZONE
 from huey.storage.base import Storage
 from huey.storage.locks import HOLDER, Held, Holder
+from huey.storage.memory.condition import ChangeCondition
+from huey.storage.memory.constraints import Keys, Locks, Rates
 from huey.storage.memory.row import Row
-from huey.storage.memory.sharing import Keys, Locks, Rates
 from huey.storage.memory.tables import Tasks, remove
 from huey.storage.memory.values import end_of
-from huey.storage.memory.waking import Alarm
 from huey.storage.rows import Worker
 from huey.task.lifecycle import State
 
@@ -21,7 +21,7 @@ class SharingInMemory(Storage):
     """Terms, locks and rates of a ``MemoryStorage``."""
 
     _clock: Clock
-    _changed: Alarm
+    _changed: ChangeCondition
     _tasks: Tasks
     _workers: dict[str, tuple[Worker, Micros]]
     _locks: Locks
@@ -38,8 +38,8 @@ class SharingInMemory(Storage):
 
     def _has_ended(self, row: Row) -> None:
         """Let others have what a task held."""
-        self._keys.give_up(row)
-        self._tasks.gates.level(row)
+        self._keys.release_keys(row)
+        self._tasks.limits.level(row)
 
     def _drop_queued(self, *, is_scheduled: bool) -> int:
         with self._changed:

@@ -15,7 +15,7 @@ from huey.runtime.waker import Waker as OwnWaker
 from huey.runtime.waker import wait_for_either
 from huey.storage.base import FOREVER, Waker
 
-SAFETY_LOOK = 1.0
+SAFETY_CHECK_S = 1.0
 """Seconds after which who waits looks by itself: clocks may be set."""
 NEVER = float("inf")
 INTERRUPTED = (
@@ -24,7 +24,7 @@ INTERRUPTED = (
 )
 
 
-class Alarm:
+class ChangeCondition:
     """The one lock of a storage, and who waits for a change. ``with alarm:`` holds the lock.
 
     A call that interrupts the one that holds the lock, in its own thread, cannot wait for it and must not see what is half done: it is
@@ -94,7 +94,7 @@ class Alarm:
             # Meanwhile others hold the lock, a call that interrupts this one among them.
             self._is_held = False
             try:
-                self._changed.wait(min(left, SAFETY_LOOK))
+                self._changed.wait(min(left, SAFETY_CHECK_S))
             finally:
                 self._is_held = True
         return True
@@ -111,7 +111,7 @@ class Alarm:
                 left = (deadline - self._clock.monotonic()) / SECOND
                 if wait <= 0 or left <= 0:
                     return wait <= 0
-                is_changed, is_woken = wait_for_either(changed, waker, min(left, wait, SAFETY_LOOK))
+                is_changed, is_woken = wait_for_either(changed, waker, min(left, wait, SAFETY_CHECK_S))
                 if is_woken:
                     return False
                 if is_changed:
