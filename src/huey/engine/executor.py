@@ -154,7 +154,7 @@ class Executor:
             return _stopped(error)
         finally:
             limits.current[slot] = None
-            if limits.scoreboard is not None or limits.has_pending:
+            if limits.limited or limits.stopping or limits.scoreboard is not None:
                 limits.untrack(slot)
             mask.depth = depth
 

@@ -50,12 +50,13 @@ class TimeLimits:
         self._clock = clock
         self.scoreboard = scoreboard
         self._lock = threading.Lock()
-        self._limited: dict[int, _Limited] = {}
+        self.limited: dict[int, _Limited] = {}
+        """By runner: the limit of what it runs."""
         self.current: dict[int, Lease | None] = {}
         """By runner: the lease of what it runs."""
         self.threads: dict[int, int] = {}
         """By runner: its thread."""
-        self._stopping: dict[int, Lease] = {}
+        self.stopping: dict[int, Lease] = {}
         """By runner: a task that was asked to stop because it is revoked."""
         self._news = threading.Event()
 
@@ -72,13 +73,13 @@ class TimeLimits:
             self.scoreboard.set_running(slot, lease.id, lease.token, now, micros(limit or 0))
         if limit:
             with self._lock:
-                self._limited[slot] = _Limited(now + micros(limit))
+                self.limited[slot] = _Limited(now + micros(limit))
             self._news.set()
 
     def untrack(self, slot: int) -> None:
         """The body has ended. Afterwards no exception that was raised for it is pending."""
         self.current[slot] = None
-        if slot in self._limited or slot in self._stopping:
+        if slot in self.limited or slot in self.stopping:
             self._untrack_reliably(slot)
         if self.scoreboard is not None:
             if not self.scoreboard.is_whole:
@@ -88,33 +89,28 @@ class TimeLimits:
             self.scoreboard.set_ended(slot)
 
     def _untrack_reliably(self, slot: int) -> None:
-        while slot in self._limited or slot in self._stopping:
+        while slot in self.limited or slot in self.stopping:
             try:
                 with self._lock:
                     # Take back what was raised and has not arrived yet.
                     masking.cancel(threading.get_ident())
-                    self._limited.pop(slot, None)
-                    self._stopping.pop(slot, None)
+                    self.limited.pop(slot, None)
+                    self.stopping.pop(slot, None)
             except ASKED_TO_STOP:  # It arrived here, after the body: too late to matter.
                 continue
 
-    @property
-    def has_pending(self) -> bool:
-        """True if any runner has a pending interruption or a time limit."""
-        return bool(self._stopping or self._limited)
-
     def was_asked_to_stop(self, slot: int) -> bool:
         """Return whether the task of this runner was asked to stop because it is revoked."""
-        return slot in self._stopping
+        return slot in self.stopping
 
     def time_left_of(self, slot: int) -> Callable[[], float]:
         """Return a function that returns the seconds until the limit of what this runner runs now. A body that calls it is cooperative."""
-        limited = self._limited.get(slot)
+        limited = self.limited.get(slot)
         if limited is None:
             return lambda: float("inf")
 
         def time_left() -> float:
-            if not (limited.is_cooperative or limited.is_asked) and self._limited.get(slot) is limited:
+            if not (limited.is_cooperative or limited.is_asked) and self.limited.get(slot) is limited:
                 limited.is_cooperative = True
                 if self.scoreboard is not None:
                     self.scoreboard.set_cooperative(slot)
@@ -135,15 +131,15 @@ class TimeLimits:
     def stop(self, ids: Collection[str]) -> None:
         """Ask running tasks with these *ids* to stop, each once."""
         for slot, lease in dict(self.current).items():
-            if lease is not None and lease.id in ids and self._stopping.get(slot) is not lease:
+            if lease is not None and lease.id in ids and self.stopping.get(slot) is not lease:
                 self._stop(slot, lease)
 
     def _stop(self, slot: int, lease: Lease) -> None:
         with self._lock:
             # Written first, then checked; a runner that ends clears its task first, then checks for a request. One of them sees the other.
-            self._stopping[slot] = lease
+            self.stopping[slot] = lease
             if self.current.get(slot) is not lease:
-                del self._stopping[slot]
+                del self.stopping[slot]
                 return
             if self.scoreboard is not None:
                 self.scoreboard.set_revoked(slot)
@@ -157,10 +153,10 @@ class TimeLimits:
         has already waited: for a Service."""
         now = self._clock.monotonic()
         with self._lock:
-            for slot, task in self._limited.items():
+            for slot, task in self.limited.items():
                 if task.until <= now:
                     self._on_limit(slot, task)
-            next_one = min((task.until for task in self._limited.values()), default=None)
+            next_one = min((task.until for task in self.limited.values()), default=None)
         left = LONGEST_WAIT if next_one is None else min(LONGEST_WAIT, (next_one - now) / SECOND)
         self._news.wait(left if self._ask_deferred() else min(left, ASK_AGAIN))
         self._news.clear()
@@ -179,7 +175,7 @@ class TimeLimits:
     def _ask_deferred(self) -> bool:
         """Ask those again that were inside huey; return False if one still is."""
         with self._lock:
-            return all([masking.raise_deferred(self.threads[slot]) for slot in {*self._limited, *self._stopping}])
+            return all([masking.raise_deferred(self.threads[slot]) for slot in {*self.limited, *self.stopping}])
 
     def wake(self) -> None:
         """Make `run_once` return now."""
