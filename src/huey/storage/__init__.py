@@ -69,10 +69,10 @@ def adapted(thing: Any, name: str, clock: Clock) -> Storage:
 
 def open_parts(queue: Any, store: Any, schedule: Any, events: Any, *, clock: Clock) -> Storage:
     """The storage of ``Huey(queue, result_store, schedule, events)``: the four parts of 0.4.9."""
-    from huey.storage.legacy.parts import Parts
+    from huey.storage.legacy.components import Components
     from huey.storage.legacy.storage import LegacyStorage
 
-    return LegacyStorage(Parts(queue, store, schedule, events), clock=clock)
+    return LegacyStorage(Components(queue, store, schedule, events), clock=clock)
 
 
 def is_queue_part(thing: Any) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from huey.storage.base import Storage
 from huey.storage.legacy import LegacyStorage
-from huey.storage.legacy.parts import Parts
+from huey.storage.legacy.components import Components
 from huey.testing.clock import FakeClock
 from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
@@ -169,7 +169,7 @@ class TestShippedParts(
         made: list[Storage] = []
 
         def make() -> Storage:
-            made.append(LegacyStorage(Parts(*make_shipped()), clock=clock))
+            made.append(LegacyStorage(Components(*make_shipped()), clock=clock))
             return made[-1]
 
         yield make

@@ -9,7 +9,7 @@ import pytest
 
 from huey.runtime.clock import SECOND
 from huey.storage.legacy import LegacyStorage
-from huey.storage.legacy.parts import Parts
+from huey.storage.legacy.components import Components
 from huey.task.lifecycle import Raised, Returned, WorkerDied, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER, task
@@ -86,16 +86,16 @@ def test_a_death_at_any_call_of_a_part_loses_nothing(make_shipped: MakeParts, af
         clock = FakeClock()
         for part in make_shipped():
             part.flush()
-        producer = LegacyStorage(Parts(*make_shipped()), clock=clock)
+        producer = LegacyStorage(Components(*make_shipped()), clock=clock)
         producer.enqueue([task("done"), task("again", retries=3), task("released")])
         producer.enqueue([task("soon", eta=clock.now() + 30 * SECOND, retries=3, retry_delay=60.0)])
         producer.enqueue([task("late", eta=clock.now() + 7200 * SECOND)])
         mortal = Mortal(at, after)
         try:
-            life(LegacyStorage(Parts(*map(mortal.inhabit, make_shipped())), clock=clock), clock)
+            life(LegacyStorage(Components(*map(mortal.inhabit, make_shipped())), clock=clock), clock)
         except Killed:
             deaths += 1
-        successor = LegacyStorage(Parts(*make_shipped()), clock=clock)
+        successor = LegacyStorage(Components(*make_shipped()), clock=clock)
 
         given = what_is_left(successor, clock)
 

@@ -8,7 +8,7 @@ from typing import Any
 from huey.exceptions import QueueReadException, QueueWriteException
 from huey.runtime.clock import Clock, Micros
 from huey.storage.base import LEASE
-from huey.storage.legacy.parts import failing_as
+from huey.storage.legacy.components import translating_errors
 from huey.storage.rows import Worker, WorkerRow
 
 
@@ -33,7 +33,7 @@ class Holders:
         self._until[worker.id] = until
         text = json.dumps([*worker, until])
         for part in self._parts:
-            with failing_as(QueueWriteException, part, "register"):
+            with translating_errors(QueueWriteException, part, "register"):
                 part.register(worker.id, text)
         self._own[worker.id] = text
         self._seen[worker.id] = text, self._clock.monotonic()
@@ -45,7 +45,7 @@ class Holders:
     def rows(self) -> list[WorkerRow]:
         texts: dict[str, str] = {} if self._parts else dict(self._own)
         for part in self._parts:
-            with failing_as(QueueReadException, part, "registered"):
+            with translating_errors(QueueReadException, part, "registered"):
                 texts.update(part.registered())
         self._seen = {id: seen for id, seen in self._seen.items() if id in texts}
         return [row for id, text in sorted(texts.items()) if (row := self._row(id, text)) is not None]
@@ -67,12 +67,12 @@ class Holders:
 
     def held(self, part: Any, holder: str) -> list[Any]:
         """The messages that a holder holds of a part."""
-        with failing_as(QueueReadException, part, "held"):
+        with translating_errors(QueueReadException, part, "held"):
             return list(part.held(holder))
 
     def forget(self, worker: Worker) -> None:
         """Forget it, unless it holds something."""
         for part in self._parts:
-            with failing_as(QueueWriteException, part, "deregister"):
+            with translating_errors(QueueWriteException, part, "deregister"):
                 part.deregister(worker.id)
         self._own.pop(worker.id, None)

@@ -55,8 +55,8 @@ class Message(NamedTuple):
         fields = (record.expires, record.retries, record.retry_delay, record.options)
         # An id that comes again begins above its former tokens while the producers' clocks go forward: nothing is left of its former runs.
         token = read_constraints(record.options).own or 0
-        place = now if due is None else due
-        return cls(record.id, record.name, record.payload, due, *fields, created=now, ready_at=place, token=token, priority=record.priority)
+        message = cls(record.id, record.name, record.payload, due, *fields, created=now, ready_at=now if due is None else due)
+        return message._replace(token=token, priority=record.priority)
 
     def to_bytes(self) -> bytes:
         """As it travels; what has its default is left out."""
@@ -104,18 +104,18 @@ class Message(NamedTuple):
 
     def after(self, finish: Finish, now: Micros) -> Message:
         """To be put back after a run that ended so."""
-        at, parked = finish.due_at(now), finish.unknown_until
-        if parked is not None and at is not None:
+        at, unknown_until = finish.due_at(now), finish.unknown_until
+        if unknown_until is not None and at is not None:
             # Nobody can be asked what it lacks: another worker may be the next to read it.
-            at, parked = now + micros(UNKNOWN_DELAY), parked or at
+            at, unknown_until = now + micros(UNKNOWN_DELAY), unknown_until or at
         due = at if at is not None and at > now else None
-        place = now if at is None else at
+        ready_at = now if at is None else at
         expires = self.expires if finish.expires_in is None else finish.expires_at(now)
         options = self.options if finish.options is None else finish.options
-        message = self.claimed()._replace(due=due, ready_at=place, expires=expires, options=options, reason=finish.reason)
-        return message._replace(attempt=finish.attempt, solo_crashes=finish.solo_crashes, deaths=finish.deaths, unknown_until=parked)
+        message = self.claimed()._replace(due=due, ready_at=ready_at, expires=expires, options=options, reason=finish.reason)
+        return message._replace(attempt=finish.attempt, solo_crashes=finish.solo_crashes, deaths=finish.deaths, unknown_until=unknown_until)
 
-    def look(self, worker: str | None = None) -> TaskRow:
+    def to_task_row(self, worker: str | None = None) -> TaskRow:
         """As a person sees it."""
         return TaskRow(
             id=self.id,

@@ -13,8 +13,8 @@ from typing import Any
 from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import Clock
+from huey.storage.legacy.components import Components
 from huey.storage.legacy.message import Message
-from huey.storage.legacy.parts import Parts
 from huey.storage.legacy.storage import LegacyStorage
 from huey.utils import EmptyData
 
@@ -131,7 +131,7 @@ class PluginStorage(LegacyStorage):
 
     def __init__(self, plugin: Any, name: str, clock: Clock) -> None:
         self.plugin = plugin
-        super().__init__(Parts(_Queue(plugin, name), _Store(plugin, name), _Schedule(plugin, name)), clock=clock)
+        super().__init__(Components(_Queue(plugin, name), _Store(plugin, name), _Schedule(plugin, name)), clock=clock)
 
     def close(self) -> None:
         super().close()
@@ -140,12 +140,12 @@ class PluginStorage(LegacyStorage):
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         name = type(self.plugin).__name__
-        told = super().startup_warnings(processes, periodic)
+        warnings = super().startup_warnings(processes, periodic)
         lossy = (
             f"{name} was written for huey 3.x: a task is lost if its worker is killed while it runs, or while it moves from the schedule "
             "to the queue; there are no locks, no rate limits and no list of failures. SqliteHuey and RedisHuey have these and lose none"
         )
-        return [lossy, *(line for line in told if "Holding" not in line)]
+        return [lossy, *(line for line in warnings if "Holding" not in line)]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "plugin":

@@ -19,16 +19,15 @@ from huey.runtime.host import at_fork
 from huey.runtime.masking import checkpoint
 from huey.runtime.waker import Waker as OwnWaker
 from huey.runtime.waker import wait_for_either
-from huey.storage.base import FOREVER, HEARTBEAT_S, LEASE, Waker
-from huey.storage.helpers import check_records, parts_of
-from huey.storage.legacy import looking
+from huey.storage.base import FOREVER, HEARTBEAT_S, LEASE, Storage, Waker
+from huey.storage.helpers import check_keys, check_records, parts_of
+from huey.storage.legacy import queries
 from huey.storage.legacy.claims import Claims
+from huey.storage.legacy.components import Components, translating_errors, unsupported
 from huey.storage.legacy.holders import Holders
-from huey.storage.legacy.keeping import ValuesInParts
 from huey.storage.legacy.message import Message
-from huey.storage.legacy.parts import Parts, failing_as, refuse
+from huey.storage.legacy.polling import PollBackoff, Reader
 from huey.storage.legacy.values import NAME, TASK, Values
-from huey.storage.legacy.waking import Pace, Reader
 from huey.storage.rows import Counts, EventFactory, Features, Polling, Revocation, TaskIds, TaskName, TaskRow, Turn, Worker, WorkerRow
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
@@ -36,19 +35,19 @@ from huey.task.record import Lease, Record
 
 log = logging.getLogger("huey.consumer")
 
-SHORTEST_LOOK, LONGEST_LOOK = 0.005, 0.2
+MIN_RESULT_POLL_S, MAX_RESULT_POLL_S = 0.005, 0.2
 """Seconds between two looks for a result."""
-QUIET = 5 * SECOND
+EVENT_PAUSE = 5 * SECOND
 """How long nothing is told after an event could not be."""
 ALL = 2**31 - 1
-READ = 1.0
+BLOCKING_READ_S = 1.0
 """Seconds that a blocking queue of ours waits at a time."""
 
 
-class LegacyStorage(ValuesInParts):
+class LegacyStorage(Storage):
     """Tasks in *parts*."""
 
-    def __init__(self, parts: Parts, *, clock: Clock = system_clock) -> None:
+    def __init__(self, parts: Components, *, clock: Clock = system_clock) -> None:
         self.name = parts.name
         self.parts = parts
         self.features = Features(sees_all=False, keeps_errors=False, may_fork=parts.are_shipped)
@@ -68,7 +67,7 @@ class LegacyStorage(ValuesInParts):
         self._readers: dict[str, Reader] = {}
         self._wanted = 1
         self._waker: OwnWaker | None = None
-        self._quiet_until: Micros = 0
+        self._events_paused_until: Micros = 0
         self._set_polling(self._polling)
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
@@ -78,7 +77,7 @@ class LegacyStorage(ValuesInParts):
         now = self._now(now)
         for record in records:
             if record.priority and not self.parts.take_priorities:
-                raise refuse(f"task {record.name} with priority={record.priority}: priorities", self.parts.queue)
+                raise unsupported(f"task {record.name} with priority={record.priority}: priorities", self.parts.queue)
         messages = [Message.of(record, now).to_bytes() for record in records]
         failpoint("enqueue:before-commit")
         if make_events is not None and self.parts.events is not None:
@@ -91,7 +90,7 @@ class LegacyStorage(ValuesInParts):
 
     def _write_all(self, messages: Sequence[bytes]) -> None:
         if len(messages) > 1 and hasattr(self.parts.queue, "write_many"):
-            with failing_as(QueueWriteException, self.parts.queue, "write_many"):
+            with translating_errors(QueueWriteException, self.parts.queue, "write_many"):
                 self.parts.queue.write_many(messages)
             return
         for count, data in enumerate(messages):
@@ -118,9 +117,9 @@ class LegacyStorage(ValuesInParts):
             if silent >= micros(HEARTBEAT_S):
                 self._holders.heartbeat(worker)
             failpoint("turn:before-commit")
-            refused = [it.lease.id for it in finishes if not self._claims.finish(worker, it, now, is_sure=silent < LEASE)]
+            stale = [it.lease.id for it in finishes if not self._claims.finish(worker, it, now, is_sure=silent < LEASE)]
             self._claims.offset = self.offset
-            bag, has_read = self._claims.claim(worker, want, self._readers.get(worker.id), now)
+            batch, has_read = self._claims.claim(worker, want, self._readers.get(worker.id), now)
             if has_read:
                 self._poll.found()
             if want:
@@ -131,12 +130,12 @@ class LegacyStorage(ValuesInParts):
             with self._changed:
                 self._changed.notify_all()
         return Turn(
-            leases=bag.leases,
-            stale=refused,
-            cancelled=bag.cancelled,
-            promoted=bag.promoted if report_promoted or self._is_followed else [],
-            next_due=min((due for due in (self._claims.next_parked, self._claims.next_due) if due is not None), default=None),
-            may_have_more=len(bag.leases) == want > 0,
+            leases=batch.leases,
+            stale=stale,
+            cancelled=batch.cancelled,
+            promoted=batch.promoted if report_promoted or self._is_followed else [],
+            next_due=min((due for due in (self._claims.next_delayed, self._claims.next_due) if due is not None), default=None),
+            may_have_more=len(batch.leases) == want > 0,
             is_followed=self._is_followed,
         )
 
@@ -168,9 +167,9 @@ class LegacyStorage(ValuesInParts):
     def deregister(self, worker: Worker) -> None:
         with self._lock:
             reader = self._readers.pop(worker.id, None)
-        arrived = reader.close(READ + 0.5) if reader is not None else []
+        arrived = reader.close(BLOCKING_READ_S + 0.5) if reader is not None else []
         with self._lock:
-            self._claims.give_back(worker, arrived)
+            self._claims.return_all(worker, arrived)
             if not self._claims.has_any(worker):
                 self._holders.forget(worker)
             if self._waker is not None and not self._readers:
@@ -191,7 +190,7 @@ class LegacyStorage(ValuesInParts):
 
     def _note_tick(self, name: str, tick: Micros, data: bytes | None) -> bool:
         if self.parts.ticking is not None:
-            with failing_as(QueueWriteException, self.parts.ticking, "tick"):
+            with translating_errors(QueueWriteException, self.parts.ticking, "tick"):
                 return bool(self.parts.ticking.tick(name, tick, data))
         with self._lock:
             if self._ticks.get(name, tick - 1) >= tick:
@@ -204,50 +203,50 @@ class LegacyStorage(ValuesInParts):
     def ticks(self) -> dict[str, Micros]:
         if self.parts.ticking is None:
             return dict(self._ticks)
-        with failing_as(QueueReadException, self.parts.ticking, "ticks"):
+        with translating_errors(QueueReadException, self.parts.ticking, "ticks"):
             return dict(self.parts.ticking.ticks())
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
     def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
-        mark = Revocation(FOREVER if until is None else until, once)
+        put_revocation = Revocation(FOREVER if until is None else until, once)
         if isinstance(target, TaskName):
-            self._values.mark(NAME, target.name, mark)
+            self._values.put_revocation(NAME, target.name, put_revocation)
             return
         for id in target.ids:
-            self._values.mark(TASK, id, mark)
+            self._values.put_revocation(TASK, id, put_revocation)
 
     def restore(self, target: TaskIds | TaskName) -> list[str]:
         if isinstance(target, TaskName):
-            return [target.name] if self._values.unmark(NAME, target.name) else []
-        return [id for id in target.ids if self._values.unmark(TASK, id)]
+            return [target.name] if self._values.drop_revocation(NAME, target.name) else []
+        return [id for id in target.ids if self._values.drop_revocation(TASK, id)]
 
     def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
         id, name, _ = parts_of(targets)
-        mark = None if id is None else self._values.mark_of(TASK, id)
-        return self._values.mark_of(NAME, name) if mark is None and name is not None else mark
+        revocation = None if id is None else self._values.revocation_of(TASK, id)
+        return self._values.revocation_of(NAME, name) if revocation is None and name is not None else revocation
 
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
-        raise refuse("putting ended tasks back, as none are kept,", self.parts.queue)
+        raise unsupported("putting ended tasks back, as none are kept,", self.parts.queue)
 
     def discard(self, ids: Sequence[str]) -> list[str]:
-        raise refuse("removing ended tasks, as none are kept,", self.parts.queue)
+        raise unsupported("removing ended tasks, as none are kept,", self.parts.queue)
 
     def pause(self, on: bool) -> None:
-        raise refuse("pausing a queue", self.parts.queue)
+        raise unsupported("pausing a queue", self.parts.queue)
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     def _set_polling(self, polling: Polling) -> None:
         self._polling = polling
-        self._poll = Pace(self._clock, polling.delay, polling.max_delay, polling.backoff)
+        self._poll = PollBackoff(self._clock, polling.delay, polling.max_delay, polling.backoff)
         self._claims.schedule_interval = polling.scheduler_interval
 
     def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         with self._lock:
             ours = self._waker = self._waker or OwnWaker()
             reader = self._reader(worker) if self.parts.is_blocking else None
-            if self._claims.has_again:
+            if self._claims.has_undelivered:
                 return True
         deadline = self._clock.monotonic() + micros(timeout)
         has_news, is_woken = wait_for_either(ours, waker, 0.0)
@@ -258,7 +257,7 @@ class LegacyStorage(ValuesInParts):
         while True:
             if reader is not None and reader.want(self._wanted):
                 return True
-            wait = self._until_look(is_polled=reader is None)
+            wait = self._until_check(is_polled=reader is None)
             left = (deadline - self._clock.monotonic()) / SECOND
             if wait <= 0:
                 self._poll.looked()
@@ -271,12 +270,12 @@ class LegacyStorage(ValuesInParts):
             if has_news or is_woken:
                 return not is_woken
 
-    def _until_look(self, *, is_polled: bool) -> float:
+    def _until_check(self, *, is_polled: bool) -> float:
         """Seconds until something has to be looked at; not more than 0: now."""
         now, elapsed = self._clock.now(), self._clock.monotonic()
-        waits = [(due - now) / SECOND for due in (self._claims.next_parked, self._claims.next_due) if due is not None]
-        if self._claims.look_at is not None:
-            waits.append((self._claims.look_at - elapsed) / SECOND)
+        waits = [(due - now) / SECOND for due in (self._claims.next_delayed, self._claims.next_due) if due is not None]
+        if self._claims.next_check is not None:
+            waits.append((self._claims.next_check - elapsed) / SECOND)
         if is_polled:
             waits.append(self._poll.left)
         return min(waits, default=FOREVER / SECOND)
@@ -285,13 +284,15 @@ class LegacyStorage(ValuesInParts):
         if worker.id not in self._readers:
             queue = self.parts.queue
             if queue in self.parts.holding:
-                self._readers[worker.id] = Reader(partial(queue.claim_next, worker.id, READ), lambda data: None, self._wake, self._clock)
+                self._readers[worker.id] = Reader(
+                    partial(queue.claim_next, worker.id, BLOCKING_READ_S), lambda data: None, self._wake, self._clock
+                )
             else:
                 self._readers[worker.id] = Reader(self._read, self._claims.write, self._wake, self._clock)
         return self._readers[worker.id]
 
     def _read(self) -> object:
-        with failing_as(QueueReadException, self.parts.queue, "read"):
+        with translating_errors(QueueReadException, self.parts.queue, "read"):
             return self.parts.queue.read()
 
     def _wake(self) -> None:
@@ -301,7 +302,7 @@ class LegacyStorage(ValuesInParts):
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         deadline = FOREVER if timeout is None else self._clock.monotonic() + micros(timeout)
-        pause = SHORTEST_LOOK
+        pause = MIN_RESULT_POLL_S
         while not any(self.peek("result", id) is not None for id in ids):
             left = (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
@@ -309,7 +310,7 @@ class LegacyStorage(ValuesInParts):
             checkpoint()
             with self._changed:
                 self._changed.wait(min(left, pause))
-            pause = min(pause * 1.15, LONGEST_LOOK)
+            pause = min(pause * 1.15, MAX_RESULT_POLL_S)
         return True
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
@@ -322,37 +323,37 @@ class LegacyStorage(ValuesInParts):
         return self.parts.events is not None
 
     def _emit(self, events: Sequence[str]) -> None:
-        """Send and forget (S134)."""
-        if self.parts.events is None or self._clock.monotonic() < self._quiet_until:
+        """Send events; failures are logged and ignored."""
+        if self.parts.events is None or self._clock.monotonic() < self._events_paused_until:
             return
         try:
             for text in events:
                 self.parts.events.emit(text)
         except Exception as error:  # An emitter is the user's code, and must not disturb the work.
-            self._quiet_until = self._clock.monotonic() + QUIET
-            log.warning("events cannot be told, the work goes on: %s: %s [in %r]", type(error).__name__, error, self.parts.events)
+            self._events_paused_until = self._clock.monotonic() + EVENT_PAUSE
+            log.warning("cannot send events, tasks continue: %s: %s [in %r]", type(error).__name__, error, self.parts.events)
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
         if ids is not None:
-            found = {row.id: row for row in looking.rows(self.parts, self._holders, None, ALL)}
+            found = {row.id: row for row in queries.rows(self.parts, self._holders, None, ALL)}
             return [found[id] for id in ids if id in found]
         if state == "suspect":
             # They are no lane of their own here: each runs alone in the worker that claims it.
             return []
-        rows = looking.rows(self.parts, self._holders, state, limit if name is None else ALL)
+        rows = queries.rows(self.parts, self._holders, state, limit if name is None else ALL)
         return [row for row in rows if name is None or row.name == name][:limit]
 
     def counts(self) -> Counts:
         with self._lock:
-            return looking.counts(self.parts, self._holders, self._values)
+            return queries.counts(self.parts, self._holders, self._values)
 
     def queues(self) -> list[str]:
         return [self.name]
 
     def stats(self, since: Micros) -> list[Stat]:
-        raise refuse("statistics", self.parts.queue)
+        raise unsupported("statistics", self.parts.queue)
 
     def workers(self) -> list[WorkerRow]:
         with self._lock:
@@ -361,6 +362,31 @@ class LegacyStorage(ValuesInParts):
     def leases(self, worker: Worker) -> list[Lease]:
         with self._lock:
             return self._claims.leases(worker)
+
+    # -- values -------------------------------------------------------------------------------------------------------------------------
+
+    def _drop_queued(self, *, is_scheduled: bool) -> int:
+        """Empty the queue or the schedule, messages that workers hold included."""
+        part, counts = self.parts.schedule if is_scheduled else self.parts.queue, self.counts()
+        with self._lock, translating_errors(QueueWriteException, part, "flush"):
+            part.flush()
+        return counts.scheduled if is_scheduled else counts.ready
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        if if_absent:
+            return self._values.put_if_empty(kind, key, value, ttl)
+        self._values.put(kind, key, value, ttl)
+        with self._changed:
+            self._changed.notify_all()
+        return True
+
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
+        """One after the other: no part can do it in one step."""
+        if keys is None:
+            return self._values.items(kind)
+        check_keys(keys)
+        take = self._values.pop if remove else self._values.peek
+        return {key: value for key in keys if (value := take(kind, key)) is not None}
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
@@ -375,7 +401,7 @@ class LegacyStorage(ValuesInParts):
         with self._lock:
             readers, self._readers = self._readers, {}
         for reader in readers.values():
-            for data in reader.close(READ + 0.5):
+            for data in reader.close(BLOCKING_READ_S + 0.5):
                 if self.parts.queue not in self.parts.holding:
                     self._claims.write(data)
 
@@ -388,7 +414,7 @@ class LegacyStorage(ValuesInParts):
         with self._lock:
             for part in (self.parts.queue, self.parts.schedule):
                 if part is not None:
-                    with failing_as(QueueWriteException, part, "flush"):
+                    with translating_errors(QueueWriteException, part, "flush"):
                         part.flush()
             self._claims.forget()
             self._values.flush()

@@ -13,7 +13,7 @@ from typing import Any
 from huey.exceptions import DataStoreGetException, DataStorePutException, QueueException
 from huey.runtime.clock import Clock, micros
 from huey.storage.base import FOREVER
-from huey.storage.legacy.parts import failing_as, refuse
+from huey.storage.legacy.components import translating_errors, unsupported
 from huey.storage.rows import Revocation
 from huey.utils import EmptyData
 
@@ -34,13 +34,13 @@ class Values:
         if self._is_private(kind):
             self._settings[key] = value
             return
-        with failing_as(DataStorePutException, self._needed, "put"):
+        with translating_errors(DataStorePutException, self._needed, "put"):
             self._needed.put(_key(kind, key), self._wrapped(value, ttl))
 
     def put_if_empty(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> bool:
         if not hasattr(self._needed, "put_if_empty"):
-            raise refuse("put_if_empty", self._store)
-        with failing_as(DataStorePutException, self._store, "put_if_empty"):
+            raise unsupported("put_if_empty", self._store)
+        with translating_errors(DataStorePutException, self._store, "put_if_empty"):
             there = self._store.peek(_key(kind, key))
             if there is not EmptyData and self._unwrapped(there) is None:
                 # Past its time, but still there.
@@ -59,35 +59,35 @@ class Values:
 
     def items(self, kind: str) -> dict[str, bytes]:
         if not hasattr(self._needed, "items"):
-            raise refuse("listing values", self._store)
-        with failing_as(DataStoreGetException, self._store, "items"):
+            raise unsupported("listing values", self._store)
+        with translating_errors(DataStoreGetException, self._store, "items"):
             found = self._store.items()
         prefix = f"{kind}:"
         values = {key.removeprefix(prefix): self._unwrapped(data) for key, data in found.items() if _is_of(kind, key)}
         return {key: value for key, value in values.items() if value is not None}
 
-    def keep_dead(self, data: Any) -> str:
+    def store_dead_letter(self, data: Any) -> str:
         """Keep what is no message of ours, as it is, under its checksum: the key, or nothing when there is no store."""
         if self._store is None:
             return ""
         raw = _bytes(data)
         key = f"dead:{sha256(raw).hexdigest()[:16]}"
-        with failing_as(DataStorePutException, self._store, "put"):
+        with translating_errors(DataStorePutException, self._store, "put"):
             self._store.put(key, data)
         return key
 
     def flush(self) -> None:
         self._settings.clear()
         if self._store is not None:
-            with failing_as(DataStorePutException, self._store, "flush"):
+            with translating_errors(DataStorePutException, self._store, "flush"):
                 self._store.flush()
 
     # -- revocations --------------------------------------------------------------------------------------------------------------------
 
-    def mark(self, kind: str, key: str, mark: Revocation) -> None:
-        self.put(kind, key, json.dumps(mark).encode("ascii"))
+    def put_revocation(self, kind: str, key: str, put_revocation: Revocation) -> None:
+        self.put(kind, key, json.dumps(put_revocation).encode("ascii"))
 
-    def mark_of(self, kind: str, key: str) -> Revocation | None:
+    def revocation_of(self, kind: str, key: str) -> Revocation | None:
         data = self.peek(kind, key)
         if data is None:
             return None
@@ -98,7 +98,7 @@ class Values:
             # Of somebody else. What is marked must not run by mistake.
             return Revocation(FOREVER, False)
 
-    def unmark(self, kind: str, key: str) -> bool:
+    def drop_revocation(self, kind: str, key: str) -> bool:
         return self.pop(kind, key) is not None
 
     # -- inside -------------------------------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Values:
     def _read(self, method: str, kind: str, key: str) -> bytes | None:
         if self._store is None:
             return None
-        with failing_as(DataStoreGetException, self._store, method):
+        with translating_errors(DataStoreGetException, self._store, method):
             data = getattr(self._store, method)(_key(kind, key))
         return None if data is EmptyData else self._unwrapped(data)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from huey.exceptions import QueueReadException
+from huey.storage.legacy.components import Components, translating_errors, unsupported
 from huey.storage.legacy.holders import Holders
 from huey.storage.legacy.message import Message
-from huey.storage.legacy.parts import Parts, failing_as, refuse
 from huey.storage.legacy.values import Values
 from huey.storage.rows import Counts, TaskRow
 from huey.task.lifecycle import State
 
 
-def rows(parts: Parts, holders: Holders, state: str | None, limit: int) -> list[TaskRow]:
+def rows(parts: Components, holders: Holders, state: str | None, limit: int) -> list[TaskRow]:
     """Tasks that wait, in the order of their part, and then those that run. StorageRefused: the parts do not keep or show them."""
     if state in (State.FAILED, State.CANCELLED, State.SUCCEEDED):
-        raise refuse(f"looking at {state} tasks, as none are kept,", parts.queue)
+        raise unsupported(f"looking at {state} tasks, as none are kept,", parts.queue)
     if parts.queue not in parts.holding:
-        raise refuse("looking at tasks", parts.queue)
+        raise unsupported("looking at tasks", parts.queue)
     found = [] if state == State.RUNNING else _waiting(parts, limit)
     if state in ("ready", "scheduled"):
         found = [row for row in found if (row.due is None) == (state == "ready")]
@@ -27,18 +27,18 @@ def rows(parts: Parts, holders: Holders, state: str | None, limit: int) -> list[
     return found
 
 
-def _waiting(parts: Parts, limit: int) -> list[TaskRow]:
-    with failing_as(QueueReadException, parts.queue, "waiting"):
+def _waiting(parts: Components, limit: int) -> list[TaskRow]:
+    with translating_errors(QueueReadException, parts.queue, "waiting"):
         found = [data for part in parts.holding for data in part.waiting(limit)]
-    return [message.look() for data in found if (message := Message.read_or_none(data)) is not None]
+    return [message.to_task_row() for data in found if (message := Message.read_or_none(data)) is not None]
 
 
-def _held(parts: Parts, holders: Holders, holder: str) -> list[TaskRow]:
+def _held(parts: Components, holders: Holders, holder: str) -> list[TaskRow]:
     held = [data for part in parts.holding for data in holders.held(part, holder)]
-    return [message.look(holder) for data in held if (message := Message.read_or_none(data)) is not None]
+    return [message.to_task_row(holder) for data in held if (message := Message.read_or_none(data)) is not None]
 
 
-def counts(parts: Parts, holders: Holders, values: Values) -> Counts:
+def counts(parts: Components, holders: Holders, values: Values) -> Counts:
     """How many wait, run, and have a result, as far as the parts can count."""
     scheduled = _length(parts.schedule) if hasattr(parts.schedule, "__len__") else 0
     results = len(values.items("result")) if hasattr(parts.store, "items") else 0
@@ -47,9 +47,9 @@ def counts(parts: Parts, holders: Holders, values: Values) -> Counts:
 
 def _length(part: Any) -> int:
     try:
-        with failing_as(QueueReadException, part, "__len__"):
+        with translating_errors(QueueReadException, part, "__len__"):
             return len(part)
     except QueueReadException as error:
         if isinstance(error.__cause__, NotImplementedError | TypeError):
-            raise refuse("counting messages", part) from error
+            raise unsupported("counting messages", part) from error
         raise

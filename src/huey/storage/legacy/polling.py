@@ -18,7 +18,7 @@ SLOW_DOWN = 0.1
 """Seconds until the next read then."""
 
 
-class Pace:
+class PollBackoff:
     """When to look next at a queue that has to be polled: after *delay* seconds, then *backoff* times as long, up to *max_delay*."""
 
     def __init__(self, clock: Clock, delay: float, max_delay: float, backoff: float) -> None:
@@ -46,11 +46,11 @@ class Pace:
 
 
 class Reader:
-    """A thread that reads a blocking queue, as many messages as are wanted. *give_back* gets one that comes after ``close``."""
+    """A thread that reads a blocking queue, as many messages as are wanted. *return_all* gets one that comes after ``close``."""
 
-    def __init__(self, read: Callable[[], Any], give_back: Callable[[Any], object], wake: Callable[[], None], clock: Clock) -> None:
+    def __init__(self, read: Callable[[], Any], return_all: Callable[[Any], object], wake: Callable[[], None], clock: Clock) -> None:
         self._read = read
-        self._give_back = give_back
+        self._on_late = return_all
         self._wake = wake
         self._clock = clock
         self._changed = threading.Condition()
@@ -76,12 +76,12 @@ class Reader:
                 raise error
             return self._arrived.popleft() if self._arrived else None
 
-    def close(self, patience: float) -> list[Any]:
+    def close(self, timeout: float) -> list[Any]:
         """Read nothing more: what arrived and was not taken. Waits so many seconds for the thread."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self._thread.join(patience)
+        self._thread.join(timeout)
         return list(self._arrived)
 
     def _run(self) -> None:
@@ -114,6 +114,6 @@ class Reader:
                 return
         if error is None:
             try:
-                self._give_back(data)
+                self._on_late(data)
             except BaseException:  # The part's own error. Who reads the log can put the message in again.
                 log.exception("a message that was read while the consumer stopped could not be put back: %r", data)

@@ -1,4 +1,4 @@
-"""The four parts, checked at the start, and what becomes of their errors."""
+"""The four components of a 0.4.9 queue, checked when they are given, and the translation of their errors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SCHEDULE = ("add", "read")
 EVENTS = ("emit",)
 
 
-class Parts:
-    """A queue, and what there is beside it. ConfigurationError: something is no such part."""
+class Components:
+    """A queue, and optionally a result store, a schedule and an event emitter. ConfigurationError: an argument is no such component."""
 
     def __init__(self, queue: Any, store: Any = None, schedule: Any = None, events: Any = None) -> None:
         wanted = (("queue", queue, QUEUE), ("result_store", store, STORE), ("schedule", schedule, SCHEDULE), ("events", events, EVENTS))
@@ -28,7 +28,7 @@ class Parts:
         self.queue, self.store, self.schedule, self.events = queue, store, schedule, events
         self.name = getattr(queue, "name", None) or "huey"
         self.holding: list[Any] = [part for part in (queue, schedule) if isinstance(part, Acknowledging)]
-        """Those that keep what is claimed until it is acknowledged."""
+        """Those that keep a claimed message until it is acknowledged."""
         self.ticking: Any = queue if isinstance(queue, Ticking) else None
         self.is_blocking = bool(getattr(queue, "blocking", False))
         self.take_priorities = bool(getattr(queue, "takes_priorities", False))
@@ -39,41 +39,41 @@ class Parts:
 
     @property
     def are_shipped(self) -> bool:
-        """All are huey's own, which open their connections anew in each process."""
+        """True if all are huey's own, which reconnect in each process."""
         return all(part is None or type(part).__module__.startswith("huey.backends.") for part in (*self.all, self.events))
 
     @property
     def are_trusted(self) -> bool:
-        """Nobody else can write into any of them."""
+        """True if no other user can write to any of them."""
         return all(bool(getattr(part, "is_trusted", False)) for part in self.all)
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
-        """What a consumer has to tell at its start; see ``Storage.startup_warnings``."""
+        """See ``Storage.startup_warnings``."""
         queue = label_of(self.queue)
-        told: list[str] = []
+        warnings: list[str] = []
         if self.queue not in self.holding:
-            told.append(
+            warnings.append(
                 f"{queue} can only read: a task that runs when its worker is killed is lost; a queue that is also a Holding loses none"
             )
         if self.schedule is not None and self.schedule not in self.holding:
             name = label_of(self.schedule)
-            told.append(
+            warnings.append(
                 f"{name} can only read: a kill while a due task moves to the queue loses it; a schedule that is also a Holding loses none"
             )
         if self.schedule is None and self.queue not in self.holding:
-            told.append("there is no schedule: tasks for later wait in the worker's memory, and a kill loses them")
+            warnings.append("there is no schedule: tasks for later wait in the worker's memory, and a kill loses them")
         if periodic and self.ticking is None:
             if processes > 1:
                 raise ConfigurationError(
                     f"periodic tasks with {processes} worker processes: {queue} cannot tell them which ticks were fired, so each would run "
                     "them; use threads (-k thread), or --no-periodic, or a queue that is also Ticking"
                 )
-            told.append(f"{queue} notes no ticks: let one consumer only run periodic tasks, the others with --no-periodic")
+            warnings.append(f"{queue} notes no ticks: let one consumer only run periodic tasks, the others with --no-periodic")
         for part in self.all:
             if isinstance(part, Part):
-                with failing_as(QueueException, part, "caveats"):
-                    told += part.startup_warnings()
-        return told
+                with translating_errors(QueueException, part, "caveats"):
+                    warnings += part.startup_warnings()
+        return warnings
 
     def __repr__(self) -> str:
         given = [*self.all, self.events] if self.events is not None else self.all
@@ -81,7 +81,7 @@ class Parts:
 
 
 def label_of(part: Any) -> str:
-    """What a part is called where a user reads of it."""
+    """Return the name of a component for messages."""
     return getattr(part, "label", None) or type(part).__name__
 
 
@@ -91,20 +91,20 @@ def _check(role: str, part: Any, methods: Sequence[str]) -> None:
     missing = [method for method in methods if not callable(getattr(part, method, None))]
     if missing or isinstance(part, type):
         fact = "that is a class, give an instance" if isinstance(part, type) else f"it has no {', '.join(missing)}"
-        raise ConfigurationError(f"{role}={part!r}: {fact}; huey.backends.base says what such a part does")
+        raise ConfigurationError(f"{role}={part!r}: {fact}; huey.backends.base describes such components")
 
 
 @contextmanager
-def failing_as(kind: type[QueueException], part: Any, method: str) -> Iterator[None]:
-    """What a part raises, as an error of huey's with the original as its cause (C27)."""
+def translating_errors(kind: type[QueueException], part: Any, method: str) -> Iterator[None]:
+    """Raise errors of *part* as *kind*, with the original as the cause."""
     try:
         yield
     except HueyException:
         raise
-    except Exception as error:  # A part is the user's code, and may raise anything.
+    except Exception as error:  # A component is the user's code, and may raise anything.
         raise kind(f"{type(error).__name__}: {error} [in {label_of(part)}.{method}]") from error
 
 
-def refuse(what: str, part: Any) -> StorageRefused:
-    """A promise that such parts cannot keep."""
+def unsupported(what: str, part: Any) -> StorageRefused:
+    """Return the error for a feature that these components do not support."""
     return StorageRefused(f"{what}: {label_of(part)} cannot do that; SqliteHuey and RedisHuey can")
