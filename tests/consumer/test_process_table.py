@@ -34,7 +34,7 @@ def house() -> Iterator[House]:
         child.scoreboard.close()
 
 
-def test_workers_of_the_code_before_count_among_all_and_not_as_there(house: House) -> None:
+def test_workers_of_previous_code_count_among_all(house: House) -> None:
     now, before = house.child(7), house.child(8, is_previous=True)
     house.child(9, "mail").is_stopping = True
 
@@ -67,7 +67,7 @@ def test_a_reaped_worker_is_to_be_recovered(house: House) -> None:
     assert [task.id for task in dead.ran] == ["runs", "ended"]
 
 
-def test_what_had_ended_is_no_suspect_if_the_worker_was_killed_on_purpose(house: House) -> None:
+def test_an_ended_task_is_no_suspect_after_a_wanted_kill(house: House) -> None:
     child = house.child(7)
     child.cause = ExitCause.STOP
     child.scoreboard.set_running(0, "ended", 1, 0, 0)
