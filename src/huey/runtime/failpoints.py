@@ -1,6 +1,6 @@
 """Failpoints: named points of the code at which a test can kill the process.
 
-``failpoint("finish:before-commit")`` does nothing. When HUEY_CRASH_AT names a point (``name``, or ``name#n`` for the n-th visit), the
+``failpoint("finish:before-commit")`` does nothing. When HUEY_CRASH_AT names a point (``name``, or ``name#n`` for the n-th time), the
 process that reaches it dies as under ``kill -9``. The names stand in ``FAILPOINTS``; a test visits every one.
 """
 
@@ -28,7 +28,7 @@ FAILPOINTS = frozenset(
 
 
 class _Trap:
-    """Counts visits of one point and dies at the n-th."""
+    """Counts how often one point is reached, and kills the process at the n-th time."""
 
     def __init__(self, spec: str) -> None:
         name, _, count = spec.partition("#")
@@ -37,7 +37,7 @@ class _Trap:
         self.name = name
         self.left = int(count or 1)
 
-    def visit(self, name: str) -> None:
+    def reach(self, name: str) -> None:
         if name == self.name:
             self.left -= 1
             if self.left == 0:
@@ -45,5 +45,5 @@ class _Trap:
 
 
 _trap = os.environ.get("HUEY_CRASH_AT")
-failpoint: Callable[[str], object] = _Trap(_trap).visit if _trap else bool
+failpoint: Callable[[str], object] = _Trap(_trap).reach if _trap else bool
 """Called with the name of each point that is passed. Without a trap it is a builtin that does nothing of note: it stands on hot paths."""

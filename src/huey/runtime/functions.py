@@ -94,8 +94,8 @@ def hide_first_parameter(wrapper: Any, func: Any) -> None:
     from inspect import signature
 
     with contextlib.suppress(TypeError, ValueError):  # Some callables written in C have no signature.
-        told = signature(func)
-        wrapper.__signature__ = told.replace(parameters=list(told.parameters.values())[1:])
+        shown = signature(func)
+        wrapper.__signature__ = shown.replace(parameters=list(shown.parameters.values())[1:])
 
 
 def innermost(func: Any) -> Any:
