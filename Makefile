@@ -1,11 +1,11 @@
 # Everything a developer does here. `make` alone says what there is.
 #   PYTHON=python3.13   another interpreter (3.11 or newer)
 #   ARGS="..."          passed on to pytest, the benchmark or the demo
-#   JOBS=0              the tests one after another, such as for a debugger; most of them wait, so four at a time suit two cores
+#   JOBS=0              the tests one after another, such as for a debugger; most of them wait, so six at a time suit two cores
 
 PYTHON ?= python3
 ARGS ?=
-JOBS ?= 4
+JOBS ?= 6
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready

@@ -28,10 +28,10 @@ CROWD = 150
 
 
 @pytest.mark.timeout(120)
-def test_fifty_kills_lose_nothing(make_place: Any, show: Any) -> None:
-    verdict = storm(make_place, show, kills=50, seconds=20)
+def test_kills_lose_nothing(make_place: Any, show: Any) -> None:
+    verdict = storm(make_place, show, kills=25, seconds=10)
 
-    assert verdict.kills >= 50
+    assert verdict.kills >= 25
 
 
 @pytest.mark.chaos

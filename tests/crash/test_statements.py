@@ -17,7 +17,7 @@ import pytest
 from tests.crash.tools import ROOT
 
 
-@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("stride", [8, pytest.param(1, marks=pytest.mark.chaos)])
 @pytest.mark.timeout(90)
 def test_a_kill_at_any_statement_loses_nothing(tmp_path: Path, show: Any, stride: Any) -> None:
     done = subprocess.run(
