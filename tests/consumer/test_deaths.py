@@ -16,7 +16,7 @@ from huey.task.lifecycle import MAX_CRASHES, State, WorkerDied
 from huey.task.record import Lease
 from huey.task.record_options import Constraints, with_constraints
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import claim, end, look, task
+from huey.testing.contract.tools import claim, end, get_row, task
 
 KEEPER = "1:2"
 THREAD = make_worker("thread", "thread", KEEPER)
@@ -50,7 +50,7 @@ def test_what_ran_is_a_suspect_and_the_rest_goes_back(house: House) -> None:
 
     assert house.recovery.recover_child(THREAD, house.running(leases[:1]), ExitCause.CRASH) == 1
 
-    ran, waited = look(house.storage, "ran"), look(house.storage, "waited")
+    ran, waited = get_row(house.storage, "ran"), get_row(house.storage, "waited")
     assert (ran.state, ran.solo_crashes, ran.deaths, ran.attempt) == (State.QUEUED, 1, 1, 0)
     assert (waited.state, waited.solo_crashes, waited.deaths, waited.ready_at) == (State.QUEUED, 0, 0, leases[1].ready_at)
 
@@ -64,7 +64,7 @@ def test_an_ended_but_unwritten_at_most_once_task_is_lost(house: House, cause: E
 
     house.recovery.recover_child(THREAD, house.running([lease for lease in leases if lease.id == "ran"]), cause)
 
-    rows = [look(house.storage, id) for id in ("ended", "ran", "waited")]
+    rows = [get_row(house.storage, id) for id in ("ended", "ran", "waited")]
     assert [(row.state, row.reason) for row in rows] == [(State.FAILED, "lost"), (State.FAILED, "lost"), (State.QUEUED, None)]
 
 
@@ -81,11 +81,11 @@ def test_the_third_crash_alone_is_poison(house: House) -> None:
     house.recovery.recover_child(THREAD, house.running(house.claimed("a")), ExitCause.CRASH)
 
     for _ in range(MAX_CRASHES):
-        assert look(house.storage).state == State.QUEUED
+        assert get_row(house.storage).state == State.QUEUED
         leases = claim(house.storage, by=QUARANTINE)
         house.recovery.recover_child(QUARANTINE, house.running(leases), ExitCause.CRASH, "signal 11 (SIGSEGV)")
 
-    row = look(house.storage)
+    row = get_row(house.storage)
     assert (row.state, row.reason, row.attempt, row.payload) == (State.FAILED, "poison", 0, b"payload")
     assert "died 3 times while it ran alone, the last time by signal 11 (SIGSEGV)" in (row.error or "")
 
@@ -97,9 +97,9 @@ def test_a_task_past_its_limit_failed_once_neighbours_did_not(house: House) -> N
 
     house.recovery.recover_child(THREAD, ran, ExitCause.LATE)
 
-    assert (look(house.storage, "late").attempt, look(house.storage, "late").reason) == (1, "timeout")
+    assert (get_row(house.storage, "late").attempt, get_row(house.storage, "late").reason) == (1, "timeout")
     for id in ("neighbour", "unlimited"):
-        row = look(house.storage, id)
+        row = get_row(house.storage, id)
         assert (row.state, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
 
 
@@ -108,7 +108,7 @@ def test_a_stop_costs_no_try_and_blames_nobody(house: House) -> None:
 
     house.recovery.recover_child(THREAD, house.running(leases), ExitCause.STOP)
 
-    row = look(house.storage)
+    row = get_row(house.storage)
     assert (row.state, row.reason, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, "shutdown", 0, 0, 0)
 
 
@@ -119,7 +119,7 @@ def test_a_worker_that_stood_still_blames_nobody(house: House) -> None:
     house.recovery.recover_child(THREAD, house.running(leases[:1]), ExitCause.STUCK)
 
     for id in ("ran", "ended"):
-        row = look(house.storage, id)
+        row = get_row(house.storage, id)
         assert (row.state, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, 0, 0, 0)
 
 
@@ -128,7 +128,7 @@ def test_what_was_finished_but_not_written_runs_again(house: House) -> None:
 
     assert house.recovery.recover_child(THREAD, [], ExitCause.CRASH) == 0
 
-    assert (look(house.storage).state, look(house.storage).solo_crashes) == (State.QUEUED, 0)
+    assert (get_row(house.storage).state, get_row(house.storage).solo_crashes) == (State.QUEUED, 0)
 
 
 def test_what_the_page_shows_of_an_earlier_run_is_not_this_one(house: House) -> None:
@@ -137,7 +137,7 @@ def test_what_the_page_shows_of_an_earlier_run_is_not_this_one(house: House) -> 
 
     assert house.recovery.recover_child(THREAD, ran, ExitCause.CRASH) == 0
 
-    assert look(house.storage).solo_crashes == 0
+    assert get_row(house.storage).solo_crashes == 0
 
 
 def test_what_was_written_before_the_death_stays_written(house: House) -> None:
@@ -147,7 +147,7 @@ def test_what_was_written_before_the_death_stays_written(house: House) -> None:
 
     house.recovery.recover_child(THREAD, ran, ExitCause.CRASH)
 
-    assert look(house.storage).deaths == 1
+    assert get_row(house.storage).deaths == 1
 
 
 @pytest.mark.parametrize("verb", ["workers", "reclaim", "leases", "turn", "release", "deregister"])

@@ -20,7 +20,7 @@ from huey.storage.redis import RedisStorage
 from huey.task.lifecycle import State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.house import exit_code_of
-from huey.testing.contract.tools import ME, claim, claimed, known, look, task
+from huey.testing.contract.tools import ME, claim, claimed, get_row, known, task
 from tests.consumer.janitors import FAR, Losing, here, look_for_a_lease, look_through, settle
 from tests.support.helpers import wait_until
 from tests.support.redis_server import Server
@@ -55,11 +55,11 @@ def test_a_worker_elsewhere_is_dead_when_its_lease_is_over(storage: Losing, jani
         janitor.run_once()
         clock.forward(LEASE / SECOND / 3 - 0.000001)
     janitor.run_once()
-    assert look(storage).worker == FAR.id
+    assert get_row(storage).worker == FAR.id
 
     clock.forward(0.000003)
     janitor.run_once()
-    assert (look(storage).state, known(storage, FAR)) == (State.QUEUED, None)
+    assert (get_row(storage).state, known(storage, FAR)) == (State.QUEUED, None)
 
 
 def test_a_worker_elsewhere_that_beats_keeps_its_tasks(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -70,20 +70,20 @@ def test_a_worker_elsewhere_that_beats_keeps_its_tasks(storage: Losing, janitor:
         storage.heartbeat([FAR])
         janitor.run_once()
 
-    assert look(storage).worker == FAR.id
+    assert get_row(storage).worker == FAR.id
 
 
 def test_a_process_of_this_host_that_has_gone_is_dead_at_once(storage: Losing, janitor: Janitor, process: subprocess.Popen[bytes]) -> None:
     neighbour = here(process)
     claimed(storage, by=neighbour)
     janitor.run_once()
-    assert look(storage).worker == neighbour.id
+    assert get_row(storage).worker == neighbour.id
 
     process.kill()
     process.communicate()
     janitor.run_once()
 
-    assert look(storage).state == State.QUEUED
+    assert get_row(storage).state == State.QUEUED
 
 
 def test_a_process_that_waits_to_be_buried_is_dead(storage: Losing, process: subprocess.Popen[bytes]) -> None:
@@ -112,7 +112,7 @@ def test_a_living_process_of_this_host_keeps_its_tasks(
     clock.forward(3600)
     janitor.run_once()
 
-    assert look(storage).worker == other.id
+    assert get_row(storage).worker == other.id
 
 
 def test_a_worker_that_this_process_was_before_an_exec_is_dead(storage: Losing, janitor: Janitor) -> None:
@@ -120,7 +120,7 @@ def test_a_worker_that_this_process_was_before_an_exec_is_dead(storage: Losing, 
 
     janitor.run_once()
 
-    assert look(storage).state == State.QUEUED
+    assert get_row(storage).state == State.QUEUED
 
 
 def test_another_consumer_of_this_process_is_alive(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -133,7 +133,7 @@ def test_another_consumer_of_this_process_is_alive(storage: Losing, janitor: Jan
     janitor.run_once()
     for_queue.leave()
 
-    assert look(storage).worker == "beside"
+    assert get_row(storage).worker == "beside"
 
 
 def test_a_stopped_process_is_dead_when_its_lease_is_over(storage: Losing, clock: FakeClock, process: subprocess.Popen[bytes]) -> None:
@@ -158,7 +158,7 @@ def test_a_janitor_never_takes_from_its_own_worker(storage: Losing, clock: FakeC
 
     Janitor(storage, me, clock, settle).run_once()
 
-    assert look(storage).worker == "me"
+    assert get_row(storage).worker == "me"
 
 
 def test_a_clock_of_the_store_that_is_set_kills_nobody(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -169,10 +169,10 @@ def test_a_clock_of_the_store_that_is_set_kills_nobody(storage: Losing, janitor:
         storage.lease_clock_is_off_by += step * SECOND
         clock.forward(1)
         storage.heartbeat([FAR])
-        assert look(storage).worker == FAR.id
+        assert get_row(storage).worker == FAR.id
 
     look_for_a_lease(janitor, clock)
-    assert look(storage).worker is None
+    assert get_row(storage).worker is None
 
 
 def test_a_lease_that_looks_over_is_watched_first(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -182,7 +182,7 @@ def test_a_lease_that_looks_over_is_watched_first(storage: Losing, janitor: Jani
 
     janitor.run_once()
 
-    assert look(storage).worker == FAR.id
+    assert get_row(storage).worker == FAR.id
 
 
 def test_who_could_not_look_begins_to_watch_anew(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -194,7 +194,7 @@ def test_who_could_not_look_begins_to_watch_anew(storage: Losing, janitor: Janit
     clock.forward(1)
     janitor.run_once()
 
-    assert look(storage).worker == FAR.id
+    assert get_row(storage).worker == FAR.id
 
 
 def test_a_worker_of_a_former_boot_is_dead_at_once(storage: Losing, janitor: Janitor) -> None:
@@ -203,7 +203,7 @@ def test_a_worker_of_a_former_boot_is_dead_at_once(storage: Losing, janitor: Jan
 
     janitor.run_once()
 
-    assert look(storage).worker is None
+    assert get_row(storage).worker is None
 
 
 def test_a_boot_id_under_another_host_name_is_another_machine(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -211,10 +211,10 @@ def test_a_boot_id_under_another_host_name_is_another_machine(storage: Losing, j
     claimed(storage, by=clone)
 
     janitor.run_once()
-    assert look(storage).worker == "clone"
+    assert get_row(storage).worker == "clone"
 
     look_for_a_lease(janitor, clock)
-    assert look(storage).worker is None
+    assert get_row(storage).worker is None
 
 
 def test_a_worker_that_beats_without_a_process_lives_elsewhere(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -228,10 +228,10 @@ def test_a_worker_that_beats_without_a_process_lives_elsewhere(storage: Losing, 
         storage.heartbeat([clone])
         clock.forward(1)
         janitor.run_once()
-    assert look(storage).worker == "clone"
+    assert get_row(storage).worker == "clone"
 
     look_for_a_lease(janitor, clock)
-    assert look(storage).worker is None
+    assert get_row(storage).worker is None
 
 
 @pytest.mark.parametrize("step", [60, 3600, -60, -3600])
@@ -280,7 +280,7 @@ def test_a_failed_take_over_is_made_by_the_next_look(storage: Losing, janitor: J
     clock.forward(1)
     look_through(janitor)
 
-    assert look(storage).state == State.QUEUED
+    assert get_row(storage).state == State.QUEUED
 
 
 # -- what a machine says of itself --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from huey.storage.rows import TaskIds, Worker, WorkerRow
 from huey.task.lifecycle import MAX_DEATHS, Finish, Raised, State, WorkerDied, decide
 from huey.task.record import Lease
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, known, look, seen, task
+from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, get_row, known, seen, task
 from tests.consumer.janitors import FAR, Losing, look_for_a_lease, look_through, settle
 
 
@@ -30,7 +30,7 @@ def test_a_dead_workers_tasks_go_back_without_a_try(storage: Losing, janitor: Ja
 
     look_for_a_lease(janitor, clock)
 
-    row = look(storage, "a")
+    row = get_row(storage, "a")
     assert (row.attempt, row.solo_crashes, row.deaths, row.reason) == (0, 1, 1, "worker died")
     assert claim_ids(storage, 9) == ["a", "b", "late"]
 
@@ -42,7 +42,7 @@ def test_what_the_dead_brings_later_is_refused(storage: Losing, janitor: Janitor
     turn = end(storage, clock, lease, Raised({"error": "E()"}), by=FAR)
 
     assert turn.stale == ["a"]
-    assert look(storage).state == State.QUEUED
+    assert get_row(storage).state == State.QUEUED
 
 
 def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -52,7 +52,7 @@ def test_the_twentieth_death_ends_a_task_as_poison(storage: Losing, janitor: Jan
         assert claim_ids(storage, 1, by=FAR) == ["a"]
         look_for_a_lease(janitor, clock)
 
-    assert (look(storage).state, look(storage).reason, look(storage).deaths) == (State.FAILED, "poison", MAX_DEATHS)
+    assert (get_row(storage).state, get_row(storage).reason, get_row(storage).deaths) == (State.FAILED, "poison", MAX_DEATHS)
     assert storage.peek("result", "a") == b"error", "who waits for it is told"
 
 
@@ -62,7 +62,7 @@ def test_a_task_revoked_while_its_worker_died_is_cancelled(storage: Losing, jani
 
     look_for_a_lease(janitor, clock)
 
-    assert (look(storage).state, look(storage).reason) == (State.CANCELLED, "revoked")
+    assert (get_row(storage).state, get_row(storage).reason) == (State.CANCELLED, "revoked")
 
 
 def test_a_dead_worker_that_held_nothing_is_forgotten(
@@ -104,7 +104,7 @@ def test_of_two_janitors_one_takes_over(storage: Losing, clock: FakeClock) -> No
     storage.reclaim(dead, OTHER)
 
     assert storage.reclaim(dead, ME) == []
-    assert look(storage).worker == OTHER.id
+    assert get_row(storage).worker == OTHER.id
 
 
 def test_a_sign_of_life_between_look_and_reclaim_is_honoured(storage: Losing, clock: FakeClock) -> None:
@@ -122,7 +122,7 @@ def test_a_sign_of_life_between_look_and_reclaim_is_honoured(storage: Losing, cl
 
     Janitor(Beating(clock), ME, clock, settle).run_once()
 
-    assert look(storage).worker == FAR.id
+    assert get_row(storage).worker == FAR.id
 
 
 def test_a_janitors_death_in_a_take_over_is_not_counted_twice(storage: Losing, clock: FakeClock) -> None:
@@ -132,7 +132,7 @@ def test_a_janitors_death_in_a_take_over_is_not_counted_twice(storage: Losing, c
 
     look_for_a_lease(Janitor(storage, ME, clock, settle), clock)
 
-    assert (look(storage).state, look(storage).deaths) == (State.QUEUED, 1)
+    assert (get_row(storage).state, get_row(storage).deaths) == (State.QUEUED, 1)
 
 
 def test_a_takeover_whose_last_reply_was_lost_is_done(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -142,7 +142,7 @@ def test_a_takeover_whose_last_reply_was_lost_is_done(storage: Losing, janitor: 
     look_for_a_lease(janitor, clock)
     look_through(janitor)
 
-    assert (look(storage).state, look(storage).deaths) == (State.QUEUED, 1)
+    assert (get_row(storage).state, get_row(storage).deaths) == (State.QUEUED, 1)
 
 
 def test_a_takeover_that_could_not_be_written_is_written_later(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -153,7 +153,7 @@ def test_a_takeover_that_could_not_be_written_is_written_later(storage: Losing, 
     look_for_a_lease(janitor, clock)
     look_for_a_lease(janitor, clock)
 
-    assert look(storage).state == State.QUEUED
+    assert get_row(storage).state == State.QUEUED
 
 
 def test_a_takeover_whose_first_reply_was_lost_is_done_later(storage: Losing, janitor: Janitor, clock: FakeClock) -> None:
@@ -164,7 +164,7 @@ def test_a_takeover_whose_first_reply_was_lost_is_done_later(storage: Losing, ja
     look_for_a_lease(janitor, clock)
     look_for_a_lease(janitor, clock)
 
-    assert look(storage).state == State.QUEUED
+    assert get_row(storage).state == State.QUEUED
 
 
 # -- what is past its time ----------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from huey.storage.rows import TaskIds
 from huey.task.lifecycle import Raised, Returned, Snoozed, State
 from huey.task.record import Record
 from huey.task.record_options import Constraints, with_constraints
-from huey.testing.contract.tools import OTHER, claim_ids, ids, look, task
+from huey.testing.contract.tools import OTHER, claim_ids, get_row, ids, task
 from tests.engine.bench import SHORT, Bench
 
 # -- how much is claimed ------------------------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_a_retry_is_written_with_its_attempt(bench: Bench) -> None:
 
     bench.turn()
 
-    row = look(bench.storage)
+    row = get_row(bench.storage)
     assert (row.state, row.attempt, row.due) == (State.QUEUED, 1, bench.clock.now() + 5 * SECOND)
 
 
@@ -427,4 +427,4 @@ def test_an_at_most_once_task_that_is_cut_short_is_lost(bench: Bench) -> None:
 
     bench.engine.requeue_running()
 
-    assert (look(bench.storage, "a").state, look(bench.storage, "a").reason) == (State.FAILED, "lost")
+    assert (get_row(bench.storage, "a").state, get_row(bench.storage, "a").reason) == (State.FAILED, "lost")

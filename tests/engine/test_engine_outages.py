@@ -10,7 +10,7 @@ from huey.consumer.janitor import Janitor
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
 from huey.task.lifecycle import Raised, State
-from huey.testing.contract.tools import ME, OTHER, Call, claim_ids, look, seen, task
+from huey.testing.contract.tools import ME, OTHER, Call, claim_ids, get_row, seen, task
 from tests.engine.bench import Bench
 from tests.support.helpers import wait_until
 
@@ -119,7 +119,7 @@ def test_a_finish_whose_reply_was_lost_is_sent_again(bench: Bench) -> None:
     assert bench.turn()
 
     assert bench.storage.sent == [["a"], ["a"], []]
-    assert (look(bench.storage).state, look(bench.storage).attempt) == (State.QUEUED, 1)
+    assert (get_row(bench.storage).state, get_row(bench.storage).attempt) == (State.QUEUED, 1)
 
 
 def test_a_claim_whose_reply_was_lost_is_run(bench: Bench) -> None:
@@ -148,7 +148,7 @@ def test_a_refused_finish_is_told_and_not_sent_again(bench: Bench, caplog: pytes
 
     assert bench.storage.sent == [["a"], []]
     assert bench.storage.peek("result", "a") is None
-    assert look(bench.storage).worker == OTHER.id
+    assert get_row(bench.storage).worker == OTHER.id
     assert [lease.id for lease in taken] == ["a"]
     assert "1 finishes were stale" in caplog.text
 
@@ -179,4 +179,4 @@ def test_giving_back_twice_takes_nothing_from_the_next_worker(bench: Bench) -> N
     bench.engine.drain(2.0)
 
     assert taken == ["b"]
-    assert look(bench.storage, "b").worker == OTHER.id
+    assert get_row(bench.storage, "b").worker == OTHER.id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from huey.runtime.clock import SECOND
 from huey.task.lifecycle import State
-from huey.testing.contract.tools import OTHER, claim_ids, look, task
+from huey.testing.contract.tools import OTHER, claim_ids, get_row, task
 from tests.engine.bench import Bench, died_with
 
 
@@ -30,7 +30,7 @@ def test_a_stop_gives_back_what_has_not_started_at_its_place(bench: Bench) -> No
     bench.engine.drain(0.0)
 
     assert claim_ids(bench.storage, 9, by=OTHER) == ["b", "c", "d"]
-    assert look(bench.storage, "b").attempt == 0
+    assert get_row(bench.storage, "b").attempt == 0
 
 
 def test_a_stop_gives_back_suspects_that_wait(four: Bench) -> None:
@@ -41,8 +41,8 @@ def test_a_stop_gives_back_suspects_that_wait(four: Bench) -> None:
 
     four.engine.drain(0.0)
 
-    assert look(four.storage, "suspect").state == State.QUEUED
-    assert look(four.storage, "suspect").deaths == 1
+    assert get_row(four.storage, "suspect").state == State.QUEUED
+    assert get_row(four.storage, "suspect").deaths == 1
 
 
 def test_drain_writes_what_ends_and_returns_what_runs(four: Bench) -> None:
@@ -109,7 +109,7 @@ def test_what_is_cut_short_is_put_back_without_a_try(bench: Bench) -> None:
 
     bench.engine.requeue_running()
 
-    row = look(bench.storage)
+    row = get_row(bench.storage)
     assert (row.state, row.attempt, row.solo_crashes, row.deaths, row.reason) == (State.QUEUED, 0, 0, 0, "shutdown")
     assert claim_ids(bench.storage, 1, by=OTHER) == ["a"]
 

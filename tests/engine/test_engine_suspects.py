@@ -8,7 +8,7 @@ from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
 from huey.task.lifecycle import MAX_DEATHS, State, WorkerDied
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, end, look, seen, task
+from huey.testing.contract.tools import ME, OTHER, end, get_row, seen, task
 from tests.engine.bench import Bench, died_with
 from tests.support.scripted import ScriptedStorage
 
@@ -81,7 +81,7 @@ def test_a_task_that_kills_takes_no_neighbour_along(clock: FakeClock) -> None:
         for lease in storage.reclaim(seen(storage, OTHER), ME):
             end(storage, clock, lease, WorkerDied())
 
-    assert look(storage, "a-kills").reason == "poison"
+    assert get_row(storage, "a-kills").reason == "poison"
     assert set(storage.items("result")) >= {"b", "c"}
 
 
@@ -141,4 +141,4 @@ def test_a_lost_claim_is_found_beside_an_older_run(four: Bench) -> None:
     assert not four.turn()
     assert four.turn()
 
-    assert (look(four.storage).state, look(four.storage).token) == (State.QUEUED, 3)
+    assert (get_row(four.storage).state, get_row(four.storage).token) == (State.QUEUED, 3)

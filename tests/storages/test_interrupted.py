@@ -16,8 +16,8 @@ from huey.backends.sqlite_backend import SqliteQueue
 from huey.exceptions import StorageUnavailable
 from huey.storage.memory import MemoryStorage
 from huey.storage.sqlite.storage import SqliteStorage
+from huey.testing.contract.constraints import wishing
 from huey.testing.contract.interrupted import Interruption, at_lines
-from huey.testing.contract.terms import wishing
 from huey.testing.contract.tools import ME, OTHER, claim_ids, task
 
 
@@ -33,7 +33,7 @@ def ids(storage: Any) -> set[str]:
 
 def test_an_enqueue_that_interrupts_a_disk_wait_is_stored(storage: SqliteStorage) -> None:
     def check(n: str, _: None, inner: Interruption) -> None:
-        assert not inner.was_refused
+        assert not inner.was_rejected
         assert {"outer" + n, "inner" + n} <= ids(storage), f"at line {n}"
 
     at_lines(lambda n: storage.enqueue([task("outer" + n)]), lambda n: storage.enqueue([task("inner" + n)]), check, step=2)
@@ -64,7 +64,7 @@ def test_a_call_that_interrupts_the_opening_is_stored(tmp_path: Path, first: str
 
     def check(n: str, storage: SqliteStorage, inner: Interruption) -> None:
         # Before the storage is made there is nothing to call.
-        is_stored = inner.answer != "too early" and not inner.was_refused
+        is_stored = inner.answer != "too early" and not inner.was_rejected
         assert ids(storage) == ({"outer", "inner"} if is_stored else {"outer"}), f"at line {n}"
         storage.close()
         opening.clear()
@@ -219,7 +219,7 @@ def test_a_call_that_interrupts_a_queue_in_parts_is_stored(tmp_path: Path) -> No
         return "stored"
 
     def check(n: str, _: str, inner: Interruption) -> None:
-        assert (inner.answer, inner.was_refused) == ("stored", False), f"at line {n}"
+        assert (inner.answer, inner.was_rejected) == ("stored", False), f"at line {n}"
         assert ids(Huey(SqliteQueue("app", location=str(tmp_path / n))).storage) == {"outer", "inner"}, f"at line {n}"
 
     at_lines(lambda n: enqueue("outer", n), lambda n: enqueue("inner", n), check, step=29)

@@ -28,8 +28,8 @@ from huey.task.lifecycle import Finish, State
 from huey.task.record_options import WAITING
 from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
+from huey.testing.contract.constraints import limited, unique
 from huey.testing.contract.house import exit_code_of
-from huey.testing.contract.terms import limited, unique
 from huey.testing.contract.tools import ME, OTHER, Call, is_followed, publish, task
 from tests.storages.redis_storages import Make, makes, server_of
 from tests.support.helpers import wait_until

@@ -19,7 +19,7 @@ from huey.storage.redis.scripts import script
 from huey.task.lifecycle import Finish, State
 from huey.testing.clock import FakeClock
 from huey.testing.contract.again import again
-from huey.testing.contract.terms import unique
+from huey.testing.contract.constraints import unique
 from huey.testing.contract.tools import ME, at_once, task
 from tests.storages.redis_storages import Make
 from tests.support.lossy_proxy import LossyProxy

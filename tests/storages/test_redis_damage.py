@@ -18,7 +18,7 @@ from huey.storage.redis import RedisStorage, keys, scripts
 from huey.storage.rows import Missing, TaskIds, TaskName
 from huey.task.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
 from huey.testing.clock import FakeClock
-from huey.testing.contract.terms import limited, unique
+from huey.testing.contract.constraints import limited, unique
 from huey.testing.contract.tools import ME, OTHER, is_followed, publish, task
 from huey.testing.contract.tools import worker as worker_named
 from tests.support.redis_places import misplaced, places

@@ -11,7 +11,6 @@ from huey.storage.base import Storage
 from huey.storage.legacy import LegacyStorage
 from huey.storage.legacy.components import Components
 from huey.testing.clock import FakeClock
-from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.deaths import DeathRules
 from huey.testing.contract.emptying import EmptyingRules
@@ -19,7 +18,8 @@ from huey.testing.contract.enqueueing import EnqueueRules
 from huey.testing.contract.finishes import FinishRules
 from huey.testing.contract.house import HouseRules
 from huey.testing.contract.looking import LookingRules
-from huey.testing.contract.revoking import RevokingRules
+from huey.testing.contract.retrying import RetryingRules
+from huey.testing.contract.revocations import RevocationRules
 from huey.testing.contract.ticks import TickRules
 from huey.testing.contract.tools import claim_ids, task
 from huey.testing.contract.values import ValueRules
@@ -152,8 +152,8 @@ class TestShippedParts(
     FinishRules,
     DeathRules,
     TickRules,
-    RevokingRules,
-    ByHandRules,
+    RevocationRules,
+    RetryingRules,
     WakingRules,
     LookingRules,
     ValueRules,

@@ -16,8 +16,8 @@ A test's name is the rule it holds up. To see more of a failure: ``pytest.regist
 from __future__ import annotations
 
 from huey.testing.contract.again import AgainRevokedRules, AgainRules
-from huey.testing.contract.by_hand import ByHandRules
 from huey.testing.contract.claims import ClaimRules
+from huey.testing.contract.constraints import LimitRules, UniqueRules
 from huey.testing.contract.deaths import DeathRules
 from huey.testing.contract.durations import DurationRules
 from huey.testing.contract.emptying import EmptyingRules, EmptyingRunningRules, EmptyingTermRules
@@ -30,9 +30,9 @@ from huey.testing.contract.interrupted import InterruptedRules, InterruptedTermR
 from huey.testing.contract.locks import LockRules, RateRules
 from huey.testing.contract.looking import LookingRules
 from huey.testing.contract.missing import MissingRules
-from huey.testing.contract.revoking import RevokingRules
+from huey.testing.contract.retrying import RetryingRules
+from huey.testing.contract.revocations import RevocationRules
 from huey.testing.contract.statistics import StatisticsRules
-from huey.testing.contract.terms import LimitRules, UniqueRules
 from huey.testing.contract.ticks import TickRules
 from huey.testing.contract.values import ValueRules
 from huey.testing.contract.waking import WakingRules
@@ -53,9 +53,9 @@ class StorageContract(
     DurationRules,
     DeathRules,
     TickRules,
-    RevokingRules,
+    RevocationRules,
     WallRevocationRules,
-    ByHandRules,
+    RetryingRules,
     WakingRules,
     EventRules,
     LookingRules,

@@ -16,7 +16,7 @@ from huey.task.lifecycle import Finish, Outcome, Raised, Returned, Snoozed, Stat
 from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, with_constraints
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, end, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, end, get_row, seen, task, write
 
 _instants = count(1_700_000_000_000_000)
 FAILURE = Raised({"error": "E()"}, may_retry=False)
@@ -24,8 +24,8 @@ FAILURE = Raised({"error": "E()"}, may_retry=False)
 
 def again(id: str = "a", own: int | None = None, *, unique: str | None = None, **fields: Any) -> Record:
     """One more enqueue of an id. *own*: which; None: yet another."""
-    terms = Constraints(own=next(_instants) if own is None else own, unique=unique)
-    return task(id, options=with_constraints(None, terms), **fields)
+    constraints = Constraints(own=next(_instants) if own is None else own, unique=unique)
+    return task(id, options=with_constraints(None, constraints), **fields)
 
 
 def run(storage: Storage, clock: FakeClock, record: Record, outcome: Outcome | None = None) -> Lease:
@@ -43,7 +43,7 @@ class AgainRules:
         claim(storage)
 
         assert another().enqueue([again("a", payload=b"other")]) == {"a": "a"}
-        assert look(storage).payload == b"payload"
+        assert get_row(storage).payload == b"payload"
         assert storage.counts() == Counts(ready=1, scheduled=1, running=1)
 
     @pytest.mark.parametrize("outcome", [Returned(b"1"), Returned(None), FAILURE], ids=["value", "none", "failed"])
@@ -51,7 +51,7 @@ class AgainRules:
         run(storage, clock, again("a", retries=3), outcome)
 
         assert storage.enqueue([again("a", payload=b"new", priority=2)]) == {}
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.payload, row.priority, row.attempt, row.retries) == (State.QUEUED, b"new", 2, 0, 0)
         assert claim_ids(storage, 9) == ["a"]
 
@@ -75,7 +75,7 @@ class AgainRules:
 
         storage.enqueue([again("a")])
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.error, row.attempts, row.reason, row.finished) == (None, None, None, None)
         assert (row.attempt, row.solo_crashes, row.deaths, row.worker) == (0, 0, 0, None)
         assert storage.peek("result", "a") is None
@@ -140,16 +140,16 @@ class AgainRules:
         storage.enqueue([again("a")])
         (former,) = claim(storage)
         clock.forward(60)
-        heir = storage.reclaim(seen(storage), OTHER)[0]
-        end(storage, clock, heir, Returned(None), by=OTHER)
+        successor = storage.reclaim(seen(storage), OTHER)[0]
+        end(storage, clock, successor, Returned(None), by=OTHER)
         storage.enqueue([again("a")])
         (lease,) = claim(storage)
 
-        for late in (former, heir):
+        for late in (former, successor):
             assert end(storage, clock, late, Returned(b"late")).stale == ["a"]
             storage.release(ME, [late])
             assert storage.acquire_lock("lock", Holder("a", late.token)) is None
-        assert look(storage).state == State.RUNNING
+        assert get_row(storage).state == State.RUNNING
         assert storage.peek("result", "a") is None
         assert end(storage, clock, lease, Returned(b"1")).stale == []
 
@@ -174,7 +174,7 @@ class AgainRules:
         storage.enqueue([again("b", unique="k")])
 
         assert storage.enqueue([again("a", unique="k")]) == {"a": "b"}
-        assert look(storage).state == State.FAILED
+        assert get_row(storage).state == State.FAILED
 
     def test_of_two_with_one_id_in_a_call_the_first_counts(self, storage: Storage, clock: FakeClock) -> None:
         run(storage, clock, again("a"), FAILURE)
@@ -193,7 +193,7 @@ class AgainRules:
 
         storage.enqueue([task("a")])
 
-        assert look(storage).state == State.FAILED
+        assert get_row(storage).state == State.FAILED
         assert claim(storage) == []
 
     def test_followers_are_told_of_each_new_run(self, storage: Storage, clock: FakeClock) -> None:
@@ -233,7 +233,7 @@ class AgainRevokedRules:
         storage.revoke(TaskIds(["b"], 6))
 
         assert claim_ids(storage, 9) == []
-        assert [look(storage, id).reason for id in "ab"] == ["revoked"] * 2
+        assert [get_row(storage, id).reason for id in "ab"] == ["revoked"] * 2
 
     def test_a_running_task_is_asked_to_stop_by_a_revocation_of_its_enqueue_only(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([again("a", own=5)])

@@ -7,7 +7,7 @@ from huey.storage.base import PROMOTE, TURN_BYTES, Storage
 from huey.storage.rows import Turn
 from huey.task.lifecycle import CancelledAtClaim, Finish, Snoozed, State
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, Another, at_once, claim, claim_ids, claimed, end, known, look, seen, task
+from huey.testing.contract.tools import ME, OTHER, Another, at_once, claim, claim_ids, claimed, end, get_row, known, seen, task
 
 
 class ClaimRules:
@@ -16,7 +16,7 @@ class ClaimRules:
 
         lease = claim(storage)[0]
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.worker, row.token) == (State.RUNNING, ME.id, lease.token)
 
     def test_a_lease_tells_all_about_its_task(self, storage: Storage, clock: FakeClock) -> None:
@@ -48,7 +48,7 @@ class ClaimRules:
 
         assert turn.leases == []
         assert not turn.may_have_more
-        assert look(storage).state == State.QUEUED
+        assert get_row(storage).state == State.QUEUED
 
     def test_a_turn_claims_as_many_as_it_wants_and_tells_that_there_may_be_more(self, storage: Storage) -> None:
         storage.enqueue([task("a"), task("b"), task("c")])
@@ -195,13 +195,13 @@ class ClaimRules:
 
         assert turn.cancelled == [CancelledAtClaim("a", "app.add", "expired", 2, 1.5)]
         assert [lease.id for lease in turn.leases] == ["b"]
-        assert (look(storage).state, look(storage).reason, look(storage).finished) == (State.CANCELLED, "expired", clock.now())
+        assert (get_row(storage).state, get_row(storage).reason, get_row(storage).finished) == (State.CANCELLED, "expired", clock.now())
 
     def test_a_task_expires_also_while_it_is_scheduled(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + 2 * SECOND, expires=clock.now() + SECOND)])
         clock.forward(3)
 
-        assert [refusal.reason for refusal in storage.turn(ME, [], 1).cancelled] == ["expired"]
+        assert [cancelled.reason for cancelled in storage.turn(ME, [], 1).cancelled] == ["expired"]
 
     def test_those_turned_away_are_not_replaced_in_the_same_turn(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("a", expires=clock.now() + SECOND), task("b")])
@@ -240,4 +240,4 @@ class ClaimRules:
         storage.pause(True)
 
         assert end(storage, clock, lease, Snoozed(0, "limit")).stale == []
-        assert look(storage).state == State.QUEUED
+        assert get_row(storage).state == State.QUEUED

@@ -16,9 +16,9 @@ from huey.testing.contract.tools import (
     claim_ids,
     claimed,
     end,
+    get_row,
     ids,
     known,
-    look,
     seen,
     task,
     worker,
@@ -146,7 +146,7 @@ class DeathRules:
         storage.turn(ME, [], 0)
 
         assert storage.reclaim(dead, OTHER) == []
-        assert look(storage).worker == ME.id
+        assert get_row(storage).worker == ME.id
 
     def test_a_dead_worker_is_taken_over_once(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         storage.enqueue([task(f"{n}") for n in range(5)])
@@ -213,7 +213,7 @@ class DeathRules:
 
         storage.release(ME, leases)
 
-        row = look(storage, "first")
+        row = get_row(storage, "first")
         assert (row.state, row.worker, row.ready_at, row.attempt) == (State.QUEUED, None, leases[0].ready_at, 0)
         assert seen(storage).holds == 0
         assert claim_ids(storage, 2) == ["first", "second"]
@@ -227,7 +227,7 @@ class DeathRules:
         storage.release(OTHER, [lease])
         storage.release(ME, [lease._replace(id="unknown")])
 
-        assert (look(storage).state, look(storage).token) == (State.RUNNING, lease.token)
+        assert (get_row(storage).state, get_row(storage).token) == (State.RUNNING, lease.token)
 
     def test_many_are_released_at_once(self, storage: Storage) -> None:
         storage.enqueue([task(f"{n:03}") for n in range(300)])
@@ -248,7 +248,7 @@ class DeathRules:
         storage.enqueue([task("clean")])
 
         assert claim_ids(storage, 2, by=QUARANTINE) == []
-        assert look(storage, "clean").state == State.QUEUED
+        assert get_row(storage, "clean").state == State.QUEUED
 
     def test_suspects_come_first_for_a_worker_that_takes_both(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("suspect"), task("urgent", priority=5), task("b", priority=1), task("a", priority=1)])

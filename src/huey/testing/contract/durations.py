@@ -25,7 +25,7 @@ from huey.task.lifecycle import (
 )
 from huey.task.record_options import read_constraints
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, claim, claim_ids, claimed, look, task, write
+from huey.testing.contract.tools import ME, claim, claim_ids, claimed, get_row, task, write
 
 ERROR = {"error": "ValueError()", "traceback": ""}
 SKEWS = (-3600, -60, 60, 3600)
@@ -50,7 +50,7 @@ class DurationRules:
 
         storage.enqueue([task(delay=10 * SECOND, eta=host + 10 * SECOND)])
 
-        assert look(storage).due == clock.now() + 10 * SECOND
+        assert get_row(storage).due == clock.now() + 10 * SECOND
         clock.forward(9)
         assert claim_ids(storage) == []
         clock.forward(1)
@@ -77,7 +77,7 @@ class DurationRules:
 
         storage.enqueue([task(id, expires_in=60 * SECOND, **later) for id in ("a", "b")])
 
-        assert look(storage).expires == start + 3660 * SECOND
+        assert get_row(storage).expires == start + 3660 * SECOND
         clock.forward(3659)
         assert claim_ids(storage) == ["a"]
         clock.forward(1)
@@ -92,7 +92,7 @@ class DurationRules:
         write(storage, decide(lease, Raised(ERROR), clock.now()))
 
         again = start + (5 + int(wait or 0)) * SECOND
-        assert look(storage).expires == again + 10 * SECOND
+        assert get_row(storage).expires == again + 10 * SECOND
         clock.forward((wait or 0) + 9)
         (lease,) = claim(storage)
         assert lease.expires == again + 10 * SECOND
@@ -107,7 +107,7 @@ class DurationRules:
 
         write(storage, decide(lease, Raised(ERROR), clock.now()))
 
-        assert look(storage).expires == end
+        assert get_row(storage).expires == end
         clock.forward(1)
         assert [each.reason for each in storage.turn(ME, [], 1).cancelled] == ["expired"]
 
@@ -117,7 +117,7 @@ class DurationRules:
 
         write(storage, decide(lease, WorkerDied(), clock.now()))
 
-        assert look(storage).expires == lease.expires == clock.now() + 5 * SECOND
+        assert get_row(storage).expires == lease.expires == clock.now() + 5 * SECOND
 
     def test_a_task_that_is_put_back_by_hand_expires_no_more(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(retries=1, expires_in=10 * SECOND, options=BRIEF)])
@@ -138,7 +138,7 @@ class DurationRules:
 
         write(storage, decide(lease, NotDue(due, 10 * SECOND), clock.now()))
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.due, row.expires, row.attempt) == (due, due + 10 * SECOND, 0)
         clock.forward(3600)
         assert [lease.expires for lease in claim(storage)] == [due + 10 * SECOND]
@@ -153,12 +153,12 @@ class DurationRules:
         for outcome in waits:
             (lease,) = claim(storage)
             write(storage, decide(lease, outcome, clock.now()))
-            grew.append(((look(storage).due or 0) - clock.now()) / SECOND)
+            grew.append(((get_row(storage).due or 0) - clock.now()) / SECOND)
             clock.forward(grew[-1])
 
         assert grew == [1, 2, 4, 8]
-        assert look(storage).attempt == 1
-        assert read_constraints(look(storage).options).id_ttl == 7
+        assert get_row(storage).attempt == 1
+        assert read_constraints(get_row(storage).options).id_ttl == 7
 
     @pytest.mark.parametrize("outcome", [RetryRequested(ERROR, delay=1), RetryRequested(ERROR, due=1), Snoozed(1, "limit")])
     def test_a_wait_that_grows_does_not_grow_by_other_runs(self, outcome: Outcome, storage: Storage, clock: FakeClock) -> None:
@@ -169,7 +169,7 @@ class DurationRules:
 
         write(storage, decide(lease, Raised(ERROR), clock.now()))
 
-        assert look(storage).due == clock.now() + SECOND
+        assert get_row(storage).due == clock.now() + SECOND
 
     def test_put_back_by_hand_a_wait_begins_small_again(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=5, retry_delay=1.0, options=GROWING))
@@ -182,12 +182,12 @@ class DurationRules:
 
         write(storage, decide(lease, Raised(ERROR), clock.now()))
 
-        assert look(storage).due == clock.now() + SECOND
+        assert get_row(storage).due == clock.now() + SECOND
 
     def test_a_delay_and_an_expiry_hold_for_a_tick_too(self, storage: Storage, clock: FakeClock) -> None:
         assert storage.tick("app.tick", 1, task(delay=5 * SECOND, expires_in=20 * SECOND, eta=1, expires=2))
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.due, row.expires) == (clock.now() + 5 * SECOND, clock.now() + 25 * SECOND)
 
     @pytest.mark.parametrize("skew", SKEWS)
@@ -201,7 +201,7 @@ class DurationRules:
 
         write(storage, decide(lease, outcome, clock.now() + skew * SECOND))
 
-        assert look(storage).due == clock.now() + micros(seconds)
+        assert get_row(storage).due == clock.now() + micros(seconds)
         clock.forward(seconds - 1)
         assert claim(storage) == []
         clock.forward(1)
@@ -224,5 +224,5 @@ class DurationRules:
 
         write(storage, Finish(lease, State.QUEUED, due=eta))
 
-        assert (look(storage, "a").due, look(storage, "b").due) == (eta, eta)
+        assert (get_row(storage, "a").due, get_row(storage, "b").due) == (eta, eta)
         assert claim_ids(storage, 9) == ["c"]

@@ -12,7 +12,7 @@ from huey.storage.base import Storage
 from huey.storage.rows import TaskIds
 from huey.task.lifecycle import Finish, Raised, Returned, State
 from huey.testing.clock import FakeClock
-from huey.testing.contract.terms import limited, unique, wishing
+from huey.testing.contract.constraints import limited, unique, wishing
 from huey.testing.contract.tools import ME, Another, claim, claim_ids, claimed, end, ids, task, write
 
 

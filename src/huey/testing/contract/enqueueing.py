@@ -8,7 +8,7 @@ from huey.storage.helpers import CHUNK
 from huey.task.lifecycle import Raised, Returned, State
 from huey.task.record import Record, RecordBatch
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, Another, claim, claim_ids, claimed, end, ids, look, task
+from huey.testing.contract.tools import ME, Another, claim, claim_ids, claimed, end, get_row, ids, task
 
 ODD = [
     "",
@@ -40,7 +40,7 @@ class EnqueueRules:
     def test_an_enqueued_task_is_queued_and_ready(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task()])
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.due, row.worker, row.reason, row.error, row.finished) == (State.QUEUED, None, None, None, None, None)
         assert (row.ready_at, row.created) == (clock.now(), clock.now())
         assert (row.attempt, row.solo_crashes, row.deaths, row.token, row.revoked_until) == (0, 0, 0, 0, None)
@@ -77,10 +77,10 @@ class EnqueueRules:
 
     def test_what_is_durable_at_the_end_can_be_claimed_before(self, storage: Storage, another: Another) -> None:
         other = another()
-        with storage.bulk_enqueue() as place:
-            place.enqueue([task("a")])
+        with storage.bulk_enqueue() as bulk:
+            bulk.enqueue([task("a")])
             early = claim_ids(other)
-            place.enqueue([task("b")])
+            bulk.enqueue([task("b")])
 
         assert (early, claim_ids(other)) == (["a"], ["b"])
 
@@ -89,7 +89,7 @@ class EnqueueRules:
 
         storage.enqueue([record])
 
-        row, lease = look(storage), claim(storage)[0]
+        row, lease = get_row(storage), claim(storage)[0]
         assert record == Record(
             row.id, row.name, row.payload, row.priority, row.due, row.expires, row.retries, row.retry_delay, row.options
         )
@@ -106,8 +106,8 @@ class EnqueueRules:
 
         storage.enqueue([task(eta=eta)])
 
-        assert look(storage).state == State.QUEUED
-        assert look(storage).due == eta
+        assert get_row(storage).state == State.QUEUED
+        assert get_row(storage).due == eta
         assert claim(storage) == []
 
     def test_a_task_whose_eta_has_passed_is_ready_at_the_end_of_the_queue(self, storage: Storage, clock: FakeClock) -> None:
@@ -116,17 +116,17 @@ class EnqueueRules:
 
         storage.enqueue([task("late", eta=clock.now() - 3600 * SECOND), task("now", eta=clock.now())])
 
-        assert (look(storage, "late").due, look(storage, "now").due) == (None, None)
+        assert (get_row(storage, "late").due, get_row(storage, "now").due) == (None, None)
         assert claim_ids(storage, 3) == ["waits", "late", "now"]
 
     def test_enqueue_is_idempotent_by_task_id(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(payload=b"first")])
-        before = look(storage)
+        before = get_row(storage)
         clock.forward(1)
 
         storage.enqueue([task(payload=b"second", priority=9), task("b")])
 
-        assert look(storage) == before
+        assert get_row(storage) == before
         assert claim_ids(storage, 9) == ["a", "b"]
 
     def test_enqueue_leaves_a_running_task_as_it_is(self, storage: Storage) -> None:
@@ -134,8 +134,8 @@ class EnqueueRules:
 
         storage.enqueue([task(payload=b"second")])
 
-        assert look(storage).state == State.RUNNING
-        assert look(storage).token == lease.token
+        assert get_row(storage).state == State.RUNNING
+        assert get_row(storage).token == lease.token
         assert claim(storage) == []
 
     def test_enqueue_leaves_an_ended_task_as_it_is(self, storage: Storage, clock: FakeClock) -> None:
@@ -143,7 +143,7 @@ class EnqueueRules:
 
         storage.enqueue([task()])
 
-        assert look(storage).state == State.FAILED
+        assert get_row(storage).state == State.FAILED
         assert claim(storage) == []
 
     def test_an_id_is_free_again_once_its_task_succeeded(self, storage: Storage, clock: FakeClock) -> None:
@@ -164,14 +164,14 @@ class EnqueueRules:
         assert storage.counts().ready == CHUNK
 
     def test_more_than_a_chunk_is_refused_whole(self, storage: Storage) -> None:
-        refused = False
+        rejected = False
 
         try:
             storage.enqueue([task(f"{n:04}") for n in range(CHUNK + 1)])
         except ValueError:
-            refused = True
+            rejected = True
 
-        assert refused
+        assert rejected
         assert storage.counts().ready == 0
 
     def test_enqueueing_nothing_changes_nothing(self, storage: Storage) -> None:

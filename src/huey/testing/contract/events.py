@@ -98,10 +98,10 @@ class EventRules:
         storage.enqueue([task(name, eta=clock.now() + SECOND) for name in "ab"])
         clock.forward(2)
 
-        told = storage.turn(ME, [], 1, report_promoted=True)
+        reported = storage.turn(ME, [], 1, report_promoted=True)
 
-        assert [it.id for it in told.promoted] == ["a", "b"]
-        assert [it.id for it in told.leases] == ["a"]
+        assert [it.id for it in reported.promoted] == ["a", "b"]
+        assert [it.id for it in reported.leases] == ["a"]
         storage.enqueue([task("c", eta=clock.now() + SECOND)])
         clock.forward(2)
         # Asked for by this turn, of no consequence for another one.

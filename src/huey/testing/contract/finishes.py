@@ -11,7 +11,7 @@ from huey.storage.base import Storage
 from huey.storage.rows import Counts
 from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, decide
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, get_row, seen, task, write
 
 ERROR = {"error": "ValueError('x')", "traceback": "Traceback: ..."}
 
@@ -72,7 +72,7 @@ class FinishRules:
 
         end(storage, clock, lease, Raised(ERROR))
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.reason, row.worker, row.finished) == (State.FAILED, "error", None, clock.now())
         assert json.loads(row.error or "") == ERROR
         assert row.payload == b"payload"
@@ -88,7 +88,7 @@ class FinishRules:
     def test_a_cancelled_task_is_kept_with_its_reason(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Cancelled("lost"))
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.reason, row.worker, row.finished) == (State.CANCELLED, "lost", None, clock.now())
         assert claim(storage) == []
 
@@ -100,7 +100,7 @@ class FinishRules:
 
         end(storage, clock, lease, Snoozed(0, "limit"))
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.due, row.ready_at, row.reason, row.worker) == (State.QUEUED, None, clock.now(), "limit", None)
         assert claim_ids(storage, 9) == ["waits", "a"]
 
@@ -121,7 +121,7 @@ class FinishRules:
         turn = end(storage, clock, lease, Raised(ERROR))
 
         assert turn.next_due == due
-        assert (look(storage).state, look(storage).due) == (State.QUEUED, due)
+        assert (get_row(storage).state, get_row(storage).due) == (State.QUEUED, due)
         assert claim(storage) == []
         clock.forward(11)
         assert [lease.ready_at for lease in claim(storage)] == [due]
@@ -137,12 +137,12 @@ class FinishRules:
     def test_the_last_error_stays_until_there_is_another(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage, task(retries=5)), Raised(ERROR))
         end(storage, clock, claim(storage)[0], Snoozed(0, "limit"))
-        first = look(storage).error
+        first = get_row(storage).error
 
         end(storage, clock, claim(storage)[0], Raised({"error": "other"}))
 
         assert json.loads(first or "") == ERROR
-        assert json.loads(look(storage).error or "") == {"error": "other"}
+        assert json.loads(get_row(storage).error or "") == {"error": "other"}
 
     def test_shutdown_never_costs_a_try(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task("cut short", retries=1), task("never started", retries=1)])
@@ -175,13 +175,13 @@ class FinishRules:
         lease = claimed(storage)
         clock.forward(60)
         storage.reclaim(seen(storage), OTHER)
-        before = look(storage)
+        before = get_row(storage)
 
         turn = write(storage, Finish(lease, State.SUCCEEDED, value=b"late"))
         storage.release(ME, [lease])
 
         assert turn.stale == ["a"]
-        assert look(storage) == before
+        assert get_row(storage) == before
         assert storage.peek("result", "a") is None
 
     def test_a_stale_token_changes_nothing(self, storage: Storage) -> None:
@@ -192,7 +192,7 @@ class FinishRules:
         turns = [write(storage, Finish(stale, state, value=b"late")) for state in (State.SUCCEEDED, State.FAILED, State.QUEUED)]
 
         assert [turn.stale for turn in turns] == [["a"]] * 3
-        assert (look(storage).state, look(storage).token) == (State.RUNNING, lease.token)
+        assert (get_row(storage).state, get_row(storage).token) == (State.RUNNING, lease.token)
         assert storage.peek("result", "a") is None
 
     def test_another_worker_cannot_write_the_end_of_a_run(self, storage: Storage) -> None:
@@ -201,17 +201,17 @@ class FinishRules:
         turn = write(storage, Finish(lease, State.FAILED, reason="error"), by=OTHER)
 
         assert turn.stale == ["a"]
-        assert look(storage).state == State.RUNNING
+        assert get_row(storage).state == State.RUNNING
 
     def test_the_same_finish_sent_again_is_refused_and_changes_nothing(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)
         write(storage, Finish(lease, State.QUEUED, due=clock.now() + SECOND, attempt=1))
-        before = look(storage)
+        before = get_row(storage)
 
         turn = write(storage, Finish(lease, State.QUEUED, due=clock.now() + 9 * SECOND, attempt=2, value=b"again"))
 
         assert turn.stale == ["a"]
-        assert look(storage) == before
+        assert get_row(storage) == before
         assert storage.peek("result", "a") is None
 
     def test_the_same_turn_sent_again_after_an_error_is_safe(self, storage: Storage) -> None:

@@ -14,7 +14,7 @@ from huey.task.lifecycle import Cancelled, Finish, Raised, Returned, Snoozed, St
 from huey.testing.clock import FakeClock
 from huey.testing.contract.again import again
 from huey.testing.contract.statistics import totals
-from huey.testing.contract.tools import ME, OTHER, Another, claim, claimed, end, ids, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, Another, claim, claimed, end, get_row, ids, seen, task, write
 
 Keeping = Callable[..., Storage]
 
@@ -23,7 +23,7 @@ class AttemptRules:
     def test_a_failed_task_keeps_its_arguments_and_what_went_wrong(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Raised(error("no")))
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.payload, row.reason, json.loads(row.error or "")) == (b"payload", "error", error("no"))
         assert attempts(storage) == [attempt(clock.now(), "no")]
 
@@ -37,7 +37,7 @@ class AttemptRules:
 
         assert retried == [attempt(first, "one")]
         assert attempts(another()) == [attempt(first, "one"), attempt(second, "two", worker=OTHER.id)]
-        assert storage.find(State.FAILED) == [look(storage)]
+        assert storage.find(State.FAILED) == [get_row(storage)]
 
     def test_only_the_last_tries_are_remembered(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(retries=9)])
@@ -75,7 +75,7 @@ class AttemptRules:
 
         end(storage, clock, lease, Raised(error("no")))
 
-        assert (look(storage).state, look(storage).reason) == (State.CANCELLED, "revoked")
+        assert (get_row(storage).state, get_row(storage).reason) == (State.CANCELLED, "revoked")
         assert attempts(storage) == [attempt(clock.now(), "no", reason="error")]
 
     def test_what_was_given_back_unrun_is_not_held_against_the_dead(self, storage: Storage, clock: FakeClock) -> None:
@@ -92,7 +92,7 @@ class AttemptRules:
         storage.release(ME, claim(storage))
         end(storage, clock, claim(storage)[0], Cancelled("revoked"))
 
-        assert look(storage).attempts is None
+        assert get_row(storage).attempts is None
 
     def test_an_error_without_a_text_is_an_attempt(self, storage: Storage) -> None:
         write(storage, Finish(claimed(storage), State.FAILED, reason="error", error={}))
@@ -104,7 +104,7 @@ class AttemptRules:
 
         storage.retry(["a"])
 
-        assert (look(storage).error, [each["error"] for each in attempts(storage)]) == (None, ["no"])
+        assert (get_row(storage).error, [each["error"] for each in attempts(storage)]) == (None, ["no"])
 
     def test_an_ended_task_can_be_discarded_with_its_result(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         for id in ("failed", "kept"):
@@ -137,7 +137,7 @@ class KeepingRules:
         turn = end(storage, clock, lease, Returned(b"5"))
         once_more = end(storage, clock, lease, Returned(b"6"))
 
-        row = look(storage)
+        row = get_row(storage)
         assert (turn.stale, once_more.stale, storage.peek("result", "a")) == ([], ["a"], b"5")
         assert (row.state, row.worker, row.reason, row.finished, row.payload) == (State.SUCCEEDED, None, None, clock.now(), b"payload")
         assert storage.counts() == Counts(succeeded=1, results=1)
@@ -151,7 +151,7 @@ class KeepingRules:
         storage.enqueue([task("a")])
 
         assert (storage.retry(["a"]), storage.restore(TaskIds(["a"])), claim(storage)) == ([], [], [])
-        assert (look(storage).state, totals(storage, "enqueued")) == (State.SUCCEEDED, {"app.add": 1})
+        assert (get_row(storage).state, totals(storage, "enqueued")) == (State.SUCCEEDED, {"app.add": 1})
         assert (storage.discard(["a"]), storage.get("a"), storage.peek("result", "a")) == (["a"], None, None)
 
     def test_an_id_that_comes_again_is_a_new_run_though_the_former_one_was_kept(self, keeping: Keeping, clock: FakeClock) -> None:
@@ -160,16 +160,16 @@ class KeepingRules:
         (first,) = claim(storage)
         end(storage, clock, first, Returned(b"5"))
 
-        met = storage.enqueue([again("a", payload=b"new")])
+        duplicates = storage.enqueue([again("a", payload=b"new")])
 
-        row = look(storage)
-        assert (met, row.state, row.payload, row.finished, row.attempt) == ({}, State.QUEUED, b"new", None, 0)
+        row = get_row(storage)
+        assert (duplicates, row.state, row.payload, row.finished, row.attempt) == ({}, State.QUEUED, b"new", None, 0)
         assert (storage.counts(), storage.peek("result", "a")) == (Counts(ready=1), None)
         (second,) = claim(storage)
         assert second.token > first.token
         assert end(storage, clock, first, Returned(b"late")).stale == ["a"]
         end(storage, clock, second, Returned(b"6"))
-        assert (storage.find(State.SUCCEEDED), storage.peek("result", "a")) == ([look(storage)], b"6")
+        assert (storage.find(State.SUCCEEDED), storage.peek("result", "a")) == ([get_row(storage)], b"6")
 
     def test_tokens_of_what_was_kept_and_then_removed_do_not_come_again(self, keeping: Keeping, clock: FakeClock) -> None:
         storage = keeping(10)
@@ -212,7 +212,7 @@ def error(text: str) -> dict[str, Any]:
 
 
 def attempts(storage: Storage, id: str = "a") -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = json.loads(look(storage, id).attempts or "[]")
+    kept: list[dict[str, Any]] = json.loads(get_row(storage, id).attempts or "[]")
     return kept
 
 

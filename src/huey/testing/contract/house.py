@@ -13,7 +13,7 @@ from huey.storage.base import DEAD_LETTERS_KEPT, Storage
 from huey.storage.rows import Counts, TaskIds, TaskName
 from huey.task.lifecycle import Finish, State
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, Another, claim_ids, claimed, ids, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, Another, claim_ids, claimed, get_row, ids, seen, task, write
 
 DEAD_LETTERS_S = DEAD_LETTERS_KEPT / SECOND
 
@@ -79,7 +79,7 @@ class HouseRules:
         storage.close()
 
         assert claim_ids(other) == ["a"]
-        assert look(storage).state == State.RUNNING
+        assert get_row(storage).state == State.RUNNING
 
     def test_a_forked_child_goes_on_with_the_same_instance(self, storage: Storage) -> None:
         storage.enqueue([task("a"), task("b")])
@@ -185,7 +185,7 @@ class HouseRules:
 def write_one(storage: Storage) -> bool:
     storage.put("data", "child", b"v")
     storage.enqueue([task("child", priority=-1)])
-    return storage.peek("data", "child") == b"v" and look(storage, "child").state == State.QUEUED
+    return storage.peek("data", "child") == b"v" and get_row(storage, "child").state == State.QUEUED
 
 
 def exit_code_of(is_well: Callable[[], bool]) -> int:

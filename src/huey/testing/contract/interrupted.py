@@ -13,7 +13,7 @@ from typing import Any
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
-from huey.testing.contract.terms import wishing
+from huey.testing.contract.constraints import wishing
 from huey.testing.contract.tools import OTHER, claim, claim_ids, task
 
 STEP = 5
@@ -26,7 +26,7 @@ class Interruption:
     def __init__(self, at: int, act: Callable[[], Any]) -> None:
         self.at = self.left = at
         self.answer: Any = None
-        self.was_refused = False
+        self.was_rejected = False
         self._act = act
 
     def __enter__(self) -> Interruption:
@@ -50,7 +50,7 @@ class Interruption:
         try:
             self.answer = self._act()
         except StorageUnavailable:
-            self.was_refused = True
+            self.was_rejected = True
 
     @property
     def is_over(self) -> bool:
@@ -86,14 +86,14 @@ class InterruptedRules:
 
     def test_an_enqueue_that_interrupts_an_enqueue_is_stored(self, storage: Storage) -> None:
         def check(n: str, _: None, inner: Interruption) -> None:
-            assert not inner.was_refused, f"at line {n}"
+            assert not inner.was_rejected, f"at line {n}"
             assert {"outer" + n, "inner" + n} <= set(held(storage)), f"at line {n}"
 
         at_lines(lambda n: storage.enqueue([task("outer" + n)]), lambda n: storage.enqueue([task("inner" + n)]), check)
 
     def test_an_enqueue_that_interrupts_a_turn_is_stored(self, storage: Storage) -> None:
         def check(n: str, leased: list[str], inner: Interruption) -> None:
-            assert not inner.was_refused, f"at line {n}"
+            assert not inner.was_rejected, f"at line {n}"
             assert {*leased, *claim_ids(storage, 9, OTHER)} == {"outer" + n, "inner" + n}, f"at line {n}"
 
         at_lines(
@@ -137,7 +137,7 @@ class InterruptedRules:
     def test_a_tick_that_interrupts_a_tick_is_another_tick(self, storage: Storage) -> None:
         def check(n: str, fired: bool, inner: Interruption) -> None:
             again = storage.tick("inner" + n, SECOND, task("late" + n))
-            assert (fired, inner.answer is True, again) == (True, not inner.was_refused, inner.was_refused), f"at line {n}"
+            assert (fired, inner.answer is True, again) == (True, not inner.was_rejected, inner.was_rejected), f"at line {n}"
             assert len(claim(storage, 9)) == 2, f"at line {n}"
 
         at_lines(
@@ -149,7 +149,7 @@ class InterruptedRules:
 
     def test_who_looks_while_a_task_is_put_in_sees_all_of_it_or_nothing(self, storage: Storage) -> None:
         def check(n: str, _: None, inner: Interruption) -> None:
-            assert inner.was_refused or len(inner.answer) in (0, 2), f"at line {n}"
+            assert inner.was_rejected or len(inner.answer) in (0, 2), f"at line {n}"
             assert len(claim(storage, 9)) == 2, f"at line {n}"
 
         at_lines(lambda n: storage.enqueue([task("a" + n), task("b" + n)]), lambda n: storage.find("ready"), check, step=STEP)
@@ -159,11 +159,11 @@ class InterruptedTermRules:
     """For storages that keep terms."""
 
     def test_what_is_unique_and_interrupts_what_is_unique_is_stored_beside_it(self, storage: Storage) -> None:
-        def check(n: str, met: dict[str, str], inner: Interruption) -> None:
-            assert met == {}, f"at line {n}"
+        def check(n: str, duplicates: dict[str, str], inner: Interruption) -> None:
+            assert duplicates == {}, f"at line {n}"
             there = set(held(storage))
             assert "outer" + n in there, f"at line {n}"
-            assert ("inner" + n in there) == (inner.answer == {}) == (not inner.was_refused), f"at line {n}"
+            assert ("inner" + n in there) == (inner.answer == {}) == (not inner.was_rejected), f"at line {n}"
 
         at_lines(
             lambda n: storage.enqueue([wishing("outer" + n, unique="outer" + n)]),
@@ -172,10 +172,10 @@ class InterruptedTermRules:
         )
 
     def test_of_two_with_one_unique_key_one_is_stored_when_the_second_interrupts_the_first(self, storage: Storage) -> None:
-        def check(n: str, met: dict[str, str], inner: Interruption) -> None:
+        def check(n: str, duplicates: dict[str, str], inner: Interruption) -> None:
             there = [id for id in held(storage) if id in ("outer" + n, "inner" + n)]
             assert len(there) == 1, f"at line {n}"
-            assert met == ({} if there == ["outer" + n] else {"outer" + n: "inner" + n}), f"at line {n}"
+            assert duplicates == ({} if there == ["outer" + n] else {"outer" + n: "inner" + n}), f"at line {n}"
 
         at_lines(
             lambda n: storage.enqueue([wishing("outer" + n, unique=n)]), lambda n: storage.enqueue([wishing("inner" + n, unique=n)]), check

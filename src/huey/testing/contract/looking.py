@@ -7,7 +7,7 @@ from huey.storage.base import Storage
 from huey.storage.rows import Counts, TaskRow
 from huey.task.lifecycle import Finish, Returned, State
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import Another, claim, claimed, end, ids, look, task, write
+from huey.testing.contract.tools import Another, claim, claimed, end, get_row, ids, task, write
 
 
 class LookingRules:
@@ -20,7 +20,7 @@ class LookingRules:
     def test_a_task_can_be_looked_at_in_any_state(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         one_of_each(storage, clock)
 
-        states = [(look(another(), id).state, look(another(), id).due is None) for id in ("r1", "s1", "run", "failed", "cancelled")]
+        states = [(get_row(another(), id).state, get_row(another(), id).due is None) for id in ("r1", "s1", "run", "failed", "cancelled")]
 
         assert states == [(State.QUEUED, True), (State.QUEUED, False), (State.RUNNING, True), (State.FAILED, True), (State.CANCELLED, True)]
 

@@ -11,13 +11,13 @@ from huey.task.lifecycle import UNKNOWN_FOR, Raised, State, Unrunnable, decide
 from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, with_constraints
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, ids, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, claim, claim_ids, claimed, end, get_row, ids, seen, task, write
 
 ERROR = {"error": "UnknownTask()", "traceback": ""}
 ADD = Missing("app.add", "unknown task")
 
 
-def put_back(storage: Storage, clock: FakeClock, record: Record | None = None, reason: str = "unknown task") -> Lease:
+def requeue_unknown(storage: Storage, clock: FakeClock, record: Record | None = None, reason: str = "unknown task") -> Lease:
     """A task that a worker claimed and could not run."""
     lease = claimed(storage, record)
     end(storage, clock, lease, Unrunnable(ERROR, reason))
@@ -26,9 +26,9 @@ def put_back(storage: Storage, clock: FakeClock, record: Record | None = None, r
 
 class MissingRules:
     def test_what_no_worker_could_run_waits_and_is_claimed_no_more(self, storage: Storage, clock: FakeClock) -> None:
-        put_back(storage, clock)
+        requeue_unknown(storage, clock)
 
-        row, counts = look(storage), storage.counts()
+        row, counts = get_row(storage), storage.counts()
         assert (row.state, row.reason, row.due) == (State.BLOCKED, "unknown task", clock.now() + UNKNOWN_FOR)
         assert (counts.blocked, counts.scheduled, counts.ready) == (1, 0, 0)
         assert (ids(storage.find(State.BLOCKED)), storage.find("scheduled"), storage.find(State.QUEUED)) == (["a"], [], [])
@@ -38,25 +38,25 @@ class MissingRules:
     def test_what_is_missing_is_told_once_for_each_name_and_reason(self, storage: Storage, clock: FakeClock) -> None:
         assert storage.missing() == []
         for id, name, reason in (("a", "app.add", "unknown task"), ("b", "app.add", "unknown task"), ("c", "app.add", "unknown class m.C")):
-            put_back(storage, clock, task(id, name), reason)
+            requeue_unknown(storage, clock, task(id, name), reason)
 
         assert sorted(storage.missing()) == [("app.add", "unknown class m.C"), ADD]
 
     def test_a_worker_that_can_run_it_takes_it_at_once(self, storage: Storage, clock: FakeClock) -> None:
-        former = put_back(storage, clock, task(payload=b"mine", retries=2))
+        former = requeue_unknown(storage, clock, task(payload=b"mine", retries=2))
 
         (lease,) = storage.claim_missing(OTHER, [ADD], 5)
 
         assert (lease.id, lease.name, lease.payload, lease.retries_left) == ("a", "app.add", b"mine", 2)
         assert lease.token > former.token
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.worker, row.reason, row.due) == (State.RUNNING, OTHER.id, None, None)
         assert (seen(storage, OTHER).holds, storage.missing(), storage.counts().blocked) == (1, [], 0)
         assert storage.claim_missing(ME, [ADD], 5) == []
 
     def test_only_what_is_asked_for_is_taken_and_no_more_than_is_wanted(self, storage: Storage, clock: FakeClock) -> None:
         for id, name in (("a", "app.add"), ("b", "app.other"), ("c", "app.add"), ("d", "app.add")):
-            put_back(storage, clock, task(id, name, priority=int(id == "d")))
+            requeue_unknown(storage, clock, task(id, name, priority=int(id == "d")))
 
         assert [lease.id for lease in storage.claim_missing(OTHER, [ADD, Missing("app.none", "unknown task")], 2)] == ["d", "a"]
         assert sorted(storage.missing()) == [ADD, ("app.other", "unknown task")]
@@ -65,12 +65,12 @@ class MissingRules:
 
     def test_heavy_ones_are_taken_a_few_at_a_time(self, storage: Storage, clock: FakeClock) -> None:
         for number in range(3):
-            put_back(storage, clock, task(f"t{number}", payload=bytes(TURN_BYTES // 2 + 1)))
+            requeue_unknown(storage, clock, task(f"t{number}", payload=bytes(TURN_BYTES // 2 + 1)))
 
         assert [len(storage.claim_missing(OTHER, [ADD], 9)) for _ in range(3)] == [2, 1, 0]
 
     def test_it_ends_as_any_other_after_that(self, storage: Storage, clock: FakeClock) -> None:
-        put_back(storage, clock, task(retries=1))
+        requeue_unknown(storage, clock, task(retries=1))
         (lease,) = storage.claim_missing(OTHER, [ADD], 1)
 
         end(storage, clock, lease, Raised(ERROR), by=OTHER)
@@ -78,10 +78,10 @@ class MissingRules:
         again = claim(storage)[0]
         assert (again.attempt, again.unknown_until) == (1, None)
         end(storage, clock, again, Raised(ERROR))
-        assert look(storage).state == State.FAILED
+        assert get_row(storage).state == State.FAILED
 
     def test_when_its_time_is_over_any_worker_claims_it_and_it_fails(self, storage: Storage, clock: FakeClock) -> None:
-        put_back(storage, clock)
+        requeue_unknown(storage, clock)
         clock.forward(UNKNOWN_FOR / SECOND)
 
         lease = claim(storage)[0]
@@ -90,17 +90,17 @@ class MissingRules:
         assert decide(lease, Unrunnable(ERROR), clock.now()).state == State.FAILED
 
     def test_a_second_worker_that_cannot_run_it_does_not_prolong_its_time(self, storage: Storage, clock: FakeClock) -> None:
-        put_back(storage, clock)
+        requeue_unknown(storage, clock)
         until = clock.now() + UNKNOWN_FOR
         clock.forward(60)
         (lease,) = storage.claim_missing(OTHER, [ADD], 1)
 
         write(storage, decide(lease, Unrunnable(ERROR), clock.now()), by=OTHER)
 
-        assert (look(storage).due, look(storage).state, storage.missing()) == (until, State.BLOCKED, [ADD])
+        assert (get_row(storage).due, get_row(storage).state, storage.missing()) == (until, State.BLOCKED, [ADD])
 
     def test_a_paused_queue_gives_none(self, storage: Storage, clock: FakeClock) -> None:
-        put_back(storage, clock)
+        requeue_unknown(storage, clock)
         storage.pause(True)
 
         assert storage.claim_missing(OTHER, [ADD], 1) == []
@@ -109,7 +109,7 @@ class MissingRules:
 
     @pytest.mark.parametrize("why", ["task", "name", "expired"])
     def test_what_is_revoked_or_expired_is_not_taken_but_ends(self, why: str, storage: Storage, clock: FakeClock) -> None:
-        put_back(storage, clock, task(expires=clock.now() + 60 * SECOND))
+        requeue_unknown(storage, clock, task(expires=clock.now() + 60 * SECOND))
         if why == "task":
             storage.revoke(TaskIds(["a"]))
         elif why == "name":
@@ -118,8 +118,8 @@ class MissingRules:
             clock.forward(61)
 
         assert storage.claim_missing(OTHER, [ADD], 1) == []
-        assert [refusal.id for refusal in storage.turn(ME, [], 1).cancelled] == ["a"]
-        assert (look(storage).state, storage.missing()) == (State.CANCELLED, [])
+        assert [cancelled.id for cancelled in storage.turn(ME, [], 1).cancelled] == ["a"]
+        assert (get_row(storage).state, storage.missing()) == (State.CANCELLED, [])
 
     def test_a_suspect_is_not_taken_but_waits_to_run_alone(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage)._replace(solo_crashes=1)
@@ -131,14 +131,14 @@ class MissingRules:
         assert ids(storage.find("suspect")) == ["a"]
 
     @pytest.mark.parametrize(
-        "terms", [Constraints(unique="key"), Constraints(concurrency_key="limit", max_running=1)], ids=["unique", "limit"]
+        "constraints", [Constraints(unique="key"), Constraints(concurrency_key="limit", max_running=1)], ids=["unique", "limit"]
     )
-    def test_what_shares_something_with_others_becomes_ready(self, terms: Constraints, storage: Storage, clock: FakeClock) -> None:
+    def test_what_shares_something_with_others_becomes_ready(self, constraints: Constraints, storage: Storage, clock: FakeClock) -> None:
         if not storage.features.supports_constraints:
             return
-        storage.enqueue([task(options=with_constraints(None, terms))])
+        storage.enqueue([task(options=with_constraints(None, constraints))])
         end(storage, clock, claim(storage)[0], Unrunnable(ERROR))
-        assert (look(storage).state, claim_ids(storage)) == (State.BLOCKED, [])
+        assert (get_row(storage).state, claim_ids(storage)) == (State.BLOCKED, [])
 
         assert storage.claim_missing(OTHER, [ADD], 1) == []
 
@@ -149,7 +149,7 @@ class MissingRules:
         self, scheduled: bool, storage: Storage, clock: FakeClock
     ) -> None:
         for id in ("a", "b"):
-            put_back(storage, clock, task(id))
+            requeue_unknown(storage, clock, task(id))
         storage.enqueue([task("later", eta=clock.now() + SECOND)])
 
         assert storage.flush("scheduled" if scheduled else "ready") == (1 if scheduled else 2)
@@ -160,7 +160,7 @@ class MissingRules:
         assert storage.missing() == []
 
     def test_a_flushed_queue_has_none(self, storage: Storage, clock: FakeClock) -> None:
-        put_back(storage, clock)
+        requeue_unknown(storage, clock)
 
         storage.flush()
 

@@ -79,17 +79,17 @@ class StatisticsRules:
         tooks = [bound + more for bound in BOUNDS for more in (0, 0.000001)]
         storage.enqueue([task(f"{n:02}") for n in range(2 * len(tooks) + 1)])
         leases = claim(storage, 2 * len(tooks) + 1)
-        refused = leases.pop()
-        storage.release(ME, [refused])
+        rejected = leases.pop()
+        storage.release(ME, [rejected])
         half = len(tooks)
 
         write(storage, *(ran(lease, State.SUCCEEDED, took) for lease, took in zip(leases[:half], tooks, strict=True)))
         once = storage.stats(0)[0].histogram
         ends = (ran(lease, State.SUCCEEDED, took) for lease, took in zip(leases[half:], tooks, strict=True))
-        turn = write(storage, *ends, ran(refused, State.SUCCEEDED, 1.0))
+        turn = write(storage, *ends, ran(rejected, State.SUCCEEDED, 1.0))
 
         assert once == (1, *[2] * 14, 1)
-        assert (turn.stale, storage.stats(0)[0].histogram) == ([refused.id], (2, *[4] * 14, 2))
+        assert (turn.stale, storage.stats(0)[0].histogram) == ([rejected.id], (2, *[4] * 14, 2))
 
     def test_a_turn_sent_again_counts_once(self, storage: Storage) -> None:
         storage.enqueue([task("a"), task("b"), task("c")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import Another, at_once, claim, claim_ids, look, task
+from huey.testing.contract.tools import Another, at_once, claim, claim_ids, get_row, task
 
 TICK = 1_750_000_000 * SECOND
 MINUTE = 60 * SECOND
@@ -80,17 +80,17 @@ class TickRules:
         storage.enqueue([task(payload=b"first")])
 
         assert storage.tick("every_minute", TICK, task(payload=b"second"))
-        assert look(storage).payload == b"first"
+        assert get_row(storage).payload == b"first"
 
     def test_the_task_of_a_tick_is_like_any_other(self, storage: Storage, clock: FakeClock) -> None:
         record = task(priority=3, eta=clock.now() + SECOND, expires=clock.now() + MINUTE, retries=2, retry_delay=0.5, options="{}")
 
         storage.tick("every_minute", TICK, record)
-        by_tick = look(storage)
+        by_tick = get_row(storage)
         storage.flush()
         storage.enqueue([record])
 
-        assert by_tick == look(storage)
+        assert by_tick == get_row(storage)
 
     def test_nothing_ticked_yet(self, storage: Storage) -> None:
         assert storage.ticks() == {}

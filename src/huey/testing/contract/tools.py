@@ -18,7 +18,7 @@ from huey.testing.clock import FakeClock
 T = TypeVar("T")
 Another = Callable[[], Storage]
 
-PATIENCE = 20.0
+WAIT_LIMIT_S = 20.0
 """Seconds after which a test stops waiting for a fact."""
 MOMENT = 0.05
 """A timeout that is meant to pass."""
@@ -62,7 +62,7 @@ def write(storage: Storage, *finishes: Finish, by: Worker = ME) -> Turn:
     return storage.turn(by, finishes, 0)
 
 
-def look(storage: Storage, id: str = "a") -> TaskRow:
+def get_row(storage: Storage, id: str = "a") -> TaskRow:
     row = storage.get(id)
     assert row is not None, f"task {id!r} is not held"
     return row
@@ -107,12 +107,12 @@ class Call(Generic[T]):
     def is_waiting(self) -> bool:
         return self._thread.is_alive()
 
-    def answer(self, meanwhile: Callable[[], object] = lambda: None) -> T:
-        """What the call returned. *meanwhile* is done again and again until it does."""
-        deadline = time.monotonic() + PATIENCE
+    def answer(self, work: Callable[[], object] = lambda: None) -> T:
+        """What the call returned. *work* is called again and again until then."""
+        deadline = time.monotonic() + WAIT_LIMIT_S
         while self.is_waiting:
-            assert time.monotonic() < deadline, f"still waiting after {PATIENCE} s"
-            meanwhile()
+            assert time.monotonic() < deadline, f"still waiting after {WAIT_LIMIT_S} s"
+            work()
             self._thread.join(0.01)
         for error in self._errors:
             raise error
@@ -132,7 +132,7 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
     barrier = threading.Barrier(len(calls))
 
     def started(call: Callable[[], T]) -> T:
-        barrier.wait(PATIENCE)
+        barrier.wait(WAIT_LIMIT_S)
         return call()
 
     running = [Call(lambda call=call: started(call)) for call in calls]  # type: ignore[misc]

@@ -9,7 +9,7 @@ from huey.storage.base import Storage
 from huey.storage.rows import Revocation, TaskIds, TaskName
 from huey.task.lifecycle import Finish, State
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, claim_ids, claimed, look, task, write
+from huey.testing.contract.tools import ME, claim_ids, claimed, get_row, task, write
 
 
 def shows(storage: Storage, hours: int) -> None:
@@ -57,7 +57,7 @@ class WallRevocationRules:
 
         assert storage.turn(ME, [], 0).revoked_running == ["a"]
         write(storage, Finish(lease, State.QUEUED))
-        assert look(storage).state == State.CANCELLED
+        assert get_row(storage).state == State.CANCELLED
 
     def test_a_mark_until_a_wall_time_is_kept_until_that_has_passed_on_every_clock(self, storage: Storage, clock: FakeClock) -> None:
         shows(storage, -11)

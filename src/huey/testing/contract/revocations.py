@@ -7,23 +7,23 @@ from huey.storage.base import FOREVER, REVOCATION_KEPT, Storage
 from huey.storage.rows import Revocation, TaskIds, TaskName
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Raised, Returned, State
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, get_row, seen, task, write
 
 DAY = 86400.0
 
 
-class RevokingRules:
+class RevocationRules:
     def test_a_revoked_task_is_cancelled_when_it_is_due(self, storage: Storage, clock: FakeClock, another: Another) -> None:
         storage.enqueue([task(retries=2, retry_delay=0.5), task("b")])
 
         another().revoke(TaskIds(["a"]))
-        waiting = look(storage)
+        waiting = get_row(storage)
         turn = storage.turn(ME, [], 9)
 
         assert (waiting.state, waiting.revoked_until) == (State.QUEUED, FOREVER)
         assert turn.cancelled == [CancelledAtClaim("a", "app.add", "revoked", 2, 0.5)]
         assert [lease.id for lease in turn.leases] == ["b"]
-        assert (look(storage).state, look(storage).reason, look(storage).finished) == (State.CANCELLED, "revoked", clock.now())
+        assert (get_row(storage).state, get_row(storage).reason, get_row(storage).finished) == (State.CANCELLED, "revoked", clock.now())
 
     def test_a_revoked_task_waits_for_its_time_like_any_other(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([task(eta=clock.now() + 5 * SECOND)])
@@ -40,7 +40,7 @@ class RevokingRules:
         assert storage.restore(TaskIds(["a"])) == ["a"]
         assert claim_ids(storage, 2) == ["a"]
         assert storage.restore(TaskIds(["b"])) == []
-        assert look(storage, "b").state == State.CANCELLED
+        assert get_row(storage, "b").state == State.CANCELLED
 
     def test_restore_returns_only_what_was_marked(self, storage: Storage) -> None:
         storage.enqueue([task("a"), task("b")])
@@ -99,7 +99,7 @@ class RevokingRules:
         assert claim(storage) == []
 
         assert storage.get_revocation(TaskIds(["a"])) is None
-        assert look(storage).state == State.CANCELLED
+        assert get_row(storage).state == State.CANCELLED
 
     def test_what_has_ended_is_beyond_revoking(self, storage: Storage, clock: FakeClock) -> None:
         end(storage, clock, claimed(storage), Raised({"error": "E()"}))
@@ -125,7 +125,7 @@ class RevokingRules:
         storage.enqueue([task("a"), task("b")])
 
         assert claim_ids(storage, 9) == ["b"]
-        assert look(storage).reason == "revoked"
+        assert get_row(storage).reason == "revoked"
 
     def test_the_mark_of_an_unknown_id_is_obeyed_once_if_it_was_for_once(self, storage: Storage) -> None:
         storage.revoke(TaskIds(["a"]), once=True)
@@ -166,7 +166,7 @@ class RevokingRules:
         storage.prune()
 
         assert claim(storage) == []
-        assert look(storage).reason == "revoked"
+        assert get_row(storage).reason == "revoked"
 
     def test_a_tick_obeys_the_mark_of_its_task(self, storage: Storage, clock: FakeClock) -> None:
         storage.revoke(TaskIds(["a"]))
@@ -174,7 +174,7 @@ class RevokingRules:
         storage.tick("every_minute", clock.now(), task())
 
         assert claim(storage) == []
-        assert look(storage).reason == "revoked"
+        assert get_row(storage).reason == "revoked"
 
     def test_a_mark_stays_while_its_task_is_not_put_in(self, storage: Storage, clock: FakeClock) -> None:
         storage.revoke(TaskIds(["a"]))
@@ -187,8 +187,8 @@ class RevokingRules:
 
         assert storage.restore(TaskIds(["a"])) == []
         assert claim_ids(storage, 9) == ["a"]
-        assert (storage.get_revocation(TaskIds(["a"])), look(storage, "a").revoked_until) == (Revocation(FOREVER, False), None)
-        assert look(storage, "b").reason == "revoked"
+        assert (storage.get_revocation(TaskIds(["a"])), get_row(storage, "a").revoked_until) == (Revocation(FOREVER, False), None)
+        assert get_row(storage, "b").reason == "revoked"
 
     def test_a_mark_past_its_time_is_not_handed_over_and_not_removed(self, storage: Storage, clock: FakeClock) -> None:
         storage.revoke(TaskIds(["a"]))
@@ -233,7 +233,7 @@ class RevokingRules:
         turn = end(storage, clock, lease, Raised({"error": "E()"}))
 
         assert (turn.stale, turn.revoked_running) == ([], [])
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.reason, row.finished, row.worker) == (State.CANCELLED, "revoked", clock.now(), None)
         assert claim(storage) == []
 
@@ -244,7 +244,7 @@ class RevokingRules:
         turn = write(storage, Finish(lease, State.QUEUED, due=clock.now() + SECOND))
 
         assert turn.next_due is None
-        assert look(storage).state == State.CANCELLED
+        assert get_row(storage).state == State.CANCELLED
         assert storage.get_revocation(TaskIds(["a"])) is None
 
     def test_a_cancelled_running_task_may_end_in_its_own_way(self, storage: Storage, clock: FakeClock) -> None:
@@ -266,7 +266,7 @@ class RevokingRules:
         storage.release(ME, leases)
 
         assert claim(storage) == []
-        assert look(storage).reason == "revoked"
+        assert get_row(storage).reason == "revoked"
 
     def test_a_dead_workers_cancelled_task_is_named_to_its_heir(self, storage: Storage, clock: FakeClock) -> None:
         claimed(storage)
@@ -304,7 +304,7 @@ class RevokingRules:
 
         turn = storage.turn(ME, [], 9)
 
-        assert [refusal.id for refusal in turn.cancelled] == ["b"]
+        assert [cancelled.id for cancelled in turn.cancelled] == ["b"]
         assert [lease.id for lease in turn.leases] == ["a", "c"]
         assert storage.get_revocation(TaskName("app.add")) is None
         storage.retry(["b"])
@@ -352,7 +352,7 @@ class RevokingRules:
 
         assert claim(storage, 2) == []
 
-        assert (storage.get_revocation(TaskIds(["a"])), look(storage).revoked_until) == (None, None)
+        assert (storage.get_revocation(TaskIds(["a"])), get_row(storage).revoked_until) == (None, None)
         assert storage.get_revocation(TaskIds(["b"])) == Revocation(FOREVER, False)
 
     def test_a_name_revoked_for_once_is_not_used_up_by_a_task_with_a_mark_of_its_own(self, storage: Storage) -> None:
@@ -371,14 +371,14 @@ class RevokingRules:
 
         assert claim(storage) == []
 
-        assert (storage.get_revocation(TaskIds(["a"])), look(storage).revoked_until) == (None, None)
+        assert (storage.get_revocation(TaskIds(["a"])), get_row(storage).revoked_until) == (None, None)
 
     def test_a_name_that_is_somebodys_id_bars_only_the_name(self, storage: Storage) -> None:
         storage.enqueue([task("app.add", "app.other"), task("b")])
         storage.revoke(TaskName("app.add"), once=True)
 
         assert claim_ids(storage, 9) == ["app.add"]
-        assert look(storage, "b").reason == "revoked"
+        assert get_row(storage, "b").reason == "revoked"
 
     def test_a_revoked_name_does_not_stop_what_runs(self, storage: Storage) -> None:
         lease = claimed(storage)

@@ -11,14 +11,14 @@ from huey.task.lifecycle import Finish, Raised, Returned, Snoozed, State, Worker
 from huey.task.record import Record
 from huey.task.record_options import DONE, WAITING, Constraints, with_constraints
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, look, seen, task, write
+from huey.testing.contract.tools import ME, OTHER, Another, claim, claim_ids, claimed, end, get_row, seen, task, write
 
 
 def wishing(
-    id: str, *, name: str = "app.add", priority: int = 0, eta: int | None = None, expires: int | None = None, **terms: Any
+    id: str, *, name: str = "app.add", priority: int = 0, eta: int | None = None, expires: int | None = None, **constraints: Any
 ) -> Record:
     """A task with terms."""
-    return task(id, name, priority=priority, eta=eta, expires=expires, options=with_constraints(None, Constraints(**terms)))
+    return task(id, name, priority=priority, eta=eta, expires=expires, options=with_constraints(None, Constraints(**constraints)))
 
 
 def limited(id: str, at_most: int = 1, key: str = "k", **fields: Any) -> Record:
@@ -76,8 +76,8 @@ class UniqueRules:
         write(storage, *(decide(lease, Snoozed(0, "limit"), clock.now()) for lease in (a, b)))
         storage.release(ME, [c])
 
-        met = storage.enqueue([unique(id, key, unique_for=WAITING) for id, key in (("d", "k"), ("e", "l"), ("f", "m"))])
-        assert met == {"d": "a", "e": "x", "f": "c"}
+        duplicates = storage.enqueue([unique(id, key, unique_for=WAITING) for id, key in (("d", "k"), ("e", "l"), ("f", "m"))])
+        assert duplicates == {"d": "a", "e": "x", "f": "c"}
 
     def test_a_task_that_is_put_back_by_hand_takes_its_key_again_if_it_is_free(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue([unique("a"), unique("b", "l")])
@@ -194,7 +194,7 @@ class LimitRules:
 
         assert claim_ids(storage, 9) == ["a", "b", "f", "g"]
         assert claim_ids(storage, 9, by=OTHER) == []
-        assert [look(storage, id).state for id in "cde"] == [State.BLOCKED] * 3
+        assert [get_row(storage, id).state for id in "cde"] == [State.BLOCKED] * 3
         assert storage.counts() == Counts(running=4, blocked=3)
 
     def test_each_end_lets_the_next_one_in(self, storage: Storage, clock: FakeClock) -> None:
@@ -250,7 +250,7 @@ class LimitRules:
         clock.forward(3)
 
         turn = storage.turn(ME, [], 9)
-        states = [look(storage, id).state for id in "ac"]
+        states = [get_row(storage, id).state for id in "ac"]
         end(storage, clock, lease, Returned(None))
 
         assert (lease.id, turn.leases, states) == ("b", [], [State.BLOCKED] * 2)
@@ -265,7 +265,7 @@ class LimitRules:
 
         b = claim(storage, 9)
         assert [lease.id for lease in b] == ["b"]
-        assert look(storage, "a").state == State.BLOCKED
+        assert get_row(storage, "a").state == State.BLOCKED
         end(storage, clock, b[0], Snoozed(60, "limit"))
         assert claim_ids(storage, 9) == ["a"]
 
@@ -277,7 +277,7 @@ class LimitRules:
 
         turns = [storage.turn(ME, [], 9) for _ in range(4)]
 
-        assert [[refusal.id for refusal in turn.cancelled] for turn in turns] == [["a"], ["b"], ["c"], []]
+        assert [[cancelled.id for cancelled in turn.cancelled] for turn in turns] == [["a"], ["b"], ["c"], []]
         assert [lease.id for lease in turns[3].leases] == ["d"]
 
     def test_a_dead_workers_tasks_count_until_their_end_is_decided(self, storage: Storage, clock: FakeClock) -> None:
@@ -286,10 +286,10 @@ class LimitRules:
         clock.forward(60)
 
         lease = storage.reclaim(seen(storage), OTHER)[0]
-        meanwhile = claim_ids(storage, 9, by=OTHER)
+        others = claim_ids(storage, 9, by=OTHER)
         end(storage, clock, lease, WorkerDied(is_suspect=False), by=OTHER)
 
-        assert meanwhile == []
+        assert others == []
         assert claim_ids(storage, 9) == ["a"]
 
     def test_a_suspect_counts_among_those_of_its_limit(self, storage: Storage, clock: FakeClock) -> None:
@@ -343,7 +343,7 @@ class LimitRules:
 
         assert storage.restore(TaskIds(["c"])) == ["c"]
         end(storage, clock, lease, Returned(None))
-        assert [refusal.id for refusal in storage.turn(ME, [], 9).cancelled] == ["b"]
+        assert [cancelled.id for cancelled in storage.turn(ME, [], 9).cancelled] == ["b"]
         assert claim_ids(storage, 9) == ["c"]
 
     def test_a_mark_left_for_its_id_is_carried_by_a_task_with_terms(self, storage: Storage) -> None:
@@ -351,7 +351,7 @@ class LimitRules:
 
         storage.enqueue([limited("a"), limited("b")])
 
-        assert [refusal.id for refusal in storage.turn(ME, [], 9).cancelled] == ["a"]
+        assert [cancelled.id for cancelled in storage.turn(ME, [], 9).cancelled] == ["a"]
         assert storage.restore(TaskIds(["a"])) == []
 
     def test_the_limit_holds_while_many_come_and_go(self, storage: Storage, clock: FakeClock) -> None:

@@ -7,10 +7,10 @@ from huey.storage.base import Storage
 from huey.storage.rows import TaskIds
 from huey.task.lifecycle import Finish, Raised, Returned, State, decide
 from huey.testing.clock import FakeClock
-from huey.testing.contract.tools import claim, claim_ids, claimed, end, ids, look, task, write
+from huey.testing.contract.tools import claim, claim_ids, claimed, end, get_row, ids, task, write
 
 
-class ByHandRules:
+class RetryingRules:
     def test_an_ended_task_can_be_put_back_as_if_it_were_new(self, storage: Storage, clock: FakeClock) -> None:
         lease = claimed(storage, task(retries=3))
         write(
@@ -23,7 +23,7 @@ class ByHandRules:
 
         assert storage.retry(["a"]) == ["a"]
 
-        row = look(storage)
+        row = get_row(storage)
         assert (row.state, row.due, row.ready_at, row.attempt, row.solo_crashes, row.deaths) == (State.QUEUED, None, clock.now(), 0, 0, 0)
         assert (row.reason, row.error, row.finished) == (None, None, None)
         again = claim(storage, 2)
@@ -67,4 +67,4 @@ class ByHandRules:
         assert storage.retry(["running", "ready", "failed", "scheduled", "unknown"]) == ["failed"]
         assert storage.retry(["failed"]) == []
         assert ids(storage.find("ready")) == ["failed", "ready"]
-        assert look(storage, "running").state == State.RUNNING
+        assert get_row(storage, "running").state == State.RUNNING
