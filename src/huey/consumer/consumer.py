@@ -151,7 +151,7 @@ class Consumer:
                 huey.new_id,
                 zone=None if self.localtime else UTC,
                 interval=self._interval,
-                serves=client.owns,
+                owns=client.owns,
                 announcing=client.producer.announcing,
                 ticket=client.producer.tick_builder,
             )

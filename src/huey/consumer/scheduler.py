@@ -46,11 +46,11 @@ class Scheduler:
         zone: tzinfo | None = UTC,
         interval: float = 60.0,
         grace: float = MISFIRE_GRACE,
-        serves: Callable[[PeriodicWrapper[..., object]], bool] = lambda wrapper: True,
+        owns: Callable[[PeriodicWrapper[..., object]], bool] = lambda wrapper: True,
         announcing: Callable[[Sequence[Record]], AbstractContextManager[None]] = lambda records: nullcontext(),
         ticket: Callable[[Task], Record | None] | None = None,
     ) -> None:
-        """*serves*: whether a task's ticks go to this queue. *announcing*: a block that sends the signals of the tasks enqueued in it when
+        """*owns*: whether a task's ticks go to this queue. *announcing*: a block that sends the signals of the tasks enqueued in it when
         it ends without an exception. *ticket*: makes the record of a tick through an overridden ``Huey.enqueue``; it returns None if that
         enqueued nothing."""
         self._storage = storage
@@ -62,7 +62,7 @@ class Scheduler:
         self._interval = interval
         self._grace = micros(grace)
         self._announcing = announcing
-        self._serves = serves
+        self._owns = owns
         self._ticket = ticket
         self._unreadable: set[str] = set()
         self._last_minute: Micros | None = None
@@ -79,7 +79,7 @@ class Scheduler:
 
     def _fire_due(self, now: Micros) -> None:
         last_ticks = self._storage.ticks()
-        for wrapper in filter(self._serves, self._registry.periodic):
+        for wrapper in filter(self._owns, self._registry.periodic):
             last, minute = last_ticks.get(wrapper.name), now - now % MINUTE
             # A task that has never had a tick starts with the current minute.
             after = minute - MINUTE if last is None else max(last, minute - self._grace)
