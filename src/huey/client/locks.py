@@ -72,7 +72,7 @@ class TaskLock(Masked):
         else:
             token = self.huey.storage.acquire_lock(self.name, Holder(*run), self.ttl)
         if token is None:
-            raise TaskLockedException(f"the lock {self.name!r} is held by somebody else, or this run has lost its lease")
+            raise TaskLockedException(f"the lock {self.name!r} is held elsewhere, or this run has lost its lease")
         self._tokens[_here()] = token
         return True
 
