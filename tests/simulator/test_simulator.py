@@ -223,7 +223,7 @@ STORAGES: dict[type[MemoryStorage], set[str]] = {
     ReleaseMovesBack: {"I9"},
     ReclaimKeepsToken: {"I2"},
     ReclaimForgetsOne: {"I1"},
-    ReclaimFromTheLiving: {"I3"},
+    ReclaimFromTheLiving: {"I3", "C11"},
     TickTwice: {"I7"},
     RevokedRunsAgain: {"I1"},
     NoResult: {"I4"},
@@ -275,13 +275,13 @@ def a_crash_is_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def an_outage_forgets_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost_touch = Engine._storage_failed
+    storage_failed = Engine._storage_failed
 
     def forget(engine: Engine, error: Exception) -> None:
         engine._unwritten = []
-        lost_touch(engine, error)
+        storage_failed(engine, error)
 
-    monkeypatch.setattr(Engine, "_lost_touch", forget)
+    monkeypatch.setattr(Engine, "_storage_failed", forget)
 
 
 def suspects_run_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
