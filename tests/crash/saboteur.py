@@ -55,9 +55,9 @@ def sabotage(folder: Path) -> None:
     _before(WorkerProcess, "_check_process", obey, "main")
     for part in ("_handle_signals", "_reap", "_kill_overdue", "_send_heartbeats", "_start_missing_workers", "_maintain", "_wait"):
         _before(Supervisor, part, obey, f"supervisor{part}")
-    _before(ThreadRunners, "_park", obey, "runner")
+    _before(ThreadRunners, "_sleep", obey, "runner")
     _in_services(obey)
-    for cls, method in ((Service, "_call_once"), (ThreadRunners, "_give_up")):
+    for cls, method in ((Service, "_call_once"), (ThreadRunners, "_abandon")):
         _end_after(cls, method)
 
 
