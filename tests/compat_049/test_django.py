@@ -94,8 +94,8 @@ def test_S142_where_no_server_answers_the_error_names_sqlite(project: DjangoProj
         settings.write_text(
             settings.read_text("utf-8")
             + "import huey.djhuey.settings as project\n"
-            + "made = project._made\n"
-            + f"project._made = lambda cls, name, options: made(cls, name, {{**options, 'port': {unused.getsockname()[1]}}})\n",
+            + "made = project.make_instance\n"
+            + f"project.make_instance = lambda cls, name, options: made(cls, name, {{**options, 'port': {unused.getsockname()[1]}}})\n",
             "utf-8",
         )
 

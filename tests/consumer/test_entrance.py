@@ -14,10 +14,10 @@ from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import Call
 
 
-def failing(times: int, error: StorageError) -> tuple[list[int], Callable[[], None]]:
+def failing(times: int, error: StorageError) -> tuple[list[int], Callable[..., None]]:
     tries: list[int] = []
 
-    def storage() -> None:
+    def storage(*_: object) -> None:
         tries.append(1)
         if len(tries) <= times:
             raise error

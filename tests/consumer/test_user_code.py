@@ -334,7 +334,7 @@ def test_a_delay_that_was_changed_fails_that_task_alone(huey: Huey) -> None:
 
 @pytest.mark.parametrize("error", [CancelExecution(), RetryTask(), RateLimitExceeded("service", 0.01)])
 def test_a_task_whose_end_is_decided_wrongly_fails(huey: Huey, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huey.engine.executor.outcome_of", raising(Hub("a fault of ours")))
+    monkeypatch.setattr("huey.engine.executor.outcome_of_exception", raising(Hub("a fault of ours")))
 
     with running(huey, workers=1), pytest.raises(TaskException, match="fault of ours"):
         huey.task()(raising(error))().get(blocking=True, timeout=10)

@@ -141,6 +141,8 @@ class LogFile(logging.Handler):
         self._path = os.path.abspath(path)
         self._is_rotated = not _is_stream(path)
         self._is_failing = False
+        # Not open yet: what cannot be opened is closed all the same when the program ends.
+        self._fd = -1
         self._open()
 
     def _open(self) -> None:

@@ -16,7 +16,7 @@ from huey.registry import Registry
 from huey.runtime.clock import Clock, Ids, Rng, micros
 from huey.runtime.hinting import also_named
 from huey.runtime.logs import SafeLogger
-from huey.runtime.masking import Masked, stepwise
+from huey.runtime.masking import Masked, masked, stepwise
 from huey.serializer import Codec
 from huey.signals import Signals
 from huey.storage.base import Storage
@@ -38,12 +38,14 @@ class ContextAttribute(Generic[T]):
         self._name = name
         self._is_policy = name in CallPolicy._fields
 
+    @masked
     def __get__(self, huey: QueueFacade | None, owner: type) -> T:
         if huey is None:
             return self  # type: ignore[return-value]  # Of the class, as properties do.
         context = huey.client.context
         return getattr(context.policy if self._is_policy else context, self._name)  # type: ignore[no-any-return]
 
+    @masked
     def __set__(self, huey: QueueFacade, value: T) -> None:
         huey.client.router.change(huey.client, {self._name: value})
 

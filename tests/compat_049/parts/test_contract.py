@@ -56,6 +56,7 @@ NOT_PROMISED: dict[str, tuple[str, ...]] = {
         "test_enqueue_leaves_a_running_task_as_it_is",
         "test_enqueue_leaves_an_ended_task_as_it_is",
         "test_of_one_id_twice_in_a_call_the_first_wins",
+        "test_a_tick_leaves_a_task_that_is_held_as_it_is",
     ),
     "Ended tasks and their errors are not kept.": (
         "test_a_failed_task_is_kept_with_its_reason_and_its_error",
@@ -160,6 +161,8 @@ class TestShippedParts(
     EmptyingRules,
     HouseRules,
 ):
+    result_ttl = None
+
     @pytest.fixture
     def storage(self, another: Callable[[], Storage]) -> Storage:
         return another()
