@@ -71,3 +71,21 @@ def test_a_consumer_inside_a_program_waits_too(monkeypatch: pytest.MonkeyPatch) 
 
     assert running.answer() == 0
     assert len(tries) >= 2
+
+
+def test_an_answer_lost_at_the_start_ends_no_consumer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    huey = MemoryHuey("waits")
+
+    def lost(*_: object) -> list[str]:
+        raise StorageUnavailable("the answer was lost")
+
+    monkeypatch.setattr(huey.storage, "startup_warnings", lost)
+    handle = huey.task()(lambda: 5)()
+    consumer = Consumer(huey)
+
+    running = Call(consumer.run)
+    assert handle.get(blocking=True, timeout=10) == 5
+    consumer.stop()
+
+    assert running.answer() == 0
+    assert "the answer was lost" in caplog.text

@@ -32,7 +32,7 @@ MIN_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.5, 5.0
 def log_banner(huey: Huey, *, workers: int, worker_type: str, periodic: bool, localtime: bool) -> None:
     """Log versions, queue, workers and each task at INFO, and at WARNING what this storage cannot promise. ConfigurationError: the storage
     cannot work with these settings."""
-    for warning in huey.storage.startup_warnings(workers if worker_type == "process" else 1, periodic):
+    for warning in _startup_warnings(huey.storage, workers if worker_type == "process" else 1, periodic):
         log.warning("%s", warning)
     for declared in huey.registry.periodic if periodic else ():
         if isinstance(declared.validate_datetime, Crontab) and declared.validate_datetime.doubt is not None:
@@ -109,6 +109,14 @@ def free_locks(storage: Storage, settings: Mapping[str, Any]) -> None:
     if settings["flush_locks"]:
         freed = storage.flush_locks()
         log.info("locks freed: %s", ", ".join(sorted(freed)) or "none was held")
+
+
+def _startup_warnings(storage: Storage, processes: int, periodic: bool) -> list[str]:
+    """Return the warnings of *storage*. It was there a moment ago: an answer that is lost now must not end the consumer."""
+    try:
+        return storage.startup_warnings(processes, periodic)
+    except StorageUnavailable as error:
+        return [f"cannot ask the storage for its settings now: {error}"]
 
 
 # -- texts ------------------------------------------------------------------------------------------------------------------------------
