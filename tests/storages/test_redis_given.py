@@ -18,7 +18,9 @@ from redis.sentinel import Sentinel
 from huey import RedisHuey
 from huey.exceptions import ConfigurationError, HueyException, StorageRefused, StorageUnavailable
 from huey.storage.redis import RedisStorage
+from huey.storage.redis.connection import CommandConnection
 from huey.storage.redis.errors import masked
+from huey.storage.redis.server import risks
 from tests.support.helpers import running
 from tests.support.redis_server import Server, shared_server
 
@@ -260,6 +262,25 @@ def test_a_server_that_evicts_tasks_is_refused(policy: str, evicting: tuple[Serv
 
     admin.config_set("maxmemory-policy", "noeviction")
     RedisStorage("app", port=server.port).open()
+
+
+def test_a_lost_reply_hides_no_warning(evicting: tuple[Server, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    server, admin = evicting
+    admin.config_set("maxmemory", "0")
+    admin.config_set("maxmemory-policy", "allkeys-lru")
+    storage = RedisStorage("app", port=server.port)
+    storage.open()
+    lost, asked = [StorageUnavailable("the reply was lost")], risks
+
+    def losing(connection: CommandConnection) -> list[str]:
+        if lost:
+            raise lost.pop()
+        return asked(connection)
+
+    monkeypatch.setattr("huey.storage.redis.storage.risks", losing)
+
+    assert "allkeys-lru" in storage.startup_warnings(1, True)[0]
+    storage.close()
 
 
 @pytest.mark.parametrize(("policy", "maxmemory"), [("volatile-lru", "100mb"), ("volatile-ttl", "0"), ("allkeys-lru", "0")])

@@ -163,13 +163,8 @@ class RedisStorage(Storage):
                 f"{self!r}: its connection pool has max_connections={most}, and a consumer needs {NEEDED}: one to wait for tasks, one to "
                 "wait for results, one for events, one for everything else; give the pool more, or leave it out"
             )
-        connection = self._connections.take()
-        try:
-            warnings = risks(connection)
-        except BaseException:
-            self._connections.drop(connection)
-            raise
-        self._connections.release(connection)
+        # Asked again like the server itself in `open`: a lost reply must not hide that the server evicts tasks.
+        warnings = self._enqueues.persist(self._risks, OPENING)
         try:
             return warnings + older.on_server(self._connections.command, self.name, self._connections.where)
         except StorageRefused:
@@ -180,6 +175,16 @@ class RedisStorage(Storage):
                 raise
             # A cluster. The keys of earlier releases had no hash tags, so they were never in one.
             return warnings
+
+    def _risks(self) -> list[str]:
+        connection = self._connections.take()
+        try:
+            found = risks(connection)
+        except BaseException:
+            self._connections.drop(connection)
+            raise
+        self._connections.release(connection)
+        return found
 
     def prune(self, now: Micros | None = None) -> int:
         return self._upkeep.prune(now)
