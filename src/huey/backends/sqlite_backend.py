@@ -53,7 +53,7 @@ class _File:
         self._lock = threading.RLock()
         self._is_busy = False
         self._connection: sqlite3.Connection | None = None
-        # SQLite's locks must not reach a forked child: the connection is closed before, and made anew when needed.
+        # SQLite's locks must not reach a forked child: the connection is closed before, and reopened when needed.
         at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork)
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:

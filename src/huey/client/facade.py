@@ -137,7 +137,7 @@ class QueueFacade(Masked):
         return self.lock_task(name).locked()
 
     def flush_locks(self, *names: str) -> set[str]:
-        """Free the locks of these names, whoever holds them, or all of this queue. Return the names of those that were held."""
+        """Free the locks of these names, or all of this queue, though they are held. Return the names of those that were held."""
         return self.storage.flush_locks([parse_name(name) for name in names] or None)
 
     def rate_limit(self, name: str, limit: int, per: float, retry: bool = True) -> RateLimit:

@@ -34,7 +34,7 @@ class LegacyFacade(QueueFacade):
         return self.client.inline_worker().execute(task, self.client.context.at(timestamp))
 
     def _execute(self, task: Task, timestamp: datetime | None = None) -> Any:
-        """Run the body of *task* and return its value; None if it raised, which the engine is told.
+        """Run the body of *task* and return its value; None if it raised, which is recorded as its outcome.
 
         A subclass or an instrumentation may replace this method. Every run of a consumer that is started then passes through it, with
         *timestamp* None. As long as it is the original one, it is not called.

@@ -89,7 +89,7 @@ class TaskLock(Masked):
         return was_held
 
     def clear(self) -> bool:
-        """Free the lock, whoever holds it; return whether it was held."""
+        """Free the lock though it is held; return whether it was."""
         self._tokens.clear()
         return bool(self.huey.storage.flush_locks([self.name]))
 

@@ -1,4 +1,4 @@
-"""What a worker process is told at its start: which worker it is, its supervisor, and where its scoreboard lies."""
+"""What a worker process is given at its start: which worker it is, its supervisor, and where its scoreboard lies."""
 
 from __future__ import annotations
 

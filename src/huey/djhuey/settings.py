@@ -1,7 +1,7 @@
 """From ``settings.HUEY`` to the instance and the options of its consumer.
 
 The setting is a dict in the form of 0.4.9 (it has ``backend``), a dict in the form of 3.x (any other), or an instance. Nothing is built
-before somebody needs the instance: importing ``huey.djhuey`` costs a project nothing.
+before the instance is needed: importing ``huey.djhuey`` costs a project nothing.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Engine:
         self._running: dict[tuple[str, int], Lease] = {}
         """Given to the runners and not finished."""
         self._unstarted: deque[Lease] = deque()
-        """Given to the runners while somebody follows; those that have started are removed by the next turn, which publishes their
+        """Given to the runners while there are followers; those that have started are removed by the next turn, which publishes their
         start."""
         self._unwritten: list[Finish] = []
         """Finishes that no turn has written."""

@@ -93,7 +93,7 @@ class Ids:
     """Makes task ids: 32 hex digits, 48 bits of milliseconds, then 78 bits of chance.
 
     Ids of one process and millisecond are in order, so that what is enqueued at once keeps it: each is the former plus a step of 56 bits of
-    chance. Who knows one id can guess no other. A forked child draws anew.
+    chance. An id does not help to guess another. A forked child draws new numbers.
     """
 
     def __init__(self, clock: Clock, rng: Rng) -> None:

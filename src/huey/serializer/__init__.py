@@ -8,7 +8,7 @@
 
 A pickle can name any class, and whoever may write it chooses which. So a class is loaded from one only if nobody else can have written
 it: the store is trusted, the signature was verified, or the user said ``allow_pickle=True``. Everywhere else plain values travel, and a
-short list of plain types (datetime, Decimal, UUID, ...); whoever sends more is told so at once, not the consumer later.
+short list of plain types (datetime, Decimal, UUID, ...); sending more raises at once in the producer, not later in the consumer.
 
 Whatever the bytes are, reading them gives a value or DecodeError. Sizes and signature are checked first, then the rest is looked at.
 """

@@ -43,18 +43,18 @@ from huey.serializer.weights import (
 LEAST = 64_000_000
 """Bytes that each message may take."""
 TIMES = 16
-"""A long one may take so many times its own bytes."""
+"""A long one may take this many times its own bytes."""
 DEEPEST = 1000
 """Levels of containers in each other."""
 MOST_WIDE = 1000
 """Keys that are such integers."""
 
 _GROWTH = 128
-"""Python may take so many times the stored bytes, or ``LEAST``: what is meant for a long message is not for one that was compressed."""
+"""Python may take this many times the stored bytes, or ``LEAST``: what is meant for a long message is not for one that was compressed."""
 _COMPARED = 64
 """Work for a comparison of two keys that hash alike; that of all may come to ``LEAST``."""
 _REPEATED = 16
-"""What a value has by repetition (the same list in many places) may come to so many times the limit, should somebody write it out."""
+"""What a value has by repetition (the same list in many places) may come to this many times the limit when written out."""
 
 
 def budget(size: int) -> int:

@@ -49,7 +49,7 @@ class Codec:
     *serializer*: an object with ``serialize`` and ``deserialize``; what it reads is then the user's business. A plain ``Serializer`` or
     ``JSONSerializer`` stands for the built-in pickle or JSON, with its compression and under the rules of this class. *secret*: signs
     every message, and reads no unsigned one; of several the first signs and each may verify. *allow_pickle*: True loads any class, False
-    none; None asks *is_trusted*, once (see ``reset``). A verified signature outdoes both. *max_size*: a value may have so many bytes,
+    none; None asks *is_trusted*, once (see ``reset``). A verified signature outdoes both. *max_size*: the most bytes of a value,
     before compression; beyond *warn_size* stored bytes the log says so.
     """
 
@@ -88,7 +88,7 @@ class Codec:
         self._write = (to_pickle, to_json, self._to_users)[self._codec]
         is_wrapped = self._signer is not None or self._compression or self._codec != PICKLE
         self._bare_size = -1 if is_wrapped else min(warn_size, max_size)
-        """A pickle of at most so many bytes needs nothing but the two bytes in front."""
+        """A pickle of at most this many bytes needs nothing but the two bytes in front."""
 
     def reset(self) -> None:
         """Check again whether the store is trusted."""

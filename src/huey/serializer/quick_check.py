@@ -17,7 +17,7 @@ _KEYS = {type(None), bool, int} | _TEXTS
 
 
 _SMALL = 1000
-"""A pickle of so many bytes that repeats nothing, and makes nothing but plain containers, cannot take much."""
+"""A pickle of at most this many bytes that repeats nothing, and makes nothing but plain containers, cannot take much."""
 _HARMLESS = re.compile(
     rb"(?:[N\x88\x89)\x85-\x87t(\]ae}su\x8f-\x91\x9401]++|K.|M..|J.{4}|[G\x95].{8}|\x80\x05|\x8c(?:"
     + b"|".join(re.escape(bytes((length,))) + b".{%d}" % length for length in range(SHORT_TEXT + 1))

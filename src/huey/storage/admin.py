@@ -13,7 +13,7 @@ from huey.storage.rows import TaskRow
 from huey.task.record import Record
 
 ALL = 2**31 - 1
-"""More tasks than anybody lists."""
+"""More tasks than any list asks for."""
 
 
 class Administering:

@@ -132,7 +132,7 @@ class Storage(Sharing, Administering, Masked, ABC):
 
         Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``stale``. SUCCEEDED removes the
         task (unless ``keep_finished``), FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None
-        (behind what waits) or past (at that place), else scheduled. A task that somebody asked to cancel becomes CANCELLED instead of
+        (behind what waits) or past (at that place), else scheduled. A task that is revoked becomes CANCELLED instead of
         QUEUED. One with ``unknown_until`` waits: see ``missing``. A finish with a ``value`` stores it as the result in the same step. One
         with an ``error``, or that counts a death or a crash, is added to the task's ``attempts``. All of it counts in the
         statistics; what is put back only if its ``attempt`` grew.
@@ -190,7 +190,7 @@ class Storage(Sharing, Administering, Masked, ABC):
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         """Fire one tick of a periodic task: if its last tick is older than *tick*, set it and put *record* in, in one step.
 
-        True when this call fired it; *events* are told then, in the same step. With None as record only the tick is noted.
+        True when this call fired it; *events* are published then, in the same step. With None as record only the tick is noted.
         """
 
     @abstractmethod

@@ -1,9 +1,9 @@
 """The part of the contract that is about more than one task: terms of tasks, locks, rates.
 
 A **unique key** is held by the row of a task (or, when it is wished for a time, by the clock); never by nobody. A **limit** is counted in
-rows: at most so many tasks of its key are ready or running, the others are BLOCKED, where no claim looks. Each end lets the best of them be
-ready, in the same step. A **lock** belongs to a run, ``(task id, token)``, and so ends with it whatever happens, or to a process, and ends
-with its lease.
+rows: at most that many tasks of its key are ready or running, the others are BLOCKED, where no claim looks. Each end lets the best of them
+be ready, in the same step. A **lock** belongs to a run, ``(task id, token)``, and so ends with it whatever happens, or to a process, and
+ends with its lease.
 
 A storage without ``Features.supports_constraints`` has none of these verbs, and tasks with constraints are refused where they are enqueued.
 """
@@ -52,7 +52,7 @@ class Sharing:
     # -- locks --------------------------------------------------------------------------------------------------------------------------
 
     def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
-        """Take a lock: its token; None while somebody holds it, the same holder included.
+        """Take a lock: its token; None while it is held, by the same holder too.
 
         A task's lock is held while that run of it is leased: its end, in whatever way, and a takeover free it. A run that is not leased
         any more gets none. A process's lock is held for ``HOLDER`` from now, or from its last ``renew_locks``. *ttl*: nobody holds it

@@ -10,7 +10,7 @@ from huey.exceptions import ConfigurationError
 from huey.runtime.clock import Micros
 
 MOST: Micros = 2**62
-"""More tasks, or microseconds, than anybody keeps."""
+"""More tasks, or microseconds, than any retention."""
 
 
 class Retention(NamedTuple):
@@ -25,7 +25,7 @@ class Retention(NamedTuple):
 
     @classmethod
     def of(cls, keep_finished: Any) -> Retention:
-        """A whole number keeps so many, a timedelta those of that time. ConfigurationError: anything else."""
+        """A whole number is how many tasks to keep, a timedelta how long to keep them. ConfigurationError: anything else."""
         if isinstance(keep_finished, timedelta) and keep_finished >= timedelta(0):
             return cls(MOST, min(MOST, keep_finished // timedelta(microseconds=1)))
         if isinstance(keep_finished, int) and not isinstance(keep_finished, bool) and 0 <= keep_finished <= MOST:

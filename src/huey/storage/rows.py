@@ -76,7 +76,7 @@ class WorkerRow(NamedTuple):
     holds: int
     """Number of tasks it holds."""
     is_gone: bool = False
-    """Its process cannot live: the only machine that uses this store was started anew since."""
+    """Its process cannot live: the only machine that uses this store was restarted since."""
 
 
 class Turn(NamedTuple):
@@ -89,14 +89,14 @@ class Turn(NamedTuple):
     promoted: list[Promotion] = []  # noqa: RUF012
     """Filled only while there are followers, or with ``report_promoted``."""
     revoked_running: list[str] = []  # noqa: RUF012
-    """Tasks this worker runs that somebody asked to cancel."""
+    """Ids of tasks that this worker runs and that are revoked."""
     next_due: Micros | None = None
     """When the next scheduled task is due."""
     may_have_more: bool = False
     """Further tasks may be ready: the claim was filled."""
     is_paused: bool = False
     is_followed: bool = False
-    """Somebody follows events."""
+    """There is a follower of events."""
     storage_full: bool = False
     """There is hardly any room left: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
     hit_byte_limit: bool = False
@@ -104,7 +104,7 @@ class Turn(NamedTuple):
 
 
 class Revocation(NamedTuple):
-    """A mark that keeps a task, or all tasks of a name, from running."""
+    """The request that a task, or all tasks of a name, not run."""
 
     until: Micros
     """In force before this time; ``FOREVER`` without limit. Below 0: wall time, until the consumer's clock shows ``-until``."""
@@ -130,7 +130,7 @@ class TaskName(NamedTuple):
 
 
 class TaskRow(NamedTuple):
-    """A task as a person looks at it."""
+    """A task as the inspector shows it."""
 
     id: str
     name: str

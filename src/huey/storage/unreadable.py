@@ -1,4 +1,4 @@
-"""Records that cannot be read: what somebody else wrote, a newer release, or a disk that forgets.
+"""Records that cannot be read: what another program or a newer release wrote, or a disk that forgets.
 
 One of them stops nobody. It is handed out like any task, as a lease without a name, and ends as FAILED with the reason ``undecodable``: a
 dead letter, kept as it is.
@@ -75,7 +75,7 @@ _OF_WORKER: tuple[tuple[type, ...], ...] = (_TEXT, _TEXT, _NUMBER, _TEXT, _NUMBE
 
 
 def leases_from(rows: Sequence[tuple[Any, ...]]) -> list[Lease]:
-    """Rows of a table as leases; as ``unreadable`` has it where somebody else wrote what stands there."""
+    """Rows of a table as leases; as ``unreadable`` has it where another program wrote the row."""
     return list(map(Lease._make if _are_plain(rows) else _lease_from, rows))
 
 

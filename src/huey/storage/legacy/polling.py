@@ -62,7 +62,7 @@ class Reader:
         self._thread.start()
 
     def want(self, number: int) -> bool:
-        """So many messages may arrive. True: one has, or reading failed."""
+        """Allow that many messages to arrive. Return whether one has, or reading failed."""
         with self._changed:
             self._wanted = number
             self._changed.notify_all()

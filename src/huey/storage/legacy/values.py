@@ -95,7 +95,7 @@ class Values:
             until, once = json.loads(data)
             return Revocation(int(until), bool(once))
         except (TypeError, ValueError):
-            # Of somebody else. What is marked must not run by mistake.
+            # Written by another program. What is revoked must not run by mistake.
             return Revocation(FOREVER, False)
 
     def drop_revocation(self, kind: str, key: str) -> bool:

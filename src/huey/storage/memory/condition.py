@@ -16,7 +16,7 @@ from huey.runtime.waker import wait_for_either
 from huey.storage.base import FOREVER, Waker
 
 SAFETY_CHECK_S = 1.0
-"""Seconds after which who waits looks by itself: clocks may be set."""
+"""Seconds after which a waiter checks without being notified: clocks may be set."""
 NEVER = float("inf")
 INTERRUPTED = (
     "this call interrupted another one of the same thread on the same queue, as a signal handler or a destructor (__del__) may; nothing "
@@ -25,7 +25,7 @@ INTERRUPTED = (
 
 
 class ChangeCondition:
-    """The one lock of a storage, and who waits for a change. ``with alarm:`` holds the lock.
+    """The one lock of a storage, and its waiters for a change. ``with alarm:`` holds the lock.
 
     A call that interrupts the one that holds the lock, in its own thread, cannot wait for it and must not see what is half done: it is
     refused (CallInsideCall), or does its work when the lock is let go (``postpone``).

@@ -36,7 +36,7 @@ class Row:
         self.revoked: Revocation | None = None
         self.attempts: list[dict[str, Any]] = []
         self.lost_by: Worker | None = None
-        """Who ran it when it died, while somebody else holds it to decide what that means."""
+        """The worker that ran it and died, while its successor decides what that means."""
 
     @property
     def rank(self) -> tuple[int, Micros, str]:

@@ -262,7 +262,7 @@ class Revocations:
 
 
 class Events:
-    """What was told while somebody followed. Positions only grow."""
+    """The events published while there were followers. Positions only grow."""
 
     def __init__(self) -> None:
         self.last_position = 0

@@ -57,7 +57,7 @@ class Lookups:
             # In order of time already. Those that no worker could run so far are among them.
             soonest = (row for page in self._pages(kind) for row in page if row.state == State.QUEUED and name in (None, row.name))
             return sorted(islice(soonest, limit), key=lambda row: (row.due or 0, row.id))
-        # Without a name the first page is enough: it has so many of each priority.
+        # Without a name the first page is enough: it has that many of each priority.
         pages = islice(self._pages(kind, limit), 1) if name is None else self._pages(kind)
         found = [row for page in pages for row in page if name in (None, row.name)]
         return sorted(found, key=lambda row: (-row.priority, row.ready_at, row.id))[:limit]

@@ -1,4 +1,4 @@
-"""Which server, and how connections to it are made: what redis-py is told, and what is refused at once."""
+"""Which server, and how connections to it are made: what is passed to redis-py, and what is refused at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Source(NamedTuple):
     """Where connections come from."""
 
     take: Callable[[], tuple[Any, Give | None]]
-    """Makes one that is connected; and what gives it back, if it is from somebody else's pool."""
+    """Makes one that is connected; and what gives it back, if it is from a pool of the application."""
     where: str
     """Where to, without any user name or password."""
     is_local: bool
@@ -202,7 +202,7 @@ def _made(redis: Any, url: str | None, options: dict[str, Any]) -> tuple[Any, bo
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    # What is away is told at once: who calls decides whether to try again.
+    # An unreachable server is reported at once: the caller decides whether to try again.
     defaults = {
         "socket_timeout": REPLY_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,

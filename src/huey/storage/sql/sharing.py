@@ -22,7 +22,7 @@ class SharingInSql(SqlStorage):
         who["ends"] = None if ttl is None else alive["clock"] + micros(ttl)
         if not self._write("lock_acquire", who | alive, is_durable=False):
             return None
-        # It is ours, so nobody changes it meanwhile; unless somebody flushed it.
+        # This caller holds it, so no other changes it meanwhile; but it may have been flushed.
         held = next(iter(self.locks([name])), None)
         return held.token if held is not None and held.holder == holder else None
 

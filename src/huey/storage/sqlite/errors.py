@@ -21,7 +21,7 @@ _UNUSABLE = {
 _NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 """SQLite tells a disk that is full from other trouble, but not a quota that is used up: that is a write that fails."""
 BROKEN = (*_UNUSABLE, sqlite3.SQLITE_IOERR)
-"""Errors after which connections are made anew: the fault may be theirs, or that of a file that is no longer there."""
+"""Errors after which connections are reopened: the fault may be theirs, or that of a file that is no longer there."""
 
 
 def primary_code(error: sqlite3.Error) -> int:
