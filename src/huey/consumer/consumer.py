@@ -177,6 +177,7 @@ class Consumer:
         if not self._enter_stopping():
             return
         self._engine.stop()
+        self._engine_service.stop(timeout=0)
         self._engine = self._engine.successor()
         self._engine_service = Service("Engine", self._finish_in_background, OUTAGE_GAP)
         self._engine_service.start()
@@ -261,7 +262,10 @@ class Consumer:
         """Stop claiming, wait up to *limit* seconds for running tasks, and return those that still run."""
         self._stop_waker.wake()
         self._engine.stop()
-        self._engine_service.stop(timeout=None)
+        if not self._engine_service.stop(timeout=self.watchdog or None):
+            log.critical("the engine of this consumer has stalled; stopping without it")
+            self._exit_code = 1
+            self._engine = self._engine.successor()
         still = self._engine.drain(limit, self._report_held)
         for service in self._services:
             service.stop()
@@ -289,7 +293,9 @@ class Consumer:
             service.stop()
         if not self.is_supervised:
             self._watchdog_service.stop()
-        self._waker.close()
+        if not self._exit_code:
+            # An engine that stalled may still go on, and would clear a descriptor that is something else by then.
+            self._waker.close()
         try:
             self.huey.storage.deregister(self.worker)
         except StorageError as error:

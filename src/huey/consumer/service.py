@@ -79,13 +79,15 @@ class Service:
         thread.start()
         self._thread = thread
 
-    def stop(self, timeout: float | None = 5.0) -> None:
-        """End the loop after the current call; wait up to *timeout* seconds for that."""
+    def stop(self, timeout: float | None = 5.0) -> bool:
+        """End the loop after the current call; wait up to *timeout* seconds for that, and return whether it has ended."""
         with self._lock:
             self._stop.set()
             thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
 
     def revive(self) -> list[str]:
         """Start the thread again if it ended without a stop, and return its name then; else return nothing."""
