@@ -29,16 +29,16 @@ def test_a_new_engine_claims_what_its_runners_can_start(four: Bench) -> None:
     assert four.runners.waiting() == 0
 
 
-def test_turns_double_up_to_256_while_tasks_are_short(bench: Bench) -> None:
-    bench.enqueue_many(2000)
+def test_turns_double_up_to_512_while_tasks_are_short(bench: Bench) -> None:
+    bench.enqueue_many(4000)
 
     bench.storage.at_work = lambda: bench.runners.end_all(SHORT)
     for _ in range(12):
         bench.turn()
         bench.runners.end_all(SHORT)
 
-    assert bench.storage.wants[:8] == [1, 2, 4, 8, 16, 32, 64, 128]
-    assert set(bench.storage.wants[8:]) == {LARGEST_TURN}
+    assert bench.storage.wants[:9] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert set(bench.storage.wants[9:]) == {LARGEST_TURN}
 
 
 def test_no_more_is_claimed_ahead_than_50_ms_of_work(bench: Bench) -> None:

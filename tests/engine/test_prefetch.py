@@ -51,7 +51,7 @@ def test_capacity_is_what_the_limit_leaves(held: int, capacity: int) -> None:
         ([(0, True)], 1),
         ([(10, True), (9, False)], 10),
         ([(10, True), (10, False)], 12),
-        ([(250, True), (250, False)], LARGEST_TURN),
+        ([(500, True), (500, False)], LARGEST_TURN),
     ],
 )
 def test_a_turn_cut_off_by_weight_bounds_the_next_ones(claims: list[tuple[int, bool]], batch_limit: int) -> None:

@@ -134,10 +134,10 @@ def test_a_file_of_an_earlier_schema_asks_for_a_new_file(make: Callable[..., Sql
     before.open()
     before.close()
     with sqlite3.connect(tmp_path / "huey.db") as file:
-        file.execute("UPDATE huey_meta SET value = '6' WHERE key = 'version'")
+        file.execute("UPDATE huey_meta SET value = '7' WHERE key = 'version'")
     file.close()
 
-    with pytest.raises(StorageRefused, match=r"has schema 6, and this huey needs schema 7.*give another filename="):
+    with pytest.raises(StorageRefused, match=r"has schema 7, and this huey needs schema 8.*give another filename="):
         make().open()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-LARGEST_TURN = 256
+LARGEST_TURN = 512
 """Tasks that one turn claims at most."""
 MOST_HELD = 3 * LARGEST_TURN
 """Tasks held at most: the runners work on those of one turn while the next one is written and claimed."""

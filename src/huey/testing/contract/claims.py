@@ -59,24 +59,24 @@ class ClaimRules:
         assert ([lease.id for lease in second.leases], second.may_have_more) == (["c"], False)
 
     def test_a_turn_claims_no_more_bytes_than_its_measure_and_one_task(self, storage: Storage, clock: FakeClock) -> None:
-        light, heavy, least = [f"light-{n:03}" for n in range(256)], [f"heavy-{n:02}" for n in range(20)], [f"small-{n}" for n in range(9)]
+        light, heavy, least = [f"light-{n:03}" for n in range(512)], [f"heavy-{n:02}" for n in range(20)], [f"small-{n}" for n in range(9)]
         storage.enqueue([task(id, payload=b"x") for id in light])
         clock.forward(1)
         storage.enqueue([task(id, payload=bytes(1_000_000)) for id in heavy])
         clock.forward(1)
         storage.enqueue([task(id, payload=b"x") for id in least])
 
-        turns = [storage.turn(ME, [], want) for want in (250, 256, 256, 256)]
+        turns = [storage.turn(ME, [], want) for want in (506, 512, 512, 512)]
 
         brought = [[lease.id for lease in turn.leases] for turn in turns]
-        assert brought == [light[:250], light[250:] + heavy[:9], heavy[9:18], heavy[18:] + least]
+        assert brought == [light[:506], light[506:] + heavy[:9], heavy[9:18], heavy[18:] + least]
         assert all(sum(len(lease.payload) for lease in turn.leases) <= TURN_BYTES + 1_000_000 for turn in turns)
         assert [turn.may_have_more for turn in turns] == [True, True, True, False]
 
     def test_what_a_turn_leaves_for_its_weight_is_not_touched(self, storage: Storage) -> None:
         storage.enqueue([task(f"{n}", payload=bytes(1_000_000)) for n in range(10, 30)])
 
-        claim(storage, 256)
+        claim(storage, 512)
 
         assert [row.token for row in map(storage.get, ("18", "19", "29")) if row] == [1, 0, 0]
         assert storage.counts().ready == 11

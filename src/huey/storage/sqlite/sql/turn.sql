@@ -164,8 +164,8 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     --    If there are heavy tasks: only up to the one with which they exceed 8 MiB.
     INSERT INTO byte_limit_request (queue)
     SELECT NEW.queue
-     WHERE NEW.want > 256
-        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_heavy WHERE queue = NEW.queue AND state = 'queued' AND length(payload) > 32768);
+     WHERE NEW.want > 512
+        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_heavy WHERE queue = NEW.queue AND state = 'queued' AND length(payload) > 16384);
 
     -- 10. Cancel tasks whose name is revoked. A task's own revocation overrides that of its name; one with `once` cancels the first task only.
     INSERT INTO revoked_by_name (id, name)
