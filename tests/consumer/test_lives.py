@@ -154,7 +154,7 @@ def test_a_consumer_in_a_program_that_stands_still_stops(huey: Huey, frozen: Fre
 
 
 @pytest.mark.parametrize("stops_itself", [True, False])
-def test_an_engine_that_goes_on_after_all_finds_no_closed_descriptor(
+def test_an_engine_that_goes_on_after_all_finds_its_waker_open(
     frozen: Freeze, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stops_itself: bool
 ) -> None:
     engines: list[threading.Thread] = []

@@ -126,7 +126,7 @@ def test_a_file_of_a_newer_release_is_refused(make: Callable[..., SqliteStorage]
 
 
 def test_migrate_is_idempotent(make: Callable[..., SqliteStorage]) -> None:
-    assert make().open() == make().open() == 7
+    assert make().open() == make().open() == 8
 
 
 def test_a_file_of_an_earlier_schema_asks_for_a_new_file(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
