@@ -1,4 +1,4 @@
-"""The crank: what it claims, what it writes, what it gives back."""
+"""The engine: what it claims, what it writes, what it gives back."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from huey.engine.prefetch import LARGEST_TURN
 from huey.engine.timing import CAREFUL, LINGER, MOMENT, STUCK
 from huey.runtime.clock import SECOND
+from huey.storage.base import LARGEST_TURN
 from huey.storage.rows import TaskIds
 from huey.task.lifecycle import Raised, Returned, Snoozed, State
 from huey.task.record import Record

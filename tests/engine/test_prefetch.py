@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from huey.engine.prefetch import LARGEST_TURN, MOST_HELD, Prefetch
+from huey.engine.prefetch import MOST_HELD, Prefetch
+from huey.storage.base import LARGEST_TURN
 
 
 def after(runners: int, *rounds: list[float]) -> Prefetch:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-LARGEST_TURN = 512
-"""Tasks that one turn claims at most."""
+from huey.storage.base import LARGEST_TURN
+
 MOST_HELD = 3 * LARGEST_TURN
 """Tasks held at most: the runners work on those of one turn while the next one is written and claimed."""
 PREFETCH_TIME = 0.05

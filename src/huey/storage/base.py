@@ -52,6 +52,12 @@ PROMOTE = 500
 """Scheduled tasks that one turn makes ready."""
 TURN_BYTES = 8 * 1024 * 1024
 """Payloads that one turn claims, and values that it writes, at most, not counting the last."""
+LARGEST_TURN = 512
+"""Tasks that a worker asks one turn for, at most."""
+HEAVY = TURN_BYTES // LARGEST_TURN
+"""Bytes of a payload above which a turn has to weigh what it claims."""
+PRUNE = 500
+"""Rows of a kind that one call of ``prune`` removes."""
 FOLLOWER = 15 * SECOND
 """How long a follower counts after its last look."""
 EVENTS_KEPT = 600 * SECOND

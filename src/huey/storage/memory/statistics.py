@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huey.runtime.clock import SECOND, Micros
-from huey.storage.memory.tables import PRUNE
+from huey.storage.base import PRUNE
 from huey.storage.stats import HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT, NOTHING, TOOK, Stat, add, measured, start_of, stat
 
 Key = tuple[Micros, str, int]

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from huey.runtime.clock import Micros
 from huey.runtime.times import EARLIEST_ZONE
-from huey.storage.base import EVENTS_KEPT, FOLLOWER, PROMOTE, REVOCATION_KEPT, TURN_BYTES
+from huey.storage.base import EVENTS_KEPT, FOLLOWER, PROMOTE, PRUNE, REVOCATION_KEPT, TURN_BYTES
 from huey.storage.memory.constraints import ConcurrencyLimits, Rank
 from huey.storage.memory.row import Row
 from huey.storage.retention import Retention
@@ -18,8 +18,6 @@ from huey.task.lifecycle import State
 
 K = TypeVar("K")
 V = TypeVar("V")
-PRUNE = 500
-"""Things of one kind that one prune removes."""
 
 
 class Tasks:

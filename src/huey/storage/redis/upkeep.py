@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 
 from huey.runtime.clock import Micros
-from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT
+from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, PRUNE
 from huey.storage.redis.messages import text_of
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.retention import Retention
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT
 
 log = logging.getLogger("huey")
-
-PRUNED_AT_ONCE = 500
-"""Things of one kind that one prune removes."""
 
 
 class Upkeep:
@@ -26,7 +23,7 @@ class Upkeep:
 
     def prune(self, now: Micros | None = None) -> int:
         ages = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT)
-        kept = (*ages, self._retention.most, self._retention.age, PRUNED_AT_ONCE)
+        kept = (*ages, self._retention.most, self._retention.age, PRUNE)
         gone: int
         gone, damaged = self._queue.call("prune", self._queue.lease_time(), *kept, now=now)
         if damaged:

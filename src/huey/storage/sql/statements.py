@@ -1,4 +1,5 @@
-"""Reads the .sql files: named statements, each with a sentence that says what it is for. `$name` is replaced by the statement of that name.
+"""Reads the .sql files: named statements, each with a sentence that says what it is for. `$name` is replaced by the statement of that
+name, and `$NAME` by a figure that the contract promises.
 
 -- name: claim
 -- Lease due tasks.
@@ -10,8 +11,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from huey.storage import base
+
 _NAME_LINE = "-- name:"
 _INCLUDED = re.compile(r"\$([a-z]\w*)")
+_FIGURE = re.compile(r"\$([A-Z_]+)")
 
 
 def load(dialect: str) -> dict[str, str]:
@@ -23,4 +27,5 @@ def load(dialect: str) -> dict[str, str]:
             if name.strip() in found:
                 raise ValueError(f"{file.name}: two statements are called {name.strip()!r}")
             found[name.strip()] = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
-    return {name: _INCLUDED.sub(lambda match: found[match[1]], text) for name, text in found.items()}
+    with_figures = {name: _FIGURE.sub(lambda match: str(getattr(base, match[1])), text) for name, text in found.items()}
+    return {name: _INCLUDED.sub(lambda match: with_figures[match[1]], text) for name, text in with_figures.items()}

@@ -236,4 +236,4 @@ DELETE FROM huey_reservation WHERE queue = :queue AND kind = 'id' AND key IN
 -- name: prune_reservations
 -- Remove reservations that have expired.
 DELETE FROM huey_reservation WHERE queue = :queue AND (kind, key) IN
-    (SELECT kind, key FROM huey_reservation WHERE queue = :queue AND expires <= :now LIMIT 500);
+    (SELECT kind, key FROM huey_reservation WHERE queue = :queue AND expires <= :now LIMIT $PRUNE);

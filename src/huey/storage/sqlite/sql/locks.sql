@@ -37,7 +37,7 @@ DELETE FROM huey_lock WHERE queue = :queue AND token IN
       WHERE l.queue = :queue
         AND NOT EXISTS (SELECT 1 FROM huey_held_lock AS h
                          WHERE h.token = l.token AND h.until > :clock AND substr(h.host_scope, 1, length(:host_scope)) = :host_scope)
-      LIMIT 500);
+      LIMIT $PRUNE);
 
 -- name: rate_hit
 -- Count one use in a window unless the limit is reached.
@@ -66,4 +66,4 @@ DELETE FROM huey_rate WHERE queue = :queue AND name = :name;
 
 -- name: prune_rates
 -- Remove windows that are over.
-DELETE FROM huey_rate WHERE queue = :queue AND name IN (SELECT name FROM huey_rate WHERE queue = :queue AND ends <= :now LIMIT 500);
+DELETE FROM huey_rate WHERE queue = :queue AND name IN (SELECT name FROM huey_rate WHERE queue = :queue AND ends <= :now LIMIT $PRUNE);

@@ -357,7 +357,7 @@ ON CONFLICT (queue, kind, key) DO UPDATE SET value = excluded.value, expires = e
 
 -- name: prune_results_find
 -- Expired results. A read, so that the scan holds no lock.
-SELECT id FROM huey_result WHERE queue = :queue AND expires <= :now LIMIT 500;
+SELECT id FROM huey_result WHERE queue = :queue AND expires <= :now LIMIT $PRUNE;
 
 -- name: prune_results
 -- Delete these, unless they were written again meanwhile.
@@ -366,17 +366,17 @@ DELETE FROM huey_result WHERE queue = :queue AND expires <= :now AND id IN (SELE
 -- name: prune_values
 -- Expired values.
 DELETE FROM huey_value WHERE queue = :queue AND (kind, key) IN
-    (SELECT kind, key FROM huey_value WHERE queue = :queue AND expires <= :now LIMIT 500);
+    (SELECT kind, key FROM huey_value WHERE queue = :queue AND expires <= :now LIMIT $PRUNE);
 
 -- name: prune_revocations
 -- Revocations of ids that were never enqueued, and those that are over on any clock.
 DELETE FROM huey_revocation WHERE queue = :queue AND (kind, key) IN
-    (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until BETWEEN 86400000000 - :now AND :now) LIMIT 500);
+    (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until BETWEEN 86400000000 - :now AND :now) LIMIT $PRUNE);
 
 -- name: prune_ended_find
 -- Ended tasks past their retention.
 SELECT id FROM huey_task
- WHERE queue = :queue AND state IN ('failed', 'cancelled') AND finished IS NOT NULL AND finished <= :ended LIMIT 500;
+ WHERE queue = :queue AND state IN ('failed', 'cancelled') AND finished IS NOT NULL AND finished <= :ended LIMIT $PRUNE;
 
 -- name: prune_ended
 -- Delete these.
@@ -387,11 +387,11 @@ DELETE FROM huey_task
 -- name: prune_succeeded_find
 -- Succeeded tasks that are too old, or of which there are too many. A read, so that the scan holds no lock.
 SELECT id FROM (SELECT id FROM huey_task
-                 WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND finished <= :succeeded LIMIT 500)
+                 WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND finished <= :succeeded LIMIT $PRUNE)
  UNION
 SELECT id FROM (SELECT id FROM huey_task
                  WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL
-                 ORDER BY finished DESC, id DESC LIMIT 500 OFFSET :most);
+                 ORDER BY finished DESC, id DESC LIMIT $PRUNE OFFSET :most);
 
 -- name: prune_succeeded
 -- Delete these.
@@ -401,7 +401,7 @@ DELETE FROM huey_task
 
 -- name: prune_events
 -- Events past their retention.
-DELETE FROM huey_event WHERE position IN (SELECT position FROM huey_event WHERE published_at <= :events LIMIT 500);
+DELETE FROM huey_event WHERE position IN (SELECT position FROM huey_event WHERE published_at <= :events LIMIT $PRUNE);
 
 -- name: prune_followers
 -- Followers that stopped following.

@@ -76,7 +76,7 @@ CREATE INDEX IF NOT EXISTS huey_wanted ON huey_task (queue) WHERE wanted_key IS 
 CREATE INDEX IF NOT EXISTS huey_concurrency ON huey_task (queue, concurrency_key, state, due, priority DESC, ready_at, id)
     WHERE concurrency_key IS NOT NULL AND finished IS NULL;
 -- Heavy tasks: more than 16 KiB each. 512 light ones, the most that a worker claims at once, are then at most 8 MiB.
-CREATE INDEX IF NOT EXISTS huey_heavy ON huey_task (queue) WHERE length(payload) > 16384 AND state = 'queued';
+CREATE INDEX IF NOT EXISTS huey_heavy ON huey_task (queue) WHERE length(payload) > $HEAVY AND state = 'queued';
 
 CREATE TABLE IF NOT EXISTS huey_result (
     queue   INTEGER NOT NULL,

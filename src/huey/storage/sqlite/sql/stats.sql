@@ -30,4 +30,4 @@ SELECT count(*) FROM rolled_up;
 -- name: prune_hours
 -- Remove hours that are past their retention.
 DELETE FROM huey_stats WHERE queue = :queue AND span = 3600 AND (start, name) IN
-    (SELECT start, name FROM huey_stats WHERE queue = :queue AND span = 3600 AND start <= :hours LIMIT 500);
+    (SELECT start, name FROM huey_stats WHERE queue = :queue AND span = 3600 AND start <= :hours LIMIT $PRUNE);

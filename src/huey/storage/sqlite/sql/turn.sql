@@ -56,7 +56,7 @@ CREATE TEMP TRIGGER apply_byte_limit AFTER INSERT ON byte_limit_request BEGIN
     SELECT id
       FROM (SELECT c.n, c.id, sum(length(t.payload)) OVER (ORDER BY c.n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
               FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id)
-     WHERE before > 8388608;
+     WHERE before > $TURN_BYTES;
     DELETE FROM claimed WHERE id IN (SELECT id FROM over_byte_limit);
     DELETE FROM byte_limit_request;
 END;
@@ -142,10 +142,10 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
 
     -- 8. Promote scheduled tasks that became due.
     INSERT INTO promoted (id)
-    SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due <= NEW.now ORDER BY due LIMIT 500;
+    SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due <= NEW.now ORDER BY due LIMIT $PROMOTE;
     -- (A due that is no number sorts behind all numbers: such a task is claimed too, and found unreadable by the worker.)
     INSERT OR IGNORE INTO promoted (id)
-    SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due IS NOT NULL AND due >= '' ORDER BY due LIMIT 500;
+    SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due IS NOT NULL AND due >= '' ORDER BY due LIMIT $PROMOTE;
     UPDATE huey_task SET ready_at = due, due = NULL WHERE queue = NEW.queue AND id IN (SELECT id FROM promoted);
 
     INSERT INTO before_claim_step (queue) SELECT queue FROM constrained_turn;
@@ -164,8 +164,8 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     --    If there are heavy tasks: only up to the one with which they exceed 8 MiB.
     INSERT INTO byte_limit_request (queue)
     SELECT NEW.queue
-     WHERE NEW.want > 512
-        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_heavy WHERE queue = NEW.queue AND state = 'queued' AND length(payload) > 16384);
+     WHERE NEW.want > $LARGEST_TURN
+        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_heavy WHERE queue = NEW.queue AND state = 'queued' AND length(payload) > $HEAVY);
 
     -- 10. Cancel tasks whose name is revoked. A task's own revocation overrides that of its name; one with `once` cancels the first task only.
     INSERT INTO revoked_by_name (id, name)
@@ -347,14 +347,14 @@ CREATE TEMP TRIGGER pop_values AFTER INSERT ON pop_request BEGIN
     DELETE FROM pop_request;
 END;
 
--- Roll up to 500 minute rows up into their hours.
+-- Roll minute rows up into their hours.
 CREATE TEMP TABLE rolled_up (start INTEGER, name TEXT, PRIMARY KEY (start, name)) WITHOUT ROWID;
 CREATE TEMP TABLE roll_up_request (queue INTEGER, minutes INTEGER);
 
 CREATE TEMP TRIGGER roll_up_stats AFTER INSERT ON roll_up_request BEGIN
     DELETE FROM rolled_up;
     INSERT INTO rolled_up (start, name)
-    SELECT start, name FROM huey_stats WHERE queue = NEW.queue AND span = 60 AND start <= NEW.minutes ORDER BY start, name LIMIT 500;
+    SELECT start, name FROM huey_stats WHERE queue = NEW.queue AND span = 60 AND start <= NEW.minutes ORDER BY start, name LIMIT $PRUNE;
     INSERT INTO stats_input
     SELECT s.start, s.queue, 3600, NULL, s.name, s.enqueued, s.succeeded, s.failed, s.retried, s.cancelled, s.duration, s.longest,
            ms1, ms3, ms10, ms30, ms100, ms300, s1, s3, s10, s30, s100, s300, s1000, s3000, s10000, longer
