@@ -298,13 +298,13 @@ class Huey(LegacyFacade):
 
         If a chunk fails, the error says how many tasks were written before. TypeError: one of them is no task; nothing was written.
         """
-        return self.client.producer.enqueue_many(tasks)
+        return self.client.bulk.enqueue_many(tasks)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Collect the calls of this thread inside the block, and enqueue them together at its end, in chunks of 1,000; none if the block
         raises. Their handles work from then on."""
-        with self.client.producer.batch():
+        with self.client.bulk.batch():
             yield
 
     def using(self, connection: Any) -> AbstractContextManager[None]:

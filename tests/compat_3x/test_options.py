@@ -331,5 +331,5 @@ def test_a_body_inside_a_context(huey: Huey) -> None:
 
 def test_what_is_rarely_asked_costs_a_call_nothing(huey: Huey) -> None:
     usual = huey.task(retries=3, retry_delay=1, timeout=5)(lambda: 1)
-    assert huey.client.records.build(usual.s()).options is None
-    assert read_policy(huey.client.records.build(usual.s(timeout=6)).options) == {"timeout": 6}
+    assert huey.client.producer.build(usual.s()).options is None
+    assert read_policy(huey.client.producer.build(usual.s(timeout=6)).options) == {"timeout": 6}

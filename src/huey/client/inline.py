@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.client.build import build_executor, build_run_hooks
 from huey.client.context import QueueContext
 from huey.client.overrides import Overrides
-from huey.client.records import RecordBuilder
 from huey.engine.declared import declaration
 from huey.runtime import host
 from huey.runtime.clock import Micros
@@ -32,16 +31,16 @@ ALL = 2**31 - 1
 
 
 class InlineWorker:
-    """What this process has claimed from one storage, and how it runs and finishes that."""
+    """What this process has claimed from one storage, and how it runs and finishes that. *build*: as `Producer.build`."""
 
-    def __init__(self, context: QueueContext, overrides: Overrides, records: RecordBuilder) -> None:
+    def __init__(self, context: QueueContext, overrides: Overrides, build: Callable[[Task], Record]) -> None:
         from huey.engine.time_limits import TimeLimits
 
         self._storage = context.storage
         self._clock = context.clock
         self._codec = context.codec
         self._decoder = context.decoder
-        self._records = records
+        self._build = build
         self._overrides = overrides
         self._is_local = not context.policy.utc
         if self._is_local:
@@ -122,7 +121,7 @@ class InlineWorker:
         due = due_of(task, self._is_local)
         if due is not None and due > at:
             if lease is None or not self.release(task):
-                self._storage.enqueue([self._records.build(task)])
+                self._storage.enqueue([self._build(task)])
             return None
         reason = self._skip_reason(task, at)
         if reason is not None:
@@ -130,7 +129,7 @@ class InlineWorker:
                 self._finish(decide(lease, Cancelled(reason), self._clock.now()))
             self._emit_drop(task, reason)
             return None
-        return self._run(lease or _loose_lease(self._records.build(task), task.token))
+        return self._run(lease or _loose_lease(self._build(task), task.token))
 
     def _skip_reason(self, task: Task, at: Micros) -> str | None:
         """Return "revoked" or "expired" if the task must not run at that time, else None."""

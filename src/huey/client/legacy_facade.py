@@ -67,7 +67,7 @@ class LegacyFacade(QueueFacade):
     def add_schedule(self, task: Task) -> None:
         """Put *task* on the schedule; without an eta it is ready."""
         if not self.client.inline_worker().release(task):
-            self.client.producer.put([self.client.records.build(task)])
+            self.client.producer.put([self.client.producer.build(task)])
 
     def build_error_result(self, task: Task, exception: BaseException) -> dict[str, Any]:
         """Return what ``TaskException.metadata`` says of a failure. Override it to say more, in plain values."""
@@ -85,7 +85,7 @@ class LegacyFacade(QueueFacade):
 
     def serialize_task(self, task: Task) -> bytes:
         """Return *task* as one message."""
-        return message(self.client.records.build(task))
+        return message(self.client.producer.build(task))
 
     def deserialize_task(self, data: bytes) -> Task:
         """Return the task of such a message. DecodeError: it is none. UnknownTask: no function has its name."""

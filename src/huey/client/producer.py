@@ -1,30 +1,27 @@
-"""Enqueue tasks: one by one, many at once, or collected in a batch."""
+"""Enqueue one task: from the task to its record, from the record into the storage, and the handle."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
-from huey.client.call_state import Batch, CallState
+from huey.client.call_state import CallState
 from huey.client.context import QueueContext
 from huey.client.inline import InlineWorker
-from huey.client.overrides import Overrides
-from huey.client.records import RecordBuilder
 from huey.client.result import Result, ResultGroup, ResultHost
 from huey.engine.declared import declaration
-from huey.exceptions import HueyException
 from huey.runtime.functions import check_has_run
 from huey.runtime.masking import opened
 from huey.runtime.owned_blocks import Block
 from huey.signals import SIGNAL_ENQUEUED, SIGNAL_SCHEDULED
-from huey.storage.helpers import CHUNK, BulkEnqueue, in_chunks
+from huey.storage.helpers import BulkEnqueue
+from huey.storage.locks import unsupported
 from huey.task import events
-from huey.task.record import Record, RecordBatch
-from huey.task.record_options import read_constraints
-from huey.task.task import Task
+from huey.task.record import Record
+from huey.task.record_options import NONE, Constraints, read_constraints, with_constraints
+from huey.task.task import HEADERS, Task, plain_headers
 from huey.task.wrapper import TaskWrapper
 
 log = logging.getLogger("huey")
@@ -48,41 +45,83 @@ class Routes(Protocol):
 class Producer:
     """Puts tasks into one queue. *huey* makes the handles, *routes* leads to the other queues."""
 
-    def __init__(
-        self, context: QueueContext, state: CallState, overrides: Overrides, records: RecordBuilder, routes: Routes, huey: ResultHost
-    ) -> None:
+    def __init__(self, context: QueueContext, state: CallState, routes: Routes, huey: ResultHost) -> None:
         self._context = context
         self._storage = context.storage
         self._signals = context.signals
+        self._encode = context.codec.encode
+        self._signs = context.codec.signs
         self._results = context.policy.results
         self._is_eager = context.policy.always_eager
         self._state = state
-        self._overrides = overrides
-        self._build = records.build
         self._routes = routes
-        self._result = partial(Result[Any], huey)
-
-    # -- one --------------------------------------------------------------------------------------------------------------------------
+        self._huey = huey
 
     def enqueue(self, task: Task) -> Any:
         """See ``Huey.enqueue``."""
         if not isinstance(task, Task):
-            raise TypeError(_why_no_task(task))
+            raise TypeError(why_no_task(task))
         if self._is_eager:
             return self.run_eagerly(task)
         if task.queue is not None and (other := self._routes.producer_of(task)) is not self:
             return other.enqueue(task)
-        record = self._build(task)
-        # If the same task is enqueued once more, that is another enqueue of its id.
-        task.may_come_again = True
+        record = self.build_once(task)
         duplicates = NO_DUPLICATES
         if not self._state.runs_inline or not self._routes.inline_worker().release(task):
             duplicates = self.put([record])
             if duplicates:
-                task = self._existing(task, duplicates)
-        return self._handle(task, duplicates is not NOT_WRITTEN_YET and not Block.opened) if self._results else None
+                task = self.existing(task, duplicates)
+        return self.handle(task, duplicates is not NOT_WRITTEN_YET and not Block.opened) if self._results else None
 
-    def _existing(self, task: Task, duplicates: Mapping[str, str]) -> Task:
+    @opened
+    def run_eagerly(self, task: Task) -> Any:
+        """Run the function of *task* here and return its value; exceptions pass."""
+        wrapper = self._context.registry.find(task.name)
+        value = wrapper.func(*task.args, **wrapper.with_extras(task))
+        check_has_run(wrapper.name, value)
+        return value
+
+    # -- from a task to its record ------------------------------------------------------------------------------------------------------
+
+    def build(self, task: Task) -> Record:
+        """Return the record of *task*: arguments encoded, constraints resolved, signed where messages are. EncodeError: its arguments
+        cannot be stored. ConfigurationError: the storage cannot keep its constraints. ValueError: an argument of which no key can be made.
+        """
+        if task.expires_in is not None:
+            task.resolve_expires(self._context.clock.now())
+        if HEADERS in task.kwargs:
+            task.headers = plain_headers(task.kwargs.pop(HEADERS))
+        arguments, is_constrained = (task.args, task.kwargs or None), task.may_come_again or task.has_constraints
+        if not self._signs:
+            record = task.record(self._encode("task", task.id, arguments))
+            return self._constrained(record, task) if is_constrained else record
+        record = task.record(b"")
+        if is_constrained:
+            record = self._constrained(record, task)
+        return record._replace(payload=self._encode("task", task.id, arguments, declaration(record)))
+
+    def build_once(self, task: Task) -> Record:
+        """Like `build`; if the same task is enqueued once more, that is another enqueue of its id."""
+        record = self.build(task)
+        task.may_come_again = True
+        return record
+
+    def _constrained(self, record: Record, task: Task) -> Record:
+        """Return *record* with the constraints of its function, or of an id that the caller chose."""
+        supports, of_id = self._storage.features.supports_constraints, NONE
+        if task.may_come_again:
+            # Two enqueues of one id never have the same instant, however coarse the clock is.
+            self._state.last_enqueue = task.enqueued_as = max(self._context.clock.now(), self._state.last_enqueue + 1)
+            of_id = Constraints(own=task.enqueued_as, id_ttl=self._context.policy.keep_ids if supports else None)
+        if not task.has_constraints:
+            return record._replace(options=with_constraints(record.options, of_id))
+        if not supports:
+            raise unsupported(self._storage)
+        return record._replace(options=self._context.registry.find(task.name).options_of(task, record.options, of_id))
+
+    # -- its handle ---------------------------------------------------------------------------------------------------------------------
+
+    def existing(self, task: Task, duplicates: Mapping[str, str]) -> Task:
         """Return the task that a call stands for: *task* itself, or the existing one because of which it was not put in."""
         if task.id not in duplicates:
             return task
@@ -94,113 +133,12 @@ class Producer:
             other.enqueued_as = task.enqueued_as if row is None else read_constraints(row.options).own
         return other
 
-    def _handle(self, task: Task, is_held: bool) -> Result[Any]:
-        result = self._result(task, is_held)
+    def handle(self, task: Task, is_held: bool) -> Result[Any]:
+        """Return the handle of *task*, which a batch may still give to another one. *is_held*: as in `Result`."""
+        result: Result[Any] = Result(self._huey, task, is_held)
         if task.has_constraints and (batch := self._state.batch) is not None:
             batch.handles.append(result)
         return result
-
-    @opened
-    def run_eagerly(self, task: Task) -> Any:
-        """Run the function of *task* here and return its value; exceptions pass."""
-        wrapper = self._context.registry.find(task.name)
-        value = wrapper.func(*task.args, **wrapper.with_extras(task))
-        check_has_run(wrapper.name, value)
-        return value
-
-    # -- many -------------------------------------------------------------------------------------------------------------------------
-
-    def enqueue_many(self, tasks: Iterable[Task]) -> Any:
-        """See ``Huey.enqueue_many``."""
-        tasks = list(tasks)
-        for task in tasks:
-            if not isinstance(task, Task):
-                raise TypeError(_why_no_task(task))
-        if self._is_eager:
-            return [self.run_eagerly(task) for task in tasks]
-        if self._overrides.custom_enqueue is not None:
-            return self._enqueue_each(tasks)
-        producers, duplicates = [self._routes.producer_of(task) for task in tasks], dict(NO_DUPLICATES)
-        for producer in dict.fromkeys(producers):
-            own = (task for task, its in zip(tasks, producers, strict=True) if its is producer)
-            duplicates |= producer.put_all(in_chunks(map(producer._build_once, own)))
-        is_held = not Block.opened and self._state.outbox is None
-        handles = (its._handle(self._existing(task, duplicates), is_held) for its, task in zip(producers, tasks, strict=True))
-        return ResultGroup(handles) if self._results else None
-
-    def map(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
-        """Enqueue one task of *wrapper* per item; see ``TaskWrapper.map``."""
-        make = wrapper.task_class
-        calls = list(calls)
-        arguments = [call if isinstance(call, tuple) else (call,) for call in calls]
-        wrapper.check_calls(arguments, calls)
-        if self._is_eager:
-            return [self.run_eagerly(make(args)) for args in arguments]
-        varies = wrapper.options.constraints is not None and wrapper.options.constraints.varies_per_call
-        if varies or self._overrides.custom_enqueue is not None:
-            return self.enqueue_many(make(args) for args in arguments)
-        # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
-        codec = self._context.codec
-        ids, template = self._context.new_id.many(len(arguments)), self._build(make())
-        declared = declaration(template) if codec.signs else None
-
-        def chunk(start: int) -> RecordBatch:
-            part = slice(start, start + CHUNK)
-            return RecordBatch(template, ids[part], codec.encode_calls(ids[part], arguments[part], declared))
-
-        self.put_all(map(chunk, range(0, len(ids), CHUNK)))
-        is_held = not Block.opened and self._state.outbox is None
-        handles = (self._result(make(args, id=id), is_held) for id, args in zip(ids, arguments, strict=True))
-        return ResultGroup(handles) if self._results else None
-
-    def _build_once(self, task: Task) -> Record:
-        record = self._build(task)
-        task.may_come_again = True
-        return record
-
-    def _enqueue_each(self, tasks: Iterable[Task]) -> Any:
-        """Enqueue each task through the replaced ``Huey.enqueue``; they are written together."""
-        with nullcontext() if self._state.batch is not None else self.batch():
-            handles = [self._overrides.call_enqueue(task) for task in tasks]
-        return ResultGroup(handles) if self._results else None
-
-    # -- collected --------------------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """See ``Huey.batch``."""
-        if self._state.batch is not None:
-            raise HueyException("batch() inside batch(): one block at a time collects the calls of a thread")
-        batch = Batch(self._state)
-        try:
-            with batch:
-                yield
-        except GeneratorExit:
-            if batch.collected:
-                log.warning("a batch() ended since the generator that opened it was closed: %d calls were not enqueued", batch.size)
-            raise
-        duplicates = dict(NO_DUPLICATES)
-        for queue, records in batch.collected.items():
-            duplicates |= self._routes.producer_on(queue).put_all(in_chunks(records))
-        for result in batch.handles:
-            result.task = self._existing(result.task, duplicates)
-
-    @property
-    def tick_builder(self) -> Callable[[Task], Record | None] | None:
-        """What makes the record of a periodic task's tick by way of ``Huey.enqueue``, if that is replaced, else None. It returns None if
-        the tick was not enqueued."""
-        return self._build_through_huey if self._overrides.custom_enqueue is not None else None
-
-    def _build_through_huey(self, task: Task) -> Record | None:
-        batch = Batch(self._state)
-        with batch:
-            self._overrides.call_enqueue(task)
-        own: Record | None = None
-        for queue, records in batch.collected.items():
-            own = next((record for record in records if record.id == task.id), own)
-            if others := [record for record in records if record.id != task.id]:
-                self._routes.producer_on(queue).put_all(in_chunks(others))
-        return own
 
     # -- writing ----------------------------------------------------------------------------------------------------------------------
 
@@ -266,7 +204,7 @@ class Producer:
                     self._signals.emit(SIGNAL_SCHEDULED, task)
 
 
-def _why_no_task(thing: object) -> str:
+def why_no_task(thing: object) -> str:
     """Return the error message for a *thing* that cannot be enqueued."""
     if isinstance(thing, TaskWrapper):
         name = thing.name.rpartition(".")[2]

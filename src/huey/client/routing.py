@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from huey.client.bulk import BulkProducer
 from huey.client.call_state import CallState
 from huey.client.context import QueueContext
 from huey.client.inline import InlineWorker
@@ -18,7 +19,6 @@ from huey.client.keyvalue import KeyValueStore
 from huey.client.locks import LockKeepalive
 from huey.client.overrides import Overrides
 from huey.client.producer import Producer
-from huey.client.records import RecordBuilder
 from huey.client.revocation import Revoker
 from huey.exceptions import ConfigurationError
 from huey.runtime.once import once
@@ -33,6 +33,7 @@ class QueueClient:
 
     context: QueueContext
     producer: Producer
+    bulk: BulkProducer
     revoker: Revoker
     values: KeyValueStore
 
@@ -45,8 +46,8 @@ class QueueClient:
     def use(self, context: QueueContext) -> None:
         """Work with *context* from now on."""
         state = self.router.state
-        self.records = RecordBuilder(context, state)
-        self.producer = Producer(context, state, self.overrides, self.records, self, self.huey)
+        self.producer = Producer(context, state, self, self.huey)
+        self.bulk = BulkProducer(context, state, self.overrides, self.producer, self, self.huey)
         self.revoker = Revoker(context, self.overrides)
         self.values = KeyValueStore(context)
         self.context = context
@@ -70,13 +71,13 @@ class QueueClient:
 
     def map(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any:
         """See ``TaskWrapper.map``."""
-        return self.route(wrapper).producer.map(wrapper, calls)
+        return self.route(wrapper).bulk.map(wrapper, calls)
 
     def inline_worker(self) -> InlineWorker:
         """Return this process's inline worker on the storage."""
         context, router = self.context, self.router
         router.state.runs_inline = True
-        return once(router.inline_workers, _here(context), lambda: InlineWorker(context, self.overrides, self.records))
+        return once(router.inline_workers, _here(context), lambda: InlineWorker(context, self.overrides, self.producer.build))
 
     @property
     def lock_keepalive(self) -> LockKeepalive:

@@ -153,7 +153,7 @@ class Consumer:
                 interval=self._interval,
                 owns=client.owns,
                 announcing=client.producer.announcing,
-                ticket=client.producer.tick_builder,
+                ticket=client.bulk.tick_builder,
             )
             self._services.append(Service("Scheduler", scheduler.run_once, self._interval, outage, self._stamps[SCHEDULER]))
         if self.localtime:
