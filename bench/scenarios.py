@@ -86,10 +86,27 @@ def bulk(bench: Bench) -> list[Row]:
 
 
 def single(bench: Bench) -> list[Row]:
-    def measure(side: Side, file: Path) -> list[float]:
-        return [side.run(file, "single", count=bench.sizes.singles)["rate"]]
+    """One call after the other: its rate, what it costs the processor and, in a file, what it writes."""
+    rows = [
+        ratio_at_least("single enqueue, one process", 1.5 if bench.url else 0.95),
+        Row("  processor time of a call", "us", "" if bench.url else "<= 1.1 x", lambda row: 1 / row.ratio <= 1.1),
+        Row("  written by a call", "pages"),
+    ]
 
-    return bench.in_turns([ratio_at_least("single enqueue, one process", 1.5 if bench.url else 0.9)], measure)
+    def measure(side: Side, file: Path) -> list[float]:
+        found = side.run(file, "single", count=bench.sizes.singles)
+        return [found["rate"], found["cpu"], found["pages"]]
+
+    return bench.in_turns(rows, measure)
+
+
+def threads(bench: Bench) -> list[Row]:
+    """Eight threads that enqueue at once share what a commit costs."""
+
+    def measure(side: Side, file: Path) -> list[float]:
+        return [side.run(file, "threads", count=bench.sizes.singles, workers=8)["rate"]]
+
+    return bench.in_turns([ratio_at_least("single enqueue, eight threads", 2)], measure)
 
 
 def backlog(bench: Bench) -> list[Row]:
@@ -207,6 +224,7 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "drain-4": lambda bench: drain(bench, workers=4, bar=30 if bench.url else 25),
     "bulk": bulk,
     "single": single,
+    "threads": threads,
     "backlog": backlog,
     "latency": latency,
     "hog": gil_hog,
@@ -214,7 +232,7 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "import": import_time,
     "weight": weight,
 }
-ON_REDIS = ("drain-1", "drain-4", "bulk", "single", "backlog", "latency", "weight")
+ON_REDIS = ("drain-1", "drain-4", "bulk", "single", "threads", "backlog", "latency", "weight")
 
 
 def run(name: str, bench: Bench) -> list[tuple[str, ...]]:
