@@ -105,10 +105,11 @@ def test_a_lua_header_is_complete(house: Any) -> None:
     root = house(
         {
             "src/huey/a.lua": "-- a: does it\n-- KEYS  k\n-- ARGV  v\n-- Returns 1\nreturn 1",
-            "src/huey/b.lua": "-- b\n-- KEYS k\nreturn 1",
+            "src/huey/b.lua": "-- b\n-- KEYS k\nreturn ARGV[1]",
+            "src/huey/parts/c.lua": "-- c: does it\nlocal a = ARGV[1]",
         }
     )
-    assert facts(gates.lua(root)) == ["src/huey/b.lua:1 the header does not tell ARGV, Returns"]
+    assert facts(gates.lua(root)) == ["src/huey/b.lua:1 the header does not tell Returns, ARGV"]
 
 
 @pytest.mark.parametrize(

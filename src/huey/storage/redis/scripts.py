@@ -1,4 +1,5 @@
-"""The scripts: one file of ``lua/`` for each verb.
+"""The scripts: one file of ``lua/`` for each verb. The one key that each is given is the prefix of the queue's keys; the first argument is
+the time, or empty for the server's own clock.
 
 A line ``-- include: ...`` stands for files of ``lua/parts/``. ``$NAME`` stands for a key (keys.py), or for a figure that the other storages
 share; it is filled in as a literal, so a script costs nothing at run time for being readable. Comments stay behind.

@@ -1,7 +1,7 @@
 """Tasks in Redis: one script for each verb, one call for each turn, any number of hosts.
 
-keys.py says what is stored where, lua/ what each verb does. All verbs are atomic: a script runs to its end, or writes nothing. The storage
-is a facade: its parts share one RedisQueue and call each other in one direction only.
+keys.py says what is stored where, lua/ what each verb does. All verbs are atomic: a script runs to its end, or writes nothing. Verbs that
+are one call stand here; the others are parts, which share one RedisQueue and call each other in one direction only.
 """
 
 from __future__ import annotations
@@ -15,26 +15,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
-from huey.runtime.clock import Clock, Micros, Rng, system_clock, system_rng
-from huey.storage.base import Storage, Waker
-from huey.storage.helpers import CHUNK, BulkEnqueue, in_chunks
-from huey.storage.locks import Held, Holder
+from huey.runtime.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
+from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, PRUNE, REVOCATION_KEPT, Storage, Waker
+from huey.storage.helpers import CHUNK, BulkEnqueue, check_keys, in_chunks, parts_of
+from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.enqueues import Enqueues
 from huey.storage.redis.errors import LEAST, NEEDED
-from huey.storage.redis.leases import Leases
-from huey.storage.redis.locks import Locks
 from huey.storage.redis.lookups import Lookups
+from huey.storage.redis.messages import Arg, parse_revocation, text_of, whole_or
 from huey.storage.redis.notifications import Notifications
 from huey.storage.redis.pool import ConnectionSet
 from huey.storage.redis.queue import RedisQueue
-from huey.storage.redis.revocations import Revocations
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.source import connector
 from huey.storage.redis.turns import Turns
-from huey.storage.redis.upkeep import Upkeep
-from huey.storage.redis.values import Values
 from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import (
     Counts,
@@ -50,7 +46,7 @@ from huey.storage.rows import (
     Worker,
     WorkerRow,
 )
-from huey.storage.stats import Stat
+from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat
 from huey.task.bounds import parse_number
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
@@ -67,6 +63,8 @@ OPENING = 1.0
 """Seconds that the first call tries while the server is unreachable."""
 DISK_TIMEOUT_MS = 5000
 """Milliseconds that ``durable=True`` waits for the server's disk."""
+STAMP = 16
+"""Digits before a stored value, which say when it expires."""
 
 
 class RedisStorage(Storage):
@@ -105,16 +103,14 @@ class RedisStorage(Storage):
         self.result_ttl = parse_result_ttl(result_ttl)
         self._connections, self._prefix = queue.connections, queue.prefix
         self._is_trust_logged = False
-        retention = Retention.of(keep_finished)
+        self._rng = rng
+        self._unanswered: set[str] = set()
+        """Nonces of calls that may have acquired a lock, but whose reply was lost: the next renewal releases those locks."""
+        self._retention = Retention.of(keep_finished)
         self._enqueues = Enqueues(queue, rng, enqueue_timeout)
-        self._leases = Leases(queue)
-        self._turns = Turns(queue, self._leases, self.result_ttl, retention.is_on)
+        self._turns = Turns(queue, self.result_ttl, self._retention.is_on)
         self._notifications = Notifications(queue)
-        self._revocations = Revocations(queue)
         self._lookups = Lookups(queue)
-        self._values = Values(queue, self.result_ttl)
-        self._locks = Locks(queue, rng)
-        self._upkeep = Upkeep(queue, retention)
         # Not a method: a reference cycle would keep the connections open until the garbage collector runs.
         self._connections.prepare = partial(_prepare, self._prefix, name, durable)
 
@@ -187,7 +183,19 @@ class RedisStorage(Storage):
         return found
 
     def prune(self, now: Micros | None = None) -> int:
-        return self._upkeep.prune(now)
+        ages = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT)
+        kept = (*ages, self._retention.most, self._retention.age, PRUNE)
+        gone: int
+        gone, damaged = self._queue.call("prune", self._queue.lease_time(), *kept, now=now)
+        if damaged:
+            names = ", ".join(sorted(self._prefix + text_of(name) for name in damaged))
+            found = self._queue.call("repair", self._queue.lease_time(), now=now)
+            log.critical(
+                "%s: keys of this queue were damaged by other programs; they were renamed to %sdamaged: (%s), and %d tasks in "
+                "them were restored",
+                self._connections.where, self._prefix, names, found,
+            )  # fmt: skip
+        return gone
 
     def flush(self, state: str | None = None) -> int:
         if state is not None:
@@ -232,19 +240,19 @@ class RedisStorage(Storage):
         self._turns.deregister(worker)
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
-        self._leases.release(worker, leases)
+        self._turns.release(worker, leases)
 
     def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
-        return self._leases.claim_missing(worker, missing, want, now)
+        return self._turns.claim_missing(worker, missing, want, now)
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
-        return self._leases.reclaim(dead, worker)
+        return self._turns.reclaim(dead, worker)
 
     def heartbeat(self, workers: Sequence[Worker]) -> None:
-        self._leases.heartbeat(workers)
+        self._turns.heartbeat(workers)
 
     def leases(self, worker: Worker) -> list[Lease]:
-        return self._leases.held_by(worker)
+        return self._turns.held_by(worker)
 
     # -- waiting for results and events -------------------------------------------------------------------------------------------------
 
@@ -257,13 +265,24 @@ class RedisStorage(Storage):
     # -- revocation, and acts of a person -----------------------------------------------------------------------------------------------
 
     def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
-        self._revocations.revoke(target, until, once)
+        limit, flag = FOREVER if until is None else until, int(once)
+        if isinstance(target, TaskName):
+            self._connections.command("HSET", self._prefix + keys.REVOKED_NAMES, target.name, f"{limit} {flag}")
+            return
+        for some in in_chunks(target.ids):
+            self._queue.call("revoke", limit, flag, REVOCATION_KEPT, _or_any(target.enqueue), *some)
 
     def restore(self, target: TaskIds | TaskName) -> list[str]:
-        return self._revocations.restore(target)
+        if isinstance(target, TaskName):
+            return [target.name] if self._connections.command("HDEL", self._prefix + keys.REVOKED_NAMES, target.name) else []
+        enqueue = _or_any(target.enqueue)
+        return [id.decode() for some in in_chunks(target.ids) for id in self._queue.call("restore", enqueue, *some)]
 
     def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
-        return self._revocations.get_revocation(*targets)
+        id, name, enqueue = parts_of(targets)
+        which = ("" if id is None else f"+{id}", "" if name is None else f"+{name}", _or_any(enqueue))
+        found = self._queue.call("get_revocation", *which)
+        return None if found is None else parse_revocation(found)
 
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
         return [id.decode() for some in in_chunks(ids) for id in self._queue.call("retry", *some, now=now)]
@@ -305,28 +324,57 @@ class RedisStorage(Storage):
     # -- values, locks, rates -----------------------------------------------------------------------------------------------------------
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
-        return self._values.put(kind, key, value, ttl, if_absent)
+        ttl = self.result_ttl if ttl is None and kind == "result" else ttl
+        length = "" if ttl is None else micros(ttl)
+        return bool(self._queue.call("put_value", kind, key, value, length, int(if_absent), once=if_absent))
 
     def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
-        return self._values.take(kind, keys, remove)
+        if keys is None:
+            return self._take_all(kind)
+        if not keys:
+            return {}
+        check_keys(keys)
+        values = self._connections.call("take_values", self._prefix, self._queue.now(), kind, int(remove), *keys)
+        return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
+
+    def _take_all(self, kind: str) -> dict[str, bytes]:
+        found, now = self._queue.call("list_values", kind)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {text_of(key): value[STAMP:] for key, value in pairs if not 0 < whole_or(int, value[:STAMP], 0) <= int(now)}
 
     def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
-        return self._locks.acquire_lock(name, holder, ttl)
+        nonce = f"{self._rng.getrandbits(64):x}"
+        who = (name, holder.id, holder.token, HOLDER, nonce, "" if ttl is None else micros(ttl))
+        try:
+            token: int | None = self._queue.call("acquire_lock", self._queue.lease_time(), *who)
+        except StorageUnavailable:
+            self._unanswered.add(nonce)
+            raise
+        return token
 
     def renew_locks(self, holder: Holder) -> int:
-        return self._locks.renew_locks(holder)
+        lost = list(self._unanswered)
+        held: int = self._queue.call("renew_locks", self._queue.lease_time(), holder.id, HOLDER, *lost)
+        self._unanswered.difference_update(lost)
+        return held
 
     def release_lock(self, name: str, token: int) -> bool:
-        return self._locks.release_lock(name, token)
+        """As the contract says. If the reply is lost the call is repeated, and a lock that the first one released counts as not held."""
+        return bool(self._queue.call("release_lock", self._queue.lease_time(), name, token))
 
     def locks(self, names: Sequence[str] | None = None) -> list[Held]:
-        return self._locks.locks(names)
+        which = (1,) if names is None else ("", *names)
+        found = self._queue.call("get_locks", self._queue.lease_time(), *which)
+        return [Held(name.decode(), token, Holder(holder.decode(), int(run))) for name, token, holder, run in found]
 
     def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
-        return self._locks.hit_rate_limit(name, limit, per, now)
+        """As the contract says. If the reply is lost the call is repeated, so a hit may count twice, but never not at all."""
+        wait: int = self._queue.call("hit_rate_limit", name, micros(per), limit, now=now)
+        return wait / SECOND
 
     def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
-        return self._locks.rate(name, per, now, reset)
+        used: int = self._queue.call("read_rate", name, micros(per), int(reset), now=now)
+        return used
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
@@ -341,3 +389,8 @@ def _prepare(prefix: str, name: str, durable: bool, connection: CommandConnectio
     check(connection, name, prefix, durable)
     connection.send((b"SADD", keys.QUEUES, name))
     checked(connection, connection.read())
+
+
+def _or_any(enqueue: Micros | None) -> Arg:
+    """Return which enqueue of an id is meant, as the scripts take it."""
+    return "" if enqueue is None else enqueue

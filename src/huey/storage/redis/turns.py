@@ -1,4 +1,5 @@
-"""The turn: one call of one script, and the claim that a listener prefetched before it (prefetching.py)."""
+"""The turn: one call of one script, and the claim that a listener prefetched before it (prefetching.py). And what else a worker does with
+its leases: release, take-over, heartbeat."""
 
 from __future__ import annotations
 
@@ -10,16 +11,15 @@ from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.runtime.clock import Micros, micros
 from huey.runtime.failpoints import failpoint
 from huey.storage.base import Waker
-from huey.storage.helpers import newest
+from huey.storage.helpers import CHUNK, newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.errors import unreachable
 from huey.storage.redis.finishes import details, encode_finishes, too_heavy, who
-from huey.storage.redis.leases import Leases
 from huey.storage.redis.messages import Arg, cancelled_of, lease_of, new_leases, promotion_of, raw_of, text_of, whole_or
 from huey.storage.redis.prefetching import Command, ListenerState, PrefetchingListener
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.scripts import script
-from huey.storage.rows import Turn, Worker
+from huey.storage.rows import Missing, Turn, Worker, WorkerRow
 from huey.task.bounds import is_storable
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease
@@ -30,11 +30,10 @@ BeforeIO = Callable[[], None]
 
 
 class Turns:
-    """``turn``, ``listen`` and ``deregister``. *keeps_finished*: tasks that succeeded are kept for a while."""
+    """The verbs of workers and leases. *keeps_finished*: tasks that succeeded are kept for a while."""
 
-    def __init__(self, queue: RedisQueue, leases: Leases, result_ttl: float | None, keeps_finished: bool) -> None:
+    def __init__(self, queue: RedisQueue, result_ttl: float | None, keeps_finished: bool) -> None:
         self._queue = queue
-        self._leases = leases
         self._result_ttl: Arg = "" if result_ttl is None else micros(result_ttl)
         self._keeps_finished = keeps_finished
         self._lost_listener: str | None = None
@@ -44,7 +43,7 @@ class Turns:
     def forget_listeners(self) -> None:
         """Start without listeners: those there are have lost their connections."""
         self._of_thread = threading.local()
-        self._prefetching: dict[str, PrefetchingListener] = {}
+        self.prefetching: dict[str, PrefetchingListener] = {}
         """By worker: the listener that may have sent a claim for it, or hold what that brought."""
 
     # -- turn -----------------------------------------------------------------------------------------------------------------------------
@@ -64,7 +63,7 @@ class Turns:
         for part in too_heavy(finishes):
             stale += self.turn(worker, part, 0, (), now, before_io=before_io).stale
             finishes = finishes[len(part) :]
-        listener = self._prefetching.get(worker.id)
+        listener = self.prefetching.get(worker.id)
         if self._lost_listener == worker.id:
             # What the lost claim brought is not known. The engine reads what the worker holds, as after any outage.
             self._lost_listener = None
@@ -92,7 +91,7 @@ class Turns:
     def _merged(self, prefetched: Turn, turn: Turn, worker: Worker, want: int) -> Turn:
         """Return one turn of two. Prefetched tasks are released if all together are more than *want*."""
         if len(turn.leases) + len(prefetched.leases) > want:
-            self._leases.release(worker, prefetched.leases)
+            self.release(worker, prefetched.leases)
             prefetched = prefetched._replace(leases=[])
         return turn._replace(
             leases=prefetched.leases + turn.leases,
@@ -179,7 +178,7 @@ class Turns:
             # A claim that waits on the server can only have the server's time.
             if not prefetch or self._queue.has_own_clock:
                 return None
-            self._prefetching[worker.id] = listener
+            self.prefetching[worker.id] = listener
             mode = "p" if report_promoted else 0
             rest = (mode, self._queue.name, 0, *NO_FINISHES[0], listener.connection.client)
             return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), *rest)
@@ -201,11 +200,11 @@ class Turns:
         return bool(is_ready)
 
     def deregister(self, worker: Worker) -> None:
-        listener = self._prefetching.pop(worker.id, None)
+        listener = self.prefetching.pop(worker.id, None)
         if listener is not None and not listener.connection.is_closed:
             try:
                 listener.end_wait()
-                self._leases.release(worker, self._take_prefetched(worker, listener).leases)
+                self.release(worker, self._take_prefetched(worker, listener).leases)
             except StorageError:
                 self._queue.connections.drop(listener.connection)
                 raise
@@ -224,14 +223,10 @@ class Turns:
             listener = self._of_thread.listener = PrefetchingListener(self._queue)
         return listener
 
-    def listener_of(self, worker: Worker) -> PrefetchingListener | None:
-        """Return the listener that may have sent a claim for *worker*, if any."""
-        return self._prefetching.get(worker.id)
-
     def _drop_listener(self, worker: Worker | None = None) -> None:
         """Drop the listener of this thread, which may have prefetched for *worker*."""
         if worker is not None:
-            self._prefetching.pop(worker.id, None)
+            self.prefetching.pop(worker.id, None)
         listener, self._of_thread.listener = self._listener, None
         if listener is not None:
             self._queue.connections.drop(listener.connection)
@@ -239,6 +234,38 @@ class Turns:
     def _take_prefetched(self, worker: Worker, listener: PrefetchingListener) -> Turn:
         claimed = listener.take_claimed()
         return Turn([]) if claimed is None else self._parsed(worker, claimed, 1, [], False)
+
+    # -- leases ---------------------------------------------------------------------------------------------------------------------------
+
+    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
+        for start in range(0, len(leases), CHUNK):
+            pairs: list[Arg] = [part for lease in leases[start : start + CHUNK] for part in (raw_of(lease.id), lease.token)]
+            self._queue.call("release", worker.id, *pairs)
+
+    def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
+        which = [part for each in missing for part in each]
+        return self._take_leases("claim_missing", worker.id, details(worker), want, *which, now=now)
+
+    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+        failpoint("reclaim:before-commit")
+        leases = self._take_leases("reclaim", worker.id, details(worker), raw_of(dead.worker.id), dead.until, who(dead.worker))
+        failpoint("reclaim:after-commit")
+        return leases
+
+    def heartbeat(self, workers: Sequence[Worker]) -> None:
+        if workers:
+            known = [part for worker in workers for part in (worker.id, details(worker))]
+            self._queue.call("heartbeat", self._queue.lease_time(), *known)
+
+    def held_by(self, worker: Worker) -> list[Lease]:
+        ids, messages, states, tokens = self._queue.call("leases", raw_of(worker.id))
+        found = zip(ids, messages, states, (whole_or(int, token, 0) for token in tokens), strict=True)
+        return [lease_of(*each) for each in found]
+
+    def _take_leases(self, verb: str, *arguments: Arg, now: Micros | None = None) -> list[Lease]:
+        queue = self._queue
+        found = queue.connections.call(verb, queue.prefix, queue.now(now), queue.lease_time(), *arguments, after=queue.durable)
+        return [lease_of(*each) for each in zip(*found, strict=True)]
 
 
 def lanes_of(worker: Worker) -> str:

@@ -1,5 +1,4 @@
 -- Acquire a free lock.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: name  4: holder  5: token of its run, 0 for a process  6: microseconds that a process
 --         holds it  7: nonce of this call  8: microseconds after which it is free in any case, or ""
 -- Returns its token, or nil

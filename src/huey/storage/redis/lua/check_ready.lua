@@ -1,5 +1,4 @@
 -- Whether a turn would find a task. The wake lists of the lanes are filled or emptied, so that a BLPOP sent behind this returns or blocks.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lanes, as in turn.lua  3: "1" if a BLPOP follows
 -- Returns 1 or 0; microseconds until the next scheduled task is due, or ""
 -- include: base

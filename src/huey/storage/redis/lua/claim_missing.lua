@@ -1,5 +1,4 @@
 -- Claim tasks that no worker could run so far.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: worker id  4: worker details  5: want  6..: name and reason of what this worker has,
 --         in turns
 -- Returns ids, messages and states of what was claimed, as a turn does

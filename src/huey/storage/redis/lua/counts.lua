@@ -1,6 +1,4 @@
 -- Count the tasks in each state, and results.
--- KEYS    1: the queue's prefix
--- ARGV    1: now or ""
 -- Returns ready, scheduled, running, failed, cancelled, results, succeeded, blocked, 1 if the queue is paused
 -- include: base
 local ready = call('LLEN', $READY) + call('ZCARD', $READY_RANKED) + call('ZCARD', $SUSPECTS)

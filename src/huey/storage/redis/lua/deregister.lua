@@ -1,5 +1,4 @@
 -- Remove a worker unless it still holds leases.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: worker id
 -- Returns 1 if it was removed, else 0
 -- include: base

@@ -1,5 +1,4 @@
 -- Remove ended tasks and their results.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2..: ids
 -- Returns the ids that were removed
 -- include: base values

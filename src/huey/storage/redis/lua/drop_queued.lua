@@ -1,5 +1,4 @@
 -- Remove queued tasks without a trace.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: "scheduled", or "ready", which includes blocked ones  3: how many at limit
 -- Returns how many ids were removed; the caller repeats it until that is 0
 -- include: base lanes stats constraints

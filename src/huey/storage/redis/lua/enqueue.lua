@@ -1,5 +1,4 @@
 -- Enqueue tasks without constraints. A task whose id is held already is left out.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: "1" if the caller has events that it did not send, "2" if it sent them, else "0"
 --         3: channel  4: sequence  5: its number for this enqueue  6: number of events; then events; then groups of records, as
 --         parts/insert.lua says

@@ -1,5 +1,4 @@
 -- Enqueue tasks of which some have constraints, in order. A task whose id is held already is left out.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: "1" if the caller has events that it did not send, "2" if it sent them, else "0"
 --         3: channel  4: sequence  5: its number for this enqueue  6: number of events (0, or one for each record); then events; then
 --         groups of one record, as parts/insert.lua says

@@ -1,6 +1,4 @@
 -- Remove everything of this queue but its workers.
--- KEYS    1: the queue's prefix
--- ARGV    1: now or ""
 -- Returns 0
 -- include: base
 -- A worker may still hold a lease of what is removed here: ids that come again begin above its token.

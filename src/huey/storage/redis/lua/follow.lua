@@ -1,5 +1,4 @@
 -- Count as a follower of events for a while, and read them.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: microseconds that the caller counts as a follower  3: position after which events are wanted, or ""
 -- Returns the last position, then the events after that position
 -- include: base

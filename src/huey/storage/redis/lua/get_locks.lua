@@ -1,5 +1,4 @@
 -- Read the holders of locks.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: "1" for all, else ""  4..: names
 -- Returns for each that is held: name, token, holder and token of its run (0: a process)
 -- include: base locks

@@ -1,5 +1,4 @@
 -- Read the revocation of a task, or of a task name.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: "+" and id, or ""  3: "+" and name, or ""  4: an instant for one enqueue of the id, or ""
 -- Returns it, "until once", or nil
 -- include: base revocation_fields

@@ -1,5 +1,4 @@
 -- Read tasks.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2..: ids
 -- Returns for each id: nil, or id, message, state or nil, how it is ("ready", "scheduled", "blocked", "missing", "running",
 --         "ended"), due time or worker, token, revocation or nil

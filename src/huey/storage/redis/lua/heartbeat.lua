@@ -1,5 +1,4 @@
 -- Renew the leases of workers.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3..: worker id, worker details, ...
 -- Returns 0
 -- include: base worker_leases

@@ -1,5 +1,4 @@
 -- Count one hit in the present window.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: name  3: microseconds of a window  4: hits that are allowed
 -- Returns 0, or if the window is full microseconds until the next one
 -- include: base rate_window

@@ -1,5 +1,4 @@
 -- Read what a worker holds.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: worker id
 -- Returns ids, messages, states, tokens
 -- include: base

@@ -1,5 +1,4 @@
 -- List some ids of one kind.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: "suspect", "ready", "scheduled", "running", "blocked", or a final state  3: from  4: to, in each key
 -- Returns the ids; of "ready" so many of each lane, unordered
 -- include: base

@@ -1,5 +1,4 @@
 -- Read all values of one kind.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: kind
 -- Returns keys and values (stamped) in turns; now
 -- include: base

@@ -1,5 +1,4 @@
 -- Pause the queue, or resume it.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: "1" to pause
 -- Returns 0
 -- include: base

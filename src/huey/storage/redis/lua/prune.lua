@@ -1,5 +1,4 @@
 -- Remove what has expired, a bounded number of each kind.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: how long ended tasks are kept  4: events  5: minutes  6: hours (all microseconds)
 --         7: how many succeeded tasks are kept  8: and how long  9: how many of a kind at limit
 -- Returns how many things were removed; and the keys that were set aside and are not repaired yet

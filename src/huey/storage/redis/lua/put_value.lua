@@ -1,5 +1,4 @@
 -- Store a value.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: kind  3: key  4: value  5: microseconds it is kept, or ""  6: "1" to leave a value that is there
 -- Returns 1 if it was stored, else 0
 -- include: base values

@@ -1,5 +1,4 @@
 -- Read the hits in the present window.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: name  3: microseconds of a window  4: "1" to forget them
 -- Returns their number
 -- include: base rate_window

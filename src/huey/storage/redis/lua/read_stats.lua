@@ -1,5 +1,4 @@
 -- Read statistics.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: since
 -- Returns rows of span, start, name, packed numbers; and pending tasks: "minute:name" and number in turns
 -- include: base

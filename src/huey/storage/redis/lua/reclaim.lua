@@ -1,5 +1,4 @@
 -- Take over all that a dead worker holds, with new tokens, and remove the worker.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: successor's id  4: its details  5: dead worker's id  6: end of its lease as it was seen
 --         7: who it was, as part of a JSON object
 -- Returns ids, messages and states of what was taken over, as a turn does

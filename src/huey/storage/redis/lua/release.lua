@@ -1,5 +1,4 @@
 -- Return tasks that never started to the queue, with their old ready_at.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: worker id  3..: id, token, ...
 -- Returns 0
 -- include: base lanes constraints

@@ -1,5 +1,4 @@
 -- Release a lock if it is still held under a token.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: name  4: token
 -- Returns 1 if it was, else 0
 -- include: base locks

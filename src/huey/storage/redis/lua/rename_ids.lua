@@ -1,5 +1,4 @@
 -- Give damaged tasks whose ids are no text printable ids: bytes beyond ASCII are escaped.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: id of the worker that holds them  3..: ids
 -- Returns the new ids
 -- include: base lanes constraints

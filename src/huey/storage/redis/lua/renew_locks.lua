@@ -1,5 +1,4 @@
 -- Renew the locks of a process.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: holder  4: microseconds  5..: nonces of calls whose reply was lost: those are released
 -- Returns how many it holds
 -- include: base locks

@@ -1,5 +1,4 @@
 -- After keys were set aside: put tasks that stand in no key any more back where they belong.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""
 -- Returns the number of those tasks
 -- include: base worker_leases lanes constraints missing

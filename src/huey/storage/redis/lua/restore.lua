@@ -1,5 +1,4 @@
 -- Take back the revocations of tasks that have not ended.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: an instant for one enqueue of each id, or ""  3..: ids
 -- Returns the ids that were revoked
 -- include: base revocation_fields

@@ -1,5 +1,4 @@
 -- Put failed and cancelled tasks back into the queue as if they were new.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2..: ids
 -- Returns the ids that were put back
 -- include: base lanes stats values constraints

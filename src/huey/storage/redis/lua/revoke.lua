@@ -1,5 +1,4 @@
 -- Revoke tasks, also those that are not held.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: until  3: "1" for once  4: microseconds that the revocation of an unknown id is kept
 --         5: an instant for one enqueue of each id, or ""  6..: ids
 -- Returns 0

@@ -1,5 +1,4 @@
 -- Read values, and remove them if asked to.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: kind  3: "1" to remove  4..: keys
 -- Returns values (stamped) in the order of the keys, nil for those that are not there
 -- include: base values

@@ -1,5 +1,4 @@
 -- Fire one tick of a periodic task, if its last one is older.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: name  3: tick, microseconds  4: channel
 --         5: number of events, then the events, then a group of one as parts/insert.lua says, or none
 -- Returns 1 if it fired, else 0

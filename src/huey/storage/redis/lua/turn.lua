@@ -1,5 +1,4 @@
 -- One turn of a worker: renew its lease, write finishes, make due tasks ready, claim.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""  3: worker id  4: worker details  5: who it is, as part of a JSON object
 --         6: lanes it claims from: o (other tasks), u (suspects) or uo  7: want  8: microseconds that results are kept, or ""
 --         9: "1" if the server is full: finishes are written all the same, nothing is claimed; "p" if promoted tasks are to be reported

@@ -1,5 +1,4 @@
 -- A client stops waiting for results.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: client  3..: ids
 -- Returns 0
 -- include: base

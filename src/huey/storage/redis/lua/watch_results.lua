@@ -1,5 +1,4 @@
 -- Find which tasks have a result, and let a client wait for the others.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: client, or "" to look only  3..: ids
 -- Returns the ids that have one. notify_waiters() (parts/values.lua) puts each of the others on the client's list when its result comes
 -- include: base values

@@ -1,5 +1,4 @@
 -- Read all workers.
--- KEYS    1: the queue's prefix
 -- ARGV    1: now or ""  2: lease clock or ""
 -- Returns for each: id, details (or nil), end of its lease, 1 if that has passed, how many it holds
 -- include: base

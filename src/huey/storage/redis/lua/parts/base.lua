@@ -1,7 +1,6 @@
 -- What every script begins with: the time, and functions that read messages, states and revocations.
 -- KEYS    1: the queue's prefix (keys.py). All other keys are made from it; they share its hash tag
 -- ARGV    1: now, microseconds, or "" for the server's own clock
--- Returns nothing; a verb's script follows
 -- A script runs to its end: no command fails because of foreign data (call), and no value that is read is trusted. A missing value is an
 -- answer; an unreadable one gets defaults here, and the client that decodes it recognizes it as unreadable.
 local P = KEYS[1]

@@ -1,7 +1,4 @@
 -- Claiming ready tasks, best first.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
 local function ready_at_of(id)
   local state = load(id)
   return state and state[READY_AT] or first_ready_at(call('HGET', $MESSAGES, id))

@@ -1,7 +1,4 @@
 -- Constraints: unique keys and concurrency limits. While no held task has any, nothing here costs more than one EXISTS.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
 -- How a limit is kept: of the due tasks of a concurrency key, the best are ready, as many as there is room beside the running ones; the
 -- others are blocked, where no claim finds them. A change of what a key has due or running touches the key, and the verb rebalances what
 -- was touched before it ends.

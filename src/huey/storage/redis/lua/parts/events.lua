@@ -1,7 +1,4 @@
 -- Publishing events: to the stream while a follower counts, and to the channel with the queue's name.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
 local function has_follower()
   return (tonumber(call('HGET', $CONTROL, 'followed') or '') or 0) > now
 end

@@ -1,7 +1,5 @@
 -- Writing finishes other than a plain success.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
+
 -- The task has ended. A revocation for one run only is used up by it.
 local function end_task(id, message, name, state, how, reason)
   state[STATE], state[REASON], state[FINISHED], state[CRASHED_WORKER] = how, reason, text(now), false

@@ -1,8 +1,7 @@
 -- Inserting records that have no constraints.
--- KEYS    1: the queue's prefix
 -- ARGV    groups of records that differ in id and payload only, in order of id: flag, length and text of the head, priority, eta (or "+"
 --         and microseconds from now, or ""), name, count, the ids, the payloads
--- Returns nothing; a verb's script follows
+
 -- Whether this enqueue of a sequence was executed before and is sent again because its reply was lost. Its tasks may have ended since.
 local function is_repeated(sequence, number)
   return call('ZADD', $SEQUENCES, 'GT', 'CH', number, sequence) == 0

@@ -1,7 +1,5 @@
 -- Inserting tasks that may have constraints, one at a time.
--- KEYS    1: the queue's prefix
 -- ARGV    groups of one, as parts/insert.lua says
--- Returns nothing; a verb's script follows
 local requested_of_head, has_ready = {}, false
 
 local function requested_at(at)

@@ -1,7 +1,4 @@
 -- The lanes of ready tasks: a list for each priority in use, and a ranked set for tasks that cannot be appended to their list.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
 local function lane_key(priority)
   return $READY_LISTS .. text(priority)
 end

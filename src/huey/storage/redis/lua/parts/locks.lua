@@ -1,7 +1,6 @@
 -- Reading and writing locks.
--- KEYS    1: the queue's prefix
 -- ARGV    2: lease clock or ""
--- Returns nothing; a verb's script follows
+
 -- Fields of a lock. RUN: token of the holding run, 0 for a process. A run holds it while WORKER holds the task with that token and has a
 -- lease; a process until UNTIL. NONCE: of the call that acquired it; the same call gets the same answer. LOCK_EXPIRY: its own end, or ''.
 local LOCK, HOLDER, RUN, WORKER, UNTIL, NONCE, LOCK_EXPIRY = 1, 2, 3, 4, 5, 6, 7

@@ -1,7 +1,4 @@
 -- Tasks that no worker could run so far: scheduled for the end of their time, and listed by what is missing.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
 -- A member of MISSING: 40 digits of what is missing, and the rank.
 
 local function missing_of(name, reason)

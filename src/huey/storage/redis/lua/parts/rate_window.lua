@@ -1,7 +1,5 @@
 -- The windows of a rate: of each name the last one is kept, "start used".
--- KEYS    1: the queue's prefix
 -- ARGV    2: name  3: microseconds of a window
--- Returns nothing; a verb's script follows
 local name, length = ARGV[2], tonumber(ARGV[3])
 local start = now - math.fmod(now, length)
 

@@ -1,7 +1,5 @@
 -- Where a revocation of an id, or of one enqueue of it, is stored.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
+
 -- The field of REVOKED_UNHELD for an id that is not held, for any enqueue or one (OWN). nil: the id is held, so REVOKED has it.
 local function unheld_field(id, own)
   local message = call('HGET', $MESSAGES, id)

@@ -1,7 +1,4 @@
 -- Statistics: rows of 23 numbers by task name and minute; and pending tasks by the minute in which they were enqueued.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
 local ROW = '<' .. string.rep('d', 23)
 local NOTHING = struct.pack(ROW, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 local ENQUEUED, SUCCEEDED, FAILED, RETRIED, CANCELLED, DURATION, LONGEST = 1, 2, 3, 4, 5, 6, 7

@@ -1,7 +1,5 @@
 -- Values by kind and key.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
+
 -- A stored value begins with 16 digits: when it expires, 0 for never. Such times are kept in order, with the number of values of each.
 local function expiry_of(value)
   return tonumber(string.sub(value, 1, $VALUE_IN_STAMPED - 1)) or 0

@@ -1,7 +1,5 @@
 -- Leases of workers.
--- KEYS    1: the queue's prefix
--- ARGV    none of its own
--- Returns nothing; a verb's script follows
+
 -- End of a worker's lease, or nil.
 local function lease_end(worker)
   local score = call('ZSCORE', $WORKER_LEASES, worker)
