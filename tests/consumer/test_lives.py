@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from huey import Huey, MemoryHuey, SqliteHuey, crontab
-from huey.consumer.consumer import Consumer
+from huey.consumer import Consumer
 from huey.consumer.liveness import StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.consumer.service import Service
 from huey.engine.engine import Engine

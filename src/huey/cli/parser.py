@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from huey.cli.errors import OptionError
 from huey.constants import __version__
-from huey.consumer.settings import IGNORED, OPTIONS, POLLING, Option, switch
+from huey.consumer.settings import OPTIONS, Option, switch
 from huey.runtime.suggestions import did_you_mean
 
 PROGRAM = "huey_consumer"
@@ -91,9 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_options(parser: argparse.ArgumentParser, flags: Mapping[str, tuple[str, ...]] | None = None) -> None:
     """Add all options to a parser, in their groups. *flags*: other flags for some options, by the name of the option."""
-    names = dict.fromkeys(option.group for option in OPTIONS)
-    # The rarely used groups come last.
-    groups = {name: parser.add_argument_group(name) for name in sorted(names, key=lambda name: name in (POLLING, IGNORED))}
+    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(option.group for option in OPTIONS)}
     for option in OPTIONS:
         group, text = groups[option.group], _help(option)
         given: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": text}

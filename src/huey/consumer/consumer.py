@@ -54,7 +54,7 @@ log = SafeLogger("huey.consumer")
 NEW, RUNNING, STOPPING = "new", "running", "stopping"
 
 
-class Consumer:
+class ThreadedConsumer:
     """Runs the tasks of one Huey in this process, in threads.
 
     *workers*: how many tasks run at the same time. *periodic*: run periodic tasks. *localtime*: crontabs and naive times are local time

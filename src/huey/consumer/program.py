@@ -7,8 +7,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-from huey.consumer import consumer
-from huey.consumer.consumer import NEW, RUNNING, STOPPING
+from huey.consumer.consumer import NEW, RUNNING, STOPPING, ThreadedConsumer
 from huey.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ OLD_ORDER = (
 """Positional options, in the order of 3.x."""
 
 
-class Consumer(consumer.Consumer):
+class Consumer(ThreadedConsumer):
     """Runs the tasks of one Huey. ``start()`` does so in threads of this process. So does ``run()``, until it is stopped; options that need
     worker processes (``worker_type='process'``, ``max_tasks=``, ``max_memory=``, several ``queues=``) get them there, as with the command.
 
@@ -43,8 +42,8 @@ class Consumer(consumer.Consumer):
         return super().run() if self._process_only_reason is None else self._run_processes()
 
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
-        """As ``huey.consumer.consumer.Consumer.stop``. Under ``run()`` with worker processes it asks for a stop like SIGTERM, and waits
-        unless it is called in the main thread, which has to perform the stop."""
+        """As ``ThreadedConsumer.stop``. Under ``run()`` with worker processes it asks for a stop like SIGTERM, and waits unless it is
+        called in the main thread, which has to perform the stop."""
         if self._process_only_reason is None:
             return super().stop(graceful, timeout)
         if self._state == RUNNING:

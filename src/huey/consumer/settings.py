@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from huey.exceptions import ConfigurationError
 from huey.runtime.suggestions import did_you_mean
 
-WORKERS, TIME, STOPPING, LOG = "Workers", "Periodic tasks and time", "Stopping", "Log"
+WORKERS, TIME, STOPPING, LOG, DEVELOPMENT = "Workers", "Periodic tasks and time", "Stopping", "Log", "Development"
 POLLING = "Only for queues that must be polled (queue classes of 0.4.9)"
 IGNORED = "Accepted for compatibility with 0.4.9 and 3.x, without effect"
 
@@ -29,13 +29,19 @@ class Option(NamedTuple):
     """None: a switch."""
     default: Any
     help: str
-    group: str
-    value: str = ""
-    """Placeholder of the value in help and documentation."""
-    switch: Any = True
+    switch: bool = True
     """What a switch sets."""
-    is_of_command: bool = False
-    """An option of the command only: ``Consumer`` does not take it."""
+    group: str = ""
+
+    @property
+    def value(self) -> str:
+        """Placeholder of the value in help and documentation; empty for switches."""
+        return "" if self.read is None else _PLACEHOLDERS[self.read]
+
+    @property
+    def is_of_command(self) -> bool:
+        """Whether it is an option of the command only: ``Consumer`` does not take it."""
+        return self.group in (LOG, DEVELOPMENT)
 
     @property
     def environment(self) -> str:
@@ -68,6 +74,7 @@ def _number(make: Callable[[str], Any], fits: Callable[[Any], bool], wanted: str
 
 _threads = _number(int, lambda n: 1 <= n <= 10_000, "expected a whole number from 1 to 10000")
 _count = _number(int, lambda n: 1 <= n <= 10**9, "expected a whole number, at least 1")
+_mebibytes = _number(int, lambda n: 1 <= n <= 10**9, "expected a whole number, at least 1")
 _seconds = _number(float, lambda n: 0 < n < 10**9, "expected a number of seconds greater than 0")
 _grace = _number(float, lambda n: 0 <= n < 10**9, "expected a number of seconds, at least 0")
 _factor = _number(float, lambda n: 1 <= n < 10**6, "expected a number, at least 1")
@@ -123,166 +130,121 @@ def switch(text: str) -> bool:
     return text.lower() in ("1", "true", "yes", "on")
 
 
+_PLACEHOLDERS: dict[Read, str] = {
+    **dict.fromkeys((_threads, _count), "N"),
+    **dict.fromkeys((_names, _queues), "NAMES"),
+    **dict.fromkeys((_seconds, _grace, _part_of_a_minute), "SECONDS"),
+} | {_mebibytes: "MIB", _factor: "FACTOR", _kind: "TYPE", _signals: "SIGNALS", str: "FILE"}
+
+
 # -- the table --------------------------------------------------------------------------------------------------------------------------
 
-OPTIONS: tuple[Option, ...] = (
-    Option("workers", ("-w", "--workers", "--threads"), _threads, 1, "number of tasks to run at the same time", WORKERS, value="N"),
-    Option(
-        "worker_type",
-        ("-k", "--worker-type"),
-        _kind,
-        "thread",
-        "thread: one process with N threads; process: N processes with one thread each, for CPU-bound tasks",
-        WORKERS,
-        value="TYPE",
+_TABLE: dict[str, tuple[Option, ...]] = {
+    WORKERS: (
+        Option("workers", ("-w", "--workers", "--threads"), _threads, 1, "number of tasks to run at the same time"),
+        Option(
+            "worker_type",
+            ("-k", "--worker-type"),
+            _kind,
+            "thread",
+            "thread: one process with N threads; process: N processes with one thread each, for CPU-bound tasks",
+        ),
+        Option(
+            "max_tasks", ("-M", "--max-tasks"), _count, None, "restart a worker process after this many tasks; cannot be combined with -C"
+        ),
+        Option(
+            "max_memory",
+            ("--max-memory",),
+            _mebibytes,
+            None,
+            "restart a worker process, after its current tasks, when it uses more than this much memory; cannot be combined with -C",
+        ),
+        Option("check_worker_health", ("-C", "--disable-health-check"), None, True, "do not replace workers that die", switch=False),
+        Option(
+            "watchdog",
+            ("--watchdog",),
+            _grace,
+            30.0,
+            "replace a worker whose own threads (not its tasks) have stalled for this long; 0: never",
+        ),
+        Option(
+            "queues",
+            ("--queues",),
+            _queues,
+            (),
+            "queues to process, with weights by which the workers are shared out, such as mail,video:3; default: the queue of the instance",
+        ),
+        Option("flush_locks", ("-f", "--flush-locks"), None, False, "free the locks of this queue at startup"),
+        Option("extra_locks", ("-L", "--extra-locks"), _names, (), "free locks of these names as well, such as a,b; implies --flush-locks"),
     ),
-    Option(
-        "max_tasks",
-        ("-M", "--max-tasks"),
-        _count,
-        None,
-        "restart a worker process after this many tasks; cannot be combined with -C",
-        WORKERS,
-        value="N",
+    TIME: (
+        Option("periodic", ("-p", "--periodic"), None, True, "run periodic tasks (the default); several consumers may do so"),
+        Option("periodic", ("-n", "--no-periodic"), None, True, "do not run periodic tasks", switch=False),
+        Option(
+            "localtime",
+            ("-u", "--utc"),
+            None,
+            None,
+            "crontabs and naive times are UTC (the default, unless the instance has utc=False)",
+            switch=False,
+        ),
+        Option("localtime", ("--localtime",), None, None, "crontabs and naive times are local time"),
+        Option(
+            "periodic_task_interval",
+            ("-P", "--periodic-task-interval"),
+            _seconds,
+            60.0,
+            "longest time between two checks for due periodic tasks",
+        ),
     ),
-    Option(
-        "max_memory",
-        ("--max-memory",),
-        _count,
-        None,
-        "restart a worker process, after its current tasks, when it uses more than this much memory; cannot be combined with -C",
-        WORKERS,
-        value="MIB",
+    STOPPING: (
+        Option(
+            "shutdown_timeout",
+            ("-t", "--shutdown-timeout"),
+            _grace,
+            30.0,
+            "how long running tasks may take to finish at shutdown; 0: no limit",
+        ),
+        Option(
+            "graceful_signal",
+            ("-g", "--graceful-signal"),
+            _signals,
+            ("TERM", "INT"),
+            "signals that let running tasks finish; the other one requeues them at once. INT: as in 3.x",
+        ),
     ),
-    Option(
-        "health_check_interval",
-        ("-c", "--health-check-interval"),
-        _seconds,
-        10.0,
-        "dead workers are noticed and replaced at once",
-        IGNORED,
-        value="SECONDS",
+    LOG: (
+        Option(
+            "logfile",
+            ("-l", "--logfile"),
+            str,
+            None,
+            "write the log to this file instead of the console; it is rotated at 1 MB and 3 old files are kept",
+        ),
+        Option("verbose", ("-v", "--verbose"), None, False, "log DEBUG messages"),
+        Option("quiet", ("-q", "--quiet"), None, False, "log only errors"),
+        Option(
+            "simple", ("-S", "--simple"), None, False, "short log lines: H:M:S message (followed by a number, -S means -s, as in 0.4.9)"
+        ),
     ),
-    Option("check_worker_health", ("-C", "--disable-health-check"), None, True, "do not replace workers that die", WORKERS, switch=False),
-    Option(
-        "watchdog",
-        ("--watchdog",),
-        _grace,
-        30.0,
-        "replace a worker whose own threads (not its tasks) have stalled for this long; 0: never",
-        WORKERS,
-        value="SECONDS",
+    DEVELOPMENT: (Option("reload", ("--reload",), None, False, "restart the workers when a .py file of the application changes"),),
+    IGNORED: (
+        Option("health_check_interval", ("-c", "--health-check-interval"), _seconds, 10.0, "dead workers are noticed and replaced at once"),
     ),
-    Option(
-        "queues",
-        ("--queues",),
-        _queues,
-        (),
-        "queues to process, with weights by which the workers are shared out, such as mail,video:3; default: the queue of the instance",
-        WORKERS,
-        value="NAMES",
+    POLLING: (
+        Option(
+            "scheduler_interval",
+            ("-s", "--scheduler-interval"),
+            _part_of_a_minute,
+            1.0,
+            "interval at which to poll the schedule; must divide 60",
+        ),
+        Option("delay", ("-d", "--delay"), _seconds, 0.1, "interval at which to poll the queue"),
+        Option("max_delay", ("-m", "--max-delay"), _seconds, 10.0, "longest such interval"),
+        Option("backoff", ("-b", "--backoff"), _factor, 1.15, "factor by which the interval grows while the queue is empty"),
     ),
-    Option("flush_locks", ("-f", "--flush-locks"), None, False, "free the locks of this queue at startup", WORKERS),
-    Option(
-        "extra_locks",
-        ("-L", "--extra-locks"),
-        _names,
-        (),
-        "free locks of these names as well, such as a,b; implies --flush-locks",
-        WORKERS,
-        value="NAMES",
-    ),
-    Option("periodic", ("-p", "--periodic"), None, True, "run periodic tasks (the default); several consumers may do so", TIME),
-    Option("periodic", ("-n", "--no-periodic"), None, True, "do not run periodic tasks", TIME, switch=False),
-    Option(
-        "localtime",
-        ("-u", "--utc"),
-        None,
-        None,
-        "crontabs and naive times are UTC (the default, unless the instance has utc=False)",
-        TIME,
-        switch=False,
-    ),
-    Option("localtime", ("--localtime",), None, None, "crontabs and naive times are local time", TIME),
-    Option(
-        "periodic_task_interval",
-        ("-P", "--periodic-task-interval"),
-        _seconds,
-        60.0,
-        "longest time between two checks for due periodic tasks",
-        TIME,
-        value="SECONDS",
-    ),
-    Option(
-        "scheduler_interval",
-        ("-s", "--scheduler-interval"),
-        _part_of_a_minute,
-        1.0,
-        "interval at which to poll the schedule; must divide 60",
-        POLLING,
-        value="SECONDS",
-    ),
-    Option(
-        "shutdown_timeout",
-        ("-t", "--shutdown-timeout"),
-        _grace,
-        30.0,
-        "how long running tasks may take to finish at shutdown; 0: no limit",
-        STOPPING,
-        value="SECONDS",
-    ),
-    Option(
-        "graceful_signal",
-        ("-g", "--graceful-signal"),
-        _signals,
-        ("TERM", "INT"),
-        "signals that let running tasks finish; the other one requeues them at once. INT: as in 3.x",
-        STOPPING,
-        value="SIGNALS",
-    ),
-    Option(
-        "logfile",
-        ("-l", "--logfile"),
-        str,
-        None,
-        "write the log to this file instead of the console; it is rotated at 1 MB and 3 old files are kept",
-        LOG,
-        value="FILE",
-        is_of_command=True,
-    ),
-    Option("verbose", ("-v", "--verbose"), None, False, "log DEBUG messages", LOG, is_of_command=True),
-    Option("quiet", ("-q", "--quiet"), None, False, "log only errors", LOG, is_of_command=True),
-    Option(
-        "simple",
-        ("-S", "--simple"),
-        None,
-        False,
-        "short log lines: H:M:S message (followed by a number, -S means -s, as in 0.4.9)",
-        LOG,
-        is_of_command=True,
-    ),
-    Option("delay", ("-d", "--delay"), _seconds, 0.1, "interval at which to poll the queue", POLLING, value="SECONDS"),
-    Option("max_delay", ("-m", "--max-delay"), _seconds, 10.0, "longest such interval", POLLING, value="SECONDS"),
-    Option(
-        "backoff",
-        ("-b", "--backoff"),
-        _factor,
-        1.15,
-        "factor by which the interval grows while the queue is empty",
-        POLLING,
-        value="FACTOR",
-    ),
-    Option(
-        "reload",
-        ("--reload",),
-        None,
-        False,
-        "restart the workers when a .py file of the application changes",
-        "Development",
-        is_of_command=True,
-    ),
-)
-
+}
+OPTIONS = tuple(option._replace(group=group) for group, options in _TABLE.items() for option in options)
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 OF_COMMAND = frozenset(option.name for option in OPTIONS if option.is_of_command)

@@ -10,7 +10,7 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from huey.consumer.consumer import Consumer
+from huey.consumer.consumer import ThreadedConsumer
 from huey.consumer.liveness import PULSE_STALL_CHECKS, StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.consumer.memory import OomScore
 from huey.consumer.processes import run_exit_handlers
@@ -34,7 +34,7 @@ FAILURE_PAUSE_S = 0.1
 """Pause after a wait that failed, as when a signal handler of the application raises in it."""
 
 
-class WorkerProcess(Consumer):
+class WorkerProcess(ThreadedConsumer):
     """The worker that *spec* describes. Call ``run`` in the main thread of its process."""
 
     is_supervised = True
