@@ -57,7 +57,7 @@ def test_a_full_disk_stops_what_begins_not_what_ends(make_place: Any, small_disk
     begun = time.monotonic()
     with pytest.raises(StorageFull, match=r"queue\.db: the disk is full.*Free some space"):
         place.app.work(1, 0)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 5
     wait_until(lambda: place.storage.counts().running == 0, "what ran has ended")
     runs = len(place.runs())
     assert place.storage.counts().ready > 0
@@ -66,7 +66,7 @@ def test_a_full_disk_stops_what_begins_not_what_ends(make_place: Any, small_disk
     begun = time.monotonic()
     hog.unlink()
     wait_until(place.is_done, "it goes on by itself")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     wait_until(lambda: size_of(disk / "queue.db-ballast") == SIZE, "the ballast is made again")
     assert (place.log().count("storage unavailable"), place.log().count("storage is back")) == (1, 1)
     assert place.app.work(1, 0)

