@@ -223,7 +223,7 @@ STORAGES: dict[type[MemoryStorage], set[str]] = {
     ReleaseMovesBack: {"I9"},
     ReclaimKeepsToken: {"I2"},
     ReclaimForgetsOne: {"I1"},
-    ReclaimFromTheLiving: {"I3", "C11", "I7"},
+    ReclaimFromTheLiving: {"I3", "C11"},
     TickTwice: {"I7"},
     RevokedRunsAgain: {"I1"},
     NoResult: {"I4"},
