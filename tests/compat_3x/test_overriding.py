@@ -76,7 +76,7 @@ def test_a_periodic_tick_passes_through_an_overridden_enqueue(watched: Watched) 
     def tick() -> None: ...
 
     clock = FakeClock()
-    scheduler = Scheduler(watched.storage, watched.registry, watched.codec, clock, watched.new_id, ticket=watched.client.bulk.tick_builder)
+    scheduler = Scheduler(watched.storage, watched.registry, watched.codec, clock, ticket=watched.client.bulk.tick_builder)
     scheduler.run_once()
     scheduler.run_once()
 
@@ -90,7 +90,7 @@ def test_a_tick_left_out_by_an_overridden_enqueue_does_not_run(watched: Watched,
 
     monkeypatch.setattr(watched, "enqueue", lambda task: None)
     scheduler = Scheduler(
-        watched.storage, watched.registry, watched.codec, FakeClock(), watched.new_id, ticket=watched.client.bulk.tick_builder
+        watched.storage, watched.registry, watched.codec, FakeClock(), ticket=watched.client.bulk.tick_builder
     )
 
     scheduler.run_once()

@@ -48,7 +48,7 @@ def house() -> House:
 def test_what_ran_is_a_suspect_and_the_rest_goes_back(house: House) -> None:
     leases = house.claimed("ran", "waited")
 
-    assert house.recovery.recover_child(THREAD, house.running(leases[:1]), ExitCause.CRASH) == 1
+    house.recovery.recover_child(THREAD, house.running(leases[:1]), ExitCause.CRASH)
 
     ran, waited = get_row(house.storage, "ran"), get_row(house.storage, "waited")
     assert (ran.state, ran.solo_crashes, ran.deaths, ran.attempt) == (State.QUEUED, 1, 1, 0)
@@ -126,7 +126,7 @@ def test_a_worker_that_stood_still_blames_nobody(house: House) -> None:
 def test_what_was_finished_but_not_written_runs_again(house: House) -> None:
     house.claimed("a")
 
-    assert house.recovery.recover_child(THREAD, [], ExitCause.CRASH) == 0
+    house.recovery.recover_child(THREAD, [], ExitCause.CRASH)
 
     assert (get_row(house.storage).state, get_row(house.storage).solo_crashes) == (State.QUEUED, 0)
 
@@ -135,7 +135,7 @@ def test_what_the_page_shows_of_an_earlier_run_is_not_this_one(house: House) -> 
     (lease,) = house.claimed("a")
     ran = [it._replace(token=lease.token - 1) for it in house.running([lease])]
 
-    assert house.recovery.recover_child(THREAD, ran, ExitCause.CRASH) == 0
+    house.recovery.recover_child(THREAD, ran, ExitCause.CRASH)
 
     assert get_row(house.storage).solo_crashes == 0
 

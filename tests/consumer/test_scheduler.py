@@ -61,7 +61,7 @@ class Bench:
 
     def another(self, zone: tzinfo | None = UTC, **options: Any) -> Scheduler:
         huey = self.huey
-        return Scheduler(huey.storage, huey.registry, huey.codec, huey.clock, huey.new_id, zone=zone, **options)
+        return Scheduler(huey.storage, huey.registry, huey.codec, huey.clock, zone=zone, **options)
 
     def periodic(self, schedule: Callable[[datetime], bool], name: str = "job", **options: Any) -> None:
         self.huey.periodic_task(schedule, name=name, **options)(lambda: None)

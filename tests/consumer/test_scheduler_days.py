@@ -43,7 +43,7 @@ class Clockwork:
         for name, schedule in self._schedules.items():
             huey.periodic_task(schedule, name=name)(lambda: None)
         huey.storage.tick = self._noting(huey.storage.tick)  # type: ignore[method-assign]
-        return Scheduler(huey.storage, huey.registry, huey.codec, huey.clock, huey.new_id)
+        return Scheduler(huey.storage, huey.registry, huey.codec, huey.clock)
 
     def _noting(self, tick: Callable[..., bool]) -> Callable[..., bool]:
         def noted(name: str, at: Micros, record: Record | None, *rest: Any) -> bool:

@@ -237,7 +237,7 @@ def test_a_context_of_a_task_may_raise_anything(huey: Huey, side: str, error: Ba
 def test_a_schedule_may_raise_anything_and_the_others_run(huey: Huey, error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     huey.periodic_task(raising(error), name="broken")(lambda: None)
     huey.periodic_task(crontab(), name="fine")(lambda: None)
-    scheduler = Scheduler(huey.storage, huey.registry, huey.codec, huey.clock, huey.new_id)
+    scheduler = Scheduler(huey.storage, huey.registry, huey.codec, huey.clock)
 
     scheduler.run_once()
 
@@ -250,7 +250,7 @@ def test_a_unique_key_of_a_periodic_task_may_raise_anything(error: BaseException
     huey = MemoryHuey("app", clock=FakeClock())
     huey.periodic_task(crontab(), name="broken", unique=raising(error))(lambda: None)
     huey.periodic_task(crontab(), name="fine")(lambda: None)
-    scheduler = Scheduler(huey.storage, huey.registry, huey.codec, huey.clock, huey.new_id)
+    scheduler = Scheduler(huey.storage, huey.registry, huey.codec, huey.clock)
 
     scheduler.run_once()
 

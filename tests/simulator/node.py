@@ -310,7 +310,7 @@ class Node:
         # The engine waits out an outage on an event of its own.
         self.engine._stop_requested = cast(Any, SimpleNamespace(wait=self.waker.wait, set=self.waker.wake))
         self.janitor = Janitor(janitor, self.worker, world.clock, settle)
-        self.scheduler = Scheduler(scheduler, world.registry, world.codec, world.clock, world.new_id)
+        self.scheduler = Scheduler(scheduler, world.registry, world.codec, world.clock)
         self.is_stalled = False
         self.is_draining = False
         self._next: dict[str, Micros] = {}

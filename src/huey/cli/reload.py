@@ -29,6 +29,7 @@ SETTLE_TIME_S = 0.1
 """How long no further change may occur before the files count as saved."""
 MAX_ENTRIES = 50_000
 """Most files and folders to check every second."""
+_INSTALLED = ("__pycache__", "node_modules", "site-packages")
 
 Snapshot = dict[str, tuple[int, int]]
 """By path of each .py file: modification time and size."""
@@ -77,36 +78,24 @@ def snapshot(folders: Iterable[str]) -> Snapshot:
     """Return all .py files below *folders*, except in hidden folders and installed packages (virtual environments, site-packages,
     node_modules). OptionError: there are too many to check every second."""
     found: Snapshot = {}
-    left, checked = list(folders), 0
-    while left:
-        entries = _entries(left.pop())
-        checked += len(entries)
+    checked = 0
+    for path, inner, files in (each for folder in folders for each in os.walk(folder)):
+        if "pyvenv.cfg" in files:
+            inner.clear()
+            continue
+        inner[:] = [name for name in inner if not name.startswith(".") and name not in _INSTALLED]
+        checked += len(inner) + len(files)
         if checked > MAX_ENTRIES:
             raise OptionError(
                 f"--reload: more than {MAX_ENTRIES} files below {', '.join(folders)}; start the consumer in the folder of your application"
             )
-        for entry in entries:
-            with suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    left.append(entry.path)
-                elif entry.name.endswith(".py"):
-                    facts = entry.stat()
-                    found[entry.path] = (facts.st_mtime_ns, facts.st_size)
+        for name in files:
+            if name.endswith(".py") and not name.startswith("."):
+                # It may have been removed meanwhile.
+                with suppress(OSError):
+                    facts = os.stat(os.path.join(path, name))
+                    found[os.path.join(path, name)] = (facts.st_mtime_ns, facts.st_size)
     return found
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as scan:
-            entries = [
-                entry
-                for entry in scan
-                if not entry.name.startswith(".") and entry.name not in ("__pycache__", "node_modules", "site-packages")
-            ]
-    except OSError:
-        # It was removed meanwhile, or cannot be read.
-        return []
-    return [] if any(entry.name == "pyvenv.cfg" for entry in entries) else entries
 
 
 # -- the watcher ------------------------------------------------------------------------------------------------------------------------

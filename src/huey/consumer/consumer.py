@@ -148,7 +148,6 @@ class ThreadedConsumer:
                 huey.registry,
                 huey.codec,
                 clock,
-                huey.new_id,
                 zone=None if self.localtime else UTC,
                 interval=self._interval,
                 owns=client.owns,

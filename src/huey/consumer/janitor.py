@@ -27,13 +27,6 @@ MISSING_TTL = 60 * SECOND
 """How long a worker whose process was missing is remembered; a live one renews its lease in less."""
 
 
-Declare = Callable[[Lease], Lease]
-
-
-def _unchanged(lease: Lease) -> Lease:
-    return lease
-
-
 class Janitor:
     """Watches the other workers of a queue. *settle* adds the error that callers get to a final finish; *declared* returns a lease with the
     constraints that were signed.
@@ -43,7 +36,12 @@ class Janitor:
     """
 
     def __init__(
-        self, storage: Storage, worker: Worker, clock: Clock, settle: Callable[[Finish], Finish], declared: Declare = _unchanged
+        self,
+        storage: Storage,
+        worker: Worker,
+        clock: Clock,
+        settle: Callable[[Finish], Finish],
+        declared: Callable[[Lease], Lease] = lambda lease: lease,
     ) -> None:
         self._storage = storage
         self._worker = worker

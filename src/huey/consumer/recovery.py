@@ -79,8 +79,8 @@ class Recovery:
         self._may_retry = may_retry
         self._declared = declared
 
-    def recover_child(self, dead: Worker, ran: Sequence[RunningTask], cause: ExitCause, how: str = "") -> int:
-        """Decide about all tasks that *dead* held, of which *ran* were running, and return how many those are.
+    def recover_child(self, dead: Worker, ran: Sequence[RunningTask], cause: ExitCause, how: str = "") -> None:
+        """Decide about all tasks that *dead* held, of which *ran* were running.
 
         *how*: how the process exited, such as ``signal 9 (SIGKILL)``. StorageError: not everything is written yet; the same call
         continues.
@@ -91,22 +91,18 @@ class Recovery:
             if row.worker.id == dead.id:
                 self._storage.reclaim(row, successor)
         running = {(task.id, task.token): task for task in ran}
-        started = 0
 
         def judge(lease: Lease) -> Finish | None:
-            nonlocal started
             lease = self._declared(lease)
             # Reclaiming has raised the token by one.
             task = running.get((lease.id, lease.token - 1))
             if task is not None:
-                started += 1
                 return self._finish_for(lease, task, self._outcome(dead, lease, task, cause, how), cause)
             # It may have ended with its finish not written, so a task that is to run at most once must not run again.
             return self._settle(decide(lease, WorkerDied(is_suspect=False), self._clock.now())) if lease.is_at_most_once else None
 
         take_over(self._storage, successor, judge)
         LOCAL_WORKER_IDS.discard(successor.id)
-        return started
 
     def _finish_for(self, lease: Lease, task: RunningTask, outcome: Outcome, cause: ExitCause) -> Finish:
         finish = decide(lease, outcome, self._clock.now(), (self._clock.monotonic() - task.began) / SECOND)

@@ -13,7 +13,7 @@ from datetime import UTC, tzinfo
 from huey.cron import MINUTE, latest_due
 from huey.engine.declared import declaration
 from huey.registry import Registry
-from huey.runtime.clock import SECOND, Clock, Ids, Micros, micros
+from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.logs import SafeLogger
 from huey.runtime.times import micros_to_wall
 from huey.serializer import Codec
@@ -41,7 +41,6 @@ class Scheduler:
         registry: Registry,
         codec: Codec,
         clock: Clock,
-        new_id: Ids,
         *,
         zone: tzinfo | None = UTC,
         interval: float = 60.0,
@@ -57,7 +56,6 @@ class Scheduler:
         self._registry = registry
         self._codec = codec
         self._clock = clock
-        self._new_id = new_id
         self._zone = zone
         self._interval = interval
         self._grace = micros(grace)

@@ -14,7 +14,6 @@ from struct import iter_unpack, unpack_from
 from typing import Any
 
 from huey.exceptions import DecodeError
-from huey.serializer.hashes import hash_of
 from huey.serializer.quick_check import is_harmless
 from huey.serializer.weights import (
     DEQUE,
@@ -36,6 +35,7 @@ from huey.serializer.weights import (
     TUPLE,
     WIDE,
     Node,
+    hash_of,
     raise_over_budget,
     size_of,
 )

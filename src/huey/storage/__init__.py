@@ -14,9 +14,9 @@ _HOMES = {
     "CySqliteStorage": ("huey.storage.sqlite.storage", "SqliteStorage"),
     "FileStorage": ("huey.storage.sqlite.folder", "FileStorage"),
     "MemoryStorage": ("huey.storage.memory", "MemoryStorage"),
-    "PriorityRedisExpireStorage": ("huey.storage.redis.expiring", "RedisExpireStorage"),
+    "PriorityRedisExpireStorage": ("huey.storage.redis.storage", "RedisExpireStorage"),
     "PriorityRedisStorage": ("huey.storage.redis", "RedisStorage"),
-    "RedisExpireStorage": ("huey.storage.redis.expiring", "RedisExpireStorage"),
+    "RedisExpireStorage": ("huey.storage.redis.storage", "RedisExpireStorage"),
     "RedisStorage": ("huey.storage.redis", "RedisStorage"),
     "SqliteStorage": ("huey.storage.sqlite.storage", "SqliteStorage"),
 }

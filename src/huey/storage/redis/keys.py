@@ -13,6 +13,8 @@ retention.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 QUEUES = "huey:queues"
 """A set outside all queues' keys: the names that share this server and database."""
 
@@ -129,8 +131,4 @@ def prefix(name: str) -> str:
 
 def quoted(name: str) -> str:
     """Return *name* with all but letters, digits and ``_-.`` escaped; two names never become one."""
-    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-.") else _escaped(letter) for letter in name)
-
-
-def _escaped(letter: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in letter.encode())
+    return quote(name, safe="").replace("~", "%7E")

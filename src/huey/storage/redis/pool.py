@@ -74,15 +74,7 @@ class Pool:
         """Lend a connection. Raises StorageUnavailable if there is none and none can be made."""
         if self._pid != getpid():
             self._check_process()
-        try:
-            # The usual case.
-            connection = self._free.pop()
-        except IndexError:
-            return self._wait_or_connect()
-        if not connection.is_stale():
-            return connection
-        self.drop(connection)
-        return self._wait_or_connect()
+        return self._unused() or self._wait_or_connect()
 
     def _wait_or_connect(self) -> CommandConnection:
         began = system_clock.monotonic()
@@ -171,8 +163,7 @@ class Pool:
         if connection.is_closed or connection.pid != self._pid:
             return
         self._free.append(connection)
-        if self._waiting:
-            self._notify_waiting()
+        self._notify_waiting()
 
     def _notify_waiting(self) -> None:
         if self._waiting:
@@ -255,14 +246,8 @@ class ConnectionSet:
         epoch = self.pool.epoch
         try:
             self.prepare(connection)
-        except StorageUnavailable:
-            self.drop(connection)
-            raise
-        except StorageError:
-            self.release(connection)
-            raise
-        except BaseException:
-            self.drop(connection)
+        except BaseException as error:
+            self._give_back(connection, error)
             raise
         self._prepared_in = epoch
         self.reply_timeout = connection.reply_timeout
@@ -299,7 +284,7 @@ class ConnectionSet:
     ) -> Any:
         """Run a script and return its answer. *before*, *after*: commands in the same packet, whose replies are only checked for errors.
         *once*: do not repeat it after a lost reply, though the verb is harmless in general. *soon*: the reply is likely to come at once."""
-        return self._over(
+        return self.use(
             lambda connection: run(connection, script(name), arguments, before, after, soon=soon), name in HARMLESS and not once
         )
 
@@ -310,27 +295,28 @@ class ConnectionSet:
             connection.send(command)
             return checked(connection, connection.read())
 
-        return self._over(act, True)
+        return self.use(act, True)
 
-    def _over(self, act: Callable[[CommandConnection], Any], again: bool) -> Any:
-        """Call *act* with a connection; if that is lost, *again* says whether to repeat it once with a new one."""
+    def use(self, act: Callable[[CommandConnection], Any], again: bool) -> Any:
+        """Call *act* with a connection, and return what it returns; if that is lost, *again* says whether to repeat it once with a new
+        one."""
         connection = None
         try:
             connection = self.take()
             answer = act(connection)
         except NoneLeft:
             raise
-        except StorageUnavailable:
-            self.drop(connection)
-            if again:
-                return self._over(act, False)
-            raise
-        except StorageError:
-            if connection is not None:
-                self.release(connection)
-            raise
-        except BaseException:
-            self.drop(connection)
+        except BaseException as error:
+            self._give_back(connection, error)
+            if again and isinstance(error, StorageUnavailable):
+                return self.use(act, False)
             raise
         self.release(connection)
         return answer
+
+    def _give_back(self, connection: CommandConnection | None, error: BaseException) -> None:
+        """End the use of a connection with an error: if that is an answer of the server, the connection can be used again."""
+        if isinstance(error, StorageUnavailable) or not isinstance(error, StorageError):
+            self.drop(connection)
+        elif connection is not None:
+            self.release(connection)

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.runtime.clock import SECOND, Micros, micros, system_clock
@@ -63,10 +63,7 @@ class Wait:
         self.woken.set()
 
 
-W = TypeVar("W", bound=Wait)
-
-
-class SharedListener(ABC, Generic[W]):
+class SharedListener(ABC):
     """Waits for all threads of this process."""
 
     def __init__(self, pool: Pool) -> None:
@@ -76,9 +73,9 @@ class SharedListener(ABC, Generic[W]):
         self._leader_lock = threading.RLock()
         self._leader = 0
         """The thread that is the leader; 0: none."""
-        self._arrivals: deque[W] = deque()
-        self._departures: deque[W] = deque()
-        self._waits: dict[str, set[W]] = {}
+        self._arrivals: deque[Wait] = deque()
+        self._departures: deque[Wait] = deque()
+        self._waits: dict[str, set[Wait]] = {}
         """By queue. Only the leader uses it, and all that follows."""
         self._waker = -1
         self._blocked_on: frozenset[Any] | None = None
@@ -88,7 +85,7 @@ class SharedListener(ABC, Generic[W]):
 
     # -- a thread that waits --------------------------------------------------------------------------------------------------------------
 
-    def wait(self, mine: W, left: Callable[[], float]) -> bool:
+    def wait(self, mine: Wait, left: Callable[[], float]) -> bool:
         """Wait until *mine* is over (True) or *left* returns that no time is left (False). Raises StorageError if that cannot be
         determined."""
         if self._leader == threading.get_ident():
@@ -114,7 +111,7 @@ class SharedListener(ABC, Generic[W]):
             raise mine.error
         return mine.is_over
 
-    def _lead(self, mine: W, left: Callable[[], float]) -> None:
+    def _lead(self, mine: Wait, left: Callable[[], float]) -> None:
         self._leader = threading.get_ident()
         try:
             if self._waker < 0 and hasattr(os, "eventfd"):
@@ -129,7 +126,7 @@ class SharedListener(ABC, Generic[W]):
             self._leader = 0
             self._leader_lock.release()
 
-    def _wake_next_leader(self, mine: W) -> None:
+    def _wake_next_leader(self, mine: Wait) -> None:
         for waits in list(self._waits.values()):
             for other in list(waits):
                 if other is not mine and not other.is_abandoned:
@@ -141,7 +138,7 @@ class SharedListener(ABC, Generic[W]):
                 other.woken.set()
                 return
 
-    def _wait_alone(self, mine: W, left: Callable[[], float]) -> bool:
+    def _wait_alone(self, mine: Wait, left: Callable[[], float]) -> bool:
         gap = SHORTEST_WAIT_S
         while not mine.is_over and (seconds := left()) > 0:
             checkpoint()
@@ -177,7 +174,7 @@ class SharedListener(ABC, Generic[W]):
         if all(not wait.is_over for wait in new):
             self._await_reply(min(seconds, max(0.0, (self._next_check - system_clock.monotonic()) / SECOND)))
 
-    def _update_waits(self) -> list[W]:
+    def _update_waits(self) -> list[Wait]:
         """Remove abandoned waits; add new ones and return them."""
         if self.connection is not None and (self.connection.is_closed or self.connection.pid != os.getpid()):
             self._drop_connection()
@@ -191,13 +188,13 @@ class SharedListener(ABC, Generic[W]):
             self._forget(self._departures.popleft())
         return new
 
-    def _forget(self, wait: W) -> None:
+    def _forget(self, wait: Wait) -> None:
         waits = self._waits.get(wait.prefix, set())
         waits.discard(wait)
         if not waits:
             self._waits.pop(wait.prefix, None)
 
-    def _all(self) -> list[W]:
+    def _all(self) -> list[Wait]:
         return [wait for waits in self._waits.values() for wait in waits]
 
     def _ensure_blocking(self) -> None:
@@ -218,13 +215,13 @@ class SharedListener(ABC, Generic[W]):
                 break
         self._read_reply(connection)
 
-    def _check(self, new: list[W]) -> None:
+    def _check(self, new: list[Wait]) -> None:
         """Check new waits on the server; each second, all."""
         now = system_clock.monotonic()
         if now >= self._next_check:
             self._next_check = now + micros(SAFETY_INTERVAL_S)
             new = self._all()
-        queues: dict[str, list[W]] = {}
+        queues: dict[str, list[Wait]] = {}
         for wait in new:
             queues.setdefault(wait.prefix, []).append(wait)
         for waits in queues.values():
@@ -282,7 +279,7 @@ class SharedListener(ABC, Generic[W]):
         else:
             system_clock.sleep(min(RETRY_GAP_S, max(0.0, seconds)))
 
-    def _end_with_error(self, waits: Iterable[W], error: StorageError) -> None:
+    def _end_with_error(self, waits: Iterable[Wait], error: StorageError) -> None:
         for wait in waits:
             # One for each thread, since each adds its traceback.
             own = type(error)(*error.args)
@@ -324,11 +321,11 @@ class SharedListener(ABC, Generic[W]):
         """End the waits that *answer* concerns."""
 
     @abstractmethod
-    def _register(self, waits: list[W]) -> None:
+    def _register(self, waits: list[Wait]) -> None:
         """Tell the server about waits of one queue; end those that are over already."""
 
 
-class ResultListener(SharedListener[Wait]):
+class ResultListener(SharedListener):
     """Waits for results: each queue has a list for this connection, to which scripts push the ids whose results have come."""
 
     def _subjects(self) -> frozenset[Any]:
@@ -381,7 +378,7 @@ class ResultListener(SharedListener[Wait]):
                 mine.connections.call("unwatch_results", mine.prefix, mine.now(), str(connection.client), *some)
 
 
-class EventListener(SharedListener[Wait]):
+class EventListener(SharedListener):
     """Waits for events, each after a position of a queue's stream."""
 
     def _subjects(self) -> frozenset[Any]:

@@ -160,7 +160,7 @@ class RedisStorage(Storage):
                 "wait for results, one for events, one for everything else; give the pool more, or leave it out"
             )
         # Asked again like the server itself in `open`: a lost reply must not hide that the server evicts tasks.
-        warnings = self._enqueues.persist(self._risks, OPENING)
+        warnings: list[str] = self._enqueues.persist(lambda: self._connections.use(risks, again=False), OPENING)
         try:
             return warnings + older.on_server(self._connections.command, self.name, self._connections.where)
         except StorageRefused:
@@ -171,16 +171,6 @@ class RedisStorage(Storage):
                 raise
             # A cluster. The keys of earlier releases had no hash tags, so they were never in one.
             return warnings
-
-    def _risks(self) -> list[str]:
-        connection = self._connections.take()
-        try:
-            found = risks(connection)
-        except BaseException:
-            self._connections.drop(connection)
-            raise
-        self._connections.release(connection)
-        return found
 
     def prune(self, now: Micros | None = None) -> int:
         ages = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT)
@@ -383,6 +373,26 @@ class RedisStorage(Storage):
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         return self._enqueues.tick(name, tick, record, events, now)
+
+
+class RedisExpireStorage(RedisStorage):
+    """A ``RedisStorage`` in which reading a result, or user data, does not remove it: it stays until it expires."""
+
+    features = Features(supports_constraints=True, keeps_results=True)
+
+    @classmethod
+    def from_options(cls, name: str, *, expire_time: float | None = 86400.0, **options: Any) -> Self:
+        return super().from_options(name, expire_time=expire_time, **({"result_ttl": None} if expire_time is None else {}) | options)
+
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
+        return super().take(kind, keys, remove and kind not in ("result", "data"))
+
+    def flush_results(self) -> None:
+        for ids in in_chunks(self.items("result")):
+            super().take("result", ids, remove=True)
+
+    def delete(self, kind: str, key: str) -> bool:
+        return bool(super().take(kind, [key], remove=True))
 
 
 def _prepare(prefix: str, name: str, durable: bool, connection: CommandConnection) -> None:

@@ -15,7 +15,7 @@ from huey.storage.base import Waker
 from huey.storage.retention import Retention
 from huey.storage.rows import Worker
 from huey.storage.sql import statements
-from huey.storage.sql.sharing import SharingInSql
+from huey.storage.sql.storage import SqlStorage
 from huey.storage.sqlite.database import Database
 from huey.storage.sqlite.settled import settled
 from huey.storage.sqlite.watch import Watch, watch
@@ -28,7 +28,7 @@ SAFETY_CHECK_S = 1.0
 _SQL = statements.load("sqlite")
 
 
-class WakingStorage(SharingInSql):
+class WakingStorage(SqlStorage):
     """The verbs of `SqliteStorage` that wait."""
 
     def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, database: Database) -> None:
