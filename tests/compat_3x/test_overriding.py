@@ -89,9 +89,7 @@ def test_a_tick_left_out_by_an_overridden_enqueue_does_not_run(watched: Watched,
     def tick() -> None: ...
 
     monkeypatch.setattr(watched, "enqueue", lambda task: None)
-    scheduler = Scheduler(
-        watched.storage, watched.registry, watched.codec, FakeClock(), ticket=watched.client.bulk.tick_builder
-    )
+    scheduler = Scheduler(watched.storage, watched.registry, watched.codec, FakeClock(), ticket=watched.client.bulk.tick_builder)
 
     scheduler.run_once()
 

@@ -247,7 +247,7 @@ class ConnectionSet:
         try:
             self.prepare(connection)
         except BaseException as error:
-            self._give_back(connection, error)
+            self._take_back(connection, error)
             raise
         self._prepared_in = epoch
         self.reply_timeout = connection.reply_timeout
@@ -307,14 +307,14 @@ class ConnectionSet:
         except NoneLeft:
             raise
         except BaseException as error:
-            self._give_back(connection, error)
+            self._take_back(connection, error)
             if again and isinstance(error, StorageUnavailable):
                 return self.use(act, False)
             raise
         self.release(connection)
         return answer
 
-    def _give_back(self, connection: CommandConnection | None, error: BaseException) -> None:
+    def _take_back(self, connection: CommandConnection | None, error: BaseException) -> None:
         """End the use of a connection with an error: if that is an answer of the server, the connection can be used again."""
         if isinstance(error, StorageUnavailable) or not isinstance(error, StorageError):
             self.drop(connection)
