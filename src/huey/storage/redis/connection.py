@@ -50,7 +50,8 @@ HARMLESS = frozenset(
         *("read_stats", "prune", "put_value", "check_ready", "release", "get_revocation", "unwatch_results", "workers"),
     }
 )
-"""Verbs that may be repeated after a lost reply: the second one is the same, or as good."""
+"""Verbs that may be repeated after a lost reply: the second one is the same, or as good. A turn is none of them, since it claims: the engine
+releases what it does not know of, and sends the finishes again."""
 
 
 def load_client() -> Any:
