@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from huey.exceptions import DecodeError
 from huey.runtime import display as shown
 from huey.runtime.clock import SECOND, Clock, micros
-from huey.runtime.masking import Masked
+from huey.runtime.method_masking import Masked
 from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import to_micros
 from huey.serializer import Codec

@@ -17,7 +17,7 @@ import huey as package
 from huey import Huey, MemoryHuey, SqliteHuey
 from huey.exceptions import CancelExecution, TaskTimeout
 from huey.runtime import masking
-from huey.runtime.masking import Masked
+from huey.runtime.method_masking import Masked
 from tests.support.helpers import running, wait_until
 
 OURS = str(Path(package.__file__).parent)

@@ -11,7 +11,8 @@ from huey.client.call_state import Batch, CallState
 from huey.client.context import QueueContext
 from huey.client.overrides import Overrides
 from huey.client.producer import NO_DUPLICATES, Producer, Routes, why_no_task
-from huey.client.result import Result, ResultGroup, ResultHost
+from huey.client.result import Result, ResultGroup
+from huey.client.waits import Host
 from huey.engine.declared import declaration
 from huey.exceptions import HueyException
 from huey.runtime.owned_blocks import Block
@@ -27,7 +28,7 @@ class BulkProducer:
     """Puts many tasks into the queue of *producer*, and those of other queues into theirs."""
 
     def __init__(
-        self, context: QueueContext, state: CallState, overrides: Overrides, producer: Producer, routes: Routes, huey: ResultHost
+        self, context: QueueContext, state: CallState, overrides: Overrides, producer: Producer, routes: Routes, huey: Host
     ) -> None:
         self._context = context
         self._state = state

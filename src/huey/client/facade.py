@@ -16,7 +16,8 @@ from huey.registry import Registry
 from huey.runtime.clock import Clock, Ids, Rng, micros
 from huey.runtime.hinting import also_named
 from huey.runtime.logs import SafeLogger
-from huey.runtime.masking import Masked, masked, stepwise
+from huey.runtime.masking import masked
+from huey.runtime.method_masking import Masked, stepwise
 from huey.serializer import Codec
 from huey.signals import Signals
 from huey.storage.base import Storage

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from huey.client.facade import QueueFacade, follow_events
+from huey.client.calls import CallFacade
+from huey.client.facade import follow_events
 from huey.client.inline import due_of
 from huey.exceptions import ERROR_TYPE, DecodeError
 from huey.hooks import POST, PRE, SHUTDOWN, STARTUP
@@ -14,7 +15,7 @@ from huey.storage.admin import message, read_message
 from huey.task.task import Task
 
 
-class LegacyFacade(QueueFacade):
+class LegacyFacade(CallFacade):
     """See the module."""
 
     # -- single steps of a consumer -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from huey.exceptions import StorageError, TaskLockedException
 from huey.runtime import current_run as current
 from huey.runtime.clock import Rng
 from huey.runtime.functions import passing_on
-from huey.runtime.masking import Masked
+from huey.runtime.method_masking import Masked
 from huey.runtime.times import parse_ttl
 from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.locks import Holder

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from huey.client.call_state import CallState
 from huey.client.context import QueueContext
 from huey.client.inline import InlineWorker
-from huey.client.result import Result, ResultGroup, ResultHost
+from huey.client.result import Result, ResultGroup
+from huey.client.waits import Host
 from huey.engine.declared import declaration
 from huey.runtime.functions import check_has_run
 from huey.runtime.masking import opened
@@ -45,7 +46,7 @@ class Routes(Protocol):
 class Producer:
     """Puts tasks into one queue. *huey* makes the handles, *routes* leads to the other queues."""
 
-    def __init__(self, context: QueueContext, state: CallState, routes: Routes, huey: ResultHost) -> None:
+    def __init__(self, context: QueueContext, state: CallState, routes: Routes, huey: Host) -> None:
         self._context = context
         self._storage = context.storage
         self._signals = context.signals

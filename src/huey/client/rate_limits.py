@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from huey.client.locks import LimitHost, parse_name
 from huey.exceptions import RateLimitExceeded
 from huey.runtime.functions import passing_on
-from huey.runtime.masking import Masked
+from huey.runtime.method_masking import Masked
 from huey.task.bounds import parse_number
 
 P = ParamSpec("P")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from huey.client.waits import CHECK_INTERVAL_S, FIRST_CHECK_S, check_arguments, inside_task, slices, why
+from huey.client.waits import CHECK_INTERVAL_S, FIRST_CHECK_S, Host, check_arguments, failure_of, inside_task, raise_of_try, slices, why
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
-from huey.runtime.clock import Clock
-from huey.runtime.masking import Masked
+from huey.runtime.method_masking import Masked
 from huey.runtime.times import Expires
-from huey.serializer import Codec
-from huey.storage.base import Storage
-from huey.storage.helpers import CHUNK
-from huey.storage.rows import TaskRow
+from huey.storage.helpers import CHUNK, in_chunks
 from huey.task.lifecycle import FINAL, State
 from huey.task.task import Task
 
@@ -29,45 +24,12 @@ CHECKED_AT_ONCE = 200
 """Tasks of which one check finds out whether they have ended without a result."""
 
 
-class ResultHost(Protocol):
-    """What a handle needs of its ``Huey``."""
-
-    @property
-    def storage(self) -> Storage: ...
-
-    @property
-    def codec(self) -> Codec: ...
-
-    @property
-    def clock(self) -> Clock: ...
-
-    def revoke(self, task: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
-
-    def restore(self, task: Any) -> bool: ...
-
-    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool: ...
-
-    def reschedule(
-        self,
-        task: Task,
-        eta: datetime | None = None,
-        delay: float | timedelta | None = None,
-        expires: Expires | None = None,
-        priority: int | None = None,
-    ) -> Any: ...
-
-    @property
-    def store_intermediate_errors(self) -> bool: ...
-
-
 class Result(Masked, Generic[R]):
     """The handle of one task; ``huey.api.AsyncData`` is the same class."""
 
     __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_held", "task")
 
-    huey: ResultHost
-
-    def __init__(self, huey: ResultHost, task: Task, is_held: bool = False) -> None:
+    def __init__(self, huey: Host, task: Task, is_held: bool = False) -> None:
         self.huey = huey
         self.task = task
         self.is_held = is_held
@@ -109,7 +71,7 @@ class Result(Masked, Generic[R]):
             check_arguments(blocking, timeout, self.huey, self.task.name or "a task")
         if not self._is_known() and not self._fetch(preserve):
             if not blocking:
-                self._raise_of_try()
+                raise_of_try(self.huey, self.task.id)
                 return None
             with inside_task([self], allow_wait) as check:
                 self._wait(timeout, revoke_on_timeout, preserve, check)
@@ -123,15 +85,6 @@ class Result(Masked, Generic[R]):
 
     def _is_known(self) -> bool:
         return self._data is not None or self._value is not _NOTHING or self._failure is not None
-
-    def _raise_of_try(self) -> None:
-        """Raise the error of the last try if the task will be retried. It is kept in the task itself, not in the result store."""
-        if not self.huey.store_intermediate_errors:
-            return
-        row = self.huey.storage.get(self.id)
-        if row is not None and row.error and row.attempt and row.state in (State.QUEUED, State.RUNNING) and not _only_waits(row):
-            error = json.loads(row.error)
-            raise TaskException({"retries": max(0, row.retries - row.attempt), **error, "task_id": self.id})
 
     def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, check: Callable[[], None]) -> None:
         for left in slices(self.huey.clock, timeout, check):
@@ -156,19 +109,19 @@ class Result(Masked, Generic[R]):
             return False
         if self._fetch(preserve):
             return True
-        if row is not None and row.state == State.CANCELLED:
-            if endless:
-                raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} will come: {why(self)}")
-            return False
-        if row is not None and row.state == State.FAILED:
-            self._failure = TaskException({**json.loads(row.error or "{}"), "retries": 0, "task_id": self.id})
-        else:
+        if row is None or row.state not in (State.CANCELLED, State.FAILED):
             self._value = None
+        elif row.state == State.FAILED:
+            self._failure = failure_of(row, retries=0)
+        elif endless:
+            raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} will come: {why(self)}")
+        else:
+            return False
         return True
 
     def _fetch(self, preserve: bool) -> bool:
-        storage = self.huey.storage
-        data = storage.peek("result", self.id) if preserve else storage.pop("result", self.id)
+        id = self.task.id
+        data = self.huey.client.context.storage.take("result", [id], remove=not preserve).get(id)
         if data is None:
             return False
         self._data = data
@@ -176,13 +129,13 @@ class Result(Masked, Generic[R]):
 
     def _decode(self, data: bytes) -> None:
         try:
-            is_error, value = self.huey.codec.decode_result(self.id, data)
+            is_error, value = self.huey.client.context.codec.decode_result(self.task.id, data)
         except DecodeError:
             # Put back: another process, with the right secret or class, may be able to read it.
-            self._data = None
             self.huey.storage.put("result", self.id, data, if_absent=True)
             raise
-        self._data = None
+        finally:
+            self._data = None
         if is_error:
             self._failure = TaskException(value)
         else:
@@ -220,23 +173,16 @@ class Result(Masked, Generic[R]):
     def is_revoked(self) -> bool:
         return self.huey.is_revoked(self)
 
-    def __copy__(self) -> Result[R]:
+    def __deepcopy__(self, memo: object = None) -> Result[R]:
         return type(self)(self.huey, self.task)
 
-    def __deepcopy__(self, memo: object) -> Result[R]:
-        return type(self)(self.huey, self.task)
+    __copy__ = __deepcopy__
 
     def __reduce__(self) -> Any:
         raise TypeError(f"the handle of task {self.id} is not pickled: keep result.id, and ask huey.result(id)")
 
     def __repr__(self) -> str:
         return f"<Result: task {self.id}>"
-
-
-def _only_waits(row: TaskRow) -> bool:
-    """Whether the last try was no failure: the task found a lock held or a rate limit full, or asked for another run."""
-    tries = json.loads(row.attempts or "[]")
-    return bool(tries) and tries[-1].get("reason") in ("locked", "rate limited", "retry asked")
 
 
 class ResultGroup(Masked):
@@ -268,7 +214,7 @@ class ResultGroup(Masked):
         *revoke_on_timeout*: revoke the tasks whose results are missing then. Others as in ``Result.get``."""
         if self._results and (timeout is not None or blocking not in (True, False)):
             check_arguments(blocking, timeout, self._results[0].huey, "a group")
-        if blocking:
+        if blocking and self._results:
             with inside_task(self._open(), allow_wait) as check:
                 self._wait(timeout, revoke_on_timeout, preserve, check)
         elif not preserve:
@@ -280,33 +226,24 @@ class ResultGroup(Masked):
     def _open(self) -> list[Result[Any]]:
         return [result for result in self._results if not result._is_known()]
 
-    def _fetch(self, results: list[Result[Any]]) -> None:
-        """Take the results that have arrived, a thousand in one step from each queue."""
+    def _fetch(self, results: list[Result[Any]], preserve: bool = False) -> None:
+        """Take the results that have arrived, a thousand in one step from each queue. *preserve*: leave them in the store."""
         for huey in dict.fromkeys(result.huey for result in results):
-            of_it = [result for result in results if result.huey is huey]
-            for start in range(0, len(of_it), CHUNK):
-                part = of_it[start : start + CHUNK]
-                found = huey.storage.take("result", [result.id for result in part], remove=True)
+            for part in in_chunks(result for result in results if result.huey is huey):
+                found = huey.storage.take("result", [result.id for result in part], remove=not preserve)
                 for result in part:
-                    if result.id in found:
-                        result._data = found[result.id]
+                    result._data = found.get(result.id, result._data)
 
     def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, check: Callable[[], None]) -> None:
-        if not self._results:
-            return
         if not preserve:
             self._fetch(self._open())
-        endless = timeout is None
         for left in slices(self._results[0].huey.clock, timeout, check):
             missing = self._open()
             # From the last to the first: when the last one is there, most are.
             if missing and missing[-1].huey.storage.wait([missing[-1].id], left):
-                if preserve:
-                    missing[-1]._fetch(preserve)
-                else:
-                    self._fetch(missing)
+                self._fetch(missing[-1:] if preserve else missing, preserve)
             # Tasks at the end that have ended without a result delay nothing.
-            while (missing := self._open()) and missing[-1]._has_ended(preserve, endless=endless):
+            while (missing := self._open()) and missing[-1]._has_ended(preserve, endless=timeout is None):
                 continue
             if not missing:
                 return

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from threading import get_ident
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from huey.exceptions import HopelessWait, StorageError
+from huey.client.context import QueueContext
+from huey.exceptions import HopelessWait, StorageError, TaskException
 from huey.runtime import current_run as current
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.storage.base import Storage
@@ -28,14 +31,32 @@ _logged: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 """By Huey: the warnings that were logged already."""
 
 
+class OfContext(Protocol):
+    """What knows the queue of a ``Huey``."""
+
+    context: QueueContext
+
+
 class Host(Protocol):
-    """What waiting needs of a handle's ``Huey``."""
+    """What a handle needs of its ``Huey``."""
+
+    @property
+    def client(self) -> OfContext: ...
 
     @property
     def storage(self) -> Storage: ...
 
     @property
     def clock(self) -> Clock: ...
+
+    def revoke(self, task: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
+
+    def restore(self, task: Any) -> bool: ...
+
+    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool: ...
+
+    @property
+    def reschedule(self) -> Callable[..., Any]: ...
 
 
 class Handle(Protocol):
@@ -89,6 +110,24 @@ def slices(clock: Clock, timeout: float | None, check: Callable[[], None]) -> It
         if deadline is not None and clock.monotonic() >= deadline:
             return
         pause = CHECK_INTERVAL_S
+
+
+def raise_of_try(huey: Host, id: str) -> None:
+    """Raise the error of the last try of a task that will be retried, which is kept in the task itself. None, if it found a lock held or a
+    rate limit full, or asked for another run."""
+    context = huey.client.context
+    row = context.storage.get(id) if context.policy.store_intermediate_errors else None
+    if row is None or not (row.error and row.attempt and row.state in (State.QUEUED, State.RUNNING)):
+        return
+    tries = json.loads(row.attempts or "[]")
+    if not tries or tries[-1].get("reason") not in ("locked", "rate limited", "retry asked"):
+        raise failure_of(row)
+
+
+def failure_of(row: TaskRow, **facts: Any) -> TaskException:
+    """Return the error that the row of a task keeps, as ``get`` raises it. *facts*: what its metadata says in any case."""
+    left = max(0, row.retries - row.attempt)
+    return TaskException({"retries": left, **json.loads(row.error or "{}"), **facts, "task_id": row.id})
 
 
 # -- why --------------------------------------------------------------------------------------------------------------------------------

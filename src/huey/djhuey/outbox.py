@@ -16,7 +16,7 @@ from django.db import connections, transaction
 
 from huey.api import Huey
 from huey.exceptions import StorageUnavailable
-from huey.runtime.masking import Masked
+from huey.runtime.method_masking import Masked
 from huey.runtime.owned_blocks import Block, find
 
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar, Token
 from threading import get_ident
 from typing import Any, TypeVar
 
-from huey.runtime.masking import Masked
+from huey.runtime.method_masking import Masked
 
 B = TypeVar("B", bound="Block")
 

@@ -15,7 +15,8 @@ Whatever the bytes are, reading them gives a value or DecodeError. Sizes and sig
 
 from __future__ import annotations
 
-from huey.serializer.codec import Codec, NewerFormat
+from huey.serializer.codec import Codec
+from huey.serializer.envelope import NewerFormat
 from huey.serializer.formats import JSONSerializer, Serializer, SignedSerializer
 from huey.serializer.pickles import MissingClass
 from huey.serializer.signing import Declared, Purpose

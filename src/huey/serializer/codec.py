@@ -1,4 +1,4 @@
-"""The codec of one queue: the envelope around a payload, and the rules about who reads what."""
+"""The codec of one queue: values to messages and back, and the rules about who reads what."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from huey.exceptions import DecodeError, EncodeError
 from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.serializer.budget import budget
+from huey.serializer.envelope import CODEC_BITS, DECLARED, ERROR, UNKNOWN_BITS, VERSION, Envelope
 from huey.serializer.formats import (
     GZIP,
     JSON,
@@ -24,23 +25,13 @@ from huey.serializer.formats import (
     to_json,
     verify_json,
 )
-from huey.serializer.pickles import error_text, load_any, load_plain, to_pickle, to_pickles, type_name, verify_plain
+from huey.serializer.pickles import error_text, from_pickle, load_any, load_plain, to_pickle, to_pickles, type_name, verify_plain
 from huey.serializer.quick_check import is_harmless
-from huey.serializer.signing import MAC_SIZE, Declared, Purpose, Secret, Signer, unpacked
+from huey.serializer.signing import Declared, Purpose, Secret, Signer
 
-VERSION = 1
-
-_CODEC_BITS, _SIGNED, _ERROR, _DECLARED, _UNKNOWN_BITS = 3, 16, 32, 64, 128
 _BARE_PICKLE = bytes((VERSION, PICKLE))
-_HEAD_SIZE = 2 + MAC_SIZE
-_LONGEST_DECLARED = 16 * 1024
-"""Bytes that the declaration of a task may take."""
 _ROWS = (tuple, list)
 _KWARGS = (dict, type(None))
-
-
-class NewerFormat(DecodeError):
-    """A newer release of huey wrote this."""
 
 
 class Codec:
@@ -74,19 +65,18 @@ class Codec:
             compression, compression_level, use_zlib = True, serializer.compression_level, serializer.use_zlib
         self._compression = compression_code(compression, compression_level, use_zlib)
         self._level = compression_level
-        self._signer = None if secret is None else Signer(queue, secret)
-        self.signs = self._signer is not None
+        self.signs = secret is not None
         """True if messages are signed; those of tasks together with their declaration."""
         self._allow_pickle = allow_pickle
         self._is_trusted = is_trusted
         self._loads_classes: bool | None = None
         self._warn_size = warn_size
         self._max_size = max_size
-        self._longest_bare = max_size + 2 if self._signer is None else -1
-        self._longest = max_size + _HEAD_SIZE + (0 if self._signer is None else _LONGEST_DECLARED)
+        self._longest_bare = -1 if self.signs else max_size + 2
+        self._envelope = Envelope(None if secret is None else Signer(queue, secret), max_size)
         self._warned: set[tuple[str, int]] = set()
         self._write = (to_pickle, to_json, self._to_users)[self._codec]
-        is_wrapped = self._signer is not None or self._compression or self._codec != PICKLE
+        is_wrapped = self.signs or self._compression or self._codec != PICKLE
         self._bare_size = -1 if is_wrapped else min(warn_size, max_size)
         """A pickle of at most this many bytes needs nothing but the two bytes in front."""
 
@@ -105,7 +95,7 @@ class Codec:
         may_load = self._loads_classes or self._may_load()
         try:
             if purpose == "error":
-                return self._packed(purpose, id, JSON | _ERROR, self._fitting(to_json(value)))
+                return self._packed(purpose, id, JSON | ERROR, self._fitting(to_json(value)))
             body = self._write(value)
             if len(body) <= self._bare_size and (may_load or is_harmless(body)):
                 # Most are like this, and every step counts here.
@@ -140,7 +130,10 @@ class Codec:
         try:
             if may_load and purpose != "error" and type(data) is bytes and data[:2] == _BARE_PICKLE and len(data) <= self._longest_bare:
                 # Most are like this, and every step counts here.
-                value = load_any(data[2:])
+                try:
+                    value = from_pickle(data[2:])
+                except (ImportError, AttributeError):
+                    value = load_any(data[2:])
             else:
                 value = self._value(*self._opened(purpose, id, data), may_load, len(data))
             return _checked_shape(purpose, value)
@@ -167,15 +160,14 @@ class Codec:
 
     def decode_result(self, id: str, data: bytes) -> tuple[bool, Any]:
         """Return ``(is_error, value)`` of what was stored for task *id*, its result or its error. Raises like `decode`."""
-        is_error = isinstance(data, bytes) and len(data) > 1 and bool(data[1] & _ERROR)
+        is_error = isinstance(data, bytes) and len(data) > 1 and bool(data[1] & ERROR)
         return is_error, self.decode("error" if is_error else "result", id, data)
 
     def declared(self, id: str, data: bytes) -> Declared:
         """Return what was declared of task *id* when *data*, its signed message, was made. Raises DecodeError if the signature does not
         match, or covers only the arguments."""
         try:
-            self._check_envelope(data)
-            declared, _ = self._verified("task", id, data)
+            _, declared, _ = self._envelope.open("task", id, data)
             if declared is None:
                 raise DecodeError("its signature covers the arguments only, and neither name nor options; enqueue it through huey")
             return declared
@@ -184,23 +176,16 @@ class Codec:
 
     def redeclare(self, id: str, data: bytes, declared: Declared) -> bytes:
         """Return the same signed arguments with another declaration of the task. Raises DecodeError if the signature does not match."""
-        self._check_envelope(data)
-        _, body = self._verified("task", id, data)
-        return self._sealed("task", id, data[1] & ~_DECLARED, body, declared)
+        flags, _, body = self._envelope.open("task", id, data)
+        return self._envelope.close("task", id, flags & ~DECLARED, body, declared)
 
     def _may_load(self) -> bool:
         """True if a pickle may name any class."""
         if self._loads_classes is None:
-            self._loads_classes = self._trust()
+            # With another serializer pickles are not expected, even in a trusted store.
+            asks = self._allow_pickle is None and self._codec == PICKLE
+            self._loads_classes = self.signs or bool(self._is_trusted() if asks else self._allow_pickle)
         return self._loads_classes
-
-    def _trust(self) -> bool:
-        if self._signer is not None:
-            return True
-        if self._allow_pickle is not None:
-            return self._allow_pickle
-        # With another serializer pickles are not expected, even in a trusted store.
-        return self._codec == PICKLE and bool(self._is_trusted())
 
     # -- writing ------------------------------------------------------------------------------------------------------------------------
 
@@ -225,15 +210,7 @@ class Codec:
                 flags, body = flags | self._compression, packed
         if len(body) > self._warn_size:
             self._warn(purpose, id, len(body))
-        return self._sealed(purpose, id, flags, body, declared)
-
-    def _sealed(self, purpose: Purpose, id: str, flags: int, body: bytes, declared: Declared | None) -> bytes:
-        if self._signer is None:
-            return bytes((VERSION, flags)) + body
-        if declared is not None:
-            flags, body = flags | _DECLARED, declared.packed() + body
-        head = bytes((VERSION, flags | _SIGNED))
-        return b"".join((head, self._signer.sign(purpose, id, head, body), body))
+        return self._envelope.close(purpose, id, flags, body, declared)
 
     def _to_users(self, value: Any) -> bytes:
         body = self._serializer.serialize(value)
@@ -281,40 +258,12 @@ class Codec:
 
     def _opened(self, purpose: Purpose, id: str, data: bytes, most: int | None = None) -> tuple[int, bytes]:
         """Return codec and body of a message whose signature and size are right."""
-        self._check_envelope(data)
-        (_, body), flags = self._verified(purpose, id, data), data[1]
-        if flags & _UNKNOWN_BITS or bool(flags & _ERROR) != (purpose == "error"):
+        flags, _, body = self._envelope.open(purpose, id, data)
+        if flags & UNKNOWN_BITS or bool(flags & ERROR) != (purpose == "error"):
             raise DecodeError(f"flags {flags:#04x} do not fit: it was stored as something else, or is damaged")
         if flags & (GZIP | ZLIB):
             body = decompress(body, flags & (GZIP | ZLIB), self._max_size if most is None else most)
-        return flags & _CODEC_BITS, body
-
-    def _check_envelope(self, data: bytes) -> None:
-        """Raise DecodeError if the header is not that of a message, or it is too long."""
-        if not isinstance(data, bytes):
-            raise DecodeError(f"{type_name(data)}, not bytes")
-        if len(data) > self._longest:
-            raise DecodeError(f"{len(data):,} bytes, and at most {self._max_size:,} are read here; give max_size= as the writer does")
-        if len(data) < 2 or not data[0]:
-            raise DecodeError("no record of huey: it does not begin with a format version")
-        if data[0] > VERSION:
-            raise NewerFormat(f"format {data[0]}, and this huey reads {VERSION}: a newer huey wrote it; upgrade here")
-
-    def _verified(self, purpose: Purpose, id: str, data: bytes) -> tuple[Declared | None, bytes]:
-        """Return the declaration, if it is a task's, and the body, after verifying the signature."""
-        is_signed = bool(data[1] & _SIGNED)
-        if self._signer is None:
-            if is_signed:
-                raise DecodeError("it is signed, and this process has no secret=; give the writers' secret= here too")
-            if data[1] & _DECLARED:
-                raise DecodeError(f"flags {data[1]:#04x} do not fit: it is damaged")
-            return None, data[2:]
-        if not is_signed:
-            raise DecodeError("it is not signed, and this process has a secret=; give the same secret= to all who write")
-        mac, body = data[2:_HEAD_SIZE], data[_HEAD_SIZE:]
-        if not self._signer.verify(purpose, id, data[:2], body, mac):
-            raise DecodeError("signature does not match: was it written with another secret=, or moved from another queue or task?")
-        return unpacked(body) if data[1] & _DECLARED and purpose == "task" else (None, body)
+        return flags & CODEC_BITS, body
 
     def _value(self, codec: int, body: bytes, may_load: bool, size: int) -> Any:
         if codec == JSON:

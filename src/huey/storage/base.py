@@ -22,7 +22,7 @@ from typing import Protocol
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import FOREVER as FOREVER
 from huey.runtime.clock import SECOND, Micros
-from huey.runtime.masking import Masked
+from huey.runtime.method_masking import Masked
 from huey.storage.admin import Administering
 from huey.storage.helpers import BulkEnqueue
 from huey.storage.locks import Sharing

@@ -183,3 +183,16 @@ def check_schedule(validate_datetime: Any) -> None:
             f"validate_datetime={validate_datetime!r}: it cannot be called with a datetime; write @huey.periodic_task(crontab(...)) above "
             "the function that is to run"
         )
+
+
+def scheduled_arguments(args: Any, kwargs: Any) -> tuple[Any, ...]:
+    """Return the *args* of a scheduled call as a tuple. ValueError: they are none, or *kwargs* is no dict."""
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        meant = args if isinstance(args, tuple | list) else (args, kwargs)
+        hint = f"args={tuple(meant)!r}" if meant is not args else "kwargs={'name': value}"
+        raise ValueError(f"args={args!r}, kwargs={kwargs!r}: give the arguments as a tuple, and keywords as a dict: {hint}")
+    if args is None:
+        return ()
+    if not isinstance(args, tuple | list):
+        raise ValueError(f"args={args!r}: give the arguments as a tuple, args=({args!r},)")
+    return tuple(args)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
-from huey.runtime.clock import Clock
 from huey.runtime.functions import checked_function, is_method_of, take_over
 from huey.runtime.logs import SafeLogger
 from huey.runtime.main_module import is_of_script, module_of
-from huey.runtime.masking import Masked, opened
+from huey.runtime.masking import opened
+from huey.runtime.method_masking import Masked
 from huey.runtime.missing_names import explain_missing_names
-from huey.runtime.times import Expires, resolve_eta, resolve_expiry
-from huey.task.arguments import own_names, parameters_of
+from huey.runtime.times import Expires, resolve_eta
+from huey.task.arguments import own_names, parameters_of, scheduled_arguments
 from huey.task.bounds import LONGEST_NAME, parse_text
 from huey.task.options import TaskOptions
-from huey.task.record_options import NONE, Constraints, with_constraints, write_policy
-from huey.task.task import PeriodicTask, Task
+from huey.task.record_options import NONE, Constraints, with_constraints
+from huey.task.task import Task
+from huey.task.task_class import TaskHost, task_class
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,44 +30,6 @@ CALL_OVERRIDES = frozenset({"id", "eta", "delay", "retries", "retry_delay", "ret
 """Keywords that set options of one call and are not passed to the function, unless that has a parameter of the same name."""
 REMEMBERED_SHAPES = 100
 """Shapes of calls that are remembered as valid, per function."""
-
-
-class MapHost(Protocol):
-    """What enqueues many calls of a function."""
-
-    def map(self, wrapper: TaskWrapper[Any, Any], calls: Iterable[Any]) -> Any: ...
-
-
-class TaskHost(Protocol):
-    """What a decorated function needs of its ``Huey``."""
-
-    def enqueue(self, task: Task) -> Any: ...
-
-    def revoke_all(self, wrapper: TaskWrapper[Any, Any], revoke_until: datetime | None = None, revoke_once: bool = False) -> None: ...
-
-    def restore_all(self, wrapper: TaskWrapper[Any, Any]) -> bool: ...
-
-    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool: ...
-
-    def unregister(self, wrapper: TaskWrapper[Any, Any]) -> bool: ...
-
-    @property
-    def client(self) -> MapHost: ...
-
-    @property
-    def new_id(self) -> Callable[[], str]: ...
-
-    @property
-    def clock(self) -> Clock: ...
-
-    @property
-    def always_eager(self) -> bool: ...
-
-    @property
-    def is_shared(self) -> bool: ...
-
-    @property
-    def utc(self) -> bool: ...
 
 
 class TaskWrapper(Masked, Generic[P, R]):
@@ -94,7 +57,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         self._is_of_script = name is None and is_of_script(self.name)
         if self._is_of_script:
             self._most = -1
-        self.task_class = _task_class(self, func)
+        self.task_class = task_class(self, huey, func, self.name, options)
         take_over(self, func)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -205,7 +168,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         """
         if isinstance(args, int | float | timedelta | datetime) and kwargs is None and eta is None and delay is None:
             eta, delay, args = (args, None, None) if isinstance(args, datetime) else (None, args, None)
-        args = _arguments(args, kwargs)
+        args = scheduled_arguments(args, kwargs)
         self._check(args, kwargs or {})
         task = self.task_class(
             args,
@@ -317,57 +280,8 @@ class PeriodicWrapper(TaskWrapper[P, R]):
         return self.func(*args, **kwargs)
 
 
-def _task_class(wrapper: TaskWrapper[Any, Any], func: Callable[..., Any]) -> type[Task]:
-    """Return the class of this function's tasks: ``queuecmd_<function>`` in the function's module."""
-    options, huey = wrapper.options, wrapper.huey
-    members: dict[str, Any] = {
-        **(options.task_attributes or {}),
-        "__slots__": (),
-        "__module__": getattr(func, "__module__", None) or __name__,
-        "name": wrapper.name,
-        "wrapper": wrapper,
-        "execute": lambda task: func(*task.args, **wrapper.with_extras(task)),
-        "new_id": staticmethod(huey.new_id),
-        "default_retries": options.retries,
-        "default_retry_delay": options.retry_delay,
-        "default_priority": options.priority,
-        "queue": options.queue,
-        "default_retry_backoff": options.retry_backoff,
-        "default_retry_jitter": options.retry_jitter,
-        "default_max_retry_delay": options.max_retry_delay,
-        "default_timeout": options.timeout,
-        "has_constraints": options.constraints is not None,
-        "default_expires": options.expires,
-        "shows_local_time": not huey.utc,
-    }
-    at, after = resolve_expiry(options.expires) if options.expires is not None else (None, None)
-    policy = write_policy(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay, expires_in=after)
-    members |= {"default_expires_at": at, "default_expires_in": after, "default_policy": policy}
-    name = getattr(func, "__name__", wrapper.name.rpartition(".")[2])
-    if not isinstance(wrapper, PeriodicWrapper):
-        return type(f"queuecmd_{name}", (Task,), members)
-    return type(f"queuecmd_{name}", (PeriodicTask,), {**members, "validate_datetime": _asking(wrapper.validate_datetime)})
-
-
 def plain(func: Any) -> Any:
     """Return the function inside if *func* is decorated already: calling that would enqueue a task instead of running it."""
     while (wrapper := getattr(func, "_wrapper", func)) is not None and isinstance(wrapper, TaskWrapper):
         func = wrapper.func
     return func
-
-
-def _asking(validate_datetime: Callable[[datetime], bool]) -> Callable[[Task, datetime], bool]:
-    # Instrumentations find the schedule by the name of this variable.
-    return lambda task, timestamp: validate_datetime(timestamp)
-
-
-def _arguments(args: Any, kwargs: Any) -> tuple[Any, ...]:
-    if kwargs is not None and not isinstance(kwargs, Mapping):
-        meant = args if isinstance(args, tuple | list) else (args, kwargs)
-        hint = f"args={tuple(meant)!r}" if meant is not args else "kwargs={'name': value}"
-        raise ValueError(f"args={args!r}, kwargs={kwargs!r}: give the arguments as a tuple, and keywords as a dict: {hint}")
-    if args is None:
-        return ()
-    if not isinstance(args, tuple | list):
-        raise ValueError(f"args={args!r}: give the arguments as a tuple, args=({args!r},)")
-    return tuple(args)
