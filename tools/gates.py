@@ -211,15 +211,14 @@ def sql(root: Path) -> list[Problem]:
 
 
 def lua(root: Path) -> list[Problem]:
-    """Each script opens with what it does, the KEYS and ARGV it uses, and what it returns; a part of scripts with what it does."""
+    """Each script opens with what it does, the KEYS and ARGV it uses, and what it Returns; a part of scripts with what it does."""
     found = []
     for path in sorted((root / "src").rglob("*.lua")):
         lines = path.read_text("utf-8").splitlines()
         header = "\n".join(takewhile(lambda line: line.startswith("--"), lines))
         code = "\n".join(line for line in lines if not line.lstrip().startswith("--"))
-        needed = (
-            ["Returns", *(word for word in ("KEYS", "ARGV") if re.search(rf"\b{word}\b", code))] if path.parent.name != "parts" else ["-- "]
-        )
+        uses = {"Returns": r"^return\b", "KEYS": r"\bKEYS\b", "ARGV": r"\bARGV\b"}
+        needed = ["-- ", *(word for word, use in uses.items() if path.parent.name != "parts" and re.search(use, code, re.MULTILINE))]
         missing = [word for word in needed if word not in header]
         if missing:
             found.append(

@@ -47,24 +47,6 @@ if TYPE_CHECKING:
     from huey.presets import RedisHuey as RedisHuey
     from huey.presets import SqliteHuey as SqliteHuey
 
-_HOMES = {
-    "Huey": "huey.api",
-    "crontab": "huey.cron",
-    "CancelExecution": "huey.exceptions",
-    "HueyException": "huey.exceptions",
-    "RetryTask": "huey.exceptions",
-    "TaskException": "huey.exceptions",
-    "BlackHoleHuey": "huey.presets",
-    "CySqliteHuey": "huey.presets",
-    "FileHuey": "huey.presets",
-    "MemoryHuey": "huey.presets",
-    "PriorityRedisExpireHuey": "huey.presets",
-    "PriorityRedisHuey": "huey.presets",
-    "RedisExpireHuey": "huey.presets",
-    "RedisHuey": "huey.presets",
-    "SqliteHuey": "huey.presets",
-}
-
 __all__ = [
     "BlackHoleHuey",
     "CancelExecution",
@@ -84,21 +66,28 @@ __all__ = [
     "logger",
 ]
 
+_HOMES = {
+    "Huey": "huey.api",
+    "crontab": "huey.cron",
+    **dict.fromkeys(("CancelExecution", "HueyException", "RetryTask", "TaskException"), "huey.exceptions"),
+}
+"""The modules of those names that are not in ``huey.presets``."""
+
 
 def __getattr__(name: str) -> Any:
     if name == "logger":
         from logging import getLogger
 
         return getLogger("huey")
-    if name not in _HOMES:
+    if name not in __all__:
         from huey.runtime.missing_names import not_here
 
         not_here(__name__, name)
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(import_module(_HOMES.get(name, "huey.presets")), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, "logger"])
+    return sorted([*globals(), *__all__])

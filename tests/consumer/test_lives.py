@@ -11,8 +11,7 @@ import pytest
 
 from huey import Huey, MemoryHuey, SqliteHuey, crontab
 from huey.consumer import Consumer
-from huey.consumer.liveness import StallCounter, ThreadRestarter, ThreadsUnrecoverable
-from huey.consumer.service import Service
+from huey.consumer.service import Service, StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.engine.engine import Engine
 from huey.engine.stamps import Standstill
 from huey.exceptions import StorageUnavailable

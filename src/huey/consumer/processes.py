@@ -1,5 +1,7 @@
 """Starting worker processes: by fork while this process has a single thread, else by exec, where the child imports the application itself.
 
+On SIGHUP a trial process imports the application; only if that works, the supervisor replaces itself with the new code.
+
 And the end of a forked worker as a Python program: exit handlers, non-daemon threads, multiprocessing. A worker must not run what its
 supervisor registered, since that would delete the supervisor's folders and end its processes. So all of it is dropped at the fork, as
 ``multiprocessing`` does in its children, and what is registered later runs at a graceful end.
@@ -17,7 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huey.consumer import command
 from huey.consumer.process_table import Child
@@ -28,6 +30,9 @@ from huey.engine.time_limits import BROKEN
 from huey.runtime.clock import Micros
 from huey.runtime.log_queue import drain
 from huey.runtime.logs import SafeLogger, flush, leave
+
+if TYPE_CHECKING:
+    from huey.api import Huey
 
 log = SafeLogger("huey.consumer")
 
@@ -163,6 +168,54 @@ def inherited_children() -> list[Child]:
     for child in children:
         os.set_inheritable(child.scoreboard.fd, False)
     return children
+
+
+# -- new code ---------------------------------------------------------------------------------------------------------------------------
+
+OLD = "the workers continue with the old code"
+
+
+class CodeReload:
+    """The trial of new code and the switch to it. *children* returns the workers, which are handed over to the new code."""
+
+    def __init__(self, huey: Huey, children: Callable[[], list[Child]]) -> None:
+        self._huey = huey
+        self._children = children
+        self._trial: int | None = None
+        self._is_outdated = False
+        """There was another SIGHUP after the trial began."""
+
+    def start_trial(self) -> None:
+        """Start a trial; if one is running, start another one after it."""
+        self._is_outdated = self._trial is not None
+        if self._is_outdated:
+            return
+        log.info("SIGHUP: testing the new code")
+        try:
+            self._trial = spawn({TRIAL: "1"})
+        except OSError as error:
+            log.error("SIGHUP: cannot start %s (%s); %s", command.own_command()[0], error, OLD)
+
+    def on_exit(self, pid: int, status: int, is_stopping: bool) -> None:
+        """A child process has exited: if it was the trial, act on its exit code."""
+        if pid != self._trial:
+            return
+        self._trial, code = None, os.waitstatus_to_exitcode(status)
+        if self._is_outdated and not is_stopping:
+            # The code may have changed since the trial began.
+            self.start_trial()
+        elif code:
+            log.error("SIGHUP: the new code does not start (exit code %d); %s", code, OLD)
+        elif not is_stopping:
+            self._replace()
+
+    def _replace(self) -> None:
+        log.info("SIGHUP: restarting with the new code")
+        self._huey.close()
+        try:
+            replace_this_process(self._children())
+        except OSError as error:
+            log.error("SIGHUP: cannot run %s (%s); %s", command.own_command()[0], error, OLD)
 
 
 # -- the end of a forked worker ---------------------------------------------------------------------------------------------------------

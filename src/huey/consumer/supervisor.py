@@ -14,7 +14,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from huey.consumer import processes
-from huey.consumer.code_reload import CodeReload
 from huey.consumer.enforcer import NEIGHBOUR_GRACE_S, REVOKED_GRACE_S, Enforcer
 from huey.consumer.memory import MIB, MemoryLimit
 from huey.consumer.process_table import Child, DeadChild, ProcessTable
@@ -81,7 +80,7 @@ class Supervisor:
         self._pools = pools_for(huey, self._worker_type, allocate_workers(settings, huey.name))
         self._table = ProcessTable()
         self._pending_signals: list[int] = []
-        self._code_reload = CodeReload(huey, self.all)
+        self._code_reload = processes.CodeReload(huey, self.all)
         self._is_stopping = False
         self._exit_code = 0
         self._outage = Outage(huey.clock)

@@ -11,10 +11,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from huey.consumer.consumer import ThreadedConsumer
-from huey.consumer.liveness import PULSE_STALL_CHECKS, StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.consumer.memory import OomScore
 from huey.consumer.processes import run_exit_handlers
-from huey.consumer.service import Guard, Service
+from huey.consumer.service import PULSE_STALL_CHECKS, Guard, Service, StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.consumer.signal_handling import ignore_signals, set_handler
 from huey.consumer.worker_spec import WorkerSpec, make_worker
 from huey.engine.scoreboard import Scoreboard

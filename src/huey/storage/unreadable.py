@@ -92,7 +92,8 @@ def _are_plain(rows: Sequence[tuple[Any, ...]]) -> bool:
 
 def _lease_from(row: tuple[Any, ...]) -> Lease:
     try:
-        _check_types(row, _OF_LEASE)
+        if not all(type(value) in kinds for value, kinds in zip(row, _OF_LEASE, strict=True)):
+            raise ValueError("columns of other types")
         if row[13] is not None:
             _check_options(row[13])
         if is_storable(row[0] + row[2]):
@@ -120,11 +121,6 @@ def spelled(raw: bytes | str) -> str:
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")
     return "".join(chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in raw)
-
-
-def _check_types(row: Sequence[Any], wanted: tuple[tuple[type, ...], ...]) -> None:
-    if not all(type(value) in kinds for value, kinds in zip(row, wanted, strict=True)):
-        raise ValueError("columns of other types")
 
 
 def _shown(value: Any, kinds: tuple[type, ...]) -> Any:

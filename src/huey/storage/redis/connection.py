@@ -46,12 +46,12 @@ SPIN_BACKOFF = 10
 HARMLESS = frozenset(
     {
         *("watch_results", "heartbeat", "revoke", "counts", "deregister", "list_values", "leases", "list_ids", "get_tasks"),
-        *("get_locks", "release_lock", "renew_locks", "acquire_lock", "hit_rate_limit", "read_rate"),
+        *("get_locks", "release_lock", "renew_locks", "acquire_lock", "rate"),
         *("read_stats", "prune", "put_value", "check_ready", "release", "get_revocation", "unwatch_results", "workers"),
     }
 )
-"""Verbs that may be repeated after a lost reply: the second one is the same, or as good. A turn is none of them, since it claims: the engine
-releases what it does not know of, and sends the finishes again."""
+"""Verbs that may be repeated after a lost reply: the second one is the same, or as good. A turn is none of them, since it claims: the
+engine releases what it does not know of, and sends the finishes again."""
 
 
 def load_client() -> Any:

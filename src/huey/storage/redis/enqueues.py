@@ -1,6 +1,6 @@
 """Enqueueing: one script for one plain record, one for many, one for records with constraints.
 
-Each enqueue is executed once, however often it is sent (sequences.py).
+Each enqueue is executed once, however often it is sent (pipeline.py).
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from huey.runtime.clock import Micros, Rng, micros
 from huey.runtime.failpoints import failpoint
 from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
 from huey.storage.redis.messages import Arg, groups, groups_of_one, single
-from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline
+from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline, EnqueueSequences
 from huey.storage.redis.queue import RedisQueue
-from huey.storage.redis.sequences import EnqueueSequences
 from huey.storage.rows import EventFactory
 from huey.task.record import Record
 

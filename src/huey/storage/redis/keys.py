@@ -66,7 +66,7 @@ ARRIVED = Key("wk:", "list", "client: ids whose results have arrived since it be
 
 # -- enqueues -----------------------------------------------------------------------------------------------------------------------------
 
-SEQUENCES = Key("pr", "zset", "enqueue sequences by their last number, a time of their clocks (sequences.py); for a day")
+SEQUENCES = Key("pr", "zset", "enqueue sequences by their last number, a time of their clocks (pipeline.py); for a day")
 SEQUENCE_ANSWERS = Key("pa", "hash", "sequence -> number and duplicates of its last enqueue, where that had some")
 PENDING = Key("n", "hash", "minute:name -> tasks that were enqueued then and have not ended")
 

@@ -54,7 +54,8 @@ class Pool:
 
     def _check_process(self) -> None:
         if self._pid != getpid():
-            inherited = (*self._free, *self._kept, *(it for it in map(_connection_of, self._shared_listeners.values()) if it))
+            shared = [listener.connection for listener in self._shared_listeners.values() if listener.connection is not None]
+            inherited = (*self._free, *self._kept, *shared)
             self._reset()
             for connection in inherited:
                 connection.close()
@@ -196,11 +197,6 @@ class Pool:
             for connection in list(self._kept):
                 connection.close()
             self._close_unused()
-
-
-def _connection_of(shared_listener: Any) -> CommandConnection | None:
-    connection: CommandConnection | None = getattr(shared_listener, "connection", None)
-    return connection
 
 
 def _has_none_left(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ The server knows of each wait before the leader blocks, and all waits are checke
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
@@ -78,8 +79,8 @@ class SharedListener(ABC):
         self._waits: dict[str, set[Wait]] = {}
         """By queue. Only the leader uses it, and all that follows."""
         self._waker = -1
-        self._blocked_on: frozenset[Any] | None = None
-        """What the blocking command in flight waits for; None: none is in flight."""
+        self._blocked_on: dict[str, int] | None = None
+        """What the blocking command in flight waits for: see `_positions`; None: none is in flight."""
         self._next_check: Micros = 0
         self._unreachable_since: Micros | None = None
 
@@ -203,11 +204,12 @@ class SharedListener(ABC):
             self.connection = self._pool.take()
             self._blocked_on = None
             self._next_check = 0
-        if self._blocked_on is not None and not self._covers(self._blocked_on):
+        blocked_on, wanted = self._blocked_on, self._positions()
+        if blocked_on is not None and not all(blocked_on.get(prefix, math.inf) <= position for prefix, position in wanted.items()):
             self._end_blocking(self.connection)
         if self._blocked_on is None:
-            self._blocked_on = self._subjects()
-            self._send(self.connection, max(SHORTEST_WAIT_S, min(SAFETY_INTERVAL_S, self.connection.reply_timeout / 2)))
+            self._blocked_on = self._positions()
+            self._send(self.connection, self._blocked_on, max(SHORTEST_WAIT_S, min(SAFETY_INTERVAL_S, self.connection.reply_timeout / 2)))
 
     def _end_blocking(self, connection: CommandConnection) -> None:
         for _ in range(UNBLOCK_ATTEMPTS):
@@ -306,14 +308,11 @@ class SharedListener(ABC):
     # -------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _subjects(self) -> frozenset[Any]:
-        """Return what a blocking command has to wait for now."""
-
-    def _covers(self, subjects: frozenset[Any]) -> bool:
-        return self._subjects() <= subjects
+    def _positions(self) -> dict[str, int]:
+        """Return the queues that a blocking command has to wait at now, each with the position after which something counts."""
 
     @abstractmethod
-    def _send(self, connection: CommandConnection, seconds: float) -> None:
+    def _send(self, connection: CommandConnection, positions: dict[str, int], seconds: float) -> None:
         """Send the blocking command."""
 
     @abstractmethod
@@ -328,14 +327,11 @@ class SharedListener(ABC):
 class ResultListener(SharedListener):
     """Waits for results: each queue has a list for this connection, to which scripts push the ids whose results have come."""
 
-    def _subjects(self) -> frozenset[Any]:
-        return frozenset(self._waits)
+    def _positions(self) -> dict[str, int]:
+        return dict.fromkeys(self._waits, 0)
 
-    def _list(self, prefix: str, connection: CommandConnection) -> str:
-        return f"{prefix}{keys.ARRIVED}{connection.client}"
-
-    def _send(self, connection: CommandConnection, seconds: float) -> None:
-        lists = [self._list(prefix, connection) for prefix in self._blocked_on or ()]
+    def _send(self, connection: CommandConnection, positions: dict[str, int], seconds: float) -> None:
+        lists = [f"{prefix}{keys.ARRIVED}{connection.client}" for prefix in positions]
         connection.send((b"BLPOP", *lists, seconds))
 
     def _dispatch(self, connection: CommandConnection, answer: Any) -> None:
@@ -381,17 +377,12 @@ class ResultListener(SharedListener):
 class EventListener(SharedListener):
     """Waits for events, each after a position of a queue's stream."""
 
-    def _subjects(self) -> frozenset[Any]:
-        return frozenset((prefix, min(wait.subjects[0] for wait in waits)) for prefix, waits in self._waits.items() if waits)
+    def _positions(self) -> dict[str, int]:
+        return {prefix: min(wait.subjects[0] for wait in waits) for prefix, waits in self._waits.items() if waits}
 
-    def _covers(self, subjects: frozenset[Any]) -> bool:
-        first = dict(subjects)
-        return all(prefix in first and first[prefix] <= position for prefix, position in self._subjects())
-
-    def _send(self, connection: CommandConnection, seconds: float) -> None:
-        after = dict(self._blocked_on or ())
-        names = [f"{prefix}{keys.EVENTS}" for prefix in after]
-        ids = [f"{position}-0" for position in after.values()]
+    def _send(self, connection: CommandConnection, positions: dict[str, int], seconds: float) -> None:
+        names = [f"{prefix}{keys.EVENTS}" for prefix in positions]
+        ids = [f"{position}-0" for position in positions.values()]
         connection.send((b"XREAD", b"COUNT", 1, b"BLOCK", max(1, int(seconds * 1000)), b"STREAMS", *names, *ids))
 
     def _dispatch(self, connection: CommandConnection, answer: Any) -> None:

@@ -13,6 +13,7 @@ from huey.storage.redis.connection import CONNECT_TIMEOUT, REPLY_TIMEOUT, load_c
 
 _QUOTE = "a user name or password with one of : / ? # @ has to be quoted, such as %2F for /"
 _FORMS = "such as redis://localhost:6379/0, rediss:// for TLS, unix:///path"
+_HASHABLE = (str, bytes, int, float, type(None))
 Give = Callable[[Any], None]
 """Gives a connection back to the pool that it is from."""
 
@@ -65,7 +66,7 @@ def connector(name: str, options: dict[str, Any]) -> Source:
     if pool is not None:
         check_pool(pool, "client" if client is not None else "connection_pool")
         return _of_pool(lambda: pool, address(pool), is_local(pool), id(pool), pool)
-    identity = (url, *((key, type(value), value if _is_hashable(value) else id(value)) for key, value in sorted(options.items())))
+    identity = (url, *((key, type(value), value if isinstance(value, _HASHABLE) else id(value)) for key, value in sorted(options.items())))
     try:
         made, is_limited = _made(redis, url, options)
     except ValueError as error:
@@ -80,10 +81,6 @@ def connector(name: str, options: dict[str, Any]) -> Source:
         return connection, None
 
     return Source(connect, address(made), is_local(made), identity, options, made, None)
-
-
-def _is_hashable(value: object) -> bool:
-    return isinstance(value, str | bytes | int | float | bool | None)
 
 
 def _of_pool(find: Callable[[], Any], where: str, is_local: bool, identity: Hashable, pool: Any, kept: object = None) -> Source:

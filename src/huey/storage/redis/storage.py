@@ -359,11 +359,11 @@ class RedisStorage(Storage):
 
     def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
         """As the contract says. If the reply is lost the call is repeated, so a hit may count twice, but never not at all."""
-        wait: int = self._queue.call("hit_rate_limit", name, micros(per), limit, now=now)
+        wait: int = self._queue.call("rate", name, micros(per), limit, now=now)
         return wait / SECOND
 
     def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
-        used: int = self._queue.call("read_rate", name, micros(per), int(reset), now=now)
+        used: int = self._queue.call("rate", name, micros(per), "", int(reset), now=now)
         return used
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------

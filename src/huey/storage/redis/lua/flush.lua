@@ -1,5 +1,4 @@
 -- Remove everything of this queue but its workers.
--- Returns 0
 -- include: base
 -- A worker may still hold a lease of what is removed here: ids that come again begin above its token.
 local position = '0'
@@ -35,4 +34,3 @@ for _, key in ipairs({
 }) do
   drop(key)
 end
-return 0

@@ -1,6 +1,5 @@
 -- Pause the queue, or resume it.
 -- ARGV    1: now or ""  2: "1" to pause
--- Returns 0
 -- include: base
 if ARGV[2] == '1' then
   call('HSET', $CONTROL, 'paused', '1')
@@ -9,4 +8,3 @@ else
   wake('o', 's')
   wake('u', 's')
 end
-return 0

@@ -1,6 +1,5 @@
 -- Return tasks that never started to the queue, with their old ready_at.
 -- ARGV    1: now or ""  2: worker id  3..: id, token, ...
--- Returns 0
 -- include: base lanes constraints
 local held = $LEASES_OF .. ARGV[2]
 for i = 3, #ARGV, 2 do
@@ -22,4 +21,3 @@ for i = 3, #ARGV, 2 do
 end
 retake_keys()
 rebalance_touched()
-return 0

@@ -1,7 +1,6 @@
 -- Revoke tasks, also those that are not held.
 -- ARGV    1: now or ""  2: until  3: "1" for once  4: microseconds that the revocation of an unknown id is kept
 --         5: an instant for one enqueue of each id, or ""  6..: ids
--- Returns 0
 -- include: base revocation_fields
 local revocation, kept_until = ARGV[2] .. ' ' .. ARGV[3], now + tonumber(ARGV[4])
 for i = 6, #ARGV do
@@ -15,4 +14,3 @@ for i = 6, #ARGV do
     if not state or not state[FINISHED] then call('HSET', $REVOKED, id, revocation) end
   end
 end
-return 0

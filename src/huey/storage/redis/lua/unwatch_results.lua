@@ -1,6 +1,5 @@
 -- A client stops waiting for results.
 -- ARGV    1: now or ""  2: client  3..: ids
--- Returns 0
 -- include: base
 for i = 3, #ARGV do
   local left = {}
@@ -14,4 +13,3 @@ for i = 3, #ARGV do
     call('ZREM', $WAITER_EXPIRIES, ARGV[i])
   end
 end
-return 0
