@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ from huey.engine.engine import Engine
 from huey.runtime.clock import Micros
 from huey.storage.memory import MemoryStorage
 from huey.storage.memory.row import Row
-from huey.storage.memory.tables import Tasks
-from huey.storage.rows import TaskIds, TaskName, Worker, WorkerRow
+from huey.storage.memory.tasks import Tasks
+from huey.storage.rows import EventFactory, TaskIds, TaskName, Turn, Worker, WorkerRow
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.task import lifecycle
 from huey.task.lifecycle import Finish, State
@@ -110,11 +111,14 @@ def test_the_same_seed_is_the_same_history_on_sqlite(seed: int, tmp_path: Path) 
 class NoFence(MemoryStorage):
     """A finish is written whoever sends it."""
 
-    def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:
-        row = self._tasks.rows.get(finish.lease.id)
-        if row is not None and row.state == State.RUNNING:
-            worker, finish = worker._replace(id=str(row.worker)), finish._replace(lease=finish.lease._replace(token=row.token))
-        return super()._finish(worker, finish, error, now)
+    def turn(self, worker: Worker, finishes: Sequence[Finish], *more: Any, **options: Any) -> Turn:
+        for finish in finishes:
+            row = self.tables.tasks.rows.get(finish.lease.id)
+            if row is not None and row.state == State.RUNNING and not row.is_held_by(worker, finish.lease):
+                self.tables.tasks.end_lease(row)
+                self.tables.tasks.lease_to(worker.id, row)
+                row.token = finish.lease.token
+        return super().turn(worker, finishes, *more, **options)
 
 
 class ReleaseMovesBack(MemoryStorage):
@@ -122,7 +126,7 @@ class ReleaseMovesBack(MemoryStorage):
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
         for lease in leases:
-            row = self._tasks.rows.get(lease.id)
+            row = self.tables.tasks.rows.get(lease.id)
             if row is not None and row.is_held_by(worker, lease):
                 row.ready_at = self._clock.now()
         super().release(worker, leases)
@@ -134,8 +138,8 @@ class ReclaimKeepsToken(MemoryStorage):
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
         leases = super().reclaim(dead, worker)
         for lease in leases:
-            self._tasks.rows[lease.id].token -= 1
-        return [self._tasks.rows[lease.id].lease() for lease in leases]
+            self.tables.tasks.rows[lease.id].token -= 1
+        return [self.tables.tasks.rows[lease.id].lease() for lease in leases]
 
 
 class ReclaimForgetsOne(MemoryStorage):
@@ -149,7 +153,7 @@ class ReclaimFromTheLiving(MemoryStorage):
     """A sign of life between the look and the reclaim is not noticed."""
 
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
-        known = self._workers.get(dead.worker.id)
+        known = self.tables.workers.get(dead.worker.id)
         return super().reclaim(dead if known is None else dead._replace(until=known[1]), worker)
 
 
@@ -157,56 +161,60 @@ class TickTwice(MemoryStorage):
     """The last tick may fire again: < where <= belongs."""
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
-        if name in self._ticks and self._ticks[name][0] == tick:
-            del self._ticks[name]
+        if name in self.tables.ticks and self.tables.ticks[name][0] == tick:
+            del self.tables.ticks[name]
         return super().tick(name, tick, record, events, now)
 
 
 class RevokedRunsAgain(MemoryStorage):
     """A running task that was revoked goes back to the queue."""
 
-    def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:
-        row = self._tasks.rows.get(finish.lease.id)
-        mark = None if row is None else row.revoked
-        if row is not None:
+    def turn(self, worker: Worker, finishes: Sequence[Finish], *more: Any, **options: Any) -> Turn:
+        rows = [row for finish in finishes if (row := self.tables.tasks.rows.get(finish.lease.id)) is not None]
+        marks = [row.revoked for row in rows]
+        for row in rows:
             row.revoked = None
-        is_written = super()._finish(worker, finish, error, now)
-        if row is not None:
+        turn = super().turn(worker, finishes, *more, **options)
+        for row, mark in zip(rows, marks, strict=True):
             row.revoked = mark
-        return is_written
+        return turn
 
 
 class NoResult(MemoryStorage):
     """The state is written, the result is not."""
 
-    def _finish(self, worker: Worker, finish: Finish, error: str | None, now: Micros) -> bool:
-        return super()._finish(worker, finish._replace(value=None), error, now)
+    def turn(self, worker: Worker, finishes: Sequence[Finish], *more: Any, **options: Any) -> Turn:
+        return super().turn(worker, [finish._replace(value=None) for finish in finishes], *more, **options)
 
 
 class ForgetsHolders(MemoryStorage):
     """A worker that says goodbye is forgotten with all it holds."""
 
     def deregister(self, worker: Worker) -> None:
-        self._workers.pop(worker.id, None)
+        self.tables.workers.pop(worker.id, None)
 
 
 class EnqueuedTwice(MemoryStorage):
     """The same call again queues the task again."""
 
-    def _insert(self, record: Record, now: Micros) -> str | None:
-        row = self._tasks.rows.get(record.id)
-        other = super()._insert(record, now)
-        if row is not None and row.state == State.QUEUED:
-            self._tasks.queue(row)
-        return other
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
+        held = [row for record in records if (row := self.tables.tasks.rows.get(record.id)) is not None and row.state == State.QUEUED]
+        duplicates = super().enqueue(records, make_events, now)
+        for row in held:
+            self.tables.tasks.queue(row)
+        return duplicates
 
 
 class TokensBeginAnew(MemoryStorage):
     """An id that comes again has the tokens of its former runs again."""
 
-    def _begin_again(self, row: Row, former: Row | None) -> None:
-        super()._begin_again(row, former)
-        row.token = 0
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
+        former = dict(self.tables.tasks.rows)
+        duplicates = super().enqueue(records, make_events, now)
+        for id, row in self.tables.tasks.rows.items():
+            if row is not former.get(id):
+                row.token = 0
+        return duplicates
 
 
 class RevokesAnyEnqueue(MemoryStorage):

@@ -17,7 +17,6 @@ from huey.storage.base import FOREVER, Waker
 
 SAFETY_CHECK_S = 1.0
 """Seconds after which a waiter checks without being notified: clocks may be set."""
-NEVER = float("inf")
 INTERRUPTED = (
     "this call interrupted another one of the same thread on the same queue, as a signal handler or a destructor (__del__) may; nothing "
     "was done. Make it when that one has returned: let the handler set a flag, or hand the call to another thread"

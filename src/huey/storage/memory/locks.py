@@ -1,101 +1,87 @@
-"""The verbs of sharing, in memory: what ``huey.storage.locks`` promises, each under the one lock of the storage."""
+"""Locks by name, and rate limits. Locks go by the monotonic clock, as leases do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from huey.runtime.clock import SECOND, Clock, Micros, micros
-from huey.runtime.times import EARLIEST_ZONE
-from huey.storage.base import Storage
+from huey.runtime.clock import SECOND, Micros
 from huey.storage.locks import HOLDER, Held, Holder
-from huey.storage.memory.condition import ChangeCondition
-from huey.storage.memory.constraints import Keys, Locks, Rates
-from huey.storage.memory.row import Row
-from huey.storage.memory.tables import Tasks, remove
-from huey.storage.memory.values import end_of
-from huey.storage.rows import Worker
+from huey.storage.memory.expiring import end_of, remove
+from huey.storage.memory.tables import Tables
 from huey.task.lifecycle import State
 
 
-class SharingInMemory(Storage):
-    """Terms, locks and rates of a ``MemoryStorage``."""
+def acquire(tables: Tables, name: str, holder: Holder, ttl: float | None, now: Micros) -> int | None:
+    """Take a lock and return its token; None: it is held, or its holder is gone."""
+    until = now + HOLDER
+    if find(tables, name, now) is not None or not _is_live(tables, holder, until, now):
+        return None
+    tables.lock_token += 1
+    tables.locks[name] = Held(name, tables.lock_token, holder), until, end_of(ttl, now)
+    return tables.lock_token
 
-    _clock: Clock
-    _changed: ChangeCondition
-    _tasks: Tasks
-    _workers: dict[str, tuple[Worker, Micros]]
-    _locks: Locks
 
-    def _clear_shared(self) -> None:
-        self._keys = Keys()
-        self._locks.clear()
-        self._rates = Rates()
+def find(tables: Tables, name: str, now: Micros) -> Held | None:
+    if name not in tables.locks:
+        return None
+    held, until, ends = tables.locks[name]
+    return held if now < ends and _is_live(tables, held.holder, until, now) else None
 
-    def _gives_way(self, id: str, now: Micros) -> bool:
-        """A task that is revoked and has not started."""
-        row = self._tasks.rows[id]
-        return row.state != State.RUNNING and row.is_revoked(now, EARLIEST_ZONE)
 
-    def _has_ended(self, row: Row) -> None:
-        """Let others have what a task held."""
-        self._keys.release_keys(row)
-        self._tasks.limits.level(row)
+def held(tables: Tables, names: Sequence[str] | None, now: Micros) -> list[Held]:
+    """Return the locks that are held, of *names* or all."""
+    found = (find(tables, name, now) for name in (tables.locks if names is None else names))
+    return [each for each in found if each is not None]
 
-    def _drop_queued(self, *, is_scheduled: bool) -> int:
-        with self._changed:
-            gone = self._tasks.drop_waiting(scheduled=is_scheduled)
-            for row in gone:
-                self._keys.forget(row)
-            return len(gone)
 
-    # -- locks --------------------------------------------------------------------------------------------------------------------------
+def renew(tables: Tables, holder: Holder, now: Micros) -> int:
+    names = [name for name in tables.locks if (held := find(tables, name, now)) is not None and held.holder == holder]
+    for name in names:
+        held, _, ends = tables.locks[name]
+        tables.locks[name] = held, now + HOLDER, ends
+    return len(names)
 
-    def _is_live(self, holder: Holder, until: Micros) -> bool:
-        if not holder.token:
-            return until > self._clock.monotonic()
-        row = self._tasks.rows.get(holder.id)
-        if row is None or row.state != State.RUNNING or row.token != holder.token or row.worker not in self._workers:
-            return False
-        return self._workers[row.worker][1] > self._clock.monotonic()
 
-    def acquire_lock(self, name: str, holder: Holder, ttl: float | None = None) -> int | None:
-        with self._changed:
-            now = self._clock.monotonic()
-            return self._locks.take(name, holder, now + HOLDER, end_of(ttl, now), now)
+def release(tables: Tables, name: str, token: int, now: Micros) -> bool:
+    """Free a lock. False: it was not held any more with that token."""
+    held = find(tables, name, now)
+    if held is None or held.token != token:
+        return False
+    del tables.locks[name]
+    return True
 
-    def renew_locks(self, holder: Holder) -> int:
-        with self._changed:
-            now = self._clock.monotonic()
-            return self._locks.renew(holder, now + HOLDER, now)
 
-    def release_lock(self, name: str, token: int) -> bool:
-        with self._changed:
-            now = self._clock.monotonic()
-            held = self._locks.find(name, now)
-            return held is not None and held.token == token and self._locks.free(name, now)
+def _is_live(tables: Tables, holder: Holder, until: Micros, now: Micros) -> bool:
+    """Whether *holder* can hold a lock: a process until *until*, a run while it is leased."""
+    if not holder.token:
+        return until > now
+    row = tables.tasks.rows.get(holder.id)
+    if row is None or row.state != State.RUNNING or row.token != holder.token or row.worker not in tables.workers:
+        return False
+    return tables.workers[row.worker][1] > now
 
-    def locks(self, names: Sequence[str] | None = None) -> list[Held]:
-        with self._changed:
-            now = self._clock.monotonic()
-            found = [self._locks.find(name, now) for name in (self._locks.names() if names is None else names)]
-            return [held for held in found if held is not None]
 
-    # -- rates --------------------------------------------------------------------------------------------------------------------------
+def hit(tables: Tables, name: str, limit: int, per: Micros, now: Micros) -> float:
+    """Count one use of a rate limit; return 0.0 if it is among the first *limit* of its window, else the seconds until the next."""
+    start = now - now % per
+    last, end, used = tables.rates.get(name, (start, start + per, 0))
+    if last < start:
+        last, end, used = start, start + per, 0
+    tables.rates[name] = last, end, used + 1
+    return 0.0 if used < limit else (start + per - now) / SECOND
 
-    def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
-        with self._changed:
-            now, length = self._clock.now() if now is None else now, micros(per)
-            if self._rates.take(name, limit, length, now):
-                return 0.0
-            return (length - now % length) / SECOND
 
-    def rate(self, name: str, per: float, now: Micros | None = None, reset: bool = False) -> int:
-        with self._changed:
-            used = self._rates.usage(name, micros(per), self._clock.now() if now is None else now)
-            if reset:
-                self._rates.windows.pop(name, None)
-            return used
+def uses(tables: Tables, name: str, per: Micros, now: Micros, reset: bool) -> int:
+    """Return the uses of a rate limit in the current window; *reset*: forget them."""
+    last, _, used = tables.rates.get(name, (0, 0, 0))
+    if reset:
+        tables.rates.pop(name, None)
+    return used if last >= now - now % per else 0
 
-    def _prune_shared(self, now: Micros) -> int:
-        gone = remove(self._keys.kept, lambda kept: kept.expires <= now) + self._locks.prune(self._clock.monotonic())
-        return gone + remove(self._rates.windows, lambda window: window[1] <= now)
+
+def prune(tables: Tables, now: Micros, monotonic: Micros) -> int:
+    """Remove windows that are over, and locks that nobody holds any more."""
+    free = [name for name in tables.locks if find(tables, name, monotonic) is None]
+    for name in free:
+        del tables.locks[name]
+    return len(free) + remove(tables.rates, lambda window: window[1] <= now)

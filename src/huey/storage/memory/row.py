@@ -18,6 +18,7 @@ class Row:
     """One task. Queued, it is ready while ``due`` is None, else scheduled; ``place`` is when it became ready."""
 
     def __init__(self, record: Record, now: Micros) -> None:
+        self.id = record.id
         self.record = record = record.resolved(now)
         self.constraints = read_constraints(record.options)
         self.state = State.QUEUED
@@ -41,12 +42,12 @@ class Row:
     @property
     def rank(self) -> tuple[int, Micros, str]:
         """Smaller runs first."""
-        return -self.record.priority, self.ready_at, self.record.id
+        return -self.record.priority, self.ready_at, self.id
 
     @property
     def label(self) -> Promotion:
         """Id, name, runs left and their delay: what an event tells of a task."""
-        return Promotion(self.record.id, self.record.name, max(0, self.record.retries - self.attempt), self.record.retry_delay)
+        return Promotion(self.id, self.record.name, max(0, self.record.retries - self.attempt), self.record.retry_delay)
 
     def is_held_by(self, worker: Worker, lease: Lease) -> bool:
         return self.state == State.RUNNING and self.worker == worker.id and self.token == lease.token
@@ -143,7 +144,7 @@ class Row:
     def to_task_row(self) -> TaskRow:
         record, revoked = self.record, self.revoked
         return TaskRow(
-            id=record.id,
+            id=self.id,
             name=record.name,
             state=State.BLOCKED if self.is_missing else self.state,
             payload=record.payload,

@@ -1,0 +1,50 @@
+"""Values that are kept until a time: plain dicts, and what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import TypeVar
+
+from huey.runtime.clock import FOREVER, Micros, micros
+from huey.storage.base import PRUNE
+
+K = TypeVar("K")
+V = TypeVar("V")
+Expiring = dict[K, tuple[V, Micros]]
+"""Each value with the time before which it is there."""
+
+
+def end_of(ttl: float | None, now: Micros) -> Micros:
+    """Return the end of *ttl* seconds from *now*; None: for ever."""
+    return FOREVER if ttl is None else now + micros(ttl)
+
+
+def peek(things: Expiring[K, V], key: K, now: Micros) -> V | None:
+    value, expires = things.get(key, (None, 0))
+    return value if now < expires else None
+
+
+def pop(things: Expiring[K, V], key: K, now: Micros) -> V | None:
+    # One that is past its time stays for prune: the clock may be set back.
+    value = peek(things, key, now)
+    if value is not None:
+        del things[key]
+    return value
+
+
+def items(things: Expiring[K, V], now: Micros) -> dict[K, V]:
+    return {key: value for key, (value, expires) in things.items() if now < expires}
+
+
+def expire(things: Expiring[K, V], now: Micros) -> int:
+    """Remove what is past its time, at most PRUNE; return how many went."""
+    return remove(things, lambda thing: thing[1] <= now)
+
+
+def remove(things: dict[K, V], is_past: Callable[[V], bool]) -> int:
+    """Remove the values of which *is_past* is true, at most PRUNE; return how many went."""
+    late = list(islice((key for key, thing in things.items() if is_past(thing)), PRUNE))
+    for key in late:
+        del things[key]
+    return len(late)

@@ -1,0 +1,254 @@
+"""The tasks of a MemoryStorage, each in its place; of those that are due, the concurrency limits say which are ready to be claimed."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from huey.runtime.clock import Micros
+from huey.storage.base import PROMOTE, PRUNE, TURN_BYTES
+from huey.storage.memory.row import Row
+from huey.storage.retention import Retention
+from huey.storage.rows import TaskRow, Worker
+from huey.task.lifecycle import State
+
+Rank = tuple[int, Micros, str]
+
+
+class Limit:
+    """The rows of one concurrency key: ids of those that run and of those that are ready, and a heap of those that are blocked."""
+
+    def __init__(self) -> None:
+        self.running: set[str] = set()
+        self.ready: set[str] = set()
+        self.blocked: list[Rank] = []
+
+
+class Ready:
+    """The ready rows in two heaps, and the limits by concurrency key. *rows*: every row by its id."""
+
+    def __init__(self, rows: dict[str, Row]) -> None:
+        self.rows = rows
+        self.suspects: list[Rank] = []
+        self.others: list[Rank] = []
+        self.limits: defaultdict[str, Limit] = defaultdict(Limit)
+
+    def __len__(self) -> int:
+        return len(self.suspects) + len(self.others)
+
+    def heaps(self, worker: Worker) -> list[list[Rank]]:
+        """Return the heaps that *worker* claims from, in that order."""
+        return [self.suspects] * worker.takes_suspects + [self.others] * worker.takes_others
+
+    def take(self, worker: Worker) -> Iterator[Row]:
+        """Remove and yield what *worker* may claim, best first."""
+        for heap in self.heaps(worker):
+            while heap:
+                yield self.rows[heapq.heappop(heap)[2]]
+
+    def add(self, row: Row) -> None:
+        """Make a due row ready; one with a limit is blocked until it is among the best of its key."""
+        limit = self._limit_of(row)
+        if limit is None:
+            heapq.heappush(self._heap_of(row), row.rank)
+        else:
+            row.state = State.BLOCKED
+            heapq.heappush(limit.blocked, row.rank)
+            self.rebalance(row)
+
+    def start(self, row: Row) -> None:
+        """Count a row that was claimed."""
+        if limit := self._limit_of(row):
+            limit.ready.discard(row.id)
+            limit.running.add(row.id)
+
+    def stop(self, row: Row) -> None:
+        """Count it no longer. The caller rebalances if its task has ended for good."""
+        if limit := self._limit_of(row):
+            limit.running.discard(row.id)
+
+    def rebalance(self, row: Row) -> None:
+        """Make the best rows of this row's key ready, as many as the limit leaves beside what runs, and block the others."""
+        limit = self._limit_of(row)
+        if limit is None:
+            return
+        # The first one decides, or tasks with different numbers would let each other in and out for ever.
+        room = self.rows[limit.blocked[0][2]].constraints.max_running - len(limit.running) if limit.blocked else 0
+        while limit.blocked:
+            best = limit.blocked[0]
+            worst = max((self.rows[id].rank for id in limit.ready), default=None)
+            if len(limit.ready) < room:
+                self._unblock(limit, self.rows[best[2]])
+            elif worst is not None and (len(limit.ready) > max(room, 0) or best < worst):
+                self._block(limit, self.rows[worst[2]])
+            else:
+                return
+        if not limit.running and not limit.ready:
+            del self.limits[row.constraints.concurrency_key or ""]
+
+    def clear(self) -> None:
+        """Forget what is ready or blocked; what runs still counts."""
+        self.suspects.clear()
+        self.others.clear()
+        for key, limit in list(self.limits.items()):
+            limit.ready.clear()
+            limit.blocked.clear()
+            if not limit.running:
+                del self.limits[key]
+
+    def _heap_of(self, row: Row) -> list[Rank]:
+        return self.suspects if row.solo_crashes else self.others
+
+    def _limit_of(self, row: Row) -> Limit | None:
+        key = row.constraints.concurrency_key
+        return None if key is None else self.limits[key]
+
+    def _unblock(self, limit: Limit, row: Row) -> None:
+        heapq.heappop(limit.blocked)
+        limit.ready.add(row.id)
+        row.state = State.QUEUED
+        heapq.heappush(self._heap_of(row), row.rank)
+
+    def _block(self, limit: Limit, row: Row) -> None:
+        limit.ready.discard(row.id)
+        heap = self._heap_of(row)
+        heap.remove(row.rank)
+        heapq.heapify(heap)
+        row.state = State.BLOCKED
+        heapq.heappush(limit.blocked, row.rank)
+
+
+class Tasks:
+    """Every row is in exactly one place: ready or blocked by a limit (``ready``), scheduled (those that wait for a worker that can run
+    them too), held by a worker, or ended, which is no place but ``rows``."""
+
+    def __init__(self, top_token: int = 1) -> None:
+        self.rows: dict[str, Row] = {}
+        self.top_token = top_token
+        """No row that has gone had a higher one. 1: that of most, which never come again."""
+        self.ready = Ready(self.rows)
+        self.scheduled: list[tuple[Micros, str]] = []
+        self.missing: set[str] = set()
+        """Of the scheduled ones those that wait for a worker that can run them."""
+        self.held: dict[str, set[str]] = {}
+
+    def queue(self, row: Row) -> None:
+        """Let *row* wait: for a worker, or for its time."""
+        row.state, row.lost_by = State.QUEUED, None
+        self.rows[row.id] = row
+        if row.due is None:
+            self.ready.add(row)
+            return
+        heapq.heappush(self.scheduled, (row.due, row.id))
+        if row.is_missing:
+            self.missing.add(row.id)
+        self.ready.rebalance(row)
+
+    def promote(self, now: Micros) -> list[Row]:
+        """Make ready what is due, soonest first, at most PROMOTE."""
+        promoted: list[Row] = []
+        while self.is_due(now) and len(promoted) < PROMOTE:
+            due, id = heapq.heappop(self.scheduled)
+            row = self.rows[id]
+            row.ready_at, row.due = due, None
+            self.missing.discard(id)
+            self.queue(row)
+            promoted.append(row)
+        return promoted
+
+    def is_due(self, now: Micros) -> bool:
+        return self.next_due is not None and self.next_due <= now
+
+    @property
+    def next_due(self) -> Micros | None:
+        return self.scheduled[0][0] if self.scheduled else None
+
+    def claim(self, worker: Worker, want: int) -> list[Row]:
+        """Lease the best *want* ready tasks to *worker*, no more than weigh ``TURN_BYTES`` with the last one."""
+        claimed = up_to_byte_limit(islice(self.ready.take(worker), want))
+        for row in claimed:
+            self.lease_to(worker.id, row)
+        return claimed
+
+    def lease_to(self, worker: str, row: Row) -> None:
+        """Begin a lease: its token tells it from all earlier ones."""
+        row.state, row.worker, row.reason = State.RUNNING, worker, None
+        row.token += 1
+        self.held.setdefault(worker, set()).add(row.id)
+        self.ready.start(row)
+
+    def held_by(self, worker: str) -> list[Row]:
+        return [self.rows[id] for id in sorted(self.held.get(worker, ()))]
+
+    def end_lease(self, row: Row) -> None:
+        """End the lease. The row is in no place until it is queued, ended or removed."""
+        assert row.worker is not None
+        holds = self.held[row.worker]
+        holds.remove(row.id)
+        if not holds:
+            del self.held[row.worker]
+        row.worker = None
+        self.ready.stop(row)
+
+    def remove(self, ids: Iterable[str]) -> int:
+        """Remove the rows of *ids*; return how many."""
+        gone = [self.rows.pop(id) for id in ids]
+        self.top_token = max(self.top_token, *(row.token for row in gone), 0)
+        return len(gone)
+
+    def remove_waiting(self, *, scheduled: bool) -> list[Row]:
+        """Remove the rows that wait for their time, or all others that wait; return them."""
+        gone = [row for row in self.living() if row.state != State.RUNNING and (row.due is not None and not row.is_missing) == scheduled]
+        self.scheduled = [each for each in self.scheduled if (each[1] in self.missing) == scheduled]
+        heapq.heapify(self.scheduled)
+        if not scheduled:
+            self.missing.clear()
+            self.ready.clear()
+        self.remove([row.id for row in gone])
+        return gone
+
+    def prune_failed(self, ended: Micros) -> int:
+        """Remove those that ended without success by that time, at most PRUNE."""
+        return self.remove(list(islice((id for id, row in self.rows.items() if row.has_failed and row.is_older(ended)), PRUNE)))
+
+    def prune_succeeded(self, retention: Retention, now: Micros) -> int:
+        """Remove the oldest of those that are too many or too old, at most PRUNE."""
+        kept = sorted((row for row in self.rows.values() if row.state == State.SUCCEEDED), key=lambda row: (row.finished, row.id))
+        beyond = len(kept) - retention.most
+        late = [row.id for n, row in enumerate(kept) if n < beyond or row.is_older(now - retention.age)]
+        return self.remove(late[:PRUNE])
+
+    def living(self) -> list[Row]:
+        """Return the rows that have not ended."""
+        return [row for row in self.rows.values() if not row.is_ended]
+
+    def find(self, state: str | None, name: str | None, limit: int, ids: Sequence[str] | None) -> list[TaskRow]:
+        if ids is not None:
+            return [self.rows[id].to_task_row() for id in ids if id in self.rows]
+        rows = [row for row in self._listed(state) if name is None or row.record.name == name]
+        return [row.to_task_row() for row in rows[:limit]]
+
+    def _listed(self, state: str | None) -> list[Row]:
+        if state == "suspect":
+            return [self.rows[id] for _, _, id in sorted(self.ready.suspects)]
+        if state == "ready":
+            return self._listed("suspect") + [self.rows[id] for _, _, id in sorted(self.ready.others)]
+        if state == "scheduled":
+            return [self.rows[id] for _, id in sorted(self.scheduled) if id not in self.missing]
+        if state == State.QUEUED:
+            return self._listed("ready") + self._listed("scheduled")
+        rows = [row for row in self.rows.values() if state is None or row.state == state or (state == State.BLOCKED and row.is_missing)]
+        return sorted(rows, key=lambda row: (row.created, row.id))
+
+
+def up_to_byte_limit(rows: Iterable[Row]) -> list[Row]:
+    """Return the first of *rows*, up to that with which they weigh more than ``TURN_BYTES``."""
+    taken, size = list[Row](), 0
+    for row in rows:
+        taken.append(row)
+        size += len(row.record.payload)
+        if size > TURN_BYTES:
+            break
+    return taken
