@@ -150,7 +150,7 @@ def test_a_waiting_threads_connection_goes_back_with_it(mine: Callable[..., Redi
     storage.open()
 
     for _ in range(20):
-        thread = threading.Thread(target=storage._turns.listener_of_thread)
+        thread = threading.Thread(target=storage._listener_of_thread)
         thread.start()
         thread.join()
 

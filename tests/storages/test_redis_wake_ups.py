@@ -33,7 +33,7 @@ def expecting(storage: RedisStorage, waker: Waker, act: Callable[[], object]) ->
 
 
 def until_it_waits(storage: RedisStorage) -> None:
-    wait_until(lambda: getattr(storage._turns.prefetching.get(ME.id), "state", None) is ListenerState.BLOCKED)
+    wait_until(lambda: getattr(storage._prefetching.get(ME.id), "state", None) is ListenerState.BLOCKED)
 
 
 def test_a_wake_up_brings_its_task_along(make: Make, waker: Waker, server: Any) -> None:
@@ -127,7 +127,7 @@ def test_a_worker_whose_waiting_connection_is_lost_hears_of_it(make: Make, waker
     def work() -> Any:
         storage.listen(ME, 20, waker, prefetch=True)
         waker.clear()
-        listener = storage._turns.prefetching.get(ME.id)
+        listener = storage._prefetching.get(ME.id)
         assert listener is not None
         server.client_kill_filter(_id=listener.connection.client)
         wrote = storage.turn(ME, [Finish(lease, State.SUCCEEDED)], 0)

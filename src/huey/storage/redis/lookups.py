@@ -1,18 +1,22 @@
-"""Reading a queue: tasks, counts, statistics, workers. Nothing here changes anything."""
+"""Reading a queue: tasks, counts, statistics, workers, events, and waiting for results. Nothing here changes what it reads."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
 from huey.exceptions import StorageRefused
-from huey.runtime.clock import SECOND, Micros
+from huey.runtime.clock import SECOND, Micros, micros
+from huey.runtime.masking import checkpoint
+from huey.storage.base import FOLLOWER, Storage
 from huey.storage.helpers import CHUNK, in_chunks
 from huey.storage.redis import keys
 from huey.storage.redis.finishes import ROW, worker_of
 from huey.storage.redis.messages import Arg, row_of, text_of, whole_or
 from huey.storage.redis.queue import RedisQueue
+from huey.storage.redis.shared_listeners import SAFETY_INTERVAL_S, EventListener, ResultListener, Wait
 from huey.storage.rows import Counts, Missing, TaskRow, WorkerRow
 from huey.storage.stats import MINUTE, Stat, stat, with_waiting
 from huey.task.lifecycle import State
@@ -27,18 +31,19 @@ _KINDS = {
 _ALL = ("suspect", "ready", "scheduled", "blocked", State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
-class Lookups:
-    """The verbs that read."""
+class ReadingStorage(Storage):
+    """The verbs of ``RedisStorage`` that read, or wait for what they read."""
 
     def __init__(self, queue: RedisQueue) -> None:
+        self.name = queue.name
         self._queue = queue
 
-    def get(self, ids: Sequence[Arg]) -> list[TaskRow]:
-        found = [each for some in in_chunks(ids) for each in self._queue.call("get_tasks", *some)]
-        return [row_of(each) for each in found if each]
+    # -- tasks, counts, workers ---------------------------------------------------------------------------------------------------------
 
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskRow]:
+    def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
         """As the contract says. It is not one step: a task that changes its state meanwhile may be missing."""
+        if ids is not None:
+            return self._rows(ids)
         if limit <= 0:
             return []
         if state in _KINDS:
@@ -68,7 +73,11 @@ class Lookups:
             ids = self._queue.call("list_ids", kind, start, start + size - 1)
             if not ids:
                 return
-            yield self.get(ids)
+            yield self._rows(ids)
+
+    def _rows(self, ids: Sequence[Arg]) -> list[TaskRow]:
+        found = [each for some in in_chunks(ids) for each in self._queue.call("get_tasks", *some)]
+        return [row_of(each) for each in found if each]
 
     def missing(self) -> list[Missing]:
         try:
@@ -81,6 +90,10 @@ class Lookups:
     def counts(self) -> Counts:
         *numbers, is_paused = self._queue.call("counts")
         return Counts._make([*numbers, bool(is_paused)])
+
+    def queues(self) -> list[str]:
+        self.open()
+        return sorted(name.decode() for name in self._queue.connections.command("SMEMBERS", keys.QUEUES))
 
     def stats(self, since: Micros) -> list[Stat]:
         rows, living = self._queue.call("read_stats", since)
@@ -106,3 +119,39 @@ class Lookups:
         # RESP3 answers with a map, RESP2 with a list, and the application may have chosen the protocol.
         pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
         return {text_of(name): whole_or(int, tick.partition(b" ")[0], 0) for name, tick in pairs}
+
+    # -- waiting for results and events -------------------------------------------------------------------------------------------------
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
+        if timeout is None or timeout > 0:
+            shared_listener = self._queue.connections.pool.shared_listener(ResultListener)
+            mine = self._wait_for(tuple(ids))
+            if shared_listener.wait(mine, self._time_left(timeout)):
+                return True
+            shared_listener.forget(mine)
+        return any(self._queue.call("watch_results", "", *some) for some in in_chunks(ids))
+
+    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
+        left = self._time_left(timeout)
+        while True:
+            checkpoint()
+            position, *events = self._queue.call("follow", FOLLOWER, "" if after is None else after)
+            if after is None or events:
+                return position, [event.decode() for event in events]
+            seconds = left()
+            if seconds <= 0:
+                return position, []
+            # The stream is read each second, in case a wake-up was lost.
+            a_second = self._time_left(min(seconds, SAFETY_INTERVAL_S))
+            self._queue.connections.pool.shared_listener(EventListener).wait(self._wait_for((position,)), a_second)
+
+    def _wait_for(self, subjects: tuple[object, ...]) -> Wait:
+        return Wait(self._queue.connections, self._queue.prefix, subjects, self._queue.now)
+
+    def _time_left(self, timeout: float | None) -> Callable[[], float]:
+        """Return a function that returns the seconds that are left of *timeout*."""
+        if timeout is None:
+            return lambda: math.inf
+        clock = self._queue.clock
+        deadline = clock.monotonic() + micros(timeout)
+        return lambda: (deadline - clock.monotonic()) / SECOND

@@ -1,13 +1,13 @@
 """Tasks in Redis: one script for each verb, one call for each turn, any number of hosts.
 
-keys.py says what is stored where, lua/ what each verb does. All verbs are atomic: a script runs to its end, or writes nothing. Verbs that
-are one call stand here; the others are parts, which share one RedisQueue and call each other in one direction only.
+keys.py says what is stored where, lua/ what each verb does. All verbs are atomic: a script runs to its end, or writes nothing. The verbs
+that read are in lookups.py, those of workers in turns.py, enqueues in enqueues.py, all others here.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -16,40 +16,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
 from huey.runtime.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, PRUNE, REVOCATION_KEPT, Storage, Waker
+from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, PRUNE, REVOCATION_KEPT
 from huey.storage.helpers import CHUNK, BulkEnqueue, check_keys, in_chunks, parts_of
 from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.enqueues import Enqueues
 from huey.storage.redis.errors import LEAST, NEEDED
-from huey.storage.redis.lookups import Lookups
 from huey.storage.redis.messages import Arg, parse_revocation, text_of, whole_or
-from huey.storage.redis.notifications import Notifications
 from huey.storage.redis.pool import ConnectionSet
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.source import connector
-from huey.storage.redis.turns import Turns
+from huey.storage.redis.turns import WorkerStorage
 from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import (
-    Counts,
     EventFactory,
     Features,
-    Missing,
     Polling,
     Revocation,
     TaskIds,
     TaskName,
-    TaskRow,
-    Turn,
-    Worker,
-    WorkerRow,
 )
-from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat
+from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT
 from huey.task.bounds import parse_number
-from huey.task.lifecycle import Finish
-from huey.task.record import Lease, Record
+from huey.task.record import Record
 
 if TYPE_CHECKING:
     from typing import Self
@@ -67,7 +58,7 @@ STAMP = 16
 """Digits before a stored value, which say when it expires."""
 
 
-class RedisStorage(Storage):
+class RedisStorage(WorkerStorage):
     """Tasks in one Redis or Valkey server (6.2 or newer); several names may share it, and other data.
 
     Its address: *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or
@@ -98,19 +89,15 @@ class RedisStorage(Storage):
         source = connector(name, connection)
         self._is_local = source.is_local
         wait_for_disk = (b"WAITAOF", 1, 0, DISK_TIMEOUT_MS) if durable else None
-        self._queue = queue = RedisQueue(name, clock, ConnectionSet(source), wait_for_disk)
-        self.name = name
-        self.result_ttl = parse_result_ttl(result_ttl)
+        queue = RedisQueue(name, clock, ConnectionSet(source), wait_for_disk)
+        self.result_ttl, self._retention = parse_result_ttl(result_ttl), Retention.of(keep_finished)
+        super().__init__(queue, self.result_ttl, self._retention.is_on)
         self._connections, self._prefix = queue.connections, queue.prefix
         self._is_trust_logged = False
         self._rng = rng
         self._unanswered: set[str] = set()
         """Nonces of calls that may have acquired a lock, but whose reply was lost: the next renewal releases those locks."""
-        self._retention = Retention.of(keep_finished)
         self._enqueues = Enqueues(queue, rng, enqueue_timeout)
-        self._turns = Turns(queue, self.result_ttl, self._retention.is_on)
-        self._notifications = Notifications(queue)
-        self._lookups = Lookups(queue)
         # Not a method: a reference cycle would keep the connections open until the garbage collector runs.
         self._connections.prepare = partial(_prepare, self._prefix, name, durable)
 
@@ -150,7 +137,7 @@ class RedisStorage(Storage):
 
     def close(self) -> None:
         self._connections.close()
-        self._turns.forget_listeners()
+        self._forget_listeners()
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         most = self._connections.most
@@ -188,10 +175,14 @@ class RedisStorage(Storage):
         return gone
 
     def flush(self, state: str | None = None) -> int:
-        if state is not None:
-            return self._drop_queued(is_scheduled=state == "scheduled")
-        self._queue.call("flush")
-        return 0
+        if state is None:
+            self._queue.call("flush")
+            return 0
+        total, dropped = 0, 1
+        while dropped:
+            dropped = self._queue.call("drop_queued", state, CHUNK)
+            total += dropped
+        return total
 
     @property
     def is_trusted(self) -> bool:
@@ -201,7 +192,7 @@ class RedisStorage(Storage):
             log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._connections.where)
         return self._is_local
 
-    # -- life ---------------------------------------------------------------------------------------------------------------------------
+    # -- enqueue ------------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
         return self._enqueues.enqueue(records, make_events, now)
@@ -210,47 +201,6 @@ class RedisStorage(Storage):
     def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
         with self._enqueues.bulk() as bulk:
             yield bulk
-
-    def turn(
-        self,
-        worker: Worker,
-        finishes: Sequence[Finish],
-        want: int,
-        events: Sequence[str] = (),
-        now: Micros | None = None,
-        report_promoted: bool = False,
-        before_io: Callable[[], None] | None = None,
-    ) -> Turn:
-        return self._turns.turn(worker, finishes, want, events, now, report_promoted, before_io)
-
-    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
-        return self._turns.listen(worker, timeout, waker, prefetch, report_promoted)
-
-    def deregister(self, worker: Worker) -> None:
-        self._turns.deregister(worker)
-
-    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
-        self._turns.release(worker, leases)
-
-    def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
-        return self._turns.claim_missing(worker, missing, want, now)
-
-    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
-        return self._turns.reclaim(dead, worker)
-
-    def heartbeat(self, workers: Sequence[Worker]) -> None:
-        self._turns.heartbeat(workers)
-
-    def leases(self, worker: Worker) -> list[Lease]:
-        return self._turns.held_by(worker)
-
-    # -- waiting for results and events -------------------------------------------------------------------------------------------------
-
-    def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
-        return self._notifications.wait(ids, timeout)
-
-    def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
-        return self._notifications.follow(after, timeout)
 
     # -- revocation, and acts of a person -----------------------------------------------------------------------------------------------
 
@@ -280,36 +230,8 @@ class RedisStorage(Storage):
     def discard(self, ids: Sequence[str]) -> list[str]:
         return [id.decode() for some in in_chunks(ids) for id in self._queue.call("discard", *some)]
 
-    def _drop_queued(self, *, is_scheduled: bool) -> int:
-        kind, total, dropped = "scheduled" if is_scheduled else "ready", 0, 1
-        while dropped:
-            dropped = self._queue.call("drop_queued", kind, CHUNK)
-            total += dropped
-        return total
-
     def pause(self, on: bool) -> None:
         self._queue.call("pause", int(on))
-
-    # -- reading ------------------------------------------------------------------------------------------------------------------------
-
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
-        return self._lookups.find(state, name, limit) if ids is None else self._lookups.get(ids)
-
-    def missing(self) -> list[Missing]:
-        return self._lookups.missing()
-
-    def counts(self) -> Counts:
-        return self._lookups.counts()
-
-    def queues(self) -> list[str]:
-        self.open()
-        return sorted(name.decode() for name in self._connections.command("SMEMBERS", keys.QUEUES))
-
-    def stats(self, since: Micros) -> list[Stat]:
-        return self._lookups.stats(since)
-
-    def workers(self) -> list[WorkerRow]:
-        return self._lookups.workers()
 
     # -- values, locks, rates -----------------------------------------------------------------------------------------------------------
 
@@ -367,9 +289,6 @@ class RedisStorage(Storage):
         return used
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
-
-    def ticks(self) -> dict[str, Micros]:
-        return self._lookups.ticks()
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         return self._enqueues.tick(name, tick, record, events, now)

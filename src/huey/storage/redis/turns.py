@@ -15,6 +15,7 @@ from huey.storage.helpers import CHUNK, newest
 from huey.storage.redis.connection import EVALSHA
 from huey.storage.redis.errors import unreachable
 from huey.storage.redis.finishes import details, encode_finishes, too_heavy, who
+from huey.storage.redis.lookups import ReadingStorage
 from huey.storage.redis.messages import Arg, cancelled_of, lease_of, new_leases, promotion_of, raw_of, text_of, whole_or
 from huey.storage.redis.prefetching import Command, ListenerState, PrefetchingListener
 from huey.storage.redis.queue import RedisQueue
@@ -29,21 +30,21 @@ NO_FINISHES: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
 BeforeIO = Callable[[], None]
 
 
-class Turns:
-    """The verbs of workers and leases. *keeps_finished*: tasks that succeeded are kept for a while."""
+class WorkerStorage(ReadingStorage):
+    """The verbs of ``RedisStorage`` that workers call. *keeps_finished*: tasks that succeeded are kept for a while."""
 
     def __init__(self, queue: RedisQueue, result_ttl: float | None, keeps_finished: bool) -> None:
-        self._queue = queue
+        super().__init__(queue)
         self._result_ttl: Arg = "" if result_ttl is None else micros(result_ttl)
         self._keeps_finished = keeps_finished
         self._lost_listener: str | None = None
         """The worker whose listener was lost with a claim in flight while its turn succeeded."""
-        self.forget_listeners()
+        self._forget_listeners()
 
-    def forget_listeners(self) -> None:
+    def _forget_listeners(self) -> None:
         """Start without listeners: those there are have lost their connections."""
         self._of_thread = threading.local()
-        self.prefetching: dict[str, PrefetchingListener] = {}
+        self._prefetching: dict[str, PrefetchingListener] = {}
         """By worker: the listener that may have sent a claim for it, or hold what that brought."""
 
     # -- turn -----------------------------------------------------------------------------------------------------------------------------
@@ -63,7 +64,7 @@ class Turns:
         for part in too_heavy(finishes):
             stale += self.turn(worker, part, 0, (), now, before_io=before_io).stale
             finishes = finishes[len(part) :]
-        listener = self.prefetching.get(worker.id)
+        listener = self._prefetching.get(worker.id)
         if self._lost_listener == worker.id:
             # What the lost claim brought is not known. The engine reads what the worker holds, as after any outage.
             self._lost_listener = None
@@ -173,12 +174,12 @@ class Turns:
 
     # -- listening ------------------------------------------------------------------------------------------------------------------------
 
-    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool, report_promoted: bool) -> bool:
+    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         def make_claim(listener: PrefetchingListener) -> Command | None:
             # A claim that waits on the server can only have the server's time.
             if not prefetch or self._queue.has_own_clock:
                 return None
-            self.prefetching[worker.id] = listener
+            self._prefetching[worker.id] = listener
             mode = "p" if report_promoted else 0
             rest = (mode, self._queue.name, 0, *NO_FINISHES[0], listener.connection.client)
             return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), *rest)
@@ -187,7 +188,7 @@ class Turns:
         try:
             if timeout <= 0:
                 return self._has_ready(lanes)
-            return self.listener_of_thread().listen(lanes, timeout, waker, make_claim)
+            return self._listener_of_thread().listen(lanes, timeout, waker, make_claim)
         except BaseException:
             # The next reply on its connection may belong to any command.
             self._drop_listener()
@@ -200,7 +201,7 @@ class Turns:
         return bool(is_ready)
 
     def deregister(self, worker: Worker) -> None:
-        listener = self.prefetching.pop(worker.id, None)
+        listener = self._prefetching.pop(worker.id, None)
         if listener is not None and not listener.connection.is_closed:
             try:
                 listener.end_wait()
@@ -216,7 +217,7 @@ class Turns:
         listener: PrefetchingListener | None = getattr(self._of_thread, "listener", None)
         return listener
 
-    def listener_of_thread(self) -> PrefetchingListener:
+    def _listener_of_thread(self) -> PrefetchingListener:
         """Return the listener of this thread, a new one after a fork or an outage."""
         listener = self._listener
         if listener is None or not listener.is_usable:
@@ -226,7 +227,7 @@ class Turns:
     def _drop_listener(self, worker: Worker | None = None) -> None:
         """Drop the listener of this thread, which may have prefetched for *worker*."""
         if worker is not None:
-            self.prefetching.pop(worker.id, None)
+            self._prefetching.pop(worker.id, None)
         listener, self._of_thread.listener = self._listener, None
         if listener is not None:
             self._queue.connections.drop(listener.connection)
@@ -257,7 +258,7 @@ class Turns:
             known = [part for worker in workers for part in (worker.id, details(worker))]
             self._queue.call("heartbeat", self._queue.lease_time(), *known)
 
-    def held_by(self, worker: Worker) -> list[Lease]:
+    def leases(self, worker: Worker) -> list[Lease]:
         ids, messages, states, tokens = self._queue.call("leases", raw_of(worker.id))
         found = zip(ids, messages, states, (whole_or(int, token, 0) for token in tokens), strict=True)
         return [lease_of(*each) for each in found]
