@@ -47,7 +47,7 @@ def sqlite(folder: str, clock: Clock) -> Storage:
 def redis(folder: str, clock: Clock) -> Storage:
     storage = RedisStorage("model", port=shared_server().port, clock=clock)
     # Tokens of locks go on growing after a flush of the queue; the model begins anew.
-    storage._connections.command("FLUSHDB")
+    storage._queue.command("FLUSHDB")
     return storage
 
 

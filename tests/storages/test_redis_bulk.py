@@ -163,7 +163,7 @@ def test_a_late_enqueue_over_an_old_connection_is_known(make: Make, monkeypatch:
     storage.turn(ME, [Finish(lease, State.SUCCEEDED) for lease in storage.turn(ME, [], 9).leases], 0)
 
     for command in late:
-        storage._connections.command(*command)
+        storage._queue.command(*command)
 
     assert storage.counts()[:3] == (0, 0, 0)
 

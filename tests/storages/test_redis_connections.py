@@ -80,7 +80,7 @@ def test_a_thousand_reconnects_leak_nothing(mine: Callable[..., RedisStorage], k
     before = descriptors()
 
     for _ in range(1000):
-        sock = storage._connections.pool._free[-1].transport._sock
+        sock = storage._queue.pool._free[-1].transport._sock
         sock.shutdown(socket.SHUT_RDWR)
         assert storage.counts().is_paused is False
 
@@ -92,13 +92,13 @@ def test_a_thousand_reconnects_leak_nothing(mine: Callable[..., RedisStorage], k
 
 def test_a_pool_of_our_own_has_no_limit_but_that_of_the_user(mine: Callable[..., RedisStorage]) -> None:
     storage = mine()
-    connections = [storage._connections.take() for _ in range(130)]
+    connections = [storage._queue.take() for _ in range(130)]
     for connection in connections:
-        storage._connections.release(connection)
+        storage._queue.release(connection)
 
-    assert storage._connections.most is None
-    assert mine(max_connections=7)._connections.most == 7
-    assert mine(url=shared_server().url + "?max_connections=8")._connections.most == 8
+    assert storage._queue.most is None
+    assert mine(max_connections=7)._queue.most == 7
+    assert mine(url=shared_server().url + "?max_connections=8")._queue.most == 8
 
 
 def test_connections_that_the_server_kills_go_back(mine: Callable[..., RedisStorage], admin: Any) -> None:
@@ -169,7 +169,7 @@ def test_storages_that_are_forgotten_give_their_connections_back(mine: Callable[
 def test_what_is_dropped_under_the_pools_lock_goes_back_later(mine: Callable[..., RedisStorage]) -> None:
     pool = pool_of()
     storage = mine(connection_pool=pool)
-    connection = storage._connections.take()
+    connection = storage._queue.take()
 
     def hold() -> None:
         with pool._lock:
@@ -210,21 +210,21 @@ def test_a_forked_child_leaves_the_parents_connections(mine: Callable[..., Redis
 def until_it_waits(storage: RedisStorage, *ids: str, timeout: float | None = 20) -> Call[bool]:
     """A thread that waits for results; the server knows of it."""
     call = Call(lambda: storage.wait(ids, timeout))
-    wait_until(lambda: all(storage._connections.command(b"HEXISTS", storage._prefix + "wt", id) for id in ids))
+    wait_until(lambda: all(storage._queue.command(b"HEXISTS", storage._prefix + "wt", id) for id in ids))
     return call
 
 
 def test_a_text_that_cannot_be_sent_is_no_outage(mine: Callable[..., RedisStorage]) -> None:
     storage = mine()
     storage.open()
-    free = list(storage._connections.pool._free)
+    free = list(storage._queue.pool._free)
 
-    for act in (lambda: storage.put("data", "a\ud800", b"x"), lambda: storage._connections.command(b"GET", "\udfff")):
+    for act in (lambda: storage.put("data", "a\ud800", b"x"), lambda: storage._queue.command(b"GET", "\udfff")):
         with pytest.raises((StorageError, ValueError)) as told:
             act()
         assert not isinstance(told.value, StorageUnavailable)
 
-    assert list(storage._connections.pool._free) == free
+    assert list(storage._queue.pool._free) == free
 
 
 # -- few of them ------------------------------------------------------------------------------------------------------------------------
@@ -250,9 +250,9 @@ def test_queues_of_one_process_share_their_connections(admin: Any) -> None:
 def test_queues_with_other_options_do_not_share(mine: Callable[..., RedisStorage]) -> None:
     here = mine(password=None)
 
-    assert here._connections.pool is mine(name="another", password=None)._connections.pool
-    assert here._connections.pool is not mine(db=1)._connections.pool
-    assert here._connections.pool is not mine(connection_pool=pool_of())._connections.pool
+    assert here._queue.pool is mine(name="another", password=None)._queue.pool
+    assert here._queue.pool is not mine(db=1)._queue.pool
+    assert here._queue.pool is not mine(connection_pool=pool_of())._queue.pool
 
 
 def test_a_closing_queue_leaves_others_their_connections(mine: Callable[..., RedisStorage]) -> None:
@@ -273,7 +273,7 @@ def test_three_hundred_threads_wait_on_one_connection(mine: Callable[..., RedisS
     storage.open()
     before = len(admin.client_list())
     calls = [Call(lambda n=n: storage.wait([str(n)], 20)) for n in range(300)]  # type: ignore[misc]
-    wait_until(lambda: storage._connections.command(b"HLEN", storage._prefix + "wt") == 300)
+    wait_until(lambda: storage._queue.command(b"HLEN", storage._prefix + "wt") == 300)
 
     assert len(admin.client_list()) - before <= 10
     assert sum("cmd=blpop" in f"cmd={client['cmd']}" for client in admin.client_list() if client["flags"] == "b") <= 1
@@ -345,7 +345,7 @@ def test_a_queue_that_comes_later_is_heard_at_once(mine: Callable[..., RedisStor
     first, second = mine(), mine(name="comes later")
     waiting = until_it_waits(first, "a")
     later = until_it_waits(second, "a")
-    shared_listener = second._connections.pool.shared_listener(ResultListener)
+    shared_listener = second._queue.pool.shared_listener(ResultListener)
 
     assert set(shared_listener._blocked_on or ()) == {first._prefix, second._prefix}
     second.put("result", "a", b"5")
@@ -362,7 +362,7 @@ def test_a_wait_ends_on_time_whoever_leads_and_leaves_no_mark(mine: Callable[...
     waits = [Call(lambda n=n: storage.wait([f"{n}", f"{n} too"], 0.05 + n / 500)) for n in range(50)]  # type: ignore[misc]
 
     assert not any(wait.answer() for wait in waits)
-    assert storage._connections.command(b"HKEYS", storage._prefix + "wt") == [b"long"]
+    assert storage._queue.command(b"HKEYS", storage._prefix + "wt") == [b"long"]
     storage.put("result", "long", b"5")
     assert longer.answer()
 
@@ -384,7 +384,7 @@ def test_thousands_of_results_are_waited_for_at_once(mine: Callable[..., RedisSt
     ids = [str(n) for n in range(5000)]
     waiting = until_it_waits(storage, *ids[::1000])
     every = Call(lambda: storage.wait(ids, 20))
-    wait_until(lambda: storage._connections.command(b"HLEN", storage._prefix + "wt") == 5000)
+    wait_until(lambda: storage._queue.command(b"HLEN", storage._prefix + "wt") == 5000)
 
     storage.put("result", "4321", b"5")
 
@@ -464,7 +464,7 @@ def test_a_wait_that_interrupts_one_in_its_own_thread_ends_too(mine: Callable[..
 
 
 def poke(storage: RedisStorage) -> None:
-    wait_until(lambda: storage._connections.command(b"HEXISTS", storage._prefix + "wt", "outer"))
+    wait_until(lambda: storage._queue.command(b"HEXISTS", storage._prefix + "wt", "outer"))
     os.kill(os.getpid(), signal.SIGUSR1)
     wait_until(lambda: storage.peek("result", "inner"))
     storage.put("result", "outer", b"5")
@@ -472,7 +472,7 @@ def poke(storage: RedisStorage) -> None:
 
 def test_an_error_that_strikes_the_leader_is_its_own(mine: Callable[..., RedisStorage], monkeypatch: pytest.MonkeyPatch) -> None:
     storage = mine()
-    shared_listener = storage._connections.pool.shared_listener(ResultListener)
+    shared_listener = storage._queue.pool.shared_listener(ResultListener)
     real = shared_listener._await_reply
     strikes = [KeyboardInterrupt("struck")]
 
@@ -502,13 +502,13 @@ def test_an_exhausted_pool_says_that_it_is_the_pool(
     # One that lets its callers wait for ever does not make us wait for ever.
     pool = pool_of(kind, most=1, timeout=None) if kind is redis.BlockingConnectionPool else pool_of(most=1)
     storage = mine(connection_pool=pool, enqueue_timeout=0.1)
-    taken = storage._connections.take()
+    taken = storage._queue.take()
 
     with pytest.raises(StorageError, match=r"max_connections=1.*a consumer needs up to 4") as told:
         storage.enqueue([task()])
     assert "cannot reach the server" not in str(told.value)
 
-    storage._connections.release(taken)
+    storage._queue.release(taken)
     storage.enqueue([task()])
 
 

@@ -197,8 +197,8 @@ def test_what_stood_in_a_key_set_aside_is_put_back(
 
 def test_every_script_is_run_by_these_tests(storage: RedisStorage, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = set()
-    call = storage._connections.call
-    monkeypatch.setattr(storage._connections, "call", lambda name, *rest, **more: ran.add(name) or call(name, *rest, **more))
+    call = storage._queue.call
+    monkeypatch.setattr(storage._queue, "call", lambda name, *rest, **more: ran.add(name) or call(name, *rest, **more))
     filled(storage, clock)
     every_verb(storage, clock)
     storage.flush("scheduled")

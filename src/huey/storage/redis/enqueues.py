@@ -53,8 +53,7 @@ class Enqueues:
         queue = self._queue
         arguments = groups(records)
         one = single(arguments) if len(records) == 1 else None
-        head = (queue.prefix, queue.now(now), int(make_events is not None), queue.name)
-        call = EnqueueCall(len(records), head, arguments, make_events, one)
+        call = EnqueueCall(len(records), queue.now(now), arguments, make_events, one)
         failpoint("enqueue:before-commit")
         if submit is None or queue.is_followed or queue.durable is not None:
             submit = self._submit
@@ -64,7 +63,7 @@ class Enqueues:
 
     @contextmanager
     def bulk(self) -> Iterator[BulkEnqueue]:
-        pipeline = EnqueuePipeline(self._queue.connections, self._sequences, self._submit, self._send)
+        pipeline = EnqueuePipeline(self._queue, self._sequences, self._submit, self._send)
         bulk = BulkEnqueue(partial(self.enqueue, submit=pipeline.submit))
         try:
             yield bulk
@@ -81,8 +80,7 @@ class Enqueues:
         failpoint("tick:before-commit")
         queue = self._queue
         task = [] if record is None else groups([record])
-        head = (queue.prefix, queue.now(now), name, tick, queue.name)
-        fired = queue.connections.call("tick", *head, len(events), *events, *task, after=queue.durable)
+        fired = queue.call("tick", name, tick, queue.name, len(events), *events, *task, now=now, after=queue.durable)
         failpoint("tick:after-commit")
         return bool(fired)
 
@@ -114,19 +112,17 @@ class Enqueues:
 
     def _execute(self, call: EnqueueCall, number: tuple[Arg, ...]) -> None:
         queue, make_events = self._queue, call.make_events
-        run = queue.connections.call
+        run = partial(queue.call, now=call.now, after=queue.durable)
         if call.single is not None and not queue.is_followed:
             channel = queue.name if make_events is not None else ""
-            if run("enqueue_one", *call.head[:2], channel, *number, *call.single, after=queue.durable, soon=True) != NOT_SIMPLE:
+            if run("enqueue_one", channel, *number, *call.single, soon=True) != NOT_SIMPLE:
                 return
         if make_events is None or not queue.is_followed:
-            queue.is_followed = bool(run("enqueue", *call.head, *number, 0, *call.arguments, after=queue.durable))
+            queue.is_followed = bool(run("enqueue", int(make_events is not None), queue.name, *number, 0, *call.arguments))
         if make_events is not None and queue.is_followed:
             # It was not executed if the server has just said that there is a follower.
-            prefix, now, _, channel_name = call.head
             events = list(make_events())
-            head = (prefix, now, 2, channel_name, *number, len(events), *events)
-            queue.is_followed = bool(run("enqueue", *head, *call.arguments, after=queue.durable))
+            queue.is_followed = bool(run("enqueue", 2, queue.name, *number, len(events), *events, *call.arguments))
 
     def _enqueue_constrained(self, records: Sequence[Record], make_events: EventFactory | None, now: Micros | None) -> dict[str, str]:
         arguments = groups_of_one(records)
@@ -145,8 +141,8 @@ class Enqueues:
         queue = self._queue
         events = make_events() if make_events is not None and queue.is_followed else None
         mode = 0 if make_events is None else 1 if events is None else 2
-        head = (queue.prefix, now, mode, queue.name, *number, len(events or ()))
-        is_followed, duplicates = queue.connections.call("enqueue_constrained", *head, *(events or ()), *arguments, after=queue.durable)
+        head = (mode, queue.name, *number, len(events or ()))
+        is_followed, duplicates = queue.call("enqueue_constrained", *head, *(events or ()), *arguments, now=now, after=queue.durable)
         queue.is_followed = bool(is_followed)
         if is_followed and mode == 1:
             return self._execute_constrained(arguments, make_events, now, number)

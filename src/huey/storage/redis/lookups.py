@@ -81,7 +81,7 @@ class ReadingStorage(Storage):
 
     def missing(self) -> list[Missing]:
         try:
-            found = self._queue.connections.command("HKEYS", self._queue.prefix + keys.MISSING_COUNTS)
+            found = self._queue.command("HKEYS", self._queue.prefix + keys.MISSING_COUNTS)
         except StorageRefused:
             # A key of a wrong type: the next script that meets it sets it aside, and ``prune`` repairs what stood in it.
             return []
@@ -93,7 +93,7 @@ class ReadingStorage(Storage):
 
     def queues(self) -> list[str]:
         self.open()
-        return sorted(name.decode() for name in self._queue.connections.command("SMEMBERS", keys.QUEUES))
+        return sorted(name.decode() for name in self._queue.command("SMEMBERS", keys.QUEUES))
 
     def stats(self, since: Micros) -> list[Stat]:
         rows, living = self._queue.call("read_stats", since)
@@ -115,7 +115,7 @@ class ReadingStorage(Storage):
         return [WorkerRow(worker_of(id, details), int(until), bool(is_expired), holds) for id, details, until, is_expired, holds in found]
 
     def ticks(self) -> dict[str, Micros]:
-        found = self._queue.connections.command("HGETALL", self._queue.prefix + keys.TICKS)
+        found = self._queue.command("HGETALL", self._queue.prefix + keys.TICKS)
         # RESP3 answers with a map, RESP2 with a list, and the application may have chosen the protocol.
         pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
         return {text_of(name): whole_or(int, tick.partition(b" ")[0], 0) for name, tick in pairs}
@@ -124,7 +124,7 @@ class ReadingStorage(Storage):
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         if timeout is None or timeout > 0:
-            shared_listener = self._queue.connections.pool.shared_listener(ResultListener)
+            shared_listener = self._queue.pool.shared_listener(ResultListener)
             mine = self._wait_for(tuple(ids))
             if shared_listener.wait(mine, self._time_left(timeout)):
                 return True
@@ -143,10 +143,10 @@ class ReadingStorage(Storage):
                 return position, []
             # The stream is read each second, in case a wake-up was lost.
             a_second = self._time_left(min(seconds, SAFETY_INTERVAL_S))
-            self._queue.connections.pool.shared_listener(EventListener).wait(self._wait_for((position,)), a_second)
+            self._queue.pool.shared_listener(EventListener).wait(self._wait_for((position,)), a_second)
 
     def _wait_for(self, subjects: tuple[object, ...]) -> Wait:
-        return Wait(self._queue.connections, self._queue.prefix, subjects, self._queue.now)
+        return Wait(self._queue, subjects)
 
     def _time_left(self, timeout: float | None) -> Callable[[], float]:
         """Return a function that returns the seconds that are left of *timeout*."""

@@ -20,7 +20,7 @@ from huey.runtime.clock import Clock, Micros, Rng
 from huey.storage.redis.connection import EVALSHA, CommandConnection, checked
 from huey.storage.redis.errors import UnknownScript
 from huey.storage.redis.messages import Arg
-from huey.storage.redis.pool import ConnectionSet
+from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.scripts import script
 from huey.storage.rows import EventFactory
 
@@ -63,10 +63,10 @@ class EnqueueSequences:
 
 
 class EnqueueCall(NamedTuple):
-    """What one call of ``enqueue`` sends. *head*: the first arguments of the script, up to the number of the enqueue."""
+    """What one call of ``enqueue`` sends."""
 
     size: int
-    head: tuple[Arg, ...]
+    now: Arg
     arguments: list[Arg]
     make_events: EventFactory | None
     single: list[Arg] | None = None
@@ -86,12 +86,12 @@ class EnqueuePipeline:
 
     def __init__(
         self,
-        connections: ConnectionSet,
+        queue: RedisQueue,
         sequences: EnqueueSequences,
         submit: Callable[[EnqueueCall], None],
         send: Callable[[EnqueueCall, str, Micros], None],
     ) -> None:
-        self._connections = connections
+        self._queue = queue
         self._sequences = sequences
         self._sequence = sequences.take()
         self._submit = submit
@@ -111,10 +111,10 @@ class EnqueuePipeline:
         before, self._under_way = self._under_way, Sent(call, self._sequence.number())
         try:
             if self._connection is None:
-                self._connection = self._connections.take()
-            self._connection.send(
-                (EVALSHA, script("enqueue").sha, 1, *call.head, self._sequence.id, self._under_way.number, 0, *call.arguments)
-            )
+                self._connection = self._queue.take()
+            queue, has_events = self._queue, int(call.make_events is not None)
+            head = (queue.prefix, call.now, has_events, queue.name, self._sequence.id, self._under_way.number, 0)
+            self._connection.send((EVALSHA, script("enqueue").sha, 1, *head, *call.arguments))
             is_confirmed = before is None or self._is_confirmed(before.call)
         except StorageUnavailable:
             self._resend(before)
@@ -141,7 +141,7 @@ class EnqueuePipeline:
             raise
         finally:
             if self._connection is not None:
-                self._connections.release(self._connection)
+                self._queue.release(self._connection)
                 self._connection = None
         self._sequences.release(self._sequence)
 
@@ -176,7 +176,7 @@ class EnqueuePipeline:
                 raise
 
     def _drop(self) -> None:
-        self._connections.drop(self._connection)
+        self._queue.drop(self._connection)
         self._connection, self._under_way, self._is_known = None, None, False
 
     def _stop(self, before: Sent | None, error: StorageError) -> None:

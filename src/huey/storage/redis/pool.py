@@ -12,12 +12,10 @@ from collections.abc import Callable, Hashable
 from os import getpid
 from typing import Any, TypeVar
 
-from huey.exceptions import StorageError, StorageUnavailable
+from huey.exceptions import StorageError
 from huey.runtime.clock import micros, system_clock
-from huey.storage.redis.connection import HARMLESS, REPLY_TIMEOUT, CommandConnection, checked, load_client, release_forgotten, run
-from huey.storage.redis.errors import NoneLeft, pool_is_too_small, too_many_clients, translated, unreachable
-from huey.storage.redis.messages import Arg
-from huey.storage.redis.scripts import script
+from huey.storage.redis.connection import CommandConnection, checked, load_client, release_forgotten
+from huey.storage.redis.errors import pool_is_too_small, too_many_clients, translated, unreachable
 from huey.storage.redis.source import Source
 
 L = TypeVar("L")
@@ -39,7 +37,7 @@ class Pool:
         self.where = source.where
         self.epoch = 0
         """Grows with each lost connection: the server may be a different one since."""
-        self.users: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
+        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self._reset()
 
     def _reset(self) -> None:
@@ -187,7 +185,7 @@ class Pool:
             except IndexError:
                 return
 
-    def release_user(self, user: ConnectionSet) -> None:
+    def release_user(self, user: object) -> None:
         """Note that *user* needs no connection for now. Without users all are closed, also those that threads wait on: they get an
         error."""
         self.users.discard(user)
@@ -215,104 +213,3 @@ def shared(source: Source) -> Pool:
         # Another thread may have been faster.
         found = _shared.setdefault(source.identity, found)
     return found
-
-
-class ConnectionSet:
-    """The connections of one queue: those of its pool, after the server was checked for this queue."""
-
-    def __init__(self, source: Source) -> None:
-        self.pool = shared(source)
-        self.where = source.where
-        self.most = source.most
-        self.prepare: Callable[[CommandConnection], None] = lambda connection: None
-        """Called before the first call, and again after a lost connection."""
-        self._prepared_in = -1
-        self.reply_timeout = REPLY_TIMEOUT
-        """Seconds that a reply may take."""
-
-    def take(self) -> CommandConnection:
-        """Lend a connection."""
-        connection = self.pool.take()
-        if self._prepared_in != self.pool.epoch:
-            self._prepare(connection)
-        return connection
-
-    def _prepare(self, connection: CommandConnection) -> None:
-        self.pool.users.add(self)
-        epoch = self.pool.epoch
-        try:
-            self.prepare(connection)
-        except BaseException as error:
-            self._take_back(connection, error)
-            raise
-        self._prepared_in = epoch
-        self.reply_timeout = connection.reply_timeout
-
-    def keep(self) -> CommandConnection:
-        """Lend a connection that this thread keeps."""
-        connection = self.take()
-        self.pool.keep(connection)
-        return connection
-
-    def release(self, connection: CommandConnection) -> None:
-        """Take back a connection on which nothing is in flight."""
-        self.pool.release(connection)
-
-    def drop(self, connection: CommandConnection | None) -> None:
-        """Close a connection whose next reply is not known, and all unused ones, which may be lost too."""
-        self.pool.drop(connection)
-
-    def close(self) -> None:
-        """Close the connections unless another queue uses them. The next call checks the server again."""
-        self._prepared_in = -1
-        self.pool.release_user(self)
-
-    # -- calls --------------------------------------------------------------------------------------------------------------------------
-
-    def call(
-        self,
-        name: str,
-        *arguments: Arg,
-        after: tuple[Arg, ...] | None = None,
-        before: tuple[tuple[Arg, ...], ...] = (),
-        once: bool = False,
-        soon: bool = False,
-    ) -> Any:
-        """Run a script and return its answer. *before*, *after*: commands in the same packet, whose replies are only checked for errors.
-        *once*: do not repeat it after a lost reply, though the verb is harmless in general. *soon*: the reply is likely to come at once."""
-        return self.use(
-            lambda connection: run(connection, script(name), arguments, before, after, soon=soon), name in HARMLESS and not once
-        )
-
-    def command(self, *command: Arg) -> Any:
-        """Send one plain command that is harmless when repeated, and return its answer."""
-
-        def act(connection: CommandConnection) -> Any:
-            connection.send(command)
-            return checked(connection, connection.read())
-
-        return self.use(act, True)
-
-    def use(self, act: Callable[[CommandConnection], Any], again: bool) -> Any:
-        """Call *act* with a connection, and return what it returns; if that is lost, *again* says whether to repeat it once with a new
-        one."""
-        connection = None
-        try:
-            connection = self.take()
-            answer = act(connection)
-        except NoneLeft:
-            raise
-        except BaseException as error:
-            self._take_back(connection, error)
-            if again and isinstance(error, StorageUnavailable):
-                return self.use(act, False)
-            raise
-        self.release(connection)
-        return answer
-
-    def _take_back(self, connection: CommandConnection | None, error: BaseException) -> None:
-        """End the use of a connection with an error: if that is an answer of the server, the connection can be used again."""
-        if isinstance(error, StorageUnavailable) or not isinstance(error, StorageError):
-            self.drop(connection)
-        elif connection is not None:
-            self.release(connection)

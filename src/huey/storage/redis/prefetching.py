@@ -45,7 +45,7 @@ class PrefetchingListener:
 
     def __init__(self, queue: RedisQueue) -> None:
         self._queue = queue
-        self.connection = queue.connections.keep()
+        self.connection = queue.keep()
         self.state = ListenerState.IDLE
         self._has_claim_in_flight = False
         self._claimed: Any = None
@@ -68,7 +68,7 @@ class PrefetchingListener:
         self.settle()
         if self.has_claimed:
             return True
-        longest = max(SHORTEST_WAIT_S, min(timeout, SAFETY_INTERVAL_S, self._queue.connections.reply_timeout / 2))
+        longest = max(SHORTEST_WAIT_S, min(timeout, SAFETY_INTERVAL_S, self._queue.reply_timeout / 2))
         pop: Command = (b"BLPOP", *[f"{self._queue.prefix}{keys.WAKE}{lane}" for lane in lanes], longest)
         while True:
             is_ready, due = self._block(lanes, pop, make_claim(self))
@@ -99,7 +99,7 @@ class PrefetchingListener:
     def end_wait(self) -> None:
         """End the blocking pop now; its reply is still to be read."""
         for command in self.cancellation():
-            self._queue.connections.command(*command)
+            self._queue.command(*command)
 
     def settle(self) -> Any:
         """Read the replies that are in flight, and return that of the blocking pop. The pop must have ended, or be about to."""

@@ -27,8 +27,8 @@ from huey.storage.helpers import in_chunks
 from huey.storage.redis import keys
 from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.errors import NoneLeft
-from huey.storage.redis.messages import Arg
-from huey.storage.redis.pool import ConnectionSet, Pool
+from huey.storage.redis.pool import Pool
+from huey.storage.redis.queue import RedisQueue
 
 SAFETY_INTERVAL_S = 1.0
 """Seconds between two checks of all waits, in case a wake-up was lost."""
@@ -47,11 +47,10 @@ MAX_WAKE_UPS = 1000
 class Wait:
     """One thread's wait at one queue, for any of some *subjects* (ids of tasks, or the position after which events are wanted)."""
 
-    def __init__(self, connections: ConnectionSet, prefix: str, subjects: tuple[Any, ...], now: Callable[[], Arg]) -> None:
-        self.connections = connections
-        self.prefix = prefix
+    def __init__(self, queue: RedisQueue, subjects: tuple[Any, ...]) -> None:
+        self.queue = queue
+        self.prefix = queue.prefix
         self.subjects = subjects
-        self.now = now
         self.is_over = False
         """What it waits for has come, or an error has."""
         self.is_abandoned = False
@@ -213,7 +212,7 @@ class SharedListener(ABC):
 
     def _end_blocking(self, connection: CommandConnection) -> None:
         for _ in range(UNBLOCK_ATTEMPTS):
-            if self._is_readable(connection, 0) or next(iter(self._all())).connections.command(b"CLIENT", b"UNBLOCK", connection.client):
+            if self._is_readable(connection, 0) or next(iter(self._all())).queue.command(b"CLIENT", b"UNBLOCK", connection.client):
                 break
         self._read_reply(connection)
 
@@ -349,7 +348,7 @@ class ResultListener(SharedListener):
         waiter = "" if self.connection is None else str(self.connection.client)
         there: set[bytes] = set()
         for some in in_chunks(ids):
-            there.update(first.connections.call("watch_results", first.prefix, first.now(), waiter, *some))
+            there.update(first.queue.call("watch_results", waiter, *some))
         if there:
             self._end(waits, there)
 
@@ -371,7 +370,7 @@ class ResultListener(SharedListener):
         # Otherwise it expires after a minute.
         with suppress(StorageUnavailable):
             for some in in_chunks(ids):
-                mine.connections.call("unwatch_results", mine.prefix, mine.now(), str(connection.client), *some)
+                mine.queue.call("unwatch_results", str(connection.client), *some)
 
 
 class EventListener(SharedListener):

@@ -24,7 +24,6 @@ from huey.storage.redis.connection import CommandConnection, checked
 from huey.storage.redis.enqueues import Enqueues
 from huey.storage.redis.errors import LEAST, NEEDED
 from huey.storage.redis.messages import Arg, parse_revocation, text_of, whole_or
-from huey.storage.redis.pool import ConnectionSet
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.server import SCHEMA_VERSION, check, risks
 from huey.storage.redis.source import connector
@@ -89,17 +88,17 @@ class RedisStorage(WorkerStorage):
         source = connector(name, connection)
         self._is_local = source.is_local
         wait_for_disk = (b"WAITAOF", 1, 0, DISK_TIMEOUT_MS) if durable else None
-        queue = RedisQueue(name, clock, ConnectionSet(source), wait_for_disk)
+        queue = RedisQueue(name, clock, source, wait_for_disk)
         self.result_ttl, self._retention = parse_result_ttl(result_ttl), Retention.of(keep_finished)
         super().__init__(queue, self.result_ttl, self._retention.is_on)
-        self._connections, self._prefix = queue.connections, queue.prefix
+        self._prefix = queue.prefix
         self._is_trust_logged = False
         self._rng = rng
         self._unanswered: set[str] = set()
         """Nonces of calls that may have acquired a lock, but whose reply was lost: the next renewal releases those locks."""
         self._enqueues = Enqueues(queue, rng, enqueue_timeout)
         # Not a method: a reference cycle would keep the connections open until the garbage collector runs.
-        self._connections.prepare = partial(_prepare, self._prefix, name, durable)
+        queue.prepare = partial(_prepare, self._prefix, name, durable)
 
     @classmethod
     def from_options(
@@ -123,7 +122,7 @@ class RedisStorage(WorkerStorage):
         return cls(name, **options)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} in {self._connections.where}>"
+        return f"<{type(self).__name__} {self.name!r} in {self._queue.where}>"
 
     def for_queue(self, name: str) -> RedisStorage:
         return type(self)(name, **self._made_with)
@@ -132,24 +131,24 @@ class RedisStorage(WorkerStorage):
 
     def open(self, polling: Polling | None = None) -> int:
         # A program that starts together with its server, or over a bad line, should not fail because of one lost reply.
-        self._enqueues.persist(lambda: self._connections.command(b"PING"), OPENING)
+        self._enqueues.persist(lambda: self._queue.command(b"PING"), OPENING)
         return SCHEMA_VERSION
 
     def close(self) -> None:
-        self._connections.close()
+        self._queue.close()
         self._forget_listeners()
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
-        most = self._connections.most
+        most = self._queue.most
         if most is not None and most < LEAST:
             raise ConfigurationError(
                 f"{self!r}: its connection pool has max_connections={most}, and a consumer needs {NEEDED}: one to wait for tasks, one to "
                 "wait for results, one for events, one for everything else; give the pool more, or leave it out"
             )
         # Asked again like the server itself in `open`: a lost reply must not hide that the server evicts tasks.
-        warnings: list[str] = self._enqueues.persist(lambda: self._connections.use(risks, again=False), OPENING)
+        warnings: list[str] = self._enqueues.persist(lambda: self._queue.use(risks, again=False), OPENING)
         try:
-            return warnings + older.on_server(self._connections.command, self.name, self._connections.where)
+            return warnings + older.on_server(self._queue.command, self.name, self._queue.where)
         except StorageRefused:
             # A Redis user with access to huey's keys only: it cannot have written under the keys of earlier releases.
             return warnings
@@ -170,7 +169,7 @@ class RedisStorage(WorkerStorage):
             log.critical(
                 "%s: keys of this queue were damaged by other programs; they were renamed to %sdamaged: (%s), and %d tasks in "
                 "them were restored",
-                self._connections.where, self._prefix, names, found,
+                self._queue.where, self._prefix, names, found,
             )  # fmt: skip
         return gone
 
@@ -189,7 +188,7 @@ class RedisStorage(WorkerStorage):
         """The server is on this machine: a unix socket or a loopback address. Other users may write to any other server."""
         if self._is_local and not self._is_trust_logged:
             self._is_trust_logged = True
-            log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._connections.where)
+            log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._queue.where)
         return self._is_local
 
     # -- enqueue ------------------------------------------------------------------------------------------------------------------------
@@ -207,14 +206,14 @@ class RedisStorage(WorkerStorage):
     def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
         limit, flag = FOREVER if until is None else until, int(once)
         if isinstance(target, TaskName):
-            self._connections.command("HSET", self._prefix + keys.REVOKED_NAMES, target.name, f"{limit} {flag}")
+            self._queue.command("HSET", self._prefix + keys.REVOKED_NAMES, target.name, f"{limit} {flag}")
             return
         for some in in_chunks(target.ids):
             self._queue.call("revoke", limit, flag, REVOCATION_KEPT, _or_any(target.enqueue), *some)
 
     def restore(self, target: TaskIds | TaskName) -> list[str]:
         if isinstance(target, TaskName):
-            return [target.name] if self._connections.command("HDEL", self._prefix + keys.REVOKED_NAMES, target.name) else []
+            return [target.name] if self._queue.command("HDEL", self._prefix + keys.REVOKED_NAMES, target.name) else []
         enqueue = _or_any(target.enqueue)
         return [id.decode() for some in in_chunks(target.ids) for id in self._queue.call("restore", enqueue, *some)]
 
@@ -246,7 +245,7 @@ class RedisStorage(WorkerStorage):
         if not keys:
             return {}
         check_keys(keys)
-        values = self._connections.call("take_values", self._prefix, self._queue.now(), kind, int(remove), *keys)
+        values = self._queue.call("take_values", kind, int(remove), *keys)
         return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
 
     def _take_all(self, kind: str) -> dict[str, bytes]:

@@ -68,7 +68,7 @@ class WorkerStorage(ReadingStorage):
         if self._lost_listener == worker.id:
             # What the lost claim brought is not known. The engine reads what the worker holds, as after any outage.
             self._lost_listener = None
-            raise unreachable(self._queue.connections.where, ConnectionError("the connection on which this worker waited was lost"))
+            raise unreachable(self._queue.where, ConnectionError("the connection on which this worker waited was lost"))
         if listener is None or listener is not self._listener:
             return self._turn(worker, finishes, want, events, now, stale, report_promoted, before_io)
         # A blocked listener's claim is called off by this turn. What a claim has brought before counts as wanted.
@@ -122,7 +122,7 @@ class WorkerStorage(ReadingStorage):
                 before_io()
             try:
                 cancellation = () if listener is None else listener.cancellation()
-                answer = queue.connections.call("turn", *self._head(worker, want, now), *rest, before=cancellation, after=queue.durable)
+                answer = queue.call("turn", *self._head(worker, want), *rest, now=now, before=cancellation, after=queue.durable)
             except StorageFull:
                 if is_full:
                     raise
@@ -136,10 +136,10 @@ class WorkerStorage(ReadingStorage):
         failpoint("turn:after-commit")
         return self._parsed(worker, answer, want, stale, is_full)
 
-    def _head(self, worker: Worker, want: int, now: Micros | None) -> tuple[Arg, ...]:
-        """Return the first arguments of the script."""
+    def _head(self, worker: Worker, want: int) -> tuple[Arg, ...]:
+        """Return the first arguments of the script, behind the time."""
         identity = (worker.id, details(worker), who(worker), lanes_of(worker))
-        return (self._queue.prefix, self._queue.now(now), self._queue.lease_time(), *identity, want, self._result_ttl)
+        return (self._queue.lease_time(), *identity, want, self._result_ttl)
 
     def _parsed(self, worker: Worker, answer: list[Any], want: int, stale: list[str], is_full: bool) -> Turn:
         ids, messages = answer[1], answer[2]
@@ -182,7 +182,7 @@ class WorkerStorage(ReadingStorage):
             self._prefetching[worker.id] = listener
             mode = "p" if report_promoted else 0
             rest = (mode, self._queue.name, 0, *NO_FINISHES[0], listener.connection.client)
-            return (EVALSHA, script("turn").sha, 1, *self._head(worker, 1, None), *rest)
+            return (EVALSHA, script("turn").sha, 1, self._queue.prefix, self._queue.now(), *self._head(worker, 1), *rest)
 
         lanes = lanes_of(worker)
         try:
@@ -197,7 +197,7 @@ class WorkerStorage(ReadingStorage):
     def _has_ready(self, lanes: str) -> bool:
         queue, listener = self._queue, self._listener
         cancellation = () if listener is None else listener.cancellation()
-        is_ready, _ = queue.connections.call("check_ready", queue.prefix, queue.now(), lanes, 0, before=cancellation)
+        is_ready, _ = queue.call("check_ready", lanes, 0, before=cancellation)
         return bool(is_ready)
 
     def deregister(self, worker: Worker) -> None:
@@ -207,7 +207,7 @@ class WorkerStorage(ReadingStorage):
                 listener.end_wait()
                 self.release(worker, self._take_prefetched(worker, listener).leases)
             except StorageError:
-                self._queue.connections.drop(listener.connection)
+                self._queue.drop(listener.connection)
                 raise
         self._queue.call("deregister", worker.id)
 
@@ -230,7 +230,7 @@ class WorkerStorage(ReadingStorage):
             self._prefetching.pop(worker.id, None)
         listener, self._of_thread.listener = self._listener, None
         if listener is not None:
-            self._queue.connections.drop(listener.connection)
+            self._queue.drop(listener.connection)
 
     def _take_prefetched(self, worker: Worker, listener: PrefetchingListener) -> Turn:
         claimed = listener.take_claimed()
@@ -265,7 +265,7 @@ class WorkerStorage(ReadingStorage):
 
     def _take_leases(self, verb: str, *arguments: Arg, now: Micros | None = None) -> list[Lease]:
         queue = self._queue
-        found = queue.connections.call(verb, queue.prefix, queue.now(now), queue.lease_time(), *arguments, after=queue.durable)
+        found = queue.call(verb, queue.lease_time(), *arguments, now=now, after=queue.durable)
         return [lease_of(*each) for each in zip(*found, strict=True)]
 
 
