@@ -16,7 +16,7 @@ from huey.exceptions import StorageFull, StorageUnavailable
 from huey.runtime.clock import system_clock
 from huey.runtime.waker import Waker
 from huey.storage.sqlite.errors import translated
-from huey.storage.sqlite.identity import Canary
+from huey.storage.sqlite.guard import Canary
 from huey.storage.sqlite.watch import watch
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
@@ -65,7 +65,7 @@ def a_waker(path: Path) -> None:
 
 
 def a_canary(path: Path) -> None:
-    Canary()
+    Canary(str(path))
 
 
 @pytest.mark.parametrize("make", [a_queue, a_queue_that_waits, a_consumer_that_never_started, a_branch, a_watch, a_waker, a_canary])

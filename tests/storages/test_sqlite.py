@@ -20,6 +20,7 @@ from huey.runtime.clock import SECOND
 from huey.storage.base import FOLLOWER, Storage
 from huey.storage.sql import statements
 from huey.storage.sqlite import syncing
+from huey.storage.sqlite.shared_files import close_if_changed
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.storage.sqlite.wal import MIB
 from huey.task.lifecycle import Finish, Returned, State, decide
@@ -337,7 +338,7 @@ def test_a_file_whose_log_was_deleted_is_left_at_the_end(make: Callable[..., Sql
     (tmp_path / "huey.db-wal").unlink()
 
     with suppress(StorageUnavailable):
-        storage._database.close_if_changed()
+        close_if_changed(storage._database)
 
     assert storage._database.state.connection is None
 

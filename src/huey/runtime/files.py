@@ -227,15 +227,6 @@ def sqlite_uri(path: str) -> str:
     return "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
 
 
-def file_id(path: str) -> tuple[int, int] | None:
-    """Return inode and device, which identify a file; None if it cannot be seen."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_dev
-
-
 def absolute(filename: str | os.PathLike[str]) -> str:
     """Return the absolute path of a file. Raises ConfigurationError for the URL of a server."""
     path = os.fsdecode(filename)

@@ -7,8 +7,6 @@ import sys
 import weakref
 from collections.abc import Callable
 from functools import cache
-from itertools import count
-from threading import get_ident
 
 from huey.runtime import masking
 
@@ -111,29 +109,16 @@ def _sleeper(path: str) -> tuple[str, str] | None:
     return (path, said.get("voluntary_ctxt_switches", "").strip()) if is_asleep else None
 
 
-_syncs: dict[int, int] = {}
+disk_waits: dict[int, int] = {}
 """By thread of this process: the number of its current wait for the disk."""
-_numbers = count()
-
-_fsync = getattr(os, "fdatasync", os.fsync)
-
-
-def to_disk(fd: int) -> None:
-    """Wait until what was written to *fd* is on disk, however long that takes. Watchdogs see that this process waits for the disk."""
-    me = get_ident()
-    _syncs[me] = next(_numbers)
-    try:
-        _fsync(fd)
-    finally:
-        _syncs.pop(me, None)
 
 
 def syncs() -> set[int]:
     """Return the current waits for the disk in this process: one that is found again has lasted since."""
-    return set(list(_syncs.values()))
+    return set(list(disk_waits.values()))
 
 
-os.register_at_fork(after_in_child=_syncs.clear)
+os.register_at_fork(after_in_child=disk_waits.clear)
 
 
 def _facts(pid: int | str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOLLOWER, FOREVER, REVOCATION_KEPT, TURN_BYTES, Storage
-from huey.storage.helpers import check_keys, parts_of
+from huey.storage.helpers import parts_of
 from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import Counts, Features, Missing, Revocation, TaskIds, TaskName, TaskRow, Worker, WorkerRow
@@ -242,31 +242,6 @@ class SqlStorage(Storage):
         if is_stored:
             self._rouse()
         return is_stored
-
-    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
-        if keys is None:
-            return {key: bytes(value) for key, value in self._read(self._table(kind) + "_items", self._row(kind, ""))}
-        check_keys(keys)
-        if remove and len(keys) > 1:
-            return self._take_many(kind, keys)
-        take = self._take_one if remove else self._peek
-        return {key: value for key in keys if (value := take(kind, key)) is not None}
-
-    def _peek(self, kind: str, key: str) -> bytes | None:
-        for row in self._read(self._table(kind) + "_peek", self._row(kind, key)):
-            return bytes(row[0])
-        return None
-
-    def _take_one(self, kind: str, key: str) -> bytes | None:
-        while (value := self._peek(kind, key)) is not None:
-            # A result that was fetched and comes back with a power cut harms nobody.
-            if self._write(self._table(kind) + "_take", self._row(kind, key, value), is_durable=kind != "result"):
-                return value
-        return None
-
-    @abstractmethod
-    def _take_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """Read and remove several values in one step."""
 
     def _table(self, kind: str) -> str:
         # Results have a table of their own.

@@ -7,21 +7,21 @@ of the same thread has under way, nor wait for it. So `SpareConnection` gives th
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import Clock
-from huey.runtime.files import OPENINGS, Replaced, file_id, sqlite_uri, unchanged_neighbours
+from huey.runtime.files import OPENINGS, Replaced, sqlite_uri, unchanged_neighbours
 from huey.storage.sqlite import descriptors
-from huey.storage.sqlite.busy import PatientLock, Retrier
+from huey.storage.sqlite.busy import Retrier
+from huey.storage.sqlite.descriptors import FileId
 from huey.storage.sqlite.errors import translated
-from huey.storage.sqlite.identity import Canary, FileId, Identity, new_canary
-from huey.storage.sqlite.open_files import OpenFileLock
-from huey.storage.sqlite.texts import all_of
+from huey.storage.sqlite.guard import Canary, Identity, PatientLock, file_at
+from huey.storage.sqlite.open_files import Closing, OpenFileLock, close_all
 
+Retry = Callable[..., Any]
 _SETTINGS = "; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY"
 
 
@@ -53,6 +53,19 @@ class WriteConnection:
         """Whether the descriptors of this process are still what they were when the file was opened."""
         return self.canary is None or self.canary.is_alive
 
+    def present_file(self) -> FileId | None:
+        """Return which file the path names now. Raises StorageUnavailable if the one in use is gone: a new file would hide that."""
+        found = file_at(self.identity.path)
+        if found is None and self.file_id is not None:
+            raise self.missing()
+        return found
+
+    def missing(self) -> StorageUnavailable:
+        """Return the error of a file that is not where it was. From now on every thread looks for it before its next step."""
+        self.is_missing = True
+        self.identity.check_files_next()
+        return self.identity.gone()
+
     def reset(self) -> None:
         """Forget the connection, which was closed; keep which file it had open."""
         self.connection = self.canary = None
@@ -67,10 +80,26 @@ class WriteConnection:
         if self.canary is not None:
             self.canary.close()
 
+    def close_with(self, others: Sequence[Closing], retrier: Retrier) -> bool:
+        """Close this connection and *others* to the same file. Returns whether the descriptors were still those of huey; if not, nothing is
+        closed, and this process never uses the file again."""
+        is_whole, connections = self.is_whole, others if self.connection is None else [self.connection, *others]
+        self.connection = None
+        if is_whole:
+            close_all(self.identity, connections, retrier)
+        else:
+            for connection in connections:
+                descriptors.abandon(connection)
+            descriptors.note_loss(self.identity.path)
+        self.close()
+        self.identity.forget()
+        self.reset()
+        return is_whole
+
 
 class Opener:
-    """Opens connections to one file. *retry* runs an SQLite call while the file is busy and translates its errors; *prepare* creates or
-    checks the schema and returns the number of a queue; *check* refuses files that huey must not use."""
+    """Opens connections to one file. *prepare* creates or checks the schema and returns the number of a queue; *check* refuses files that
+    huey must not use. Its methods are given *retry*, which runs an SQLite call while the file is busy and translates its errors."""
 
     def __init__(
         self,
@@ -81,46 +110,42 @@ class Opener:
         settings: str,
         prepare: Callable[[sqlite3.Connection, str], int],
         check: Callable[[], None],
-        retry: Callable[..., Any],
     ) -> None:
         self.path = path
         self.prepare = prepare
         self._clock = clock
-        self._mode = mode
+        self.mode = mode
         self._settings = settings
         self._check = check
-        self._retry = retry
 
     def new_state(self, former: WriteConnection | None = None) -> WriteConnection:
         """Return the state of a connection that is not open yet. *former*: that of another connection of this process to the same file."""
-        identity, open_lock = Identity(self.path, self._clock), OpenFileLock(self.path, self._mode)
+        identity, open_lock = Identity(self.path, self._clock), OpenFileLock(self.path, self.mode)
         return (
             WriteConnection(identity, open_lock)
             if former is None
             else WriteConnection(identity, open_lock, former.file_id, former.generation)
         )
 
-    def open(self, state: WriteConnection, name: str, lock: PatientLock, verify_present: Callable[[], object]) -> tuple[FileId | None, int]:
+    def open(self, state: WriteConnection, name: str, lock: PatientLock, retry: Retry) -> tuple[FileId | None, int]:
         """Open the connection that writes, held by *lock*. Returns the identity of the file and the number of the queue *name* in it."""
         for _ in range(OPENINGS - 1):
             try:
-                return self._open_once(state, name, lock, verify_present)
+                return self._open_once(state, name, lock, retry)
             except Replaced:
                 continue
-        return self._open_once(state, name, lock, verify_present)
+        return self._open_once(state, name, lock, retry)
 
-    def _open_once(
-        self, state: WriteConnection, name: str, lock: PatientLock, verify_present: Callable[[], object]
-    ) -> tuple[FileId | None, int]:
+    def _open_once(self, state: WriteConnection, name: str, lock: PatientLock, retry: Retry) -> tuple[FileId | None, int]:
         descriptors.check(self.path)
-        verify_present()
+        state.present_file()
         self._check()
-        state.canary = state.canary or new_canary(self.path)
+        state.canary = state.canary or Canary(self.path)
         state.open_lock.wait(lock)
-        opened = file_id(self.path)
-        connection = self.connect(lock)
+        opened = file_at(self.path)
+        connection = self.connect(retry, lock)
         try:
-            number = self._retry(lock, self.prepare, connection, name)
+            number = retry(lock, self.prepare, connection, name)
             state.identity.note()
             if state.identity.known[0] != opened or not state.identity.is_held_here:
                 raise Replaced(f"{self.path}: another file was put there, or beside it, while it was opened; try again")
@@ -131,7 +156,7 @@ class Opener:
         state.connection, state.has_temp_schema = connection, False
         return opened, number
 
-    def connect(self, retrier: Retrier | None = None) -> sqlite3.Connection:
+    def connect(self, retry: Retry, retrier: Retrier | None = None) -> sqlite3.Connection:
         """Return a new connection with the settings of this file."""
         try:
             connection = sqlite3.connect(
@@ -140,46 +165,13 @@ class Opener:
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         try:
-            with unchanged_neighbours(self.path, self._mode):
+            with unchanged_neighbours(self.path, self.mode):
                 # As a script: a pragma whose row is not fetched yet holds the file, and a destructor may run at that moment and use it too.
-                self._retry(retrier, connection.executescript, self._settings + _SETTINGS)
+                retry(retrier, connection.executescript, self._settings + _SETTINGS)
         except BaseException:
             connection.close()
             raise
         return connection
-
-
-class ReadConnection:
-    """The connection that reads, for one thread at a time. *verify_present* raises an error if the file is gone; *retry* as in `Opener`."""
-
-    def __init__(self, opener: Opener, verify_present: Callable[[], object], retry: Callable[..., Any]) -> None:
-        # A call that interrupts a read of its own thread must not wait for it.
-        self.lock = threading.RLock()
-        self.connection: sqlite3.Connection | None = None
-        self.is_busy = False
-        self._opener = opener
-        self._verify_present = verify_present
-        self._retry = retry
-
-    def fetch(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Return all rows of one reading statement."""
-        with self.lock:
-            if self.is_busy:
-                # In a call of this thread that this one interrupted, maybe while it connects.
-                with closing(self._opener.connect()) as own:
-                    return self._rows(own, sql, values)
-            try:
-                self.is_busy = True
-                if self.connection is None:
-                    self._verify_present()
-                    self.connection = self._opener.connect()
-                return self._rows(self.connection, sql, values)
-            finally:
-                self.is_busy = False
-
-    def _rows(self, connection: sqlite3.Connection, sql: str, values: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._retry(None, all_of, connection, sql, values)
-        return rows
 
 
 class SpareConnection:
@@ -192,7 +184,7 @@ class SpareConnection:
     def take(self, outer: WriteConnection) -> WriteConnection:
         """Return the state with which a call begins that interrupts the one of *outer*: the spare connection, or none."""
         kept, self._kept = self._kept, None
-        if kept is not None and kept.file_id != file_id(self._opener.path):
+        if kept is not None and kept.file_id != file_at(self._opener.path):
             kept.close()
             kept = None
         if kept is None:

@@ -7,22 +7,23 @@ ever held between two steps of Python: every write is one statement in autocommi
 from __future__ import annotations
 
 import sqlite3
+import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, NoReturn, TypeVar
 
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import Clock, Rng
-from huey.runtime.files import file_id
 from huey.runtime.host import at_fork
-from huey.storage.sqlite import descriptors, syncing
-from huey.storage.sqlite.busy import BusyRetry, LockScope, PatientLock, Retrier
-from huey.storage.sqlite.connection import Opener, ReadConnection, SpareConnection, WriteConnection
+from huey.storage.sqlite import descriptors
+from huey.storage.sqlite.busy import BusyRetry, Retrier
+from huey.storage.sqlite.connection import Opener, SpareConnection, WriteConnection
 from huey.storage.sqlite.errors import BROKEN, BUSY, primary_code, translated
-from huey.storage.sqlite.identity import FileId
-from huey.storage.sqlite.open_files import Closing, close_all
+from huey.storage.sqlite.guard import LockScope, PatientLock
+from huey.storage.sqlite.open_files import Closing
 from huey.storage.sqlite.syncing import Commits
-from huey.storage.sqlite.texts import all_of
+from huey.storage.sqlite.texts import is_of_texts, read_tolerantly
 from huey.storage.sqlite.wal import CHECKPOINT_EVERY, WriteAheadLog
 
 T = TypeVar("T")
@@ -34,38 +35,35 @@ TURN_TIMEOUT = 2.0
 class Database:
     """One SQLite file and this process's two connections to it.
 
-    *timeout*, *enqueue_timeout*: seconds that a call, or an enqueue, waits for a busy file. *prepare* and *check*: see `Opener`.
+    *timeout*, *enqueue_timeout*: seconds that a call, or an enqueue, waits for a busy file. *is_synchronous*: commits wait
+    for the disk.
     """
 
     def __init__(
         self,
-        path: str,
+        opener: Opener,
         *,
         clock: Clock,
         rng: Rng,
-        synchronous: str,
-        pragmas: str,
+        is_synchronous: bool,
         timeout: float,
         enqueue_timeout: float,
-        prepare: Callable[[sqlite3.Connection, str], int],
-        mode: int,
-        check: Callable[[], None],
     ) -> None:
-        self.path = path
+        self.path, self.mode = opener.path, opener.mode
         self.queue_ids: dict[str, int] = {}
         """Numbers of the queues in the file that is open, by name. A queue that is not here has to be opened."""
         self.watching: weakref.WeakSet[Closing] = weakref.WeakSet()
         """Connections of watches, which have to be closed with ours."""
         self._clock = clock
         self._rng = rng
-        self._is_synchronous = synchronous == "FULL"
+        self._is_synchronous = is_synchronous
         self._timeout = timeout
         self._enqueue_timeout = enqueue_timeout
-        self._mode = mode
-        settings = f"{pragmas}; PRAGMA synchronous = {synchronous}"
-        self._opener = Opener(path, clock=clock, mode=mode, settings=settings, prepare=prepare, check=check, retry=self._retrying)
-        self.state = self._opener.new_state()
+        self._opener = opener
+        self.state = opener.new_state()
         """Of the connection that writes; hold `write_lock` while you use it."""
+        self._reader: sqlite3.Connection | None = None
+        self._is_reading = False
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         """Storages that opened the file and have not closed it."""
         self._reset()
@@ -82,7 +80,9 @@ class Database:
         with lock or self.write_lock:  # The first scope of a call also runs `_before_call`.
             connection = self.state.connection or self._open()
             if self.state.is_durable != is_durable:
-                self._set_durable(is_durable)
+                if self._is_synchronous:
+                    connection.execute("PRAGMA synchronous = FULL" if is_durable else "PRAGMA synchronous = NORMAL")
+                self.state.is_durable = is_durable
             while True:
                 try:
                     changed = connection.execute(sql, values).rowcount
@@ -114,40 +114,38 @@ class Database:
 
     def fetch(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a read on the connection that writes, such as of its temp tables. The caller holds the lock."""
-        return self._retrying(self._lock, all_of, self.writer, sql, values)
+        return self._retrying(self._lock, _all_of, self.writer, sql, values)
 
     def stage(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Write into temp tables, which takes no lock on the file. The caller holds the lock of this process."""
         self._retrying(self._lock, self.writer.execute, sql, values)
 
-    def read_on_writer(self, sql: str, values: Values) -> list[tuple[Any, ...]]:
-        """Return all rows of a read that a write is likely to follow: on the connection that writes, whose cache is then warm."""
-        with self.write_lock:
-            return self.fetch(sql, values)
-
     def read(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of one reading statement."""
+        """Return all rows of one reading statement, on the connection that reads, which serves one thread at a time."""
         if self.state.connection is None or self.state.must_reopen:
             with self.write_lock:
                 self._open()
         self._check_descriptors()
-        found = self._reader.fetch(sql, values)
+        with self._read_lock:
+            if self._is_reading:
+                # In a call of this thread that this one interrupted, maybe while it connects.
+                with closing(self._opener.connect(self._retrying)) as own:
+                    found = self._retrying(None, _all_of, own, sql, values)
+            else:
+                try:
+                    self._is_reading = True
+                    if self._reader is None:
+                        self.state.present_file()
+                        self._reader = self._opener.connect(self._retrying)
+                    found = self._retrying(None, _all_of, self._reader, sql, values)
+                finally:
+                    self._is_reading = False
         self.verify_same_file()
         return found
 
     def sync(self) -> None:
         """Wait until the disk has all that this process committed so far, where commits do so at all."""
         self._commits.sync(self.verify_same_file)
-
-    def notify_watchers(self) -> None:
-        """Tell watchers in other processes that something was committed: by the file's own time stamp, which no lock depends on."""
-        syncing.touch(self.path)
-
-    def _set_durable(self, on: bool) -> None:
-        """Choose whether the next commit waits for the disk, where commits do so at all."""
-        if self._is_synchronous:
-            self.writer.execute("PRAGMA synchronous = FULL" if on else "PRAGMA synchronous = NORMAL")
-        self.state.is_durable = on
 
     # -- checks: is it still the file, and are the descriptors still ours? ----------------------------------------------------------------
 
@@ -156,10 +154,9 @@ class Database:
         self._check_descriptors()
         state = self.state
         if state.must_reopen or state.is_missing:
-            found = self._present_file()
+            found = state.present_file()
             if state.must_reopen or found != state.file_id:
-                with self._reader.lock, self._commits.lock:
-                    self._close()
+                self._close()
             state.is_missing = False
 
     def _check_descriptors(self) -> None:
@@ -167,19 +164,6 @@ class Database:
         if canary is not None and not canary.is_alive:
             descriptors.note_loss(self.path)
             descriptors.check(self.path)
-
-    def _present_file(self) -> FileId | None:
-        """Return which file the path names now. Raises StorageUnavailable if the one in use is gone: a new file would hide that."""
-        found = file_id(self.path)
-        if found is None and self.state.file_id is not None:
-            raise self.missing()
-        return found
-
-    def missing(self) -> StorageUnavailable:
-        """Return the error of a file that is not where it was. From now on every thread looks for it before its next step."""
-        self.state.is_missing = True
-        self.state.identity.check_files_next()
-        return self.state.identity.gone()
 
     def verify_same_file(self) -> None:
         """Raise StorageUnavailable if the names no longer lead to the files that are open: others may not see what is in those."""
@@ -189,19 +173,16 @@ class Database:
 
     def _verify_commit(self) -> None:
         """As `verify_same_file`, for a caller that holds the lock: what the log holds is saved at once, while this process lives."""
-        changed = self.state.identity.changed()
-        if changed is None:
-            return
         try:
-            self._raise_changed(changed)
-        finally:
+            self.verify_same_file()
+        except StorageUnavailable:
             if self.state.must_reopen and not self._lock.is_interrupting:
-                with self._reader.lock, self._commits.lock:
-                    self._close()
+                self._close()
+            raise
 
     def _raise_changed(self, changed: str) -> NoReturn:
         if not changed:
-            self._present_file()
+            self.state.present_file()
             self.queue_ids.clear()
         self.state.must_reopen = True
         raise self.state.identity.error(changed)
@@ -227,7 +208,7 @@ class Database:
         state = self.state
         if state.connection is None:
             name = name or next(iter(self.queue_ids), "")
-            opened, number = self._opener.open(state, name, self._lock, self._present_file)
+            opened, number = self._opener.open(state, name, self._lock, self._retrying)
             if opened != state.file_id:
                 state.generation += 1
                 self.queue_ids.clear()
@@ -248,8 +229,8 @@ class Database:
             self._users.discard(user)
             if self._users:
                 return
-        with self._bare_lock, self._reader.lock, self._commits.lock:
-            if self._lock.depth > 1 or self._reader.is_busy or self._commits.is_syncing:
+        with self._bare_lock, self._read_lock, self._commits.lock:
+            if self._lock.depth > 1 or self._is_reading or self._commits.is_syncing:
                 # From inside a call of this thread, which needs them until its end; the next call closes them.
                 self.state.must_reopen = True
                 return
@@ -257,31 +238,17 @@ class Database:
             self.state.file_id = None
             self.queue_ids.clear()
 
-    def close_if_changed(self) -> None:
-        """At the end of the process: SQLite would delete, by name, files that may be somebody else's by now."""
-        self.state.identity.check_files_next()
-        if self.state.identity.changed() is not None:
-            self.close()
-
     def __del__(self) -> None:
         if hasattr(self, "_commits"):
             self._close()
 
     def _close(self) -> None:
-        state, is_whole = self.state, self.state.is_whole
-        connections = [it for it in (state.connection, self._reader.connection, *self.watching) if it is not None]
-        state.connection = self._reader.connection = None
-        self._spare.close()
-        if is_whole:
-            close_all(state.identity, connections, BusyRetry(self._clock, self._rng, TURN_TIMEOUT))
-        else:
-            for connection in connections:
-                descriptors.abandon(connection)
-            descriptors.note_loss(self.path)
-        state.close()
-        state.identity.forget()
-        state.reset()
-        self._commits.close(is_whole=is_whole)
+        with self._read_lock, self._commits.lock:
+            readers = [*self.watching, self._reader] if self._reader is not None else list(self.watching)
+            self._reader = None
+            self._spare.close()
+            is_whole = self.state.close_with(readers, BusyRetry(self._clock, self._rng, TURN_TIMEOUT))
+            self._commits.close(is_whole=is_whole)
 
     def _reset(self) -> None:
         """Begin without connections and with fresh locks: at first, and in a forked child."""
@@ -293,9 +260,11 @@ class Database:
         self.turn_lock = lock.scope(min(self._timeout, TURN_TIMEOUT))
         self.held = lock.nested_scope(self._timeout)
         self._bare_lock = lock.nested_scope(self._timeout, is_call=False)
-        self._reader = ReadConnection(self._opener, self._present_file, self._retrying)
+        # A call that interrupts a read of its own thread must not wait for it.
+        self._read_lock = threading.RLock()
+        self._reader, self._is_reading = None, False
         self._commits = Commits(self.path, is_needed=self._is_synchronous)
-        self.log = WriteAheadLog(self.path, self._mode, self._clock, self.held, lambda: self.writer)
+        self.log = WriteAheadLog(self.path, self.mode, self._clock, self.held, lambda: self.writer)
         self.state.reset()
 
     def _set_aside(self) -> WriteConnection:
@@ -313,12 +282,19 @@ class Database:
         SQLite keeps its locks on a file in a table of the process. A child would inherit that table and take its parent's locks for its
         own, so no connection may be open while a process forks.
         """
-        self._bare_lock.__enter__()
-        self._reader.lock.acquire()
-        self._commits.lock.acquire()
+        for lock in (self._bare_lock, self._read_lock, self._commits.lock):
+            lock.__enter__()
         self._close()
 
     def _after_fork(self) -> None:
-        self._commits.lock.release()
-        self._reader.lock.release()
-        self._bare_lock.__exit__()
+        for lock in (self._commits.lock, self._read_lock, self._bare_lock):
+            lock.__exit__(None, None, None)
+
+
+def _all_of(connection: sqlite3.Connection, sql: str, values: Values) -> list[tuple[Any, ...]]:
+    try:
+        return connection.execute(sql, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if not is_of_texts(error):
+            raise
+        return read_tolerantly(connection, sql, values)

@@ -2,7 +2,7 @@
 
 A task that closes all descriptors, or a daemon library, closes those of SQLite too, which does not notice. Its descriptors are numbers, and
 the next file that is opened gets one of them: what SQLite writes then lands in that file. SQLite also believes that it still has its locks.
-So the process must not touch the file any more, not even to close it; another process can. `Canary` (identity.py) notices.
+So the process must not touch the file any more, not even to close it; another process can. `Canary` (guard.py) notices.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import errno
 import os
 
 from huey.exceptions import StorageRefused, StorageUnavailable
+
+FileId = tuple[int, int]
+"""Inode and device, which identify a file."""
 
 
 def none_left(path: str) -> StorageUnavailable:
@@ -50,3 +53,21 @@ def check(path: str) -> None:
 def abandon(thing: object) -> None:
     """Never free *thing*: what a connection does when it is closed would hit other files."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def open_files(but: int = -1) -> dict[FileId | None, int] | None:
+    """Return the descriptors of this process by file, or None where the system does not tell. *but*: a descriptor to leave out."""
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except OSError:
+        return None
+    found: dict[FileId | None, int] = {}
+    for number in numbers:
+        try:
+            it = os.stat(int(number))
+            if int(number) == but:
+                continue
+        except OSError:
+            continue
+        found[it.st_ino, it.st_dev] = int(number)
+    return found

@@ -3,49 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from huey.runtime.clock import Clock, Micros
 from huey.runtime.failpoints import failpoint
+from huey.runtime.files import is_private
 from huey.runtime.owned_blocks import Block, find
-from huey.storage.helpers import any_constraints, check_records
+from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
+from huey.storage.retention import Retention
 from huey.storage.rows import EventFactory
 from huey.storage.sqlite.ballast import DISK_CHECK_TTL_US, Ballast
 from huey.storage.sqlite.bulk_insert import STAGED, build_enqueue, payload_bytes, resolved, uniform_insert
-from huey.storage.sqlite.busy import LockScope
 from huey.storage.sqlite.database import Database
+from huey.storage.sqlite.guard import LockScope
+from huey.storage.sqlite.notify import WakingStorage
 from huey.storage.sqlite.staging import Staging
+from huey.storage.sqlite.syncing import touch
 from huey.storage.sqlite.transactions import CallerTransaction
 from huey.storage.sqlite.turns import UNIT, UNIT_BYTES
 from huey.task.record import Record
 from huey.task.record_options import may_have_constraints
 
 
-class Enqueuer:
-    """Enqueues tasks in the queue *name* of *database*, which it opens if need be."""
+class EnqueuingStorage(WakingStorage):
+    """The verbs of `SqliteStorage` that enqueue."""
 
-    def __init__(self, name: str, database: Database, staging: Staging, ballast: Ballast, clock: Clock) -> None:
-        self.router = object()
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        result_ttl: float | None,
+        retention: Retention,
+        database: Database,
+        staging: Staging,
+        ballast: Ballast,
+    ) -> None:
+        super().__init__(name, clock, result_ttl, retention, database)
+        self._router = object()
         """Shared by the storages of all queues of one Huey: a transaction of the caller covers all of them."""
-        self._name = name
-        self._database = database
         self._staging = staging
         self._ballast = ballast
-        self._clock = clock
         self._is_unobserved = True
         """The last slow enqueue found no followers, and no revocations of ids that were not held."""
 
-    def open(self, lock: LockScope | None = None) -> None:
-        self._database.open(self._name, self, lock)
-
-    def queue_id(self, lock: LockScope | None = None) -> int:
-        """Return the number of the queue in its file, which is opened within the time of *lock* if need be."""
-        number = self._database.queue_ids.get(self._name)
-        while number is None:
-            self.open(lock)
-            number = self._database.queue_ids.get(self._name)
+    def _open(self, lock: LockScope | None = None) -> int:
+        """Open the file within the time of *lock*, if need be, and return the number of the queue in it."""
+        while (number := self._database.queue_ids.get(self.name)) is None:
+            self._database.open(self.name, self, lock)
         return number
+
+    @property
+    def is_trusted(self) -> bool:
+        if find(CallerTransaction, self._router) is None:
+            # Inside a transaction the file is open, and to make a queue known would wait for that. An enqueue begins here.
+            self._database.open(self.name, self, self._database.enqueue_lock)
+        return is_private(self._database.path, self._database.mode)
 
     def enqueue(
         self,
@@ -55,10 +70,7 @@ class Enqueuer:
         *,
         is_durable: bool = True,
     ) -> dict[str, str]:
-        """Enqueue *records*. Returns, for those that were not inserted, the id of the task that holds their key.
-
-        *is_durable* False: the caller will wait for the disk (`Database.sync`).
-        """
+        """See `Storage.enqueue`. *is_durable* False: the caller will wait for the disk (`Database.sync`)."""
         if type(records) is list and len(records) == 1:
             size, options = len(records[0].payload), records[0].options
             are_constrained = options is not None and may_have_constraints(options)
@@ -73,8 +85,8 @@ class Enqueuer:
             ballast.check(now)
         if ballast.was_short:
             raise ballast.no_room()
-        if Block.opened and (transaction := find(CallerTransaction, self.router)) is not None:
-            transaction.enqueue(self._name, database.queue_ids.get(self._name), records, make_events, now)
+        if Block.opened and (transaction := find(CallerTransaction, self._router)) is not None:
+            transaction.enqueue(self.name, database.queue_ids.get(self.name), records, make_events, now)
             return duplicates
         units = 1 + len(records) // UNIT + size // UNIT_BYTES
         failpoint("enqueue:before-commit")
@@ -82,7 +94,7 @@ class Enqueuer:
             duplicates = self._enqueue_slow(records, make_events, now, units, are_constrained)
         failpoint("enqueue:after-commit")
         # In this order: a worker may start on it while the disk is still at it. The call returns when it is durable.
-        database.notify_watchers()
+        touch(database.path)
         if is_durable:
             database.sync()
         return duplicates
@@ -90,7 +102,7 @@ class Enqueuer:
     def _enqueue_fast(self, records: Sequence[Record], now: Micros, units: int) -> bool:
         """Enqueue by one INSERT, as nearly always. Returns False if nothing was inserted: all are held, or the INSERT found observers."""
         database = self._database
-        queue = database.queue_ids.get(self._name) or self.queue_id(database.enqueue_lock)
+        queue = database.queue_ids.get(self.name) or self._open(database.enqueue_lock)
         if len(records) == 1:
             sql, values = _insert_one(queue, records[0], now)
         else:
@@ -101,7 +113,7 @@ class Enqueuer:
         self, records: Sequence[Record], make_events: EventFactory | None, now: Micros, units: int, are_constrained: bool
     ) -> dict[str, str]:
         """Enqueue with all that an enqueue may need: constraints, events for followers, revocations of ids that were not held."""
-        queue = self.queue_id(self._database.enqueue_lock)
+        queue = self._database.queue_ids.get(self.name) or self._open(self._database.enqueue_lock)
         with self._database.enqueue_lock:
             ((is_followed, has_revocations),) = self._staging.fetch("enqueue_context", {"queue": queue, "now": now})
             self._is_unobserved = not is_followed and not has_revocations
@@ -113,6 +125,15 @@ class Enqueuer:
             self._staging.add("incoming", [record[:STAGED] for record in resolved(records, now)])
             self._staging.execute("enqueue", (queue, now, events, pairs), units, is_durable=False)
             return dict(self._staging.fetch("duplicates"))
+
+    @contextmanager
+    def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
+        bulk = BulkEnqueue(partial(self.enqueue, is_durable=False))
+        try:
+            yield bulk
+        finally:
+            bulk.enqueue = self.enqueue
+            self._database.sync()
 
 
 def _insert_one(queue: int, record: Record, now: Micros) -> tuple[str, list[Any]]:

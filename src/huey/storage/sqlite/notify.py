@@ -58,7 +58,10 @@ class WakingStorage(SqlStorage):
         lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
         while True:
             due: Micros | None = None
-            for is_ready, due in self._database.read_on_writer(_SQL["is_claimable"], lanes):
+            # On the connection that writes, whose cache is warm: a turn is likely to follow.
+            with self._database.write_lock:
+                found = self._database.fetch(_SQL["is_claimable"], lanes)
+            for is_ready, due in found:
                 if is_ready or (due is not None and due <= self._clock.now()):
                     return True
             left = (deadline - self._clock.monotonic()) / SECOND

@@ -1,6 +1,6 @@
 """Open and close a SQLite file together with other processes: none of them may have other files open than the names lead to.
 
-identity.py has the rules. A process that has the file open holds SQLite's shared lock on it, and a lock on the side file `-open`.
+guard.py has the rules. A process that has the file open holds SQLite's shared lock on it, and a lock on the side file `-open`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from huey.runtime.files import sqlite_uri
 from huey.runtime.logs import SafeLogger
 from huey.storage.sqlite import descriptors
 from huey.storage.sqlite.busy import Retrier
+from huey.storage.sqlite.descriptors import FileId, open_files
 from huey.storage.sqlite.errors import BUSY, FULL, primary_code, translated
-from huey.storage.sqlite.identity import NAMES, FileId, Identity, files_at, open_files
+from huey.storage.sqlite.guard import NAMES, Identity, files_at
 
 log = SafeLogger("huey")
 LINE = 200

@@ -13,6 +13,7 @@ from typing import Any
 
 from huey.runtime.clock import Clock, Rng
 from huey.runtime.files import check_before_open
+from huey.storage.sqlite.connection import Opener
 from huey.storage.sqlite.database import Database
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
@@ -27,10 +28,20 @@ def database_of(path: str, clock: Clock, rng: Rng, prepare: Callable[[sqlite3.Co
     with _sharing:
         found = _shared.get(key)
         if found is None:
-            check = partial(check_before_open, path, options["mode"], allow_network=allow_network)
-            found = _shared[key] = Database(path, clock=clock, rng=rng, prepare=prepare, check=check, **options)
+            mode, pragmas, synchronous = (options.pop(name) for name in ("mode", "pragmas", "synchronous"))
+            check = partial(check_before_open, path, mode, allow_network=allow_network)
+            settings = f"{pragmas}; PRAGMA synchronous = {synchronous}"
+            opener = Opener(path, clock=clock, mode=mode, settings=settings, prepare=prepare, check=check)
+            found = _shared[key] = Database(opener, clock=clock, rng=rng, is_synchronous=synchronous == "FULL", **options)
             _databases.add(found)
         return found
+
+
+def close_if_changed(database: Database) -> None:
+    """At the end of the process: SQLite would delete, by name, files that may be somebody else's by now."""
+    database.state.identity.check_files_next()
+    if database.state.identity.changed() is not None:
+        database.close()
 
 
 def _new_process() -> None:
@@ -41,7 +52,7 @@ def _new_process() -> None:
 @atexit.register
 def _leave_what_is_not_ours() -> None:
     for database in list(_databases):
-        database.close_if_changed()
+        close_if_changed(database)
 
 
 os.register_at_fork(after_in_child=_new_process)

@@ -11,8 +11,8 @@ from typing import Any
 
 from huey.storage.helpers import CHUNK
 from huey.storage.sqlite.bulk_insert import multi_row, pad_to_size
-from huey.storage.sqlite.busy import LockScope
 from huey.storage.sqlite.database import Database, Values
+from huey.storage.sqlite.guard import LockScope
 
 _INSERT = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("successes", "other_finishes", "incoming")}
 

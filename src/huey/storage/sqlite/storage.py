@@ -17,22 +17,21 @@ from typing import Any
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import Clock, Micros, Rng, system_clock, system_rng
 from huey.runtime.failpoints import failpoint
-from huey.runtime.files import absolute, is_private
+from huey.runtime.files import absolute
 from huey.runtime.host import boot_id
-from huey.runtime.owned_blocks import find
 from huey.storage.base import LEASE
-from huey.storage.helpers import BulkEnqueue
+from huey.storage.helpers import check_keys
 from huey.storage.retention import Retention
-from huey.storage.rows import EventFactory, Polling, Turn, Worker, WorkerRow
+from huey.storage.rows import Polling, Turn, Worker, WorkerRow
 from huey.storage.sql import statements
 from huey.storage.sql.storage import Values
 from huey.storage.sqlite.ballast import Ballast
 from huey.storage.sqlite.bulk_insert import STAGED
-from huey.storage.sqlite.enqueuing import Enqueuer
-from huey.storage.sqlite.notify import WakingStorage
+from huey.storage.sqlite.enqueuing import EnqueuingStorage
 from huey.storage.sqlite.schema import SCHEMA_VERSION, prepare
 from huey.storage.sqlite.shared_files import database_of
 from huey.storage.sqlite.staging import Staging
+from huey.storage.sqlite.syncing import touch
 from huey.storage.sqlite.transactions import CallerTransaction
 from huey.storage.sqlite.turns import Turns
 from huey.storage.sqlite.watch import Watch
@@ -49,7 +48,7 @@ _REPEATED = ("release", "deregister", "prune")
 """Statements that a consumer repeats by itself when they fail."""
 
 
-class SqliteStorage(WakingStorage):
+class SqliteStorage(EnqueuingStorage):
     """Tasks in one SQLite file; several queues may share it.
 
     *filename*: path of the file, created if missing with *file_mode* (0600). *fsync*: True or None: every commit survives a power cut
@@ -83,7 +82,6 @@ class SqliteStorage(WakingStorage):
                 f"filename={filename!r}: a queue needs a file that processes can share; for one process use MemoryHuey"
             )
         self.filename = absolute(filename)
-        self._mode = file_mode
         self._is_preallocated = False
         database = database_of(
             self.filename,
@@ -97,10 +95,8 @@ class SqliteStorage(WakingStorage):
             mode=file_mode,
             allow_network=allow_network,
         )
-        super().__init__(name, clock, result_ttl, Retention.of(keep_finished), database)
-        self._ballast = Ballast(self.filename + "-ballast", file_mode, clock)
-        self._staging = Staging(self._database, _SQL)
-        self._enqueuer = Enqueuer(name, self._database, self._staging, self._ballast, clock)
+        ballast = Ballast(self.filename + "-ballast", file_mode, clock)
+        super().__init__(name, clock, result_ttl, Retention.of(keep_finished), database, Staging(database, _SQL), ballast)
         self._turns = Turns(self._database, self._staging, self._ballast, clock, self.result_ttl, self._retention.is_on)
 
     def __repr__(self) -> str:
@@ -108,13 +104,13 @@ class SqliteStorage(WakingStorage):
 
     def for_queue(self, name: str) -> SqliteStorage:
         other = type(self)(name, self.filename, **self._made_with)
-        other._enqueuer.router = self._enqueuer.router
+        other._router = self._router
         return other
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def open(self, polling: Polling | None = None) -> int:
-        self._enqueuer.open()
+        self._database.open(self.name, self)
         return SCHEMA_VERSION
 
     def close(self) -> None:
@@ -122,7 +118,7 @@ class SqliteStorage(WakingStorage):
         if mine is not None and mine[0][0] == os.getpid():
             mine[1].close()
         self._local.watch = None
-        self._database.close(self._enqueuer)
+        self._database.close(self)
 
     def flush(self, state: str | None = None) -> int:
         if state is not None:
@@ -133,18 +129,11 @@ class SqliteStorage(WakingStorage):
         self.pause(False)
         return 0
 
-    @property
-    def is_trusted(self) -> bool:
-        if find(CallerTransaction, self._enqueuer.router) is None:
-            # Inside a transaction the file is open, and to make a queue known would wait for that. An enqueue begins here.
-            self._enqueuer.open(self._database.enqueue_lock)
-        return is_private(self.filename, self._mode)
-
     # -- statements ---------------------------------------------------------------------------------------------------------------------
 
     @property
     def _queue(self) -> int:
-        return self._database.queue_ids.get(self.name) or self._enqueuer.queue_id()
+        return self._database.queue_ids.get(self.name) or self._open()
 
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         return self._database.read(_SQL[statement], values)
@@ -154,15 +143,12 @@ class SqliteStorage(WakingStorage):
         return self._database.execute(_SQL[statement], values, is_durable=is_durable, lock=lock)
 
     def _rouse(self) -> None:
-        self._database.notify_watchers()
+        touch(self._database.path)
 
     def _lease_time(self) -> Micros:
         return self._clock.monotonic()
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
-
-    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
-        return self._enqueuer.enqueue(records, make_events, now)
 
     @contextmanager
     def using(self, connection: Any) -> Iterator[None]:
@@ -174,19 +160,10 @@ class SqliteStorage(WakingStorage):
         """
         self.open()
         try:
-            with CallerTransaction(self._enqueuer.router, connection, self.filename, _SQL):
+            with CallerTransaction(self._router, connection, self.filename, _SQL):
                 yield
         finally:
             self._rouse()
-
-    @contextmanager
-    def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
-        bulk = BulkEnqueue(partial(self._enqueuer.enqueue, is_durable=False))
-        try:
-            yield bulk
-        finally:
-            bulk.enqueue = self.enqueue
-            self._database.sync()
 
     def turn(
         self,
@@ -272,7 +249,26 @@ class SqliteStorage(WakingStorage):
             self._rouse()
         return bool(fired)
 
-    # -- marks --------------------------------------------------------------------------------------------------------------------------
+    # -- values -------------------------------------------------------------------------------------------------------------------------
+
+    def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
+        table = "result" if kind == "result" else "value"
+        which = {"queue": self._queue, "kind": kind, "now": self._clock.now()}
+        if keys is None:
+            return {key: bytes(value) for key, value in self._read(table + "_items", which)}
+        if len(keys) > 1:
+            check_keys(keys)
+            if remove:
+                return self._take_many(kind, keys)
+        found: dict[str, bytes] = {}
+        for key in keys:
+            while rows := self._read(table + "_peek", which | {"key": key}):
+                value = bytes(rows[0][0])
+                # Unless another caller was faster. A result that was fetched and comes back with a power cut harms nobody.
+                if not remove or self._write(table + "_take", which | {"key": key, "value": value}, is_durable=kind != "result"):
+                    found[key] = value
+                    break
+        return found
 
     def _take_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         which = (self._queue, kind, json.dumps(list(keys)), self._clock.now())

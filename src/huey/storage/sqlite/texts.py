@@ -13,16 +13,6 @@ from huey.task.record import Lease
 Values = Sequence[Any] | dict[str, Any]
 
 
-def all_of(connection: sqlite3.Connection, sql: str, values: Values) -> list[tuple[Any, ...]]:
-    """Return all rows of a read."""
-    try:
-        return connection.execute(sql, values).fetchall()
-    except sqlite3.OperationalError as error:
-        if not _is_of_texts(error):
-            raise
-        return _tolerantly(connection, sql, values)
-
-
 RENAME = "UPDATE OR REPLACE huey_task SET id = ? WHERE queue = ? AND CAST(id AS BLOB) = ?"
 
 
@@ -40,11 +30,13 @@ def nameable(leases: list[Lease], rename: Callable[[str, bytes], object]) -> lis
     return leases
 
 
-def _is_of_texts(error: sqlite3.OperationalError) -> bool:
+def is_of_texts(error: sqlite3.Error) -> bool:
+    """Return whether the driver could not decode a text of a result."""
     return "decode" in str(error)
 
 
-def _tolerantly(connection: sqlite3.Connection, sql: str, values: Values) -> list[tuple[Any, ...]]:
+def read_tolerantly(connection: sqlite3.Connection, sql: str, values: Values) -> list[tuple[Any, ...]]:
+    """Return all rows of a read, with surrogates where a text is not UTF-8."""
     before, connection.text_factory = connection.text_factory, lambda raw: raw.decode("utf-8", "surrogateescape")
     try:
         return connection.execute(sql, values).fetchall()

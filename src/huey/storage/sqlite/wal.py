@@ -11,8 +11,8 @@ from huey.exceptions import StorageError
 from huey.runtime.clock import Clock
 from huey.runtime.logs import SafeLogger
 from huey.storage.sqlite import syncing
-from huey.storage.sqlite.busy import LockScope
 from huey.storage.sqlite.errors import BUSY, primary_code, translated
+from huey.storage.sqlite.guard import LockScope
 
 log = SafeLogger("huey")
 MIB = 1024 * 1024

@@ -287,7 +287,7 @@ def watch(database: Database, clock: Clock) -> Watch:
                 return _by_inotify(database.path, clock)
             except OSError as error:
                 if error.errno == errno.ENOENT:
-                    raise database.missing() from error
+                    raise database.state.missing() from error
                 if error.errno not in _SCARCE:
                     raise
                 _log_once(error)
