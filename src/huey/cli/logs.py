@@ -76,10 +76,8 @@ class Console(logging.StreamHandler[TextIO]):
         self._filtering = _filtering_handlers(logger)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        return False if self._is_taken(record) else super().handle(record)
-
-    def _is_taken(self, record: logging.LogRecord) -> bool:
-        return any(self._takes(handler, record.levelno) for handler in handlers_of(logging.getLogger(record.name)))
+        is_taken = any(self._takes(handler, record.levelno) for handler in handlers_of(logging.getLogger(record.name)))
+        return False if is_taken else super().handle(record)
 
     def _takes(self, handler: logging.Handler, level: int) -> bool:
         if handler is self or isinstance(handler, logging.NullHandler | Console | LogFile) or id(handler) in self._filtering:

@@ -13,14 +13,14 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from huey.cli.errors import OptionError
 from huey.consumer.command import hidden_environment
+from huey.consumer.signal_handling import catch_signals, wait_for_signal
 from huey.runtime.logs import escaped_lines
-from huey.runtime.waker import Waker
 
 IS_WATCHED = "HUEY_IS_WATCHED"
 """Environment variable: this process is the child, and need not watch."""
@@ -110,18 +110,16 @@ class Watcher:
         self._child: subprocess.Popen[bytes] | None = None
         self._is_asked = False
         self._signals: deque[int] = deque()
-        self._waker = Waker()
 
     def run(self) -> int:
         """Run until the child stops as asked, or cannot start because of an invalid option, and return its exit code."""
-        with self._catching_signals():
+        with catch_signals(self._on_signal) as read_fd:
             seen = snapshot(self._folders)
             self._start()
             try:
                 while (code := self._check_child()) is None:
-                    self._waker.wait(SCAN_INTERVAL_S)
-                    self._waker.clear()
-                    seen = self._restart_if_changed(seen)
+                    wait_for_signal(read_fd, SCAN_INTERVAL_S)
+                    seen = self._restart_if_changed(seen, read_fd)
                 return code
             finally:
                 if self._child is not None and self._child.poll() is None:
@@ -157,12 +155,12 @@ class Watcher:
         if self._child is not None and not has_got_it:
             self._child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    def _restart_if_changed(self, seen: Snapshot) -> Snapshot:
+    def _restart_if_changed(self, seen: Snapshot, read_fd: int) -> Snapshot:
         now = snapshot(self._folders)
         if now == seen or self._is_asked:
             return seen
         while True:
-            self._waker.wait(SETTLE_TIME_S)
+            wait_for_signal(read_fd, SETTLE_TIME_S)
             before, now = now, snapshot(self._folders)
             if before == now:
                 break
@@ -174,23 +172,10 @@ class Watcher:
             self._child.send_signal(signal.SIGHUP)
         return now
 
-    @contextmanager
-    def _catching_signals(self) -> Iterator[None]:
-        """Inside the block signals are recorded and wake the loop; SIGHUP means that the terminal is gone, and stops it."""
-
-        def on_signal(number: int, frame: object) -> None:
-            if number != signal.SIGCHLD:
-                self._signals.append(number)
-            self._waker.wake()
-
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-        before = {number: signal.signal(number, on_signal) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self._waker.close()
+    def _on_signal(self, number: int, frame: object) -> None:
+        """Record a signal that asks for a stop; SIGHUP, which means that the terminal is gone, does too."""
+        if number != signal.SIGCHLD:
+            self._signals.append(number)
 
 
 def _is_in_foreground() -> bool:

@@ -75,11 +75,7 @@ class ThreadedConsumer:
         self.huey = huey
         self.workers: int = settings["workers"]
         self.worker_type: str = settings["worker_type"]
-        self.default_delay, self.max_delay, self.backoff = (
-            float(settings["delay"]),
-            float(settings["max_delay"]),
-            float(settings["backoff"]),
-        )
+        self.default_delay, self.max_delay, self.backoff = (float(settings[name]) for name in ("delay", "max_delay", "backoff"))
         self.scheduler_interval = float(settings["scheduler_interval"])
         self.periodic = bool(settings["periodic"])
         self.localtime = uses_local_time(settings, huey)

@@ -72,7 +72,9 @@ def start(
         else:
             if may_fork:
                 _log_exec_once()
-            pid = _exec(spec)
+            # The real folder has the code that the other workers run, whatever a symbolic link leads to by now.
+            folder = command.REAL if os.path.isdir(command.REAL) else ""
+            pid = spawn({WORKER_SPEC: json.dumps(spec)}, spec.scoreboard_fd, folder=folder)
     except OSError:
         scoreboard.close()
         raise
@@ -115,11 +117,6 @@ def _fork(spec: WorkerSpec, run_worker: Callable[[WorkerSpec], int]) -> int:
 @cache
 def _log_exec_once() -> None:
     log.info("this process has several threads, or forking is not safe on this system: each worker imports the application itself")
-
-
-def _exec(spec: WorkerSpec) -> int:
-    # The real folder has the code that the other workers run, whatever a symbolic link leads to by now.
-    return spawn({WORKER_SPEC: spec.to_text()}, spec.scoreboard_fd, folder=command.REAL if os.path.isdir(command.REAL) else "")
 
 
 def spawn(environment: Mapping[str, str], *fds: int, folder: str = command.NAMED) -> int:

@@ -35,7 +35,7 @@ def catch_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[
         os.close(write_fd)
 
 
-def wait_for_signal(read_fd: int, seconds: float, pending: Collection[int]) -> bool:
+def wait_for_signal(read_fd: int, seconds: float, pending: Collection[int] = ()) -> bool:
     """Wait until *read_fd* is readable, at most *seconds*; return True if one of the *pending* signals asks to stop."""
     poll = select.poll()
     poll.register(read_fd, select.POLLIN)

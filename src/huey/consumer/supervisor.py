@@ -24,7 +24,7 @@ from huey.consumer.signal_handling import catch_signals, wait_for_signal
 from huey.consumer.startup import free_locks, log_banner, log_queues, log_requeued, log_stop, wait_for_storage
 from huey.consumer.watchdog import Watchdog
 from huey.consumer.worker import run_worker
-from huey.consumer.worker_pool import Quarantine, WorkerPool, heartbeat, pools_for
+from huey.consumer.worker_pool import Quarantine, WorkerPool
 from huey.consumer.worker_spec import WorkerSpec, make_worker
 from huey.engine.outage import Outage
 from huey.engine.scoreboard import REACHES, REPORTS, UNCHECKED
@@ -77,7 +77,8 @@ class Supervisor:
         self._memory_limit = MemoryLimit((settings["max_memory"] or 0) * MIB, huey.clock)
         me = make_worker("", "supervisor")
         self._supervisor_id = f"{me.pid}:{me.start_time}"
-        self._pools = pools_for(huey, self._worker_type, allocate_workers(settings, huey.name))
+        allocation = allocate_workers(settings, huey.name)
+        self._pools = {queue: WorkerPool(huey.on(queue), self._worker_type, workers) for queue, workers in allocation.items()}
         self._table = ProcessTable()
         self._pending_signals: list[int] = []
         self._code_reload = processes.CodeReload(huey, self.all)
@@ -177,9 +178,13 @@ class Supervisor:
     def _send_heartbeats(self, now: Micros) -> None:
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + micros(RETRY_INTERVAL_S)
-            is_sent = self.try_storage("heartbeat", lambda: heartbeat(self._pools, self.all()))
+            is_sent = self.try_storage("heartbeat", self._heartbeat)
             # After a failure the other parts come first.
             self._next_heartbeat = now + micros(HEARTBEAT_S) if is_sent else self._next_storage_try + micros(RETRY_INTERVAL_S)
+
+    def _heartbeat(self) -> None:
+        for queue, pool in self._pools.items():
+            pool.huey.storage.heartbeat([child.worker for child in self.all() if child.queue == queue])
 
     # -- what the enforcer, the watchdog and the others need ------------------------------------------------------------------------------
 

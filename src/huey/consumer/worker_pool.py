@@ -3,7 +3,7 @@ workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from huey.client.build import build_executor
@@ -33,17 +33,6 @@ class WorkerPool:
         execution = build_executor(huey.client.context, huey.client.overrides)
         self.janitor = Janitor(huey.storage, me, huey.clock, execution.finalize, execution.declared)
         self.recovery = Recovery(huey.storage, me, huey.clock, execution.finalize, execution.may_retry, execution.declared)
-
-
-def pools_for(huey: Huey, worker_type: str, allocation: Mapping[str, int]) -> dict[str, WorkerPool]:
-    """Return the pools of a supervisor by queue; *allocation* has the number of workers of each."""
-    return {queue: WorkerPool(huey.on(queue), worker_type, workers) for queue, workers in allocation.items()}
-
-
-def heartbeat(pools: Mapping[str, WorkerPool], children: Iterable[Child]) -> None:
-    """Renew the leases of all workers, each in its queue."""
-    for queue, pool in pools.items():
-        pool.huey.storage.heartbeat([child.worker for child in children if child.queue == queue])
 
 
 class Quarantine:

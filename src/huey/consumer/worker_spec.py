@@ -25,9 +25,6 @@ class WorkerSpec(NamedTuple):
     queue: str
     """The queue from which it claims tasks."""
 
-    def to_text(self) -> str:
-        return json.dumps(self)
-
     @classmethod
     def from_environment(cls) -> WorkerSpec | None:
         """Return the spec for which this process was started by exec; None in any other process."""

@@ -291,23 +291,12 @@ class _Count:
         return at
 
     def on_append(self, at: int) -> int:
-        item = self._pop()
-        self._grow(self._top(), [item])
-        return at
-
-    def on_appends(self, at: int) -> int:
-        items = self._since_mark()
+        items = self._since_mark() if self._body[at - 1] == 0x65 else [self._pop()]
         self._grow(self._top(), items)
         return at
 
     def on_set_item(self, at: int) -> int:
-        value = self._pop()
-        return self._set(at, [self._pop(), value])
-
-    def on_set_items(self, at: int) -> int:
-        return self._set(at, self._since_mark())
-
-    def _set(self, at: int, items: list[Any]) -> int:
+        items = self._since_mark() if self._body[at - 1] == 0x75 else [self._pop(), self._pop()][::-1]
         node = self._top()
         keys = items[::2]
         # A first key takes places for eight.
@@ -435,10 +424,8 @@ _OPCODES: dict[int, Callable[[_Count, int], int]] = {
     **dict.fromkeys(b"hj", _Count.on_get),
     **dict.fromkeys(b"t\x85\x86\x87", _Count.on_tuple),
     0x91: _Count.on_frozenset,
-    0x61: _Count.on_append,
-    0x65: _Count.on_appends,
-    0x73: _Count.on_set_item,
-    0x75: _Count.on_set_items,
+    **dict.fromkeys(b"ae", _Count.on_append),
+    **dict.fromkeys(b"su", _Count.on_set_item),
     0x90: _Count.on_add_items,
     0x93: _Count.on_name,
     **dict.fromkeys(b"R\x81\x92", _Count.on_make),

@@ -151,11 +151,15 @@ class CommandConnection:
             code = _CODES.get(type(error).__name__)
             return error if code is None else redis.ResponseError(f"{code} {error}")
 
-    def has_reply(self) -> bool:
-        """Return whether a reply was received already."""
-        if self._sock is None:
-            return bool(self.transport.can_read(0))
-        return bool(self._reader.has_data())
+    def wait(self, seconds: float, waker: int = -1) -> list[int]:
+        """Wait for a reply, at most *seconds*, or until the descriptor *waker* is readable; return the descriptors that are."""
+        if self.transport.can_read(0) if self._sock is None else self._reader.has_data():
+            return [self.fileno()]
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        if waker >= 0:
+            poll.register(waker, select.POLLIN)
+        return [fd for fd, _ in poll.poll(seconds * 1000)]
 
     def is_stale(self) -> bool:
         """Return whether the server closed the connection while it was not in use."""

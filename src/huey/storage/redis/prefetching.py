@@ -7,7 +7,6 @@ round trip earlier than a turn could. docs/internals/prefetching-wait.md shows t
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
@@ -144,12 +143,7 @@ class PrefetchingListener:
 
     def _wait(self, seconds: float, waker: Waker) -> str:
         """Wait for a "reply" to the blocking pop, the "waker", or a "timeout"; return which came first."""
-        if self.connection.has_reply():
-            return "reply"
-        poll = select.poll()
-        poll.register(self.connection.fileno(), select.POLLIN)
-        poll.register(waker.fileno(), select.POLLIN)
-        ready = [fd for fd, _ in poll.poll(seconds * 1000)]
+        ready = self.connection.wait(seconds, waker.fileno())
         if self.connection.fileno() in ready:
             return "reply"
         return "waker" if ready else "timeout"

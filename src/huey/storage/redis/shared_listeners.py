@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -244,13 +243,7 @@ class SharedListener(ABC):
             self._drop_connection()
 
     def _is_readable(self, connection: CommandConnection, seconds: float) -> bool:
-        if connection.has_reply():
-            return True
-        poll = select.poll()
-        poll.register(connection.fileno(), select.POLLIN)
-        if self._waker >= 0:
-            poll.register(self._waker, select.POLLIN)
-        rung = [fd for fd, _ in poll.poll(seconds * 1000)]
+        rung = connection.wait(seconds, self._waker)
         if self._waker in rung:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._waker)
