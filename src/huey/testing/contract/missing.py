@@ -7,7 +7,7 @@ import pytest
 from huey.runtime.clock import SECOND
 from huey.storage.base import TURN_BYTES, Storage
 from huey.storage.rows import Missing, TaskIds, TaskName
-from huey.task.lifecycle import UNKNOWN_FOR, Raised, State, Unrunnable, decide
+from huey.task.lifecycle import UNKNOWN_FOR, Finish, Raised, State, Unrunnable, decide
 from huey.task.record import Lease, Record
 from huey.task.record_options import Constraints, with_constraints
 from huey.testing.clock import FakeClock
@@ -68,6 +68,11 @@ class MissingRules:
             requeue_unknown(storage, clock, task(f"t{number}", payload=bytes(TURN_BYTES // 2 + 1)))
 
         assert [len(storage.claim_missing(OTHER, [ADD], 9)) for _ in range(3)] == [2, 1, 0]
+
+    def test_what_is_put_back_to_run_at_once_waits_for_no_worker(self, storage: Storage) -> None:
+        write(storage, Finish(claimed(storage), State.QUEUED, unknown_until=0))
+
+        assert [lease.unknown_until for lease in claim(storage)] == [None]
 
     def test_it_ends_as_any_other_after_that(self, storage: Storage, clock: FakeClock) -> None:
         requeue_unknown(storage, clock, task(retries=1))

@@ -54,7 +54,7 @@ local function write_finish(who, at)
   if error_text ~= '' or deaths > state[DEATHS] or solo_crashes > state[SOLO_CRASHES] then add_attempt(state, who, tail) end
   state[ATTEMPT], state[SOLO_CRASHES], state[DEATHS] = attempt, solo_crashes, deaths
   -- "0": from now on, which is until it is due.
-  state[UNKNOWN_UNTIL] = unknown_until ~= '' and (unknown_until == '0' and due or unknown_until)
+  state[UNKNOWN_UNTIL] = unknown_until ~= '' and (unknown_until ~= '0' and unknown_until or due)
   if error_text ~= '' then state[ERROR] = error_text end
   reason = reason ~= '' and string.sub(reason, 2)
   if how ~= 'queued' then
