@@ -16,9 +16,7 @@ from huey.utils import EmptyData
 class _InMemory(Part):
     """A component that no other process can write, so it is trusted."""
 
-    @property
-    def is_trusted(self) -> bool:
-        return True
+    is_trusted = True
 
 
 class DummyQueue(_InMemory, BaseQueue):

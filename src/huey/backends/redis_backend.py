@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from huey.backends import base, older
-from huey.backends.base import Acknowledging, BaseDataStore, BaseEventEmitter, BaseQueue, BaseSchedule, Data, Ticking, micros_of
+from huey.backends.base import Acknowledging, BaseDataStore, BaseEventEmitter, BaseQueue, BaseSchedule, Data, Part, Ticking, micros_of
 from huey.exceptions import ConfigurationError
 from huey.utils import EmptyData
 
@@ -45,12 +45,13 @@ def _lua(name: str) -> str:
     return files("huey.backends").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
-class _InRedis:
-    """A component in Redis."""
+class _InRedis(Part):
+    """A component in Redis. *connection* goes to ``redis.Redis``."""
 
     _kind: str
 
-    def _connect(self, name: str, connection: dict[str, Any]) -> None:
+    def __init__(self, name: str, **connection: Any) -> None:
+        super().__init__(name, **connection)
         self.conn = _client(connection)
         self._scripts: dict[str, Any] = {}
         # A dot separates the parts of a key.
@@ -85,8 +86,24 @@ class _Held(_InRedis, Acknowledging):
     def _held(self, holder: str) -> str:
         return f"{self._key}.held.{holder}"
 
-    def _acked(self, holder: str, data: Data, where: str, how: str, instead: Data | None, at: int = 0) -> bool:
+    def ack(
+        self,
+        holder: str,
+        data: Data,
+        instead: Data | None = None,
+        *,
+        first: bool = False,
+        successor: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> bool:
+        where, (how, at) = self._key, self._requeue(first, timestamp)
+        if successor is not None:
+            where, how, at = self._held(successor), "LPUSH", 0
         return bool(self._run("ack", [self._held(holder), where], data, "" if instead is None else how, instead or "", at))
+
+    def _requeue(self, first: bool, timestamp: datetime | None) -> tuple[str, int]:
+        """Return the command that stores a message here again, and its time."""
+        raise NotImplementedError
 
     def held(self, holder: str) -> list[Data]:
         return list(reversed(self.conn.lrange(self._held(holder), 0, -1)))
@@ -116,10 +133,6 @@ class RedisQueue(_Held, BaseQueue, Ticking):
     def startup_warnings(self) -> list[str]:
         return older.on_server(self.conn.execute_command, self.name, "Redis")
 
-    def __init__(self, name: str, **connection: Any) -> None:
-        BaseQueue.__init__(self, name, **connection)
-        self._connect(name, connection)
-
     def write(self, data: Data) -> None:
         self.conn.lpush(self._key, data)
 
@@ -147,18 +160,8 @@ class RedisQueue(_Held, BaseQueue, Ticking):
                 pipeline.lmove(*move)
             return [data for data in (first, *pipeline.execute()) if data is not None]
 
-    def ack(
-        self,
-        holder: str,
-        data: Data,
-        instead: Data | None = None,
-        *,
-        first: bool = False,
-        successor: str | None = None,
-        timestamp: datetime | None = None,
-    ) -> bool:
-        where = self._key if successor is None else self._held(successor)
-        return self._acked(holder, data, where, "RPUSH" if first and successor is None else "LPUSH", instead)
+    def _requeue(self, first: bool, timestamp: datetime | None) -> tuple[str, int]:
+        return "RPUSH" if first else "LPUSH", 0
 
     def waiting(self, limit: int) -> list[Data]:
         return list(reversed(self.conn.lrange(self._key, -limit, -1)))
@@ -205,10 +208,6 @@ class RedisDataStore(_InRedis, BaseDataStore):
 
     _kind = "results"
 
-    def __init__(self, name: str, **connection: Any) -> None:
-        BaseDataStore.__init__(self, name, **connection)
-        self._connect(name, connection)
-
     def put(self, key: str, value: Any) -> None:
         self.conn.hset(self._key, key, value)
 
@@ -237,10 +236,6 @@ class RedisSchedule(_Held, BaseSchedule):
 
     _kind = "scheduled"
 
-    def __init__(self, name: str, **connection: Any) -> None:
-        BaseSchedule.__init__(self, name, **connection)
-        self._connect(name, connection)
-
     def add(self, data: Data, timestamp: datetime) -> None:
         self.conn.zadd(self._key, {data: micros_of(timestamp)})
 
@@ -262,19 +257,8 @@ class RedisSchedule(_Held, BaseSchedule):
             return []
         return list(self._run("claim_due", [self._key, self._held(holder)], micros_of(timestamp), limit))
 
-    def ack(
-        self,
-        holder: str,
-        data: Data,
-        instead: Data | None = None,
-        *,
-        first: bool = False,
-        successor: str | None = None,
-        timestamp: datetime | None = None,
-    ) -> bool:
-        if successor is not None:
-            return self._acked(holder, data, self._held(successor), "LPUSH", instead)
-        return self._acked(holder, data, self._key, "ZADD", instead, 0 if timestamp is None else micros_of(timestamp))
+    def _requeue(self, first: bool, timestamp: datetime | None) -> tuple[str, int]:
+        return "ZADD", 0 if timestamp is None else micros_of(timestamp)
 
     def waiting(self, limit: int) -> list[Data]:
         return list(self.conn.zrange(self._key, 0, limit - 1))

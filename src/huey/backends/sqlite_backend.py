@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from huey.backends import base, older
-from huey.backends.base import Acknowledging, BaseDataStore, BaseQueue, BaseSchedule, Data, Ticking, micros_of
+from huey.backends.base import Acknowledging, BaseDataStore, BaseQueue, BaseSchedule, Data, Part, Ticking, micros_of
 from huey.exceptions import ConfigurationError
 from huey.runtime import files
 from huey.runtime.host import at_fork
@@ -117,13 +117,11 @@ def _file_at(location: Any) -> _File:
     return file
 
 
-class _InFile:
-    """A component in a file."""
+class _InFile(Part):
+    """A component in a file. *location* is its path; it is created if missing."""
 
-    name: str
-    _file: _File
-
-    def _open(self, location: Any) -> None:
+    def __init__(self, name: str, location: str | os.PathLike[str]) -> None:
+        super().__init__(name, location=location)
         self._file = _file_at(location)
         self.location = self._file.path
 
@@ -215,13 +213,9 @@ class _Messages(_InFile, Acknowledging):
 
 
 class SqliteQueue(_Messages, BaseQueue, Ticking):
-    """Messages in the table ``huey_part_message``; polled. *location* is the path of the file, which is created if missing."""
+    """Messages in the table ``huey_part_message``; polled."""
 
     _part = "queue"
-
-    def __init__(self, name: str, location: str | os.PathLike[str]) -> None:
-        BaseQueue.__init__(self, name, location=location)
-        self._open(location)
 
     def startup_warnings(self) -> list[str]:
         return older.in_file(self._file.rows, self.location)
@@ -262,10 +256,6 @@ class SqliteQueue(_Messages, BaseQueue, Ticking):
 class SqliteDataStore(_InFile, BaseDataStore):
     """Values in the table ``huey_part_result``."""
 
-    def __init__(self, name: str, location: str | os.PathLike[str]) -> None:
-        BaseDataStore.__init__(self, name, location=location)
-        self._open(location)
-
     def put(self, key: str, value: Any) -> None:
         self._file.rows("INSERT OR REPLACE INTO huey_part_result VALUES (?, ?, ?)", self.name, key, value)
 
@@ -291,10 +281,6 @@ class SqliteSchedule(_Messages, BaseSchedule):
     """Scheduled messages, in the table ``huey_part_message``."""
 
     _part = "schedule"
-
-    def __init__(self, name: str, location: str | os.PathLike[str]) -> None:
-        BaseSchedule.__init__(self, name, location=location)
-        self._open(location)
 
     def add(self, data: Data, timestamp: datetime) -> None:
         self._put(data, micros_of(timestamp))

@@ -63,21 +63,16 @@ class Outbox(Masked):
         return alias if alias is not None and connections[alias].in_atomic_block else None
 
     def _write(self, write: Callable[[], Any]) -> Any:
-        waits = find(WaitingBlock, self)
-        # A thread or task that inherited the block has transactions of its own.
-        alias = waits.alias if waits is not None and waits.is_mine else self._on_commit
-        own = self._own()
-        if own is not None and alias in (None, own) and connections[own].in_atomic_block:
-            if self._joins(own):
-                transaction.on_commit(self._wake, using=own)
-                with self._huey.using(connections[own].connection):
-                    write()
-                return None
-            # Through a connection of our own it would wait for this transaction, which waits for it.
-            alias = own
-        if alias is None or not connections[alias].in_atomic_block:
+        alias = self.transaction
+        if alias is None:
             return write()
-        transaction.on_commit(write, using=alias)
+        # Where it cannot join, a connection of our own would wait for this transaction, which waits for it.
+        if alias != self._own() or not self._joins(alias):
+            transaction.on_commit(write, using=alias)
+            return None
+        transaction.on_commit(self._wake, using=alias)
+        with self._huey.using(connections[alias].connection):
+            write()
         return None
 
     def prepare(self, alias: str) -> None:
