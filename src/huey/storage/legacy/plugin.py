@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule
+from huey.backends.base import BaseDataStore, BaseQueue, BaseSchedule, Part
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import Clock
 from huey.storage.legacy.components import Components
@@ -163,21 +163,17 @@ def adapted(thing: Any, name: str, clock: Clock) -> PluginStorage:
         raise ConfigurationError(
             f"{thing!r} is no storage"
             + (f", it has no {', '.join(missing)}" if missing else "")
-            + "; storage_class= and get_storage() are "
-            "about classes of huey.storage, or subclasses of huey.storage.BaseStorage"
+            + "; storage_class= and get_storage() are about classes of huey.storage, or subclasses of huey.storage.BaseStorage"
         )
     return PluginStorage(thing, name, clock)
 
 
-class _Part:
+class _Part(Part):
     """A part of a plug-in."""
 
-    name: str
-
     def __init__(self, plugin: Any, name: str) -> None:
+        super().__init__(name)
         self.plugin = plugin
-        self.name = name
-        self.connection: dict[str, Any] = {}
         self.label = type(plugin).__name__
         """What it is called where a user reads of it."""
 
