@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from huey.client.context import CallPolicy, QueueContext
 from huey.client.inline import ALL
-from huey.client.locks import TaskLock, parse_name
+from huey.client.locks import TaskLock
 from huey.client.rate_limits import RateLimit
 from huey.client.routing import QueueClient
 from huey.hooks import POST, PRE, SHUTDOWN, STARTUP, Hooks
@@ -18,9 +18,11 @@ from huey.runtime.hinting import also_named
 from huey.runtime.logs import SafeLogger
 from huey.runtime.masking import masked
 from huey.runtime.method_masking import Masked, stepwise
-from huey.serializer import Codec
+from huey.runtime.times import parse_ttl
+from huey.serializer import Codec, Purpose
 from huey.signals import Signals
 from huey.storage.base import Storage
+from huey.task.bounds import LONGEST_NAME, parse_text
 from huey.task.task import Task
 
 T = TypeVar("T")
@@ -111,20 +113,31 @@ class QueueFacade(Masked):
 
     def put(self, key: str, value: Any) -> None:
         """Store *value* under *key*, replacing what was there. EncodeError: it cannot be stored."""
-        self.client.values.put(key, value)
+        self.storage.put("data", parse_text("key", key, LONGEST_NAME), self.codec.encode("data", key, value))
 
     def get(self, key: str, peek: bool = False) -> Any:
         """Return what is stored under *key*, or None. It is removed unless *peek*."""
-        return self.client.values.get(key, peek)
+        kind, data = self._stored(key, peek)
+        return None if kind is None else self.codec.decode(kind, key, data)
+
+    def _stored(self, key: str, peek: bool) -> tuple[Purpose | None, bytes]:
+        """Return what is stored under *key*, a value or else the result of a task, and which of the two; None if neither is."""
+        kinds: tuple[Purpose, ...] = ("data", "result")
+        for kind in kinds:
+            data = self.storage.take(kind, [parse_text("key", key, LONGEST_NAME)], remove=not peek).get(key)
+            if data is not None:
+                return kind, data
+        return None, b""
 
     def put_if_empty(self, key: str, value: Any, ttl: float | timedelta | None = None) -> bool:
         """Store *value* unless there is one; return whether it was stored. Of several callers at once, one stores it. *ttl*: seconds (int,
         float) or a timedelta after which it is removed; None: it stays. ValueError: a *ttl* of 0 or less."""
-        return self.client.values.put_if_empty(key, value, ttl)
+        data = self.codec.encode("data", key, value)
+        return self.storage.put("data", parse_text("key", key, LONGEST_NAME), data, parse_ttl(ttl), if_absent=True)
 
     def delete(self, key: str) -> bool:
         """Remove what is stored under *key*; return whether there was anything."""
-        return self.client.values.delete(key)
+        return self.storage.delete("data", parse_text("key", key, LONGEST_NAME))
 
     @also_named(lock_name="name")
     def lock_task(self, name: str, ttl: float | timedelta | None = None) -> TaskLock:
@@ -139,7 +152,7 @@ class QueueFacade(Masked):
 
     def flush_locks(self, *names: str) -> set[str]:
         """Free the locks of these names, or all of this queue, though they are held. Return the names of those that were held."""
-        return self.storage.flush_locks([parse_name(name) for name in names] or None)
+        return self.storage.flush_locks([parse_text("name", name, LONGEST_NAME) for name in names] or None)
 
     def rate_limit(self, name: str, limit: int, per: float, retry: bool = True) -> RateLimit:
         """Return a limit of *limit* uses in each window of *per* seconds, over all processes: a decorator, or a ``with`` block. See

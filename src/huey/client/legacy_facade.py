@@ -13,6 +13,7 @@ from huey.exceptions import ERROR_TYPE, DecodeError
 from huey.hooks import POST, PRE, SHUTDOWN, STARTUP
 from huey.storage.admin import message, read_message
 from huey.task.task import Task
+from huey.utils import EmptyData
 
 
 class LegacyFacade(CallFacade):
@@ -99,11 +100,12 @@ class LegacyFacade(CallFacade):
 
     def put_result(self, key: str, value: Any) -> None:
         """Store *value* as the result of the task with the id *key*."""
-        self.client.values.put_result(key, value)
+        self.storage.put("result", key, self.codec.encode("result", key, value))
 
     def get_raw(self, key: str, peek: bool = False) -> Any:
         """Return the bytes stored under *key*: a value, or else the result of the task with that id; ``EmptyData`` if there are none."""
-        return self.client.values.get_raw(key, peek)
+        kind, data = self._stored(key, peek)
+        return EmptyData if kind is None else data
 
     def all_results(self) -> dict[str, bytes]:
         """Return the stored results, by the id of the task, as bytes."""

@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from huey.exceptions import StorageError, TaskLockedException
 from huey.runtime import current_run as current
@@ -24,6 +24,9 @@ from huey.runtime.times import parse_ttl
 from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.locks import Holder
 from huey.task.bounds import LONGEST_NAME, parse_text
+
+if TYPE_CHECKING:
+    from typing import Self
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +44,35 @@ class LimitHost(Protocol):
     def client(self) -> Any: ...
 
 
-class TaskLock(Masked):
+class Limit(Masked):
+    """What is acquired by name before some code runs: a decorator, or a ``with`` block."""
+
+    def __init__(self, huey: LimitHost, name: str) -> None:
+        self.huey = huey
+        self.name = parse_text("name", name, LONGEST_NAME)
+
+    def acquire(self) -> bool:
+        """Return True. Raises an error if it is not to be had."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """What was acquired stays so."""
+
+    def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
+        @passing_on
+        @functools.wraps(func)
+        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return func(*args, **kwargs)
+
+        return limited
+
+
+class TaskLock(Limit):
     """A lock by name, for all processes that use the queue. Many threads and runs may use one object at the same time.
 
     *ttl*: seconds (int, float) or a timedelta after which the lock is freed, counted from when it was taken; the protected work has to be
@@ -50,8 +81,7 @@ class TaskLock(Masked):
     """
 
     def __init__(self, huey: LimitHost, name: str, ttl: float | timedelta | None = None) -> None:
-        self.huey = huey
-        self.name = parse_name(name)
+        super().__init__(huey, name)
         self.ttl = parse_ttl(ttl)
         self._tokens: dict[object, int] = {}
         self._askers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -99,21 +129,8 @@ class TaskLock(Masked):
 
     is_locked = locked
 
-    def __enter__(self) -> TaskLock:
-        self.acquire()
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.release()
-
-    def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
-        @passing_on
-        @functools.wraps(func)
-        def locked(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self:
-                return func(*args, **kwargs)
-
-        return locked
 
     def __repr__(self) -> str:
         return f"<TaskLock {self.name!r}>"
@@ -170,8 +187,3 @@ def _here() -> object:
     """Return the run that this code is in, or else its thread."""
     # Not its number, which the next thread may get.
     return current.run.get() or threading.current_thread()
-
-
-def parse_name(name: str) -> str:
-    """Return the *name* of a lock or rate limit. ValueError: it cannot be one."""
-    return parse_text("name", name, LONGEST_NAME)

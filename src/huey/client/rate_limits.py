@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
-
-from huey.client.locks import LimitHost, parse_name
+from huey.client.locks import Limit, LimitHost
 from huey.exceptions import RateLimitExceeded
-from huey.runtime.functions import passing_on
-from huey.runtime.method_masking import Masked
 from huey.task.bounds import parse_number
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-class RateLimit(Masked):
+class RateLimit(Limit):
     """At most *limit* uses in each window of *per* seconds, over all processes, by the storage's clock. Windows begin at multiples of
     *per*.
 
@@ -25,8 +16,7 @@ class RateLimit(Masked):
     """
 
     def __init__(self, huey: LimitHost, name: str, limit: int, per: float, retry: bool = True) -> None:
-        self.huey = huey
-        self.name = parse_name(name)
+        super().__init__(huey, name)
         self.limit = parse_number("limit", limit, low=1, whole=True)
         self.per = float(parse_number("per", per))
         if self.per < 0.001:
@@ -47,22 +37,6 @@ class RateLimit(Masked):
     def reset(self) -> None:
         """Start the present window over, with no uses."""
         self.huey.storage.rate(self.name, self.per, reset=True)
-
-    def __enter__(self) -> RateLimit:
-        self.acquire()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """A use stays counted."""
-
-    def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
-        @passing_on
-        @functools.wraps(func)
-        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-            self.acquire()
-            return func(*args, **kwargs)
-
-        return limited
 
     def __repr__(self) -> str:
         return f"<RateLimit {self.name!r}: {self.limit} in {self.per:g} s>"

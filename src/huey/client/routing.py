@@ -15,7 +15,6 @@ from huey.client.bulk import BulkProducer
 from huey.client.call_state import CallState
 from huey.client.context import QueueContext
 from huey.client.inline import InlineWorker
-from huey.client.keyvalue import KeyValueStore
 from huey.client.locks import LockKeepalive
 from huey.client.overrides import Overrides
 from huey.client.producer import Producer
@@ -35,7 +34,6 @@ class QueueClient:
     producer: Producer
     bulk: BulkProducer
     revoker: Revoker
-    values: KeyValueStore
 
     def __init__(self, router: QueueRouter, huey: Any, context: QueueContext, originals: Originals) -> None:
         self.router = router
@@ -49,7 +47,6 @@ class QueueClient:
         self.producer = Producer(context, state, self, self.huey)
         self.bulk = BulkProducer(context, state, self.overrides, self.producer, self, self.huey)
         self.revoker = Revoker(context, self.overrides)
-        self.values = KeyValueStore(context)
         self.context = context
 
     # -- routes -------------------------------------------------------------------------------------------------------------------------

@@ -257,10 +257,8 @@ class Executor:
 
     def may_retry(self, lease: Lease, error: BaseException) -> bool:
         """Return whether a run that ended with *error* may be retried."""
-        try:
-            return self._registry.find(lease.name).options.may_retry(error)
-        except UnknownTask:
-            return True
+        wrapper = self._known(lease.name)
+        return wrapper is None or wrapper.options.may_retry(error)
 
     def finalize(self, finish: Finish) -> Finish:
         """Log a failure, and give a final one the error that ``Result.get()`` raises."""
@@ -276,7 +274,8 @@ class Executor:
         if finish.state == State.QUEUED:
             # As the last failure shows them: those that this run had left.
             return finish._replace(error={**error, "retries": lease.retries_left})
-        if not self._results or not self._stores_result(lease):
+        wrapper = self._known(lease.name) if self._results else None
+        if not self._results or (wrapper is not None and not wrapper.stores_result):
             return finish
         metadata = {**error, "retries": finish.retries_left, "task_id": lease.id}
         return finish._replace(value=self._codec.encode("error", lease.id, metadata))
@@ -297,21 +296,17 @@ class Executor:
         """Return whether tasks that wait for *missing* can be run here, as far as is known."""
         if missing.reason != UNKNOWN_TASK:
             return missing not in self._missing
-        try:
-            self._registry.find(missing.name)
-        except UnknownTask:
-            return False
-        return True
+        return self._known(missing.name) is not None
 
     def unstorable(self, finish: Finish, error: BaseException) -> Finish:
         """Return the finish of a run whose own finish the storage could not take, with the error that its caller gets."""
         return self.finalize(failing(finish, error))
 
-    def _stores_result(self, lease: Lease) -> bool:
+    def _known(self, name: str) -> TaskWrapper[Any, Any] | None:
         try:
-            return self._registry.find(lease.name).stores_result
+            return self._registry.find(name)
         except UnknownTask:
-            return True
+            return None
 
 
 def _explain_handle(error: EncodeError, value: Any) -> EncodeError:

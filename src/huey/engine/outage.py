@@ -6,9 +6,8 @@ A worker leaves that to its supervisor if the supervisor cannot reach the storag
 from __future__ import annotations
 
 import threading
-from typing import Protocol
 
-from huey.engine.scoreboard import REACHES, REPORTS
+from huey.engine.scoreboard import REACHES, REPORTS, Scoreboard
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.logs import SafeLogger
 
@@ -18,20 +17,11 @@ SUPERVISOR_GRACE = 10.0
 """Seconds that a worker waits for its supervisor to find out."""
 
 
-class Board(Protocol):
-    """What an outage needs of the worker's scoreboard."""
-
-    @property
-    def supervisor_state(self) -> int: ...
-
-    def set_outage(self, is_so: bool) -> None: ...
-
-
 class Outage:
     """The parts of a process that cannot reach the storage now. May be used from any thread. *board*: where a supervisor sees it; None
     without one."""
 
-    def __init__(self, clock: Clock, board: Board | None = None) -> None:
+    def __init__(self, clock: Clock, board: Scoreboard | None = None) -> None:
         self._clock = clock
         self._board = board
         self._is_logged = self._is_left_to_supervisor = False

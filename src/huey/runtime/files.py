@@ -21,17 +21,8 @@ BY_US = ("-open", "-checkpoint", "-ballast")
 _NETWORK = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "9p", "davfs", "webdav", "coda"),
-        *("ceph", "glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "pvfs2"),
-        *(
-            "fuse.sshfs",
-            "fuse.glusterfs",
-            "fuse.ceph-fuse",
-            "fuse.juicefs",
-            "fuse.moosefs",
-            "fuse.lizardfs",
-            "fuse.smbnetfs",
-            "fuse.davfs2",
-        ),
+        *("ceph", "glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "pvfs2", "fuse.davfs2", "fuse.glusterfs"),
+        *("fuse.sshfs", "fuse.ceph-fuse", "fuse.juicefs", "fuse.moosefs", "fuse.lizardfs", "fuse.smbnetfs"),
         *("fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.goofys", "fuse.mountpoint-s3", "fuse.blobfuse", "fuse.blobfuse2"),
     }
 )

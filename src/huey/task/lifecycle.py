@@ -194,24 +194,10 @@ class Promotion(NamedTuple):
 
 def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -> Finish:
     """Return what *outcome* means for the task of *lease*. Pure, and defined for every outcome."""
+    counts = (lease.attempt, lease.solo_crashes, lease.deaths)
     if isinstance(outcome, Returned):
-        return _finish(
-            (
-                lease,
-                State.SUCCEEDED,
-                None,
-                lease.attempt,
-                lease.solo_crashes,
-                lease.deaths,
-                None,
-                None,
-                outcome.value,
-                None,
-                duration,
-                *_SAME,
-            )
-        )
-    keep = Finish(lease, State.QUEUED, None, lease.attempt, lease.solo_crashes, lease.deaths, duration=duration)
+        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, outcome.value, None, duration, *_SAME))
+    keep = Finish(lease, State.QUEUED, None, *counts, duration=duration)
     match outcome:
         case Raised():
             return _raised(keep, outcome, now)

@@ -19,6 +19,7 @@ from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline, EnqueueSeq
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.rows import EventFactory
 from huey.task.record import Record
+from huey.task.record_options import may_have_constraints
 
 T = TypeVar("T")
 
@@ -45,10 +46,15 @@ class Enqueues:
         submit: Callable[[EnqueueCall], None] | None = None,
     ) -> dict[str, str]:
         """Enqueue *records* as the contract says. *submit*: what sends a call, if it is one of a bulk."""
-        if not records:
-            return {}
-        check_records(records)
-        if any_constraints(records):
+        if type(records) is list and len(records) == 1:
+            options = records[0].options
+            are_constrained = options is not None and may_have_constraints(options)
+        else:
+            check_records(records)
+            if not records:
+                return {}
+            are_constrained = any_constraints(records)
+        if are_constrained:
             return self._enqueue_constrained(records, make_events, now)
         queue = self._queue
         arguments = groups(records)

@@ -244,7 +244,8 @@ class RedisStorage(WorkerStorage):
             return self._take_all(kind)
         if not keys:
             return {}
-        check_keys(keys)
+        if len(keys) > 1:
+            check_keys(keys)
         values = self._queue.call("take_values", kind, int(remove), *keys)
         return {key: value[STAMP:] for key, value in zip(keys, values, strict=True) if value is not None}
 

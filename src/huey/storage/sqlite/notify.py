@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from huey.backends import older
@@ -72,31 +72,29 @@ class WakingStorage(SqlStorage):
                 return False
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
-        deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
-        watching, which = self._watch, json.dumps(list(ids))
-        while True:
-            if self._read("has_result", (self._queue, which, self._clock.now())):
-                return True
-            left = SAFETY_CHECK_S if deadline is None else (deadline - self._clock.monotonic()) / SECOND
-            if left <= 0:
-                return False
-            checkpoint()
-            watching.wait(min(left, SAFETY_CHECK_S))
+        which = json.dumps(list(ids))
+        return bool(self._wait_until(lambda: self._read("has_result", (self._queue, which, self._clock.now())), timeout))
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
-        queue, watching = self._queue, self._watch
+        queue = self._queue
         self._write("follow", (self._follower, queue, self._follow_until()), is_durable=False)
         if after is None:
             rows = self._read("event_position")
             return (rows[0][0] if rows else 0), []
-        deadline = self._clock.monotonic() + micros(timeout)
-        while not (rows := self._read("event_read", (queue, after))):
-            left = (deadline - self._clock.monotonic()) / SECOND
+        rows = self._wait_until(lambda: self._read("event_read", (queue, after)), timeout)
+        return (rows[-1][0] if rows else after), [text for _, body in rows for text in body.split("\n")]
+
+    def _wait_until(self, find: Callable[[], list[tuple[Any, ...]]], timeout: float | None) -> list[tuple[Any, ...]]:
+        """Return the rows that *find* reads once there are any, none when *timeout* seconds have passed."""
+        deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
+        watching = self._watch
+        while not (rows := find()):
+            left = SAFETY_CHECK_S if deadline is None else (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
-                return after, []
+                break
             checkpoint()
             watching.wait(min(left, SAFETY_CHECK_S))
-        return rows[-1][0], [text for _, body in rows for text in body.split("\n")]
+        return rows
 
     @property
     def _follower(self) -> str:
