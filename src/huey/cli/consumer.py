@@ -36,7 +36,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         given = given_settings(arguments, os.environ)
-        path = required(given.pop("path"))
+        path = given.pop("path")
+        if path is None:
+            raise UsageError(
+                "missing argument: the import path of your Huey instance.\nExample: huey_consumer main.huey  (module main, instance huey)"
+            )
         if not REAL:
             raise UsageError("the current directory no longer exists; change to one that does, such as that of your application")
         settings = consumer_settings(given)
@@ -56,15 +60,6 @@ def _main(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         # Only before the consumer has taken over the signals: nothing runs yet.
         return 128 + signal.SIGINT
-
-
-def required(path: str | None) -> str:
-    """Return *path*. UsageError: it is missing."""
-    if path is None:
-        raise UsageError(
-            "missing argument: the import path of your Huey instance.\nExample: huey_consumer main.huey  (module main, instance huey)"
-        )
-    return path
 
 
 def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import FOREVER as FOREVER
 from huey.runtime.clock import SECOND, Micros
 from huey.runtime.method_masking import Masked
+from huey.runtime.waker import Waker as Waker
 from huey.storage.admin import Administering
 from huey.storage.helpers import BulkEnqueue
 from huey.storage.locks import Sharing
@@ -68,15 +68,6 @@ DEAD_LETTERS_KEPT = 30 * 86400 * SECOND
 """How long failed and cancelled tasks can be looked at."""
 ATTEMPTS_KEPT = 5
 """Runs of one task that are remembered."""
-
-
-class Waker(Protocol):
-    """Wakes a thread that waits in ``listen``. Its file descriptor is readable while it is set."""
-
-    def fileno(self) -> int: ...
-
-    def clear(self) -> None:
-        """Reset it."""
 
 
 class Storage(Sharing, Administering, Masked, ABC):

@@ -17,6 +17,7 @@ from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
 from huey.storage.redis.messages import Arg, groups, groups_of_one, single
 from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline, EnqueueSequences
 from huey.storage.redis.queue import RedisQueue
+from huey.storage.redis.turns import WorkerStorage
 from huey.storage.rows import EventFactory
 from huey.task.record import Record
 from huey.task.record_options import may_have_constraints
@@ -29,11 +30,12 @@ NOT_SIMPLE = 2
 """The answer of lua/enqueue_one.lua if it has enqueued nothing."""
 
 
-class Enqueues:
-    """``enqueue``, ``bulk_enqueue`` and ``tick``. *timeout*: seconds for which an enqueue tries while the server is unreachable."""
+class EnqueuingStorage(WorkerStorage):
+    """The verbs of ``RedisStorage`` that enqueue. *timeout*: seconds for which an enqueue tries while the server is unreachable; for others
+    see ``WorkerStorage``."""
 
-    def __init__(self, queue: RedisQueue, rng: Rng, timeout: float) -> None:
-        self._queue = queue
+    def __init__(self, queue: RedisQueue, rng: Rng, timeout: float, result_ttl: float | None, keeps_finished: bool) -> None:
+        super().__init__(queue, result_ttl, keeps_finished)
         self._rng = rng
         self._timeout = timeout
         self._sequences = EnqueueSequences(queue.clock, rng)
@@ -68,7 +70,7 @@ class Enqueues:
         return {}
 
     @contextmanager
-    def bulk(self) -> Iterator[BulkEnqueue]:
+    def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
         pipeline = EnqueuePipeline(self._queue, self._sequences, self._submit, self._send)
         bulk = BulkEnqueue(partial(self.enqueue, submit=pipeline.submit))
         try:
@@ -90,7 +92,7 @@ class Enqueues:
         failpoint("tick:after-commit")
         return bool(fired)
 
-    def persist(self, act: Callable[[], T], seconds: float) -> T:
+    def _persist(self, act: Callable[[], T], seconds: float) -> T:
         """Repeat *act*, which is harmless, for *seconds* while the server is unreachable; return what it returns."""
         until, gap, is_unknown = None, FIRST_GAP_S, False
         clock = self._queue.clock
@@ -107,14 +109,18 @@ class Enqueues:
             gap = min(2 * gap, LONGEST_GAP_S)
 
     def _submit(self, call: EnqueueCall) -> None:
-        """Send *call* under a number of its own, and wait for the reply."""
+        self._numbered(partial(self._execute, call))
+
+    def _numbered(self, execute: Callable[[tuple[Arg, ...]], T]) -> T:
+        """Call *execute* with a number of its own for an enqueue, wait for the reply and return it."""
         sequence = self._sequences.take()
-        self.persist(partial(self._execute, call, (sequence.id, sequence.number())), self._timeout)
+        answer = self._persist(partial(execute, (sequence.id, sequence.number())), self._timeout)
         self._sequences.release(sequence)
+        return answer
 
     def _send(self, call: EnqueueCall, sequence: str, number: Micros) -> None:
         """Send *call* under a number that it had before: it is executed once."""
-        self.persist(partial(self._execute, call, (sequence, number)), self._timeout)
+        self._persist(partial(self._execute, call, (sequence, number)), self._timeout)
 
     def _execute(self, call: EnqueueCall, number: tuple[Arg, ...]) -> None:
         queue, make_events = self._queue, call.make_events
@@ -133,10 +139,7 @@ class Enqueues:
     def _enqueue_constrained(self, records: Sequence[Record], make_events: EventFactory | None, now: Micros | None) -> dict[str, str]:
         arguments = groups_of_one(records)
         failpoint("enqueue:before-commit")
-        sequence = self._sequences.take()
-        number = (sequence.id, sequence.number())
-        found = self.persist(lambda: self._execute_constrained(arguments, make_events, self._queue.now(now), number), self._timeout)
-        self._sequences.release(sequence)
+        found = self._numbered(lambda number: self._execute_constrained(arguments, make_events, self._queue.now(now), number))
         failpoint("enqueue:after-commit")
         return {id.decode(): other.decode() for id, other in zip(found[::2], found[1::2], strict=True)}
 

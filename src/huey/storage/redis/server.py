@@ -11,8 +11,9 @@ SCHEMA_VERSION = 1
 _WAITAOF_VERSION = (7, 2)
 
 
-def check(connection: CommandConnection, name: str, prefix: str, durable: bool) -> None:
-    """Raise StorageRefused if the server is too old, cannot keep the promises, or has foreign data under the queue's keys."""
+def prepare(name: str, prefix: str, durable: bool, connection: CommandConnection) -> None:
+    """Note that there is a queue of that name. Raises StorageRefused if the server is too old, cannot keep the promises, or has foreign
+    data under the queue's keys."""
     facts = _facts(connection, b"server", b"persistence", b"memory")
     if "redis_version" not in facts:
         raise unreachable(connection.where, ValueError("its answer to INFO is not that of a Redis server"))
@@ -49,6 +50,8 @@ def check(connection: CommandConnection, name: str, prefix: str, durable: bool) 
                 f"{connection.where}: the key {prefix + each} holds a {kind} that huey did not put there; "
                 "remove it, or use another name or db="
             )
+    connection.send((b"SADD", keys.QUEUES, name))
+    checked(connection, connection.read())
 
 
 def risks(connection: CommandConnection) -> list[str]:

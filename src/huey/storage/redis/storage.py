@@ -1,14 +1,14 @@
 """Tasks in Redis: one script for each verb, one call for each turn, any number of hosts.
 
 keys.py says what is stored where, lua/ what each verb does. All verbs are atomic: a script runs to its end, or writes nothing. The verbs
-that read are in lookups.py, those of workers in turns.py, enqueues in enqueues.py, all others here.
+that read are in lookups.py, those of workers in turns.py, those that enqueue in enqueues.py, each a base class of the next; all others are
+here.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,29 +17,19 @@ from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
 from huey.runtime.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, PRUNE, REVOCATION_KEPT
-from huey.storage.helpers import CHUNK, BulkEnqueue, check_keys, in_chunks, parts_of
+from huey.storage.helpers import CHUNK, check_keys, in_chunks, parts_of
 from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.redis import keys
-from huey.storage.redis.connection import CommandConnection, checked
-from huey.storage.redis.enqueues import Enqueues
+from huey.storage.redis.enqueues import EnqueuingStorage
 from huey.storage.redis.errors import LEAST, NEEDED
 from huey.storage.redis.messages import Arg, parse_revocation, text_of, whole_or
 from huey.storage.redis.queue import RedisQueue
-from huey.storage.redis.server import SCHEMA_VERSION, check, risks
+from huey.storage.redis.server import SCHEMA_VERSION, prepare, risks
 from huey.storage.redis.source import connector
-from huey.storage.redis.turns import WorkerStorage
 from huey.storage.retention import Retention, parse_result_ttl
-from huey.storage.rows import (
-    EventFactory,
-    Features,
-    Polling,
-    Revocation,
-    TaskIds,
-    TaskName,
-)
+from huey.storage.rows import Features, Polling, Revocation, TaskIds, TaskName
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT
 from huey.task.bounds import parse_number
-from huey.task.record import Record
 
 if TYPE_CHECKING:
     from typing import Self
@@ -57,7 +47,7 @@ STAMP = 16
 """Digits before a stored value, which say when it expires."""
 
 
-class RedisStorage(WorkerStorage):
+class RedisStorage(EnqueuingStorage):
     """Tasks in one Redis or Valkey server (6.2 or newer); several names may share it, and other data.
 
     Its address: *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or
@@ -90,15 +80,13 @@ class RedisStorage(WorkerStorage):
         wait_for_disk = (b"WAITAOF", 1, 0, DISK_TIMEOUT_MS) if durable else None
         queue = RedisQueue(name, clock, source, wait_for_disk)
         self.result_ttl, self._retention = parse_result_ttl(result_ttl), Retention.of(keep_finished)
-        super().__init__(queue, self.result_ttl, self._retention.is_on)
+        super().__init__(queue, rng, enqueue_timeout, self.result_ttl, self._retention.is_on)
         self._prefix = queue.prefix
         self._is_trust_logged = False
-        self._rng = rng
         self._unanswered: set[str] = set()
         """Nonces of calls that may have acquired a lock, but whose reply was lost: the next renewal releases those locks."""
-        self._enqueues = Enqueues(queue, rng, enqueue_timeout)
         # Not a method: a reference cycle would keep the connections open until the garbage collector runs.
-        queue.prepare = partial(_prepare, self._prefix, name, durable)
+        queue.prepare = partial(prepare, name, self._prefix, durable)
 
     @classmethod
     def from_options(
@@ -131,7 +119,7 @@ class RedisStorage(WorkerStorage):
 
     def open(self, polling: Polling | None = None) -> int:
         # A program that starts together with its server, or over a bad line, should not fail because of one lost reply.
-        self._enqueues.persist(lambda: self._queue.command(b"PING"), OPENING)
+        self._persist(lambda: self._queue.command(b"PING"), OPENING)
         return SCHEMA_VERSION
 
     def close(self) -> None:
@@ -146,7 +134,7 @@ class RedisStorage(WorkerStorage):
                 "wait for results, one for events, one for everything else; give the pool more, or leave it out"
             )
         # Asked again like the server itself in `open`: a lost reply must not hide that the server evicts tasks.
-        warnings: list[str] = self._enqueues.persist(lambda: self._queue.use(risks, again=False), OPENING)
+        warnings: list[str] = self._persist(lambda: self._queue.use(risks, again=False), OPENING)
         try:
             return warnings + older.on_server(self._queue.command, self.name, self._queue.where)
         except StorageRefused:
@@ -190,16 +178,6 @@ class RedisStorage(WorkerStorage):
             self._is_trust_logged = True
             log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._queue.where)
         return self._is_local
-
-    # -- enqueue ------------------------------------------------------------------------------------------------------------------------
-
-    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
-        return self._enqueues.enqueue(records, make_events, now)
-
-    @contextmanager
-    def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
-        with self._enqueues.bulk() as bulk:
-            yield bulk
 
     # -- revocation, and acts of a person -----------------------------------------------------------------------------------------------
 
@@ -288,11 +266,6 @@ class RedisStorage(WorkerStorage):
         used: int = self._queue.call("rate", name, micros(per), "", int(reset), now=now)
         return used
 
-    # -- periodic -----------------------------------------------------------------------------------------------------------------------
-
-    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
-        return self._enqueues.tick(name, tick, record, events, now)
-
 
 class RedisExpireStorage(RedisStorage):
     """A ``RedisStorage`` in which reading a result, or user data, does not remove it: it stays until it expires."""
@@ -312,12 +285,6 @@ class RedisExpireStorage(RedisStorage):
 
     def delete(self, kind: str, key: str) -> bool:
         return bool(super().take(kind, [key], remove=True))
-
-
-def _prepare(prefix: str, name: str, durable: bool, connection: CommandConnection) -> None:
-    check(connection, name, prefix, durable)
-    connection.send((b"SADD", keys.QUEUES, name))
-    checked(connection, connection.read())
 
 
 def _or_any(enqueue: Micros | None) -> Arg:
