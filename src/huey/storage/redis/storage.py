@@ -122,10 +122,6 @@ class RedisStorage(EnqueuingStorage):
         self._persist(lambda: self._queue.command(b"PING"), OPENING)
         return SCHEMA_VERSION
 
-    def close(self) -> None:
-        self._queue.close()
-        self._forget_listeners()
-
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
         most = self._queue.most
         if most is not None and most < LEAST:

@@ -41,6 +41,10 @@ class WorkerStorage(ReadingStorage):
         """The worker whose listener was lost with a claim in flight while its turn succeeded."""
         self._forget_listeners()
 
+    def close(self) -> None:
+        self._queue.close()
+        self._forget_listeners()
+
     def _forget_listeners(self) -> None:
         """Start without listeners: those there are have lost their connections."""
         self._of_thread = threading.local()
