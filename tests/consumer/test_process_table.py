@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from huey.consumer.process_table import Child, ProcessTable
-from huey.consumer.recovery import ExitCause
+from huey.consumer.recovery import ExitCause, describe_exit, exit_reason
 from huey.engine.scoreboard import Scoreboard
 from huey.storage.rows import Worker
 
@@ -63,7 +63,7 @@ def test_a_reaped_worker_is_to_be_recovered(house: House) -> None:
     dead = house.table.reap(child, 9)
 
     assert (house.table.all(), house.table.unrecovered) == ([], [dead])
-    assert (dead.is_clean, dead.running, dead.description) == (False, 1, "was killed by signal 9 (SIGKILL)")
+    assert (dead.is_clean, dead.running, describe_exit(dead.status)) == (False, 1, "was killed by signal 9 (SIGKILL)")
     assert [task.id for task in dead.ran] == ["runs", "ended"]
 
 
@@ -79,4 +79,4 @@ def test_an_ended_task_is_no_suspect_after_a_wanted_kill(house: House) -> None:
 def test_an_exit_with_nothing_running_is_clean(house: House) -> None:
     dead = house.table.reap(house.child(7), 0)
 
-    assert (dead.is_clean, dead.was_ready, dead.exit_reason) == (True, False, "exit code 0")
+    assert (dead.is_clean, dead.was_ready, exit_reason(dead.status)) == (True, False, "exit code 0")

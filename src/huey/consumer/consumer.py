@@ -81,7 +81,6 @@ class ThreadedConsumer:
         self.localtime = uses_local_time(settings, huey)
         self.shutdown_timeout: float | None = settings["shutdown_timeout"] or None
         self.watchdog = float(settings["watchdog"])
-        self._lock_settings = {name: settings[name] for name in ("flush_locks", "extra_locks")}
         self._max_tasks: int | None = settings["max_tasks"]
         self._graceful = {getattr(signal, f"SIG{name}") for name in settings["graceful_signal"]}
         self._interval = float(settings["periodic_task_interval"])
@@ -202,7 +201,7 @@ class ThreadedConsumer:
             storage.open(Polling(self.default_delay, self.max_delay, self.backoff, self.scheduler_interval))
             self.huey.codec.reset()
             if not self.is_supervised:
-                free_locks(storage, self._lock_settings)
+                free_locks(storage, self._settings)
             self._wall_clock.store_offset()
             storage.heartbeat([self.worker])
             self._log_start()

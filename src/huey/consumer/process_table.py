@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from huey.consumer.recovery import ExitCause, describe_exit, exit_reason
+from huey.consumer.recovery import ExitCause
 from huey.engine.scoreboard import RunningTask, Scoreboard
 from huey.engine.stamps import Standstill
 from huey.runtime.clock import Micros
@@ -109,14 +109,6 @@ class DeadChild(NamedTuple):
     def is_clean(self) -> bool:
         """It exited by itself, with nothing left to do."""
         return self.status == 0 and not self.running
-
-    @property
-    def exit_reason(self) -> str:
-        return exit_reason(self.status)
-
-    @property
-    def description(self) -> str:
-        return describe_exit(self.status)
 
 
 class ProcessTable:

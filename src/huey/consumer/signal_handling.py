@@ -21,7 +21,10 @@ SUPERVISOR_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCH
 @contextmanager
 def catch_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[int]:
     """Call *handler* with each of ``SUPERVISOR_SIGNALS`` inside the block, which gets a descriptor that becomes readable then."""
-    read_fd, write_fd = _pipe()
+    # Not os.pipe2, which macOS lacks. Python closes its descriptors on exec anyway.
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    os.set_blocking(write_fd, False)
     before = {number: signal.signal(number, handler) for number in SUPERVISOR_SIGNALS}
     signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
@@ -29,8 +32,7 @@ def catch_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[
         yield read_fd
     finally:
         signal.set_wakeup_fd(-1)
-        for number, previous in before.items():
-            signal.signal(number, previous)
+        restore_handlers(before)
         os.close(read_fd)
         os.close(write_fd)
 
@@ -42,14 +44,6 @@ def wait_for_signal(read_fd: int, seconds: float, pending: Collection[int] = ())
     if poll.poll(max(0.0, seconds * 1000)):
         os.read(read_fd, 65536)
     return signal.SIGTERM in pending or signal.SIGINT in pending
-
-
-def _pipe() -> tuple[int, int]:
-    # Not os.pipe2, which macOS lacks. Python closes its descriptors on exec anyway.
-    read_fd, write_fd = os.pipe()
-    os.set_blocking(read_fd, False)
-    os.set_blocking(write_fd, False)
-    return read_fd, write_fd
 
 
 # -- in processes that run tasks --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from huey.consumer import processes
 from huey.consumer.enforcer import NEIGHBOUR_GRACE_S, REVOKED_GRACE_S, Enforcer
 from huey.consumer.memory import MIB, MemoryLimit
 from huey.consumer.process_table import Child, DeadChild, ProcessTable
-from huey.consumer.recovery import ExitCause
+from huey.consumer.recovery import ExitCause, describe_exit, exit_reason
 from huey.consumer.service import RETRY_INTERVAL_S, Guard
 from huey.consumer.settings import allocate_workers, uses_local_time, validate_settings
 from huey.consumer.signal_handling import catch_signals, wait_for_signal
@@ -377,8 +377,8 @@ class Supervisor:
                 self._on_exit(self._table.reap(child, status))
         for dead in list(self._table.unrecovered):
             worker = dead.child.worker
-            recover = partial(self._pool_of(dead.child).recovery.recover_child, worker, dead.ran, dead.child.cause, dead.exit_reason)
-            if self.try_storage("recovery", recover):
+            recover, how = self._pool_of(dead.child).recovery.recover_child, exit_reason(dead.status)
+            if self.try_storage("recovery", partial(recover, worker, dead.ran, dead.child.cause, how)):
                 self._table.unrecovered.remove(dead)
                 LOCAL_WORKER_IDS.discard(worker.id)
                 # There may be a suspect now.
@@ -390,7 +390,7 @@ class Supervisor:
             log.debug("worker %s has exited", worker.id)
         else:
             running = counted(dead.running, "task")
-            log.warning("worker %s (pid %d) %s while running %s", worker.id, worker.pid, dead.description, running)
+            log.warning("worker %s (pid %d) %s while running %s", worker.id, worker.pid, describe_exit(dead.status), running)
         if dead.was_ready or dead.child.is_stopping:
             self._start_delay = MIN_START_DELAY_S
         else:

@@ -77,13 +77,11 @@ class CommandConnection:
         self.is_closed = False
         self.reply_timeout = REPLY_TIMEOUT
         self._hiredis: Any = None
-        try:
+        # Without it redis-py works too, but slower.
+        with suppress(ImportError):
             import hiredis
 
             self._hiredis = hiredis
-        except ImportError:
-            # Slower, but redis-py works without it.
-            self._hiredis = None
         try:
             self._prepare()
         except (AttributeError, TypeError) as error:

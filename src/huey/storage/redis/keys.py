@@ -125,10 +125,6 @@ TYPES = {key: key.type for key in NAMES.values() if not key.endswith(":")}
 
 
 def prefix(name: str) -> str:
-    """Return what the keys of a queue begin with."""
-    return f"huey:{{{quoted(name)}}}:"
-
-
-def quoted(name: str) -> str:
-    """Return *name* with all but letters, digits and ``_-.`` escaped; two names never become one."""
-    return quote(name, safe="").replace("~", "%7E")
+    """Return what the keys of a queue begin with. In its name all but letters, digits and ``_-.`` are quoted: two never become one."""
+    quoted = quote(name, safe="").replace("~", "%7E")
+    return f"huey:{{{quoted}}}:"

@@ -125,7 +125,7 @@ class ReadingStorage(Storage):
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
         if timeout is None or timeout > 0:
             shared_listener = self._queue.pool.shared_listener(ResultListener)
-            mine = self._wait_for(tuple(ids))
+            mine = Wait(self._queue, tuple(ids))
             if shared_listener.wait(mine, self._time_left(timeout)):
                 return True
             shared_listener.forget(mine)
@@ -143,10 +143,7 @@ class ReadingStorage(Storage):
                 return position, []
             # The stream is read each second, in case a wake-up was lost.
             a_second = self._time_left(min(seconds, SAFETY_INTERVAL_S))
-            self._queue.pool.shared_listener(EventListener).wait(self._wait_for((position,)), a_second)
-
-    def _wait_for(self, subjects: tuple[object, ...]) -> Wait:
-        return Wait(self._queue, subjects)
+            self._queue.pool.shared_listener(EventListener).wait(Wait(self._queue, (position,)), a_second)
 
     def _time_left(self, timeout: float | None) -> Callable[[], float]:
         """Return a function that returns the seconds that are left of *timeout*."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from huey.runtime.clock import SECOND, Clock, Micros, micros
-from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOLLOWER, FOREVER, REVOCATION_KEPT, TURN_BYTES, Storage
+from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, REVOCATION_KEPT, TURN_BYTES, Storage
 from huey.storage.helpers import parts_of
 from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.retention import Retention, parse_result_ttl
@@ -188,11 +188,6 @@ class SqlStorage(Storage):
     def pause(self, on: bool) -> None:
         self._write("pause", (on, self._queue))
         self._rouse()
-
-    # -- telling ------------------------------------------------------------------------------------------------------------------------
-
-    def _follow_until(self) -> Micros:
-        return self._clock.now() + FOLLOWER
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 

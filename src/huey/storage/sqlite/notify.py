@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from huey.backends import older
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.masking import checkpoint
-from huey.storage.base import Waker
+from huey.storage.base import FOLLOWER, Waker
 from huey.storage.retention import Retention
 from huey.storage.rows import Worker
 from huey.storage.sql import statements
@@ -77,7 +77,7 @@ class WakingStorage(SqlStorage):
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
         queue = self._queue
-        self._write("follow", (self._follower, queue, self._follow_until()), is_durable=False)
+        self._write("follow", (self._follower, queue, self._clock.now() + FOLLOWER), is_durable=False)
         if after is None:
             rows = self._read("event_position")
             return (rows[0][0] if rows else 0), []
