@@ -1,6 +1,6 @@
 """Notices commits of other processes.
 
-A process that commits touches the file's time stamp *after* the commit (`Database.notify_watchers`), and watchers wait for that: on Linux
+A process that commits touches the file's time stamp *after* the commit (`syncing.touch`), and watchers wait for that: on Linux
 through inotify, asleep until it happens; elsewhere by reading `PRAGMA data_version` with a growing gap. (The log itself is written before
 the commit can be seen, so watching it wakes too early.)
 
