@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from huey import Huey, TaskException
-from huey.engine.narrowing import REASON
 from huey.exceptions import StorageUnavailable
 from huey.task.lifecycle import State
+from huey.task.reasons import NOT_STORABLE
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME
 from tests.engine.test_engine import Bench
@@ -42,7 +42,7 @@ def test_one_end_that_cannot_be_written_fails_alone(bench: Bench, caplog: pytest
 
     assert bench.turn() is True
 
-    assert states(bench, *"abcdef") == ["gone", "gone", f"failed {REASON}", "gone", "gone", "gone"]
+    assert states(bench, *"abcdef") == ["gone", "gone", f"failed {NOT_STORABLE}", "gone", "gone", "gone"]
     assert caplog.text.count("cannot be stored, so it fails") == 1
     assert "too large" in caplog.text
 
@@ -125,7 +125,7 @@ def test_an_outage_in_between_loses_no_end(bench: Bench, monkeypatch: pytest.Mon
     monkeypatch.setattr(bench.storage, "turn", turn)
     bench.turn()
 
-    assert states(bench, *"abcd") == ["gone", "gone", "gone", f"failed {REASON}"]
+    assert states(bench, *"abcd") == ["gone", "gone", "gone", f"failed {NOT_STORABLE}"]
 
 
 def test_a_task_that_cannot_be_given_back_holds_up_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from huey.runtime.clock import Micros
 from huey.runtime.times import micros_to_wall, wall_to_micros
 from huey.signals import SIGNAL_EXPIRED, SIGNAL_REVOKED
 from huey.storage.rows import TaskIds, TaskName, Turn, Worker
+from huey.task import reasons
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, State, decide
 from huey.task.record import Lease, Record
 from huey.task.task import Task
@@ -95,7 +96,7 @@ class InlineWorker:
         if lease is None:
             return False
         due = due_of(task, self._is_local)
-        self._finish(Finish(lease, State.QUEUED, due, lease.attempt, lease.solo_crashes, lease.deaths, reason="put back"))
+        self._finish(Finish(lease, State.QUEUED, due, lease.attempt, lease.solo_crashes, lease.deaths, reason=reasons.PUT_BACK))
         return True
 
     def _emit_dropped(self, dropped: Sequence[CancelledAtClaim]) -> None:
@@ -105,7 +106,7 @@ class InlineWorker:
                     self._emit_drop(self._decoder.decode_or_stub(row), each.reason)
 
     def _emit_drop(self, task: Task, reason: str) -> None:
-        self._run_hooks.signals.emit(SIGNAL_EXPIRED if reason == "expired" else SIGNAL_REVOKED, task)
+        self._run_hooks.signals.emit(SIGNAL_EXPIRED if reason == reasons.EXPIRED else SIGNAL_REVOKED, task)
 
     # -- running ----------------------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from huey.runtime import current_run as current
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.storage.base import Storage
 from huey.storage.rows import TaskRow, WorkerRow
-from huey.task.lifecycle import UNKNOWN_TASK, State
+from huey.task import reasons
+from huey.task.lifecycle import State
 from huey.task.task import Task
 
 log = logging.getLogger("huey")
@@ -179,7 +180,7 @@ def _queued(row: TaskRow, now: Micros) -> str:
         return "it is revoked and will not run"
     if row.due is not None and row.due > now:
         again = "to be tried again " if row.attempt else "scheduled to run "
-        return f"it is {again}in {(row.due - now) / SECOND:.0f} s" + (f" ({row.reason})" if row.reason == UNKNOWN_TASK else "")
+        return f"it is {again}in {(row.due - now) / SECOND:.0f} s" + (f" ({row.reason})" if row.reason == reasons.UNKNOWN_TASK else "")
     return f"it has been waiting to run for {max(0, now - row.ready_at) / SECOND:.0f} s"
 
 

@@ -19,7 +19,7 @@ from huey.runtime.host import LOCAL_WORKER_IDS
 from huey.runtime.logs import SafeLogger
 from huey.storage.base import Storage
 from huey.storage.rows import Worker
-from huey.task import events
+from huey.task import events, reasons
 from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Snoozed, WorkerDied, decide
 from huey.task.record import Lease
 
@@ -33,9 +33,9 @@ class ExitCause(Enum):
     """The supervisor did not want it: a running task may have caused it."""
     LATE = "time limit"
     """Killed because a task passed its time limit."""
-    REVOKED = "revoked"
+    REVOKED = reasons.REVOKED
     """Killed because its task was revoked."""
-    STOP = "shutdown"
+    STOP = reasons.SHUTDOWN
     """Killed because running tasks did not end in time during a stop."""
     STUCK = "stalled"
     """Ended because its own threads made no progress; no task is to blame."""
@@ -116,11 +116,11 @@ class Recovery:
             return WorkerDied(is_suspect=True, alone=dead.kind == "quarantine", how=how)
         if cause is ExitCause.LATE and task.is_late(self._clock.monotonic()):
             limit = f"TaskTimeout('the task passed its time limit of {task.limit / SECOND:g} s and did not end when asked')"
-            return Raised({"error": limit, "traceback": ""}, self._may_retry(lease, TaskTimeout()), reason="timeout")
+            return Raised({"error": limit, "traceback": ""}, self._may_retry(lease, TaskTimeout()), reason=reasons.TIMEOUT)
         if cause is ExitCause.REVOKED and task.is_asked:
             revoked = "CancelExecution('the task was revoked while it ran, and did not end when asked')"
-            return Cancelled("revoked", {"error": revoked, "traceback": ""})
-        return Snoozed(0, "shutdown")
+            return Cancelled(reasons.REVOKED, {"error": revoked, "traceback": ""})
+        return Snoozed(0, reasons.SHUTDOWN)
 
 
 def exit_reason(status: int) -> str:

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from huey.engine.failures import CANCELED, REVOKED
 from huey.runtime.clock import SECOND, Clock, Micros
 from huey.runtime.logs import Lines, SafeLogger
+from huey.task import reasons
 from huey.task.lifecycle import CancelledAtClaim, Finish, State
 
 log = SafeLogger("huey.consumer")
@@ -24,8 +24,6 @@ MOST_NAMES = 10
 """Names in one line."""
 SHORT = 200
 """Characters of an error in one line."""
-_UNLOGGED = ("shutdown", "unknown task", "newer record", "put back", "scheduled")
-"""Reasons of tasks that are queued again as if they had not run."""
 
 
 class EndLog:
@@ -91,7 +89,7 @@ class EndLog:
 def _outcome(finish: Finish) -> str:
     """Return the outcome in a word; an empty text for what is not logged."""
     if finish.state == State.QUEUED:
-        return "" if finish.reason in _UNLOGGED else "to be retried"
+        return "" if finish.reason in reasons.NO_RUN else "to be retried"
     return finish.reason or finish.state if finish.state == State.CANCELLED else finish.state
 
 
@@ -104,17 +102,13 @@ def _listed(counts: Counter[tuple[str, str]]) -> str:
     return "; ".join(texts) + (f"; and {others} other names" if others > 0 else "")
 
 
-_CALM = (CANCELED, REVOKED, "retry asked")
-"""Reasons of runs that ended on purpose."""
-
-
 def log_failure(finish: Finish, error: dict[str, Any], raised: BaseException | None = None) -> None:
     """Log a run that did not succeed as soon as it has ended: in one line if it will run again, with the traceback if it was the last run.
     *raised*: the error itself, if an instrumentation has seen it; given that, it does not take this line for another error."""
     lease, text, is_final = finish.lease, short_text(error), finish.state == State.FAILED
-    if finish.reason == "unknown task":
+    if finish.reason == reasons.UNKNOWN_TASK:
         log.error("QueueException: %s [task %s; given up]", error.get("error"), lease.id)
-    elif finish.reason in _CALM:
+    elif finish.reason in reasons.ON_PURPOSE:
         log.info("%s %s (%s)%s [%s]", lease.name, _in_words(finish.reason), text, _what_next(finish), lease.id)
     elif is_final and raised is not None:
         log.error("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, text), _what_next(finish), lease.id, exc_info=raised)
@@ -126,12 +120,12 @@ def log_failure(finish: Finish, error: dict[str, Any], raised: BaseException | N
 
 
 def _in_words(reason: str | None) -> str:
-    return "asked to be retried" if reason == "retry asked" else f"{reason}"
+    return "asked to be retried" if reason == reasons.RETRY_ASKED else f"{reason}"
 
 
 def _with_reason(finish: Finish, text: str) -> str:
     """Return the error, after the kind of failure unless the body itself raised it."""
-    return text if finish.reason in ("error", None) else f"{finish.reason}: {text}"
+    return text if finish.reason in (reasons.ERROR, None) else f"{finish.reason}: {text}"
 
 
 def _what_next(finish: Finish) -> str:

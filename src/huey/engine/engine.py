@@ -29,7 +29,7 @@ from huey.runtime.logs import SafeLogger
 from huey.runtime.waker import Waker
 from huey.storage.base import Storage
 from huey.storage.rows import Turn, Worker
-from huey.task import events
+from huey.task import events, reasons
 from huey.task.lifecycle import Finish, Snoozed, decide
 from huey.task.record import Lease
 
@@ -375,7 +375,7 @@ class Engine:
         """Requeue what still runs without counting a try. Only for a process that exits right after."""
         now = self._clock.now()
         self._collect_finishes()
-        self._unwritten += [decide(lease, Snoozed(0, "shutdown"), now) for lease in self._running.values()]
+        self._unwritten += [decide(lease, Snoozed(0, reasons.SHUTDOWN), now) for lease in self._running.values()]
         self.turn()
 
     def _release_unknown(self) -> None:

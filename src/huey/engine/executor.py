@@ -13,7 +13,7 @@ from typing import Any
 from huey.engine.contexts import separate_decimals
 from huey.engine.declared import as_declared, declared_if_readable
 from huey.engine.end_log import log_failure
-from huey.engine.failures import CANCELED, REVOKED, TIMEOUT, describe_exception, outcome_of_exception
+from huey.engine.failures import describe_exception, outcome_of_exception
 from huey.engine.narrowing import failing
 from huey.engine.passage import Gate, Passage
 from huey.engine.run_hooks import RunHooks, TrackedRun
@@ -32,7 +32,8 @@ from huey.runtime.masking import Mask, add_mask, masks
 from huey.serializer import Codec, MissingClass, NewerFormat
 from huey.signals import Signals
 from huey.storage.rows import Missing
-from huey.task.lifecycle import UNKNOWN_TASK, Cancelled, Finish, Outcome, Raised, Returned, State, Unrunnable, decide
+from huey.task import reasons
+from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unrunnable, decide
 from huey.task.record import Lease
 from huey.task.record_options import read_policy
 from huey.task.task import Task
@@ -118,7 +119,7 @@ class Executor:
             return lease, _undecodable(error)
         # The storage went by its column; that may have been changed.
         is_late = signed.expires is not None and signed.expires != lease.expires and signed.expires <= self._clock.now()
-        return signed, Cancelled(EXPIRED) if is_late else None
+        return signed, Cancelled(reasons.EXPIRED) if is_late else None
 
     def declared(self, lease: Lease) -> Lease:
         """Return the lease as it was signed, for decisions made without a run; unchanged if that cannot be read."""
@@ -169,7 +170,7 @@ class Executor:
         if self._handlers or self._pre or self._post:
             tracked = self._run_hooks.before_run(slot, lease, task)
             if tracked.is_skipped:
-                return Cancelled(CANCELED)
+                return Cancelled(reasons.CANCELED)
         return self._run_body(wrapper, lease, slot, mask, args, wrapper.with_extras(task), tracked, task)
 
     def _run_body(
@@ -216,7 +217,7 @@ class Executor:
             if tracked is not None:
                 tracked.error = error
             # Another run would end in the same way, and repeat what the body does.
-            return Raised(describe_exception(error), may_retry=False, reason="result not storable")
+            return Raised(describe_exception(error), may_retry=False, reason=reasons.NOT_STORABLE)
 
     def _keep_value(self, lease: Lease, tracked: TrackedRun | None, value: Any) -> None:
         if tracked is not None:
@@ -294,7 +295,7 @@ class Executor:
 
     def can_run(self, missing: Missing) -> bool:
         """Return whether tasks that wait for *missing* can be run here, as far as is known."""
-        if missing.reason != UNKNOWN_TASK:
+        if missing.reason != reasons.UNKNOWN_TASK:
             return missing not in self._missing
         return self._known(missing.name) is not None
 
@@ -321,18 +322,18 @@ def _explain_handle(error: EncodeError, value: Any) -> EncodeError:
 def _undecodable(error: DecodeError) -> Outcome:
     """Return the outcome of a run whose arguments cannot be read here."""
     if isinstance(error, NewerFormat):
-        return Unrunnable(describe_exception(error), "newer record")
+        return Unrunnable(describe_exception(error), reasons.NEWER_RECORD)
     if isinstance(error, MissingClass):
-        return Unrunnable(describe_exception(error), f"unknown class {error.path}")
-    return Raised(describe_exception(error), may_retry=False, reason="undecodable")
+        return Unrunnable(describe_exception(error), f"{reasons.UNKNOWN_CLASS} {error.path}")
+    return Raised(describe_exception(error), may_retry=False, reason=reasons.UNDECODABLE)
 
 
 def _stopped(error: BaseException) -> Outcome:
     """Return the outcome of a run that was asked to stop outside its body."""
     return (
-        Raised(describe_exception(error), reason=TIMEOUT)
+        Raised(describe_exception(error), reason=reasons.TIMEOUT)
         if isinstance(error, TaskTimeout)
-        else Cancelled(REVOKED, describe_exception(error))
+        else Cancelled(reasons.REVOKED, describe_exception(error))
     )
 
 
@@ -355,7 +356,5 @@ def _exit_forked_child(lease: Lease) -> None:
     os._exit(0)
 
 
-EXPIRED = "expired"
-"""The reason that storages give for expired tasks."""
-UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept as it is", "traceback": ""}, False, "undecodable")
+UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept as it is", "traceback": ""}, False, reasons.UNDECODABLE)
 """The outcome for a record that a storage could not read; such a record has no name."""

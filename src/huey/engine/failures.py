@@ -9,14 +9,13 @@ from typing import Any
 from huey.exceptions import ERROR_TYPE, CancelExecution, RateLimitExceeded, RetryTask, TaskException, TaskLockedException, TaskTimeout
 from huey.runtime.clock import SECOND, Micros
 from huey.runtime.times import resolve_eta, to_seconds
+from huey.task import reasons
 from huey.task.lifecycle import Cancelled, Outcome, Raised, RateLimited, RetryRequested
 from huey.task.options import TaskOptions
 
 ERROR_CHARS = 2_000
 TRACEBACK_CHARS = 20_000
 """Characters kept of an error's text, and of its traceback: the end, where the error stands."""
-
-CANCELED, REVOKED, TIMEOUT, LOCKED = "canceled", "revoked", "timeout", "locked"
 
 
 def outcome_of_exception(
@@ -25,11 +24,11 @@ def outcome_of_exception(
     """Return the outcome of a body that raised *error*. *description*: the error in plain values. *was_revoked*: it was revoked while it
     ran and asked to stop."""
     if was_revoked:
-        return Cancelled(REVOKED, description)
+        return Cancelled(reasons.REVOKED, description)
     if isinstance(error, RetryTask):
         return _retry_requested(error, description, now)
     if isinstance(error, CancelExecution):
-        return Cancelled(CANCELED, description, error.retry)
+        return Cancelled(reasons.CANCELED, description, error.retry)
     if isinstance(error, RateLimitExceeded):
         return _rate_limited(error, description)
     return Raised(description, options.may_retry(error), _reason_of(error))
@@ -37,8 +36,8 @@ def outcome_of_exception(
 
 def _reason_of(error: BaseException) -> str:
     if isinstance(error, TaskTimeout):
-        return TIMEOUT
-    return LOCKED if isinstance(error, TaskLockedException) else "error"
+        return reasons.TIMEOUT
+    return reasons.LOCKED if isinstance(error, TaskLockedException) else reasons.ERROR
 
 
 def _retry_requested(error: RetryTask, description: dict[str, Any], now: Micros) -> Outcome:

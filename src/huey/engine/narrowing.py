@@ -13,12 +13,12 @@ from huey.runtime.logs import SafeLogger
 from huey.serializer.pickles import error_text
 from huey.storage.base import Storage
 from huey.storage.rows import Turn, Worker
+from huey.task import reasons
 from huey.task.lifecycle import Finish, Raised, decide
 from huey.task.record import Lease
 
 log = SafeLogger("huey.consumer")
 
-REASON = "result not storable"
 
 Replace = Callable[[Finish, BaseException], Finish]
 """Makes of a finish that cannot be written one that says so."""
@@ -27,7 +27,7 @@ Replace = Callable[[Finish, BaseException], Finish]
 def failing(finish: Finish, error: BaseException) -> Finish:
     """Return the finish of a task whose own finish cannot be written."""
     description = {"error": f"EncodeError: the outcome of this run cannot be stored ({error_text(error)})", "traceback": ""}
-    return decide(finish.lease, Raised(description, may_retry=False, reason=REASON), 0, finish.duration)
+    return decide(finish.lease, Raised(description, may_retry=False, reason=reasons.NOT_STORABLE), 0, finish.duration)
 
 
 class Narrowing:

@@ -17,7 +17,6 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from huey.engine.failures import CANCELED, LOCKED, REVOKED, TIMEOUT
 from huey.engine.task_decoder import TaskDecoder
 from huey.exceptions import CancelExecution, StorageError
 from huey.hooks import POST, PRE, Hooks
@@ -40,6 +39,7 @@ from huey.signals import (
     Signals,
 )
 from huey.storage.rows import TaskRow, Turn
+from huey.task import reasons
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, NotDue, State
 from huey.task.record import Lease
 from huey.task.task import Task
@@ -53,14 +53,12 @@ _FINAL_SIGNALS = (
 """Signals that the end of a run may emit."""
 
 _BY_REASON = {
-    CANCELED: SIGNAL_CANCELED,
-    REVOKED: SIGNAL_CANCELED,
-    TIMEOUT: SIGNAL_TIMEOUT,
-    LOCKED: SIGNAL_LOCKED,
-    "rate limited": SIGNAL_RATE_LIMITED,
+    reasons.CANCELED: SIGNAL_CANCELED,
+    reasons.REVOKED: SIGNAL_CANCELED,
+    reasons.TIMEOUT: SIGNAL_TIMEOUT,
+    reasons.LOCKED: SIGNAL_LOCKED,
+    reasons.RATE_LIMITED: SIGNAL_RATE_LIMITED,
 }
-_SILENT = ("retry asked", "shutdown", "unknown task", "newer record")
-"""Reasons for another run that are not failures."""
 
 
 class TrackedRun:
@@ -152,9 +150,9 @@ class RunHooks:
         reason = finish.reason or ""
         if reason in _BY_REASON:
             emit(_BY_REASON[reason], task)
-        elif reason not in _SILENT and run.error is not None:
+        elif reason not in reasons.WITHOUT_ERROR_SIGNAL and run.error is not None:
             emit(SIGNAL_ERROR, task, run.error)
-        if finish.state == State.QUEUED and reason != "shutdown":
+        if finish.state == State.QUEUED and reason != reasons.SHUTDOWN:
             emit(SIGNAL_RETRYING, task)
             again = self._decode(run.lease._replace(attempt=finish.attempt), finish.due)
             emit(SIGNAL_SCHEDULED if finish.due else SIGNAL_ENQUEUED, again)
@@ -192,7 +190,7 @@ class RunHooks:
             for it in turn.promoted:
                 self._hook_thread.put(partial(self._emit_promotion, it.id, it.name, claimed.get(it.id)))
         for cancelled in turn.cancelled:
-            signal = SIGNAL_EXPIRED if cancelled.reason == "expired" else SIGNAL_REVOKED
+            signal = SIGNAL_EXPIRED if cancelled.reason == reasons.EXPIRED else SIGNAL_REVOKED
             if self.signals.wants(signal):
                 self._hook_thread.put(partial(self._emit_cancelled, signal, cancelled))
 

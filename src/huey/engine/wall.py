@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from huey.runtime.clock import Micros
 from huey.runtime.times import EARLIEST_ZONE, wall_to_micros
+from huey.task import reasons
 from huey.task.lifecycle import Cancelled, NotDue
 from huey.task.record import Lease
 from huey.task.record_options import policy_micros
@@ -26,4 +27,4 @@ def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Canc
     if due > now:
         return NotDue(due, expires_in)
     is_late = expires_in is not None and max(due, lease.created) + expires_in <= now
-    return Cancelled("expired") if is_late else None
+    return Cancelled(reasons.EXPIRED) if is_late else None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from huey.exceptions import LONGEST_DELAY
 from huey.runtime.clock import SECOND, Micros, micros
+from huey.task import reasons
 from huey.task.record import Lease
 from huey.task.record_options import count_request
 
@@ -38,7 +39,6 @@ UNKNOWN_FOR: Micros = 24 * 3600 * SECOND
 """How long a task that no worker can run waits for one that can before it fails."""
 UNKNOWN_DELAY = 5.0
 """Seconds after which a worker searches again for blocked tasks that it can run."""
-UNKNOWN_TASK = "unknown task"
 
 
 class Returned(NamedTuple):
@@ -53,7 +53,7 @@ class Raised(NamedTuple):
     error: dict[str, Any]
     """``error`` (repr), ``traceback``; plain values only."""
     may_retry: bool = True
-    reason: str = "error"
+    reason: str = reasons.ERROR
 
 
 class Snoozed(NamedTuple):
@@ -80,7 +80,7 @@ class RateLimited(NamedTuple):
     """Seconds until the next window; the task's own retry delay takes precedence."""
     is_free: bool
     """Another run costs no try."""
-    reason: str = "rate limited"
+    reason: str = reasons.RATE_LIMITED
 
 
 class Cancelled(NamedTuple):
@@ -101,14 +101,14 @@ class RetryRequested(NamedTuple):
     """When, if the body gave a time."""
     delay: float | None = None
     """Seconds until then, if it gave a delay; with neither, after the usual wait."""
-    reason: str = "retry asked"
+    reason: str = reasons.RETRY_ASKED
 
 
 class Unrunnable(NamedTuple):
     """This worker cannot run it, but another may: an unknown name, or a record of a newer release."""
 
     error: dict[str, Any]
-    reason: str = UNKNOWN_TASK
+    reason: str = reasons.UNKNOWN_TASK
 
 
 class WorkerDied(NamedTuple):
@@ -206,7 +206,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
         case Snoozed():
             return _snoozed(keep, outcome, now)
         case NotDue(due, expires_in):
-            return keep._replace(due=due, reason="scheduled", expires_in=expires_in)
+            return keep._replace(due=due, reason=reasons.SCHEDULED, expires_in=expires_in)
         case Cancelled():
             return _cancelled(keep, outcome, now)
         case RetryRequested(error, due, delay, reason):
@@ -221,7 +221,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
 
 
 def _snoozed(keep: Finish, outcome: Snoozed, now: Micros) -> Finish:
-    if outcome.reason == "shutdown" and keep.lease.is_at_most_once:
+    if outcome.reason == reasons.SHUTDOWN and keep.lease.is_at_most_once:
         return _lost(keep, "it was cut short by a shutdown")
     return _after(keep, outcome.delay, now)._replace(reason=outcome.reason)
 
@@ -250,7 +250,7 @@ def _limited(keep: Finish, outcome: RateLimited, now: Micros) -> Finish:
 
 def _lost(keep: Finish, how: str) -> Finish:
     error = {"error": f"lost: {how}, and it is to run at most once", "traceback": ""}
-    return keep._replace(state=State.FAILED, reason="lost", error=error)
+    return keep._replace(state=State.FAILED, reason=reasons.LOST, error=error)
 
 
 def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
@@ -292,6 +292,6 @@ def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
         how = f"its worker died {crashes - 1} times while it ran alone" if crashes > MAX_CRASHES else f"its worker died {deaths} times"
         last = f", the last time by {how_it_died.how}" if how_it_died.how else ""
         error = {"error": f"poison: {how}{last}", "traceback": ""}
-        return keep._replace(state=State.FAILED, solo_crashes=crashes, deaths=deaths, reason="poison", error=error)
+        return keep._replace(state=State.FAILED, solo_crashes=crashes, deaths=deaths, reason=reasons.POISON, error=error)
     # Back to its place in the order: it has waited its turn once already.
-    return keep._replace(due=lease.ready_at, solo_crashes=crashes, deaths=deaths, reason="worker died")
+    return keep._replace(due=lease.ready_at, solo_crashes=crashes, deaths=deaths, reason=reasons.WORKER_DIED)

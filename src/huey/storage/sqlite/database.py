@@ -79,12 +79,12 @@ class Database:
         """
         with lock or self.write_lock:  # The first scope of a call also runs `_before_call`.
             connection = self.state.connection or self._open()
-            if self.state.is_durable != is_durable:
-                if self._is_synchronous:
-                    connection.execute("PRAGMA synchronous = FULL" if is_durable else "PRAGMA synchronous = NORMAL")
-                self.state.is_durable = is_durable
             while True:
                 try:
+                    if self.state.is_durable != is_durable:
+                        if self._is_synchronous:
+                            connection.execute("PRAGMA synchronous = FULL" if is_durable else "PRAGMA synchronous = NORMAL")
+                        self.state.is_durable = is_durable
                     changed = connection.execute(sql, values).rowcount
                     break
                 except sqlite3.Error as error:
