@@ -25,9 +25,8 @@ from huey.runtime.functions import checked_function, hide_first_parameter, passi
 from huey.runtime.missing_names import not_here
 from huey.serializer import Codec
 from huey.signals import Signals
-from huey.storage import adapted, is_queue_part, open_as, open_of, open_parts
+from huey.storage import adapted, is_queue_part, open_as, open_of, open_parts, why_not
 from huey.storage.base import Storage
-from huey.storage.unknown_options import why_not
 from huey.task.arguments import check_schedule
 from huey.task.bounds import parse_number, parse_text
 from huey.task.options import TaskOptionArgs, parse_options

@@ -26,7 +26,7 @@ from huey.inspector import SHOWN_BYTES
 from huey.serializer import Codec, JSONSerializer
 from huey.serializer.budget import LEAST, budget, check_pickle, most_memory
 from huey.serializer.pickles import verify_plain
-from huey.serializer.quick_check import is_surely_small
+from huey.serializer.weights import is_surely_small
 from tests.support.fuzzed import messages
 
 START = b"\x80\x05"

@@ -14,7 +14,6 @@ from struct import iter_unpack, unpack_from
 from typing import Any
 
 from huey.exceptions import DecodeError
-from huey.serializer.quick_check import is_harmless
 from huey.serializer.weights import (
     DEQUE,
     DICT,
@@ -36,6 +35,7 @@ from huey.serializer.weights import (
     WIDE,
     Node,
     hash_of,
+    is_harmless,
     raise_over_budget,
     size_of,
 )

@@ -26,8 +26,8 @@ from huey.serializer.formats import (
     verify_json,
 )
 from huey.serializer.pickles import error_text, from_pickle, load_any, load_plain, to_pickle, to_pickles, type_name, verify_plain
-from huey.serializer.quick_check import is_harmless
 from huey.serializer.signing import Declared, Purpose, Secret, Signer
+from huey.serializer.weights import is_harmless
 
 _BARE_PICKLE = bytes((VERSION, PICKLE))
 _ROWS = (tuple, list)

@@ -11,7 +11,7 @@ from typing import Any
 
 from huey.exceptions import DecodeError, EncodeError
 from huey.serializer.budget import check_pickle, most_memory
-from huey.serializer.quick_check import is_surely_small
+from huey.serializer.weights import is_surely_small
 
 _WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True if all who can write there may also run code here"
 
