@@ -96,7 +96,7 @@ class InlineWorker:
         if lease is None:
             return False
         due = due_of(task, self._is_local)
-        self._finish(Finish(lease, State.QUEUED, due, lease.attempt, lease.solo_crashes, lease.deaths, reason=reasons.PUT_BACK))
+        self._finish(Finish(lease, State.QUEUED, due, lease.attempt, lease.solo_crashes, lease.deaths, reason=reasons.REQUEUED))
         return True
 
     def _emit_dropped(self, dropped: Sequence[CancelledAtClaim]) -> None:

@@ -16,7 +16,7 @@ EXPIRED = "expired"
 RETRY_ASKED = "retry asked"
 SCHEDULED = "scheduled"
 SHUTDOWN = "shutdown"
-PUT_BACK = "put back"
+REQUEUED = "put back"
 UNKNOWN_TASK = "unknown task"
 NEWER_RECORD = "newer record"
 UNKNOWN_CLASS = "unknown class"
@@ -27,7 +27,7 @@ WORKER_DIED = "worker died"
 LOST = "lost"
 POISON = "poison"
 
-NO_RUN = frozenset({SCHEDULED, SHUTDOWN, PUT_BACK, UNKNOWN_TASK, NEWER_RECORD})
+NO_RUN = frozenset({SCHEDULED, SHUTDOWN, REQUEUED, UNKNOWN_TASK, NEWER_RECORD})
 """The task is queued again as if it had not run, and its end is not logged."""
 ON_PURPOSE = frozenset({CANCELED, REVOKED, RETRY_ASKED})
 """The run ended on purpose: it is logged as information, without a traceback."""
