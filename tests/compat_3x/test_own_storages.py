@@ -234,7 +234,7 @@ def test_a_name_is_kept_as_it_is_whatever_clean_name_says(clean_name: bool) -> N
 
 @pytest.mark.parametrize("thing", [object, 5, lambda name: "no storage"])
 def test_what_is_no_storage_is_refused(thing: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"is no storage, it has no .*enqueue|options stand in its docstring"):
+    with pytest.raises(ConfigurationError, match=r"is not a storage, it has no .*enqueue|docstring lists the options"):
         Huey("app", storage_class=thing)
 
 

@@ -18,7 +18,7 @@ from huey.exceptions import ConfigurationError
         (lambda: MemoryHuey("x", imediate=True), "unknown option 'imediate'; did you mean 'immediate'"),
         (lambda: SqliteHuey("x", flename="a.db"), "unknown option 'flename'; did you mean 'filename'"),
         (lambda: SqliteHuey("x", fsinc=True), "unknown option 'fsinc'; did you mean 'fsync'"),
-        (lambda: MemoryHuey("x", colour=1), "unknown option 'colour'; known options stand in its docstring"),
+        (lambda: MemoryHuey("x", colour=1), "unknown option 'colour'; its docstring lists the options"),
         (lambda: RedisHuey("x", port="abc"), "port='abc': invalid literal for int"),
     ],
 )

@@ -215,7 +215,7 @@ def test_a_bulk_call_that_finds_no_room_says_how_much_was_put_in() -> None:
             add.map(range(100_000))
         admin.config_set("maxmemory", 0)
 
-        assert f"({len(huey) - 1} tasks were written before)" in str(told.value)
+        assert f"({len(huey) - 1} tasks were already written)" in str(told.value)
         assert 1000 < len(huey) < 100_000
         huey.close()
 

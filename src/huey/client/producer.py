@@ -154,7 +154,7 @@ class Producer:
                     written += len(chunk)
         except Exception as error:  # Of whatever kind: the caller has to know.
             written -= getattr(error, "unconfirmed", 0)
-            error.args = (f"{error} ({written} tasks were written before)", *error.args[1:])
+            error.args = (f"{error} ({written} tasks were already written)", *error.args[1:])
             raise
         return duplicates
 

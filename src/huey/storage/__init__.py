@@ -1,4 +1,4 @@
-"""Where tasks live. ``base`` is the contract; each storage fulfils it alone and knows none of the others."""
+"""Where tasks are kept. ``base`` is the contract; each storage implements it and imports none of the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOMES = {
     "RedisStorage": ("huey.storage.redis", "RedisStorage"),
     "SqliteStorage": ("huey.storage.sqlite.storage", "SqliteStorage"),
 }
-"""Storages by the names of 3.x. Redis has priorities in each."""
+"""The storages by their huey 3.x names. Each Redis storage supports priorities."""
 
 
 def __getattr__(name: str) -> Any:
@@ -44,15 +44,15 @@ def __dir__() -> list[str]:
 
 
 def open_as(kind: str, name: str, **options: Any) -> Storage:
-    """A storage of that *kind*, such as ``"SqliteStorage"``, for the queue *name*. ConfigurationError: an option cannot work, or what the
-    kind needs is not installed. TypeError: an option that nobody knows."""
+    """Return a storage of *kind*, such as ``"SqliteStorage"``, for the queue *name*. Raise ConfigurationError for an option that cannot
+    work or a missing package, TypeError for an unknown option."""
     made: Storage = __getattr__(kind).from_options(name, **options)
     return made
 
 
 def open_of(kind: Any, name: str, clock: Clock, rng: Any, **options: Any) -> Storage:
-    """A storage of the class *kind*: one of ours, or a ``BaseStorage`` as for huey 3.x, which is called as *kind* ``(name, **options)``.
-    ConfigurationError: it is neither."""
+    """Return a storage of the class *kind*: a ``Storage``, or a ``BaseStorage`` of huey 3.x, which is called as *kind* ``(name,
+    **options)``. Raise ConfigurationError for any other class."""
     from huey.storage.base import Storage
 
     if isinstance(kind, type) and issubclass(kind, Storage):
@@ -61,7 +61,8 @@ def open_of(kind: Any, name: str, clock: Clock, rng: Any, **options: Any) -> Sto
 
 
 def adapted(thing: Any, name: str, clock: Clock) -> Storage:
-    """*thing* as a storage: one of ours as it is, a ``BaseStorage`` of huey 3.x over parts of 0.4.9. ConfigurationError: it is neither."""
+    """Return *thing* as a storage: a ``Storage`` unchanged, a ``BaseStorage`` of huey 3.x in an adapter. Raise ConfigurationError for
+    anything else."""
     from huey.storage.base import Storage
     from huey.storage.legacy import plugin
 
@@ -69,7 +70,7 @@ def adapted(thing: Any, name: str, clock: Clock) -> Storage:
 
 
 def open_parts(queue: Any, store: Any, schedule: Any, events: Any, *, clock: Clock) -> Storage:
-    """The storage of ``Huey(queue, result_store, schedule, events)``: the four parts of 0.4.9."""
+    """Return the storage of ``Huey(queue, result_store, schedule, events)``, made of the four components of 0.4.9."""
     from huey.storage.legacy.components import Components
     from huey.storage.legacy.storage import LegacyStorage
 
@@ -77,21 +78,20 @@ def open_parts(queue: Any, store: Any, schedule: Any, events: Any, *, clock: Clo
 
 
 def why_not(made: object, name: str, error: TypeError) -> str:
-    """Why the storage of *made*, an instance of a Huey with the queue *name*, cannot be made: *error* says it, here with the option that
-    was meant."""
+    """Return the message for *error*, with which making *made*, a Huey for the queue *name*, failed, with the option probably meant."""
     from huey.runtime.hinting import keywords_of, unknown_keyword
     from huey.runtime.suggestions import did_you_mean
 
     who, word = f"{type(made).__name__}({name!r})", unknown_keyword(error)
     if word is None:
-        return f"{who}: {error}; known options stand in its docstring"
+        return f"{who}: {error}; its docstring lists the options"
     kind = getattr(sys.modules[__name__], str(error).partition(".")[0], None)
     classes = (*type(made).__mro__, *getattr(kind, "__mro__", ()))
     indexes = [getattr(kind, "from_options", None), *(vars(it).get("__init__") for it in classes)]
     known = {option for index in indexes for option in keywords_of(index)}
-    return f"{who}: unknown option {word!r}" + (did_you_mean(word, known - {"self", "cls"}) or "; known options stand in its docstring")
+    return f"{who}: unknown option {word!r}" + (did_you_mean(word, known - {"self", "cls"}) or "; its docstring lists the options")
 
 
 def is_queue_part(thing: Any) -> bool:
-    """It is a queue of 0.4.9, or looks like one, rather than a name."""
+    """Return True if *thing* is, or looks like, a queue component of 0.4.9 rather than a name."""
     return not isinstance(thing, str) and all(callable(getattr(thing, method, None)) for method in ("write", "read"))

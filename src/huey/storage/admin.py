@@ -1,4 +1,4 @@
-"""Short names by which helpers of tests and scripts of administrators look at a storage of huey 3.x. Each is one or two verbs of the
+"""Short names, known from huey 3.x, with which test helpers and admin scripts inspect a storage. Each calls one or two methods of the
 contract."""
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from huey.storage.rows import TaskRow
 from huey.task.record import Record
 
 ALL = 2**31 - 1
-"""More tasks than any list asks for."""
+"""More tasks than any list can ask for."""
 
 
 class Administering:
-    """The names, on top of the contract."""
+    """Convenience methods on top of the contract."""
 
     if TYPE_CHECKING:
 
@@ -32,13 +32,13 @@ class Administering:
 
     @classmethod
     def from_options(cls, name: str, **options: Any) -> Self:
-        """Make one for the queue *name* of the options of ``Huey``, where those that huey 3.x had are taken too. TypeError: an option is
-        not known. ConfigurationError: one cannot work."""
+        """Make a storage for the queue *name* from the options of ``Huey``; those of huey 3.x are accepted too. Raise TypeError for an
+        unknown option, ConfigurationError for one that cannot work."""
         make: Any = cls
         return make(name, **options)  # type: ignore[no-any-return]
 
     def get(self, id: str) -> TaskRow | None:
-        """Return one task that is held in any state, or None."""
+        """Return the task with this id, in any state, or None."""
         return next(iter(self.find(ids=[id])), None)
 
     def peek(self, kind: str, key: str) -> bytes | None:
@@ -50,50 +50,50 @@ class Administering:
         return self.take(kind, [key], remove=True).get(key)
 
     def delete(self, kind: str, key: str) -> bool:
-        """Remove one value. True if there was one."""
+        """Remove one value; return True if there was one."""
         return bool(self.take(kind, [key], remove=True))
 
     def items(self, kind: str) -> dict[str, bytes]:
-        """Read all values of one kind."""
+        """Return all values of one kind."""
         return self.take(kind)
 
     def find_lock(self, name: str) -> Held | None:
-        """Return who holds a lock."""
+        """Return the lock *name* with its holder, or None if it is free."""
         return next(iter(self.locks([name])), None)
 
     def flush_locks(self, names: Sequence[str] | None = None) -> set[str]:
-        """Free locks, whoever holds them; None: all of this queue. Returns the names of those that were held."""
+        """Release locks, no matter who holds them; None: all of this queue. Returns the names of those that were held."""
         return {held.name for held in self.locks(names) if self.release_lock(held.name, held.token)}
 
     def queue_size(self) -> int:
-        """How many tasks are ready."""
+        """Return the number of ready tasks."""
         return int(self.counts().ready)
 
     def schedule_size(self) -> int:
-        """How many wait for their time."""
+        """Return the number of scheduled tasks."""
         return int(self.counts().scheduled)
 
     def result_store_size(self) -> int:
-        """How many results are stored."""
+        """Return the number of stored results."""
         return int(self.counts().results)
 
     def enqueued_items(self, limit: int | None = None) -> list[bytes]:
-        """Ready tasks in their order, as messages for ``Huey.deserialize_task``."""
+        """Return the ready tasks in claim order, as messages for ``Huey.deserialize_task``."""
         return self._messages("ready", limit)
 
     def scheduled_items(self, limit: int | None = None) -> list[bytes]:
-        """Scheduled tasks, the soonest first, as messages for ``Huey.deserialize_task``."""
+        """Return the scheduled tasks, soonest first, as messages for ``Huey.deserialize_task``."""
         return self._messages("scheduled", limit)
 
     def _messages(self, state: str, limit: int | None) -> list[bytes]:
         return [message(_record(row)) for row in self.find(state, limit=ALL if limit is None else max(0, limit))]
 
     def result_items(self) -> dict[str, bytes]:
-        """Results as they are stored, by the id of their task."""
+        """Return the stored results, still encoded, by task id."""
         return self.items("result")
 
     def peek_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """What is stored under these keys, of user data or else of the results of these ids, as far as it is there; nothing is removed."""
+        """Return the values stored under *keys*, as user data or else as results; missing keys are left out. Removes nothing."""
         found = ((key, self.peek("data", key) or self.peek("result", key)) for key in keys)
         return {key: value for key, value in found if value is not None}
 
@@ -102,26 +102,26 @@ class Administering:
         self.flush("ready")
 
     def flush_schedule(self) -> None:
-        """Remove the tasks that wait for their time."""
+        """Remove the scheduled tasks."""
         self.flush("scheduled")
 
     def flush_results(self) -> None:
-        """Remove the results. What the application put under keys of its own stays."""
+        """Remove the results. Values that the application stored under its own keys stay."""
         for ids in in_chunks(self.items("result")):
             self.take("result", ids, remove=True)
 
     def flush_all(self) -> None:
-        """Remove everything of this queue, as ``flush``."""
+        """Remove everything in this queue, like ``flush``."""
         self.flush()
 
 
 def message(record: Record) -> bytes:
-    """A record as one message."""
+    """Return *record* encoded as one message."""
     return json.dumps([record.id, record.name, *record[3:]]).encode() + b"\n" + record.payload
 
 
 def read_message(data: bytes) -> Record:
-    """The record of such a message. ValueError, TypeError: it is none."""
+    """Return the record in such a message. Raise ValueError or TypeError if it is not one."""
     head, _, payload = data.partition(b"\n")
     id, name, *rest = json.loads(head)
     return Record(id, name, payload, *rest)

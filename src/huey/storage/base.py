@@ -1,15 +1,16 @@
 """The contract of every storage.
 
-A storage keeps tasks and moves them between states through a few verbs. Each verb is one atomic step: it happens whole or not at all,
-whatever is killed meanwhile. Storages hold guards (token, from-state, eta, expiry), never policy: what a run *means* is decided by
-``lifecycle.decide`` before the storage is asked.
+A storage keeps tasks and moves them between states through a few methods. Each method is one atomic step: it takes effect completely or not
+at all, whatever is killed meanwhile. Storages check guards (token, from-state, eta, expiry) and hold no policy: ``lifecycle.decide``
+decides what a run *means* before the storage is called.
 
-The methods stand in the order in which a task lives. ``huey.testing.contract.StorageContract`` is this page as tests, for any storage.
+The methods follow the life of a task. ``huey.testing.contract.StorageContract`` is this page as tests, for any storage.
 
-Times are microseconds UTC (``Micros``). A storage takes the time from its own clock; ``now=`` is for tests. Durations are seconds.
-Strings that name tasks and keys may hold any character but NUL; two different names never meet.
+Times are microseconds UTC (``Micros``). A storage takes the time from its own clock; ``now=`` is for tests. Durations are seconds. Task
+names and keys may contain any character but NUL; two different names never collide.
 
-Errors: ``StorageUnavailable`` (away, locked: nothing was written, the same call may be made again), ``StorageFull``, ``StorageRefused``.
+Errors: ``StorageUnavailable`` (unreachable or locked; nothing was written and the call can be repeated), ``StorageFull``,
+``StorageRefused``.
 """
 
 from __future__ import annotations
@@ -45,73 +46,73 @@ from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
 
 LEASE = 15 * SECOND
-"""How long a worker keeps what it claimed without a sign of life."""
+"""How long a worker keeps its leases without a heartbeat."""
 HEARTBEAT_S = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 PROMOTE = 500
-"""Scheduled tasks that one turn makes ready."""
+"""Most scheduled tasks that one turn makes ready."""
 TURN_BYTES = 8 * 1024 * 1024
-"""Payloads that one turn claims, and values that it writes, at most, not counting the last."""
+"""Total payload size that one turn claims, and of values that it writes; the last one may exceed it."""
 LARGEST_TURN = 512
-"""Tasks that a worker asks one turn for, at most."""
+"""Most tasks that a worker requests in one turn."""
 HEAVY = TURN_BYTES // LARGEST_TURN
-"""Bytes of a payload above which a turn has to weigh what it claims."""
+"""Payload size in bytes above which a turn has to weigh what it claims."""
 PRUNE = 500
-"""Rows of a kind that one call of ``prune`` removes."""
+"""Most rows of one kind that one call of ``prune`` removes."""
 FOLLOWER = 15 * SECOND
-"""How long a follower counts after its last look."""
+"""How long a follower stays registered after its last call."""
 EVENTS_KEPT = 600 * SECOND
-"""How long told events can be read."""
+"""How long published events can be read."""
 REVOCATION_KEPT = 7 * 86400 * SECOND
-"""How long the revocation of an unknown id is kept."""
+"""How long a revocation of an unknown id is kept."""
 DEAD_LETTERS_KEPT = 30 * 86400 * SECOND
-"""How long failed and cancelled tasks can be looked at."""
+"""How long failed and cancelled tasks are kept."""
 ATTEMPTS_KEPT = 5
-"""Runs of one task that are remembered."""
+"""How many runs of one task are remembered."""
 
 
 class Storage(Sharing, Administering, Masked, ABC):
-    """The contract. One instance serves one queue name, from any thread of any process (fork included). What tasks share (terms, locks,
-    rates) stands in ``sharing``."""
+    """A storage, as the contract of all of them. One instance serves one queue name, from any thread of any process, also after a fork.
+    Constraints, locks and rate limits are described in ``locks``."""
 
     name: str
     features = Features()
     offset: Micros = 0
-    """How far the clock of the consumer that turns it is ahead of UTC, which that consumer sets: revocations may end by what it shows."""
+    """How far the clock of the consumer that uses this storage is ahead of UTC. Set by that consumer: a revocation may end by its clock."""
 
     def for_queue(self, name: str) -> Storage:
-        """The storage of another queue in the same store. ConfigurationError: this kind has one queue only."""
+        """Return the storage of another queue in the same store. Raise ConfigurationError if this kind holds only one queue."""
         raise ConfigurationError(f"{self!r} has no other queues: {name!r} cannot be kept beside {self.name!r}")
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> Mapping[str, str]:
-        """Put tasks in: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable when it returns. At most ``CHUNK`` records.
+        """Enqueue tasks: QUEUED, scheduled while ``eta`` is ahead. All or nothing, durable on return. At most ``CHUNK`` records.
 
-        A record whose id is already held is left as it is: the same call again is harmless. Of two in one call with the same id the first
-        counts. *make_events* makes one event (a JSON text) for each record, in order; called only while there are followers, who get
-        them in the same step; where records have constraints, the events of those that are put in.
+        A record whose id is already held is skipped, so repeating the call is harmless. If two records in one call have the same id, the
+        first is enqueued. *make_events* makes one event (a JSON text) for each record, in order. It is called only while there are
+        followers, and its events are published in the same step; where records have constraints, only those of enqueued ones.
 
-        Constraints are kept in the same step, by a storage that has ``supports_constraints``. Returns, for each record that was not put in
-        because of one, the id of the task that holds the key (or held it, when it is held for a time). That is a record whose unique key is
-        held, or one that was put in with ``id_ttl`` when that time has not passed. One with ``own`` is answered with its own id if it is
-        held; when its task has ended it is a new run, whose enqueue removes the old row, result, error and attempts and begins above every
-        token that the id ever had.
+        Constraints are checked in the same step, by a storage that has ``supports_constraints``. Returns, for each record that a constraint
+        kept out, the id of the task that holds the key (or held it, if it is held for a time). A record is kept out if its unique key is
+        held, or if its id was enqueued with ``id_ttl`` and that time has not passed. A record with ``own`` whose id is held gets its own id
+        as the answer; if that task has ended, the enqueue starts a new run: it removes the old row, result, error and attempts, and its
+        tokens are higher than any before.
 
-        A task that is revoked before it started gives its key up to the next that asks for it. The same constraints hold wherever a task is
-        put in: ``tick`` leaves out a record whose unique key is held. They hold as long as the task does: one that goes back to the queue
-        in any way takes a key that it held while waiting again, unless another has it by then.
+        A task that is revoked before it starts gives up its key to the next task that needs it. The same constraints apply wherever a task
+        is enqueued: ``tick`` skips a record whose unique key is held. They last as long as the task: one that returns to the queue in any
+        way takes back a key that it held while waiting, unless another task holds it by then.
 
-        A task with a limit is QUEUED once it is among the best ``max_running`` of its key, those that run counted first, and BLOCKED
-        before. Where tasks of one key have different limits, that of the best one that waits decides.
+        A task with a limit is QUEUED once it is among the best ``max_running`` of its key, counting running ones first, and BLOCKED until
+        then. If tasks of one key have different limits, the limit of the best waiting task applies.
         """
 
     @contextmanager
     def bulk_enqueue(self) -> Iterator[BulkEnqueue]:
-        """What is enqueued through the value of the block is durable when the block ends, in whatever way, instead of at each call's
-        return. A storage may so wait for its disk once, or answer a call with what became of the one before: a StorageError's
-        ``unconfirmed`` then says how many records of earlier calls were not put in. Here: no difference."""
+        """Yield a value whose enqueues are durable when the block ends, however it ends, not when each call returns. A storage may thus
+        sync its disk once, or report a failed call in the next one: ``unconfirmed`` of that StorageError then says how many records of
+        earlier calls were not enqueued. By default there is no difference."""
         yield BulkEnqueue(self.enqueue)
 
     @abstractmethod
@@ -125,126 +126,126 @@ class Storage(Sharing, Administering, Masked, ABC):
         report_promoted: bool = False,
         before_io: Callable[[], None] | None = None,
     ) -> Turn:
-        """One trip of a worker: renew its lease, write *finishes*, lease up to *want* due tasks, best first. One atomic step.
+        """Renew the worker's lease, write *finishes* and lease up to *want* due tasks, best first, in one atomic step.
 
-        Finishes are written first: each if its lease (id, token, worker) still holds, else its id is in ``stale``. SUCCEEDED removes the
-        task (unless ``keep_finished``), FAILED and CANCELLED keep it for retention, QUEUED puts it back: ready at once when ``due`` is None
-        (behind what waits) or past (at that place), else scheduled. A task that is revoked becomes CANCELLED instead of
-        QUEUED. One with ``unknown_until`` waits: see ``missing``. A finish with a ``value`` stores it as the result in the same step. One
-        with an ``error``, or that counts a death or a crash, is added to the task's ``attempts``. All of it counts in the
-        statistics; what is put back only if its ``attempt`` grew.
+        Finishes are written first: each if its lease (id, token, worker) still holds, otherwise its id is in ``stale``. SUCCEEDED removes
+        the task (unless ``keep_finished``), FAILED and CANCELLED keep it for the retention time. QUEUED requeues it: ready at once if
+        ``due`` is None (behind the waiting tasks) or past (at that position), otherwise scheduled. A revoked task becomes CANCELLED instead
+        of QUEUED. One with ``unknown_until`` waits: see ``missing``. A ``value`` is stored as the result in the same step. A finish with an
+        ``error``, or one that counts a death or a crash, is added to the task's ``attempts``. Statistics count each finish, a requeue only
+        if its ``attempt`` grew.
 
-        Due: queued, eta passed, queue not paused. Suspects are for workers that take them, and come first there; a ``quarantine``
-        worker takes nothing else. Best: higher priority, then older place, then id. No more is claimed once the payloads weigh more than
-        ``TURN_BYTES`` (``hit_byte_limit``). At most ``PROMOTE`` scheduled tasks
-        become ready in one turn. A due task that is revoked or expired becomes CANCELLED and is not handed out. Two claims never return
-        the same task while its lease holds; each claim raises the token.
+        Due: queued, eta passed, queue not paused. Suspects go only to workers that take them, where they come first; a ``quarantine``
+        worker takes nothing else. Best: higher priority, then older position, then id. Claiming stops once the payloads exceed
+        ``TURN_BYTES`` (``hit_byte_limit``). At most ``PROMOTE`` scheduled tasks become ready in one turn. A due task that is revoked or
+        expired becomes CANCELLED and is not returned. Two claims never return the same task while its lease holds; each claim raises the
+        token.
 
-        A storage that has hardly any room left writes the finishes and claims nothing (``storage_full``). StorageFull: there was no room
-        for the finishes either, nothing was written.
+        A storage that is almost full writes the finishes and claims nothing (``storage_full``). Raise StorageFull if there was no room for
+        the finishes either; nothing was written then.
 
-        Returns at once, also with nothing. *events* (JSON texts) are kept for followers, if there are any. *report_promoted* asks for
-        ``Turn.promoted`` though there are no followers. *before_io* is an optional hook: a storage may call it, once or more, when nothing
-        is left to do in Python but to wait for its file or server, so that what it starts runs beside the storage. The same turn sent again
-        after an error is safe: what was written already is stale.
+        Returns at once, even with nothing. *events* (JSON texts) are kept for followers, if there are any. *report_promoted* requests
+        ``Turn.promoted`` even without followers. *before_io* is an optional hook that a storage may call, once or more, when only its file
+        or server is left to wait for, so that what the hook starts runs meanwhile. Repeating a turn after an error is safe: finishes
+        already written are stale.
         """
 
     @abstractmethod
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
-        """Give back tasks that never started: QUEUED at their old place. Leases that no longer hold are left alone."""
+        """Return tasks that never started to the queue: QUEUED at their old position. Leases that no longer hold are ignored."""
 
     def missing(self) -> list[Missing]:
-        """What tasks wait for that were put back with ``Finish.unknown_until``, since a worker could not run them. They are BLOCKED until
-        ``claim_missing`` takes them, or their time is over: then any worker claims them. A storage without them has none, and puts such
-        tasks back every few seconds."""
+        """Return what tasks lack that were requeued with ``Finish.unknown_until`` because a worker could not run them. They are BLOCKED
+        until ``claim_missing`` takes them or their time is over; then any worker claims them. A storage without this returns nothing and
+        requeues such tasks every few seconds."""
         return []
 
     def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
-        """Lease up to *want* tasks that wait for one of *missing* to a worker that can run those, best first, and no more than weigh
-        ``TURN_BYTES`` with the last one. None while the queue is paused. What a claim has to look at (revoked, expired, a suspect, with a
-        limit or a unique key) is due instead."""
+        """Lease up to *want* tasks that wait for one of *missing* to a worker that can run them, best first, until they exceed
+        ``TURN_BYTES``. Returns none while the queue is paused. A task that a claim must check (revoked, expired, suspect, with a limit or
+        unique key) is made due instead."""
         return []
 
     @abstractmethod
     def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
-        """Take over all that a dead worker holds, under *worker* and with new tokens; forget the dead one once it holds nothing.
+        """Take over all leases of a dead worker, under *worker* and with new tokens; remove the dead one once it holds nothing.
 
-        Does nothing when the dead one gave a sign of life since *dead* was read. The caller decides and finishes each lease; until then
-        it holds them like any worker, so a caller that dies is reclaimed itself.
+        Does nothing if the dead one sent a heartbeat since *dead* was read. The caller decides and finishes each lease; until then it holds
+        them like any worker, so a caller that dies is reclaimed itself.
         """
 
     @abstractmethod
     def heartbeat(self, workers: Sequence[Worker]) -> None:
-        """Renew the leases of *workers* and make them known."""
+        """Renew the leases of *workers* and register those that are unknown."""
 
     @abstractmethod
     def deregister(self, worker: Worker) -> None:
-        """Forget a worker that stops. One that still holds tasks stays known, so that they are reclaimed."""
+        """Remove a worker that stops. One that still holds leases stays registered so that its tasks are reclaimed."""
 
     # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
-        """Fire one tick of a periodic task: if its last tick is older than *tick*, set it and put *record* in, in one step.
+        """Fire one tick of a periodic task: if its last tick is older than *tick*, set it and enqueue *record*, in one step.
 
-        True when this call fired it; *events* are published then, in the same step. With None as record only the tick is noted.
+        Returns True if this call fired it; then *events* are published in the same step. With None as *record*, only the tick is stored.
         """
 
     @abstractmethod
     def ticks(self) -> dict[str, Micros]:
-        """The last tick of each periodic task."""
+        """Return the last tick of each periodic task."""
 
     # -- will ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
-        """Keep tasks from running. Each call overwrites the former one. *once*: the revocation goes with the run it prevents; of a name,
-        with the next task that is due. *until*: see ``Revocation``; None: without limit.
+        """Revoke tasks, so that they do not run. Each call overwrites the previous one. *once*: the revocation ends with the run it
+        prevents; that of a name, with the next due task. *until*: see ``Revocation``; None: no limit.
 
-        A queued task becomes CANCELLED when it is due, unless *until* has passed by then; a running one is named in the next turn of its
-        worker. The revocation of an id that is not held is kept for its next enqueue within ``REVOCATION_KEPT``.
+        A queued task becomes CANCELLED when it is due, unless *until* has passed by then; a running one is reported in its worker's next
+        turn. The revocation of an id that is not held is kept for its next enqueue within ``REVOCATION_KEPT``.
         """
 
     @abstractmethod
     def restore(self, target: TaskIds | TaskName) -> list[str]:
-        """Take back the revocation of a name, or of tasks that have not ended. Returns the name or the ids that were revoked."""
+        """Remove the revocation of a name, or of tasks that have not ended. Returns the name or the ids that were revoked."""
 
     @abstractmethod
     def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
-        """Return the revocation of a task (also one that a claim obeyed already, unless it was for once) or of a name. At most one of
-        each, with one id; the task's own comes first."""
+        """Return the revocation of a task (even if a claim has already applied it, unless it was for once) or of a name. Give at most one
+        of each, with one id; the task's own revocation comes first."""
 
     @abstractmethod
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
-        """FAILED or CANCELLED tasks back to QUEUED, ready, no try counted, their stored error gone, their attempts kept. Returns the ids
-        that were put back."""
+        """Requeue FAILED or CANCELLED tasks: ready, attempt 0, without their stored error but with their attempts. Returns their ids."""
 
     @abstractmethod
     def discard(self, ids: Sequence[str]) -> list[str]:
-        """Remove ended tasks, and what is stored as their results. Returns the ids that went; what waits or runs is left alone."""
+        """Remove ended tasks and their stored results. Returns the ids that were removed; waiting and running tasks are left alone."""
 
     @abstractmethod
     def pause(self, on: bool) -> None:
-        """While on, nothing of this queue is claimed."""
+        """Pause or resume claiming: while *on*, no task of this queue is claimed."""
 
     # -- waking -------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
-        """Wait until a turn of *worker* would find something (True), or *waker* wakes, or *timeout* seconds passed (False). Never misses
-        an enqueue for longer than a second, whatever was lost.
+        """Wait until a turn of *worker* would find something (True), or *waker* is woken or *timeout* seconds have passed (False). Notices
+        an enqueue within a second even if the notification is lost.
 
-        *prefetch*: the calling thread also makes the next turn of *worker*, so that a storage may claim one task for that turn in
-        advance; *report_promoted* as in ``turn``. That turn, or ``deregister``, gives an unwanted task back.
+        *prefetch*: the calling thread also makes the next turn of *worker*, so the storage may claim one task for that turn in advance;
+        *report_promoted* as in ``turn``. That turn, or ``deregister``, returns an unwanted task.
         """
 
     @abstractmethod
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
-        """Wait until a result of one of the tasks is stored. False when *timeout* seconds passed first; None: no limit."""
+        """Wait until a result of one of the tasks is stored. Returns False if *timeout* seconds passed first; None: no limit."""
 
     @abstractmethod
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
-        """Events told since position *after*, waiting up to *timeout* seconds for one; and the new position. None: from now on.
+        """Return the new position and the events published since position *after* (None: from now on), waiting up to *timeout* seconds for
+        one.
 
         Each call makes the caller a follower for ``FOLLOWER``.
         """
@@ -253,83 +254,83 @@ class Storage(Sharing, Administering, Masked, ABC):
 
     @abstractmethod
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
-        """Return tasks by state and name, at most *limit*. Queued ones come in claim order, scheduled ones after them in order of time;
-        others by age. ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued, or ``suspect``: ready, to be run alone.
+        """Return tasks by state and name, at most *limit*. Queued ones come in claim order, then scheduled ones by time; others by age.
+        ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued, or ``suspect``: ready, to be run alone.
 
-        *ids*: return those of these tasks that are held in any state (succeeded ones are gone, unless ``keep_finished``), in the order of
-        the ids; the other arguments do not count.
+        *ids*: return the tasks with these ids, in any state and in this order (succeeded ones are gone, unless ``keep_finished``); the
+        other arguments are ignored.
         """
 
     @abstractmethod
     def counts(self) -> Counts:
-        """How many tasks are in each state."""
+        """Return how many tasks are in each state."""
 
     @abstractmethod
     def queues(self) -> list[str]:
-        """The names that share this store, this one included, in order."""
+        """Return the names of the queues in this store, including this one, in order."""
 
     @abstractmethod
     def stats(self, since: Micros) -> list[Stat]:
-        """What was counted about each task name, in rows that end after *since*, in order of start, name and span.
+        """Return the statistics of each task name, in rows that end after *since*, ordered by start, name and span.
 
-        A row covers a minute; after ``MINUTES_KEPT`` it is folded into its hour, after ``HOURS_KEPT`` that goes (``prune``). A task counts
-        as enqueued in the minute in which it was put in (``enqueue``, ``tick``), and once more when it is put back by hand; all else counts
-        when it happens, in the step that writes it.
+        A row covers a minute; after ``MINUTES_KEPT``, ``prune`` rolls it up into its hour, which it removes after ``HOURS_KEPT``. A task
+        counts as enqueued in the minute of its enqueue (``enqueue``, ``tick``), and again when ``retry`` requeues it; everything else
+        counts when it happens, in the step that writes it.
         """
 
     @abstractmethod
     def workers(self) -> list[WorkerRow]:
-        """All workers known."""
+        """Return all registered workers."""
 
     @abstractmethod
     def leases(self, worker: Worker) -> list[Lease]:
-        """What a worker holds. After a reply was lost it may be more than the worker knows of."""
+        """Return the leases of a worker. After a lost reply there may be more than the worker knows of."""
 
     # -- marks --------------------------------------------------------------------------------------------------------------------------
-    # Small values by (kind, key). Kind "result" holds the results of tasks, "data" what the user put.
+    # Small values by (kind, key). Kind "result" holds the results of tasks, "data" the values of the application.
 
     @abstractmethod
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
-        """Store *value*, replacing what was there; with *if_absent* only if there is none, in one step. Returns True if it was stored.
+        """Store *value*, replacing any old one; with *if_absent*, only if there is none, in one step. Returns True if it was stored.
 
-        It goes after *ttl* seconds. None: a result goes when the storage's ``result_ttl`` is over, anything else stays.
+        It expires after *ttl* seconds. None: a result expires after the storage's ``result_ttl``, anything else stays.
         """
 
     @abstractmethod
     def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
-        """Read the values of *keys* that are there, and remove them if asked to, in one step: of two callers one gets a value. At most
-        ``CHUNK`` keys; None: all of that kind, which can only be read."""
+        """Return the values of *keys* that exist and, with *remove*, remove them in the same step: only one of two callers gets a value. At
+        most ``CHUNK`` keys; None: all of that kind, which can only be read."""
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
-        """Return what a consumer of that many worker processes logs at its start: promises that cannot be kept here. ConfigurationError: it
-        cannot work so."""
+        """Return what a consumer with this many worker processes logs at startup: promises that cannot be kept here. Raises
+        ConfigurationError if it cannot work with this storage."""
         return []
 
     @abstractmethod
     def open(self, polling: Polling | None = None) -> int:
-        """Connect, make the schema or bring it to this release's version, and return that version. Called by the first verb; calling it at
-        start shows mistakes early. Idempotent, safe beside running consumers. *polling*: how often to look, for a storage that has to be
-        polled. StorageRefused: this is not a store of ours, or one that we cannot use."""
+        """Connect, create the schema or migrate it to this release's version, and return that version. The first call of any method opens
+        the storage; opening it at startup shows mistakes early. Idempotent, safe beside running consumers. *polling*: how often to check a
+        storage that has to be polled. Raise StorageRefused if this is not a huey store, or not one this release can use."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections and files. The next verb opens again."""
+        """Close connections and files. The next call reopens them."""
 
     @abstractmethod
     def prune(self, now: Micros | None = None) -> int:
-        """Remove a bounded number of things past their time: results, marks, events, ended tasks, statistics. Returns how many went."""
+        """Remove a bounded number of expired things: results, other values, events, ended tasks, statistics. Returns how many."""
 
     @abstractmethod
     def flush(self, state: str | None = None) -> int:
-        """Remove everything of this queue: tasks, results, revocations, user data, ticks, statistics.
+        """Remove everything in this queue: tasks, results, revocations, user data, ticks, statistics.
 
-        *state* ``scheduled`` or ``ready``: remove only the tasks that wait for their time, or those that wait for a worker or for a limit;
-        what runs, what has ended and all else stays. Returns how many tasks these were.
+        *state* ``scheduled`` or ``ready``: remove only the scheduled tasks, or only those that wait for a worker or for a limit; everything
+        else stays. Returns how many tasks were removed.
         """
 
     @property
     @abstractmethod
     def is_trusted(self) -> bool:
-        """Whether pickles of any class may be read from here, since nothing else can write into it."""
+        """Whether pickles of any class may be read from here because nothing else can write to it."""

@@ -1,4 +1,4 @@
-"""Small functions that every storage uses: how much one call takes, and what can be said of finishes before the store is asked."""
+"""Small functions that every storage uses: how much one call accepts, and checks of finishes before the store is called."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from huey.task.record_options import may_have_constraints
 T = TypeVar("T")
 
 CHUNK = 1000
-"""Records that one enqueue writes in one step."""
+"""Most records that one enqueue writes in one step."""
 _MESSAGES = (bytes, bytearray, str)
 
 
 @dataclass(slots=True)
 class BulkEnqueue:
-    """Where the chunks of one bulk call go (``bulk_enqueue``)."""
+    """Destination of the chunks of one ``bulk_enqueue``."""
 
     enqueue: Callable[..., Mapping[str, str]]
 
 
 def check_records(records: Sequence[object]) -> None:
-    """ValueError: more than one enqueue takes. TypeError: a message, as the storages of huey 3.x take."""
+    """Check the records of one enqueue. Raise ValueError if there are too many, TypeError for a message, as storages of huey 3.x take."""
     if isinstance(records, _MESSAGES):
         raise TypeError(
-            "storage.enqueue() takes records of tasks, and no message: put a task in with huey.enqueue(task); of a message of "
+            "storage.enqueue() takes task records, not messages: enqueue a task with huey.enqueue(task); of a message of "
             "huey.serialize_task(): huey.enqueue(huey.deserialize_task(data))"
         )
     if len(records) > CHUNK:
@@ -39,28 +39,28 @@ def check_records(records: Sequence[object]) -> None:
 
 
 def check_keys(keys: Sequence[object]) -> None:
-    """ValueError: more than one call takes."""
+    """Check the keys of one call. Raise ValueError if there are too many."""
     if len(keys) > CHUNK:
         raise ValueError(f"{len(keys)} keys: one call takes at most {CHUNK}")
 
 
 def in_chunks(records: Iterable[T]) -> Iterable[list[T]]:
-    """*records* in lists of at most ``CHUNK``."""
+    """Yield *records* in lists of at most ``CHUNK``."""
     left = iter(records)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
 
 
 def any_constraints(records: Sequence[Record]) -> bool:
-    """Whether one of them may have terms."""
-    # An isinstance of an abstract class takes as long as all of the rest.
+    """Return True if one of the records may have constraints."""
+    # An isinstance check against an abstract class takes as long as all the rest.
     if type(records) is RecordBatch:
         return may_have_constraints(records.template.options)
     return any(map(may_have_constraints, [record.options for record in records]))
 
 
 def newest(finishes: Sequence[Finish]) -> tuple[Sequence[Finish], list[str]]:
-    """*finishes* with one for each task, that of its newest lease; and the ids of the others, whose leases cannot hold any more."""
+    """Return *finishes* with only the newest lease of each task, and the ids of the others, whose leases cannot hold any more."""
     latest: dict[str, Finish] = {}
     for finish in finishes:
         lease = finish.lease
@@ -73,7 +73,7 @@ def newest(finishes: Sequence[Finish]) -> tuple[Sequence[Finish], list[str]]:
 
 
 def parts_of(targets: Sequence[TaskIds | TaskName]) -> tuple[str | None, str | None, Micros | None]:
-    """The id, the name and the enqueue that ``get_revocation`` is asked about."""
+    """Return the id, the name and the enqueue that ``get_revocation`` is asked about."""
     id, name, enqueue = None, None, None
     for target in targets:
         if isinstance(target, TaskName):

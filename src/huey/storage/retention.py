@@ -1,4 +1,4 @@
-"""How long results are kept, ``result_ttl=``, and how many succeeded tasks, or for how long, ``keep_finished=``."""
+"""How long results are kept (``result_ttl=``), and how many succeeded tasks, or for how long (``keep_finished=``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST: Micros = 2**62
 
 
 class Retention(NamedTuple):
-    """Succeeded tasks stay while they are among the newest ``most`` and younger than ``age``."""
+    """A retention rule: succeeded tasks stay while they are among the newest ``most`` and younger than ``age``."""
 
     most: int
     age: Micros
@@ -25,19 +25,19 @@ class Retention(NamedTuple):
 
     @classmethod
     def of(cls, keep_finished: Any) -> Retention:
-        """A whole number is how many tasks to keep, a timedelta how long to keep them. ConfigurationError: anything else."""
+        """Make a rule from a number of tasks to keep, or a timedelta. Raise ConfigurationError for anything else."""
         if isinstance(keep_finished, timedelta) and keep_finished >= timedelta(0):
             return cls(MOST, min(MOST, keep_finished // timedelta(microseconds=1)))
         if isinstance(keep_finished, int) and not isinstance(keep_finished, bool) and 0 <= keep_finished <= MOST:
             return cls(keep_finished, MOST)
         raise ConfigurationError(
-            f"keep_finished={keep_finished!r}: give the number of succeeded tasks to keep, 1000, or for how long, timedelta(days=1)"
+            f"keep_finished={keep_finished!r}: give the number of succeeded tasks to keep, or a timedelta such as timedelta(days=1)"
         )
 
 
 def parse_result_ttl(result_ttl: Any) -> float | None:
-    """Seconds, or None for ever. ConfigurationError: anything else."""
+    """Return *result_ttl* in seconds, or None for no limit. Raise ConfigurationError for anything else."""
     is_number = isinstance(result_ttl, int | float) and not isinstance(result_ttl, bool)
     if result_ttl is not None and not (is_number and 0 <= result_ttl < math.inf):
-        raise ConfigurationError(f"result_ttl={result_ttl!r}: give seconds for which unread results are kept, or None for ever")
+        raise ConfigurationError(f"result_ttl={result_ttl!r}: give how many seconds unread results are kept, or None for no limit")
     return None if result_ttl is None else float(result_ttl)

@@ -1,4 +1,4 @@
-"""The values that pass through a storage: workers, what a turn brings back, tasks and counts as a person looks at them."""
+"""The values that pass through a storage: workers, what a turn returns, tasks and counts as the inspector shows them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Features(NamedTuple):
     is_shared: bool = True
     """Other processes can use it too."""
     supports_constraints: bool = False
-    """Constraints of tasks are kept; locks and rate limits work."""
+    """It enforces constraints of tasks and has locks and rate limits."""
     sees_all: bool = True
-    """``find`` knows each task that has not ended, whatever runs it: one that it does not know has ended, or was never put in."""
+    """``find`` knows every task that has not ended, whatever runs it: a task that it does not know has ended or was never enqueued."""
     keeps_errors: bool = True
-    """A task that will be tried again can be looked at, with the error of its last try."""
+    """A task that will be retried can be inspected, with the error of its last attempt."""
     keeps_results: bool = False
-    """Results and user data stay when they are read: ``take(remove=True)`` of these reads only."""
+    """Results and user data stay when they are read: ``take(remove=True)`` only reads them."""
     may_fork: bool = True
-    """A forked child may use it. False: worker processes are started by exec, and make their own."""
+    """A forked child may use it. False: worker processes are started by exec and make their own."""
 
 
 class Polling(NamedTuple):
-    """How often a consumer looks into a storage that has to be polled (``-d -m -b``), in seconds."""
+    """How often a consumer checks a storage that has to be polled (``-d -m -b``), in seconds."""
 
     delay: float
     max_delay: float
@@ -40,21 +40,21 @@ class Polling(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """One process that runs tasks. The id is new at every start, never a host name."""
+    """A process that runs tasks. The id is new at every start, never a host name."""
 
     id: str
     host: str
     pid: int
     host_scope: str
-    """Boot id and process namespace: equal, as ``host`` is, for processes that see each other's pid."""
+    """Boot id and process namespace: equal, like ``host``, for processes that see each other's pid."""
     start_time: int
-    """Start time of the process as the kernel counts it: tells a reused pid."""
+    """Start time of the process as the kernel counts it: reveals a reused pid."""
     kind: str = "solo"
-    """``solo``: a consumer inside some program. ``thread``, ``process``: of a supervisor, which sends suspects elsewhere.
-    ``quarantine``: of a supervisor, for suspects only."""
+    """``solo``: a consumer inside a program. ``thread``, ``process``: under a supervisor, which sends suspects elsewhere. ``quarantine``:
+    under a supervisor, for suspects only."""
     supervisor: str = ""
-    """``pid:start_time`` of the supervisor that watches it and renews its lease; it deals with this worker's death as long as it lives
-    itself."""
+    """``pid:start_time`` of the supervisor that watches it and renews its lease; it also handles this worker's death, as long as it is
+    alive."""
 
     @property
     def takes_suspects(self) -> bool:
@@ -70,48 +70,48 @@ class WorkerRow(NamedTuple):
 
     worker: Worker
     until: Micros
-    """End of its lease, on the storage's lease clock: equal values mean that no beat came in between."""
+    """End of its lease, on the storage's lease clock: equal values mean that no heartbeat came in between."""
     is_expired: bool
-    """By the storage's clock, for people who look. Who takes over goes by its own: see ``consumer/janitor.py``."""
+    """By the storage's clock, for display. A takeover uses its own clock: see ``consumer/janitor.py``."""
     holds: int
     """Number of tasks it holds."""
     is_gone: bool = False
-    """Its process cannot live: the only machine that uses this store was restarted since."""
+    """Its process cannot be alive: the only machine that uses this store has been restarted since."""
 
 
 class Turn(NamedTuple):
-    """What a turn brings back."""
+    """What a turn returns."""
 
     leases: list[Lease]
     stale: list[str] = []  # noqa: RUF012 -- read only
-    """Ids of finishes that were not written: the lease was gone, or they were written before."""
+    """Ids of finishes that were not written: the lease was gone, or they had been written before."""
     cancelled: list[CancelledAtClaim] = []  # noqa: RUF012
     promoted: list[Promotion] = []  # noqa: RUF012
     """Filled only while there are followers, or with ``report_promoted``."""
     revoked_running: list[str] = []  # noqa: RUF012
-    """Ids of tasks that this worker runs and that are revoked."""
+    """Ids of revoked tasks that this worker is running."""
     next_due: Micros | None = None
     """When the next scheduled task is due."""
     may_have_more: bool = False
-    """Further tasks may be ready: the claim was filled."""
+    """More tasks may be ready: the claim got as many as it wanted."""
     is_paused: bool = False
     is_followed: bool = False
     """There is a follower of events."""
     storage_full: bool = False
-    """There is hardly any room left: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
+    """The storage is almost full: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
     hit_byte_limit: bool = False
-    """What is ready weighs more than fits into one turn (``TURN_BYTES``): fewer were claimed than wanted."""
+    """The ready tasks weigh more than fits into one turn (``TURN_BYTES``): fewer were claimed than wanted."""
 
 
 class Revocation(NamedTuple):
-    """The request that a task, or all tasks of a name, not run."""
+    """A request that a task, or all tasks of a name, not run."""
 
     until: Micros
     """In force before this time; ``FOREVER`` without limit. Below 0: wall time, until the consumer's clock shows ``-until``."""
     once: bool
 
     def holds(self, now: Micros, offset: Micros = 0) -> bool:
-        """Whether it is in force. *offset*: how far the consumer's clock is ahead of UTC."""
+        """Return True if it is in force. *offset*: how far the consumer's clock is ahead of UTC."""
         return now < self.until or (self.until < 0 and now + offset < -self.until)
 
 
@@ -120,7 +120,7 @@ class TaskIds(NamedTuple):
 
     ids: Sequence[str]
     enqueue: Micros | None = None
-    """Of ids that may come again (``Constraints.own``), only this enqueue; None: whichever is held, or the next one."""
+    """Of ids that may be reused (``Constraints.own``), only this enqueue; None: the current task, or the next one."""
 
 
 class TaskName(NamedTuple):
@@ -160,16 +160,16 @@ class TaskRow(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What tasks wait for that no worker could run so far."""
+    """Something that is missing so that no worker could run some tasks so far."""
 
     name: str
-    """Of their function."""
+    """The name of their function."""
     reason: str
-    """``unknown task``: nobody knows that name. Or what else was missing, such as the class of an argument."""
+    """``unknown task``: no worker knows that name. Otherwise the other thing that was missing, such as the class of an argument."""
 
 
 class Counts(NamedTuple):
-    """How many there are, now."""
+    """The number of tasks in each state at the moment."""
 
     ready: int = 0
     scheduled: int = 0
@@ -178,8 +178,8 @@ class Counts(NamedTuple):
     cancelled: int = 0
     results: int = 0
     succeeded: int = 0
-    """Those that are kept; see ``keep_finished``."""
+    """Only those that are kept; see ``keep_finished``."""
     blocked: int = 0
-    """Those that a limit keeps from being ready (see ``sharing``), and those that wait for a worker that can run them (``missing``)."""
+    """Tasks that a limit keeps from being ready (see ``locks``), and those that wait for a worker that can run them (``missing``)."""
     is_paused: bool = False
     """The queue is paused."""

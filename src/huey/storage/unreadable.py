@@ -1,7 +1,7 @@
-"""Records that cannot be read: what another program or a newer release wrote, or a disk that forgets.
+"""Records that cannot be read, because of another program, a newer release or a damaged disk.
 
-One of them stops nobody. It is handed out like any task, as a lease without a name, and ends as FAILED with the reason ``undecodable``: a
-dead letter, kept as it is.
+Such a record does not block others. It is claimed like any task, as a lease without a name, and ends as FAILED with the reason
+``undecodable``: a dead letter with its content unchanged.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from huey.task.record import Lease
 from huey.task.record_options import read_constraints, read_policy
 
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
-"""What reading such a record raises."""
+"""The errors that reading such a record raises."""
 _LAST = 2**63
 
 
 def unreadable(id: str, token: int, payload: bytes) -> Lease:
-    """The lease of such a record. *payload*: what is there of it."""
+    """Return the lease of such a record. *payload*: as much of it as there is."""
     return Lease(id, token, "", payload, 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
 
 
 def check_outside(name: Any, priority: Any, retries: Any, retry_delay: Any, options: Any) -> None:
-    """ValueError: a task whose outside is that cannot be run."""
+    """Check what a task carries besides its payload. Raise ValueError if a task with these values cannot be run."""
     if not isinstance(name, str) or not is_storable(name):
-        raise ValueError("its name is no text")
+        raise ValueError("its name is not text")
     if type(priority) is not int or not -LARGEST <= priority <= LARGEST or type(retries) is not int or not 0 <= retries <= LARGEST:
-        raise ValueError("its priority or retries are no numbers of ours")
+        raise ValueError("its priority or retries are not valid numbers")
     if type(retry_delay) not in (int, float) or not 0 <= retry_delay <= LARGEST:
-        raise ValueError("its retry_delay is no duration")
+        raise ValueError("its retry_delay is not a duration")
     if options is not None:
         _check_options(options)
 
 
 def _check_options(options: Any) -> None:
     if not isinstance(options, str):
-        raise ValueError("its options are no text")
+        raise ValueError("its options are not text")
     for asked in ("backoff", "jitter", "cap", "timeout"):
         if not isinstance(read_policy(options).get(asked, 0), int | float):
-            raise ValueError("its options are none of ours")
+            raise ValueError("its options are not those of a huey task")
     constraints = read_constraints(options)
     if type(constraints.max_running) is not int or not isinstance(constraints.concurrency_key or "", str):
-        raise ValueError("its constraints are none of ours")
+        raise ValueError("its constraints are not those of a huey task")
 
 
 def check_times(*times: Any) -> None:
-    """ValueError: one of them is neither None nor a time."""
+    """Check stored times. Raise ValueError if one is neither None nor a time."""
     for time in times:
         if time is not None and (type(time) is not int or abs(time) >= _LAST):
-            raise ValueError("a time that is none")
+            raise ValueError("a time that is not one")
 
 
 # -- rows of tables -----------------------------------------------------------------------------------------------------------------------
@@ -75,12 +75,12 @@ _OF_WORKER: tuple[tuple[type, ...], ...] = (_TEXT, _TEXT, _NUMBER, _TEXT, _NUMBE
 
 
 def leases_from(rows: Sequence[tuple[Any, ...]]) -> list[Lease]:
-    """Rows of a table as leases; as ``unreadable`` has it where another program wrote the row."""
+    """Return rows of a table as leases; rows that another program wrote become those of ``unreadable``."""
     return list(map(Lease._make if _are_plain(rows) else _lease_from, rows))
 
 
 def _are_plain(rows: Sequence[tuple[Any, ...]]) -> bool:
-    """As nearly always: right types, no options, no letters but plain ones. Column by column, which is half the work of row by row."""
+    """Return True in the usual case: correct types, no options, ASCII ids and names. Checked by column, twice as fast as by row."""
     columns = list(zip(*rows, strict=True))
     return (
         bool(columns)
@@ -105,19 +105,19 @@ def _lease_from(row: tuple[Any, ...]) -> Lease:
 
 
 def row_from(row: tuple[Any, ...]) -> TaskRow:
-    """A row of a table as a person looks at it; what cannot be read has a value that can be shown."""
+    """Return a row of a table as the inspector shows it; unreadable values are replaced by ones that can be shown."""
     if all(type(value) in kinds for value, kinds in zip(row, _OF_ROW, strict=True)) and is_storable(row[0] + row[1]):
         return TaskRow._make(row)
     return TaskRow._make(_shown(value, kinds) for value, kinds in zip(row, _OF_ROW, strict=True))
 
 
 def worker_from(who: Sequence[Any]) -> Worker:
-    """A row of a table as a worker."""
+    """Return a row of a table as a worker."""
     return Worker._make(_shown(value, kinds) for value, kinds in zip(who, _OF_WORKER, strict=True))
 
 
 def spelled(raw: bytes | str) -> str:
-    """What is no text as one that can be shown and named: bytes beyond ASCII spelled out."""
+    """Return *raw*, which is not text, as text that can be shown and used as a name: bytes beyond ASCII are escaped."""
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")
     return "".join(chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in raw)

@@ -392,7 +392,7 @@ def test_what_is_no_task_is_kept_apart(huey: Huey, caplog: pytest.LogCaptureFixt
     with running(huey, **FAST):
         assert handle.get(blocking=True, timeout=10) == 3
 
-    told = [record.getMessage() for record in caplog.records if "no message of huey" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "not a huey message" in record.getMessage()]
     keys = [text.rpartition("as ")[2].strip("'") for text in told]
     assert [huey.result_store.peek(key) for key in keys] == [b"\x80\x04pickled", b"another", b"another"]
     assert len(huey.queue) == 0

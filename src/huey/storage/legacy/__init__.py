@@ -1,4 +1,4 @@
-"""Tasks in the four parts of a 0.4.9 queue."""
+"""Tasks in the four components of a 0.4.9 queue."""
 
 from huey.storage.legacy.storage import LegacyStorage
 

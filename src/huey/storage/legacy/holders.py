@@ -1,4 +1,4 @@
-"""Who holds what: the workers that are known, and whether they still say that they live."""
+"""The holders of messages: which workers are known, and whether they are alive."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from huey.storage.rows import Worker, WorkerRow
 
 
 class Holders:
-    """Workers as the parts that hold messages know them, or as this process does when none does.
+    """The workers, as stored by the components that hold messages, or in this process if no component does.
 
-    Whether one has gone silent is judged by who looks: its text did not change for the time of a lease on the looker's own clock, so hosts
-    need not agree about the time.
+    An observer considers a worker silent if its text has not changed for the lease time on the observer's own clock, so the clocks of hosts
+    need not agree.
     """
 
     def __init__(self, parts: list[Any], clock: Clock) -> None:
@@ -27,8 +27,8 @@ class Holders:
         self._seen: dict[str, tuple[str, Micros]] = {}
 
     def heartbeat(self, worker: Worker) -> None:
-        """A sign of life."""
-        # A clock may stand still in a test: two signs of life still differ.
+        """Store a heartbeat of a worker."""
+        # A test's clock may stand still: two heartbeats must still differ.
         until = max(self._clock.monotonic() + LEASE, self._until.get(worker.id, 0) + 1)
         self._until[worker.id] = until
         text = json.dumps([*worker, until])
@@ -39,7 +39,7 @@ class Holders:
         self._seen[worker.id] = text, self._clock.monotonic()
 
     def silent_for(self, worker: Worker) -> Micros:
-        """How long this process did not beat for it."""
+        """Return how long this process has seen no heartbeat of a worker."""
         return self._clock.monotonic() - self._seen[worker.id][1] if worker.id in self._seen else LEASE
 
     def rows(self) -> list[WorkerRow]:
@@ -58,7 +58,7 @@ class Holders:
             *fields, until = json.loads(text)
             worker, until = Worker(*fields), int(until)
         except (TypeError, ValueError):
-            # Not written by a huey that we know.
+            # Not written by a known release of huey.
             return None
         if id not in self._seen or self._seen[id][0] != text:
             self._seen[id] = text, self._clock.monotonic()
@@ -66,12 +66,12 @@ class Holders:
         return WorkerRow(worker, until, is_expired, sum(len(self.held(part, id)) for part in self._parts))
 
     def held(self, part: Any, holder: str) -> list[Any]:
-        """The messages that a holder holds of a part."""
+        """Return the messages of a component that a holder holds."""
         with translating_errors(QueueReadException, part, "held"):
             return list(part.held(holder))
 
     def forget(self, worker: Worker) -> None:
-        """Forget it, unless it holds something."""
+        """Remove a holder, unless it still holds a message."""
         for part in self._parts:
             with translating_errors(QueueWriteException, part, "deregister"):
                 part.deregister(worker.id)

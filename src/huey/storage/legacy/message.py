@@ -1,6 +1,6 @@
-"""A task as the parts of a 0.4.9 queue carry it: one line of JSON in ASCII, which any part can keep, as bytes or as text.
+"""A task as the components of a 0.4.9 queue store it: one line of ASCII JSON, which any component can keep as bytes or as text.
 
-Its outside can be read by anyone; the payload is what the serializer wrote, in base64.
+Anyone can read the metadata; the payload is what the serializer wrote, in base64.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _LARGEST_TIME = 2**62
 
 
 class Message(NamedTuple):
-    """A task that waits or runs. Times are microseconds UTC."""
+    """A waiting or running task. Times are microseconds UTC."""
 
     id: str
     name: str
     payload: bytes
     due: Micros | None = None
-    """Not before this time; None: now."""
+    """Earliest time to run; None: now."""
     expires: Micros | None = None
     retries: int = 0
     retry_delay: float = 0.0
@@ -41,25 +41,25 @@ class Message(NamedTuple):
     deaths: int = 0
     unknown_until: Micros | None = None
     token: int = 0
-    """That of its last claim; of an id that may come again it begins with the instant of the enqueue."""
+    """Token of its last claim. For an id that may be reused, it begins with the time of the enqueue."""
     reason: str | None = None
-    """Why it was put back."""
+    """Reason for which it was requeued."""
     priority: int = 0
-    """For a queue that takes priorities."""
+    """For a queue with priorities."""
 
     @classmethod
     def of(cls, record: Record, now: Micros) -> Message:
-        """A task that is put in now."""
+        """Return the message of a task that is being enqueued."""
         record = record.resolved(now)
         due = record.eta if record.eta is not None and record.eta > now else None
         fields = (record.expires, record.retries, record.retry_delay, record.options)
-        # An id that comes again begins above its former tokens while the producers' clocks go forward: nothing is left of its former runs.
+        # A reused id begins above its former tokens as long as the producers' clocks go forward: nothing is left of its former runs.
         token = read_constraints(record.options).own or 0
         message = cls(record.id, record.name, record.payload, due, *fields, created=now, ready_at=now if due is None else due)
         return message._replace(token=token, priority=record.priority)
 
     def to_bytes(self) -> bytes:
-        """As it travels; what has its default is left out."""
+        """Return the message encoded; fields with their default are left out."""
         fields: dict[str, Any] = {"huey": FORMAT, "id": self.id, "name": self.name, "payload": b64encode(self.payload).decode("ascii")}
         for field, default in self._field_defaults.items():
             if (value := getattr(self, field)) != default:
@@ -68,17 +68,17 @@ class Message(NamedTuple):
 
     @classmethod
     def read(cls, data: Any) -> Message:
-        """What a part gave back. DecodeError: it is no message of ours."""
+        """Return the decoded message that a component returned. Raise DecodeError if it is not a huey message."""
         try:
             fields = json.loads(data)
         except (TypeError, ValueError, RecursionError) as error:
-            raise DecodeError(f"no message of huey ({type(error).__name__})") from error
+            raise DecodeError(f"not a huey message ({type(error).__name__})") from error
         if not isinstance(fields, dict) or fields.pop("huey", None) != FORMAT:
-            raise DecodeError(f"no message of huey, or not of format {FORMAT}")
+            raise DecodeError(f"not a huey message, or not of format {FORMAT}")
         try:
             message = cls(**{**fields, "payload": b64decode(fields["payload"], validate=True)})
         except (KeyError, TypeError, ValueError) as error:
-            raise DecodeError(f"a message with other fields than huey's ({type(error).__name__}: {error})") from error
+            raise DecodeError(f"a message with fields that huey does not use ({type(error).__name__}: {error})") from error
         for field, value in zip(cls._fields, message, strict=True):
             if not _fits(field, value):
                 raise DecodeError(f"a message with {field}={value!r:.100}")
@@ -86,27 +86,27 @@ class Message(NamedTuple):
 
     @classmethod
     def read_or_none(cls, data: Any) -> Message | None:
-        """None: it is no message of ours."""
+        """Return the decoded message, or None if it is not a huey message."""
         try:
             return cls.read(data)
         except DecodeError:
             return None
 
     def lease(self) -> Lease:
-        """What a worker gets that claims it now."""
+        """Return the lease of a worker that claims the message now."""
         counted = (self.attempt, self.solo_crashes, self.deaths, self.unknown_until)
         outside = (self.priority, self.ready_at, self.expires, self.retries, self.retry_delay)
         return Lease(self.id, self.token + 1, self.name, self.payload, *outside, *counted, self.options, self.created)
 
     def claimed(self) -> Message:
-        """After a lease on it was given and ended."""
+        """Return the message after a lease on it has ended."""
         return self._replace(token=self.token + 1)
 
     def after(self, finish: Finish, now: Micros) -> Message:
-        """To be put back after a run that ended so."""
+        """Return the message to requeue after a run that ended with *finish*."""
         at, unknown_until = finish.due_at(now), finish.unknown_until
         if unknown_until is not None and at is not None:
-            # Nobody can be asked what it lacks: another worker may be the next to read it.
+            # There is no way to ask what it lacks: another worker may read it next.
             at, unknown_until = now + micros(UNKNOWN_DELAY), unknown_until or at
         due = at if at is not None and at > now else None
         ready_at = now if at is None else at
@@ -116,7 +116,7 @@ class Message(NamedTuple):
         return message._replace(attempt=finish.attempt, solo_crashes=finish.solo_crashes, deaths=finish.deaths, unknown_until=unknown_until)
 
     def to_task_row(self, worker: str | None = None) -> TaskRow:
-        """As a person sees it."""
+        """Return the task as the inspector shows it."""
         return TaskRow(
             id=self.id,
             name=self.name,
@@ -148,7 +148,7 @@ _COUNTS = ("retries", "attempt", "solo_crashes", "deaths")
 
 
 def _fits(field: str, value: Any) -> bool:
-    """The value is one that this field may have."""
+    """Return True if this field may have this value."""
     if value is None:
         return field in _TIMES + _TEXTS
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""Storages that applications wrote for huey 3.x, ``huey.storage.BaseStorage``, used like the four parts of 0.4.9.
+"""Storages that applications wrote for huey 3.x (``huey.storage.BaseStorage``), used like the four components of 0.4.9.
 
-What such a storage promises is less than what the others do: a task that runs when its worker is killed is lost, and there are no locks, no
-rate limits and no dead letters. A consumer says so at its start.
+They promise less than other storages: a running task is lost if its worker is killed, and there are no locks, no rate limits and no dead
+letters. A consumer logs this at startup.
 """
 
 from __future__ import annotations
@@ -22,97 +22,97 @@ _NEEDED = ("enqueue", "dequeue", "add_to_schedule", "read_schedule", "put_data",
 
 
 class BaseStorage:
-    """What a storage of huey 3.x does: subclass it and give ``Huey(name, storage_class=...)``. Messages and values are bytes in ASCII, keys
-    are str, times are naive datetimes, UTC."""
+    """Base class of a huey 3.x storage: subclass it and pass ``Huey(name, storage_class=...)``. Messages and values are ASCII bytes, keys
+    are str, times are naive datetimes in UTC."""
 
     blocking = False
-    """``dequeue`` waits for a message, for a second or so."""
+    """``dequeue`` waits about a second for a message."""
     priority = True
-    """``enqueue`` takes priorities."""
+    """``enqueue`` accepts priorities."""
 
     def __init__(self, name: str = "huey", **storage_options: Any) -> None:
         self.name = name
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
     def enqueue(self, data: bytes, priority: float | None = None) -> None:
-        """Put a message in; those of a higher priority come first."""
+        """Add a message to the queue; higher priorities come first."""
         raise NotImplementedError
 
     def dequeue(self) -> bytes | None:
-        """Take the next message out; None when there is none. Of two callers one gets it."""
+        """Remove and return the next message, or None if there is none. Of two callers only one gets it."""
         raise NotImplementedError
 
     def queue_size(self) -> int:
-        """How many messages wait."""
+        """Return the number of messages in the queue."""
         raise NotImplementedError
 
     def enqueued_items(self, limit: int | None = None) -> list[bytes]:
-        """The messages that wait, left where they are."""
+        """Return the messages in the queue without removing them."""
         raise NotImplementedError
 
     def flush_queue(self) -> None:
-        """Remove all messages that wait."""
+        """Remove all messages from the queue."""
         raise NotImplementedError
 
     def add_to_schedule(self, data: bytes, ts: datetime) -> None:
-        """Keep a message until that time."""
+        """Add a message to the schedule until that time."""
         raise NotImplementedError
 
     def read_schedule(self, ts: datetime) -> list[bytes]:
-        """Take out all messages whose time is *ts* or before, soonest first."""
+        """Remove and return all messages whose time is *ts* or earlier, soonest first."""
         raise NotImplementedError
 
     def schedule_size(self) -> int:
-        """How many messages wait for their time."""
+        """Return the number of messages in the schedule."""
         raise NotImplementedError
 
     def scheduled_items(self, limit: int | None = None) -> list[bytes]:
-        """Those messages, the soonest first, left where they are."""
+        """Return the messages in the schedule, soonest first, without removing them."""
         raise NotImplementedError
 
     def flush_schedule(self) -> None:
-        """Remove them."""
+        """Remove all messages from the schedule."""
         raise NotImplementedError
 
     def put_data(self, key: str, value: bytes, is_result: bool = False) -> None:
-        """Keep *value*, in place of what was there."""
+        """Store *value*, replacing any old one."""
         raise NotImplementedError
 
     def peek_data(self, key: str) -> Any:
-        """The value; ``huey.constants.EmptyData`` when there is none."""
+        """Return the value, or ``huey.constants.EmptyData`` if there is none."""
         raise NotImplementedError
 
     def pop_data(self, key: str) -> Any:
-        """The value, which is removed; ``EmptyData`` when there is none."""
+        """Remove and return the value, or return ``EmptyData`` if there is none."""
         raise NotImplementedError
 
     def delete_data(self, key: str) -> bool:
-        """Remove the value; True if there was one."""
+        """Remove the value; return True if there was one."""
         return self.pop_data(key) is not EmptyData
 
     def has_data_for_key(self, key: str) -> bool:
-        """Whether there is a value."""
+        """Return True if there is a value."""
         return self.peek_data(key) is not EmptyData
 
     def put_if_empty(self, key: str, value: bytes, ttl: float | None = None) -> bool:
-        """Keep *value* unless there is one; True if it was kept. Override it with one step: this one is two."""
+        """Store *value* if there is none; return True if it was stored. Override this with an atomic version: this one takes two steps."""
         if self.has_data_for_key(key):
             return False
         self.put_data(key, value)
         return True
 
     def peek_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """The values that there are."""
+        """Return the values that exist."""
         return {key: value for key in keys if (value := self.peek_data(key)) is not EmptyData}
 
     def result_store_size(self) -> int:
-        """How many values there are."""
+        """Return the number of values."""
         raise NotImplementedError
 
     def result_items(self) -> dict[str, bytes]:
-        """All values by key."""
+        """Return all values by key."""
         raise NotImplementedError
 
     def flush_results(self) -> None:
@@ -127,7 +127,7 @@ class BaseStorage:
 
 
 class PluginStorage(LegacyStorage):
-    """*plugin*, a ``BaseStorage`` of an application, as a storage. What the contract does not know is found at *plugin* itself."""
+    """Adapter for *plugin*, an application's ``BaseStorage``. Attributes outside the contract are looked up on *plugin*."""
 
     def __init__(self, plugin: Any, name: str, clock: Clock) -> None:
         self.plugin = plugin
@@ -157,25 +157,25 @@ class PluginStorage(LegacyStorage):
 
 
 def adapted(thing: Any, name: str, clock: Clock) -> PluginStorage:
-    """A storage of huey 3.x as one of ours. ConfigurationError: it is none."""
+    """Return *thing*, a storage of huey 3.x, in an adapter. Raise ConfigurationError if it is not one."""
     missing = [method for method in _NEEDED if not callable(getattr(thing, method, None))]
     if missing or isinstance(thing, type):
         raise ConfigurationError(
-            f"{thing!r} is no storage"
+            f"{thing!r} is not a storage"
             + (f", it has no {', '.join(missing)}" if missing else "")
-            + "; storage_class= and get_storage() are about classes of huey.storage, or subclasses of huey.storage.BaseStorage"
+            + "; storage_class= and get_storage() take a class of huey.storage, or a subclass of huey.storage.BaseStorage"
         )
     return PluginStorage(thing, name, clock)
 
 
 class _Part(Part):
-    """A part of a plug-in."""
+    """A component of a plug-in."""
 
     def __init__(self, plugin: Any, name: str) -> None:
         super().__init__(name)
         self.plugin = plugin
         self.label = type(plugin).__name__
-        """What it is called where a user reads of it."""
+        """Its name in messages to users."""
 
     @property
     def is_trusted(self) -> bool:

@@ -1,4 +1,4 @@
-"""How a consumer waits for parts: it looks again after a while, or a thread of its own reads a queue that blocks."""
+"""How a consumer waits for components: it polls them, or a thread of its own reads a queue that blocks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from huey.runtime.clock import SECOND, Clock, Micros, micros
 log = logging.getLogger("huey.consumer")
 
 QUICK = 0.001
-"""Seconds. A blocking read that found nothing in less did not wait."""
+"""Seconds. A blocking read that returned nothing in less time did not wait."""
 SLOW_DOWN = 0.1
-"""Seconds until the next read then."""
+"""Seconds before the next read in that case."""
 
 
 class PollBackoff:
-    """When to look next at a queue that has to be polled: after *delay* seconds, then *backoff* times as long, up to *max_delay*."""
+    """When to poll a queue next: after *delay* seconds, then *backoff* times as long, up to *max_delay*."""
 
     def __init__(self, clock: Clock, delay: float, max_delay: float, backoff: float) -> None:
         self._clock = clock
@@ -28,12 +28,12 @@ class PollBackoff:
         self._next: Micros | None = None
 
     def found(self) -> None:
-        """There was something: look often again."""
+        """Reset the delay after a message was found."""
         self._pause, self._next = self._delay, None
 
     @property
     def left(self) -> float:
-        """Seconds until the next look; not more than 0: now."""
+        """Seconds until the next poll; 0 or less: now."""
         now = self._clock.monotonic()
         if self._next is None:
             self._next = now + micros(self._pause)
@@ -41,12 +41,12 @@ class PollBackoff:
         return (self._next - now) / SECOND
 
     def looked(self) -> None:
-        """A look is made now."""
+        """Note that a poll happens now."""
         self._next = None
 
 
 class Reader:
-    """A thread that reads a blocking queue, as many messages as are wanted. *return_all* gets one that comes after ``close``."""
+    """A thread that reads a blocking queue, as many messages as are wanted. One that arrives after ``close`` goes to *return_all*."""
 
     def __init__(self, read: Callable[[], Any], return_all: Callable[[Any], object], wake: Callable[[], None], clock: Clock) -> None:
         self._read = read
@@ -62,14 +62,14 @@ class Reader:
         self._thread.start()
 
     def want(self, number: int) -> bool:
-        """Allow that many messages to arrive. Return whether one has, or reading failed."""
+        """Allow that many messages to arrive. Return True if one has arrived or a read has failed."""
         with self._changed:
             self._wanted = number
             self._changed.notify_all()
             return bool(self._arrived) or self._error is not None
 
     def take(self) -> Any:
-        """A message that arrived; None when there is none. What reading raised is raised here."""
+        """Return a message that has arrived, or None. Raise the error of a failed read."""
         with self._changed:
             error, self._error = self._error, None
             if error is not None:
@@ -77,7 +77,7 @@ class Reader:
             return self._arrived.popleft() if self._arrived else None
 
     def close(self, timeout: float) -> list[Any]:
-        """Read nothing more: what arrived and was not taken. Waits so many seconds for the thread."""
+        """Stop reading; return the messages that have arrived and were not taken. Waits up to *timeout* seconds for the thread."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -89,7 +89,7 @@ class Reader:
             begin = self._clock.monotonic()
             try:
                 data = self._read()
-            except BaseException as error:  # The part's own error: who takes gets it.
+            except BaseException as error:  # The component's own error, for the caller of take().
                 self._note(None, error)
                 continue
             if data is not None:
@@ -115,5 +115,5 @@ class Reader:
         if error is None:
             try:
                 self._on_late(data)
-            except BaseException:  # The part's own error. Who reads the log can put the message in again.
-                log.exception("a message that was read while the consumer stopped could not be put back: %r", data)
+            except BaseException:  # The component's own error. Anyone who reads the log can enqueue the message again.
+                log.exception("a message that was read while the consumer was stopping could not be returned to the queue: %r", data)

@@ -1,4 +1,4 @@
-"""Looking at the parts of a 0.4.9 queue: what waits and what runs, where a part can show it."""
+"""Queries on the components of a 0.4.9 queue: which tasks wait or run, where a component can show them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from huey.task.lifecycle import State
 
 
 def rows(parts: Components, holders: Holders, state: str | None, limit: int) -> list[TaskRow]:
-    """Tasks that wait, in the order of their part, and then those that run. StorageRefused: the parts do not keep or show them."""
+    """Return waiting tasks in their component's order, then running ones. Raise StorageRefused if the components cannot show them."""
     if state in (State.FAILED, State.CANCELLED, State.SUCCEEDED):
         raise unsupported(f"looking at {state} tasks, as none are kept,", parts.queue)
     if parts.queue not in parts.holding:
@@ -39,7 +39,7 @@ def _held(parts: Components, holders: Holders, holder: str) -> list[TaskRow]:
 
 
 def counts(parts: Components, holders: Holders, values: Values) -> Counts:
-    """How many wait, run, and have a result, as far as the parts can count."""
+    """Return how many tasks wait and run, and how many results there are, as far as the components can count."""
     scheduled = _length(parts.schedule) if hasattr(parts.schedule, "__len__") else 0
     results = len(values.items("result")) if hasattr(parts.store, "items") else 0
     return Counts(ready=_length(parts.queue), scheduled=scheduled, running=sum(row.holds for row in holders.rows()), results=results)

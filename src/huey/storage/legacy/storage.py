@@ -1,8 +1,8 @@
-"""The contract over the four parts of a 0.4.9 queue, as far as those can keep it.
+"""The contract on top of the four components of a 0.4.9 queue, as far as they can fulfil it.
 
-The shipped parts hold what is claimed, so a kill loses nothing; a queue that can only read loses what runs then. No part has an order of
-priorities, failed tasks, statistics or a history: such a verb is refused (``StorageRefused``). An enqueue with an id that is held puts the
-task in once more. A turn is several steps; what was done of one that failed is refused when it is sent again.
+The shipped components hold claimed messages, so a kill loses nothing; a queue that can only read loses its running tasks. No component has
+priorities, failed tasks, statistics or a history: such calls raise ``StorageRefused``. Enqueueing an id that is held adds the task a second
+time. A turn is several steps; if a failed turn is repeated, the steps that were done are stale.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from huey.task.record import Lease, Record
 log = logging.getLogger("huey.consumer")
 
 MIN_RESULT_POLL_S, MAX_RESULT_POLL_S = 0.005, 0.2
-"""Seconds between two looks for a result."""
+"""Seconds between two checks for a result."""
 EVENT_PAUSE = 5 * SECOND
-"""How long nothing is told after an event could not be."""
+"""How long no events are sent after one could not be sent."""
 ALL = 2**31 - 1
 BLOCKING_READ_S = 1.0
-"""Seconds that a blocking queue of ours waits at a time."""
+"""Seconds that one read of a shipped blocking queue waits."""
 
 
 class LegacyStorage(Storage):
-    """Tasks in *parts*."""
+    """Storage of tasks in the components *parts*."""
 
     def __init__(self, parts: Components, *, clock: Clock = system_clock) -> None:
         self.name = parts.name
@@ -57,7 +57,7 @@ class LegacyStorage(Storage):
         at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        """At first, and in a forked child: what its parent has in hand is not its own."""
+        """Set the state of this process, at first and in a forked child, which does not own its parent's claims."""
         self._lock = threading.RLock()
         self._changed = threading.Condition()
         self._values = Values(self.parts.store, self._clock)
@@ -81,7 +81,7 @@ class LegacyStorage(Storage):
         messages = [Message.of(record, now).to_bytes() for record in records]
         failpoint("enqueue:before-commit")
         if make_events is not None and self.parts.events is not None:
-            # Before: who runs it may be faster than this thread, and would tell its start first.
+            # Before the write: a worker may be faster than this thread and emit the start of the task first.
             self._emit(make_events())
         self._write_all(messages)
         failpoint("enqueue:after-commit")
@@ -98,7 +98,7 @@ class LegacyStorage(Storage):
                 self._claims.write(data)
             except QueueWriteException as error:
                 if count:
-                    error.args = (f"{error} ({count} of these {len(messages)} tasks were written before)",)
+                    error.args = (f"{error} ({count} of these {len(messages)} tasks were already written)",)
                 raise
 
     def turn(
@@ -271,7 +271,7 @@ class LegacyStorage(Storage):
                 return not is_woken
 
     def _until_check(self, *, is_polled: bool) -> float:
-        """Seconds until something has to be looked at; not more than 0: now."""
+        """Return the seconds until the next check; 0 or less: now."""
         now, elapsed = self._clock.now(), self._clock.monotonic()
         waits = [(due - now) / SECOND for due in (self._claims.next_delayed, self._claims.next_due) if due is not None]
         if self._claims.next_check is not None:
@@ -329,7 +329,7 @@ class LegacyStorage(Storage):
         try:
             for text in events:
                 self.parts.events.emit(text)
-        except Exception as error:  # An emitter is the user's code, and must not disturb the work.
+        except Exception as error:  # An emitter is the user's code and must not disturb the tasks.
             self._events_paused_until = self._clock.monotonic() + EVENT_PAUSE
             log.warning("cannot send events, tasks continue: %s: %s [in %r]", type(error).__name__, error, self.parts.events)
 
@@ -340,7 +340,7 @@ class LegacyStorage(Storage):
             found = {row.id: row for row in queries.rows(self.parts, self._holders, None, ALL)}
             return [found[id] for id in ids if id in found]
         if state == "suspect":
-            # They are no lane of their own here: each runs alone in the worker that claims it.
+            # Suspects have no lane of their own here: each runs alone in the worker that claims it.
             return []
         rows = queries.rows(self.parts, self._holders, state, limit if name is None else ALL)
         return [row for row in rows if name is None or row.name == name][:limit]
@@ -381,7 +381,7 @@ class LegacyStorage(Storage):
         return True
 
     def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
-        """One after the other: no part can do it in one step."""
+        """Return the values one after the other: no component can do it in one step."""
         if keys is None:
             return self._values.items(kind)
         check_keys(keys)
@@ -391,13 +391,13 @@ class LegacyStorage(Storage):
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def open(self, polling: Polling | None = None) -> int:
-        # A part connects when it is made, or when it is used first.
+        # A component connects when it is made or at its first use.
         if polling is not None:
             self._set_polling(polling)
         return 1
 
     def close(self) -> None:
-        """End the threads that read. Parts have no such verb: their connections go with them."""
+        """End the threads that read. Components have no such method: their connections close with them."""
         with self._lock:
             readers, self._readers = self._readers, {}
         for reader in readers.values():

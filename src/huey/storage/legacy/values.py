@@ -1,6 +1,6 @@
-"""Small values in the result store of a 0.4.9 queue: results under the task's id, all else under ``<kind>:<key>``.
+"""Small values in the result store of a 0.4.9 queue: results under the task's id, all others under ``<kind>:<key>``.
 
-A value travels as ``<end of its time or nothing>:<base64>``, in ASCII, so that any store can keep it.
+A value is stored as ``<expiry time or nothing>:<base64>``, in ASCII, so that any store can keep it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from huey.storage.rows import Revocation
 from huey.utils import EmptyData
 
 TASK, NAME = "r", "rn"
-"""Kinds of revocations: of one task, of all tasks of a name."""
+"""Kinds of revocations: of one task, and of all tasks of a name."""
 
 
 class Values:
-    """Values by kind and key. *store* None: there is no place for any, and reading finds none."""
+    """Values by kind and key. With *store* None they cannot be stored, and reading finds none."""
 
     def __init__(self, store: Any, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._settings: dict[str, bytes] = {}
-        """What a consumer notes for itself. A user's store has only what its users know of."""
+        """Values that a consumer stores for itself, which are kept out of the user's store."""
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None) -> None:
         if self._is_private(kind):
@@ -43,7 +43,7 @@ class Values:
         with translating_errors(DataStorePutException, self._store, "put_if_empty"):
             there = self._store.peek(_key(kind, key))
             if there is not EmptyData and self._unwrapped(there) is None:
-                # Past its time, but still there.
+                # Expired, but still stored.
                 self._store.get(_key(kind, key))
             return bool(self._store.put_if_empty(_key(kind, key), self._wrapped(value, ttl)))
 
@@ -67,7 +67,7 @@ class Values:
         return {key: value for key, value in values.items() if value is not None}
 
     def store_dead_letter(self, data: Any) -> str:
-        """Keep what is no message of ours, as it is, under its checksum: the key, or nothing when there is no store."""
+        """Store *data*, which is not a huey message, unchanged under its checksum. Return the key, or nothing without a store."""
         if self._store is None:
             return ""
         raw = _bytes(data)
@@ -95,7 +95,7 @@ class Values:
             until, once = json.loads(data)
             return Revocation(int(until), bool(once))
         except (TypeError, ValueError):
-            # Written by another program. What is revoked must not run by mistake.
+            # Written by another program. A revoked task must not run by mistake.
             return Revocation(FOREVER, False)
 
     def drop_revocation(self, kind: str, key: str) -> bool:
@@ -124,7 +124,7 @@ class Values:
         return end.encode("ascii") + b":" + b64encode(value)
 
     def _unwrapped(self, data: Any) -> bytes | None:
-        """The value; None when it is past its time."""
+        """Return the value, or None if it has expired."""
         raw = _bytes(data)
         end, colon, body = raw.partition(b":")
         if not colon:
@@ -133,7 +133,7 @@ class Values:
             value = b64decode(body, validate=True)
             return None if end and int(end) <= self._clock.now() else value
         except ValueError:
-            # Not ours: the serializer will say so.
+            # Not written by huey: the serializer will report that.
             return raw
 
 

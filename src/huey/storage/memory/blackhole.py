@@ -1,4 +1,4 @@
-"""A storage that keeps nothing of what is put in; otherwise as good as any other."""
+"""A storage that discards everything that is enqueued; otherwise it behaves like any other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from huey.task.record import Record
 
 
 class BlackHoleStorage(MemoryStorage):
-    """Takes all, gives nothing back. Options as ``MemoryStorage``."""
+    """A storage that accepts all tasks and returns none. Options as for ``MemoryStorage``."""
 
     def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
         return super().enqueue(records[:0], make_events, now)
@@ -20,8 +20,8 @@ class BlackHoleStorage(MemoryStorage):
         return super().tick(name, tick, None, (), now) and record is None
 
     def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
-        """Nobody will ever come with these ids."""
+        """Do nothing: no task will ever have these ids."""
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
-        """Nothing is kept."""
+        """Discard the value and return True."""
         return True

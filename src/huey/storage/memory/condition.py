@@ -16,7 +16,7 @@ from huey.runtime.waker import wait_for_either
 from huey.storage.base import FOREVER, Waker
 
 SAFETY_CHECK_S = 1.0
-"""Seconds after which a waiter checks without being notified: clocks may be set."""
+"""Seconds after which a waiter checks without being notified, since clocks may be changed."""
 INTERRUPTED = (
     "this call interrupted another one of the same thread on the same queue, as a signal handler or a destructor (__del__) may; nothing "
     "was done. Make it when that one has returned: let the handler set a flag, or hand the call to another thread"
@@ -24,10 +24,10 @@ INTERRUPTED = (
 
 
 class ChangeCondition:
-    """The one lock of a storage, and its waiters for a change. ``with alarm:`` holds the lock.
+    """The single lock of a storage, and the threads that wait for a change. ``with condition:`` holds the lock.
 
-    A call that interrupts the one that holds the lock, in its own thread, cannot wait for it and must not see what is half done: it is
-    refused (CallInsideCall), or does its work when the lock is let go (``postpone``).
+    A call that interrupts the holder of the lock in the same thread cannot wait for it and must not see a half-done change: it raises
+    CallInsideCall, or does its work when the lock is released (``postpone``).
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -37,7 +37,7 @@ class ChangeCondition:
         at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        """At first, and in a forked child: its parent's threads are not there to let go of the lock, or to listen."""
+        """Set up the lock, at first and in a forked child, where the parent's threads can neither release it nor listen."""
         self._changed = threading.Condition()
         self._listeners: set[OwnWaker] = set()
         self._is_held = False
@@ -55,7 +55,7 @@ class ChangeCondition:
             while self._late:
                 self._late.popleft()()
             self._is_held = False
-            # Of a call that came between the two lines above.
+            # From a call that came between the two lines above.
             while self._late:
                 self._late.popleft()()
         finally:
@@ -63,12 +63,12 @@ class ChangeCondition:
             self._changed.release()
 
     def postpone(self, act: Callable[[], object]) -> bool:
-        """True: this thread holds the lock already, and *act* is called before it lets it go. False: it does not."""
+        """Return False unless this thread holds the lock. If it does, return True; *act* is then called before the release."""
         if not self._is_held:
             return False
         self._changed.acquire()
         try:
-            # Else it was another thread that held it.
+            # Otherwise another thread held it.
             if self._is_held:
                 self._late.append(act)
             return self._is_held
@@ -76,21 +76,21 @@ class ChangeCondition:
             self._changed.release()
 
     def notify_all(self) -> None:
-        """Wake all that wait for a change. A listener is on the list again only after it has cleared its waker."""
+        """Wake everything that waits for a change. A listener returns to the list only after it has cleared its waker."""
         self._changed.notify_all()
         for listener in self._listeners:
             listener.wake()
         self._listeners.clear()
 
     def until(self, is_so: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait for a fact; the lock is held whenever it is asked for. False after *timeout* seconds."""
+        """Wait until ``is_so()`` is true, which is called with the lock held. Return False after *timeout* seconds."""
         deadline = FOREVER if timeout is None else self._clock.monotonic() + micros(timeout)
         while not is_so():
             left = (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 return False
             checkpoint()
-            # Meanwhile others hold the lock, a call that interrupts this one among them.
+            # Meanwhile others hold the lock, including a call that interrupts this one.
             self._is_held = False
             try:
                 self._changed.wait(min(left, SAFETY_CHECK_S))

@@ -1,4 +1,4 @@
-"""Putting tasks in: each new, known already, or kept out by a key."""
+"""Enqueueing tasks: each is new, already known, or kept out by a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from huey.task.record_options import read_constraints
 
 
 def enqueue(tables: Tables, records: Sequence[Record], make_events: EventFactory | None, now: Micros) -> dict[str, str]:
-    """Put tasks in, of two with one id the first; return those that are kept out, each with the id of the task because of which."""
+    """Enqueue tasks; of two with the same id, the first. Map each one that was kept out to the id of the task that kept it out."""
     others: dict[str, str | None] = {}
     duplicates: dict[str, str] = {}
     for record in records:
@@ -34,7 +34,7 @@ def enqueue(tables: Tables, records: Sequence[Record], make_events: EventFactory
 
 
 def insert(tables: Tables, record: Record, now: Micros) -> str | None:
-    """Put one in: None. Or because of which task it was not: itself, if its id is held or reserved, or the holder of its key."""
+    """Enqueue one task and return None, or return the id that keeps it out: its own, if held or reserved, or the key's holder."""
     former, row = tables.tasks.rows.get(record.id), Row(record, now)
     is_own = row.constraints.own is not None
     if former is not None and not (former.is_ended and is_own):
@@ -42,7 +42,7 @@ def insert(tables: Tables, record: Record, now: Micros) -> str | None:
     if (other := keys.duplicate_of(tables, row, now)) is not None:
         return other
     if is_own:
-        # A new run of an id that may have had others: it begins above all their tokens, and nothing is left of them.
+        # A new run of an id that may have had earlier runs: its token is higher than all of theirs, and nothing is left of them.
         if former is not None:
             tables.tasks.remove([record.id])
         row.token = tables.tasks.top_token
@@ -54,7 +54,7 @@ def insert(tables: Tables, record: Record, now: Micros) -> str | None:
 
 
 def tick(tables: Tables, name: str, tick: Micros, record: Record | None, now: Micros) -> bool:
-    """Fire a tick of a periodic task. False: it fired already, or a later one."""
+    """Fire a tick of a periodic task. Return False if this tick or a later one has already fired."""
     if name in tables.ticks and tables.ticks[name][0] >= tick:
         return False
     tables.ticks[name] = tick, now

@@ -1,4 +1,4 @@
-"""Values that are kept until a time: plain dicts, and what is done with them."""
+"""Values with an expiry time: plain dicts, and functions on them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from huey.storage.base import PRUNE
 K = TypeVar("K")
 V = TypeVar("V")
 Expiring = dict[K, tuple[V, Micros]]
-"""Each value with the time before which it is there."""
+"""Each value with the time at which it expires."""
 
 
 def end_of(ttl: float | None, now: Micros) -> Micros:
-    """Return the end of *ttl* seconds from *now*; None: for ever."""
+    """Return the end of *ttl* seconds from *now*; None: no limit."""
     return FOREVER if ttl is None else now + micros(ttl)
 
 
@@ -26,7 +26,7 @@ def peek(things: Expiring[K, V], key: K, now: Micros) -> V | None:
 
 
 def pop(things: Expiring[K, V], key: K, now: Micros) -> V | None:
-    # One that is past its time stays for prune: the clock may be set back.
+    # An expired one stays until it is pruned: the clock may be set back.
     value = peek(things, key, now)
     if value is not None:
         del things[key]
@@ -38,12 +38,12 @@ def items(things: Expiring[K, V], now: Micros) -> dict[K, V]:
 
 
 def expire(things: Expiring[K, V], now: Micros) -> int:
-    """Remove what is past its time, at most PRUNE; return how many went."""
+    """Remove expired values, at most PRUNE; return how many."""
     return remove(things, lambda thing: thing[1] <= now)
 
 
 def remove(things: dict[K, V], is_past: Callable[[V], bool]) -> int:
-    """Remove the values of which *is_past* is true, at most PRUNE; return how many went."""
+    """Remove the values for which *is_past* is true, at most PRUNE; return how many."""
     late = list(islice((key for key, thing in things.items() if is_past(thing)), PRUNE))
     for key in late:
         del things[key]

@@ -14,7 +14,7 @@ from huey.task.record_options import WAITING
 
 
 def duplicate_of(tables: Tables, row: Row, now: Micros) -> str | None:
-    """Return the id of the task because of which a new one is not put in: its own id, if that is reserved; None: nothing is in the way."""
+    """Return the id of the task that keeps a new one out (its own id, if that is reserved), or None."""
     key = row.constraints.unique
     if row.constraints.id_ttl is not None and (reserved := peek(tables.kept_ids, row.id, now)):
         return reserved
@@ -28,7 +28,7 @@ def duplicate_of(tables: Tables, row: Row, now: Micros) -> str | None:
 
 
 def enqueued(tables: Tables, row: Row, now: Micros) -> None:
-    """Note the key and the id of a task that was put in."""
+    """Store the key and the id of a task that was enqueued."""
     constraints = row.constraints
     if constraints.id_ttl is not None:
         tables.kept_ids[row.id] = row.id, (now if row.due is None else row.due) + micros(constraints.id_ttl)
@@ -38,7 +38,7 @@ def enqueued(tables: Tables, row: Row, now: Micros) -> None:
 
 
 def hold(tables: Tables, ids: Iterable[str]) -> None:
-    """Let those of these tasks that wait have their keys, as far as those are free."""
+    """Give those of these tasks that wait their keys, as far as the keys are free."""
     for id in sorted(ids):
         row = tables.tasks.rows.get(id)
         if row is not None and row.state in (State.QUEUED, State.BLOCKED) and row.constraints.holds_key:
@@ -46,13 +46,13 @@ def hold(tables: Tables, ids: Iterable[str]) -> None:
 
 
 def release(tables: Tables, row: Row) -> None:
-    """Free the key of a task that has ended, or started."""
+    """Release the key of a task that has ended or started."""
     if row.is_ended or row.constraints.unique_for == WAITING:
         _free(tables, row)
 
 
 def forget(tables: Tables, row: Row) -> None:
-    """Free the key and the id of a task that was removed."""
+    """Release the key and the id of a task that was removed."""
     _free(tables, row)
     tables.kept_ids.pop(row.id, None)
 

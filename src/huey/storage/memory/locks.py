@@ -1,4 +1,4 @@
-"""Locks by name, and rate limits. Locks go by the monotonic clock, as leases do."""
+"""Locks by name, and rate limits. Locks use the monotonic clock, as leases do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from huey.task.lifecycle import State
 
 
 def acquire(tables: Tables, name: str, holder: Holder, ttl: float | None, now: Micros) -> int | None:
-    """Take a lock and return its token; None: it is held, or its holder is gone."""
+    """Take a lock and return its token, or None if it is held or its holder is gone."""
     until = now + HOLDER
     if find(tables, name, now) is not None or not _is_live(tables, holder, until, now):
         return None
@@ -43,7 +43,7 @@ def renew(tables: Tables, holder: Holder, now: Micros) -> int:
 
 
 def release(tables: Tables, name: str, token: int, now: Micros) -> bool:
-    """Free a lock. False: it was not held any more with that token."""
+    """Release a lock. Return False if it was no longer held with that token."""
     held = find(tables, name, now)
     if held is None or held.token != token:
         return False
@@ -52,7 +52,7 @@ def release(tables: Tables, name: str, token: int, now: Micros) -> bool:
 
 
 def _is_live(tables: Tables, holder: Holder, until: Micros, now: Micros) -> bool:
-    """Whether *holder* can hold a lock: a process until *until*, a run while it is leased."""
+    """Return True if *holder* can hold a lock: a process until *until*, a run while it is leased."""
     if not holder.token:
         return until > now
     row = tables.tasks.rows.get(holder.id)
@@ -62,7 +62,7 @@ def _is_live(tables: Tables, holder: Holder, until: Micros, now: Micros) -> bool
 
 
 def hit(tables: Tables, name: str, limit: int, per: Micros, now: Micros) -> float:
-    """Count one use of a rate limit; return 0.0 if it is among the first *limit* of its window, else the seconds until the next."""
+    """Count one use of a rate limit; return 0.0 if it is among the first *limit* of its window, otherwise the seconds until the next."""
     start = now - now % per
     last, end, used = tables.rates.get(name, (start, start + per, 0))
     if last < start:
@@ -72,7 +72,7 @@ def hit(tables: Tables, name: str, limit: int, per: Micros, now: Micros) -> floa
 
 
 def uses(tables: Tables, name: str, per: Micros, now: Micros, reset: bool) -> int:
-    """Return the uses of a rate limit in the current window; *reset*: forget them."""
+    """Return the uses of a rate limit in the current window; *reset*: also clear them."""
     last, _, used = tables.rates.get(name, (0, 0, 0))
     if reset:
         tables.rates.pop(name, None)
@@ -80,7 +80,7 @@ def uses(tables: Tables, name: str, per: Micros, now: Micros, reset: bool) -> in
 
 
 def prune(tables: Tables, now: Micros, monotonic: Micros) -> int:
-    """Remove windows that are over, and locks that nobody holds any more."""
+    """Remove windows that are over and locks that are no longer held."""
     free = [name for name in tables.locks if find(tables, name, monotonic) is None]
     for name in free:
         del tables.locks[name]

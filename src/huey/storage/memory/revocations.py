@@ -1,4 +1,4 @@
-"""Revocations: of tasks, which their rows carry; of ids that are not held, and of names, which stand apart."""
+"""Revocations: of tasks, kept in their rows; of ids that are not held and of names, kept in dicts of their own."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def find(tables: Tables, id: str | None, name: str | None, enqueue: Micros | Non
 
 
 def hand_over(tables: Tables, row: Row, now: Micros) -> Revocation | None:
-    """Return the revocation that a new row carries from now on: that of its enqueue before that of its id."""
+    """Return the revocation that applies to a new row: that of its enqueue before that of its id."""
     own = row.constraints.own
     of_id = pop(tables.revoked_ids, (row.id, None), now)
     return (pop(tables.revoked_ids, (row.id, own), now) if own is not None else None) or of_id
 
 
 def obey_name(tables: Tables, name: str, now: Micros, offset: Micros) -> bool:
-    """Whether a task of that name must not run. A revocation for once is used up."""
+    """Return True if a task of that name must not run. Uses up a revocation for once."""
     revocation = tables.revoked_names.get(name)
     if revocation is None or not revocation.holds(now, offset):
         return False
@@ -73,6 +73,6 @@ def prune(tables: Tables, now: Micros) -> int:
 
 
 def _row_of(tables: Tables, id: str, enqueue: Micros | None) -> Row | None:
-    """Return the row of an id, if it is that of this enqueue (None: whichever it is)."""
+    """Return the row of an id, if it is from this enqueue (None: from any)."""
     row = tables.tasks.rows.get(id)
     return row if row is None or enqueue is None or (row.constraints.own or FIRST) == enqueue else None

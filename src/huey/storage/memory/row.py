@@ -1,4 +1,4 @@
-"""A task that is held in memory, and what can be said about it."""
+"""A task in memory, and its changes of state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from huey.task.record_options import read_constraints, without_requests
 
 
 class Row:
-    """One task. Queued, it is ready while ``due`` is None, else scheduled; ``place`` is when it became ready."""
+    """One task. While queued it is ready if ``due`` is None, otherwise scheduled; ``place`` is when it became ready."""
 
     def __init__(self, record: Record, now: Micros) -> None:
         self.id = record.id
@@ -37,16 +37,16 @@ class Row:
         self.revoked: Revocation | None = None
         self.attempts: list[dict[str, Any]] = []
         self.lost_by: Worker | None = None
-        """The worker that ran it and died, while its successor decides what that means."""
+        """The worker that ran it and died, until its successor has decided what that means."""
 
     @property
     def rank(self) -> tuple[int, Micros, str]:
-        """Smaller runs first."""
+        """Sort key: the smallest runs first."""
         return -self.record.priority, self.ready_at, self.id
 
     @property
     def label(self) -> Promotion:
-        """Id, name, runs left and their delay: what an event tells of a task."""
+        """Id, name, remaining runs and their delay, for events about a task."""
         return Promotion(self.id, self.record.name, max(0, self.record.retries - self.attempt), self.record.retry_delay)
 
     def is_held_by(self, worker: Worker, lease: Lease) -> bool:
@@ -61,33 +61,33 @@ class Row:
 
     @property
     def is_missing(self) -> bool:
-        """It waits for a worker that can run it."""
+        """Whether it waits for a worker that can run it."""
         return self.state == State.QUEUED and self.due is not None and self.unknown_until is not None
 
     @property
     def missing(self) -> Missing:
-        """What it waits for."""
+        """What it is waiting for."""
         return Missing(self.record.name, self.reason or "")
 
     @property
     def may_come_again(self) -> bool:
-        """It has ended, and its id may be enqueued again."""
+        """Whether it has ended and its id may be enqueued again."""
         return self.is_ended and self.constraints.own is not None
 
     @property
     def has_failed(self) -> bool:
-        """Ended without success."""
+        """Whether it ended without success."""
         return self.state in (State.FAILED, State.CANCELLED)
 
     def is_older(self, than: Micros) -> bool:
-        """It ended by that time."""
+        """Return True if it ended by that time."""
         return self.finished is not None and self.finished <= than
 
     def is_expired(self, now: Micros) -> bool:
         return self.record.expires is not None and self.record.expires <= now
 
     def settle(self, finish: Finish, worker: Worker, error: str | None, now: Micros, offset: Micros) -> int | None:
-        """Take the end of a run: the new state, and what it counts as in the statistics."""
+        """Apply the end of a run; return the new state, and what it counts as in the statistics."""
         if finish.state == State.SUCCEEDED:
             self.end(State.SUCCEEDED, None, now)
             return SUCCEEDED
@@ -110,7 +110,7 @@ class Row:
         return FAILED if self.state == State.FAILED else CANCELLED
 
     def _note(self, finish: Finish, worker: Worker, now: Micros) -> None:
-        """Remember a run that failed, or whose worker died."""
+        """Store a run that failed or whose worker died."""
         if finish.error is not None or finish.deaths > self.deaths or finish.solo_crashes > self.solo_crashes:
             ran = self.lost_by or worker
             error = None if finish.error is None else finish.error.get("error")
@@ -118,19 +118,19 @@ class Row:
             self.attempts = [*self.attempts, attempt][-ATTEMPTS_KEPT:]
 
     def end(self, state: str, reason: str | None, now: Micros) -> None:
-        """No further run. A mark for once goes with this one."""
+        """End the task. A revocation for once ends with it."""
         self.state, self.reason, self.finished = state, reason, now
         if self.revoked is not None and self.revoked.once:
             self.revoked = None
 
     def requeue(self, due: Micros | None, reason: str | None, now: Micros) -> None:
-        """Another run: at once behind what waits, at a place in the past, or later."""
+        """Queue another run: at once behind the waiting tasks, at a past position, or later."""
         self.state, self.reason = State.QUEUED, reason
         self.due = due if due is not None and due > now else None
         self.ready_at = due if due is not None and due <= now else now
 
     def reset(self, now: Micros) -> Row:
-        """As just enqueued, but for its age, its token and its attempts. An expiry is dropped: who puts it back by hand wants it to run."""
+        """Return the row as newly enqueued, except for its age, token and attempts. Drops the expiry: a retry by hand is meant to run."""
         options = without_requests(self.record.options)
         row = Row(self.record._replace(eta=None, expires=None, delay=None, expires_in=None, options=options), now)
         row.token, row.created, row.attempts = self.token, self.created, self.attempts

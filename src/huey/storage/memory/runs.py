@@ -1,4 +1,4 @@
-"""Runs of tasks: which are claimed, and what their ends change."""
+"""Runs of tasks: what a claim and the end of a run change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from huey.task.record import Lease
 def turn(
     tables: Tables, worker: Worker, finishes: Sequence[tuple[Finish, str | None]], want: int, expires: Micros, now: Micros, offset: Micros
 ) -> Turn:
-    """Write *finishes*, each with its error as JSON, and claim up to *want* tasks. *expires*: when their results go."""
+    """Write *finishes*, each with its error as JSON, and claim up to *want* tasks. *expires*: when the results expire."""
     tasks, is_paused = tables.tasks, tables.is_paused
     written = [_finish(tables, worker, finish, error, expires, now, offset) for finish, error in finishes]
     keys.hold(tables, [finish.lease.id for (finish, _), is_written in zip(finishes, written, strict=True) if is_written])
@@ -44,7 +44,7 @@ def turn(
 
 
 def _finish(tables: Tables, worker: Worker, finish: Finish, error: str | None, expires: Micros, now: Micros, offset: Micros) -> bool:
-    """Write the end of a run, and its result, which *expires*. False: the lease is gone."""
+    """Write the end of a run and its result, which *expires*. Return False if the lease is gone."""
     row = tables.tasks.rows.get(finish.lease.id)
     if row is None or not row.is_held_by(worker, finish.lease):
         return False
@@ -78,7 +78,7 @@ def _turn_away(tables: Tables, row: Row, now: Micros, offset: Micros) -> Cancell
 
 
 def release(tables: Tables, worker: Worker, lease: Lease) -> bool:
-    """Give a task back that never started. False: its lease is gone."""
+    """Return a task that never started to the queue. Return False if its lease is gone."""
     row = tables.tasks.rows.get(lease.id)
     if row is None or not row.is_held_by(worker, lease):
         return False
@@ -88,7 +88,7 @@ def release(tables: Tables, worker: Worker, lease: Lease) -> bool:
 
 
 def take_over(tables: Tables, dead: Worker, worker: Worker) -> list[Row]:
-    """Lease all that a dead worker holds to *worker*, and forget the dead one."""
+    """Lease everything that a dead worker holds to *worker*, and remove the dead one."""
     taken = tables.tasks.held_by(dead.id)
     for row in taken:
         row.lost_by = row.lost_by or dead
@@ -99,7 +99,7 @@ def take_over(tables: Tables, dead: Worker, worker: Worker) -> list[Row]:
 
 
 def start_over(tables: Tables, ids: Sequence[str], now: Micros) -> list[str]:
-    """Put back by hand those that ended without success; return their ids."""
+    """Requeue those that ended without success; return their ids."""
     rows = tables.tasks.rows
     requeued = [id for id in dict.fromkeys(ids) if id in rows and rows[id].has_failed]
     for id in requeued:
@@ -117,7 +117,7 @@ def remove_waiting(tables: Tables, *, scheduled: bool) -> int:
 
 
 def discard(tables: Tables, ids: Sequence[str]) -> list[str]:
-    """Remove ended tasks, and what is stored as their results; return the ids that went."""
+    """Remove ended tasks and their stored results; return the ids that were removed."""
     rows = tables.tasks.rows
     gone = [id for id in ids if id in rows and rows[id].is_ended]
     tables.tasks.remove(gone)
@@ -128,7 +128,7 @@ def discard(tables: Tables, ids: Sequence[str]) -> list[str]:
 
 
 def _has_ended(tables: Tables, row: Row) -> None:
-    """Let others have what a task held."""
+    """Release what a task held for others."""
     keys.release(tables, row)
     tables.tasks.ready.rebalance(row)
 
@@ -142,7 +142,7 @@ def _count(tables: Tables, row: Row, what: int | None, now: Micros, took: Micros
 
 
 def claim_missing(tables: Tables, worker: Worker, missing: Sequence[Missing], want: int, now: Micros) -> list[Row]:
-    """Lease those that wait for one of *missing* to *worker*, best first; those that are not plain are due."""
+    """Lease tasks that wait for one of *missing* to *worker*, best first; those that a claim has to check become due."""
     if tables.is_paused:
         return []
     tasks, wanted = tables.tasks, set(missing)
@@ -164,9 +164,9 @@ def claim_missing(tables: Tables, worker: Worker, missing: Sequence[Missing], wa
 
 
 def _is_plain(tables: Tables, row: Row, now: Micros) -> bool:
-    """Whether a claim has nothing to check."""
+    """Return True if a claim has nothing to check."""
     has_constraints = row.constraints.concurrency_key is not None or row.constraints.unique is not None
-    # A wall time is read by the claim, which knows the consumer's clock.
+    # A wall time is evaluated by the claim, which knows the consumer's clock.
     found = [revocation for revocation in (row.revoked, tables.revoked_names.get(row.record.name)) if revocation is not None]
     must_not_run = any(revocation.until < 0 or revocation.holds(now) for revocation in found) or row.is_expired(now)
     return not (has_constraints or row.solo_crashes or must_not_run)

@@ -1,4 +1,4 @@
-"""What a MemoryStorage counts. No lock here: the storage holds it around every verb."""
+"""Statistics of a MemoryStorage. There is no lock here: the storage holds its lock around every call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Key = tuple[Micros, str, int]
 
 
 class Statistics:
-    """Numbers by time and task name."""
+    """Counts by time and task name."""
 
     def __init__(self) -> None:
         self.rows: dict[Key, list[int]] = {}
@@ -30,7 +30,7 @@ class Statistics:
         ]
 
     def prune(self, now: Micros) -> int:
-        """Fold what is old, remove what is very old, at most PRUNE of each."""
+        """Roll up old rows and remove very old ones, at most PRUNE of each."""
         minutes = self._until(now - MINUTES_KEPT, MINUTE)
         for start, name, span in minutes:
             add(self._row(name, start, HOUR), self.rows.pop((start, name, span)))
@@ -40,5 +40,5 @@ class Statistics:
         return len(minutes) + len(hours)
 
     def _until(self, time: Micros, span: int) -> list[Key]:
-        """Rows of that span that had begun by *time*, oldest first."""
+        """Return the rows of that span that had begun by *time*, oldest first."""
         return sorted(key for key in self.rows if key[2] == span and key[0] <= time)[:PRUNE]

@@ -1,6 +1,6 @@
-"""The verbs of the contract, in its order, each under one lock on plain tables.
+"""The methods of the contract, in its order, each under one lock on plain tables.
 
-Where another storage answers differently, this one is right. Nothing survives the process; a forked child goes on with a copy of its own.
+Where another storage answers differently, this one is right. Nothing survives the process; a forked child continues with its own copy.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from huey.task.record import Lease, Record
 
 
 class MemoryStorage(Storage):
-    """Tasks in this process. *result_ttl*: seconds that unread results are kept; None: for ever. *keep_finished*: so many succeeded tasks
-    are kept to be looked at, or those of that time (a timedelta)."""
+    """A storage in this process. *result_ttl*: seconds that unread results are kept; None: no limit. *keep_finished*: how many succeeded
+    tasks are kept, or for how long (a timedelta)."""
 
     features = Features(is_shared=False, supports_constraints=True)
     is_trusted = True
 
     @classmethod
     def from_options(cls, name: str, *, rng: Rng | None = None, **options: Any) -> Self:
-        # It needs nothing of chance.
+        # It needs no random numbers.
         return super().from_options(name, **options)
 
     def __init__(
@@ -281,7 +281,7 @@ class MemoryStorage(Storage):
         return 1
 
     def close(self) -> None:
-        """Nothing to let go: what is held lives as long as this object."""
+        """Do nothing: the tasks live as long as this object."""
 
     def prune(self, now: Micros | None = None) -> int:
         with self._changed:

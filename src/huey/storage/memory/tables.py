@@ -1,4 +1,4 @@
-"""What a MemoryStorage keeps: one value, which the functions of this folder read and change under the storage's lock."""
+"""The state of a MemoryStorage: one value, which the functions of this folder read and change under the storage's lock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tables:
     """Which succeeded tasks are kept."""
     tasks: Tasks = field(default_factory=Tasks)
     workers: Expiring[str, Worker] = field(default_factory=dict)
-    """By id, each with the end of its lease."""
+    """Workers by id, each with the end of its lease."""
     values: defaultdict[str, Expiring[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     """Results and user data: by kind and key."""
     ticks: dict[str, tuple[Micros, Micros]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Tables:
     """Revocations of ids that are not held, or of one enqueue of such an id."""
     revoked_names: dict[str, Revocation] = field(default_factory=dict)
     key_holders: dict[str, str] = field(default_factory=dict)
-    """Unique key to the id of the row that holds it."""
+    """The id of the row that holds each unique key."""
     kept_keys: Expiring[str, str] = field(default_factory=dict)
     """Unique keys that are held for a time, each with the id of the task that took it."""
     kept_ids: Expiring[str, str] = field(default_factory=dict)
@@ -46,27 +46,27 @@ class Tables:
     lock_token: int = 0
     """The token of the lock that was taken last."""
     rates: dict[str, tuple[Micros, Micros, int]] = field(default_factory=dict)
-    """By name, the start and the end of the window, and the uses in it, refused ones included."""
+    """By name, the start and end of the window and the number of uses in it, refused ones included."""
     statistics: Statistics = field(default_factory=Statistics)
     events: Events = field(default_factory=Events)
     is_paused: bool = False
 
     def flushed(self) -> Tables:
         """Return what is left when the queue is flushed: workers, and the numbers that only grow."""
-        # A worker may still come back with a lease of what goes here.
+        # A worker may still return with a lease of a task that is removed here.
         self.tasks.remove(list(self.tasks.rows))
         tasks, events = Tasks(self.tasks.top_token), Events(self.events.last_position)
         return Tables(self.retention, tasks, self.workers, lock_token=self.lock_token, events=events)
 
     def seconds_until_due(self, worker: Worker, now: Micros) -> float:
-        """Return when a turn of *worker* will find a task; not more than 0: now; infinity: no task is known, or the queue is paused."""
+        """Return the seconds until a turn of *worker* finds a task; 0 or less: now; infinity: none is known, or the queue is paused."""
         if not self.is_paused and any(self.tasks.ready.heaps(worker)):
             return 0.0
         due = None if self.is_paused else self.tasks.next_due
         return math.inf if due is None else (due - now) / SECOND
 
     def has_result(self, ids: Sequence[str], now: Micros) -> bool:
-        """Whether there is a result of one of the tasks."""
+        """Return True if there is a result of one of the tasks."""
         return any(peek(self.values["result"], id, now) is not None for id in ids)
 
     def counts(self, now: Micros) -> Counts:

@@ -1,4 +1,4 @@
-"""The tasks of a MemoryStorage, each in its place; of those that are due, the concurrency limits say which are ready to be claimed."""
+"""The tasks of a MemoryStorage, by state; concurrency limits decide which of the due ones are ready to be claimed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rank = tuple[int, Micros, str]
 
 
 class Limit:
-    """The rows of one concurrency key: ids of those that run and of those that are ready, and a heap of those that are blocked."""
+    """The rows of one concurrency key: ids of the running and of the ready ones, and a heap of the blocked ones."""
 
     def __init__(self) -> None:
         self.running: set[str] = set()
@@ -49,7 +49,7 @@ class Ready:
                 yield self.rows[heapq.heappop(heap)[2]]
 
     def add(self, row: Row) -> None:
-        """Make a due row ready; one with a limit is blocked until it is among the best of its key."""
+        """Add a due row: ready, or blocked until it is among the best of its key."""
         limit = self._limit_of(row)
         if limit is None:
             heapq.heappush(self._heap_of(row), row.rank)
@@ -59,22 +59,22 @@ class Ready:
             self.rebalance(row)
 
     def start(self, row: Row) -> None:
-        """Count a row that was claimed."""
+        """Count a row that was claimed as running."""
         if limit := self._limit_of(row):
             limit.ready.discard(row.id)
             limit.running.add(row.id)
 
     def stop(self, row: Row) -> None:
-        """Count it no longer. The caller rebalances if its task has ended for good."""
+        """Stop counting a row as running. The caller rebalances if its task has ended for good."""
         if limit := self._limit_of(row):
             limit.running.discard(row.id)
 
     def rebalance(self, row: Row) -> None:
-        """Make the best rows of this row's key ready, as many as the limit leaves beside what runs, and block the others."""
+        """Make the best rows of this row's key ready, as many as the limit allows beside the running ones, and block the others."""
         limit = self._limit_of(row)
         if limit is None:
             return
-        # The first one decides, or tasks with different numbers would let each other in and out for ever.
+        # The first one's limit applies, or tasks with different limits would swap places endlessly.
         room = self.rows[limit.blocked[0][2]].constraints.max_running - len(limit.running) if limit.blocked else 0
         while limit.blocked:
             best = limit.blocked[0]
@@ -89,7 +89,7 @@ class Ready:
             del self.limits[row.constraints.concurrency_key or ""]
 
     def clear(self) -> None:
-        """Forget what is ready or blocked; what runs still counts."""
+        """Remove all ready and blocked rows; running ones still count."""
         self.suspects.clear()
         self.others.clear()
         for key, limit in list(self.limits.items()):
@@ -121,21 +121,21 @@ class Ready:
 
 
 class Tasks:
-    """Every row is in exactly one place: ready or blocked by a limit (``ready``), scheduled (those that wait for a worker that can run
-    them too), held by a worker, or ended, which is no place but ``rows``."""
+    """All rows. Each is ready or blocked by a limit (``ready``), scheduled (including those that wait for a worker that can run them), held
+    by a worker, or ended, when it is only in ``rows``."""
 
     def __init__(self, top_token: int = 1) -> None:
         self.rows: dict[str, Row] = {}
         self.top_token = top_token
-        """No row that has gone had a higher one. 1: that of most, which never come again."""
+        """Higher than the token of every removed row whose id may be reused; 1 if there was none."""
         self.ready = Ready(self.rows)
         self.scheduled: list[tuple[Micros, str]] = []
         self.missing: set[str] = set()
-        """Of the scheduled ones those that wait for a worker that can run them."""
+        """The scheduled rows that wait for a worker that can run them."""
         self.held: dict[str, set[str]] = {}
 
     def queue(self, row: Row) -> None:
-        """Let *row* wait: for a worker, or for its time."""
+        """Queue *row*: for a worker, or for its time."""
         row.state, row.lost_by = State.QUEUED, None
         self.rows[row.id] = row
         if row.due is None:
@@ -147,7 +147,7 @@ class Tasks:
         self.ready.rebalance(row)
 
     def promote(self, now: Micros) -> list[Row]:
-        """Make ready what is due, soonest first, at most PROMOTE."""
+        """Make due rows ready, soonest first, at most PROMOTE."""
         promoted: list[Row] = []
         while self.is_due(now) and len(promoted) < PROMOTE:
             due, id = heapq.heappop(self.scheduled)
@@ -166,14 +166,14 @@ class Tasks:
         return self.scheduled[0][0] if self.scheduled else None
 
     def claim(self, worker: Worker, want: int) -> list[Row]:
-        """Lease the best *want* ready tasks to *worker*, no more than weigh ``TURN_BYTES`` with the last one."""
+        """Lease the best *want* ready tasks to *worker*, until they exceed ``TURN_BYTES``."""
         claimed = up_to_byte_limit(islice(self.ready.take(worker), want))
         for row in claimed:
             self.lease_to(worker.id, row)
         return claimed
 
     def lease_to(self, worker: str, row: Row) -> None:
-        """Begin a lease: its token tells it from all earlier ones."""
+        """Begin a lease with a new token."""
         row.state, row.worker, row.reason = State.RUNNING, worker, None
         row.token += 1
         self.held.setdefault(worker, set()).add(row.id)
@@ -183,7 +183,7 @@ class Tasks:
         return [self.rows[id] for id in sorted(self.held.get(worker, ()))]
 
     def end_lease(self, row: Row) -> None:
-        """End the lease. The row is in no place until it is queued, ended or removed."""
+        """End the lease. The row is in no collection but ``rows`` until it is queued, ended or removed."""
         assert row.worker is not None
         holds = self.held[row.worker]
         holds.remove(row.id)
@@ -199,7 +199,7 @@ class Tasks:
         return len(gone)
 
     def remove_waiting(self, *, scheduled: bool) -> list[Row]:
-        """Remove the rows that wait for their time, or all others that wait; return them."""
+        """Remove the scheduled rows, or all other waiting rows; return them."""
         gone = [row for row in self.living() if row.state != State.RUNNING and (row.due is not None and not row.is_missing) == scheduled]
         self.scheduled = [each for each in self.scheduled if (each[1] in self.missing) == scheduled]
         heapq.heapify(self.scheduled)
@@ -210,11 +210,11 @@ class Tasks:
         return gone
 
     def prune_failed(self, ended: Micros) -> int:
-        """Remove those that ended without success by that time, at most PRUNE."""
+        """Remove tasks that ended without success by that time, at most PRUNE."""
         return self.remove(list(islice((id for id, row in self.rows.items() if row.has_failed and row.is_older(ended)), PRUNE)))
 
     def prune_succeeded(self, retention: Retention, now: Micros) -> int:
-        """Remove the oldest of those that are too many or too old, at most PRUNE."""
+        """Remove the oldest succeeded tasks that exceed the retention, at most PRUNE."""
         kept = sorted((row for row in self.rows.values() if row.state == State.SUCCEEDED), key=lambda row: (row.finished, row.id))
         beyond = len(kept) - retention.most
         late = [row.id for n, row in enumerate(kept) if n < beyond or row.is_older(now - retention.age)]
@@ -244,7 +244,7 @@ class Tasks:
 
 
 def up_to_byte_limit(rows: Iterable[Row]) -> list[Row]:
-    """Return the first of *rows*, up to that with which they weigh more than ``TURN_BYTES``."""
+    """Return the first of *rows*, up to the one with which they exceed ``TURN_BYTES``."""
     taken, size = list[Row](), 0
     for row in rows:
         taken.append(row)
