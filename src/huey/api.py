@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast
 
 from huey.client.context import CallPolicy, QueueContext
 from huey.client.legacy_facade import LegacyFacade
-from huey.client.locks import TaskLock
-from huey.client.rate_limits import RateLimit
+from huey.client.locks import RateLimit, TaskLock
 from huey.client.result import Result, ResultGroup
 from huey.client.routing import QueueRouter
 from huey.cron import crontab
@@ -339,4 +338,4 @@ def _checked_name(name: Any) -> str:
 
 
 _ORIGINALS = {verb: getattr(Huey, verb) for verb in ("enqueue", "_execute", "build_error_result")}
-"""The methods that may be replaced; see ``huey.client.overrides``."""
+"""The methods that may be replaced; see ``huey.client.context``."""

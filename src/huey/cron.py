@@ -25,8 +25,7 @@ from typing import Any, cast, final
 
 from huey.exceptions import ConfigurationError
 from huey.runtime.clock import SECOND, Micros
-from huey.runtime.cron_fields import LINE_ORDER, OLD_ORDER, Part, is_line, of_line, values_of
-from huey.runtime.cron_words import spoken
+from huey.runtime.cron_fields import LINE_ORDER, OLD_ORDER, Part, is_line, of_line, spoken, values_of
 
 MINUTE: Micros = 60 * SECOND
 

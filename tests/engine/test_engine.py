@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from huey.engine.timing import CAREFUL, LINGER, MOMENT, STUCK
+from huey.engine.engine import CAREFUL, LINGER, MOMENT, STUCK
 from huey.runtime.clock import SECOND
 from huey.storage.base import LARGEST_TURN
 from huey.storage.rows import TaskIds

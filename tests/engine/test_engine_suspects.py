@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huey.engine.engine import Engine
-from huey.engine.suspects import LONGEST_SUSPECT_WAIT
+from huey.engine.prefetch import LONGEST_SUSPECT_WAIT
 from huey.runtime.clock import SECOND
 from huey.storage.base import LEASE
 from huey.task.lifecycle import MAX_DEATHS, State, WorkerDied

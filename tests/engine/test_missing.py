@@ -74,7 +74,7 @@ def test_the_first_consumer_that_knows_it_runs_it_at_once(name: str, old: Huey) 
 
 
 def test_a_consumer_learns_of_it_while_it_runs(name: str, old: Huey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huey.engine.search.UNKNOWN_DELAY", 0.1)
+    monkeypatch.setattr("huey.engine.prefetch.UNKNOWN_DELAY", 0.1)
     work = old.task(name=name)(lambda n: n)
     with running(old):
         with forgotten(old, name):
@@ -111,7 +111,7 @@ def money(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_an_argument_of_a_missing_class_waits(
     name: str, old: Huey, money: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("huey.engine.search.UNKNOWN_DELAY", 0.05)
+    monkeypatch.setattr("huey.engine.prefetch.UNKNOWN_DELAY", 0.05)
     if not old.storage.is_trusted:
         pytest.skip("no classes travel here")
     work = old.task(name=name, retries=5)(lambda money: money.amount)

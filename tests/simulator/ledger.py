@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from huey.engine.suspects import ALONE
+from huey.engine.prefetch import ALONE
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.storage.base import FOREVER, LEASE, Storage
 from huey.storage.rows import EventFactory, Missing, Revocation, TaskIds, Turn, Worker, WorkerRow

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from huey.consumer.janitor import JANITOR_INTERVAL_S, Janitor
 from huey.consumer.scheduler import Scheduler
 from huey.engine.engine import Engine
-from huey.engine.search import Search
+from huey.engine.prefetch import Search
 from huey.exceptions import StorageError, StorageUnavailable
 from huey.registry import Registry
 from huey.runtime.clock import Ids, Micros, micros

@@ -18,18 +18,18 @@ from huey import SqliteHuey
 from huey.exceptions import ConfigurationError, StorageFull, StorageRefused, StorageUnavailable
 from huey.runtime.clock import SECOND
 from huey.storage.base import FOLLOWER, Storage
-from huey.storage.sql import statements
+from huey.storage.sql.storage import load_statements
 from huey.storage.sqlite import syncing
 from huey.storage.sqlite.shared_files import close_if_changed
 from huey.storage.sqlite.storage import SqliteStorage
-from huey.storage.sqlite.wal import MIB
+from huey.storage.sqlite.syncing import MIB
 from huey.task.lifecycle import Finish, Returned, State, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract import KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.tools import task, worker
 from tests.support.helpers import wait_until
 
-SQL = statements.load("sqlite")
+SQL = load_statements("sqlite")
 TEMPORARY = SQL["temporary"] + SQL["temporary_constraints"]
 TRIGGERS = re.findall(r"CREATE TEMP TRIGGER (\w+)", TEMPORARY)
 

@@ -14,8 +14,7 @@ from typing import Any, TextIO
 
 from huey.cli.errors import UsageError
 from huey.consumer.command import REAL
-from huey.runtime.escaping import LOGGERS
-from huey.runtime.logs import enable
+from huey.runtime.logs import LOGGERS, enable
 from huey.runtime.ownership import NotOurs, is_safe_folder, open_own, our_own
 
 LOG_BYTES = 1_000_000

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from huey.client.context import QueueContext
-from huey.client.overrides import Overrides
+from huey.client.context import Overrides, QueueContext
 
 if TYPE_CHECKING:
     from huey.engine.executor import Executor

@@ -8,12 +8,11 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from huey.client.call_state import Batch, CallState
-from huey.client.context import QueueContext
-from huey.client.overrides import Overrides
+from huey.client.context import Overrides, QueueContext
 from huey.client.producer import NO_DUPLICATES, Producer, Routes, why_no_task
 from huey.client.result import Result, ResultGroup
 from huey.client.waits import Host
-from huey.engine.declared import declaration
+from huey.engine.task_decoder import declaration
 from huey.exceptions import HueyException
 from huey.runtime.owned_blocks import Block
 from huey.storage.helpers import CHUNK, in_chunks

@@ -1,10 +1,10 @@
-"""What belongs to one queue, as one frozen value: the parts of ``Huey`` and of a consumer are made from it."""
+"""What the parts of ``Huey`` and of a consumer are made from: what belongs to one queue, as one frozen value, and replaced methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from huey.engine.task_decoder import TaskDecoder
 from huey.hooks import Hooks
@@ -14,6 +14,7 @@ from huey.runtime.times import micros_to_wall, to_micros, wall_time
 from huey.serializer import Codec
 from huey.signals import Signals
 from huey.storage.base import Storage
+from huey.task.task import Task
 
 
 class CallPolicy(NamedTuple):
@@ -71,3 +72,39 @@ class QueueContext(NamedTuple):
             return int(noted or b"")
         except ValueError:
             return micros_to_wall(now, not self.policy.utc) - now
+
+
+class Overrides:
+    """Methods of one ``Huey`` that a subclass may override and an instrumentation may patch, on the class or on one object. *originals*:
+    the methods as huey defines them, by name.
+
+    Every enqueue then passes through ``Huey.enqueue`` and every run through ``Huey._execute``. As long as they are the original methods,
+    which is looked up at each use, the parts of huey call each other directly.
+    """
+
+    def __init__(self, huey: Any, originals: Mapping[str, Callable[..., Any]]) -> None:
+        self._huey = huey
+        self._originals = originals
+
+    def call_enqueue(self, task: Task) -> Any:
+        """Enqueue *task* through ``Huey.enqueue``, whether or not that is replaced."""
+        return self._huey.enqueue(task)
+
+    @property
+    def custom_enqueue(self) -> Callable[[Task], Any] | None:
+        """``Huey.enqueue`` if it is overridden or patched, else None."""
+        return self._replaced("enqueue")
+
+    @property
+    def custom_execute(self) -> Callable[[Task], Any] | None:
+        """``Huey._execute`` if it is overridden or patched, else None."""
+        return self._replaced("_execute")
+
+    @property
+    def custom_error_result(self) -> Callable[[Task, BaseException], dict[str, Any]] | None:
+        """``Huey.build_error_result`` if it is overridden or patched, else None."""
+        return self._replaced("build_error_result")
+
+    def _replaced(self, verb: str) -> Callable[..., Any] | None:
+        method: Callable[..., Any] = getattr(self._huey, verb)
+        return None if getattr(method, "__func__", None) is self._originals[verb] else method

@@ -8,16 +8,15 @@ from typing import Any, Generic, TypeVar
 
 from huey.client.context import CallPolicy, QueueContext
 from huey.client.inline import ALL
-from huey.client.locks import TaskLock
-from huey.client.rate_limits import RateLimit
+from huey.client.locks import RateLimit, TaskLock
 from huey.client.routing import QueueClient
 from huey.hooks import POST, PRE, SHUTDOWN, STARTUP, Hooks
 from huey.registry import Registry
 from huey.runtime.clock import Clock, Ids, Rng, micros
-from huey.runtime.hinting import also_named
 from huey.runtime.logs import SafeLogger
 from huey.runtime.masking import masked
 from huey.runtime.method_masking import Masked, stepwise
+from huey.runtime.suggestions import also_named
 from huey.runtime.times import parse_ttl
 from huey.serializer import Codec, Purpose
 from huey.signals import Signals

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from huey.client.build import build_executor, build_run_hooks
-from huey.client.context import QueueContext
-from huey.client.overrides import Overrides
-from huey.engine.declared import declaration
+from huey.client.context import Overrides, QueueContext
+from huey.engine.task_decoder import declaration
 from huey.runtime import host
 from huey.runtime.clock import Micros
 from huey.runtime.times import micros_to_wall, wall_to_micros

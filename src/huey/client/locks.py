@@ -1,4 +1,4 @@
-"""Locks by name, for tasks and for any other code of the application.
+"""Locks and rate limits by name, for tasks and for any other code of the application.
 
 A lock that a task takes belongs to that run of it and is free when it ends, in whatever way. Outside a task the holder is the process: a
 small thread renews its lease, and the lock is free 15 seconds after the process dies.
@@ -13,9 +13,9 @@ import threading
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
-from huey.exceptions import StorageError, TaskLockedException
+from huey.exceptions import RateLimitExceeded, StorageError, TaskLockedException
 from huey.runtime import current_run as current
 from huey.runtime.clock import Rng
 from huey.runtime.functions import passing_on
@@ -23,10 +23,7 @@ from huey.runtime.method_masking import Masked
 from huey.runtime.times import parse_ttl
 from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.locks import Holder
-from huey.task.bounds import LONGEST_NAME, parse_text
-
-if TYPE_CHECKING:
-    from typing import Self
+from huey.task.bounds import LONGEST_NAME, parse_number, parse_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -187,3 +184,38 @@ def _here() -> object:
     """Return the run that this code is in, or else its thread."""
     # Not its number, which the next thread may get.
     return current.run.get() or threading.current_thread()
+
+
+class RateLimit(Limit):
+    """At most *limit* uses in each window of *per* seconds, over all processes, by the storage's clock. Windows begin at multiples of
+    *per*.
+
+    A task that uses a full window ends with RateLimitExceeded. *retry* True: it runs again after its ``retry_delay``, or without one in the
+    next window, and no try is counted. False: that counts as a try, and if none is left the task fails.
+    """
+
+    def __init__(self, huey: LimitHost, name: str, limit: int, per: float, retry: bool = True) -> None:
+        super().__init__(huey, name)
+        self.limit = parse_number("limit", limit, low=1, whole=True)
+        self.per = float(parse_number("per", per))
+        if self.per < 0.001:
+            raise ValueError(f"per={per!r}: give the length of a window in seconds, at least 0.001")
+        self.retry = retry
+
+    def acquire(self) -> bool:
+        """Count one use and return True. RateLimitExceeded: the window is full."""
+        delay = self.huey.storage.hit_rate_limit(self.name, self.limit, self.per)
+        if delay > 0:
+            raise RateLimitExceeded(self.name, delay, self.retry)
+        return True
+
+    def current_usage(self) -> int:
+        """Return the number of uses in the present window, including the refused ones."""
+        return self.huey.storage.rate(self.name, self.per)
+
+    def reset(self) -> None:
+        """Start the present window over, with no uses."""
+        self.huey.storage.rate(self.name, self.per, reset=True)
+
+    def __repr__(self) -> str:
+        return f"<RateLimit {self.name!r}: {self.limit} in {self.per:g} s>"

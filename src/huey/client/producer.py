@@ -12,7 +12,7 @@ from huey.client.context import QueueContext
 from huey.client.inline import InlineWorker
 from huey.client.result import Result, ResultGroup
 from huey.client.waits import Host
-from huey.engine.declared import declaration
+from huey.engine.task_decoder import declaration
 from huey.runtime.functions import check_has_run
 from huey.runtime.masking import opened
 from huey.runtime.owned_blocks import Block

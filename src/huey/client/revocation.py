@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from huey.client.context import QueueContext
-from huey.client.overrides import Overrides
+from huey.client.context import Overrides, QueueContext
 from huey.exceptions import HueyException, QueueException
 from huey.runtime.clock import Micros
 from huey.runtime.times import Expires, resolve_eta, to_micros, wall_time

@@ -9,22 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 from huey.client.bulk import BulkProducer
 from huey.client.call_state import CallState
-from huey.client.context import QueueContext
+from huey.client.context import Overrides, QueueContext
 from huey.client.inline import InlineWorker
 from huey.client.locks import LockKeepalive
-from huey.client.overrides import Overrides
 from huey.client.producer import Producer
 from huey.client.revocation import Revoker
 from huey.exceptions import ConfigurationError
-from huey.runtime.once import once
 from huey.storage.base import Storage
 from huey.task.wrapper import TaskWrapper
 
 Originals = Mapping[str, Callable[..., Any]]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class QueueClient:
@@ -165,3 +165,13 @@ def _changed(context: QueueContext, fields: Mapping[str, Any]) -> QueueContext:
 def _here(context: QueueContext) -> tuple[int, int]:
     """Return this process and the storage, as a key."""
     return os.getpid(), id(context.storage)
+
+
+def once(made: dict[K, V], key: K, make: Callable[[], V]) -> V:
+    """Return what *made* has for *key*; create it with *make* if there is none yet.
+
+    Several threads may each create one at the same time, but all get the same. There is no lock that a fork could leave held, or that a
+    signal handler could wait for in its own thread.
+    """
+    found = made.get(key)
+    return made.setdefault(key, make()) if found is None else found

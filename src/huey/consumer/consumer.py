@@ -28,14 +28,13 @@ from huey.consumer.settings import process_only_reason, uses_local_time, validat
 from huey.consumer.signal_handling import restore_handlers, set_handler
 from huey.consumer.startup import free_locks, log_banner, log_requeued, log_stop, wait_for_storage
 from huey.consumer.worker_spec import make_worker
-from huey.engine.engine import Engine
+from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.outage import Outage
+from huey.engine.prefetch import Search
 from huey.engine.runners.threads import ThreadRunners
 from huey.engine.scoreboard import Scoreboard
-from huey.engine.search import Search
 from huey.engine.stamps import CHECK_INTERVAL, ENGINE, HEARTBEAT, JANITOR, OWN_THREADS, SCHEDULER, TIME_LIMITS, Board, LocalBoard, Stamp
 from huey.engine.time_limits import LONGEST_WAIT, TimeLimits
-from huey.engine.timing import OUTAGE_GAP
 from huey.exceptions import ConfigurationError, StorageError
 from huey.runtime import current_run as current
 from huey.runtime.failpoints import failpoint

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, tzinfo
 
 from huey.cron import MINUTE, latest_due
-from huey.engine.declared import declaration
+from huey.engine.task_decoder import declaration
 from huey.registry import Registry
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.logs import SafeLogger

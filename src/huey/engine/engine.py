@@ -16,13 +16,10 @@ from collections.abc import Callable, Collection, Sequence
 from huey.engine.end_log import EndLog
 from huey.engine.narrowing import Narrowing, Replace, failing, release
 from huey.engine.outage import Outage
-from huey.engine.prefetch import Prefetch
+from huey.engine.prefetch import Prefetch, Search, Suspects
 from huey.engine.run_hooks import RunHooks
 from huey.engine.runners.base import Runners
-from huey.engine.search import Search
 from huey.engine.stamps import ENGINE, LocalBoard, Stamp
-from huey.engine.suspects import Suspects
-from huey.engine.timing import CAREFUL, LINGER, LONGEST_OUTAGE_GAP, LONGEST_REST, MOMENT, OUTAGE_GAP, REVOCATION_CHECK, STUCK
 from huey.exceptions import StorageError, StorageFull
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.logs import SafeLogger
@@ -403,3 +400,19 @@ class Engine:
                 self._unreleased = []
             except StorageError as error:
                 self._storage_failed(error)
+
+
+LINGER = 0.005
+"""Seconds that a finish waits for further finishes while there is other work to start."""
+MOMENT = 0.001
+"""Seconds that an engine whose runners are all busy waits for one of them to end, before it listens for the next task."""
+STUCK = 0.05
+"""Seconds without progress after which waiting tasks go back to the queue."""
+OUTAGE_GAP, LONGEST_OUTAGE_GAP = 0.5, 1.0
+"""Seconds between two tries during an outage of the storage: at first, and after a while. Unwritten finishes are sent each time."""
+LONGEST_REST = 1.0
+"""Seconds that an idle engine waits at most before it checks again."""
+CAREFUL = 10.0
+"""Seconds after an at-most-once task was claimed in which nothing is claimed ahead of a free runner."""
+REVOCATION_CHECK = 1.0
+"""Seconds after which the engine turns while tasks run, even if there is nothing to write or claim: one of them may have been revoked."""

@@ -5,21 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from threading import get_ident
 from time import perf_counter
 from typing import Any
 
-from huey.engine.contexts import separate_decimals
-from huey.engine.declared import as_declared, declared_if_readable
 from huey.engine.end_log import log_failure
 from huey.engine.failures import describe_exception, outcome_of_exception
 from huey.engine.narrowing import failing
-from huey.engine.passage import Gate, Passage
-from huey.engine.run_hooks import RunHooks, TrackedRun
-from huey.engine.task_decoder import build_task
+from huey.engine.run_hooks import Gate, Passage, RunHooks, TrackedRun
+from huey.engine.task_decoder import as_declared, build_task, declared_if_readable, unread_wall_time
 from huey.engine.time_limits import TimeLimits
-from huey.engine.wall import unread_wall_time
 from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
 from huey.hooks import Hooks
 from huey.registry import Registry
@@ -358,3 +354,20 @@ def _exit_forked_child(lease: Lease) -> None:
 
 UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept as it is", "traceback": ""}, False, reasons.UNDECODABLE)
 """The outcome for a record that a storage could not read; such a record has no name."""
+
+
+def separate_decimals(context: Context) -> None:
+    """Give *context*, a copy of that of the thread, a decimal context of its own: the copy shares that object, which may be changed.
+
+    What a body sets in context variables, or for decimals, does not reach the next run; what ``on_startup`` set in the thread reaches every
+    run. What belongs to the process (locale, working directory, environment) or to the thread (``threading.local``) stays as a body
+    leaves it.
+    """
+    if any(variable.name == "decimal_context" for variable in context):
+        context.run(_copy_decimal_context)
+
+
+def _copy_decimal_context() -> None:
+    import decimal
+
+    decimal.setcontext(decimal.getcontext().copy())

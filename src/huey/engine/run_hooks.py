@@ -42,7 +42,7 @@ from huey.storage.rows import TaskRow, Turn
 from huey.task import reasons
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, NotDue, State
 from huey.task.record import Lease
-from huey.task.task import Task
+from huey.task.task import HEADERS, Task
 
 log = SafeLogger("huey.consumer")
 
@@ -257,3 +257,35 @@ class HookThread:
                 call()
             except BaseException:  # The top of a loop: whatever it was, the next one is called too.
                 log.exception("could not emit a signal")
+
+
+Gate = Callable[[Task], Any]
+"""``Huey._execute``, wrapped."""
+
+
+class Passage:
+    """The passage of a run through ``Huey._execute``, if a subclass or an instrumentation has wrapped that method."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        """What the body raised."""
+        self.context: Context | None = None
+        """The context in which it did: it holds what an instrumentation knows of the run."""
+
+    def fail(self, error: BaseException) -> None:
+        """The body raised *error*."""
+        self.error, self.context = error, copy_context()
+
+    def run(self, gate: Gate, task: Task) -> Any:
+        """Run the body of *task* through *gate*. Returns what it returns; raises what it raises, or what the gate raises. Removes headers
+        from the arguments."""
+        task.passage = self
+        if task.headers is not None:
+            task.kwargs[HEADERS] = task.headers
+        try:
+            value = gate(task)
+        finally:
+            task.kwargs.pop(HEADERS, None)
+        if self.error is not None:
+            raise self.error
+        return value

@@ -1,19 +1,33 @@
-"""Rebuilds `Task` objects from what a storage holds, for handlers, hooks and whatever lists a queue."""
+"""Reads what a storage holds of a task: rebuilds `Task` objects, for handlers, hooks and whatever lists a queue; reads what the producer
+declared, and the wall time for which it is scheduled.
+
+Anyone who can write into the store can change every column of a task: its name, its retries, its options. Where messages are signed, a
+worker trusts none of these: what the producer declared travels inside the signature, and replaces the columns.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from huey.engine.declared import as_declared
 from huey.exceptions import DecodeError, UnknownTask
 from huey.registry import Registry
 from huey.runtime.clock import SECOND, Micros
-from huey.runtime.times import EARLIEST_ZONE
-from huey.serializer import Codec
+from huey.runtime.times import EARLIEST_ZONE, wall_to_micros
+from huey.serializer import Codec, Declared
 from huey.storage.rows import TaskRow
+from huey.task import reasons
 from huey.task.events import friendly_name
+from huey.task.lifecycle import Cancelled, NotDue
 from huey.task.record import Lease, Record
-from huey.task.record_options import backoff_delay, may_have_constraints, policy_micros, read_constraints, read_policy
+from huey.task.record_options import (
+    Constraints,
+    backoff_delay,
+    may_have_constraints,
+    policy_micros,
+    read_constraints,
+    read_policy,
+    with_requests_of,
+)
 from huey.task.task import Task
 
 
@@ -82,3 +96,93 @@ def _set_expiry(task: Task, stored: Record | TaskRow | Lease) -> None:
         task.expires = int(length) if length == int(length) else length
     else:
         task.expires = None if stored.expires is None else task.expires_resolved
+
+
+H = TypeVar("H", bound=Record | TaskRow | Lease)
+
+
+def declaration(record: Record) -> Declared:
+    """Return what *record* declares."""
+    # The time that this host expects of a duration is not signed: hosts and store need not agree on the time.
+    expires = record.expires if record.expires_in is None else None
+    return Declared(record.name, record.priority, expires, record.retries, record.retry_delay, record.options, record.expires_in)
+
+
+def as_declared(codec: Codec, stored: H) -> H:
+    """Return *stored* as it was declared when it was enqueued; without signatures, *stored* itself.
+
+    Raises DecodeError if the signature does not match, or the constraints that the storage went by are not those that were signed.
+    """
+    if not codec.signs:
+        return stored
+    signed = _as_signed(codec, stored)
+    if stored.options != signed.options and _constraints(stored.options) != _constraints(signed.options):
+        raise DecodeError(f"task {stored.id}: its unique key or its limits are not those that were signed: they were changed in the store")
+    return signed
+
+
+def declared_if_readable(codec: Codec, stored: H) -> H:
+    """Like `as_declared`, for decisions about a run that has ended; what cannot be read is returned unchanged."""
+    try:
+        return _as_signed(codec, stored) if codec.signs else stored
+    except DecodeError:
+        return stored
+
+
+def _as_signed(codec: Codec, stored: H) -> H:
+    signed = codec.declared(stored.id, stored.payload)
+    declared: Record | TaskRow | Lease = stored._replace(
+        name=signed.name,
+        priority=signed.priority,
+        expires=_expiry(signed, stored),
+        retries=signed.retries,
+        retry_delay=signed.retry_delay,
+        # What a run has asked for since then is not declared.
+        options=with_requests_of(signed.options, stored.options),
+    )
+    return cast("H", declared)
+
+
+def _expiry(signed: Declared, stored: Record | TaskRow | Lease) -> Micros | None:
+    if isinstance(stored, Record):
+        return stored.expires if signed.expires is None else signed.expires
+    length = policy_micros(signed.options, "expires_in")
+    is_unread = length is not None and policy_micros(signed.options, "wall") is not None
+    if stored.expires is None and (is_unread or _is_again(stored)):
+        # It begins when a consumer has read the wall time; or a retry by hand has lifted it.
+        return None
+    # A duration became a time in the store, by the store's clock, when the task was enqueued, or became due to be tried again.
+    return signed.expires if length is None else stored.ready_at + length
+
+
+def _is_again(stored: TaskRow | Lease) -> bool:
+    """Return whether it was claimed before, not counting the claim of *stored* itself."""
+    return stored.token > isinstance(stored, Lease)
+
+
+def _constraints(options: str | None) -> Constraints | None:
+    """Return the constraints that the storage goes by; None if they cannot be read."""
+    try:
+        return read_constraints(options)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Cancelled | None:
+    """Return the outcome of *lease* if no consumer has read its wall time yet and the task is not due, or has expired since; else None.
+    *is_local*: this consumer's clock shows local time.
+
+    Its producer does not know the clocks of consumers, so the task is due as early as any clock on earth can show its time (`resolve_eta`);
+    the consumer that claims it then reads the time on its own clock, and schedules the task for that.
+    """
+    if lease.options is None or '"wall"' not in lease.options:
+        return None
+    wall = policy_micros(lease.options, "wall")
+    # Unread, it is ready when its enqueue said; once its time was read, or it was tried, or retried by hand, that has changed.
+    if wall is None or lease.ready_at != max(lease.created, wall - EARLIEST_ZONE):
+        return None
+    due, expires_in = wall_to_micros(wall, is_local), policy_micros(lease.options, "expires_in")
+    if due > now:
+        return NotDue(due, expires_in)
+    is_late = expires_in is not None and max(due, lease.created) + expires_in <= now
+    return Cancelled(reasons.EXPIRED) if is_late else None

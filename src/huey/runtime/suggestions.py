@@ -1,8 +1,11 @@
-"""Suggests what a mistyped word was meant to be."""
+"""Suggests what a mistyped word was meant to be, and the keyword that was meant when a function does not have the one given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 _ELSEWHERE = {
     "apply_at": "eta", "at": "eta", "run_at": "eta",
@@ -25,3 +28,60 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
         meant = next(iter(get_close_matches(word, known, 1, 0.7)), None)
     return f"; did you mean {meant!r}?" if meant is not None and meant != word else ""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNEXPECTED = re.compile(r"unexpected keyword argument '([^']*)'")
+
+
+def unknown_keyword(error: TypeError) -> str | None:
+    """Return the unexpected keyword that *error* is about; None for other errors."""
+    found = _UNEXPECTED.search(str(error))
+    return found[1] if found else None
+
+
+def keywords_of(function: Any) -> tuple[str, ...]:
+    """Return the parameters of a function written in Python."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    code = getattr(function, "__code__", None)
+    return () if code is None else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def hinting(function: F) -> F:
+    """Return *function* such that its TypeError about an unknown keyword suggests the nearest one that it has."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            # Of this very call, and not of something inside it.
+            word = unknown_keyword(error) if error.__traceback__ is not None and error.__traceback__.tb_next is None else None
+            if word is None:
+                raise
+            raise TypeError(f"{error}{_hint(word, keywords_of(function))}") from None
+
+    return cast(F, call)
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    return did_you_mean(word, [name for name in known if name != "self"])
+
+
+def also_named(**names: str) -> Callable[[F], F]:
+    """Decorator: accept a parameter also by its name in another version of huey, ``also_named(lock_name="name")``."""
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for other in names.keys() & kwargs.keys():
+                if names[other] in kwargs:
+                    raise TypeError(f"{function.__name__}: {other} and {names[other]} are the same; give one")
+                kwargs[names[other]] = kwargs.pop(other)
+            return function(*args, **kwargs)
+
+        return cast(F, call)
+
+    return decorate

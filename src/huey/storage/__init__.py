@@ -79,8 +79,7 @@ def open_parts(queue: Any, store: Any, schedule: Any, events: Any, *, clock: Clo
 
 def why_not(made: object, name: str, error: TypeError) -> str:
     """Return the message for *error*, with which making *made*, a Huey for the queue *name*, failed, with the option probably meant."""
-    from huey.runtime.hinting import keywords_of, unknown_keyword
-    from huey.runtime.suggestions import did_you_mean
+    from huey.runtime.suggestions import did_you_mean, keywords_of, unknown_keyword
 
     who, word = f"{type(made).__name__}({name!r})", unknown_keyword(error)
     if word is None:

@@ -6,11 +6,14 @@ What a dialect does in its own way (enqueue, turn, tick, reclaim, listen) is in 
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from huey.runtime.clock import SECOND, Clock, Micros, micros
+from huey.storage import base
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, REVOCATION_KEPT, TURN_BYTES, Storage
 from huey.storage.helpers import parts_of
 from huey.storage.locks import HOLDER, Held, Holder
@@ -333,3 +336,25 @@ class SqlStorage(Storage):
 
     def _now(self, now: Micros | None) -> Micros:
         return self._clock.now() if now is None else now
+
+
+_NAME_LINE = "-- name:"
+_INCLUDED = re.compile(r"\$([a-z]\w*)")
+_FIGURE = re.compile(r"\$([A-Z_]+)")
+
+
+def load_statements(dialect: str) -> dict[str, str]:
+    """Return all statements of one dialect (a package beside this one) by name. Raises ValueError when two have the same name.
+
+    Each begins with a line ``-- name: claim`` and a sentence that says what it is for. `$name` is replaced by the statement of that name,
+    and `$NAME` by a figure that the contract promises.
+    """
+    found: dict[str, str] = {}
+    for file in sorted((Path(__file__).parents[1] / dialect / "sql").glob("*.sql")):
+        for block in file.read_text("utf-8").split(_NAME_LINE)[1:]:
+            name, _, text = block.partition("\n")
+            if name.strip() in found:
+                raise ValueError(f"{file.name}: two statements are called {name.strip()!r}")
+            found[name.strip()] = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
+    with_figures = {name: _FIGURE.sub(lambda match: str(getattr(base, match[1])), text) for name, text in found.items()}
+    return {name: _INCLUDED.sub(lambda match: with_figures[match[1]], text) for name, text in with_figures.items()}

@@ -15,9 +15,8 @@ from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import Clock
 from huey.runtime.files import OPENINGS, Replaced, sqlite_uri, unchanged_neighbours
 from huey.storage.sqlite import descriptors
-from huey.storage.sqlite.busy import Retrier
 from huey.storage.sqlite.descriptors import FileId
-from huey.storage.sqlite.errors import translated
+from huey.storage.sqlite.errors import Retrier, translated
 from huey.storage.sqlite.guard import Canary, Identity, PatientLock, file_at
 from huey.storage.sqlite.open_files import Closing, OpenFileLock, close_all
 

@@ -17,14 +17,12 @@ from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import Clock, Rng
 from huey.runtime.host import at_fork
 from huey.storage.sqlite import descriptors
-from huey.storage.sqlite.busy import BusyRetry, Retrier
 from huey.storage.sqlite.connection import Opener, SpareConnection, WriteConnection
-from huey.storage.sqlite.errors import BROKEN, BUSY, primary_code, translated
+from huey.storage.sqlite.errors import BROKEN, BUSY, BusyRetry, Retrier, primary_code, translated
 from huey.storage.sqlite.guard import LockScope, PatientLock
 from huey.storage.sqlite.open_files import Closing
-from huey.storage.sqlite.syncing import Commits
+from huey.storage.sqlite.syncing import CHECKPOINT_EVERY, Commits, WriteAheadLog
 from huey.storage.sqlite.texts import is_of_texts, read_tolerantly
-from huey.storage.sqlite.wal import CHECKPOINT_EVERY, WriteAheadLog
 
 T = TypeVar("T")
 Values = Sequence[Any] | dict[str, Any]

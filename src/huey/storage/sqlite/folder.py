@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from huey.exceptions import ConfigurationError
 from huey.storage.sqlite.storage import SqliteStorage
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 class FileStorage(SqliteStorage):

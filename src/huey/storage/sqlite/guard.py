@@ -22,8 +22,8 @@ from typing import Any
 
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND, Clock, Micros, Rng
-from huey.storage.sqlite.busy import BusyRetry
 from huey.storage.sqlite.descriptors import FileId, none_left, open_files
+from huey.storage.sqlite.errors import BusyRetry
 
 NAMES = ("", "-wal", "-shm")
 FOLDER_SETTLED_US: Micros = SECOND // 20

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from huey.backends import older
 from huey.runtime.clock import SECOND, Clock, Micros, micros
@@ -14,18 +14,14 @@ from huey.runtime.masking import checkpoint
 from huey.storage.base import FOLLOWER, Waker
 from huey.storage.retention import Retention
 from huey.storage.rows import Worker
-from huey.storage.sql import statements
-from huey.storage.sql.storage import SqlStorage
+from huey.storage.sql.storage import SqlStorage, load_statements
 from huey.storage.sqlite.database import Database
 from huey.storage.sqlite.settled import settled
 from huey.storage.sqlite.watch import Watch, watch
 
-if TYPE_CHECKING:
-    from typing import Self
-
 SAFETY_CHECK_S = 1.0
 """Seconds after which a waiting thread checks by itself, should a wake-up have been lost."""
-_SQL = statements.load("sqlite")
+_SQL = load_statements("sqlite")
 
 
 class WakingStorage(SqlStorage):

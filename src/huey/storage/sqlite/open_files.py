@@ -19,9 +19,8 @@ from huey.runtime import ownership
 from huey.runtime.files import sqlite_uri
 from huey.runtime.logs import SafeLogger
 from huey.storage.sqlite import descriptors
-from huey.storage.sqlite.busy import Retrier
 from huey.storage.sqlite.descriptors import FileId, open_files
-from huey.storage.sqlite.errors import BUSY, FULL, primary_code, translated
+from huey.storage.sqlite.errors import BUSY, FULL, Retrier, primary_code, translated
 from huey.storage.sqlite.guard import NAMES, Identity, files_at
 
 log = SafeLogger("huey")

@@ -23,8 +23,7 @@ from huey.storage.base import LEASE
 from huey.storage.helpers import check_keys
 from huey.storage.retention import Retention
 from huey.storage.rows import Polling, Turn, Worker, WorkerRow
-from huey.storage.sql import statements
-from huey.storage.sql.storage import Values
+from huey.storage.sql.storage import Values, load_statements
 from huey.storage.sqlite.ballast import Ballast
 from huey.storage.sqlite.bulk_insert import STAGED
 from huey.storage.sqlite.enqueuing import EnqueuingStorage
@@ -43,7 +42,7 @@ from huey.task.record_options import may_have_constraints
 ENQUEUE_TIMEOUT = 5.0
 """Seconds that an enqueue waits for a busy file, unless told otherwise."""
 
-_SQL = statements.load("sqlite")
+_SQL = load_statements("sqlite")
 _REPEATED = ("release", "deregister", "prune")
 """Statements that a consumer repeats by itself when they fail."""
 
