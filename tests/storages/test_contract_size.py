@@ -5,7 +5,7 @@ from __future__ import annotations
 from huey.storage.admin import Administering
 from huey.storage.base import Storage
 
-MOST_VERBS = 42
+MOST_VERBS = 45
 ATTRIBUTES = {"name", "features", "offset"}
 
 

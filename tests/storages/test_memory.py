@@ -10,11 +10,11 @@ from huey.storage.base import Storage
 from huey.storage.helpers import CHUNK, in_chunks
 from huey.storage.memory import MemoryStorage
 from huey.testing.clock import FakeClock
-from huey.testing.contract import KeepingRules, SharingRules, StorageContract
+from huey.testing.contract import EdgeRules, KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.tools import Another, task
 
 
-class TestMemory(StorageContract, KeepingRules, SharingRules):
+class TestMemory(StorageContract, KeepingRules, SharingRules, EdgeRules):
     @pytest.fixture
     def clock(self) -> FakeClock:
         return FakeClock()

@@ -27,7 +27,7 @@ from huey.storage.rows import Counts, TaskIds
 from huey.task.lifecycle import Finish, State
 from huey.task.record_options import WAITING
 from huey.testing.clock import FakeClock
-from huey.testing.contract import KeepingRules, SharingRules, StorageContract
+from huey.testing.contract import EdgeRules, KeepingRules, SharingRules, StorageContract
 from huey.testing.contract.constraints import limited, unique
 from huey.testing.contract.house import exit_code_of
 from huey.testing.contract.tools import ME, OTHER, Call, is_followed, publish, task
@@ -36,7 +36,7 @@ from tests.support.helpers import wait_until
 from tests.support.redis_server import ALWAYS, Server
 
 
-class TestRedis(StorageContract, KeepingRules, SharingRules):
+class TestRedis(StorageContract, KeepingRules, SharingRules, EdgeRules):
     @pytest.fixture
     def clock(self) -> FakeClock:
         return FakeClock()

@@ -19,6 +19,7 @@ from huey.storage.rows import Missing, TaskIds, TaskName
 from huey.task.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.constraints import limited, unique
+from huey.testing.contract.edges import chord, pipeline
 from huey.testing.contract.tools import ME, OTHER, is_followed, publish, task
 from huey.testing.contract.tools import worker as worker_named
 from tests.support.redis_places import misplaced, places
@@ -51,6 +52,10 @@ def storage(clock: FakeClock) -> Iterator[RedisStorage]:
 
 def filled(storage: RedisStorage, clock: FakeClock) -> None:
     """A queue that has something in every place."""
+    storage.enqueue_workflow(chord(storage, task("m1", priority=99), task("m2", priority=99)))
+    storage.enqueue_workflow(pipeline(storage, task("s1", priority=99), "s2"))
+    members = storage.turn(ME, [], 3).leases
+    storage.turn(ME, [decide(lease, Raised(ERROR), clock.now()) for lease in members if lease.id != "m2"], 0)
     storage.enqueue([task("done"), task("failed"), task("runs"), task("lost"), task("tried", retries=3, priority=9)])
     storage.follow(None)
     leases = {lease.id: lease for lease in storage.turn(ME, [], 5, ['{"event": 1}']).leases}
@@ -78,6 +83,9 @@ def every_verb(storage: RedisStorage, clock: FakeClock) -> None:
     storage.enqueue([task(next(fresh), priority=5), task(next(fresh), delay=SECOND)], lambda: ["{}", "{}"])
     storage.enqueue([limited(next(fresh)), unique(next(fresh), "key"), unique(next(fresh), "other", 60.0)])
     storage.tick("app.tick", clock.now() + SECOND, task(next(fresh)))
+    storage.enqueue_workflow(pipeline(storage, next(fresh), next(fresh)))
+    storage.parent_ends("callback")
+    storage.edges(["callback", "m2"])
     storage.heartbeat([LATE])
     taken = storage.turn(LATE, [], 3).leases
     storage.release(LATE, taken[2:])

@@ -18,7 +18,7 @@ def places(client: Any, prefix: str) -> dict[bytes, list[str]]:
         note(key.decode()[len(prefix) :], client.lrange(key, 0, -1))
     for key in client.scan_iter(f"{prefix}h:*"):
         note(key.decode()[len(prefix) :], client.hkeys(key))
-    for name, cut in (("z", 34), ("u", 34), ("lw", 74), ("s", 0), ("e:failed", 0), ("e:cancelled", 0), ("e:succeeded", 0)):
+    for name, cut in (("z", 34), ("u", 34), ("lw", 74), ("s", 0), ("wa", 0), ("e:failed", 0), ("e:cancelled", 0), ("e:succeeded", 0)):
         note(name, client.zrange(prefix + name, 0, -1), cut)
     return {id: sorted(found.get(id, [])) for id in client.hkeys(prefix + "m")}
 

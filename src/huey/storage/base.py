@@ -44,6 +44,7 @@ from huey.storage.rows import (
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
+from huey.task.workflow import EdgeRow, ParentEnd, TaskRef, Workflow
 
 LEASE = 15 * SECOND
 """How long a worker keeps its leases without a heartbeat."""
@@ -115,6 +116,37 @@ class Storage(Sharing, Administering, Masked, ABC):
         earlier calls were not enqueued. By default there is no difference."""
         yield BulkEnqueue(self.enqueue)
 
+    def enqueue_workflow(
+        self, workflow: Workflow, make_events: EventFactory | None = None, now: Micros | None = None
+    ) -> Mapping[TaskRef, str]:
+        """Enqueue the tasks of *workflow*, in this queue and others of the store, in one step: all or nothing, up to ``MOST_TASKS``.
+
+        A task with parents is WAITING until its edges let it be queued; it is scheduled then if its eta is still ahead. Its revocation and
+        its expiry are checked when it is claimed. *make_events* makes one event for each task of *workflow* without parents, in order.
+
+        Nothing is enqueued if one of the ids is held. Returns the tasks that were not enqueued, each with the id of the task that stands
+        for it: itself if its id is held, or the holder of its unique key. Tasks that should wait for the former wait for that holder. A
+        holder that has ended gives its stored result, or ``skipped`` if there is none. It does not wait for the parents of the task for
+        which it stands.
+
+        A parent outside *workflow* must be held and not have ended. A task that is replaced (``replaces``) loses its edges to the new one
+        and is revoked. If it is WAITING, the new task waits in its place, and it is CANCELLED at once.
+
+        Raise ValueError if the workflow cannot work (``prepared``), or if a parent or a replaced task has ended, and ConfigurationError if
+        this storage does not support it; nothing is written then.
+        """
+        raise ConfigurationError(f"{type(self).__name__}: tasks cannot wait for others here; SqliteHuey, RedisHuey and MemoryHuey can")
+
+    def parent_ends(self, id: str, after: int = -1) -> list[ParentEnd]:
+        """Return what the parents of the task *id* gave it, in order of their positions, from the first behind *after*: up to ``PIECE``
+        bytes of values, which the last one may exceed. An empty list means that there are no more. All can be read while the task is
+        held."""
+        return []
+
+    def edges(self, ids: Sequence[str]) -> list[EdgeRow]:
+        """Return the edges from and to these tasks, in order of child and position. The edges to a task are removed with its row."""
+        return []
+
     @abstractmethod
     def turn(
         self,
@@ -131,7 +163,8 @@ class Storage(Sharing, Administering, Masked, ABC):
         Finishes are written first: each if its lease (id, token, worker) still holds, otherwise its id is in ``stale``. SUCCEEDED removes
         the task (unless ``keep_finished``), FAILED and CANCELLED keep it for the retention time. QUEUED requeues it: ready at once if
         ``due`` is None (behind the waiting tasks) or past (at that position), otherwise scheduled. A revoked task becomes CANCELLED instead
-        of QUEUED. One with ``unknown_until`` waits: see ``missing``. A ``value`` is stored as the result in the same step. A finish with an
+        of QUEUED. The ``follow_ups`` of a written finish are enqueued with it (``enqueue_workflow``) unless they cannot be. One with
+        ``unknown_until`` waits: see ``missing``. A ``value`` is stored as the result in the same step. A finish with an
         ``error``, or one that counts a death or a crash, is added to the task's ``attempts``. Statistics count each finish, a requeue only
         if its ``attempt`` grew.
 
@@ -140,6 +173,11 @@ class Storage(Sharing, Administering, Masked, ABC):
         ``TURN_BYTES`` (``hit_byte_limit``). At most ``PROMOTE`` scheduled tasks become ready in one turn. A due task that is revoked or
         expired becomes CANCELLED and is not returned. Two claims never return the same task while its lease holds; each claim raises the
         token.
+
+        Whatever ends a task, in this verb or another, ends the edges to its children in the same step: SUCCEEDED with the ``output`` of its
+        finish, FAILED with its error, everything else as ``skipped``. A child whose parent by a ``then`` edge did not succeed becomes
+        CANCELLED (``parent failed``, ``parent skipped``), which ends its own edges; there are no events of that. One step ends at most
+        ``STEP`` edges; later turns of the queue, and ``prune``, end the rest.
 
         A storage that is almost full writes the finishes and claims nothing (``storage_full``). Raise StorageFull if there was no room for
         the finishes either; nothing was written then.
@@ -217,7 +255,10 @@ class Storage(Sharing, Administering, Masked, ABC):
 
     @abstractmethod
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
-        """Requeue FAILED or CANCELLED tasks: ready, attempt 0, without their stored error but with their attempts. Returns their ids."""
+        """Requeue FAILED or CANCELLED tasks: ready, attempt 0, without their stored error but with their attempts. Returns their ids.
+
+        Tasks that were cancelled because of them are WAITING again, and so is a join that was not queued yet. A task that a parent
+        cancelled is not requeued by itself."""
 
     @abstractmethod
     def discard(self, ids: Sequence[str]) -> list[str]:
@@ -320,7 +361,10 @@ class Storage(Sharing, Administering, Masked, ABC):
 
     @abstractmethod
     def prune(self, now: Micros | None = None) -> int:
-        """Remove a bounded number of expired things: results, other values, events, ended tasks, statistics. Returns how many."""
+        """Remove a bounded number of expired things: results, other values, events, ended tasks, statistics. Returns how many.
+
+        Also end up to ``STEP`` edges that turns left over, and cancel tasks that wait only for tasks that cannot end any more
+        (``orphaned``), with a warning in the log: there should be none."""
 
     @abstractmethod
     def flush(self, state: str | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from huey.runtime.clock import Micros
 from huey.task.lifecycle import CancelledAtClaim, Promotion
 from huey.task.record import Lease
+from huey.task.workflow import Opened
 
 EventFactory = Callable[[], Sequence[str]]
 """Makes events (JSON texts); called only while there are followers."""
@@ -26,6 +27,8 @@ class Features(NamedTuple):
     """A task that will be retried can be inspected, with the error of its last attempt."""
     keeps_results: bool = False
     """Results and user data stay when they are read: ``take(remove=True)`` only reads them."""
+    supports_workflows: bool = False
+    """Tasks may wait for other tasks (``enqueue_workflow``)."""
     may_fork: bool = True
     """A forked child may use it. False: worker processes are started by exec and make their own."""
 
@@ -101,6 +104,8 @@ class Turn(NamedTuple):
     """The storage is almost full: the finishes were written, nothing was claimed. The same turn claims again when there is room."""
     hit_byte_limit: bool = False
     """The ready tasks weigh more than fits into one turn (``TURN_BYTES``): fewer were claimed than wanted."""
+    opened: list[Opened] = []  # noqa: RUF012
+    """Tasks of any queue that waited for tasks which this turn ended, and are queued now."""
 
 
 class Revocation(NamedTuple):
@@ -149,7 +154,8 @@ class TaskRow(NamedTuple):
     worker: str | None
     reason: str | None
     error: str | None
-    """JSON object of the last failure: ``error``, ``traceback``."""
+    """JSON object of the last failure: ``error``, ``traceback``. Of a task that is cancelled because a parent failed: ``failed``, the queue
+    and the id of the task whose error it is."""
     created: Micros
     finished: Micros | None
     revoked_until: Micros | None
@@ -183,3 +189,5 @@ class Counts(NamedTuple):
     """Tasks that a limit keeps from being ready (see ``locks``), and those that wait for a worker that can run them (``missing``)."""
     is_paused: bool = False
     """The queue is paused."""
+    waiting: int = 0
+    """Tasks that wait for their parents."""

@@ -15,11 +15,13 @@ from huey.runtime.clock import SECOND, Micros, micros
 from huey.task import reasons
 from huey.task.record import Lease
 from huey.task.record_options import count_request
+from huey.task.workflow import Workflow
 
 
 class State:
     """The states of a task, as they stand in the storage."""
 
+    WAITING = "waiting"
     BLOCKED = "blocked"
     QUEUED = "queued"
     RUNNING = "running"
@@ -28,7 +30,7 @@ class State:
     CANCELLED = "cancelled"
 
 
-STATES = (State.BLOCKED, State.QUEUED, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+STATES = (State.WAITING, State.BLOCKED, State.QUEUED, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 MAX_CRASHES = 3
@@ -42,9 +44,11 @@ UNKNOWN_DELAY = 5.0
 
 
 class Returned(NamedTuple):
-    """The body returned. ``value``: the stored form of the result, None if nothing is to be stored."""
+    """The body returned. ``value``: the stored form of the result, None if nothing is to be stored. ``output``: what tasks that wait for
+    this one get, if that is not ``value``."""
 
     value: bytes | None
+    output: bytes | None = None
 
 
 class Raised(NamedTuple):
@@ -150,6 +154,10 @@ class Finish(NamedTuple):
     """For QUEUED: it expires this long after it is due again; None: its expiry stays as it is."""
     options: str | None = None
     """For QUEUED: the record's new options; None: they stay as they are."""
+    output: bytes | None = None
+    """For SUCCEEDED: what the tasks that wait for this one get, in stored form; None: ``value``."""
+    follow_ups: Workflow | None = None
+    """Tasks that are put in in the same step, if the finish is written."""
 
     def due_at(self, now: Micros) -> Micros | None:
         """Return when it is due, for a storage whose clock says *now*."""
@@ -196,7 +204,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
     """Return what *outcome* means for the task of *lease*. Pure, and defined for every outcome."""
     counts = (lease.attempt, lease.solo_crashes, lease.deaths)
     if isinstance(outcome, Returned):
-        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, outcome.value, None, duration, *_SAME))
+        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, outcome.value, None, duration, *_SAME, outcome.output, None))
     keep = Finish(lease, State.QUEUED, None, *counts, duration=duration)
     match outcome:
         case Raised():

@@ -115,6 +115,17 @@ class Lease(NamedTuple):
         return may_have_constraints(self.options) and read_constraints(self.options).at_most_once
 
     @property
+    def parents(self) -> int:
+        """Number of tasks that it waited for, whose values ``Storage.parent_ends`` returns."""
+        found = read_policy(self.options).get("parents") if self.options is not None and '"parents"' in self.options else None
+        return found if isinstance(found, int) else 0
+
+    @property
+    def has_children(self) -> bool:
+        """True if tasks wait for its end, which get its ``Finish.output``."""
+        return self.options is not None and '"children"' in self.options and bool(read_policy(self.options).get("children"))
+
+    @property
     def retry_wait(self) -> float:
         """Seconds from a failure of this run to the next run: the delay, which with a backoff grows with each failed try up to its cap,
         plus up to a share of jitter. The jitter is derived from id and attempt, so that `decide` stays pure."""

@@ -1,7 +1,7 @@
 """What a record carries in ``options``, a JSON object: the run policy of one call, and its constraints. Pure.
 
     {"backoff": 2.0, "timeout": 5, ..., "constraints": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n], "once": true,
-     "keep_id": seconds, "own": microseconds}}
+     "keep_id": seconds, "own": microseconds}, "parents": number of tasks it waits for, "children": whether tasks wait for it}
 
 A member is present only if it differs from its default. Storages read ``constraints`` in the language that they are written in.
 """
@@ -76,6 +76,21 @@ def with_constraints(options: str | None, constraints: Constraints) -> str | Non
     if members:
         policy["constraints"] = members
     return json.dumps(policy) if policy else None
+
+
+# -- edges ----------------------------------------------------------------------------------------------------------------------------
+
+
+def with_edges(options: str | None, parents: int, has_children: bool) -> str | None:
+    """Return *options* of a task that waits for so many *parents*, and for whose end others wait."""
+    if not parents and not has_children:
+        return options
+    policy: dict[str, Any] = {} if options is None else json.loads(options)
+    if parents:
+        policy["parents"] = parents
+    if has_children:
+        policy["children"] = True
+    return json.dumps(policy)
 
 
 # -- the run policy -------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from huey.runtime.clock import Micros
 from huey.storage.helpers import any_constraints
-from huey.storage.memory import keys, revocations
+from huey.storage.memory import edges, keys, revocations
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Tables
 from huey.storage.rows import EventFactory
@@ -33,8 +33,9 @@ def enqueue(tables: Tables, records: Sequence[Record], make_events: EventFactory
     return duplicates
 
 
-def insert(tables: Tables, record: Record, now: Micros) -> str | None:
-    """Enqueue one task and return None, or return the id that keeps it out: its own, if held or reserved, or the key's holder."""
+def insert(tables: Tables, record: Record, now: Micros, parents: int = 0) -> str | None:
+    """Enqueue one task, which waits for so many *parents*, and return None, or return the
+    id that keeps it out: its own, if held or reserved, or the key's holder."""
     former, row = tables.tasks.rows.get(record.id), Row(record, now)
     is_own = row.constraints.own is not None
     if former is not None and not (former.is_ended and is_own):
@@ -45,10 +46,12 @@ def insert(tables: Tables, record: Record, now: Micros) -> str | None:
         # A new run of an id that may have had earlier runs: its token is higher than all of theirs, and nothing is left of them.
         if former is not None:
             tables.tasks.remove([record.id])
+            edges.forget(tables, record.id)
         row.token = tables.tasks.top_token
         tables.values["result"].pop(record.id, None)
     row.revoked = revocations.hand_over(tables, row, now)
-    tables.tasks.queue(row)
+    row.open_parents = parents
+    (tables.tasks.wait if parents else tables.tasks.queue)(row)
     keys.enqueued(tables, row, now)
     return None
 

@@ -41,7 +41,7 @@ def hold(tables: Tables, ids: Iterable[str]) -> None:
     """Give those of these tasks that wait their keys, as far as the keys are free."""
     for id in sorted(ids):
         row = tables.tasks.rows.get(id)
-        if row is not None and row.state in (State.QUEUED, State.BLOCKED) and row.constraints.holds_key:
+        if row is not None and row.state in (State.QUEUED, State.BLOCKED, State.WAITING) and row.constraints.holds_key:
             tables.key_holders.setdefault(row.constraints.unique or "", id)
 
 

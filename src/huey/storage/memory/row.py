@@ -12,6 +12,7 @@ from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
 from huey.task.lifecycle import FINAL, Finish, Promotion, State
 from huey.task.record import Lease, Record
 from huey.task.record_options import read_constraints, without_requests
+from huey.task.workflow import PARENT_FAILED, PARENT_SKIPPED
 
 
 class Row:
@@ -36,6 +37,8 @@ class Row:
         self.finished: Micros | None = None
         self.revoked: Revocation | None = None
         self.attempts: list[dict[str, Any]] = []
+        self.open_parents = 0
+        """How many of the tasks that it waits for have not ended."""
         self.lost_by: Worker | None = None
         """The worker that ran it and died, until its successor has decided what that means."""
 
@@ -73,6 +76,11 @@ class Row:
     def may_come_again(self) -> bool:
         """Whether it has ended and its id may be enqueued again."""
         return self.is_ended and self.constraints.own is not None
+
+    @property
+    def is_cancelled_by_parent(self) -> bool:
+        """It was cancelled since a parent did not succeed."""
+        return self.state == State.CANCELLED and self.reason in (PARENT_FAILED, PARENT_SKIPPED)
 
     @property
     def has_failed(self) -> bool:

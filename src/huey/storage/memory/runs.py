@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 
 from huey.runtime.clock import Micros, micros
-from huey.storage.memory import keys, revocations
+from huey.storage.memory import edges, keys, revocations, workflows
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Tables
 from huey.storage.memory.tasks import up_to_byte_limit
@@ -22,6 +22,10 @@ def turn(
     """Write *finishes*, each with its error as JSON, and claim up to *want* tasks. *expires*: when the results expire."""
     tasks, is_paused = tables.tasks, tables.is_paused
     written = [_finish(tables, worker, finish, error, expires, now, offset) for finish, error in finishes]
+    opened = edges.settle(tables.edges, now) if tables.edges.ended else []
+    for (finish, _), is_written in zip(finishes, written, strict=True):
+        if finish.follow_ups is not None and is_written:
+            opened += workflows.follow_up(tables.edges, finish.follow_ups, now)
     keys.hold(tables, [finish.lease.id for (finish, _), is_written in zip(finishes, written, strict=True) if is_written])
     promoted = [row.label for row in tasks.promote(now)]
     claimed = [] if is_paused else tasks.claim(worker, want)
@@ -29,6 +33,9 @@ def turn(
     cancelled = [dropped for row in claimed if (dropped := _turn_away(tables, row, now, offset))]
     for row in claimed:
         keys.release(tables, row)
+    edges.skip(tables, [dropped.id for dropped in cancelled])
+    if cancelled and tables.edges.ended:
+        opened += edges.settle(tables.edges, now)
     return Turn(
         leases=[row.lease() for row in claimed if row.state == State.RUNNING],
         stale=[finish.lease.id for (finish, _), is_written in zip(finishes, written, strict=True) if not is_written],
@@ -36,10 +43,11 @@ def turn(
         promoted=promoted,
         revoked_running=[row.id for row in tasks.held_by(worker.id) if row.is_revoked(now, offset)],
         next_due=tasks.next_due,
-        may_have_more=is_heavy or len(claimed) == want > 0,
+        may_have_more=is_heavy or len(claimed) == want > 0 or bool(tables.edges.ended) or bool(opened and cancelled),
         is_paused=is_paused,
         is_followed=tables.events.are_followed(now),
         hit_byte_limit=is_heavy,
+        opened=opened,
     )
 
 
@@ -56,8 +64,10 @@ def _finish(tables: Tables, worker: Worker, finish: Finish, error: str | None, e
         tables.tasks.queue(row)
         return True
     _has_ended(tables, row)
+    edges.end_run(tables, row, finish, error)
     if row.state == State.SUCCEEDED and not tables.retention.is_on:
         tables.tasks.remove([row.id])
+        edges.forget(tables, row.id)
     return True
 
 
@@ -101,18 +111,22 @@ def take_over(tables: Tables, dead: Worker, worker: Worker) -> list[Row]:
 def start_over(tables: Tables, ids: Sequence[str], now: Micros) -> list[str]:
     """Requeue those that ended without success; return their ids."""
     rows = tables.tasks.rows
-    requeued = [id for id in dict.fromkeys(ids) if id in rows and rows[id].has_failed]
+    requeued = [id for id in dict.fromkeys(ids) if id in rows and rows[id].has_failed and not rows[id].is_cancelled_by_parent]
     for id in requeued:
         tables.values["result"].pop(id, None)
         tables.tasks.queue(rows[id].reset(now))
         keys.hold(tables, [id])
+    edges.reopen(tables, requeued)
     return requeued
 
 
-def remove_waiting(tables: Tables, *, scheduled: bool) -> int:
+def remove_waiting(tables: Tables, now: Micros, *, scheduled: bool) -> int:
     gone = tables.tasks.remove_waiting(scheduled=scheduled)
     for row in gone:
         keys.forget(tables, row)
+    edges.forget_gone(tables)
+    edges.skip(tables, [row.id for row in gone])
+    edges.settle(tables.edges, now)
     return len(gone)
 
 
@@ -124,6 +138,7 @@ def discard(tables: Tables, ids: Sequence[str]) -> list[str]:
     for id in gone:
         tables.values["result"].pop(id, None)
         tables.kept_ids.pop(id, None)
+    edges.forget_gone(tables)
     return gone
 
 

@@ -15,10 +15,10 @@ from huey.runtime.failpoints import failpoint
 from huey.storage.base import DEAD_LETTERS_KEPT, LEASE, Storage, Waker
 from huey.storage.helpers import any_constraints, check_keys, check_records, parts_of
 from huey.storage.locks import Held, Holder
-from huey.storage.memory import enqueuing, keys, locks, revocations, runs
+from huey.storage.memory import edges, enqueuing, keys, locks, revocations, runs, workflows
 from huey.storage.memory.condition import ChangeCondition
 from huey.storage.memory.expiring import end_of, expire, items, peek, pop
-from huey.storage.memory.tables import Tables
+from huey.storage.memory.tables import Edges, Tables
 from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import (
     Counts,
@@ -37,13 +37,14 @@ from huey.storage.rows import (
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
+from huey.task.workflow import EdgeRow, ParentEnd, TaskRef, Workflow
 
 
 class MemoryStorage(Storage):
     """A storage in this process. *result_ttl*: seconds that unread results are kept; None: no limit. *keep_finished*: how many succeeded
     tasks are kept, or for how long (a timedelta)."""
 
-    features = Features(is_shared=False, supports_constraints=True)
+    features = Features(is_shared=False, supports_constraints=True, supports_workflows=True)
     is_trusted = True
 
     @classmethod
@@ -61,7 +62,8 @@ class MemoryStorage(Storage):
     ) -> None:
         self.name = name
         self.result_ttl = parse_result_ttl(result_ttl)
-        self.tables = Tables(Retention.of(keep_finished))
+        self.tables = Tables(name, Retention.of(keep_finished), Edges())
+        self.tables.edges.queues[name] = self.tables
         self._clock = clock
         self._changed = ChangeCondition(clock)
         self._family: dict[str, MemoryStorage] = {name: self}
@@ -70,8 +72,14 @@ class MemoryStorage(Storage):
         with self._changed:
             if name not in self._family:
                 other = self._family[name] = type(self)(name, clock=self._clock, result_ttl=self.result_ttl)
-                other._family, other.tables.retention = self._family, self.tables.retention
+                other._join(self)
             return self._family[name]
+
+    def _join(self, other: MemoryStorage) -> None:
+        """Share with *other*, whose lock is held, what queues of one store share: the lock too, since a workflow may cross them."""
+        self._family, self._changed = other._family, other._changed
+        self.tables = Tables(self.name, other.tables.retention, other.tables.edges)
+        self.tables.edges.queues[self.name] = self.tables
 
     def _now(self, now: Micros | None) -> Micros:
         return self._clock.now() if now is None else now
@@ -89,6 +97,26 @@ class MemoryStorage(Storage):
         failpoint("enqueue:after-commit")
         self._changed.notify_all()
         return duplicates
+
+    def enqueue_workflow(
+        self, workflow: Workflow, make_events: EventFactory | None = None, now: Micros | None = None
+    ) -> dict[TaskRef, str]:
+        for ref in workflow.refs:
+            self.for_queue(ref.queue)
+        with self._changed:
+            failpoint("enqueue_workflow:before-commit")
+            stand_ins, _ = workflows.enqueue(self.tables.edges, workflow, make_events, self._now(now))
+            failpoint("enqueue_workflow:after-commit")
+            self._changed.notify_all()
+            return stand_ins
+
+    def parent_ends(self, id: str, after: int = -1) -> list[ParentEnd]:
+        with self._changed:
+            return edges.parent_ends(self.tables, id, after)
+
+    def edges(self, ids: Sequence[str]) -> list[EdgeRow]:
+        with self._changed:
+            return edges.edge_rows(self.tables, ids)
 
     def turn(
         self,
@@ -110,7 +138,7 @@ class MemoryStorage(Storage):
             turn = runs.turn(self.tables, worker, ends, want, end_of(self.result_ttl, now), now, self.offset)
             self.tables.events.publish(events, now)
             failpoint("turn:after-commit")
-            if finishes or events:
+            if finishes or events or turn.opened:
                 self._changed.notify_all()
             return turn if report_promoted or turn.is_followed else turn._replace(promoted=[])
 
@@ -290,11 +318,21 @@ class MemoryStorage(Storage):
             gone = sum(expire(values, now) for values in tables.values.values()) + expire(tables.ticks, ended)
             gone += tables.tasks.prune_failed(ended) + tables.tasks.prune_succeeded(tables.retention, now)
             gone += tables.events.prune(now) + tables.statistics.prune(now) + keys.prune(tables, now)
+            edges.forget_gone(tables)
+            edges.settle(tables.edges, now)
             return gone + revocations.prune(tables, now) + locks.prune(tables, now, self._clock.monotonic())
 
     def flush(self, state: str | None = None) -> int:
         with self._changed:
-            if state is None:
-                self.tables = self.tables.flushed()
-                return 0
-            return runs.remove_waiting(self.tables, scheduled=state == "scheduled")
+            now = self._clock.now()
+            if state is not None:
+                count = runs.remove_waiting(self.tables, now, scheduled=state == "scheduled")
+                self._changed.notify_all()
+                return count
+            self.tables = self.tables.edges.queues[self.name] = self.tables.flushed()
+            edges.forget_gone(self.tables)
+            edges.skip(self.tables, [ref.id for ref in self.tables.edges.open if ref.queue == self.name])
+            while self.tables.edges.ended:
+                edges.settle(self.tables.edges, now)
+            self._changed.notify_all()
+            return 0

@@ -6,25 +6,55 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.locks import Held
 from huey.storage.memory.events import Events
 from huey.storage.memory.expiring import Expiring, items, peek
+from huey.storage.memory.row import Row
 from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tasks import Tasks
 from huey.storage.retention import Retention
 from huey.storage.rows import Counts, Revocation, Worker, WorkerRow
 from huey.storage.stats import MINUTE, Stat, start_of, with_waiting
 from huey.task.lifecycle import State
+from huey.task.workflow import SUCCEEDED, THEN, Edge, TaskRef
+
+
+class Outcome(NamedTuple):
+    """How a parent ended, for its children."""
+
+    outcome: str
+    value: bytes | None = None
+    error: str | None = None
+    failed: TaskRef | None = None
+    """The task whose failure it is."""
+
+
+class Link:
+    """An edge to a child, and how its parent ended."""
+
+    def __init__(self, parent: TaskRef, kind: str) -> None:
+        self.parent = parent
+        self.kind = kind
+        self.end: Outcome | None = None
+
+    @property
+    def is_broken(self) -> bool:
+        """True if its child cannot run, since the parent ended and did not succeed."""
+        return self.kind == THEN and self.end is not None and self.end.outcome != SUCCEEDED
 
 
 @dataclass
 class Tables:
     """The state of one queue."""
 
+    name: str
     retention: Retention
     """Which succeeded tasks are kept."""
+    edges: Edges
+    """Of this queue and of those that it knows."""
     tasks: Tasks = field(default_factory=Tasks)
     workers: Expiring[str, Worker] = field(default_factory=dict)
     """Workers by id, each with the end of its lease."""
@@ -56,7 +86,7 @@ class Tables:
         # A worker may still return with a lease of a task that is removed here.
         self.tasks.remove(list(self.tasks.rows))
         tasks, events = Tasks(self.tasks.top_token), Events(self.events.last_position)
-        return Tables(self.retention, tasks, self.workers, lock_token=self.lock_token, events=events)
+        return Tables(self.name, self.retention, self.edges, tasks, self.workers, lock_token=self.lock_token, events=events)
 
     def seconds_until_due(self, worker: Worker, now: Micros) -> float:
         """Return the seconds until a turn of *worker* finds a task; 0 or less: now; infinity: none is known, or the queue is paused."""
@@ -81,6 +111,7 @@ class Tables:
             succeeded=states[State.SUCCEEDED],
             blocked=states[State.BLOCKED] + len(self.tasks.missing),
             is_paused=self.is_paused,
+            waiting=states[State.WAITING],
         )
 
     def worker_rows(self, now: Micros) -> list[WorkerRow]:
@@ -91,3 +122,32 @@ class Tables:
         waiting = Counter((row.record.name, start_of(row.created, MINUTE)) for row in self.tasks.living())
         recent = [(*key, n) for key, n in waiting.items() if key[1] + MINUTE * SECOND > since]
         return with_waiting(self.statistics.since(since), recent)
+
+
+@dataclass
+class Edges:
+    """The edges of all queues that know each other."""
+
+    queues: dict[str, Tables] = field(default_factory=dict)
+    links: dict[TaskRef, dict[int, Link]] = field(default_factory=dict)
+    """By child and position."""
+    open: dict[TaskRef, dict[tuple[TaskRef, int], None]] = field(default_factory=dict)
+    """Children and positions of the edges that have not ended, by parent."""
+    ended: dict[TaskRef, Outcome] = field(default_factory=dict)
+    """Parents that have ended while edges from them are still open."""
+
+    def row(self, ref: TaskRef) -> Row | None:
+        """Return the row of a task that is held."""
+        return self.queues[ref.queue].tasks.rows.get(ref.id) if ref.queue in self.queues else None
+
+    def is_live(self, ref: TaskRef) -> bool:
+        return (row := self.row(ref)) is not None and not row.is_ended
+
+    def add(self, edge: Edge) -> None:
+        self.links.setdefault(edge.child, {})[edge.position] = Link(edge.parent, edge.kind)
+        self.open.setdefault(edge.parent, {})[edge.child, edge.position] = None
+
+    def end(self, ref: TaskRef, outcome: Outcome) -> None:
+        """Note that a task has ended, if others wait for it."""
+        if ref in self.open:
+            self.ended[ref] = outcome

@@ -146,6 +146,11 @@ class Tasks:
             self.missing.add(row.id)
         self.ready.rebalance(row)
 
+    def wait(self, row: Row) -> None:
+        """Keep *row* out of the queue until its parents have ended."""
+        row.state = State.WAITING
+        self.rows[row.id] = row
+
     def promote(self, now: Micros) -> list[Row]:
         """Make due rows ready, soonest first, at most PROMOTE."""
         promoted: list[Row] = []
@@ -200,7 +205,8 @@ class Tasks:
 
     def remove_waiting(self, *, scheduled: bool) -> list[Row]:
         """Remove the scheduled rows, or all other waiting rows; return them."""
-        gone = [row for row in self.living() if row.state != State.RUNNING and (row.due is not None and not row.is_missing) == scheduled]
+        pending = (row for row in self.living() if row.state in (State.QUEUED, State.BLOCKED))
+        gone = [row for row in pending if (row.due is not None and not row.is_missing) == scheduled]
         self.scheduled = [each for each in self.scheduled if (each[1] in self.missing) == scheduled]
         heapq.heapify(self.scheduled)
         if not scheduled:

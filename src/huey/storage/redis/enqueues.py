@@ -10,17 +10,20 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
-from huey.exceptions import StorageError, StorageUnavailable
+from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
 from huey.runtime.clock import Micros, Rng, micros
 from huey.runtime.failpoints import failpoint
 from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
+from huey.storage.redis import keys
 from huey.storage.redis.messages import Arg, groups, groups_of_one, single
 from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline, EnqueueSequences
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.turns import WorkerStorage
+from huey.storage.redis.workflows import answer_of, arguments_of
 from huey.storage.rows import EventFactory
 from huey.task.record import Record
 from huey.task.record_options import may_have_constraints
+from huey.task.workflow import QueuedRecord, TaskRef, Workflow, prepared
 
 T = TypeVar("T")
 
@@ -68,6 +71,42 @@ class EnqueuingStorage(WorkerStorage):
         submit(call)
         failpoint("enqueue:after-commit")
         return {}
+
+    def enqueue_workflow(
+        self, workflow: Workflow, make_events: EventFactory | None = None, now: Micros | None = None
+    ) -> dict[TaskRef, str]:
+        tasks = prepared(workflow)
+        queue, others = self._queue, sorted({ref.queue for ref in workflow.refs} - {self._queue.name})
+        if others and queue.where == "Redis cluster":
+            raise ConfigurationError(
+                f"a workflow cannot cross queues ({', '.join([queue.name, *others])}) in a Redis cluster, where each queue may be on a "
+                "node of its own: put its tasks into one queue, or use one server"
+            )
+        if others:
+            queue.command("SADD", keys.QUEUES, *others)
+        failpoint("enqueue_workflow:before-commit")
+        how, found = self._numbered(lambda number: self._execute_workflow(workflow, tasks, make_events, queue.now(now), number))
+        failpoint("enqueue_workflow:after-commit")
+        return answer_of(how, found)
+
+    def _execute_workflow(
+        self,
+        workflow: Workflow,
+        tasks: Sequence[QueuedRecord],
+        make_events: EventFactory | None,
+        now: Arg,
+        number: tuple[Arg, ...],
+    ) -> tuple[bytes, list[bytes]]:
+        """Return what became of it, and because of which tasks."""
+        queue = self._queue
+        events = list(make_events()) if make_events is not None and queue.is_followed else []
+        mode = 0 if make_events is None else 2 if events else 1
+        answer = queue.call("enqueue_workflow", mode, *number, *arguments_of(workflow, tasks, events), now=now, after=queue.durable)
+        if answer == 1:
+            queue.is_followed = True
+            return self._execute_workflow(workflow, tasks, make_events, now, number)
+        # A repeated call of which nothing was kept is answered with nothing.
+        return (answer[0], answer[1]) if answer else (b"in", [])
 
     @contextmanager
     def bulk_enqueue(self) -> Iterator[BulkEnqueue]:

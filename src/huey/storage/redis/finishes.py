@@ -32,7 +32,7 @@ def encode_finishes(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], 
     others: list[Arg] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     for finish in finishes:
-        lease, state, _, _, _, _, _, _, value, _, duration, _, _, _ = finish
+        lease, state, _, _, _, _, _, _, value, _, duration, _, _, _, _, _ = finish
         if state != State.SUCCEEDED or keep:
             others += _encode_finish(finish)
             continue
@@ -61,11 +61,12 @@ def too_heavy(finishes: Sequence[Finish]) -> Iterator[Sequence[Finish]]:
     """Yield the finishes that have to be written in turns of their own first, since all values together are too large for one turn."""
     size, start = 0, 0
     for number, finish in enumerate(finishes):
-        if finish.value is not None:
-            size += len(finish.value)
+        if finish.value is not None or finish.output is not None:
+            weight = len(finish.value or b"") + len(finish.output or b"")
+            size += weight
             if size > TURN_BYTES and number > start:
                 yield finishes[start:number]
-                size, start = len(finish.value), number
+                size, start = weight, number
 
 
 def _tally(name: str, durations: list[Micros], times: list[Micros]) -> list[Arg]:

@@ -17,9 +17,11 @@ from huey.storage.redis.finishes import ROW, worker_of
 from huey.storage.redis.messages import Arg, row_of, text_of, whole_or
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.shared_listeners import SAFETY_INTERVAL_S, EventListener, ResultListener, Wait
+from huey.storage.redis.workflows import edge_of, parent_end_of
 from huey.storage.rows import Counts, Missing, TaskRow, WorkerRow
 from huey.storage.stats import MINUTE, Stat, stat, with_waiting
 from huey.task.lifecycle import State
+from huey.task.workflow import PIECE, EdgeRow, ParentEnd
 
 _KINDS = {
     "suspect": ("suspect",),
@@ -28,7 +30,7 @@ _KINDS = {
     State.QUEUED: ("suspect", "ready", "scheduled"),
 }
 """The kinds of queued tasks, in claim order."""
-_ALL = ("suspect", "ready", "scheduled", "blocked", State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+_ALL = ("suspect", "ready", "scheduled", "blocked", State.WAITING, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 class ReadingStorage(Storage):
@@ -87,9 +89,15 @@ class ReadingStorage(Storage):
             return []
         return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
+    def parent_ends(self, id: str, after: int = -1) -> list[ParentEnd]:
+        return [parent_end_of(found) for found in self._queue.call("parent_ends", id, after, PIECE, CHUNK)]
+
+    def edges(self, ids: Sequence[str]) -> list[EdgeRow]:
+        return sorted((edge_of(found) for found in self._queue.call("edges", *ids)), key=lambda row: (row.child, row.position))
+
     def counts(self) -> Counts:
-        *numbers, is_paused = self._queue.call("counts")
-        return Counts._make([*numbers, bool(is_paused)])
+        *numbers, is_paused, waiting = self._queue.call("counts")
+        return Counts._make([*numbers, bool(is_paused), waiting])
 
     def queues(self) -> list[str]:
         self.open()

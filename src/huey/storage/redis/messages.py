@@ -221,6 +221,8 @@ def row_of(found: list[Any]) -> TaskRow:
         if ended
         else State.BLOCKED
         if how in (b"blocked", b"missing")
+        else State.WAITING
+        if how == b"waiting"
         else State.QUEUED,
         payload=lease.payload,
         priority=lease.priority,

@@ -2,7 +2,8 @@
 the time, or empty for the server's own clock.
 
 A line ``-- include: ...`` stands for files of ``lua/parts/``. ``$NAME`` stands for a key (keys.py), or for a figure that the other storages
-share; it is filled in as a literal, so a script costs nothing at run time for being readable. Comments stay behind.
+share; it is filled in as a literal, so a script costs nothing at run time for being readable. So are names in capitals that a line sets
+to numbers (``local STATE, TOKEN = 1, 2``): a script has room for 200 local names. Comments stay behind.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from huey.storage.base import ATTEMPTS_KEPT, LEASE, PROMOTE, TURN_BYTES
+from huey.storage.base import ATTEMPTS_KEPT, FOREVER, LEASE, PROMOTE, TURN_BYTES
 from huey.storage.redis import keys
 from huey.storage.redis.finishes import FINISH_SIZE
 
@@ -22,6 +23,7 @@ FIGURES = {
     # Promises of the contract.
     "ATTEMPTS_KEPT": ATTEMPTS_KEPT,
     "FINISH_SIZE": FINISH_SIZE,
+    "FOREVER": FOREVER,
     "LEASE_US": LEASE,
     "PROMOTE": PROMOTE,
     "TURN_BYTES": TURN_BYTES,
@@ -37,6 +39,7 @@ _LITERALS = {name: f"P .. '{key}'" for name, key in keys.NAMES.items()} | {name:
 _INCLUDE = re.compile(r"^-- include: (.*)\n", re.MULTILINE)
 _COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 _NAME = re.compile(r"\$([A-Z_]+)")
+_NUMBERS = re.compile(r"^local ([A-Z][A-Z_]*(?:, [A-Z_]+)*) = (\d+(?:, \d+)*)\n", re.MULTILINE)
 
 
 class Script(NamedTuple):
@@ -51,8 +54,17 @@ class Script(NamedTuple):
 def script(name: str) -> Script:
     """Return the script of a verb. The server is given its hash, and its text once it answers that it does not know that (NOSCRIPT)."""
     source = _INCLUDE.sub(_included, (FOLDER / f"{name}.lua").read_text("utf-8"))
-    text = _NAME.sub(lambda found: _LITERALS[found[1]], _COMMENT.sub("", source)).encode()
+    text = _NAME.sub(lambda found: _LITERALS[found[1]], _with_numbers(_COMMENT.sub("", source))).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def _with_numbers(text: str) -> str:
+    """Return *text* with names that it sets to numbers filled in."""
+    numbers: dict[str, str] = {}
+    for names, values in _NUMBERS.findall(text):
+        numbers |= zip(names.split(", "), values.split(", "), strict=True)
+    # Not in a string, nor as a part of another name.
+    return re.sub(r"(?<!['$\w])[A-Z][A-Z_]*(?!['\w])", lambda found: numbers.get(found[0], found[0]), _NUMBERS.sub("", text))
 
 
 def _included(line: re.Match[str]) -> str:

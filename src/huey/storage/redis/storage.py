@@ -30,11 +30,13 @@ from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import Features, Polling, Revocation, TaskIds, TaskName
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT
 from huey.task.bounds import parse_number
+from huey.task.workflow import ORPHANS
 
 if TYPE_CHECKING:
     from typing import Self
 
 T = TypeVar("T")
+
 log = logging.getLogger("huey")
 
 ENQUEUE_TIMEOUT = 5.0
@@ -59,7 +61,7 @@ class RedisStorage(EnqueuingStorage):
     All times are the server's; *clock* replaces its clock in tests.
     """
 
-    features = Features(supports_constraints=True)
+    features = Features(supports_constraints=True, supports_workflows=True)
 
     def __init__(
         self,
@@ -146,7 +148,9 @@ class RedisStorage(EnqueuingStorage):
         ages = (DEAD_LETTERS_KEPT, EVENTS_KEPT, MINUTES_KEPT, HOURS_KEPT)
         kept = (*ages, self._retention.most, self._retention.age, PRUNE)
         gone: int
-        gone, damaged = self._queue.call("prune", self._queue.lease_time(), *kept, now=now)
+        gone, damaged, orphans = self._queue.call("prune", self._queue.lease_time(), *kept, now=now)
+        if orphans:
+            log.warning(ORPHANS, ", ".join(map(text_of, orphans)))
         if damaged:
             names = ", ".join(sorted(self._prefix + text_of(name) for name in damaged))
             found = self._queue.call("repair", self._queue.lease_time(), now=now)
@@ -266,7 +270,7 @@ class RedisStorage(EnqueuingStorage):
 class RedisExpireStorage(RedisStorage):
     """A ``RedisStorage`` in which reading a result, or user data, does not remove it: it stays until it expires."""
 
-    features = Features(supports_constraints=True, keeps_results=True)
+    features = Features(supports_constraints=True, supports_workflows=True, keeps_results=True)
 
     @classmethod
     def from_options(cls, name: str, *, expire_time: float | None = 86400.0, **options: Any) -> Self:

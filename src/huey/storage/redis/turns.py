@@ -20,6 +20,7 @@ from huey.storage.redis.messages import Arg, cancelled_of, lease_of, new_leases,
 from huey.storage.redis.prefetching import Command, ListenerState, PrefetchingListener
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.scripts import script
+from huey.storage.redis.workflows import encode_outputs, opened_of
 from huey.storage.rows import Missing, Turn, Worker, WorkerRow
 from huey.task.bounds import is_storable
 from huey.task.lifecycle import Finish
@@ -27,6 +28,8 @@ from huey.task.record import Lease
 
 NO_FINISHES: tuple[list[int], list[Arg]] = ([0, 0, 0, 0, 1], [])
 """No finishes, as arguments of the script."""
+NO_OUTPUTS: tuple[list[int], list[Arg], list[Arg]] = ([0, 0], [], [])
+"""Nothing for tasks that wait for others, and none that follow."""
 BeforeIO = Callable[[], None]
 
 
@@ -102,6 +105,7 @@ class WorkerStorage(ReadingStorage):
             leases=prefetched.leases + turn.leases,
             cancelled=prefetched.cancelled + turn.cancelled,
             promoted=prefetched.promoted + turn.promoted,
+            opened=prefetched.opened + turn.opened,
             may_have_more=turn.may_have_more or prefetched.may_have_more,
         )
 
@@ -121,7 +125,8 @@ class WorkerStorage(ReadingStorage):
         while True:
             counts, ends = encode_finishes(finishes, self._keeps_finished) if finishes else NO_FINISHES
             mode = 1 if is_full else "p" if report_promoted else 0
-            rest = (mode, queue.name, len(events), *counts, "", *events, *ends)
+            more, outputs, follow_ups = encode_outputs(finishes) if finishes else NO_OUTPUTS
+            rest = (mode, queue.name, len(events), *counts, "", *more, *events, *outputs, *ends, *follow_ups)
             if before_io is not None:
                 before_io()
             try:
@@ -151,7 +156,7 @@ class WorkerStorage(ReadingStorage):
             self._queue.is_followed = False
             leases = self._with_printable_ids(worker, new_leases(ids, messages))
             return Turn(leases, stale, may_have_more=len(leases) == want > 0 or len(answer) > 3, storage_full=is_full)
-        states, cancelled, promoted, revoked, next_due, is_paused, is_followed, may_have_more = answer[3:]
+        states, cancelled, promoted, revoked, next_due, is_paused, is_followed, may_have_more, opened = answer[3:]
         self._queue.is_followed = bool(is_followed)
         leases = [lease_of(id, message, state) for id, message, state in zip(ids, messages, states, strict=True)]
         return Turn(
@@ -165,6 +170,7 @@ class WorkerStorage(ReadingStorage):
             bool(is_paused),
             bool(is_followed),
             is_full,
+            opened=[opened_of(each) for each in opened],
         )
 
     def _with_printable_ids(self, worker: Worker, leases: list[Lease]) -> list[Lease]:
@@ -185,7 +191,7 @@ class WorkerStorage(ReadingStorage):
                 return None
             self._prefetching[worker.id] = listener
             mode = "p" if report_promoted else 0
-            rest = (mode, self._queue.name, 0, *NO_FINISHES[0], listener.connection.client)
+            rest = (mode, self._queue.name, 0, *NO_FINISHES[0], listener.connection.client, *NO_OUTPUTS[0])
             return (EVALSHA, script("turn").sha, 1, self._queue.prefix, self._queue.now(), *self._head(worker, 1), *rest)
 
         lanes = lanes_of(worker)

@@ -6,6 +6,7 @@ What a dialect does in its own way (enqueue, turn, tick, reclaim, listen) is in 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waitin
 from huey.storage.unreadable import leases_from, row_from, worker_from
 from huey.task.bounds import is_storable
 from huey.task.record import Lease
+from huey.task.workflow import ORPHANS
 
+log = logging.getLogger("huey")
 Values = Sequence[Any] | dict[str, Any]
 
 _FINDS = {
@@ -52,7 +55,7 @@ MENDED = 10_000
 class SqlStorage(Storage):
     """Verbs over named statements. A dialect implements `_read`, `_write`, `_queue` and what else is abstract here."""
 
-    features = Features(supports_constraints=True)
+    features = Features(supports_constraints=True, supports_workflows=True)
 
     def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention) -> None:
         self.name = name
@@ -165,6 +168,7 @@ class SqlStorage(Storage):
             self._note_tokens(which["ids"])
             self._write("discard_results", which)
             self._write("discard_reservations", which)
+            self._write("drop_edges", which)
             self._write("discard", which)
         return [id for id in ids if id in ended]
 
@@ -181,12 +185,6 @@ class SqlStorage(Storage):
         for _ in range(3):
             self._note_tokens(None)
             self._write("flush_tasks", {"queue": self._queue})
-
-    def _drop_queued(self, *, is_scheduled: bool) -> int:
-        which = {"queue": self._queue, "scheduled": is_scheduled}
-        self._note_tokens(None)
-        self._write("drop_reservations", which)
-        return self._write("drop_waiting", which)
 
     def pause(self, on: bool) -> None:
         self._write("pause", (on, self._queue))
@@ -206,8 +204,8 @@ class SqlStorage(Storage):
 
     def counts(self) -> Counts:
         row = self._read("counts", {"queue": self._queue, "now": self._clock.now()})[0]
-        *numbers, is_paused = row
-        return Counts._make([*(number or 0 for number in numbers), bool(is_paused)])
+        *numbers, is_paused, waiting = row
+        return Counts._make([*(number or 0 for number in numbers), bool(is_paused), waiting or 0])
 
     def queues(self) -> list[str]:
         # Asked for first, so that this one is among them.
@@ -313,6 +311,7 @@ class SqlStorage(Storage):
             if late:
                 if statement != "prune_results":
                     self._note_tokens(json.dumps(late))
+                    self._write("drop_edges", when | {"ids": json.dumps(late)})
                 gone += self._write(statement, when | {"ids": json.dumps(late)})
         for statement in (*_PRUNES, *_MENDS):
             gone += self._write(statement, when)
@@ -321,10 +320,24 @@ class SqlStorage(Storage):
     def _mend_states(self, when: dict[str, Any]) -> int:
         """Fail tasks with unknown states among the next `MENDED` ones, and return how many there were."""
         span = {"queue": self._queue, "after": self._mended_up_to, "most": MENDED}
-        ((last, is_end, odd),) = self._read("mend_states_find", span)
+        ((last, is_end, waiting, odd),) = self._read("mend_states_find", span)
         # An id that is no text cannot be a place to go on from.
         self._mended_up_to = last if not is_end and isinstance(last, str) and is_storable(last) else ""
-        return self._write("mend_states", {**when, **span, "last": last}) if odd else 0
+        span |= {**when, "last": last}
+        mended = self._write("mend_states", span) if odd else 0
+        if mended:
+            self._write("mend_parents", span)
+        return mended + (self._cancel_orphans(span) if waiting else 0)
+
+    def _cancel_orphans(self, span: dict[str, Any]) -> int:
+        """Cancel tasks that wait for none that can still end, and return how many there were."""
+        orphans = [id for (id,) in self._read("orphans", span)]
+        if orphans:
+            log.warning(ORPHANS, ", ".join(orphans))
+            which = span | {"ids": json.dumps(orphans)}
+            self._write("orphan_cancel", which)
+            self._write("orphan_parents", which)
+        return len(orphans)
 
     @abstractmethod
     def _alive(self) -> dict[str, Any]:

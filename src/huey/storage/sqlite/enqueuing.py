@@ -20,10 +20,9 @@ from huey.storage.sqlite.bulk_insert import STAGED, build_enqueue, payload_bytes
 from huey.storage.sqlite.database import Database
 from huey.storage.sqlite.guard import LockScope
 from huey.storage.sqlite.notify import WakingStorage
-from huey.storage.sqlite.staging import Staging
+from huey.storage.sqlite.staging import UNIT, UNIT_BYTES, Staging
 from huey.storage.sqlite.syncing import touch
 from huey.storage.sqlite.transactions import CallerTransaction
-from huey.storage.sqlite.turns import UNIT, UNIT_BYTES
 from huey.task.record import Record
 from huey.task.record_options import may_have_constraints
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from huey.exceptions import StorageRefused
 from huey.storage.sqlite.errors import primary_code
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Grows with each change of schema.sql. Before the first release there are no migrations: an older file is refused."""
 
 

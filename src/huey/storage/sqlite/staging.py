@@ -14,7 +14,11 @@ from huey.storage.sqlite.bulk_insert import multi_row, pad_to_size
 from huey.storage.sqlite.database import Database, Values
 from huey.storage.sqlite.guard import LockScope
 
-_INSERT = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in ("successes", "other_finishes", "incoming")}
+UNIT = 128
+UNIT_BYTES = 32 * 1024
+"""Tasks, and bytes, that weigh as much in the log as one small commit."""
+_TABLES = ("successes", "other_finishes", "incoming", "outputs", "workflow_task", "workflow_edge", "workflow_replacement")
+_INSERT = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in _TABLES}
 
 
 class Staging:
@@ -29,7 +33,7 @@ class Staging:
         database = self._database
         # In this order: to open a new connection makes a new state.
         if not (database.writer and database.state.has_temp_schema):
-            database.writer.executescript(self._sql["temporary"] + self._sql["temporary_constraints"])
+            database.writer.executescript(self._sql["temporary"] + self._sql["temporary_constraints"] + self._sql["temporary_edges"])
             database.state.has_temp_schema = True
         elif database.state.has_staged_rows:
             for table in _INSERT:
@@ -46,6 +50,10 @@ class Staging:
         """Run the statement that fires a trigger, which consumes the staged rows."""
         self._database.execute(self._sql[statement], values, units, is_durable=is_durable, lock=self._database.held)
         self._database.state.has_staged_rows = False
+
+    def clear(self, statement: str) -> None:
+        """Run a statement that removes what a trigger left."""
+        self._database.stage(self._sql[statement])
 
     def fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a statement that reads what a trigger left."""

@@ -19,10 +19,11 @@ from huey.runtime.clock import Clock, Micros, Rng, system_clock, system_rng
 from huey.runtime.failpoints import failpoint
 from huey.runtime.files import absolute
 from huey.runtime.host import boot_id
+from huey.runtime.owned_blocks import find
 from huey.storage.base import LEASE
 from huey.storage.helpers import check_keys
 from huey.storage.retention import Retention
-from huey.storage.rows import Polling, Turn, Worker, WorkerRow
+from huey.storage.rows import EventFactory, Polling, Turn, Worker, WorkerRow
 from huey.storage.sql.storage import Values, load_statements
 from huey.storage.sqlite.ballast import Ballast
 from huey.storage.sqlite.bulk_insert import STAGED
@@ -34,10 +35,12 @@ from huey.storage.sqlite.syncing import touch
 from huey.storage.sqlite.transactions import CallerTransaction
 from huey.storage.sqlite.turns import Turns
 from huey.storage.sqlite.watch import Watch
+from huey.storage.sqlite.workflows import Workflows
 from huey.storage.unreadable import leases_from
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
 from huey.task.record_options import may_have_constraints
+from huey.task.workflow import EdgeRow, ParentEnd, TaskRef, Workflow
 
 ENQUEUE_TIMEOUT = 5.0
 """Seconds that an enqueue waits for a busy file, unless told otherwise."""
@@ -96,7 +99,9 @@ class SqliteStorage(EnqueuingStorage):
         )
         ballast = Ballast(self.filename + "-ballast", file_mode, clock)
         super().__init__(name, clock, result_ttl, Retention.of(keep_finished), database, Staging(database, _SQL), ballast)
-        self._turns = Turns(self._database, self._staging, self._ballast, clock, self.result_ttl, self._retention.is_on)
+        self._workflows = Workflows(self._database, self._staging, _SQL)
+        kept = self.result_ttl, self._retention.is_on
+        self._turns = Turns(self._database, self._staging, self._workflows, self._ballast, clock, *kept)
 
     def __repr__(self) -> str:
         return f"<SqliteStorage {self.name!r} in {self.filename}>"
@@ -121,10 +126,17 @@ class SqliteStorage(EnqueuingStorage):
 
     def flush(self, state: str | None = None) -> int:
         if state is not None:
-            return self._drop_queued(is_scheduled=state == "scheduled")
+            which = {"queue": self._queue, "scheduled": state == "scheduled", "now": self._clock.now()}
+            ((dropped,),) = self._staging.fire("drop_pending", which, ("dropped", ()))
+            self._rouse()
+            return int(dropped)
         self._flush_tasks()
         for table in ("result", "value", "revocation", "reservation", "periodic", "event", "follower", "stats", "lock", "rate"):
             self._database.execute(f"DELETE FROM huey_{table} WHERE queue = ?", (self._queue,))
+        for statement in ("flush_edges", "flush_parents"):
+            self._write(statement, {"queue": self._queue})
+        while self._workflows.settle(self._clock.now()):
+            pass
         self.pause(False)
         return 0
 
@@ -148,6 +160,25 @@ class SqliteStorage(EnqueuingStorage):
         return self._clock.monotonic()
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
+
+    def enqueue_workflow(
+        self, workflow: Workflow, make_events: EventFactory | None = None, now: Micros | None = None
+    ) -> dict[TaskRef, str]:
+        if self._ballast.is_short():
+            raise self._ballast.no_room()
+        if find(CallerTransaction, self._router) is not None:
+            raise ConfigurationError("using(connection): a workflow cannot be part of another transaction; enqueue it before or after")
+        assert self._queue
+        stand_ins = self._workflows.enqueue(workflow, make_events, self._now(now))
+        self._rouse()
+        self._database.sync()
+        return stand_ins
+
+    def parent_ends(self, id: str, after: int = -1) -> list[ParentEnd]:
+        return self._workflows.parent_ends(self._queue, id, after)
+
+    def edges(self, ids: Sequence[str]) -> list[EdgeRow]:
+        return self._workflows.edges(self._queue, ids)
 
     @contextmanager
     def using(self, connection: Any) -> Iterator[None]:
@@ -176,7 +207,7 @@ class SqliteStorage(EnqueuingStorage):
     ) -> Turn:
         row = (self._queue, worker, finishes, want, events, self._now(now), self.offset, report_promoted, before_io)
         turn = self._ballast.sparing(partial(self._turns.turn, *row)) if finishes else self._turns.turn(*row)
-        if finishes or events:
+        if finishes or events or turn.opened:
             self._rouse()
         return turn
 
@@ -223,6 +254,10 @@ class SqliteStorage(EnqueuingStorage):
         super().deregister(worker)
         if not self._read("any_worker"):
             self._ballast.drop()
+
+    def prune(self, now: Micros | None = None) -> int:
+        gone = super().prune(now)
+        return gone + self._workflows.settle(self._now(now))
 
     def _prune_minutes(self, when: dict[str, Any]) -> int:
         if not self._read("prune_minutes_find", when):

@@ -14,25 +14,31 @@ from huey.storage.helpers import newest
 from huey.storage.rows import Turn, Worker
 from huey.storage.sqlite.ballast import Ballast
 from huey.storage.sqlite.database import Database
-from huey.storage.sqlite.staging import Staging
+from huey.storage.sqlite.staging import UNIT, UNIT_BYTES, Staging
 from huey.storage.sqlite.texts import RENAME, nameable
+from huey.storage.sqlite.workflows import Workflows
 from huey.storage.stats import tallied
 from huey.storage.unreadable import leases_from
 from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion, State
-
-UNIT = 128
-UNIT_BYTES = 32 * 1024
-"""Tasks, and bytes, that weigh as much in the log as one small commit."""
+from huey.task.workflow import Opened
 
 
 class Turns:
     """Turns of the workers of one queue. *result_ttl*: how long results are kept; *keeps_finished*: whether succeeded tasks are kept."""
 
     def __init__(
-        self, database: Database, staging: Staging, ballast: Ballast, clock: Clock, result_ttl: float | None, keeps_finished: bool
+        self,
+        database: Database,
+        staging: Staging,
+        workflows: Workflows,
+        ballast: Ballast,
+        clock: Clock,
+        result_ttl: float | None,
+        keeps_finished: bool,
     ) -> None:
         self._database = database
         self._staging = staging
+        self._workflows = workflows
         self._ballast = ballast
         self._clock = clock
         self._result_ttl = None if result_ttl is None else micros(result_ttl)
@@ -59,9 +65,13 @@ class Turns:
         expires = None if self._result_ttl is None else now + self._result_ttl
         rows = rows_of(finishes, now, offset)
         until = self._clock.monotonic() + LEASE
-        row = (queue, *worker, now, until, want, expires, "\n".join(events) or None, self._keeps_finished, *rows[3:])
+        with_edges = [finish for finish in finishes if finish.output is not None or finish.follow_ups is not None]
+        head = (queue, *worker, now, until, want, expires, "\n".join(events) or None, self._keeps_finished)
+        row = (*head, *rows[3:], bool(with_edges))
         with self._database.turn_lock:
             self._staging.begin()
+            if with_edges:
+                self._workflows.stage_finishes(with_edges, now)
             self._staging.add("successes", rows.successes)
             self._staging.add("other_finishes", rows.others)
             failpoint("turn:before-commit")
@@ -81,7 +91,9 @@ class Turns:
         """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
         read = self._staging.fetch
         mine = {"queue": queue, "worker": worker.id, "now": now, "wall": wall}
-        ((stale, promoted, claimed, next_due, is_paused, is_followed, is_revoked, is_heavy),) = read("turn_control", mine)
+        control = read("turn_control", mine)[0]
+        stale, promoted, claimed, next_due, is_paused, is_followed, is_revoked, is_heavy, has_opened = control
+        opened, is_open = self._read_opened() if has_opened else ([], False)
         leases = nameable(leases_from(read("turn_leases", mine)), partial(self._rename, queue)) if claimed else []
         promoted = promoted and (is_followed or report_promoted)
         cancelled = [CancelledAtClaim._make(row) for row in read("turn_cancelled", mine)] if len(leases) < claimed else []
@@ -92,12 +104,19 @@ class Turns:
             [Promotion._make(row) for row in read("turn_promoted", (queue,))] if promoted else [],
             [id for (id,) in read("turn_revoked", mine)] if is_revoked else [],
             next_due,
-            claimed == want > 0 or bool(is_heavy),
+            claimed == want > 0 or bool(is_heavy) or is_open or bool(opened and cancelled),
             bool(is_paused),
             bool(is_followed),
             is_full,
             bool(is_heavy),
+            opened,
         )
+
+    def _read_opened(self) -> tuple[list[Opened], bool]:
+        """Return the tasks that the turn opened, and whether it left edges for the next turn."""
+        rows = self._staging.fetch("turn_opened")
+        self._staging.clear("turn_opened_read")
+        return [Opened._make(row) for row in rows if row[1] is not None], any(row[1] is None for row in rows)
 
     def _rename(self, queue: int, id: str, raw: bytes) -> None:
         self._database.execute(RENAME, (id, queue, raw), is_durable=False, lock=self._database.held)

@@ -20,6 +20,7 @@ from huey.testing.contract.claims import ClaimRules
 from huey.testing.contract.constraints import LimitRules, UniqueRules
 from huey.testing.contract.deaths import DeathRules
 from huey.testing.contract.durations import DurationRules
+from huey.testing.contract.edges import JoinRules, ThenRules
 from huey.testing.contract.emptying import EmptyingRules, EmptyingRunningRules, EmptyingTermRules
 from huey.testing.contract.enqueueing import EnqueueRules
 from huey.testing.contract.events import EventRules
@@ -37,8 +38,13 @@ from huey.testing.contract.ticks import TickRules
 from huey.testing.contract.values import ValueRules
 from huey.testing.contract.waking import WakingRules
 from huey.testing.contract.wall_times import WallRevocationRules
+from huey.testing.contract.workflows import WorkflowRules
 
-__all__ = ["KeepingRules", "SharingRules", "StorageContract"]
+__all__ = ["EdgeRules", "KeepingRules", "SharingRules", "StorageContract"]
+
+
+class EdgeRules(ThenRules, JoinRules, WorkflowRules):
+    """Every sentence of ``huey.storage.base`` about tasks that wait for others, as tests: for storages that keep workflows."""
 
 
 class SharingRules(UniqueRules, AgainRules, AgainRevokedRules, LimitRules, LockRules, RateRules, EmptyingTermRules, InterruptedTermRules):

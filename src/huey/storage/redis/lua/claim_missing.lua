@@ -2,7 +2,7 @@
 -- ARGV    1: now or ""  2: lease clock or ""  3: worker id  4: worker details  5: want  6..: name and reason of what this worker has,
 --         in turns
 -- Returns ids, messages and states of what was claimed, as a turn does
--- include: base values worker_leases lanes insert constraints missing stats finishes claim
+-- include: base values worker_leases lanes insert constraints missing stats edge_traces finishes claim
 renew(ARGV[3], ARGV[4], ARGV[2])
 if call('HGET', $CONTROL, 'paused') == '1' then return { {}, {}, {} } end
 

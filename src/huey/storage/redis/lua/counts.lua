@@ -1,5 +1,5 @@
 -- Count the tasks in each state, and results.
--- Returns ready, scheduled, running, failed, cancelled, results, succeeded, blocked, 1 if the queue is paused
+-- Returns ready, scheduled, running, failed, cancelled, results, succeeded, blocked, 1 if the queue is paused, waiting
 -- include: base
 local ready = call('LLEN', $READY) + call('ZCARD', $READY_RANKED) + call('ZCARD', $SUSPECTS)
 for _, name in ipairs(call('ZRANGE', $PRIORITIES, 0, -1)) do ready = ready + call('LLEN', $READY_LISTS .. name) end
@@ -12,5 +12,5 @@ end
 return {
   ready, call('ZCARD', $SCHEDULED) - call('ZCARD', $MISSING), running, call('ZCARD', $ENDED_FAILED), call('ZCARD', $ENDED_CANCELLED), results,
   call('ZCARD', $ENDED_SUCCEEDED), call('ZCARD', $LIMIT_BLOCKED) + call('ZCARD', $MISSING),
-  call('HGET', $CONTROL, 'paused') == '1' and 1 or 0,
+  call('HGET', $CONTROL, 'paused') == '1' and 1 or 0, call('ZCARD', $WAITING),
 }

@@ -1,7 +1,7 @@
 -- Remove ended tasks and their results.
 -- ARGV    1: now or ""  2..: ids
 -- Returns the ids that were removed
--- include: base values
+-- include: base edge_traces values
 local discarded = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
@@ -11,6 +11,7 @@ for i = 2, #ARGV do
     call('ZREM', $ENDED .. state[STATE], id)
     call('HDEL', $MESSAGES, id)
     call('HDEL', $STATES, id)
+    forget_edges(id)
     remove_values('result', { id })
     if call('HDEL', $RESERVATIONS, 'i' .. id) == 1 then call('ZREM', $RESERVATION_EXPIRIES, 'i' .. id) end
     discarded[#discarded + 1] = id

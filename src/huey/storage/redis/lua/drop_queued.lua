@@ -1,7 +1,7 @@
 -- Remove queued tasks without a trace.
 -- ARGV    1: now or ""  2: "scheduled", or "ready", which includes blocked ones  3: how many at limit
 -- Returns how many ids were removed; the caller repeats it until that is 0
--- include: base lanes stats constraints
+-- include: base lanes stats constraints insert values missing edge_traces finishes edges
 local limit, dropped = tonumber(ARGV[3]), 0
 
 local function drop(id)
@@ -17,6 +17,8 @@ local function drop(id)
     call('HDEL', $MESSAGES, id)
   end
   call('HDEL', $REVOKED, id)
+  skip_edges(id)
+  forget_edges(id)
   if call('HDEL', $RESERVATIONS, 'i' .. id) == 1 then call('ZREM', $RESERVATION_EXPIRIES, 'i' .. id) end
 end
 
@@ -75,5 +77,6 @@ else
   for _, name in ipairs(call('ZRANGE', $PRIORITIES, 0, -1)) do drop_from_list(name) end
   drop_from_list('0')
 end
+if has_edges() then settle() end
 rebalance_touched()
 return dropped

@@ -3,7 +3,7 @@
 --         3: channel  4: sequence  5: its number for this enqueue  6: number of events (0, or one for each record); then events; then
 --         groups of one record, as parts/insert.lua says
 -- Returns 0, or 1 if there is a follower, as enqueue.lua does; and the ids of duplicates, each with that of the task it duplicates
--- include: base lanes events insert values constraints insert_constrained
+-- include: base lanes events insert values constraints edge_traces insert_constrained
 local events = tonumber(ARGV[6])
 local followed = ARGV[2] ~= '0' and is_followed(ARGV[3])
 if followed and ARGV[2] == '1' then return { 1, {} } end

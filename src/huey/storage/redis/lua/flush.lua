@@ -1,5 +1,12 @@
 -- Remove everything of this queue but its workers.
--- include: base
+-- include: base lanes stats values constraints insert missing edge_traces finishes edges
+-- What waits in other queues for tasks of this one.
+local children = {}
+for _, packed in ipairs(call('HVALS', $EDGES_FROM)) do
+  for _, edge in ipairs(unpacked(packed) or {}) do
+    if edge[CHILD_QUEUE] ~= P then children[#children + 1] = edge end
+  end
+end
 -- A worker may still hold a lease of what is removed here: ids that come again begin above its token.
 local position = '0'
 repeat
@@ -30,7 +37,9 @@ for _, key in ipairs({
   $ENDED_FAILED, $ENDED_CANCELLED, $ENDED_SUCCEEDED, $PENDING, $TICKS, $CONTROL, $CURSORS, $EVENTS, $WAKE_OTHERS, $WAKE_SUSPECTS,
   $REVOKED, $REVOKED_UNHELD, $REVOKED_UNHELD_EXPIRIES, $REVOKED_NAMES, $RESULTS, $RESULT_EXPIRIES, $RESULT_EXPIRY_COUNTS, $VALUE_KINDS,
   $CONSTRAINTS, $UNIQUE_KEYS, $RESERVATIONS, $RESERVATION_EXPIRIES, $LIMIT_BLOCKED, $LIMIT_READY, $LIMIT_RUNNING,
-  $LOCKS, $PROCESS_LOCKS, $RATES, $RATE_EXPIRIES,
+  $LOCKS, $PROCESS_LOCKS, $RATES, $RATE_EXPIRIES, $WAITING, $EDGES_FROM, $EDGES_TO, $EDGES_GIVEN, $EDGES_ENDED, $ENDED_PARENTS,
 }) do
   drop(key)
 end
+for _, edge in ipairs(children) do in_queue(edge[CHILD_QUEUE], end_edge, edge, { 'skipped', false, false, false, false }) end
+while #ended_parents > 0 do settle() end

@@ -1,9 +1,10 @@
 -- Read tasks.
 -- ARGV    1: now or ""  2..: ids
--- Returns for each id: nil, or id, message, state or nil, how it is ("ready", "scheduled", "blocked", "missing", "running",
+-- Returns for each id: nil, or id, message, state or nil, how it is ("ready", "scheduled", "blocked", "missing", "running", "waiting",
 --         "ended"), due time or worker, token, revocation or nil
 -- include: base lanes constraints
 local workers, found = call('ZRANGE', $WORKER_LEASES, 0, -1), {}
+local has_waiting = call('EXISTS', $WAITING) == 1
 local has_limits = call('EXISTS', $LIMIT_BLOCKED) == 1
 
 local function is_blocked(id, message, state)
@@ -19,6 +20,7 @@ local function situation_of(id, message, state)
     local token = call('HGET', $LEASES_OF .. worker, id)
     if token then return 'running', worker, tonumber(token) or 0, revocation end
   end
+  if has_waiting and call('ZSCORE', $WAITING, id) then return 'waiting', '', state and state[TOKEN] or 0, revocation end
   local due = call('ZSCORE', $SCHEDULED, id)
   local how = due and (state and state[UNKNOWN_UNTIL] and 'missing' or 'scheduled') or is_blocked(id, message, state) and 'blocked' or 'ready'
   return how, due or '', state and state[TOKEN] or 0, revocation

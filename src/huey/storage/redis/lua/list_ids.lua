@@ -1,5 +1,5 @@
 -- List some ids of one kind.
--- ARGV    1: now or ""  2: "suspect", "ready", "scheduled", "running", "blocked", or a final state  3: from  4: to, in each key
+-- ARGV    1: now or ""  2: "suspect", "ready", "scheduled", "running", "blocked", "waiting", or a final state  3: from  4: to, in each key
 -- Returns the ids; of "ready" so many of each lane, unordered
 -- include: base
 local kind, from, to, found = ARGV[2], ARGV[3], ARGV[4], {}
@@ -16,6 +16,8 @@ elseif kind == 'blocked' then
   for _, key in ipairs({ $LIMIT_BLOCKED, $MISSING }) do
     for _, member in ipairs(call('ZRANGE', key, from, to)) do found[#found + 1] = string.sub(member, $ID_IN_MEMBER) end
   end
+elseif kind == 'waiting' then
+  add(call('ZRANGE', $WAITING, from, to))
 elseif kind == 'scheduled' then
   add(call('ZRANGE', $SCHEDULED, from, to))
 elseif kind == 'running' then

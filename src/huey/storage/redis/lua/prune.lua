@@ -1,8 +1,8 @@
 -- Remove what has expired, a bounded number of each kind.
 -- ARGV    1: now or ""  2: lease clock or ""  3: how long ended tasks are kept  4: events  5: minutes  6: hours (all microseconds)
 --         7: how many succeeded tasks are kept  8: and how long  9: how many of a kind at limit
--- Returns how many things were removed; and the keys that were set aside and are not repaired yet
--- include: base stats values locks
+-- Returns how many things were removed; the keys that were set aside and are not repaired yet; and ids of tasks that waited in vain
+-- include: base lanes stats values locks constraints insert missing edge_traces finishes edges
 local limit, removed = tonumber(ARGV[9]), 0
 local function ago(i) return text(now - tonumber(ARGV[i])) end
 
@@ -86,6 +86,7 @@ local function remove_ended(key, ids)
     if state then note_token(state[TOKEN]) end
     call('HDEL', $MESSAGES, id)
     call('HDEL', $STATES, id)
+    forget_edges(id)
     call('ZREM', key, id)
   end
   removed = removed + #ids
@@ -122,4 +123,33 @@ if call('EXISTS', $LOCKS) == 1 then
     end
   end
 end
-return { removed, call('SMEMBERS', $DAMAGED_KEYS) }
+-- Edges that turns left over; and, in a part of all each time, tasks that wait for none that can still end.
+local function waits_in_vain(id)
+  for _, parent in ipairs(unpacked(call('HGET', $EDGES_TO, id)) or {}) do
+    local is_open = call('HEXISTS', $EDGES_GIVEN, given_field(id, parent[AT])) == 0
+    if is_open and in_queue(parent[PARENT_QUEUE], function(other)
+      local state = load(other)
+      local is_live = call('HEXISTS', $MESSAGES, other) == 1 and not (state and state[FINISHED])
+      return is_live or call('HEXISTS', $ENDED_PARENTS, other) == 1
+    end, parent[PARENT]) then return false end
+  end
+  return true
+end
+local orphans = {}
+if has_edges() then
+  local found = call('EXISTS', $WAITING) == 1 and call('ZRANGE', $WAITING, 0, -1) or {}
+  for _, id in ipairs(found) do
+    local message = call('HGET', $MESSAGES, id)
+    if not message then
+      call('ZREM', $WAITING, id)
+    elseif #orphans < limit and waits_in_vain(id) then
+      call('ZREM', $WAITING, id)
+      end_task(id, message, head_of(message)[NAME], load(id) or new_state(message), 'cancelled', 'orphaned')
+      skip_edges(id)
+      orphans[#orphans + 1] = id
+    end
+  end
+  settle()
+  rebalance_touched()
+end
+return { removed + #orphans, call('SMEMBERS', $DAMAGED_KEYS), orphans }

@@ -1,7 +1,7 @@
 -- After keys were set aside: put tasks that stand in no key any more back where they belong.
 -- ARGV    1: now or ""  2: lease clock or ""
 -- Returns the number of those tasks
--- include: base worker_leases lanes constraints missing
+-- include: base worker_leases lanes constraints missing edge_traces
 local placed = {}
 local function note(members, from)
   for _, member in ipairs(members) do placed[string.sub(member, from or 1)] = true end
@@ -19,7 +19,7 @@ note(call('LRANGE', $READY, 0, -1))
 for _, name in ipairs(call('ZRANGE', $PRIORITIES, 0, -1)) do note(call('LRANGE', $READY_LISTS .. name, 0, -1)) end
 for _, key in ipairs({ $READY_RANKED, $SUSPECTS }) do note(call('ZRANGE', key, 0, -1), $ID_IN_RANK) end
 note(call('ZRANGE', $LIMIT_BLOCKED, 0, -1), $ID_IN_MEMBER)
-for _, key in ipairs({ $SCHEDULED, $ENDED_FAILED, $ENDED_CANCELLED, $ENDED_SUCCEEDED }) do note(call('ZRANGE', key, 0, -1)) end
+for _, key in ipairs({ $WAITING, $SCHEDULED, $ENDED_FAILED, $ENDED_CANCELLED, $ENDED_SUCCEEDED }) do note(call('ZRANGE', key, 0, -1)) end
 for _, worker in ipairs(call('ZRANGE', $WORKER_LEASES, 0, -1)) do note(call('HKEYS', $LEASES_OF .. worker)) end
 
 local found = 0
@@ -32,6 +32,8 @@ for _, id in ipairs(call('HKEYS', $MESSAGES)) do
     local due = state and state[DUE] or not state and (head[AFTER] and created_of(message) + head[AFTER] or head[ETA])
     if ended then
       call('ZADD', $ENDED .. ended, clamp_time(tonumber(state[FINISHED])), id)
+    elseif open_parents(id) > 0 then
+      call('ZADD', $WAITING, open_parents(id), id)
     elseif due and clamp_time(tonumber(due)) > now then
       call('ZADD', $SCHEDULED, due, id)
       if state and state[UNKNOWN_UNTIL] then add_missing(id, message, state) end

@@ -1,13 +1,67 @@
 -- Put failed and cancelled tasks back into the queue as if they were new.
 -- ARGV    1: now or ""  2..: ids
 -- Returns the ids that were put back
--- include: base lanes stats values constraints
+-- include: base lanes stats values constraints missing edge_traces insert finishes edges
 local retried = {}
+
+local function was_cancelled_by_parent(state)
+  return state and state[FINISHED] and (state[REASON] == 'parent failed' or state[REASON] == 'parent skipped')
+end
+
+-- Let a child wait again, if it was cancelled because of its parents; return whether it waits, and whether it did not before.
+local function wait_again(edge)
+  local id = edge[CHILD]
+  if call('ZSCORE', $WAITING, id) then return true, false end
+  local state, message = load(id), call('HGET', $MESSAGES, id)
+  if edge[KIND] ~= 'then' or not message or not was_cancelled_by_parent(state) then return false, false end
+  call('ZREM', $ENDED .. state[STATE], id)
+  state[STATE], state[REASON], state[ERROR], state[FINISHED] = 'queued', false, false, false
+  save(id, state)
+  local start, head = created_of(message), head_of(message)
+  count_pending(start - start % 60000000, head[NAME], 1)
+  local requested = requested_in(head[OPTIONS])
+  local constraints = requested and note_constraints(id, requested)
+  if constraints then take_key(id, constraints) end
+  call('ZADD', $WAITING, open_parents(id), id)
+  return true, true
+end
+
+local function open_again(edge)
+  call('HDEL', $EDGES_GIVEN, given_field(edge[CHILD], edge[POSITION]))
+  call('ZADD', $WAITING, open_parents(edge[CHILD]), edge[CHILD])
+end
+
+-- The tasks were put back: what was cancelled because of them waits again, and so does a join that was not queued yet.
+local function reopen_edges(ids)
+  local walk, at = {}, 0
+  for _, id in ipairs(ids) do walk[#walk + 1] = { P, id } end
+  while at < #walk do
+    at = at + 1
+    local prefix, parent = walk[at][1], walk[at][2]
+    in_queue(prefix, function()
+      local open, past = unpacked(call('HGET', $EDGES_FROM, parent)) or {}, {}
+      for _, edge in ipairs(unpacked(call('HGET', $EDGES_ENDED, parent)) or {}) do
+        local waits, is_new = false, false
+        in_queue(edge[CHILD_QUEUE], function()
+          waits, is_new = wait_again(edge)
+          if waits then open_again(edge) end
+        end)
+        if waits then open[#open + 1] = edge else past[#past + 1] = edge end
+        if is_new then walk[#walk + 1] = { edge[CHILD_QUEUE], edge[CHILD] } end
+      end
+      call('HDEL', $ENDED_PARENTS, parent)
+      if #open > 0 then call('HSET', $EDGES_FROM, parent, cmsgpack.pack(open)) end
+      if #past > 0 then call('HSET', $EDGES_ENDED, parent, cmsgpack.pack(past)) else call('HDEL', $EDGES_ENDED, parent) end
+    end)
+  end
+end
+
 for i = 2, #ARGV do
   local id = ARGV[i]
   local state = load(id)
   local message = call('HGET', $MESSAGES, id)
-  if message and state and (state[STATE] == 'failed' or state[STATE] == 'cancelled') and state[FINISHED] then
+  if message and state and (state[STATE] == 'failed' or state[STATE] == 'cancelled') and state[FINISHED]
+    and not was_cancelled_by_parent(state) then
     local head = head_of(message)
     call('ZREM', $ENDED .. state[STATE], id)
     remove_values('result', { id })
@@ -23,5 +77,6 @@ for i = 2, #ARGV do
     retried[#retried + 1] = id
   end
 end
+if #retried > 0 and call('EXISTS', $EDGES_ENDED) == 1 then reopen_edges(retried) end
 rebalance_touched()
 return retried

@@ -2,7 +2,7 @@
 -- ARGV    1: now or ""  2: name  3: tick, microseconds  4: channel
 --         5: number of events, then the events, then a group of one as parts/insert.lua says, or none
 -- Returns 1 if it fired, else 0
--- include: base lanes events insert values constraints insert_constrained
+-- include: base lanes events insert values constraints edge_traces insert_constrained
 local last = call('HGET', $TICKS, ARGV[2])
 if last and (tonumber(string.match(last, '^%S+') or '') or 0) >= tonumber(ARGV[3]) then return 0 end
 call('HSET', $TICKS, ARGV[2], ARGV[3] .. ' ' .. text(now))

@@ -5,23 +5,28 @@
 --         even without a follower  10: channel  11: number of events
 --         12: number of plain successes, those with a value first  13: of their values  14: of other finishes  15: of task names
 --         16: "1" if all tokens of successes are 1  17: number of the client that may call this turn off, or ""
---         then events; ids of successes; their tokens unless all are 1; values;
+--         18: number of outputs for children  19: of workflows that follow a finish
+--         then events; outputs, each behind its id; ids of successes; their tokens unless all are 1; values;
 --         for each other finish FINISH_SIZE fields: id, token, state, due, attempt, solo crashes, deaths, unknown until, "+" and reason,
 --         error, "+" and value, microseconds it took, how it ended as part of a JSON object, microseconds from its next due time to its
 --         expiry or "", new options or "";
 --         for each task name what its successes add up to: name, row of numbers, number of minutes, and for each of those the minute and
---         how many of the tasks were enqueued in it
+--         how many of the tasks were enqueued in it;
+--         for each workflow the id of its finish, the number of arguments behind the plan, the plan (parts/workflows.lua), and those
 -- Returns 2 if it was called off. 1 and the ids of stale finishes: then nothing was written, and the turn is to be sent again without
 --         them. Or 0, ids and messages that were claimed, 1 if there are more than fit into one turn; and, if there is anything else to
 --         say: their states, tasks cancelled at the claim (id, message, attempt, reason), promoted ones (id, message, attempt), ids of
---         revoked running tasks, next due time or "", whether paused, whether followed, whether there may be more
+--         revoked running tasks, next due time or "", whether paused, whether followed, whether there may be more, tasks that waited for what
+--         has ended (queue, id, message, attempt, whether it is scheduled)
 -- include: base stats values worker_leases
 local lease_clock, worker, details, who, lanes, want, result_ttl = unpack(ARGV, 2, 8)
 local mode, channel = ARGV[9], ARGV[10]
 local events, successes, values, others, names = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
 local all_first, caller = ARGV[16] == '1', ARGV[17]
-local FIRST_EVENT = 18
-local first_success = FIRST_EVENT + events
+local number_of_outputs, workflows_left = tonumber(ARGV[18]), tonumber(ARGV[19])
+local FIRST_EVENT = 20
+local first_output = FIRST_EVENT + events
+local first_success = first_output + 2 * number_of_outputs
 local first_value = first_success + (all_first and 1 or 2) * successes
 local first_other = first_value + values
 local first_name = first_other + $FINISH_SIZE * others
@@ -117,10 +122,11 @@ local function count_successes()
     end
     add_row($MINUTES, minute, name, row)
   end
+  return at
 end
 
 if successes > 0 then write_successes() end
-count_successes()
+local first_workflow = count_successes()
 
 -- Remove ids without a message from a list and return them.
 local function drop_unheld(ids)
@@ -179,16 +185,17 @@ local function claim_plain()
   return { 0, taken, messages, is_cut and 1 or nil }
 end
 
--- Whether nothing is paused, scheduled, requeued, revoked, ranked, suspect, of another priority or constrained. Most turns are like that, and
+-- Whether nothing is paused, scheduled, requeued, revoked, ranked, suspect, of another priority, constrained or part of a workflow. Most turns are like that, and
 -- without a follower: they end here, before the functions that only the others need are defined.
-local is_plain = call('EXISTS', $CONTROL, $SCHEDULED, $STATES, $REVOKED, $REVOKED_NAMES, $READY_RANKED, $SUSPECTS, $PRIORITIES, $CONSTRAINTS) == 0
+local is_plain = call('EXISTS', $CONTROL, $SCHEDULED, $STATES, $REVOKED, $REVOKED_NAMES, $READY_RANKED, $SUSPECTS, $PRIORITIES, $CONSTRAINTS,
+  $EDGES_FROM, $EDGES_TO, $ENDED_PARENTS) == 0
 local followed = call('PUBSUB', 'NUMSUB', channel)[2] > 0
-if others == 0 and is_plain and not followed then
+if others == 0 and is_plain and not followed and workflows_left == 0 then
   local answer = claim_plain()
   if answer then return answer end
 end
 
--- include: lanes events insert constraints missing finishes claim
+-- include: lanes events insert constraints missing edge_traces finishes edges
 if is_plain then has_constraints = false else followed = followed or has_follower() end
 
 -- Successes give up what their constraints held.
@@ -215,9 +222,37 @@ local function write_others()
   if #with_result > 0 then notify_waiters(with_result) end
 end
 
+-- Successes end the edges to their children, and what their own parents gave them goes.
+local function end_edges_of_successes()
+  for from = first_success, last_success, 1000 do
+    local to = math.min(from + 999, last_success)
+    local edges, parents = call('HMGET', $EDGES_FROM, unpack(ARGV, from, to)), call('HMGET', $EDGES_TO, unpack(ARGV, from, to))
+    for i = 1, to - from + 1 do
+      local at = from + i - 1
+      local id, number = ARGV[at], at - first_success
+      if edges[i] then end_edges(id, 'succeeded', outputs[id] or (number < values and ARGV[first_value + number])) end
+      if parents[i] then forget_edges(id) end
+    end
+  end
+end
+
+local is_workflow = has_edges()
+for at = first_output, first_success - 1, 2 do outputs[ARGV[at]] = ARGV[at + 1] end
 if may_have_constraints() then release_constraints() end
+if is_workflow then end_edges_of_successes() end
 write_others()
-publish_events(channel, FIRST_EVENT, first_success - 1)
+if is_workflow then settle() end
+if workflows_left > 0 then
+-- include: insert_constrained workflows
+  local at = first_workflow
+  for _ = 1, workflows_left do
+    put_workflow(plan_at(at + 2, at + 3), at + 3)
+    at = at + 3 + tonumber(ARGV[at + 1])
+  end
+  if #ended_parents > 0 then settle() end
+end
+-- include: claim
+publish_events(channel, FIRST_EVENT, first_output - 1)
 local is_paused = call('HGET', $CONTROL, 'paused') == '1'
 local promoted = promote($PROMOTE, followed or mode == 'p')
 rebalance_touched()
@@ -244,6 +279,7 @@ local function lease_taken()
       local name = head_of(message)[NAME]
       count(minute, name, CANCELLED, 1, 0)
       end_task(id, message, name, state, 'cancelled', reason)
+      if is_workflow then skip_edges(id) end
       cancelled[#cancelled + 1] = { id, message, state[ATTEMPT], reason }
     else
       local n = #ids + 1
@@ -259,6 +295,13 @@ end
 if #taken == 0 and want > 0 and not is_paused then taken = take(lanes, want) end
 local may_have_more = want > 0 and #taken == want
 if #taken > 0 and lease_taken() then may_have_more = true end
+if is_workflow then
+  if #ended_parents > 0 then
+    settle()
+    rebalance_touched()
+  end
+  may_have_more = may_have_more or (#cancelled > 0 and #opened > 0) or call('EXISTS', $ENDED_PARENTS) == 1
+end
 if may_have_more then
   if lanes ~= 'u' and call('EXISTS', $READY, $READY_RANKED, $PRIORITIES) > 0 then wake('o', 'r') end
   if lanes ~= 'o' and call('EXISTS', $SUSPECTS) == 1 then wake('u', 'r') end
@@ -267,5 +310,5 @@ local revoked = call('EXISTS', $REVOKED) == 1 and revoked_leases(worker) or {}
 local next_due = call('ZRANGE', $SCHEDULED, 0, 0, 'WITHSCORES')[2] or ''
 return {
   0, ids, messages, states, cancelled, promoted, revoked, next_due,
-  is_paused and 1 or 0, followed and 1 or 0, may_have_more and 1 or 0,
+  is_paused and 1 or 0, followed and 1 or 0, may_have_more and 1 or 0, opened,
 }

@@ -111,6 +111,7 @@ CREATE TEMP TRIGGER replace_ended AFTER INSERT ON replace_request BEGIN
      WHERE id = NEW.queue AND EXISTS (SELECT 1 FROM huey_task WHERE queue = NEW.queue AND id = NEW.id);
     DELETE FROM huey_task WHERE queue = NEW.queue AND id = NEW.id;
     DELETE FROM huey_result WHERE queue = NEW.queue AND id = NEW.id;
+    DELETE FROM huey_edge WHERE child_queue = NEW.queue AND child = NEW.id;
     DELETE FROM replace_request;
 END;
 
@@ -121,7 +122,7 @@ CREATE TEMP TRIGGER insert_constrained AFTER INSERT ON constrained_task BEGIN
     SELECT NEW.id, id FROM huey_reservation
      WHERE NEW.keep_id IS NOT NULL AND queue = NEW.queue AND kind = 'id' AND key = NEW.id AND expires > NEW.now;
     UPDATE huey_task SET unique_key = NULL
-     WHERE queue = NEW.queue AND unique_key = NEW.unique_key AND +state IN ('queued', 'blocked')
+     WHERE queue = NEW.queue AND unique_key = NEW.unique_key AND +state IN ('queued', 'blocked', 'waiting')
        AND revoked_until NOT BETWEEN -NEW.now - 54000000000 AND NEW.now
        AND NOT EXISTS (SELECT 1 FROM duplicates WHERE id = NEW.id);
     INSERT OR IGNORE INTO duplicates (id, other)
@@ -196,7 +197,8 @@ CREATE TEMP TRIGGER do_retry AFTER INSERT ON retry_request BEGIN
     DELETE FROM requeued;
     INSERT INTO requeued (id)
     SELECT id FROM huey_task
-     WHERE queue = NEW.queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(NEW.ids));
+     WHERE queue = NEW.queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(NEW.ids))
+       AND (state = 'failed' OR reason IS NULL OR reason NOT IN ('parent failed', 'parent skipped'));
     DELETE FROM huey_result WHERE queue = NEW.queue AND id IN (SELECT id FROM requeued);
     UPDATE huey_task
        SET state = CASE WHEN concurrency_key IS NULL THEN 'queued' ELSE 'blocked' END,
@@ -206,6 +208,7 @@ CREATE TEMP TRIGGER do_retry AFTER INSERT ON retry_request BEGIN
                           ELSE options END
      WHERE queue = NEW.queue AND id IN (SELECT id FROM requeued);
     INSERT INTO requeue_request (queue) VALUES (NEW.queue);
+    INSERT INTO reopen_request (queue) SELECT NEW.queue WHERE EXISTS (SELECT 1 FROM huey_edge WHERE parent_queue = NEW.queue);
     DELETE FROM retry_request;
 END;
 
@@ -226,12 +229,6 @@ INSERT INTO retry_request VALUES (:queue, :now, :ids);
 DELETE FROM huey_reservation WHERE queue = :queue AND kind = 'id' AND key IN
     (SELECT id FROM huey_task
       WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids)));
-
--- name: drop_reservations
--- Ids of pending tasks are no longer reserved once the tasks are dropped.
-DELETE FROM huey_reservation WHERE queue = :queue AND kind = 'id' AND key IN
-    (SELECT id FROM huey_task
-      WHERE queue = :queue AND state IN ('queued', 'blocked') AND (due IS NOT NULL AND unknown_until IS NULL) = :scheduled);
 
 -- name: prune_reservations
 -- Remove reservations that have expired.

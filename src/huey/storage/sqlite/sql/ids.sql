@@ -38,7 +38,7 @@ DELETE FROM huey_revocation WHERE queue = :queue AND kind = 'i' AND expires > :n
 -- name: revoke
 -- Revoke tasks that are held: of any enqueue, or of one (`own`).
 UPDATE huey_task SET revoked_until = :until, revoked_once = :once
- WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND id IN (SELECT value FROM json_each(:ids))
+ WHERE queue = :queue AND state IN ('queued', 'running', 'blocked', 'waiting') AND id IN (SELECT value FROM json_each(:ids))
    AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue);
 
 -- name: revoke_unheld
@@ -54,7 +54,7 @@ SELECT :queue, iif(:enqueue IS NULL, 'i', 'e'), iif(:enqueue IS NULL, value, :en
 -- name: restore_find
 -- Those of these ids that are revoked and have not ended.
 SELECT id FROM huey_task
- WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND revoked_until IS NOT NULL
+ WHERE queue = :queue AND state IN ('queued', 'running', 'blocked', 'waiting') AND revoked_until IS NOT NULL
    AND id IN (SELECT value FROM json_each(:ids)) AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue)
 UNION
 SELECT key FROM huey_revocation
@@ -71,7 +71,7 @@ SELECT substr(key, instr(key, ':') + 1) FROM huey_revocation
 -- name: restore
 -- Restore tasks that are held.
 UPDATE huey_task SET revoked_until = NULL, revoked_once = NULL
- WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND id IN (SELECT value FROM json_each(:ids))
+ WHERE queue = :queue AND state IN ('queued', 'running', 'blocked', 'waiting') AND id IN (SELECT value FROM json_each(:ids))
    AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue);
 
 -- name: restore_unheld

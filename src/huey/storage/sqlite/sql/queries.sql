@@ -21,7 +21,7 @@ SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM huey_task WHER
 
 -- name: turn
 -- One turn of a worker: fires the trigger `do_turn`.
-INSERT INTO turn_request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO turn_request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: lease_columns
 -- Columns of a lease. Other statements name them as $lease_columns.
@@ -57,7 +57,8 @@ SELECT (SELECT count(*) FROM stale),
        (SELECT is_paused FROM huey_queue WHERE id = :queue),
        EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
        EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until IS NOT NULL AND revoked_until NOT BETWEEN -:wall AND :now),
-       EXISTS (SELECT 1 FROM over_byte_limit);
+       EXISTS (SELECT 1 FROM over_byte_limit),
+       EXISTS (SELECT 1 FROM opened);
 
 -- name: turn_stale
 -- Stale finishes.
@@ -80,14 +81,14 @@ UPDATE huey_task SET state = 'queued', worker = NULL, crashed_worker = NULL
 -- name: mend_states_find
 -- Of the next tasks by id: the last one, whether it is the last of all, and how many have an unknown state. (An index of just those would
 -- cost each claim and each finish more than this scan costs now and then.)
-SELECT max(id), count(*) < :most, total(state NOT IN ('queued', 'blocked', 'running', 'succeeded', 'failed', 'cancelled'))
+SELECT max(id), count(*) < :most, total(state = 'waiting'), total(state NOT IN ('waiting', 'queued', 'blocked', 'running', 'succeeded', 'failed', 'cancelled'))
   FROM (SELECT id, state FROM huey_task WHERE queue = :queue AND id > :after ORDER BY id LIMIT :most);
 
 -- name: mend_states
 -- Fail tasks with unknown states.
 UPDATE huey_task SET state = 'failed', reason = 'undecodable', finished = :now, worker = NULL
  WHERE queue = :queue AND id > :after AND id <= :last
-   AND state NOT IN ('queued', 'blocked', 'running', 'succeeded', 'failed', 'cancelled');
+   AND state NOT IN ('waiting', 'queued', 'blocked', 'running', 'succeeded', 'failed', 'cancelled');
 
 -- name: mend_workers
 -- A lease whose end is no number has expired.
@@ -176,7 +177,8 @@ SELECT name, tick FROM huey_periodic WHERE queue = ?;
 -- name: retry_find
 -- Those of these tasks that failed or were cancelled.
 SELECT id FROM huey_task
- WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
+ WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids))
+   AND (state = 'failed' OR reason IS NULL OR reason NOT IN ('parent failed', 'parent skipped'));
 
 -- name: discard_find
 -- Those of these tasks that have ended.
@@ -193,12 +195,6 @@ DELETE FROM huey_result WHERE queue = :queue AND id IN
 -- Delete ended tasks, unless their token is above the recorded top token.
 DELETE FROM huey_task
  WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids))
-   AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
-
--- name: drop_waiting
--- Delete pending tasks (scheduled ones, or those that are ready or blocked), unless their token is above the recorded top token.
-DELETE FROM huey_task
- WHERE queue = :queue AND state IN ('queued', 'blocked') AND (due IS NOT NULL AND unknown_until IS NULL) = :scheduled
    AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: pause
@@ -296,7 +292,7 @@ SELECT sum(state = 'queued' AND due IS NULL), sum(state = 'queued' AND due IS NO
        sum(state = 'failed'), sum(state = 'cancelled'), (SELECT count(*) FROM huey_result WHERE queue = :queue AND (expires IS NULL OR expires > :now)),
        sum(state = 'succeeded'),
        sum(state = 'blocked' OR (state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL)),
-       (SELECT is_paused FROM huey_queue WHERE id = :queue)
+       (SELECT is_paused FROM huey_queue WHERE id = :queue), sum(state = 'waiting')
   FROM huey_task WHERE queue = :queue;
 
 -- name: workers

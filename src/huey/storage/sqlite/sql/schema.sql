@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS huey_queue (
 -- of that run is decided.
 -- unique_key: the key it holds. wanted_key: the key it takes again when it goes back to the queue.
 -- concurrency_key: at most `max_running` tasks of a key are ready or running; the others are 'blocked'.
+-- open_parents: how many of the tasks that it waits for have not ended; it is 'waiting' until there are none.
 CREATE TABLE IF NOT EXISTS huey_task (
     queue           INTEGER NOT NULL,
     id              TEXT    NOT NULL,
@@ -55,6 +56,7 @@ CREATE TABLE IF NOT EXISTS huey_task (
     wanted_key      TEXT,
     concurrency_key TEXT,
     max_running     INTEGER,
+    open_parents    INTEGER,
     PRIMARY KEY (queue, id)
 ) WITHOUT ROWID;
 
@@ -77,6 +79,37 @@ CREATE INDEX IF NOT EXISTS huey_concurrency ON huey_task (queue, concurrency_key
     WHERE concurrency_key IS NOT NULL AND finished IS NULL;
 -- Heavy tasks: more than 16 KiB each. 512 light ones, the most that a worker claims at once, are then at most 8 MiB.
 CREATE INDEX IF NOT EXISTS huey_heavy ON huey_task (queue) WHERE length(payload) > $HEAVY AND state = 'queued';
+
+-- What tasks wait for. `kind`: 'then' or 'join'. `outcome`: how the parent ended ('succeeded', 'failed', 'skipped'), NULL while it has not.
+-- value: what it gave. failed: the task whose failure it is, the parent or an ancestor of it; its error, where the parent itself failed. The rows
+-- of a child go with it.
+CREATE TABLE IF NOT EXISTS huey_edge (
+    child_queue  INTEGER NOT NULL,
+    child        TEXT    NOT NULL,
+    position     INTEGER NOT NULL,
+    parent_queue INTEGER NOT NULL,
+    parent       TEXT    NOT NULL,
+    kind         TEXT    NOT NULL,
+    outcome      TEXT,
+    failed_queue INTEGER,
+    failed       TEXT,
+    error        TEXT,
+    value        BLOB,
+    PRIMARY KEY (child_queue, child, position)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS huey_edge_parent ON huey_edge (parent_queue, outcome, parent);
+
+-- Tasks that have ended while edges from them are still open, since one step ends 1000 edges at most: later steps go on with them.
+CREATE TABLE IF NOT EXISTS huey_ended_parent (
+    queue        INTEGER NOT NULL,
+    id           TEXT    NOT NULL,
+    outcome      TEXT    NOT NULL,
+    failed_queue INTEGER,
+    failed       TEXT,
+    error        TEXT,
+    value        BLOB,
+    PRIMARY KEY (queue, id)
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS huey_result (
     queue   INTEGER NOT NULL,

@@ -23,7 +23,7 @@ CREATE TEMP TABLE revoked_by_name (id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID
 CREATE TEMP TABLE turn_request (
     queue INTEGER, worker TEXT, host TEXT, pid INTEGER, host_scope TEXT, start_time INTEGER, kind TEXT, supervisor TEXT, now INTEGER,
     until INTEGER, want INTEGER, result_expires INTEGER, events TEXT, keep INTEGER,
-    tally TEXT, top_token INTEGER, wall INTEGER
+    tally TEXT, top_token INTEGER, wall INTEGER, has_outputs INTEGER
 );
 
 -- A view to write statistics through: adds a row to the minute or hour of `at`.
@@ -102,6 +102,11 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
      WHERE state = 'queued'
        AND EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = NEW.queue AND t.id = other_finishes.id AND t.revoked_until NOT BETWEEN -NEW.wall AND NEW.now);
 
+    --    Workflows (edges.sql), if there are edges or follow-ups.
+    INSERT INTO edge_turn (queue, now, keep)
+    SELECT NEW.queue, NEW.now, NEW.keep
+     WHERE NEW.has_outputs OR EXISTS (SELECT 1 FROM huey_edge);
+
     -- 6. Collect statistics. Many successes come already added up in `tally` (see 12); a stale finish makes that sum wrong.
     INSERT INTO stat_rows (name, created, state, duration)
     SELECT t.name, t.created, CASE f.state WHEN 'revoked' THEN 'cancelled' ELSE f.state END, f.duration
@@ -139,6 +144,8 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
            revoked_until = CASE WHEN f.state <> 'queued' AND huey_task.revoked_once THEN NULL ELSE huey_task.revoked_until END
       FROM other_finishes AS f
      WHERE huey_task.queue = NEW.queue AND huey_task.id = f.id AND huey_task.id IN (SELECT id FROM other_finishes);
+
+    INSERT INTO follow_up_step (now) SELECT now FROM edge_turn;
 
     -- 8. Promote scheduled tasks that became due.
     INSERT INTO promoted (id)
@@ -190,6 +197,7 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
      WHERE queue = NEW.queue AND state = 'queued' AND id IN (SELECT id FROM claimed);
 
     INSERT INTO after_claim_step (queue) SELECT queue FROM constrained_turn;
+    INSERT INTO edges_after_claim (queue, now) SELECT queue, now FROM edge_turn;
 
     -- 12. Statistics: a task counts in the minute in which it ended, and as enqueued in the minute in which it was enqueued. (Tasks that have
     --     not ended are counted when statistics are read.)

@@ -1,5 +1,8 @@
 -- Writing finishes other than a plain success.
 
+-- Id to what the children of a task get of it, where that is not its result.
+local outputs = {}
+
 -- The task has ended. A revocation for one run only is used up by it.
 local function end_task(id, message, name, state, how, reason)
   state[STATE], state[REASON], state[FINISHED], state[CRASHED_WORKER] = how, reason, text(now), false
@@ -48,6 +51,8 @@ local function write_finish(who, at)
   state[TOKEN] = tonumber(token)
   if how == 'succeeded' then
     count(minute, head[NAME], SUCCEEDED, 1, duration)
+    local value = ARGV[at + 10]
+    end_edges(id, how, outputs[id] or (value ~= '' and string.sub(value, 2)))
     return end_task(id, message, head[NAME], state, how, false)
   end
   local is_try = attempt > state[ATTEMPT]
@@ -60,9 +65,11 @@ local function write_finish(who, at)
   if how ~= 'queued' then
     count(minute, head[NAME], how == 'failed' and FAILED or CANCELLED, 1, duration)
     end_task(id, message, head[NAME], state, how, reason)
+    if how == 'failed' or (error_text ~= '' and reason ~= 'revoked') then fail_edges(id, error_text) else skip_edges(id) end
   elseif is_active(call('HGET', $REVOKED, id)) then
     count(minute, head[NAME], CANCELLED, 1, duration)
     end_task(id, message, head[NAME], state, 'cancelled', 'revoked')
+    skip_edges(id)
   else
     if is_try then count(minute, head[NAME], RETRIED, 1, duration) end
     state[REASON] = reason

@@ -51,11 +51,11 @@ local function store(at, size)
   return ids
 end
 
--- Insert all groups from ARGV[AT] on.
-local function insert(at)
+-- Insert all groups from ARGV[AT] on; with TO only those before ARGV[TO].
+local function insert(at, to)
   local has_revocations = call('EXISTS', $REVOKED_UNHELD) == 1
   local priority, ready = nil, {}
-  while ARGV[at] do
+  while ARGV[at] and (not to or at < to) do
     local size = tonumber(ARGV[at + 5])
     local ids = store(at, size)
     if #ids > 0 then

@@ -54,6 +54,7 @@ local function drop_former_run(id)
     call('HDEL', $STATES, id)
   end
   if call('HEXISTS', $RESULTS, id) == 1 then remove_values('result', { id }) end
+  forget_edges(id)
 end
 
 -- Let the token of an id that is enqueued again begin above all that it ever had.
@@ -69,8 +70,8 @@ local function is_held(id, may_come_again)
   return not (state and state[FINISHED])
 end
 
--- Insert the task of ARGV[AT]; return true. Or return false, and the id of the task of which it is a duplicate unless it is held itself.
-local function insert_constrained(at, has_revocations)
+-- Insert the task of ARGV[AT], which waits for so many PARENTS; return true. Or return false, and the id of the task of which it is a duplicate unless it is held itself.
+local function insert_constrained(at, has_revocations, parents)
   local id, requested, priority, eta = ARGV[at + 6], requested_at(at), tonumber(ARGV[at + 2]), due_in(ARGV[at + 3])
   local own = requested and requested.own or nil
   if is_held(id, own) then return false, own and id end
@@ -89,7 +90,9 @@ local function insert_constrained(at, has_revocations)
     constraints = note_constraints(id, requested)
     if constraints then take_key(id, constraints) end
   end
-  if due then
+  if parents and parents > 0 then
+    call('ZADD', $WAITING, parents, id)
+  elseif due then
     schedule({ id }, due)
   elseif constraints then
     enter_queue(id, priority, now, 0)

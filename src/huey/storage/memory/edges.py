@@ -1,0 +1,176 @@
+"""Edges between tasks: what a task waits for, and what its parents gave it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from huey.runtime.clock import Micros
+from huey.storage.memory import keys
+from huey.storage.memory.row import Row
+from huey.storage.memory.tables import Edges, Outcome, Tables
+from huey.storage.stats import CANCELLED as COUNTED_CANCELLED
+from huey.storage.stats import ENQUEUED
+from huey.task.lifecycle import Finish, State
+from huey.task.workflow import (
+    FAILED,
+    JOIN,
+    PARENT_FAILED,
+    PARENT_SKIPPED,
+    PIECE,
+    SKIPPED,
+    STEP,
+    SUCCEEDED,
+    THEN,
+    EdgeRow,
+    Opened,
+    ParentEnd,
+    TaskRef,
+    failure_pointer,
+)
+
+
+def end_run(tables: Tables, row: Row, finish: Finish, error: str | None) -> None:
+    """Note the end of a run that was its task's last."""
+    ref = TaskRef(tables.name, row.id)
+    if ref not in tables.edges.open:
+        return
+    if row.state == State.SUCCEEDED:
+        tables.edges.end(ref, Outcome(SUCCEEDED, finish.value if finish.output is None else finish.output))
+    elif row.state == State.FAILED or (error is not None and row.reason != "revoked"):
+        tables.edges.end(ref, Outcome(FAILED, error=error, failed=ref))
+    else:
+        tables.edges.end(ref, Outcome(SKIPPED))
+
+
+def skip(tables: Tables, ids: Iterable[str]) -> None:
+    """Note that tasks ended without a run."""
+    for id in ids:
+        tables.edges.end(TaskRef(tables.name, id), Outcome(SKIPPED))
+
+
+def settle(edges: Edges, now: Micros) -> list[Opened]:
+    """End up to ``STEP`` edges of parents that have ended; open or cancel their children. Return those that were opened."""
+    walk = deque((parent, end) for parent, end in edges.ended.items())
+    touched: dict[TaskRef, Row] = {}
+    room = STEP
+    while walk and room:
+        parent, end = walk.popleft()
+        waiting = edges.open.get(parent, {})
+        while waiting and room:
+            (child, position), room = next(iter(waiting)), room - 1
+            del waiting[child, position]
+            link = edges.links[child][position]
+            link.end = end._replace(error=end.error if link.kind == JOIN else None)
+            row = edges.row(child)
+            if row is None or row.state != State.WAITING:
+                continue
+            row.open_parents -= 1
+            touched[child] = row
+            if link.is_broken:
+                _cancel(edges, child, row, end, now)
+                walk.append((child, edges.ended.get(child, end)))
+        if not waiting:
+            edges.open.pop(parent, None)
+            edges.ended.pop(parent, None)
+    return [opened for ref, row in sorted(touched.items(), key=lambda item: item[0]) if (opened := _open(edges, ref, row, now))]
+
+
+def _cancel(edges: Edges, ref: TaskRef, row: Row, end: Outcome, now: Micros) -> None:
+    tables = edges.queues[ref.queue]
+    is_failure = end.outcome == FAILED and end.failed is not None
+    row.end(State.CANCELLED, PARENT_FAILED if is_failure else PARENT_SKIPPED, now)
+    row.error = failure_pointer(end.failed) if is_failure and end.failed is not None else None
+    keys.release(tables, row)
+    tables.statistics.count(row.record.name, COUNTED_CANCELLED, now)
+    tables.statistics.count(row.record.name, ENQUEUED, row.created)
+    edges.end(ref, Outcome(end.outcome, failed=end.failed))
+
+
+def _open(edges: Edges, ref: TaskRef, row: Row, now: Micros) -> Opened | None:
+    if row.state != State.WAITING or row.open_parents > 0:
+        return None
+    broken = next((link.end for link in edges.links[ref].values() if link.is_broken), None)
+    if broken is not None:
+        # A parent was put back by hand and succeeded, and another one had failed too.
+        _cancel(edges, ref, row, broken, now)
+        return None
+    row.requeue(row.due if row.due is not None and row.due > now else None, None, now)
+    edges.queues[ref.queue].tasks.queue(row)
+    id, name, retries, retry_delay = row.label
+    return Opened(ref.queue, id, name, retries, retry_delay, row.due is not None)
+
+
+def reopen(tables: Tables, ids: Sequence[str]) -> None:
+    """Let tasks wait again that were cancelled because of tasks that were put back."""
+    edges = tables.edges
+    lost = _lost_edges(edges)
+    again = [TaskRef(tables.name, id) for id in ids]
+    for ref in again:
+        for child, position in lost.get(ref, ()):
+            row = edges.row(child)
+            if row is not None and row.is_cancelled_by_parent and edges.links[child][position].kind == THEN:
+                again.append(child)
+                row.state, row.reason, row.error, row.finished = State.WAITING, None, None, None
+                keys.hold(edges.queues[child.queue], [child.id])
+    for ref in again:
+        edges.ended.pop(ref, None)
+        for child, position in lost.get(ref, ()):
+            row = edges.row(child)
+            if row is not None and row.state == State.WAITING:
+                edges.links[child][position].end = None
+                edges.open.setdefault(ref, {})[child, position] = None
+                row.open_parents = sum(link.end is None for link in edges.links[child].values())
+
+
+def _lost_edges(edges: Edges) -> dict[TaskRef, list[tuple[TaskRef, int]]]:
+    """Return the edges, child and position, whose parents ended and did not succeed, by parent."""
+    lost: dict[TaskRef, list[tuple[TaskRef, int]]] = {}
+    for child, links in edges.links.items():
+        for position, link in links.items():
+            if link.end is not None and link.end.outcome != SUCCEEDED:
+                lost.setdefault(link.parent, []).append((child, position))
+    return lost
+
+
+def forget_gone(tables: Tables) -> None:
+    """Remove what was given to tasks that are no longer held."""
+    links = tables.edges.links
+    for ref in [ref for ref in links if ref.queue == tables.name and ref.id not in tables.tasks.rows]:
+        forget(tables, ref.id)
+
+
+def forget(tables: Tables, id: str) -> None:
+    """Remove what was given to a task."""
+    child = TaskRef(tables.name, id)
+    for position, link in tables.edges.links.pop(child, {}).items():
+        waiting = tables.edges.open.get(link.parent)
+        if waiting is not None:
+            waiting.pop((child, position), None)
+            if not waiting:
+                del tables.edges.open[link.parent]
+
+
+def parent_ends(tables: Tables, id: str, after: int) -> list[ParentEnd]:
+    found, size = list[ParentEnd](), 0
+    for position, link in sorted(tables.edges.links.get(TaskRef(tables.name, id), {}).items()):
+        if position <= after or link.end is None:
+            continue
+        if size >= PIECE:
+            break
+        outcome, value, error, failed = link.end
+        if failed is not None and error is None and (row := tables.edges.row(failed)) is not None:
+            error = row.error
+        found.append(ParentEnd(position, link.kind, outcome, value, error, failed or link.parent))
+        size += len(value or b"")
+    return found
+
+
+def edge_rows(tables: Tables, ids: Sequence[str]) -> list[EdgeRow]:
+    asked = {TaskRef(tables.name, id) for id in ids}
+    return [
+        EdgeRow(link.parent, child, link.kind, position, None if link.end is None else link.end.outcome)
+        for child, links in sorted(tables.edges.links.items())
+        for position, link in sorted(links.items())
+        if child in asked or link.parent in asked
+    ]

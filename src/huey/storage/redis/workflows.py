@@ -1,0 +1,98 @@
+"""Workflows in Redis: the arguments of lua/parts/workflows.lua, and what the scripts answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from huey.storage.redis import keys
+from huey.storage.redis.messages import Arg, group, groups, lease_of, text_of, whole_or
+from huey.task.lifecycle import Finish
+from huey.task.record import Record
+from huey.task.record_options import may_have_constraints
+from huey.task.workflow import EdgeRow, Opened, ParentEnd, QueuedRecord, TaskRef, Workflow, not_held, prepared
+
+
+def arguments_of(workflow: Workflow, tasks: Sequence[QueuedRecord], events: Sequence[str]) -> list[Arg]:
+    """Return a plan and its groups and events (lua/parts/workflows.lua)."""
+    names = sorted({ref.queue for ref in workflow.refs})
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    children = {edge.child for edge in workflow.edges} | set(workflow.replaces)
+    parents: dict[TaskRef, int] = {}
+    for edge in workflow.edges:
+        parents[edge.child] = parents.get(edge.child, 0) + 1
+    arguments: list[Arg] = []
+    queues, singles, event_positions = list[Any](), list[Any](), list[Any]()
+    is_single = {each.ref: each.ref in children or may_have_constraints(each.record.options) for each in tasks}
+    for name in names:
+        plain = [each.record for each in tasks if each.queue == name and not is_single[each.ref]]
+        start = len(arguments)
+        arguments += groups(plain) if plain else []
+        queues.append([keys.prefix(name), name, start, len(arguments)])
+    texts = workflow.pair_events(events)
+    for each in tasks:
+        ref, event = each.ref, 0
+        if ref in texts:
+            event = len(arguments)
+            arguments.append(texts[ref])
+        if is_single[ref]:
+            record: Record = each.record
+            singles.append([numbers[ref.queue], len(arguments), parents.get(ref, 0), event if ref in texts else -1])
+            arguments += group(record, (record.id,), (record.payload,))
+        elif ref in texts:
+            event_positions.append([numbers[ref.queue], event])
+    edges = [[numbers[e.child.queue], e.child.id, e.position, numbers[e.parent.queue], e.parent.id, e.kind] for e in workflow.edges]
+    replaces = [[numbers[new.queue], new.id, numbers[old.queue], old.id] for new, old in workflow.replaces.items()]
+    plan = {"queues": queues, "singles": singles, "edges": edges, "replaces": replaces, "events": event_positions}
+    return [json.dumps(plan), *arguments]
+
+
+def encode_outputs(finishes: Sequence[Finish]) -> tuple[list[int], list[Arg], list[Arg]]:
+    """Return the numbers of outputs and of follow-ups, and both as arguments of lua/turn.lua."""
+    outputs: list[Arg] = []
+    follow_ups: list[Arg] = []
+    for finish in finishes:
+        if finish.output is not None:
+            outputs += [finish.lease.id, finish.output]
+    following = [(finish.lease.id, finish.follow_ups) for finish in finishes if finish.follow_ups is not None]
+    for id, workflow in following:
+        plan, *arguments = arguments_of(workflow, prepared(workflow), [])
+        follow_ups += [id, len(arguments), plan, *arguments]
+    return [len(outputs) // 2, len(following)], outputs, follow_ups
+
+
+def opened_of(found: list[Any]) -> Opened:
+    queue, id, message, attempt, is_scheduled = found
+    lease = lease_of(id, message, None)
+    retries = max(0, lease.retries - whole_or(int, attempt, 0))
+    return Opened(text_of(queue), lease.id, lease.name, retries, lease.retry_delay, bool(is_scheduled))
+
+
+def answer_of(how: bytes, found: list[bytes]) -> dict[TaskRef, str]:
+    """Return which tasks of a workflow were not put in, each with the id of the one that stands for it. Raise ValueError if a task that
+    should be held is not."""
+    names = [text_of(each) for each in found]
+    if how == b"absent":
+        raise not_held(TaskRef(_queue_of(found[0]), names[1]))
+    if how == b"held":
+        return {TaskRef(_queue_of(prefix), id): id for prefix, id in zip(found[::2], names[1::2], strict=True)}
+    return {TaskRef(_queue_of(prefix), id): other for prefix, id, other in zip(found[::3], names[1::3], names[2::3], strict=True)}
+
+
+def parent_end_of(found: list[Any]) -> ParentEnd:
+    position, kind, prefix, parent, outcome, value, failed_queue, failed, error = found
+    ref = TaskRef(_queue_of(failed_queue or prefix), text_of(failed or parent))
+    return ParentEnd(int(position), text_of(kind), text_of(outcome), value, None if error is None else text_of(error), ref)
+
+
+def edge_of(found: list[Any]) -> EdgeRow:
+    parent_queue, parent, child_queue, child, kind, position, outcome = found
+    refs = TaskRef(_queue_of(parent_queue), text_of(parent)), TaskRef(_queue_of(child_queue), text_of(child))
+    return EdgeRow(*refs, text_of(kind), int(position), None if outcome is None else text_of(outcome))
+
+
+def _queue_of(prefix: bytes) -> str:
+    """Return the name of a queue of which all keys begin with *prefix*."""
+    return unquote(prefix.decode()[len("huey:{") : -len("}:")])
