@@ -8,7 +8,7 @@
     def add(a, b):
         return a + b
 
-    result = add(1, 2)                 # put in; a consumer runs it
+    result = add(1, 2)                 # enqueued; a consumer runs it
     result.get(blocking=True)          # 3
 
 Names are loaded at their first use, so that ``import huey`` costs next to nothing.
@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 from huey.constants import __version__ as __version__
 
 if sys.platform in ("win32", "emscripten", "wasi"):
-    # Without file locks between processes, forks and signals nothing below would keep its promises.
+    # Without file locks between processes, forks and signals, huey could not keep its promises.
     raise ImportError(f"huey runs on Linux and macOS, not on {sys.platform}; on Windows use it inside WSL, the Windows Subsystem for Linux")
 
 if TYPE_CHECKING:
     from logging import Logger
 
     logger: Logger
-    """The logger of all that huey tells; those of its parts are below it."""
+    """The logger of huey; the loggers of its parts are its children."""
 
     from huey.api import Huey as Huey
     from huey.cron import crontab as crontab

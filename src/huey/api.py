@@ -1,4 +1,4 @@
-"""``Huey``: the facade. Each method hands over to the part that does the work; ``huey.client`` has the parts."""
+"""``Huey``: the facade. Each method calls the part that does the work; those are in ``huey.client``."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Classes of Huey with a storage of their own, which huey 3.x has here: they are subclasses of this one, in another module.
+    # Classes of Huey with a storage of their own, which huey 3.x exports here: they are subclasses of this one, in another module.
     if name.endswith("Huey"):
         from importlib import import_module
 
@@ -65,35 +65,35 @@ def __getattr__(name: str) -> Any:
 
 
 class Huey(LegacyFacade):
-    """One queue and the functions that run from it.
+    """A task queue and its task functions.
 
-    *name*: the queue's name; instances of one name and storage share it. Without more, tasks are kept in the SQLite file ``huey.db`` in
+    *name*: the queue's name; instances with the same name and storage share it. By default tasks are kept in the SQLite file ``huey.db`` in
     the current directory; other keywords (``filename=``, ``fsync=``, ...) go to that storage. *storage*: another storage. *storage_class*:
-    a class of ``huey.storage``, or a ``BaseStorage`` of your own as for huey 3.x; a consumer tells at its start what that cannot promise.
+    a class of ``huey.storage``, or a ``BaseStorage`` of your own as for huey 3.x; a consumer logs at startup what that cannot promise.
 
-    *results*: False stores no results, calls return None. *store_none*: store the value None too. *always_eager*: a call runs
-    the function at once and returns its value. *utc*: False when consumers run with ``--localtime``.
+    *results*: False stores no results, and calls return None. *store_none*: store the value None too. *always_eager*: a call runs the
+    function at once and returns its value. *utc*: False if consumers run with ``--localtime``.
 
     *immediate*: calls run synchronously in the calling thread, exactly as a consumer would run them: they return a handle, and errors are
-    stored. Scheduled tasks are stored but not run. It can be set at any time. Meanwhile a storage in memory stands in for the other one,
-    unless *immediate_use_memory* is False. *store_intermediate_errors*: a ``get()`` that does not wait raises the last error while
-    further tries are left (parts of 0.4.9 keep none).
+    stored. Scheduled tasks are stored but not run. It can be set at any time. While it is set, a storage in memory replaces the real one,
+    unless *immediate_use_memory* is False. *store_intermediate_errors*: a ``get()`` that does not wait raises the last error while retries
+    are left (components of 0.4.9 keep none).
 
-    *serializer*: an object with ``serialize`` and ``deserialize`` (default: pickle). *secret*: signs every message, a list of secrets
-    rotates them (first signs, all verify); default the environment's HUEY_SECRET. *compression*, *use_zlib*: compress what is stored.
-    *allow_pickle*: True reads pickles of any class also from stores that others may write into; False from none.
+    *serializer*: an object with ``serialize`` and ``deserialize`` (default: pickle). *secret*: signs every message; a list rotates secrets
+    (the first signs, all verify); default: the environment variable HUEY_SECRET. *compression*, *use_zlib*: compress stored values.
+    *allow_pickle*: True reads pickles of any class even from stores that others can write to; False from none.
 
-    *queue* (also as first argument), *result_store*, *schedule*, *events*: parts of 0.4.9, see ``huey.backends.base``; then there is no
-    name and no other storage, and without a result store no results.
+    *queue* (also as first argument), *result_store*, *schedule*, *events*: components of 0.4.9, see ``huey.backends.base``; they replace
+    *name* and *storage*, and without a result store there are no results.
 
-    *keep_ids*: seconds, from a call or its eta, for which an id that you chose (``id=``) stays known also when its task has ended: the same
-    call again changes nothing. None or 0: while its task is held; once that has ended, the same id is a new run.
+    *keep_ids*: seconds, from a call or its eta, for which an id that you chose (``id=``) stays known even after its task has ended:
+    repeating the call changes nothing. None or 0: until its task has ended; then the same id starts a new run.
 
-    ConfigurationError: an option that does not exist or cannot work.
+    Raises ConfigurationError for an option that does not exist or cannot work.
     """
 
     storage_class: Any = None
-    """Class of the storage, in place of that of this class; as *storage_class*."""
+    """The storage class that replaces the default of this class; like *storage_class*."""
     _storage_kind = "SqliteStorage"
 
     def __init__(
@@ -160,10 +160,10 @@ class Huey(LegacyFacade):
         return open_as("MemoryStorage", self.name, clock=self.clock, rng=self.rng)
 
     def _storage_of_parts(self, name: Any, events: Any, storage: Storage | None, clock: Clock) -> Storage:
-        """Return the storage over parts of 0.4.9."""
+        """Return the storage on top of components of 0.4.9."""
         if self.queue is None or storage is not None or name != "huey":
             fact = f"name={name!r}" if name != "huey" else "no queue=" if self.queue is None else "storage="
-            raise ConfigurationError(f"{fact} with parts of 0.4.9: these are Huey(queue, result_store=..., schedule=..., events=...)")
+            raise ConfigurationError(f"{fact} with components of 0.4.9: these are Huey(queue, result_store=..., schedule=..., events=...)")
         return open_parts(self.queue, self.result_store, self.schedule, events, clock=clock)
 
     def _make_storage(self, storage: Storage | None, options: dict[str, Any]) -> Storage:
@@ -178,15 +178,15 @@ class Huey(LegacyFacade):
             raise ConfigurationError(why_not(self, self.name, error)) from error
 
     def get_storage(self, **options: Any) -> Any:
-        """Make the storage, with *options* that are not ``Huey``'s own. Override it to make another one: of ``huey.storage``, or a
+        """Return the storage, made with *options* that are not ``Huey``'s own. Override it to return another one: of ``huey.storage``, or a
         ``BaseStorage`` as for huey 3.x."""
         if self.storage_class is None:
             return open_as(self._storage_kind, self.name, clock=self.clock, rng=self.rng, **options)
         return open_of(self.storage_class, self.name, self.clock, self.rng, **options)
 
     def on(self, queue: str | None) -> Self:
-        """Return this Huey on another queue of the same store: ``huey.on("mail").inspector``, ``huey.on("mail").result(id)``. Whatever is
-        enqueued through it goes to that queue. ConfigurationError: the storage has one queue only."""
+        """Return this Huey on another queue of the same store: ``huey.on("mail").inspector``, ``huey.on("mail").result(id)``. Tasks
+        enqueued through it go to that queue. Raise ConfigurationError if the storage holds only one queue."""
         return cast("Self", self if queue is None else self.client.router.for_queue(queue).huey)
 
     # -- functions ----------------------------------------------------------------------------------------------------------------------
@@ -201,18 +201,18 @@ class Huey(LegacyFacade):
     ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]:
         """Decorator: calls of the function become tasks.
 
-        *retries*: further runs after a failure. *retry_delay*: seconds between them, at least. *retries_as_argument*: pass the number of
-        retries left as keyword ``retries``. *include_task* (or *context*): pass the task as keyword ``task``.
-        *name*: the name of its tasks in the queue, default ``module.function``; *aliases*: names it had before. *priority*: higher runs
-        first. *expires*: do not start later than this, seconds or timedelta from the call, or a datetime. *timeout*: seconds that a run may
-        take; then ``TaskTimeout`` is raised inside it, and if that does not end it, the supervisor kills its process and the run has failed
+        *retries*: further runs after a failure. *retry_delay*: least seconds between them. *retries_as_argument*: pass the number of
+        retries left as the keyword ``retries``. *include_task* (or *context*): pass the task as the keyword ``task``.
+        *name*: the name of its tasks in the queue, default ``module.function``; *aliases*: its former names. *priority*: higher runs
+        first. *expires*: latest start, in seconds or as a timedelta from the call, or a datetime. *timeout*: seconds that a run may take;
+        then ``TaskTimeout`` is raised inside it, and if that does not end it, the supervisor kills its process and the run fails
         (reason "timeout"). *queue*: calls go to this queue of the same store; consumers take from it with ``--queues``.
-        *retry_backoff*: factor by which the delay grows with each failed try, up to *max_retry_delay* seconds; 0: it does not grow.
-        *retry_jitter*: a random share of the delay, up to this one (0.1: a tenth), is added. *retry_on*, *no_retry_on*: retry only after
+        *retry_backoff*: factor by which the delay grows with each failed attempt, up to *max_retry_delay* seconds; 0: it does not grow.
+        *retry_jitter*: largest random share of the delay that is added to it (0.1: a tenth). *retry_on*, *no_retry_on*: retry only after
         these exceptions, or not after these: a class, several, or a function of the exception.
-        *unique*, *unique_for*, *concurrency*, *key*, *at_most_once*: see ``ConstraintSpec``. *task_attributes*: further attributes of the
+        *unique*, *unique_for*, *concurrency*, *key*, *at_most_once*: see ``ConstraintSpec``. *task_attributes*: more attributes for the
         class of its tasks, for hooks and handlers to read, such as ``{"team": "billing"}``.
-        ValueError: a value that cannot work, or a name that another function has. TypeError: an option that does not exist.
+        Raises ValueError for a value that cannot work or a name that another function has, TypeError for an unknown option.
         """
         parsed = parse_options("task", options, retries, retry_delay, retries_as_argument, include_task)
 
@@ -274,20 +274,20 @@ class Huey(LegacyFacade):
         return decorate
 
     def unregister(self, wrapper: TaskWrapper[Any, Any]) -> bool:
-        """Forget a function; return whether it was known."""
+        """Remove a function from the registry; return whether it was there."""
         return self.registry.unregister(wrapper.name)
 
     # -- the queue ----------------------------------------------------------------------------------------------------------------------
 
     @property
     def inspector(self) -> Inspector:
-        """Shows tasks, workers and statistics of this queue, and acts on them."""
+        """The inspector of this queue: shows tasks, workers and statistics, and acts on them."""
         from huey.inspector import Inspector
 
         return Inspector(self.storage, self.codec, self.clock)
 
     def __len__(self) -> int:
-        """The number of pending tasks, as ``pending_count()``."""
+        """Return the number of pending tasks, like ``pending_count()``."""
         return self.pending_count()
 
     def __bool__(self) -> bool:
@@ -299,16 +299,16 @@ class Huey(LegacyFacade):
         return self.storage.features.is_shared and not self.immediate
 
     def flush(self) -> None:
-        """Remove everything of this queue."""
+        """Remove everything in this queue."""
         self.storage.flush()
 
     def close(self) -> None:
-        """Let go of files and connections; the next call opens them again."""
+        """Close files and connections; the next call reopens them."""
         self.client.router.close()
 
     def create_consumer(self, **options: Any) -> Consumer:
-        """Return a consumer that runs in this process: ``start()`` and ``stop()`` it; or ``run()`` it, which starts worker processes if its
-        options ask for them. Options as in ``Consumer``."""
+        """Return a consumer that runs in this process: use ``start()`` and ``stop()``, or ``run()``, which starts worker processes if its
+        options ask for them. Options as for ``Consumer``."""
         from huey.consumer.program import Consumer
 
         return Consumer(self, **options)
@@ -322,7 +322,7 @@ class Huey(LegacyFacade):
         return self
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"{self!r} is not pickled: import it where it is needed; what travels are names and ids, such as result.id")
+        raise TypeError(f"{self!r} cannot be pickled: import it where it is needed, and pass names and ids, such as result.id")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -330,7 +330,7 @@ class Huey(LegacyFacade):
 
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"name={name!r}: a queue has a name, such as Huey('my-app')")
+        raise ConfigurationError(f"name={name!r}: a queue needs a name, such as Huey('my-app')")
     try:
         return parse_text("name", name)
     except ValueError as error:

@@ -17,18 +17,18 @@ class ConsumerConfig:
         self._given = settings
 
     def validate(self) -> None:
-        """Check the settings. ValueError (a ConfigurationError): one does not exist, is not valid, or contradicts another."""
+        """Check the settings. Raise ValueError (a ConfigurationError) if one does not exist, is not valid, or contradicts another."""
         _ = self.values
 
     @property
     def values(self) -> dict[str, Any]:
-        """All settings of the consumer, for ``huey.create_consumer(**config.values)``. ValueError: see ``validate``."""
+        """All settings of the consumer, for ``huey.create_consumer(**config.values)``. Raises ValueError like ``validate``."""
         return validate_settings({name: value for name, value in self._given.items() if name not in OF_COMMAND})
 
     def setup_logger(self, logger: logging.Logger | None = None) -> logging.Logger:
         """Log like the command, to stderr or the log file: add a handler to the logger ``huey`` and return that logger.
 
-        *logger* is accepted as in 3.x, but ignored: all records go to huey's own logger.
+        *logger* is accepted as in 3.x but ignored: all records go to huey's own logger.
         """
         set_up_logging(self._given)
         return logging.getLogger("huey")

@@ -35,21 +35,21 @@ _DAY = 1440 * MINUTE
 
 @final
 class Crontab:
-    """A schedule in the manner of cron: ``schedule(datetime)`` is True when all five fields match its minute.
+    """A schedule like that of cron: ``schedule(datetime)`` is True when all five fields match its minute.
 
     A field is a number or text: ``*`` (every), ``*/n`` (every n-th, from the start of the range), ``m-n``, ``m-n/k``, a plain number, or a
-    comma list of these; months and days of the week also by name (``jan``, ``mon-fri``). A range may go round the end: hours ``22-2/2``
-    are 22, 0 and 2. day_of_week: 0 = Sunday to 6 = Saturday, 7 = Sunday too. Unlike cron, a day must match both day and day_of_week.
+    comma list of these; months and days of the week also by name (``jan``, ``mon-fri``). A range may wrap around: hours ``22-2/2`` are 22,
+    0 and 2. day_of_week: 0 = Sunday to 6 = Saturday, 7 = Sunday too. Unlike cron, a day must match both day and day_of_week.
 
     Give the fields by keyword, or as one cron line, ``crontab("0 3 * * mon-fri")``: minute, hour, day, month, day_of_week; or one of
     ``@hourly @daily @weekly @monthly @yearly``. Fields by position (month, day, day_of_week, hour, minute, as in 0.4.9) still work, with a
-    DeprecationWarning, and a consumer says at its start how it reads them: other versions of huey have another order.
+    DeprecationWarning, and a consumer logs at startup how it reads them, since other versions of huey use another order.
 
     A number out of range is a ValueError. Text that cannot be read warns and is left out; it is a ValueError if ``strict``, or if nothing
     else is left in that field. A date that does not exist never matches.
 
-    ``tz`` is a name ("Europe/Paris") or a ZoneInfo. It wins over the consumer's clock, and an aware datetime is first moved to it; a naive
-    one is taken as it stands.
+    ``tz`` is a name ("Europe/Paris") or a ZoneInfo. It overrides the consumer's clock. An aware datetime is converted to it first; a naive
+    one is used as it is.
     """
 
     __slots__ = ("_given", "days", "hours", "minutes", "months", "positional", "tz", "weekdays")
@@ -121,8 +121,8 @@ class Crontab:
 
     @property
     def __code__(self) -> CodeType:
-        """A code object as in huey 3.x, whose crontab is a function: instrumentations recognize schedules by it. They take times as UTC, so
-        a schedule with a zone of its own has another."""
+        """A code object as in huey 3.x, whose crontab is a function: instrumentation recognizes schedules by it. Since it takes times as
+        UTC, a schedule with a zone of its own has another."""
         return (_as_function if self.tz is None else _in_zone)(()).__code__
 
     @property
@@ -137,18 +137,17 @@ class Crontab:
 
     @property
     def doubt(self) -> str | None:
-        """Return a warning for a schedule whose fields were given by position: how it is read here, how by huey 3.x, and what to write.
-        Else None."""
+        """A warning for a schedule with fields by position: how they are read here, how by huey 3.x, and what to write. Else None."""
         if not self.positional:
             return None
         given = ", ".join(map(repr, self.positional))
-        reading = f"crontab({given}) has its fields by position: here that is {self.in_words}"
+        reading = f"crontab({given}) has positional fields: here they mean {self.in_words}"
         other_order: Mapping[str, Any] = dict(zip(LINE_ORDER, self.positional, strict=False))
         try:
             other = Crontab(**other_order)
         except (ValueError, UserWarning):
             return f"{reading}; write {self!r}"
-        return f"{reading}, in huey 3.x it is {other.in_words}; write {self!r} or {other!r}"
+        return f"{reading}, in huey 3.x they mean {other.in_words}; write {self!r} or {other!r}"
 
     def __repr__(self) -> str:
         shown = [f"{field}={given!r}" for field, given in self._given.items()]
@@ -190,7 +189,7 @@ def next_due(schedule: Crontab, after: Micros, zone: tzinfo | None = UTC, days: 
     first = after - after % MINUTE + MINUTE
     for begin in range(first, first + days * _DAY, _DAY):
         end = begin + _DAY
-        # From the day before: a change of the clocks may skip into this span, or step back out of it.
+        # From the day before: a clock change may skip into this span or step back out of it.
         if any(map(schedule.fits_date, _dates(_wall(begin - _DAY, clock), _wall(end, clock)))):
             found = next((minute for minute in range(begin, end, MINUTE) if _is_due(schedule, clock, minute)), None)
             if found is not None:
@@ -205,14 +204,14 @@ def _test(validate: Callable[[datetime], bool], zone: tzinfo | None) -> Callable
 
 
 def _is_due(schedule: Crontab, zone: tzinfo | None, at: Micros) -> bool:
-    """Whether a crontab is due at this instant, by the rule for changes of the clocks."""
+    """Return True if a crontab is due at this instant, by the rules for clock changes."""
     wall = _wall(at, zone)
     if schedule.fits(wall):
         return wall.fold == 0 or schedule.follows_elapsed(_since_first_showing(wall))
     if zone is UTC:
         return False
     before = _wall(at - MINUTE, zone)
-    # Both are of one zone, or naive: the difference is what the wall clock moved, not what passed.
+    # Both are of one zone, or naive: the difference is how far the wall clock moved, not how much time passed.
     gap = wall - before - _ONE_MINUTE
     return gap > timedelta() and not schedule.follows_elapsed(gap) and any(map(schedule.fits, _skipped(before, gap)))
 
@@ -242,7 +241,7 @@ def _with_positional(fields: Mapping[str, Part], positional: tuple[Part, ...]) -
         by_position = of_line(positional[0])
     else:
         if len(positional) > len(OLD_ORDER):
-            raise TypeError(f"crontab takes at most five fields by position, here are {len(positional)}; give them by keyword")
+            raise TypeError(f"crontab takes at most five positional fields; got {len(positional)}; give them by keyword")
         by_position = dict(zip(OLD_ORDER, positional, strict=False))
     twice = [field for field in by_position if fields[field] != "*"]
     if twice:

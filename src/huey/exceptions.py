@@ -2,10 +2,10 @@
 
 Exception
   HueyException                    the base of all but TaskException
-    QueueException                 0.4.9: a problem of the storage or the registry
+    QueueException                 0.4.9: a problem with the storage or the registry
       StorageError                 the storage failed; nothing was written
         StorageUnavailable         unreachable or busy: trying again may help
-          QueueWriteException ...  a queue part of 0.4.9 failed; its own error is the cause
+          QueueWriteException ...  a component of 0.4.9 failed; its own error is the cause
         StorageFull                no space left
         StorageRefused             wrong file, version or permissions: trying again does not help
       UnknownTask                  no function is registered under that name
@@ -36,11 +36,11 @@ class HueyException(Exception):
 
 
 class QueueException(HueyException):
-    """Something is wrong with a queue, a store or the registry."""
+    """A problem with a queue, a store or the registry."""
 
 
 class StorageError(QueueException):
-    """The storage failed to do what was asked. Nothing was written."""
+    """The storage failed to carry out a call. Nothing was written."""
 
     unconfirmed = 0
     """Number of records of earlier calls inside one ``bulk_enqueue`` that were not enqueued either."""
@@ -90,7 +90,7 @@ class DataStorePutException(StorageUnavailable):
 
 
 class ScheduleAddException(StorageUnavailable):
-    """A schedule could not be added to."""
+    """A message could not be added to a schedule."""
 
 
 class ScheduleReadException(StorageUnavailable):
@@ -121,7 +121,7 @@ class TaskLockedException(HueyException):
 
 class RateLimitExceeded(HueyException):
     """The rate limit *key* allows no further use for *delay* seconds; less than 0 counts as 0. *retry*: the task runs again after that,
-    without counting a try. Raises ValueError if *delay* is not a number, or longer than a hundred years."""
+    without using a retry. Raises ValueError if *delay* is not a number, or longer than a hundred years."""
 
     def __init__(self, key: str, delay: float, retry: bool = True) -> None:
         if isinstance(delay, bool) or not isinstance(delay, int | float) or not delay <= LONGEST_DELAY:
@@ -155,8 +155,8 @@ ERROR_TYPE = "_type"
 class TaskException(Exception):
     """Raised by ``Result.get()`` when the task failed.
 
-    ``metadata`` has ``error`` (the repr of what was raised), ``traceback`` (text), ``retries`` (left) and ``task_id``. The traceback is
-    also a note, so that it is shown below that of this exception. ``error_type``: the name of the class of what was raised, with its module
+    ``metadata`` has ``error`` (the repr of the task's exception), ``traceback`` (text), ``retries`` (left) and ``task_id``. The traceback
+    is also a note, so that it is shown below that of this exception. ``error_type``: the name of that exception's class, with its module
     unless that is builtins, such as ``ValueError`` or ``app.errors.Refused``; "" if it is not known."""
 
     def __init__(self, metadata: dict[str, Any] | None = None) -> None:
@@ -182,7 +182,7 @@ class RetryTask(Exception):
     def __init__(self, msg: str | None = None, eta: datetime | None = None, delay: float | timedelta | None = None) -> None:
         super().__init__(*(() if msg is None else (msg,)))
         if eta is not None and delay is not None:
-            raise ValueError("RetryTask: both eta and delay are given: say one of them")
+            raise ValueError("RetryTask: both eta and delay are given; use only one of them")
         self.eta = eta
         self.delay = delay
 
@@ -200,4 +200,4 @@ class CancelExecution(Exception):
 
 
 ASKED_TO_STOP = (TaskTimeout, CancelExecution)
-"""What other threads raise in the thread of a task to end it."""
+"""Exceptions that other threads raise in the thread of a task to end it."""

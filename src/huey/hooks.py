@@ -1,7 +1,7 @@
 """Hooks: functions of the application that are called around the runs of tasks, and at the start and end of each runner.
 
-They are called in the order in which they were declared. An exception that one raises is logged, and the others are called nevertheless.
-Only ``CancelExecution`` in a ``pre_execute`` hook has a meaning: the task is not run.
+They are called in the order in which they were declared. If one raises, the exception is logged and the others are still called. Only
+``CancelExecution`` in a ``pre_execute`` hook has an effect: the task is not run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Hooks:
         self.post = self.by_kind[POST]
 
     def declare(self, kind: str, name: str | None) -> Callable[[F], F]:
-        """Return a decorator that adds its function. ValueError: it was written without parentheses."""
+        """Return a decorator that adds its function. Raise ValueError if it was written without parentheses."""
         if callable(name):
             raise ValueError(f"write @huey.{kind}() with parentheses")
 
@@ -65,10 +65,10 @@ class Hooks:
                 hook(*arguments)
             except ASKED_TO_STOP as error:
                 if kind == PRE:
-                    # The hook does not want the task; or the time of both is over.
+                    # The hook rejects the task, or the time limit of both has passed.
                     raise
-                log.warning("the %s hook %r raised %s, which means something in pre_execute only", kind, name, type(error).__name__)
+                log.warning("the %s hook %r raised %s, which has an effect only in pre_execute", kind, name, type(error).__name__)
             except BaseException as error:  # The user's function: it may raise anything, SystemExit included.
                 if is_ctrl_c(error):
                     raise
-                log.exception("the %s hook %r raised; what it was called for goes on", kind, name)
+                log.exception("the %s hook %r raised; its exception is ignored", kind, name)

@@ -1,7 +1,7 @@
-"""Look at tasks and act on them: the one read model for command line, dashboard and metrics.
+"""Inspection of tasks, and actions on them: the one read model for command line, dashboard and metrics.
 
-Everything here is a record of plain values, made from what the storage's verbs answer; nothing is kept between two calls. Times carry their
-zone (UTC), durations are seconds. No argument is unpickled into a class of the application: plain values are shown, of others the size.
+Everything here is a record of plain values, made from the storage's answers; nothing is cached between calls. Times carry their zone (UTC),
+durations are seconds. No argument is unpickled into a class of the application: plain values are shown, for others their size.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from huey.task.bounds import LONGEST_ID, is_storable
 from huey.task.lifecycle import STATES, State
 
 SHOWN_BYTES = 64 * 1024
-"""Arguments that take more are not read."""
+"""Arguments larger than this are not read."""
 SHOWN_CHARS = 500
-"""Longer texts of arguments are cut."""
+"""Argument texts longer than this are cut."""
 _STATES = (*STATES, "ready", "scheduled", "suspect")
 _SUMMED = ("enqueued", "succeeded", "failed", "retried", "cancelled", "took")
 
@@ -46,45 +46,45 @@ class Attempt(NamedTuple):
 
 
 class TaskInfo(NamedTuple):
-    """A task."""
+    """A task as the inspector shows it."""
 
     id: str
     name: str
     state: str
-    """``queued``, ``running``, ``failed``, ``cancelled``, and ``succeeded`` where such are kept. See ``label``."""
+    """``queued``, ``running``, ``failed``, ``cancelled``, and ``succeeded`` where such tasks are kept. See ``label``."""
     arguments: str
-    """As they stand in the call: ``1, name='x'``. ``<1,234 bytes>`` when they are not plain values, or many."""
+    """As written in the call: ``1, name='x'``. ``<1,234 bytes>`` if they are not plain values, or too many."""
     size: int
     """Bytes of the arguments as stored."""
     priority: int
     created: datetime
     due: datetime | None
-    """When it is due, while that is ahead."""
+    """When it is due, if that is in the future."""
     expires: datetime | None
     finished: datetime | None
     worker: str | None
-    """Who runs it."""
+    """The worker that runs it."""
     attempt: int
-    """Runs that failed since it was put in, or put back by hand."""
+    """Failed runs since it was enqueued, or requeued by hand."""
     retries: int
-    """Further runs allowed after a failure, all together."""
+    """Total number of retries allowed."""
     solo_crashes: int
     deaths: int
     token: int
     """How often it was claimed."""
     reason: str | None
-    """What ended or delayed it."""
+    """Why it ended or was delayed."""
     error: str | None
     """The last exception, in one line."""
     traceback: str | None
     attempts: tuple[Attempt, ...]
-    """The last runs that failed, oldest first."""
+    """The last failed runs, oldest first."""
     is_revoked: bool
-    """It was revoked."""
+    """It has been revoked."""
 
     @property
     def label(self) -> str:
-        """The state as a person says it: a queued task is ``ready``, ``scheduled``, or ``retrying``."""
+        """The state in everyday words: a queued task is ``ready``, ``scheduled``, or ``retrying``."""
         if self.state != State.QUEUED:
             return self.state
         return "retrying" if self.attempt else "scheduled" if self.due else "ready"
@@ -98,13 +98,13 @@ class WorkerInfo(NamedTuple):
     pid: int
     kind: str
     holds: int
-    """Tasks that it runs, or has claimed to run next."""
+    """Tasks that it runs or has claimed to run next."""
     is_expired: bool
-    """It gave no sign of life for longer than its lease."""
+    """It has sent no heartbeat for longer than its lease."""
 
 
 class Sample(NamedTuple):
-    """What was counted about the tasks of one name in some time."""
+    """Statistics of the tasks of one name over some time."""
 
     name: str
     start: datetime
@@ -115,23 +115,23 @@ class Sample(NamedTuple):
     retried: int
     cancelled: int
     took: float
-    """Seconds that all runs took together."""
+    """Total seconds of all runs."""
     longest: float
     histogram: tuple[int, ...]
     """Runs by duration; the bounds are ``huey.storage.stats.BOUNDS``."""
 
     @property
     def runs(self) -> int:
-        """Runs whose duration was taken."""
+        """Number of runs whose duration was measured."""
         return sum(self.histogram)
 
     @property
     def mean(self) -> float | None:
-        """Seconds that a run took on average; None without runs."""
+        """Average seconds of a run; None without runs."""
         return self.took / self.runs if self.runs else None
 
     def quantile(self, share: float) -> float | None:
-        """Seconds in which that *share* of the runs ended, 0.95 for 95 %; rounded up to a bound. None without runs."""
+        """Return the seconds in which that *share* of the runs ended (0.95 for 95 %), rounded up to a bound; None without runs."""
         seen = 0
         for count, bound in zip(self.histogram, (*BOUNDS, self.longest), strict=True):
             seen += count
@@ -141,7 +141,7 @@ class Sample(NamedTuple):
 
 
 class Inspector(Masked):
-    """What can be seen of one queue, and done to it. ``huey.inspector`` is one. Errors are those of the storage."""
+    """The inspector of one queue, available as ``huey.inspector``: shows its contents and acts on them. Errors are those of the storage."""
 
     def __init__(self, storage: Storage, codec: Codec, clock: Clock) -> None:
         self._storage = storage
@@ -154,44 +154,45 @@ class Inspector(Masked):
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
     def counts(self) -> Counts:
-        """How many tasks are in each state, and how many results wait."""
+        """Return how many tasks are in each state, and how many results are stored."""
         return self._storage.counts()
 
     def is_paused(self) -> bool:
         return self._storage.counts().is_paused
 
     def queues(self) -> list[str]:
-        """The names of all queues in this store."""
+        """Return the names of all queues in this store."""
         return self._storage.queues()
 
     def tasks(self, state: str | None = None, name: str | None = None, limit: int = 100) -> list[TaskInfo]:
-        """Tasks of a state (also ``ready``, ``scheduled``, ``suspect``) and a name, at most *limit*. Queued ones come in the order in which
-        they will run, others by age. ValueError: there is no such state."""
+        """Return tasks by state (also ``ready``, ``scheduled``, ``suspect``) and name, at most *limit*. Queued ones come in the order in
+        which they will run, others by age. Raise ValueError for an unknown state."""
         if state is not None and state not in _STATES:
             hint = did_you_mean(state, _STATES) or f"; there are {', '.join(_STATES)}"
-            raise ValueError(f"state={state!r}: there is no such state{hint}")
+            raise ValueError(f"state={state!r}: no such state{hint}")
         if name is not None and not is_storable(name):
             return []
         return [self._info(row) for row in self._storage.find(state, name, limit)]
 
     def task(self, id: str) -> TaskInfo | None:
-        """One task; None when the storage does not hold it (any more)."""
+        """Return one task, or None if the storage does not hold it (any more)."""
         row = self._storage.get(id) if is_storable(id) else None
         return None if row is None else self._info(row)
 
     def workers(self) -> list[WorkerInfo]:
-        """The workers of this queue."""
+        """Return the workers of this queue."""
         return [_worker(row) for row in self._storage.workers()]
 
     def stats(self, since: datetime | timedelta, name: str | None = None) -> list[Sample]:
-        """What was counted since a time, or for so long: one record per task name and minute, per hour beyond 48 hours; 90 days back.
+        """Return statistics since a time, or for the last timedelta: one record per task name and minute, per hour after 48 hours, for 90
+        days.
 
-        In order of time. Minutes in which nothing happened are left out. A naive time is UTC.
+        They are ordered by time. Minutes in which nothing happened are left out. A naive time is UTC.
         """
         return [_sample(stat, stat.span) for stat in self._stats(since, name)]
 
     def totals(self, since: datetime | timedelta) -> list[Sample]:
-        """The same, one record per task name for the whole time, in order of names."""
+        """Return the same for the whole time: one record per task name, ordered by name."""
         by_name = groupby(sorted(self._stats(since)), key=lambda stat: stat.name)
         return [_total(list(stats)) for _, stats in by_name]
 
@@ -204,27 +205,27 @@ class Inspector(Masked):
     # -- acting -------------------------------------------------------------------------------------------------------------------------
 
     def retry(self, *ids: str) -> list[str]:
-        """Put failed or cancelled tasks back, all tries new. The ids that were."""
+        """Requeue failed or cancelled tasks with all their retries. Return the ids that were requeued."""
         return self._storage.retry(_storable(ids))
 
     def discard(self, *ids: str) -> list[str]:
-        """Remove ended tasks for good, with their stored error or result. The ids that went."""
+        """Remove ended tasks for good, with their stored error or result. Return the ids that were removed."""
         return self._storage.discard(_storable(ids))
 
     def cancel(self, *ids: str) -> None:
-        """Revoke tasks: they will not run. One that runs is not stopped, but not tried again either."""
+        """Revoke tasks, so that they will not run. A running task is not stopped, but not retried either."""
         self._storage.revoke(TaskIds(_storable(ids)))
 
     def restore(self, *ids: str) -> list[str]:
-        """Take that back, while they have not ended. The ids that were marked."""
+        """Remove the revocation of tasks that have not ended. Return the ids of those that were revoked."""
         return self._storage.restore(TaskIds(_storable(ids)))
 
     def pause(self) -> None:
-        """Let no consumer start a task of this queue, until ``resume()``. What runs goes on."""
+        """Stop consumers from starting tasks of this queue until ``resume()``. Running tasks continue."""
         self._storage.pause(True)
 
     def resume(self) -> None:
-        """Let tasks start again."""
+        """Let consumers start tasks again."""
         self._storage.pause(False)
 
     # -- records ------------------------------------------------------------------------------------------------------------------------
@@ -279,7 +280,7 @@ def _attempt(it: dict[str, Any]) -> Attempt:
 
 
 def _storable(ids: Iterable[str]) -> list[str]:
-    """Those that a storage can have: what a stranger typed into an address need not be one."""
+    """Return the ids that a storage can hold: an id typed into an address bar need not be one."""
     return [id for id in ids if len(id) <= LONGEST_ID and is_storable(id)]
 
 
@@ -293,7 +294,7 @@ def _sample(stat: Stat, seconds: float) -> Sample:
 
 
 def _total(stats: list[Stat]) -> Sample:
-    """Rows of one name, in order of time, as one."""
+    """Return the sum of rows of one name, which are in order of time."""
     start, end = stats[0].start, max(stat.start + stat.span * SECOND for stat in stats)
     sums = {what: sum(getattr(stat, what) for stat in stats) for what in _SUMMED}
     histogram = tuple(map(sum, zip(*(stat.histogram for stat in stats), strict=True)))

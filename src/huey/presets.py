@@ -1,4 +1,4 @@
-"""``Huey`` with a storage of its own: one class per storage, named as users of 0.4.9 and 3.x know them."""
+"""``Huey`` with a built-in storage: one class per storage, under its name in 0.4.9 and 3.x."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from huey.runtime.clock import Clock, Rng
 
 
 class HueyOptions(TypedDict, total=False):
-    """Options that every ``Huey`` has; what each means stands there."""
+    """Options of every ``Huey``, which documents them."""
 
     storage: Any
     storage_class: Any
@@ -34,7 +34,7 @@ class HueyOptions(TypedDict, total=False):
 
 
 class SqliteFileOptions(HueyOptions, total=False):
-    """Those, and the options of ``SqliteStorage`` but for the file's name."""
+    """The same, and the options of ``SqliteStorage`` except for the file name."""
 
     result_ttl: float | None
     keep_finished: int | timedelta
@@ -53,16 +53,16 @@ class SqliteFileOptions(HueyOptions, total=False):
 
 
 class SqliteOptions(SqliteFileOptions, total=False):
-    """Those, and the file's name."""
+    """The same, and the file name."""
 
     filename: str | os.PathLike[str] | None
     location: str | os.PathLike[str] | None
 
 
 class SqliteHuey(Huey):
-    """A queue in a SQLite file. *filename* and *location* are the same option, default ``huey.db``; others as ``SqliteStorage``: ``fsync``,
-    ``cache_mb``, ``timeout``, ``file_mode``, ``result_ttl``. Those of 3.x are accepted: ``journal_mode="wal"``, ``strict_fifo``,
-    ``create_tables``, and ``pragmas`` that do not weaken a promise."""
+    """A queue in a SQLite file. *filename* and *location* are the same option, default ``huey.db``; the others are those of
+    ``SqliteStorage``: ``fsync``, ``cache_mb``, ``timeout``, ``file_mode``, ``result_ttl``. Those of 3.x are accepted:
+    ``journal_mode="wal"``, ``strict_fifo``, ``create_tables``, and ``pragmas`` that do not weaken a promise."""
 
     _storage_kind = "SqliteStorage"
 
@@ -79,11 +79,11 @@ class MemoryHuey(Huey):
 class RedisHuey(Huey):
     """A queue in Redis or Valkey, for any number of hosts. Needs redis-py: ``pip install redis hiredis``.
 
-    *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and all else that ``redis.Redis`` takes; or one of *url*,
+    *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and everything else that ``redis.Redis`` takes; or one of *url*,
     *connection_pool*, *client* (a ``redis.Redis``, one of a Sentinel, a ``RedisCluster``). *durable*, *enqueue_timeout*, *result_ttl*,
     *keep_finished* as ``RedisStorage``. Priorities work. *expire_time*: 3.x's name of *result_ttl*. *read_timeout*, *blocking*,
-    *notify_result*, *notify_result_ttl* and *clean_name* are accepted and have no effect: consumers and callers that wait for a result
-    are woken, and two names never collide.
+    *notify_result*, *notify_result_ttl* and *clean_name* are accepted and have no effect: consumers and callers that wait for a result are
+    woken, and two names never collide.
     """
 
     _storage_kind = "RedisStorage"
@@ -93,22 +93,22 @@ class RedisHuey(Huey):
 
 
 class PriorityRedisHuey(RedisHuey):
-    """``RedisHuey``, under the name of the one with priorities in 3.x."""
+    """``RedisHuey`` under the 3.x name of the class with priorities."""
 
 
 class RedisExpireHuey(RedisHuey):
-    """Like ``RedisHuey``, but reading a result, or a value of your own, does not remove it. Results expire after *expire_time* seconds,
-    default a day. The name is that of 3.x."""
+    """Like ``RedisHuey``, but reading a result or a value of your own does not remove it. Results expire after *expire_time* seconds,
+    default one day. The name is from 3.x."""
 
     _storage_kind = "RedisExpireStorage"
 
 
 class PriorityRedisExpireHuey(RedisExpireHuey):
-    """``RedisExpireHuey``, under another name of 3.x."""
+    """``RedisExpireHuey`` under another 3.x name."""
 
 
 CySqliteHuey = SqliteHuey
-"""The same class: Python's driver has what a driver of its own brought in 3.x."""
+"""The same class: Python's driver does what 3.x needed a separate driver for."""
 
 
 class FileHuey(Huey):
@@ -129,6 +129,6 @@ class FileHuey(Huey):
 
 
 class BlackHoleHuey(Huey):
-    """A queue that discards whatever is enqueued: for programs that run without their tasks."""
+    """A queue that discards everything that is enqueued: for programs that run without their tasks."""
 
     _storage_kind = "BlackHoleStorage"

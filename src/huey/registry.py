@@ -1,7 +1,7 @@
-"""Find the function that a task name stands for.
+"""The registry: finds the function for a task name.
 
-Each ``Huey`` has a registry of its own. A name that it does not know is looked up in those of the other instances of this process. Nothing
-is ever imported because a message says so.
+Each ``Huey`` has its own registry. A name that it does not know is looked up in those of the other instances of this process. Nothing is
+ever imported because a message names it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _next = count().__next__
 
 
 class Registry:
-    """Names and the functions behind them."""
+    """Task functions by name."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskWrapper[Any, Any]] = {}
         self._aliases: dict[str, TaskWrapper[Any, Any]] = {}
-        """By former names."""
+        """The same by former names."""
         _all[_next()] = self
 
     def register(self, wrapper: TaskWrapper[Any, Any]) -> None:
-        """Add a function. ValueError: another one has its name, or one of its aliases.
+        """Add a function. Raises ValueError if another one has its name, or one of its aliases.
 
-        The same function replaces itself. So does one whose module is executed again, and, with a warning, one that is typed again at a
+        The same function replaces itself. So does one whose module is executed again and, with a warning, one that is entered again at a
         prompt or in a notebook.
         """
         identity.note(wrapper.func)
@@ -62,7 +62,7 @@ class Registry:
             self._aliases.setdefault(name, wrapper)
 
     def unregister(self, name: str) -> bool:
-        """Forget a function; return whether it was known."""
+        """Remove a function; return whether it was registered."""
         wrapper = self._tasks.pop(name, None)
         for alias in () if wrapper is None else wrapper.options.aliases:
             if self._aliases.get(alias) is wrapper:
@@ -70,8 +70,8 @@ class Registry:
         return wrapper is not None
 
     def find(self, name: str) -> TaskWrapper[Any, Any]:
-        """Return the function of that name: this registry's, else that of the oldest instance that knows it. UnknownTask: no instance of
-        this process does."""
+        """Return the function of that name: from this registry, else from the oldest instance that knows it. Raise UnknownTask if no
+        instance in this process does."""
         wrapper = self._tasks.get(name)
         if wrapper is not None:
             return wrapper
@@ -117,7 +117,7 @@ class Everything:
     """The functions of all instances of this process, by the names of 0.4.9."""
 
     def __contains__(self, name: str) -> bool:
-        """Whether a function of that name is registered, or one whose task class, ``queuecmd_<function>``, has that name."""
+        """Return True if a function of that name is registered, or one whose task class, ``queuecmd_<function>``, has that name."""
         return any(name in (wrapper.name, wrapper.task_class.__name__) for registry in list(_all.values()) for wrapper in registry)
 
     def get_periodic_tasks(self) -> list[Any]:
@@ -130,18 +130,18 @@ registry = Everything()
 
 
 def instances() -> list[Any]:
-    """Return the instances of ``Huey`` in this process that functions were declared with, the oldest first."""
+    """Return the instances of ``Huey`` in this process with which functions were declared, the oldest first."""
     found = [next(iter(registry)).huey for registry in list(_all.values()) if len(registry)]
     return list({id(huey): huey for huey in found}.values())
 
 
 def _is_end_of(one: str, other: str) -> bool:
-    """Whether one of two dotted names is the end of the other."""
+    """Return True if one of two dotted names is the end of the other."""
     return f".{one}".endswith(f".{other}") or f".{other}".endswith(f".{one}")
 
 
 def _check_is_again(name: str, known: TaskWrapper[Any, Any], wrapper: TaskWrapper[Any, Any]) -> None:
-    """ValueError: *wrapper* is not *known* declared again."""
+    """Raise ValueError if *wrapper* is not *known* declared again."""
     if identity.is_same(known.func, wrapper.func):
         if identity.is_made_again(known.func, wrapper.func) or _run_alike(known, wrapper):
             return
@@ -155,11 +155,11 @@ def _check_is_again(name: str, known: TaskWrapper[Any, Any], wrapper: TaskWrappe
             f"the task name {name!r} is taken by {_describe(known.func)}; give one of the two another name with name='...'"
             + _why(known.func, wrapper.func)
         )
-    log.warning("the task %s is declared again: the new function takes the place of the former", name)
+    log.warning("the task %s is declared again: the new function replaces the old one", name)
 
 
 def _run_alike(known: TaskWrapper[Any, Any], wrapper: TaskWrapper[Any, Any]) -> bool:
-    """Whether a worker would run both in the same way. (Retries, priority and so on travel with each task.)"""
+    """Return True if a worker would run both in the same way. (Retries, priority and so on travel with each task.)"""
     if type(known) is not type(wrapper) or not identity.is_same(_run_by(known.options), _run_by(wrapper.options)):
         return False
     if isinstance(known, PeriodicWrapper) and isinstance(wrapper, PeriodicWrapper):

@@ -1,7 +1,7 @@
-"""Signals: what happens to tasks, sent inside this process to the handlers that an application connects.
+"""Signals: what happens to tasks in this process, sent to the handlers that an application connects.
 
-A handler is called with the signal and the task, in the thread in which it happens; a slow handler slows that thread down. An exception
-that a handler raises is logged; the task and the other handlers go on.
+A handler is called with the signal and the task, in the thread where it happens; a slow handler slows that thread down. If a handler
+raises, the exception is logged; the task and the other handlers continue.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ Handler = Callable[..., Any]
 F = TypeVar("F", bound=Handler)
 
 LONGEST_HOLD = 5.0
-"""Seconds that a run waits at most for the handlers of earlier signals of its task."""
+"""Most seconds that a run waits for the handlers of earlier signals of its task."""
 
 
 class Signals:
-    """Handlers by signal, in the order in which they were connected."""
+    """The handlers of each signal, in the order in which they were connected."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, list[Handler]] = {}
-        """Empty as long as there are none. It stays the same object, so that checking it costs next to nothing."""
+        """Empty while there are none. It stays the same object, so that checking it costs next to nothing."""
         self.handler_gate = HandlerGate()
 
     def declare(self, signals: tuple[str, ...]) -> Callable[[F], F]:
-        """Return a decorator that connects its function. ValueError: it was written without parentheses; no such signal."""
+        """Return a decorator that connects its function. Raise ValueError for missing parentheses or an unknown signal."""
         if signals and callable(signals[0]):
             raise ValueError("write @huey.signal() with parentheses, and the signals in them if not all are wanted")
 
@@ -60,7 +60,7 @@ class Signals:
         return connect
 
     def connect(self, handler: Handler, signals: Iterable[str]) -> None:
-        """Call *handler* for *signals*, or for all if none are given. ValueError: no such signal, or a generator or coroutine function."""
+        """Call *handler* for *signals*, or for all. Raise ValueError for an unknown signal, or a generator or coroutine function."""
         check_runs_when_called(handler, "a handler of signals")
         for signal in _known(signals):
             connected = self.handlers.get(signal, [])
@@ -78,7 +78,7 @@ class Signals:
                 self.handlers.pop(signal, None)
 
     def wants(self, *signals: str) -> bool:
-        """Whether one of *signals* has a handler."""
+        """Return True if one of *signals* has a handler."""
         return any(signal in self.handlers for signal in signals)
 
     def emit(self, signal: str, task: Any, *extra: Any) -> None:
@@ -86,22 +86,22 @@ class Signals:
         for handler in self.handlers.get(signal, ()):
             try:
                 handler(signal, task, *extra)
-            except BaseException as error:  # The user's function: it may raise anything, and the task goes on.
+            except BaseException as error:  # The user's function: it may raise anything, and the task continues.
                 if is_ctrl_c(error):
                     raise
-                log.exception("the handler %r of signal %r raised; the task and the other handlers go on", handler, signal)
+                log.exception("the handler %r of signal %r raised; the task and the other handlers continue", handler, signal)
 
 
 class HandlerGate:
-    """Delays the next run of a task until the handlers of its earlier signals have returned, so that its signals come in order although
-    another thread may run it."""
+    """Delays the next run of a task until the handlers of its earlier signals have returned: its signals stay in order although another
+    thread may run it."""
 
     def __init__(self) -> None:
         self._held: dict[str, threading.Event] = {}
 
     @contextmanager
     def holding(self, ids: Iterable[str]) -> Iterator[None]:
-        """Let ``wait`` for one of *ids* wait until the block ends."""
+        """Make ``wait`` for one of *ids* wait until the block ends."""
         ids = list(ids)
         self.hold(ids)
         try:
@@ -119,7 +119,7 @@ class HandlerGate:
                 event.set()
 
     def wait(self, id: str) -> None:
-        """Wait while *id* is held, but not without limit: a handler may itself wait for the task."""
+        """Wait while *id* is held, but not for ever: a handler may itself wait for the task."""
         if (event := self._held.get(id)) is not None:
             event.wait(LONGEST_HOLD)
 
@@ -129,5 +129,5 @@ def _known(signals: Iterable[str]) -> tuple[str, ...]:
     for signal in given:
         if signal not in SIGNALS:
             hint = did_you_mean(str(signal), SIGNALS) or f"; there are {', '.join(SIGNALS)}"
-            raise ValueError(f"{signal!r} is no signal{hint}")
+            raise ValueError(f"{signal!r} is not a signal{hint}")
     return given or SIGNALS

@@ -1,4 +1,4 @@
-"""Names that applications of huey 0.4.9 import from here. Closed: nothing new is added."""
+"""Names that applications of huey 0.4.9 import from here. Nothing new is added."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, NoReturn
 
 
 class EmptyData:
-    """Stands for "nothing is stored there", which is not the same as a stored None. Compared by identity."""
+    """Marker for "nothing is stored there", which differs from a stored None. Compared by identity."""
 
 
 class Error(NamedTuple):
-    """A failure as a value, by its name in huey 3.x: *metadata* is that of ``TaskException``."""
+    """A failure as a value, under its huey 3.x name: *metadata* is that of ``TaskException``."""
 
     metadata: dict[str, Any]
 

@@ -318,8 +318,8 @@ def odd():
     ):
         assert len(re.findall(rf"INFO:huey\.consumer:.*{said}", consumer.log)) == 1, (said, consumer.log)
     assert re.search(
-        r"WARNING:huey\.consumer:.*periodic task main\.doubtful: crontab\('4', '5'\) has its fields by position: here that is "
-        r"every minute of 5 April, in huey 3\.x it is at 05:04 every day; write crontab\(day='5', month='4'\) or",
+        r"WARNING:huey\.consumer:.*periodic task main\.doubtful: crontab\('4', '5'\) has positional fields: here they mean "
+        r"every minute of 5 April, in huey 3\.x they mean at 05:04 every day; write crontab\(day='5', month='4'\) or",
         consumer.log,
     )
 

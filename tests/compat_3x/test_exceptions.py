@@ -77,7 +77,7 @@ def test_a_time_it_asks_for(make_huey: MakeHuey, clock: FakeClock) -> None:
 
 
 def test_who_asks_for_both_is_told() -> None:
-    with pytest.raises(ValueError, match="say one of them"):
+    with pytest.raises(ValueError, match="use only one of them"):
         RetryTask(eta=datetime(2025, 1, 1), delay=1)
 
 

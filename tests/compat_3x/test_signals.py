@@ -192,9 +192,9 @@ def test_a_disconnected_handler_is_not_called(huey: Huey) -> None:
 
 
 def test_a_signal_that_does_not_exist_is_refused(huey: Huey) -> None:
-    with pytest.raises(ValueError, match="'done' is no signal; there are canceled, complete"):
+    with pytest.raises(ValueError, match="'done' is not a signal; there are canceled, complete"):
         huey.signal("done")(print)
-    with pytest.raises(ValueError, match=r"'completed' is no signal; did you mean 'complete'\?"):
+    with pytest.raises(ValueError, match=r"'completed' is not a signal; did you mean 'complete'\?"):
         huey.signal("completed")(print)
     assert len(SIGNALS) == 13
 

@@ -87,7 +87,7 @@ def test_arguments_side_by_side_are_shown_as_a_tuple() -> None:
 def test_a_state_that_is_none_is_refused() -> None:
     inspector = MemoryHuey("x").inspector
 
-    with pytest.raises(ValueError, match="state='faild': there is no such state; did you mean 'failed'"):
+    with pytest.raises(ValueError, match="state='faild': no such state; did you mean 'failed'"):
         inspector.tasks("faild")
     assert all(inspector.tasks(state) == [] for state in ("ready", "scheduled", "suspect", "blocked", "failed", None))
 

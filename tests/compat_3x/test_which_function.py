@@ -334,7 +334,7 @@ def test_a_notebook_cell_run_again_replaces_its_function(
 
     assert add(3, 4).get() == eval(text.rpartition("return ")[2], {"a": 3, "b": 4})
     assert [record.getMessage() for record in caplog.records] == [
-        "the task __main__.add is declared again: the new function takes the place of the former"
+        "the task __main__.add is declared again: the new function replaces the old one"
     ]
 
 

@@ -192,10 +192,10 @@ def test_a_schedule_says_in_words_when_it_is_due(line: Any, words: Any) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_fields_by_position_say_how_they_are_read() -> None:
     assert crontab("5", "4").doubt == (
-        "crontab('5', '4') has its fields by position: here that is every minute of 4 May, in huey 3.x it is at 04:05 every day; "
+        "crontab('5', '4') has positional fields: here they mean every minute of 4 May, in huey 3.x they mean at 04:05 every day; "
         "write crontab(day='4', month='5') or crontab(minute='5', hour='4')"
     )
-    assert crontab("12", "30").doubt.endswith("here that is every minute of 30 December; write crontab(day='30', month='12')")  # type: ignore[union-attr]
+    assert crontab("12", "30").doubt.endswith("here they mean every minute of 30 December; write crontab(day='30', month='12')")  # type: ignore[union-attr]
     assert crontab("0 3 * * *").doubt is None
     assert crontab("@daily").doubt is None
 

@@ -1,1 +1,1 @@
-"""The plug-in room of 0.4.9: a queue is made of four small parts, shipped ones or your own. ``base`` says what a part does."""
+"""The plug-in interface of 0.4.9: a queue is made of four small components, shipped ones or your own. ``base`` documents them."""

@@ -23,14 +23,14 @@ Data = bytes | str
 
 
 class Part:
-    """What all components have in common: a name, and how to connect."""
+    """Base class of all components: a name, and how to connect."""
 
     def __init__(self, name: str, **connection: Any) -> None:
         self.name = name
         self.connection = connection
 
     def startup_warnings(self) -> list[str]:
-        """Return what a consumer logs at its start about this component."""
+        """Return what a consumer logs about this component at startup."""
         return []
 
     @property
@@ -75,7 +75,7 @@ class BaseQueue(Part):
 
 
 class BaseDataStore(Part):
-    """Values by key."""
+    """A store of values by key."""
 
     def put(self, key: str, value: Any) -> None:
         """Store *value*, replacing an earlier one."""
@@ -95,7 +95,7 @@ class BaseDataStore(Part):
 
 
 class BaseSchedule(Part):
-    """Messages that are due at a later time."""
+    """A schedule of messages that are due at a later time."""
 
     def add(self, data: Data, timestamp: datetime) -> None:
         """Store a message that is due at *timestamp*."""
@@ -111,7 +111,7 @@ class BaseSchedule(Part):
 
 
 class BaseEventEmitter:
-    """Publishes events. An error is logged and otherwise ignored."""
+    """A publisher of events. An error is logged and otherwise ignored."""
 
     def __init__(self, channel: str, **connection: Any) -> None:
         self.channel = channel
@@ -126,7 +126,7 @@ class BaseEventEmitter:
 
 
 class Acknowledging:
-    """Further methods of a queue or schedule, so that a kill loses nothing: a claimed message stays, held by a worker, until it is
+    """Additional methods of a queue or schedule, so that a kill loses nothing: a claimed message stays, held by a worker, until it is
     acknowledged. Each method is atomic.
 
     A holder is a worker's id. A message that is held is neither read nor counted.
@@ -176,11 +176,11 @@ class Acknowledging:
 
 
 class Ticking:
-    """Further methods of a queue, so that a periodic task runs once per tick, however many consumers are running."""
+    """Additional methods of a queue, so that a periodic task runs once per tick, however many consumers are running."""
 
     def tick(self, task: str, at: int, data: Data | None) -> bool:
-        """If the last tick of *task* is older than *at*, store *at* and append *data*, unless that is None; atomic. Return False if it is
-        not."""
+        """If the last tick of *task* is older than *at*, store *at* and append *data* (unless that is None), atomically. Return False if it
+        is not older."""
         raise NotImplementedError
 
     def ticks(self) -> dict[str, int]:
@@ -189,7 +189,7 @@ class Ticking:
 
 
 class Components(NamedTuple):
-    """The classes of one module by role, as Django's settings name them: ``huey.backends.<module>.Components``."""
+    """The component classes of one module by role, as Django's settings name them: ``huey.backends.<module>.Components``."""
 
     queue: type[BaseQueue]
     result_store: type[BaseDataStore] | None
@@ -198,10 +198,10 @@ class Components(NamedTuple):
 
 
 def micros_of(timestamp: datetime) -> int:
-    """A naive time, read as UTC, in microseconds since 1970."""
+    """Return a naive time, read as UTC, in microseconds since 1970."""
     return to_micros(timestamp.replace(tzinfo=UTC), naive_is_local=False)
 
 
 def naive_utc(micros: int) -> datetime:
-    """The other way round."""
+    """Return the naive UTC time of *micros*."""
     return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(tzinfo=None, microsecond=micros % 1_000_000)

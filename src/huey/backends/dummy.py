@@ -14,13 +14,13 @@ from huey.utils import EmptyData
 
 
 class _InMemory(Part):
-    """A component that no other process can write, so it is trusted."""
+    """A component that no other process can write to, so it is trusted."""
 
     is_trusted = True
 
 
 class DummyQueue(_InMemory, BaseQueue):
-    """Messages in a deque."""
+    """A queue in a deque."""
 
     def __init__(self, name: str = "huey", **connection: Any) -> None:
         super().__init__(name, **connection)
@@ -50,7 +50,7 @@ class DummyQueue(_InMemory, BaseQueue):
 
 
 class DummyDataStore(_InMemory, BaseDataStore):
-    """Values in a dict."""
+    """A result store in a dict."""
 
     def __init__(self, name: str = "huey", **connection: Any) -> None:
         super().__init__(name, **connection)
@@ -70,7 +70,7 @@ class DummyDataStore(_InMemory, BaseDataStore):
 
 
 class DummySchedule(_InMemory, BaseSchedule):
-    """Messages in a heap."""
+    """A schedule in a heap."""
 
     def __init__(self, name: str = "huey", **connection: Any) -> None:
         super().__init__(name, **connection)
@@ -94,7 +94,7 @@ class DummySchedule(_InMemory, BaseSchedule):
 
 
 class DummyEventEmitter(BaseEventEmitter):
-    """Keeps the newest thousand events in ``emitted``."""
+    """An emitter that keeps the newest thousand events in ``emitted``."""
 
     def __init__(self, channel: str = "huey", **connection: Any) -> None:
         super().__init__(channel, **connection)

@@ -1,7 +1,6 @@
 """Messages of huey 3.x and 0.4.9 in the file, folder or server of a queue.
 
-Their format is not read here, and they are neither run, moved nor removed. A consumer logs at its start how many there are, and what to
-do about them.
+They are not decoded, run, moved or removed here. A consumer logs at startup how many there are and what to do about them.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 _TABLES = {"task": {"queue", "data", "priority"}, "schedule": {"queue", "data", "timestamp"}}
-"""Tables of 3.x and the columns by which they are known: an application may have a ``task`` of its own."""
+"""Tables of 3.x and the columns by which they are recognized: an application may have a ``task`` table of its own."""
 _TABLE_OF_A_QUEUE = re.compile(r"huey_(?:queue|schedule)_(\w+)")
 """Tables of 0.4.9: two for each name, with a column ``item``."""
 _FILE = re.compile(r"[0-9a-f]+(-[0-9a-f]+)?")
@@ -62,7 +61,7 @@ def in_folder(folder: str) -> list[str]:
 def on_server(ask: Callable[..., Any], name: str, where: str) -> list[str]:
     """Return the log lines for the keys of the queue *name* in Redis; *ask* sends one command."""
     found = []
-    # Characters of a name were left out of its keys, unless the application asked for it as it is.
+    # Some characters of a name were left out of its keys, unless the application asked for the name unchanged.
     for key_name in dict.fromkeys((re.sub(r"[^A-Za-z0-9_]", "", name), name)):
         for key in (f"huey.redis.{key_name}", f"huey.schedule.{key_name}"):
             kind = ask("TYPE", key)

@@ -6,7 +6,7 @@
     <key>.held.<worker>             list      messages that a worker holds
     <key>.workers                   hash      a text about each of these workers
     <key>.ticks                     hash      the last tick of each periodic task
-    <channel>                       channel   events, under the channel's name as it is
+    <channel>                       channel   events, under the channel's unchanged name
 
 Names are quoted as in a URL, dots too, and never stripped, so two names never share a key. Messages of earlier releases are stored under
 other keys, ``huey.redis.<name>`` and ``huey.schedule.<name>``, and stay there.
@@ -33,7 +33,7 @@ def _client(connection: dict[str, Any]) -> Any:
     try:
         import redis
     except ImportError as error:
-        raise ConfigurationError("the Redis components need the client of Redis for Python: pip install redis hiredis") from error
+        raise ConfigurationError("the Redis components need the Redis client for Python: pip install redis hiredis") from error
     try:
         return redis.Redis(**connection)
     except TypeError as error:
@@ -65,7 +65,7 @@ class _InRedis(Part):
 
     def _run(self, script: str, keys: list[str], *values: Any) -> Any:
         if script not in self._scripts:
-            # It sends the whole text when the server has forgotten it.
+            # It sends the whole text if the server has forgotten it.
             self._scripts[script] = self.conn.register_script(_lua(script))
         return self._scripts[script](keys=keys, args=values)
 
@@ -81,7 +81,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Held(_InRedis, Acknowledging):
-    """What queue and schedule have in common."""
+    """Common base of queue and schedule."""
 
     def _held(self, holder: str) -> str:
         return f"{self._key}.held.{holder}"
@@ -115,7 +115,7 @@ class _Held(_InRedis, Acknowledging):
         return {_text(id): _text(text) for id, text in self.conn.hgetall(f"{self._key}.workers").items()}
 
     def deregister(self, holder: str) -> None:
-        # Only a holder itself, or who takes over from it, adds to what it holds.
+        # Only a holder itself, or its successor, adds to its messages.
         if not self.conn.llen(self._held(holder)):
             self.conn.hdel(f"{self._key}.workers", holder)
 
@@ -126,7 +126,7 @@ class _Held(_InRedis, Acknowledging):
 
 
 class RedisQueue(_Held, BaseQueue, Ticking):
-    """Messages in a list, read with RPOP by polling. *connection* goes to ``redis.Redis``."""
+    """A queue in a Redis list, read with RPOP by polling. *connection* goes to ``redis.Redis``."""
 
     _kind = "queue"
 
@@ -137,7 +137,7 @@ class RedisQueue(_Held, BaseQueue, Ticking):
         self.conn.lpush(self._key, data)
 
     def write_many(self, messages: Sequence[Data]) -> None:
-        """Append messages in their order, atomically."""
+        """Append messages in order, atomically."""
         self.conn.lpush(self._key, *messages)
 
     def read(self) -> Data | None:
@@ -178,7 +178,7 @@ class RedisQueue(_Held, BaseQueue, Ticking):
 
 
 class RedisBlockingQueue(RedisQueue):
-    """Messages in a list, read with BRPOP as soon as they arrive. ``read`` waits at most *read_timeout* seconds; None means no limit."""
+    """A queue in a Redis list, read with BRPOP as messages arrive. ``read`` waits at most *read_timeout* seconds; None: no limit."""
 
     blocking = True
 
@@ -204,7 +204,7 @@ class RedisBlockingQueue(RedisQueue):
 
 
 class RedisDataStore(_InRedis, BaseDataStore):
-    """Values in a hash."""
+    """A result store in a Redis hash."""
 
     _kind = "results"
 
@@ -212,7 +212,7 @@ class RedisDataStore(_InRedis, BaseDataStore):
         self.conn.hset(self._key, key, value)
 
     def put_if_empty(self, key: str, value: Any) -> bool:
-        """Store *value* unless there is one, atomically. Return whether it was stored."""
+        """Store *value* if there is none, atomically. Return whether it was stored."""
         return bool(self.conn.hsetnx(self._key, key, value))
 
     def peek(self, key: str) -> Any:
@@ -232,7 +232,7 @@ class RedisDataStore(_InRedis, BaseDataStore):
 
 
 class RedisSchedule(_Held, BaseSchedule):
-    """Messages in a sorted set, by time."""
+    """A schedule in a Redis sorted set."""
 
     _kind = "scheduled"
 
@@ -265,7 +265,7 @@ class RedisSchedule(_Held, BaseSchedule):
 
 
 class RedisEventEmitter(BaseEventEmitter):
-    """Events on a channel of Redis."""
+    """An emitter on a Redis channel."""
 
     def __init__(self, channel: str, **connection: Any) -> None:
         super().__init__(channel, **connection)
@@ -280,5 +280,5 @@ Components = base.Components(RedisBlockingQueue, RedisDataStore, RedisSchedule, 
 
 
 def _text(data: Data) -> str:
-    # With decode_responses=True the client gives text.
+    # With decode_responses=True the client returns text.
     return data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")

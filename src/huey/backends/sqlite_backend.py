@@ -1,6 +1,6 @@
 """The components of a 0.4.9 queue in a SQLite file: the tables ``huey_part_*``. Components of one file and name make one queue.
 
-Each method is one statement in autocommit, so it happens whole or not at all; the queue and the schedule hold what is claimed.
+Each method is one statement in autocommit, so it is atomic; the queue and the schedule hold claimed messages.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from huey.runtime.host import at_fork
 from huey.utils import EmptyData
 
 BUSY_TIMEOUT_S = 30.0
-"""Seconds that a statement waits for a file that another process writes into."""
+"""Seconds that a statement waits for a file that another process is writing to."""
 MODE = 0o600
 
 SCHEMA = (
-    # A message that waits has no holder. Messages of a queue have the time 0; of one time the smaller id comes first.
+    # A waiting message has no holder. Messages of a queue have the time 0; of several with one time the smallest id comes first.
     "CREATE TABLE IF NOT EXISTS huey_part_message"
     " (id INTEGER PRIMARY KEY, part TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL, holder TEXT, data NOT NULL)",
     "CREATE INDEX IF NOT EXISTS huey_part_message_order ON huey_part_message (part, name, holder, at, id)",
@@ -49,11 +49,11 @@ class _File:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        # A call that interrupts another one of its thread (a signal handler, a destructor) must not wait for that.
+        # A call that interrupts another one in its thread (a signal handler, a destructor) must not wait for it.
         self._lock = threading.RLock()
         self._is_busy = False
         self._connection: sqlite3.Connection | None = None
-        # SQLite's locks must not reach a forked child: the connection is closed before, and reopened when needed.
+        # SQLite's locks must not reach a forked child: the connection is closed before the fork, and reopened when needed.
         at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork)
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -74,7 +74,7 @@ class _File:
         connection = sqlite3.connect(files.sqlite_uri(self.path), BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=True)
         try:
             with files.unchanged_neighbours(self.path, MODE):
-                # As one script: a pragma that is not fetched yet holds the file, and a destructor may use it at that moment.
+                # In one script: a pragma that is not fetched yet holds the file, and a destructor may use it at that moment.
                 connection.executescript(";\n".join(("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *SCHEMA)))
         except BaseException:
             connection.close()
@@ -102,11 +102,11 @@ _opening = threading.RLock()
 
 
 def _file_at(location: Any) -> _File:
-    """Return the file of that path, which is created if missing. Raise ConfigurationError without a path, StorageRefused if it cannot be
+    """Return the file at that path, which is created if missing. Raise ConfigurationError without a path, StorageRefused if it cannot be
     used."""
     if not location or str(location) == ":memory:":
         raise ConfigurationError(
-            f"location={location!r}: give the path of a file; what is in memory only one process sees: use huey.backends.dummy for that"
+            f"location={location!r}: give the path of a file; for a queue in memory, which only one process sees, use huey.backends.dummy"
         )
     path = os.path.abspath(os.fspath(location))
     with _opening:
@@ -131,7 +131,7 @@ class _InFile(Part):
 
 
 class _Messages(_InFile, Acknowledging):
-    """What queue and schedule have in common."""
+    """Common base of queue and schedule."""
 
     _part: str
 
@@ -213,7 +213,7 @@ class _Messages(_InFile, Acknowledging):
 
 
 class SqliteQueue(_Messages, BaseQueue, Ticking):
-    """Messages in the table ``huey_part_message``; polled."""
+    """A queue in the table ``huey_part_message``; polled."""
 
     _part = "queue"
 
@@ -224,7 +224,7 @@ class SqliteQueue(_Messages, BaseQueue, Ticking):
         self._put(data, 0)
 
     def write_many(self, messages: Sequence[Data]) -> None:
-        """Append messages in their order, atomically. They are ASCII."""
+        """Append messages in order, atomically. They are ASCII."""
         texts = json.dumps([data if isinstance(data, str) else data.decode("ascii") for data in messages])
         statement = "INSERT INTO huey_part_message (part, name, at, data) SELECT 'queue', ?, 0, value FROM json_each(?) ORDER BY key"
         self._file.rows(statement, self.name, texts)
@@ -254,13 +254,13 @@ class SqliteQueue(_Messages, BaseQueue, Ticking):
 
 
 class SqliteDataStore(_InFile, BaseDataStore):
-    """Values in the table ``huey_part_result``."""
+    """A result store in the table ``huey_part_result``."""
 
     def put(self, key: str, value: Any) -> None:
         self._file.rows("INSERT OR REPLACE INTO huey_part_result VALUES (?, ?, ?)", self.name, key, value)
 
     def put_if_empty(self, key: str, value: Any) -> bool:
-        """Store *value* unless there is one, atomically. Return whether it was stored."""
+        """Store *value* if there is none, atomically. Return whether it was stored."""
         return bool(self._file.rows("INSERT OR IGNORE INTO huey_part_result VALUES (?, ?, ?) RETURNING key", self.name, key, value))
 
     def peek(self, key: str) -> Any:
@@ -278,7 +278,7 @@ class SqliteDataStore(_InFile, BaseDataStore):
 
 
 class SqliteSchedule(_Messages, BaseSchedule):
-    """Scheduled messages, in the table ``huey_part_message``."""
+    """A schedule in the table ``huey_part_message``."""
 
     _part = "schedule"
 

@@ -1,7 +1,7 @@
 """A page in Django's admin: queued, running and failed tasks, which permitted users may retry, revoke or remove.
 
-``view_queue`` allows to look, ``change_queue`` to act. Every change is a POST with Django's CSRF token. Arguments are never unpickled into
-classes; templates escape everything.
+``view_queue`` permits viewing, ``change_queue`` permits changes. Every change is a POST with Django's CSRF token. Arguments are never
+unpickled into classes; templates escape everything.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from huey.runtime.display import counted
 log = logging.getLogger("huey.djhuey")
 
 SHOWN = 100
-"""Tasks of a kind on the page."""
+"""Most tasks of one kind on the page."""
 KINDS = (
     ("failed", "Failed", ("retry", "discard")),
     ("running", "Running", ("revoke",)),
     ("ready", "Ready", ("revoke",)),
-    ("blocked", "Blocked by a limit, or until a worker knows them", ("revoke",)),
+    ("blocked", "Blocked by a limit, or until a worker knows their function", ("revoke",)),
     ("scheduled", "Scheduled", ("revoke",)),
     ("cancelled", "Cancelled", ("retry", "discard")),
 )
@@ -38,7 +38,7 @@ LABELS = {"retry": "Retry", "revoke": "Revoke", "discard": "Remove"}
 
 @admin.register(Queue)
 class QueueAdmin(admin.ModelAdmin):
-    """The page. Users cannot add or edit rows."""
+    """The admin page. Users cannot add or edit rows."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -25,7 +25,7 @@ def prepare(using: str, **_: Any) -> None:
     from huey.djhuey.outbox import Outbox
     from huey.djhuey.settings import WrongSetting, current
 
-    # manage.py check tells what is wrong.
+    # manage.py check reports the problem.
     with suppress(WrongSetting):
         outbox = current().huey.outbox
         if isinstance(outbox, Outbox):

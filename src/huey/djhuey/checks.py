@@ -14,8 +14,8 @@ from huey.djhuey.settings import ResolvedSettings, WrongSetting, current
 
 @checks.register("huey")
 def check_settings(app_configs: Any = None, **_: Any) -> list[Any]:
-    """huey.E001: the instance cannot be made. huey.W001: web server and consumer may look at different files. huey.W002: HUEY_... nothing
-    runs in the background."""
+    """Check the settings. huey.E001: the instance cannot be made. huey.W001: web server and consumer may use different files. huey.W002:
+    nothing runs in the background."""
     try:
         resolved = current()
     except WrongSetting as error:

@@ -22,21 +22,21 @@ Function = Callable[..., Any]
 
 
 def db_task(*args: Any, **options: Any) -> Callable[[Function], TaskWrapper[Any, Any]]:
-    """Like ``task``, for a function that uses the database: all connections of its thread are closed when it ends, in whatever way. Takes
-    the options of ``task``; ``call_local`` is the bare function."""
+    """Decorator: like ``task``, for a function that uses the database. All connections of its thread are closed when it ends, however it
+    ends. Takes the options of ``task``; ``call_local`` is the bare function."""
     return _closing(current().huey.task(*args, **options))
 
 
 def db_periodic_task(*args: Any, **options: Any) -> Callable[[Function], TaskWrapper[Any, Any]]:
-    """Like ``periodic_task``, with the same care for connections."""
+    """Decorator: like ``periodic_task``, with connections handled like those of ``db_task``."""
     return _closing(current().huey.periodic_task(*args, **options))
 
 
 def on_commit_task(*args: Any, using: str | None = None, **options: Any) -> Callable[[Function], OnCommitTask]:
-    """Like ``db_task``, but its calls are enqueued when the open transaction commits, and never if it is rolled back; without one at
-    once. The handle can be used from the beginning. *using*: alias of the database, if not the default one.
+    """Decorator: like ``db_task``, but calls are enqueued when the open transaction commits, never if it is rolled back, at once without
+    one. The handle can be used immediately. *using*: alias of the database, if not the default one.
 
-    A storage error at that time is raised where the transaction ends: it has committed, but the task is not enqueued.
+    A storage error at that point is raised where the transaction ends: it has committed, but the task is not enqueued.
     """
 
     def decorate(func: Function) -> OnCommitTask:
@@ -105,7 +105,7 @@ def close_db(func: Function) -> Function:
         finally:
             close_connections()
 
-    with suppress(TypeError, ValueError):  # Some callables written in C do not tell.
+    with suppress(TypeError, ValueError):  # Some callables written in C do not say.
         closing.__signature__ = signature(func, follow_wrapped=False)  # type: ignore[attr-defined]
     _closings.add(closing)
     return closing
@@ -120,13 +120,14 @@ def runs_in_caller(huey: Huey) -> bool:
 
 
 def close_old_connections() -> None:
-    """Close connections that are broken or older than CONN_MAX_AGE. (Django's function of that name ends the caller's transactions too.)"""
+    """Close connections that are broken or older than CONN_MAX_AGE. (Django's function of that name also ends the caller's
+    transactions.)"""
     for connection in _idle():
         connection.close_if_unusable_or_obsolete()
 
 
 def close_connections() -> None:
-    """Close the connections of this thread, and forget its queries: while DEBUG is True, Django remembers thousands of them."""
+    """Close the connections of this thread, and clear its query log: while DEBUG is True, Django keeps thousands of queries."""
     for connection in _idle():
         connection.close()
         connection.queries_log.clear()

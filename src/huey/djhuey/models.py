@@ -7,7 +7,7 @@ from django.db import models
 
 
 class Queue(models.Model):
-    """The queue of ``settings.HUEY``. ``view_queue`` allows to look at its tasks, ``change_queue`` to act on them."""
+    """The queue of ``settings.HUEY``. ``view_queue`` permits viewing its tasks, ``change_queue`` changing them."""
 
     class Meta:
         managed = False

@@ -1,4 +1,4 @@
-"""When a task that is enqueued inside a database transaction is written.
+"""The time at which a task enqueued inside a database transaction is written.
 
 In the database's own SQLite file it joins the transaction: both commit, or neither. Elsewhere it is written at once, or after the commit if
 ``on_commit_task`` or ``HUEY['enqueue_on_commit']`` asks for it, and then never if the transaction is rolled back.
@@ -40,7 +40,7 @@ class Outbox(Masked):
         self._on_commit = on_commit
         self._way_out = way_out
         self._seen: tuple[str | None, str | None] = (None, None)
-        """The queue's file when it was last looked at, and the alias of the database that lives in it."""
+        """The queue's file at the last check, and the alias of the database in it."""
         self._is_prepared = False
 
     def __call__(self, write: Callable[[], Any]) -> Any:
@@ -76,13 +76,13 @@ class Outbox(Masked):
         return None
 
     def prepare(self, alias: str) -> None:
-        """Make the tables of a queue that lives in this database's file, and of no other."""
+        """Create the tables of a queue that is in this database's file, and of no other."""
         if self._own() == alias:
             self._huey.storage.open()
 
     @contextmanager
     def waiting(self, alias: str | None) -> Iterator[None]:
-        """What this thread enqueues inside the block waits for the commit of that database; None: the default one."""
+        """Make what this thread enqueues inside the block wait for the commit of that database; None: the default one."""
         with WaitingBlock(self, alias or "default"):
             yield
 
@@ -96,8 +96,8 @@ class Outbox(Masked):
         return self._seen[1]
 
     def _joins(self, own: str) -> bool:
-        """Whether a task can be part of the caller's transaction. One that runs in the caller, by a connection of its own, cannot; and none
-        can before the queue has its tables, since they are made through a connection of its own, too."""
+        """Return True if a task can be part of the caller's transaction. A task that runs in the caller, on its own connection, cannot; nor
+        can any before the queue has its tables, since they too are created on a separate connection."""
         if not hasattr(self._huey.storage, "using") or self._huey.immediate:
             return False
         self._is_prepared = self._is_prepared or _has_queue(connections[own], self._huey.name)

@@ -1,6 +1,6 @@
 """Runs of ``django.tasks`` tasks: call the function, and store the metadata that Django asks for.
 
-While a task is queued or running, its row has the call, and a small record beside it what the row has no column for (start, workers,
+While a task is queued or running, its row has the call, and a small record beside it has what the row has no column for (start, workers,
 errors). When the task has succeeded, one value holds everything, stored together with the finish.
 """
 
@@ -36,7 +36,7 @@ ABOUT, TASK = "_about", "task"
 
 
 class CallMetadata(NamedTuple):
-    """Metadata of a call that Django asks for, beside its arguments."""
+    """The metadata of a call that Django asks for, besides its arguments."""
 
     backend: str
     queue_name: str
@@ -56,13 +56,13 @@ class CallMetadata(NamedTuple):
 
 
 class RunLog:
-    """Records of the runs of a queue. They are signed like all messages, since they name classes to import."""
+    """The records of the runs of a queue. They are signed like all messages, since they name classes to import."""
 
     def __init__(self, huey: Huey) -> None:
         self._huey = huey
 
     def read_into(self, result: Any) -> None:
-        """Set in *result* what is known of its runs so far."""
+        """Set in *result* what is known about its runs so far."""
         data = self._huey.storage.peek(KIND, result.id)
         if data is not None:
             apply_record(result, self._huey.codec.decode("journal", result.id, data))
@@ -76,7 +76,7 @@ class RunLog:
 
 
 def record_of(result: Any) -> dict[str, Any]:
-    """Return what is known of the runs, as plain values."""
+    """Return what is known about the runs, as plain values."""
     return {
         "started": to_micros(result.started_at),
         "attempted": to_micros(result.last_attempted_at),
@@ -179,7 +179,7 @@ def call_of(run: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> tuple
 
 
 def begin(backend: Any, result: Any, worker: str, save: Callable[[Any], None] | None) -> None:
-    """Set in *result* that a run begins, *save* it if requested, and send the signal."""
+    """Record in *result* that a run begins, *save* it if requested, and send the signal."""
     now = as_time(backend.huey.clock.now())
     force_set(result, status=TaskResultStatus.RUNNING, started_at=result.started_at or now, last_attempted_at=now)
     result.worker_ids.append(worker)
@@ -195,7 +195,7 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
     context = (TaskContext(task_result=result),) if task.takes_context else ()
     try:
         value = backend.plain(opened(task.call)(*context, *result.args, **result.kwargs))
-    except BaseException as error:  # The user's code: whatever it raises has to be kept.
+    except BaseException as error:  # The user's code: any exception has to be stored.
         result.errors.append(describe_exception(error))
         ends = is_last(error)
         status = TaskResultStatus.FAILED if ends else TaskResultStatus.READY
@@ -209,7 +209,7 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
 
 
 def send_signal(signal: Any, sender: type, result: Any) -> None:
-    """Send a signal. Django isolates an Exception of a receiver; any other BaseException is logged, and the task goes on."""
+    """Send a signal. Django isolates an Exception of a receiver; any other BaseException is logged, and the task continues."""
     try:
         signal.send_robust(sender=sender, task_result=result)
     except BaseException as error:  # The user's code, whatever it raises.
@@ -240,7 +240,7 @@ def is_final(huey: Huey, task: Task, error: BaseException) -> bool:
 
 
 def as_time(moment: Micros | None) -> datetime | None:
-    """Return a time in the form of this project: aware, or naive and local if USE_TZ is False."""
+    """Return a time in this project's form: aware, or naive and local if USE_TZ is False."""
     if moment is None:
         return None
     when = shown.time(moment)

@@ -1,7 +1,7 @@
 """From ``settings.HUEY`` to the instance and the options of its consumer.
 
 The setting is a dict in the form of 0.4.9 (it has ``backend``), a dict in the form of 3.x (any other), or an instance. Nothing is built
-before the instance is needed: importing ``huey.djhuey`` costs a project nothing.
+before the instance is needed, so importing ``huey.djhuey`` costs nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class WrongSetting(ImproperlyConfigured, ConfigurationError):
 
 
 class ResolvedSettings(NamedTuple):
-    """The instance and the consumer's options, as the setting says."""
+    """The instance and the consumer's options that the setting describes."""
 
     huey: Huey
     consumer: dict[str, Any]
@@ -156,7 +156,7 @@ def _of_3_x(given: dict[str, Any]) -> ResolvedSettings:
 
 
 def _immediate(given: dict[str, Any]) -> dict[str, Any]:
-    """``immediate`` is ``settings.DEBUG`` unless it is set."""
+    """Return the value of ``immediate``: ``settings.DEBUG`` unless it is set."""
     if given.get("immediate") is None:
         given["immediate"] = bool(settings.DEBUG) and not given.get("always_eager")
     return given
@@ -189,7 +189,7 @@ def make_instance(cls: Any, name: str, options: dict[str, Any]) -> Huey:
     if not (isinstance(cls, type) and issubclass(cls, Huey)):
         raise WrongSetting(f"{what}: {cls!r} is not a subclass of Huey; expected the import path of a class, such as 'huey.SqliteHuey'")
     if issubclass(cls, SqliteHuey | MemoryHuey):
-        # It says how Redis is read; nothing here would wait otherwise.
+        # It determines how Redis is read; nothing here would wait otherwise.
         options.pop("blocking", None)
     if issubclass(cls, SqliteHuey) and "filename" not in options and "location" not in options:
         options["filename"] = default_file()
@@ -209,13 +209,13 @@ def construct(make: Any, what: str, way_out: str = "") -> Huey:
 
 
 def default_file() -> Path:
-    """Return the default file: beside ``manage.py``, wherever web server and consumer are started."""
+    """Return the default file: beside ``manage.py``, wherever the web server and the consumer are started."""
     return Path(getattr(settings, "BASE_DIR", None) or Path.cwd()) / "huey.db"
 
 
 def secrets() -> list[str] | None:
-    """Sign messages with Django's secret key; its fallbacks verify. A process without a key, such as ``collectstatic`` while an image is
-    built, signs nothing."""
+    """Return the keys that sign messages: Django's secret key; its fallbacks verify. A process without a key, such as ``collectstatic``
+    while an image is built, signs nothing."""
     try:
         return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     except ImproperlyConfigured:
@@ -226,7 +226,7 @@ def secrets() -> list[str] | None:
 
 
 def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return options of the consumer, given under their names of 0.4.9 or 3.x, by the names of ``huey.consumer.settings``. Raise
+    """Return options of the consumer, given under their names in 0.4.9 or 3.x, by the names of ``huey.consumer.settings``. Raise
     WrongSetting for an unknown option or a wrong value."""
     options = {_RENAMED.get(name, name): value for name, value in given.items()}
     if "utc" in options:

@@ -2,8 +2,8 @@
 
     TASKS = {'default': {'BACKEND': 'huey.djhuey.tasks_backend.HueyBackend'}}
 
-Tasks run from the queue of ``settings.HUEY``, by ``manage.py run_huey``. All of Django's features are there; beyond them a task takes
-``OPTIONS``, which mean what they mean to huey.
+Tasks run from the queue of ``settings.HUEY``, by ``manage.py run_huey``. All of Django's features are supported; a task also takes
+``OPTIONS``, which mean the same as in huey.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ CLASSES = {
     "undecodable": "huey.exceptions.DecodeError",
     "result not storable": "huey.exceptions.EncodeError",
 }
-"""Classes of errors that the function did not raise, by the reason of the end; ``huey.exceptions.TaskException`` for other reasons."""
+"""Classes of errors that the function did not raise, by the reason for the end; ``huey.exceptions.TaskException`` for other reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HueyTask(Task):
-    """A task of Django with the options of huey; None means not set. ``using`` can set them too."""
+    """A Django task with huey's options; None means not set. ``using`` can set them too."""
 
     retries: int | None = None
     retry_delay: float | None = None
@@ -109,7 +109,7 @@ class HueyTask(Task):
 
 
 def task(function: Callable[..., Any] | None = None, *, backend: str = "default", **options: Any) -> Any:
-    """Django's ``task`` decorator, which takes huey's options in Django 6.0 too."""
+    """Decorator: Django's ``task``, which takes huey's options in Django 6.0 too."""
 
     def decorate(func: Callable[..., Any]) -> Any:
         return tasks.task_backends[backend].task_class(func=func, backend=backend, **{**_STANDARD, **options})
@@ -121,11 +121,11 @@ _STANDARD = {"priority": 0, "queue_name": "default", "run_after": None, "takes_c
 
 
 class HueyBackend(BaseTaskBackend):
-    """The backend. Of ``TASKS[alias]`` it reads QUEUES (names that tasks may carry; all are the one queue of ``settings.HUEY``),
-    ENQUEUE_ON_COMMIT (True enqueues when the open transaction commits; default: what ``settings.HUEY`` says). A result has its
-    ``enqueued_at``, and ``task_enqueued`` is sent, when the task is really there: at the commit, if it waits for one. And in OPTIONS
-    ``record_starts``: True writes down when a run begins, so that ``started_at`` can be seen while it lasts, at the price of two more
-    writes for each task; otherwise it is set when the run has ended."""
+    """The backend. From ``TASKS[alias]`` it reads QUEUES (names that tasks may have; all mean the queue of ``settings.HUEY``) and
+    ENQUEUE_ON_COMMIT (True enqueues when the open transaction commits; default: that of ``settings.HUEY``). A result gets its
+    ``enqueued_at``, and ``task_enqueued`` is sent, when the task is really enqueued: at the commit, if it waits for one. In OPTIONS,
+    ``record_starts``: True stores when a run begins, so that ``started_at`` is visible during the run, at the price of two more writes per
+    task; otherwise it is set when the run has ended."""
 
     task_class = HueyTask
     supports_defer = True
@@ -167,10 +167,10 @@ class HueyBackend(BaseTaskBackend):
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{name}: {error}") from error
 
-    # -- putting in ---------------------------------------------------------------------------------------------------------------------
+    # -- enqueueing ---------------------------------------------------------------------------------------------------------------------
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Enqueue a call and return its result, whose id can be stored. In a transaction it is written as ``huey.djhuey.outbox`` says."""
+        """Enqueue a call and return its result, whose id can be stored. For calls in a transaction see ``huey.djhuey.outbox``."""
         self.validate_task(task)
         huey = self.huey
         now = huey.clock.now()
@@ -181,12 +181,12 @@ class HueyBackend(BaseTaskBackend):
             alias = huey.outbox.transaction if isinstance(huey.outbox, Outbox) else None
             handle = huey.enqueue(self._message(task, result, now))
         if isinstance(handle, Result) and handle.id != result.id:
-            # unique=: it waits already.
+            # unique=: it is already waiting.
             return self.get_result(handle.id)
         if alias is None:
             self._is_enqueued(result, now)
         else:
-            # Until then nothing was enqueued, and after a rollback nothing ever was.
+            # Until then nothing is enqueued, and after a rollback nothing ever was.
             transaction.on_commit(lambda: self._is_enqueued(result, huey.clock.now()), using=alias)
         return result
 
@@ -208,7 +208,7 @@ class HueyBackend(BaseTaskBackend):
             made = wrapper.task_class(args, kwargs, id=result.id, due=about.run_after, priority=task.priority, **of_call)
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
-        # Generated, as any other: it comes once.
+        # Generated like any other id: it is used once.
         made.may_come_again = False
         return made
 
@@ -229,7 +229,7 @@ class HueyBackend(BaseTaskBackend):
 
     def get_result(self, result_id: str) -> Any:
         """Return the result with that id: while its task is queued or running, for 30 days after it failed, and as long as results are kept
-        after it succeeded. Raise TaskResultDoesNotExist if there is none, or it is not of a task of Django."""
+        after it succeeded. Raise TaskResultDoesNotExist if there is none, or if it is not a Django task's."""
         huey = self.huey
         row = huey.storage.get(str(result_id))
         try:
@@ -257,7 +257,7 @@ class HueyBackend(BaseTaskBackend):
     def _succeeded(self, id: str) -> Any:
         data = self.huey.storage.peek("result", id)
         if data is None:
-            raise LookupError("no task, and no result")
+            raise LookupError("no task or result")
         is_error, kept = self.huey.codec.decode_result(id, data)
         if is_error or not isinstance(kept, dict):
             raise LookupError("not the result of a Django task")
@@ -271,7 +271,7 @@ class HueyBackend(BaseTaskBackend):
         """Return the task declared under that name. Raise UnknownTask if no known module of this project declares it."""
         registry = self.huey.registry
         if name not in registry:
-            # Nothing is imported because a message names it; but the tasks of this project are.
+            # Nothing is imported because a message names it; but the tasks of this project are imported.
             autodiscover_modules("tasks")
         return prototype_of(registry.find(name))
 
@@ -286,7 +286,7 @@ class HueyBackend(BaseTaskBackend):
         )
 
     def plain(self, value: Any) -> Any:
-        """Return *value* as JSON has it. Raise TypeError or ValueError if JSON cannot represent it."""
+        """Return *value* as JSON represents it. Raise TypeError or ValueError if it cannot."""
         return normalize_json(value)
 
     # -- checks -------------------------------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ class HueyBackend(BaseTaskBackend):
             if self.huey.results:
                 return []
         except WrongSetting:
-            # huey.E001 says so.
+            # huey.E001 reports that.
             return []
         return [
             checks.Error(
@@ -307,7 +307,7 @@ class HueyBackend(BaseTaskBackend):
 
 
 def prototype_of(wrapper: TaskWrapper[Any, Any]) -> Any:
-    """Return the Django task with which a function was declared. Raise LookupError if it was declared to huey alone."""
+    """Return the Django task with which a function was declared. Raise LookupError if it was declared only to huey."""
     prototype = getattr(wrapper.func, "prototype", None)
     if prototype is None:
         raise LookupError(f"{wrapper.name} is not a Django task")

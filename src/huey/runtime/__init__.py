@@ -1,1 +1,1 @@
-"""The ground that everything else stands on: clocks, processes, files, masks, logs. Imports nothing of the packages above."""
+"""The base that everything else uses: clocks, processes, files, masks, logs. Imports nothing from the packages above."""

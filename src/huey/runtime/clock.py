@@ -1,7 +1,7 @@
-"""Time and chance, given from outside.
+"""Clocks and random numbers, passed in from outside.
 
-Nothing else in huey asks the machine for the time or for a random number: every part is handed a Clock and an Rng, so that a test can
-turn both. Wall time is an integer: microseconds since 1970 in UTC (``Micros``). Durations are seconds, as float.
+Nothing else in huey asks the machine for the time or a random number: every part is given a Clock and an Rng, so tests control both. Wall
+time is an integer: microseconds since 1970 in UTC (``Micros``). Durations are seconds, as float.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Clock(Protocol):
     """The clocks that a part may read."""
 
     def now(self) -> Micros:
-        """Wall time, microseconds UTC. May step back or ahead."""
+        """Return the wall time in microseconds UTC. It may jump back or ahead."""
 
     def monotonic(self) -> Micros:
-        """Microseconds since the machine started, without the time it was suspended. Never steps back; the same for all processes."""
+        """Return the microseconds since the machine started, not counting suspension. Never steps back; the same for all processes."""
 
     def sleep(self, seconds: float) -> None:
         """Wait for *seconds*."""
@@ -44,14 +44,14 @@ class Rng(Protocol):
     """The random numbers that a part may draw."""
 
     def random(self) -> float:
-        """A number in [0, 1)."""
+        """Return a number in [0, 1)."""
 
     def getrandbits(self, k: int, /) -> int:
-        """An integer of k random bits."""
+        """Return an integer of k random bits."""
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of this machine."""
 
     def now(self) -> Micros:
         return time.time_ns() // 1000
@@ -82,18 +82,18 @@ os.register_at_fork(after_in_child=_new_process)
 
 
 _DRAWN = 512
-"""Steps that are drawn at once; drawing each alone would cost a system call."""
+"""Steps that are drawn at a time; drawing them one by one would cost a system call each."""
 _STEP = 56
 """Bits of a step."""
 _FIRST = 1 << 79
-"""From here on a number has twenty hex digits by itself."""
+"""From here on a number has twenty hex digits without padding."""
 
 
 class Ids:
-    """Makes task ids: 32 hex digits, 48 bits of milliseconds, then 78 bits of chance.
+    """A generator of task ids: 32 hex digits, made of 48 bits of milliseconds and 78 random bits.
 
-    Ids of one process and millisecond are in order, so that what is enqueued at once keeps it: each is the former plus a step of 56 bits of
-    chance. An id does not help to guess another. A forked child draws new numbers.
+    Ids of one process and millisecond are in order, so that tasks enqueued together keep theirs: each is the previous one plus a step of 56
+    random bits. An id does not help to guess another. A forked child draws new numbers.
     """
 
     def __init__(self, clock: Clock, rng: Rng) -> None:
@@ -103,7 +103,7 @@ class Ids:
         self._moment, self._head = -1, ""
         self._steps: Iterator[int] = iter(())
         self._numbers: Iterator[int] = iter(())
-        """Of this millisecond. An iterator implemented in C gives each number to one thread only."""
+        """The numbers of this millisecond. An iterator implemented in C gives each number to one thread only."""
         self._last = 0
 
     def __call__(self) -> str:

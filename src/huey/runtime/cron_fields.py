@@ -1,4 +1,4 @@
-"""Parses the fields of a crontab into the values that they name, and describes these in words: ``at 03:00 every day``."""
+"""Parser of crontab fields: returns the values that they name, and describes them in words: ``at 03:00 every day``."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ _EXAMPLES = {"month": ", names such as 'jan'", "day_of_week": ", names such as '
 
 
 def of_line(line: str) -> dict[str, Part]:
-    """Return the fields of a cron line: minute, hour, day, month, day_of_week, or one word such as ``@daily``. ValueError: it is
+    """Return the fields of a cron line: minute, hour, day, month, day_of_week; or of a word such as ``@daily``. Raise ValueError if it is
     neither."""
     words = SHORTHANDS.get(line.strip().lower(), line).split()
     if len(words) == 1 and words[0].startswith("@"):
         if words[0].lower() == "@reboot":
-            raise ValueError(f"crontab({line!r}): a consumer that starts calls the functions of @huey.on_startup()")
+            raise ValueError(f"crontab({line!r}): for functions to call when a consumer starts, use @huey.on_startup()")
         hint = did_you_mean(words[0].lower(), SHORTHANDS) or f"; there are {', '.join(SHORTHANDS)}"
-        raise ValueError(f"crontab({line!r}): there is no such word{hint}")
+        raise ValueError(f"crontab({line!r}): no such word{hint}")
     if len(words) != len(LINE_ORDER):
         raise ValueError(f"crontab({line!r}): {len(words)} fields; a cron line has five: minute hour day month day_of_week")
     return dict(zip(LINE_ORDER, words, strict=True))
 
 
 def is_line(text: object) -> bool:
-    """Return whether *text* is a whole cron line, or a word that stands for one, rather than a field."""
+    """Return True if *text* is a whole cron line or a word that stands for one, rather than a field."""
     return isinstance(text, str) and (len(text.split()) > 1 or text.strip().startswith("@"))
 
 
 def values_of(field: str, given: Part, *, strict: bool) -> tuple[frozenset[int], list[str]]:
-    """Return the values that a field names, and its doubtful points in words. Raises ValueError if a value is out of range or nothing can
-    be read, with *strict* if anything cannot; TypeError for neither a number nor text."""
+    """Return the values that a field names, and warnings about it. Raise ValueError if a value is out of range or nothing can be read, with
+    *strict* if any part cannot be; TypeError for neither a number nor text."""
     if isinstance(given, bool) or not isinstance(given, (int, str)):
         raise TypeError(f"crontab({field}={given!r}): give a number or text, such as 5 or '5,10-15'")
     parts = {part.strip(): _matched(field, part.strip()) for part in str(given).split(",")}
@@ -94,7 +94,7 @@ def _matched(field: str, part: str) -> Mapping[str, str | None] | None:
 
 
 def _values(field: str, given: Part, found: Mapping[str, str | None]) -> list[int]:
-    """Return the values that one part of a list names, in its order; a range whose end is before its start wraps around."""
+    """Return the values that one part of a list names, in its order; a range that ends before it starts wraps around."""
     (low, high), (bottom, top) = _ALLOWED[field], _EVERY[field]
     first, last, step = found["number"] or found["first"], found["number"] or found["last"], found["step"]
     start, end = (bottom, top) if first is None or last is None else (int(first), int(last))
@@ -104,14 +104,14 @@ def _values(field: str, given: Part, found: Mapping[str, str | None]) -> list[in
     if step and not int(step):
         raise ValueError(f"crontab({field}={given!r}): {step} is out of range; a step is 1 or more")
     if start > end and field == "day_of_week":
-        # Sunday is 7 before the turn and 0 behind it.
+        # Sunday is 7 as the end of a range, and 0 as its start.
         start %= 7
     named = range(start, end + 1) if start <= end else chain(range(start, top + 1), range(bottom, end + 1))
     return list(named)[:: int(step or 1)]
 
 
 def _doubts(field: str, part: str, found: Mapping[str, str | None], named: list[int]) -> list[str]:
-    """Return what is doubtful about a part that can be read."""
+    """Return warnings about a part that can be read."""
     low, high = _EVERY[field]
     if found["step"] and int(found["step"]) > high - low + 1:
         return [f"the step of {part!r} is longer than the whole range, only {named[0]} matches"]
@@ -119,7 +119,7 @@ def _doubts(field: str, part: str, found: Mapping[str, str | None], named: list[
 
 
 MOST_TIMES = 4
-"""Times of a day that are listed one by one."""
+"""Most times of a day that are listed individually."""
 
 
 def spoken(
@@ -140,7 +140,7 @@ def spoken(
 
 
 def _date(months: Collection[int], days: Collection[int], weekdays: Collection[int]) -> tuple[str, str, str]:
-    """Return the days that match, the preposition for them after "every minute", and the one after a time."""
+    """Return the days that match, and the prepositions for them after "every minute" and after a time."""
     in_months = "" if len(months) == 12 else _runs(months, lambda month: MONTH_NAMES[month - 1])
     on = "" if len(weekdays) == 7 else _runs([day or 7 for day in weekdays], lambda day: WEEKDAY_NAMES[day % 7])
     if len(days) == 31:
@@ -156,7 +156,7 @@ def _few(what: str, values: Collection[int]) -> str:
 
 
 def _runs(values: Collection[int], name: Callable[[int], str]) -> str:
-    """Return the values in order, three and more in a row as a range."""
+    """Return the values in order, with three or more consecutive ones as a range."""
     runs: list[list[int]] = []
     for value in sorted(values):
         if runs and value == runs[-1][-1] + 1:

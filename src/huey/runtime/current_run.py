@@ -1,4 +1,4 @@
-"""Which run of which task this thread or coroutine is in, and which worker of this process runs it."""
+"""The task run that this thread or coroutine is in, and the worker of this process that runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ run: ContextVar[Run | None] = ContextVar("huey_run", default=None)
 
 
 class Serving:
-    """A worker of this process while it runs tasks, for those of its tasks that wait for others."""
+    """A worker of this process that runs tasks, for those of its tasks that wait for others."""
 
     def __init__(self, storage: Any, worker: str, runners: int, running: Callable[[int], Any]) -> None:
         """*worker*: its id. *running*: the lease that a thread runs, or None."""
@@ -23,14 +23,14 @@ class Serving:
         self.worker = worker
         self.runners = runners
         self.waiting: set[int] = set()
-        """Threads of runners that wait for tasks of this worker's queue."""
+        """Runner threads that wait for tasks of this worker's queue."""
         self._running = running
 
     def runs_in(self, thread: int) -> bool:
         return self._running(thread) is not None
 
     def task_of(self, thread: int) -> str:
-        """Name of the task that runs in a thread."""
+        """Return the name of the task that runs in a thread."""
         lease = self._running(thread)
         return "a task" if lease is None else str(lease.name)
 
@@ -40,5 +40,5 @@ servings: list[Serving] = []
 
 
 def serving() -> Serving | None:
-    """Return the worker that runs the caller's task; None outside of tasks, and for tasks that run inline."""
+    """Return the worker that runs the caller's task; None outside tasks, and for tasks that run inline."""
     return next((each for each in list(servings) if each.runs_in(get_ident())), None)

@@ -1,4 +1,4 @@
-"""Shows values and times to people: never an error, never longer than asked, whatever was stored."""
+"""Display of values and times: never raises and never exceeds the requested length, whatever was stored."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 task``, ``2 tasks``."""
+    """Return a number with its noun: ``1 task``, ``2 tasks``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def arguments(args: tuple[Any, ...], kwargs: dict[str, Any], most: int) -> str:
-    """Return arguments as they stand in a call, cut after *most* characters."""
+    """Return arguments as written in a call, cut after *most* characters."""
     writer = _Writer(most)
     for index, (name, value) in enumerate([*((None, arg) for arg in args), *kwargs.items()]):
         writer.put((", " if index else "") + ("" if name is None else f"{name}="))
@@ -67,14 +67,14 @@ class _Writer:
     def _text(self, value: Any) -> str:
         try:
             return repr(value[: self._room + 1] if isinstance(value, str | bytes) else value)
-        except BaseException as error:  # Such as that of an integer of more than 4,300 digits.
+        except BaseException as error:  # For example an integer of more than 4,300 digits.
             if is_ctrl_c(error):
                 raise
             return f"<{type(value).__name__}>"
 
 
 def time(moment: Micros) -> datetime:
-    """Return a time in UTC; one outside of the calendar becomes the first or the last that it has."""
+    """Return a time in UTC; one outside the calendar becomes its first or last."""
     try:
         return _EPOCH + timedelta(microseconds=moment)
     except (OverflowError, TypeError):
@@ -83,7 +83,7 @@ def time(moment: Micros) -> datetime:
 
 
 def time_or_none(moment: Micros | None) -> datetime | None:
-    """Like `time`; None for no time, and for one that never comes."""
+    """Return a time like `time`, or None for no time and for one that never comes."""
     return None if moment is None or moment >= FOREVER else time(moment)
 
 

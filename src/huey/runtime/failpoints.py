@@ -1,7 +1,7 @@
-"""Failpoints: named points of the code at which a test can kill the process.
+"""Failpoints: named points in the code at which a test can kill the process.
 
 ``failpoint("finish:before-commit")`` does nothing. When HUEY_CRASH_AT names a point (``name``, or ``name#n`` for the n-th time), the
-process that reaches it dies as under ``kill -9``. The names stand in ``FAILPOINTS``; a test visits every one.
+process that reaches it dies as under ``kill -9``. The names are in ``FAILPOINTS``; a test kills a process at each.
 """
 
 from __future__ import annotations
@@ -46,4 +46,4 @@ class _Trap:
 
 _trap = os.environ.get("HUEY_CRASH_AT")
 failpoint: Callable[[str], object] = _Trap(_trap).reach if _trap else bool
-"""Called with the name of each point that is passed. Without a trap it is a builtin that does nothing of note: it stands on hot paths."""
+"""Called with the name of each point that is passed. Without a trap it is a cheap builtin, since it is called in hot paths."""

@@ -1,4 +1,4 @@
-"""Checks the file of a queue: permissions, owners, file systems. It holds pickles, so a user that can write it can run code in workers."""
+"""Checks of a queue's file: permissions, owners, file systems. It holds pickles, so a user that can write it can run code in workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from huey.runtime import ownership
 from huey.runtime.ownership import Trust
 
 BY_SQLITE = ("-wal", "-shm", "-journal")
-"""Files beside a database that SQLite reads, whoever put them there."""
+"""Files beside a database that SQLite reads, whoever created them."""
 BY_US = ("-open", "-checkpoint", "-ballast")
 """Files that huey keeps beside a database."""
 _NETWORK = frozenset(
@@ -26,7 +26,7 @@ _NETWORK = frozenset(
         *("fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.goofys", "fuse.mountpoint-s3", "fuse.blobfuse", "fuse.blobfuse2"),
     }
 )
-"""Types of file systems that other machines write to as well, as named in /proc/self/mounts."""
+"""Types of file systems that other machines may write to as well, as in /proc/self/mounts."""
 _MOUNTS = "/proc/self/mounts"
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
@@ -34,8 +34,8 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 def check_before_open(path: str, mode: int, *, allow_network: bool = False) -> None:
     """Create the file if it is missing, with *mode* from its first byte; reject files that must not be used.
 
-    StorageRefused: no such folder, a link, not a file, another user's, read-only, with a log or another file beside it that somebody else
-    may have written, or, unless *allow_network*, on a network file system.
+    Raises StorageRefused if there is no such folder, if the file is a link, not a plain file, another user's, read-only or, unless
+    *allow_network*, on a network file system, or if others may have written a file beside it.
     """
     folder = os.path.dirname(path)
     if not allow_network:
@@ -66,9 +66,9 @@ def check_before_open(path: str, mode: int, *, allow_network: bool = False) -> N
 
 
 def check_neighbours(path: str, mode: int) -> dict[str, tuple[int, int]]:
-    """Which files lie beside *path* under names that SQLite and huey use: inode and device by ending.
+    """Return the files beside *path* under names that SQLite and huey use: inode and device by suffix.
 
-    StorageRefused: one of them is no plain file, belongs to somebody else, has a second name, or more people may write it than *path*.
+    Raises StorageRefused if one is not a plain file, is another user's, has a second name, or is writable by more users than *path*.
     """
     trust, found = _trust_for_neighbours(path, mode), {}
     for ending in BY_SQLITE + BY_US:
@@ -78,7 +78,7 @@ def check_neighbours(path: str, mode: int) -> dict[str, tuple[int, int]]:
             continue
         if fault := ownership.fault_of(neighbour, trust):
             raise StorageRefused(
-                f"{path}{ending}: it {fault}, so it is not believed to be part of {path}. Find out who put it there; when no process uses "
+                f"{path}{ending}: it {fault}, so it is not trusted as part of {path}. Find out who created it; when no process uses "
                 "the queue, move it away, or keep the queue in a folder that nobody else may write"
             )
         found[ending] = (neighbour.st_ino, neighbour.st_dev)
@@ -86,14 +86,14 @@ def check_neighbours(path: str, mode: int) -> dict[str, tuple[int, int]]:
 
 
 def reserve_names(path: str, mode: int) -> None:
-    """Where others may put files beside *path*, put there what SQLite would look for, empty and ours, so that they cannot: in a sticky
-    folder they cannot take it away either."""
+    """Where other users may create files beside *path*, create what SQLite would look for, empty and ours, so that they cannot; in a sticky
+    folder they cannot remove it either."""
     folder = os.stat(os.path.dirname(path))
     if not (folder.st_mode & stat.S_IWOTH and folder.st_mode & stat.S_ISVTX) or sys.platform != "linux":
         return
     for ending in BY_SQLITE:
         try:
-            # Not opened: to close it again would drop the locks that SQLite has on it in this process.
+            # Not opened: closing it again would drop the locks that SQLite has on it in this process.
             os.mknod(path + ending, stat.S_IFREG | 0o600)
         except FileExistsError:
             continue
@@ -106,7 +106,7 @@ def reserve_names(path: str, mode: int) -> None:
 def _trust_for_neighbours(path: str, mode: int) -> Trust:
     folder, trust = os.stat(os.path.dirname(path)), ownership.shared_like(os.lstat(path), mode)
     if folder.st_mode & stat.S_IWOTH and folder.st_mode & stat.S_ISGID:
-        # Whatever a stranger makes here belongs to the folder's group.
+        # Whatever another user creates here belongs to the folder's group.
         return trust._replace(gid=None)
     return trust
 
@@ -136,14 +136,14 @@ def _make(path: str, mode: int) -> None:
 
 
 def is_private(path: str, mode: int) -> bool:
-    """Return whether only this user, root and the group it is shared with can write the file, replace it, or replace its folder."""
+    """Return True if only this user, root and the group it is shared with can write the file, replace it, or replace its folder."""
     try:
         file, trust = os.stat(path), _folder_trust(path, mode)
         is_ours = file.st_uid in ownership.our_own().uids or _is_shared(mode)
         is_closed = not file.st_mode & (stat.S_IWGRP | stat.S_IWOTH) & ~trust.writable
         return is_ours and is_closed and ownership.is_safe_folder(os.path.dirname(path), trust)
     except OSError:
-        # It is being moved, or a folder above it may not be looked into.
+        # It is being moved, or a folder above it is not readable.
         return False
 
 
@@ -156,12 +156,12 @@ def _reject_network(path: str) -> None:
     if kind in _NETWORK:
         raise StorageRefused(
             f"{path}: this is a network file system ({kind}); SQLite's locks and shared memory do not reach other machines, so the file "
-            "would be damaged. Use a local disk; if only this machine ever opens the file, say allow_network=True"
+            "would be damaged. Use a local disk; if only this machine ever opens the file, set allow_network=True"
         )
 
 
 def _file_system(path: str) -> str:
-    """Return the type of the mount that *path* is on, or will be; empty if this system does not tell."""
+    """Return the type of the mount that *path* is on, or will be; empty if this system does not report it."""
     try:
         with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
             mounts = [line.split()[1:3] for line in table]
@@ -171,31 +171,31 @@ def _file_system(path: str) -> str:
     best = ("", "")
     for escaped, kind in mounts:
         point = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), escaped)
-        # Of mounts on the same point the last one is visible.
+        # If several mounts have the same point, the last one is visible.
         if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
             best = (point, kind)
     return best[1]
 
 
 OPENINGS = 20
-"""How often opening a file is tried again while files beside it change."""
+"""How often opening a file is retried while files beside it change."""
 
 
 class Replaced(StorageUnavailable):
-    """Files beside a database changed while it was opened: most likely another process of ours closed it as the last one."""
+    """Files beside a database changed while it was opened: most likely another huey process, the last to use it, closed it."""
 
 
 @contextmanager
 def unchanged_neighbours(path: str, mode: int) -> Iterator[None]:
-    """What SQLite opens for *path* inside the block is what lay beside it before, or what it made itself, and nobody else's.
+    """Ensure that inside the block SQLite opens for *path* only files that were beside it before, or that it created itself.
 
-    StorageRefused: somebody else put a file there. Replaced: files were changed meanwhile.
+    Raises StorageRefused if another user put a file there, Replaced if files were changed meanwhile.
     """
     reserve_names(path, mode)
     before, pins = check_neighbours(path, mode), []
     try:
         if sys.platform == "linux":
-            # As long as it is held, no other file can have its number. A descriptor of this kind has no part in locks.
+            # While it is held, no other file can have its number. A descriptor of this kind does not affect locks.
             pins = [fd for ending in BY_SQLITE[:1] if (fd := _pinned(path + ending)) is not None]
         yield
         after = check_neighbours(path, mode)
@@ -224,12 +224,12 @@ def absolute(filename: str | os.PathLike[str]) -> str:
     scheme, is_url, _ = path.partition("://")
     if is_url and scheme.isalnum() and scheme != "file":
         what = f"filename={without_password(path)}"
-        raise ConfigurationError(f"{what}: give the path of a file; for a server take the class of its kind, such as RedisHuey")
+        raise ConfigurationError(f"{what}: give the path of a file; for a server use its class, such as RedisHuey")
     return os.path.abspath(path)
 
 
 def without_password(value: object) -> str:
-    """Return *value* as an error may show it: of a URL only the scheme."""
+    """Return *value* as an error may show it: of a URL, only the scheme."""
     text = repr(value)
     scheme, is_url, _ = text.partition("://")
     return f"{scheme}://...'" if is_url else text

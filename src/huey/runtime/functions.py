@@ -1,4 +1,4 @@
-"""Decides what can be a task: a function that runs when it is called, or another callable that does."""
+"""Rules for what can be a task: a function that runs when it is called, or another callable that does."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _GENERATOR, _COROUTINE, _OF_GENERATOR, _ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x2
 _NOT_RUN = _GENERATOR | _COROUTINE | _OF_GENERATOR | _ASYNC_GENERATOR
 _CACHED = type(lru_cache(lambda: None))
 _DEEPEST = 50
-"""Functions inside functions, at most; a longer chain is a cycle."""
+"""Most functions inside functions; a longer chain is a cycle."""
 PLAIN = frozenset({bool, bytes, dict, float, int, list, set, str, tuple, type(None)})
 """Classes of most values; none of them has a body that has not run."""
 
 
 def checked_function(func: Any, name: str | None, *, runs_coroutines: bool = False) -> Any:
-    """Return *func* without ``staticmethod`` around it. *name*: what was given with ``name=``. Raises ValueError, with the way out, if it
-    cannot be a task."""
+    """Return *func* without ``staticmethod`` around it. *name*: the value of ``name=``. Raise ValueError, with a way out, if it cannot be a
+    task."""
     func = func.__func__ if isinstance(func, staticmethod) else func
     if isinstance(func, classmethod):
-        raise ValueError(f"{func!r}: write @classmethod above the decorator of the task, so that the class is its first argument")
+        raise ValueError(f"{func!r}: write @classmethod above the task decorator, so that the class is its first argument")
     if not callable(func):
         is_of_django = hasattr(func, "module_path") and callable(getattr(func, "func", None))
         raise ValueError(f"{func!r:.200} is not callable, and a task is a function" + (": give its .func" if is_of_django else ""))
     if name is None and not isinstance(getattr(func, "__name__", None), str):
-        raise ValueError(f"{func!r:.200} has no name of its own, by which a consumer would find it: give one with name='...'")
+        raise ValueError(f"{func!r:.200} has no name by which a consumer could find it: give one with name='...'")
     check_runs_when_called(func, runs_coroutines=runs_coroutines)
     return func
 
 
 def check_runs_when_called(func: Any, what: str = "a task", *, runs_coroutines: bool = False) -> None:
-    """Raise ValueError if a call of *func* only makes a generator or a coroutine, so that it cannot be *what*."""
+    """Raise ValueError if calling *func* only makes a generator or a coroutine, so that it cannot be *what*."""
     for inner in _called(func):
         code = getattr(inner, "__code__", None)
         flags = code.co_flags if isinstance(code, CodeType) else 0
@@ -46,8 +46,8 @@ def check_runs_when_called(func: Any, what: str = "a task", *, runs_coroutines: 
         where = getattr(func, "__qualname__", None) or f"{type(func).__name__} object"
         if flags & (_GENERATOR | _OF_GENERATOR | _ASYNC_GENERATOR):
             raise ValueError(
-                f"{where} is a generator function: a call of it runs nothing of its body, so it cannot be {what}; return a list instead "
-                "of yielding, or call it from a function that uses up what it yields"
+                f"{where} is a generator function: calling it does not run its body, so it cannot be {what}; return a list instead "
+                "of yielding, or call it from a function that consumes what it yields"
             )
         if flags & _COROUTINE and not runs_coroutines:
             raise ValueError(
@@ -73,7 +73,7 @@ def _called(func: Any) -> Iterator[Any]:
 
 
 def passes_on(func: Any) -> bool:
-    """Return whether *func* is a wrapper that passes the same arguments on and returns the same value: our own wrappers, those of
+    """Return True if *func* is a wrapper that passes on the same arguments and returns the same value: huey's own wrappers, those of
     ``contextlib``, a cache. Other wrappers may add arguments, or run a coroutine."""
     if isinstance(func, _CACHED):
         return True
@@ -109,7 +109,7 @@ def innermost(func: Any) -> Any:
 
 
 def take_over(wrapper: Any, func: Any) -> None:
-    """Make *wrapper* look like its function, as ``functools.wraps`` does, but keep the attributes that it has itself."""
+    """Make *wrapper* look like its function, as ``functools.wraps`` does, but keep the attributes that it already has."""
     for name in WRAPPER_ASSIGNMENTS:
         if hasattr(func, name):
             setattr(wrapper, name, getattr(func, name))
@@ -120,7 +120,7 @@ def take_over(wrapper: Any, func: Any) -> None:
 
 
 def is_method_of(func: Any, owner: type, name: str) -> bool:
-    """Return whether it was defined in the body of that class, for its instances or for the class itself."""
+    """Return True if it was defined in the body of that class, for its instances or for the class itself."""
     inner = innermost(func)
     if not isinstance(inner, FunctionType) or inner.__qualname__ != f"{owner.__qualname__}.{name}":
         return False
@@ -128,13 +128,13 @@ def is_method_of(func: Any, owner: type, name: str) -> bool:
 
 
 def check_has_run(name: str, value: Any) -> None:
-    """Raise TypeError if *value*, which the task *name* returned, has a body that has not run and never would. It is closed first."""
+    """Close *value*, which the task *name* returned, and raise TypeError if it has a body that has not run and never would."""
     kind = type(value)
     if kind in PLAIN:
         return
     if hasattr(kind, "throw") and hasattr(kind, "send"):
         with contextlib.suppress(Exception):
-            # It says "was never awaited" otherwise, somewhere and later. One that has begun may raise anything of its own.
+            # Otherwise "was never awaited" is reported elsewhere, later. One that has begun may raise anything.
             value.close()
         raise TypeError(f"{name} returned a {kind.__name__}: nothing has run its body; {_ADVICE}")
     if hasattr(kind, "__await__") or hasattr(kind, "asend"):

@@ -1,4 +1,4 @@
-"""Processes of this machine: who am I, and is that other one still alive?"""
+"""Processes of this machine: the identity of this one, and whether another is still alive."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _CHANCE = os.urandom(16).hex()
 
 
 def pid_namespace() -> str:
-    """Return boot id and pid namespace: two processes with the same one and the same host name see each other's pid. Where the system has
-    no such id, no two processes have the same one."""
+    """Return boot id and pid namespace: two processes with the same value and host name see each other's pid. Where the system has no such
+    id, each process has its own value."""
     try:
         # macOS has one namespace.
         space = os.readlink("/proc/self/ns/pid") if sys.platform != "darwin" else "pid"
@@ -54,13 +54,13 @@ def pid_namespace() -> str:
 
 
 def process_start_time(pid: int) -> int | None:
-    """Return when the process started, in clock ticks of the kernel; None if it does not exist, or the system does not tell."""
+    """Return when the process started, in clock ticks of the kernel; None if it does not exist, or the system does not report it."""
     facts = _facts(pid)
     return None if not facts or facts[0] in "ZXx" else int(facts[19])
 
 
 def is_alive(pid: int, since: int) -> bool | None:
-    """Return whether the process with this pid and start time is alive; None if the system does not tell (hidden from us, or no /proc)."""
+    """Return whether the process with this pid and start time is alive; None if the system does not report it (hidden, or no /proc)."""
     facts = _facts(pid)
     if facts:
         return facts[0] not in "ZXx" and int(facts[19]) == since
@@ -70,18 +70,18 @@ def is_alive(pid: int, since: int) -> bool | None:
         return False
     except PermissionError:
         return None
-    # It exists, but its start time cannot be seen: it may be another process by now.
+    # It exists, but its start time is hidden: it may be another process by now.
     return None
 
 
 def is_stopped(pid: int) -> bool:
-    """Return whether the process is stopped, by SIGSTOP or a debugger."""
+    """Return True if the process is stopped, by SIGSTOP or a debugger."""
     facts = _facts(pid)
     return bool(facts) and facts[0] in "Tt"
 
 
 def is_traced(pid: int) -> bool:
-    """Return whether a debugger is attached to the process."""
+    """Return True if a debugger is attached to the process."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             return any(line.startswith("TracerPid:") and line.split()[1] != "0" for line in file)
@@ -90,8 +90,8 @@ def is_traced(pid: int) -> bool:
 
 
 def sleepers(pid: int) -> set[tuple[str, str]]:
-    """Return the threads of the process in uninterruptible sleep, such as for a device, each with how often it has slept: one that is found
-    again has not woken in between."""
+    """Return the threads of the process in uninterruptible sleep (waiting for a device, say), each with its number of sleeps: one that is
+    found again has not woken in between."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -114,7 +114,7 @@ disk_waits: dict[int, int] = {}
 
 
 def syncs() -> set[int]:
-    """Return the current waits for the disk in this process: one that is found again has lasted since."""
+    """Return the current waits for the disk in this process: one that is found again has lasted since then."""
     return set(list(disk_waits.values()))
 
 
@@ -122,20 +122,20 @@ os.register_at_fork(after_in_child=disk_waits.clear)
 
 
 def _facts(pid: int | str) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on; empty when they cannot be read."""
+    """Return the fields of /proc/PID/stat from the state on; empty if they cannot be read."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # The command name stands in parentheses and may contain anything.
+            # The command name is in parentheses and may contain anything.
             return file.read().rpartition(b")")[2].decode("ascii").split()
     except OSError:
         return []
 
 
 def at_fork(**methods: Callable[[], object]) -> None:
-    """``os.register_at_fork`` for methods, held by weak references since the list of callbacks never shrinks."""
+    """Register methods with ``os.register_at_fork`` by weak references, since the list of callbacks never shrinks."""
     callbacks = {when: _weakly(method) for when, method in methods.items()}
     if "before" in callbacks:
-        # A body that forks may be asked to stop, but not between these two callbacks.
+        # A forking task may be asked to stop, but not between these two callbacks.
         callbacks["before"] = _both(masking.close_for_fork, callbacks["before"])
         callbacks["after_in_parent"] = _both(callbacks["after_in_parent"], masking.reopen_after_fork)
     os.register_at_fork(**callbacks)

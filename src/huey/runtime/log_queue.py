@@ -1,8 +1,8 @@
 """The log of the consumer command: a bounded queue in front of the handlers, so that a blocked sink never blocks the code that logs.
 
-A full pipe, a hung disk, a handler that blocks, or one whose lock a body left locked: all of these block one thread that does nothing else.
-It starts with the first line and ends after a while without one, so that a supervisor has a single thread again when it forks. Lines that
-do not fit into the queue are counted, and their number is logged as soon as the log is read again.
+A full pipe, a hung disk, a handler that blocks, or one whose lock a task left locked: these block one thread that does nothing else. It
+starts with the first line and ends after a while without one, so that a supervisor has a single thread again when it forks. Lines that do
+not fit into the queue are counted; their number is logged later.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 CAPACITY = 10_000
-"""Lines that may wait to be written."""
+"""Most lines that wait to be written."""
 LINGER = 5.0
 """Seconds without a line after which the thread ends."""
 PAUSE = 0.2
@@ -27,7 +27,7 @@ _Line = tuple[logging.Logger, logging.LogRecord]
 
 
 class LogQueue:
-    """At most *capacity* lines wait for their handlers."""
+    """A queue of at most *capacity* lines that wait for their handlers."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
@@ -51,12 +51,12 @@ class LogQueue:
             logger.callHandlers = _Through(self, logger)  # type: ignore[method-assign]
 
     def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
-        """Write the line when its turn comes. Never blocks."""
+        """Queue a line to be written. Never blocks."""
         if self._lines.qsize() >= self._capacity:
             self._dropped = next(self._drops)
         else:
             self._lines.put((logger, record))
-        # Put first, then checked; the thread that ends does it in the opposite order.
+        # Queued first, then checked; the ending thread does it in the opposite order.
         if self._thread is None:
             self._start()
 
@@ -111,7 +111,7 @@ class LogQueue:
             lost = self._dropped - self._reported
             if lost:
                 self._reported += lost
-                text = "dropped %d log lines: what reads this log did not keep up"
+                text = "dropped %d log lines: the reader of this log did not keep up"
                 hand_on(logger, logging.LogRecord("huey.consumer", logging.WARNING, __file__, 0, text, (lost,), None))
 
     def _before_fork(self) -> None:
@@ -127,7 +127,7 @@ class LogQueue:
 
 
 class _Through:
-    """What a logger calls in place of its handlers."""
+    """The object that a logger calls instead of its handlers."""
 
     def __init__(self, queue: LogQueue, logger: logging.Logger) -> None:
         self._queue = queue
@@ -138,7 +138,7 @@ class _Through:
 
 
 def hand_on(logger: logging.Logger, record: logging.LogRecord) -> None:
-    """Give a line to all handlers of a logger, as logging does, but also to the rest if one raises."""
+    """Pass a line to all handlers of a logger, as logging does, but continue with the rest if one raises."""
     found, at = 0, logger
     while at is not None:
         for handler in at.handlers:
@@ -159,7 +159,7 @@ def _handle(handler: logging.Handler, record: logging.LogRecord) -> None:
 
 
 def _has_gone(thread: threading.Thread) -> bool:
-    """Wait for the end of the kernel's thread, which comes a little after that of Python's."""
+    """Wait for the kernel's thread to end, slightly later than Python's; return True if it has."""
     pause = threading.Event()
     for _ in range(100):
         if not os.path.exists(f"/proc/self/task/{thread.native_id}"):
@@ -180,10 +180,11 @@ def turn_on() -> None:
 
 
 def is_on() -> bool:
-    """Return whether this is a process of the consumer command."""
+    """Return True if this is a process of the consumer command."""
     return _queue is not None
 
 
 def drain(seconds: float) -> bool:
-    """Wait until all lines are written and no thread writes; return False if that takes longer than *seconds*. True without a queue."""
+    """Wait until all lines are written and no thread writes; return False if that takes longer than *seconds*. Return True without a
+    queue."""
     return _queue is None or _queue.drain(seconds)

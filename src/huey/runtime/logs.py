@@ -1,9 +1,9 @@
-"""Loggers whose calls never raise: a log handler of the application may fail in any way without stopping the code that logs.
+"""Loggers whose calls never raise: an application's log handler may fail in any way without stopping the code that logs.
 
 Untrusted texts are made safe for logs and terminals: a line break starts no line, and no escape sequence gets through. Ids, names, reasons
 and errors come from whoever enqueues, so each log record of huey is escaped, whoever handles it.
 
-Also ends a process that must exit whatever becomes of its last lines.
+Also the exit of a process that must end even if its last lines are lost.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from typing import Any, NoReturn
 from huey.runtime import log_queue
 
 LAST_LINES = 2.0
-"""Seconds that handlers and streams get to write what they still have."""
+"""Seconds that handlers and streams get to write what they still hold."""
 
 
 def enable(loggers: Iterable[logging.Logger] | None = None) -> None:
-    """Undo what ``dictConfig`` and ``fileConfig`` do by default to loggers that they find: ``disabled``. Default: all of huey."""
+    """Undo what ``dictConfig`` and ``fileConfig`` do by default to existing loggers: ``disabled``. Default: all of huey's loggers."""
     for logger in map(logging.getLogger, LOGGERS) if loggers is None else loggers:
         logger.disabled = False
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs to the logger *name*. Whatever its handlers, filters and formatters raise is dropped; so is what formatting an argument raises.
+    """A logger that writes to the logger *name*. Exceptions of its handlers, filters and formatters are dropped, and so are those of
+    formatting.
 
     Only Ctrl+C propagates, in a program that leaves SIGINT to Python.
     """
@@ -39,9 +40,9 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
         super().__init__(logging.getLogger(name), {})
 
     def isEnabledFor(self, level: int) -> bool:
-        """Return whether a line of this level would be logged."""
+        """Return True if a line of this level would be logged."""
         if self.logger.disabled and log_queue.is_on():
-            # Such as by a dictConfig in a task. A consumer must not fall silent because of it.
+            # For example after a dictConfig in a task, which must not silence the consumer.
             enable()
         return self.logger.isEnabledFor(level)
 
@@ -56,8 +57,7 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def is_ctrl_c(error: BaseException) -> bool:
-    """Return whether *error*, caught around code of the application, is Ctrl+C in a program that leaves SIGINT to Python.
-    It must propagate."""
+    """Return True if *error*, caught around application code, is Ctrl+C in a program that leaves SIGINT to Python. It must propagate."""
     if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
         return False
     import signal
@@ -66,8 +66,8 @@ def is_ctrl_c(error: BaseException) -> bool:
 
 
 def flush() -> None:
-    """Flush the log handlers and the standard streams. Does not raise, and takes ``LAST_LINES`` seconds at most: they may be closed, full,
-    gone, or wait for a reader."""
+    """Flush the log handlers and the standard streams. Never raises and takes at most ``LAST_LINES`` seconds: streams may be closed, full
+    or gone, or wait for a reader."""
     last = threading.Thread(target=_flush, name="Flush", daemon=True)
     try:
         last.start()
@@ -90,8 +90,8 @@ def _flush() -> None:
 
 
 def write_by_line() -> None:
-    """Make the standard streams line-buffered, for pipes and files too, and flush them now: a fork would copy what they hold, and it
-    would be written twice."""
+    """Make the standard streams line-buffered, even for pipes and files, and flush them now: a fork would copy their buffers, which would
+    be written twice."""
     for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
         with suppress(BaseException):  # The application may have put anything there; it may be closed, full or gone.
             if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
@@ -101,7 +101,7 @@ def write_by_line() -> None:
 
 
 def drop_broken_streams() -> None:
-    """Before the interpreter exits, drop standard streams that cannot be written: it would exit with code 120 because of them."""
+    """Drop standard streams that cannot be written before the interpreter exits: it would exit with code 120 because of them."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         try:
@@ -112,7 +112,7 @@ def drop_broken_streams() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit this process with *code* now, whatever its log and its streams do."""
+    """Exit this process with *code* now, even if its log and streams fail."""
     try:
         flush()
     finally:
@@ -122,12 +122,12 @@ def leave(code: int) -> NoReturn:
 LOGGERS = ("huey", "huey.consumer", "huey.djhuey")
 
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, characters that change the direction of text, and characters that cannot be encoded."""
+"""Control characters, characters that change the text direction, and characters that cannot be encoded."""
 _SAFE = (int, float, type(None))
 
 
 class Lines(str):
-    """A text of several lines, such as a traceback: in the log all but the first are indented."""
+    """Text of several lines, such as a traceback: in the log all but the first are indented."""
 
     __slots__ = ()
 
@@ -147,7 +147,7 @@ def _as_python_writes_it(match: re.Match[str]) -> str:
 
 
 class _Shown:
-    """An argument that is formatted only when it is written."""
+    """An argument that is escaped only when it is formatted."""
 
     __slots__ = ("_of",)
 

@@ -1,7 +1,7 @@
-"""Finds the name of a module that is run as a program.
+"""The importable name of a module that is run as a program.
 
 Python calls it ``__main__``, whatever its file is. A task is named after its module, so ``python app.py`` and ``huey_consumer app.huey``
-have to agree on a name: the one by which a consumer imports that file."""
+must agree on a name: the one by which a consumer imports that file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def module_of(func: Any) -> str | None:
         return module if isinstance(module, str) else None
     namespace = getattr(func, "__globals__", None)
     if namespace is None or namespace.get("__name__") not in _RUN_AS:
-        # Such as the result of a decorator, or a class: of that module, but without its globals.
+        # For example the result of a decorator, or a class: it has that module, but not its globals.
         namespace = vars(sys.modules[module]) if module in sys.modules else {}
     elif not _is_of_file(func, namespace):
         return MAIN
@@ -52,7 +52,7 @@ def name_of_program(namespace: Mapping[str, Any]) -> str | None:
 
 
 def _packages(folder: PurePath) -> list[str]:
-    """Return the packages that *folder* is in, itself included, the outermost first."""
+    """Return the packages that *folder* is in, including itself, outermost first."""
     try:
         here = os.getcwd()
     except OSError:
@@ -66,11 +66,11 @@ def _packages(folder: PurePath) -> list[str]:
 
 
 def _is_of_file(func: Any, namespace: Mapping[str, Any]) -> bool:
-    """Return whether *func* stands in the file of that program, rather than being typed at a prompt afterwards (``python -i``)."""
+    """Return True if *func* is defined in the file of that program, rather than entered at a prompt afterwards (``python -i``)."""
     file, code = namespace.get("__file__"), getattr(func, "__code__", None)
     return not isinstance(file, str) or code is None or PurePath(file).stem == PurePath(code.co_filename).stem
 
 
 def is_of_script(name: str) -> bool:
-    """Return whether a task of that name was declared where no other process can import it from."""
+    """Return True if a task of that name was declared where no other process can import it."""
     return name.startswith(f"{MAIN}.")

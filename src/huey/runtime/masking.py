@@ -1,13 +1,13 @@
-"""Masking: an exception that another thread raises in a task never strikes inside huey's own code.
+"""Masking: an exception that another thread raises in a task is never raised inside huey's own code.
 
-A task that passes its time limit, or is revoked while it runs, has an exception raised in its thread (``PyThreadState_SetAsyncExc``), at
-any bytecode. Inside huey that bytecode could be the one between taking a lock and guarding it. So each public call of huey closes the mask
-of its thread and opens it again when it returns; what is raised meanwhile is deferred until then. Threads that run no task have no mask,
-which costs them a check of an empty dict.
+When a task passes its time limit or is revoked while it runs, an exception is raised in its thread (``PyThreadState_SetAsyncExc``), at any
+bytecode. Inside huey that could be between taking a lock and guarding it. So each public call of huey closes the mask of its thread and
+opens it again on return; exceptions raised meanwhile are deferred until then. Threads that run no task have no mask and only check an empty
+dict.
 
 A thread closes its mask first and reads ``news`` then; the thread that raises writes ``news`` first and reads the mask then. One of them
-sees the other, so nothing strikes behind a closed mask. An exception that was set just before strikes at the latest in
-`Mask.after_closing`, where no lock is held.
+sees the other, so nothing is raised behind a closed mask. An exception that was set just before is raised in `Mask.after_closing` at the
+latest, where no lock is held.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INSIDE = "is_masked"
 
 
 class Mask:
-    """The mask of one thread. *depth*: calls of huey that the thread is inside of; the mask is closed unless that is 0."""
+    """The mask of one thread. *depth*: nested huey calls that the thread is in; the mask is closed unless that is 0."""
 
     __slots__ = ("deferred", "depth", "lock", "news", "thread")
 
@@ -35,19 +35,19 @@ class Mask:
         self.thread = thread
         self.depth = 0
         self.news = False
-        """Something was raised or deferred. Read after the mask was closed, and after it was opened."""
+        """An exception was raised or deferred. Read after the mask is closed, and after it is opened."""
         self.deferred: type[BaseException] | None = None
-        """What is to be raised when the mask opens."""
+        """The exception to raise when the mask opens."""
         self.lock = threading.Lock()
 
     def after_closing(self) -> None:
-        """Let an exception strike here that was set before the mask was closed."""
+        """Raise here an exception that was set before the mask was closed."""
         with self.lock:
             self.news = self.deferred is not None
         _step()
 
     def after_opening(self) -> None:
-        """Raise what was deferred."""
+        """Raise the deferred exception."""
         with self.lock:
             error, self.deferred, self.news = self.deferred, None, False
         _step()
@@ -55,7 +55,7 @@ class Mask:
             raise error
 
     def try_raise(self) -> bool:
-        """Raise the deferred exception in the thread of the mask, if that is possible now; return False if it must be tried again."""
+        """Raise the deferred exception in the thread of the mask, if that is possible now; return False if it must be retried."""
         with self.lock:
             if self.deferred is None:
                 return True
@@ -72,7 +72,7 @@ masks: dict[int, Mask] = {}
 
 
 def add_mask() -> Mask:
-    """Return the mask of this thread, which may run tasks from now on."""
+    """Add and return a mask for this thread, which may run tasks from now on."""
     thread = get_ident()
     mask = masks.get(thread)
     if mask is None:
@@ -81,12 +81,12 @@ def add_mask() -> Mask:
 
 
 def remove_mask() -> None:
-    """This thread runs no more tasks."""
+    """Remove the mask of this thread, which runs no more tasks."""
     masks.pop(get_ident(), None)
 
 
 def raise_in(thread: int, error: type[BaseException]) -> bool:
-    """Raise *error* in *thread* at its next step outside huey. Returns False if that is not possible yet: then it is raised when the thread
+    """Raise *error* in *thread* at its next step outside huey. Return False if that is not possible yet; it is then raised when the thread
     leaves huey, or by `raise_deferred`."""
     mask = masks.get(thread)
     if mask is None:
@@ -100,13 +100,13 @@ def raise_in(thread: int, error: type[BaseException]) -> bool:
 
 
 def raise_deferred(thread: int) -> bool:
-    """Try again to raise what was deferred in *thread*; return False if that is still not possible."""
+    """Try again to raise the deferred exception in *thread*; return False if that is still not possible."""
     mask = masks.get(thread)
     return mask is None or mask.deferred is None or mask.try_raise()
 
 
 def cancel(thread: int) -> None:
-    """Take back what was raised in the calling thread, whose number is *thread*, and has not struck."""
+    """Cancel an exception that was set in the calling thread, whose number is *thread*, and not raised yet."""
     mask = masks.get(thread)
     if mask is None:
         _spend(thread)
@@ -117,13 +117,13 @@ def cancel(thread: int) -> None:
 
 
 def has_deferred() -> bool:
-    """Return whether an exception is deferred in this thread, so that `checkpoint` would raise it."""
+    """Return True if an exception is deferred in this thread, so that `checkpoint` would raise it."""
     mask = masks.get(get_ident()) if masks else None
     return mask is not None and mask.deferred is not None
 
 
 def checkpoint() -> None:
-    """Raise what is deferred: for calls that wait for long, at a point where they may be interrupted."""
+    """Raise the deferred exception, in a long wait at a point where it may be interrupted."""
     mask = masks.get(get_ident()) if masks else None
     if mask is not None and mask.deferred is not None:
         with mask.lock:
@@ -133,7 +133,7 @@ def checkpoint() -> None:
 
 
 def masked(function: F) -> F:
-    """Keep exceptions that other threads raise out of *function*."""
+    """Decorator: keep exceptions that other threads raise out of *function*."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -157,8 +157,8 @@ def masked(function: F) -> F:
 
 
 def entering(function: F) -> F:
-    """Like `masked`, for ``__enter__``: nothing is raised between its return and the body of the block, or ``__exit__`` would not be
-    called. The thread that raised what was deferred tries again."""
+    """Decorator: like `masked`, for ``__enter__``. Nothing is raised between its return and the body of the block, or ``__exit__`` would
+    not be called. The thread that raised a deferred exception tries again."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -181,7 +181,7 @@ def entering(function: F) -> F:
 
 
 def opened(function: F) -> F:
-    """The opposite of `masked`, for code of the application that huey calls."""
+    """Decorator: the opposite of `masked`, for application code that huey calls."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -217,7 +217,7 @@ def reopen_after_fork() -> None:
 
 
 def _reset_in_child() -> None:
-    """The parent's threads do not exist in a forked child, and may have held the locks."""
+    """Reset all masks: the parent's threads do not exist in a forked child, and may have held the locks."""
     for mask in masks.values():
         mask.lock, mask.deferred, mask.news = threading.Lock(), None, False
     masks.clear()
@@ -227,23 +227,23 @@ os.register_at_fork(after_in_child=_reset_in_child)
 
 
 def _step() -> None:
-    """A call, so that an exception that is set strikes now."""
+    """Do nothing: this call makes a pending exception be raised now."""
 
 
 def _set(thread: int, error: type[BaseException]) -> None:
-    """Raise *error* in a thread at its next step, in place of what was set before."""
+    """Set *error* to be raised in a thread at its next step, replacing any earlier one."""
     import ctypes  # Only consumers need it.
 
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 class _Spent(BaseException):
-    """Raised and caught at once."""
+    """An exception that is raised and caught at once."""
 
 
 def _spend(thread: int) -> None:
-    """Let what is set in this thread strike here, where it is dropped. (Unsetting it would leave Python checking for it at every step in
-    all threads from then on: slow, and an endless loop under a debugger or a coverage tool.)"""
+    """Let the exception that is set in this thread be raised here, and drop it. (Unsetting it would leave Python checking for it at every
+    step in all threads from then on: slow, and an endless loop under a debugger or a coverage tool.)"""
     try:
         _set(thread, _Spent)
         while True:
@@ -253,8 +253,8 @@ def _spend(thread: int) -> None:
 
 
 def _is_at_boundary(thread: int) -> bool:
-    """Return whether the thread is about to close its mask: an ``__exit__`` that is struck there would not run at all. Or whether it is
-    inside the logging module, whose locks have the same gap, and the engine logs too."""
+    """Return True if the thread is about to close its mask, where an exception would skip an ``__exit__`` altogether, or is inside the
+    logging module, whose locks have the same gap and which the engine uses too."""
     frame = sys._current_frames().get(thread)
     if frame is not None and frame.f_globals is globals():
         return True

@@ -14,8 +14,8 @@ _DUNDERS = ("__call__", "__enter__", "__exit__", "__getitem__", "__len__")
 
 
 class Masked:
-    """Base of classes whose public methods the body of a task can call: all of them are masked, including those of subclasses and of other
-    base classes inside huey."""
+    """Base of classes whose public methods a task body can call. All of them are masked, including those of subclasses and of other base
+    classes inside huey."""
 
     __slots__ = ()
 
@@ -49,7 +49,7 @@ def _inside(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def stepwise(generator: F) -> F:
-    """Mask each step of a generator function."""
+    """Decorator: mask each step of a generator function."""
     return cast(F, _wrapping(_Steps, generator))
 
 
@@ -62,7 +62,7 @@ def _wrapping(kind: Callable[[Any], Any], method: Callable[..., Any]) -> Callabl
     @wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         made = method(*args, **kwargs)
-        # While no thread has a mask, which is usual, the result is not wrapped.
+        # While no thread has a mask, the usual case, the result is not wrapped.
         return kind(made) if masks else made
 
     setattr(call, INSIDE, True)

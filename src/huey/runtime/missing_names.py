@@ -1,4 +1,4 @@
-"""Names of huey 3.x that this release does not have: the errors for them, and what there is instead."""
+"""Names of huey 3.x that this release does not have: their errors, and what to use instead."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ COMING = {
     "huey.contrib.helpers": "@huey.task(concurrency=3, key=...) bounds how many tasks run at the same time, on every storage",
     "huey.contrib.mini": "MemoryHuey with huey.create_consumer() runs tasks in the program itself",
     "huey.contrib.sql_huey": "SqliteHuey needs no peewee, and RedisHuey serves any number of hosts",
-    "huey.contrib.stats": "huey.inspector.stats() and .totals() tell what ran, how often and how long",
-    "huey.contrib.valkey_glide": "RedisHuey speaks to Valkey too, through redis-py",
+    "huey.contrib.stats": "huey.inspector.stats() and .totals() report what ran, how often and for how long",
+    "huey.contrib.valkey_glide": "RedisHuey works with Valkey too, through redis-py",
 }
-"""By name or module: what the error says."""
+"""Text of the error, by name or module."""
 
 
 def not_here(module: str, name: str = "") -> NoReturn:
-    """Raise the error for an import of a name, or of a whole module: ImportError if huey 3.x has it and this release does not,
-    AttributeError if no huey has it."""
+    """Raise the error for importing a name or a whole module: ImportError if huey 3.x has it and this release does not, AttributeError if
+    no release has it."""
     if (name or module) not in COMING:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     what = f"{name} of huey 3.x (imported from {module})" if name else f"{module} of huey 3.x"
@@ -46,11 +46,11 @@ _OTHER_QUEUES = {
     "si": "f.s(1, 2) makes a task that is not enqueued yet",
     "signature": "f.s(1, 2) makes a task that is not enqueued yet",
 }
-"""Verbs of other task queues."""
+"""Methods of other task queues."""
 
 
 class _MissingName:
-    """An attribute that does not exist, with an error that says why. (A ``__getattr__`` would make every attribute access slower.)"""
+    """An attribute that does not exist, with an error that says why. (A ``__getattr__`` would slow down every attribute access.)"""
 
     def __init__(self, why: str) -> None:
         self._why = why

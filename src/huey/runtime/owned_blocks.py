@@ -1,8 +1,8 @@
 """Blocks that belong to the code that opened them: a batch, a transaction.
 
 The owner is one thread and one asyncio task, with their context. Code that inherits the context (an asyncio task created inside, a thread
-of ``to_thread``, a copied context) sees the block, but does not own it. A block is left by identity: wherever that happens, such as in the
-garbage collector, it no longer exists for anyone from then on."""
+of ``to_thread``, a copied context) sees the block, but does not own it. A block is removed by identity: wherever that happens, such as in
+the garbage collector, it is gone everywhere from then on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ B = TypeVar("B", bound="Block")
 
 
 class Block(Masked):
-    """One ``with`` block. *of*: the object that it is about; blocks of different objects do not affect each other."""
+    """A ``with`` block. *of*: the object that it is about; blocks of different objects do not affect each other."""
 
     opened = 0
-    """Number of open blocks in this process: what is enqueued meanwhile may be stored later, or not at all."""
+    """Number of open blocks in this process: tasks enqueued meanwhile may be stored later, or not at all."""
 
     def __init__(self, of: object) -> None:
         self.of = of
@@ -47,12 +47,12 @@ class Block(Masked):
 
     @property
     def is_mine(self) -> bool:
-        """True if the caller is its owner."""
+        """Whether the caller is its owner."""
         if self._token is None or self._owner != _here():
             return False
         now = _innermost.get()
         try:
-            # A token can only be used in the context that it came from, not in a copy: nothing else distinguishes the two.
+            # A token can only be used in the context that it came from, not in a copy; nothing else distinguishes the two.
             _innermost.reset(self._token)
         except (ValueError, RuntimeError):
             # Another context; or a call that interrupted this very check.

@@ -1,6 +1,6 @@
-"""Checks who may have written a file: its owner, its permissions, its names, and every directory and link on the path to it.
+"""Checks of who may have written a file: its owner, its permissions, its names, and every directory and link on the path to it.
 
-A file that another user can write must not be read or written: SQLite takes a log beside its file as part of it, whoever put it there.
+A file that another user can write must not be read or written: SQLite takes a log beside its file as part of it, whoever created it.
 """
 
 from __future__ import annotations
@@ -23,27 +23,26 @@ _KINDS = {
 
 
 class Trust(NamedTuple):
-    """Whose files are trusted."""
+    """A rule for whose files are trusted."""
 
     uids: frozenset[int]
     gid: int | None = None
-    """Files of this group are trusted too, whoever created them."""
+    """The group whose files are trusted too, whoever created them."""
     writable: int = 0
     """Write permissions that a file may give to its group and to others: bits of its mode."""
 
     def has(self, found: os.stat_result) -> bool:
-        """Return whether the file or directory belongs to a trusted user or group."""
+        """Return True if the file or directory belongs to a trusted user or group."""
         return found.st_uid in self.uids or found.st_gid == self.gid
 
 
 def our_own() -> Trust:
-    """Trust only this user and root."""
+    """Return trust in this user and root only."""
     return Trust(frozenset((os.geteuid(), 0)))
 
 
 def shared_like(main: os.stat_result, mode: int) -> Trust:
-    """Return the trust for files beside the file *main*, which is to have *mode*: only users that can write *main* may be able to write
-    them."""
+    """Return trust for files beside *main*, which is to have *mode*: only users that can write *main* may be able to write them."""
     uids = our_own().uids
     writable = main.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if not mode & stat.S_IWGRP:
@@ -52,7 +51,7 @@ def shared_like(main: os.stat_result, mode: int) -> Trust:
 
 
 def fault_of(found: os.stat_result, trust: Trust) -> str:
-    """Return why a file must not be used, as the rest of a sentence that begins with its name; empty if it may be."""
+    """Return why a file must not be used, as the rest of a sentence that begins with its name; empty if it may be used."""
     if not stat.S_ISREG(found.st_mode):
         return f"is {_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a plain file"
     if not trust.has(found):
@@ -94,8 +93,8 @@ def _require(path: str, found: os.stat_result, trust: Trust) -> None:
 
 
 def is_safe_folder(folder: str, trust: Trust) -> bool:
-    """Return whether no other user can replace *folder* or remove our files from it: it and every step on the path to it, links included,
-    belong to trusted users, and others cannot write there or (sticky) cannot remove what is ours."""
+    """Return True if no other user can replace *folder* or remove our files from it: it and every step on the path to it, links included,
+    belong to trusted users, and others cannot write there or (sticky) cannot remove our files."""
     return all(_is_safe(found, trust) for _, found in steps_to(folder))
 
 

@@ -16,11 +16,11 @@ _ELSEWHERE = {
     "soft_time_limit": "timeout", "time_limit": "timeout", "job_timeout": "timeout",
     "ttl": "expires",
 }  # fmt: skip
-"""Words of other task queues for options of a call."""
+"""Words that other task queues use for options of a call."""
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return ``; did you mean 'delay'?`` if one of *words* is near *word* or means the same in other task queues; else an empty text."""
+    """Return ``; did you mean 'delay'?`` if one of *words* is near *word* or a synonym in other task queues, otherwise an empty text."""
     known = sorted(words)
     meant = _ELSEWHERE.get(word)
     if meant not in known:
@@ -36,7 +36,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '([^']*)'")
 
 
 def unknown_keyword(error: TypeError) -> str | None:
-    """Return the unexpected keyword that *error* is about; None for other errors."""
+    """Return the unexpected keyword that *error* is about, or None for other errors."""
     found = _UNEXPECTED.search(str(error))
     return found[1] if found else None
 
@@ -50,14 +50,14 @@ def keywords_of(function: Any) -> tuple[str, ...]:
 
 
 def hinting(function: F) -> F:
-    """Return *function* such that its TypeError about an unknown keyword suggests the nearest one that it has."""
+    """Return *function*, wrapped so that its TypeError about an unknown keyword suggests the nearest one."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except TypeError as error:
-            # Of this very call, and not of something inside it.
+            # It is about this very call, not about one inside it.
             word = unknown_keyword(error) if error.__traceback__ is not None and error.__traceback__.tb_next is None else None
             if word is None:
                 raise

@@ -1,4 +1,4 @@
-"""Converts times as users give them: a datetime, a timedelta, a number of seconds. Pure except for the machine's time zone."""
+"""Conversion of times that users give: a datetime, a timedelta, a number of seconds. Pure except for the machine's time zone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from huey.runtime.clock import FOREVER, SECOND, Micros, micros
 Expires = float | int | timedelta | datetime
 
 EARLIEST_ZONE: Micros = 15 * 3600 * SECOND
-"""No clock on earth is further ahead of UTC."""
+"""The furthest that any time zone is ahead of UTC."""
 _EPOCH = datetime(1970, 1, 1)
 
 
 def to_seconds(delay: float | timedelta) -> float:
-    """Return a duration as seconds; a negative one is 0. Raises ValueError if it is not a number, or longer than a hundred years."""
+    """Return a duration as seconds; a negative one is 0. Raise ValueError if it is not a number, or longer than a hundred years."""
     return max(0.0, _length(delay))
 
 
@@ -26,19 +26,19 @@ def _length(given: Any, what: str = "delay") -> float:
         raise ValueError(f"{what}={given!r}: give {kinds}")
     length = given.total_seconds() if isinstance(given, timedelta) else given
     if not length <= LONGEST_DELAY or length == float("-inf"):
-        way_out = "for now leave it out" if what == "delay" else "for never leave it out"
+        way_out = "omit it for now" if what == "delay" else "omit it for never"
         raise ValueError(f"{what}={given!r}: give a number of seconds up to a hundred years; {way_out}")
     return float(max(length, -LONGEST_DELAY))
 
 
 def parse_ttl(ttl: float | timedelta | None) -> float | None:
-    """Return how long something is kept, as seconds; None: no limit. Raises ValueError for less than a microsecond, more than a hundred
+    """Return how long something is kept, in seconds; None: no limit. Raise ValueError for less than a microsecond, more than a hundred
     years, or anything that is not a duration."""
     if ttl is None:
         return None
     length = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
     if isinstance(length, bool) or not isinstance(length, int | float) or not 1 / SECOND <= length <= LONGEST_DELAY:
-        raise ValueError(f"ttl={ttl!r}: give a number of seconds above 0, or a timedelta, up to a hundred years; None is without limit")
+        raise ValueError(f"ttl={ttl!r}: give a number of seconds above 0, or a timedelta, up to a hundred years; None means no limit")
     return float(length)
 
 
@@ -54,10 +54,10 @@ def to_micros(when: datetime, naive_is_local: bool) -> Micros:
         # The whole second and its fraction separately: a float cannot hold today's time in microseconds.
         return int(when.replace(microsecond=0).timestamp()) * SECOND + when.microsecond
     except (OverflowError, OSError, ValueError) as error:
-        raise ValueError(f"{when!r}: this machine's calendar does not reach so far ({error}); give a nearer time") from error
+        raise ValueError(f"{when!r}: this machine's calendar does not reach that far ({error}); give an earlier time") from error
 
 
-# -- wall time: what a clock on the wall shows, in whatever zone it hangs ------------------------------------------------------------------
+# -- wall time: what a local clock shows, in any time zone --------------------------------------------------------------------------------
 
 
 def wall_time(when: datetime) -> Micros:
@@ -94,7 +94,7 @@ def shown_time(when: Micros, is_local: bool) -> datetime:
 
 
 class Due(NamedTuple):
-    """When a task is due, as arguments of `Task`. With a delay, ``due`` is only what this host expects: the storage's clock decides. With a
+    """When a task is due, as arguments of `Task`. With a delay, ``due`` is only this host's estimate: the storage's clock decides. With a
     wall time, it is the first time at which any clock can show that: the consumer's clock decides."""
 
     due: Micros | None = None
@@ -103,10 +103,10 @@ class Due(NamedTuple):
 
 
 def resolve_eta(eta: datetime | None, delay: float | timedelta | None, *, now: Micros, naive_is_local: bool = True) -> Due:
-    """Return when a task is due. A naive *eta* is local time or, unless *naive_is_local*, a wall time. Raises ValueError if both are
+    """Return when a task is due. A naive *eta* is local time or, unless *naive_is_local*, a wall time. Raise ValueError if both are
     given."""
     if eta is not None and delay is not None:
-        raise ValueError("both eta and delay are given: say one of them")
+        raise ValueError("both eta and delay are given; use only one of them")
     if eta is not None:
         if naive_is_local or not isinstance(eta, datetime) or eta.tzinfo is not None:
             return Due(to_micros(eta, True))
@@ -117,14 +117,14 @@ def resolve_eta(eta: datetime | None, delay: float | timedelta | None, *, now: M
 
 
 class Expiry(NamedTuple):
-    """When a task expires: at a time, or a duration after its enqueue, or after its eta if that is later."""
+    """The expiry of a task: a time, or a duration after its enqueue, or after its eta if that is later."""
 
     expires_at: Micros | None = None
     expires_in: Micros | None = None
 
 
 def resolve_expiry(when: Expires) -> Expiry:
-    """Resolve an expiry: seconds, a timedelta, or a datetime (naive: local time). Less than 0 is past; 0 means never, as in 3.x."""
+    """Parse an expiry: seconds, a timedelta, or a datetime (naive: local time). Less than 0 is past; 0 means never, as in 3.x."""
     if isinstance(when, datetime):
         return Expiry(to_micros(when, True))
     length = _length(when, "expires")

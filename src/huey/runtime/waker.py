@@ -1,4 +1,4 @@
-"""Wake a thread that waits for a file descriptor, from any other thread or from a signal handler.
+"""Wake-up of a thread that waits for a file descriptor, from any other thread or from a signal handler.
 
 A `Waker` stays set until it is cleared, so a call of `wake()` between two waits is never lost. A forked child makes its own.
 """
@@ -14,7 +14,7 @@ _ONE = (1).to_bytes(8, sys.byteorder)
 
 
 class Readable(Protocol):
-    """Anything whose descriptor can be polled."""
+    """An object with a file descriptor that can be polled."""
 
     def fileno(self) -> int: ...
 
@@ -33,7 +33,7 @@ class Waker:
         self._poll.register(self._read_fd, select.POLLIN)
 
     def wake(self) -> None:
-        """Set it: end the current wait, or the next one. Never blocks."""
+        """Set the waker: end the current wait, or the next one. Never blocks."""
         try:
             os.write(self._write_fd, _ONE)
         except BlockingIOError:
@@ -41,7 +41,7 @@ class Waker:
             return
 
     def clear(self) -> None:
-        """Reset it."""
+        """Clear the waker."""
         try:
             os.read(self._read_fd, 65536)
         except BlockingIOError:

@@ -47,15 +47,15 @@ def test_S15_the_parts_by_position_and_by_keyword() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "told"),
     [
-        (["app", DictStore()], {}, "with parts of 0.4.9"),
+        (["app", DictStore()], {}, "with components of 0.4.9"),
         ([], {"result_store": DictStore()}, "no queue="),
-        ([object()], {}, "a queue has a name"),
+        ([object()], {}, "a queue needs a name"),
         ([ListQueue], {}, "give an instance"),
         ([ListQueue(), ListQueue()], {}, "it has no put, peek, get"),
         ([ListQueue()], {"schedule": object()}, "it has no add, read"),
         ([ListQueue()], {"events": ListQueue()}, "it has no emit"),
         ([ListQueue()], {"filename": "queue.db"}, "filename"),
-        (["app"], {"queue": ListQueue()}, "with parts of 0.4.9"),
+        (["app"], {"queue": ListQueue()}, "with components of 0.4.9"),
     ],
 )
 def test_S15_what_is_no_part_is_refused_at_once(arguments: list[Any], options: dict[str, Any], told: str) -> None:

@@ -1,4 +1,4 @@
-"""The path of 3.x for ``huey.djhuey``: the same names, the same instance. INSTALLED_APPS may have either, or both."""
+"""The 3.x path of ``huey.djhuey``: the same names, the same instance. INSTALLED_APPS may have either, or both."""
 
 from __future__ import annotations
 

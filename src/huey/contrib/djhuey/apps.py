@@ -1,4 +1,4 @@
-"""The application ``huey.contrib.djhuey``: ``huey.djhuey`` under the name of 3.x."""
+"""The application ``huey.contrib.djhuey``: ``huey.djhuey`` under its 3.x name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The path of 3.x for the backend of ``django.tasks``."""
+"""The 3.x path of the backend for ``django.tasks``."""
 
 from __future__ import annotations
 

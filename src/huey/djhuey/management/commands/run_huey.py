@@ -1,6 +1,6 @@
 """``manage.py run_huey``: the consumer of this project.
 
-A flag wins over the environment (HUEY_WORKERS=4), that over ``settings.HUEY``, that over the default. Exit codes as of ``huey_consumer``.
+A flag overrides the environment (HUEY_WORKERS=4), which overrides ``settings.HUEY`` and the defaults. Exit codes as for ``huey_consumer``.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from huey.exceptions import StorageUnavailable
 
 log = logging.getLogger("huey.djhuey")
 FLAGS = {"verbose": ("-V", "--huey-verbose", "--verbose"), "max_delay": ("-m", "--max-delay", "--max_delay")}
-"""Django has -v for itself; 0.4.9 wrote --max_delay here."""
+"""Django uses -v itself; 0.4.9 wrote --max_delay here."""
 
 
 FRAMEWORKS = ("django.tasks", "django_tasks")
-"""Loggers of the tasks frameworks."""
+"""Loggers of the two tasks frameworks."""
 
 
 class Command(BaseCommand):
@@ -80,7 +80,7 @@ def run(flags: dict[str, Any], *, autoload: bool = True) -> int:
 
 
 def suggest_sqlite(huey: Huey) -> None:
-    """Say how to use a SQLite file if the default Redis server cannot be reached; the consumer waits for the server."""
+    """Log how to use a SQLite file if the default Redis server cannot be reached; the consumer waits for the server."""
     try:
         huey.storage.open()
     except StorageUnavailable as error:
@@ -110,13 +110,12 @@ def import_tasks() -> None:
         try:
             if module_has_submodule(app.module, "tasks"):
                 import_module(name)
-        except Exception as error:  # The user's module: whatever it raises is shown to its author.
+        except Exception as error:  # The user's module: any exception is shown to its author.
             raise broken(name, error) from error
 
 
 def skip_duplicate_records() -> None:
-    """Keep records of ``django.tasks`` about the same tasks out of the handlers of huey's log. Other handlers, such as mails, still get
-    them."""
+    """Keep records of ``django.tasks`` about the same tasks out of huey's log handlers. Other handlers, such as mail, still get them."""
     ours = list(handlers_of(logging.getLogger("huey.consumer")))
     streams = [handler.stream for handler in ours if isinstance(handler, logging.StreamHandler)]
     for name in FRAMEWORKS:
