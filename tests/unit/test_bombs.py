@@ -254,7 +254,7 @@ def test_the_writers_quick_look_passes_only_what_readers_take(value: Any) -> Non
 
 
 def test_keys_that_hash_alike_are_refused_by_their_name() -> None:
-    with pytest.raises(DecodeError, match="keys that hash alike"):
+    with pytest.raises(DecodeError, match="keys that have the same hash"):
         check_pickle(START + BOMBS["decimals"], LEAST)
 
 

@@ -45,7 +45,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             raise UsageError("the current directory no longer exists; change to one that does, such as that of your application")
         settings = consumer_settings(given)
         if given.get("reload"):
-            # Imported only when used: a consumer in production stays small.
+            # Imported only when needed: a consumer in production stays small.
             from huey.cli.reload import is_watched, watch_over
 
             if not is_watched():
@@ -58,12 +58,12 @@ def _main(arguments: Sequence[str] | None) -> int:
             print(escaped_lines(f"{PROGRAM}: {error}"), file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
-        # Only before the consumer has taken over the signals: nothing runs yet.
+        # Only before the consumer has installed its signal handlers: nothing runs yet.
         return 128 + signal.SIGINT
 
 
 def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Return all settings of the consumer. OptionError: two of them contradict each other."""
+    """Return all settings of the consumer. Raise OptionError if two of them contradict each other."""
     try:
         return validate_settings({name: value for name, value in given.items() if name not in OF_COMMAND})
     except ConfigurationError as error:
@@ -71,7 +71,7 @@ def consumer_settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
-    """Run until stopped and return the exit code. UsageError: the consumer cannot start."""
+    """Run until stopped and return the exit code. Raise UsageError if the consumer cannot start."""
     try:
         allocate_workers(settings, huey.name)
     except ConfigurationError as error:
@@ -85,7 +85,7 @@ def consume(huey: Huey, path: str, settings: dict[str, Any]) -> int:
         drain(LAST_LINES)
         raise UsageError(str(error)) from error
     if not drain(LAST_LINES):
-        # A log handler is stuck. At the end of a program logging waits for its handlers, and so would this process, forever.
+        # A log handler is stuck. At exit logging waits for its handlers, and so would this process, for ever.
         os._exit(code)
     return code
 

@@ -1,4 +1,4 @@
-"""Finds the Huey instance that the path on the command line names."""
+"""Finder of the Huey instance that the path on the command line names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = SafeLogger("huey.consumer")
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """Return module and name, which a dot or a colon separates. UsageError: *path* is not an import path."""
+    """Return module and name, separated by a dot or a colon. Raise UsageError if *path* is not an import path."""
     module, _, name = path.rpartition(":" if ":" in path else ".")
     if not module or not all(part.isidentifier() for part in (*module.split("."), name)):
         raise UsageError(f"Error importing {path}: {_hint(path)}")
@@ -31,8 +31,8 @@ def split_path(path: str) -> tuple[str, str]:
 def find_huey(path: str) -> Huey:
     """Import and return the instance that *path* names, from the current directory if it is there.
 
-    UsageError: there is no such module or name, it is not a Huey instance, or it has no tasks. If the module itself raises, its traceback
-    is printed first.
+    Raises UsageError if there is no such module or name, if it is not a Huey instance, or if it has no tasks. If the module itself raises,
+    its traceback is printed first.
     """
     module, name = split_path(path)
     sys.path.insert(0, os.getcwd())
@@ -92,7 +92,7 @@ _NOT_THE_USERS = ("<frozen importlib", os.path.dirname(importlib.__file__) + os.
 
 
 def _hint(path: str) -> str:
-    """Return what the user may have meant."""
+    """Return a hint at what the user may have meant."""
     meant = path.removeprefix("./").removesuffix(".py").replace("/", ".").replace(":", ".").strip(".")
     if meant == path or not all(part.isidentifier() for part in meant.split(".")):
         return "expected module and instance, such as main.huey"
@@ -112,14 +112,14 @@ def _module(path: str, name: str) -> ModuleType:
             f"Error importing {path}: the module exited (code {error.code!r}); put code that is to run only as a script under "
             "if __name__ == '__main__':"
         ) from error
-    except Exception as error:  # The user's module: whatever it raises is shown to its author.
+    except Exception as error:  # The user's module: any exception is shown to its author.
         raise broken(path, error) from error
 
 
 def broken(path: str, error: Exception) -> UsageError:
     """Print the traceback of a module that raised while it was imported, and return the error to raise."""
     trace = traceback.TracebackException.from_exception(error)
-    # Start at the user's own code: the frames that imported it are of no use.
+    # Start at the user's own code: the frames that imported it do not help.
     trace.stack[:] = [frame for frame in trace.stack if not frame.filename.startswith(_NOT_THE_USERS)]
     print("".join(trace.format()), end="", file=sys.stderr)
     return UsageError(f"Error importing {path}: {type(error).__name__}: {error}")

@@ -27,11 +27,11 @@ SIMPLE_FORMAT, SIMPLE_TIME = "%(asctime)s %(message)s", "%H:%M:%S"
 
 
 def set_up_logging(settings: Mapping[str, Any], level: int | None = None) -> None:
-    """Log to the file that *settings* name, else to stderr. On stderr only records appear that no handler of the application takes, so that
-    each line appears once, in the application's own format.
+    """Log to the file that *settings* name, else to stderr. On stderr only records appear that no handler of the application accepts, so
+    that each line appears once, in the application's own format.
 
     *level* applies if neither ``verbose`` nor ``quiet`` is set; default: the level that the application has set for "huey", else INFO.
-    UsageError: the file cannot be written.
+    Raises UsageError if the file cannot be written.
     """
     loggers = [logging.getLogger(name) for name in LOGGERS]
     enable(loggers)
@@ -55,7 +55,7 @@ def _set_levels(loggers: list[logging.Logger], settings: Mapping[str, Any], leve
 
 
 class Simple(logging.Formatter):
-    """Formats records as ``H:M:S message``, with the level before the message from WARNING on."""
+    """A formatter of records as ``H:M:S message``, with the level before the message from WARNING on."""
 
     def __init__(self) -> None:
         super().__init__(SIMPLE_FORMAT, SIMPLE_TIME)
@@ -67,8 +67,8 @@ class Simple(logging.Formatter):
 
 
 class Console(logging.StreamHandler[TextIO]):
-    """Writes records to stderr that no other handler takes. So the application may add handlers of its own at any time, even in a task, and
-    no line appears twice."""
+    """A handler that writes records to stderr that no other handler accepts. So the application may add its own handlers at any time, even
+    in a task, and no line appears twice."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Console(logging.StreamHandler[TextIO]):
     def _takes(self, handler: logging.Handler, level: int) -> bool:
         if handler is self or isinstance(handler, logging.NullHandler | Console | LogFile) or id(handler) in self._filtering:
             return False
-        # A console or file that is limited to warnings is meant to be; but a handler that mails errors is not a log.
+        # A console or file that is limited to warnings is so on purpose; but a handler that mails errors is not a log.
         return level >= handler.level or isinstance(handler, logging.StreamHandler)
 
 
@@ -94,7 +94,7 @@ def handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
 
 
 def _filtering_handlers(logger: logging.Logger) -> set[int]:
-    """Return the ids of handlers whose filters reject our records, such as Django's ``require_debug_true``."""
+    """Return the ids of handlers whose filters reject huey's records, such as Django's ``require_debug_true``."""
     probe = logger.makeRecord("huey.consumer", logging.CRITICAL, __file__, 0, "", (), None)
     return {id(handler) for handler in handlers_of(logger) if not _lets_pass(handler, probe)}
 
@@ -110,7 +110,7 @@ def _log_file(path: str) -> LogFile:
     if os.path.islink(path) and not _is_stream(path):
         raise UsageError(f"--logfile {path}: it is a symbolic link; give the path of its target")
     try:
-        # Relative to the directory in which the command was started: the application may have changed it while it was imported.
+        # Relative to the directory in which the command was started: importing the application may have changed it.
         return LogFile(os.path.join(REAL, path))
     except OSError as error:
         raise UsageError(
@@ -124,12 +124,12 @@ def _is_stream(path: str) -> bool:
 
 
 class LogFile(logging.Handler):
-    """Appends to a file of at most 1 MB and keeps three old ones, ``.1`` to ``.3``.
+    """A log file of at most 1 MB, with three old ones, ``.1`` to ``.3``.
 
     Any number of processes may write to the same file: forked ones reopen it, each line is one write, one process rotates the file, and the
-    others notice, as they do when something else moves it away. OSError: the file cannot be opened. NotOurs: it is not a regular file, or
-    the file or its directory belongs to another user. A later error, such as a full disk, is reported once on stderr, which gets the log
-    until the error is over.
+    others notice, as they do when something else moves it away. Raises OSError if the file cannot be opened, NotOurs if it is not a regular
+    file, or if it or its directory belongs to another user. A later error, such as a full disk, is reported once on stderr, which gets the
+    log until the error is over.
     """
 
     def __init__(self, path: str) -> None:
@@ -138,7 +138,7 @@ class LogFile(logging.Handler):
         self._path = os.path.abspath(path)
         self._is_rotated = not _is_stream(path)
         self._is_failing = False
-        # Not open yet: what cannot be opened is closed all the same when the program ends.
+        # Not open yet: a handler whose file cannot be opened is still closed at exit.
         self._fd = -1
         self._open()
 
@@ -180,10 +180,10 @@ class LogFile(logging.Handler):
         except OSError:
             is_ours = False
         if not is_ours:
-            # A task closed the descriptor; by now it may belong to another file, so it is not closed here.
+            # A task closed the descriptor; it may belong to another file by now, so it is not closed here.
             self._open()
         elif self._pid != os.getpid() or not self._is_at_path():
-            # A forked process must not share the lock of its parent; a file that was moved away is closed.
+            # A forked process must not share its parent's lock; a file that was moved away is closed.
             os.close(self._fd)
             self._open()
 

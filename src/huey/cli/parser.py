@@ -1,6 +1,6 @@
-"""The command line and the environment, read by the table of ``options``.
+"""The parser of the command line and the environment, driven by the table of ``options``.
 
-A flag wins over the environment, the environment over the default. Of two flags for one setting (``-p -n``) the later one wins.
+A flag overrides the environment, which overrides the default. Of two flags for one setting (``-p -n``) the later one wins.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
 
 
 def given_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what flags and environment set, and nothing else, with ``path``. OptionError: a value is not valid, or both -v and -q are
-    given. A flag that cannot be parsed ends the process with code 2."""
+    """Return the settings given by flags and environment, and nothing else, with ``path``. Raise OptionError if a value is not valid, or if
+    both -v and -q are given. A flag that cannot be parsed ends the process with code 2."""
     flags = vars(make_parser().parse_args(with_old_forms(arguments)))
     found = from_environment(environment)
     for source, names in ((flags, "--verbose and --quiet"), (found, "HUEY_VERBOSE and HUEY_QUIET")):
@@ -74,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line. Absent flags leave no trace in its result."""
+    """Return the parser of the command line. Its result has no entries for absent flags."""
     parser = _Parser(
         prog=PROGRAM,
         usage="%(prog)s [options] module.instance",
@@ -118,7 +118,7 @@ def _reader(option: Option) -> Callable[[str], Any]:
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that environment variables give, such as HUEY_WORKERS=4; empty ones are ignored. OptionError: a value is not
+    """Return the settings from environment variables such as HUEY_WORKERS=4; empty ones are ignored. Raise OptionError if a value is not
     valid."""
     found: dict[str, Any] = {}
     for option in OPTIONS:

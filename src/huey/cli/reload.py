@@ -23,7 +23,7 @@ from huey.consumer.signal_handling import catch_signals, wait_for_signal
 from huey.runtime.logs import escaped_lines
 
 IS_WATCHED = "HUEY_IS_WATCHED"
-"""Environment variable: this process is the child, and need not watch."""
+"""Environment variable: this process is the child and need not watch."""
 SCAN_INTERVAL_S = 1.0
 SETTLE_TIME_S = 0.1
 """How long no further change may occur before the files count as saved."""
@@ -76,7 +76,7 @@ def _home(package: str) -> list[str]:
 
 def snapshot(folders: Iterable[str]) -> Snapshot:
     """Return all .py files below *folders*, except in hidden folders and installed packages (virtual environments, site-packages,
-    node_modules). OptionError: there are too many to check every second."""
+    node_modules). Raise OptionError if they are too many to check every second."""
     found: Snapshot = {}
     checked = 0
     for path, inner, files in (each for folder in folders for each in os.walk(folder)):
@@ -102,7 +102,7 @@ def snapshot(folders: Iterable[str]) -> Snapshot:
 
 
 class Watcher:
-    """Runs *command* as a child and sends it SIGHUP when a file in *folders* changes."""
+    """A watcher that runs *command* as a child and sends it SIGHUP when a file in *folders* changes."""
 
     def __init__(self, command: Sequence[str], folders: Sequence[str]) -> None:
         self._command = command
@@ -141,7 +141,7 @@ class Watcher:
         if self._is_asked or code in (0, 2):
             return code if code >= 0 else 128 - code
         if code == -signal.SIGHUP:
-            # It had not set its handler for the signal yet.
+            # It had not installed its handler for the signal yet.
             self._start()
             return None
         self._child = None
@@ -173,7 +173,7 @@ class Watcher:
         return now
 
     def _on_signal(self, number: int, frame: object) -> None:
-        """Record a signal that asks for a stop; SIGHUP, which means that the terminal is gone, does too."""
+        """Record a signal that asks for a stop, including SIGHUP, which means that the terminal is gone."""
         if number != signal.SIGCHLD:
             self._signals.append(number)
 
@@ -193,7 +193,7 @@ def _is_in_foreground() -> bool:
 
 
 def _bound_to_parent() -> Callable[[], object] | None:
-    """Return what the child calls before it becomes the consumer: when the watcher dies, in whatever way, it gets SIGTERM (Linux)."""
+    """Return the function that the child calls before it becomes the consumer: however the watcher dies, the child gets SIGTERM (Linux)."""
     if sys.platform != "linux":
         return None
     prctl, set_parent_death_signal = ctypes.CDLL(None).prctl, 1

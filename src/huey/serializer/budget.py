@@ -1,8 +1,8 @@
-"""What reading a message takes, counted before anything of it is built.
+"""Limits on the cost of reading a message, counted before any of it is built.
 
-A few bytes can stand for gigabytes (a list that is copied ten thousand times), for hours (keys that hash alike), or for a crash (what is
-nested a hundred thousand deep). So the opcodes of a pickle are followed with weights in place of values: each object, each item, each
-repetition by a maker adds what it takes. Time is never asked: a message is refused, or read, on every machine alike.
+A few bytes can stand for gigabytes (a list that is copied ten thousand times), for hours (keys with the same hash), or for a crash
+(containers nested a hundred thousand deep). So the opcodes of a pickle are followed with weights in place of values: each object, item, and
+copy by a constructor adds its cost. Time is not measured: every machine accepts or refuses the same messages.
 """
 
 from __future__ import annotations
@@ -41,35 +41,35 @@ from huey.serializer.weights import (
 )
 
 LEAST = 64_000_000
-"""Bytes that each message may take."""
+"""Bytes that any message may take."""
 TIMES = 16
-"""A long one may take this many times its own bytes."""
+"""A long message may take this many times its own bytes."""
 DEEPEST = 1000
-"""Levels of containers in each other."""
+"""Most levels of nested containers."""
 MOST_WIDE = 1000
-"""Keys that are such integers."""
+"""Most keys that are such integers."""
 
 _GROWTH = 128
-"""Python may take this many times the stored bytes, or ``LEAST``: what is meant for a long message is not for one that was compressed."""
+"""Python may take this many times the stored bytes, or ``LEAST``; the limit for long messages does not apply to compressed ones."""
 _COMPARED = 64
-"""Work for a comparison of two keys that hash alike; that of all may come to ``LEAST``."""
+"""Cost of comparing two keys with the same hash; the total may reach ``LEAST``."""
 _REPEATED = 16
-"""What a value has by repetition (the same list in many places) may come to this many times the limit when written out."""
+"""The written-out size of a value with repetition (the same list in many places) may reach this many times the limit."""
 
 
 def budget(size: int) -> int:
-    """Bytes that a message of *size* stored bytes may take when it is read."""
+    """Return how many bytes a message of *size* stored bytes may take when it is read."""
     return max(LEAST, TIMES * size)
 
 
 def most_memory(stored: int) -> int:
-    """Bytes that Python itself may take for a message of *stored* bytes."""
+    """Return how many bytes Python itself may take for a message of *stored* bytes."""
     return max(LEAST, _GROWTH * stored)
 
 
 def check_pickle(body: bytes, limit: int, stored: int | None = None) -> None:
-    """DecodeError: reading *body* takes more than *limit* bytes, or it has opcodes that our own pickler does not write. *stored*: bytes of
-    the message, where *body* was compressed."""
+    """Raise DecodeError if reading *body* takes more than *limit* bytes, or if it has opcodes that huey's pickler does not write. *stored*:
+    size of the message, if *body* was compressed."""
     if not is_harmless(body):
         _Count(body, limit, most_memory(len(body) if stored is None else stored)).run()
 
@@ -80,14 +80,14 @@ _GROWING = (LIST, DICT, SETS, MADE)
 _NUMERIC = ("decimal.Decimal", "fractions.Fraction")
 _CONTAINERS = {"collections.OrderedDict": ORDERED, "collections.deque": DEQUE}
 _LONG_ARGUMENTS = 3 * 4 * 4300
-"""What copies of the arguments of a maker take at most; each is looked at once more when it is made."""
+"""Most bytes that copies of a constructor's arguments take; each is read once more when it is made."""
 _SHORT_ARGUMENTS = 400
-"""Copies of these are within what a number takes anyway."""
+"""Copies of these are covered by the cost of a number."""
 _HASHED_BY_CHANCE = ("datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta", "datetime.timezone", "zoneinfo.ZoneInfo")
 
 
 class _Count:
-    """Follows one pickle."""
+    """The counter that follows one pickle."""
 
     def __init__(self, body: bytes, limit: int, most: int) -> None:
         self._body = body
@@ -101,22 +101,22 @@ class _Count:
         self._wide = 0
         self._frame_end = 0
         self._slack = 0
-        """Levels that came into containers after these were put into others."""
+        """Levels that were added to containers after these were put into others."""
 
     def run(self) -> None:
         body, at, last = self._body, 0, len(self._body) - 1
         try:
-            while body[at] != 46:  # The full stop.
+            while body[at] != 46:  # The STOP opcode.
                 at = _OPCODES[body[at]](self, at + 1)
         except DecodeError:
             raise
-        except (IndexError, KeyError, TypeError, AttributeError, ValueError, StructError):  # What an unpickler would stumble over as well.
+        except (IndexError, KeyError, TypeError, AttributeError, ValueError, StructError):  # An unpickler would fail on these as well.
             at = -1
         if at != last:
             raise DecodeError("not a pickle that huey writes, or damaged")
 
     def _take(self, weight: int, more: int = 0) -> None:
-        """*more*: what Python takes beyond *weight*."""
+        """Add *weight*. *more*: what Python takes beyond it."""
         self._taken += weight
         self._real += weight + more
         if self._taken > self._limit:
@@ -129,7 +129,7 @@ class _Count:
         if self._work > LEAST:
             raise_over_budget(f"has too many {what}")
 
-    # -- opcodes: each is given where its argument begins, and says where the next is ----------------------------------------------------
+    # -- opcodes: each is given the position of its argument, and returns that of the next opcode ----------------------------------------
 
     def on_protocol(self, at: int) -> int:
         if self._body[at] != 5:
@@ -150,14 +150,14 @@ class _Count:
         return at - 1 + count
 
     def _repeated(self, at: int) -> int:
-        """How often the opcode before *at* stands there in a row."""
+        """Return how often the opcode before *at* is repeated in a row."""
         if self._body[at] != self._body[at - 1]:
             return 1
         match = _ROW_OF[self._body[at - 1]].match(self._body, at)
         return 1 if match is None else 1 + match.end() - at
 
     def on_integers(self, at: int) -> int:
-        """A whole row of them at once."""
+        """Count a whole row of integers at once."""
         pattern, size, form, weight = _ROWS[self._body[at - 1]]
         match = pattern.match(self._body, at - 1)
         if match is None:
@@ -185,7 +185,7 @@ class _Count:
             self._take(OBJECT)
             self._stack.append(text)
         else:
-            # One character may make all of them four bytes wide.
+            # A single character may make all of them four bytes wide.
             self._take(OBJECT, NODE + (0 if text.isascii() else 3 * len(text)))
             node = Node(TEXT, POINTER, 0, size=POINTER + 4 * len(text))
             node.hash = id(node)
@@ -299,7 +299,7 @@ class _Count:
         items = self._since_mark() if self._body[at - 1] == 0x75 else [self._pop(), self._pop()][::-1]
         node = self._top()
         keys = items[::2]
-        # A first key takes places for eight.
+        # The first key allocates space for eight.
         self._take(0, ENTRY * (len(keys) + 1))
         self._check_keys(node, keys)
         self._grow(node, items)
@@ -326,7 +326,7 @@ class _Count:
     def on_make(self, at: int) -> int:
         kwargs = self._pop() if self._body[at - 1] == 0x92 else None
         args, maker = self._pop(), self._pop()
-        # Of a ZoneInfo the maker itself is asked for an attribute.
+        # A ZoneInfo asks for an attribute of the constructor itself.
         is_maker = maker.kind == MAKER or maker.path == "builtins.getattr"
         if not is_maker or args.kind != TUPLE:
             raise TypeError
@@ -354,7 +354,7 @@ class _Count:
             node.hash = hash(state.first)
         return at
 
-    # -- what containers come to ---------------------------------------------------------------------------------------------------------
+    # -- sizes of containers --------------------------------------------------------------------------------------------------------------
 
     def _grow(self, node: Node, items: list[Any]) -> None:
         inner = [item for item in items if isinstance(item, Node)]
@@ -386,15 +386,15 @@ class _Count:
             self._count_alike(node, key)
 
     def _count_alike(self, node: Node, key: Any) -> None:
-        """A key is compared with those that hash alike."""
+        """Count the comparisons of a key with those that have the same hash."""
         if node.alike is None:
             node.alike = {}
         hashed = hash(key)
         before = node.alike.get(hashed, 0)
         node.alike[hashed] = before + 1
-        # A tuple is looked through each time that it is hashed or compared.
+        # A tuple is traversed each time it is hashed or compared.
         is_tuple = isinstance(key, Node) and key.kind == TUPLE
-        self._toil(key.weight * (before + 1) if is_tuple else _COMPARED * before, "keys that hash alike or are long")
+        self._toil(key.weight * (before + 1) if is_tuple else _COMPARED * before, "keys that have the same hash or are long")
 
 
 _NO_ITEMS = Node(TUPLE, POINTER, 1, hash=hash(()))

@@ -1,4 +1,4 @@
-"""The codec of one queue: values to messages and back, and the rules about who reads what."""
+"""The codec of one queue: encodes values as messages, decodes them, and enforces the rules about who reads what."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _KWARGS = (dict, type(None))
 class Codec:
     """Encodes and decodes the payloads of one queue.
 
-    *serializer*: an object with ``serialize`` and ``deserialize``; what it reads is then the user's business. A plain ``Serializer`` or
-    ``JSONSerializer`` stands for the built-in pickle or JSON, with its compression and under the rules of this class. *secret*: signs
-    every message, and reads no unsigned one; of several the first signs and each may verify. *allow_pickle*: True loads any class, False
-    none; None asks *is_trusted*, once (see ``reset``). A verified signature outdoes both. *max_size*: the most bytes of a value,
-    before compression; beyond *warn_size* stored bytes the log says so.
+    *serializer*: an object with ``serialize`` and ``deserialize``; what it reads is then the user's responsibility. A plain ``Serializer``
+    or ``JSONSerializer`` means the built-in pickle or JSON, with its compression and under the rules of this class. *secret*: every message
+    is signed, and unsigned ones are refused; of several, the first signs and each may verify. *allow_pickle*: True loads any class, False
+    none; None calls *is_trusted*, once (see ``reset``). A verified signature overrides both. *max_size*: most bytes of a value before
+    compression; above *warn_size* stored bytes a warning is logged.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Codec:
         self._write = (to_pickle, to_json, self._to_users)[self._codec]
         is_wrapped = self.signs or self._compression or self._codec != PICKLE
         self._bare_size = -1 if is_wrapped else min(warn_size, max_size)
-        """A pickle of at most this many bytes needs nothing but the two bytes in front."""
+        """A pickle of at most this many bytes needs only the two bytes in front."""
 
     def reset(self) -> None:
         """Check again whether the store is trusted."""
@@ -89,8 +89,8 @@ class Codec:
         too.
 
         *purpose* "task": *value* is ``(args, kwargs)``; None for no kwargs is half the work of ``{}``. "error": a dict of plain values,
-        always written as JSON.
-        EncodeError: it cannot be written, is too big, or readers would have to refuse it. It names the argument and the way out.
+        always written as JSON. Raises EncodeError if it cannot be written, is too big, or readers would have to refuse it. The error names
+        the argument and a way out.
         """
         may_load = self._loads_classes or self._may_load()
         try:
@@ -98,7 +98,7 @@ class Codec:
                 return self._packed(purpose, id, JSON | ERROR, self._fitting(to_json(value)))
             body = self._write(value)
             if len(body) <= self._bare_size and (may_load or is_harmless(body)):
-                # Most are like this, and every step counts here.
+                # Most values take this path, and every step counts here.
                 return _BARE_PICKLE + body
             message = self._packed(purpose, id, self._codec, self._fitting(body), declared)
             self._check_readable(value, body, may_load, len(message))
@@ -124,12 +124,12 @@ class Codec:
     def decode(self, purpose: Purpose, id: str, data: bytes) -> Any:
         """Return the value that was encoded for *purpose* and *id*; for "task" always ``(tuple, dict)``, for "error" a dict.
 
-        NewerFormat: a newer huey wrote it. DecodeError: whatever else is wrong with *data*.
+        Raises NewerFormat if a newer huey wrote it, DecodeError for any other problem with *data*.
         """
         may_load = self._loads_classes or self._may_load()
         try:
             if may_load and purpose != "error" and type(data) is bytes and data[:2] == _BARE_PICKLE and len(data) <= self._longest_bare:
-                # Most are like this, and every step counts here.
+                # Most messages take this path, and every step counts here.
                 try:
                     value = from_pickle(data[2:])
                 except (ImportError, AttributeError):
@@ -137,16 +137,16 @@ class Codec:
             else:
                 value = self._value(*self._opened(purpose, id, data), may_load, len(data))
             return _checked_shape(purpose, value)
-        except BaseException as error:  # A class of the user may raise anything while it is rebuilt.
+        except BaseException as error:  # A user's class may raise anything while it is rebuilt.
             if is_ctrl_c(error):
                 raise
             raise _not_read(purpose, id, error) from error
 
     def decode_plain(self, purpose: Purpose, id: str, data: bytes, most: int | None = None) -> Any:
-        """As ``decode``, but nothing of the application runs, whoever may have written it: for those who only look. *most*: bytes that it
-        may have when it is decompressed.
+        """Decode like ``decode``, but without running application code, whoever wrote it: for display. *most*: bytes that it may have when
+        decompressed.
 
-        DecodeError: it has other values than plain ones, or the application's own serializer wrote it.
+        Raises DecodeError if it has values that are not plain, or if the application's own serializer wrote it.
         """
         try:
             codec, body = self._opened(purpose, id, data, self._max_size if most is None else min(most, self._max_size))
@@ -159,13 +159,13 @@ class Codec:
             raise _not_read(purpose, id, error) from error
 
     def decode_result(self, id: str, data: bytes) -> tuple[bool, Any]:
-        """Return ``(is_error, value)`` of what was stored for task *id*, its result or its error. Raises like `decode`."""
+        """Return ``(is_error, value)`` of what is stored for task *id*, its result or its error. Raise like `decode`."""
         is_error = isinstance(data, bytes) and len(data) > 1 and bool(data[1] & ERROR)
         return is_error, self.decode("error" if is_error else "result", id, data)
 
     def declared(self, id: str, data: bytes) -> Declared:
-        """Return what was declared of task *id* when *data*, its signed message, was made. Raises DecodeError if the signature does not
-        match, or covers only the arguments."""
+        """Return the declaration of task *id* from *data*, its signed message. Raise DecodeError if the signature does not match or covers
+        only the arguments."""
         try:
             _, declared, _ = self._envelope.open("task", id, data)
             if declared is None:
@@ -175,14 +175,14 @@ class Codec:
             raise _not_read("task", id, error) from error
 
     def redeclare(self, id: str, data: bytes, declared: Declared) -> bytes:
-        """Return the same signed arguments with another declaration of the task. Raises DecodeError if the signature does not match."""
+        """Return the same signed arguments with another declaration of the task. Raise DecodeError if the signature does not match."""
         flags, _, body = self._envelope.open("task", id, data)
         return self._envelope.close("task", id, flags & ~DECLARED, body, declared)
 
     def _may_load(self) -> bool:
-        """True if a pickle may name any class."""
+        """Return True if a pickle may name any class."""
         if self._loads_classes is None:
-            # With another serializer pickles are not expected, even in a trusted store.
+            # With another serializer, pickles are not expected, even in a trusted store.
             asks = self._allow_pickle is None and self._codec == PICKLE
             self._loads_classes = self.signs or bool(self._is_trusted() if asks else self._allow_pickle)
         return self._loads_classes
@@ -219,7 +219,7 @@ class Codec:
         return bytes(body)
 
     def _warn(self, purpose: Purpose, id: str, size: int) -> None:
-        """Warn once for each purpose, and again when the size has doubled."""
+        """Log a warning once for each purpose, and again when the size has doubled."""
         if (purpose, size.bit_length()) in self._warned:
             return
         self._warned.add((purpose, size.bit_length()))
@@ -231,7 +231,7 @@ class Codec:
         if isinstance(error, EncodeError):
             return EncodeError(f"{what} {error}")
         if isinstance(error, RecursionError | MemoryError):
-            return EncodeError(f"{what} is nested too deep or too big ({type(error).__name__}); store it elsewhere and pass its name")
+            return EncodeError(f"{what} is nested too deeply or too big ({type(error).__name__}); store it elsewhere and pass its name")
         way_out = "pass plain values, or give a serializer= that can"
         return EncodeError(f"{what} cannot be written by {self._codec_name()} ({error_text(error)}); {way_out}")
 
@@ -257,10 +257,10 @@ class Codec:
     # -- reading ------------------------------------------------------------------------------------------------------------------------
 
     def _opened(self, purpose: Purpose, id: str, data: bytes, most: int | None = None) -> tuple[int, bytes]:
-        """Return codec and body of a message whose signature and size are right."""
+        """Return codec and body of a message whose signature and size are valid."""
         flags, _, body = self._envelope.open(purpose, id, data)
         if flags & UNKNOWN_BITS or bool(flags & ERROR) != (purpose == "error"):
-            raise DecodeError(f"flags {flags:#04x} do not fit: it was stored as something else, or is damaged")
+            raise DecodeError(f"flags {flags:#04x} do not match: it was stored as something else, or is damaged")
         if flags & (GZIP | ZLIB):
             body = decompress(body, flags & (GZIP | ZLIB), self._max_size if most is None else most)
         return flags & CODEC_BITS, body
@@ -273,14 +273,14 @@ class Codec:
         if codec == PICKLE:
             return load_any(body) if may_load else load_plain(body, budget(size), size)
         if codec != self._codec:
-            raise DecodeError("a serializer= wrote it that this process does not have; give the same serializer= here")
+            raise DecodeError("it was written by a serializer= that this process does not have; give the same serializer= here")
         return self._serializer.deserialize(body)
 
 
 def _checked_shape(purpose: Purpose, value: Any) -> Any:
     if purpose == "task":
         if type(value) is tuple and len(value) == 2 and type(value[0]) is tuple and value[1] is None:
-            # Nearly all are like this.
+            # Nearly all take this path.
             return value[0], {}
         if not (isinstance(value, _ROWS) and len(value) == 2 and isinstance(value[0], _ROWS) and isinstance(value[1], _KWARGS)):
             raise DecodeError(f"{type_name(value)}, not the arguments of a task")
@@ -295,4 +295,4 @@ def _not_read(purpose: Purpose, id: str, error: BaseException) -> DecodeError:
         renamed = type(error)(f"{purpose} {id}: {error}")
         vars(renamed).update(vars(error))
         return renamed
-    return DecodeError(f"{purpose} {id}: the bytes are damaged, or not what they say ({error_text(error)})")
+    return DecodeError(f"{purpose} {id}: the bytes are damaged, or not of the format they claim ({error_text(error)})")

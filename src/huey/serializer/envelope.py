@@ -9,19 +9,19 @@ from huey.serializer.signing import MAC_SIZE, Declared, Purpose, Signer, unpacke
 VERSION = 1
 
 CODEC_BITS, SIGNED, ERROR, DECLARED, UNKNOWN_BITS = 3, 16, 32, 64, 128
-"""Flags, beside those of compression."""
+"""Flags, besides those of compression."""
 _HEAD_SIZE = 2 + MAC_SIZE
 _LONGEST_DECLARED = 16 * 1024
-"""Bytes that the declaration of a task may take."""
+"""Most bytes of a task's declaration."""
 
 
 class NewerFormat(DecodeError):
-    """A newer release of huey wrote this."""
+    """The message was written by a newer release of huey."""
 
 
 class Envelope:
-    """Closes and opens the messages of one queue. *signer*: signs each one and accepts no unsigned one; None: neither. *max_size*: the most
-    bytes of a payload."""
+    """The wrapper of messages of one queue: closes and opens them. *signer*: signs each one and accepts no unsigned one; None: neither.
+    *max_size*: most bytes of a payload."""
 
     def __init__(self, signer: Signer | None, max_size: int) -> None:
         self._signer = signer
@@ -29,7 +29,7 @@ class Envelope:
         self._longest = max_size + _HEAD_SIZE + (0 if signer is None else _LONGEST_DECLARED)
 
     def close(self, purpose: Purpose, id: str, flags: int, body: bytes, declared: Declared | None) -> bytes:
-        """Return the message with that *body*. *declared* travels under the signature only."""
+        """Return the message with that *body*. *declared* is sent only under a signature."""
         if self._signer is None:
             return bytes((VERSION, flags)) + body
         if declared is not None:
@@ -38,14 +38,14 @@ class Envelope:
         return b"".join((head, self._signer.sign(purpose, id, head, body), body))
 
     def open(self, purpose: Purpose, id: str, data: bytes) -> tuple[int, Declared | None, bytes]:
-        """Return the flags, the declaration, if it is a task's, and the body, after the signature and the size were checked. DecodeError:
-        they are not right."""
+        """Check the signature and the size; return the flags, the declaration, if it is a task's, and the body. Raise DecodeError if a
+        check fails."""
         if not isinstance(data, bytes):
             raise DecodeError(f"{type_name(data)}, not bytes")
         if len(data) > self._longest:
             raise DecodeError(f"{len(data):,} bytes, and at most {self._max_size:,} are read here; give max_size= as the writer does")
         if len(data) < 2 or not data[0]:
-            raise DecodeError("no record of huey: it does not begin with a format version")
+            raise DecodeError("not a huey record: it does not begin with a format version")
         if data[0] > VERSION:
             raise NewerFormat(f"format {data[0]}, and this huey reads {VERSION}: a newer huey wrote it; upgrade here")
         return data[1], *self._verified(purpose, id, data)
@@ -56,10 +56,10 @@ class Envelope:
             if is_signed:
                 raise DecodeError("it is signed, and this process has no secret=; give the writers' secret= here too")
             if data[1] & DECLARED:
-                raise DecodeError(f"flags {data[1]:#04x} do not fit: it is damaged")
+                raise DecodeError(f"flags {data[1]:#04x} do not match: it is damaged")
             return None, data[2:]
         if not is_signed:
-            raise DecodeError("it is not signed, and this process has a secret=; give the same secret= to all who write")
+            raise DecodeError("it is not signed, and this process has a secret=; give the same secret= to all writers")
         mac, body = data[2:_HEAD_SIZE], data[_HEAD_SIZE:]
         if not self._signer.verify(purpose, id, data[:2], body, mac):
             raise DecodeError("signature does not match: was it written with another secret=, or moved from another queue or task?")

@@ -17,28 +17,28 @@ from huey.serializer.weights import raise_over_budget
 MIB = 1 << 20
 
 PICKLE, JSON, USERS = range(3)
-"""Codecs, as numbered in the envelope."""
+"""Codecs, by their number in the envelope."""
 
 NEWEST_PICKLE = 5
-"""The newest protocol of pickle; named here, since the module costs time to load."""
+"""The newest protocol of pickle; written out here, since importing the module takes time."""
 
 GZIP, ZLIB = 4, 8
-"""Compressions, as numbered in the envelope."""
+"""Compressions, by their number in the envelope."""
 
 _WBITS = {GZIP: 31, ZLIB: 15}
 """Their names in zlib."""
 
 
 class Serializer:
-    """Pickle, with compression if asked. Derive from it and override ``_serialize`` and ``_deserialize`` to use another format.
+    """The pickle serializer, with optional compression. Subclass it and override ``_serialize`` and ``_deserialize`` to use another format.
 
-    As ``serializer=`` it is the built-in pickle, and the rules about classes hold (see Codec). Once one of its methods is overridden, what
-    it reads is its own business. *pickle_protocol* is taken from 3.x and changes nothing: each Python that runs this huey reads the one
-    that it writes. ConfigurationError: no protocol of pickle.
+    As ``serializer=`` it means the built-in pickle, and the rules about classes apply (see Codec). Once one of its methods is overridden,
+    it is responsible for what it reads. *pickle_protocol* is accepted as in 3.x and has no effect: every Python that runs this huey reads
+    the protocol that it writes. Raises ConfigurationError if that is not a protocol.
     """
 
     max_size = 16 * MIB
-    """Bytes that are compressed, or that decompression yields, at most."""
+    """Most bytes that are compressed, or that decompression returns."""
 
     def __init__(
         self, compression: bool = False, compression_level: int = 6, use_zlib: bool = False, pickle_protocol: int = NEWEST_PICKLE
@@ -59,13 +59,13 @@ class Serializer:
         return compress(body, ZLIB if self.use_zlib else GZIP, self.compression_level)
 
     def deserialize(self, data: bytes) -> Any:
-        """Read data; with compression on, data without it is read too, with a warning."""
+        """Return the decoded value. With compression on, uncompressed data is read too, with a warning."""
         if not self.compression:
             return self._deserialize(data)
         code = {b"\x1f\x8b": GZIP, b"\x78\x01": ZLIB, b"\x78\x5e": ZLIB, b"\x78\x9c": ZLIB, b"\x78\xda": ZLIB}.get(data[:2])
         if code is not None:
             return self._deserialize(decompress(data, code, self.max_size))
-        SafeLogger("huey").warning("compression is on, and a message without it was read; it may be older than that setting")
+        SafeLogger("huey").warning("compression is on, but an uncompressed message was read; it may be older than that setting")
         return self._deserialize(data)
 
     def _serialize(self, data: Any) -> bytes:
@@ -76,9 +76,9 @@ class Serializer:
 
 
 class JSONSerializer(Serializer):
-    """JSON, so that any language can read it. Tuples come back as lists, and keys that are not text as text.
+    """The JSON serializer, whose output any language can read. Tuples are read back as lists, and keys that are not text as text.
 
-    EncodeError: a value that JSON does not have. DecodeError: bytes that are not JSON.
+    Raises EncodeError for a value that JSON cannot represent, DecodeError for bytes that are not JSON.
     """
 
     def _serialize(self, data: Any) -> bytes:
@@ -91,7 +91,7 @@ class JSONSerializer(Serializer):
 class SignedSerializer(Serializer):
     """A serializer that signs, for code written for huey 3. ``secret=`` does more: it binds a message to its queue, purpose and task.
 
-    DecodeError: another secret wrote it, or one bit was changed. Nothing else has looked at the data by then.
+    Raises DecodeError if it was written with another secret or has been changed; the data is not used for anything before that check.
     """
 
     def __init__(self, secret: str | bytes | None = None, salt: str | bytes = "huey", **kwargs: Any) -> None:
@@ -110,7 +110,7 @@ class SignedSerializer(Serializer):
 
 
 def codec_of(serializer: Any) -> int:
-    """Return the codec of *serializer*. Raises ConfigurationError if it is not a serializer."""
+    """Return the codec of *serializer*. Raise ConfigurationError if it is not a serializer."""
     if serializer is None or _is_unchanged(serializer, Serializer):
         return PICKLE
     if _is_unchanged(serializer, JSONSerializer):
@@ -122,7 +122,7 @@ def codec_of(serializer: Any) -> int:
 
 
 def _is_unchanged(serializer: Any, kind: type) -> bool:
-    """Return whether *serializer* overrides none of the methods of *kind*."""
+    """Return True if *serializer* overrides none of the methods of *kind*."""
     names = ("serialize", "deserialize", "_serialize", "_deserialize")
     return isinstance(serializer, kind) and all(getattr(type(serializer), name) is getattr(kind, name) for name in names)
 
@@ -141,7 +141,7 @@ def check_json(body: bytes, limit: int) -> None:
     """Raise DecodeError if reading this JSON takes more than *limit* bytes, or it is nested too deeply."""
     if len(body) <= DEEPEST or (_weight_of_json(body) <= limit and body.count(b"[") + body.count(b"{") <= DEEPEST):
         return
-    # Texts may hold brackets and commas of their own.
+    # Texts may contain brackets and commas themselves.
     bare = _JSON_TEXT.sub(b"", body)
     if _weight_of_json(bare) > limit:
         raise_over_budget(f"takes more than {limit:,} bytes when it is read")
@@ -189,7 +189,7 @@ def _json_encoder() -> Callable[[Any], str]:
 
 
 def compression_code(compression: bool, level: int, use_zlib: bool) -> int:
-    """Return the compression that these settings mean, or 0. Raises ConfigurationError for a level that does not exist."""
+    """Return the compression that these settings mean, or 0. Raise ConfigurationError for an invalid level."""
     if level not in range(10):
         raise ConfigurationError(f"compression_level={level!r}: give 0 (none) to 9 (smallest)")
     if not compression:
@@ -204,19 +204,18 @@ def compress(body: bytes, code: int, level: int) -> bytes:
 
 
 def decompress(data: bytes, code: int, max_size: int) -> bytes:
-    """Return *data* decompressed. Raises DecodeError if it is damaged, or more than *max_size* bytes; memory for more is never
-    allocated."""
+    """Return *data* decompressed. Raise DecodeError if it is damaged, or more than *max_size* bytes; memory for more is never allocated."""
     import zlib
 
     if code not in _WBITS:
-        raise DecodeError("it says that it was compressed in two ways")
+        raise DecodeError("its flags say that it was compressed in two ways")
     reader = zlib.decompressobj(_WBITS[code])
     try:
         body = reader.decompress(data, max_size + 1)
     except zlib.error as error:
         raise DecodeError(f"compressed data is damaged ({error})") from error
     if len(body) > max_size:
-        raise DecodeError(f"more than {max_size:,} bytes when decompressed: it means harm, or the writer has a greater max_size=")
+        raise DecodeError(f"more than {max_size:,} bytes when decompressed: it is malicious, or the writer has a larger max_size=")
     if not reader.eof or reader.unused_data:
         raise DecodeError("compressed data is damaged (it ends too early or too late)")
     return body

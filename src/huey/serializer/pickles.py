@@ -1,4 +1,4 @@
-"""Pickles: of any class where only this application can have written them, of plain types everywhere else."""
+"""Pickles: of any class if only this application can have written them, otherwise of plain types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from huey.exceptions import DecodeError, EncodeError
 from huey.serializer.budget import check_pickle, most_memory
 from huey.serializer.weights import is_surely_small
 
-_WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True if all who can write there may also run code here"
+_WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True if everyone who can write there may also run code here"
 
 
 to_pickle: Callable[[Any], bytes] = partial(pickle.dumps, protocol=5)
@@ -33,7 +33,7 @@ class MissingClass(DecodeError):
 
 
 def load_any(body: bytes) -> Any:
-    """Load a trusted pickle of any class. Raises MissingClass if a class is not found; whatever a class raises propagates."""
+    """Load a trusted pickle of any class. Raise MissingClass if a class is not found; errors raised by a class propagate."""
     try:
         return from_pickle(body)
     except (ImportError, AttributeError):
@@ -53,12 +53,12 @@ class _NamingUnpickler(pickle.Unpickler):
 
 
 def may_name_a_class(body: bytes) -> bool:
-    """Return whether *body* has an opcode by which our own pickler names a class, or the same byte as part of a value."""
+    """Return True if *body* has an opcode with which huey's pickler names a class, or the same byte as part of a value."""
     return b"\x93" in body or b"\x82" in body or b"\x83" in body or b"\x84" in body
 
 
 def verify_plain(value: Any, body: bytes, limit: int, stored: int) -> None:
-    """Raise EncodeError if `load_plain` would reject *body*, which is our pickle of *value*."""
+    """Raise EncodeError if `load_plain` would reject *body*, which is huey's pickle of *value*."""
     if is_surely_small(value, len(body), limit, most_memory(stored)):
         return
     try:
@@ -71,12 +71,12 @@ def verify_plain(value: Any, body: bytes, limit: int, stored: int) -> None:
 
 
 def load_plain(body: bytes, limit: int, stored: int | None = None) -> Any:
-    """Load a pickle of plain types, calling only their constructors. Raises DecodeError if it names anything else, or would take more than
+    """Load a pickle of plain types, calling only their constructors. Raise DecodeError if it names anything else, or would take more than
     *limit* bytes; damaged bytes may raise anything. *stored*: as in `check_pickle`."""
     check_pickle(body, limit, stored)
     value = _PlainUnpickler(io.BytesIO(body)).load()
     if may_name_a_class(body):
-        # A maker that is left in the value, a class sent as such, says so when it is written.
+        # A constructor that is left in the value, a class sent as such, is reported when it is written.
         to_pickle(value)
     return value
 
@@ -87,9 +87,9 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class _SafeConstructor:
-    """Stands for a plain type while a message is read: it can only be called, with short scalars.
+    """Stand-in for a plain type while a message is read: it can only be called, with short scalars.
 
-    The type itself is not handed out: BUILD could set its attributes, and one long argument could be used a thousand times.
+    The type itself is never exposed: BUILD could set its attributes, and one long argument could be used a thousand times.
     """
 
     __slots__ = ("make", "path")
@@ -108,7 +108,7 @@ class _SafeConstructor:
             raise DecodeError(f"holds {_a(self.path)} of more than {_SHORT:,} digits; {_WAY_OUT}")
         kinds = _CONTAINER_ARGUMENTS.get(self.path, _SCALARS)
         if not all(isinstance(arg, kinds) for arg in args):
-            raise DecodeError(f"holds {_a(self.path)} that is made of other things than texts and numbers; {_WAY_OUT}")
+            raise DecodeError(f"holds {_a(self.path)} that is made of anything but texts and numbers; {_WAY_OUT}")
         return self.make(*args)
 
     def __repr__(self) -> str:
@@ -132,14 +132,14 @@ _SCALARS = (int, float, str, bytes, type(None), datetime.timedelta, datetime.tzi
 _CONTAINER_ARGUMENTS = {
     "collections.deque": (list, tuple, int, type(None)),
     "collections.OrderedDict": (dict, tuple),
-    # Of a ZoneInfo the maker is asked for an attribute.
+    # A ZoneInfo asks for an attribute of the constructor.
     "builtins.getattr": (_SafeConstructor, str),
 }
 
 
 @cache
 def _constructor(path: str) -> Any:
-    """Return the constructor that stands for the class *path*. Raises DecodeError if it is not a plain type."""
+    """Return the constructor that stands for the class *path*. Raise DecodeError if it is not a plain type."""
     from importlib import import_module
 
     if path in _PLAIN_TYPES:
@@ -150,11 +150,11 @@ def _constructor(path: str) -> Any:
     if path == "uuid.UUID":
         # The class itself: its pickles need one. BUILD cannot change it, because it has a __setstate__.
         return import_module("uuid").UUID
-    raise DecodeError(f"holds {path}, and only plain types travel unsigned where others could write too; {_WAY_OUT}")
+    raise DecodeError(f"holds {path}, and only plain types are accepted unsigned where others could write too; {_WAY_OUT}")
 
 
 def _fraction(top: int | str, bottom: int | str = 1) -> Any:
-    """Not ``Fraction(text)``: that computes "1e999999999"."""
+    """Return the fraction; unlike ``Fraction(text)`` this never computes "1e999999999"."""
     from fractions import Fraction
 
     if isinstance(top, str):
@@ -170,7 +170,7 @@ def _zone(key: str, from_cache: bool = True) -> Any:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """The one attribute that a plain type asks for: a ZoneInfo names its maker in this way."""
+    """Return the one attribute that a plain type asks for: a ZoneInfo names its constructor this way."""
     if isinstance(owner, _SafeConstructor) and owner.make is _zone and name == "_unpickle":
         return owner
     raise DecodeError(f"holds a method or attribute, {name!r}; {_WAY_OUT}")

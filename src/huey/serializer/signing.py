@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from huey.exceptions import ConfigurationError, DecodeError
 
 Purpose = Literal["task", "result", "error", "data", "journal"]
-"""What a message is for; "data": a value of the application, "journal": what Django is told of runs. A signature holds for one only."""
+"""Purposes of a message; "data": a value of the application, "journal": what Django reads about runs. A signature is valid for only one."""
 
 Secret = str | bytes | Sequence[str | bytes]
 
@@ -17,7 +17,7 @@ MAC_SIZE = 32
 
 
 class Declared(NamedTuple):
-    """The declaration of a task when it was enqueued. It travels inside the signature, and workers use it instead of the columns."""
+    """The declaration of a task when it was enqueued. It is sent inside the signature, and workers use it instead of the columns."""
 
     name: str
     priority: int
@@ -26,9 +26,9 @@ class Declared(NamedTuple):
     retries: int
     retry_delay: float
     options: str | None
-    """Backoff, time limit, and the constraints: JSON, as the record has it."""
+    """Backoff, time limit, and the constraints: JSON, as in the record."""
     expires_in: int | None = None
-    """Microseconds from the enqueue, where it was given so; instead of ``expires``."""
+    """Microseconds from the enqueue, if it was given that way; instead of ``expires``."""
 
     def packed(self) -> bytes:
         """Return the declaration as it precedes the arguments."""
@@ -38,18 +38,18 @@ class Declared(NamedTuple):
 
 
 def unpacked(body: bytes) -> tuple[Declared, bytes]:
-    """Return the declaration and the arguments after it. Raises DecodeError if a newer release declared more, or it is damaged."""
+    """Return the declaration and the arguments after it. Raise DecodeError if it is damaged or a newer release declared more."""
     from json import loads
 
     end = 4 + int.from_bytes(body[:4], "big")
     try:
         return Declared(*loads(body[4:end])), body[end:]
     except (TypeError, ValueError) as error:
-        raise DecodeError("what was declared of the task cannot be read: a newer huey wrote it; upgrade here") from error
+        raise DecodeError("the declaration of the task cannot be read: a newer huey wrote it; upgrade here") from error
 
 
 class Signer:
-    """Signs what belongs to one queue. Each purpose has a key of its own."""
+    """A signer for one queue, with a separate key for each purpose."""
 
     def __init__(self, queue: str, secret: Secret) -> None:
         self._secrets = checked_secrets(secret)
@@ -60,7 +60,7 @@ class Signer:
         return mac_of(self._keys_for(purpose)[0], self._claim(purpose, id, head, body))
 
     def verify(self, purpose: Purpose, id: str, head: bytes, body: bytes, mac: bytes) -> bool:
-        """Return whether one of the secrets signed this."""
+        """Return True if one of the secrets signed this."""
         claim = self._claim(purpose, id, head, body)
         return any(are_equal(mac_of(key, claim), mac) for key in self._keys_for(purpose))
 
@@ -74,10 +74,10 @@ class Signer:
 
 
 def checked_secrets(secret: Any) -> list[bytes]:
-    """Return the secrets as bytes, the one that signs first. Raises ConfigurationError if there is none, or one is empty."""
+    """Return the secrets as bytes, the signing one first. Raise ConfigurationError if there is none, or one is empty."""
     secrets = [secret] if isinstance(secret, str | bytes) else secret
     if not isinstance(secrets, Sequence) or not secrets or not all(isinstance(one, str | bytes) and one.strip() for one in secrets):
-        raise ConfigurationError("secret=: empty, or no text; give a long random text, such as secrets.token_urlsafe() makes")
+        raise ConfigurationError("secret=: empty, or not text; give a long random text, such as one that secrets.token_urlsafe() makes")
     return [one.encode() if isinstance(one, str) else one for one in secrets]
 
 

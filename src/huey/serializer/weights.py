@@ -1,4 +1,4 @@
-"""What stands for an object while a pickle is followed, and what each kind takes.
+"""Stand-ins for objects while a pickle is followed, and the cost of each kind.
 
 And quick checks: most pickles are small and plain, and most values that this process writes need not be counted.
 """
@@ -12,41 +12,41 @@ from typing import Any, NoReturn
 from huey.exceptions import DecodeError
 
 POINTER, SLOT_SIZE, INT, OBJECT = 8, 16, 40, 64
-"""Bytes: a pointer, a place in a container and one on the way there, a number, any other object."""
+"""Bytes: a pointer, an entry in a container and one on the way there, a number, any other object."""
 NODE = 72
-"""Beyond that: what stands for an object that is not a number or a short text takes more than the object."""
+"""In addition: a stand-in for an object that is not a number or a short text takes more than the object."""
 SET, ENTRY, DEQUE, ORDERED = 160, 100, 704, 400
-"""What Python takes beyond that at worst: for a set, for a key (with its value, in a dict), for a deque, for an OrderedDict."""
+"""Python's worst case in addition: for a set, for a key (with its value, in a dict), for a deque, for an OrderedDict."""
 WIDE = 1 << 61
-"""Python hashes smaller integers to themselves; larger ones can be chosen to hash alike."""
+"""Python hashes smaller integers to themselves; larger ones can be chosen to have the same hash."""
 SHORT_TEXT = 64
-"""Bytes of a text that stands for itself."""
+"""Longest text, in bytes, that represents itself."""
 
 _LONG = 1024
-"""Bits of a number as a key. Nobody sends more of them, and they take time."""
+"""Most bits of a number as a key. Larger ones are not needed, and take time."""
 
 LIST, DICT, SETS, TUPLE, MAKER, MADE, TEXT = "list", "dict", "set", "tuple", "maker", "made", "text"
 
 
 class Node:
-    """What stands for an object while a pickle is followed. Numbers, None and short texts stand for themselves."""
+    """A stand-in for an object while a pickle is followed. Numbers, None and short texts represent themselves."""
 
     __slots__ = ("alike", "depth", "first", "hash", "is_read", "kind", "path", "second", "size", "weight")
 
     def __init__(self, kind: str, weight: int = OBJECT, depth: int = 1, hash: int | None = None, path: str = "", size: int = 0) -> None:
         self.kind = kind
         self.weight = weight
-        """Of it with all that is in it, each time that it is in it."""
+        """Its cost with its contents, each time they occur in it."""
         self.size = size
-        """What a maker takes to copy it."""
+        """Cost for a constructor to copy it."""
         self.first: Any = None
         self.second: Any = None
-        """Of one or two items, these; of a dict, what its key "int" has: so a number says which it is, and how it hashes."""
+        """One or two items themselves; of a dict, what its key "int" holds: thus a number's value, and its hash, are known."""
         self.depth = depth
         self.hash = hash
         self.path = path
         self.is_read = False
-        """It was read from the memo, and may stand in several places."""
+        """It was read from the memo, and may be in several places."""
         self.alike: dict[int, int] | None = None
         """How many of its keys have a hash, of those whose hash others can choose."""
 
@@ -57,7 +57,7 @@ class Node:
 
 
 def size_of(item: Any) -> int:
-    """What a maker takes to copy *item*."""
+    """Return the cost for a constructor to copy *item*."""
     if isinstance(item, Node):
         return item.size
     if isinstance(item, bytes):
@@ -66,8 +66,8 @@ def size_of(item: Any) -> int:
 
 
 def hash_of(path: str, first: Any, second: Any = None) -> int:
-    """The hash of what the maker *path* makes of *first* and *second*, texts as bytes; 0 where that cannot be said. So keys that hash alike
-    are found before any of them is made."""
+    """Return the hash of what the constructor *path* makes of *first* and *second*, texts as bytes; 0 if it is unknown. Thus keys with the
+    same hash are found before any of them is made."""
     try:
         if path == "decimal.Decimal":
             from decimal import Decimal
@@ -79,7 +79,7 @@ def hash_of(path: str, first: Any, second: Any = None) -> int:
             if max(first.bit_length(), second.bit_length()) <= _LONG:
                 return hash(Fraction(first, second))
     except (ValueError, ArithmeticError, TypeError, AttributeError):
-        # The maker itself will say so, or it is written in another way than ours.
+        # The constructor itself will report it, or it is written in another way than huey's.
         return 0
     return 0
 
@@ -98,7 +98,7 @@ _CONTAINERS = _ROWS | _HASHED
 _PLAIN = {type(None), bool} | _NUMBERS | _TEXTS | _CONTAINERS
 _KEYS = {type(None), bool, int} | _TEXTS
 _SMALL = 1000
-"""A pickle of at most this many bytes that repeats nothing, and makes nothing but plain containers, cannot take much."""
+"""A pickle of at most this many bytes that repeats nothing and makes only plain containers cannot take much."""
 _HARMLESS = re.compile(
     rb"(?:[N\x88\x89)\x85-\x87t(\]ae}su\x8f-\x91\x9401]++|K.|M..|J.{4}|[G\x95].{8}|\x80\x05|\x8c(?:"
     + b"|".join(re.escape(bytes((length,))) + b".{%d}" % length for length in range(SHORT_TEXT + 1))
@@ -108,15 +108,15 @@ _HARMLESS = re.compile(
 
 
 def is_harmless(body: bytes) -> bool:
-    """A pickle that repeats nothing, makes nothing but plain containers, and is too short to take much. Fast."""
+    """Return True for a pickle that repeats nothing, makes only plain containers, and is too short to take much. Fast."""
     return len(body) <= _SMALL and _HARMLESS.fullmatch(body) is not None
 
 
 def is_surely_small(value: Any, size: int, limit: int, most: int) -> bool:
-    """Readers take less than *limit* bytes by their count, and less than *most* in memory, to read *value* from a pickle of *size* bytes.
-    False: that has to be counted.
+    """Return True if reading *value* from a pickle of *size* bytes surely counts less than *limit* bytes and takes less than *most* in
+    memory. Otherwise it has to be counted.
 
-    Looks at a whole level of the value at a time, so it takes a fraction of what it takes to follow the pickle.
+    Checks a whole level of the value at a time, in a fraction of the time that following the pickle takes.
     """
     taken, more, level = size, 5 * size, [value]
     for _ in range(_DEEP):
@@ -128,7 +128,7 @@ def is_surely_small(value: Any, size: int, limit: int, most: int) -> bool:
             return False
         keys = [*chain.from_iterable(hashed)]
         taken += OBJECT * len(inner) + _weight(level) + _weight(keys)
-        # Places on the stack, in the memo and where they belong; the marks of containers, and the room that these take at first.
+        # Entries on the stack, in the memo and in their container; the marks of containers, and their initial space.
         more += 2 * SLOT_SIZE * (len(level) + len(keys)) + (NODE + SET + ENTRY) * len(inner) + (ENTRY + 1) * len(keys)
         if taken > limit or taken + more > most:
             return False
@@ -140,12 +140,12 @@ def is_surely_small(value: Any, size: int, limit: int, most: int) -> bool:
 
 
 def _are_plain_keys(hashed: list[Any]) -> bool:
-    """None of them can be chosen to hash like others."""
+    """Return True if none of the keys can be chosen to have the same hash as others."""
     kinds = set(map(type, chain.from_iterable(hashed)))
     return kinds <= _KEYS and (int not in kinds or all(-WIDE < key < WIDE for key in chain.from_iterable(hashed) if type(key) is int))
 
 
 def _weight(parts: list[Any]) -> int:
-    """Of numbers, which are written each time, and texts, which are written once."""
+    """Return the weight of numbers, which are written each time, and of texts, which are written once."""
     numbers = sum([type(part) in _NUMBERS for part in parts])
     return INT * numbers + OBJECT * len({id(part) for part in parts if type(part) in _TEXTS})
