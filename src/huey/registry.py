@@ -15,8 +15,8 @@ from typing import Any
 from huey.exceptions import UnknownTask
 from huey.runtime.functions import innermost
 from huey.runtime.logs import SafeLogger
-from huey.runtime.main_module import is_of_script
 from huey.task import identity
+from huey.task.identity import is_of_script
 from huey.task.wrapper import PeriodicWrapper, TaskWrapper
 
 log = SafeLogger("huey")

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from huey.runtime import main_module
-from huey.runtime.main_module import module_of, name_of_program
+from huey.task.identity import module_of, name_of_program
 from tests.support.helpers import SOURCE, bare_environment
 
 PROGRAM = """
@@ -101,7 +100,7 @@ def test_what_is_typed_at_a_prompt_is_not_of_the_script(folder: Path) -> None:
 
 
 def test_a_module_that_is_imported_keeps_its_name() -> None:
-    assert module_of(module_of) == main_module.__name__
+    assert module_of(module_of) == "huey.task.identity"
     assert module_of(len) == "builtins"
     assert module_of([].append) is None
 

@@ -30,11 +30,6 @@ V = TypeVar("V")
 class QueueClient:
     """One queue and the parts that work on it. *huey*: the ``Huey`` that shows it. A new context brings new parts."""
 
-    context: QueueContext
-    producer: Producer
-    bulk: BulkProducer
-    revoker: Revoker
-
     def __init__(self, router: QueueRouter, huey: Any, context: QueueContext, originals: Originals) -> None:
         self.router = router
         self.huey = huey
@@ -48,8 +43,6 @@ class QueueClient:
         self.bulk = BulkProducer(context, state, self.overrides, self.producer, self, self.huey)
         self.revoker = Revoker(context, self.overrides)
         self.context = context
-
-    # -- routes -------------------------------------------------------------------------------------------------------------------------
 
     def route(self, target: Any) -> QueueClient:
         """Return where a task, a handle or a function belongs: the queue that its function names. An id belongs here, and so does

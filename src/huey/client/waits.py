@@ -146,13 +146,9 @@ def why(result: Handle) -> str:
                 facts.append("the queue is paused")
     except StorageError as error:
         facts.append(f"the storage cannot be read: {error}")
-    return f"in {_location(storage)} {'; '.join(facts) or 'nothing is known of it yet'}"
-
-
-def _location(storage: Storage) -> str:
-    """Return the queue, and its file or server."""
     _, is_known, where = repr(storage).strip("<>").rpartition(" in ")
-    return f"queue {storage.name!r} ({where if is_known else 'of this process'})"
+    queue = f"queue {storage.name!r} ({where if is_known else 'of this process'})"
+    return f"in {queue} {'; '.join(facts) or 'nothing is known of it yet'}"
 
 
 def _state_of(row: TaskRow | None, result: Handle, storage: Storage) -> str:
@@ -165,14 +161,11 @@ def _state_of(row: TaskRow | None, result: Handle, storage: Storage) -> str:
         worker = workers.get(row.worker or "")
         return "it is running" if worker is None else f"it is running in process {worker.pid} on {worker.host}"
     if row.state == State.BLOCKED:
-        return f"it waits for a worker that can run it ({row.reason})" if _is_missing(row) else "it waits for its concurrency limit"
+        is_unknown = row.due is not None and row.reason is not None
+        return f"it waits for a worker that can run it ({row.reason})" if is_unknown else "it waits for its concurrency limit"
     if row.state in (State.CANCELLED, State.FAILED):
         return f"it was {row.state} ({row.reason}), so that no result will come" if row.reason else f"it was {row.state}"
     return _queued(row, result.huey.clock.now())
-
-
-def _is_missing(row: TaskRow) -> bool:
-    return row.due is not None and row.reason is not None
 
 
 def _queued(row: TaskRow, now: Micros) -> str:
@@ -186,11 +179,9 @@ def _queued(row: TaskRow, now: Micros) -> str:
 
 def _workers(storage: Storage) -> str:
     alive = len(_alive(storage))
-    return (
-        f"{alive} worker{'s are' * (alive > 1) or ' is'} alive there"
-        if alive
-        else "no worker is alive on that queue: start a consumer for it"
-    )
+    if not alive:
+        return "no worker is alive on that queue: start a consumer for it"
+    return f"{alive} worker{'s are' if alive > 1 else ' is'} alive there"
 
 
 def _alive(storage: Storage) -> list[WorkerRow]:

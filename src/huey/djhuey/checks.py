@@ -30,12 +30,11 @@ def _relative_file() -> list[Any]:
     connection = given.get("connection") or {}
     for key, value in (*given.items(), *connection.items()):
         if key in ("filename", "location") and not os.path.isabs(str(value)):
-            hint = f"Write BASE_DIR / {str(value)!r}."
             return [
                 checks.Warning(
                     f"HUEY[{key!r}] is {str(value)!r}, a path relative to the directory in which a process is started: the web server and "
                     "the consumer may use different files.",
-                    hint=hint,
+                    hint=f"Write BASE_DIR / {str(value)!r}.",
                     id="huey.W001",
                 )
             ]

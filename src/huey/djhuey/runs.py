@@ -120,9 +120,6 @@ def new_result(task: Any, id: str, args: Any, kwargs: Any, enqueued: Micros | No
     )
 
 
-# -- a run ------------------------------------------------------------------------------------------------------------------------------
-
-
 def runner(prototype: Any, backend_of: Callable[[str], Any]) -> Callable[..., Any]:
     """Return the function that huey runs for the task *prototype*; *backend_of* returns the backend of an alias."""
 
@@ -234,9 +231,6 @@ def is_final(huey: Huey, task: Task, error: BaseException) -> bool:
     outcome = outcome_of_exception(error, {}, huey.registry.find(task.name).options, now, was_revoked=False)
     lease = Lease(task.id, task.token, task.name, b"", task.priority, now, None, task.retries, 0.0, 0, 0, 0, None, None)
     return decide(lease, outcome, now).state != State.QUEUED
-
-
-# -- times ------------------------------------------------------------------------------------------------------------------------------
 
 
 def as_time(moment: Micros | None) -> datetime | None:

@@ -101,9 +101,6 @@ def _alias(value: Any) -> str | None:
     raise WrongSetting(f"HUEY['enqueue_on_commit']={value!r}: expected True, False, or the alias of one of your DATABASES")
 
 
-# -- the form of 0.4.9 ------------------------------------------------------------------------------------------------------------------
-
-
 def _of_0_4_9(given: dict[str, Any]) -> ResolvedSettings:
     unknown = sorted(given.keys() - set(OLD_FORM))
     if unknown:
@@ -139,9 +136,6 @@ def _components(backend: Any) -> tuple[Any, ...]:
     return components
 
 
-# -- the form of 3.x --------------------------------------------------------------------------------------------------------------------
-
-
 def _of_3_x(given: dict[str, Any]) -> ResolvedSettings:
     if "consumer_options" in given:
         raise WrongSetting("HUEY['consumer_options'] requires 'backend', which is missing: add 'backend', or write 'consumer' instead")
@@ -151,15 +145,10 @@ def _of_3_x(given: dict[str, Any]) -> ResolvedSettings:
     connection = _dict(given, "connection")
     given.pop("consumer", None)
     given.pop("connection", None)
-    huey = make_instance(REDIS if asked is None else asked, name, {**connection, **_immediate(given)})
-    return ResolvedSettings(huey, consumer, is_default_redis=asked is None)
-
-
-def _immediate(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the value of ``immediate``: ``settings.DEBUG`` unless it is set."""
     if given.get("immediate") is None:
         given["immediate"] = bool(settings.DEBUG) and not given.get("always_eager")
-    return given
+    huey = make_instance(REDIS if asked is None else asked, name, {**connection, **given})
+    return ResolvedSettings(huey, consumer, is_default_redis=asked is None)
 
 
 def default_name() -> str:
@@ -173,9 +162,6 @@ def _dict(given: Mapping[str, Any], key: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, Mapping):
         raise WrongSetting(f"HUEY[{key!r}]={without_password(value)}: expected a dict")
     return dict(value or {})
-
-
-# -- the instance -----------------------------------------------------------------------------------------------------------------------
 
 
 def make_instance(cls: Any, name: str, options: dict[str, Any]) -> Huey:
@@ -192,7 +178,8 @@ def make_instance(cls: Any, name: str, options: dict[str, Any]) -> Huey:
         # It determines how Redis is read; nothing here would wait otherwise.
         options.pop("blocking", None)
     if issubclass(cls, SqliteHuey) and "filename" not in options and "location" not in options:
-        options["filename"] = default_file()
+        # Beside ``manage.py``, wherever web server and consumer are started.
+        options["filename"] = Path(getattr(settings, "BASE_DIR", None) or Path.cwd()) / "huey.db"
     return construct(lambda: cls(name, **_signed(options)), what, way_out)
 
 
@@ -208,11 +195,6 @@ def construct(make: Any, what: str, way_out: str = "") -> Huey:
     return huey
 
 
-def default_file() -> Path:
-    """Return the default file: beside ``manage.py``, wherever the web server and the consumer are started."""
-    return Path(getattr(settings, "BASE_DIR", None) or Path.cwd()) / "huey.db"
-
-
 def secrets() -> list[str] | None:
     """Return the keys that sign messages: Django's secret key; its fallbacks verify. A process without a key, such as ``collectstatic``
     while an image is built, signs nothing."""
@@ -220,9 +202,6 @@ def secrets() -> list[str] | None:
         return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     except ImproperlyConfigured:
         return None
-
-
-# -- the consumer -----------------------------------------------------------------------------------------------------------------------
 
 
 def consumer_options(given: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -21,33 +21,8 @@ from django.utils.module_loading import autodiscover_modules
 
 from huey.api import Huey
 from huey.client.result import Result
-from huey.djhuey.framework import (
-    BaseTaskBackend,
-    InvalidTask,
-    Task,
-    TaskError,
-    TaskResultDoesNotExist,
-    TaskResultStatus,
-    normalize_json,
-    signals,
-    tasks,
-)
+from huey.djhuey import framework, runs
 from huey.djhuey.outbox import Outbox
-from huey.djhuey.runs import (
-    ABOUT,
-    CallMetadata,
-    RunLog,
-    apply_record,
-    as_time,
-    begin,
-    call_of,
-    force_set,
-    new_result,
-    perform,
-    runner,
-    send_signal,
-    to_micros,
-)
 from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.runtime.functions import check_runs_when_called
@@ -60,11 +35,11 @@ OPTIONS = (
     *("expires", "timeout", "unique", "unique_for", "concurrency", "key", "at_most_once"),
 )
 STATUS = {
-    State.QUEUED: TaskResultStatus.READY,
-    State.BLOCKED: TaskResultStatus.READY,
-    State.RUNNING: TaskResultStatus.RUNNING,
-    State.FAILED: TaskResultStatus.FAILED,
-    State.CANCELLED: TaskResultStatus.FAILED,
+    State.QUEUED: framework.TaskResultStatus.READY,
+    State.BLOCKED: framework.TaskResultStatus.READY,
+    State.RUNNING: framework.TaskResultStatus.RUNNING,
+    State.FAILED: framework.TaskResultStatus.FAILED,
+    State.CANCELLED: framework.TaskResultStatus.FAILED,
 }
 CLASSES = {
     "timeout": "huey.exceptions.TaskTimeout",
@@ -76,7 +51,7 @@ CLASSES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HueyTask(Task):
+class HueyTask(framework.Task):
     """A Django task with huey's options; None means not set. ``using`` can set them too."""
 
     retries: int | None = None
@@ -112,7 +87,7 @@ def task(function: Callable[..., Any] | None = None, *, backend: str = "default"
     """Decorator: Django's ``task``, which takes huey's options in Django 6.0 too."""
 
     def decorate(func: Callable[..., Any]) -> Any:
-        return tasks.task_backends[backend].task_class(func=func, backend=backend, **{**_STANDARD, **options})
+        return framework.tasks.task_backends[backend].task_class(func=func, backend=backend, **{**_STANDARD, **options})
 
     return decorate if function is None else decorate(function)
 
@@ -120,7 +95,7 @@ def task(function: Callable[..., Any] | None = None, *, backend: str = "default"
 _STANDARD = {"priority": 0, "queue_name": "default", "run_after": None, "takes_context": False}
 
 
-class HueyBackend(BaseTaskBackend):
+class HueyBackend(framework.BaseTaskBackend):
     """The backend. From ``TASKS[alias]`` it reads QUEUES (names that tasks may have; all mean the queue of ``settings.HUEY``) and
     ENQUEUE_ON_COMMIT (True enqueues when the open transaction commits; default: that of ``settings.HUEY``). A result gets its
     ``enqueued_at``, and ``task_enqueued`` is sent, when the task is really enqueued: at the commit, if it waits for one. In OPTIONS,
@@ -148,7 +123,7 @@ class HueyBackend(BaseTaskBackend):
         """Check a new task; the first task of a function also registers the function for the consumer."""
         super().validate_task(task)
         if "<" in task.func.__qualname__:
-            raise InvalidTask(
+            raise framework.InvalidTask(
                 f"{task.module_path}: workers find the function of a task by this path; define it with def at the top level of a module"
             )
         self.wrapper(task)
@@ -163,9 +138,9 @@ class HueyBackend(BaseTaskBackend):
         options = {option: getattr(task, option) for option in OPTIONS if getattr(task, option, None) is not None}
         try:
             check_runs_when_called(task.func, runs_coroutines=True)
-            return self.huey.task(name=name, include_task=True, **options)(runner(task, tasks.task_backends.__getitem__))
+            return self.huey.task(name=name, include_task=True, **options)(runs.runner(task, framework.tasks.task_backends.__getitem__))
         except (TypeError, ValueError) as error:
-            raise InvalidTask(f"{name}: {error}") from error
+            raise framework.InvalidTask(f"{name}: {error}") from error
 
     # -- enqueueing ---------------------------------------------------------------------------------------------------------------------
 
@@ -174,7 +149,7 @@ class HueyBackend(BaseTaskBackend):
         self.validate_task(task)
         huey = self.huey
         now = huey.clock.now()
-        result = new_result(task, huey.new_id(), args, kwargs)
+        result = runs.new_result(task, huey.new_id(), args, kwargs)
         if huey.always_eager:
             return self._run_here(result)
         with self._waiting():
@@ -191,23 +166,23 @@ class HueyBackend(BaseTaskBackend):
         return result
 
     def _is_enqueued(self, result: Any, at: int) -> None:
-        force_set(result, enqueued_at=as_time(at))
-        send_signal(signals.task_enqueued, type(self), result)
+        runs.force_set(result, enqueued_at=runs.as_time(at))
+        runs.send_signal(framework.signals.task_enqueued, type(self), result)
         if self.huey.immediate:
-            with suppress(TaskResultDoesNotExist):
+            with suppress(framework.TaskResultDoesNotExist):
                 result.refresh()
 
     def _message(self, task: Any, result: Any, now: int) -> Any:
         wrapper = self.wrapper(task)
         prototype = prototype_of(wrapper)
         of_call = {it: getattr(task, it) for it in OPTIONS if getattr(task, it, None) != getattr(prototype, it, None)}
-        about = CallMetadata(self.alias, task.queue_name, to_micros(task.run_after), task.priority, now)
+        about = runs.CallMetadata(self.alias, task.queue_name, runs.to_micros(task.run_after), task.priority, now)
         try:
-            args, kwargs = call_of(wrapper.func, result.args, result.kwargs)
+            args, kwargs = runs.call_of(wrapper.func, result.args, result.kwargs)
             kwargs = {**kwargs, **about.to_keyword(prototype)}
             made = wrapper.task_class(args, kwargs, id=result.id, due=about.run_after, priority=task.priority, **of_call)
         except (TypeError, ValueError) as error:
-            raise InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
+            raise framework.InvalidTask(f"{wrapper.name}: {', '.join(of_call) or 'its options'} of this call: {error}") from error
         # Generated like any other id: it is used once.
         made.may_come_again = False
         return made
@@ -218,11 +193,11 @@ class HueyBackend(BaseTaskBackend):
 
     def _run_here(self, result: Any) -> Any:
         """Run the task in the caller, like Django's immediate backend."""
-        force_set(result, enqueued_at=as_time(self.huey.clock.now()))
-        send_signal(signals.task_enqueued, type(self), result)
+        runs.force_set(result, enqueued_at=runs.as_time(self.huey.clock.now()))
+        runs.send_signal(framework.signals.task_enqueued, type(self), result)
         with suppress(Exception):
-            begin(self, result, "here", None)
-            perform(self, result, lambda result: None, lambda error: True)
+            runs.begin(self, result, "here", None)
+            runs.perform(self, result, lambda result: None, lambda error: True)
         return result
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
@@ -237,21 +212,23 @@ class HueyBackend(BaseTaskBackend):
                 return self._succeeded(str(result_id))
             return self._held(row)
         except (DecodeError, UnknownTask, LookupError, TypeError, ValueError) as error:
-            raise TaskResultDoesNotExist(f"{result_id}: {error}") from error
+            raise framework.TaskResultDoesNotExist(f"{result_id}: {error}") from error
 
     def _held(self, row: TaskRow) -> Any:
         prototype = self._prototype(row.name)
         args, kwargs = self.huey.codec.decode("task", row.id, row.payload)
-        about = CallMetadata.of_keyword(prototype, kwargs.pop(ABOUT, None), row.priority, row.created)
-        result = new_result(self.task_of_call(prototype, about), row.id, args, kwargs, about.enqueued)
-        RunLog(self.huey).read_into(result)
+        about = runs.CallMetadata.of_keyword(prototype, kwargs.pop(runs.ABOUT, None), row.priority, row.created)
+        result = runs.new_result(self.task_of_call(prototype, about), row.id, args, kwargs, about.enqueued)
+        runs.RunLog(self.huey).read_into(result)
         ended = row.state in (State.FAILED, State.CANCELLED)
-        force_set(result, status=STATUS[row.state], finished_at=as_time(row.finished) if ended else None)
+        runs.force_set(result, status=STATUS[row.state], finished_at=runs.as_time(row.finished) if ended else None)
         if row.state == State.RUNNING and row.worker and row.worker not in result.worker_ids[-1:]:
             result.worker_ids.append(row.worker)
         if ended and not is_reported(row, result):
             path = CLASSES.get(row.reason or "", "huey.exceptions.TaskException")
-            result.errors.append(TaskError(exception_class_path=path, traceback=traceback_of(row)))
+            error = json.loads(row.error) if row.error else {}
+            text = str(error.get("traceback") or error.get("error") or f"{row.state}: {row.reason}")
+            result.errors.append(framework.TaskError(exception_class_path=path, traceback=text))
         return result
 
     def _succeeded(self, id: str) -> Any:
@@ -261,10 +238,12 @@ class HueyBackend(BaseTaskBackend):
         is_error, kept = self.huey.codec.decode_result(id, data)
         if is_error or not isinstance(kept, dict):
             raise LookupError("not the result of a Django task")
-        about = CallMetadata(*kept["about"])
-        result = new_result(self.task_of_call(self._prototype(kept["name"]), about), id, kept["args"], kept["kwargs"], about.enqueued)
-        apply_record(result, kept)
-        force_set(result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_time(kept["finished"]), _return_value=kept["value"])
+        about = runs.CallMetadata(*kept["about"])
+        result = runs.new_result(self.task_of_call(self._prototype(kept["name"]), about), id, kept["args"], kept["kwargs"], about.enqueued)
+        runs.apply_record(result, kept)
+        runs.force_set(
+            result, status=framework.TaskResultStatus.SUCCESSFUL, finished_at=runs.as_time(kept["finished"]), _return_value=kept["value"]
+        )
         return result
 
     def _prototype(self, name: str) -> Any:
@@ -275,21 +254,14 @@ class HueyBackend(BaseTaskBackend):
             autodiscover_modules("tasks")
         return prototype_of(registry.find(name))
 
-    def task_of_call(self, prototype: Any, about: CallMetadata) -> Any:
+    def task_of_call(self, prototype: Any, about: runs.CallMetadata) -> Any:
         """Return the task of one call."""
-        return replace(
-            prototype,
-            backend=about.backend,
-            queue_name=about.queue_name,
-            priority=about.priority,
-            run_after=as_time(about.run_after),
-        )
+        when = runs.as_time(about.run_after)
+        return replace(prototype, backend=about.backend, queue_name=about.queue_name, priority=about.priority, run_after=when)
 
     def plain(self, value: Any) -> Any:
         """Return *value* as JSON represents it. Raise TypeError or ValueError if it cannot."""
-        return normalize_json(value)
-
-    # -- checks -------------------------------------------------------------------------------------------------------------------------
+        return framework.normalize_json(value)
 
     def check(self, **kwargs: Any) -> list[Any]:
         """Check huey.E002: results are needed but not kept."""
@@ -312,12 +284,6 @@ def prototype_of(wrapper: TaskWrapper[Any, Any]) -> Any:
     if prototype is None:
         raise LookupError(f"{wrapper.name} is not a Django task")
     return prototype
-
-
-def traceback_of(row: TaskRow) -> str:
-    """Return the stored traceback of the error that ended a task."""
-    error = json.loads(row.error) if row.error else {}
-    return str(error.get("traceback") or error.get("error") or f"{row.state}: {row.reason}")
 
 
 def is_reported(row: TaskRow, result: Any) -> bool:

@@ -109,7 +109,8 @@ def log_failure(finish: Finish, error: dict[str, Any], raised: BaseException | N
     if finish.reason == reasons.UNKNOWN_TASK:
         log.error("QueueException: %s [task %s; given up]", error.get("error"), lease.id)
     elif finish.reason in reasons.ON_PURPOSE:
-        log.info("%s %s (%s)%s [%s]", lease.name, _in_words(finish.reason), text, _what_next(finish), lease.id)
+        asked = "asked to be retried" if finish.reason == reasons.RETRY_ASKED else finish.reason
+        log.info("%s %s (%s)%s [%s]", lease.name, asked, text, _what_next(finish), lease.id)
     elif is_final and raised is not None:
         log.error("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, text), _what_next(finish), lease.id, exc_info=raised)
     elif is_final:
@@ -117,10 +118,6 @@ def log_failure(finish: Finish, error: dict[str, Any], raised: BaseException | N
         log.error("%s failed (%s)%s [%s]\n%s", lease.name, _with_reason(finish, text), _what_next(finish), lease.id, trace)
     else:
         log.warning("%s failed (%s)%s [%s]", lease.name, _with_reason(finish, text), _what_next(finish), lease.id)
-
-
-def _in_words(reason: str | None) -> str:
-    return "asked to be retried" if reason == reasons.RETRY_ASKED else f"{reason}"
 
 
 def _with_reason(finish: Finish, text: str) -> str:

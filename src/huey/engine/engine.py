@@ -18,7 +18,7 @@ from huey.engine.narrowing import Narrowing, Replace, failing, release
 from huey.engine.outage import Outage
 from huey.engine.prefetch import Prefetch, Search, Suspects
 from huey.engine.run_hooks import RunHooks
-from huey.engine.runners.base import Runners
+from huey.engine.runners.threads import Runners
 from huey.engine.stamps import ENGINE, LocalBoard, Stamp
 from huey.exceptions import StorageError, StorageFull
 from huey.runtime.clock import SECOND, Clock, Micros, micros

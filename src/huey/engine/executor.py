@@ -326,11 +326,9 @@ def _undecodable(error: DecodeError) -> Outcome:
 
 def _stopped(error: BaseException) -> Outcome:
     """Return the outcome of a run that was asked to stop outside its body."""
-    return (
-        Raised(describe_exception(error), reason=reasons.TIMEOUT)
-        if isinstance(error, TaskTimeout)
-        else Cancelled(reasons.REVOKED, describe_exception(error))
-    )
+    if isinstance(error, TaskTimeout):
+        return Raised(describe_exception(error), reason=reasons.TIMEOUT)
+    return Cancelled(reasons.REVOKED, describe_exception(error))
 
 
 _forks = 0

@@ -45,11 +45,9 @@ def _retry_requested(error: RetryTask, description: dict[str, Any], now: Micros)
         return RetryRequested(description)
     try:
         due, delay, _ = resolve_eta(error.eta, error.delay, now=now)
-        return (
-            RetryRequested(description, max(due, 0))
-            if delay is None and due is not None
-            else RetryRequested(description, delay=(delay or 0) / SECOND)
-        )
+        if delay is None and due is not None:
+            return RetryRequested(description, max(due, 0))
+        return RetryRequested(description, delay=(delay or 0) / SECOND)
     except ValueError as wrong:
         return Raised(describe_exception(wrong))
 

@@ -221,11 +221,8 @@ class Scoreboard:
             return None
         token, began, limit = _NUMBERS.unpack_from(data, _LENGTH.size)
         # A slot that is just being written may hold anything: check twice before acting on it.
-        return RunningTask(slot, data[_ID_AT : _ID_AT + length].decode(errors="replace"), token, began, limit, *self._flags(data))
-
-    @staticmethod
-    def _flags(data: bytes) -> tuple[bool, bool]:
-        return data[_ASKED_AT] == 1, data[_COOPERATES_AT] == 1
+        id = data[_ID_AT : _ID_AT + length].decode(errors="replace")
+        return RunningTask(slot, id, token, began, limit, data[_ASKED_AT] == 1, data[_COOPERATES_AT] == 1)
 
     def _write(self, at: int, number: int) -> None:
         self._map[at : at + 8] = _NUMBER.pack(number)

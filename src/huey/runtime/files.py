@@ -1,4 +1,8 @@
-"""Checks of a queue's file: permissions, owners, file systems. It holds pickles, so a user that can write it can run code in workers."""
+"""Checks of a queue's file: permissions, owners, file systems. It holds pickles, so a user that can write it can run code in workers.
+
+Below, for any file: who may have written it, by its owner, its permissions, its names, and every directory and link on the path to it. A
+file that another user can write must not be read or written: SQLite takes a log beside its file as part of it, whoever created it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,9 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
-from huey.runtime import ownership
-from huey.runtime.ownership import Trust
 
 BY_SQLITE = ("-wal", "-shm", "-journal")
 """Files beside a database that SQLite reads, whoever created them."""
@@ -76,7 +79,7 @@ def check_neighbours(path: str, mode: int) -> dict[str, tuple[int, int]]:
             neighbour = os.lstat(path + ending)
         except OSError:
             continue
-        if fault := ownership.fault_of(neighbour, trust):
+        if fault := fault_of(neighbour, trust):
             raise StorageRefused(
                 f"{path}{ending}: it {fault}, so it is not trusted as part of {path}. Find out who created it; when no process uses "
                 "the queue, move it away, or keep the queue in a folder that nobody else may write"
@@ -104,16 +107,11 @@ def reserve_names(path: str, mode: int) -> None:
 
 
 def _trust_for_neighbours(path: str, mode: int) -> Trust:
-    folder, trust = os.stat(os.path.dirname(path)), ownership.shared_like(os.lstat(path), mode)
+    folder, trust = os.stat(os.path.dirname(path)), shared_like(os.lstat(path), mode)
     if folder.st_mode & stat.S_IWOTH and folder.st_mode & stat.S_ISGID:
         # Whatever another user creates here belongs to the folder's group.
         return trust._replace(gid=None)
     return trust
-
-
-def _folder_trust(path: str, mode: int) -> Trust:
-    shared = ownership.shared_like(os.stat(path), mode)
-    return shared._replace(writable=stat.S_IWGRP if _is_shared(mode) else 0)
 
 
 def _make(path: str, mode: int) -> None:
@@ -138,10 +136,11 @@ def _make(path: str, mode: int) -> None:
 def is_private(path: str, mode: int) -> bool:
     """Return True if only this user, root and the group it is shared with can write the file, replace it, or replace its folder."""
     try:
-        file, trust = os.stat(path), _folder_trust(path, mode)
-        is_ours = file.st_uid in ownership.our_own().uids or _is_shared(mode)
+        file = os.stat(path)
+        trust = shared_like(file, mode)._replace(writable=stat.S_IWGRP if _is_shared(mode) else 0)
+        is_ours = file.st_uid in our_own().uids or _is_shared(mode)
         is_closed = not file.st_mode & (stat.S_IWGRP | stat.S_IWOTH) & ~trust.writable
-        return is_ours and is_closed and ownership.is_safe_folder(os.path.dirname(path), trust)
+        return is_ours and is_closed and is_safe_folder(os.path.dirname(path), trust)
     except OSError:
         # It is being moved, or a folder above it is not readable.
         return False
@@ -233,3 +232,124 @@ def without_password(value: object) -> str:
     text = repr(value)
     scheme, is_url, _ = text.partition("://")
     return f"{scheme}://...'" if is_url else text
+
+
+_MOST_LINKS = 40
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class Trust(NamedTuple):
+    """A rule for whose files are trusted."""
+
+    uids: frozenset[int]
+    gid: int | None = None
+    """The group whose files are trusted too, whoever created them."""
+    writable: int = 0
+    """Write permissions that a file may give to its group and to others: bits of its mode."""
+
+    def has(self, found: os.stat_result) -> bool:
+        """Return True if the file or directory belongs to a trusted user or group."""
+        return found.st_uid in self.uids or found.st_gid == self.gid
+
+
+def our_own() -> Trust:
+    """Return trust in this user and root only."""
+    return Trust(frozenset((os.geteuid(), 0)))
+
+
+def shared_like(main: os.stat_result, mode: int) -> Trust:
+    """Return trust for files beside *main*, which is to have *mode*: only users that can write *main* may be able to write them."""
+    uids = our_own().uids
+    writable = main.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not mode & stat.S_IWGRP:
+        return Trust(uids, None, writable)
+    return Trust(uids | {main.st_uid}, main.st_gid, writable | stat.S_IWGRP)
+
+
+def fault_of(found: os.stat_result, trust: Trust) -> str:
+    """Return why a file must not be used, as the rest of a sentence that begins with its name; empty if it may be used."""
+    if not stat.S_ISREG(found.st_mode):
+        return f"is {_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a plain file"
+    if not trust.has(found):
+        return f"belongs to another user (uid {found.st_uid})"
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) & ~trust.writable:
+        return f"may be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
+    if found.st_nlink > 1:
+        return "has a second name (a hard link)"
+    return ""
+
+
+class NotOurs(OSError):
+    """The file belongs to another user, or is not a plain file; ``strerror`` says which."""
+
+
+def open_own(path: str, flags: int, mode: int, trust: Trust) -> int:
+    """Open a plain file that *trust* allows, and return its descriptor. Never follows a link, never blocks on a pipe.
+
+    Raises NotOurs for anything else, which is then neither read nor written, and OSError if it cannot be opened.
+    """
+    # Checked first, since opening a device may have an effect; checked again, since it may be another file by then.
+    try:
+        _require(path, os.lstat(path), trust)
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, mode)
+    try:
+        _require(path, os.fstat(fd), trust)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _require(path: str, found: os.stat_result, trust: Trust) -> None:
+    if fault := fault_of(found, trust):
+        raise NotOurs(errno.EPERM, f"it {fault}", path)
+
+
+def is_safe_folder(folder: str, trust: Trust) -> bool:
+    """Return True if no other user can replace *folder* or remove our files from it: it and every step on the path to it, links included,
+    belong to trusted users, and others cannot write there or (sticky) cannot remove our files."""
+    return all(_is_safe(found, trust) for _, found in steps_to(folder))
+
+
+def _is_safe(found: os.stat_result, trust: Trust) -> bool:
+    if not trust.has(found):
+        return False
+    if stat.S_ISLNK(found.st_mode):
+        return True
+    return not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) & ~trust.writable or bool(found.st_mode & stat.S_ISVTX)
+
+
+def steps_to(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the folders and links that decide what *folder* names, from the root down. Raises OSError if there is no such folder."""
+    path, left, links = "/", os.path.abspath(folder).split("/")[::-1], 0
+    yield path, os.lstat(path)
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            path = os.path.dirname(path)
+            continue
+        step = os.path.join(path, part)
+        found = os.lstat(step)
+        yield step, found
+        if not stat.S_ISLNK(found.st_mode):
+            path = step
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder)
+        target = os.readlink(step)
+        if target.startswith("/"):
+            path = "/"
+        left += target.split("/")[::-1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -48,7 +49,7 @@ class LogQueue:
         """Make the loggers *names* write through this queue, whatever handlers they and their parents have, now or later."""
         for name in names:
             logger = logging.getLogger(name)
-            logger.callHandlers = _Through(self, logger)  # type: ignore[method-assign]
+            logger.callHandlers = partial(self.put, logger)  # type: ignore[method-assign]
 
     def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         """Queue a line to be written. Never blocks."""
@@ -124,17 +125,6 @@ class LogQueue:
         if self._held_by == threading.get_ident():
             self._held_by = None
             self._writing.release()
-
-
-class _Through:
-    """The object that a logger calls instead of its handlers."""
-
-    def __init__(self, queue: LogQueue, logger: logging.Logger) -> None:
-        self._queue = queue
-        self._logger = logger
-
-    def __call__(self, record: logging.LogRecord) -> None:
-        self._queue.put(self._logger, record)
 
 
 def hand_on(logger: logging.Logger, record: logging.LogRecord) -> None:

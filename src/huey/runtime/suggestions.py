@@ -61,13 +61,9 @@ def hinting(function: F) -> F:
             word = unknown_keyword(error) if error.__traceback__ is not None and error.__traceback__.tb_next is None else None
             if word is None:
                 raise
-            raise TypeError(f"{error}{_hint(word, keywords_of(function))}") from None
+            raise TypeError(f"{error}{did_you_mean(word, {*keywords_of(function)} - {'self'})}") from None
 
     return cast(F, call)
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    return did_you_mean(word, [name for name in known if name != "self"])
 
 
 def also_named(**names: str) -> Callable[[F], F]:

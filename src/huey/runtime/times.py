@@ -57,9 +57,6 @@ def to_micros(when: datetime, naive_is_local: bool) -> Micros:
         raise ValueError(f"{when!r}: this machine's calendar does not reach that far ({error}); give an earlier time") from error
 
 
-# -- wall time: what a local clock shows, in any time zone --------------------------------------------------------------------------------
-
-
 def wall_time(when: datetime) -> Micros:
     """Return what a clock shows at the naive time *when*, as microseconds since it showed 1970-01-01 00:00; before that, 0."""
     return max(0, (when - _EPOCH) // timedelta(microseconds=1))
@@ -90,9 +87,6 @@ def shown_time(when: Micros, is_local: bool) -> datetime:
     return wall_datetime(micros_to_wall(when, is_local))
 
 
-# -- when a task is due, and expires --------------------------------------------------------------------------------------------------
-
-
 class Due(NamedTuple):
     """When a task is due, as arguments of `Task`. With a delay, ``due`` is only this host's estimate: the storage's clock decides. With a
     wall time, it is the first time at which any clock can show that: the consumer's clock decides."""
@@ -116,16 +110,10 @@ def resolve_eta(eta: datetime | None, delay: float | timedelta | None, *, now: M
     return Due(now + length, length) if length > 0 else Due()
 
 
-class Expiry(NamedTuple):
-    """The expiry of a task: a time, or a duration after its enqueue, or after its eta if that is later."""
-
-    expires_at: Micros | None = None
-    expires_in: Micros | None = None
-
-
-def resolve_expiry(when: Expires) -> Expiry:
-    """Parse an expiry: seconds, a timedelta, or a datetime (naive: local time). Less than 0 is past; 0 means never, as in 3.x."""
+def resolve_expiry(when: Expires) -> tuple[Micros | None, Micros | None]:
+    """Return when a task expires: at a time, or a duration after its enqueue, or after its eta if that is later; the other one is None.
+    *when*: seconds, a timedelta, or a datetime (naive: local time). Less than 0 is past; 0 means never, as in 3.x."""
     if isinstance(when, datetime):
-        return Expiry(to_micros(when, True))
+        return to_micros(when, True), None
     length = _length(when, "expires")
-    return Expiry(None, micros(length)) if length else Expiry(FOREVER)
+    return (None, micros(length)) if length else (FOREVER, None)

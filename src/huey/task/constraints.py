@@ -63,13 +63,7 @@ class ConstraintSpec(NamedTuple):
         limit: str | None = None
         if self.concurrency is not None:
             limit = key_text(name) if self.key is None else _key_of(self.key, name, "key=", func, args, kwargs)
-        return Constraints(
-            unique=unique,
-            unique_for=self.unique_for,
-            concurrency_key=limit,
-            max_running=self.concurrency or 1,
-            at_most_once=self.at_most_once,
-        )
+        return Constraints(unique, self.unique_for, limit, self.concurrency or 1, self.at_most_once)
 
 
 def parse_constraints(

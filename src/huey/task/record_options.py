@@ -78,9 +78,6 @@ def with_constraints(options: str | None, constraints: Constraints) -> str | Non
     return json.dumps(policy) if policy else None
 
 
-# -- edges ----------------------------------------------------------------------------------------------------------------------------
-
-
 def with_edges(options: str | None, parents: int, has_children: bool) -> str | None:
     """Return *options* of a task that waits for so many *parents*, and for whose end others wait."""
     if not parents and not has_children:
@@ -92,8 +89,6 @@ def with_edges(options: str | None, parents: int, has_children: bool) -> str | N
         policy["children"] = True
     return json.dumps(policy)
 
-
-# -- the run policy -------------------------------------------------------------------------------------------------------------------
 
 LARGEST_DELAY = 2**31 - 1
 """Seconds."""

@@ -9,13 +9,13 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from huey.runtime.functions import checked_function, is_method_of, take_over
 from huey.runtime.logs import SafeLogger
-from huey.runtime.main_module import is_of_script, module_of
 from huey.runtime.masking import opened
 from huey.runtime.method_masking import Masked
 from huey.runtime.missing_names import explain_missing_names
 from huey.runtime.times import Expires, resolve_eta
 from huey.task.arguments import own_names, parameters_of, scheduled_arguments
 from huey.task.bounds import LONGEST_NAME, parse_text
+from huey.task.identity import is_of_script, module_of
 from huey.task.options import TaskOptions
 from huey.task.record_options import NONE, Constraints, with_constraints
 from huey.task.task import Task

@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from huey.engine.run_hooks import RunHooks
-from huey.engine.runners.base import Execute
 from huey.hooks import SHUTDOWN, STARTUP, Hooks
 from huey.runtime.clock import SECOND, Clock, micros, system_clock
 from huey.runtime.logs import SafeLogger
@@ -191,3 +191,37 @@ class ThreadRunners:
                 lock.acquire()
             return
         lock.acquire()
+
+
+Execute = Callable[[Lease, int], Finish]
+"""Runs a task in the runner of the given number, and decides what its outcome means."""
+
+
+class Runners(Protocol):
+    """Whatever calls the functions: threads, coroutines, greenlets; in the simulator, nothing but a clock."""
+
+    count: int
+    """Tasks that can run at the same time."""
+    low_water: int
+    """Number of waiting tasks at which the engine is to be woken, so that it claims more in time."""
+
+    def submit(self, leases: Sequence[Lease]) -> None:
+        """Accept tasks to run, in this order. Wakes no runner."""
+
+    def wake(self, count: int) -> None:
+        """Have at least *count* runners awake, or all if there are fewer."""
+
+    def collect(self) -> list[Finish]:
+        """Return the finishes since the last call."""
+
+    def ended(self) -> int:
+        """Return how many finishes `collect` would return."""
+
+    def take_back(self) -> list[Lease]:
+        """Return the tasks that have not started; they are not run any more."""
+
+    def waiting(self) -> int:
+        """Return the number of submitted tasks that have not started."""
+
+    def idle(self) -> int:
+        """Return the number of runners with nothing to do."""

@@ -233,15 +233,12 @@ class SqlStorage(Storage):
     # -- marks --------------------------------------------------------------------------------------------------------------------------
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
-        statement = "_put_if_empty" if if_absent else "_put"
-        is_stored = self._write(self._table(kind) + statement, self._row(kind, key, value, ttl)) > 0
+        # Results have a table of their own.
+        statement = ("result" if kind == "result" else "value") + ("_put_if_empty" if if_absent else "_put")
+        is_stored = self._write(statement, self._row(kind, key, value, ttl)) > 0
         if is_stored:
             self._rouse()
         return is_stored
-
-    def _table(self, kind: str) -> str:
-        # Results have a table of their own.
-        return "result" if kind == "result" else "value"
 
     def _row(self, kind: str, key: str, value: bytes | None = None, ttl: float | None = None) -> dict[str, Any]:
         now = self._clock.now()

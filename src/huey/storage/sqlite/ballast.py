@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from huey.exceptions import StorageFull
 from huey.runtime.clock import SECOND, Clock, Micros
-from huey.runtime.ownership import open_own, our_own, shared_like
+from huey.runtime.files import open_own, our_own, shared_like
 
 T = TypeVar("T")
 

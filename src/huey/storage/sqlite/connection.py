@@ -120,11 +120,9 @@ class Opener:
     def new_state(self, former: WriteConnection | None = None) -> WriteConnection:
         """Return the state of a connection that is not open yet. *former*: that of another connection of this process to the same file."""
         identity, open_lock = Identity(self.path, self._clock), OpenFileLock(self.path, self.mode)
-        return (
-            WriteConnection(identity, open_lock)
-            if former is None
-            else WriteConnection(identity, open_lock, former.file_id, former.generation)
-        )
+        if former is None:
+            return WriteConnection(identity, open_lock)
+        return WriteConnection(identity, open_lock, former.file_id, former.generation)
 
     def open(self, state: WriteConnection, name: str, lock: PatientLock, retry: Retry) -> tuple[FileId | None, int]:
         """Open the connection that writes, held by *lock*. Returns the identity of the file and the number of the queue *name* in it."""

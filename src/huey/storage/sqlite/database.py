@@ -11,18 +11,17 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import Clock, Rng
 from huey.runtime.host import at_fork
 from huey.storage.sqlite import descriptors
 from huey.storage.sqlite.connection import Opener, SpareConnection, WriteConnection
-from huey.storage.sqlite.errors import BROKEN, BUSY, BusyRetry, Retrier, primary_code, translated
+from huey.storage.sqlite.errors import BROKEN, BUSY, BusyRetry, Retrier, is_of_texts, primary_code, read_tolerantly, translated
 from huey.storage.sqlite.guard import LockScope, PatientLock
 from huey.storage.sqlite.open_files import Closing
 from huey.storage.sqlite.syncing import CHECKPOINT_EVERY, Commits, WriteAheadLog
-from huey.storage.sqlite.texts import is_of_texts, read_tolerantly
 
 T = TypeVar("T")
 Values = Sequence[Any] | dict[str, Any]
@@ -166,8 +165,13 @@ class Database:
     def verify_same_file(self) -> None:
         """Raise StorageUnavailable if the names no longer lead to the files that are open: others may not see what is in those."""
         changed = self.state.identity.changed()
-        if changed is not None:
-            self._raise_changed(changed)
+        if changed is None:
+            return
+        if not changed:
+            self.state.present_file()
+            self.queue_ids.clear()
+        self.state.must_reopen = True
+        raise self.state.identity.error(changed)
 
     def _verify_commit(self) -> None:
         """As `verify_same_file`, for a caller that holds the lock: what the log holds is saved at once, while this process lives."""
@@ -177,13 +181,6 @@ class Database:
             if self.state.must_reopen and not self._lock.is_interrupting:
                 self._close()
             raise
-
-    def _raise_changed(self, changed: str) -> NoReturn:
-        if not changed:
-            self.state.present_file()
-            self.queue_ids.clear()
-        self.state.must_reopen = True
-        raise self.state.identity.error(changed)
 
     def verify_log(self) -> None:
         """Look at the files themselves, and save at once what a log that was deleted or replaced holds."""

@@ -16,11 +16,10 @@ from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
 from huey.storage.retention import Retention
 from huey.storage.rows import EventFactory
 from huey.storage.sqlite.ballast import DISK_CHECK_TTL_US, Ballast
-from huey.storage.sqlite.bulk_insert import STAGED, build_enqueue, payload_bytes, resolved, uniform_insert
 from huey.storage.sqlite.database import Database
 from huey.storage.sqlite.guard import LockScope
 from huey.storage.sqlite.notify import WakingStorage
-from huey.storage.sqlite.staging import UNIT, UNIT_BYTES, Staging
+from huey.storage.sqlite.staging import STAGED, UNIT, UNIT_BYTES, Staging, build_enqueue, payload_bytes, resolved, uniform_insert
 from huey.storage.sqlite.syncing import touch
 from huey.storage.sqlite.transactions import CallerTransaction
 from huey.task.record import Record

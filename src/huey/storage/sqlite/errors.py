@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from huey.exceptions import StorageError, StorageFull, StorageRefused, StorageUnavailable
 from huey.runtime.clock import SECOND, Clock, Micros, Rng, micros
@@ -92,3 +93,17 @@ class BusyRetry:
         self._clock.sleep(SHORTEST_GAP_S + self._rng.random() * (self._gap - SHORTEST_GAP_S))
         self._gap = min(self._gap * 1.5, LONGEST_GAP_S if waited < SECOND else SLOW_GAP_S)
         return True
+
+
+def is_of_texts(error: sqlite3.Error) -> bool:
+    """Return whether the driver rejects a whole result for a text that is not UTF-8."""
+    return "decode" in str(error)
+
+
+def read_tolerantly(connection: sqlite3.Connection, sql: str, values: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return all rows of a read, with surrogates where a text is not UTF-8."""
+    before, connection.text_factory = connection.text_factory, lambda raw: raw.decode("utf-8", "surrogateescape")
+    try:
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.text_factory = before

@@ -72,8 +72,8 @@ class WakingStorage(SqlStorage):
         return bool(self._wait_until(lambda: self._read("has_result", (self._queue, which, self._clock.now())), timeout))
 
     def follow(self, after: int | None, timeout: float = 0.0) -> tuple[int, list[str]]:
-        queue = self._queue
-        self._write("follow", (self._follower, queue, self._clock.now() + FOLLOWER), is_durable=False)
+        queue, follower = self._queue, f"{os.getpid()}-{threading.get_ident()}-{id(self)}"
+        self._write("follow", (follower, queue, self._clock.now() + FOLLOWER), is_durable=False)
         if after is None:
             rows = self._read("event_position")
             return (rows[0][0] if rows else 0), []
@@ -91,7 +91,3 @@ class WakingStorage(SqlStorage):
             checkpoint()
             watching.wait(min(left, SAFETY_CHECK_S))
         return rows
-
-    @property
-    def _follower(self) -> str:
-        return f"{os.getpid()}-{threading.get_ident()}-{id(self)}"

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from huey.exceptions import StorageFull, StorageRefused, StorageUnavailable
-from huey.runtime import ownership
-from huey.runtime.files import sqlite_uri
+from huey.runtime.files import Trust, open_own, shared_like, sqlite_uri
 from huey.runtime.logs import SafeLogger
 from huey.storage.sqlite import descriptors
 from huey.storage.sqlite.descriptors import FileId, open_files
@@ -70,7 +69,7 @@ class OpenFileLock:
     def _noted(self) -> tuple[tuple[FileId | None, ...], bool]:
         """Return what the last process that opened it had open, and whether any process still has."""
         try:
-            fd = ownership.open_own(self._path + "-open", os.O_RDWR, self._mode, self._trust())
+            fd = open_own(self._path + "-open", os.O_RDWR, self._mode, self._trust())
         except OSError:
             return (), False
         try:
@@ -86,7 +85,7 @@ class OpenFileLock:
         """Lock the side file and write down what this process has open."""
         self.release()
         try:
-            fd = ownership.open_own(self._path + "-open", os.O_RDWR | os.O_CREAT, self._mode, self._trust())
+            fd = open_own(self._path + "-open", os.O_RDWR | os.O_CREAT, self._mode, self._trust())
         except OSError as error:
             raise StorageUnavailable(f"{self._path}-open: the file cannot be used: {error.strerror}") from error
         try:
@@ -122,8 +121,8 @@ class OpenFileLock:
         """Forget the descriptor, which someone else closed."""
         self._fd = None
 
-    def _trust(self) -> ownership.Trust:
-        return ownership.shared_like(os.stat(self._path), self._mode)
+    def _trust(self) -> Trust:
+        return shared_like(os.stat(self._path), self._mode)
 
 
 def _is_locked(fd: int, how: int) -> bool:
@@ -209,7 +208,8 @@ def _save(path: str, connections: Sequence[Closing], retrier: Retrier) -> bool:
 def _close_quietly(main: FileId | None, connections: Sequence[Closing]) -> bool:
     """Close *connections* to the file *main* so that SQLite neither moves their log nor deletes anything. Returns False where the system
     cannot do that; nothing is done then."""
-    fd = _descriptor_of(main)
+    held = open_files()
+    fd = None if held is None or not hasattr(fcntl, "F_OFD_SETLK") or sys.maxsize < 2**32 else held.get(main)
     if fd is None:
         return False
     # A lock of a descriptor conflicts with SQLite's locks even in the same process, so SQLite does not think it is the last to close.
@@ -226,8 +226,3 @@ def _close_quietly(main: FileId | None, connections: Sequence[Closing]) -> bool:
 
 def _lock(kind: int) -> bytes:
     return struct.pack("@hhqqi4x", kind, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
-
-
-def _descriptor_of(file: FileId | None) -> int | None:
-    held = open_files()
-    return None if held is None or not hasattr(fcntl, "F_OFD_SETLK") or sys.maxsize < 2**32 else held.get(file)

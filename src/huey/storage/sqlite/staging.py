@@ -1,18 +1,24 @@
-"""The temp tables and triggers of the connection that writes: stage rows, fire a trigger with one statement, read what it left.
+"""Rows on their way into SQLite: through the temp tables and triggers of the connection that writes (sql/turn.sql has the rules and the
+reasons), or by an INSERT of one or many rows. Many rows come in few sizes, so that each statement is prepared once.
 
-sql/turn.sql has the rules and the reasons.
+Binding is a third of the cost of a bulk enqueue. So values that all rows share are bound once, columns that are None are left out where
+possible, and bytes are bound as a bytearray: the driver looks in five places for an adapter of bytes or None, and takes text, numbers and
+bytearrays as they are.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from itertools import chain
-from typing import Any
+from functools import cache
+from itertools import chain, compress
+from typing import Any, TypeVar
 
+from huey.runtime.clock import Micros
 from huey.storage.helpers import CHUNK
-from huey.storage.sqlite.bulk_insert import multi_row, pad_to_size
 from huey.storage.sqlite.database import Database, Values
 from huey.storage.sqlite.guard import LockScope
+from huey.task.record import Record, RecordBatch
 
 UNIT = 128
 UNIT_BYTES = 32 * 1024
@@ -74,3 +80,117 @@ class Staging:
             self.begin()
             self.execute(statement, values, is_durable=is_durable)
             return self.fetch(*answer) if answer is not None else []
+
+
+R = TypeVar("R")
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, CHUNK)
+"""Row counts of multi-row statements."""
+
+STAGED = 9
+"""The first fields of a resolved record, which are columns of `incoming`."""
+_OPTIONAL = ("due", "expires", "options")
+"""Columns that are None for most tasks."""
+_UNOBSERVED = """
+   AND NOT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?)
+   AND NOT EXISTS (SELECT 1 FROM huey_revocation WHERE queue = ? AND kind = 'i')"""
+"""There are no followers, and no revocations of ids that are not held: then an enqueue is one plain INSERT."""
+
+
+def build_enqueue(queue: int, records: Sequence[Record], now: Micros, *, only_if_unobserved: bool) -> tuple[str, list[Any]]:
+    """Return the statement that inserts *records*, and its values. Records that are held stay as they are.
+
+    *only_if_unobserved*: it inserts none if there are followers, or revocations of ids that are not held.
+    """
+    size, records = size_for(len(records)), resolved(records, now)
+    condition = [queue, now, queue] if only_if_unobserved else []
+    batch = _as_batch(records)
+    if batch is None:
+        rows = [(*it[:2], bytearray(it.payload), it.priority, _due(it.eta, now), *it[5:STAGED]) for it in pad_to_size(records)]
+        return _mixed(size, only_if_unobserved), [queue, now, now, *chain.from_iterable(rows), *condition]
+    _, name, _, priority, eta, expires, retries, retry_delay, options, _, _ = batch.template
+    due = _due(eta, now)
+    shared = [queue, now, now, name, priority, retries, retry_delay, *[it for it in (due, expires, options) if it is not None]]
+    each: list[Any] = [None] * (2 * size)
+    each[::2] = pad_to_size(batch.ids)
+    each[1::2] = map(bytearray, pad_to_size(batch.payloads))
+    return uniform_insert(size, only_if_unobserved, due is not None, expires is not None, options is not None), shared + each + condition
+
+
+def resolved(records: Sequence[Record], now: Micros) -> Sequence[Record]:
+    """Return *records* with their delays as points in time."""
+    if type(records) is RecordBatch:
+        template = records.template.resolved(now)
+        return records if template is records.template else RecordBatch(template, records.ids, records.payloads)
+    for record in records:
+        if record.delay is not None or record.expires_in is not None:
+            return [record.resolved(now) for record in records]
+    return records
+
+
+def payload_bytes(records: Sequence[Record]) -> int:
+    """Return the size of all payloads."""
+    return sum(map(len, records.payloads if type(records) is RecordBatch else [record.payload for record in records]))
+
+
+def _as_batch(records: Sequence[Record]) -> RecordBatch | None:
+    """Return *records* as a batch if they differ in nothing but id and payload; else None."""
+    if type(records) is RecordBatch:
+        return records
+    if len(records) == 1:
+        return RecordBatch(records[0], [records[0].id], [records[0].payload])
+    ids, names, payloads, *rest = zip(*records, strict=True)
+    if all(column.count(column[0]) == len(records) for column in (names, *rest)):
+        return RecordBatch(records[0], list(ids), list(payloads))
+    return None
+
+
+def _due(eta: Micros | None, now: Micros) -> Micros | None:
+    return eta if eta is not None and eta > now else None
+
+
+@cache
+def uniform_insert(size: int, only_if_unobserved: bool, *is_given: bool) -> str:
+    """Return the INSERT of *size* records that share all but id and payload. *is_given*: whether `due`, `expires`, `options` are."""
+    shared = ["name", "priority", "retries", "retry_delay", *compress(_OPTIONAL, is_given)]
+    return _enqueue(shared, ["id", "payload"], size, only_if_unobserved)
+
+
+@cache
+def _mixed(size: int, only_if_unobserved: bool) -> str:
+    return _enqueue(
+        [], ["id", "name", "payload", "priority", "due", "expires", "retries", "retry_delay", "options"], size, only_if_unobserved
+    )
+
+
+def _enqueue(shared: list[str], each: list[str], size: int, only_if_unobserved: bool) -> str:
+    # Plain ? only: to bind ?1 SQLite searches all numbered placeholders.
+    once, numbered = "".join("?, " for _ in shared), ", ".join(f"column{i}" for i, _ in enumerate(each, 1))
+    return (
+        f"INSERT INTO huey_task (state, queue, ready_at, created, {', '.join(shared + each)})\n"
+        f"SELECT 'queued', ?, ?, ?, {once}{numbered}\n"
+        f"  FROM (VALUES {_placeholders(len(each), size)})\n"
+        f" WHERE true {_UNOBSERVED if only_if_unobserved else ''} ON CONFLICT (queue, id) DO NOTHING"
+    )
+
+
+def size_for(count: int) -> int:
+    """Return the number of rows of the smallest statement that takes *count* rows."""
+    return SIZES[bisect_left(SIZES, count)]
+
+
+def pad_to_size(rows: Sequence[R]) -> Sequence[R]:
+    """Return *rows* with the last one repeated up to the next size. Repeats have an id that is known by then, so they change nothing."""
+    missing = size_for(len(rows)) - len(rows)
+    return [*rows, *[rows[-1]] * missing] if missing else rows
+
+
+@cache
+def multi_row(statement: str, width: int, size: int) -> str:
+    """Return *statement* with placeholders for *size* rows of *width* values."""
+    return statement.format(_placeholders(width, size))
+
+
+def _placeholders(width: int, size: int) -> str:
+    row = "(" + ", ".join("?" * width) + ")"
+    return ", ".join([row] * size)

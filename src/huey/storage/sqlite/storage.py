@@ -26,11 +26,10 @@ from huey.storage.retention import Retention
 from huey.storage.rows import EventFactory, Polling, Turn, Worker, WorkerRow
 from huey.storage.sql.storage import Values, load_statements
 from huey.storage.sqlite.ballast import Ballast
-from huey.storage.sqlite.bulk_insert import STAGED
 from huey.storage.sqlite.enqueuing import EnqueuingStorage
 from huey.storage.sqlite.schema import SCHEMA_VERSION, prepare
 from huey.storage.sqlite.shared_files import database_of
-from huey.storage.sqlite.staging import Staging
+from huey.storage.sqlite.staging import STAGED, Staging
 from huey.storage.sqlite.syncing import touch
 from huey.storage.sqlite.transactions import CallerTransaction
 from huey.storage.sqlite.turns import Turns
@@ -269,8 +268,6 @@ class SqliteStorage(EnqueuingStorage):
 
     def _is_gone(self, boot: str) -> bool:
         return "" != boot.partition("/")[0] != boot_id() != ""
-
-    # -- periodic -----------------------------------------------------------------------------------------------------------------------
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         if record is not None and self._ballast.is_short():

@@ -18,9 +18,9 @@ from typing import Any
 
 from huey.exceptions import StorageError, StorageFull, StorageUnavailable
 from huey.runtime.clock import Clock
+from huey.runtime.files import open_own, shared_like
 from huey.runtime.host import disk_waits
 from huey.runtime.logs import SafeLogger
-from huey.runtime.ownership import open_own, shared_like
 from huey.storage.sqlite.errors import BUSY, FULL, primary_code, translated
 from huey.storage.sqlite.guard import LockScope
 

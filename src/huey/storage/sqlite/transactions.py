@@ -16,8 +16,8 @@ from huey.exceptions import ConfigurationError
 from huey.runtime.clock import Micros
 from huey.runtime.owned_blocks import Block
 from huey.storage.rows import EventFactory
-from huey.storage.sqlite.bulk_insert import build_enqueue
 from huey.storage.sqlite.errors import translated
+from huey.storage.sqlite.staging import build_enqueue
 from huey.task.record import Record
 from huey.task.record_options import read_constraints
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from huey.runtime.clock import SECOND, Clock, Micros, micros
@@ -15,12 +14,15 @@ from huey.storage.rows import Turn, Worker
 from huey.storage.sqlite.ballast import Ballast
 from huey.storage.sqlite.database import Database
 from huey.storage.sqlite.staging import UNIT, UNIT_BYTES, Staging
-from huey.storage.sqlite.texts import RENAME, nameable
 from huey.storage.sqlite.workflows import Workflows
 from huey.storage.stats import tallied
-from huey.storage.unreadable import leases_from
+from huey.storage.unreadable import leases_from, spelled
+from huey.task.bounds import is_storable
 from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion, State
+from huey.task.record import Lease
 from huey.task.workflow import Opened
+
+_RENAME = "UPDATE OR REPLACE huey_task SET id = ? WHERE queue = ? AND CAST(id AS BLOB) = ?"
 
 
 class Turns:
@@ -94,7 +96,7 @@ class Turns:
         control = read("turn_control", mine)[0]
         stale, promoted, claimed, next_due, is_paused, is_followed, is_revoked, is_heavy, has_opened = control
         opened, is_open = self._read_opened() if has_opened else ([], False)
-        leases = nameable(leases_from(read("turn_leases", mine)), partial(self._rename, queue)) if claimed else []
+        leases = self._nameable(queue, leases_from(read("turn_leases", mine))) if claimed else []
         promoted = promoted and (is_followed or report_promoted)
         cancelled = [CancelledAtClaim._make(row) for row in read("turn_cancelled", mine)] if len(leases) < claimed else []
         return Turn(
@@ -118,8 +120,15 @@ class Turns:
         self._staging.clear("turn_opened_read")
         return [Opened._make(row) for row in rows if row[1] is not None], any(row[1] is None for row in rows)
 
-    def _rename(self, queue: int, id: str, raw: bytes) -> None:
-        self._database.execute(RENAME, (id, queue, raw), is_durable=False, lock=self._database.held)
+    def _nameable(self, queue: int, leases: list[Lease]) -> list[Lease]:
+        """Return *leases*, of which those whose ids are not text have new ids that spell the bytes out: else no call could name them."""
+        for index, lease in enumerate(leases):
+            # Only what cannot be read has no name.
+            if not lease.name and not (isinstance(lease.id, str) and is_storable(lease.id)):
+                raw = lease.id if isinstance(lease.id, bytes) else str(lease.id).encode("utf-8", "surrogateescape")
+                self._database.execute(_RENAME, (spelled(raw), queue, raw), is_durable=False, lock=self._database.held)
+                leases[index] = lease._replace(id=spelled(raw))
+        return leases
 
 
 MANY = 16

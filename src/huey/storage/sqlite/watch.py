@@ -140,7 +140,9 @@ class Watch:
         if waker is None:
             return self._woken.acquire(timeout=max(0.0, timeout)), False
         if self._pipe is None:
-            self._pipe = _pipe()
+            self._pipe = os.pipe()
+            for end in self._pipe:
+                os.set_blocking(end, False)
             # A wake-up from before the pipe was made is in the semaphore.
             if self._woken.acquire(blocking=False):
                 return True, False
@@ -334,13 +336,6 @@ def _log_once(error: OSError) -> None:
             "fs.inotify.max_user_instances",
             error.strerror,
         )
-
-
-def _pipe() -> tuple[int, int]:
-    ends = os.pipe()
-    for end in ends:
-        os.set_blocking(end, False)
-    return ends
 
 
 def _ready(fds: tuple[int, ...], timeout: float) -> list[int]:

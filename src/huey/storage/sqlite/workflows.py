@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from huey.runtime.clock import Micros
 from huey.runtime.failpoints import failpoint
 from huey.storage.rows import EventFactory
-from huey.storage.sqlite.bulk_insert import STAGED
 from huey.storage.sqlite.database import Database
-from huey.storage.sqlite.staging import UNIT, UNIT_BYTES, Staging
+from huey.storage.sqlite.staging import STAGED, UNIT, UNIT_BYTES, Staging
 from huey.task.lifecycle import Finish
 from huey.task.workflow import EdgeRow, ParentEnd, QueuedRecord, TaskRef, Workflow, not_held, prepared
 
