@@ -17,7 +17,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -38,11 +37,6 @@ def _client(connection: dict[str, Any]) -> Any:
         return redis.Redis(**connection)
     except TypeError as error:
         raise ConfigurationError(f"{error}: the keywords after the name go to redis.Redis; see its documentation") from error
-
-
-@cache
-def _lua(name: str) -> str:
-    return files("huey.backends").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
 class _InRedis(Part):
@@ -66,7 +60,8 @@ class _InRedis(Part):
     def _run(self, script: str, keys: list[str], *values: Any) -> Any:
         if script not in self._scripts:
             # It sends the whole text if the server has forgotten it.
-            self._scripts[script] = self.conn.register_script(_lua(script))
+            text = files("huey.backends").joinpath("lua", f"{script}.lua").read_text("utf-8")
+            self._scripts[script] = self.conn.register_script(text)
         return self._scripts[script](keys=keys, args=values)
 
     def flush(self) -> None:

@@ -134,16 +134,12 @@ class Lines(str):
 
 def escaped(text: str) -> str:
     """Return *text* with its control characters as Python escapes them."""
-    return _HARMFUL.sub(_as_python_writes_it, text) if _HARMFUL.search(text) else text
+    return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text) if _HARMFUL.search(text) else text
 
 
 def escaped_lines(text: str) -> str:
     """Like `escaped`, but keep lines; all but the first are indented."""
     return "\n  ".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
-
-
-def _as_python_writes_it(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
 
 
 class _Shown:

@@ -36,16 +36,7 @@ class Database:
     for the disk.
     """
 
-    def __init__(
-        self,
-        opener: Opener,
-        *,
-        clock: Clock,
-        rng: Rng,
-        is_synchronous: bool,
-        timeout: float,
-        enqueue_timeout: float,
-    ) -> None:
+    def __init__(self, opener: Opener, *, clock: Clock, rng: Rng, is_synchronous: bool, timeout: float, enqueue_timeout: float) -> None:
         self.path, self.mode = opener.path, opener.mode
         self.queue_ids: dict[str, int] = {}
         """Numbers of the queues in the file that is open, by name. A queue that is not here has to be opened."""

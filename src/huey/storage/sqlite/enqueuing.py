@@ -61,12 +61,7 @@ class EnqueuingStorage(WakingStorage):
         return is_private(self._database.path, self._database.mode)
 
     def enqueue(
-        self,
-        records: Sequence[Record],
-        make_events: EventFactory | None = None,
-        now: Micros | None = None,
-        *,
-        is_durable: bool = True,
+        self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None, *, is_durable: bool = True
     ) -> dict[str, str]:
         """See `Storage.enqueue`. *is_durable* False: the caller will wait for the disk (`Database.sync`)."""
         if type(records) is list and len(records) == 1:
