@@ -255,15 +255,13 @@ class SqliteStorage(EnqueuingStorage):
             self._ballast.drop()
 
     def prune(self, now: Micros | None = None) -> int:
-        gone = super().prune(now)
-        return gone + self._workflows.settle(self._now(now))
+        return super().prune(now) + self._workflows.settle(self._now(now))
 
     def _prune_minutes(self, when: dict[str, Any]) -> int:
         if not self._read("prune_minutes_find", when):
             return 0
-        ((count,),) = self._staging.fire(
-            "prune_minutes", when, ("prune_minutes_count", ()), is_durable=False, lock=self._database.write_lock
-        )
+        lock = self._database.write_lock
+        ((count,),) = self._staging.fire("prune_minutes", when, ("prune_minutes_count", ()), is_durable=False, lock=lock)
         return int(count)
 
     def _is_gone(self, boot: str) -> bool:
@@ -280,8 +278,6 @@ class SqliteStorage(EnqueuingStorage):
             self._rouse()
         return bool(fired)
 
-    # -- values -------------------------------------------------------------------------------------------------------------------------
-
     def take(self, kind: str, keys: Sequence[str] | None = None, remove: bool = False) -> dict[str, bytes]:
         table = "result" if kind == "result" else "value"
         which = {"queue": self._queue, "kind": kind, "now": self._clock.now()}
@@ -290,7 +286,10 @@ class SqliteStorage(EnqueuingStorage):
         if len(keys) > 1:
             check_keys(keys)
             if remove:
-                return self._take_many(kind, keys)
+                which_many = (self._queue, kind, json.dumps(list(keys)), which["now"])
+                lock, is_durable = self._database.write_lock, kind != "result"
+                rows = self._staging.fire("pop_many", which_many, ("popped", ()), is_durable=is_durable, lock=lock)
+                return {key: bytes(value) for key, value in rows}
         found: dict[str, bytes] = {}
         for key in keys:
             while rows := self._read(table + "_peek", which | {"key": key}):
@@ -300,8 +299,3 @@ class SqliteStorage(EnqueuingStorage):
                     found[key] = value
                     break
         return found
-
-    def _take_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
-        which = (self._queue, kind, json.dumps(list(keys)), self._clock.now())
-        rows = self._staging.fire("pop_many", which, ("popped", ()), is_durable=kind != "result", lock=self._database.write_lock)
-        return {key: bytes(value) for key, value in rows}
