@@ -110,8 +110,6 @@ class SqliteStorage(EnqueuingStorage):
         other._router = self._router
         return other
 
-    # -- house --------------------------------------------------------------------------------------------------------------------------
-
     def open(self, polling: Polling | None = None) -> int:
         self._database.open(self.name, self)
         return SCHEMA_VERSION
@@ -286,9 +284,9 @@ class SqliteStorage(EnqueuingStorage):
         if len(keys) > 1:
             check_keys(keys)
             if remove:
-                which_many = (self._queue, kind, json.dumps(list(keys)), which["now"])
+                many = (self._queue, kind, json.dumps(list(keys)), which["now"])
                 lock, is_durable = self._database.write_lock, kind != "result"
-                rows = self._staging.fire("pop_many", which_many, ("popped", ()), is_durable=is_durable, lock=lock)
+                rows = self._staging.fire("pop_many", many, ("popped", ()), is_durable=is_durable, lock=lock)
                 return {key: bytes(value) for key, value in rows}
         found: dict[str, bytes] = {}
         for key in keys:
