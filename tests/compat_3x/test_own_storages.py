@@ -204,9 +204,9 @@ def test_a_consumer_says_what_it_cannot_promise(own: Huey, caplog: pytest.LogCap
         pass
 
     assert "OwnStorage was written for huey 3.x: a task is lost if its worker is killed while it runs" in caplog.text
-    assert "OwnStorage notes no ticks" in caplog.text
+    assert "OwnStorage does not record ticks" in caplog.text
     assert "_Queue" not in caplog.text
-    assert "Holding" not in caplog.text
+    assert "Acknowledging" not in caplog.text
 
 
 def test_what_it_cannot_do_is_refused_where_it_is_asked_for(own: Huey) -> None:

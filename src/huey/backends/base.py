@@ -179,8 +179,8 @@ class Ticking:
     """Additional methods of a queue, so that a periodic task runs once per tick, however many consumers are running."""
 
     def tick(self, task: str, at: int, data: Data | None) -> bool:
-        """If the last tick of *task* is older than *at*, store *at* and append *data* (unless that is None), atomically. Return False if it
-        is not older."""
+        """Store *at* and append *data* (unless that is None) if the last tick of *task* is older than *at*, atomically. Return False if it
+        is not."""
         raise NotImplementedError
 
     def ticks(self) -> dict[str, int]:

@@ -67,7 +67,7 @@ class QueueAdmin(admin.ModelAdmin):
         return TemplateResponse(request, "huey/admin/queue.html", context)
 
     def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Refuse pages of single rows, which do not exist."""
+        """Redirect to the page: there are no pages of single rows."""
         return HttpResponseRedirect("../..")
 
     def _act(self, request: HttpRequest, inspector: Inspector) -> HttpResponse:

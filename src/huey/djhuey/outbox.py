@@ -87,7 +87,7 @@ class Outbox(Masked):
             yield
 
     def _own(self) -> str | None:
-        """Alias of the database in whose file the queue lives."""
+        """Return the alias of the database whose file holds the queue, or None."""
         file: str | None = getattr(self._huey.storage, "filename", None)
         if file is None:
             return None

@@ -89,8 +89,8 @@ def check_neighbours(path: str, mode: int) -> dict[str, tuple[int, int]]:
 
 
 def reserve_names(path: str, mode: int) -> None:
-    """Where other users may create files beside *path*, create what SQLite would look for, empty and ours, so that they cannot; in a sticky
-    folder they cannot remove it either."""
+    """Create, where others may write beside *path*, the files that SQLite would look for, empty and ours, so that others cannot; in a
+    sticky folder they cannot remove them either."""
     folder = os.stat(os.path.dirname(path))
     if not (folder.st_mode & stat.S_IWOTH and folder.st_mode & stat.S_ISVTX) or sys.platform != "linux":
         return

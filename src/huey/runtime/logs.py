@@ -1,7 +1,7 @@
 """Loggers whose calls never raise: an application's log handler may fail in any way without stopping the code that logs.
 
-Untrusted texts are made safe for logs and terminals: a line break starts no line, and no escape sequence gets through. Ids, names, reasons
-and errors come from whoever enqueues, so each log record of huey is escaped, whoever handles it.
+Untrusted texts are made safe for logs and terminals: no line break starts a line, and no escape sequence gets through. Ids, names, reasons
+and errors come from producers, so each log record of huey is escaped before any handler gets it.
 
 Also the exit of a process that must end even if its last lines are lost.
 """

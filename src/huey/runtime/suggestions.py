@@ -1,4 +1,4 @@
-"""Suggests what a mistyped word was meant to be, and the keyword that was meant when a function does not have the one given."""
+"""Suggestions for mistyped words, and for keywords that a function does not have."""
 
 from __future__ import annotations
 

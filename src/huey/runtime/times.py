@@ -63,7 +63,7 @@ def wall_time(when: datetime) -> Micros:
 
 
 def wall_datetime(wall: Micros) -> datetime:
-    """The inverse of `wall_time`."""
+    """Return the naive time of *wall*; the inverse of `wall_time`."""
     return _EPOCH + timedelta(microseconds=wall)
 
 

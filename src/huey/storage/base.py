@@ -93,7 +93,7 @@ class Storage(Sharing, Administering, Masked, ABC):
 
         A record whose id is already held is skipped, so repeating the call is harmless. If two records in one call have the same id, the
         first is enqueued. *make_events* makes one event (a JSON text) for each record, in order. It is called only while there are
-        followers, and its events are published in the same step; where records have constraints, only those of enqueued ones.
+        followers, and its events are published in the same step; where records have constraints, only events of those that were enqueued.
 
         Constraints are checked in the same step, by a storage that has ``supports_constraints``. Returns, for each record that a constraint
         kept out, the id of the task that holds the key (or held it, if it is held for a time). A record is kept out if its unique key is
@@ -124,13 +124,12 @@ class Storage(Sharing, Administering, Masked, ABC):
         A task with parents is WAITING until its edges let it be queued; it is scheduled then if its eta is still ahead. Its revocation and
         its expiry are checked when it is claimed. *make_events* makes one event for each task of *workflow* without parents, in order.
 
-        Nothing is enqueued if one of the ids is held. Returns the tasks that were not enqueued, each with the id of the task that stands
-        for it: itself if its id is held, or the holder of its unique key. Tasks that should wait for the former wait for that holder. A
-        holder that has ended gives its stored result, or ``skipped`` if there is none. It does not wait for the parents of the task for
-        which it stands.
+        Nothing is enqueued if one of the ids is held. Returns the tasks that were not enqueued, each with the id of the task that stands in
+        for it: itself if its id is held, or the holder of its unique key. Its children then wait for that holder. A holder that has ended
+        gives its stored result, or ``skipped`` if there is none. It does not wait for the parents of the task it stands in for.
 
-        A parent outside *workflow* must be held and not have ended. A task that is replaced (``replaces``) loses its edges to the new one
-        and is revoked. If it is WAITING, the new task waits in its place, and it is CANCELLED at once.
+        A parent outside *workflow* must be held and not have ended. A replaced task (``replaces``) is revoked and its edges move to the new
+        one. If it is WAITING, the new task waits in its place, and it is CANCELLED at once.
 
         Raise ValueError if the workflow cannot work (``prepared``), or if a parent or a replaced task has ended, and ConfigurationError if
         this storage does not support it; nothing is written then.
@@ -138,9 +137,8 @@ class Storage(Sharing, Administering, Masked, ABC):
         raise ConfigurationError(f"{type(self).__name__}: tasks cannot wait for others here; SqliteHuey, RedisHuey and MemoryHuey can")
 
     def parent_ends(self, id: str, after: int = -1) -> list[ParentEnd]:
-        """Return what the parents of the task *id* gave it, in order of their positions, from the first behind *after*: up to ``PIECE``
-        bytes of values, which the last one may exceed. An empty list means that there are no more. All can be read while the task is
-        held."""
+        """Return how the parents of the task *id* ended, in order of position, from the first after *after*: up to ``PIECE`` bytes of
+        values, which the last one may exceed. An empty list means that there are no more. They can be read while the task is held."""
         return []
 
     def edges(self, ids: Sequence[str]) -> list[EdgeRow]:
@@ -163,10 +161,10 @@ class Storage(Sharing, Administering, Masked, ABC):
         Finishes are written first: each if its lease (id, token, worker) still holds, otherwise its id is in ``stale``. SUCCEEDED removes
         the task (unless ``keep_finished``), FAILED and CANCELLED keep it for the retention time. QUEUED requeues it: ready at once if
         ``due`` is None (behind the waiting tasks) or past (at that position), otherwise scheduled. A revoked task becomes CANCELLED instead
-        of QUEUED. The ``follow_ups`` of a written finish are enqueued with it (``enqueue_workflow``) unless they cannot be. One with
-        ``unknown_until`` waits: see ``missing``. A ``value`` is stored as the result in the same step. A finish with an
-        ``error``, or one that counts a death or a crash, is added to the task's ``attempts``. Statistics count each finish, a requeue only
-        if its ``attempt`` grew.
+        of QUEUED. The ``follow_ups`` of a written finish are enqueued with it (``enqueue_workflow``) if possible. One with
+        ``unknown_until`` waits: see ``missing``. A ``value`` is stored as the result in the same step. A finish with an ``error``, or one
+        that counts a death or a crash, is added to the task's ``attempts``. Statistics count each finish, a requeue only if its ``attempt``
+        grew.
 
         Due: queued, eta passed, queue not paused. Suspects go only to workers that take them, where they come first; a ``quarantine``
         worker takes nothing else. Best: higher priority, then older position, then id. Claiming stops once the payloads exceed
@@ -174,9 +172,9 @@ class Storage(Sharing, Administering, Masked, ABC):
         expired becomes CANCELLED and is not returned. Two claims never return the same task while its lease holds; each claim raises the
         token.
 
-        Whatever ends a task, in this verb or another, ends the edges to its children in the same step: SUCCEEDED with the ``output`` of its
-        finish, FAILED with its error, everything else as ``skipped``. A child whose parent by a ``then`` edge did not succeed becomes
-        CANCELLED (``parent failed``, ``parent skipped``), which ends its own edges; there are no events of that. One step ends at most
+        Whatever ends a task, in this method or another, ends the edges to its children in the same step: SUCCEEDED with the ``output`` of
+        its finish, FAILED with its error, everything else as ``skipped``. A child whose parent by a ``then`` edge did not succeed becomes
+        CANCELLED (``parent failed``, ``parent skipped``), which ends its own edges; no events are published for that. One step ends at most
         ``STEP`` edges; later turns of the queue, and ``prune``, end the rest.
 
         A storage that is almost full writes the finishes and claims nothing (``storage_full``). Raise StorageFull if there was no room for
@@ -363,8 +361,8 @@ class Storage(Sharing, Administering, Masked, ABC):
     def prune(self, now: Micros | None = None) -> int:
         """Remove a bounded number of expired things: results, other values, events, ended tasks, statistics. Returns how many.
 
-        Also end up to ``STEP`` edges that turns left over, and cancel tasks that wait only for tasks that cannot end any more
-        (``orphaned``), with a warning in the log: there should be none."""
+        Also end up to ``STEP`` edges that turns left over, and cancel tasks that wait only for tasks that can no longer end (``orphaned``),
+        with a warning in the log: there should be none."""
 
     @abstractmethod
     def flush(self, state: str | None = None) -> int:

@@ -60,7 +60,7 @@ def any_constraints(records: Sequence[Record]) -> bool:
 
 
 def newest(finishes: Sequence[Finish]) -> tuple[Sequence[Finish], list[str]]:
-    """Return *finishes* with only the newest lease of each task, and the ids of the others, whose leases cannot hold any more."""
+    """Return *finishes* with only the newest lease of each task, and the ids of the others, whose leases can no longer hold."""
     latest: dict[str, Finish] = {}
     for finish in finishes:
         lease = finish.lease
@@ -73,7 +73,7 @@ def newest(finishes: Sequence[Finish]) -> tuple[Sequence[Finish], list[str]]:
 
 
 def parts_of(targets: Sequence[TaskIds | TaskName]) -> tuple[str | None, str | None, Micros | None]:
-    """Return the id, the name and the enqueue that ``get_revocation`` is asked about."""
+    """Return the id, the name and the enqueue in the targets of one ``get_revocation``."""
     id, name, enqueue = None, None, None
     for target in targets:
         if isinstance(target, TaskName):

@@ -105,7 +105,7 @@ class Turn(NamedTuple):
     hit_byte_limit: bool = False
     """The ready tasks weigh more than fits into one turn (``TURN_BYTES``): fewer were claimed than wanted."""
     opened: list[Opened] = []  # noqa: RUF012
-    """Tasks of any queue that waited for tasks which this turn ended, and are queued now."""
+    """Tasks of any queue that were waiting for tasks which this turn ended, and are now queued."""
 
 
 class Revocation(NamedTuple):
@@ -154,8 +154,8 @@ class TaskRow(NamedTuple):
     worker: str | None
     reason: str | None
     error: str | None
-    """JSON object of the last failure: ``error``, ``traceback``. Of a task that is cancelled because a parent failed: ``failed``, the queue
-    and the id of the task whose error it is."""
+    """JSON object of the last failure: ``error``, ``traceback``. For a task that was cancelled because a parent failed: ``failed``, the
+    queue and id of the task with the error."""
     created: Micros
     finished: Micros | None
     revoked_until: Micros | None

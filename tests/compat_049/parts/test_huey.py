@@ -540,7 +540,7 @@ def test_the_start_says_what_a_kill_would_cost(caplog: pytest.LogCaptureFixture)
     assert [text.partition(":")[0] for text in warnings] == [
         "ListQueue can only read",
         "ListSchedule can only read",
-        "ListQueue notes no ticks",
+        "ListQueue does not record ticks",
     ]
 
 

@@ -301,7 +301,7 @@ class Claims:
         return self._entries.get(key)
 
     def take_over(self, dead: str, successor: Worker, now: Micros) -> list[Lease]:
-        """Hand the messages that *dead* holds over to *successor*, one by one and each with a new token, and return the leases on them.
+        """Transfer the messages that *dead* holds to *successor*, one by one and each with a new token, and return the leases on them.
         Messages that are not due go back to their component."""
         taken: list[Lease] = []
         for part in self._parts.holding:
@@ -319,7 +319,7 @@ class Claims:
         return taken
 
     def forget(self) -> None:
-        """Forget all claimed messages, which were removed."""
+        """Clear all claimed messages, which were removed."""
         self._entries.clear()
         self._delayed.clear()
         self._undelivered.clear()

@@ -48,27 +48,25 @@ class Components:
         return all(bool(getattr(part, "is_trusted", False)) for part in self.all)
 
     def startup_warnings(self, processes: int, periodic: bool) -> list[str]:
-        """See ``Storage.startup_warnings``."""
+        """Return the warnings of ``Storage.startup_warnings``."""
         queue = label_of(self.queue)
         warnings: list[str] = []
         if self.queue not in self.holding:
-            warnings.append(
-                f"{queue} can only read: a task that runs when its worker is killed is lost; a queue that is also a Holding loses none"
-            )
+            warnings.append(f"{queue} can only read: a task that runs when its worker is killed is lost; an Acknowledging queue loses none")
         if self.schedule is not None and self.schedule not in self.holding:
             name = label_of(self.schedule)
             warnings.append(
-                f"{name} can only read: a kill while a due task moves to the queue loses it; a schedule that is also a Holding loses none"
+                f"{name} can only read: a kill while a due task moves to the queue loses it; an Acknowledging schedule loses none"
             )
         if self.schedule is None and self.queue not in self.holding:
-            warnings.append("there is no schedule: tasks for later wait in the worker's memory, and a kill loses them")
+            warnings.append("there is no schedule: scheduled tasks wait in the worker's memory, and a kill loses them")
         if periodic and self.ticking is None:
             if processes > 1:
                 raise ConfigurationError(
-                    f"periodic tasks with {processes} worker processes: {queue} cannot tell them which ticks were fired, so each would run "
-                    "them; use threads (-k thread), or --no-periodic, or a queue that is also Ticking"
+                    f"periodic tasks with {processes} worker processes: {queue} does not record which ticks were fired, so each would run "
+                    "them; use threads (-k thread), or --no-periodic, or a Ticking queue"
                 )
-            warnings.append(f"{queue} notes no ticks: let one consumer only run periodic tasks, the others with --no-periodic")
+            warnings.append(f"{queue} does not record ticks: let only one consumer run periodic tasks; start others with --no-periodic")
         for part in self.all:
             if isinstance(part, Part):
                 with translating_errors(QueueException, part, "caveats"):

@@ -145,7 +145,7 @@ class PluginStorage(LegacyStorage):
             f"{name} was written for huey 3.x: a task is lost if its worker is killed while it runs, or while it moves from the schedule "
             "to the queue; there are no locks, no rate limits and no list of failures. SqliteHuey and RedisHuey have these and lose none"
         )
-        return [lossy, *(line for line in warnings if "Holding" not in line)]
+        return [lossy, *(line for line in warnings if "Acknowledging" not in line)]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "plugin":

@@ -366,7 +366,7 @@ class LegacyStorage(Storage):
     # -- values -------------------------------------------------------------------------------------------------------------------------
 
     def _drop_queued(self, *, is_scheduled: bool) -> int:
-        """Empty the queue or the schedule, messages that workers hold included."""
+        """Remove all messages from the queue or the schedule, including those that workers hold."""
         part, counts = self.parts.schedule if is_scheduled else self.parts.queue, self.counts()
         with self._lock, translating_errors(QueueWriteException, part, "flush"):
             part.flush()

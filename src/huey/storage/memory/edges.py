@@ -1,4 +1,4 @@
-"""Edges between tasks: what a task waits for, and what its parents gave it."""
+"""Edges between tasks: what a task waits for, and the ends of its parents."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from huey.task.workflow import (
 
 
 def end_run(tables: Tables, row: Row, finish: Finish, error: str | None) -> None:
-    """Note the end of a run that was its task's last."""
+    """Record the end of a task by its last run."""
     ref = TaskRef(tables.name, row.id)
     if ref not in tables.edges.open:
         return
@@ -44,13 +44,13 @@ def end_run(tables: Tables, row: Row, finish: Finish, error: str | None) -> None
 
 
 def skip(tables: Tables, ids: Iterable[str]) -> None:
-    """Note that tasks ended without a run."""
+    """Record that tasks ended without a run."""
     for id in ids:
         tables.edges.end(TaskRef(tables.name, id), Outcome(SKIPPED))
 
 
 def settle(edges: Edges, now: Micros) -> list[Opened]:
-    """End up to ``STEP`` edges of parents that have ended; open or cancel their children. Return those that were opened."""
+    """End up to ``STEP`` edges of parents that have ended, and open or cancel the children. Return the opened ones."""
     walk = deque((parent, end) for parent, end in edges.ended.items())
     touched: dict[TaskRef, Row] = {}
     room = STEP
@@ -92,7 +92,7 @@ def _open(edges: Edges, ref: TaskRef, row: Row, now: Micros) -> Opened | None:
         return None
     broken = next((link.end for link in edges.links[ref].values() if link.is_broken), None)
     if broken is not None:
-        # A parent was put back by hand and succeeded, and another one had failed too.
+        # One parent was retried by hand and succeeded, but another one had failed too.
         _cancel(edges, ref, row, broken, now)
         return None
     row.requeue(row.due if row.due is not None and row.due > now else None, None, now)
@@ -102,7 +102,7 @@ def _open(edges: Edges, ref: TaskRef, row: Row, now: Micros) -> Opened | None:
 
 
 def reopen(tables: Tables, ids: Sequence[str]) -> None:
-    """Let tasks wait again that were cancelled because of tasks that were put back."""
+    """Return tasks to WAITING that were cancelled because of tasks that have been requeued."""
     edges = tables.edges
     lost = _lost_edges(edges)
     again = [TaskRef(tables.name, id) for id in ids]
@@ -124,7 +124,7 @@ def reopen(tables: Tables, ids: Sequence[str]) -> None:
 
 
 def _lost_edges(edges: Edges) -> dict[TaskRef, list[tuple[TaskRef, int]]]:
-    """Return the edges, child and position, whose parents ended and did not succeed, by parent."""
+    """Return, by parent, the edges (child and position) whose parents ended without success."""
     lost: dict[TaskRef, list[tuple[TaskRef, int]]] = {}
     for child, links in edges.links.items():
         for position, link in links.items():
@@ -134,14 +134,14 @@ def _lost_edges(edges: Edges) -> dict[TaskRef, list[tuple[TaskRef, int]]]:
 
 
 def forget_gone(tables: Tables) -> None:
-    """Remove what was given to tasks that are no longer held."""
+    """Remove the edges to tasks that are no longer held."""
     links = tables.edges.links
     for ref in [ref for ref in links if ref.queue == tables.name and ref.id not in tables.tasks.rows]:
         forget(tables, ref.id)
 
 
 def forget(tables: Tables, id: str) -> None:
-    """Remove what was given to a task."""
+    """Remove the edges to a task."""
     child = TaskRef(tables.name, id)
     for position, link in tables.edges.links.pop(child, {}).items():
         waiting = tables.edges.open.get(link.parent)

@@ -34,8 +34,8 @@ def enqueue(tables: Tables, records: Sequence[Record], make_events: EventFactory
 
 
 def insert(tables: Tables, record: Record, now: Micros, parents: int = 0) -> str | None:
-    """Enqueue one task, which waits for so many *parents*, and return None, or return the
-    id that keeps it out: its own, if held or reserved, or the key's holder."""
+    """Enqueue one task, which waits for that number of *parents*, and return None, or return the id that keeps it out: its own, if held or
+    reserved, or the key's holder."""
     former, row = tables.tasks.rows.get(record.id), Row(record, now)
     is_own = row.constraints.own is not None
     if former is not None and not (former.is_ended and is_own):

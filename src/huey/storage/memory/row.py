@@ -38,7 +38,7 @@ class Row:
         self.revoked: Revocation | None = None
         self.attempts: list[dict[str, Any]] = []
         self.open_parents = 0
-        """How many of the tasks that it waits for have not ended."""
+        """Number of parents that have not ended."""
         self.lost_by: Worker | None = None
         """The worker that ran it and died, until its successor has decided what that means."""
 
@@ -79,7 +79,7 @@ class Row:
 
     @property
     def is_cancelled_by_parent(self) -> bool:
-        """It was cancelled since a parent did not succeed."""
+        """Whether it was cancelled because a parent did not succeed."""
         return self.state == State.CANCELLED and self.reason in (PARENT_FAILED, PARENT_SKIPPED)
 
     @property

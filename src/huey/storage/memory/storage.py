@@ -76,7 +76,7 @@ class MemoryStorage(Storage):
             return self._family[name]
 
     def _join(self, other: MemoryStorage) -> None:
-        """Share with *other*, whose lock is held, what queues of one store share: the lock too, since a workflow may cross them."""
+        """Share the edges and the lock with *other*, another queue of the store whose lock is held, since a workflow may span both."""
         self._family, self._changed = other._family, other._changed
         self.tables = Tables(self.name, other.tables.retention, other.tables.edges)
         self.tables.edges.queues[self.name] = self.tables

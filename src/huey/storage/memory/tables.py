@@ -23,17 +23,17 @@ from huey.task.workflow import SUCCEEDED, THEN, Edge, TaskRef
 
 
 class Outcome(NamedTuple):
-    """How a parent ended, for its children."""
+    """The end of a parent, for its children."""
 
     outcome: str
     value: bytes | None = None
     error: str | None = None
     failed: TaskRef | None = None
-    """The task whose failure it is."""
+    """The task that failed."""
 
 
 class Link:
-    """An edge to a child, and how its parent ended."""
+    """An edge to a child, with the end of its parent."""
 
     def __init__(self, parent: TaskRef, kind: str) -> None:
         self.parent = parent
@@ -42,7 +42,7 @@ class Link:
 
     @property
     def is_broken(self) -> bool:
-        """True if its child cannot run, since the parent ended and did not succeed."""
+        """Whether its child cannot run because the parent ended without success."""
         return self.kind == THEN and self.end is not None and self.end.outcome != SUCCEEDED
 
 
@@ -54,7 +54,7 @@ class Tables:
     retention: Retention
     """Which succeeded tasks are kept."""
     edges: Edges
-    """Of this queue and of those that it knows."""
+    """The edges of this queue and of those that share them."""
     tasks: Tasks = field(default_factory=Tasks)
     workers: Expiring[str, Worker] = field(default_factory=dict)
     """Workers by id, each with the end of its lease."""
@@ -126,18 +126,18 @@ class Tables:
 
 @dataclass
 class Edges:
-    """The edges of all queues that know each other."""
+    """The edges of all queues that share them."""
 
     queues: dict[str, Tables] = field(default_factory=dict)
     links: dict[TaskRef, dict[int, Link]] = field(default_factory=dict)
-    """By child and position."""
+    """Edges by child and position."""
     open: dict[TaskRef, dict[tuple[TaskRef, int], None]] = field(default_factory=dict)
-    """Children and positions of the edges that have not ended, by parent."""
+    """Edges that have not ended, as children and positions by parent."""
     ended: dict[TaskRef, Outcome] = field(default_factory=dict)
     """Parents that have ended while edges from them are still open."""
 
     def row(self, ref: TaskRef) -> Row | None:
-        """Return the row of a task that is held."""
+        """Return the row of a task, or None if it is not held."""
         return self.queues[ref.queue].tasks.rows.get(ref.id) if ref.queue in self.queues else None
 
     def is_live(self, ref: TaskRef) -> bool:
@@ -148,6 +148,6 @@ class Edges:
         self.open.setdefault(edge.parent, {})[edge.child, edge.position] = None
 
     def end(self, ref: TaskRef, outcome: Outcome) -> None:
-        """Note that a task has ended, if others wait for it."""
+        """Record that a task has ended, if others wait for it."""
         if ref in self.open:
             self.ended[ref] = outcome

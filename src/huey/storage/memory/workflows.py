@@ -1,4 +1,4 @@
-"""Putting workflows in: tasks that wait for others, whole or not at all."""
+"""Enqueueing of workflows: tasks that wait for others, all or nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from huey.task.workflow import SKIPPED, SUCCEEDED, Edge, Opened, QueuedRecord, T
 
 
 def enqueue(edges: Edges, workflow: Workflow, make_events: EventFactory | None, now: Micros) -> tuple[dict[TaskRef, str], list[Opened]]:
-    """Put *workflow* in. Return what stands for tasks that were not put in, and tasks that need not wait after all. Raise ValueError if
-    nothing was put in."""
+    """Enqueue *workflow*. Return the ids that stand for tasks which were not enqueued, and the tasks that need not wait after all. Raise
+    ValueError if it cannot be enqueued."""
     tasks = prepared(workflow)
     refs = {each.ref for each in tasks}
     outside = [edge.parent for edge in workflow.edges if edge.parent not in refs]
@@ -41,7 +41,7 @@ def enqueue(edges: Edges, workflow: Workflow, make_events: EventFactory | None, 
 
 
 def _insert(edges: Edges, workflow: Workflow, tasks: Sequence[QueuedRecord], now: Micros) -> dict[TaskRef, TaskRef]:
-    """Insert *tasks*; return the holders of unique keys that stand for some of them."""
+    """Insert *tasks*; return, for those that a unique key keeps out, the holder of the key."""
     parents = Counter(edge.child for edge in workflow.edges)
     parents.update({new: row.open_parents for new, old in workflow.replaces.items() if (row := edges.row(old)) is not None})
     stand_ins: dict[TaskRef, TaskRef] = {}
@@ -54,7 +54,7 @@ def _insert(edges: Edges, workflow: Workflow, tasks: Sequence[QueuedRecord], now
 
 
 def follow_up(edges: Edges, workflow: Workflow, now: Micros) -> list[Opened]:
-    """Put in what follows a finish, or leave it out if it cannot be put in."""
+    """Enqueue what follows a finish, or leave it out if that is not possible."""
     try:
         return enqueue(edges, workflow, None, now)[1]
     except ValueError:
@@ -72,7 +72,7 @@ def _add_edge(edges: Edges, edge: Edge, refs: set[TaskRef], now: Micros) -> None
     edges.add(edge)
     row = edges.row(edge.parent)
     if row is None or row.is_ended:
-        # The holder of a unique key has ended; of its results only that of a success counts.
+        # The holder of a unique key has ended; only the result of a success counts.
         value = None
         if row is None or row.state == State.SUCCEEDED:
             value = peek(edges.queues[edge.parent.queue].values["result"], edge.parent.id, now)
@@ -82,7 +82,7 @@ def _add_edge(edges: Edges, edge: Edge, refs: set[TaskRef], now: Micros) -> None
 
 
 def _replace(edges: Edges, new: TaskRef, old: TaskRef, now: Micros) -> None:
-    """Let *new* have all edges of *old*, which ends."""
+    """Move all edges of *old*, which is cancelled or revoked, to *new*."""
     row, former = edges.row(new), edges.row(old)
     if row is None or former is None:
         return
