@@ -107,7 +107,7 @@ def test_map_checks_all_items_before_it_enqueues_one(huey: Huey) -> None:
 
     with pytest.raises(TypeError, match=r"item 1 of map.*lacks an argument: b.*nothing was enqueued"):
         task.map([(1, 2), (3,)])
-    with pytest.raises(TypeError, match=r"item 0 of map.*a list is one argument, a tuple several"):
+    with pytest.raises(TypeError, match=r"item 0 of map.*a list is one argument, a tuple is several"):
         task.map([[1, 2]])
     with pytest.raises(TypeError, match=r"item 2 of map.*takes 2 arguments"):
         task.map(item for item in [(1, 2), (1, 2), (1, 2, 3)])

@@ -24,7 +24,7 @@ def add(a: Any, b: Any) -> Any:
 @pytest.mark.parametrize(
     ("thing", "way_out"),
     [
-        (lambda: add(1, 2), r"keep result.id, and ask huey.result\(id\)"),
+        (lambda: add(1, 2), r"keep result.id, and use huey.result\(id\)"),
         (lambda: add.map([(1, 2)]), r"\[result.id for result in group\]"),
         (lambda: huey, r"import it where it is needed"),
         (lambda: huey.lock_task("lock"), r"import it where it is needed"),

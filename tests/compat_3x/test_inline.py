@@ -313,5 +313,5 @@ def test_a_handle_made_of_an_id_can_reschedule(huey: Huey) -> None:
     new = Result[Any](huey, Task(id=old.id)).reschedule(eta=datetime.now() + timedelta(hours=1))
 
     assert new.task.args == (4,)
-    with pytest.raises(HueyException, match="not held any more"):
+    with pytest.raises(HueyException, match="is no longer held"):
         Result[Any](huey, Task(id="gone")).reschedule()

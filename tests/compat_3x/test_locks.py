@@ -319,7 +319,7 @@ def test_c48_what_is_put_if_empty_goes_after_its_time(make_huey: MakeHuey, clock
 @pytest.mark.parametrize("name", ["", 5, "a\0b"])
 def test_a_name_that_cannot_be_stored_is_refused(huey: Huey, name: Any) -> None:
     for call in (huey.lock_task, huey.is_locked, huey.flush_locks, lambda name: huey.rate_limit(name, 1, 1)):
-        with pytest.raises(ValueError, match="give a text"):
+        with pytest.raises(ValueError, match="give a string"):
             call(name)
 
 

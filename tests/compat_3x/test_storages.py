@@ -40,7 +40,7 @@ def test_file_huey_takes_the_levels_of_3x_only(tmp_path: Path, levels: Any) -> N
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ConfigurationError, match="cannot be made"):
+    with pytest.raises(ConfigurationError, match="cannot create this folder"):
         FileHuey("app", tmp_path / "file" / "tasks")
 
 
@@ -96,7 +96,7 @@ def test_pragmas_that_change_no_promise_are_honoured(tmp_path: Path, caplog: pyt
     assert found == [-3000, 1 << 20, 1]
     assert (made_with["fsync"], made_with["timeout"]) == (False, 1.5)
     assert another._made_with == made_with  # type: ignore[attr-defined]
-    assert "wal_autocheckpoint=100: workers fold the log" in caplog.text
+    assert "wal_autocheckpoint=100: workers checkpoint the log" in caplog.text
 
 
 def test_a_pragma_and_an_option_may_not_contradict_each_other(tmp_path: Path) -> None:
@@ -113,26 +113,26 @@ def test_create_tables_false_is_taken_and_the_tables_are_made(tmp_path: Path, ca
     huey.close()
 
     assert counted == 1
-    assert "create_tables=False: huey makes its tables" in caplog.text
+    assert "create_tables=False is ignored: huey creates missing tables" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("option", "value", "reason"),
     [
-        ("journal_mode", "delete", "through a kill"),
-        ("pragmas", {"synchronous": 0}, "a power cut may destroy the file"),
-        ("pragmas", [("synchronous", "OFF")], "a power cut may destroy the file"),
-        ("pragmas", {"journal_mode": "memory"}, "through a kill"),
-        ("pragmas", {"journal_mode": "off"}, "through a kill"),
+        ("journal_mode", "delete", "process is killed"),
+        ("pragmas", {"synchronous": 0}, "a power failure may destroy the file"),
+        ("pragmas", [("synchronous", "OFF")], "a power failure may destroy the file"),
+        ("pragmas", {"journal_mode": "memory"}, "process is killed"),
+        ("pragmas", {"journal_mode": "off"}, "process is killed"),
         ("pragmas", {"locking_mode": "EXCLUSIVE"}, "no second process"),
         ("pragmas", {"temp_store": "file"}, "in memory"),
         ("pragmas", {"encoding": "utf-16"}, "in UTF-8"),
-        ("pragmas", {"writable_schema": 1}, "nothing is known"),
+        ("pragmas", {"writable_schema": 1}, "does not support this pragma"),
         ("pragmas", {"cache_size": "1; DROP TABLE huey_task"}, "a number or a word"),
         ("pragmas", {"busy_timeout": "soon"}, "milliseconds"),
         ("pragmas", "cache_size", "a dict, or pairs"),
         ("isolation_level", "EXCLUSIVE", "one statement in autocommit"),
-        ("check_same_thread", True, "shared by the threads"),
+        ("check_same_thread", True, "share connections"),
         ("strict_fifo", "yes", "True or False"),
         ("cached_statements", 5, "cached_statements"),
     ],

@@ -57,10 +57,10 @@ def test_a_type_error_inside_a_function_is_left_as_it_is() -> None:
     [
         (lambda add: add, r"<TaskWrapper add> is a decorated function: call it, add\(...\), or .* huey.enqueue\(add.s\(...\)\)"),
         (lambda add: add(1, 2), "<Result: task .*> is a handle: its task is enqueued already"),
-        (lambda add: [add.s(1, 2)], r"list: enqueue takes one task; several go with huey.enqueue_many"),
-        (lambda add: add.task_class, r"is the class of a function's tasks: give a task of it"),
-        (lambda add: None, "None is no task: give one"),
-        (lambda add: "add", "'add' is no task: give one"),
+        (lambda add: [add.s(1, 2)], r"list: enqueue takes one task; use huey.enqueue_many"),
+        (lambda add: add.task_class, r"is the task class of a function: give one of its tasks"),
+        (lambda add: None, "None is not a task: give one"),
+        (lambda add: "add", "'add' is not a task: give one"),
     ],
 )
 def test_what_is_no_task_is_not_enqueued(give: Callable[[Any], Any], told: str) -> None:

@@ -95,7 +95,7 @@ def test_a_consumer_can_be_stopped_while_the_file_is_locked(place: Place) -> Non
         took = time.monotonic() - begun
 
     assert took < 25
-    assert "finished tasks; they will run again" in place.log()
+    assert "finished tasks; these tasks will run again" in place.log()
     place.finish(periodic=False)
     assert len(place.runs()) == 2
 
@@ -202,7 +202,7 @@ def test_a_new_file_in_the_place_of_a_deleted_one_is_opened(busy: Any) -> None:
     assert result.get(blocking=True, timeout=RESUMES) == 25
     busy.open_gate()
     wait_until(lambda: refused(busy) == 2, "the ends of the old tasks are told to be of no use")
-    with pytest.raises(StorageUnavailable, match="another file was put in the place"):
+    with pytest.raises(StorageUnavailable, match="was replaced by another one"):
         busy.app.work(6, 0)
     assert busy.app.work(6, 0).get(blocking=True, timeout=RESUMES) == 36
     wait_until(lambda: told(busy) == (1, 1, 0), "it is told that the outage is over")
@@ -222,7 +222,7 @@ def test_an_enqueue_into_a_replaced_file_is_not_acknowledged(place: Place, tmp_p
         file.unlink()
     (tmp_path / "other.db").rename(path)
 
-    with pytest.raises(StorageUnavailable, match="another file"):
+    with pytest.raises(StorageUnavailable, match="replaced by another one"):
         place.app.work(2, 0)
     assert place.app.work(3, 0)
     assert place.storage.counts().ready == 1

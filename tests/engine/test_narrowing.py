@@ -43,7 +43,7 @@ def test_one_end_that_cannot_be_written_fails_alone(bench: Bench, caplog: pytest
     assert bench.turn() is True
 
     assert states(bench, *"abcdef") == ["gone", "gone", f"failed {NOT_STORABLE}", "gone", "gone", "gone"]
-    assert caplog.text.count("cannot be stored, so it fails") == 1
+    assert caplog.text.count("failed because its outcome cannot be stored") == 1
     assert "too large" in caplog.text
 
 

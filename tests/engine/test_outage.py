@@ -47,7 +47,7 @@ def test_a_worker_leaves_it_to_a_supervisor_that_is_away_too(clock: FakeClock, p
     outage.ends("engine", 3)
 
     assert not page.is_in_outage
-    assert caplog.messages == ["wrote 3 finished tasks that had waited for the storage"]
+    assert caplog.messages == ["wrote 3 finished tasks that were waiting for the storage"]
 
 
 def test_a_worker_that_is_cut_off_alone_tells_it(clock: FakeClock, page: Scoreboard, caplog: pytest.LogCaptureFixture) -> None:

@@ -145,7 +145,7 @@ def test_a_process_without_descriptors_hears_so(path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert isinstance(error, StorageUnavailable), error
-    assert "may not open any more files; raise its limit" in str(error)
+    assert "has too many open files; raise its limit" in str(error)
     used(huey).close()
 
 

@@ -27,7 +27,7 @@ if __name__ == "__main__":
     print(add.name)
     add(1, 2)
 """
-TOLD = "no consumer of another process finds it"
+TOLD = "a consumer in another process cannot find it"
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""What the facade ``Huey`` is made of."""
+"""The collaborators behind the facade ``Huey``."""

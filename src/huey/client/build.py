@@ -1,4 +1,4 @@
-"""Builds the parts of the engine that run tasks of one queue, for a consumer and for ``InlineWorker``."""
+"""Build the engine parts that run the tasks of one queue, for a consumer and for ``InlineWorker``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def build_run_hooks(context: QueueContext) -> RunHooks:
-    """Return what calls hooks and signal handlers around runs; each consumer has its own."""
+    """Return the object that calls hooks and signal handlers around runs; each consumer has its own."""
     from huey.engine.run_hooks import RunHooks  # Programs that only enqueue never load the engine.
 
     return RunHooks(context.signals, context.hooks, context.decoder, context.storage.get)
@@ -26,7 +26,7 @@ def build_executor(
     run_hooks: RunHooks | None = None,
     is_local: bool | None = None,
 ) -> Executor:
-    """Return what runs the tasks of that queue. *is_local*: wall times are read as local time; None: according to ``utc``."""
+    """Return the executor for the tasks of that queue. *is_local*: read wall times as local time; None: as ``utc`` says."""
     from huey.engine.executor import Executor  # Programs that only enqueue never load the engine.
 
     return Executor(

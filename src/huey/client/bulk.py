@@ -24,7 +24,7 @@ log = logging.getLogger("huey")
 
 
 class BulkProducer:
-    """Puts many tasks into the queue of *producer*, and those of other queues into theirs."""
+    """Enqueues many tasks into the queue of *producer*; those that belong to other queues go there."""
 
     def __init__(
         self, context: QueueContext, state: CallState, overrides: Overrides, producer: Producer, routes: Routes, huey: Host
@@ -65,7 +65,7 @@ class BulkProducer:
         varies = wrapper.options.constraints is not None and wrapper.options.constraints.varies_per_call
         if varies or self._overrides.custom_enqueue is not None:
             return self.enqueue_many(make(args) for args in arguments)
-        # Straight to what is stored: a hundred thousand Task objects would cost more than their enqueue.
+        # Build records directly: creating a hundred thousand Task objects would cost more than enqueueing them.
         codec = self._context.codec
         ids, template = self._context.new_id.many(len(arguments)), producer.build(make())
         declared = declaration(template) if codec.signs else None
@@ -81,11 +81,11 @@ class BulkProducer:
 
     @property
     def _is_written_at_once(self) -> bool:
-        """Whether what was put in is stored by now, rather than collected or left to the outbox."""
+        """True if enqueued tasks are stored by now, rather than collected or left to the outbox."""
         return not Block.opened and self._state.outbox is None
 
     def _enqueue_each(self, tasks: Iterable[Task]) -> Any:
-        """Enqueue each task through the replaced ``Huey.enqueue``; they are written together."""
+        """Enqueue each task through the replaced ``Huey.enqueue``, and write them together."""
         with nullcontext() if self._state.batch is not None else self.batch():
             handles = [self._overrides.call_enqueue(task) for task in tasks]
         return ResultGroup(handles) if self._context.policy.results else None
@@ -94,14 +94,14 @@ class BulkProducer:
     def batch(self) -> Iterator[None]:
         """See ``Huey.batch``."""
         if self._state.batch is not None:
-            raise HueyException("batch() inside batch(): one block at a time collects the calls of a thread")
+            raise HueyException("batch() inside batch(): a thread can have only one open batch at a time")
         batch = Batch(self._state)
         try:
             with batch:
                 yield
         except GeneratorExit:
             if batch.collected:
-                log.warning("a batch() ended since the generator that opened it was closed: %d calls were not enqueued", batch.size)
+                log.warning("a batch() ended because the generator that opened it was closed: %d calls were not enqueued", batch.size)
             raise
         duplicates = dict(NO_DUPLICATES)
         for queue, records in batch.collected.items():
@@ -111,8 +111,8 @@ class BulkProducer:
 
     @property
     def tick_builder(self) -> Callable[[Task], Record | None] | None:
-        """What makes the record of a periodic task's tick by way of ``Huey.enqueue``, if that is replaced, else None. It returns None if
-        the tick was not enqueued."""
+        """A function that builds the record of a periodic task's tick through ``Huey.enqueue``, or None if that is not replaced. It returns
+        None if the tick was not enqueued."""
         return self._build_through_huey if self._overrides.custom_enqueue is not None else None
 
     def _build_through_huey(self, task: Task) -> Record | None:

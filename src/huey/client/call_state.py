@@ -1,4 +1,4 @@
-"""What all queues of one ``Huey`` share while the program runs: open batches, the outbox, immediate mode."""
+"""State that all queues of one ``Huey`` share while the program runs: open batches, the outbox, immediate mode."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Batch(Block):
     def __init__(self, of: object) -> None:
         super().__init__(of)
         self.collected: dict[str, list[Record]] = {}
-        """By queue."""
+        """The records of the block, by queue."""
         self.handles: list[Handle] = []
-        """Handles whose task may turn out to be another one, with the same unique key."""
+        """Handles that may turn out to stand for an existing task with the same unique key."""
 
     @property
     def size(self) -> int:
@@ -29,21 +29,21 @@ class Batch(Block):
 
 
 class CallState:
-    """See the module. One object per ``Huey`` that an application makes."""
+    """The shared state of all queues of one ``Huey``, with one object per ``Huey`` that an application makes."""
 
     def __init__(self) -> None:
         self.outbox: Outbox | None = None
         self.is_immediate = False
         self.last_enqueue: Micros = 0
-        """When an id that may come again was enqueued last."""
+        """When a task whose id may be enqueued again was last enqueued."""
         self.runs_inline = False
         """This process has an ``InlineWorker``, which may have claimed the task that is enqueued."""
         self.interrupt_callbacks: list[Callable[[], None]] = []
-        """Of the consumers that run in this process: each sends the signal ``interrupted`` for the tasks that it runs."""
+        """One function per consumer in this process: it sends the signal ``interrupted`` for the tasks that the consumer runs."""
 
     @property
     def batch(self) -> Batch | None:
-        """The batch that this thread and asyncio task opened; None outside of one."""
+        """The batch opened by this thread and asyncio task, or None."""
         if not Block.opened:
             return None
         batch = find(Batch, self)

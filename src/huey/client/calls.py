@@ -1,4 +1,4 @@
-"""The calls of ``Huey``: enqueue tasks, get their results, revoke them."""
+"""The part of ``Huey`` that enqueues tasks, gets their results and revokes them."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from huey.task.task import Task
 
 
 class CallFacade(QueueFacade):
-    """See the module."""
+    """The methods of ``Huey`` that enqueue and revoke tasks and get their results."""
 
     def enqueue(self, task: Task) -> Any:
-        """Enqueue *task* and return its ``Result``, or None if results are disabled. The task is durable when this returns; the same id
-        again changes nothing.
+        """Enqueue *task* and return its ``Result``, or None if results are disabled. The task is durable when this returns. If the id is
+        held already, nothing changes.
 
-        A subclass or an instrumentation may replace this method: every task that is enqueued then passes through it, one at a time, also
-        those of ``map`` and ``enqueue_many`` and the ticks of periodic tasks.
+        A subclass or an instrumentation may replace this method: every enqueued task then passes through it, one at a time, including those
+        of ``map`` and ``enqueue_many`` and the ticks of periodic tasks.
         """
         return self.client.producer.enqueue(task)
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Enqueue many tasks and return a ``ResultGroup``, or None if results are disabled. Chunks of 1,000 are each all or nothing.
 
-        If a chunk fails, the error says how many tasks were written before. TypeError: one of them is no task; nothing was written.
+        If a chunk fails, the error says how many tasks were written before it. Raise TypeError, and write nothing, for an item that is no
+        task.
         """
         return self.client.bulk.enqueue_many(tasks)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Collect the calls of this thread inside the block, and enqueue them together at its end, in chunks of 1,000; none if the block
-        raises. Their handles work from then on."""
+        """Collect the calls of this thread inside the block, and enqueue them together at its end, in chunks of 1,000. If the block raises,
+        none is enqueued. The handles work once the block has ended."""
         with self.client.bulk.batch():
             yield
 
     def using(self, connection: Any) -> AbstractContextManager[None]:
-        """Make what this thread enqueues inside the block part of the transaction of *connection*, which is to the same SQLite file: a
-        rollback leaves no task, a commit leaves it. ConfigurationError: another file, or another kind of storage."""
+        """Enqueue the calls of this thread inside the block in the transaction of *connection*, which must be to the same SQLite file: a
+        commit stores them, a rollback leaves none. Raise ConfigurationError for another file or kind of storage."""
         return self.client.using(connection)
 
     def result(
@@ -55,17 +56,17 @@ class CallFacade(QueueFacade):
         preserve: bool = False,
         allow_wait: bool = False,
     ) -> Any:
-        """Return the result of the task of that id; see ``Result.get``. An id that is not held, and of which no result is stored, is waited
-        for: it may be enqueued yet."""
+        """Return the result of the task of that id; see ``Result.get``. With *blocking*, this also waits for an unknown id: it may still be
+        enqueued."""
         return Result[Any](self, Task(id=id)).get(blocking, timeout, backoff, max_delay, revoke_on_timeout, preserve, allow_wait)
 
     def revoke(self, task: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
-        """Keep a task (a ``Task``, ``Result`` or id) from running; with a decorated function, or its task class, all its tasks.
+        """Keep a task (a ``Task``, ``Result`` or id) from running, or all tasks of a decorated function or task class.
 
-        *revoke_until*: only until then; a naive datetime is wall time, which the consumer reads on its own clock (UTC by default).
-        *revoke_once*: only the next run.
-        Each call overwrites the former. A running task is asked to stop; if it has a worker process for itself, that is killed then.
-        Through a task or result it holds for that enqueue only; an id that is not held is revoked for its next enqueue within 7 days.
+        *revoke_until*: when the revocation ends; a naive datetime is wall time on the consumer's clock (UTC by default). *revoke_once*:
+        skip only the next run. Each call overwrites the previous one. A running task is asked to stop; if it has a worker process to
+        itself, that process is killed. Given a task or result, this revokes that enqueue only; given an id that is not held, its next
+        enqueue within 7 days.
         """
         self.client.route(task).revoker.revoke(task, revoke_until, revoke_once)
 
@@ -74,17 +75,18 @@ class CallFacade(QueueFacade):
         self.client.route(task_class).revoker.revoke_all(task_class, revoke_until, revoke_once)
 
     def restore(self, task: Any) -> bool:
-        """Take a revocation back; return whether there was one that had not been obeyed yet."""
+        """Take a revocation back; return whether there was one that had not taken effect yet."""
         return self.client.route(task).revoker.restore(task)
 
     def restore_all(self, task_class: Any) -> bool:
-        """Take the revocation of a function back; *task_class*: as for ``revoke_all``."""
+        """Take the revocation of a function back; return whether there was one. *task_class*: as for ``revoke_all``."""
         return self.client.route(task_class).revoker.restore_all(task_class)
 
     def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
-        """Whether a task, its id, or a function is revoked at that time (None: now). An id alone does not say which function it is of.
+        """Return whether a task, its id, or a function is revoked at *timestamp* (None: now). A bare id does not tell which function it is
+        of.
 
-        *peek* False: this takes back a revocation that is for one run, or over, as a consumer does.
+        With *peek* False, also remove a revocation that is for one run only or has ended, as a consumer does.
         """
         return self.client.route(task).revoker.is_revoked(task, timestamp, peek)
 
@@ -96,6 +98,6 @@ class CallFacade(QueueFacade):
         expires: Expires | None = None,
         priority: int | None = None,
     ) -> Any:
-        """Enqueue the same call again, with a new id, and revoke the former task; see ``Result.reschedule``. Its expiry is kept unless
-        another is given."""
+        """Enqueue the same call again, with a new id, and revoke the old task; see ``Result.reschedule``. The expiry is kept unless
+        *expires* is given."""
         return self.client.route(task).revoker.reschedule(task, eta, delay, expires, priority)

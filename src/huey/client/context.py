@@ -18,7 +18,7 @@ from huey.task.task import Task
 
 
 class CallPolicy(NamedTuple):
-    """Options of a ``Huey`` that say how its calls are made and what is kept of them. See ``Huey``."""
+    """The options of a ``Huey`` that control how calls are made and what is kept of them. See ``Huey``."""
 
     results: bool = True
     store_none: bool = False
@@ -45,7 +45,7 @@ class QueueContext(NamedTuple):
     policy: CallPolicy = CallPolicy()
 
     def for_queue(self, name: str) -> QueueContext:
-        """Return the context of another queue of the same store. ConfigurationError: the storage has one queue only."""
+        """Return the context of another queue in the same store. Raise ConfigurationError if the storage supports only one queue."""
         storage = self.storage.for_queue(name)
         codec = self.make_codec(name, is_trusted=lambda: storage.is_trusted)
         return self._replace(name=name, storage=storage, codec=codec)
@@ -56,7 +56,7 @@ class QueueContext(NamedTuple):
         return TaskDecoder(self.registry, self.codec)
 
     def at(self, timestamp: datetime | None) -> Micros:
-        """Return *timestamp* in microseconds UTC; None is now. A naive one is what the consumer's clock shows."""
+        """Return *timestamp* in microseconds UTC; None is now. A naive one is read as the time on the consumer's clock."""
         if timestamp is None:
             return self.clock.now()
         if timestamp.tzinfo is not None:
@@ -65,8 +65,8 @@ class QueueContext(NamedTuple):
         return wall - self.consumer_offset(wall)
 
     def consumer_offset(self, now: Micros) -> Micros:
-        """Return how far the consumer's clock is ahead of UTC: as the consumer noted it or, before the first one has started, according
-        to ``utc``."""
+        """Return how far the consumer's clock is ahead of UTC: as the consumer recorded it or, before any consumer has started, as ``utc``
+        says."""
         noted = self.storage.peek("setting", "offset")
         try:
             return int(noted or b"")
@@ -78,8 +78,8 @@ class Overrides:
     """Methods of one ``Huey`` that a subclass may override and an instrumentation may patch, on the class or on one object. *originals*:
     the methods as huey defines them, by name.
 
-    Every enqueue then passes through ``Huey.enqueue`` and every run through ``Huey._execute``. As long as they are the original methods,
-    which is looked up at each use, the parts of huey call each other directly.
+    Every enqueue then passes through ``Huey.enqueue`` and every run through ``Huey._execute``. While they are the original methods, which
+    is checked at each use, the parts of huey call each other directly.
     """
 
     def __init__(self, huey: Any, originals: Mapping[str, Callable[..., Any]]) -> None:
@@ -87,7 +87,7 @@ class Overrides:
         self._originals = originals
 
     def call_enqueue(self, task: Task) -> Any:
-        """Enqueue *task* through ``Huey.enqueue``, whether or not that is replaced."""
+        """Enqueue *task* through ``Huey.enqueue``, replaced or not."""
         return self._huey.enqueue(task)
 
     @property

@@ -1,4 +1,4 @@
-"""The base of ``Huey``: one queue and what an application declares and keeps there, but for functions and calls."""
+"""The base of ``Huey``: one queue with its hooks, signals, values, locks and rate limits, but without tasks and calls."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 log = SafeLogger("huey")
 
 FOLLOW_S = 5.0
-"""Seconds that one look at the events waits at most."""
+"""The longest time in seconds that one read of the events waits."""
 
 
 class ContextAttribute(Generic[T]):
-    """A field of the queue's context as an attribute of ``Huey``, which can be set at any time."""
+    """A descriptor that shows a field of the queue's context as an attribute of ``Huey``, which can be set at any time."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -53,10 +53,10 @@ class ContextAttribute(Generic[T]):
 
 
 class QueueFacade(Masked):
-    """See the module, and ``Huey``. The attributes of the context can be set at any time."""
+    """The base class of ``Huey``. The attributes of the context can be set at any time."""
 
     client: QueueClient
-    """The parts that do the work. Other parts of huey reach them here; a program has no need to."""
+    """The collaborators that do the work, for other parts of huey; applications do not need them."""
 
     name = ContextAttribute[str]()
     storage = ContextAttribute[Storage]()
@@ -77,8 +77,8 @@ class QueueFacade(Masked):
 
     @property
     def outbox(self) -> Callable[[Callable[[], Any]], Any] | None:
-        """Decides when and where each enqueue is written. It is called with the write, and may call that at once and return what it
-        returned; or leave it until the caller's transaction commits, and return None; or not call it at all. None: write at once."""
+        """A function that decides when and where each enqueue is written, or None to write at once. It is called with the write function,
+        which it may call at once, returning its value, or when the caller's transaction commits, or never, returning None."""
         return self.client.router.state.outbox
 
     @outbox.setter
@@ -88,7 +88,7 @@ class QueueFacade(Masked):
     # -- hooks and signals --------------------------------------------------------------------------------------------------------------
 
     def pre_execute(self, name: str | None = None) -> Callable[[F], F]:
-        """Decorator: call the function with each task before it runs, in the runner's thread. ``CancelExecution`` keeps it from running."""
+        """Decorator: call the function with each task before it runs, in the runner's thread. ``CancelExecution`` cancels the task."""
         return self.hooks.declare(PRE, name)
 
     def post_execute(self, name: str | None = None) -> Callable[[F], F]:
@@ -104,14 +104,14 @@ class QueueFacade(Masked):
         return self.hooks.declare(SHUTDOWN, name)
 
     def signal(self, *signals: str) -> Callable[[F], F]:
-        """Decorator: call the function with ``(signal, task)`` at each of these signals (``huey.signals``), or at all of them. The signal
-        ``error`` passes the exception too. ValueError: no such signal."""
+        """Decorator: call the function with ``(signal, task)`` at each of these signals (``huey.signals``), or at every signal if none is
+        given. The signal ``error`` passes the exception too. Raise ValueError for an unknown signal."""
         return self.signals.declare(signals)
 
     # -- values, locks and rates --------------------------------------------------------------------------------------------------------
 
     def put(self, key: str, value: Any) -> None:
-        """Store *value* under *key*, replacing what was there. EncodeError: it cannot be stored."""
+        """Store *value* under *key*, replacing any value there. Raise EncodeError if it cannot be encoded."""
         self.storage.put("data", parse_text("key", key, LONGEST_NAME), self.codec.encode("data", key, value))
 
     def get(self, key: str, peek: bool = False) -> Any:
@@ -120,7 +120,7 @@ class QueueFacade(Masked):
         return None if kind is None else self.codec.decode(kind, key, data)
 
     def _stored(self, key: str, peek: bool) -> tuple[Purpose | None, bytes]:
-        """Return what is stored under *key*, a value or else the result of a task, and which of the two; None if neither is."""
+        """Return whether *key* holds a value or the result of a task, and its bytes; None and empty bytes if it holds neither."""
         kinds: tuple[Purpose, ...] = ("data", "result")
         for kind in kinds:
             data = self.storage.take(kind, [parse_text("key", key, LONGEST_NAME)], remove=not peek).get(key)
@@ -129,32 +129,32 @@ class QueueFacade(Masked):
         return None, b""
 
     def put_if_empty(self, key: str, value: Any, ttl: float | timedelta | None = None) -> bool:
-        """Store *value* unless there is one; return whether it was stored. Of several callers at once, one stores it. *ttl*: seconds (int,
-        float) or a timedelta after which it is removed; None: it stays. ValueError: a *ttl* of 0 or less."""
+        """Store *value* unless *key* holds one; return whether it was stored. Of concurrent callers, exactly one stores it. *ttl*: seconds
+        (int, float) or a timedelta after which it is removed; None: it stays. Raise ValueError if *ttl* is 0 or less."""
         data = self.codec.encode("data", key, value)
         return self.storage.put("data", parse_text("key", key, LONGEST_NAME), data, parse_ttl(ttl), if_absent=True)
 
     def delete(self, key: str) -> bool:
-        """Remove what is stored under *key*; return whether there was anything."""
+        """Remove the value stored under *key*; return whether there was one."""
         return self.storage.delete("data", parse_text("key", key, LONGEST_NAME))
 
     @also_named(lock_name="name")
     def lock_task(self, name: str, ttl: float | timedelta | None = None) -> TaskLock:
         """Return a lock of that name: a decorator, or ``with huey.lock_task("report"):``. If it is held, entering raises
-        TaskLockedException; a task ends with that, and is retried if it has retries. *ttl*: as in ``TaskLock``."""
+        TaskLockedException, which ends a task; it is retried if it has retries left. *ttl*: as in ``TaskLock``."""
         return TaskLock(self, name, ttl)
 
     @also_named(lock_name="name")
     def is_locked(self, name: str) -> bool:
-        """Whether the lock of that name is held now."""
+        """Return whether the lock of that name is held now."""
         return self.lock_task(name).locked()
 
     def flush_locks(self, *names: str) -> set[str]:
-        """Free the locks of these names, or all of this queue, though they are held. Return the names of those that were held."""
+        """Free the locks of these names, or all locks of this queue, even if they are held. Return the names of those that were held."""
         return self.storage.flush_locks([parse_text("name", name, LONGEST_NAME) for name in names] or None)
 
     def rate_limit(self, name: str, limit: int, per: float, retry: bool = True) -> RateLimit:
-        """Return a limit of *limit* uses in each window of *per* seconds, over all processes: a decorator, or a ``with`` block. See
+        """Return a limit of *limit* uses per window of *per* seconds, across all processes: a decorator, or a ``with`` block. See
         ``RateLimit``."""
         return RateLimit(self, name, limit, per, retry)
 
@@ -166,7 +166,7 @@ class QueueFacade(Masked):
         return list_tasks(self.client.context, "ready", limit)
 
     def scheduled(self, limit: int | None = None) -> list[Task]:
-        """Return the tasks that wait for their eta, the earliest first; as ``pending``."""
+        """Return the tasks whose eta is in the future, the earliest first. Unreadable tasks are left out as in ``pending``."""
         return list_tasks(self.client.context, "scheduled", limit)
 
     def pending_count(self) -> int:
@@ -188,14 +188,14 @@ def list_tasks(context: QueueContext, state: str, limit: int | None) -> list[Tas
     for row in context.storage.find(state, limit=ALL if limit is None else limit):
         try:
             found.append(decoder.decode(row, row.due))
-        except Exception as error:  # Classes of the application build themselves here: they may raise anything.
+        except Exception as error:  # Constructors of the application's classes run here, and may raise anything.
             log.error("task %s %s is left out of the list: %s: %s", row.name, row.id, type(error).__name__, error)
     return found
 
 
 @stepwise
 def follow_events(context: QueueContext, position: int, timeout: float | None) -> Iterator[str]:
-    """Yield the events after *position* as they happen; end when none came for *timeout* seconds."""
+    """Yield the events after *position* as they happen; end when none arrives for *timeout* seconds."""
     clock = context.clock
     quiet_since = clock.monotonic()
     while timeout is None or clock.monotonic() - quiet_since < micros(timeout):

@@ -1,7 +1,7 @@
 """Run tasks inline: claim, execute and finish them in the calling thread, without a consumer.
 
-For tests of applications, and for immediate mode. It is what an engine does, one task at a time: claim, run, ``decide``, and one turn that
-writes the finish. The claimed tasks are leased by this process; if it dies, any consumer takes them over.
+Used by tests of applications and by immediate mode. It does what an engine does, one task at a time: claim, run, ``decide``, and one turn
+that writes the finish. The claimed tasks are leased by this process; if it dies, any consumer takes them over.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from huey.task.record import Lease, Record
 from huey.task.task import Task
 
 CLAIMED_AT_ONCE = 256
-"""Tasks that one turn brings at most."""
+"""The largest number of tasks that one turn claims."""
 ALL = 2**31 - 1
-"""A limit that no list reaches."""
+"""A limit larger than any list."""
 
 
 class InlineWorker:
-    """What this process has claimed from one storage, and how it runs and finishes that. *build*: as `Producer.build`."""
+    """Claims tasks from one storage, runs them in the calling thread and writes their finishes. *build*: as `Producer.build`."""
 
     def __init__(self, context: QueueContext, overrides: Overrides, build: Callable[[Task], Record]) -> None:
         from huey.engine.time_limits import TimeLimits
@@ -55,14 +55,14 @@ class InlineWorker:
         self._executor.values = {}
         self._held: dict[str, Lease] = {}
         self._free_slots: list[int] = []
-        """Numbers that stand for a runner; a task that runs others in its body needs one more."""
+        """Runner numbers that are free; a task that runs others in its body takes one more."""
         self._slots = 0
         self._one_at_a_time = threading.RLock()
 
     # -- claiming -----------------------------------------------------------------------------------------------------------------------
 
     def claim(self) -> Task | None:
-        """Claim the next due task; None if nothing is ready. Revoked and expired tasks are dropped on the way."""
+        """Claim and return the next due task, or None if nothing is ready. Revoked and expired tasks are dropped on the way."""
         while True:
             turn = self._storage.turn(self._me, [], 1)
             self._emit_dropped(turn.cancelled)
@@ -73,7 +73,7 @@ class InlineWorker:
                 return None
 
     def claim_scheduled(self, at: Micros) -> list[Task]:
-        """Claim the tasks that are scheduled up to *at*; others that the turns brought are released."""
+        """Claim and return the tasks that are scheduled up to *at*; release any others that the turns claimed."""
         due = {row.id: row.due for row in self._storage.find("scheduled", limit=ALL) if row.due is not None and row.due <= at}
         found: list[Lease] = []
         others: list[Lease] = []
@@ -90,7 +90,7 @@ class InlineWorker:
         return [self._decoder.decode_or_stub(lease, due[lease.id]) for lease in sorted(found, key=lambda lease: due[lease.id] or 0)]
 
     def release(self, task: Task) -> bool:
-        """Put a task that is held here back, to wait for its eta if that is ahead. Return False if it is not held here."""
+        """Release a task that is held here, to wait for its eta if that is in the future. Return False if it is not held here."""
         lease = self._held.get(task.id)
         if lease is None:
             return False
@@ -110,13 +110,13 @@ class InlineWorker:
     # -- running ----------------------------------------------------------------------------------------------------------------------
 
     def run_ready(self) -> None:
-        """Run all tasks that are ready. Threads take turns, so that each finds its own tasks finished when this returns."""
+        """Run all tasks that are ready. One thread runs at a time, so when this returns the caller's own tasks are finished."""
         with self._one_at_a_time:
             while (task := self.claim()) is not None:
                 self.execute(task, self._clock.now())
 
     def execute(self, task: Task, at: Micros) -> Any:
-        """Do one whole step with *task*, as of *at*; see ``Huey.execute``."""
+        """Process *task* as of *at*; see ``Huey.execute``."""
         lease = self._held.get(task.id)
         due = due_of(task, self._is_local)
         if due is not None and due > at:
@@ -136,7 +136,7 @@ class InlineWorker:
         revocation = self._storage.get_revocation(TaskIds([task.id]), TaskName(task.name))
         if revocation is not None and revocation.holds(at, self._storage.offset):
             if revocation.once and not self._storage.restore(TaskIds([task.id])):
-                # This very step obeys it.
+                # This call is the one run that the revocation is for.
                 self._storage.restore(TaskName(task.name))
             return "revoked"
         return "expired" if task.expires_at is not None and task.expires_at <= at else None
@@ -157,7 +157,7 @@ class InlineWorker:
             self._free_slots.append(slot)
 
     def _finish(self, finish: Finish) -> None:
-        """Write *finish* to the storage if the task is held there; of a loose task, write what others can see of it."""
+        """Write *finish* to the storage if the task is held there; for a loose task, write only what others can see of it."""
         lease = finish.lease
         if self._held.pop(lease.id, None) is not None:
             turn = self._storage.turn(self._me, [finish], 0)
@@ -176,11 +176,11 @@ class InlineWorker:
 
 
 def due_of(task: Task, is_local: bool) -> Micros | None:
-    """Return when *task* is due; its wall time, if it has one, is read on this clock."""
+    """Return when *task* is due, or None. A wall time is read on this machine's clock."""
     return task.due if task.wall is None else wall_to_micros(task.wall, is_local)
 
 
 def _loose_lease(record: Record, token: int) -> Lease:
-    """Return a lease of a task that no storage holds."""
+    """Return a lease for a task that no storage holds."""
     id, name, payload, priority, _, expires, retries, retry_delay, options, _, _ = record
     return Lease(id, token, name, payload, priority, 0, expires, retries, retry_delay, 0, 0, 0, None, options)

@@ -1,4 +1,4 @@
-"""Names of ``Huey`` that exist for programs of 0.4.9 and 3.x: single steps of a consumer, messages, and second names."""
+"""Methods of ``Huey`` that exist for programs of 0.4.9 and 3.x: single steps of a consumer, messages, and aliases."""
 
 from __future__ import annotations
 
@@ -17,69 +17,69 @@ from huey.utils import EmptyData
 
 
 class LegacyFacade(CallFacade):
-    """See the module."""
+    """The methods of ``Huey`` that programs of 0.4.9 and 3.x call."""
 
     # -- single steps of a consumer -----------------------------------------------------------------------------------------------------
 
     def dequeue(self) -> Task | None:
-        """Claim the next due task, for ``execute``; None if nothing is ready. Revoked and expired tasks are dropped on the way."""
+        """Claim the next due task for ``execute``; return None if nothing is ready. Revoked and expired tasks are dropped on the way."""
         return self.client.inline_worker().claim()
 
     def execute(self, task: Task, timestamp: datetime | None = None) -> Any:
-        """Do one whole step with *task*, as of *timestamp* (None: now). Return what its body returned; None if it did not run, or raised.
+        """Process *task* as of *timestamp* (None: now). Return the value that its body returned, or None if it did not run or raised.
 
-        A task that is not due is scheduled, one that is revoked or has expired is dropped. Any other runs, and its end is written as a
-        consumer would: in the storage if the task came from ``dequeue`` or ``read_schedule``, else without one. TypeError: no task.
+        A task that is not due is scheduled; one that is revoked or has expired is dropped. Any other task runs, and its finish is written
+        to the storage if the task came from ``dequeue`` or ``read_schedule``. Raise TypeError if *task* is not a task.
         """
         if not isinstance(task, Task):
-            raise TypeError(f"{task!r}: give a task, such as huey.dequeue() gives")
+            raise TypeError(f"{task!r}: give a task, such as huey.dequeue() returns")
         return self.client.inline_worker().execute(task, self.client.context.at(timestamp))
 
     def _execute(self, task: Task, timestamp: datetime | None = None) -> Any:
-        """Run the body of *task* and return its value; None if it raised, which is recorded as its outcome.
+        """Run the body of *task* and return its value, or None if it raised; the exception is recorded as its outcome.
 
-        A subclass or an instrumentation may replace this method. Every run of a consumer that is started then passes through it, with
-        *timestamp* None. As long as it is the original one, it is not called.
+        A subclass or an instrumentation may replace this method. A consumer that starts afterwards calls it for every run, with *timestamp*
+        None. The original method is never called.
         """
         passage = task.passage
         if passage is not None:
-            # A replacement may run the body again: the last time counts.
+            # A replacement may run the body again: the last run counts.
             passage.error = None
         try:
             return task.execute()
-        except BaseException as error:  # The user's code: what it raised is the outcome, which is decided where the run was begun.
+        except BaseException as error:  # User code: the exception is the outcome, and the code that started the run decides what it means.
             if passage is None:
                 raise
             passage.fail(error)
             return None
 
     def ready_to_run(self, task: Task, timestamp: datetime | None = None) -> bool:
-        """Whether *task* is due at that time (None: now)."""
+        """Return whether *task* is due at *timestamp* (None: now)."""
         due = due_of(task, not self.utc)
         return due is None or due <= self.client.context.at(timestamp)
 
     def read_schedule(self, timestamp: datetime | None = None) -> list[Task]:
-        """Claim the scheduled tasks that are due at that time (None: now), for ``execute`` or ``enqueue``."""
+        """Claim and return the scheduled tasks that are due at *timestamp* (None: now), for ``execute`` or ``enqueue``."""
         return self.client.inline_worker().claim_scheduled(self.client.context.at(timestamp))
 
     def read_periodic(self, timestamp: datetime) -> list[Task]:
-        """Return one task for each periodic function that is due in that minute; they are not enqueued."""
+        """Return one task for each periodic function that is due in the minute of *timestamp* (None: now); they are not enqueued."""
         return [wrapper.task_class() for wrapper in self.registry.periodic if wrapper.validate_datetime(timestamp)]
 
     def add_schedule(self, task: Task) -> None:
-        """Put *task* on the schedule; without an eta it is ready."""
+        """Schedule *task* for its eta; without an eta it is ready at once."""
         if not self.client.inline_worker().release(task):
             self.client.producer.put([self.client.producer.build(task)])
 
     def build_error_result(self, task: Task, exception: BaseException) -> dict[str, Any]:
-        """Return what ``TaskException.metadata`` says of a failure. Override it to say more, in plain values."""
+        """Return the contents of ``TaskException.metadata`` for a failure. Override it to add more, as plain values."""
         from huey.engine.failures import describe_exception
 
         described_error = {name: value for name, value in describe_exception(exception).items() if name != ERROR_TYPE}
         return {**described_error, "retries": task.retries, "task_id": task.id}
 
     def notify_interrupted_tasks(self) -> None:
-        """Send the signal ``interrupted`` for every task that runs in this process. A consumer does so when it cuts them short."""
+        """Send the signal ``interrupted`` for every task that runs in this process, as a consumer does when it interrupts them."""
         for send in list(self.client.router.state.interrupt_callbacks):
             send()
 
@@ -90,11 +90,11 @@ class LegacyFacade(CallFacade):
         return message(self.client.producer.build(task))
 
     def deserialize_task(self, data: bytes) -> Task:
-        """Return the task of such a message. DecodeError: it is none. UnknownTask: no function has its name."""
+        """Return the task of a message. Raise DecodeError if *data* is not a message, UnknownTask if no function has its name."""
         try:
             record = read_message(data)
         except (ValueError, TypeError) as error:
-            raise DecodeError(f"no message of serialize_task: {error}") from error
+            raise DecodeError(f"not a message of serialize_task: {error}") from error
         self.registry.find(record.name)
         return self.client.context.decoder.decode(record, record.eta)
 
@@ -103,7 +103,7 @@ class LegacyFacade(CallFacade):
         self.storage.put("result", key, self.codec.encode("result", key, value))
 
     def get_raw(self, key: str, peek: bool = False) -> Any:
-        """Return the bytes stored under *key*: a value, or else the result of the task with that id; ``EmptyData`` if there are none."""
+        """Return the bytes stored under *key*: a value, or else the result of the task with that id; ``EmptyData`` if there is neither."""
         kind, data = self._stored(key, peek)
         return EmptyData if kind is None else data
 
@@ -112,10 +112,10 @@ class LegacyFacade(CallFacade):
         return self.storage.items("result")
 
     def events(self, timeout: float | None = None) -> Iterator[str]:
-        """Yield the events of this queue from now on, as JSON texts. Ends when none came for *timeout* seconds."""
+        """Yield the events of this queue from now on, as JSON strings; end when none arrives for *timeout* seconds."""
         return follow_events(self.client.context, self.storage.follow(None)[0], timeout)
 
-    # -- second names -------------------------------------------------------------------------------------------------------------------
+    # -- aliases -----------------------------------------------------------------------------------------------------------------------
 
     def revoke_by_id(self, id: str, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep the task of that id from running."""

@@ -1,7 +1,7 @@
 """Locks and rate limits by name, for tasks and for any other code of the application.
 
-A lock that a task takes belongs to that run of it and is free when it ends, in whatever way. Outside a task the holder is the process: a
-small thread renews its lease, and the lock is free 15 seconds after the process dies.
+A lock taken by a task belongs to that run, and is freed when the run ends, in whatever way. Outside a task the holder is the process: a
+small thread renews its lease, and the lock is freed 15 seconds after the process dies.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("huey")
 
 
 class LimitHost(Protocol):
-    """What locks and rate limits need of their ``Huey``."""
+    """The part of ``Huey`` that locks and rate limits use."""
 
     @property
     def storage(self) -> Storage: ...
@@ -42,14 +42,14 @@ class LimitHost(Protocol):
 
 
 class Limit(Masked):
-    """What is acquired by name before some code runs: a decorator, or a ``with`` block."""
+    """The base of locks and rate limits, which are acquired by name before some code runs: a decorator, or a ``with`` block."""
 
     def __init__(self, huey: LimitHost, name: str) -> None:
         self.huey = huey
         self.name = parse_text("name", name, LONGEST_NAME)
 
     def acquire(self) -> bool:
-        """Return True. Raises an error if it is not to be had."""
+        """Acquire it and return True; raise an error if that is not possible."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -57,7 +57,7 @@ class Limit(Masked):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """What was acquired stays so."""
+        """Keep what was acquired; a subclass may release it."""
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
         @passing_on
@@ -70,11 +70,11 @@ class Limit(Masked):
 
 
 class TaskLock(Limit):
-    """A lock by name, for all processes that use the queue. Many threads and runs may use one object at the same time.
+    """A named lock, shared by all processes that use the queue. Several threads and runs may use one object at the same time.
 
-    *ttl*: seconds (int, float) or a timedelta after which the lock is freed, counted from when it was taken; the protected work has to be
-    done by then. The end of its holder may free it sooner. None (default): only the end of its holder frees it. A late release changes
-    nothing, whether or not there is a next holder. ValueError: *ttl* is 0 or less, or no time.
+    *ttl*: seconds (int, float) or a timedelta after which the lock is freed, counted from when it was taken; the protected work must be
+    done by then. None (default): no limit. Either way the lock is freed when its holder ends. A late release changes nothing, even if the
+    lock has a new holder. Raise ValueError if *ttl* is 0 or less, or not a duration.
     """
 
     def __init__(self, huey: LimitHost, name: str, ttl: float | timedelta | None = None) -> None:
@@ -82,16 +82,16 @@ class TaskLock(Limit):
         self.ttl = parse_ttl(ttl)
         self._tokens: dict[object, int] = {}
         self._askers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        """Threads that tried to take it: what one of them releases is its own, or nothing."""
+        """Threads that tried to take it: each of them can release only its own hold."""
 
     @property
     def token(self) -> int | None:
-        """The fencing token, while this run or thread holds the lock, else None. It grows each time any lock is taken. Send it along to
-        what the lock protects: that can refuse a former holder, whose token is smaller."""
+        """The fencing token, while this run or thread holds the lock, else None. It grows each time any lock is taken. Pass it to the
+        resource that the lock protects, which can then reject an earlier holder by its smaller token."""
         return self._tokens.get(_here())
 
     def acquire(self) -> bool:
-        """Take the lock and return True. TaskLockedException: it is held, be it by this very task or process."""
+        """Take the lock and return True. Raise TaskLockedException if it is held, even by this task or process."""
         run = current.run.get()
         if run is None:
             self._askers.add(threading.current_thread())
@@ -104,8 +104,8 @@ class TaskLock(Limit):
         return True
 
     def release(self) -> bool:
-        """Free the lock if it was taken here and is still held; return whether it was. Another thread may release a lock that was taken
-        outside of tasks, if it did not try to take that itself."""
+        """Free the lock if this run or thread took it and still holds it; return whether it did. A lock taken outside of tasks may also be
+        released by another thread that did not try to take it."""
         token = self._tokens.pop(_here(), None)
         if token is None and current.run.get() is None and threading.current_thread() not in self._askers:
             threads = [who for who in list(self._tokens) if isinstance(who, threading.Thread)]
@@ -116,12 +116,12 @@ class TaskLock(Limit):
         return was_held
 
     def clear(self) -> bool:
-        """Free the lock though it is held; return whether it was."""
+        """Free the lock even if another run or process holds it; return whether it was held."""
         self._tokens.clear()
         return bool(self.huey.storage.flush_locks([self.name]))
 
     def locked(self) -> bool:
-        """Whether it is held."""
+        """Return whether the lock is held."""
         return self.huey.storage.find_lock(self.name) is not None
 
     is_locked = locked
@@ -134,7 +134,7 @@ class TaskLock(Limit):
 
 
 class LockKeepalive:
-    """This process as a holder of locks in one storage, and the thread that renews their lease while there are any."""
+    """This process as a lock holder in one storage, with a thread that renews the lease while any lock is held."""
 
     def __init__(self, storage: Storage, rng: Rng) -> None:
         self._storage = storage
@@ -154,17 +154,17 @@ class LockKeepalive:
         return token
 
     def check_idle(self) -> None:
-        """Find out now whether any lock is left, after one was released; without one the thread ends."""
+        """Check at once, after a release, whether any lock is left; if not, the thread ends."""
         self._pause.set()
 
     def renew(self) -> bool:
-        """Renew the lease. Return False if no lock is held any more, and let the thread end."""
+        """Renew the lease. Return False, so that the thread ends, if no lock is held any more."""
         with self._lock:
             try:
                 if self._storage.renew_locks(self._me):
                     return True
             except StorageError as error:
-                log.warning("the locks of this process cannot be renewed, they are free soon: %s", error)
+                log.warning("cannot renew the locks of this process, they will expire soon: %s", error)
                 return True
             self._thread = None
             return False
@@ -181,17 +181,17 @@ def _renew(keepalive: weakref.ref[LockKeepalive], pause: threading.Event) -> Non
 
 
 def _here() -> object:
-    """Return the run that this code is in, or else its thread."""
-    # Not its number, which the next thread may get.
+    """Return the current run, or outside of one the current thread."""
+    # Not the thread's number, which a later thread may reuse.
     return current.run.get() or threading.current_thread()
 
 
 class RateLimit(Limit):
-    """At most *limit* uses in each window of *per* seconds, over all processes, by the storage's clock. Windows begin at multiples of
+    """A limit of *limit* uses per window of *per* seconds, across all processes, by the storage's clock. Windows begin at multiples of
     *per*.
 
-    A task that uses a full window ends with RateLimitExceeded. *retry* True: it runs again after its ``retry_delay``, or without one in the
-    next window, and no try is counted. False: that counts as a try, and if none is left the task fails.
+    A task that uses a full window ends with RateLimitExceeded. *retry* True: it runs again after its ``retry_delay``, or in the next window
+    if it has none, and no try is counted. False: this counts as a try, and the task fails if none is left.
     """
 
     def __init__(self, huey: LimitHost, name: str, limit: int, per: float, retry: bool = True) -> None:
@@ -203,18 +203,18 @@ class RateLimit(Limit):
         self.retry = retry
 
     def acquire(self) -> bool:
-        """Count one use and return True. RateLimitExceeded: the window is full."""
+        """Count one use and return True. Raise RateLimitExceeded if the window is full."""
         delay = self.huey.storage.hit_rate_limit(self.name, self.limit, self.per)
         if delay > 0:
             raise RateLimitExceeded(self.name, delay, self.retry)
         return True
 
     def current_usage(self) -> int:
-        """Return the number of uses in the present window, including the refused ones."""
+        """Return the number of uses in the current window, including rejected ones."""
         return self.huey.storage.rate(self.name, self.per)
 
     def reset(self) -> None:
-        """Start the present window over, with no uses."""
+        """Reset the current window to no uses."""
         self.huey.storage.rate(self.name, self.per, reset=True)
 
     def __repr__(self) -> str:

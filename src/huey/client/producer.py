@@ -1,4 +1,4 @@
-"""Enqueue one task: from the task to its record, from the record into the storage, and the handle."""
+"""Enqueue one task: build its record, store it, and return the handle."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from huey.task.wrapper import TaskWrapper
 log = logging.getLogger("huey")
 
 NO_DUPLICATES: Mapping[str, str] = {}
-"""By the id of a task that was not put in since its key is held: the id of the task that holds it. Here: none."""
+"""The return value of an enqueue without duplicates. A duplicate maps the id of a task whose key is held to the id of the holder."""
 NOT_WRITTEN_YET: Mapping[str, str] = {}
-"""The same, of tasks that are written later, or perhaps never."""
+"""The return value for tasks that are written later, or perhaps never."""
 
 
 class Routes(Protocol):
-    """Finds the producers of the other queues of a ``Huey``."""
+    """The part of a ``Huey`` that finds the producers of its other queues."""
 
     def producer_of(self, target: Any) -> Producer: ...
 
@@ -44,7 +44,7 @@ class Routes(Protocol):
 
 
 class Producer:
-    """Puts tasks into one queue. *huey* makes the handles, *routes* leads to the other queues."""
+    """Enqueues tasks into one queue. *huey*: passed to the handles. *routes*: finds the other queues."""
 
     def __init__(self, context: QueueContext, state: CallState, routes: Routes, huey: Host) -> None:
         self._context = context
@@ -76,7 +76,7 @@ class Producer:
 
     @opened
     def run_eagerly(self, task: Task) -> Any:
-        """Run the function of *task* here and return its value; exceptions pass."""
+        """Run the function of *task* here and return its value, or let its exception propagate."""
         wrapper = self._context.registry.find(task.name)
         value = wrapper.func(*task.args, **wrapper.with_extras(task))
         check_has_run(wrapper.name, value)
@@ -85,8 +85,8 @@ class Producer:
     # -- from a task to its record ------------------------------------------------------------------------------------------------------
 
     def build(self, task: Task) -> Record:
-        """Return the record of *task*: arguments encoded, constraints resolved, signed where messages are. EncodeError: its arguments
-        cannot be stored. ConfigurationError: the storage cannot keep its constraints. ValueError: an argument of which no key can be made.
+        """Return the record of *task*: arguments encoded, constraints resolved, signed if messages are. Raise EncodeError if its arguments
+        cannot be stored, ConfigurationError if the storage lacks its constraints, ValueError if an argument cannot be a key.
         """
         if task.expires_in is not None:
             task.resolve_expires(self._context.clock.now())
@@ -102,16 +102,16 @@ class Producer:
         return record._replace(payload=self._encode("task", task.id, arguments, declaration(record)))
 
     def build_once(self, task: Task) -> Record:
-        """Like `build`; if the same task is enqueued once more, that is another enqueue of its id."""
+        """Build the record like `build`, but count a second enqueue of the same task as a new enqueue of its id."""
         record = self.build(task)
         task.may_come_again = True
         return record
 
     def _constrained(self, record: Record, task: Task) -> Record:
-        """Return *record* with the constraints of its function, or of an id that the caller chose."""
+        """Return *record* with the constraints of its function, or those of an id that the caller chose."""
         supports, of_id = self._storage.features.supports_constraints, NONE
         if task.may_come_again:
-            # Two enqueues of one id never have the same instant, however coarse the clock is.
+            # Two enqueues of one id never share a timestamp, however coarse the clock is.
             self._state.last_enqueue = task.enqueued_as = max(self._context.clock.now(), self._state.last_enqueue + 1)
             of_id = Constraints(own=task.enqueued_as, id_ttl=self._context.policy.keep_ids if supports else None)
         if not task.has_constraints:
@@ -123,19 +123,19 @@ class Producer:
     # -- its handle ---------------------------------------------------------------------------------------------------------------------
 
     def existing(self, task: Task, duplicates: Mapping[str, str]) -> Task:
-        """Return the task that a call stands for: *task* itself, or the existing one because of which it was not put in."""
+        """Return the task that a call stands for: *task* itself or, if it is a duplicate, the existing task."""
         if task.id not in duplicates:
             return task
         other = type(task)(task.args, task.kwargs, id=duplicates[task.id])
         if other.id == task.id:
             log.debug("%s %s is held already: it was not enqueued again", task.name, task.id)
             row = self._storage.get(task.id)
-            # If it has ended just now, the handle names an enqueue that never came, and so no later one.
+            # If it has just ended, the handle names an enqueue that never happened, and so cannot affect a later one.
             other.enqueued_as = task.enqueued_as if row is None else read_constraints(row.options).own
         return other
 
     def handle(self, task: Task, is_held: bool) -> Result[Any]:
-        """Return the handle of *task*, which a batch may still give to another one. *is_held*: as in `Result`."""
+        """Return the handle of *task*. An open batch may later point it at another task. *is_held*: as in `Result`."""
         result: Result[Any] = Result(self._huey, task, is_held)
         if task.has_constraints and (batch := self._state.batch) is not None:
             batch.handles.append(result)
@@ -144,7 +144,7 @@ class Producer:
     # -- writing ----------------------------------------------------------------------------------------------------------------------
 
     def put_all(self, chunks: Iterable[Sequence[Record]]) -> Mapping[str, str]:
-        """Put in *chunks*, one after the other; see ``put``. If one fails, the error says how many tasks were written before."""
+        """Enqueue *chunks*, one after the other; see ``put``. If one fails, the error says how many tasks were written before it."""
         written = 0
         duplicates: dict[str, str] = {}
         try:
@@ -152,23 +152,23 @@ class Producer:
                 for chunk in chunks:
                     duplicates |= self.put(chunk, target)
                     written += len(chunk)
-        except Exception as error:  # Of whatever kind: the caller has to know.
+        except Exception as error:  # Any error: the caller must learn what was written.
             written -= getattr(error, "unconfirmed", 0)
             error.args = (f"{error} ({written} tasks were already written)", *error.args[1:])
             raise
         return duplicates
 
     def put(self, records: Sequence[Record], target: BulkEnqueue | None = None) -> Mapping[str, str]:
-        """Put records in, or hand them to the open batch or the outbox. *target*: the bulk call they belong to.
+        """Enqueue records, or pass them to the open batch or the outbox. *target*: the bulk call they belong to.
 
-        Return, by the id of each task that was not put in since its key is held, the id of the task that holds it.
+        Return a dict that maps the id of each task whose key is held, and which was not enqueued, to the id of the holder.
         """
         if Block.opened and (batch := self._state.batch) is not None:
             batch.collected.setdefault(self._context.name, []).extend(records)
             return NO_DUPLICATES
         if self._state.outbox is None:
             return self._write(records, target)
-        # What is still to be written has met no duplicate yet.
+        # Records that are not written yet have no known duplicates.
         duplicates: Mapping[str, str] | None = self._state.outbox(lambda: self._write(records, target))
         return NOT_WRITTEN_YET if duplicates is None else duplicates
 
@@ -190,8 +190,8 @@ class Producer:
 
     @contextmanager
     def announcing(self, records: Sequence[Record]) -> Iterator[None]:
-        """A block in which *records* are stored. If it does not raise, the handlers of their signals are called before anything
-        in this process runs them."""
+        """Announce the records that the block stores: unless it raises, call their signal handlers before anything in this process runs
+        them."""
         if not self._signals.wants(SIGNAL_ENQUEUED, SIGNAL_SCHEDULED):
             yield
             return
@@ -206,14 +206,14 @@ class Producer:
 
 
 def why_no_task(thing: object) -> str:
-    """Return the error message for a *thing* that cannot be enqueued."""
+    """Return the error message for *thing*, which cannot be enqueued."""
     if isinstance(thing, TaskWrapper):
         name = thing.name.rpartition(".")[2]
         return f"{thing!r} is a decorated function: call it, {name}(...), or enqueue its task, huey.enqueue({name}.s(...))"
     if isinstance(thing, Result):
         return f"{thing!r} is a handle: its task is enqueued already"
     if isinstance(thing, type) and issubclass(thing, Task):
-        return f"{thing!r} is the class of a function's tasks: give a task of it, such as f.s(1, 2) makes"
+        return f"{thing!r} is the task class of a function: give one of its tasks, such as f.s(1, 2) returns"
     if isinstance(thing, list | tuple | ResultGroup):
-        return f"{type(thing).__name__}: enqueue takes one task; several go with huey.enqueue_many([...])"
-    return f"{thing!r:.100} is no task: give one, such as f.s(1, 2) makes of a function f below @huey.task()"
+        return f"{type(thing).__name__}: enqueue takes one task; use huey.enqueue_many([...]) for several"
+    return f"{thing!r:.100} is not a task: give one, such as f.s(1, 2) returns for a function f decorated with @huey.task()"

@@ -1,4 +1,4 @@
-"""Handles for the caller: ``Result`` of one task, ``ResultGroup`` of several."""
+"""Handles for callers: ``Result`` for one task, ``ResultGroup`` for several."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ R = TypeVar("R")
 
 _NOTHING = object()
 OTHER_QUEUES_INTERVAL_S = 0.2
-"""Seconds between two checks of results that are in several queues and cannot be waited for together."""
+"""Seconds between checks of results that are in several queues and cannot be waited for together."""
 CHECKED_AT_ONCE = 200
-"""Tasks of which one check finds out whether they have ended without a result."""
+"""How many tasks one check examines for having ended without a result."""
 
 
 class Result(Masked, Generic[R]):
-    """The handle of one task; ``huey.api.AsyncData`` is the same class."""
+    """The handle of one task; ``huey.api.AsyncData`` is an alias."""
 
     __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_held", "task")
 
@@ -33,11 +33,11 @@ class Result(Masked, Generic[R]):
         self.huey = huey
         self.task = task
         self.is_held = is_held
-        """The task is known to have been stored: if it is not there any more, it has ended."""
+        """True if the task is known to have been stored: if it is no longer there, it has ended."""
         self.enqueued_as = task.enqueued_as
-        """As ``Task.enqueued_as``; it does not change if the task is enqueued once more."""
+        """As ``Task.enqueued_as``, but unchanged if the task is enqueued again."""
         self._data: bytes | None = None
-        """The stored bytes, not decoded yet."""
+        """The stored result, not decoded yet."""
         self._value: Any = _NOTHING
         self._failure: TaskException | None = None
 
@@ -55,17 +55,17 @@ class Result(Masked, Generic[R]):
         preserve: bool = False,
         allow_wait: bool = False,
     ) -> R | None:
-        """Return the value that the task returned. None if there is no result yet and *blocking* is False, or if the task has ended without
+        """Return the value that the task returned, or None if there is no result yet and *blocking* is False, or if the task ended without
         storing one, as a task that returns None does.
 
         *timeout*: seconds to wait when blocking; None waits without limit, 0 checks once. The caller is woken when the result arrives;
-        *backoff* and *max_delay* are kept from 0.4.9 and have no effect. *preserve*: leave the result in the store. *allow_wait*: wait
-        inside a task for another one of the same queue without a warning, even if nothing else can run that.
+        *backoff* and *max_delay* are kept from 0.4.9 and have no effect. *preserve*: leave the result in the store. *allow_wait*: inside a
+        task, wait for another task of the same queue without a warning, even if nothing else can run it.
         The handle keeps the result. While retries are left, a call that does not wait raises the error of the last try (unless
-        ``store_intermediate_errors`` is off), and one that waits goes on waiting.
-        ResultTimeout (= DataStoreTimeout): the result did not arrive in time; the message says why, and with *revoke_on_timeout* the task
-        is revoked. Without a timeout it is raised once the task is cancelled. TaskException: the task failed. HopelessWait: the only
-        worker waits inside its tasks. TypeError: *blocking* is a number of seconds.
+        ``store_intermediate_errors`` is off), and one that waits keeps waiting.
+        Raise ResultTimeout (= DataStoreTimeout) if the result does not arrive in time; the message says why, and with *revoke_on_timeout*
+        the task is revoked. Without a timeout it is raised if the task is cancelled. Raise TaskException if the task failed, HopelessWait
+        if the only worker waits inside its tasks, TypeError if *blocking* is a number of seconds.
         """
         if timeout is not None or blocking not in (True, False):
             check_arguments(blocking, timeout, self.huey, self.task.name or "a task")
@@ -88,7 +88,7 @@ class Result(Masked, Generic[R]):
 
     def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, check: Callable[[], None]) -> None:
         for left in slices(self.huey.clock, timeout, check):
-            # Another caller may have taken it first; then it is as if nothing had been stored.
+            # Another caller may have taken it first; then treat it as if nothing had been stored.
             is_there = self.huey.storage.wait([self.id], left) and self._fetch(preserve)
             if is_there or self._has_ended(preserve, endless=timeout is None):
                 return
@@ -98,8 +98,8 @@ class Result(Masked, Generic[R]):
         raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} within {timeout} s: {reason}")
 
     def _has_ended(self, preserve: bool, *, endless: bool = False) -> bool:
-        """Whether the task has ended, in whatever way; if so, the handle knows what ``get`` returns or raises. A cancelled task may be
-        retried by hand: False, or ResultTimeout for a caller that waits without limit (*endless*)."""
+        """Return whether the task has ended, in whatever way, and keep what ``get`` returns or raises. A cancelled task may be retried by
+        hand: return False, or raise ResultTimeout for a caller that waits without limit (*endless*)."""
         storage = self.huey.storage
         row = storage.get(self.id) if storage.features.sees_all else None
         if row is None and not (self.is_held and storage.features.sees_all):
@@ -131,7 +131,7 @@ class Result(Masked, Generic[R]):
         try:
             is_error, value = self.huey.client.context.codec.decode_result(self.task.id, data)
         except DecodeError:
-            # Put back: another process, with the right secret or class, may be able to read it.
+            # Put it back: another process, with the right secret or class, may be able to read it.
             self.huey.storage.put("result", self.id, data, if_absent=True)
             raise
         finally:
@@ -142,7 +142,7 @@ class Result(Masked, Generic[R]):
             self._value = value
 
     def is_ready(self) -> bool:
-        """Whether there is a result. As with ``get()``, this handle takes and keeps it, and other handles do not find it any more."""
+        """Return whether there is a result. As with ``get()``, this handle takes and keeps it, so other handles no longer find it."""
         return self._is_known() or self._fetch(preserve=False)
 
     def reset(self) -> None:
@@ -161,8 +161,8 @@ class Result(Masked, Generic[R]):
         priority: int | None = None,
         preserve_pipeline: bool = True,
     ) -> Any:
-        """Enqueue the same call again, with a new id, for another time (now, without *eta* and *delay*), and revoke this task. Return the
-        new ``Result``. HueyException: this handle was made from an id only, and the storage does not hold the task any more.
+        """Enqueue the same call again with a new id, for another time (now, without *eta* and *delay*), and revoke this task. Return the
+        new ``Result``. Raise HueyException if this handle was made from an id only and the storage no longer holds the task.
         """
         return self.huey.reschedule(self.task, eta, delay, expires, priority)
 
@@ -179,14 +179,14 @@ class Result(Masked, Generic[R]):
     __copy__ = __deepcopy__
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"the handle of task {self.id} is not pickled: keep result.id, and ask huey.result(id)")
+        raise TypeError(f"the handle of task {self.id} cannot be pickled: keep result.id, and use huey.result(id)")
 
     def __repr__(self) -> str:
         return f"<Result: task {self.id}>"
 
 
 class ResultGroup(Masked):
-    """Handles of several tasks, in the order of the calls."""
+    """The handles of several tasks, in the order of the calls."""
 
     def __init__(self, results: Iterable[Result[Any]]) -> None:
         self._given = results
@@ -197,7 +197,7 @@ class ResultGroup(Masked):
 
     @cached_property
     def _results(self) -> list[Result[Any]]:
-        # Made at the first use: many callers never use them.
+        # Created on first use: many callers never need them.
         return list(self._given)
 
     def get(
@@ -211,7 +211,7 @@ class ResultGroup(Masked):
         allow_wait: bool = False,
     ) -> list[Any]:
         """Return the values in order; without *blocking*, None for those that have not arrived. *timeout*: seconds for all together.
-        *revoke_on_timeout*: revoke the tasks whose results are missing then. Others as in ``Result.get``."""
+        *revoke_on_timeout*: on a timeout, revoke the tasks whose results are missing. The rest is as in ``Result.get``."""
         if self._results and (timeout is not None or blocking not in (True, False)):
             check_arguments(blocking, timeout, self._results[0].huey, "a group")
         if blocking and self._results:
@@ -227,7 +227,7 @@ class ResultGroup(Masked):
         return [result for result in self._results if not result._is_known()]
 
     def _fetch(self, results: list[Result[Any]], preserve: bool = False) -> None:
-        """Take the results that have arrived, a thousand in one step from each queue. *preserve*: leave them in the store."""
+        """Take the results that have arrived, up to a thousand per step from each queue. *preserve*: leave them in the store."""
         for huey in dict.fromkeys(result.huey for result in results):
             for part in in_chunks(result for result in results if result.huey is huey):
                 found = huey.storage.take("result", [result.id for result in part], remove=not preserve)
@@ -239,10 +239,10 @@ class ResultGroup(Masked):
             self._fetch(self._open())
         for left in slices(self._results[0].huey.clock, timeout, check):
             missing = self._open()
-            # From the last to the first: when the last one is there, most are.
+            # From last to first: once the last result is there, most of the others are too.
             if missing and missing[-1].huey.storage.wait([missing[-1].id], left):
                 self._fetch(missing[-1:] if preserve else missing, preserve)
-            # Tasks at the end that have ended without a result delay nothing.
+            # Trailing tasks that ended without a result must not delay the caller.
             while (missing := self._open()) and missing[-1]._has_ended(preserve, endless=timeout is None):
                 continue
             if not missing:
@@ -256,8 +256,8 @@ class ResultGroup(Masked):
         raise ResultTimeout(f"{fact}; the last of them, {missing[-1].task.name or 'task'} {missing[-1].id}: {reason}")
 
     def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[Any]:
-        """Yield the values as they arrive, waiting for each; None for a task that has ended without a result. TaskException: a task failed.
-        ResultTimeout: a task was cancelled. *backoff* and *max_delay* are kept from 3.x. *allow_wait*: as in ``Result.get``."""
+        """Yield the values as they arrive, waiting for each; None for a task that ended without a result. Raise TaskException if a task
+        failed, ResultTimeout if one was cancelled. *backoff* and *max_delay* have no effect. *allow_wait*: as in ``Result.get``."""
         left = list(self._results)
         pause, start = FIRST_CHECK_S, 0
         while left:
@@ -275,9 +275,9 @@ class ResultGroup(Masked):
                 pause = CHECK_INTERVAL_S
 
     def _wait_for_one(self, left: list[Result[Any]], pause: float, allow_wait: bool) -> bool:
-        # With several queues, it waits for one and checks the others now and then.
+        # With several queues, wait on one and check the others now and then.
         of_one = [result.id for result in left if result.huey is left[0].huey][:CHUNK]
-        # In here only: between two values the caller does not wait.
+        # Only around the wait: between two values the caller does not wait.
         with inside_task(left, allow_wait) as check:
             check()
             return left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, OTHER_QUEUES_INTERVAL_S))
@@ -296,4 +296,4 @@ class ResultGroup(Masked):
         return ResultGroup(type(each)(each.huey, each.task) for each in self._results)
 
     def __reduce__(self) -> Any:
-        raise TypeError("handles are not pickled: keep [result.id for result in group], and ask huey.result(id) for each")
+        raise TypeError("handles cannot be pickled: keep [result.id for result in group], and use huey.result(id) for each")

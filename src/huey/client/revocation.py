@@ -1,4 +1,4 @@
-"""Revoke tasks in all forms, restore them, and move a call to another time."""
+"""Revoke, restore and reschedule tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from huey.task.wrapper import TaskWrapper
 
 
 class Revoker:
-    """Writes and reads the revocations of one queue. Consumers obey one when the task would start, and at once if it runs."""
+    """Writes and reads the revocations of one queue. Consumers check them before a task starts, and act at once if it is running."""
 
     def __init__(self, context: QueueContext, overrides: Overrides) -> None:
         self._context = context
@@ -41,7 +41,7 @@ class Revoker:
 
     def _check_results(self) -> None:
         if not self._context.policy.results:
-            raise QueueException("revoking needs a result store, and this Huey has results=False; make it with results=True")
+            raise QueueException("revoking needs a result store, and this Huey has results=False; create it with results=True")
 
     def restore(self, target: Any) -> bool:
         """See ``Huey.restore``."""
@@ -70,7 +70,7 @@ class Revoker:
 
     def _holds(self, revocation: Revocation, at: Micros, timestamp: datetime | None) -> bool:
         if revocation.until < 0 and timestamp is not None and timestamp.tzinfo is None:
-            # Both are what the consumer's clock shows.
+            # Both are times on the consumer's clock.
             return wall_time(timestamp) < -revocation.until
         return revocation.holds(at, self._context.consumer_offset(at))
 
@@ -86,7 +86,7 @@ class Revoker:
         if not task.name:
             row = self._storage.get(task.id)
             if row is None:
-                raise HueyException(f"task {task.id}: not held any more, and its arguments are not known here; call its function anew")
+                raise HueyException(f"task {task.id} is no longer held, and its arguments are not known here; call its function again")
             task = self._context.decoder.decode(row)
         again = type(task)(
             task.args,
@@ -106,14 +106,14 @@ class Revoker:
 
 
 def _until(until: datetime | None) -> Micros | None:
-    """Return until when a revocation holds, as storages take it: a naive time is wall time, which the consumer reads."""
+    """Return when a revocation ends, as storages expect it: a naive time is wall time, which the consumer reads."""
     if until is None or until.tzinfo is not None:
         return None if until is None else min(to_micros(until, True), FOREVER)
     return -max(1, wall_time(until))
 
 
 def is_function(target: Any) -> bool:
-    """Whether *target* stands for all tasks of a function: it is the decorated function, or the class of its tasks."""
+    """Return whether *target* stands for all tasks of a function: a decorated function, or the class of its tasks."""
     return isinstance(target, TaskWrapper) or (isinstance(target, type) and issubclass(target, Task))
 
 
@@ -139,9 +139,9 @@ def _id(target: Any) -> str:
 
 
 def _enqueue(target: Any) -> Micros | None:
-    """Return which enqueue of its id a task or result is; None for an id alone, or one that is enqueued once."""
+    """Return which enqueue of its id a task or result stands for; None for a bare id, or an id that is enqueued only once."""
     enqueue: Micros | None = getattr(target, "enqueued_as", None)
     if enqueue is None and getattr(getattr(target, "task", None), "enqueued_as", None) is not None:
-        # The handle of the first enqueue of a task that was enqueued once more.
+        # The handle of the first enqueue of a task that was enqueued again.
         return FIRST
     return enqueue

@@ -1,4 +1,4 @@
-"""Which queue a call is for, and the parts that work on that queue.
+"""Route calls to queues, and build the parts that work on each queue.
 
 A ``QueueClient`` is one queue with its parts: producer, revoker, and so on. The ``QueueRouter`` of a ``Huey`` has one for the queue that
 the application named, and makes one for each other queue of the same store when it is first used.
@@ -28,7 +28,7 @@ V = TypeVar("V")
 
 
 class QueueClient:
-    """One queue and the parts that work on it. *huey*: the ``Huey`` that shows it. A new context brings new parts."""
+    """One queue and the parts that work on it. *huey*: the ``Huey`` that exposes it. A new context means new parts."""
 
     def __init__(self, router: QueueRouter, huey: Any, context: QueueContext, originals: Originals) -> None:
         self.router = router
@@ -37,7 +37,7 @@ class QueueClient:
         self.use(context)
 
     def use(self, context: QueueContext) -> None:
-        """Work with *context* from now on."""
+        """Switch to *context* and rebuild the parts."""
         state = self.router.state
         self.producer = Producer(context, state, self, self.huey)
         self.bulk = BulkProducer(context, state, self.overrides, self.producer, self, self.huey)
@@ -45,8 +45,8 @@ class QueueClient:
         self.context = context
 
     def route(self, target: Any) -> QueueClient:
-        """Return where a task, a handle or a function belongs: the queue that its function names. An id belongs here, and so does
-        everything if this is the client of another queue than the application's own."""
+        """Return the client of the queue that a task, handle or function belongs to, as its function declares. An id belongs here, and so
+        does everything if this client is not that of the application's own queue."""
         router = self.router
         if self is not router.primary:
             return self
@@ -76,7 +76,7 @@ class QueueClient:
         return once(self.router.lock_keepalives, _here(context), lambda: LockKeepalive(context.storage, context.rng))
 
     def owns(self, wrapper: TaskWrapper[Any, Any]) -> bool:
-        """Whether calls of that function go to this queue."""
+        """Return whether calls of that function go to this queue."""
         return (wrapper.options.queue or self.router.primary.context.name) == self.context.name
 
     def using(self, connection: Any) -> AbstractContextManager[None]:
@@ -84,12 +84,12 @@ class QueueClient:
         storage = self.context.storage
         using: Callable[[Any], AbstractContextManager[None]] | None = getattr(storage, "using", None)
         if using is None:
-            raise ConfigurationError(f"using(connection) needs a queue in the same SQLite file, and this one is in {storage!r}")
+            raise ConfigurationError(f"using(connection) needs a queue in the same SQLite file, but this one is in {storage!r}")
         return using(connection)
 
 
 class QueueRouter:
-    """The queues of one ``Huey``, and the switch to immediate mode. *show*: makes the ``Huey`` that shows another queue."""
+    """The queues of one ``Huey``, and the switch to immediate mode. *show*: creates the ``Huey`` that exposes another queue."""
 
     primary: QueueClient
     """The queue that the application named."""
@@ -99,7 +99,7 @@ class QueueRouter:
         self._originals = originals
         self._show = show
         self._others: dict[tuple[str, int], QueueClient] = {}
-        """By queue and primary storage: in immediate mode another storage stands in for the real one."""
+        """Keyed by queue and primary storage: in immediate mode another storage replaces the real one."""
         self._durable_storage = context.storage
         self._immediate_storage: dict[str, Storage] = {}
         self.inline_workers: dict[tuple[int, int], InlineWorker] = {}
@@ -109,7 +109,7 @@ class QueueRouter:
         huey.client = self.primary = QueueClient(self, huey, context, originals)
 
     def for_queue(self, name: str | None) -> QueueClient:
-        """Return the client of a queue; None is the primary one. ConfigurationError: the storage has one queue only."""
+        """Return the client of a queue; None is the primary one. Raise ConfigurationError if the storage supports only one queue."""
         primary = self.primary
         if name is None or name == primary.context.name:
             return primary
@@ -121,7 +121,7 @@ class QueueRouter:
         return huey.client  # type: ignore[no-any-return]
 
     def change(self, client: QueueClient, fields: Mapping[str, Any]) -> None:
-        """Replace fields of a client's context. What is set on the primary one holds for all queues, except name, storage and codec."""
+        """Replace fields of a client's context. Changes to the primary one apply to all queues, except for name, storage and codec."""
         if client is self.primary:
             if "storage" in fields and not self.state.is_immediate:
                 self._durable_storage = fields["storage"]
@@ -131,10 +131,10 @@ class QueueRouter:
         client.use(_changed(client.context, fields))
 
     def set_immediate(self, is_immediate: bool, make_storage: Callable[[], Storage] | None) -> None:
-        """Turn immediate mode on or off. *make_storage*: makes the storage that stands in meanwhile, once; None: none does."""
+        """Turn immediate mode on or off. *make_storage*: creates the storage used meanwhile, once; None: keep the real one."""
         context = self.primary.context
         if is_immediate and context.policy.always_eager:
-            raise ConfigurationError("immediate and always_eager are two ways not to need a consumer: choose one of them")
+            raise ConfigurationError("immediate and always_eager both run tasks without a consumer: choose one of them")
         storage = self._durable_storage
         if is_immediate and make_storage is not None:
             storage = once(self._immediate_storage, "", make_storage)
@@ -144,7 +144,7 @@ class QueueRouter:
         context.codec.reset()
 
     def close(self) -> None:
-        """Let go of the files and connections of all queues; the next call opens them again."""
+        """Close the files and connections of all queues; the next call opens them again."""
         for client in (self.primary, *self._others.values()):
             client.context.storage.close()
 
@@ -156,7 +156,7 @@ def _changed(context: QueueContext, fields: Mapping[str, Any]) -> QueueContext:
 
 
 def _here(context: QueueContext) -> tuple[int, int]:
-    """Return this process and the storage, as a key."""
+    """Return a key for this process and the storage."""
     return os.getpid(), id(context.storage)
 
 

@@ -24,22 +24,22 @@ from huey.task.task import Task
 log = logging.getLogger("huey")
 
 FIRST_CHECK_S, CHECK_INTERVAL_S = 0.02, 0.9
-"""Seconds after which a waiting caller checks whether the task has ended without a result: the first time, and later."""
+"""Seconds until a waiting caller first checks whether the task has ended without a result, and between later checks."""
 WORKER_CHECK_INTERVAL_S = 5.0
-"""Seconds between two checks for other workers."""
+"""Seconds between checks for other workers."""
 
 _logged: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
-"""By Huey: the warnings that were logged already."""
+"""The warnings that were logged already, by Huey."""
 
 
 class OfContext(Protocol):
-    """What knows the queue of a ``Huey``."""
+    """An object with the queue context of a ``Huey``."""
 
     context: QueueContext
 
 
 class Host(Protocol):
-    """What a handle needs of its ``Huey``."""
+    """The part of ``Huey`` that a handle uses."""
 
     @property
     def client(self) -> OfContext: ...
@@ -61,7 +61,7 @@ class Host(Protocol):
 
 
 class Handle(Protocol):
-    """What waiting needs of a handle."""
+    """The part of a handle that waiting uses."""
 
     is_held: bool
     task: Task
@@ -77,7 +77,7 @@ class Handle(Protocol):
 
 
 def check_arguments(blocking: Any, timeout: float | None, huey: Any, what: str) -> None:
-    """TypeError: *blocking* is a number of seconds. ValueError: *timeout* is below 0. Log a warning if it has no effect."""
+    """Raise TypeError if *blocking* is a number of seconds, ValueError if *timeout* is below 0. Log a warning if it has no effect."""
     if not isinstance(blocking, bool) and isinstance(blocking, int | float) and blocking not in (0, 1):
         raise TypeError(f"get({blocking!r}): the first argument says whether to wait; give get(blocking=True, timeout={blocking!r})")
     if timeout is None:
@@ -87,11 +87,11 @@ def check_arguments(blocking: Any, timeout: float | None, huey: Any, what: str) 
     if timeout < 0 or timeout != timeout:
         raise ValueError(f"timeout={timeout!r}: give seconds from 0 up, or None to wait without limit")
     if not blocking and _is_first(huey, f"timeout {what}"):
-        log.warning("get(timeout=%s) of %s looks once and does not wait: timeout= does nothing without blocking=True", timeout, what)
+        log.warning("get(timeout=%s) of %s checks once and does not wait: timeout= has no effect without blocking=True", timeout, what)
 
 
 def _is_first(huey: Any, what: str) -> bool:
-    """Whether *what* has not been logged before for this ``Huey``."""
+    """Return True the first time that *what* is logged for this ``Huey``."""
     logged = _logged.setdefault(huey, set())
     if what in logged:
         return False
@@ -100,7 +100,7 @@ def _is_first(huey: Any, what: str) -> bool:
 
 
 def slices(clock: Clock, timeout: float | None, check: Callable[[], None]) -> Iterator[float]:
-    """Yield seconds to wait for a result before each check of its task, until *timeout* is over, but at least once. *check* is called
+    """Yield how many seconds to wait for a result before each check of its task, until *timeout* is over, but at least once. Call *check*
     before each."""
     deadline = None if timeout is None else clock.monotonic() + micros(timeout)
     pause = FIRST_CHECK_S
@@ -114,8 +114,8 @@ def slices(clock: Clock, timeout: float | None, check: Callable[[], None]) -> It
 
 
 def raise_of_try(huey: Host, id: str) -> None:
-    """Raise the error of the last try of a task that will be retried, which is kept in the task itself. None, if it found a lock held or a
-    rate limit full, or asked for another run."""
+    """Raise the error of the last try of a task that will be retried, which is kept in the task itself. Do nothing if it found a lock held
+    or a rate limit full, or asked for another run."""
     context = huey.client.context
     row = context.storage.get(id) if context.policy.store_intermediate_errors else None
     if row is None or not (row.error and row.attempt and row.state in (State.QUEUED, State.RUNNING)):
@@ -126,7 +126,7 @@ def raise_of_try(huey: Host, id: str) -> None:
 
 
 def failure_of(row: TaskRow, **facts: Any) -> TaskException:
-    """Return the error that the row of a task keeps, as ``get`` raises it. *facts*: what its metadata says in any case."""
+    """Return the error that the row of a task keeps, as ``get`` raises it. *facts*: entries that its metadata always has."""
     left = max(0, row.retries - row.attempt)
     return TaskException({"retries": left, **json.loads(row.error or "{}"), **facts, "task_id": row.id})
 
@@ -139,7 +139,7 @@ def why(result: Handle) -> str:
     storage = result.huey.storage
     facts: list[str] = []
     try:
-        # Parts of 0.4.9 do not show what other processes do.
+        # Components of 0.4.9 do not show what other processes do.
         if storage.features.sees_all:
             facts += [_state_of(storage.get(result.id), result, storage), _workers(storage)]
             if storage.counts().is_paused:
@@ -148,13 +148,13 @@ def why(result: Handle) -> str:
         facts.append(f"the storage cannot be read: {error}")
     _, is_known, where = repr(storage).strip("<>").rpartition(" in ")
     queue = f"queue {storage.name!r} ({where if is_known else 'of this process'})"
-    return f"in {queue} {'; '.join(facts) or 'nothing is known of it yet'}"
+    return f"in {queue} {'; '.join(facts) or 'nothing is known about it yet'}"
 
 
 def _state_of(row: TaskRow | None, result: Handle, storage: Storage) -> str:
     if row is None:
         if result.is_held:
-            return "it is held no more, and no result of it is stored"
+            return "it is no longer held, and has no stored result"
         return "no task of that id is held: it has ended and its result was read, or has expired, or it was never enqueued there"
     if row.state == State.RUNNING:
         workers = {it.worker.id: it.worker for it in storage.workers()}
@@ -164,7 +164,7 @@ def _state_of(row: TaskRow | None, result: Handle, storage: Storage) -> str:
         is_unknown = row.due is not None and row.reason is not None
         return f"it waits for a worker that can run it ({row.reason})" if is_unknown else "it waits for its concurrency limit"
     if row.state in (State.CANCELLED, State.FAILED):
-        return f"it was {row.state} ({row.reason}), so that no result will come" if row.reason else f"it was {row.state}"
+        return f"it was {row.state} ({row.reason}), so no result will come" if row.reason else f"it was {row.state}"
     return _queued(row, result.huey.clock.now())
 
 
@@ -193,8 +193,8 @@ def _alive(storage: Storage) -> list[WorkerRow]:
 
 @contextmanager
 def inside_task(results: Sequence[Handle], allow_wait: bool) -> Iterator[Callable[[], None]]:
-    """A block in which the caller waits for *results*. It yields a function to call at each check. It raises HopelessWait if the caller is
-    a task, its own worker is the only one of the queue that it waits for, and all runners of that worker wait like this."""
+    """Guard a block in which the caller waits for *results*, and yield a function to call at each check. That raises HopelessWait if the
+    caller is a task, its own worker is the only one of the queue that it waits for, and all runners of that worker wait like this."""
     serving = None if current.run.get() is None or allow_wait else current.serving()
     waited = next((it for it in results if serving is not None and _is_same_queue(serving.storage, it.huey.storage)), None)
     if serving is None or waited is None:
@@ -216,8 +216,8 @@ def _is_same_queue(mine: Storage, its: Storage) -> bool:
 def _warn(waited: Handle, name: str) -> None:
     if _is_first(waited.huey, f"waits {name}"):
         log.warning(
-            "%s waits inside a task for %s of the same queue, %r: it keeps a runner of this worker busy, and when all of them wait nothing "
-            "runs any more. Enqueue what comes next from the task itself, or say allow_wait=True",
+            "%s waits inside a task for %s of the same queue, %r: it keeps a runner of this worker busy, and if all of them wait, nothing "
+            "can run any more. Enqueue what comes next from the task itself, or pass allow_wait=True",
             name, waited.task.name or "a task", waited.huey.storage.name,
         )  # fmt: skip
 

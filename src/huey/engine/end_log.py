@@ -1,6 +1,6 @@
-"""Logs tasks that ended: a line for each or, from ``MOST`` a second, one line a second with their counts.
+"""Log tasks that ended: one line each or, from ``MOST`` per second on, one line per second with their counts.
 
-The engine reports what a turn has written, so no code here runs for each task. Failures were logged with their error by the executor before
+The engine reports what a turn has written, so no code here runs per task. The executor has already logged failures with their errors
 (`log_failure`); here they are only counted.
 """
 
@@ -19,11 +19,11 @@ from huey.task.lifecycle import CancelledAtClaim, Finish, State
 log = SafeLogger("huey.consumer")
 
 MOST = 20
-"""Lines a second."""
+"""Maximum number of lines per second."""
 MOST_NAMES = 10
-"""Names in one line."""
+"""Maximum number of names in one line."""
 SHORT = 200
-"""Characters of an error in one line."""
+"""Maximum number of characters of an error in one line."""
 
 
 class EndLog:
@@ -34,14 +34,14 @@ class EndLog:
         self._since: Micros = 0
         self._lines = 0
         self._good: Counter[str] = Counter()
-        """Those that succeeded, by name."""
+        """The number of tasks that succeeded, by name."""
         self._counts: Counter[tuple[str, str]] = Counter()
-        """The others, by name and outcome."""
+        """The number of all other tasks, by name and outcome."""
         self._is_busy = False
-        """In the previous second there were too many for a line each."""
+        """Whether the previous second had too many for a line each."""
 
     def on_turn(self, finishes: Sequence[Finish], stale: Sequence[str], cancelled: Sequence[CancelledAtClaim]) -> None:
-        """A turn has written *finishes*, except for *stale* ids, and cancelled tasks that were revoked or expired."""
+        """Log or count the *finishes* that a turn has written, except for *stale* ids, and the tasks that it cancelled."""
         if not (finishes or cancelled) or not log.isEnabledFor(logging.INFO):
             return
         self.flush_if_due()
@@ -60,7 +60,7 @@ class EndLog:
             log.info("%s %s before it ran [%s]", it.name, it.reason, it.id)
 
     def _count(self, finishes: Sequence[Finish], cancelled: Sequence[CancelledAtClaim]) -> None:
-        # Most succeed, so those are counted in the cheapest way.
+        # Most tasks succeed, so successes are counted in the cheapest way.
         good = [finish.lease.name for finish in finishes if finish.state == State.SUCCEEDED]
         self._good.update(good)
         if len(good) < len(finishes):
@@ -70,12 +70,12 @@ class EndLog:
             self._counts.update([(it.name, it.reason) for it in cancelled])
 
     def flush_if_due(self) -> None:
-        """Log what was counted, once its second is over."""
+        """Log the counts, if their second is over."""
         if self._since and self._clock.monotonic() - self._since >= SECOND:
             self.flush()
 
     def flush(self) -> None:
-        """Log what was counted."""
+        """Log the counts."""
         elapsed = (self._clock.monotonic() - self._since) / SECOND
         counts = Counter({(name, State.SUCCEEDED): count for name, count in self._good.items()}) + self._counts
         self._good.clear()
@@ -87,7 +87,7 @@ class EndLog:
 
 
 def _outcome(finish: Finish) -> str:
-    """Return the outcome in a word; an empty text for what is not logged."""
+    """Return the outcome in one word, or an empty string if it is not logged."""
     if finish.state == State.QUEUED:
         return "" if finish.reason in reasons.NO_RUN else "to be retried"
     return finish.reason or finish.state if finish.state == State.CANCELLED else finish.state
@@ -104,7 +104,7 @@ def _listed(counts: Counter[tuple[str, str]]) -> str:
 
 def log_failure(finish: Finish, error: dict[str, Any], raised: BaseException | None = None) -> None:
     """Log a run that did not succeed as soon as it has ended: in one line if it will run again, with the traceback if it was the last run.
-    *raised*: the error itself, if an instrumentation has seen it; given that, it does not take this line for another error."""
+    *raised*: the error itself, if an instrumentation has seen it, so that it does not report this line as another error."""
     lease, text, is_final = finish.lease, short_text(error), finish.state == State.FAILED
     if finish.reason == reasons.UNKNOWN_TASK:
         log.error("QueueException: %s [task %s; given up]", error.get("error"), lease.id)
@@ -121,7 +121,7 @@ def log_failure(finish: Finish, error: dict[str, Any], raised: BaseException | N
 
 
 def _with_reason(finish: Finish, text: str) -> str:
-    """Return the error, after the kind of failure unless the body itself raised it."""
+    """Return the error, prefixed with the kind of failure unless the body itself raised it."""
     return text if finish.reason in (reasons.ERROR, None) else f"{finish.reason}: {text}"
 
 
@@ -134,7 +134,7 @@ def _what_next(finish: Finish) -> str:
 
 
 def short_text(error: dict[str, Any]) -> str:
-    """Return an error in one line: ``ValueError: boom``."""
+    """Return an error as one line: ``ValueError: boom``."""
     lines = str(error.get("traceback") or "").rstrip().split("\n")
     last = max((number for number, line in enumerate(lines) if line.startswith("  ")), default=-1)
     found = lines[last + 1] if 0 <= last < len(lines) - 1 else ""

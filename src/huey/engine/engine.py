@@ -3,8 +3,8 @@
     runners  --finishes-->  engine.turn()  --storage.turn(worker, finishes, want)-->  storage
              <---leases---                 <-----------------Turn-------------------
 
-`run()` turns whenever there is a reason to, until `stop()`. The engine has no Huey: it is given a storage, runners and a clock. It never
-runs a task itself, so a task that hangs cannot hold it up.
+`run()` makes a turn whenever there is a reason to, until `stop()`. The engine has no Huey: it is given a storage, runners and a clock. It
+never runs a task itself, so a task that hangs cannot block it.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from huey.task.record import Lease
 log = SafeLogger("huey.consumer")
 
 LINGER = 0.005
-"""Seconds that a finish waits for further finishes while there is other work to start."""
+"""Seconds that a finish waits for more finishes while there is other work to start."""
 MOMENT = 0.001
 """Seconds that an engine whose runners are all busy waits for one of them to end, before it listens for the next task."""
 STUCK = 0.05
 """Seconds without progress after which waiting tasks go back to the queue."""
 OUTAGE_GAP, LONGEST_OUTAGE_GAP = 0.5, 1.0
-"""Seconds between two tries during an outage of the storage: at first, and after a while. Unwritten finishes are sent each time."""
+"""Seconds between tries during an outage of the storage: at first, and after a while. Each try sends the unwritten finishes."""
 LONGEST_REST = 1.0
-"""Seconds that an idle engine waits at most before it checks again."""
+"""Maximum seconds that an idle engine waits before it checks again."""
 CAREFUL = 10.0
-"""Seconds after an at-most-once task was claimed in which nothing is claimed ahead of a free runner."""
+"""Seconds after the claim of an at-most-once task in which tasks are claimed only for free runners."""
 REVOCATION_CHECK = 1.0
-"""Seconds after which the engine turns while tasks run, even if there is nothing to write or claim: one of them may have been revoked."""
+"""Seconds between turns while tasks run, even if there is nothing to write or claim: a running task may have been revoked."""
 
 
 class Engine:
@@ -68,9 +68,9 @@ class Engine:
         stamp: Stamp | None = None,
         search: Search | None = None,
     ) -> None:
-        """*quota*: tasks to run at most; *on_quota_used* is called when they have ended. *run_hooks*: gets what each turn wrote and
-        claimed. *ask_to_stop*: gets the ids of tasks that run here and are revoked. *replace*: makes a finish that can be stored of one
-        that cannot. *stamp*: shows that the storage answers. *search*: finds tasks that no worker could run so far."""
+        """Create the engine. *quota*: how many tasks to run; *on_quota_used* is called when they have ended. *run_hooks*: gets what each
+        turn wrote and claimed. *ask_to_stop*: gets the ids of running tasks that are revoked. *replace*: turns a finish that cannot be
+        stored into one that can. *stamp*: shows that the storage answers. *search*: finds tasks that no worker could run."""
         self._storage = storage
         self._worker = worker
         self._runners = runners
@@ -90,22 +90,22 @@ class Engine:
         self._last_turn = Turn([])
         self._last_turn_at: Micros = 0
         self._running: dict[tuple[str, int], Lease] = {}
-        """Given to the runners and not finished."""
+        """The tasks that were given to the runners and are not finished."""
         self._unstarted: deque[Lease] = deque()
-        """Given to the runners while there are followers; those that have started are removed by the next turn, which publishes their
-        start."""
+        """The tasks that were given to the runners while there are followers. The next turn removes those that have started, and publishes
+        that."""
         self._unwritten: list[Finish] = []
-        """Finishes that no turn has written."""
+        """Finishes that no turn has written yet."""
         self._unreleased: list[Lease] = []
-        """Tasks to give back that the storage has not taken back."""
+        """Tasks whose release has not reached the storage yet."""
         self._unwritable: set[tuple[str, int]] = set()
-        """Runs for which the storage takes no finish at all."""
+        """Runs for which the storage accepts no finish at all."""
         self._pending_events: list[str] = []
         """Events for the next turn to publish."""
         self._to_wake = 0
-        """Runners that should be awake for what was claimed, and may be asleep."""
+        """The number of runners that the claimed tasks need, and that may be asleep."""
         self._progress: tuple[int, Micros] = (0, 0)
-        """Waiting tasks, and when there were that many for the first time."""
+        """The number of waiting tasks, and since when it has been that number."""
         self._careful_until: Micros = 0
         self._is_stopping = False
         self._stop_requested = threading.Event()
@@ -114,15 +114,15 @@ class Engine:
     # -- one turn -----------------------------------------------------------------------------------------------------------------------
 
     def turn(self) -> bool:
-        """Write what is finished, claim what there is capacity for, start it. Return False if the storage is unavailable or full: then
-        finishes are kept for the next turn."""
+        """Write finishes, claim tasks up to the capacity, and start them. Return False if the storage is unavailable or full, and keep the
+        finishes for the next turn."""
         finishes = self._collect_finishes()
         reports = self._reports_promoted()
         try:
             turn = self._storage.turn(
                 self._worker, finishes, self._capacity(), self._pending_events, report_promoted=reports, before_io=self._wake_runners
             )
-        except Exception as error:  # An outage, or anything that the storage raises for a value that it cannot take.
+        except Exception as error:  # An outage, or any error that the storage raises for a value that it cannot store.
             return self._turn_failed(error, finishes)
         finally:
             self._wake_runners()
@@ -138,7 +138,7 @@ class Engine:
         return not turn.storage_full
 
     def _note_answer(self, turn: Turn, written: int) -> None:
-        """The storage has answered: an outage is over, or it is full, which pauses claims in the same way."""
+        """Record an answer of the storage: it ends an outage, unless the storage is full, which pauses claims like an outage."""
         if turn.storage_full:
             self._storage_failed("the disk is full; finished tasks are still written")
         elif self._in_outage:
@@ -152,22 +152,22 @@ class Engine:
             log.warning("%d finishes were stale: already written, or their lease was lost (%s ...)", len(turn.stale), turn.stale[0])
 
     def _reports_promoted(self) -> bool:
-        """Whether a signal handler wants to know of scheduled tasks that became ready."""
+        """Return whether a signal handler wants to know which scheduled tasks became ready."""
         return self._run_hooks is not None and self._run_hooks.wants_promotions
 
     def _turn_failed(self, error: Exception, finishes: Sequence[Finish]) -> bool:
-        """Return False in an outage. Otherwise the storage cannot take a value: write whatever it can take, and return True."""
+        """Return False in an outage. Otherwise the storage cannot store a value: write everything that it can, and return True."""
         if not isinstance(error, StorageError):
             pending, self._pending_events = self._pending_events, []
             try:
                 Narrowing(self._storage, self._worker, self._replace, self._note_written, self._unwritable).write(finishes, pending)
-                # The turn may have claimed some before it failed.
+                # The turn may have claimed tasks before it failed.
                 self._release_unknown()
                 return True
             except StorageError as outage:
                 error = outage
         if isinstance(error, StorageFull):
-            # An answer too: a watchdog need not do anything.
+            # This is an answer too, so the watchdog need not act.
             self._stamp.show()
         self._storage_failed(error)
         return False
@@ -179,7 +179,7 @@ class Engine:
         self._report(turn, finishes)
 
     def _report(self, turn: Turn, finishes: Sequence[Finish]) -> None:
-        """Tell the log, the hooks and the time limits what a turn wrote and claimed, before what it claimed is started."""
+        """Report what a turn wrote and claimed to the log, the hooks and the time limits, before the claimed tasks start."""
         self._last_turn_at = self._clock.monotonic()
         self._end_log.on_turn(finishes, turn.stale, turn.cancelled)
         if self._run_hooks is not None:
@@ -188,10 +188,10 @@ class Engine:
             self._ask_to_stop(turn.revoked_running)
 
     def _collect_finishes(self) -> list[Finish]:
-        """Return what is to be written: what an earlier turn could not write, and what has ended since."""
+        """Return the finishes to write: those that an earlier turn could not write, and those of runs that have ended since."""
         ended = self._runners.collect()
         self._unwritten += ended
-        # Runners take tasks in the order in which they were submitted, so all but those that wait have started.
+        # Runners take tasks in the order in which they were submitted, so all but the waiting ones have started.
         for _ in range(len(self._unstarted) - self._runners.waiting() if self._unstarted else 0):
             self._pending_events.append(events.of_start(self._unstarted.popleft()))
         for finish in ended:
@@ -221,7 +221,8 @@ class Engine:
         return max(0, capacity)
 
     def _without_surplus(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        """Give back at-most-once tasks that no runner is free for, and return the others: one that waits here would be lost with us."""
+        """Release at-most-once tasks that no runner is free for, and return the others: one that waits here would be lost with this
+        worker."""
         if not any(lease.is_at_most_once for lease in leases):
             return leases
         self._careful_until = self._clock.monotonic() + micros(CAREFUL)
@@ -244,7 +245,7 @@ class Engine:
         if not leases:
             if not self._suspects.may_start(self._running):
                 return
-            # It runs alone: if it crashes its worker again, it takes no other task with it, and no other suspect either.
+            # It runs alone: if it crashes its worker again, no other task and no other suspect is affected.
             leases = [self._suspects.start_one()]
             self._release(self._suspects.take_all())
         for lease in leases:
@@ -254,26 +255,26 @@ class Engine:
         self._runners.submit(leases)
         self._to_wake = 1 if self._prefetch.is_short else len(self._running)
         if not self._should_turn():
-            # Else they are woken in the middle of the turn that follows: Python runs one thread at a time, so what they did before that
-            # would hold up the turn, and they would have nothing left to do while it waits for the storage.
+            # Otherwise they are woken in the middle of the next turn: Python runs one thread at a time, so if they ran earlier they would
+            # delay the turn, and would have nothing left to do while it waits for the storage.
             self._wake_runners()
         self._progress = (self._runners.waiting(), self._clock.monotonic())
 
     def _wake_runners(self) -> None:
-        """Wake the runners that are still to be woken: in the middle of a turn, and before anything that waits."""
+        """Wake the runners that are still needed. Called in the middle of a turn, and before anything that waits."""
         count, self._to_wake = self._to_wake, 0
         if count:
             self._runners.wake(count)
 
     def _storage_failed(self, reason: object) -> None:
-        """Claim nothing until a turn succeeds."""
+        """Stop claiming until a turn succeeds."""
         self._in_outage = True
         self._outage.begins("engine", reason)
 
     # -- the loop -----------------------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Turn whenever there is a reason to, until `stop()`; `drain` then finishes what runs."""
+        """Make turns whenever there is a reason to, until `stop()`; `drain` then finishes the running tasks."""
         is_due, gap = True, OUTAGE_GAP
         while True:
             self._waker.clear()
@@ -291,7 +292,7 @@ class Engine:
                 is_due = self._wait()
 
     def _should_turn(self) -> bool:
-        """Return whether there is a reason to turn now."""
+        """Return whether there is a reason for a turn now."""
         waiting = self._runners.waiting()
         if self._run_hooks is not None and self._run_hooks.is_awaiting and self._runners.ended():
             return True
@@ -299,17 +300,17 @@ class Engine:
             return True
         if waiting == 0 and (self._has_news() or self._suspects.may_start(self._running)):
             return True
-        # The next turn names running tasks that were revoked, and there may be no other reason for one for a long time.
+        # A turn reports running tasks that were revoked, and there may be no other reason for one for a long time.
         can_stop = self._ask_to_stop is not None and bool(self._running)
         return can_stop and self._clock.monotonic() - self._last_turn_at >= micros(REVOCATION_CHECK)
 
     def _has_news(self) -> bool:
-        """Return whether there is something to write."""
+        """Return whether there is anything to write."""
         is_started = len(self._unstarted) > self._runners.waiting()
         return bool(is_started or self._runners.ended() or self._pending_events or self._unwritten or self._unreleased)
 
     def _wait(self) -> bool:
-        """Wait for whatever comes first: a runner that ends, new work, the next due time. Return True to turn now."""
+        """Wait until a run ends, new work arrives or the next task is due, whichever comes first. Return True to make a turn now."""
         self._wake_runners()
         self._end_log.flush_if_due()
         self._stamp.show(LONGEST_REST)
@@ -331,7 +332,7 @@ class Engine:
         return False
 
     def _return_stalled(self) -> None:
-        """If tasks wait and none has started for a while, wake another runner; if all are busy, let another worker have the tasks."""
+        """Wake another runner if tasks wait and none has started for a while; if all are busy, release the tasks for another worker."""
         waiting, now = self._runners.waiting(), self._clock.monotonic()
         before, since = self._progress
         if waiting != before:
@@ -343,11 +344,11 @@ class Engine:
             self._release(self._runners.take_back())
 
     def assume_outage(self) -> None:
-        """After an unexpected error: treat the next turn as the first after an outage, so that unknown claims are released."""
+        """Treat the next turn as the first after an outage, so that unknown claims are released. Called after an unexpected error."""
         self._in_outage = True
 
     def successor(self) -> Engine:
-        """Return an engine that finishes what this one has begun, if this one hangs in the middle of a turn: `drain` it."""
+        """Return an engine whose `drain` finishes what this one has begun, in case this one hangs in the middle of a turn."""
         parts = (self._storage, self._worker, self._runners, self._clock, self._waker, self._outage)
         it = Engine(*parts, run_hooks=self._run_hooks, ask_to_stop=self._ask_to_stop)
         it._running, it._suspects.waiting = dict(self._running), list(self._suspects.waiting)
@@ -359,14 +360,14 @@ class Engine:
     # -- stopping -----------------------------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Claim nothing more; `run` returns soon. May be called from any thread or signal handler."""
+        """Stop claiming, so that `run` returns soon. May be called from any thread or signal handler."""
         self._is_stopping = True
         self._stop_requested.set()
         self._waker.wake()
 
     def drain(self, timeout: float | None, report_held: Callable[[int], None] = lambda count: None) -> list[Lease]:
-        """After `run`: give back what has not started, write what ends within *timeout* seconds (None: no limit), and return what still
-        runs. *report_held* gets the number of tasks that are still held."""
+        """Release tasks that have not started, write the finishes of those that end within *timeout* seconds (None: no limit), and return
+        those that still run. Called after `run`. *report_held* gets the number of tasks that are still held."""
         self._release(self._runners.take_back() + self._suspects.take_all())
         deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
         while self._running or self._unwritten or self._unreleased or self._runners.ended():
@@ -380,18 +381,18 @@ class Engine:
                 self._waker.wait(min(left, OUTAGE_GAP))
         self._end_log.flush()
         if self._unwritten:
-            log.warning("could not write the results of %d finished tasks; they will run again", len(self._unwritten))
+            log.warning("could not write the results of %d finished tasks; these tasks will run again", len(self._unwritten))
         return list(self._running.values())
 
     def requeue_running(self) -> None:
-        """Requeue what still runs without counting a try. Only for a process that exits right after."""
+        """Requeue the tasks that still run without counting a try. Only for a process that exits right afterwards."""
         now = self._clock.now()
         self._collect_finishes()
         self._unwritten += [decide(lease, Snoozed(0, reasons.SHUTDOWN), now) for lease in self._running.values()]
         self.turn()
 
     def _release_unknown(self) -> None:
-        """Release what this worker holds according to the storage but not according to us: claimed by a turn whose reply was lost."""
+        """Release tasks that this worker holds in the storage without knowing it: a turn claimed them, but its reply was lost."""
         known = {*self._running, *self._unwritable, *(finish.lease[:2] for finish in self._unwritten)}
         known.update(lease[:2] for lease in self._suspects.waiting)
         try:
@@ -402,7 +403,7 @@ class Engine:
         self._unreleased += [lease for lease in held if lease[:2] not in known]
 
     def _release(self, leases: Sequence[Lease]) -> None:
-        """Give back tasks that never started; what cannot be released now is kept for the next turn."""
+        """Release tasks that never started; those that cannot be released now are kept for the next turn."""
         for lease in leases:
             self._running.pop(lease[:2], None)
         if leases and self._unstarted:

@@ -1,4 +1,4 @@
-"""Runs one task and returns what came of it. Never touches a storage."""
+"""Run one task and return its finish, without touching a storage."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from huey.task.wrapper import TaskWrapper
 log = SafeLogger("huey.consumer")
 
 ErrorReport = Callable[[Task, BaseException], dict[str, Any]]
-"""Describes an exception in plain values, in the application's own form."""
+"""A function of the application that describes an exception in plain values."""
 
 
 class Executor:
-    """Runs tasks; one instance serves all runners of a worker. *run_hooks*: called around the bodies. *report*: replaces our own
-    description of an error. *gate*: what every run passes through, see ``Huey._execute``."""
+    """Runs tasks; one instance serves all runners of a worker. *run_hooks*: called around the bodies. *report*: replaces huey's description
+    of an error. *gate*: the function that every run passes through, see ``Huey._execute``."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Executor:
         is_local: bool = False,
         gate: Gate | None = None,
     ) -> None:
-        """*is_local*: wall times are local time; otherwise UTC."""
+        """Create the executor. *is_local*: wall times are local time, otherwise UTC."""
         self._registry = registry
         self._codec = codec
         self._clock = clock
@@ -71,15 +71,15 @@ class Executor:
         self._is_local = is_local
         self.gate = gate
         self._passages: dict[str, Passage] = {}
-        """By task: those whose body raised, until that is logged."""
-        # Checked for each task; they stay the same objects, mostly empty.
+        """The errors of bodies that raised, by task, until they are logged."""
+        # Checked for each task; these objects never change identity, and are mostly empty.
         self._handlers = self._run_hooks.signals.handlers
         self._pre, self._post = self._run_hooks.hooks.pre, self._run_hooks.hooks.post
         self._tracked = self._run_hooks.tracked
         self._missing: set[Missing] = set()
-        """What tasks wait for that this process could not run."""
+        """The missing functions and classes of tasks that this process could not run."""
         self.values: dict[str, Any] | None = None
-        """By task: what the bodies returned; None where nothing needs that."""
+        """The return values of bodies, by task; None if nothing needs them."""
 
     def execute(self, lease: Lease, slot: int = 0) -> Finish:
         """Run the task in runner *slot*, and decide what its outcome means. Never raises."""
@@ -99,7 +99,7 @@ class Executor:
             finish = decide(lease, outcome, self._clock.now(), perf_counter() - start)
             if finish.error is not None:
                 finish = self.finalize(finish)
-        except BaseException as error:  # Not the body, which is guarded: out of memory, or a fault of ours. No task may hang for it.
+        except BaseException as error:  # Not from the guarded body: out of memory, or a bug in huey. No task may hang.
             log.critical("task %s %s failed outside its body, in huey", lease.name, lease.id, exc_info=True)
             failed = Raised(describe_exception(error), may_retry=False)
             finish = self.finalize(decide(lease, failed, self._clock.now(), perf_counter() - start))
@@ -113,7 +113,7 @@ class Executor:
             signed = as_declared(self._codec, lease)
         except DecodeError as error:
             return lease, _undecodable(error)
-        # The storage went by its column; that may have been changed.
+        # The storage used its column, which may have been changed.
         is_late = signed.expires is not None and signed.expires != lease.expires and signed.expires <= self._clock.now()
         return signed, Cancelled(reasons.EXPIRED) if is_late else None
 
@@ -132,10 +132,10 @@ class Executor:
             limit = read_policy(lease.options).get("timeout", limit) or None
         limits, thread = self._time_limits, get_ident()
         mask = masks.get(thread) or add_mask()
-        # What is raised from outside from here on strikes in the body, where the mask is open, and nowhere else.
+        # From here on, exceptions raised from outside arrive only in the body, where the mask is open.
         depth, mask.depth = mask.depth, 1
         if limit is None and limits.scoreboard is None:
-            # `track` and `untrack` without the calls: every task of an in-process worker passes here.
+            # `track` and `untrack` inlined: every task of an in-process worker passes here.
             limits.threads[slot] = thread
             limits.current[slot] = lease
         else:
@@ -147,7 +147,7 @@ class Executor:
             return self._run_body(wrapper, lease, slot, mask, args, kwargs, None, None)
         except DecodeError as error:
             return _undecodable(error)
-        except ASKED_TO_STOP as error:  # A hook or an argument raised it by itself.
+        except ASKED_TO_STOP as error:  # A hook or an argument raised it on its own.
             return _stopped(error)
         finally:
             limits.current[slot] = None
@@ -195,7 +195,7 @@ class Executor:
                     mask.after_closing()
             if type(value) not in PLAIN:
                 check_has_run(wrapper.name, value)
-        except BaseException as error:  # The user's code: whatever it raises is an outcome, SystemExit included.
+        except BaseException as error:  # User code: every exception is an outcome, including SystemExit.
             return self._failed(wrapper, lease, slot, error, tracked)
         finally:
             current.run.reset(outside)
@@ -212,7 +212,7 @@ class Executor:
             error = _explain_handle(error, value)
             if tracked is not None:
                 tracked.error = error
-            # Another run would end in the same way, and repeat what the body does.
+            # Another run would end the same way, and repeat the effects of the body.
             return Raised(describe_exception(error), may_retry=False, reason=reasons.NOT_STORABLE)
 
     def _keep_value(self, lease: Lease, tracked: TrackedRun | None, value: Any) -> None:
@@ -248,8 +248,8 @@ class Executor:
             description = self._report(task, error)
             self._codec.encode("error", task.id, description)
             return description
-        except BaseException:  # The user's code.
-            log.exception("build_error_result raised, or returned what cannot be stored; task %s gets the usual error instead", task.id)
+        except BaseException:  # User code.
+            log.exception("build_error_result raised, or its value cannot be stored; task %s gets the usual error instead", task.id)
             return None
 
     def may_retry(self, lease: Lease, error: BaseException) -> bool:
@@ -269,7 +269,7 @@ class Executor:
         else:
             passage.context.run(log_failure, finish, error, passage.error)
         if finish.state == State.QUEUED:
-            # As the last failure shows them: those that this run had left.
+            # The retries that this run had left, as in the last failure.
             return finish._replace(error={**error, "retries": lease.retries_left})
         wrapper = self._known(lease.name) if self._results else None
         if not self._results or (wrapper is not None and not wrapper.stores_result):
@@ -278,7 +278,7 @@ class Executor:
         return finish._replace(value=self._codec.encode("error", lease.id, metadata))
 
     def _log_missing(self, finish: Finish, error: dict[str, Any]) -> None:
-        """Log an error once for each thing that is missing here, rather than for each task."""
+        """Log an error once per missing function or class, rather than once per task."""
         missing = Missing(finish.lease.name, finish.reason or "")
         level = logging.DEBUG if missing in self._missing else logging.ERROR
         self._missing.add(missing)
@@ -290,13 +290,13 @@ class Executor:
         )
 
     def can_run(self, missing: Missing) -> bool:
-        """Return whether tasks that wait for *missing* can be run here, as far as is known."""
+        """Return whether tasks that wait for *missing* can be run here, as far as this process knows."""
         if missing.reason != reasons.UNKNOWN_TASK:
             return missing not in self._missing
         return self._known(missing.name) is not None
 
     def unstorable(self, finish: Finish, error: BaseException) -> Finish:
-        """Return the finish of a run whose own finish the storage could not take, with the error that its caller gets."""
+        """Return the replacement for a finish that the storage could not store, with the error that the caller gets."""
         return self.finalize(failing(finish, error))
 
     def _known(self, name: str) -> TaskWrapper[Any, Any] | None:
@@ -311,7 +311,7 @@ def _explain_handle(error: EncodeError, value: Any) -> EncodeError:
     if type(value).__module__ != "huey.client.result":
         return error
     return EncodeError(
-        f"the task returned {value!r}, and a handle cannot be returned: return its id, and ask huey.result(id) for the value"
+        f"the task returned {value!r}, and a handle cannot be returned: return its id, and use huey.result(id) to get the value"
     )
 
 
@@ -332,7 +332,7 @@ def _stopped(error: BaseException) -> Outcome:
 
 
 _forks = 0
-"""Forks between the start of the first process and this one."""
+"""How many forks led from the first process to this one."""
 
 
 def _count_fork() -> None:
@@ -344,13 +344,13 @@ os.register_at_fork(after_in_child=_count_fork)
 
 
 def _exit_forked_child(lease: Lease) -> None:
-    """The task forked and the child returned from it. The child must exit: it shares the leases of its parent."""
+    """Exit a child process that a task forked and that returned from the task, because it shares the leases of its parent."""
     log.warning("task %s %s forked, and the child (pid %d) returned from the task: the child exits", lease.name, lease.id, os.getpid())
     logging.shutdown()
     os._exit(0)
 
 
-UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept as it is", "traceback": ""}, False, reasons.UNDECODABLE)
+UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept unchanged", "traceback": ""}, False, reasons.UNDECODABLE)
 """The outcome for a record that a storage could not read; such a record has no name."""
 
 

@@ -1,4 +1,4 @@
-"""What an exception means for its run, and its description in plain values."""
+"""Turn an exception into the outcome of its run, and describe it in plain values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from huey.task.options import TaskOptions
 
 ERROR_CHARS = 2_000
 TRACEBACK_CHARS = 20_000
-"""Characters kept of an error's text, and of its traceback: the end, where the error stands."""
+"""How many characters are kept of an error's text, and of its traceback: the end, which names the error."""
 
 
 def outcome_of_exception(
     error: BaseException, description: dict[str, Any], options: TaskOptions, now: Micros, was_revoked: bool
 ) -> Outcome:
-    """Return the outcome of a body that raised *error*. *description*: the error in plain values. *was_revoked*: it was revoked while it
-    ran and asked to stop."""
+    """Return the outcome of a body that raised *error*. *description*: the error in plain values. *was_revoked*: the task was revoked while
+    it ran and asked to stop."""
     if was_revoked:
         return Cancelled(reasons.REVOKED, description)
     if isinstance(error, RetryTask):
@@ -56,12 +56,12 @@ def _rate_limited(error: RateLimitExceeded, description: dict[str, Any]) -> Outc
     try:
         return RateLimited(description, to_seconds(error.delay), error.retry)
     except ValueError as wrong:
-        # A class of the application may have set it to anything.
+        # The application's class may have set it to any value.
         return Raised(describe_exception(wrong))
 
 
 def describe_exception(error: BaseException, skip: int = 0) -> dict[str, Any]:
-    """Return an exception as plain values, without the first *skip* frames of its traceback, which are ours."""
+    """Return an exception as plain values, without the first *skip* frames of its traceback, which are huey's."""
     trace: Any = error.__traceback__
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
@@ -86,5 +86,5 @@ def qualified_name(kind: type) -> str:
 def _safe(text_of: Callable[[BaseException], str], error: BaseException) -> str:
     try:
         return text_of(error)
-    except BaseException as broken:  # The user's __repr__ or __str__ may raise too, whatever it likes.
+    except BaseException as broken:  # The user's __repr__ or __str__ may raise any exception too.
         return f"{type(error).__name__} (its text raised {type(broken).__name__})"

@@ -1,7 +1,7 @@
-"""Finds the one finish that the storage cannot take, when a turn cannot be written because of it, and fails that task alone.
+"""Find the one finish that the storage cannot store, which makes a turn fail, and fail only that task.
 
-Each finish is first given to the storage unchanged. Nothing is done while the storage does not even take an empty turn: then it is not the
-finishes that are wrong.
+Each finish is first given to the storage unchanged. Nothing is done while the storage rejects even an empty turn, because then the finishes
+are not the cause.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ log = SafeLogger("huey.consumer")
 
 
 Replace = Callable[[Finish, BaseException], Finish]
-"""Makes of a finish that cannot be written one that says so."""
+"""Replaces a finish that cannot be written by one that says so."""
 
 
 def failing(finish: Finish, error: BaseException) -> Finish:
-    """Return the finish of a task whose own finish cannot be written."""
+    """Return a failure to replace a finish that cannot be written."""
     description = {"error": f"EncodeError: the outcome of this run cannot be stored ({error_text(error)})", "traceback": ""}
     return decide(finish.lease, Raised(description, may_retry=False, reason=reasons.NOT_STORABLE), 0, finish.duration)
 
 
 class Narrowing:
-    """*replace*: see ``Replace``. *on_written*: gets what was written, part by part. *unwritable*: gets the runs for which no finish can be
-    written; they count as stale."""
+    """Writes a turn in parts. *replace*: see ``Replace``. *on_written*: gets what was written, part by part. *unwritable*: gets the runs
+    for which no finish can be written; they count as stale."""
 
     def __init__(
         self,
@@ -49,15 +49,15 @@ class Narrowing:
         self._unwritable = unwritable
 
     def write(self, finishes: Sequence[Finish], events: Sequence[str]) -> None:
-        """Write in parts what could not be written together. Raises StorageError during an outage; what was reported as written is written.
-        Any other error means that the storage does not even take an empty turn."""
+        """Write in parts what could not be written together. Raise StorageError during an outage; everything reported as written is
+        written. Any other error means that the storage rejects even an empty turn."""
         self._storage.turn(self._worker, [], 0)
         try:
             if events:
                 self._storage.turn(self._worker, [], 0, events)
         except StorageError:
             raise
-        except Exception as error:  # Whatever the storage raises for a text that it cannot take.
+        except Exception as error:  # Any error that the storage raises for a string that it cannot store.
             log.error("dropped %d events that cannot be written: %s", len(events), error_text(error))
         if finishes:
             self._write(list(finishes))
@@ -79,7 +79,7 @@ class Narrowing:
 
     def _fail(self, finish: Finish, error: Exception) -> None:
         lease = finish.lease
-        log.error("task %s %s: its outcome cannot be stored, so it fails: %s", lease.name, lease.id, error_text(error))
+        log.error("task %s %s failed because its outcome cannot be stored: %s", lease.name, lease.id, error_text(error))
         for instead in (self._replace(finish, error), failing(finish, error)):
             try:
                 turn = self._storage.turn(self._worker, [instead], 0)
@@ -93,13 +93,13 @@ class Narrowing:
         log.critical(
             "task %s %s: no outcome can be stored; the worker keeps the task until it exits: %s", lease.name, lease.id, error_text(error)
         )
-        # Released, it would run again, and again without an end.
+        # If it were released, it would run again and again without end.
         self._unwritable.add(lease[:2])
         self._on_written(Turn([], stale=[lease.id]), [finish])
 
 
 def release(storage: Storage, worker: Worker, leases: Sequence[Lease]) -> None:
-    """Release *leases*; a task that the storage cannot release stays with the worker until it exits. Raises StorageError during an
+    """Release *leases*; a task that the storage cannot release stays with the worker until it exits. Raise StorageError during an
     outage."""
     try:
         storage.release(worker, leases)

@@ -1,6 +1,6 @@
-"""Logs an outage of the storage once per process: a line when it begins and a line when it is over, whichever part notices.
+"""Log an outage of the storage once per process, with a line when it begins and a line when it is over, whichever part notices.
 
-A worker leaves that to its supervisor if the supervisor cannot reach the storage either, so an outage is not logged by every process.
+If the supervisor cannot reach the storage either, only the supervisor logs the outage, not each of its workers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SUPERVISOR_GRACE = 10.0
 
 
 class Outage:
-    """The parts of a process that cannot reach the storage now. May be used from any thread. *board*: where a supervisor sees it; None
-    without one."""
+    """The parts of a process that cannot reach the storage now. May be used from any thread. *board*: shows the outage to the supervisor;
+    None without one."""
 
     def __init__(self, clock: Clock, board: Scoreboard | None = None) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class Outage:
         return bool(self._parts)
 
     def begins(self, part: str, reason: object) -> None:
-        """*part* could not reach the storage, or still cannot. Logged once."""
+        """Record that *part* cannot reach the storage, and log it once."""
         with self._lock:
             if not self._parts:
                 self._since, self._written = self._clock.monotonic(), 0
@@ -64,7 +64,7 @@ class Outage:
         return supervisor == REACHES or self._clock.monotonic() - self._since > micros(SUPERVISOR_GRACE)
 
     def ends(self, part: str, written: int = 0) -> None:
-        """*part* has reached the storage, and wrote *written* finishes that had waited. Logged when no other part is left."""
+        """Record that *part* reached the storage again and wrote *written* delayed finishes; log it when no other part is left."""
         with self._lock:
             if part not in self._parts:
                 return
@@ -77,4 +77,4 @@ class Outage:
             seconds = (self._clock.monotonic() - self._since) / SECOND
             log.info("storage is back after %.1f s%s", seconds, f": {self._written} finished tasks written" if self._written else "")
         elif is_over and self._written:
-            log.info("wrote %d finished tasks that had waited for the storage", self._written)
+            log.info("wrote %d finished tasks that were waiting for the storage", self._written)

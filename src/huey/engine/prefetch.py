@@ -12,11 +12,11 @@ from huey.task.lifecycle import UNKNOWN_DELAY
 from huey.task.record import Lease
 
 MOST_HELD = 3 * LARGEST_TURN
-"""Tasks held at most: the runners work on those of one turn while the next one is written and claimed."""
+"""Maximum number of tasks held: the runners work on those of one turn while the next one is written and claimed."""
 PREFETCH_TIME = 0.05
-"""Seconds of work, proven short, that may be claimed beyond what can start now."""
+"""Seconds of work, if earlier runs were short, that may be claimed beyond what can start now."""
 SHORT = 100e-6
-"""Seconds. Waking a second thread for tasks shorter than this costs more than it gains."""
+"""Seconds below which waking a second thread for a task costs more than it gains."""
 
 
 class Prefetch:
@@ -31,20 +31,20 @@ class Prefetch:
         self._runners = runners
         self._mean: float | None = None
         self.limit = runners
-        """Tasks that may be held."""
+        """The number of tasks that may be held."""
         self.low_water = 0
-        """Waiting tasks at which the next turn should start, so that the runners never run dry."""
+        """The number of waiting tasks at which the next turn should start, so that the runners always have work."""
         self.batch_limit = LARGEST_TURN
-        """Tasks that one turn may ask for: fewer while they are heavy."""
+        """The number of tasks that one turn may claim: fewer while tasks are large."""
 
     @property
     def is_short(self) -> bool:
-        """True if tasks take so little time that one thread gets through them faster than it wakes another."""
+        """True if tasks are so short that one thread runs them faster than it can wake another thread."""
         return self._mean is not None and self._mean < SHORT
 
     @property
     def refill_at(self) -> int:
-        """Waiting tasks at which more are claimed. 0 while tasks are heavy: those of one turn fill the memory that they may take."""
+        """The number of waiting tasks at which more are claimed; 0 while tasks are large, because one turn then fills the memory limit."""
         return 0 if self.batch_limit < LARGEST_TURN else self.low_water
 
     def capacity(self, held: int) -> int:
@@ -52,7 +52,7 @@ class Prefetch:
         return min(self.batch_limit, self.limit - held)
 
     def observe(self, durations: Sequence[float]) -> None:
-        """Learn from runs that took *durations* seconds. The limit at most doubles, and falls at once."""
+        """Adapt the limit to runs that took *durations* seconds. It at most doubles per call, but falls at once."""
         mean = sum(durations) / len(durations)
         self._mean = mean if self._mean is None else max(mean, (self._mean + mean) / 2)
         count = self._runners
@@ -61,22 +61,22 @@ class Prefetch:
         self.low_water = (self.limit - count) // 2
 
     def observe_claim(self, claimed: int, hit_byte_limit: bool) -> None:
-        """Adapt the batch limit after a turn. One that was cut off by the size of its tasks sets it to what it *claimed*; a full one below
-        the usual limit raises it a little."""
+        """Adapt the batch limit after a turn. If the size of the tasks cut the turn short, set it to the number *claimed*; if a turn was
+        full below the usual limit, raise it a little."""
         if hit_byte_limit:
             self.batch_limit = max(1, claimed)
         elif claimed == self.batch_limit < LARGEST_TURN:
             self.batch_limit = min(LARGEST_TURN, self.batch_limit + 1 + self.batch_limit // 8)
 
     def reset(self) -> None:
-        """Claim no more than can start now, until runs prove short again."""
+        """Claim no more than can start now, until runs turn out to be short again."""
         self.limit, self.low_water = self._runners, 0
 
 
 LONGEST_SUSPECT_WAIT = 1.0
-"""Seconds that a suspect waits for the other tasks of its worker to end; then it runs beside them."""
+"""Seconds that a suspect waits for the other tasks of its worker to end; after that it runs beside them."""
 ALONE = 10.0
-"""Seconds that a suspect has a worker for itself; then others may start beside it."""
+"""Seconds that a suspect has a worker to itself; after that other tasks may start beside it."""
 
 Run = tuple[str, int]
 """Id and token of a lease."""
@@ -93,41 +93,41 @@ class Suspects:
         self.waiting: list[Lease] = []
 
     def add(self, leases: Sequence[Lease]) -> None:
-        """Let *leases* wait until they may run."""
+        """Add *leases* to the suspects that wait."""
         self.waiting += leases
         self._since = self._clock.monotonic()
 
     def may_start(self, running: Collection[Run]) -> bool:
-        """Return whether one may start: nothing else is *running*, or what is has kept it waiting for too long."""
+        """Return whether a suspect may start: nothing is *running*, or the running tasks have kept it waiting for too long."""
         if not self.waiting:
             return False
         return not running or self._clock.monotonic() - self._since > micros(LONGEST_SUSPECT_WAIT)
 
     def runs_alone(self, running: Collection[Run]) -> bool:
-        """Return whether one is among what is *running*, and has not yet had its time alone."""
+        """Return whether a suspect is among the *running* tasks and has not used up its time alone."""
         return self._alone in running and self._clock.monotonic() - self._alone_since < micros(ALONE)
 
     def start_one(self) -> Lease:
-        """Take the first; it runs alone from now on. Only while some wait."""
+        """Take the first waiting suspect, which runs alone from now on. Call it only if one waits."""
         lease = self.waiting.pop(0)
         self._alone, self._alone_since = lease[:2], self._clock.monotonic()
         return lease
 
     def take_all(self) -> list[Lease]:
-        """Take those that wait, to give them back."""
+        """Take all waiting suspects, to release them."""
         taken, self.waiting = self.waiting, []
         return taken
 
 
 MOST = 32
-"""Tasks that one search claims at most; if it finds as many, the next search starts at once."""
+"""Maximum number of tasks that one search claims; if it finds this many, the next search starts at once."""
 KINDS = 500
-"""Names that one search asks for at most."""
+"""Maximum number of names that one search asks for."""
 
 
 class Search:
-    """Finds tasks that no worker could run so far and that this one can: at its start, and every few seconds. *can_run*: returns whether
-    tasks that wait for something can be run here."""
+    """Find tasks that no worker could run so far but this one can: at its start, and every few seconds. The search of one worker.
+    *can_run*: returns whether tasks that wait for a function or class can be run here."""
 
     def __init__(self, storage: Storage, worker: Worker, clock: Clock, can_run: Callable[[Missing], bool]) -> None:
         self._storage = storage
@@ -137,7 +137,7 @@ class Search:
         self._next: Micros = 0
 
     def claim_due(self, capacity: Callable[[], int], start: Callable[[Sequence[Lease]], None], failed: Callable[[object], None]) -> bool:
-        """If a search is due, start as many tasks as there is *capacity* for. Return False during an outage, after calling *failed*."""
+        """Search if it is due, and start tasks up to *capacity*. Return False during an outage, after calling *failed*."""
         if self._clock.monotonic() < self._next or (want := capacity()) <= 0:
             return True
         try:

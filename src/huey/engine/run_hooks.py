@@ -1,11 +1,10 @@
-"""Hooks and signal handlers around the runs of tasks, called by the runner in the documented order.
+"""Call hooks and signal handlers around runs, in the runner's thread and the documented order.
 
 A run with post-execute hooks or completion handlers is *tracked*: after the body its runner waits until the engine has committed the
-finish, and then calls them in the same thread: result stored, ``post_execute``, ``complete``. A run without any costs a check of empty
-containers.
+finish, and then calls them in the same thread: result stored, ``post_execute``, ``complete``. For a run without any, this costs only a
+check of empty containers.
 
-What happens without a run (a scheduled task becomes ready, a revoked one is cancelled) is emitted by a thread that starts with the first of
-these.
+Signals without a run (a scheduled task becomes ready, a revoked one is cancelled) are emitted by a thread, which the first of them starts.
 """
 
 from __future__ import annotations
@@ -74,14 +73,14 @@ class TrackedRun:
         self.error: BaseException | None = None
         self.finish: Finish | None = None
         self.is_skipped = False
-        """A pre-execute hook has cancelled it."""
+        """Whether a pre-execute hook has cancelled it."""
         self.is_stale = False
-        """The finish was not written: the lease was lost."""
+        """Whether the finish was not written, because the lease was lost."""
         self.committed = threading.Event()
 
 
 class RunHooks:
-    """*find*: looks a task up in the storage."""
+    """Calls the hooks and handlers of one consumer. *find*: looks a task up in the storage."""
 
     def __init__(
         self, signals: Signals, hooks: Hooks, decoder: TaskDecoder | None = None, find: Callable[[str], TaskRow | None] | None = None
@@ -118,21 +117,21 @@ class RunHooks:
             self.signals.emit(signal, self._decode(lease, due))
 
     def await_commit(self, slot: int, finish: Finish, context: Context | None = None) -> None:
-        """Register a tracked run whose *finish* is about to be handed to the engine. *context*: that of the run; hooks and handlers are
-        called in it."""
+        """Register a tracked run whose *finish* is about to be passed to the engine. *context*: that of the run, in which hooks and
+        handlers are called."""
         if (run := self.tracked.get(slot)) is not None:
             run.finish, run.context = finish, context
             self.signals.handler_gate.hold([run.lease.id])
             self._awaited[finish.lease[:2]] = run
 
     def after_commit(self, slot: int) -> None:
-        """Wait until the finish is committed, then call the post-execute hooks and emit what became of the task."""
+        """Wait until the finish is committed, then call the post-execute hooks and emit the signals for the task's end."""
         run = self.tracked.pop(slot)
         run.committed.wait()
         try:
             (run.context or copy_context()).run(self._emit_end, run)
-        except BaseException:  # Hooks and handlers are guarded; what is left is an argument that cannot be decoded, or a fault of ours.
-            log.exception("could not call the hooks and signal handlers for the end of task %s %s", run.lease.name, run.lease.id)
+        except BaseException:  # Hooks and handlers are guarded; what remains is an undecodable argument, or a bug in huey.
+            log.exception("cannot call the hooks and signal handlers for the end of task %s %s", run.lease.name, run.lease.id)
         finally:
             self.signals.handler_gate.release([run.lease.id])
 
@@ -142,7 +141,7 @@ class RunHooks:
         if not run.is_skipped:
             self.hooks.call(POST, task, run.value, run.error)
         if run.is_stale:
-            # Another worker has the task, and emits what becomes of it.
+            # Another worker has the task, and emits its signals.
             return
         if finish.state == State.SUCCEEDED:
             emit(SIGNAL_COMPLETE, task)
@@ -170,8 +169,8 @@ class RunHooks:
         return SIGNAL_ENQUEUED in self.signals.handlers
 
     def on_turn(self, turn: Turn, finishes: Sequence[Finish]) -> None:
-        """Release the runners whose *finishes* a turn has written, and emit what it promoted and cancelled. Called before the tasks that it
-        claimed are started."""
+        """Release the runners whose *finishes* a turn has written, and emit the signals of tasks that it promoted or cancelled. Called
+        before the claimed tasks start."""
         if self._awaited:
             stale = set(turn.stale)
             for finish in finishes:
@@ -222,7 +221,7 @@ class RunHooks:
                 self.signals.emit(SIGNAL_INTERRUPTED, self._decode(lease))
 
     def close(self) -> None:
-        """Call the handlers that are left, and end the thread that does so."""
+        """Call the remaining handlers, and end the thread that does so."""
         if self._hook_thread is not None:
             self._hook_thread.close()
             self._hook_thread = None
@@ -236,7 +235,7 @@ class HookThread:
         self._thread = self._start()
 
     def put(self, call: Callable[[], Any]) -> None:
-        """Call *call* when its turn comes; starts the thread again if it has died."""
+        """Queue *call* to be called; restart the thread if it has died."""
         self._calls.put(call)
         if not self._thread.is_alive():
             self._thread = self._start()
@@ -247,7 +246,7 @@ class HookThread:
         return thread
 
     def close(self, timeout: float = 5.0) -> None:
-        """End after what is queued; wait for that up to *timeout* seconds."""
+        """End the thread after the queued calls, and wait for that up to *timeout* seconds."""
         self._calls.put(None)
         self._thread.join(timeout)
 
@@ -255,30 +254,30 @@ class HookThread:
         while (call := self._calls.get()) is not None:
             try:
                 call()
-            except BaseException:  # The top of a loop: whatever it was, the next one is called too.
-                log.exception("could not emit a signal")
+            except BaseException:  # The top of a loop: after any error the next call must still run.
+                log.exception("cannot emit a signal")
 
 
 Gate = Callable[[Task], Any]
-"""``Huey._execute``, wrapped."""
+"""The replaced ``Huey._execute``."""
 
 
 class Passage:
-    """The passage of a run through ``Huey._execute``, if a subclass or an instrumentation has wrapped that method."""
+    """Run a task through ``Huey._execute``, if a subclass or an instrumentation has replaced that method."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
-        """What the body raised."""
+        """The exception that the body raised."""
         self.context: Context | None = None
-        """The context in which it did: it holds what an instrumentation knows of the run."""
+        """The context in which it was raised, with the instrumentation's data about the run."""
 
     def fail(self, error: BaseException) -> None:
-        """The body raised *error*."""
+        """Record that the body raised *error*."""
         self.error, self.context = error, copy_context()
 
     def run(self, gate: Gate, task: Task) -> Any:
-        """Run the body of *task* through *gate*. Returns what it returns; raises what it raises, or what the gate raises. Removes headers
-        from the arguments."""
+        """Run the body of *task* through *gate* and return its value; raise its exception, or that of the gate. Remove headers from the
+        arguments."""
         task.passage = self
         if task.headers is not None:
             task.kwargs[HEADERS] = task.headers

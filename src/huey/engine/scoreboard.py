@@ -1,7 +1,7 @@
-"""The scoreboard of one worker process, for its supervisor to read: what each runner runs, and that the worker's own threads are alive.
+"""The scoreboard of a worker process, from which its supervisor reads what each runner runs and whether the worker's own threads are alive.
 
-Runners write it without a lock or a system call. It is anonymous shared memory, so it is right even after a kill: when a worker dies, the
-supervisor knows exactly which tasks ran. Half-written slots do no harm: the length of the id is written last and cleared first.
+Runners write it without a lock or a system call. It is anonymous shared memory, so it is correct even after a kill: when a worker dies, the
+supervisor knows exactly which tasks were running. Half-written slots do no harm: the length of the id is written last and cleared first.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from huey.runtime.clock import SECOND, Micros
 from huey.task.bounds import LONGEST_ID
 
 GRACE = 10.0
-"""Seconds after its limit that a cooperative task has to end: one that checks its time by itself."""
+"""Seconds after its limit in which a cooperative task, one that checks its time itself, has to end."""
 TO_END = 5.0
-"""Seconds after its limit that any other task has to end: ``TaskTimeout`` was raised in it."""
+"""Seconds after its limit in which any other task has to end, after ``TaskTimeout`` was raised in it."""
 
 UNCHECKED, REPORTS, REACHES = range(3)
 
@@ -31,7 +31,7 @@ _ENDED_AT = _ID_AT + 4 * LONGEST_ID
 _ASKED_AT = _ENDED_AT + 1
 _COOPERATES_AT = _ASKED_AT + 1
 _SLOT = _COOPERATES_AT + 1
-# The head: flags of one byte, then numbers of eight bytes. Each is written by one side only.
+# The header: one-byte flags, then eight-byte numbers. Each has only one writer.
 _STOP, _READY, _REQUEUE, _BLAMELESS, _AT_DISK, _OUTAGE, _SUPERVISOR_STATE = range(7)
 _PULSE, _CHECKS, _HELD, _STAMPS = 8, 16, 24, 32
 _HEAD = _STAMPS + 8 * len(OWN_THREADS)
@@ -39,37 +39,37 @@ _IDLE = _LENGTH.pack(0)
 
 
 class RunningTask(NamedTuple):
-    """A task that a runner runs, or ran last."""
+    """The task that a runner is running, or ran last."""
 
     slot: int
     id: str
     token: int
     began: Micros
-    """When it began, on the monotonic clock."""
+    """When it started, on the monotonic clock."""
     limit: Micros
-    """How long it may run; 0: no limit."""
+    """Its time limit; 0: no limit."""
     is_asked: bool = False
-    """It was revoked and asked to stop, as far as its worker knows; the storage knows for sure."""
+    """Whether it was revoked and asked to stop, as far as its worker knows; only the storage knows for certain."""
     is_cooperative: bool = False
-    """It checked its time by itself before its limit, so it gets no exception but a grace period."""
+    """Whether it checked its time itself before its limit, so that it gets a grace period instead of an exception."""
 
     def is_late(self, now: Micros, by: float = 0.0) -> bool:
-        """Return whether it has run longer than it may by more than *by* seconds."""
+        """Return whether it has exceeded its time limit by more than *by* seconds."""
         return bool(self.limit) and now - self.began > self.limit + by * SECOND
 
     def is_overdue(self, now: Micros) -> bool:
-        """Return whether it did not end when asked, or within its grace period."""
+        """Return whether it has failed to end when asked, or within its grace period."""
         return self.is_late(now, GRACE if self.is_cooperative else TO_END)
 
 
 class Scoreboard:
-    """One slot for each of *count* runners. *fd*: that of an existing one, inherited by the worker; None makes a new one."""
+    """A board with one slot for each of *count* runners. *fd*: that of an existing one, inherited by the worker; None creates a new one."""
 
     def __init__(self, count: int, fd: int | None = None) -> None:
         self.count = count
         size = _HEAD + count * _SLOT
         self.fd = _shared_memory(size) if fd is None else fd
-        # It may have come through an exec; programs that tasks start need not inherit it.
+        # It may have been inherited through exec; programs that tasks start need not inherit it.
         os.set_inheritable(self.fd, False)
         self._map = mmap.mmap(self.fd, size)
         self._inode = os.fstat(self.fd).st_ino
@@ -77,7 +77,7 @@ class Scoreboard:
     # -- written by the worker ---------------------------------------------------------------------------------------------------------
 
     def set_running(self, slot: int, id: str, token: int, began: Micros, limit: Micros) -> None:
-        """A runner starts a task."""
+        """Record that a runner starts a task."""
         at, name = _HEAD + slot * _SLOT, id.encode()
         board = self._map
         board[at : at + 2] = _IDLE
@@ -87,48 +87,48 @@ class Scoreboard:
         board[at : at + 2] = _LENGTH.pack(len(name))
 
     def set_ended(self, slot: int) -> None:
-        """A runner has ended its task. The slot can still be read: the finish is not written yet."""
+        """Record that a runner's task has ended. The slot stays readable, because the finish is not written yet."""
         self._map[_HEAD + slot * _SLOT + _ENDED_AT] = 1
 
     def set_revoked(self, slot: int) -> None:
-        """The task of this runner was revoked and asked to stop."""
+        """Record that the task of this runner was revoked and asked to stop."""
         self._map[_HEAD + slot * _SLOT + _ASKED_AT] = 1
 
     def set_cooperative(self, slot: int) -> None:
-        """The task of this runner checks its time by itself."""
+        """Record that the task of this runner checks its time itself."""
         self._map[_HEAD + slot * _SLOT + _COOPERATES_AT] = 1
 
     def stamp(self, thread: int, until: Micros) -> None:
-        """One of the worker's own threads is alive, and stamps again by *until* (see stamps.py)."""
+        """Record that one of the worker's own threads is alive and will stamp again by *until* (see stamps.py)."""
         self._write(_STAMPS + 8 * thread, until)
 
     def set_pulse(self, is_at_disk: bool) -> None:
-        """Count a pulse: Python code runs in this process. *is_at_disk*: one of its threads has waited for the disk since the last
+        """Count a pulse, which shows that Python code runs in this process. *is_at_disk*: a thread has waited for the disk since the last
         pulse."""
         self._map[_AT_DISK] = is_at_disk
         self._write(_PULSE, self.pulse + 1)
 
     def set_held(self, count: int) -> None:
-        """While the worker drains: it holds *count* tasks."""
+        """Record that the worker, which is draining, holds *count* tasks."""
         self._write(_HELD, count + 1)
 
     def set_blameless(self) -> None:
-        """This process is about to exit through a fault of ours: no task is to blame."""
+        """Record that this process is about to exit because of a fault in huey, so that no task is blamed."""
         self._map[_BLAMELESS] = 1
 
     def set_outage(self, is_so: bool) -> None:
-        """This worker cannot reach the storage, or can again."""
+        """Record whether this worker is unable to reach the storage."""
         self._map[_OUTAGE] = is_so
 
     @property
     def supervisor_state(self) -> int:
-        """What the supervisor knows of such an outage: ``UNCHECKED`` nothing yet, ``REPORTS`` it cannot reach the storage either and logs
-        the outage itself, ``REACHES`` it reaches the storage."""
+        """The supervisor's view of an outage: ``UNCHECKED`` not known yet, ``REPORTS`` it cannot reach the storage either and logs the
+        outage itself, ``REACHES`` it reaches the storage."""
         return self._map[_SUPERVISOR_STATE]
 
     @property
     def checks(self) -> int:
-        """Grows each time the supervisor checks this worker."""
+        """A counter of the supervisor's checks of this worker."""
         return self._read_number(_CHECKS)
 
     @property
@@ -140,23 +140,23 @@ class Scoreboard:
             return False
 
     def set_ready(self) -> None:
-        """The worker has started."""
+        """Record that the worker has started."""
         self._map[_READY] = 1
 
     @property
     def is_requeue_requested(self) -> bool:
-        """Running tasks are about to be requeued, and their worker killed."""
+        """True if the running tasks are about to be requeued, and the worker killed."""
         return self._map[_REQUEUE] != 0
 
     @property
     def is_stop_requested(self) -> bool:
-        """The worker is to claim nothing more, and to exit when what runs has ended."""
+        """True if the worker must stop claiming, and exit when its running tasks have ended."""
         return self._map[_STOP] != 0
 
     # -- read by the supervisor --------------------------------------------------------------------------------------------------------
 
     def request_stop(self) -> None:
-        """Ask the worker to claim nothing more, and to exit when what runs has ended."""
+        """Ask the worker to stop claiming, and to exit when its running tasks have ended."""
         self._map[_STOP] = 1
 
     def request_requeue(self) -> None:
@@ -165,11 +165,11 @@ class Scoreboard:
 
     @property
     def is_ready(self) -> bool:
-        """The worker has started."""
+        """True once the worker has started."""
         return self._map[_READY] != 0
 
     def count_check(self) -> None:
-        """The supervisor has checked this worker."""
+        """Count a check of this worker by the supervisor."""
         self._write(_CHECKS, self.checks + 1)
 
     @property
@@ -183,7 +183,7 @@ class Scoreboard:
 
     @property
     def pulse(self) -> int:
-        """Grows each second in which Python code runs in the worker."""
+        """A counter that grows each second in which Python code runs in the worker."""
         return self._read_number(_PULSE)
 
     @property
@@ -193,24 +193,24 @@ class Scoreboard:
 
     @property
     def is_blameless(self) -> bool:
-        """True if the worker exited through a fault of ours."""
+        """True if the worker exited because of a fault in huey."""
         return self._map[_BLAMELESS] != 0
 
     @property
     def held(self) -> int | None:
-        """How many tasks a draining worker still holds; None before it drains."""
+        """The number of tasks that a draining worker still holds; None before it drains."""
         return self._read_number(_HELD) - 1 if self._read_number(_HELD) else None
 
     def stamps(self) -> tuple[Micros, ...]:
-        """Return for each of the worker's own threads the time by which it stamps again; 0: there is no such thread."""
+        """Return for each of the worker's own threads the time by which it will stamp again; 0 for a thread that does not exist."""
         return Struct(f"={len(OWN_THREADS)}Q").unpack_from(self._map, _STAMPS)
 
     def running(self) -> list[RunningTask]:
-        """Return what runs now; of a dead worker, what ran when it died."""
+        """Return the tasks that are running or, for a dead worker, were running when it died."""
         return [found for slot in range(self.count) if (found := self._read(slot, has_ended=0))]
 
     def ended(self) -> list[RunningTask]:
-        """Return the last task of each runner that runs nothing now. Its finish may not be written yet."""
+        """Return the last task of each idle runner. Its finish may not be written yet."""
         return [found for slot in range(self.count) if (found := self._read(slot, has_ended=1))]
 
     def _read(self, slot: int, has_ended: int) -> RunningTask | None:
@@ -220,7 +220,7 @@ class Scoreboard:
         if not length or data[_ENDED_AT] != has_ended:
             return None
         token, began, limit = _NUMBERS.unpack_from(data, _LENGTH.size)
-        # A slot that is just being written may hold anything: check twice before acting on it.
+        # A slot that is being written may hold anything: check twice before acting on it.
         id = data[_ID_AT : _ID_AT + length].decode(errors="replace")
         return RunningTask(slot, id, token, began, limit, data[_ASKED_AT] == 1, data[_COOPERATES_AT] == 1)
 
@@ -237,7 +237,7 @@ class Scoreboard:
 
 
 def _shared_memory(size: int) -> int:
-    """Return a descriptor of *size* zero bytes that processes can map."""
+    """Return a descriptor of *size* zero bytes that several processes can map."""
     if sys.platform == "linux":
         fd = os.memfd_create("huey", os.MFD_CLOEXEC)
     else:

@@ -1,8 +1,7 @@
 """Liveness of a worker's own threads, for its watchdog.
 
-Each thread stamps its slot of a board: "I am alive, and will stamp again by then". A thread whose time has passed while its stamp did not
-change stands still; one that waits for its next minute does not. The board is the scoreboard under a supervisor, otherwise an object of
-this process.
+Each thread stamps its slot of a board with the time by which it will stamp again. If that time passes without a new stamp, the thread is
+stuck; one that waits for its next minute is not. The board is the scoreboard under a supervisor, otherwise an object of this process.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ OWN_THREADS = ("main thread", "engine", "time limits", "scheduler", "heartbeat",
 MAIN, ENGINE, TIME_LIMITS, SCHEDULER, HEARTBEAT, JANITOR = range(len(OWN_THREADS))
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two checks of a board, and between two pulses."""
+"""Seconds between checks of a board, and between pulses."""
 GAP = 3.0
-"""Seconds between two checks that are too many: the watchdog itself stood still, so it cannot judge."""
+"""Seconds between two checks from which on the watchdog itself was stuck, so that it cannot judge."""
 STILL = 3
-"""Checks without a pulse that mean that no Python code runs there."""
+"""How many checks without a pulse mean that no Python code runs in the worker."""
 
 
 class Board(Protocol):
-    """Where threads stamp."""
+    """The board on which threads stamp."""
 
     def stamp(self, thread: int, until: Micros) -> None:
-        """A thread is alive and stamps again by *until*; 0: it has ended."""
+        """Record that a thread is alive and will stamp again by *until*; 0: it has ended."""
 
     def stamps(self) -> Sequence[Micros]:
         """Return the last stamp of each thread."""
@@ -57,17 +56,17 @@ class Stamp:
         self._clock = clock
 
     def show(self, within: float = 0.0) -> None:
-        """The thread is alive, and is about to wait for up to *within* seconds."""
+        """Record that the thread is alive and will stamp again within *within* seconds."""
         self._board.stamp(self._thread, self._clock.monotonic() + micros(within))
 
     def leave(self) -> None:
-        """The thread ends as it should."""
+        """Record that the thread has ended normally."""
         self._board.stamp(self._thread, 0)
 
 
 class Standstill:
-    """Counts successive checks, one a second, at which a thread stood still while Python code ran. *seconds*: how many are too many; 0:
-    none are."""
+    """Counts successive checks, one per second, at which a thread was stuck while Python code ran. *seconds*: how many are too many; 0: no
+    limit."""
 
     def __init__(self, seconds: float) -> None:
         self._limit = ceil(seconds / CHECK_INTERVAL)
@@ -76,7 +75,7 @@ class Standstill:
         self._counts = [0] * len(OWN_THREADS)
         self._pulse = -1
         self.still = 0
-        """Checks since the last pulse."""
+        """The number of checks since the last pulse."""
 
     def forget(self) -> None:
         """Discard earlier checks."""
@@ -86,7 +85,7 @@ class Standstill:
         self.still = 0
 
     def check(self, now: Micros, stamps: Sequence[Micros], pulse: int | None = None) -> list[int]:
-        """Return the threads that stand still. *pulse*: that of another process; None: this process, which runs."""
+        """Return the threads that have been stuck for too long. *pulse*: that of another process; None for this process."""
         if self._last_check is None or now - self._last_check > micros(GAP):
             self.forget()
         self.still = self.still + 1 if pulse is not None and pulse == self._pulse and self._last_check is not None else 0
@@ -101,10 +100,10 @@ class Standstill:
 
     @property
     def is_counting(self) -> bool:
-        """True if a thread may stand still, by the last check."""
+        """True if a thread may be stuck, according to the last check."""
         return any(self._counts)
 
     @property
     def is_pulseless(self) -> bool:
-        """True at the first check after which there were too many without a pulse."""
+        """True at the check at which the number of checks without a pulse becomes too large."""
         return bool(self._limit) and self.still == max(self._limit, STILL)

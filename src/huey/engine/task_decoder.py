@@ -1,8 +1,8 @@
 """Reads what a storage holds of a task: rebuilds `Task` objects, for handlers, hooks and whatever lists a queue; reads what the producer
 declared, and the wall time for which it is scheduled.
 
-Anyone who can write into the store can change every column of a task: its name, its retries, its options. Where messages are signed, a
-worker trusts none of these: what the producer declared travels inside the signature, and replaces the columns.
+Anyone who can write to the store can change every column of a task: its name, its retries, its options. If messages are signed, a worker
+trusts none of these: the producer's declaration is part of the signed message, and replaces the columns.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from huey.task.task import Task
 
 
 class TaskDecoder:
-    """Turns stored tasks into `Task` objects, with the registered functions and the serializer."""
+    """Turns stored tasks into `Task` objects, using the registered functions and the serializer."""
 
     def __init__(self, registry: Registry, codec: Codec) -> None:
         self._registry = registry
         self._codec = codec
 
     def decode(self, stored: Record | TaskRow | Lease, due: Micros | None = None) -> Task:
-        """Return the task, due at *due*; of a function that is not registered here, a plain Task. Raises DecodeError if its arguments
-        cannot be read here."""
+        """Return the task, due at *due*, or a plain Task if its function is not registered here. Raise DecodeError if its arguments cannot
+        be read here."""
         stored = as_declared(self._codec, stored)
         args, kwargs = self._codec.decode("task", stored.id, stored.payload)
         return build_task(self._class(stored.name), stored, args, kwargs, due)
 
     def decode_or_stub(self, stored: Record | TaskRow | Lease, due: Micros | None = None) -> Task:
-        """Like `decode`, but return a task without arguments if they cannot be read."""
+        """Return the task like `decode`, or one without arguments if they cannot be read."""
         try:
             return self.decode(stored, due)
         except DecodeError:
@@ -62,7 +62,7 @@ class TaskDecoder:
 def build_task(
     kind: type[Task], stored: Record | TaskRow | Lease, args: tuple[Any, ...], kwargs: dict[str, Any], due: Micros | None = None
 ) -> Task:
-    """Return what a storage holds as a task of class *kind* with these arguments."""
+    """Return a stored task as a task of class *kind* with these arguments."""
     attempt, token = (0, 0) if isinstance(stored, Record) else (stored.attempt, stored.token)
     policy, wall = read_policy(stored.options), policy_micros(stored.options, "wall")
     task = kind(
@@ -89,7 +89,7 @@ def build_task(
 
 
 def _set_expiry(task: Task, stored: Record | TaskRow | Lease) -> None:
-    """Set the expiry as it is stored and, as far as that is known, as it was given."""
+    """Set the stored expiry and, as far as it is known, the expiry as it was given."""
     task.expires_at, task.expires_in = stored.expires, policy_micros(stored.options, "expires_in")
     if task.expires_in is not None:
         length = task.expires_in / SECOND
@@ -102,8 +102,8 @@ H = TypeVar("H", bound=Record | TaskRow | Lease)
 
 
 def declaration(record: Record) -> Declared:
-    """Return what *record* declares."""
-    # The time that this host expects of a duration is not signed: hosts and store need not agree on the time.
+    """Return the declaration of *record*."""
+    # This host's estimate for a duration is not signed: the clocks of hosts and store need not agree.
     expires = record.expires if record.expires_in is None else None
     return Declared(record.name, record.priority, expires, record.retries, record.retry_delay, record.options, record.expires_in)
 
@@ -111,18 +111,18 @@ def declaration(record: Record) -> Declared:
 def as_declared(codec: Codec, stored: H) -> H:
     """Return *stored* as it was declared when it was enqueued; without signatures, *stored* itself.
 
-    Raises DecodeError if the signature does not match, or the constraints that the storage went by are not those that were signed.
+    Raise DecodeError if the signature does not match, or if the storage used other constraints than those that were signed.
     """
     if not codec.signs:
         return stored
     signed = _as_signed(codec, stored)
     if stored.options != signed.options and _constraints(stored.options) != _constraints(signed.options):
-        raise DecodeError(f"task {stored.id}: its unique key or its limits are not those that were signed: they were changed in the store")
+        raise DecodeError(f"task {stored.id}: its unique key or its limits differ from the signed ones: they were changed in the store")
     return signed
 
 
 def declared_if_readable(codec: Codec, stored: H) -> H:
-    """Like `as_declared`, for decisions about a run that has ended; what cannot be read is returned unchanged."""
+    """Return *stored* like `as_declared`, or unchanged if it cannot be read. For decisions about a run that has ended."""
     try:
         return _as_signed(codec, stored) if codec.signs else stored
     except DecodeError:
@@ -137,7 +137,7 @@ def _as_signed(codec: Codec, stored: H) -> H:
         expires=_expiry(signed, stored),
         retries=signed.retries,
         retry_delay=signed.retry_delay,
-        # What a run has asked for since then is not declared.
+        # Requests that a run has made since then are not declared.
         options=with_requests_of(signed.options, stored.options),
     )
     return cast("H", declared)
@@ -149,9 +149,9 @@ def _expiry(signed: Declared, stored: Record | TaskRow | Lease) -> Micros | None
     length = policy_micros(signed.options, "expires_in")
     is_unread = length is not None and policy_micros(signed.options, "wall") is not None
     if stored.expires is None and (is_unread or _is_again(stored)):
-        # It begins when a consumer has read the wall time; or a retry by hand has lifted it.
+        # It begins once a consumer has read the wall time; or a retry by hand has removed it.
         return None
-    # A duration became a time in the store, by the store's clock, when the task was enqueued, or became due to be tried again.
+    # The store turned a duration into a time, by its own clock, when the task was enqueued or due for a retry.
     return signed.expires if length is None else stored.ready_at + length
 
 
@@ -161,7 +161,7 @@ def _is_again(stored: TaskRow | Lease) -> bool:
 
 
 def _constraints(options: str | None) -> Constraints | None:
-    """Return the constraints that the storage goes by; None if they cannot be read."""
+    """Return the constraints that the storage uses, or None if they cannot be read."""
     try:
         return read_constraints(options)
     except (AttributeError, TypeError, ValueError):
@@ -169,7 +169,7 @@ def _constraints(options: str | None) -> Constraints | None:
 
 
 def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Cancelled | None:
-    """Return the outcome of *lease* if no consumer has read its wall time yet and the task is not due, or has expired since; else None.
+    """Return the outcome of *lease* if no consumer has read its wall time yet and the task is not due or has expired, else None.
     *is_local*: this consumer's clock shows local time.
 
     Its producer does not know the clocks of consumers, so the task is due as early as any clock on earth can show its time (`resolve_eta`);
@@ -178,7 +178,7 @@ def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Canc
     if lease.options is None or '"wall"' not in lease.options:
         return None
     wall = policy_micros(lease.options, "wall")
-    # Unread, it is ready when its enqueue said; once its time was read, or it was tried, or retried by hand, that has changed.
+    # Until its time is read, it is ready when its enqueue said; reading it, a try or a retry by hand changes that.
     if wall is None or lease.ready_at != max(lease.created, wall - EARLIEST_ZONE):
         return None
     due, expires_in = wall_to_micros(wall, is_local), policy_micros(lease.options, "expires_in")

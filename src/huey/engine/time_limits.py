@@ -1,9 +1,9 @@
-"""Time limits: what each runner runs and since when; asks a task that passes its limit, or was revoked, to stop.
+"""Track what each runner runs and since when, and ask a task that passes its time limit, or was revoked, to stop.
 
 It is asked by an exception, ``TaskTimeout`` or ``CancelExecution``, raised inside the body, never inside huey (see masking.py). A body may
-catch it to clean up; one that is deep in C code gets it when that returns. A *cooperative* body, one that has checked its time by itself,
-gets no exception: what it checks tells it, and it has a grace period to end. The supervisor, if there is one, reads the same facts from the
-scoreboard and kills the process when asking did not help.
+catch it to clean up; one that is in C code gets it when that returns. A *cooperative* body, one that has checked its time itself, gets no
+exception: it sees the limit in its own checks, and has a grace period to end. The supervisor, if there is one, reads the same facts from
+the scoreboard and kills the process if the task does not stop.
 
 After `untrack` has returned, no exception for that run is pending.
 """
@@ -21,11 +21,11 @@ from huey.runtime.clock import FOREVER, SECOND, Clock, Micros, micros
 from huey.task.record import Lease
 
 BROKEN = 70
-"""Exit code of a worker that cannot go on."""
+"""Exit code of a worker that cannot continue."""
 LONGEST_WAIT = 1.0
 """Seconds."""
 ASK_AGAIN = 0.01
-"""Seconds after which a body that could not be asked, because it was inside huey or inside logging, is asked again."""
+"""Seconds after which a body that could not be asked, because it was inside huey or logging, is asked again."""
 
 
 class _Limited:
@@ -35,35 +35,35 @@ class _Limited:
 
     def __init__(self, end: Micros) -> None:
         self.until = end
-        """When to act on it next."""
+        """When to act next."""
         self.end = end
-        """When its time is over; unlike ``until`` it never changes."""
+        """When the time limit is reached; unlike ``until`` it never changes."""
         self.is_asked = False
         self.is_cooperative = False
-        """The body has checked its time by itself."""
+        """Whether the body has checked its time itself."""
 
 
 class TimeLimits:
-    """*scoreboard*: shows the supervisor what runs; None in a process without one."""
+    """The time limits of the running tasks. *scoreboard*: shows the supervisor what runs; None in a process without one."""
 
     def __init__(self, clock: Clock, scoreboard: Scoreboard | None = None) -> None:
         self._clock = clock
         self.scoreboard = scoreboard
         self._lock = threading.Lock()
         self.limited: dict[int, _Limited] = {}
-        """By runner: the limit of what it runs."""
+        """The time limit of the running task, by runner."""
         self.current: dict[int, Lease | None] = {}
-        """By runner: the lease of what it runs."""
+        """The lease of the running task, by runner."""
         self.threads: dict[int, int] = {}
-        """By runner: its thread."""
+        """The thread, by runner."""
         self.stopping: dict[int, Lease] = {}
-        """By runner: a task that was asked to stop because it is revoked."""
+        """The task that was asked to stop because it is revoked, by runner."""
         self._news = threading.Event()
 
     # -- called by runners -------------------------------------------------------------------------------------------------------------
 
     def track(self, slot: int, lease: Lease, limit: float | None) -> None:
-        """Runner *slot* starts a task that may take *limit* seconds (None: no limit)."""
+        """Record that runner *slot* starts a task that may take *limit* seconds (None: no limit)."""
         self.threads[slot] = threading.get_ident()
         self.current[slot] = lease
         if limit is None and self.scoreboard is None:
@@ -77,13 +77,13 @@ class TimeLimits:
             self._news.set()
 
     def untrack(self, slot: int) -> None:
-        """The body has ended. Afterwards no exception that was raised for it is pending."""
+        """Record that the body has ended. Afterwards no exception that was raised for it is pending."""
         self.current[slot] = None
         if slot in self.limited or slot in self.stopping:
             self._untrack_reliably(slot)
         if self.scoreboard is not None:
             if not self.scoreboard.is_whole:
-                # The body closed descriptors that are not its own. Whatever this process does now may hit the wrong file; the slot shows
+                # The body closed descriptors that are not its own. Anything this process does now may affect the wrong file; the slot shows
                 # which task did it.
                 os._exit(BROKEN)
             self.scoreboard.set_ended(slot)
@@ -92,11 +92,11 @@ class TimeLimits:
         while slot in self.limited or slot in self.stopping:
             try:
                 with self._lock:
-                    # Take back what was raised and has not arrived yet.
+                    # Cancel an exception that was raised but has not arrived yet.
                     masking.cancel(threading.get_ident())
                     self.limited.pop(slot, None)
                     self.stopping.pop(slot, None)
-            except ASKED_TO_STOP:  # It arrived here, after the body: too late to matter.
+            except ASKED_TO_STOP:  # It arrived after the body, too late to matter.
                 continue
 
     def was_asked_to_stop(self, slot: int) -> bool:
@@ -104,7 +104,7 @@ class TimeLimits:
         return slot in self.stopping
 
     def time_left_of(self, slot: int) -> Callable[[], float]:
-        """Return a function that returns the seconds until the limit of what this runner runs now. A body that calls it is cooperative."""
+        """Return a function that returns the seconds until the limit of this runner's current task. A body that calls it is cooperative."""
         limited = self.limited.get(slot)
         if limited is None:
             return lambda: float("inf")
@@ -119,11 +119,11 @@ class TimeLimits:
         return time_left
 
     def lease_of_thread(self, thread: int) -> Lease | None:
-        """Return the lease of what *thread* runs, or None."""
+        """Return the lease of the task that *thread* runs, or None."""
         return next((self.current.get(slot) for slot, runner in dict(self.threads).items() if runner == thread), None)
 
     def running(self) -> list[Lease]:
-        """Return the leases of what runs now."""
+        """Return the leases of the running tasks."""
         return [lease for lease in dict(self.current).values() if lease is not None]
 
     # -- called by the engine ----------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class TimeLimits:
 
     def _stop(self, slot: int, lease: Lease) -> None:
         with self._lock:
-            # Written first, then checked; a runner that ends clears its task first, then checks for a request. One of them sees the other.
+            # Write first, then check; a runner that ends clears its task first, then checks for a request. So one of them sees the other.
             self.stopping[slot] = lease
             if self.current.get(slot) is not lease:
                 del self.stopping[slot]
@@ -149,8 +149,8 @@ class TimeLimits:
     # -- called by a service -----------------------------------------------------------------------------------------------------------
 
     def run_once(self) -> float:
-        """Ask tasks that are late to stop, once each; then wait for the next limit, at most ``LONGEST_WAIT`` seconds. Returns 0, since it
-        has already waited: for a Service."""
+        """Ask tasks that are late to stop, once each; then wait for the next limit, at most ``LONGEST_WAIT`` seconds. Return 0 to the
+        calling Service, because the wait is already over."""
         now = self._clock.monotonic()
         with self._lock:
             for slot, task in self.limited.items():
@@ -163,9 +163,9 @@ class TimeLimits:
         return 0.0
 
     def _on_limit(self, slot: int, task: _Limited) -> None:
-        """Ask a task whose time is over to stop, unless it checks its time by itself."""
+        """Ask a task whose time is over to stop, unless it checks its time itself."""
         if task.is_cooperative and task.until == task.end:
-            # After the grace period the supervisor kills the process; without one, asking is all that is left.
+            # After the grace period the supervisor kills the process; without one, the task can only be asked.
             task.until = FOREVER if self.scoreboard is not None else task.end + micros(GRACE)
             return
         task.until = FOREVER
@@ -173,7 +173,7 @@ class TimeLimits:
         masking.raise_in(self.threads[slot], TaskTimeout)
 
     def _ask_deferred(self) -> bool:
-        """Ask those again that were inside huey; return False if one still is."""
+        """Ask again those that were inside huey; return False if one still is."""
         with self._lock:
             return all([masking.raise_deferred(self.threads[slot]) for slot in {*self.limited, *self.stopping}])
 

@@ -123,7 +123,7 @@ def _make(path: str, mode: int) -> None:
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise StorageUnavailable(
-                f"{path}: this process may not open any more files; raise its limit (ulimit -n, LimitNOFILE), or see what it keeps open"
+                f"{path}: this process has too many open files; raise its limit (ulimit -n, LimitNOFILE), or see what it keeps open"
             ) from error
         raise StorageRefused(f"{path}: the file cannot be made: {error.strerror}; check the rights of its folder") from error
     try:

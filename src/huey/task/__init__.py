@@ -1,1 +1,1 @@
-"""What a task is: pure values and functions, without I/O."""
+"""The definition of a task: pure values and functions, without I/O."""

@@ -1,6 +1,6 @@
-"""Checks that the arguments of a call fit its function, where the call is made rather than later in another process.
+"""Check that the arguments of a call fit its function, where the call is made rather than later in another process.
 
-Only certain misfits are errors: only a wrapper itself knows what it does with its arguments (``def inner(*args, **kwargs)``).
+Only definite mismatches are errors: what a wrapper does with its arguments (``def inner(*args, **kwargs)``), only it knows.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _VARARGS, _VARKEYWORDS = 0x04, 0x08
 class Parameters:
     """The parameters of a function.
 
-    *positional*: parameters that can be given by position, in their order, the first *only_positional* of them only so. *by_keyword*: those
-    that can only be given by keyword. *required*: those without a default. *takes_more*, *takes_any*: it has ``*args``, ``**kwargs``.
-    *given*: keywords that huey passes in each run.
+    *positional*: parameters that can be given by position, in order; the first *only_positional* of them can be given no other way.
+    *by_keyword*: those that can only be given by keyword. *required*: those without a default. *takes_more*, *takes_any*: whether it has
+    ``*args``, ``**kwargs``. *given*: keywords that huey passes in each run.
     """
 
     __slots__ = (
@@ -49,13 +49,13 @@ class Parameters:
         self.given = given
         self.names = frozenset((*positional, *by_keyword))
         self.keywords = frozenset((*positional[only_positional:], *by_keyword))
-        """What can be given by keyword, besides what ``**kwargs`` takes."""
+        """Names that can be given by keyword, besides those that ``**kwargs`` takes."""
         self.missing = [name for name in (*positional, *by_keyword) if name in required and name not in given]
-        """What is missing in a call without arguments."""
+        """The parameters that a call without arguments lacks."""
         self.counts = self._counts()
-        """A call without keywords fits if it has at least the first and at most the second number of arguments."""
+        """The smallest and largest number of arguments with which a call without keywords fits."""
         self._must = frozenset(self.missing)
-        # For most functions; for others ``misfit`` checks in detail.
+        # Enough for most functions; for the others ``misfit`` checks in detail.
         self._may = frozenset() if only_positional else self.names
 
     def _counts(self) -> tuple[int, int]:
@@ -67,12 +67,12 @@ class Parameters:
         return 1 + self.positional.index(last) if last in self.positional else sys.maxsize, most
 
     def with_given(self, names: frozenset[str]) -> Parameters:
-        """Return the same parameters, where huey passes the keywords *names* in each run."""
+        """Return a copy for a function to which huey passes the keywords *names* in each run."""
         more = (self.required, self.takes_more, self.takes_any, names)
         return Parameters(self.positional, self.only_positional, self.by_keyword, *more)
 
     def misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], words: Iterable[str] = ()) -> str | None:
-        """Return why such a call does not fit; None if it does. *words*: keywords that mean something to huey, as suggestions."""
+        """Return why a call does not fit, or None if it does. *words*: keywords that huey itself takes, to suggest for a misspelled one."""
         filled, most = self.positional[: len(args)], self.counts[1]
         names = {*filled, *kwargs}
         if len(args) <= most and len(names) == len(args) + len(kwargs) and self._must <= names <= self._may:
@@ -91,7 +91,7 @@ class Parameters:
         return None
 
     def __str__(self) -> str:
-        """As in a definition of the function."""
+        """Return the parameters as in a definition of the function."""
 
         def shown(names: Iterable[str]) -> list[str]:
             return [name if name in self.required else f"{name}=..." for name in names if name not in self.given]
@@ -103,11 +103,11 @@ class Parameters:
 
 
 ANY = Parameters()
-"""For a function whose parameters are not known: all calls fit."""
+"""Parameters of a function whose signature is unknown: every call fits."""
 
 
 def parameters_of(func: Any, given: Iterable[str] = ()) -> Parameters:
-    """Return the parameters of *func*. *given*: keywords that huey passes in each run; ValueError if it cannot take one of them."""
+    """Return the parameters of *func*. *given*: keywords that huey passes in each run. Raise ValueError if it does not accept one."""
     while passes_on(func):
         func = func.__wrapped__
     is_declared = isinstance(func, FunctionType) and _has_own_signature(func)
@@ -132,7 +132,7 @@ def _called(func: Any) -> str:
 
 
 def _has_own_signature(func: FunctionType) -> bool:
-    """Return whether it has a ``__signature__`` that was not just copied from the function inside."""
+    """Return whether it has a ``__signature__`` of its own, not one copied from the function it wraps."""
     declared = vars(func).get("__signature__")
     return declared is not None and declared is not getattr(vars(func).get("__wrapped__"), "__signature__", None)
 
@@ -181,12 +181,12 @@ def check_schedule(validate_datetime: Any) -> None:
     if parameters_of(validate_datetime).misfit((None,), {}):
         raise ValueError(
             f"validate_datetime={validate_datetime!r}: it cannot be called with a datetime; write @huey.periodic_task(crontab(...)) above "
-            "the function that is to run"
+            "the function to run"
         )
 
 
 def scheduled_arguments(args: Any, kwargs: Any) -> tuple[Any, ...]:
-    """Return the *args* of a scheduled call as a tuple. ValueError: they are none, or *kwargs* is no dict."""
+    """Return the *args* of a scheduled call as a tuple. Raise ValueError if they are not a tuple or list, or *kwargs* is not a dict."""
     if kwargs is not None and not isinstance(kwargs, Mapping):
         meant = args if isinstance(args, tuple | list) else (args, kwargs)
         hint = f"args={tuple(meant)!r}" if meant is not args else "kwargs={'name': value}"

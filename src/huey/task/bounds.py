@@ -1,4 +1,4 @@
-"""What every storage can hold: how long an id or a name is, how large a number, which texts."""
+"""Limits that every storage can hold: the length of ids and names, the size of numbers, the characters of strings."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any, TypeVar
 
 LONGEST_ID = 255
 LONGEST_NAME = 1000
-"""Characters of the name of a function, and of a key of user data."""
+"""Maximum length in characters of a function's name and of a key of user data."""
 LARGEST = 2**31 - 1
-"""Of retries, priorities, and seconds between retries."""
+"""Maximum of retries, priorities, and seconds between retries."""
 
 
 N = TypeVar("N", int, float)
 
 
 def parse_text(what: str, text: Any, most: int = LONGEST_ID) -> str:
-    """Return *text* if every storage can hold it as a name or a key; otherwise raise a ValueError that names *what*."""
+    """Return *text* if every storage can hold it as a name or key; otherwise raise a ValueError that names *what*."""
     if text == "":
-        raise ValueError(f"{what}='': give a text that is not empty")
+        raise ValueError(f"{what}='': give a string that is not empty")
     if not isinstance(text, str) or not len(text) <= most or not is_storable(text):
-        raise ValueError(f"{what}={text!r:.100}: give a text of up to {most:,} characters, without NUL and surrogates")
+        raise ValueError(f"{what}={text!r:.100}: give a string of up to {most:,} characters, without NUL and surrogates")
     return text
 
 
@@ -37,5 +37,5 @@ def parse_number(what: str, value: N, low: int = 0, *, whole: bool = False) -> N
 
 
 def parse_limit(timeout: float) -> float | None:
-    """Return a time limit in seconds; 0 means none, as in 3.x. Raises ValueError if it is not a number, or negative."""
+    """Return a time limit in seconds; 0 means none, as in 3.x. Raise ValueError if it is negative or not a number."""
     return float(parse_number("timeout", timeout)) or None

@@ -13,27 +13,27 @@ from huey.task.bounds import LARGEST, is_storable, parse_number
 from huey.task.record_options import DONE, WAITING, Constraints
 
 Key = str | tuple[str, ...] | Callable[..., Any]
-"""What a key is made of: parameters of the function, by name, or what a function of the call's arguments returns."""
+"""The source of a key: names of parameters of the function, or a function of the call's arguments that returns the key."""
 
 LONGEST = 200
-"""Characters of a key with the function's name; a longer one is stored as its hash."""
-_OTHER_KEYS = "name the parameters that count, or give a function of the arguments that returns a text"
+"""Maximum length in characters of a key with the function's name; a longer one is stored as its hash."""
+_OTHER_KEYS = "name the parameters to use, or give a function of the arguments that returns a string"
 
 
 class ConstraintSpec(NamedTuple):
     """The constraints of one decorated function."""
 
     unique: bool | Key = False
-    """While such a call waits or runs, another one enqueues nothing and returns the handle of the first. True: a call with the same
-    arguments. Or the names of the parameters that count, or a function of the arguments that returns the key (None: not this time)."""
+    """While a call with the same key waits or runs, another one enqueues nothing and returns the handle of the first. The key is all
+    arguments (True), the named parameters, or what a function of the arguments returns (None: no constraint for this call)."""
     unique_for: str | float = DONE
-    """Until it is ``"done"``, while it is ``"waiting"`` to start, or for a number of seconds (or a timedelta) from the call."""
+    """How long the key is held: until the task is ``"done"``, while it is ``"waiting"`` to start, or for seconds (or a timedelta)."""
     concurrency: int | None = None
-    """How many run at a time, over all consumers; the others wait, without occupying a runner and without using a try."""
+    """How many calls run at a time, across all consumers; the others wait, without occupying a runner or using up a try."""
     key: Key | None = None
-    """The limit counts per key, made like that of ``unique``; a call whose key is None is not limited."""
+    """The key of the concurrency limit, given as for ``unique``; a call whose key is None is not limited."""
     at_most_once: bool = False
-    """If its worker dies, it fails (reason ``lost``) instead of running again. Retries after an exception are as usual."""
+    """If its worker dies, the task fails (reason ``lost``) instead of running again. Retries after an exception are not affected."""
 
     @property
     def varies_per_call(self) -> bool:
@@ -58,7 +58,7 @@ class ConstraintSpec(NamedTuple):
                     raise ValueError(f"{what}={key!r}: the function has no parameter {name!r} ({there}){did_you_mean(name, known)}")
 
     def for_call(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Constraints:
-        """Return the constraints of one call of *func*, the task *name*. Raises ValueError for an argument that cannot be part of a key."""
+        """Return the constraints of one call of *func*, the task *name*. Raise ValueError for an argument that cannot be part of a key."""
         unique = None if self.unique is False else _key_of(self.unique, name, "unique=", func, args, kwargs)
         limit: str | None = None
         if self.concurrency is not None:
@@ -73,13 +73,13 @@ def parse_constraints(
     key: Any = None,
     at_most_once: bool = False,
 ) -> ConstraintSpec | None:
-    """Return the constraints that a decorator was given; None if there are none. Raises ValueError for a combination that cannot work."""
+    """Return the constraints that a decorator was given, or None if it has none. Raise ValueError for a combination that cannot work."""
     if unique_for != DONE and not unique:
         raise ValueError(f"unique_for={unique_for!r} without unique=: say what is unique, such as unique=True")
     if key is not None and concurrency is None:
         raise ValueError(f"key={key!r} without concurrency=: say how many tasks of one key may run, such as concurrency=1")
     if concurrency is not None and parse_number("concurrency", concurrency, low=0, whole=True) < 1:
-        raise ValueError("concurrency=0: give at least 1; to hold up a queue, pause it")
+        raise ValueError("concurrency=0: give at least 1; to stop a queue, pause it")
     spec = ConstraintSpec(
         bool(unique) if isinstance(unique, bool) or unique is None else _parse_key("unique", unique),
         _parse_unique_for(unique_for),
@@ -115,17 +115,17 @@ def _parse_unique_for(unique_for: str | float | timedelta) -> str | float:
 def _key_of(
     source: bool | Key, name: str, what: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> str | None:
-    """Return the key of one call as text; None if this call has none."""
+    """Return the key of one call as a string, or None if this call has none."""
     what = f"{name}: {what}"
     value = source(*args, **kwargs) if callable(source) else _arguments(source, what, func, args, kwargs)
     try:
         return None if value is None else key_text(name, canonical(value, what))
     except RecursionError as error:
-        raise ValueError(f"{what}: a value is nested too deep or holds itself, so no key can be made of it; {_OTHER_KEYS}") from error
+        raise ValueError(f"{what}: a value nested too deeply, or in itself, cannot be used in a key; {_OTHER_KEYS}") from error
 
 
 def key_text(*parts: Any) -> str:
-    """Return one text for the parts of a key, the name of the function and its canonical values; different parts give different texts."""
+    """Return one string for the parts of a key, the function's name and the canonical values; different parts give different strings."""
     text = json.dumps(parts)
     if len(text) <= LONGEST:
         return text
@@ -154,13 +154,13 @@ def _arguments(source: bool | str | tuple[str, ...], what: str, func: Callable[.
 
 
 def canonical(value: Any, what: str) -> Any:
-    """Return *value* with its type as JSON holds it: two values come out alike only if type and value are the same, in every process.
+    """Return *value* with its type in a form for JSON, which is equal for two values only if their type and value are, in every process.
 
-    Raises ValueError, naming *what*, for a value that only its address distinguishes, or a text that no storage can hold.
+    Raise ValueError, naming *what*, for a value that only its address distinguishes, or a string that no storage can hold.
     """
     kind = type(value)
     if kind is str and not is_storable(value):
-        raise ValueError(f"{what} makes a key of the text {value!r:.100}: a key has neither NUL nor surrogates")
+        raise ValueError(f"{what} makes a key of the string {value!r:.100}: a key must not contain NUL or surrogates")
     if value is None or kind in (bool, float, str):
         return value
     if kind is int:
@@ -169,9 +169,9 @@ def canonical(value: Any, what: str) -> Any:
         if isinstance(value, base):
             return {_name_of(kind, base): convert(value, what)}
     if kind.__module__.removesuffix("._local") in ("datetime", "decimal", "uuid", "fractions", "pathlib"):
-        # Python 3.13 defines its paths in a submodule.
+        # Python 3.13 defines path classes in a submodule.
         return {_name_of(kind): str(value)}
-    raise ValueError(f"{what}: no key can be made of {_name_of(kind)}; {_OTHER_KEYS}")
+    raise ValueError(f"{what}: a value of type {_name_of(kind)} cannot be used in a key; {_OTHER_KEYS}")
 
 
 def _name_of(kind: type, base: type | None = None) -> str:
@@ -199,7 +199,7 @@ _CONVERTERS: dict[type, Callable[[Any, str], Any]] = {
     Mapping: _pairs,
     bytes: lambda value, what: value.hex(),
     bytearray: lambda value, what: value.hex(),
-    # Classes of the application that derive from these: an enum of numbers is not the number.
+    # Classes of the application derived from these: an enum of numbers is not the number.
     str: lambda value, what: canonical(str.__str__(value), what),
     int: lambda value, what: canonical(int(value), what),
     float: lambda value, what: float(value),

@@ -1,4 +1,4 @@
-"""Events about tasks, as JSON texts. Pure: given what happened, these functions return the texts that a storage publishes to followers."""
+"""Events about tasks, as JSON strings. Pure: these functions turn what happened into the events that a storage publishes to followers."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def of_start(lease: Lease) -> str:
 
 
 def of_finish(finish: Finish) -> list[str]:
-    """Return the events for a run that ended. A failure that is retried has three: error, retrying (with the retries before this one is
-    counted) and where the task went."""
+    """Return the events for a run that ended. A failure that is retried has three: error, retrying (with the retries left before this one)
+    and the task's new state."""
     lease = finish.lease
     before = (lease.id, lease.name, lease.retries_left, lease.retry_delay)
     if finish.state == State.SUCCEEDED:

@@ -1,7 +1,7 @@
 """Decides whether two functions that are declared under one name are the same function, and by which name a module is imported.
 
-A function is the same if it is the same object, or was made by the same code with the same values. A module that is executed again (a
-reload, or one file under two names) makes its functions again: those replace the former ones.
+Functions are the same if they are one object, or were made by the same code with the same values. A module that is executed again (a
+reload, or one file under two names) makes its functions again, and these replace the earlier ones.
 
 Python calls a module that is run as a program ``__main__``, whatever its file is. A task is named after its module, so ``python app.py``
 and ``huey_consumer app.huey`` must agree on a name: the one by which a consumer imports that file.
@@ -22,29 +22,29 @@ from huey.runtime.functions import innermost
 
 _INTERACTIVE = ("__main__", "__console__")
 _VALUES = (bool, bytes, complex, float, frozenset, int, str, tuple, type(None))
-"""Equal objects of these classes are one value."""
+"""Classes whose equal objects count as the same value."""
 _specs: WeakKeyDictionary[FunctionType, object] = WeakKeyDictionary()
-"""By function: the spec of its module when it was declared. A reload makes a new spec."""
+"""The spec of each function's module when it was declared. A reload makes a new spec."""
 
 
 def note(func: Any) -> None:
-    """Remember which execution of its module made *func* and the functions inside it."""
+    """Record which execution of its module made *func* and the functions inside it."""
     for each in _functions_in(func):
         _specs.setdefault(each, each.__globals__.get("__spec__"))
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Return whether *other*, which is declared now, is *one*, which was declared before, or the same function made again."""
+    """Return whether *other*, declared now, is *one*, declared before, or the same function made again."""
     return _is_same(one, other, set())
 
 
 def is_made_again(one: Any, other: Any) -> bool:
-    """Return whether a module was executed again between the two."""
+    """Return whether their module was executed again between the two declarations."""
     return any(_is_made_again(*pair) for pair in zip(_functions_in(one), _functions_in(other), strict=False))
 
 
 def is_typed_again(one: Any, other: Any) -> bool:
-    """Return whether *other* was typed after *one* in the same session: a notebook cell that is run again, a prompt."""
+    """Return whether *other* was entered after *one* in the same session, at a prompt or by running a notebook cell again."""
     inner, outer = innermost(one), innermost(other)
     if not isinstance(inner, FunctionType) or not isinstance(outer, FunctionType):
         return False
@@ -64,7 +64,7 @@ def _is_interactive(one: FunctionType, other: FunctionType) -> bool:
 
 
 def _functions_in(func: Any) -> Iterator[FunctionType]:
-    """Yield *func* and the functions that it calls, as far as its closures show, each once."""
+    """Yield *func* and the functions that its closures refer to, each once."""
     seen: set[int] = set()
     waiting = [func]
     while waiting and len(seen) < 1_000:
@@ -85,7 +85,7 @@ def _content(cell: CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
-        # Nothing is assigned to it yet.
+        # The variable has no value yet.
         return None
 
 
@@ -116,13 +116,13 @@ def _are_same(pairs: Iterable[tuple[Any, Any]], asked: set[tuple[int, int]]) -> 
 
 
 def _state(thing: Any) -> dict[str, Any]:
-    """Return the attributes of an object of ours, such as a lock or a schedule."""
+    """Return the attributes of an object of huey, such as a lock or a schedule."""
     slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     return {**getattr(thing, "__dict__", {}), **{name: getattr(thing, name, None) for name in slots}}
 
 
 def _is_one_code(one: FunctionType, other: FunctionType, asked: set[tuple[int, int]]) -> bool:
-    """Return whether they are the same lines, executed twice with the same values."""
+    """Return whether both were made by the same lines, executed twice with the same values."""
     if one.__code__ is not other.__code__ or one.__globals__ is not other.__globals__:
         return False
     kept = [(one.__defaults__, other.__defaults__), (one.__kwdefaults__, other.__kwdefaults__)]
@@ -131,7 +131,7 @@ def _is_one_code(one: FunctionType, other: FunctionType, asked: set[tuple[int, i
 
 
 def _is_made_again(one: Any, other: Any) -> bool:
-    """Return whether they stand at the same position of a file that was executed again in between."""
+    """Return whether both stand at the same position of a file that was executed again in between."""
     if not isinstance(one, FunctionType) or not isinstance(other, FunctionType) or one is other:
         return False
     if (one.__qualname__, one.__code__.co_filename) != (other.__qualname__, other.__code__.co_filename):

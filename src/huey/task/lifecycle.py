@@ -1,9 +1,9 @@
 """The state machine: what the outcome of a run means for its task.
 
-`decide(lease, outcome, now)` turns what happened (an Outcome) into what is to be written (a Finish). It is pure: no storage, no clock, no
-logging. Runners call it, and so does recovery for the tasks of a dead worker; the Finish goes to ``storage.turn``.
+`decide(lease, outcome, now)` turns what happened (an Outcome) into the write that follows (a Finish). It is pure: no storage, no clock, no
+logging. Runners call it, and recovery calls it for the tasks of a dead worker; the Finish is passed to ``storage.turn``.
 
-States are few, reasons are many: the reason travels beside the state.
+There are few states and many reasons; the reason is stored beside the state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from huey.task.workflow import Workflow
 
 
 class State:
-    """The states of a task, as they stand in the storage."""
+    """The states of a task, as they are stored."""
 
     WAITING = "waiting"
     BLOCKED = "blocked"
@@ -34,56 +34,56 @@ STATES = (State.WAITING, State.BLOCKED, State.QUEUED, State.RUNNING, State.SUCCE
 FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 MAX_CRASHES = 3
-"""Deaths of its worker while it ran alone under a supervisor that make a task poison."""
+"""How many deaths of its worker, while it ran alone under a supervisor, make a task poison."""
 MAX_DEATHS = 20
-"""Deaths of its worker, for whatever reason, that make a task poison."""
+"""How many deaths of its worker, for whatever reason, make a task poison."""
 UNKNOWN_FOR: Micros = 24 * 3600 * SECOND
-"""How long a task that no worker can run waits for one that can before it fails."""
+"""How long a task waits for a worker that can run it before it fails."""
 UNKNOWN_DELAY = 5.0
-"""Seconds after which a worker searches again for blocked tasks that it can run."""
+"""Seconds between a worker's searches for blocked tasks that it can run."""
 
 
 class Returned(NamedTuple):
-    """The body returned. ``value``: the stored form of the result, None if nothing is to be stored. ``output``: what tasks that wait for
-    this one get, if that is not ``value``."""
+    """The body returned. ``value``: the stored form of the result, or None to store nothing. ``output``: what tasks that wait for this one
+    get, if that is not ``value``."""
 
     value: bytes | None
     output: bytes | None = None
 
 
 class Raised(NamedTuple):
-    """The body raised, or its arguments or result could not be read or stored."""
+    """The body raised, its arguments could not be read, or its result could not be stored."""
 
     error: dict[str, Any]
-    """``error`` (repr), ``traceback``; plain values only."""
+    """The keys ``error`` (repr) and ``traceback``; plain values only."""
     may_retry: bool = True
     reason: str = reasons.ERROR
 
 
 class Snoozed(NamedTuple):
-    """Run again after ``delay`` seconds, without counting a try."""
+    """The task asked to run again after ``delay`` seconds, without counting a try."""
 
     delay: float
     reason: str
 
 
 class NotDue(NamedTuple):
-    """It did not start: it is not due yet by the consumer's clock."""
+    """The task did not start: it is not due yet by the consumer's clock."""
 
     due: Micros
     """When it is due."""
     expires_in: Micros | None = None
-    """How long after that the task expires."""
+    """How long after it is due the task expires."""
 
 
 class RateLimited(NamedTuple):
-    """The body met a rate limit."""
+    """The body hit a rate limit."""
 
     error: dict[str, Any]
     delay: float
     """Seconds until the next window; the task's own retry delay takes precedence."""
     is_free: bool
-    """Another run costs no try."""
+    """True if another run costs no try."""
     reason: str = reasons.RATE_LIMITED
 
 
@@ -92,9 +92,9 @@ class Cancelled(NamedTuple):
 
     reason: str
     error: dict[str, Any] | None = None
-    """As in ``Raised``, for a caller that waits for the result; None: no error."""
+    """As in ``Raised``, for a caller that waits for the result; None if there is no error."""
     retry: bool | None = False
-    """Try again: True always, None if retries are left, False never."""
+    """Whether to try again: True always, None if retries are left, False never."""
 
 
 class RetryRequested(NamedTuple):
@@ -102,9 +102,9 @@ class RetryRequested(NamedTuple):
 
     error: dict[str, Any]
     due: Micros | None = None
-    """When, if the body gave a time."""
+    """When to run again, if the body gave a time."""
     delay: float | None = None
-    """Seconds until then, if it gave a delay; with neither, after the usual wait."""
+    """Seconds until the next run, if it gave a delay; with neither, the usual wait applies."""
     reason: str = reasons.RETRY_ASKED
 
 
@@ -119,63 +119,64 @@ class WorkerDied(NamedTuple):
     """The worker died while it held the task."""
 
     is_suspect: bool = True
-    """The task ran at that time and may have caused it. False: it was not to blame, such as when the whole group was killed."""
+    """True if the task was running and may have caused it; False if it was not to blame, such as when the whole group was killed."""
     alone: bool = False
-    """It ran alone in its process, under a supervisor that is alive."""
+    """True if it ran alone in its process, under a supervisor that is alive."""
     how: str = ""
-    """What the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
+    """The cause that the supervisor saw, such as ``signal 11 (SIGSEGV)``."""
 
 
 Outcome = Returned | Raised | Snoozed | NotDue | RateLimited | Cancelled | RetryRequested | Unrunnable | WorkerDied
 
 
 class Finish(NamedTuple):
-    """The end of one run, as ``storage.turn`` writes it: only if the lease still holds."""
+    """The end of one run, which ``storage.turn`` writes only if the lease still holds."""
 
     lease: Lease
     state: str
     due: Micros | None = None
-    """For QUEUED: not before; None: now, behind what waits. With ``delay``, only what this host expects, for events and logs."""
+    """For QUEUED: the earliest time of the next run; None: now, behind waiting tasks. With ``delay``, only an estimate for events and
+    logs."""
     attempt: int = 0
     solo_crashes: int = 0
     deaths: int = 0
     unknown_until: Micros | None = None
-    """BLOCKED until a worker can run it (``Storage.missing``), at most until this time of the storage's clock; 0: until ``due``."""
+    """For BLOCKED until a worker can run it (``Storage.missing``): the limit on the storage's clock; 0: until ``due``."""
     reason: str | None = None
     value: bytes | None = None
-    """Stored form of the result or the error, None: nothing to store."""
+    """Stored form of the result or the error; None: nothing to store."""
     error: dict[str, Any] | None = None
-    """What went wrong in this run, plain values only."""
+    """The error of this run, as plain values."""
     duration: float = 0.0
-    """Seconds the body ran."""
+    """How long the body ran, in seconds."""
     delay: Micros | None = None
-    """For QUEUED: due this long after the storage's now, in place of ``due``; hosts and server need not agree on the time."""
+    """For QUEUED, instead of ``due``: due this long after now on the storage's clock, so that host and server clocks need not agree."""
     expires_in: Micros | None = None
-    """For QUEUED: it expires this long after it is due again; None: its expiry stays as it is."""
+    """For QUEUED: how long after it is due again it expires; None leaves its expiry unchanged."""
     options: str | None = None
-    """For QUEUED: the record's new options; None: they stay as they are."""
+    """For QUEUED: the record's new options; None leaves them unchanged."""
     output: bytes | None = None
     """For SUCCEEDED: what the tasks that wait for this one get, in stored form; None: ``value``."""
     follow_ups: Workflow | None = None
     """Tasks that are put in in the same step, if the finish is written."""
 
     def due_at(self, now: Micros) -> Micros | None:
-        """Return when it is due, for a storage whose clock says *now*."""
+        """Return when the task is due, for a storage whose clock says *now*."""
         return self.due if self.delay is None else now + self.delay
 
     def expires_at(self, now: Micros) -> Micros | None:
-        """Return its new expiry, for a storage whose clock says *now*; None: it stays as it is."""
+        """Return the task's new expiry, for a storage whose clock says *now*; None leaves it unchanged."""
         return None if self.expires_in is None else max(now, self.due_at(now) or 0) + self.expires_in
 
     @property
     def retries_left(self) -> int:
-        """Runs allowed after this one, should it have failed."""
+        """The runs that are left if this one has failed."""
         return max(0, self.lease.retries - self.attempt)
 
 
 _finish = Finish._make
 _SAME = (None, None, None)
-"""Delay, expiry and options of a task that is not queued again."""
+"""The delay, expiry and options of a task that is not queued again."""
 
 
 class CancelledAtClaim(NamedTuple):
@@ -186,7 +187,7 @@ class CancelledAtClaim(NamedTuple):
     reason: str
     """``revoked`` or ``expired``."""
     retries: int = 0
-    """Runs that were left."""
+    """The runs that were left."""
     retry_delay: float = 0.0
 
 
@@ -196,7 +197,7 @@ class Promotion(NamedTuple):
     id: str
     name: str
     retries: int = 0
-    """Runs left after this one."""
+    """The runs left after this one."""
     retry_delay: float = 0.0
 
 
@@ -219,7 +220,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
             return _cancelled(keep, outcome, now)
         case RetryRequested(error, due, delay, reason):
             again = keep._replace(due=due) if due is not None else _after(keep, lease.retry_wait if delay is None else delay, now)
-            # After the usual wait: the next one is longer, though no try is counted.
+            # After the usual wait. The next wait is longer, although no try is counted.
             options = count_request(lease.options) if due is None and delay is None else None
             return again._replace(solo_crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
         case Unrunnable():
@@ -230,7 +231,7 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
 
 def _snoozed(keep: Finish, outcome: Snoozed, now: Micros) -> Finish:
     if outcome.reason == reasons.SHUTDOWN and keep.lease.is_at_most_once:
-        return _lost(keep, "it was cut short by a shutdown")
+        return _lost(keep, "it was interrupted by a shutdown")
     return _after(keep, outcome.delay, now)._replace(reason=outcome.reason)
 
 
@@ -257,7 +258,7 @@ def _limited(keep: Finish, outcome: RateLimited, now: Micros) -> Finish:
 
 
 def _lost(keep: Finish, how: str) -> Finish:
-    error = {"error": f"lost: {how}, and it is to run at most once", "traceback": ""}
+    error = {"error": f"lost: {how}, and it must run at most once", "traceback": ""}
     return keep._replace(state=State.FAILED, reason=reasons.LOST, error=error)
 
 
@@ -270,7 +271,7 @@ def _cancelled(keep: Finish, outcome: Cancelled, now: Micros) -> Finish:
 
 
 def _after(keep: Finish, seconds: float, now: Micros) -> Finish:
-    """Return a finish for another run after *seconds* of the storage's clock, at most a hundred years; 0 or less, or NaN: at once."""
+    """Return a finish for another run after *seconds* on the storage's clock, at most a hundred years; 0 or less, or NaN: at once."""
     if not seconds > 0:
         return keep
     delay = micros(min(seconds, LONGEST_DELAY))
@@ -281,14 +282,14 @@ def _unrunnable(keep: Finish, outcome: Unrunnable, now: Micros) -> Finish:
     lease = keep.lease
     if lease.unknown_until is None:
         return _after(keep, UNKNOWN_FOR / SECOND, now)._replace(unknown_until=0, reason=outcome.reason, error=outcome.error)
-    # Both are on the storage's clock: a task that became ready when its time was over has waited for all of it.
+    # Both are on the storage's clock: a task that became ready after its limit has waited for all of it.
     if lease.ready_at >= lease.unknown_until:
         return keep._replace(state=State.FAILED, reason=outcome.reason, error=outcome.error)
     return keep._replace(due=lease.unknown_until, unknown_until=lease.unknown_until, reason=outcome.reason, error=outcome.error)
 
 
 def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
-    # A crash is not a try: attempts stay as they are, deaths are counted apart.
+    # A crash is not a try: attempts are unchanged, deaths are counted separately.
     lease = keep.lease
     deaths, crashes = lease.deaths + 1, lease.solo_crashes
     if lease.is_at_most_once:
@@ -301,5 +302,5 @@ def _died(keep: Finish, how_it_died: WorkerDied) -> Finish:
         last = f", the last time by {how_it_died.how}" if how_it_died.how else ""
         error = {"error": f"poison: {how}{last}", "traceback": ""}
         return keep._replace(state=State.FAILED, solo_crashes=crashes, deaths=deaths, reason=reasons.POISON, error=error)
-    # Back to its place in the order: it has waited its turn once already.
+    # Back to its place in the order: it has already waited once.
     return keep._replace(due=lease.ready_at, solo_crashes=crashes, deaths=deaths, reason=reasons.WORKER_DIED)

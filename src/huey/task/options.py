@@ -1,4 +1,4 @@
-"""The options of ``@huey.task(...)``: their values, checked, and which failures are retried."""
+"""The options of ``@huey.task(...)``: check their values, and decide which failures are retried."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from huey.task.task import Task
 log = SafeLogger("huey")
 
 ExceptionFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-"""Exceptions: a class, several, or a function that returns whether one matches."""
+"""A filter of exceptions: a class, a tuple of classes, or a function that returns whether an exception matches."""
 
 
 class TaskOptionArgs(TypedDict, total=False):
-    """The keywords of ``Huey.task`` and ``Huey.periodic_task``. What each means stands at ``Huey.task``."""
+    """The keywords of ``Huey.task`` and ``Huey.periodic_task``, which ``Huey.task`` describes."""
 
     name: str | None
     priority: int | None
@@ -48,43 +48,43 @@ _FIRST = ("retries", "retry_delay", "retries_as_argument", "include_task")
 
 
 class TaskOptions(NamedTuple):
-    """How a function's calls are run."""
+    """The options with which a function's calls are run."""
 
     retries: int = 0
     """Further runs after a failure."""
     retry_delay: float = 0.0
-    """Seconds between a failure and the next run, at least."""
+    """Minimum seconds between a failure and the next run."""
     retries_as_argument: bool = False
-    """Pass the number of retries left as keyword ``retries``."""
+    """Whether to pass the number of retries left as the keyword ``retries``."""
     include_task: bool = False
-    """Pass the task as keyword ``task``."""
+    """Whether to pass the task as the keyword ``task``."""
     priority: int = 0
     """Higher runs first."""
     expires: Expires | None = None
-    """Do not start later: seconds or timedelta from each enqueue, or from the eta if that is ahead; or a datetime."""
+    """Latest start: seconds or a timedelta from each enqueue, or from the eta if that is in the future; or a datetime."""
     timeout: float | None = None
-    """Seconds that a run may take."""
+    """Maximum seconds of a run."""
     retry_backoff: float = 0.0
     """Factor by which the delay grows with each failed try; 0: it does not grow."""
     retry_jitter: float = 0.0
-    """A random share of the delay, up to this one, is added, so that tasks that failed together are not retried together."""
+    """Up to this share of the delay is added at random, so that tasks that failed together are not retried together."""
     max_retry_delay: float | None = None
-    """Seconds up to which the delay grows."""
+    """Maximum seconds of a delay that grows."""
     retry_on: ExceptionFilter | None = None
-    """Retry only after these."""
+    """The exceptions to retry after; others are not retried."""
     no_retry_on: ExceptionFilter | None = None
-    """Do not retry after these."""
+    """The exceptions not to retry after."""
     aliases: tuple[str, ...] = ()
-    """Names that the task had before."""
+    """Earlier names of the task."""
     queue: str | None = None
-    """The queue of the same store that its calls go to, if not that of its ``Huey``."""
+    """The queue of the same store to which its calls go, if not that of its ``Huey``."""
     constraints: ConstraintSpec | None = None
     """Constraints of its calls, such as ``unique=``."""
     task_attributes: Mapping[str, Any] | None = None
-    """Further attributes of the class of its tasks."""
+    """Extra attributes of its task class."""
 
     def may_retry(self, error: BaseException) -> bool:
-        """Whether a run that raised *error* may be retried."""
+        """Return whether a run that raised *error* may be retried."""
         if self.no_retry_on is not None and _matches(self.no_retry_on, error):
             return False
         return self.retry_on is None or _matches(self.retry_on, error)
@@ -93,18 +93,18 @@ class TaskOptions(NamedTuple):
 def _matches(which: ExceptionFilter, error: BaseException) -> bool:
     try:
         return isinstance(error, which) if isinstance(which, tuple | type) else bool(which(error))
-    except BaseException as raised:  # The user's function, or metaclass: one that raises must not hide *error*.
+    except BaseException as raised:  # User code (a function or metaclass): its exception must not hide *error*.
         if is_ctrl_c(raised):
             raise
-        log.exception("retry_on or no_retry_on raised when it was asked about an error of type %s; that counts as no", type(error).__name__)
+        log.exception("retry_on or no_retry_on raised an exception for an error of type %s; treating it as no match", type(error).__name__)
         return False
 
 
 def parse_options(
     verb: str, given: TaskOptionArgs, retries: int, retry_delay: float, retries_as_argument: bool, include_task: bool
 ) -> TaskOptions:
-    """Return the options of the decorator *verb*. TypeError: a keyword that it does not have. ValueError: a value that cannot work; the
-    message says what would."""
+    """Return the options of the decorator *verb*. Raise TypeError for an unknown keyword, and ValueError for an invalid value; the message
+    says which values work."""
     for name in given:
         if name not in TaskOptionArgs.__annotations__:
             hint = did_you_mean(name, [*_FIRST, *TaskOptionArgs.__annotations__])
@@ -122,7 +122,7 @@ def parse_options(
 
 
 def _check(options: TaskOptions) -> None:
-    """ValueError: a value that cannot work."""
+    """Raise ValueError for a value that cannot work."""
     if callable(options.retries):
         hint = "write @huey.task() with parentheses" if hasattr(options.retries, "__name__") else "did you mean periodic_task?"
         raise ValueError(f"retries={options.retries!r}: give the number of further runs; {hint}")
@@ -147,7 +147,7 @@ def _check(options: TaskOptions) -> None:
 def _check_attributes(attributes: Iterable[str]) -> None:
     for name in attributes:
         if not name.isidentifier() or name.startswith("_") or hasattr(Task, name):
-            raise ValueError(f"task_attributes={{{name!r}: ...}}: a task has an attribute of that name, or can have none; give another")
+            raise ValueError(f"task_attributes={{{name!r}: ...}}: a task has that attribute already, or cannot have it; use another name")
 
 
 def _check_exception_filter(name: str, which: Any) -> None:

@@ -1,6 +1,6 @@
-"""What storages keep of a task, and what a worker holds of it while it runs.
+"""The form in which storages keep a task, and in which a worker holds it while it runs.
 
-A `Record` has an outside that anyone can read and a payload that only the serializer opens. A `Lease` is a record that one worker holds.
+A `Record` has fields that any program can read and a payload that only the serializer reads. A `Lease` is a record that one worker holds.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ class Record(NamedTuple):
     name: str
     """Identity of the function, ``module.function`` or the given ``name=``."""
     payload: bytes
-    """Arguments, as the serializer wrote them."""
+    """The arguments, as the serializer wrote them."""
     priority: int = 0
     """Higher runs first."""
     eta: Micros | None = None
-    """Not before this time; None: now."""
+    """When the task is due; None: now."""
     expires: Micros | None = None
-    """Not after this time; None: always."""
+    """When the task expires; None: never."""
     retries: int = 0
     """Further runs allowed after a failure."""
     retry_delay: float = 0.0
     """Seconds between a failure and the next run."""
     options: str | None = None
-    """Run policy and constraints as a JSON object, see record_options.py; None: the defaults."""
+    """The run policy and constraints as a JSON object, see record_options.py; None: the defaults."""
     delay: Micros | None = None
-    """Due this long after it is enqueued, by the storage's clock. ``eta`` is then only what this host expects."""
+    """How long after its enqueue it is due, by the storage's clock. ``eta`` is then only this host's estimate."""
     expires_in: Micros | None = None
-    """Expires this long after it is enqueued, or after its eta if that is later, by the storage's clock. ``expires`` is then only what this
-    host expects."""
+    """How long after its enqueue, or its eta if that is later, it expires, by the storage's clock. ``expires`` is then only this host's
+    estimate."""
 
     def resolved(self, now: Micros) -> Record:
         """Return the record with its durations turned into times, for a storage whose clock says *now*."""
@@ -50,7 +50,7 @@ class Record(NamedTuple):
 
 @final
 class RecordBatch(Sequence[Record]):
-    """Records of many calls of one function, which differ only in id and payload. A storage that knows this class need not build them."""
+    """The records of many calls of one function, differing only in id and payload. A storage that knows this class need not build them."""
 
     __slots__ = ("ids", "template", "payloads")
 
@@ -75,11 +75,11 @@ class RecordBatch(Sequence[Record]):
 
 
 class Lease(NamedTuple):
-    """A task that one worker holds. Every write about it names ``id`` and ``token``; the token only grows."""
+    """A task that one worker holds. Every write for it names ``id`` and ``token``; the token only grows."""
 
     id: str
     token: int
-    """Grows with each claim of this id, over all its enqueues: the fencing token ``task.token``."""
+    """The fencing token ``task.token``, which grows with each claim of this id, across all its enqueues."""
     name: str
     payload: bytes
     priority: int
@@ -91,11 +91,11 @@ class Lease(NamedTuple):
     attempt: int
     """Failed tries so far."""
     solo_crashes: int
-    """0: no suspect. 1: its worker crashed while it ran. Each crash while it ran alone adds one."""
+    """0: not a suspect. 1: its worker crashed while it ran. Each crash while it runs alone adds one."""
     deaths: int
     """How often its worker died while holding it, for whatever reason."""
     unknown_until: Micros | None
-    """Until when it waits for a worker that can run it, on the storage's clock; None: it was not requeued for that reason."""
+    """When it stops waiting for a worker that can run it, on the storage's clock; None: it was not requeued for that reason."""
     options: str | None
     created: Micros = 0
     """When it was enqueued."""
@@ -127,8 +127,8 @@ class Lease(NamedTuple):
 
     @property
     def retry_wait(self) -> float:
-        """Seconds from a failure of this run to the next run: the delay, which with a backoff grows with each failed try up to its cap,
-        plus up to a share of jitter. The jitter is derived from id and attempt, so that `decide` stays pure."""
+        """Seconds from a failure of this run to the next run: the delay, which with a backoff grows up to its cap with each failed try,
+        plus a share of jitter. The jitter is derived from id and attempt, so that `decide` stays pure."""
         if self.options is None or not self.retry_delay:
             return self.retry_delay
         asked = read_policy(self.options)

@@ -1,9 +1,9 @@
-"""What a record carries in ``options``, a JSON object: the run policy of one call, and its constraints. Pure.
+"""The ``options`` of a record, a JSON object with the run policy of one call and its constraints. Pure.
 
     {"backoff": 2.0, "timeout": 5, ..., "constraints": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n], "once": true,
      "keep_id": seconds, "own": microseconds}, "parents": number of tasks it waits for, "children": whether tasks wait for it}
 
-A member is present only if it differs from its default. Storages read ``constraints`` in the language that they are written in.
+A member is present only if it differs from its default. Storages read ``constraints`` in their own language (SQL, Lua).
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ DONE, WAITING = "done", "waiting"
 
 
 class Constraints(NamedTuple):
-    """What one task demands of others: a unique key, a concurrency limit, at most one run, a reserved id."""
+    """The constraints of one task: a unique key, a concurrency limit, at most one run, a reserved id."""
 
     unique: str | None = None
     """While a task holds this key, no other task with the same key is enqueued."""
     unique_for: str | float = DONE
-    """How long the task holds the key: until it is ``DONE`` (ended for good), while it is ``WAITING`` to start, or this many seconds."""
+    """How long the task holds the key: until it is ``DONE`` (has ended), while it is ``WAITING`` to start, or this many seconds."""
     concurrency_key: str | None = None
     """At most ``max_running`` tasks with this key run at a time, over all workers."""
     max_running: int = 1
     at_most_once: bool = False
     """If its worker dies, the task fails instead of running again."""
     id_ttl: float | None = None
-    """Seconds, from when it was enqueued or is due, for which its id stays reserved even after it has ended. Only with ``own``."""
+    """For how many seconds after its enqueue or eta its id stays reserved, even after it has ended. Only with ``own``."""
     own: int | None = None
-    """Microseconds UTC of this enqueue, where its id may come again: the caller chose the id, or enqueues a task once more. It
-    distinguishes the enqueues of one id."""
+    """When this enqueue happened, in microseconds UTC, to distinguish the enqueues of one id. Set only if its id may be enqueued again."""
 
     @property
     def holds_key(self) -> bool:
@@ -40,7 +39,7 @@ class Constraints(NamedTuple):
 
 NONE = Constraints()
 FIRST = 0
-"""The enqueue of a record without ``own``, where revocations name enqueues."""
+"""The value by which revocations name the enqueue of a record without ``own``."""
 
 
 def may_have_constraints(options: str | None) -> bool:
@@ -49,7 +48,7 @@ def may_have_constraints(options: str | None) -> bool:
 
 
 def read_constraints(options: str | None) -> Constraints:
-    """Return the constraints in the *options* of a record; ``NONE`` when there are none."""
+    """Return the constraints in the *options* of a record, or ``NONE`` if it has none."""
     found = json.loads(options).get("constraints") if options is not None and may_have_constraints(options) else None
     if not isinstance(found, dict):
         return NONE
@@ -59,7 +58,7 @@ def read_constraints(options: str | None) -> Constraints:
 
 
 def with_constraints(options: str | None, constraints: Constraints) -> str | None:
-    """Return *options* with *constraints* in place of those they had."""
+    """Return *options* with their constraints replaced by *constraints*."""
     policy: dict[str, Any] = {} if options is None else json.loads(options)
     policy.pop("constraints", None)
     members: dict[str, Any] = {}
@@ -105,12 +104,12 @@ def write_policy(
     wall: int | None = None,
     headers: dict[str, str] | None = None,
 ) -> str | None:
-    """Return the run policy of one call as JSON; None when it is the default.
+    """Return the run policy of one call as JSON, or None if it is the default.
 
-    *backoff*: factor of the wait between two tries; 0: the wait does not grow. *jitter*: up to this share is added to a wait. *cap*:
-    seconds up to which the wait grows. *timeout*: seconds that a run may take, when this call has a limit of its own (0: none).
-    *expires_in*: microseconds from each enqueue to its expiry. *wall*: what the consumer's clock shows when it is due, see
-    `huey.runtime.times.wall_time`. *headers*: what an instrumentation sends along, plain values only.
+    *backoff*: growth factor of the wait between two tries; 0: the wait does not grow. *jitter*: the largest share that is added to a wait.
+    *cap*: maximum wait in seconds. *timeout*: maximum seconds of a run, if this call has its own limit (0: none). *expires_in*:
+    microseconds from each enqueue to its expiry. *wall*: the time on the consumer's clock when it is due, see
+    `huey.runtime.times.wall_time`. *headers*: headers of an instrumentation, plain values only.
     """
     given: dict[str, Any] = {"backoff": backoff, "jitter": jitter, "cap": cap, "timeout": timeout, "expires_in": expires_in, "wall": wall}
     given["headers"] = headers
@@ -121,7 +120,7 @@ def write_policy(
 
 
 def read_policy(options: str | None) -> dict[str, Any]:
-    """Return the members of *options*; an empty dict when there are none."""
+    """Return the members of *options*, or an empty dict if there are none."""
     if not options:
         return {}
     policy = json.loads(options)
@@ -129,13 +128,13 @@ def read_policy(options: str | None) -> dict[str, Any]:
 
 
 def policy_micros(options: str | None, name: str) -> int | None:
-    """Return the time or duration in *options* under *name*; None when there is none, or a value that cannot be one."""
+    """Return the time or duration in *options* under *name*, or None if it is missing or invalid."""
     value = read_policy(options).get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST_TIME else None
 
 
 def count_request(options: str | None) -> str | None:
-    """Return *options* after the body asked for another run after the usual wait, if that wait grows; None: they stay as they are."""
+    """Return *options* with one more requested run counted, or None if the wait does not grow, which leaves them unchanged."""
     policy = read_policy(options)
     if not policy.get("backoff"):
         return None
@@ -143,7 +142,7 @@ def count_request(options: str | None) -> str | None:
 
 
 def with_requests_of(options: str | None, other: str | None) -> str | None:
-    """Return *options* with the number of further runs that *other* has counted; what cannot be read counts as none."""
+    """Return *options* with the number of requested runs that *other* has counted; unreadable options count as none."""
     if other is None or '"asked"' not in other:
         return options
     try:
@@ -154,7 +153,7 @@ def with_requests_of(options: str | None, other: str | None) -> str | None:
 
 
 def without_requests(options: str | None) -> str | None:
-    """Return *options* as if the body had never asked for another run."""
+    """Return *options* without the count of requested runs."""
     return options if options is None or '"asked"' not in options else _with_requests(read_policy(options), 0)
 
 
@@ -169,8 +168,8 @@ def _requests(policy: dict[str, Any]) -> int:
 
 
 def backoff_delay(delay: float, policy: dict[str, Any], attempt: int) -> float:
-    """Return the delay between two tries after *attempt* of them failed: with a backoff it grows with each of them, and with each further
-    run that the body asked for, up to its cap."""
+    """Return the delay before the next try after *attempt* tries failed. With a backoff it grows with each of them, and with each run that
+    the body requested, up to its cap."""
     try:
         wait = delay * (policy.get("backoff") or 1) ** (attempt + _requests(policy))
     except OverflowError:

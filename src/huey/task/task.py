@@ -1,4 +1,4 @@
-"""What the caller sees of a task: one call of one function."""
+"""The task as its caller sees it: one call of one function."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from huey.task.record import Record
 from huey.task.record_options import write_policy
 
 HEADERS = "sentry_headers"
-"""Keyword that an instrumentation of ``enqueue`` puts into a task's kwargs, and that of ``_execute`` takes out again. It is no argument:
-it travels separately, so that no body and no unique key ever sees it."""
+"""The keyword that an instrumentation of ``enqueue`` adds to a task's kwargs, and that of ``_execute`` removes. It is not an argument: it
+is stored separately, so that no body and no unique key ever sees it."""
 
 
 class Task:
@@ -33,7 +33,7 @@ class Task:
     name: str = ""
     """Identity of the function; set by the subclass, like the defaults below."""
     queue: str | None = None
-    """The queue of the store that it goes to, if not that of its Huey."""
+    """The queue of the store to which it goes, if not that of its Huey."""
     default_retries = 0
     default_retry_delay = 0.0
     default_priority = 0
@@ -42,17 +42,17 @@ class Task:
     default_max_retry_delay: float | None = None
     default_timeout: float | None = None
     has_constraints = False
-    """Its function has constraints, such as ``unique=``."""
+    """Whether its function has constraints, such as ``unique=``."""
     headers: Any = None
-    """What an instrumentation sends along with the call; see ``HEADERS``."""
+    """The headers that an instrumentation added to the call; see ``HEADERS``."""
     passage: Any = None
-    """The passage of a run through a wrapped ``Huey._execute``; else None."""
+    """The state of a run that goes through a replaced ``Huey._execute``; else None."""
     default_policy: str | None = None
     """The run policy of calls that do not override it, as JSON."""
 
     @staticmethod
     def new_id() -> str:
-        """Return an id for a call without one. Subclasses use that of their Huey."""
+        """Return a new id for a call without one. Subclasses use the generator of their Huey."""
         return ""
 
     default_expires: Expires | None = None
@@ -60,7 +60,7 @@ class Task:
     default_expires_at: Micros | None = None
     default_expires_in: Micros | None = None
     shows_local_time = False
-    """Its times are shown in local time, since its Huey has ``utc=False``."""
+    """Whether its times are shown in local time, because its Huey has ``utc=False``."""
 
     def __init__(
         self,
@@ -82,20 +82,20 @@ class Task:
         wall: Micros | None = None,
     ) -> None:
         """*eta*: an aware datetime is exact, a naive one is local time. *expires*: seconds or a timedelta after its enqueue, or after its
-        eta if that is later; or a datetime. Others as in ``TaskWrapper.schedule``."""
+        eta if that is later; or a datetime. The rest is as in ``TaskWrapper.schedule``."""
         self.args = args if type(args) is tuple else tuple(args)
         self.kwargs = kwargs or {}
         self.may_come_again = bool(id)
-        """Its id may be enqueued more than once: the caller chose it, or this task was enqueued before."""
+        """Whether its id may be enqueued more than once: the caller chose it, or this task was enqueued before."""
         self.enqueued_as: Micros | None = None
-        """Which enqueue of its id this is, microseconds UTC, where the id may come again; else None."""
+        """The time of this enqueue, microseconds UTC, if its id may be enqueued again; else None."""
         self.id = _checked_id(id) if id else self.new_id()
         self.due = due if eta is None else to_micros(eta, True)
-        """When it is due, microseconds UTC; None: at once."""
+        """When it is due, in microseconds UTC; None: at once."""
         self.delay = delay
-        """How long after its enqueue it is due, microseconds; ``due`` is then what this host expects."""
+        """How long after its enqueue it is due, in microseconds; ``due`` is then this host's estimate."""
         self.wall = wall
-        """What the consumer's clock shows when it is due, if its eta is a wall time; ``due`` is then the earliest that this can be."""
+        """The time on the consumer's clock when it is due, if its eta is a wall time; ``due`` is then the earliest that this can be."""
         self.retries = self.default_retries if retries is None else parse_number("retries", retries, whole=True)
         """Further runs still allowed."""
         self.retry_delay = self.default_retry_delay if retry_delay is None else parse_number("retry_delay", retry_delay)
@@ -104,17 +104,17 @@ class Task:
             self.expires, self.expires_at, self.expires_in = self.default_expires, self.default_expires_at, self.default_expires_in
         else:
             self.expires = expires
-            """As it was given."""
+            """The expiry as it was given."""
             self.expires_at, self.expires_in = resolve_expiry(expires)
         self.retry_backoff = self.default_retry_backoff if retry_backoff is None else parse_number("retry_backoff", retry_backoff)
-        """Factor by which the wait grows with each failed try; 0: it does not."""
+        """Factor by which the wait grows with each failed try; 0: it does not grow."""
         self.timeout = self.default_timeout if timeout is None else parse_limit(timeout)
-        """Seconds that a run may take; None: no limit."""
+        """Maximum seconds of a run; None: no limit."""
         self._time_left: Callable[[], float] | None = None
         self.attempt = attempt
         self.token = token
-        """A fencing token that grows with each claim of its id, so that what this run writes elsewhere can be distinguished from what a
-        later run writes. It is new in each run, so it is no idempotency key: that is ``key``. 0 before it runs."""
+        """The fencing token, which grows with each claim of its id, so that writes of this run elsewhere can be told from those of a later
+        run. It is new in each run, so it is not an idempotency key: that is ``key``. 0 before it runs."""
 
     @property
     def task_id(self) -> str:
@@ -123,13 +123,13 @@ class Task:
 
     @property
     def key(self) -> str:
-        """The idempotency key: the same in every retry and each run after a crash, new with each new enqueue. It is the id, with the
-        instant of the enqueue where the id may come again. Give it to what the task changes outside, so that it happens once."""
+        """The idempotency key: the same in every retry and each run after a crash, new with each new enqueue. It is the id, plus the time
+        of the enqueue if the id may be enqueued again. Pass it to the systems that the task changes, so that each change happens once."""
         return self.id if self.enqueued_as is None else f"{self.id}:{self.enqueued_as}"
 
     @property
     def data(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments as ``(args, kwargs)``."""
+        """The arguments as ``(args, kwargs)``."""
         return self.args, self.kwargs
 
     @property
@@ -152,34 +152,34 @@ class Task:
 
     @property
     def expires_resolved(self) -> datetime | None:
-        """When it expires, None for never, or as long as that counts from an enqueue that is still to come: a datetime like ``eta``. Exact:
+        """When it expires, as a datetime like ``eta``; None for never, or if that counts from an enqueue still to come. Exact:
         ``expires_at``."""
         when = self.expires_at
         return None if when is None or when >= FOREVER else shown_time(when, self.shows_local_time)
 
     def resolve_expires(self, now: Micros) -> None:
-        """Turn an expiry that counts from the enqueue, which happens now, into the time that this host expects."""
+        """Turn an expiry that counts from the enqueue, which happens at *now*, into this host's estimate of the time."""
         if self.expires_in is not None:
             self.expires_at = None if self.wall is not None else max(now, self.due or 0) + self.expires_in
 
     # -- its time limit, while it runs ---------------------------------------------------------------------------------------------------
 
     def begins(self, time_left: Callable[[], float]) -> None:
-        """Its body starts; *time_left* returns the seconds until its limit."""
+        """Record that its body starts; *time_left* returns the seconds until its limit."""
         self._time_left = time_left
 
     @property
     def time_remaining(self) -> float:
-        """Seconds until its ``timeout``; infinite without one, or while it does not run."""
+        """Seconds until its ``timeout``; infinite if it has none or is not running."""
         return float("inf") if self._time_left is None else self._time_left()
 
     @property
     def is_timed_out(self) -> bool:
-        """True if it has run longer than it may."""
+        """True if it has run longer than its time limit."""
         return self.time_remaining <= 0
 
     def check_timeout(self) -> None:
-        """Raise TaskTimeout if it has run longer than it may: for bodies that check for themselves, between two steps."""
+        """Raise TaskTimeout if it has run longer than its time limit. For bodies that check for themselves, between two steps."""
         if self.is_timed_out:
             raise TaskTimeout(f"the task passed its time limit of {self.timeout:g} s")
 
@@ -190,7 +190,7 @@ class Task:
         is_default = self.retry_backoff == self.default_retry_backoff and self.timeout == self.default_timeout and self.headers is None
         is_default = is_default and self.expires_in == self.default_expires_in and self.wall is None
         options = self.default_policy if is_default else self._policy()
-        # With a wall time, the consumer that reads that sets the expiry.
+        # With a wall time, the consumer that reads it sets the expiry.
         expires_in = self.expires_in if self.wall is None else None
         outside = (self.priority, self.due, self.expires_at, self.retries, self.retry_delay, options, self.delay, expires_in)
         return Record(self.id, self.name, payload, *outside)
@@ -226,16 +226,16 @@ class PeriodicTask(Task):
     __slots__ = ()
 
     def validate_datetime(self, timestamp: datetime) -> bool:
-        """Return whether it is due in that minute. Subclasses ask the schedule of their function."""
+        """Return whether it is due in the minute of *timestamp*. Subclasses check the schedule of their function."""
         raise NotImplementedError
 
 
 def plain_headers(given: Any) -> dict[str, str] | None:
-    """Return the headers of an instrumentation that can travel: those whose values are texts."""
+    """Return the headers of an instrumentation that can be stored: those whose values are strings."""
     return {str(name): value for name, value in given.items() if isinstance(value, str)} if isinstance(given, dict) else None
 
 
 def _checked_id(id: str) -> str:
     if not isinstance(id, str) or len(id) > LONGEST_ID or not is_storable(id):
-        raise ValueError(f"id={id!r}: give a text of up to {LONGEST_ID} characters, without NUL and surrogates")
+        raise ValueError(f"id={id!r}: give a string of up to {LONGEST_ID} characters, without NUL and surrogates")
     return id

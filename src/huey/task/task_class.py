@@ -1,4 +1,4 @@
-"""Makes the class of a function's tasks from the options of its decorator."""
+"""Make the class of a function's tasks from the options of its decorator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from huey.task.task import PeriodicTask, Task
 
 
 class TaskHost(Protocol):
-    """What a decorated function needs of its ``Huey``."""
+    """The part of ``Huey`` that a decorated function uses."""
 
     def enqueue(self, task: Task) -> Any: ...
 
@@ -46,7 +46,7 @@ class TaskHost(Protocol):
 
 
 def task_class(wrapper: Any, huey: TaskHost, func: Callable[..., Any], name: str, options: TaskOptions) -> type[Task]:
-    """Return the class of the tasks *name* of *func*, which *wrapper* is: ``queuecmd_<function>`` in the function's module."""
+    """Return the class of the tasks *name* of *func*, for *wrapper*: ``queuecmd_<function>`` in the function's module."""
     members: dict[str, Any] = {
         **(options.task_attributes or {}),
         "__slots__": (),

@@ -1,4 +1,4 @@
-"""What ``@huey.task()`` and ``@huey.periodic_task()`` return: the function, with the verbs of a task."""
+"""The objects that ``@huey.task()`` and ``@huey.periodic_task()`` return: a function whose calls are tasks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ R = TypeVar("R")
 log = SafeLogger("huey")
 
 CALL_OVERRIDES = frozenset({"id", "eta", "delay", "retries", "retry_delay", "retry_backoff", "priority", "expires", "timeout"})
-"""Keywords that set options of one call and are not passed to the function, unless that has a parameter of the same name."""
+"""Keywords that set options of one call; they are not passed to the function, unless it has a parameter of the same name."""
 REMEMBERED_SHAPES = 100
-"""Shapes of calls that are remembered as valid, per function."""
+"""How many shapes of valid calls are remembered per function."""
 
 
 class TaskWrapper(Masked, Generic[P, R]):
@@ -53,7 +53,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         if options.constraints is not None:
             options.constraints.check_names(func)
         self._valid_shapes: set[tuple[object, ...]] = set()
-        """The number of arguments and the keywords of calls that were valid."""
+        """Valid shapes of calls: the number of arguments, and the keywords."""
         self._is_of_script = name is None and is_of_script(self.name)
         if self._is_of_script:
             self._most = -1
@@ -61,8 +61,8 @@ class TaskWrapper(Masked, Generic[P, R]):
         take_over(self, func)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Enqueue one call and return its ``Result`` at once, or None without a result store. Keywords as for ``s``. TypeError: arguments
-        that the function does not take."""
+        """Enqueue one call and return its ``Result`` at once, or None without a result store. Keywords are as for ``s``. Raise TypeError
+        for arguments that the function does not take."""
         if kwargs:
             shape = (len(args), *kwargs)
             if shape not in self._valid_shapes:
@@ -78,8 +78,8 @@ class TaskWrapper(Masked, Generic[P, R]):
     def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Return the call as a task without enqueuing it, for ``huey.enqueue`` and ``huey.enqueue_many``.
 
-        The keywords ``id, eta, delay, retries, retry_delay, retry_backoff, priority, expires, timeout`` are options of this call and are
-        not passed to the function, except those that it has as parameters. TypeError: arguments that the function does not take.
+        The keywords ``id, eta, delay, retries, retry_delay, retry_backoff, priority, expires, timeout`` are options of this call. They are
+        not passed to the function, unless it has parameters of these names. Raise TypeError for arguments that it does not take.
         """
         if kwargs:
             return self._with_overrides(args, kwargs)
@@ -94,7 +94,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         return self.task_class(args, kwargs, **due._asdict(), **overrides)
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """TypeError: the function does not take these arguments."""
+        """Raise TypeError if the function does not take these arguments."""
         if self._is_of_script and not self.huey.always_eager:
             self._warn_of_script()
         if not kwargs and self._least <= len(args) <= self._most:
@@ -104,19 +104,19 @@ class TaskWrapper(Masked, Generic[P, R]):
             raise TypeError(f"{self.name}() {misfit}{'' if misfit.endswith('?') else ';'} {way_out}")
 
     def _warn_of_script(self) -> None:
-        """Log once that no other process knows this function."""
+        """Log a warning, once, that no other process knows this function."""
         self._is_of_script = False
         self._most = self._parameters.counts[1]
-        # Whoever writes the program on the command line sees where it is.
+        # The author of a program on the command line sees where it is.
         if self.huey.is_shared and sys.argv[:1] != ["-c"]:
             log.warning(
-                "the task %s is declared in a notebook, at a prompt, or in a file that cannot be imported: no consumer of another process "
-                "finds it. Move it into a module that both import, or give both sides the same name='...'",
+                "the task %s is declared in a notebook, at a prompt, or in a file that cannot be imported: a consumer in another process "
+                "cannot find it. Move it into a module that both import, or give both sides the same name='...'",
                 self.name,
             )
 
     def check_calls(self, calls: Sequence[tuple[Any, ...]], given: Sequence[Any]) -> None:
-        """Like ``_check``, for many calls without keywords. *given*: the items, as passed to ``map``."""
+        """Check many calls without keywords, like ``_check``. *given*: the items, as passed to ``map``."""
         lengths = set(map(len, calls))
         if not lengths or (self._least <= min(lengths) and max(lengths) <= self._most):
             return
@@ -124,11 +124,11 @@ class TaskWrapper(Masked, Generic[P, R]):
             try:
                 self._check(args, {})
             except TypeError as error:
-                hint = "; a list is one argument, a tuple several" if isinstance(given[index], list) else ""
+                hint = "; a list is one argument, a tuple is several" if isinstance(given[index], list) else ""
                 raise TypeError(f"item {index} of map: {error}{hint}; nothing was enqueued") from None
 
     def options_of(self, task: Task, options: str | None, of_id: Constraints) -> str | None:
-        """Return *options* of a record with the constraints of that call; *of_id*: those of its id."""
+        """Return the *options* of a record with the constraints of *task* added; *of_id*: the constraints of its id."""
         spec, constraints = self.options.constraints, NONE
         if spec is not None:
             constraints = spec.for_call(self.name, self.func, task.args, task.kwargs)
@@ -163,8 +163,8 @@ class TaskWrapper(Masked, Generic[P, R]):
         *delay*: seconds or timedelta from now. *eta*: a datetime; an aware one is exact, a naive one is local time. With
         ``convert_utc=False`` a naive one is wall time: the consumer reads it on its own clock (UTC, or local time with ``--localtime``).
         Without either, or with a time in the past, the call is ready at once. A number, timedelta or datetime as the only argument is the
-        delay or eta. *expires*: seconds or a timedelta from the enqueue, or from the eta if that is ahead, counted again from each retry;
-        or a datetime, which holds for all tries. ValueError: both eta and delay, or arguments that are not a tuple or list.
+        delay or eta. *expires*: seconds or a timedelta from the enqueue, or from the eta if that is later, counted again from each retry;
+        or a datetime, which applies to all tries. Raise ValueError for both eta and delay, or arguments that are not a tuple or list.
         """
         if isinstance(args, int | float | timedelta | datetime) and kwargs is None and eta is None and delay is None:
             eta, delay, args = (args, None, None) if isinstance(args, datetime) else (None, args, None)
@@ -186,12 +186,12 @@ class TaskWrapper(Masked, Generic[P, R]):
 
     @property
     def retries(self) -> int:
-        """As declared."""
+        """The number of retries, as declared."""
         return self.options.retries
 
     @property
     def retry_delay(self) -> float:
-        """As declared, seconds."""
+        """The retry delay in seconds, as declared."""
         return self.options.retry_delay
 
     def with_extras(self, task: Task) -> dict[str, Any]:
@@ -207,16 +207,16 @@ class TaskWrapper(Masked, Generic[P, R]):
 
     @opened
     def call_local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now."""
+        """Run the function in this process and return its value."""
         return self.func(*args, **kwargs)
 
     def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
-        """Keep all calls from running: for ever, until a time, or once. Each revocation overwrites the former."""
+        """Keep all calls from running: forever, until a time, or once. Each revocation overwrites the previous one."""
         self.huey.revoke_all(self, revoke_until, revoke_once)
 
     def is_revoked(self, dt: datetime | None = None, peek: bool = True, *, timestamp: datetime | None = None) -> bool:
-        """Whether calls are kept from running at *dt* (None: now). *peek* False: this takes back a revocation that is for one run, or over,
-        as a consumer does."""
+        """Return whether calls are revoked at *dt* (None: now). With *peek* False, also remove a revocation that is for one run only or has
+        ended, as a consumer does."""
         return self.huey.is_revoked(self, dt or timestamp, peek)
 
     def restore(self) -> bool:
@@ -224,7 +224,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         return self.huey.restore_all(self)
 
     def unregister(self) -> bool:
-        """Forget this function: from now on this process puts its tasks back."""
+        """Unregister this function and return whether it was registered: from now on this process returns its tasks to the queue."""
         return self.huey.unregister(self)
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -235,13 +235,13 @@ class TaskWrapper(Masked, Generic[P, R]):
             )
 
     def __reduce__(self) -> str:
-        # By module and name, as functions are; then a copy is the wrapper itself.
+        # By module and name, like functions, so that a copy is the wrapper itself.
         qualified_name: str = getattr(self.func, "__qualname__", "")
         found: Any = sys.modules.get(getattr(self.func, "__module__", ""))
         for part in qualified_name.split("."):
             found = getattr(found, part, None)
         if found is not self:
-            raise TypeError(f"{self!r} is not pickled: it stands in no module by the name of its function; send its name, {self.name!r}")
+            raise TypeError(f"{self!r} cannot be pickled: no module has it under the name of its function; send its name, {self.name!r}")
         return qualified_name
 
     def __deepcopy__(self, memo: object) -> TaskWrapper[P, R]:
@@ -255,7 +255,7 @@ explain_missing_names(TaskWrapper, of_others=True)
 
 
 class PeriodicWrapper(TaskWrapper[P, R]):
-    """A function that the scheduler enqueues. A direct call runs it here and now; its results are not stored."""
+    """A function that the scheduler enqueues. A direct call runs it in the calling process; its results are not stored."""
 
     kind = "periodic task"
     stores_result = False
@@ -281,7 +281,7 @@ class PeriodicWrapper(TaskWrapper[P, R]):
 
 
 def plain(func: Any) -> Any:
-    """Return the function inside if *func* is decorated already: calling that would enqueue a task instead of running it."""
+    """Return the undecorated function if *func* is decorated already, because calling *func* would enqueue a task instead of running it."""
     while (wrapper := getattr(func, "_wrapper", func)) is not None and isinstance(wrapper, TaskWrapper):
         func = wrapper.func
     return func

@@ -567,7 +567,7 @@ def test_unknown_tasks_are_put_back_and_told_once_for_their_name(caplog: pytest.
 
     with running(huey, **FAST):
         wait_until(lambda: [record for record in caplog.records if "app.told_once" in record.getMessage()])
-        with pytest.raises(DataStoreTimeout, match=r"in queue 'own'.*nothing is known of it yet"):
+        with pytest.raises(DataStoreTimeout, match=r"in queue 'own'.*nothing is known about it yet"):
             handles[0].get(blocking=True, timeout=0.5)
 
     lines = [record.getMessage() for record in caplog.records if "app.told_once" in record.getMessage() and record.levelname == "ERROR"]

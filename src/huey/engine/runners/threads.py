@@ -1,6 +1,6 @@
-"""Threads that run tasks. They share one deque; few are woken, one at a time, since waking a thread costs more than a short task.
+"""Threads that run tasks. They share one deque; only a few are woken, one at a time, because waking a thread costs more than a short task.
 
-A thread that dies unexpectedly is started again, and the task that it was running gets a finish.
+A thread that dies unexpectedly is restarted, and the task that it was running gets a finish.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = SafeLogger("huey.consumer")
 
 
 class ThreadRunners:
-    """*count* threads. A runner calls *notify* when the engine should turn: little or nothing is left to start."""
+    """Runners that are *count* threads. A runner calls *notify* when few or no tasks are left to start, so that the engine makes a turn."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class ThreadRunners:
         run_hooks: RunHooks | None = None,
         finalize: Callable[[Finish], Finish] = lambda finish: finish,
     ) -> None:
-        """*finalize*: gives the finish of a task that failed outside its body the error that its caller gets."""
+        """Create the runners. *finalize*: adds the error that the caller gets to the finish of a task that failed outside its body."""
         self.count = count
         self.low_water = 0
         self._execute = execute
@@ -45,9 +45,9 @@ class ThreadRunners:
         self._ready: deque[Lease] = deque()
         self._done: deque[Finish] = deque()
         self._idle: deque[threading.Lock] = deque()
-        """The locks at which idle runners sleep."""
+        """The locks on which idle runners sleep."""
         self._current: list[Lease | None] = [None] * count
-        """By runner: a task whose finish it has not handed over yet."""
+        """The task of each runner whose finish it has not passed on yet."""
         self._is_closing = False
         self._name = name
         self._finalize = finalize
@@ -63,7 +63,7 @@ class ThreadRunners:
             thread.start()
 
     def revive(self) -> list[str]:
-        """Start dead threads again and return their names. What they were running is requeued, like a task whose worker died."""
+        """Restart dead threads and return their names. The tasks that they were running are requeued, as if their worker had died."""
         if self._is_closing:
             return []
         dead = [slot for slot, thread in enumerate(self._threads) if not thread.is_alive()]
@@ -74,7 +74,7 @@ class ThreadRunners:
         return [self._threads[slot].name for slot in dead]
 
     def _abandon(self, slot: int, outcome: Outcome) -> None:
-        """Hand over a finish for the task of a runner that could not do so."""
+        """Pass on a finish for the task of a runner that could not do so itself."""
         lease, self._current[slot] = self._current[slot], None
         if lease is not None:
             finish = decide(lease, outcome, self._clock.now())
@@ -110,7 +110,7 @@ class ThreadRunners:
         while self._ready:
             try:
                 taken.append(self._ready.popleft())
-            except IndexError:  # A runner was faster.
+            except IndexError:  # A runner took it first.
                 break
         return taken
 
@@ -135,25 +135,25 @@ class ThreadRunners:
             self._run_tasks(slot)
             self._call_hooks(SHUTDOWN)
         finally:
-            # Threads get the numbers of threads that have ended.
+            # New threads may get the numbers of threads that have ended.
             remove_mask()
 
     def _call_hooks(self, kind: str) -> None:
         try:
             self._run_hooks.hooks.call(kind)
-        except BaseException:  # The user's functions; they are guarded one by one, and this thread must not end for anything else.
+        except BaseException:  # User code. The functions are guarded one by one, and nothing else may end this thread.
             log.critical("%s hooks failed", kind, exc_info=True)
 
     def _run_tasks(self, slot: int) -> None:
         while True:
             try:
                 return self._serve(slot, self._new_sleep_lock(slot))
-            except BaseException as error:  # The top of a runner: its task has a finish by now, or gets one, and the next ones are run.
+            except BaseException as error:  # The top of a runner: its task has a finish or gets one here, and the next tasks run.
                 log.critical("%s failed; it continues", threading.current_thread().name, exc_info=True)
                 self._abandon(slot, Raised({"error": f"{type(error).__name__} outside the task, in huey", "traceback": ""}))
 
     def _new_sleep_lock(self, slot: int) -> threading.Lock:
-        """Return the lock at which this runner sleeps. The former one must not be taken for a runner that is asleep."""
+        """Return a new lock for this runner to sleep on. The old one must not be mistaken for a sleeping runner."""
         if (old := self._sleep_locks[slot]) is not None and old in self._idle:
             self._idle.remove(old)
         lock = self._sleep_locks[slot] = threading.Lock()
@@ -182,34 +182,34 @@ class ThreadRunners:
                 notify()
 
     def _sleep(self, lock: threading.Lock) -> None:
-        """Wait until woken. Checks once more after registering, so that a task that was submitted in between does not wait for the next."""
+        """Wait until woken. Check once more after registering, so that a task submitted in between does not wait for the next one."""
         self._idle.append(lock)
         if self._ready or self._is_closing:
             try:
                 self._idle.remove(lock)
-            except ValueError:  # Just woken: the lock is released or about to be.
+            except ValueError:  # It was just woken: the lock is released, or is about to be.
                 lock.acquire()
             return
         lock.acquire()
 
 
 Execute = Callable[[Lease, int], Finish]
-"""Runs a task in the runner of the given number, and decides what its outcome means."""
+"""Runs a task in the runner of the given number, and returns its finish."""
 
 
 class Runners(Protocol):
-    """Whatever calls the functions: threads, coroutines, greenlets; in the simulator, nothing but a clock."""
+    """The runners of one worker, which call the functions: threads, coroutines, greenlets or, in the simulator, just a clock."""
 
     count: int
-    """Tasks that can run at the same time."""
+    """How many tasks can run at the same time."""
     low_water: int
-    """Number of waiting tasks at which the engine is to be woken, so that it claims more in time."""
+    """The number of waiting tasks at which the runners wake the engine, so that it claims more in time."""
 
     def submit(self, leases: Sequence[Lease]) -> None:
-        """Accept tasks to run, in this order. Wakes no runner."""
+        """Accept tasks to run, in this order, without waking a runner."""
 
     def wake(self, count: int) -> None:
-        """Have at least *count* runners awake, or all if there are fewer."""
+        """Ensure that at least *count* runners are awake, or all if there are fewer."""
 
     def collect(self) -> list[Finish]:
         """Return the finishes since the last call."""
@@ -218,7 +218,7 @@ class Runners(Protocol):
         """Return how many finishes `collect` would return."""
 
     def take_back(self) -> list[Lease]:
-        """Return the tasks that have not started; they are not run any more."""
+        """Remove and return the tasks that have not started; they will not run."""
 
     def waiting(self) -> int:
         """Return the number of submitted tasks that have not started."""

@@ -1,6 +1,6 @@
-"""The verbs that are the same in every SQL storage: one named statement each, in the .sql files of the dialect.
+"""The methods that are the same in every SQL storage: one named statement each, in the .sql files of the dialect.
 
-What a dialect does in its own way (enqueue, turn, tick, reclaim, listen) is in its own module.
+Methods that depend on the dialect (enqueue, turn, tick, reclaim, listen) are in its own package.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _PRUNES = (
 )
 
 _MENDS = ("mend_workers", "mend_running")
-"""Repairs of rows that nothing else would find."""
+"""Statements that repair rows that nothing else would find."""
 MENDED = 10_000
-"""Number of tasks whose states one `prune` checks."""
+"""How many task states one `prune` checks."""
 
 
 class SqlStorage(Storage):
-    """Verbs over named statements. A dialect implements `_read`, `_write`, `_queue` and what else is abstract here."""
+    """A storage whose methods run named SQL statements. A dialect implements `_read`, `_write`, `_queue` and the other abstract methods."""
 
     features = Features(supports_constraints=True, supports_workflows=True)
 
@@ -63,15 +63,15 @@ class SqlStorage(Storage):
         self.result_ttl = parse_result_ttl(result_ttl)
         self._retention = retention
         self._mended_up_to = ""
-        """The id up to which states were checked; empty: start with the first one."""
+        """The id up to which states were checked; empty to start with the first one."""
 
     @abstractmethod
     def _read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a reading statement."""
+        """Run a reading statement and return its rows."""
 
     @abstractmethod
     def _write(self, statement: str, values: Values = (), *, is_durable: bool = True) -> int:
-        """Commit a writing statement and return the number of rows it changed. *is_durable* False: a power cut may undo it."""
+        """Commit a writing statement and return the number of rows it changed. *is_durable* False: a power failure may undo it."""
 
     @abstractmethod
     def _rouse(self) -> None:
@@ -126,7 +126,7 @@ class SqlStorage(Storage):
             self._write("revoke_name", (self._queue, target.name, until, once))
             return
         which = {"queue": self._queue, "until": until, "once": once, "ids": json.dumps(list(target.ids)), "enqueue": target.enqueue}
-        # In this order: a task that is enqueued in between is revoked by the second, if not by what the first left.
+        # In this order: a task that is enqueued in between is revoked by what the first left, or else by the second.
         self._write("revoke_unheld", which | {"expires": self._clock.now() + REVOCATION_KEPT})
         self._write("revoke", which)
         self._rouse()
@@ -181,7 +181,7 @@ class SqlStorage(Storage):
             self._write("top_token", {"queue": self._queue, "token": token})
 
     def _flush_tasks(self) -> None:
-        """Delete all tasks, of which workers may still hold leases. A task that is claimed between two steps is deleted by the next one."""
+        """Delete all tasks, even if workers still hold leases. A task that is claimed between two steps is deleted by the next one."""
         for _ in range(3):
             self._note_tokens(None)
             self._write("flush_tasks", {"queue": self._queue})
@@ -208,7 +208,7 @@ class SqlStorage(Storage):
         return Counts._make([*(number or 0 for number in numbers), bool(is_paused), waiting or 0])
 
     def queues(self) -> list[str]:
-        # Asked for first, so that this one is among them.
+        # Read first, so that this worker is among them.
         assert self._queue
         return [name for (name,) in self._read("queues")]
 
@@ -227,10 +227,10 @@ class SqlStorage(Storage):
         return leases_from(self._read("leases", {"worker": worker.id, "queue": self._queue}))
 
     def _is_gone(self, boot: str) -> bool:
-        """Whether a worker with that host scope cannot be alive any more."""
+        """Return whether a worker with that host scope can no longer be alive."""
         return False
 
-    # -- marks --------------------------------------------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------------------------------------------
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
         # Results have a table of their own.
@@ -254,7 +254,7 @@ class SqlStorage(Storage):
         who["ends"] = None if ttl is None else alive["clock"] + micros(ttl)
         if not self._write("lock_acquire", who | alive, is_durable=False):
             return None
-        # This caller holds it, so no other changes it meanwhile; but it may have been flushed.
+        # This caller holds it, so no other caller changes it meanwhile; but it may have been flushed.
         held = next(iter(self.locks([name])), None)
         return held.token if held is not None and held.holder == holder else None
 
@@ -279,7 +279,7 @@ class SqlStorage(Storage):
         window = self._window(name, per, now) | {"limit": limit}
         if self._write("rate_hit", window, is_durable=False):
             return 0.0
-        # Full it stays, whoever counts in between.
+        # It stays full, even if other callers count in between.
         self._write("rate_reject", window, is_durable=False)
         return float(window["ends"] - window["now"]) / SECOND
 
@@ -318,7 +318,7 @@ class SqlStorage(Storage):
         """Fail tasks with unknown states among the next `MENDED` ones, and return how many there were."""
         span = {"queue": self._queue, "after": self._mended_up_to, "most": MENDED}
         ((last, is_end, waiting, odd),) = self._read("mend_states_find", span)
-        # An id that is no text cannot be a place to go on from.
+        # An id that is not a string cannot be the position to continue from.
         self._mended_up_to = last if not is_end and isinstance(last, str) and is_storable(last) else ""
         span |= {**when, "last": last}
         mended = self._write("mend_states", span) if odd else 0
@@ -338,7 +338,7 @@ class SqlStorage(Storage):
 
     @abstractmethod
     def _alive(self) -> dict[str, Any]:
-        """Return what leases are compared with: `clock`, the time on the clock of leases, and `host_scope`, where that is valid."""
+        """Return what leases are compared with: `clock`, the time on the clock of leases, and `host_scope`, where that clock is valid."""
 
     @abstractmethod
     def _prune_minutes(self, when: dict[str, Any]) -> int:
@@ -354,7 +354,7 @@ _FIGURE = re.compile(r"\$([A-Z_]+)")
 
 
 def load_statements(dialect: str) -> dict[str, str]:
-    """Return all statements of one dialect (a package beside this one) by name. Raises ValueError when two have the same name.
+    """Return all statements of one dialect (a package beside this one) by name. Raise ValueError if two have the same name.
 
     Each begins with a line ``-- name: claim`` and a sentence that says what it is for. `$name` is replaced by the statement of that name,
     and `$NAME` by a figure that the contract promises.

@@ -1,8 +1,8 @@
 """The ballast file: disk space reserved beside the queue's file, so that finishes can be written when the disk is full.
 
-A consumer makes it. When the disk is full and a finish cannot be written, the ballast file is truncated step by step: runs that ended are
-written, and nothing new is claimed. While it is shorter than its full size and the disk has no room to restore it, claims and enqueues
-leave the rest to finishes.
+A consumer creates it. When the disk is full and a finish cannot be written, the ballast file is truncated step by step: finishes are
+written, and nothing new is claimed. While the file is shorter than its full size and the disk has no room to restore it, claims and
+enqueues stop and leave the remaining space to finishes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ T = TypeVar("T")
 MIB = 1024 * 1024
 SIZE = 4 * MIB
 STEP = MIB
-"""Bytes released at a time, so that the program that fills the disk does not get all of it."""
+"""Bytes released at a time, so that the program that filled the disk does not get all of them."""
 PLENTY = 2 * SIZE
-"""Free bytes from which on the file is restored to its full size; as much again stays free."""
+"""Free bytes that are needed to restore the file to its full size; half of them stay free."""
 DISK_CHECK_TTL_US: Micros = SECOND // 10
-"""How long an enqueue trusts the last check."""
+"""How long an enqueue relies on the last check."""
 
 
 class Ballast:
-    """The ballast file *path*. Full size: the disk has room. Shorter: the disk is full. Missing: no consumer has made one yet."""
+    """The ballast file *path*. Full size: the disk has room. Shorter: the disk is full. Missing: no consumer has created it yet."""
 
     def __init__(self, path: str, mode: int, clock: Clock) -> None:
         self._path = path
@@ -38,19 +38,19 @@ class Ballast:
         self._clock = clock
         self.checked_at: Micros = -DISK_CHECK_TTL_US
         self.was_short = False
-        """What the last `check` found."""
+        """The result of the last `check`: whether the disk is full."""
 
     def is_short(self) -> bool:
-        """Whether the disk is full: what room is left is for finishes."""
+        """Return whether the disk is full, so that the remaining space is for finishes only."""
         size = self._size()
         return size is not None and size < SIZE and self._free() < PLENTY
 
     def check(self, now: Micros) -> None:
-        """Note whether the disk is full, for enqueues until `DISK_CHECK_TTL_US` after *now*."""
+        """Check whether the disk is full; enqueues use the result until `DISK_CHECK_TTL_US` after *now*."""
         self.checked_at, self.was_short = now, self.is_short()
 
     def keep(self) -> None:
-        """Restore it to its full size if the disk has plenty of room; otherwise a later call will."""
+        """Restore the file to its full size if the disk has enough room; otherwise a later call will."""
         if self._size() == SIZE or self._free() < PLENTY:
             return
         file = self._open(os.O_CREAT)
@@ -64,7 +64,7 @@ class Ballast:
             os.close(file)
 
     def release(self) -> bool:
-        """Release some of its space. Returns False when there is none left."""
+        """Release some of its space. Return False if none is left."""
         size = self._size()
         file = self._open() if size else None
         if not size or file is None:
@@ -77,7 +77,7 @@ class Ballast:
         return True
 
     def sparing(self, act: Callable[[], T]) -> T:
-        """Call *act*, and again with released space while the disk is full."""
+        """Call *act*; while the disk is full, release space and call it again."""
         while True:
             try:
                 return act()
@@ -87,17 +87,17 @@ class Ballast:
 
     def no_room(self) -> StorageFull:
         return StorageFull(
-            f"{self._path.removesuffix('-ballast')}: the disk is full, what is left of it is kept for the ends of running tasks; nothing "
-            "was written. Free some space, then try again"
+            f"{self._path.removesuffix('-ballast')}: the disk is full, and the remaining space is reserved for running tasks; nothing was "
+            "written. Free some space, then try again"
         )
 
     def drop(self) -> None:
-        """Remove it: there are no workers any more."""
+        """Delete the file, since no workers are left."""
         with suppress(FileNotFoundError):
             os.unlink(self._path)
 
     def _open(self, how: int = 0) -> int | None:
-        """Return a descriptor, or None if huey must not touch what is there: a link, a folder, a file of another user."""
+        """Return a descriptor, or None if the path is a link, a folder or another user's file, which huey must not touch."""
         trust = our_own()
         if self._mode & stat.S_IWGRP:
             trust = shared_like(os.stat(os.path.dirname(self._path)), self._mode)
@@ -128,6 +128,6 @@ def _fill(file: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, SIZE)
         return
-    # Where files may have holes, only bytes that are written take space.
+    # On file systems with sparse files, only bytes that are written take space.
     for start in range(0, SIZE, STEP):
         os.pwrite(file, b"\xff" * STEP, start)

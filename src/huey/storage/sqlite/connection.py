@@ -1,7 +1,7 @@
-"""The connection that writes: its state, how it is opened, and the spare one of calls that interrupt others.
+"""The write connection: its state, how it is opened, and the spare connection for calls that interrupt others.
 
-A signal handler, a destructor or a trace function may run between any two lines of huey. Its calls must not see what the interrupted call
-of the same thread has under way, nor wait for it. So `SpareConnection` gives them a `WriteConnection` of their own.
+A signal handler, a destructor or a trace function may run between any two lines of huey. Its calls must neither see the unfinished work of
+the interrupted call in the same thread, nor wait for it. So `SpareConnection` gives them a `WriteConnection` of their own.
 """
 
 from __future__ import annotations
@@ -26,52 +26,52 @@ _SETTINGS = "; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA 
 
 @dataclass(slots=True)
 class WriteConnection:
-    """The state of the connection that writes, and of the file that it has open."""
+    """The state of the write connection, and of the file that it has open."""
 
     identity: Identity
     open_lock: OpenFileLock
     file_id: FileId | None = None
-    """Of the file that is open, or was open last: a new file must not silently take its place. A forked child keeps it for that reason."""
+    """Identity of the file that is open, or was open last, so that a new file cannot silently take its place. A forked child keeps it."""
     generation: int = 0
-    """Grows when another file than before is opened."""
+    """A counter that grows when a different file is opened."""
     connection: sqlite3.Connection | None = None
     canary: Canary | None = None
     is_durable: bool = True
-    """Whether commits wait for the disk, where they do so at all."""
+    """Whether commits wait for the disk now, if they ever do."""
     must_reopen: bool = False
-    """The connection cannot be used any more: the next call opens a new one."""
+    """True if the connection is unusable; the next call opens a new one."""
     is_missing: bool = False
-    """The file was not where it should be: the next call looks for it."""
+    """True if the file was not at its path; the next call checks for it."""
     has_temp_schema: bool = False
-    """The temp tables and triggers have been created."""
+    """True once the temp tables and triggers have been created."""
     has_staged_rows: bool = False
-    """The temp tables may hold rows of a call that failed."""
+    """True if the temp tables may hold rows of a call that failed."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the descriptors of this process are still what they were when the file was opened."""
+        """True if the descriptors of this process still refer to the files that were opened."""
         return self.canary is None or self.canary.is_alive
 
     def present_file(self) -> FileId | None:
-        """Return which file the path names now. Raises StorageUnavailable if the one in use is gone: a new file would hide that."""
+        """Return the identity of the file at the path. Raise StorageUnavailable if the one in use is gone: a new file would hide that."""
         found = file_at(self.identity.path)
         if found is None and self.file_id is not None:
             raise self.missing()
         return found
 
     def missing(self) -> StorageUnavailable:
-        """Return the error of a file that is not where it was. From now on every thread looks for it before its next step."""
+        """Return the error for a file that has disappeared. From now on every thread checks for it before its next step."""
         self.is_missing = True
         self.identity.check_files_next()
         return self.identity.gone()
 
     def reset(self) -> None:
-        """Forget the connection, which was closed; keep which file it had open."""
+        """Clear the state of a connection that was closed, except for the identity of its file."""
         self.connection = self.canary = None
         self.is_durable, self.must_reopen, self.is_missing, self.has_temp_schema, self.has_staged_rows = True, False, False, False, False
 
     def close(self) -> None:
-        """Close the connection, or leave it alone if its descriptors were closed by someone else."""
+        """Close the connection, or leave it open if other code has closed its descriptors."""
         is_whole = self.is_whole
         self.open_lock.release() if is_whole else self.open_lock.abandon()
         if self.connection is not None:
@@ -80,8 +80,8 @@ class WriteConnection:
             self.canary.close()
 
     def close_with(self, others: Sequence[Closing], retrier: Retrier) -> bool:
-        """Close this connection and *others* to the same file. Returns whether the descriptors were still those of huey; if not, nothing is
-        closed, and this process never uses the file again."""
+        """Close this connection and *others* to the same file. Return whether the descriptors were still huey's; if not, nothing is closed,
+        and this process never uses the file again."""
         is_whole, connections = self.is_whole, others if self.connection is None else [self.connection, *others]
         self.connection = None
         if is_whole:
@@ -97,8 +97,8 @@ class WriteConnection:
 
 
 class Opener:
-    """Opens connections to one file. *prepare* creates or checks the schema and returns the number of a queue; *check* refuses files that
-    huey must not use. Its methods are given *retry*, which runs an SQLite call while the file is busy and translates its errors."""
+    """Opens connections to one file. *prepare* creates or checks the schema and returns the number of a queue; *check* rejects files that
+    huey must not use. The *retry* of its methods repeats an SQLite call while the file is busy, and translates its errors."""
 
     def __init__(
         self,
@@ -118,14 +118,14 @@ class Opener:
         self._check = check
 
     def new_state(self, former: WriteConnection | None = None) -> WriteConnection:
-        """Return the state of a connection that is not open yet. *former*: that of another connection of this process to the same file."""
+        """Return the state of a connection that is not open yet. *former*: that of an earlier connection to the same file."""
         identity, open_lock = Identity(self.path, self._clock), OpenFileLock(self.path, self.mode)
         if former is None:
             return WriteConnection(identity, open_lock)
         return WriteConnection(identity, open_lock, former.file_id, former.generation)
 
     def open(self, state: WriteConnection, name: str, lock: PatientLock, retry: Retry) -> tuple[FileId | None, int]:
-        """Open the connection that writes, held by *lock*. Returns the identity of the file and the number of the queue *name* in it."""
+        """Open the write connection, held by *lock*. Return the identity of the file and the number of the queue *name* in it."""
         for _ in range(OPENINGS - 1):
             try:
                 return self._open_once(state, name, lock, retry)
@@ -145,7 +145,7 @@ class Opener:
             number = retry(lock, self.prepare, connection, name)
             state.identity.note()
             if state.identity.known[0] != opened or not state.identity.is_held_here:
-                raise Replaced(f"{self.path}: another file was put there, or beside it, while it was opened; try again")
+                raise Replaced(f"{self.path}: the file, or one beside it, was replaced while it was being opened; try again")
             state.open_lock.acquire(state.identity.known, lock)
         except BaseException:
             connection.close()
@@ -163,7 +163,7 @@ class Opener:
             raise translated(error, self.path) from error
         try:
             with unchanged_neighbours(self.path, self.mode):
-                # As a script: a pragma whose row is not fetched yet holds the file, and a destructor may run at that moment and use it too.
+                # As a script: a pragma whose row is not fetched yet locks the file, and a destructor that runs meanwhile may use it too.
                 retry(retrier, connection.executescript, self._settings + _SETTINGS)
         except BaseException:
             connection.close()
@@ -172,14 +172,14 @@ class Opener:
 
 
 class SpareConnection:
-    """Keeps the connection of the last inner call for the next one: to open a file costs as much as a hundred small commits."""
+    """Keeps the connection of the last inner call for the next one: opening a file costs as much as a hundred small commits."""
 
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
         self._kept: WriteConnection | None = None
 
     def take(self, outer: WriteConnection) -> WriteConnection:
-        """Return the state with which a call begins that interrupts the one of *outer*: the spare connection, or none."""
+        """Return the state for a call that interrupts the one of *outer*: the spare connection, or a state without one."""
         kept, self._kept = self._kept, None
         if kept is not None and kept.file_id != file_at(self._opener.path):
             kept.close()
@@ -190,7 +190,7 @@ class SpareConnection:
         return kept
 
     def keep(self, inner: WriteConnection) -> None:
-        """Keep the connection of a call that interrupted another one and is over, if it can be used again."""
+        """Keep the connection of an inner call that has ended, if it can be reused."""
         if inner.connection is not None and self._kept is None and not (inner.must_reopen or inner.is_missing):
             self._kept = inner
         else:

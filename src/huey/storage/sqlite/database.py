@@ -1,6 +1,6 @@
 """One SQLite file and the connections of this process to it: `Database.execute` writes, `Database.read` reads.
 
-A process has one connection that writes and one that reads, each under a lock of this process. Nothing that another process waits for is
+A process has one write connection and one read connection, each under a lock within this process. No lock that another process waits for is
 ever held between two steps of Python: every write is one statement in autocommit (see sql/turn.sql).
 """
 
@@ -26,7 +26,7 @@ from huey.storage.sqlite.syncing import CHECKPOINT_EVERY, Commits, WriteAheadLog
 T = TypeVar("T")
 Values = Sequence[Any] | dict[str, Any]
 TURN_TIMEOUT = 2.0
-"""Seconds that a consumer's own calls wait for a busy file: it repeats them, has limits to keep, and may be asked to stop."""
+"""Seconds that a consumer's own calls wait for a busy file: few, since it repeats them, enforces time limits, and may have to stop."""
 
 
 class Database:
@@ -39,9 +39,9 @@ class Database:
     def __init__(self, opener: Opener, *, clock: Clock, rng: Rng, is_synchronous: bool, timeout: float, enqueue_timeout: float) -> None:
         self.path, self.mode = opener.path, opener.mode
         self.queue_ids: dict[str, int] = {}
-        """Numbers of the queues in the file that is open, by name. A queue that is not here has to be opened."""
+        """Numbers of the queues in the open file, by name. Any other queue has to be opened first."""
         self.watching: weakref.WeakSet[Closing] = weakref.WeakSet()
-        """Connections of watches, which have to be closed with ours."""
+        """Connections of watches, which have to be closed together with these connections."""
         self._clock = clock
         self._rng = rng
         self._is_synchronous = is_synchronous
@@ -49,11 +49,11 @@ class Database:
         self._enqueue_timeout = enqueue_timeout
         self._opener = opener
         self.state = opener.new_state()
-        """Of the connection that writes; hold `write_lock` while you use it."""
+        """The state of the write connection; hold `write_lock` while you use it."""
         self._reader: sqlite3.Connection | None = None
         self._is_reading = False
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
-        """Storages that opened the file and have not closed it."""
+        """The storages that have the file open."""
         self._reset()
         at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._reset)
 
@@ -63,7 +63,7 @@ class Database:
         """Run one writing statement in autocommit and return the number of rows it changed.
 
         *units*: its weight in the log. *is_durable* False: the commit does not wait for the disk. *lock*: decides how long the call waits
-        for a busy file. Raises StorageUnavailable when that is over, or when the names no longer lead to the file that is open.
+        for a busy file. Raise StorageUnavailable when that time is over, or if the path no longer leads to the open file.
         """
         with lock or self.write_lock:  # The first scope of a call also runs `_before_call`.
             connection = self.state.connection or self._open()
@@ -85,14 +85,14 @@ class Database:
             return changed
 
     def _again(self, error: sqlite3.Error, retrier: Retrier) -> None:
-        """Sleep until the next try if the file is busy. Raises *error* as one of ours if it is not, or if the time is over."""
+        """Sleep until the next try if the file is busy. If it is not, or the time is over, raise *error* translated to huey's."""
         code = primary_code(error)
         if code not in BUSY or not retrier.again():
             self.state.must_reopen |= code in BROKEN
             raise translated(error, self.path) from error
 
     def _retrying(self, retrier: Retrier | None, act: Callable[..., T], *args: Any) -> T:
-        """Call *act* until the file is not busy, within the time of *retrier* (None: the timeout). Driver errors are raised as ours."""
+        """Call *act* until the file is not busy, within the time of *retrier* (None: the timeout). Translate driver errors to huey's."""
         while True:
             try:
                 return act(*args)
@@ -101,7 +101,7 @@ class Database:
                 self._again(error, retrier)
 
     def fetch(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a read on the connection that writes, such as of its temp tables. The caller holds the lock."""
+        """Return all rows of a read on the write connection, such as of its temp tables. The caller holds the lock."""
         return self._retrying(self._lock, _all_of, self.writer, sql, values)
 
     def stage(self, sql: str, values: Sequence[Any] = ()) -> None:
@@ -109,14 +109,14 @@ class Database:
         self._retrying(self._lock, self.writer.execute, sql, values)
 
     def read(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of one reading statement, on the connection that reads, which serves one thread at a time."""
+        """Return all rows of one reading statement on the read connection, which serves one thread at a time."""
         if self.state.connection is None or self.state.must_reopen:
             with self.write_lock:
                 self._open()
         self._check_descriptors()
         with self._read_lock:
             if self._is_reading:
-                # In a call of this thread that this one interrupted, maybe while it connects.
+                # This thread's interrupted call is inside, perhaps while connecting.
                 with closing(self._opener.connect(self._retrying)) as own:
                     found = self._retrying(None, _all_of, own, sql, values)
             else:
@@ -132,13 +132,14 @@ class Database:
         return found
 
     def sync(self) -> None:
-        """Wait until the disk has all that this process committed so far, where commits do so at all."""
+        """Wait until all commits of this process are on disk, unless commits never wait for the disk."""
         self._commits.sync(self.verify_same_file)
 
-    # -- checks: is it still the file, and are the descriptors still ours? ----------------------------------------------------------------
+    # -- checks: is it still the same file, and are the descriptors still huey's?
+    # --------------------------------------------------------------
 
     def _before_call(self) -> None:
-        """Prepare a new call: replace what turned out to be unusable."""
+        """Prepare a new call: replace connections that have become unusable."""
         self._check_descriptors()
         state = self.state
         if state.must_reopen or state.is_missing:
@@ -154,7 +155,7 @@ class Database:
             descriptors.check(self.path)
 
     def verify_same_file(self) -> None:
-        """Raise StorageUnavailable if the names no longer lead to the files that are open: others may not see what is in those."""
+        """Raise StorageUnavailable if the paths no longer lead to the open files: other processes may not see their content."""
         changed = self.state.identity.changed()
         if changed is None:
             return
@@ -165,7 +166,7 @@ class Database:
         raise self.state.identity.error(changed)
 
     def _verify_commit(self) -> None:
-        """As `verify_same_file`, for a caller that holds the lock: what the log holds is saved at once, while this process lives."""
+        """Verify like `verify_same_file` while holding the lock: save the content of the log at once, while this process lives."""
         try:
             self.verify_same_file()
         except StorageUnavailable:
@@ -174,7 +175,7 @@ class Database:
             raise
 
     def verify_log(self) -> None:
-        """Look at the files themselves, and save at once what a log that was deleted or replaced holds."""
+        """Check the files themselves, and at once save the content of a log that was deleted or replaced."""
         with self.turn_lock:
             self.state.identity.check_files_next()
             self._verify_commit()
@@ -190,7 +191,7 @@ class Database:
             self._users.add(user)
 
     def _open(self, name: str = "") -> sqlite3.Connection:
-        """Return the connection that writes; the caller holds the lock. *name*: one of the queues in the file."""
+        """Return the write connection; the caller holds the lock. *name*: one of the queues in the file."""
         state = self.state
         if state.connection is None:
             name = name or next(iter(self.queue_ids), "")
@@ -206,18 +207,18 @@ class Database:
 
     @property
     def writer(self) -> sqlite3.Connection:
-        """The connection that writes; hold `write_lock` while you use it."""
+        """The write connection; hold `write_lock` while you use it."""
         return self.state.connection or self._open()
 
     def close(self, user: object = None) -> None:
-        """Close the connections, unless others than *user* have opened them too. The next call opens them again."""
+        """Close the connections unless other users than *user* have them open. The next call opens them again."""
         if user is not None:
             self._users.discard(user)
             if self._users:
                 return
         with self._bare_lock, self._read_lock, self._commits.lock:
             if self._lock.depth > 1 or self._is_reading or self._commits.is_syncing:
-                # From inside a call of this thread, which needs them until its end; the next call closes them.
+                # A call of this thread is inside and needs them until its end; the next call closes them.
                 self.state.must_reopen = True
                 return
             self._close()
@@ -237,7 +238,7 @@ class Database:
             self._commits.close(is_whole=is_whole)
 
     def _reset(self) -> None:
-        """Begin without connections and with fresh locks: at first, and in a forked child."""
+        """Start without connections and with fresh locks: initially, and in a forked child."""
         self._spare = SpareConnection(self._opener)
         lock = self._lock = PatientLock(self.path, self._clock, self._rng, self._before_call, self._set_aside, self._take_back)
         # One lock; the scopes differ in how long they wait for it, and then for the file.

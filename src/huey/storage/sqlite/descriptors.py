@@ -1,8 +1,8 @@
-"""A process whose descriptors were closed by someone else must not use its SQLite files any more.
+"""Keep a process whose descriptors were closed by other code from using its SQLite files.
 
-A task that closes all descriptors, or a daemon library, closes those of SQLite too, which does not notice. Its descriptors are numbers, and
-the next file that is opened gets one of them: what SQLite writes then lands in that file. SQLite also believes that it still has its locks.
-So the process must not touch the file any more, not even to close it; another process can. `Canary` (guard.py) notices.
+A task that closes all descriptors, or a daemon library, closes those of SQLite too, without SQLite noticing. The next file that is opened
+gets one of the same numbers, and SQLite then writes into that file. SQLite also assumes that it still has its locks. So the process must
+not touch the file any more, not even to close it; another process can. `Canary` (guard.py) detects this.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ FileId = tuple[int, int]
 
 def none_left(path: str) -> StorageUnavailable:
     return StorageUnavailable(
-        f"{path}: this process may not open any more files; raise its limit (ulimit -n, LimitNOFILE), or look for what it keeps open"
+        f"{path}: this process has too many open files; raise its limit (ulimit -n, LimitNOFILE), or see what it keeps open"
     )
 
 
 def are_used_up() -> bool:
-    """This process can open nothing more."""
+    """Return whether this process has no descriptors left."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
@@ -33,7 +33,7 @@ def are_used_up() -> bool:
 
 
 _dead: list[str] = []
-"""Files that were open when this process lost its descriptors. SQLite shares what it knows of a file among all connections of a process."""
+"""The files that were open when this process lost its descriptors. SQLite shares its state of a file among all connections of a process."""
 
 
 def note_loss(path: str) -> None:
@@ -42,21 +42,21 @@ def note_loss(path: str) -> None:
 
 
 def check(path: str) -> None:
-    """StorageRefused when this process must not use the file any more."""
+    """Raise StorageRefused if this process must not use the file any more."""
     if path in _dead:
         raise StorageRefused(
-            f"{path}: somebody closed the descriptors of this process, SQLite's among them, so it may not use the file any more; "
+            f"{path}: other code closed the descriptors of this process, including SQLite's, so it can no longer use the file; "
             "a new process can. A program that goes into the background does so before its first call to huey, or keeps its descriptors"
         )
 
 
 def abandon(thing: object) -> None:
-    """Never free *thing*: what a connection does when it is closed would hit other files."""
+    """Never free *thing*: closing this connection would affect other files."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def open_files(but: int = -1) -> dict[FileId | None, int] | None:
-    """Return the descriptors of this process by file, or None where the system does not tell. *but*: a descriptor to leave out."""
+    """Return the descriptors of this process by file, or None if the system does not list them. *but*: a descriptor to leave out."""
     try:
         numbers = os.listdir("/proc/self/fd")
     except OSError:

@@ -1,4 +1,4 @@
-"""Enqueue tasks in SQLite: by one plain INSERT, or, where more is to be done, by staged rows and a trigger."""
+"""Enqueue tasks in SQLite: by one plain INSERT or, if more has to be done, by staged rows and a trigger."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from huey.task.record_options import may_have_constraints
 
 
 class EnqueuingStorage(WakingStorage):
-    """The verbs of `SqliteStorage` that enqueue."""
+    """The methods of `SqliteStorage` that enqueue."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class EnqueuingStorage(WakingStorage):
     ) -> None:
         super().__init__(name, clock, result_ttl, retention, database)
         self._router = object()
-        """Shared by the storages of all queues of one Huey: a transaction of the caller covers all of them."""
+        """The open `using` blocks, shared by the storages of all queues of one Huey: a caller's transaction covers all of them."""
         self._staging = staging
         self._ballast = ballast
         self._is_unobserved = True
-        """The last slow enqueue found no followers, and no revocations of ids that were not held."""
+        """True if the last slow enqueue found no followers, and no revocations of ids that were not held."""
 
     def _open(self, lock: LockScope | None = None) -> int:
-        """Open the file within the time of *lock*, if need be, and return the number of the queue in it."""
+        """Open the file if it is not open, within the time of *lock*, and return the number of the queue in it."""
         while (number := self._database.queue_ids.get(self.name)) is None:
             self._database.open(self.name, self, lock)
         return number
@@ -56,14 +56,14 @@ class EnqueuingStorage(WakingStorage):
     @property
     def is_trusted(self) -> bool:
         if find(CallerTransaction, self._router) is None:
-            # Inside a transaction the file is open, and to make a queue known would wait for that. An enqueue begins here.
+            # An enqueue begins here. Inside a transaction the file is open, and registering a queue would wait for that transaction.
             self._database.open(self.name, self, self._database.enqueue_lock)
         return is_private(self._database.path, self._database.mode)
 
     def enqueue(
         self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None, *, is_durable: bool = True
     ) -> dict[str, str]:
-        """See `Storage.enqueue`. *is_durable* False: the caller will wait for the disk (`Database.sync`)."""
+        """See `Storage.enqueue`. *is_durable* False: the caller waits for the disk itself (`Database.sync`)."""
         if type(records) is list and len(records) == 1:
             size, options = len(records[0].payload), records[0].options
             are_constrained = options is not None and may_have_constraints(options)
@@ -86,14 +86,14 @@ class EnqueuingStorage(WakingStorage):
         if are_constrained or not (self._is_unobserved and self._enqueue_fast(records, now, units)):
             duplicates = self._enqueue_slow(records, make_events, now, units, are_constrained)
         failpoint("enqueue:after-commit")
-        # In this order: a worker may start on it while the disk is still at it. The call returns when it is durable.
+        # In this order: a worker may start the task while the disk is still writing. The call returns when it is durable.
         touch(database.path)
         if is_durable:
             database.sync()
         return duplicates
 
     def _enqueue_fast(self, records: Sequence[Record], now: Micros, units: int) -> bool:
-        """Enqueue by one INSERT, as nearly always. Returns False if nothing was inserted: all are held, or the INSERT found observers."""
+        """Enqueue by one INSERT, the usual case. Return False if nothing was inserted: all ids are held, or there are observers."""
         database = self._database
         queue = database.queue_ids.get(self.name) or self._open(database.enqueue_lock)
         if len(records) == 1:
@@ -105,7 +105,7 @@ class EnqueuingStorage(WakingStorage):
     def _enqueue_slow(
         self, records: Sequence[Record], make_events: EventFactory | None, now: Micros, units: int, are_constrained: bool
     ) -> dict[str, str]:
-        """Enqueue with all that an enqueue may need: constraints, events for followers, revocations of ids that were not held."""
+        """Enqueue with everything that an enqueue may involve: constraints, events for followers, revocations of ids that were not held."""
         queue = self._database.queue_ids.get(self.name) or self._open(self._database.enqueue_lock)
         with self._database.enqueue_lock:
             ((is_followed, has_revocations),) = self._staging.fetch("enqueue_context", {"queue": queue, "now": now})

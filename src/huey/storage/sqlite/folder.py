@@ -1,4 +1,4 @@
-"""A queue in a folder, with the options of huey 3.x."""
+"""The storage of a queue in a folder, with the options of huey 3.x."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class FileStorage(SqliteStorage):
         cls, name: str, path: str | os.PathLike[str] = ".", levels: int = 2, use_thread_lock: bool = False, **options: Any
     ) -> Self:
         if isinstance(levels, bool) or levels not in range(5):
-            raise ConfigurationError(f"levels={levels!r}: give 0 to 4, as in 3.x, or leave it out: there is one file, whatever it says")
+            raise ConfigurationError(f"levels={levels!r}: give 0 to 4, as in 3.x, or leave it out: it has no effect here")
         try:
             os.makedirs(path, mode=0o700, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"path={path!r}: this folder cannot be made ({error.strerror}); give one that this user may use"
+                f"path={path!r}: cannot create this folder ({error.strerror}); give one that this user can write to"
             ) from error
         return super().from_options(name, filename=os.path.join(path, "huey.db"), **options)

@@ -1,6 +1,5 @@
-"""What stands around each call on a SQLite file: the lock of this process (`PatientLock`), and two checks. Before the call: are the
-descriptors of this process still its own (`Canary`)? After it: are the files that are open still those that their names lead to
-(`Identity`)?
+"""The lock (`PatientLock`) and the two checks around each call on a SQLite file. Before the call: do the descriptors of this process still
+belong to it (`Canary`)? After it: are the open files still those that their names lead to (`Identity`)?
 
 A call waits first for other threads of its process, then for a file that another process keeps busy. Both together take no longer than
 the timeout of the call, which starts when it first has to wait.
@@ -9,8 +8,8 @@ SQLite opens its files by name once and never checks again. If one of them is de
 or a backup, two groups of processes write without seeing each other. The rules against that:
 
 1. After each commit, and before it is acknowledged, the names are compared with what was opened (`Identity.changed`).
-2. A process does not open the files while others have other files open than the names lead to (`OpenFileLock`).
-3. A process that finds a change moves the log that it has open into the file, closes, and opens again (`close_all`).
+2. A process does not open the files while another has different files open than the names lead to (`OpenFileLock`).
+3. A process that finds a change moves its open log into the file, closes both, and opens them again (`close_all`).
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ from huey.storage.sqlite.errors import BusyRetry
 
 NAMES = ("", "-wal", "-shm")
 FOLDER_SETTLED_US: Micros = SECOND // 20
-"""Age from which the time stamp of a folder is trusted: it is coarser than what may happen within it."""
+"""The age from which the time stamp of a folder is trusted: several changes may share a younger stamp."""
 FILES_CHECK_INTERVAL_US: Micros = SECOND
-"""The folder does not show what is mounted over a file, so the files themselves are checked once in a while."""
+"""How often the files themselves are checked: the folder does not show a mount over a file."""
 
 
 class PatientLock:
-    """The lock of this process around a connection. It is also the `Retrier` of the call that holds it.
+    """The lock around a connection within this process. It is also the `Retrier` of the call that holds it.
 
-    *before_call* is called when a call has taken the lock. A call that enters while its own thread is inside has interrupted the call that
-    is: it is a signal handler, a destructor or a trace function. It must neither see the unfinished state of that call nor wait for it:
-    *set_aside* puts that state away and returns it, and *take_back* restores it when the inner call has left.
+    *before_call* is called when a call has taken the lock. A call that enters while its own thread is inside has interrupted that call: it
+    comes from a signal handler, a destructor or a trace function. It must neither see the unfinished state of the outer call nor wait for
+    it: *set_aside* saves and returns that state, and *take_back* restores it when the inner call has left.
     """
 
     def __init__(
@@ -63,25 +62,25 @@ class PatientLock:
         self._retry: BusyRetry | None = None
 
     def scope(self, seconds: float) -> LockScope:
-        """Return the context manager of a whole call that waits up to *seconds*."""
+        """Return the context manager for a whole call that waits up to *seconds*."""
         return LockScope(self, seconds, is_call=True, nests=False)
 
     def nested_scope(self, seconds: float, *, is_call: bool = True) -> LockScope:
-        """Return the context manager of a part of a call, which may hold the lock already.
+        """Return the context manager for a part of a call, which may hold the lock already.
 
         *is_call* False: it only needs the lock, and skips `before_call`.
         """
         return LockScope(self, seconds, is_call, nests=True)
 
     def wait(self, seconds: float) -> Micros:
-        """Take the lock once other threads have left it. Returns when the waiting began."""
+        """Take the lock once other threads have released it. Return the time at which the wait began."""
         since = self._clock.monotonic()
         if not self.lock.acquire(timeout=seconds):
-            raise StorageUnavailable(f"{self._path}: other threads of this process kept it busy for {seconds} s; try again")
+            raise StorageUnavailable(f"{self._path}: other threads of this process kept the connection busy for {seconds} s; try again")
         return since
 
     def begin(self, seconds: float, since: Micros | None) -> None:
-        """Note that a new call holds the lock, which began to wait at *since*."""
+        """Record that a new call holds the lock; it began to wait at *since*."""
         self._seconds, self._since, self._retry = seconds, since, None
 
     def again(self) -> bool:
@@ -91,11 +90,11 @@ class PatientLock:
 
     @property
     def is_interrupting(self) -> bool:
-        """Whether the call that holds the lock interrupted another call of its thread."""
+        """True if the call that holds the lock interrupted another call of its thread."""
         return bool(self._interrupted)
 
     def interrupt(self, seconds: float) -> None:
-        """Put the state of the interrupted call aside for an inner call."""
+        """Set the state of the interrupted call aside for an inner call."""
         self._interrupted.append((self._set_aside(), (self._seconds, self._since, self._retry)))
         self.begin(seconds, None)
 
@@ -106,7 +105,7 @@ class PatientLock:
 
 
 class LockScope:
-    """`with scope:` holds a `PatientLock`, waiting up to the timeout of the scope."""
+    """The context manager that holds a `PatientLock`, waiting up to its timeout."""
 
     __slots__ = ("_is_call", "_lock", "_nests", "_seconds")
 
@@ -147,8 +146,8 @@ class LockScope:
 
 
 class Canary:
-    """A descriptor of huey beside those of SQLite: as long as it is what it was, so are they. StorageUnavailable: the process has no
-    descriptors left to use the file *path*."""
+    """A descriptor of huey opened beside those of SQLite: if it is unchanged, so are they. Its constructor raises StorageUnavailable if the
+    process has no descriptors left for the file *path*."""
 
     def __init__(self, path: str) -> None:
         try:
@@ -156,14 +155,14 @@ class Canary:
         except OSError as error:
             raise none_left(path) from error
         os.close(other)
-        # No two pipes of a machine have the same inode, so another pipe with this number is recognized.
+        # No two pipes on a machine have the same inode, so another pipe with this number is recognized.
         found = os.fstat(self._fd)
         self._was: tuple[int, int] | None = (found.st_dev, found.st_ino)
 
     @property
     def is_alive(self) -> bool:
-        """Whether the descriptor is still what it was, or was closed by `close`."""
-        was = self._was  # A fork or a close may interrupt this call and let go.
+        """True if the descriptor is unchanged, or was closed by `close`."""
+        was = self._was  # A fork or a close may interrupt this call and close the descriptor.
         try:
             found = os.fstat(self._fd)
         except OSError:
@@ -181,7 +180,7 @@ class Canary:
 
 
 class Identity:
-    """Inode and device of the file *path*, of its log and of its shared memory, as this process has them open."""
+    """The identity (inode and device) of the file *path*, its log and its shared memory, as this process has them open."""
 
     def __init__(self, path: str, clock: Clock) -> None:
         self.path = path
@@ -193,19 +192,19 @@ class Identity:
         self._looked: Micros = 0
 
     def note(self) -> None:
-        """Take what the names lead to as what was just opened."""
+        """Record the files that the names lead to as the ones just opened."""
         self.known = files_at(self.path)
         self._stamp = ()
 
     def check_files_next(self) -> None:
-        """Check the files themselves next time."""
+        """Make the next check look at the files themselves."""
         self._stamp = ()
 
     def forget(self) -> None:
         self.known = ()
 
     def changed(self) -> str | None:
-        """Return the ending of the first name that no longer leads to the file that is open ("" is the file itself), or None if all do.
+        """Return the suffix of the first name that no longer leads to the open file ("" is the file itself), or None if all do.
 
         Costs one system call as long as nothing in the folder is created, renamed or deleted.
         """
@@ -226,44 +225,44 @@ class Identity:
         for name, found, known in zip(NAMES, files_at(self.path), opened, strict=True):
             if found != known:
                 return name
-        # Trusted from here on, unless the stamp was too young to tell two changes apart.
+        # Trust the stamp from now on, unless it is too recent to tell two changes apart.
         self._looked = now if now - self._since >= FOLDER_SETTLED_US else -FILES_CHECK_INTERVAL_US
         return None
 
     def error(self, changed: str) -> StorageUnavailable:
-        """Return the error of a name that leads elsewhere."""
+        """Return the error for a name that leads to another file."""
         if not changed:
             return StorageUnavailable(
-                f"{self.path}: another file was put in the place of the one in use; it is opened now, the same call may be made again"
+                f"{self.path}: the file in use was replaced by another one, which is opened now; you can safely try again"
             )
         called = "log" if changed == "-wal" else "shared memory"
         return StorageUnavailable(
-            f"{self.path}: its {called} ({changed}) was deleted or replaced while in use. What was acknowledged is moved into the file, "
-            "which is opened anew; the same call may be made again"
+            f"{self.path}: its {called} ({changed}) was deleted or replaced while in use. Acknowledged writes are moved into the file, "
+            "which is opened again; you can safely try again"
         )
 
     def gone(self) -> StorageUnavailable:
-        """Return the error of a file that no name leads to."""
+        """Return the error for a file that no name leads to."""
         return StorageUnavailable(
-            f"{self.path}: the file is gone: it was moved or deleted while in use. Put it back and all goes on; "
-            "a process that is started now makes a new, empty one"
+            f"{self.path}: the file is gone: it was moved or deleted while in use. Put it back to continue; "
+            "a process that is started now creates a new, empty file"
         )
 
     @property
     def is_held_here(self) -> bool:
-        """Whether this process has the files open that the names lead to, as far as the system can tell. Another connection of the process
-        may prevent it: SQLite shares what it knows of a file within a process."""
+        """True if this process has the files open that the names lead to, as far as the system can tell. Another connection of the process
+        may prevent that: SQLite shares its state of a file within a process."""
         held = open_files()
         return held is None or all(file in held for file in self.known if file is not None)
 
 
 def files_at(path: str) -> tuple[FileId | None, ...]:
-    """Return which files the names lead to now."""
+    """Return the identities of the files that the names lead to now."""
     return tuple([file_at(path + name) for name in NAMES])
 
 
 def file_at(path: str) -> FileId | None:
-    """Return which file a name leads to; None if it cannot be seen."""
+    """Return the identity of the file that a name leads to, or None if it is not accessible."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Wait on a SQLite file for tasks, results and events. What wakes the waiting threads is in watch.py."""
+"""Wait on a SQLite file for tasks, results and events. The wake-ups are in watch.py."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from huey.storage.sqlite.settled import settled
 from huey.storage.sqlite.watch import Watch, watch
 
 SAFETY_CHECK_S = 1.0
-"""Seconds after which a waiting thread checks by itself, should a wake-up have been lost."""
+"""Seconds after which a waiting thread checks by itself, in case a wake-up was lost."""
 _SQL = load_statements("sqlite")
 
 
 class WakingStorage(SqlStorage):
-    """The verbs of `SqliteStorage` that wait."""
+    """The methods of `SqliteStorage` that wait."""
 
     def __init__(self, name: str, clock: Clock, result_ttl: float | None, retention: Retention, database: Database) -> None:
         super().__init__(name, clock, result_ttl, retention)
@@ -41,7 +41,7 @@ class WakingStorage(SqlStorage):
 
     @property
     def _watch(self) -> Watch:
-        """The watch of this thread; there is a new one after a fork and for another file."""
+        """The watch of this thread; it is replaced after a fork and for another file."""
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
         if mine is None or mine[0] != (os.getpid(), self._database.state.generation):
             self.open()
@@ -54,7 +54,7 @@ class WakingStorage(SqlStorage):
         lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
         while True:
             due: Micros | None = None
-            # On the connection that writes, whose cache is warm: a turn is likely to follow.
+            # On the write connection, whose cache is warm: a turn is likely to follow.
             with self._database.write_lock:
                 found = self._database.fetch(_SQL["is_claimable"], lanes)
             for is_ready, due in found:
@@ -81,7 +81,7 @@ class WakingStorage(SqlStorage):
         return (rows[-1][0] if rows else after), [text for _, body in rows for text in body.split("\n")]
 
     def _wait_until(self, find: Callable[[], list[tuple[Any, ...]]], timeout: float | None) -> list[tuple[Any, ...]]:
-        """Return the rows that *find* reads once there are any, none when *timeout* seconds have passed."""
+        """Return the rows that *find* reads as soon as there are any, or none after *timeout* seconds."""
         deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
         watching = self._watch
         while not (rows := find()):

@@ -1,6 +1,6 @@
-"""Open and close a SQLite file together with other processes: none of them may have other files open than the names lead to.
+"""Coordinate opening and closing a SQLite file between processes: none may have different files open than the names lead to.
 
-guard.py has the rules. A process that has the file open holds SQLite's shared lock on it, and a lock on the side file `-open`.
+guard.py has the rules. A process that has the file open holds SQLite's shared lock on it and a lock on the side file `-open`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from huey.storage.sqlite.guard import NAMES, Identity, files_at
 
 log = SafeLogger("huey")
 LINE = 200
-"""Bytes that are written into the side file."""
+"""Size in bytes of what is written into the side file."""
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
 """The bytes of a file that SQLite locks to read it."""
 
 
 class OpenFileLock:
-    """The side file `-open`: locked by each process that has the queue's file open, and says which files it has open."""
+    """The side file `-open`, which each process with the queue's file open keeps locked; it records which files are open."""
 
     def __init__(self, path: str, mode: int) -> None:
         self._path = path
@@ -38,9 +38,9 @@ class OpenFileLock:
         self._fd: int | None = None
 
     def wait(self, retrier: Retrier) -> None:
-        """Wait until no process has other files open than those that the names lead to.
+        """Wait until no process has different files open than those that the names lead to.
 
-        Raises StorageUnavailable if one still has, and StorageRefused if the log belongs to a file that was here before.
+        Raise StorageUnavailable if one still has, and StorageRefused if the log belongs to a file that was here before.
         """
         while not self._is_free():
             if not retrier.again():
@@ -55,19 +55,19 @@ class OpenFileLock:
         if noted and noted[0] != main and log is not None and log == noted[1]:
             if is_live:
                 return False
-            # SQLite throws away the log of a file that is empty.
+            # SQLite discards the log of an empty file.
             if os.stat(self._path).st_size:
                 raise StorageRefused(
-                    f"{self._path}-wal: this log belongs to a file that was here before, so it is not read. If the file was put back "
-                    "from a backup, move -wal and -shm away; if it was copied, put the former one back"
+                    f"{self._path}-wal: this log belongs to an earlier file, so it is not read. If the file was restored from a "
+                    "backup, move -wal and -shm away; if it was replaced by a copy, put the earlier one back"
                 )
         if log is not None and memory is not None and not (is_live and noted and noted != here):
             return True
-        # No process has it open, or one that is just opening or closing it, or one that has other files.
+        # Either no process has it open, or one is just opening or closing it, or one has different files open.
         return _is_alone(self._path)
 
     def _noted(self) -> tuple[tuple[FileId | None, ...], bool]:
-        """Return what the last process that opened it had open, and whether any process still has."""
+        """Return the files that the last process to open it recorded, and whether any process still has it open."""
         try:
             fd = open_own(self._path + "-open", os.O_RDWR, self._mode, self._trust())
         except OSError:
@@ -82,14 +82,14 @@ class OpenFileLock:
         return tuple((words[at], words[at + 1]) for at in (0, 2, 4)) if len(words) == 6 else (), is_live
 
     def acquire(self, files: tuple[FileId | None, ...], retrier: Retrier) -> None:
-        """Lock the side file and write down what this process has open."""
+        """Lock the side file and record in it the files that this process has open."""
         self.release()
         try:
             fd = open_own(self._path + "-open", os.O_RDWR | os.O_CREAT, self._mode, self._trust())
         except OSError as error:
             raise StorageUnavailable(f"{self._path}-open: the file cannot be used: {error.strerror}") from error
         try:
-            # Others lock it exclusively for a moment while they read it.
+            # Other processes lock it exclusively for a moment while they read it.
             while not _is_locked(fd, fcntl.LOCK_SH):
                 if not retrier.again():
                     raise StorageUnavailable(f"{self._path}-open: another process keeps it locked; try again")
@@ -112,13 +112,13 @@ class OpenFileLock:
             return
         try:
             if _is_locked(fd, fcntl.LOCK_EX):
-                # The last one: new files may get the same inodes.
+                # This was the last process: new files may get the same inodes.
                 os.ftruncate(fd, 0)
         finally:
             os.close(fd)
 
     def abandon(self) -> None:
-        """Forget the descriptor, which someone else closed."""
+        """Drop the descriptor without closing it, because other code did."""
         self._fd = None
 
     def _trust(self) -> Trust:
@@ -126,7 +126,7 @@ class OpenFileLock:
 
 
 def _is_locked(fd: int, how: int) -> bool:
-    """Take the lock. Returns False if others have it."""
+    """Take the lock. Return False if another process holds it."""
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -135,7 +135,7 @@ def _is_locked(fd: int, how: int) -> bool:
 
 
 def _is_alone(path: str) -> bool:
-    """Whether no connection of any process has *path* open. Moves the content of a log that is not open into the file."""
+    """Return whether no connection of any process has *path* open; if so, move the content of its log into the file."""
     try:
         connection = sqlite3.connect(sqlite_uri(path), uri=True, timeout=0, isolation_level=None)
         try:
@@ -153,14 +153,14 @@ def _is_alone(path: str) -> bool:
 
 
 class Closing(Protocol):
-    """A holder of a connection that can be closed."""
+    """An object with a connection that can be closed."""
 
     def close(self) -> None: ...
 
 
 def close_all(identity: Identity, connections: Sequence[Closing], retrier: Retrier) -> None:
-    """Close *connections* to the file. If the names no longer lead to what is open, save what the log holds, and keep SQLite from deleting,
-    by name, the files that are there now."""
+    """Close *connections* to the file. If the names no longer lead to the open files, save the content of the log, and keep SQLite from
+    deleting by name the files that are there now."""
     identity.check_files_next()
     changed = identity.changed() if connections else None
     if changed is None:
@@ -173,12 +173,12 @@ def close_all(identity: Identity, connections: Sequence[Closing], retrier: Retri
     if not changed and not is_strange:
         _close_each(connections)
     elif not _close_quietly(main, connections):
-        # This system has no way to close them that leaves the other files alone.
+        # This system has no way to close them without touching the other files.
         for connection in connections:
             descriptors.abandon(connection)
     if is_saved and changed and here["-wal"] not in (None, ours[0]):
         os.rename(identity.path + "-wal", identity.path + "-wal-replaced")
-        log.warning("%s-wal: somebody had put this file there; it is -wal-replaced now, and was not read", identity.path)
+        log.warning("%s-wal: this file is not the log that was in use; it was renamed to -wal-replaced and not read", identity.path)
 
 
 def _close_each(connections: Sequence[Closing]) -> None:
@@ -187,32 +187,32 @@ def _close_each(connections: Sequence[Closing]) -> None:
 
 
 def _save(path: str, connections: Sequence[Closing], retrier: Retrier) -> bool:
-    """Move the log that is open into the file that is open."""
+    """Move the content of the open log into the open file. Return False if that is not possible."""
     connection = next((it for it in connections if isinstance(it, sqlite3.Connection)), None)
     if connection is None:
         return False
     try:
         while connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0]:
             if not retrier.again():
-                log.error("%s: what its log held could not be moved into it, others were in the way", path)
+                log.error("%s: cannot move the content of its log into it: other processes are using it", path)
                 return False
     except sqlite3.Error as error:
-        log.error("%s: what its log held could not be moved into it: %s", path, error)
+        log.error("%s: cannot move the content of its log into it: %s", path, error)
         return False
     # If the whole folder was deleted, that was on purpose.
     level = logging.WARNING if os.path.isdir(os.path.dirname(path) or ".") else logging.DEBUG
-    log.log(level, "%s: it, its log or its shared memory was deleted or replaced while in use; what the log held was moved into it", path)
+    log.log(level, "%s: it, its log or its shared memory was deleted or replaced while in use; the log was moved into it", path)
     return True
 
 
 def _close_quietly(main: FileId | None, connections: Sequence[Closing]) -> bool:
-    """Close *connections* to the file *main* so that SQLite neither moves their log nor deletes anything. Returns False where the system
-    cannot do that; nothing is done then."""
+    """Close *connections* to the file *main* so that SQLite neither moves their log nor deletes anything. Return False, and do nothing, if
+    the system cannot do that."""
     held = open_files()
     fd = None if held is None or not hasattr(fcntl, "F_OFD_SETLK") or sys.maxsize < 2**32 else held.get(main)
     if fd is None:
         return False
-    # A lock of a descriptor conflicts with SQLite's locks even in the same process, so SQLite does not think it is the last to close.
+    # A descriptor's lock conflicts with SQLite's locks even in the same process, so SQLite does not assume it is the last to close.
     guard = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     fcntl.fcntl(guard, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK))
     _close_each(connections)

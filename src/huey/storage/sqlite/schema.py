@@ -1,4 +1,4 @@
-"""Check that a SQLite file is ours and of the schema that this release needs; create the tables in a new one."""
+"""Check that a SQLite file belongs to huey and has the schema of this release; create the tables in a new file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from huey.exceptions import StorageRefused
 from huey.storage.sqlite.errors import primary_code
 
 SCHEMA_VERSION = 9
-"""Grows with each change of schema.sql. Before the first release there are no migrations: an older file is refused."""
+"""The schema version, which grows with each change of schema.sql. Before the first release older files are rejected, not migrated."""
 
 
 def prepare(connection: sqlite3.Connection, name: str, *, path: str, sql: Mapping[str, str]) -> int:
-    """Check the schema of the file, or create it in a file without one. Returns the number of the queue *name*, or 0 if it is empty.
+    """Check the schema of the file, or create it in a file without one. Return the number of the queue *name*, or 0 if the name is empty.
 
-    Raises StorageRefused if the file was written by another version of huey, or if its tables are not ours.
+    Raise StorageRefused if the file was written by another version of huey, or its tables are not huey's.
     """
     if sqlite3.sqlite_version_info < (3, 35):
         raise StorageRefused(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed; upgrade Python or its SQLite")
@@ -26,7 +26,7 @@ def prepare(connection: sqlite3.Connection, name: str, *, path: str, sql: Mappin
         )
     if 0 < version < SCHEMA_VERSION:
         raise StorageRefused(
-            f"{path}: this file has schema {version}, and this huey needs schema {SCHEMA_VERSION}; before the first release files are not "
+            f"{path}: this file has schema {version}, but this huey needs schema {SCHEMA_VERSION}; before the first release files are not "
             "migrated. Let the huey that wrote it finish its tasks, then delete the file or give another filename="
         )
     if version == 0:
@@ -54,7 +54,7 @@ def _version(connection: sqlite3.Connection, path: str) -> int:
         if isinstance(error, sqlite3.Error) and primary_code(error) != sqlite3.SQLITE_ERROR:
             raise
         raise StorageRefused(
-            f"{path}: its table huey_meta is not ours, or its version cannot be read ({error}); give another filename="
+            f"{path}: its table huey_meta was not made by huey, or its version cannot be read ({error}); give another filename="
         ) from error
 
 

@@ -14,14 +14,14 @@ log = SafeLogger("huey")
 _SETTLED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "journal_mode": (
         lambda mode: mode is None or str(mode).lower() == "wal",
-        "only 'wal' lets workers and producers go on beside each other, and keeps what was written through a kill; leave it out",
+        "only 'wal' lets workers and producers run in parallel and keeps what was written when a process is killed; leave it out",
     ),
     "strict_fifo": (lambda on: isinstance(on, bool | int), "give True or False; tasks of one priority run in their order in any case"),
     "isolation_level": (
         lambda level: level is None,
         "each step is one statement in autocommit, or other processes would wait for this one",
     ),
-    "check_same_thread": (lambda on: not on, "connections are shared by the threads of a process, under locks; leave it out"),
+    "check_same_thread": (lambda on: not on, "the threads of a process share connections under locks; leave it out"),
 }
 """Options of 3.x with a fixed value: which values are accepted as no-ops, and why others are rejected."""
 
@@ -35,10 +35,10 @@ _HARMLESS = frozenset(
 _OWN = {
     "journal_mode": (("wal",), _SETTLED["journal_mode"][1]),
     "locking_mode": (("normal",), "with any other mode no second process could use the file"),
-    "temp_store": (("0", "2", "default", "memory"), "what a step prepares is kept in memory, or each would write a file"),
-    "wal_autocheckpoint": (None, "workers fold the log into the file themselves, between two turns"),
-    "encoding": (("utf-8", "utf8"), "texts are kept in UTF-8"),
-    "read_uncommitted": (None, "it means nothing where connections share no cache"),
+    "temp_store": (("0", "2", "default", "memory"), "temporary tables are kept in memory, or each step would write a file"),
+    "wal_autocheckpoint": (None, "workers checkpoint the log themselves, between turns"),
+    "encoding": (("utf-8", "utf8"), "strings are stored in UTF-8"),
+    "read_uncommitted": (None, "it has no effect unless connections share a cache"),
 }
 """Pragmas with a fixed value: the values that are accepted as no-ops (None: any), and why others are rejected."""
 _WORD = re.compile(r"[A-Za-z0-9_.+-]+")
@@ -46,17 +46,17 @@ _SYNCHRONOUS = {"1": "normal", "2": "full", "3": "extra"}
 
 
 def settled(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *options* as `SqliteStorage` takes them. Raises ConfigurationError for one that would weaken a guarantee or is unknown."""
+    """Return *options* as `SqliteStorage` takes them. Raise ConfigurationError for one that is unknown or would weaken a guarantee."""
     left = {name: value for name, value in options.items() if name not in _SETTLED}
     for name, (is_so, why) in _SETTLED.items():
         if name in options and not is_so(options[name]):
             raise ConfigurationError(f"{name}={options[name]!r}: {why}")
     if not left.pop("create_tables", True):
-        log.info("create_tables=False: huey makes its tables when they are missing, and checks them at each start, all the same")
+        log.info("create_tables=False is ignored: huey creates missing tables, and checks them at each start")
     location = left.pop("location", None)
     if location is not None:
         if left.setdefault("filename", location) not in (location, None):
-            raise ConfigurationError(f"filename={left['filename']!r} and location={location!r}: they are the same option; give one")
+            raise ConfigurationError(f"filename={left['filename']!r} and location={location!r}: they are the same option; give only one")
         left["filename"] = location
     if left.get("filename", "") is None:
         del left["filename"]
@@ -96,7 +96,7 @@ def _apply(name: str, value: str, options: dict[str, Any]) -> None:
         log.info("%s: %s", shown, why)
     elif name not in _HARMLESS:
         known = ", ".join(sorted(_HARMLESS | {"busy_timeout", "synchronous"}))
-        raise ConfigurationError(f"{shown}: nothing is known of what it would do to the promises of a queue; there are {known}")
+        raise ConfigurationError(f"{shown}: huey does not support this pragma, since it might weaken a guarantee; supported are {known}")
     elif not _WORD.fullmatch(value):
         raise ConfigurationError(f"{shown}: give a number or a word")
     else:
@@ -107,12 +107,12 @@ def _fsync(shown: str, value: str, fsync: bool | None) -> bool:
     word = _SYNCHRONOUS.get(value, value)
     if word not in _SYNCHRONOUS.values():
         raise ConfigurationError(
-            f"{shown}: with it a power cut may destroy the file, and every task in it; fsync=False is as fast, and loses no more than the "
-            "last ones"
+            f"{shown}: with it a power failure may destroy the file and every task in it; fsync=False is as fast, and loses only the "
+            "last tasks"
         )
     wanted = word != "normal"
     if fsync is not None and bool(fsync) != wanted:
-        raise ConfigurationError(f"{shown} and fsync={fsync!r} contradict each other; give one of them")
+        raise ConfigurationError(f"{shown} and fsync={fsync!r} contradict each other; give only one of them")
     return wanted
 
 

@@ -1,4 +1,4 @@
-"""The files that this process has open: all queues that are in one file, and wish the same of it, share its connections."""
+"""The SQLite files that this process has open: all queues in one file with the same options share its connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _sharing = threading.RLock()
 
 
 def database_of(path: str, clock: Clock, rng: Rng, prepare: Callable[[sqlite3.Connection, str], int], **options: Any) -> Database:
-    """The `Database` of that path and those *options* in this process: all its queues share the connections."""
+    """Return this process's `Database` for a path and its options; all queues in it share the connections."""
     allow_network = options.pop("allow_network")
     key = (path, id(clock), id(rng), allow_network, *options.values())
     with _sharing:
@@ -38,7 +38,7 @@ def database_of(path: str, clock: Clock, rng: Rng, prepare: Callable[[sqlite3.Co
 
 
 def close_if_changed(database: Database) -> None:
-    """At the end of the process: SQLite would delete, by name, files that may be somebody else's by now."""
+    """Close the file at the end of the process if its names lead elsewhere: SQLite would delete, by name, files of another process."""
     database.state.identity.check_files_next()
     if database.state.identity.changed() is not None:
         database.close()

@@ -2,8 +2,8 @@
 reasons), or by an INSERT of one or many rows. Many rows come in few sizes, so that each statement is prepared once.
 
 Binding is a third of the cost of a bulk enqueue. So values that all rows share are bound once, columns that are None are left out where
-possible, and bytes are bound as a bytearray: the driver looks in five places for an adapter of bytes or None, and takes text, numbers and
-bytearrays as they are.
+possible, and bytes are bound as a bytearray: the driver searches five places for an adapter of bytes or None, but takes text, numbers and
+bytearrays directly.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from huey.task.record import Record, RecordBatch
 
 UNIT = 128
 UNIT_BYTES = 32 * 1024
-"""Tasks, and bytes, that weigh as much in the log as one small commit."""
+"""The number of tasks, and of bytes, that count as one small commit in the log."""
 _TABLES = ("successes", "other_finishes", "incoming", "outputs", "workflow_task", "workflow_edge", "workflow_replacement")
 _INSERT = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in _TABLES}
 
 
 class Staging:
-    """Staged rows and triggers of *database*; *sql* has its statements by name. Its methods need the lock of the database."""
+    """The staged rows and triggers of *database*; *sql* has its statements by name. Its callers hold the lock of the database."""
 
     def __init__(self, database: Database, sql: Mapping[str, str]) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class Staging:
     def begin(self) -> None:
         """Create the temp tables and triggers if this connection has none, and remove rows that a failed call left."""
         database = self._database
-        # In this order: to open a new connection makes a new state.
+        # In this order: opening a new connection replaces the state.
         if not (database.writer and database.state.has_temp_schema):
             database.writer.executescript(self._sql["temporary"] + self._sql["temporary_constraints"] + self._sql["temporary_edges"])
             database.state.has_temp_schema = True
@@ -62,7 +62,7 @@ class Staging:
         self._database.stage(self._sql[statement])
 
     def fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement that reads what a trigger left."""
+        """Return the rows of a statement that reads the results of a trigger."""
         return self._database.fetch(self._sql[statement], values)
 
     def fire(
@@ -74,7 +74,7 @@ class Staging:
         is_durable: bool = True,
         lock: LockScope | None = None,
     ) -> list[tuple[Any, ...]]:
-        """Run a statement that fires a trigger without staged rows. Returns the rows of the statement *answer*, read before another trigger
+        """Run a statement that fires a trigger without staged rows. Return the rows of the statement *answer*, read before another trigger
         fires. *lock*: by default that of a consumer."""
         with lock or self._database.turn_lock:
             self.begin()
@@ -94,13 +94,13 @@ _OPTIONAL = ("due", "expires", "options")
 _UNOBSERVED = """
    AND NOT EXISTS (SELECT 1 FROM huey_follower WHERE queue = ? AND until > ?)
    AND NOT EXISTS (SELECT 1 FROM huey_revocation WHERE queue = ? AND kind = 'i')"""
-"""There are no followers, and no revocations of ids that are not held: then an enqueue is one plain INSERT."""
+"""The condition under which an enqueue is one plain INSERT: no followers, and no revocations of ids that are not held."""
 
 
 def build_enqueue(queue: int, records: Sequence[Record], now: Micros, *, only_if_unobserved: bool) -> tuple[str, list[Any]]:
-    """Return the statement that inserts *records*, and its values. Records that are held stay as they are.
+    """Return the statement that inserts *records*, and its values. Tasks whose ids are already held are left unchanged.
 
-    *only_if_unobserved*: it inserts none if there are followers, or revocations of ids that are not held.
+    *only_if_unobserved*: insert none if there are followers, or revocations of ids that are not held.
     """
     size, records = size_for(len(records)), resolved(records, now)
     condition = [queue, now, queue] if only_if_unobserved else []
@@ -118,7 +118,7 @@ def build_enqueue(queue: int, records: Sequence[Record], now: Micros, *, only_if
 
 
 def resolved(records: Sequence[Record], now: Micros) -> Sequence[Record]:
-    """Return *records* with their delays as points in time."""
+    """Return *records* with their delays turned into times."""
     if type(records) is RecordBatch:
         template = records.template.resolved(now)
         return records if template is records.template else RecordBatch(template, records.ids, records.payloads)
@@ -134,7 +134,7 @@ def payload_bytes(records: Sequence[Record]) -> int:
 
 
 def _as_batch(records: Sequence[Record]) -> RecordBatch | None:
-    """Return *records* as a batch if they differ in nothing but id and payload; else None."""
+    """Return *records* as a batch if they differ only in id and payload, else None."""
     if type(records) is RecordBatch:
         return records
     if len(records) == 1:
@@ -164,7 +164,7 @@ def _mixed(size: int, only_if_unobserved: bool) -> str:
 
 
 def _enqueue(shared: list[str], each: list[str], size: int, only_if_unobserved: bool) -> str:
-    # Plain ? only: to bind ?1 SQLite searches all numbered placeholders.
+    # Only plain ?: to bind ?1, SQLite searches all numbered placeholders.
     once, numbered = "".join("?, " for _ in shared), ", ".join(f"column{i}" for i, _ in enumerate(each, 1))
     return (
         f"INSERT INTO huey_task (state, queue, ready_at, created, {', '.join(shared + each)})\n"
@@ -175,12 +175,12 @@ def _enqueue(shared: list[str], each: list[str], size: int, only_if_unobserved: 
 
 
 def size_for(count: int) -> int:
-    """Return the number of rows of the smallest statement that takes *count* rows."""
+    """Return the size of the smallest statement that fits *count* rows."""
     return SIZES[bisect_left(SIZES, count)]
 
 
 def pad_to_size(rows: Sequence[R]) -> Sequence[R]:
-    """Return *rows* with the last one repeated up to the next size. Repeats have an id that is known by then, so they change nothing."""
+    """Return *rows* with the last one repeated up to the next size. The repeats change nothing, because their id is held by then."""
     missing = size_for(len(rows)) - len(rows)
     return [*rows, *[rows[-1]] * missing] if missing else rows
 

@@ -1,7 +1,7 @@
-"""Tasks in a SQLite file: the default storage, with no server to run.
+"""The storage in a SQLite file: the default, without a server to run.
 
-WAL, `synchronous=FULL`; one statement per change of state, so that no process ever waits for the Python code of another one (sql/turn.sql).
-Workers in other processes are woken by the file's time stamp. The file may be an application's own: huey's tables begin with `huey_`.
+It uses WAL, `synchronous=FULL` and one statement per change of state, so that no process ever waits for the Python code of another
+(sql/turn.sql). The file's time stamp wakes workers in other processes. It may be an application's file: huey's tables begin with `huey_`.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from huey.task.record_options import may_have_constraints
 from huey.task.workflow import EdgeRow, ParentEnd, TaskRef, Workflow
 
 ENQUEUE_TIMEOUT = 5.0
-"""Seconds that an enqueue waits for a busy file, unless told otherwise."""
+"""The default number of seconds that an enqueue waits for a busy file."""
 
 _SQL = load_statements("sqlite")
 _REPEATED = ("release", "deregister", "prune")
-"""Statements that a consumer repeats by itself when they fail."""
+"""Statements that a consumer repeats when they fail."""
 
 
 class SqliteStorage(EnqueuingStorage):
-    """Tasks in one SQLite file; several queues may share it.
+    """A storage in one SQLite file, which several queues may share.
 
-    *filename*: path of the file, created if missing with *file_mode* (0600). *fsync*: True or None: every commit survives a power cut
-    (synchronous=FULL); False: it survives a killed process only (NORMAL). *cache_mb*: SQLite's page cache per connection in MiB; *pragmas*:
-    further ones, as pairs. *timeout*: seconds that a call waits for a busy file before it raises StorageUnavailable; nothing is lost then.
+    *filename*: path of the file, created if missing with *file_mode* (0600). *fsync*: True or None: every commit survives a power failure
+    (synchronous=FULL); False: it survives only a killed process (NORMAL). *cache_mb*: SQLite's page cache per connection in MiB; *pragmas*:
+    more pragmas, as pairs. *timeout*: seconds that a call waits for a busy file before it raises StorageUnavailable; nothing is lost then.
     *enqueue_timeout*: the same for an enqueue; None: 5 seconds, or *timeout* if that is shorter. *result_ttl*: seconds for which unread
     results are kept; None: no limit. *allow_network*: accept a file on a network file system; only one machine may ever use it.
     *keep_finished*: number, or age (a timedelta), of succeeded tasks that are kept for inspection.
@@ -80,7 +80,7 @@ class SqliteStorage(EnqueuingStorage):
         self._made_with = {key: value for key, value in locals().items() if key not in ("self", "name", "filename", "__class__")}
         if str(filename) in ("", ":memory:"):
             raise ConfigurationError(
-                f"filename={filename!r}: a queue needs a file that processes can share; for one process use MemoryHuey"
+                f"filename={filename!r}: a queue needs a file that processes can share; for a single process use MemoryHuey"
             )
         self.filename = absolute(filename)
         self._is_preallocated = False
@@ -179,11 +179,11 @@ class SqliteStorage(EnqueuingStorage):
 
     @contextmanager
     def using(self, connection: Any) -> Iterator[None]:
-        """Make what this thread and asyncio task enqueue inside the block, on any queue of the file, part of the transaction of
-        *connection*, which must be to the same file.
+        """Enqueue the calls of this thread and asyncio task inside the block, on any queue of the file, in the transaction of *connection*,
+        which must be to the same file.
 
-        A commit inside the block wakes workers at once; after a later one they look within a second.
-        Raises ConfigurationError for another file, and in a thread or task that inherited the block.
+        A commit inside the block wakes workers at once; after a later one they check within a second. Raise ConfigurationError for another
+        file, and in a thread or task that inherited the block.
         """
         self.open()
         try:
@@ -292,7 +292,7 @@ class SqliteStorage(EnqueuingStorage):
         for key in keys:
             while rows := self._read(table + "_peek", which | {"key": key}):
                 value = bytes(rows[0][0])
-                # Unless another caller was faster. A result that was fetched and comes back with a power cut harms nobody.
+                # Unless another caller was faster. A fetched result that reappears after a power failure does no harm.
                 if not remove or self._write(table + "_take", which | {"key": key, "value": value}, is_durable=kind != "result"):
                     found[key] = value
                     break

@@ -1,7 +1,7 @@
-"""Wait for the disk: how much this process has committed to a SQLite file, and how much of that is on the disk. Keeps the write-ahead log
+"""Wait for the disk: track how much this process has committed to a SQLite file, and how much of that is on disk. Keeps the write-ahead log
 small, and large enough that commits need not make it grow.
 
-Holds no lock that another process waits for; threads that ask at the same time share one trip to the disk.
+It holds no lock that another process waits for; threads that wait at the same time share one sync.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from huey.storage.sqlite.errors import BUSY, FULL, primary_code, translated
 from huey.storage.sqlite.guard import LockScope
 
 checkpointing = threading.Lock()
-"""One checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
+"""Allows one checkpoint at a time in this process: the side file's lock belongs to the process, and closing the file anywhere drops it."""
 
 
 def _new_process() -> None:
@@ -49,10 +49,10 @@ class Commits:
         self._on_disk = 0
         self._closings = 0
         self._log: int | None = None
-        """A descriptor of the log."""
+        """The descriptor of the log."""
 
     def sync(self, check_log: Callable[[], None]) -> None:
-        """Wait until the disk has all that was committed so far. *check_log* is called if there is no log."""
+        """Wait until everything committed so far is on disk. *check_log* is called if there is no log."""
         if not self._is_needed:
             return
         mine = self.made
@@ -64,12 +64,12 @@ class Commits:
                 self.is_syncing = True
                 self._write_out()
             except FileNotFoundError:
-                # Closed since, by another thread: the last connection moves the log into the file and syncs that.
+                # Another thread has closed it: the last connection moves the log into the file and syncs that.
                 check_log()
                 return
             except OSError as error:
                 kind = StorageFull if error.errno in FULL else StorageUnavailable
-                raise kind(f"{self._path}: it may not be on the disk ({error.strerror}); the same call may be made again") from error
+                raise kind(f"{self._path}: the last commits may not be on disk ({error.strerror}); you can safely try again") from error
             finally:
                 self.is_syncing = is_inner
             self._on_disk = max(upto, self._on_disk)
@@ -82,7 +82,7 @@ class Commits:
             try:
                 to_disk(log)
             except OSError:
-                # Closed by a fork that interrupted this call: again.
+                # A fork that interrupted this call closed it: try again.
                 if closings == self._closings:
                     raise
 
@@ -92,12 +92,12 @@ class Commits:
             log = os.open(self._path + "-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             other, self._log = self._log, log
             if other is not None:
-                # Of a call that interrupted this one.
+                # The descriptor of a call that interrupted this one.
                 os.close(other)
         return log
 
     def close(self, *, is_whole: bool) -> None:
-        """Close the log. *is_whole* False: its descriptor may belong to another file by now and is left alone."""
+        """Close the log. *is_whole* False: its descriptor may belong to another file by now, so leave it open."""
         log, self._log = self._log, None
         self._closings += 1
         if log is not None and is_whole:
@@ -109,7 +109,7 @@ _fsync = getattr(os, "fdatasync", os.fsync)
 
 
 def to_disk(fd: int) -> None:
-    """Wait until what was written to *fd* is on disk, however long that takes. Watchdogs see that this process waits for the disk."""
+    """Wait until everything written to *fd* is on disk, however long that takes. Watchdogs see that this process waits for the disk."""
     me = get_ident()
     disk_waits[me] = next(_numbers)
     try:
@@ -120,13 +120,13 @@ def to_disk(fd: int) -> None:
 
 @contextmanager
 def alone(path: str, mode: int) -> Iterator[bool]:
-    """Yield whether this process may checkpoint the file *path* inside the block: it holds the lock of a side file."""
+    """Yield whether this process may checkpoint the file *path* inside the block: True if it got the lock of a side file."""
     import fcntl
 
     try:
         side = open_own(path + "-checkpoint", os.O_RDWR | os.O_CREAT, mode, shared_like(os.stat(path), mode))
     except OSError:
-        # This process may not write there; another one will checkpoint.
+        # This process has no permission to write there; another one will checkpoint.
         yield False
         return
     try:
@@ -154,7 +154,7 @@ log = SafeLogger("huey")
 MIB = 1024 * 1024
 LARGEST_LOG = 32 * MIB
 CHECKPOINT_EVERY = 400
-"""Small commits of one process after which it checkpoints: some 4 MiB of log."""
+"""How many small commits a process makes between checkpoints: about 4 MiB of log."""
 
 
 class WriteAheadLog:
@@ -162,7 +162,7 @@ class WriteAheadLog:
 
     def __init__(self, path: str, mode: int, clock: Clock, lock: LockScope, writer: Callable[[], sqlite3.Connection]) -> None:
         self.units = 0
-        """Work committed by this process since its last checkpoint, in units of one small commit."""
+        """The work committed by this process since its last checkpoint, in units of one small commit."""
         self._path = path
         self._mode = mode
         self._clock = clock
@@ -176,7 +176,7 @@ class WriteAheadLog:
             return 0
 
     def checkpoint(self) -> bool:
-        """Move the log into the file and restart it. Returns False if another process does that now, or a reader is in the way.
+        """Move the log into the file and restart it. Return False if another process is doing that, or a reader prevents it.
 
         The log is then overwritten from its start, not truncated: a commit into blocks that the file already has costs half of one that
         makes it grow. Only a large log is truncated. The first write into the restarted log is made here, while no other process can
@@ -192,18 +192,18 @@ class WriteAheadLog:
             checkpointing.release()
 
     def checkpoint_after_commit(self) -> None:
-        """Checkpoint, and log errors instead of raising them: the commit has succeeded and must not look like a failed write."""
+        """Checkpoint, and log errors instead of raising them: the commit succeeded and must not look like a failed write."""
         try:
             self.checkpoint()
         except StorageError as error:
-            log.warning("the log of %s could not be moved into the file, it is tried again later: %s", self._path, error)
+            log.warning("cannot move the log of %s into the file, will try again later: %s", self._path, error)
 
     def _restart(self) -> bool:
         try:
             with self._lock:
                 kind = "TRUNCATE" if self.size() > LARGEST_LOG else "RESTART"
                 busy, _, _ = self._writer().execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
-                # A value that differs: SQLite does not write a row that stays as it was.
+                # A different value each time: SQLite does not write an unchanged row.
                 now = str(self._clock.monotonic())
                 self._writer().execute("INSERT OR REPLACE INTO huey_meta VALUES ('checkpointed', ?)", (now,))
             return not busy
@@ -213,7 +213,7 @@ class WriteAheadLog:
             raise translated(error, self._path) from error
 
     def preallocate(self, execute: Callable[..., Any], lock: LockScope) -> None:
-        """Let a young log grow to its usual size once, so that later commits need not: they cost half then."""
+        """Let a new log grow to its usual size once, so that later commits, which then cost half, need not extend it."""
         if self.size() >= MIB:
             return
         try:
@@ -221,4 +221,4 @@ class WriteAheadLog:
             execute("DELETE FROM huey_meta WHERE key = 'room'", lock=lock)
             self.checkpoint()
         except StorageError as error:
-            log.warning("%s: its log could not be preallocated, commits may be slower: %s", self._path, error)
+            log.warning("%s: cannot preallocate its log, commits may be slower: %s", self._path, error)

@@ -1,4 +1,4 @@
-"""Enqueue inside a transaction of the caller: the task exists if and when the caller commits, and not if the transaction is rolled back.
+"""Enqueue inside a transaction of the caller: the task exists once the caller commits, and never if it rolls back.
 
 As with any write, the caller's connection holds the write lock of the file until it commits. All statements here run on that connection:
 nothing is committed, and nothing needs the temp tables of huey.
@@ -23,7 +23,7 @@ from huey.task.record_options import read_constraints
 
 
 class CallerTransaction(Block):
-    """A block of `using(connection)`. Raises ConfigurationError if *connection* is not to the file *path*."""
+    """An open block of `using(connection)`. Its constructor raises ConfigurationError if *connection* is not to the file *path*."""
 
     def __init__(self, of: object, connection: Any, path: str, sql: Mapping[str, str]) -> None:
         super().__init__(of)
@@ -37,15 +37,15 @@ class CallerTransaction(Block):
         theirs = files.get("main") or ""
         if not theirs or not os.path.exists(theirs) or not os.path.samefile(theirs, self._path):
             raise ConfigurationError(
-                f"using(connection): it is to {theirs or 'a database in memory'!r}, and the queue is in {self._path!r}; "
+                f"using(connection): the connection is to {theirs or 'a database in memory'!r}, but the queue is in {self._path!r}; "
                 "one transaction needs one file: give the Huey filename= of that database"
             )
 
     def enqueue(self, name: str, queue: int | None, records: Sequence[Record], make_events: EventFactory | None, now: Micros) -> None:
-        """Enqueue *records* in the queue *name* as part of the caller's transaction. *queue*: its number, if that is known.
+        """Enqueue *records* in the queue *name* as part of the caller's transaction. *queue*: its number, if known.
 
-        Raises ConfigurationError for records with unique keys or concurrency limits, and in a thread or asyncio task that only inherited
-        the block.
+        Raise ConfigurationError for records with unique keys or concurrency limits, and in a thread or asyncio task that only inherited the
+        block.
         """
         if not self.is_mine:
             raise ConfigurationError(
@@ -85,7 +85,7 @@ class CallerTransaction(Block):
     def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         try:
             cursor = self._connection.cursor()
-            # These rows are for huey, whatever row factory the caller uses.
+            # huey reads these rows, whatever row factory the caller uses.
             cursor.row_factory = None
             return cursor.execute(sql, values).fetchall()
         except sqlite3.Error as error:
@@ -93,7 +93,7 @@ class CallerTransaction(Block):
 
 
 def _driver_connection(connection: Any) -> sqlite3.Connection:
-    """The driver's own connection inside what Django or SQLAlchemy give. ConfigurationError: there is none of SQLite."""
+    """Return the driver's connection inside one of Django or SQLAlchemy. Raise ConfigurationError if there is none of SQLite."""
     found = connection
     for _ in range(4):
         if isinstance(found, sqlite3.Connection):
@@ -102,4 +102,4 @@ def _driver_connection(connection: Any) -> sqlite3.Connection:
             ensure()
         names = ("driver_connection", "dbapi_connection", "connection")
         found = next((it for name in names if (it := getattr(found, name, None)) is not None), None)
-    raise ConfigurationError(f"using({connection!r}): give a connection of sqlite3, or what Django or SQLAlchemy have around one")
+    raise ConfigurationError(f"using({connection!r}): give a connection of sqlite3, or one of Django or SQLAlchemy that wraps it")

@@ -1,4 +1,4 @@
-"""The turn of a worker in SQLite: stage its finishes, run the one statement that does all, read what it claimed."""
+"""The turn of a worker in SQLite: stage its finishes, run the one statement of the turn, read what it claimed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _RENAME = "UPDATE OR REPLACE huey_task SET id = ? WHERE queue = ? AND CAST(id AS
 
 
 class Turns:
-    """Turns of the workers of one queue. *result_ttl*: how long results are kept; *keeps_finished*: whether succeeded tasks are kept."""
+    """Runs the turns of one queue's workers. *result_ttl*: how long results are kept; *keeps_finished*: whether succeeded tasks are
+    kept."""
 
     def __init__(
         self,
@@ -58,8 +59,8 @@ class Turns:
         report_promoted: bool,
         before_io: Callable[[], None] | None,
     ) -> Turn:
-        """Renew the lease of *worker*, write *finishes*, and claim up to *want* tasks, in one statement. *offset*: how far the clock of the
-        consumer is ahead of UTC; the others as in `Storage.turn`."""
+        """Renew the lease of *worker*, write *finishes*, and claim up to *want* tasks, in one statement. *offset*: how far the consumer's
+        clock is ahead of UTC; the rest is as in `Storage.turn`."""
         is_full = self._ballast.is_short()
         want = 0 if is_full else want
         # There may be two finishes of one task: one that an outage kept back, and one of a later run.
@@ -80,17 +81,17 @@ class Turns:
             units = 1 + (want + len(finishes)) // UNIT + rows.size // UNIT_BYTES
             if before_io is not None:
                 before_io()
-            # A claim need not survive a power cut: its worker would not either, and the task would still be queued.
+            # A claim need not survive a power failure: its worker does not either, and the task would still be queued.
             self._staging.execute("turn", row, units, is_durable=bool(finishes))
             failpoint("turn:after-commit")
             turn = self._read_turn(queue, worker, want, now, now + offset, is_full, report_promoted)
         if any(lease.options is not None and lease.is_at_most_once for lease in turn.leases):
-            # Here the claim is the acknowledgement: it has to survive a power cut.
+            # Here the claim is the acknowledgement, so it must survive a power failure.
             self._database.sync()
         return turn._replace(stale=turn.stale + outdated) if outdated else turn
 
     def _read_turn(self, queue: int, worker: Worker, want: int, now: Micros, wall: Micros, is_full: bool, report_promoted: bool) -> Turn:
-        """Read what the turn did. The rows are this worker's, so nobody changes them meanwhile; if it lost them, they are left out."""
+        """Read the results of the turn. Only this worker changes these rows; those whose lease it lost are left out."""
         read = self._staging.fetch
         mine = {"queue": queue, "worker": worker.id, "now": now, "wall": wall}
         control = read("turn_control", mine)[0]
@@ -123,7 +124,7 @@ class Turns:
     def _nameable(self, queue: int, leases: list[Lease]) -> list[Lease]:
         """Return *leases*, of which those whose ids are not text have new ids that spell the bytes out: else no call could name them."""
         for index, lease in enumerate(leases):
-            # Only what cannot be read has no name.
+            # Only a task that cannot be read has no name.
             if not lease.name and not (isinstance(lease.id, str) and is_storable(lease.id)):
                 raw = lease.id if isinstance(lease.id, bytes) else str(lease.id).encode("utf-8", "surrogateescape")
                 self._database.execute(_RENAME, (spelled(raw), queue, raw), is_durable=False, lock=self._database.held)
@@ -132,27 +133,27 @@ class Turns:
 
 
 MANY = 16
-"""Number of successes from which they are added up here; fewer are added up in SQL."""
+"""From this number of successes on, statistics are added up in Python; for fewer, in SQL."""
 
 SMALL = 4096
-"""Size in bytes up to which values are copied; copying a larger one costs more than it saves."""
+"""Maximum size in bytes of values that are copied; copying a larger one costs more than it saves."""
 
 
 class FinishRows(NamedTuple):
     """The rows that a turn writes."""
 
     successes: list[tuple[Any, ...]]
-    """Of tasks that succeeded: id, token, value, duration in microseconds."""
+    """Rows of tasks that succeeded: id, token, value, duration in microseconds."""
     others: list[tuple[Any, ...]]
-    """Of all others: id, token, state, due, the counters, reason, value, error, duration, and expiry and options if they change."""
+    """Rows of all others: id, token, state, due, the counters, reason, value, error, duration, and expiry and options if they change."""
     size: int
-    """Size of all values in bytes."""
+    """Total size of all values in bytes."""
     tally: str | None
     """The statistics of `successes`, added up, as JSON; None if SQL adds them up."""
     top_token: int
     """The highest token in `successes`."""
     wall: Micros
-    """The time that the consumer's own clock shows."""
+    """The time on the consumer's own clock."""
 
 
 def rows_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> FinishRows:
@@ -167,7 +168,7 @@ def rows_of(finishes: Sequence[Finish], now: Micros, offset: Micros) -> FinishRo
         if value is not None:
             size += len(value)
             if len(value) < SMALL:
-                # The driver takes a bytearray as it is, and looks for an adapter of bytes.
+                # The driver takes a bytearray directly, but searches for an adapter of bytes.
                 value = bytearray(value)
         if finish.state == State.SUCCEEDED:
             successes.append((lease.id, lease.token, value, duration))

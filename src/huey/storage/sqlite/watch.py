@@ -1,4 +1,4 @@
-"""Notices commits of other processes.
+"""Detect commits of other processes.
 
 A process that commits touches the file's time stamp *after* the commit (`syncing.touch`), and watchers wait for that: on Linux
 through inotify, asleep until it happens; elsewhere by reading `PRAGMA data_version` with a growing gap. (The log itself is written before
@@ -28,14 +28,14 @@ from huey.storage.sqlite.database import Database
 log = SafeLogger("huey")
 _IN_ATTRIB = 0x4
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC)
-"""There are no more inotify instances, descriptors or watches for this user."""
+"""Errors that mean that this user has no inotify instances, descriptors or watches left."""
 
 
 class Listener(Protocol):
-    """What one thread at a time leads with."""
+    """The way in which the leading thread waits for changes of files."""
 
     def listen(self, timeout: float, waker: Waker | None) -> tuple[set[int], bool]:
-        """Wait up to *timeout* seconds. Returns the numbers of the files that changed, and whether *waker* is set."""
+        """Wait up to *timeout* seconds. Return the numbers of the files that changed, and whether *waker* is set."""
 
     def close(self) -> None: ...
 
@@ -48,7 +48,7 @@ class WatchGroup:
         # A destructor or a signal handler may enter while its own thread is inside.
         self.lock = threading.RLock()
         self.changes: dict[int, int] = {}
-        """How often each file has changed."""
+        """The number of changes of each file."""
         self._users: dict[int, int] = {}
         self._leader: Watch | None = None
         self._others: set[Watch] = set()
@@ -59,7 +59,7 @@ class WatchGroup:
             return self.changes.setdefault(number, 0)
 
     def leave(self, number: int) -> bool:
-        """Unregister a watch. Returns True if no other watch of that file is left."""
+        """Unregister a watch. Return True if no other watch of that file is left."""
         with self.lock:
             self._users[number] = left = self._users.get(number, 1) - 1
             if left <= 0:
@@ -72,7 +72,7 @@ class WatchGroup:
         return not self._users
 
     def begin_wait(self, watch: Watch) -> bool:
-        """Register a waiting thread. Returns True if it is the leader; otherwise it will be woken."""
+        """Register a waiting thread. Return True if it is the leader; otherwise the leader will wake it."""
         with self.lock:
             if self._leader is None:
                 self._leader = watch
@@ -98,7 +98,7 @@ class WatchGroup:
 
 
 class Watch:
-    """One thread's way of waiting for the next commit."""
+    """The object with which one thread waits for the next commit."""
 
     def __init__(self, group: WatchGroup, number: int, clock: Clock) -> None:
         self._group = group
@@ -108,10 +108,10 @@ class Watch:
         self._is_closed = False
         self._woken = threading.Semaphore(0)
         self._pipe: tuple[int, int] | None = None
-        """Wakes a thread that waits for a waker as well."""
+        """The pipe that wakes a thread that also waits for a waker."""
 
     def wait(self, timeout: float, waker: Waker | None = None) -> bool:
-        """Return at the next commit, when *waker* is set (True), or after *timeout* seconds. Commits since the last call count."""
+        """Wait for the next commit, for *waker* to be set (True), or for *timeout* seconds. Commits since the last call count."""
         group, deadline = self._group, self._clock.monotonic() + timeout * SECOND
         while True:
             leads = group.begin_wait(self)
@@ -127,7 +127,7 @@ class Watch:
                 timeout = (deadline - self._clock.monotonic()) / SECOND
                 if is_waker_set or not is_woken or timeout <= 0 or self._has_news():
                     return is_waker_set
-                # The one that led has left: it is this one's turn.
+                # The previous leader has left: this thread leads now.
             finally:
                 group.end_wait(self, led=leads)
 
@@ -136,14 +136,14 @@ class Watch:
         return seen != self._seen
 
     def _sleep(self, timeout: float, waker: Waker | None) -> tuple[bool, bool]:
-        """Wait for the leader. Returns whether it woke this thread, and whether *waker* is set."""
+        """Wait for the leader. Return whether it woke this thread, and whether *waker* is set."""
         if waker is None:
             return self._woken.acquire(timeout=max(0.0, timeout)), False
         if self._pipe is None:
             self._pipe = os.pipe()
             for end in self._pipe:
                 os.set_blocking(end, False)
-            # A wake-up from before the pipe was made is in the semaphore.
+            # A wake-up from before the pipe existed is in the semaphore.
             if self._woken.acquire(blocking=False):
                 return True, False
         ready = _ready((self._pipe[0], waker.fileno()), timeout)
@@ -158,7 +158,7 @@ class Watch:
             try:
                 os.write(self._pipe[1], b"w")
             except BlockingIOError:
-                return  # Full of wake-ups.
+                return  # The pipe is full of wake-ups.
 
     def close(self) -> None:
         if self._is_closed:
@@ -174,7 +174,7 @@ class Watch:
 
 
 class Inotify:
-    """Sleeps until the kernel reports a change."""
+    """A listener that sleeps until the kernel reports a change."""
 
     def __init__(self) -> None:
         import ctypes
@@ -198,7 +198,7 @@ class Inotify:
         return number
 
     def remove(self, number: int) -> None:
-        # It may have been removed with its file already.
+        # It may have been removed already, together with its file.
         self._libc.inotify_rm_watch(self._fd, number)
 
     def listen(self, timeout: float, waker: Waker | None) -> tuple[set[int], bool]:
@@ -231,7 +231,7 @@ class Inotify:
 
 
 class Polling:
-    """Polls one file: every 2 ms at first, every 50 ms after a while."""
+    """A listener that polls one file: every 2 ms at first, every 50 ms after a while."""
 
     def __init__(self, path: str, clock: Clock) -> None:
         self._path = path
@@ -276,13 +276,13 @@ class Polling:
 
 _inotify: WatchGroup | None = None
 _polling: weakref.WeakValueDictionary[tuple[int, int], WatchGroup] = weakref.WeakValueDictionary()
-"""Groups of polled files, by the `id` of the `Database` and its generation."""
+"""The groups of polled files, by the `id` of the `Database` and its generation."""
 _making = threading.RLock()
 _is_logged = False
 
 
 def watch(database: Database, clock: Clock) -> Watch:
-    """Return the best watch for commits into the file of *database* that this machine has."""
+    """Return the best watch that this machine supports for commits to the file of *database*."""
     with _making:
         if sys.platform == "linux":
             try:
@@ -332,14 +332,14 @@ def _log_once(error: OSError) -> None:
     if not _is_logged:
         _is_logged = True
         log.warning(
-            "no inotify instance is left for this user (%s): waiting looks at the file up to 20 times a second instead; raise "
+            "no inotify instance is left for this user (%s): polling the file up to 20 times a second instead; raise "
             "fs.inotify.max_user_instances",
             error.strerror,
         )
 
 
 def _ready(fds: tuple[int, ...], timeout: float) -> list[int]:
-    # Not select(): it knows descriptors below 1,024 only.
+    # Not select(), which supports only descriptors below 1,024.
     poll = select.poll()
     for fd in fds:
         poll.register(fd, select.POLLIN)
@@ -347,7 +347,7 @@ def _ready(fds: tuple[int, ...], timeout: float) -> list[int]:
 
 
 def _new_process() -> None:
-    """In a forked child: the waiting threads do not exist, and the listener is the parent's."""
+    """Reset the groups in a forked child: the waiting threads do not exist there, and the listener is the parent's."""
     global _inotify, _making
     former, _inotify, _making = _inotify, None, threading.RLock()
     if former is not None:

@@ -6,8 +6,8 @@
 -- are 'blocked', where no claim sees them. Each step that changes which tasks of a key are due or running writes the key into
 -- `touched_keys`, and rebalances it before it ends. docs/internals/concurrency-limits.md has an example.
 
--- Rebalance one key: compute its room, then let the best tasks in. The best blocked task says how many may run. Without a blocked task
--- there is nothing to do: the limit is not exceeded, and nothing could fill its room.
+-- Rebalance one key: compute its room, then queue the best tasks. The best blocked task says how many may run. Without a blocked task there
+-- is nothing to do: the limit is not exceeded, and nothing could fill its room.
 CREATE TEMP TABLE touched_keys (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE rebalance_request (queue INTEGER, key TEXT);
 CREATE TEMP TABLE limit_room (queue INTEGER, key TEXT, room INTEGER);
@@ -116,8 +116,8 @@ CREATE TEMP TRIGGER replace_ended AFTER INSERT ON replace_request BEGIN
 END;
 
 CREATE TEMP TRIGGER insert_constrained AFTER INSERT ON constrained_task BEGIN
-    -- Look for duplicates: the same id while it is reserved, then a task that holds the unique key. A revoked task that has not started
-    -- gives up its key first.
+    -- Find duplicates: the same id while it is reserved, then a task that holds the unique key. A revoked task that has not started gives
+    -- up its key first.
     INSERT OR IGNORE INTO duplicates (id, other)
     SELECT NEW.id, id FROM huey_reservation
      WHERE NEW.keep_id IS NOT NULL AND queue = NEW.queue AND kind = 'id' AND key = NEW.id AND expires > NEW.now;

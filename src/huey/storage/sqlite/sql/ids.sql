@@ -7,7 +7,7 @@ UPDATE huey_queue
  WHERE id = :queue;
 
 -- name: drop_results_of_ended
--- Delete the results of such tasks, also where no row is left.
+-- Delete the results of such tasks, even if they have no row any more.
 DELETE FROM huey_result
  WHERE queue = :queue AND id IN (SELECT value FROM json_each(:ids))
    AND NOT EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = :queue AND t.id = huey_result.id AND t.finished IS NULL);
@@ -52,7 +52,7 @@ SELECT :queue, iif(:enqueue IS NULL, 'i', 'e'), iif(:enqueue IS NULL, value, :en
                            OR (:enqueue IS NULL AND (finished IS NULL OR json_extract(options, '$.constraints.own') IS NULL))));
 
 -- name: restore_find
--- Those of these ids that are revoked and have not ended.
+-- Find which of these ids are revoked and have not ended.
 SELECT id FROM huey_task
  WHERE queue = :queue AND state IN ('queued', 'running', 'blocked', 'waiting') AND revoked_until IS NOT NULL
    AND id IN (SELECT value FROM json_each(:ids)) AND (:enqueue IS NULL OR coalesce(json_extract(options, '$.constraints.own'), 0) = :enqueue)
@@ -95,7 +95,7 @@ INSERT OR REPLACE INTO huey_revocation (queue, kind, key, until, once, expires) 
 DELETE FROM huey_revocation WHERE queue = ? AND kind = 'n' AND key = ?;
 
 -- name: revocation
--- The revocation of a task, of an id that is not held, or of a name, in this order.
+-- Find the revocation of a task, of an id that is not held, or of a name, in this order.
 SELECT until, once FROM (
     SELECT 1 AS rank, revoked_until AS until, revoked_once AS once FROM huey_task
      WHERE queue = :queue AND id = :id AND revoked_until IS NOT NULL

@@ -31,7 +31,7 @@ SELECT name, token, holder, run FROM huey_held_lock
  WHERE queue = :queue AND until > :clock AND substr(host_scope, 1, length(:host_scope)) = :host_scope;
 
 -- name: prune_locks
--- Remove locks that have ended.
+-- Remove locks that have expired.
 DELETE FROM huey_lock WHERE queue = :queue AND token IN
     (SELECT l.token FROM huey_lock AS l
       WHERE l.queue = :queue
@@ -61,7 +61,7 @@ ON CONFLICT (queue, name) DO UPDATE
 SELECT used FROM huey_rate WHERE queue = :queue AND name = :name AND start >= :start;
 
 -- name: rate_reset
--- Forget the uses of a rate.
+-- Delete the uses of a rate.
 DELETE FROM huey_rate WHERE queue = :queue AND name = :name;
 
 -- name: prune_rates

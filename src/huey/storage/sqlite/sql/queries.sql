@@ -11,12 +11,12 @@ SELECT id FROM huey_queue WHERE name = ?;
 INSERT INTO enqueue_request VALUES (?, ?, ?, ?);
 
 -- name: enqueue_context
--- What an enqueue has to know: whether there are followers, and revocations of ids that were not held.
+-- What an enqueue needs to know: whether there are followers, and revocations of ids that were not held.
 SELECT EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
        EXISTS (SELECT 1 FROM huey_revocation WHERE queue = :queue AND kind = 'i');
 
 -- name: unheld
--- Those of these ids that are not held.
+-- Find which of these ids are not held.
 SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND id = value);
 
 -- name: turn
@@ -49,7 +49,7 @@ SELECT t.id, t.name, t.reason, max(0, t.retries - t.attempt), t.retry_delay
  ORDER BY c.n;
 
 -- name: turn_control
--- What else a worker has to know after its turn: counts, and whether the other queries would find rows.
+-- What else a worker needs to know after its turn: counts, and whether the other queries would find rows.
 SELECT (SELECT count(*) FROM stale),
        (SELECT count(*) FROM promoted),
        (SELECT count(*) FROM claimed),
@@ -91,7 +91,7 @@ UPDATE huey_task SET state = 'failed', reason = 'undecodable', finished = :now, 
    AND state NOT IN ('waiting', 'queued', 'blocked', 'running', 'succeeded', 'failed', 'cancelled');
 
 -- name: mend_workers
--- A lease whose end is no number has expired.
+-- Treat a lease whose end is not a number as expired.
 UPDATE huey_worker SET until = 0 WHERE queue = :queue AND typeof(until) <> 'integer';
 
 -- name: mend_running
@@ -106,7 +106,7 @@ SELECT DISTINCT name, reason FROM huey_task INDEXED BY huey_missing
  WHERE queue = ? AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL;
 
 -- name: missing_find
--- The best blocked tasks that need one of these. None while the queue is paused.
+-- The best blocked tasks that need one of these functions or classes. None while the queue is paused.
 SELECT id, length(payload) FROM huey_task INDEXED BY huey_missing
  WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL AND due > :now
    AND (name, reason) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:missing))
@@ -114,7 +114,7 @@ SELECT id, length(payload) FROM huey_task INDEXED BY huey_missing
  ORDER BY priority DESC, ready_at, id LIMIT :want;
 
 -- name: missing_claim
--- Lease those without anything that only a turn checks: constraints, crashes, revocations, expiry.
+-- Lease those that have nothing that only a turn checks: constraints, crashes, revocations, expiry.
 UPDATE huey_task SET state = 'running', worker = :worker, token = token + 1, due = NULL, reason = NULL
  WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL AND id IN (SELECT value FROM json_each(:ids))
    AND concurrency_key IS NULL AND wanted_key IS NULL AND solo_crashes = 0 AND coalesce(revoked_until, 0) BETWEEN 0 AND :now AND coalesce(expires, :now + 1) > :now
@@ -127,7 +127,7 @@ UPDATE huey_task SET due = :now
  WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL AND unknown_until IS NOT NULL AND id IN (SELECT value FROM json_each(:ids));
 
 -- name: missing_leases
--- Those that were leased.
+-- The tasks that were leased.
 SELECT $lease_columns
   FROM huey_task AS t
  WHERE queue = :queue AND state = 'running' AND worker = :worker AND id IN (SELECT value FROM json_each(:ids))
@@ -175,13 +175,13 @@ SELECT count(*) FROM fired_ticks;
 SELECT name, tick FROM huey_periodic WHERE queue = ?;
 
 -- name: retry_find
--- Those of these tasks that failed or were cancelled.
+-- Find which of these tasks failed or were cancelled.
 SELECT id FROM huey_task
  WHERE queue = :queue AND state IN ('failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids))
    AND (state = 'failed' OR reason IS NULL OR reason NOT IN ('parent failed', 'parent skipped'));
 
 -- name: discard_find
--- Those of these tasks that have ended.
+-- Find which of these tasks have ended.
 SELECT id FROM huey_task
  WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids));
 
@@ -217,7 +217,7 @@ SELECT (:others AND EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND sta
 SELECT 1 FROM huey_result WHERE queue = ? AND id IN (SELECT value FROM json_each(?)) AND (expires IS NULL OR expires > ?) LIMIT 1;
 
 -- name: follow
--- Register a follower for a while.
+-- Register a follower for a limited time.
 INSERT OR REPLACE INTO huey_follower (id, queue, until) VALUES (?, ?, ?);
 
 -- name: event_position
@@ -310,7 +310,7 @@ INSERT OR REPLACE INTO huey_result (queue, id, expires, value) VALUES (:queue, :
 SELECT value FROM huey_result WHERE queue = :queue AND id = :key AND (expires IS NULL OR expires > :now);
 
 -- name: result_take
--- Remove a result that was just read, if it is still that one. (RETURNING would keep the write lock until its rows are fetched.)
+-- Remove a result that was just read, if it is still the same. (RETURNING would keep the write lock until its rows are fetched.)
 DELETE FROM huey_result WHERE queue = :queue AND id = :key AND value = :value;
 
 -- name: pop_many
@@ -334,7 +334,7 @@ INSERT OR REPLACE INTO huey_value (queue, kind, key, expires, value) VALUES (:qu
 SELECT value FROM huey_value WHERE queue = :queue AND kind = :kind AND key = :key AND (expires IS NULL OR expires > :now);
 
 -- name: value_take
--- Remove a value that was just read, if it is still that one.
+-- Remove a value that was just read, if it is still the same.
 DELETE FROM huey_value WHERE queue = :queue AND kind = :kind AND key = :key AND value = :value;
 
 -- name: value_items
@@ -342,12 +342,12 @@ DELETE FROM huey_value WHERE queue = :queue AND kind = :kind AND key = :key AND 
 SELECT key, value FROM huey_value WHERE queue = :queue AND kind = :kind AND (expires IS NULL OR expires > :now);
 
 -- name: result_put_if_empty
--- Store a result unless a live one is there.
+-- Store a result unless there is one that has not expired.
 INSERT INTO huey_result (queue, id, expires, value) VALUES (:queue, :key, :expires, :value)
 ON CONFLICT (queue, id) DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE huey_result.expires <= :now;
 
 -- name: value_put_if_empty
--- Store a value unless a live one is there.
+-- Store a value unless there is one that has not expired.
 INSERT INTO huey_value (queue, kind, key, expires, value) VALUES (:queue, :kind, :key, :expires, :value)
 ON CONFLICT (queue, kind, key) DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE huey_value.expires <= :now;
 
@@ -356,7 +356,7 @@ ON CONFLICT (queue, kind, key) DO UPDATE SET value = excluded.value, expires = e
 SELECT id FROM huey_result WHERE queue = :queue AND expires <= :now LIMIT $PRUNE;
 
 -- name: prune_results
--- Delete these, unless they were written again meanwhile.
+-- Delete those results, unless they were written again meanwhile.
 DELETE FROM huey_result WHERE queue = :queue AND expires <= :now AND id IN (SELECT value FROM json_each(:ids));
 
 -- name: prune_values
@@ -365,7 +365,7 @@ DELETE FROM huey_value WHERE queue = :queue AND (kind, key) IN
     (SELECT kind, key FROM huey_value WHERE queue = :queue AND expires <= :now LIMIT $PRUNE);
 
 -- name: prune_revocations
--- Revocations of ids that were never enqueued, and those that are over on any clock.
+-- Remove revocations of ids that were never enqueued, and those that have ended on every clock.
 DELETE FROM huey_revocation WHERE queue = :queue AND (kind, key) IN
     (SELECT kind, key FROM huey_revocation WHERE queue = :queue AND (expires <= :now OR until BETWEEN 86400000000 - :now AND :now) LIMIT $PRUNE);
 

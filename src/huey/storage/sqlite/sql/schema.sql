@@ -18,8 +18,8 @@ CREATE TABLE IF NOT EXISTS huey_queue (
 
 -- One row per task; a task that succeeds is deleted unless succeeded tasks are kept.
 -- due: when a scheduled task becomes ready, NULL once it is ready. ready_at: when it became ready, its place in the order of claims.
--- solo_crashes: 0 = no suspect; else 1 plus the number of worker crashes while it ran alone. deaths: all crashes of workers that held it.
--- unknown_until: set while no worker can run it, because none has its function or a class of its arguments: when it fails for that.
+-- solo_crashes: 0 = not a suspect; else 1 plus the number of worker crashes while it ran alone. deaths: all crashes of workers that held
+-- it. unknown_until: set while no worker can run it, because none has its function or a class of its arguments: when it fails for that.
 -- attempts: JSON list of the last five failed runs. crashed_worker: JSON of the worker that died while it held the task, until the outcome
 -- of that run is decided.
 -- unique_key: the key it holds. wanted_key: the key it takes again when it goes back to the queue.

@@ -16,7 +16,7 @@ SELECT name, created - created % 60000000 AS start, count(*) FROM huey_task
  GROUP BY name, start;
 
 -- name: prune_minutes_find
--- Whether there are minutes to roll up. A read, since there seldom are.
+-- Check whether there are minutes to roll up. This is a read, because there seldom are.
 SELECT 1 FROM huey_stats WHERE queue = :queue AND span = 60 AND start <= :minutes LIMIT 1;
 
 -- name: prune_minutes

@@ -1,5 +1,5 @@
 -- name: temporary
--- (SQLite) What a connection that writes needs beside the schema: temp tables that stage what a call brings, and triggers that do a whole verb.
+-- (SQLite) What a write connection needs besides the schema: temp tables that stage the rows of a call, and triggers that do a whole verb.
 --
 -- A verb that touches several tables is ONE statement: an INSERT into a temp table (`..._request`) fires a temp trigger. So the write lock of
 -- the file is held inside one C call and never between two steps of Python, where a task that keeps the GIL would stop every other process.
@@ -14,8 +14,8 @@ CREATE TEMP TABLE other_finishes (
 ) WITHOUT ROWID;
 -- Runs, and tasks cancelled before they ran, for the statistics.
 CREATE TEMP TABLE stat_rows (name TEXT, created INTEGER, state TEXT, duration INTEGER);
--- What a turn did: finishes that it did not write since their lease was lost; scheduled tasks that became ready; tasks it claimed, in order;
--- those of them that a revocation of their name cancels.
+-- What a turn did: finishes that it did not write because their lease was lost; scheduled tasks that became ready; tasks it claimed, in
+-- order; those of them that a revocation of their name cancels.
 CREATE TEMP TABLE stale (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE promoted (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE claimed (n INTEGER PRIMARY KEY, id TEXT);
@@ -150,7 +150,7 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     -- 8. Promote scheduled tasks that became due.
     INSERT INTO promoted (id)
     SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due <= NEW.now ORDER BY due LIMIT $PROMOTE;
-    -- (A due that is no number sorts behind all numbers: such a task is claimed too, and found unreadable by the worker.)
+    -- (A due that is not a number sorts behind all numbers: such a task is claimed too, and the worker finds it unreadable.)
     INSERT OR IGNORE INTO promoted (id)
     SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due IS NOT NULL AND due >= '' ORDER BY due LIMIT $PROMOTE;
     UPDATE huey_task SET ready_at = due, due = NULL WHERE queue = NEW.queue AND id IN (SELECT id FROM promoted);
@@ -250,7 +250,7 @@ CREATE TEMP TABLE enqueue_request (queue INTEGER, now INTEGER, events TEXT, pair
 
 CREATE TEMP TRIGGER insert_incoming AFTER INSERT ON enqueue_request BEGIN
     DELETE FROM duplicates;
-    -- Tasks that are held stay as they are. They are reported if their id may be enqueued again (`own`).
+    -- Tasks that are held are unchanged. They are reported if their id may be enqueued again (`own`).
     INSERT INTO duplicates (id, other)
     SELECT i.id, i.id FROM incoming AS i CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = i.id
      WHERE t.finished IS NULL AND json_extract(i.options, '$.constraints.own') IS NOT NULL;
