@@ -132,7 +132,7 @@ class Crontab:
 
     @property
     def in_words(self) -> str:
-        """Return the schedule in words: ``at 03:00 every day``."""
+        """The schedule in words: ``at 03:00 every day``."""
         return spoken(self.months, self.days, self.weekdays, self.hours, self.minutes)
 
     @property

@@ -66,7 +66,7 @@ class StorageRefused(StorageError):
 
 
 class UnknownTask(QueueException):
-    """No function is registered under the name that a message carries."""
+    """No function is registered under the task name in a message."""
 
 
 class QueueWriteException(StorageUnavailable):

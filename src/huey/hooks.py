@@ -21,7 +21,7 @@ PRE, POST, STARTUP, SHUTDOWN = "pre_execute", "post_execute", "on_startup", "on_
 
 
 class Hooks:
-    """Hooks by kind. The lists stay the same objects, so that checking an empty one costs next to nothing."""
+    """The hooks of one Huey by kind. The lists stay the same objects, so that checking an empty one costs next to nothing."""
 
     def __init__(self) -> None:
         self.by_kind: dict[str, list[tuple[str, Callable[..., Any]]]] = {kind: [] for kind in (PRE, POST, STARTUP, SHUTDOWN)}

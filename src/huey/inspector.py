@@ -104,7 +104,7 @@ class WorkerInfo(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Statistics of the tasks of one name over some time."""
+    """The statistics of the tasks of one name over some time."""
 
     name: str
     start: datetime

@@ -93,18 +93,18 @@ class RedisHuey(Huey):
 
 
 class PriorityRedisHuey(RedisHuey):
-    """``RedisHuey`` under the 3.x name of the class with priorities."""
+    """The class ``RedisHuey`` under the 3.x name of the one with priorities."""
 
 
 class RedisExpireHuey(RedisHuey):
-    """Like ``RedisHuey``, but reading a result or a value of your own does not remove it. Results expire after *expire_time* seconds,
-    default one day. The name is from 3.x."""
+    """A queue like ``RedisHuey``, but reading a result or a value of your own does not remove it. Results expire after *expire_time*
+    seconds, default one day. The name is from 3.x."""
 
     _storage_kind = "RedisExpireStorage"
 
 
 class PriorityRedisExpireHuey(RedisExpireHuey):
-    """``RedisExpireHuey`` under another 3.x name."""
+    """The class ``RedisExpireHuey`` under another 3.x name."""
 
 
 CySqliteHuey = SqliteHuey

@@ -27,7 +27,7 @@ _next = count().__next__
 
 
 class Registry:
-    """Task functions by name."""
+    """A registry of task functions by name."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskWrapper[Any, Any]] = {}

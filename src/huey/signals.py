@@ -93,8 +93,8 @@ class Signals:
 
 
 class HandlerGate:
-    """Delays the next run of a task until the handlers of its earlier signals have returned: its signals stay in order although another
-    thread may run it."""
+    """A gate that delays the next run of a task until the handlers of its earlier signals have returned, so that its signals stay in order
+    although another thread may run it."""
 
     def __init__(self) -> None:
         self._held: dict[str, threading.Event] = {}

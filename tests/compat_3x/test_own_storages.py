@@ -210,7 +210,7 @@ def test_a_consumer_says_what_it_cannot_promise(own: Huey, caplog: pytest.LogCap
 
 
 def test_what_it_cannot_do_is_refused_where_it_is_asked_for(own: Huey) -> None:
-    with pytest.raises(ConfigurationError, match="locks and rate limits need a storage that keeps them"):
+    with pytest.raises(ConfigurationError, match="locks and rate limits need a storage that supports them"):
         own.lock_task("l").acquire()
     with pytest.raises(ConfigurationError, match="unique="):
         own.task(name="u", unique=True)(lambda: 1)()

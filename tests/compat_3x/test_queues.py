@@ -142,7 +142,7 @@ def test_a_storage_without_other_queues_says_so() -> None:
         def __repr__(self) -> str:
             return "<Single>"
 
-    with pytest.raises(ConfigurationError, match=r"<Single> has no other queues"):
+    with pytest.raises(ConfigurationError, match=r"<Single> holds only one queue"):
         Storage.for_queue(Single(), "mail")  # type: ignore[arg-type]
 
 

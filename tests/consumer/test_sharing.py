@@ -254,7 +254,7 @@ def test_a_storage_that_keeps_no_terms_refuses_at_the_call(wish: dict[str, Any])
     huey = MemoryHuey(storage=Plain("app"))
     task = huey.task(**wish)(lambda: None)
 
-    with pytest.raises(ConfigurationError, match=r"Plain: .* need a storage that keeps them"):
+    with pytest.raises(ConfigurationError, match=r"Plain: .* need a storage that supports them"):
         task()
     assert waiting(huey) == 0
 

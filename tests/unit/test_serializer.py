@@ -160,7 +160,7 @@ def test_a_call_among_many_that_cannot_be_written_is_named() -> None:
     for one in (codec(), trusted()):
         with pytest.raises(EncodeError, match=r"task b: args\[1\], a function"):
             one.encode_calls(["a", "b"], [(1,), (2, lambda: 0)])
-    with pytest.raises(EncodeError, match=r"task b: args\[0\].* 101 bytes|task b: .* at most 100 travel"):
+    with pytest.raises(EncodeError, match=r"task b: args\[0\].* 101 bytes|task b: .* the limit is 100"):
         trusted(max_size=100).encode_calls(["a", "b"], [(1,), ("x" * 101,)])
 
 

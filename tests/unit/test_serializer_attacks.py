@@ -169,12 +169,12 @@ def test_a_value_over_the_limit_is_refused_by_writer_and_reader() -> None:
     small = trusted(max_size=1000)
     text = complaint(small, ((1, "a" * 2000), {}), "task")
     assert "args[1], a str, has 2,0" in text
-    assert "at most 1,000 travel" in text
+    assert "the limit is 1,000" in text
     assert "store it elsewhere" in text
     assert "all arguments together" in complaint(small, (("a" * 600, "b" * 600), {}), "task")
     assert "max_size=" in refusal(small, trusted().encode("result", ID, "a" * 2000))
-    assert "at most" in complaint(codec(max_size=1000, compression=True), "a" * 2000)
-    assert "at most" in complaint(small, {"error": "a" * 2000}, "error")
+    assert "the limit is" in complaint(codec(max_size=1000, compression=True), "a" * 2000)
+    assert "the limit is" in complaint(small, {"error": "a" * 2000}, "error")
 
 
 @pytest.mark.parametrize("options", [{}, {"secret": SECRET}, {"compression": True}, {"secret": SECRET, "compression": True}])

@@ -28,7 +28,7 @@ FAILPOINTS = frozenset(
 
 
 class _Trap:
-    """Counts how often one point is reached, and kills the process at the n-th time."""
+    """A counter of how often one point is reached, which kills the process at the n-th time."""
 
     def __init__(self, spec: str) -> None:
         name, _, count = spec.partition("#")

@@ -181,7 +181,7 @@ OPENINGS = 20
 
 
 class Replaced(StorageUnavailable):
-    """Files beside a database changed while it was opened: most likely another huey process, the last to use it, closed it."""
+    """Raised if files beside a database changed while it was opened: most likely another huey process, the last to use it, closed it."""
 
 
 @contextmanager

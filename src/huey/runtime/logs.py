@@ -127,7 +127,7 @@ _SAFE = (int, float, type(None))
 
 
 class Lines(str):
-    """Text of several lines, such as a traceback: in the log all but the first are indented."""
+    """A text of several lines, such as a traceback: in the log all but the first are indented."""
 
     __slots__ = ()
 

@@ -35,7 +35,7 @@ _KWARGS = (dict, type(None))
 
 
 class Codec:
-    """Encodes and decodes the payloads of one queue.
+    """An encoder and decoder of the payloads of one queue.
 
     *serializer*: an object with ``serialize`` and ``deserialize``; what it reads is then the user's responsibility. A plain ``Serializer``
     or ``JSONSerializer`` means the built-in pickle or JSON, with its compression and under the rules of this class. *secret*: every message
@@ -200,7 +200,7 @@ class Codec:
 
     def _fitting(self, body: bytes) -> bytes:
         if len(body) > self._max_size:
-            raise EncodeError(f"has {len(body):,} bytes, at most {self._max_size:,} travel; store it elsewhere and pass its name or key")
+            raise EncodeError(f"has {len(body):,} bytes, the limit is {self._max_size:,}; store it elsewhere and pass its name or key")
         return body
 
     def _packed(self, purpose: Purpose, id: str, flags: int, body: bytes, declared: Declared | None = None) -> bytes:

@@ -43,7 +43,7 @@ class Envelope:
         if not isinstance(data, bytes):
             raise DecodeError(f"{type_name(data)}, not bytes")
         if len(data) > self._longest:
-            raise DecodeError(f"{len(data):,} bytes, and at most {self._max_size:,} are read here; give max_size= as the writer does")
+            raise DecodeError(f"{len(data):,} bytes, and at most {self._max_size:,} are read here; give the same max_size= as the writer")
         if len(data) < 2 or not data[0]:
             raise DecodeError("not a huey record: it does not begin with a format version")
         if data[0] > VERSION:

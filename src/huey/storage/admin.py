@@ -17,7 +17,7 @@ ALL = 2**31 - 1
 
 
 class Administering:
-    """Convenience methods on top of the contract."""
+    """A base class of storages with convenience methods on top of the contract."""
 
     if TYPE_CHECKING:
 

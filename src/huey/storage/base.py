@@ -83,7 +83,7 @@ class Storage(Sharing, Administering, Masked, ABC):
 
     def for_queue(self, name: str) -> Storage:
         """Return the storage of another queue in the same store. Raise ConfigurationError if this kind holds only one queue."""
-        raise ConfigurationError(f"{self!r} has no other queues: {name!r} cannot be kept beside {self.name!r}")
+        raise ConfigurationError(f"{self!r} holds only one queue, {self.name!r}: {name!r} cannot be stored there too")
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 

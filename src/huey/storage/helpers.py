@@ -22,7 +22,7 @@ _MESSAGES = (bytes, bytearray, str)
 
 @dataclass(slots=True)
 class BulkEnqueue:
-    """Destination of the chunks of one ``bulk_enqueue``."""
+    """The destination of the chunks of one ``bulk_enqueue``."""
 
     enqueue: Callable[..., Mapping[str, str]]
 
@@ -31,7 +31,7 @@ def check_records(records: Sequence[object]) -> None:
     """Check the records of one enqueue. Raise ValueError if there are too many, TypeError for a message, as storages of huey 3.x take."""
     if isinstance(records, _MESSAGES):
         raise TypeError(
-            "storage.enqueue() takes task records, not messages: enqueue a task with huey.enqueue(task); of a message of "
+            "storage.enqueue() takes task records, not messages: enqueue a task with huey.enqueue(task); for a message of "
             "huey.serialize_task(): huey.enqueue(huey.deserialize_task(data))"
         )
     if len(records) > CHUNK:

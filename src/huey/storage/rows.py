@@ -15,7 +15,7 @@ EventFactory = Callable[[], Sequence[str]]
 
 
 class Features(NamedTuple):
-    """What a storage can do."""
+    """The capabilities of a storage."""
 
     is_shared: bool = True
     """Other processes can use it too."""
@@ -34,7 +34,7 @@ class Features(NamedTuple):
 
 
 class Polling(NamedTuple):
-    """How often a consumer checks a storage that has to be polled (``-d -m -b``), in seconds."""
+    """The times in seconds at which a consumer checks a storage that has to be polled (``-d -m -b``)."""
 
     delay: float
     max_delay: float
@@ -83,7 +83,7 @@ class WorkerRow(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What a turn returns."""
+    """The result of one turn."""
 
     leases: list[Lease]
     stale: list[str] = []  # noqa: RUF012 -- read only
@@ -166,7 +166,7 @@ class TaskRow(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Something that is missing so that no worker could run some tasks so far."""
+    """A function or class without which some tasks cannot run, and which no worker has had so far."""
 
     name: str
     """The name of their function."""

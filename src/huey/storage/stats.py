@@ -25,7 +25,7 @@ HOURS_KEPT = 90 * 86400 * SECOND
 
 
 class Stat(NamedTuple):
-    """Statistics of the tasks of one name in one minute or hour."""
+    """The statistics of the tasks of one name in one minute or hour."""
 
     name: str
     start: Micros

@@ -127,7 +127,7 @@ class BaseStorage:
 
 
 class PluginStorage(LegacyStorage):
-    """Adapter for *plugin*, an application's ``BaseStorage``. Attributes outside the contract are looked up on *plugin*."""
+    """An adapter for *plugin*, an application's ``BaseStorage``. Attributes outside the contract are looked up on *plugin*."""
 
     def __init__(self, plugin: Any, name: str, clock: Clock) -> None:
         self.plugin = plugin

@@ -19,7 +19,7 @@ SLOW_DOWN = 0.1
 
 
 class PollBackoff:
-    """When to poll a queue next: after *delay* seconds, then *backoff* times as long, up to *max_delay*."""
+    """The times to poll a queue: after *delay* seconds, then *backoff* times as long, up to *max_delay*."""
 
     def __init__(self, clock: Clock, delay: float, max_delay: float, backoff: float) -> None:
         self._clock = clock

@@ -45,7 +45,7 @@ BLOCKING_READ_S = 1.0
 
 
 class LegacyStorage(Storage):
-    """Storage of tasks in the components *parts*."""
+    """A storage that keeps tasks in the components *parts*."""
 
     def __init__(self, parts: Components, *, clock: Clock = system_clock) -> None:
         self.name = parts.name

@@ -22,7 +22,7 @@ TASK, NAME = "r", "rn"
 
 
 class Values:
-    """Values by kind and key. With *store* None they cannot be stored, and reading finds none."""
+    """A store of values by kind and key. With *store* None they cannot be stored, and reading finds none."""
 
     def __init__(self, store: Any, clock: Clock) -> None:
         self._store = store

@@ -10,7 +10,7 @@ from huey.storage.base import EVENTS_KEPT, FOLLOWER, PRUNE
 
 
 class Events:
-    """Event texts by position. Positions only grow."""
+    """A log of event texts by position. Positions only grow."""
 
     def __init__(self, last_position: int = 0) -> None:
         self.last_position = last_position

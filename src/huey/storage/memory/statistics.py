@@ -11,7 +11,7 @@ Key = tuple[Micros, str, int]
 
 
 class Statistics:
-    """Counts by time and task name."""
+    """The counts of one queue by time and task name."""
 
     def __init__(self) -> None:
         self.rows: dict[Key, list[int]] = {}

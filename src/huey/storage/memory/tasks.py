@@ -121,8 +121,8 @@ class Ready:
 
 
 class Tasks:
-    """All rows. Each is ready or blocked by a limit (``ready``), scheduled (including those that wait for a worker that can run them), held
-    by a worker, or ended, when it is only in ``rows``."""
+    """The rows of all tasks. Each is ready or blocked by a limit (``ready``), scheduled (including those that wait for a worker that can
+    run them), held by a worker, or ended, when it is only in ``rows``."""
 
     def __init__(self, top_token: int = 1) -> None:
         self.rows: dict[str, Row] = {}
