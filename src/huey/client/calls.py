@@ -28,8 +28,7 @@ class CallFacade(QueueFacade):
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Enqueue many tasks and return a ``ResultGroup``, or None if results are disabled. Chunks of 1,000 are each all or nothing.
 
-        If a chunk fails, the error says how many tasks were written before it. Raise TypeError, and write nothing, for an item that is no
-        task.
+        If a chunk fails, the error says how many tasks were written before it. Raise TypeError and write nothing if an item is no task.
         """
         return self.client.bulk.enqueue_many(tasks)
 
@@ -83,8 +82,7 @@ class CallFacade(QueueFacade):
         return self.client.route(task_class).revoker.restore_all(task_class)
 
     def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
-        """Return whether a task, its id, or a function is revoked at *timestamp* (None: now). A bare id does not tell which function it is
-        of.
+        """Return whether a task, its id, or a function is revoked at *timestamp* (None: now). A bare id does not tell its function.
 
         With *peek* False, also remove a revocation that is for one run only or has ended, as a consumer does.
         """

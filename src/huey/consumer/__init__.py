@@ -1,4 +1,4 @@
-"""The consumer: what runs tasks. ``from huey.consumer import Consumer`` works as in 0.4.9 and 3.x."""
+"""The consumer, which runs tasks. ``from huey.consumer import Consumer`` works as in 0.4.9 and 3.x."""
 
 from __future__ import annotations
 

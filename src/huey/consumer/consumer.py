@@ -1,4 +1,4 @@
-"""One worker: builds the parts, starts and stops them. Runs inside any program; ``worker.py`` gives it a process under a supervisor.
+"""One worker: build, start and stop its parts. It runs inside any program; ``worker.py`` runs it in a process under a supervisor.
 
 engine            claims tasks and writes finishes
 runners           call the functions
@@ -58,11 +58,11 @@ class ThreadedConsumer:
     *workers*: how many tasks run at the same time. *periodic*: run periodic tasks. *localtime*: crontabs and naive times are local time
     (default: unless this Huey has ``utc``). *shutdown_timeout*: seconds that running tasks get at ``stop()``; 0: no limit. *watchdog*:
     seconds after which the consumer stops itself if one of its own threads (not a task) stalls; 0: never. For other options see
-    ``huey.consumer.settings``. ConfigurationError: an option does not exist or cannot work. Storage errors are raised by ``start()``.
+    ``huey.consumer.settings``. Raise ConfigurationError for an unknown or invalid option. Storage errors are raised by ``start()``.
     """
 
     is_supervised = False
-    """A supervisor renews the lease of this worker and recovers its tasks when it dies."""
+    """Whether a supervisor renews the lease of this worker and recovers its tasks when it dies."""
 
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = self._settings = validate_settings(options)
@@ -88,7 +88,7 @@ class ThreadedConsumer:
         self._stopped = threading.Event()
         self._exit_code = 0
         self._stop_signal = 0
-        """The signal that asked for a stop; 0: none has."""
+        """The signal that asked for a stop; 0 if none has."""
         self._is_graceful = True
         # Not a threading.Event: setting one in a signal handler can block forever on a lock that the same thread holds.
         self._stop_waker = Waker()
@@ -162,7 +162,7 @@ class ThreadedConsumer:
         self._watchdog.check(self._thread_restarter)
 
     def _stop_stalled(self, why: str) -> None:
-        """Stop this consumer, whose engine may have stalled: running tasks may end, and another thread writes their finishes. The program
+        """Stop this consumer, whose engine may have stalled: let running tasks end while another thread writes their finishes. The program
         continues."""
         log.critical("this consumer is stopping itself: %s. The program continues without it; start a new consumer", why)
         self._exit_code = 1
@@ -185,7 +185,7 @@ class ThreadedConsumer:
     def start(self) -> None:
         """Start all threads and return. The janitor runs at once, so that tasks of workers that died before are recovered.
 
-        A consumer can be started once. ConfigurationError: it cannot run in threads of this process; see ``run``.
+        A consumer can be started once. Raise ConfigurationError if it cannot run in threads of this process; see ``run``.
         """
         if self._process_only_reason is not None:
             raise ConfigurationError(self._process_only_reason)
@@ -229,8 +229,8 @@ class ThreadedConsumer:
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
         """Stop claiming, wait for running tasks, write their finishes, and release the tasks that have not started.
 
-        *timeout*: seconds to wait for running tasks; default: the shutdown timeout. *graceful* False: do not wait. Returns False if some
-        are still running. They stay leased, their finishes are written when they end, and another ``stop()`` waits for that.
+        *timeout*: seconds to wait for running tasks; default: the shutdown timeout. *graceful* False: do not wait. Return False if some are
+        still running. They stay leased, their finishes are written when they end, and another ``stop()`` waits for that.
         """
         limit = (self.shutdown_timeout if timeout is None else timeout) if graceful else 0.0
         if self._enter_stopping():
@@ -243,7 +243,7 @@ class ThreadedConsumer:
         return self._stopped.wait(limit)
 
     def _enter_stopping(self) -> bool:
-        """Return True to the one caller that has to perform the stop."""
+        """Return True to the first caller, which has to perform the stop."""
         with self._state_lock:
             before, self._state = self._state, STOPPING
             if before == NEW:
@@ -264,10 +264,10 @@ class ThreadedConsumer:
         return still
 
     def _report_held(self, count: int) -> None:
-        """Hook: *count* tasks are still held while this consumer stops."""
+        """Report that *count* tasks are still held while this consumer stops; a subclass overrides this."""
 
     def _finish_in_background(self) -> None:
-        """Write the finishes of tasks that outlive a stop, whenever they end."""
+        """Write the finishes of tasks that outlive a stop, when they end."""
         self._engine.drain(None)
         self._deregister()
         self._engine_service.stop()
@@ -286,7 +286,7 @@ class ThreadedConsumer:
         if not self.is_supervised:
             self._watchdog_service.stop()
         if not self._exit_code:
-            # An engine that stalled may still go on, and would clear a descriptor that is something else by then.
+            # A stalled engine may still continue, and would clear a descriptor that has been reused by then.
             self._waker.close()
         try:
             self.huey.storage.deregister(self.worker)
@@ -326,7 +326,7 @@ class ThreadedConsumer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Inside the block SIGTERM and SIGINT ask for a stop, and a second one exits at once."""
+        """Handle SIGTERM and SIGINT inside the block: the first asks for a stop, a second one exits at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -24,16 +24,16 @@ NEIGHBOUR_GRACE_S = 30.0
 
 
 class ProcessTree(Protocol):
-    """What the enforcer needs of the supervisor."""
+    """The part of the supervisor that the enforcer uses."""
 
     def all(self) -> list[Child]:
-        """All workers."""
+        """Return all workers."""
 
     def storage_of(self, child: Child) -> Storage:
-        """The storage of the queue of *child*."""
+        """Return the storage of the queue of *child*."""
 
     def try_storage(self, part: str, act: Callable[[], object]) -> bool:
-        """Call *act*; False if the storage is unavailable."""
+        """Call *act*; return False if the storage is unavailable."""
 
 
 class Enforcer:
@@ -47,7 +47,7 @@ class Enforcer:
     # -- time limits --------------------------------------------------------------------------------------------------------------------
 
     def enforce_time_limits(self, now: Micros) -> None:
-        """Stop workers in which a task passed its limit and did not end when asked or within its grace."""
+        """Stop workers in which a task passed its limit and did not end when asked or within its grace period."""
         for child in self._supervisor.all():
             late = [task for task in child.scoreboard.running() if task.is_overdue(now)]
             if not late:
@@ -58,8 +58,8 @@ class Enforcer:
                 self._stop_late(child, now, late[0])
 
     def _peer_is_stopping(self, child: Child) -> bool:
-        """True if another worker of the queue is being stopped for a late task: *child* has to wait, so that its pool does not stop as a
-        whole."""
+        """Return whether another worker of the queue is being stopped for a late task. Then *child* has to wait, so that its pool does not
+        stop as a whole."""
         return any(_is_late(other) and other.queue == child.queue for other in self._supervisor.all() if other is not child)
 
     def _stop_late(self, child: Child, now: Micros, task: RunningTask) -> None:
@@ -70,7 +70,7 @@ class Enforcer:
         self._shorten_deadline(child, now, 1)
 
     def _shorten_deadline(self, child: Child, now: Micros, late: int) -> None:
-        """Kill *child* now if all tasks that it holds are late, or if nothing in it goes on."""
+        """Kill *child* now if all tasks that it holds are late, or if nothing in it makes progress."""
         if child.deadline and (child.scoreboard.held == late or child.standstill.still >= STILL):
             child.kill_by(now, ExitCause.LATE)
 
@@ -89,7 +89,7 @@ class Enforcer:
                 self._supervisor.try_storage("revoked", lambda child=child, task=asked[0]: self._kill_revoked(child, task))  # type: ignore[misc]
 
     def _kill_revoked(self, child: Child, task: RunningTask) -> None:
-        # The scoreboard may be a moment behind; the storage knows.
+        # The scoreboard may be slightly behind; the storage is authoritative.
         row = self._supervisor.storage_of(child).get(task.id)
         if row is None or row.token != task.token or row.state != State.RUNNING or (row.revoked_until or 0) <= self._clock.now():
             child.asked_since = None
@@ -99,5 +99,5 @@ class Enforcer:
 
 
 def _is_late(child: Child) -> bool:
-    """True if *child* is being stopped for a late task."""
+    """Return whether *child* is being stopped for a late task."""
     return child.deadline is not None and child.deadline[1] is ExitCause.LATE

@@ -1,4 +1,4 @@
-"""Takes over the tasks of dead workers, and prunes what is past its retention time. Any live consumer does it; none has to."""
+"""Take over the tasks of dead workers, and prune rows past their retention time. Any live consumer can do it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = SafeLogger("huey.consumer")
 JANITOR_INTERVAL_S = 1.0
 PRUNE_INTERVAL_S = 60.0
 PRUNE_BATCH = 500
-"""A prune that removes fewer rows than this is done."""
+"""A prune is complete when it removes fewer rows than this."""
 MAX_OBSERVATION_GAP = 5 * SECOND
 """Longest time between two observations of the same lease that count as continuous."""
 MISSING_TTL = 60 * SECOND
@@ -59,11 +59,11 @@ class Janitor:
         LOCAL_WORKER_IDS.add(self._worker.id)
 
     def leave(self) -> None:
-        """The opposite of `enter`."""
+        """Undo `enter`."""
         LOCAL_WORKER_IDS.difference_update((self._worker.id, *self._successors))
 
     def run_once(self) -> float | None:
-        """Take over from dead workers; prune once a minute. Returns None: the next round follows after the usual interval."""
+        """Take over from dead workers; prune once a minute. Return None, so that the next round follows after the usual interval."""
         for row in self._lease_observer.observe(self._storage.workers()):
             if row.worker.id in self._successors:
                 self._finish_reclaimed(row.worker)
@@ -76,7 +76,7 @@ class Janitor:
         return None
 
     def _is_dead(self, row: WorkerRow) -> bool:
-        """As `is_dead`, except that a worker which renews its lease although its process is missing here lives on another machine."""
+        """Return whether a worker is dead. One that renews its lease although its process is missing here lives on another machine."""
         id, now = row.worker.id, self._clock.monotonic()
         before, _ = self._missing.get(id, (row.until, now))
         if before != row.until:
@@ -100,7 +100,7 @@ class Janitor:
         self._finish_reclaimed(successor)
 
     def _successor_for(self, dead: Worker) -> Worker:
-        """Return the worker that holds what *dead* held. It has the same kind, so that whoever takes over from it decides alike."""
+        """Return the worker that takes over the tasks of *dead*. It has the same kind, so that a takeover from it decides the same way."""
         successor = self._worker._replace(id=f"{self._worker.id}-{dead.kind}", kind=dead.kind)
         self._successors[successor.id] = successor
         LOCAL_WORKER_IDS.add(successor.id)
@@ -119,7 +119,7 @@ class Janitor:
 
 
 class LeaseObserver:
-    """Decides which leases have expired by the clock of this process alone, so no two clocks are ever compared and none has to be right.
+    """Decides which leases have expired, by the clock of this process alone, so that no two clocks are compared and none has to be right.
 
     A lease has expired when the same end of it was observed for as long as a lease lasts. After a gap between observations the count starts
     again: while this process was suspended or the storage unavailable, the other worker may have been unable to renew, too.
@@ -131,7 +131,7 @@ class LeaseObserver:
         self._last: Micros = 0
 
     def observe(self, rows: Sequence[WorkerRow]) -> list[WorkerRow]:
-        """Return *rows*, which are all workers as the storage has them now, each with ``is_expired`` as observed here."""
+        """Return *rows*, all workers that the storage has now, with ``is_expired`` as observed here."""
         now = self._clock.monotonic()
         before = self._seen if now - self._last <= MAX_OBSERVATION_GAP else {}
         self._last, self._seen = now, {}
@@ -144,8 +144,8 @@ class LeaseObserver:
 def is_dead(row: WorkerRow, me: Worker) -> bool:
     """Return whether a worker is dead.
 
-    On this machine the kernel knows: a live process keeps its tasks however long it is silent, unless it is suspended. Elsewhere the lease
-    decides (``row.is_expired``). A supervised worker is dead when its supervisor is dead as well: as long as that one lives, it recovers
+    On this machine the kernel knows: a live process keeps its tasks even if it is silent for long, unless it is suspended. Elsewhere the
+    lease decides (``row.is_expired``). A supervised worker is dead only if its supervisor is dead too, because a live supervisor recovers
     its children itself.
     """
     other = row.worker
@@ -156,7 +156,7 @@ def is_dead(row: WorkerRow, me: Worker) -> bool:
         pid, _, start_time = other.supervisor.partition(":")
         processes.append((int(pid), int(start_time)))
     if other.id not in LOCAL_WORKER_IDS:
-        # A worker of this very process, or of what it was before it replaced itself: exec keeps pid and start time.
+        # A worker of this process, or of the program it ran before it replaced itself: exec keeps pid and start time.
         processes = [process for process in processes if process != (me.pid, me.start_time)]
     return all(_is_gone(pid, start_time, row) for pid, start_time in processes)
 

@@ -1,4 +1,4 @@
-"""Memory: ``--max-memory`` replaces workers that hold too much, and the out-of-memory killer prefers workers to their supervisor."""
+"""Limit memory: ``--max-memory`` replaces workers that use too much, and the out-of-memory killer prefers workers to their supervisor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIN_STAY_S, MAX_STAY_S = 5.0, 300.0
 
 
 class MemoryLimit:
-    """Stops workers that hold more than *most* bytes, but never one after the other for what each needs at its start. 0: no limit."""
+    """Stops workers that use more than *most* bytes, but never one after another for memory that each needs at its start. 0: no limit."""
 
     def __init__(self, most: int, clock: Clock) -> None:
         self._most = most
@@ -31,11 +31,11 @@ class MemoryLimit:
         self._min_age = 0.0
         self._seen: set[str] = set()
         self._idle_size = 0
-        """The least that a worker held which had run nothing yet; 0: not known."""
+        """The least memory that a worker used before it had run anything; 0 if not known."""
         self._has_logged = False
 
     def check(self, children: Iterable[Child]) -> None:
-        """Ask those that hold too much to stop."""
+        """Ask workers that use too much memory to stop."""
         if not self._most:
             return
         children = list(children)

@@ -34,7 +34,7 @@ class Child:
     cause: ExitCause = ExitCause.CRASH
     """The cause to report if it exits now."""
     is_stopping: bool = False
-    """It was asked to stop."""
+    """Whether it was asked to stop."""
     deadline: tuple[Micros, ExitCause] | None = None
     """When it is killed if it is still running, and the cause to report then."""
     idle_since: Micros | None = None
@@ -82,12 +82,12 @@ class Child:
         return cause
 
     def to_list(self) -> list[object]:
-        """Its state for the next supervisor, as plain values."""
+        """Return its state for the next supervisor, as plain values."""
         return [*self.worker, self.scoreboard.fd, self.scoreboard.count, self.started, self.queue]
 
     @classmethod
     def from_list(cls, fields: list[object]) -> Child:
-        """The opposite of `to_list`."""
+        """Return the child that `to_list` described."""
         *worker, fd, count, started, queue = fields
         return cls(Worker(*worker), Scoreboard(int(str(count)), int(str(fd))), int(str(started)), str(queue))  # type: ignore[arg-type]
 
@@ -99,7 +99,7 @@ class DeadChild(NamedTuple):
     status: int
     """As ``waitpid`` returns it."""
     was_ready: bool
-    """It had started before it exited."""
+    """Whether it had started before it exited."""
     running: int
     """How many tasks were running."""
     ran: list[RunningTask]
@@ -107,7 +107,7 @@ class DeadChild(NamedTuple):
 
     @property
     def is_clean(self) -> bool:
-        """It exited by itself, with nothing left to do."""
+        """True if it exited by itself, with nothing left to do."""
         return self.status == 0 and not self.running
 
 

@@ -1,10 +1,10 @@
-"""Starting worker processes: by fork while this process has a single thread, else by exec, where the child imports the application itself.
+"""Start worker processes: by fork while this process has a single thread, else by exec, where the child imports the application itself.
 
 On SIGHUP a trial process imports the application; only if that works, the supervisor replaces itself with the new code.
 
-And the end of a forked worker as a Python program: exit handlers, non-daemon threads, multiprocessing. A worker must not run what its
-supervisor registered, since that would delete the supervisor's folders and end its processes. So all of it is dropped at the fork, as
-``multiprocessing`` does in its children, and what is registered later runs at a graceful end.
+This module also ends a forked worker like a Python program: exit handlers, non-daemon threads, multiprocessing. A worker must not run
+handlers that its supervisor registered, since they would delete the supervisor's folders and end its processes. So they are dropped at the
+fork, as ``multiprocessing`` does in its children; handlers registered later run at a graceful end.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def start(
     """Start a worker process with *runners* runners.
 
     *make_spec* gets the descriptor of the scoreboard. A forked process calls *run_worker*; one started by exec finds its spec in its
-    environment. *may_fork* False: this process has something open that another one must not use. OSError: the system has no room for
-    another process, or the command is no longer there.
+    environment. *may_fork* False: this process has something open that another one must not use. Raise OSError if the system cannot create
+    another process, or the command no longer exists.
     """
     scoreboard = Scoreboard(runners)
     try:
@@ -72,7 +72,7 @@ def start(
         else:
             if may_fork:
                 _log_exec_once()
-            # The real folder has the code that the other workers run, whatever a symbolic link leads to by now.
+            # The real folder has the code that the other workers run, even if a symbolic link leads elsewhere by now.
             folder = command.REAL if os.path.isdir(command.REAL) else ""
             pid = spawn({WORKER_SPEC: json.dumps(spec)}, spec.scoreboard_fd, folder=folder)
     except OSError:
@@ -108,7 +108,7 @@ def _fork(spec: WorkerSpec, run_worker: Callable[[WorkerSpec], int]) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         forget_parent()
         code = run_worker(spec)
-    except BaseException:  # The top of a process: whatever it was is logged, and no code of the parent may continue here.
+    except BaseException:  # The top of a process: log any error, and never continue with code of the parent.
         log.critical("worker %s failed", spec.id, exc_info=True)
     finally:
         leave(code)
@@ -122,8 +122,8 @@ def _log_exec_once() -> None:
 def spawn(environment: Mapping[str, str], *fds: int, folder: str = command.NAMED) -> int:
     """Run this process's command once more beside it, in *folder*, and return the pid.
 
-    The new process inherits the descriptors *fds* and has *environment* in addition. OSError: the command cannot be run, or there is no
-    such folder.
+    The new process inherits the descriptors *fds* and has *environment* in addition. Raise OSError if the command cannot be run, or there
+    is no such folder.
     """
     words = command.own_command()
     for fd in fds:
@@ -140,8 +140,8 @@ def spawn(environment: Mapping[str, str], *fds: int, folder: str = command.NAMED
 
 
 def replace_this_process(children: list[Child]) -> None:
-    """Run this command again in the same process, with the code that is there now. *children* stay its children. OSError: the command
-    cannot be run, and nothing has changed."""
+    """Run this command again in the same process, with the current code. *children* stay its children. Raise OSError, with nothing changed,
+    if the command cannot be run."""
     for child in children:
         os.set_inheritable(child.scoreboard.fd, True)
     environment = {**os.environ, **command.hidden_environment, HANDOVER: json.dumps([child.to_list() for child in children])}
@@ -160,7 +160,7 @@ def replace_this_process(children: list[Child]) -> None:
 
 def inherited_children() -> list[Child]:
     """Return the workers of the supervisor that this process was before it replaced itself."""
-    # Removed from the environment, so that programs which tasks start do not take it for theirs.
+    # Removed from the environment, so that programs that tasks start do not use it as their own.
     children = [Child.from_list(fields) for fields in json.loads(os.environ.pop(HANDOVER, "[]"))]
     for child in children:
         os.set_inheritable(child.scoreboard.fd, False)
@@ -180,7 +180,7 @@ class CodeReload:
         self._children = children
         self._trial: int | None = None
         self._is_outdated = False
-        """There was another SIGHUP after the trial began."""
+        """Whether there was another SIGHUP after the trial began."""
 
     def start_trial(self) -> None:
         """Start a trial; if one is running, start another one after it."""
@@ -194,7 +194,7 @@ class CodeReload:
             log.error("SIGHUP: cannot start %s (%s); %s", command.own_command()[0], error, OLD)
 
     def on_exit(self, pid: int, status: int, is_stopping: bool) -> None:
-        """A child process has exited: if it was the trial, act on its exit code."""
+        """Act on the exit code of a child process if it was the trial."""
         if pid != self._trial:
             return
         self._trial, code = None, os.waitstatus_to_exitcode(status)
@@ -241,7 +241,7 @@ def forget_parent() -> None:
 
 
 def run_exit_handlers(code: int) -> None:
-    """Do what Python does at the end of a program, for at most ``EXIT_TIMEOUT_S``; then the process exits with *code* as it is."""
+    """Run the exit handlers of a Python program, for at most ``EXIT_TIMEOUT_S``; then the process exits with *code*."""
     over = threading.Event()
     threading.Thread(target=_exit_after_timeout, args=(over, code), name="Exit", daemon=True).start()
     for act in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
@@ -252,7 +252,7 @@ def run_exit_handlers(code: int) -> None:
 def _call(act: Callable[[], Any]) -> None:
     try:
         act()
-    except BaseException:  # The application's functions: whatever they raise, the process ends.
+    except BaseException:  # Functions of the application: the process ends even if they raise.
         log.exception("an exit handler failed")
 
 

@@ -1,4 +1,4 @@
-"""The consumer that a program makes for itself: ``huey.create_consumer()``, ``huey.consumer.Consumer``."""
+"""The consumer inside a program: ``huey.create_consumer()``, ``huey.consumer.Consumer``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Consumer(ThreadedConsumer):
     """Runs the tasks of one Huey. ``start()`` does so in threads of this process. So does ``run()``, until it is stopped; options that need
     worker processes (``worker_type='process'``, ``max_tasks=``, ``max_memory=``, several ``queues=``) get them there, as with the command.
 
-    For the options see ``huey.consumer.settings``. ConfigurationError: an option does not exist or cannot work. Storage errors are raised
-    by ``start()``.
+    For the options see ``huey.consumer.settings``. Raise ConfigurationError for an unknown or invalid option. Storage errors are raised by
+    ``start()``.
     """
 
     def __init__(self, huey: Huey, *by_position: Any, **options: Any) -> None:
@@ -37,13 +37,13 @@ class Consumer(ThreadedConsumer):
         """Run until SIGTERM, SIGINT or ``stop()``, stop gracefully, and return the exit code of the process. A second signal exits at once;
         no task is lost.
 
-        ConfigurationError: worker processes are needed, and this is not the main thread, which alone receives signals.
+        Raise ConfigurationError if worker processes are needed outside of the main thread, which alone receives signals.
         """
         return super().run() if self._process_only_reason is None else self._run_processes()
 
     def stop(self, graceful: bool = True, timeout: float | None = None) -> bool:
-        """As ``ThreadedConsumer.stop``. Under ``run()`` with worker processes it asks for a stop like SIGTERM, and waits unless it is
-        called in the main thread, which has to perform the stop."""
+        """Stop like ``ThreadedConsumer.stop``. Under ``run()`` with worker processes, ask for a stop like SIGTERM, and wait unless called
+        in the main thread, which has to perform the stop."""
         if self._process_only_reason is None:
             return super().stop(graceful, timeout)
         if self._state == RUNNING:

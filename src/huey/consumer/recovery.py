@@ -1,7 +1,7 @@
-"""What happens to the tasks of a dead worker.
+"""Recover the tasks of dead workers.
 
-`take_over` is the one way in which they change hands: a janitor uses it for workers that nobody supervises any more, a supervisor for its
-own children. The supervisor knows more: the scoreboard shows which tasks were running, and the supervisor knows why the worker exited.
+All takeovers go through `take_over`: a janitor uses it for workers that have lost their supervisor, a supervisor for its own children. The
+supervisor knows more: the scoreboard shows which tasks were running, and the supervisor knows why the worker exited.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ExitCause(Enum):
     """Why a worker process exited. The value is for log lines."""
 
     CRASH = "crash"
-    """The supervisor did not want it: a running task may have caused it."""
+    """The supervisor did not cause it: a running task may have."""
     LATE = "time limit"
     """Killed because a task passed its time limit."""
     REVOKED = reasons.REVOKED
@@ -42,11 +42,10 @@ class ExitCause(Enum):
 
 
 def take_over(storage: Storage, successor: Worker, judge: Callable[[Lease], Finish | None]) -> None:
-    """Finish every task that *successor* has reclaimed as *judge* decides, or release it unrun if that is None; then deregister
-    *successor*.
+    """Finish every task that *successor* has reclaimed as *judge* decides, or release it if that returns None; then deregister *successor*.
 
-    The leases are read from the storage, so a takeover that was interrupted is completed by the next call. StorageError: part of it may
-    not be written yet.
+    The leases are read from the storage, so a takeover that was interrupted is completed by the next call. Raise StorageError if part of it
+    may not be written yet.
     """
     verdicts = [(lease, judge(lease)) for lease in storage.leases(successor)]
     finishes = [finish for _, finish in verdicts if finish is not None]
@@ -82,8 +81,8 @@ class Recovery:
     def recover_child(self, dead: Worker, ran: Sequence[RunningTask], cause: ExitCause, how: str = "") -> None:
         """Decide about all tasks that *dead* held, of which *ran* were running.
 
-        *how*: how the process exited, such as ``signal 9 (SIGKILL)``. StorageError: not everything is written yet; the same call
-        continues.
+        *how*: how the process exited, such as ``signal 9 (SIGKILL)``. Raise StorageError if not everything is written yet; call again to
+        continue.
         """
         successor = self._me._replace(id=f"{dead.id}-successor", kind=dead.kind, supervisor=dead.supervisor)
         LOCAL_WORKER_IDS.add(successor.id)
@@ -98,7 +97,7 @@ class Recovery:
             task = running.get((lease.id, lease.token - 1))
             if task is not None:
                 return self._finish_for(lease, task, self._outcome(dead, lease, task, cause, how), cause)
-            # It may have ended with its finish not written, so a task that is to run at most once must not run again.
+            # It may have ended without its finish being written, so an at-most-once task must not run again.
             return self._settle(decide(lease, WorkerDied(is_suspect=False), self._clock.now())) if lease.is_at_most_once else None
 
         take_over(self._storage, successor, judge)
@@ -124,7 +123,7 @@ class Recovery:
 
 
 def exit_reason(status: int) -> str:
-    """A status of ``waitpid`` as a noun: ``exit code 3``, ``signal 9 (SIGKILL)``."""
+    """Return a status of ``waitpid`` as a noun phrase: ``exit code 3``, ``signal 9 (SIGKILL)``."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"exit code {code}"
@@ -135,6 +134,6 @@ def exit_reason(status: int) -> str:
 
 
 def describe_exit(status: int) -> str:
-    """The same as what the process did: ``exited with code 3``, ``was killed by signal 9 (SIGKILL)``."""
+    """Return a status of ``waitpid`` as a predicate: ``exited with code 3``, ``was killed by signal 9 (SIGKILL)``."""
     reason = exit_reason(status)
     return f"was killed by {reason}" if reason.startswith("signal") else f"exited with {reason.removeprefix('exit ')}"

@@ -1,4 +1,4 @@
-"""The scheduler: fires each tick of a periodic task once, however many consumers are running. And the wall clock by which it does.
+"""The scheduler, which fires each tick of a periodic task once, however many consumers are running, and the wall clock that it uses.
 
 Every consumer checks each minute; the storage keeps the last tick of each task, so only one of them enqueues it. After a pause the newest
 missed tick within the grace period fires once and older ones are skipped. If the clock is set back, no tick fires twice.
@@ -27,9 +27,9 @@ from huey.task.wrapper import PeriodicWrapper
 log = SafeLogger("huey.consumer")
 
 MISFIRE_GRACE = 300.0
-"""Age in seconds up to which a missed tick is fired after all."""
+"""Maximum age in seconds at which a missed tick still fires."""
 CLOCK_CHECK_INTERVAL_S = 5.0
-"""Longest time between two looks at the clock, which may be set or jump while the machine sleeps."""
+"""Longest time between two reads of the clock, which may be set, or jump while the machine sleeps."""
 
 
 class Scheduler:
@@ -49,9 +49,9 @@ class Scheduler:
         announcing: Callable[[Sequence[Record]], AbstractContextManager[None]] = lambda records: nullcontext(),
         ticket: Callable[[Task], Record | None] | None = None,
     ) -> None:
-        """*owns*: whether a task's ticks go to this queue. *announcing*: a block that sends the signals of the tasks enqueued in it when
-        it ends without an exception. *ticket*: makes the record of a tick through an overridden ``Huey.enqueue``; it returns None if that
-        enqueued nothing."""
+        """Create the scheduler. *owns*: returns whether a task's ticks go to this queue. *announcing*: a block that sends the signals of
+        the tasks enqueued in it unless it raises. *ticket*: makes the record of a tick through an overridden ``Huey.enqueue``, or returns
+        None if that enqueued nothing."""
         self._storage = storage
         self._registry = registry
         self._codec = codec
@@ -64,10 +64,10 @@ class Scheduler:
         self._ticket = ticket
         self._unreadable: set[str] = set()
         self._last_minute: Micros | None = None
-        """The minute for which ticks were fired last."""
+        """The last minute for which ticks were fired."""
 
     def run_once(self) -> float:
-        """Fire what is due, once a minute, and return the seconds until the next check: the next minute, at most the interval."""
+        """Fire due ticks, once a minute, and return the seconds until the next check: the next minute, at most the interval."""
         now = self._clock.now()
         if now - now % MINUTE != self._last_minute:
             self._fire_due(now)
@@ -84,7 +84,7 @@ class Scheduler:
             try:
                 due = latest_due(wrapper.validate_datetime, after, minute, self._zone)
                 record = None if due is None else self._record_of(wrapper)
-            except BaseException:  # The callable is the user's: one that raises must not keep the others from running.
+            except BaseException:  # User code: a schedule that raises must not keep the others from running.
                 if wrapper.name not in self._unreadable:
                     self._unreadable.add(wrapper.name)
                     log.exception("periodic task %s: cannot evaluate its schedule; it does not run", wrapper.name)

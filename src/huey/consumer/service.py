@@ -1,6 +1,6 @@
-"""Loops that nothing ends but a stop: `Service`, a loop in a thread of its own, and `Guard`, the top of any loop.
+"""Loops that only a stop ends: `Service`, a loop in its own thread, and `Guard`, the top of any loop.
 
-And whether the threads that serve a consumer go on: one that has ended is started again, one that stalls is reported.
+This module also checks the threads that serve a consumer: it restarts one that has ended, and reports one that stalls.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Guard:
         """Call *act* and return True, or False if it raised."""
         try:
             act(*args)
-        except BaseException:  # The top of a loop: whatever it was, the loop continues.
+        except BaseException:  # The top of a loop, which continues after any error.
             self.failed(part)
             return False
         self.succeeded(part)
@@ -61,9 +61,9 @@ class Guard:
 class Service:
     """Calls *run_once* at once and then after each of the delays that it returns, in seconds; None means *interval*.
 
-    An exception of *run_once*, of whatever kind, is logged once until a call succeeds, and does not end the loop. *outage* logs an
-    unavailable storage, once for all that share it. *stamp* shows that the loop makes progress. Calling ``start`` after ``stop``, ``stop``
-    before ``start`` or ``stop`` twice is harmless.
+    Any exception of *run_once* is logged once until a call succeeds, and does not end the loop. *outage* logs an unavailable storage, once
+    for all that share it. *stamp* shows that the loop makes progress. Calling ``start`` after ``stop``, ``stop`` before ``start`` or
+    ``stop`` twice is harmless.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Service:
         return not thread.is_alive()
 
     def revive(self) -> list[str]:
-        """Start the thread again if it ended without a stop, and return its name then; else return nothing."""
+        """Restart the thread if it ended without a stop. Return its name in a list, which is empty otherwise."""
         with self._lock:
             if self._thread is None or self._thread.is_alive():
                 return []
@@ -110,7 +110,7 @@ class Service:
             return [self.name]
 
     def replace(self) -> None:
-        """Start another thread in place of one that stalls; that one ends when it goes on."""
+        """Start another thread in place of a stalled one, which ends if it continues."""
         with self._lock:
             if self._thread is not None:
                 self._stop.set()
@@ -130,7 +130,7 @@ class Service:
     def _call_once(self) -> float | None:
         try:
             delay = self._run_once()
-        except BaseException as error:  # The top of a service loop: it continues, whatever happened.
+        except BaseException as error:  # The top of a service loop, which continues after any error.
             if self._outage is not None and isinstance(error, StorageError):
                 self._outage.begins(self.name, error)
             else:
@@ -146,11 +146,11 @@ class Service:
 
 
 class ThreadsUnrecoverable(Exception):
-    """Threads end faster than they can be started again."""
+    """Raised when threads end faster than they can be restarted."""
 
 
 class ThreadRestarter:
-    """Starts ended threads again. *revive*: functions that do so for one group of threads and return the names of those that had ended."""
+    """Restarts ended threads. *revive*: functions that do so for one group of threads and return the names of those that had ended."""
 
     def __init__(self, clock: Clock, revive: Sequence[Callable[[], list[str]]]) -> None:
         self._clock = clock
@@ -158,7 +158,7 @@ class ThreadRestarter:
         self._restarts: list[Micros] = []
 
     def check(self) -> None:
-        """Start ended threads again. ThreadsUnrecoverable: this process cannot go on."""
+        """Restart ended threads. Raise ThreadsUnrecoverable if this process cannot continue."""
         names = [name for revive in self._revive for name in self._revived(revive)]
         if not names:
             return
@@ -209,7 +209,7 @@ class OwnWatchdog:
         self._has_stopped = False
 
     def check(self, restarter: ThreadRestarter) -> None:
-        """Check once; call it every second. If this thread does not get to run, neither does Python or the machine: that is no stall."""
+        """Check once; call it every second. If this thread does not get to run, neither does Python or the machine: that is not a stall."""
         if self._has_stopped:
             return
         try:

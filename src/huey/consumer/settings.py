@@ -1,4 +1,4 @@
-"""Every setting of a consumer, once: flag, environment variable, type, default, help.
+"""The settings of a consumer, each declared once: flag, environment variable, type, default, help.
 
 The command line, its help, the documentation and ``Consumer(...)`` are built from this table.
 """
@@ -16,7 +16,7 @@ POLLING = "Only for queues that must be polled (queue classes of 0.4.9)"
 IGNORED = "Accepted for compatibility with 0.4.9 and 3.x, without effect"
 
 Read = Callable[[str], Any]
-"""Text to value. ValueError: the text is not valid; the message says what would be."""
+"""A function that parses a string. It raises ValueError for an invalid string; the message says what is valid."""
 
 
 class Option(NamedTuple):
@@ -40,7 +40,7 @@ class Option(NamedTuple):
 
     @property
     def is_of_command(self) -> bool:
-        """Whether it is an option of the command only: ``Consumer`` does not take it."""
+        """True if it is an option of the command only: ``Consumer`` does not take it."""
         return self.group in (LOG, DEVELOPMENT)
 
     @property
@@ -111,7 +111,7 @@ def _signals(text: str) -> tuple[str, ...]:
 
 
 def _queues(text: str) -> tuple[tuple[str, int], ...]:
-    """Names, each with a weight after a colon unless it is 1: ``mail,video:3``."""
+    """Parse names, each followed by a colon and a weight unless that is 1: ``mail,video:3``."""
     found: dict[str, int] = {}
     for part in _names(text):
         name, _, weight = part.rpartition(":") if ":" in part else (part, "", "1")
@@ -124,7 +124,7 @@ def _queues(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def switch(text: str) -> bool:
-    """A switch as an environment variable has it."""
+    """Parse a switch in an environment variable."""
     if text.lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off"):
         raise ValueError("expected 1 or 0")
     return text.lower() in ("1", "true", "yes", "on")
@@ -258,7 +258,7 @@ def validate_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a consumer: those *given*, parsed, and the defaults of the others. Validating them again changes nothing.
 
     ``utc=`` is the opposite of ``localtime=``, ``initial_delay=`` is ``delay=`` in 0.4.9 and 3.x, and ``shutdown_timeout=None`` means 0: no
-    limit. ConfigurationError: a setting does not exist, is not valid, or contradicts another.
+    limit. Raise ConfigurationError if a setting does not exist, is not valid, or contradicts another.
     """
     given = dict(given)
     if "utc" in given:
@@ -279,7 +279,7 @@ def validate_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 def allocate_workers(settings: Mapping[str, Any], name: str) -> dict[str, int]:
     """Return how many workers each queue gets, by weight and at least one each.
 
-    Without ``queues`` all of them work for *name*, the queue of the instance. ConfigurationError: there are fewer workers than queues.
+    Without ``queues`` all work for *name*, the queue of the instance. Raise ConfigurationError if there are fewer workers than queues.
     """
     queues, workers = dict(settings["queues"]) or {name: 1}, settings["workers"]
     if workers < len(queues):
@@ -301,7 +301,7 @@ def uses_local_time(settings: Mapping[str, Any], huey: Any) -> bool:
 
 
 def process_only_reason(settings: Mapping[str, Any]) -> str | None:
-    """Return why a consumer with these settings cannot run in threads of its program, but needs worker processes; None if it can."""
+    """Return why a consumer with these settings needs worker processes and cannot run in threads of its program, or None if it can."""
     if len(settings["queues"]) > 1:
         first = settings["queues"][0][0]
         return (
@@ -345,7 +345,7 @@ def _text(value: Any) -> str:
 
 
 def _check_conflicts(settings: dict[str, Any]) -> dict[str, Any]:
-    """ConfigurationError: two settings contradict each other."""
+    """Return *settings*. Raise ConfigurationError if two of them contradict each other."""
     for name in ("max_tasks", "max_memory"):
         if settings[name] is not None and not settings["check_worker_health"]:
             raise ConfigurationError(

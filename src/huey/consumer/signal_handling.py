@@ -1,4 +1,4 @@
-"""Signals: the supervisor records them and polls a descriptor; a process that runs tasks keeps them away from what its tasks fork."""
+"""Handle signals: the supervisor records them and polls a descriptor; a process that runs tasks resets them in children that tasks fork."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def wait_for_signal(read_fd: int, seconds: float, pending: Collection[int] = ())
 
 
 def set_handler(number: int, handler: Callable[[int, FrameType | None], None]) -> Any:
-    """Set a signal handler and return the previous one. A process that a task forks gets Python's default handlers instead: to terminate
-    it must not mean to stop this consumer."""
+    """Set a signal handler and return the previous one. A process that a task forks gets Python's default handlers instead, so that
+    terminating it does not stop this consumer."""
     _register_fork_hooks()
     _handled.add(number)
     return signal.signal(number, handler)
 
 
 def ignore_signals(*numbers: int) -> None:
-    """Let these signals do nothing in this process. Programs that it starts still get them, unlike with SIG_IGN, which is inherited across
-    an exec."""
+    """Ignore the supervisor's signals in this process. Programs that it starts still receive them, unlike with SIG_IGN, which exec
+    inherits."""
     for number in numbers:
         set_handler(number, _ignore)
         # Do not interrupt system calls of C libraries in other threads.
@@ -67,7 +67,7 @@ def ignore_signals(*numbers: int) -> None:
 
 
 def restore_handlers(before: Mapping[Any, Any]) -> None:
-    """Give signals back the handlers that they had *before*."""
+    """Restore the signal handlers in *before*."""
     for number, handler in before.items():
         signal.signal(number, handler)
         _handled.discard(number)
@@ -87,7 +87,7 @@ def _register_fork_hooks() -> None:
 
 
 def _block_signals() -> None:
-    """Before a fork: a signal for the child waits until the child has its own handlers."""
+    """Block signals before a fork, so that a signal for the child waits until the child has its own handlers."""
     _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _handled)
 
 

@@ -1,4 +1,4 @@
-"""Start and stop of a consumer as the log shows them, and what a consumer does before it runs tasks: wait for its storage, free locks."""
+"""Log the start and stop of a consumer, and prepare it to run tasks: wait for its storage, free locks."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ MIN_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.5, 5.0
 
 
 def log_banner(huey: Huey, *, workers: int, worker_type: str, periodic: bool, localtime: bool) -> None:
-    """Log versions, queue, workers and each task at INFO, and at WARNING what this storage cannot promise. ConfigurationError: the storage
-    cannot work with these settings."""
+    """Log versions, queue, workers and each task at INFO, and at WARNING the limitations of this storage. Raise ConfigurationError if the
+    storage cannot work with these settings."""
     for warning in _startup_warnings(huey.storage, workers if worker_type == "process" else 1, periodic):
         log.warning("%s", warning)
     for declared in huey.registry.periodic if periodic else ():
@@ -54,7 +54,7 @@ def log_banner(huey: Huey, *, workers: int, worker_type: str, periodic: bool, lo
 
 def log_queues(huey: Huey, allocation: Mapping[str, int]) -> None:
     """Log which queues the consumer claims from and with how many workers, unless that is its own queue alone; at WARNING if no task here
-    belongs to a queue, which may be a typing error."""
+    belongs to a queue, which may be a typo."""
     if list(allocation) == [huey.name]:
         return
     log.info("claiming from %s", ", ".join(f"queue {name!r} with {counted(workers, 'worker')}" for name, workers in allocation.items()))
@@ -65,7 +65,7 @@ def log_queues(huey: Huey, allocation: Mapping[str, int]) -> None:
 
 
 def log_stop(running: int, limit: float | None, number: int) -> None:
-    """Log at INFO what a stop waits for, and how to cut the wait short. *number*: the signal that asked for the stop; 0: none did."""
+    """Log at INFO what a stop waits for, and how to stop at once. *number*: the signal that asked for the stop; 0 if none did."""
     if not running or limit == 0:
         log.info("stopping: %s", f"requeueing {counted(running, 'running task')}" if running else "no task is running")
         return
@@ -81,10 +81,10 @@ def log_requeued(count: int, worker_id: str = "") -> None:
 
 
 def wait_for_storage(open_storage: Callable[[], object], pause: Callable[[float], bool], clock: Clock) -> bool:
-    """Call *open_storage* until it succeeds, and return True. Return False if *pause*, which waits that many seconds, says that the
-    consumer is to stop.
+    """Call *open_storage* until it succeeds, and return True. Return False if *pause*, which waits the given number of seconds, returns
+    that the consumer must stop.
 
-    Logs one line when the wait begins and one when it ends. StorageRefused: waiting does not help.
+    Log one line when the wait begins and one when it ends. Raise StorageRefused if waiting does not help.
     """
     since, delay = clock.monotonic(), MIN_RETRY_DELAY_S
     is_waiting = False
@@ -105,25 +105,25 @@ def wait_for_storage(open_storage: Callable[[], object], pause: Callable[[float]
 
 
 def free_locks(storage: Storage, settings: Mapping[str, Any]) -> None:
-    """With ``flush_locks``, free all locks of the queue, ``extra_locks`` among them. Seldom needed: a lock ends with its holder."""
+    """Free all locks of the queue, and ``extra_locks``, if ``flush_locks`` is set. Rarely needed: a lock ends with its holder."""
     if settings["flush_locks"]:
         freed = storage.flush_locks()
         log.info("locks freed: %s", ", ".join(sorted(freed)) or "none was held")
 
 
 def _startup_warnings(storage: Storage, processes: int, periodic: bool) -> list[str]:
-    """Return the warnings of *storage*. It was there a moment ago: an answer that is lost now must not end the consumer."""
+    """Return the warnings of *storage*. It was reachable a moment ago, so a lost answer now must not end the consumer."""
     try:
         return storage.startup_warnings(processes, periodic)
     except StorageUnavailable as error:
-        return [f"cannot ask the storage for its settings now: {error}"]
+        return [f"cannot read the settings of the storage now: {error}"]
 
 
 # -- texts ------------------------------------------------------------------------------------------------------------------------------
 
 
 def _clock(now: Micros) -> str:
-    """Local time and its offset from UTC."""
+    """Return the local time zone and its offset from UTC."""
     return f"{datetime.fromtimestamp(now / SECOND).astimezone():local time (%Z, UTC%z)}"
 
 

@@ -1,4 +1,4 @@
-"""The supervisor: the first process of the consumer command. It runs no task, so nothing that a task does can stop it.
+"""The supervisor, the first process of the consumer command. It runs no tasks, so no task can stop it.
 
 It starts worker processes and replaces those that exit, renews their leases, recovers their tasks when they die, kills those whose task
 passed its time limit, and takes over from consumers that are gone. One thread, one loop: it must be able to fork.
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 log = SafeLogger("huey.consumer")
 
 MAINTENANCE_INTERVAL_S = 1.0
-"""Interval of what no signal announces: suspects, dead consumers, memory, suspended workers."""
+"""Interval of checks that no signal triggers: suspects, dead consumers, memory, suspended workers."""
 TIME_LIMIT_INTERVAL_S = 0.1
 """Interval of the loop while a task with a time limit runs."""
 FAILURE_PAUSE_S = 0.1
-"""Pause after a step of which a part failed."""
+"""Pause after a step in which a part failed."""
 INTERRUPTED_GRACE_S = 0.5
 """How long handlers of ``interrupted`` may take before the kill."""
 MIN_START_DELAY_S, MAX_START_DELAY_S = 0.2, 10.0
@@ -56,8 +56,8 @@ MIN_START_DELAY_S, MAX_START_DELAY_S = 0.2, 10.0
 
 
 class Supervisor:
-    """The consumer of one Huey as a tree of processes. For the options see ``huey.consumer.settings``; ConfigurationError: they cannot
-    work."""
+    """The consumer of one Huey as a tree of processes. For the options see ``huey.consumer.settings``; raise ConfigurationError for invalid
+    ones."""
 
     def __init__(self, huey: Huey, **options: Any) -> None:
         settings = validate_settings(options)
@@ -96,15 +96,15 @@ class Supervisor:
         self._next_start: Micros = 0
         self._start_delay = MIN_START_DELAY_S
         self._start_has_failed = False
-        """The last worker could not be started, and that was logged."""
+        """Whether the last attempt to start a worker failed, which was logged."""
 
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, stop gracefully, and return the exit code.
 
-        A second signal stops at once; no task is lost. SIGHUP restarts with new code if it can be imported. StorageError: the storage
-        cannot be used at all.
+        A second signal stops at once; no task is lost. SIGHUP restarts with new code if it can be imported. Raise StorageError if the
+        storage cannot be used at all.
         """
         spec = WorkerSpec.from_environment()
         if spec is not None:
@@ -122,7 +122,7 @@ class Supervisor:
             for pool in self._pools.values():
                 pool.janitor.enter()
             while not (self._is_stopping and not self.all()):
-                # Whatever fails, only a stop may end this process: its workers would end with it.
+                # Only a stop may end this process, no error: its workers would end with it.
                 if not (self._step() and self._guard.call("Waiting", self._wait, read_fd)):
                     self._guard.call("Waiting", self._clock.sleep, FAILURE_PAUSE_S)
         for pool in self._pools.values():
@@ -140,7 +140,7 @@ class Supervisor:
         log_queues(self._huey, {name: pool.workers for name, pool in self._pools.items()})
 
     def _adopt_children(self) -> None:
-        """Continue with the workers of the supervisor that this process was before, if it was one."""
+        """Continue with the workers of the supervisor that ran in this process before a reload, if any."""
         self._table.previous = processes.inherited_children()
         if not self._table.previous:
             for pool in self._pools.values():
@@ -150,7 +150,7 @@ class Supervisor:
             self._watchdog.watch(child)
 
     def _step(self) -> bool:
-        """Do all that is due now, each part on its own. Returns False if a part failed."""
+        """Do everything that is due now, each part independently. Return False if a part failed."""
         now, call = self._clock.monotonic(), self._guard.call
         results = [
             call("Signals", self._handle_signals),
@@ -179,7 +179,7 @@ class Supervisor:
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + micros(RETRY_INTERVAL_S)
             is_sent = self.try_storage("heartbeat", self._heartbeat)
-            # After a failure the other parts come first.
+            # After a failure the other parts run first.
             self._next_heartbeat = now + micros(HEARTBEAT_S) if is_sent else self._next_storage_try + micros(RETRY_INTERVAL_S)
 
     def _heartbeat(self) -> None:
@@ -189,14 +189,14 @@ class Supervisor:
     # -- what the enforcer, the watchdog and the others need ------------------------------------------------------------------------------
 
     def all(self) -> list[Child]:
-        """All workers, those with previous code included."""
+        """Return all workers, including those with previous code."""
         return self._table.all()
 
     def try_storage(self, part: str, act: Callable[[], object]) -> bool:
-        """Call *act*, which needs the storage. Returns False if the storage is unavailable: that is logged once, and *part* is tried again
+        """Call *act*, which needs the storage. Return False if the storage is unavailable, which is logged once; *part* is tried again
         later.
 
-        A failed attempt may take seconds. So no other is made for a while: signals and time limits must not wait for each part to fail.
+        A failed attempt may take seconds. So the next attempt is delayed: signals and time limits must not wait for each part to fail.
         """
         if self._clock.monotonic() < self._next_storage_try:
             return False
@@ -210,12 +210,12 @@ class Supervisor:
         return True
 
     def worker_count(self, child: Child) -> int:
-        """Return how many workers of the same queue and kind as *child* there are to be."""
+        """Return how many workers of the same queue and kind as *child* there should be."""
         pool = self._pool_of(child)
         return pool.processes if child.worker.kind == self._worker_type else pool.workers
 
     def replace(self, child: Child, at_once: bool) -> None:
-        """Stop a worker that has stalled. Unless *at_once*, its tasks may end first, since its engine goes on."""
+        """Stop a worker that has stalled. Unless *at_once*, let its tasks end first, because its engine still works."""
         if at_once or child.is_stopping:
             child.kill(ExitCause.STUCK)
             return
@@ -241,7 +241,7 @@ class Supervisor:
 
     def _pool_of(self, child: Child) -> WorkerPool:
         if child.queue not in self._pools:
-            # After a SIGHUP with other settings: a queue that gets no new workers.
+            # After a SIGHUP with other settings, a queue may get no new workers.
             return WorkerPool(self._huey.on(child.queue), self._worker_type, 0)
         return self._pools[child.queue]
 
@@ -270,9 +270,9 @@ class Supervisor:
             self._stop_worker(child, now)
 
     def _start(self, queue: str, kind: str, runners: int) -> bool:
-        """Start a worker. Returns False if the system cannot; the next attempt follows after the start delay."""
+        """Start a worker. Return False if the system cannot; the next attempt follows after the start delay."""
         id = f"{self._huey.rng.getrandbits(128):032x}"
-        # Before it can claim: our own janitor must not take it for a stranger.
+        # Before it can claim: this process's janitor must not treat it as an unknown worker.
         LOCAL_WORKER_IDS.add(id)
         try:
             child = processes.start(
@@ -319,14 +319,14 @@ class Supervisor:
                 self._interrupt(child, now)
                 continue
             if cause is ExitCause.LATE and not any(task.is_late(now) for task in child.scoreboard.running()):
-                # The late task ended after all. The worker exits by itself, or within the shutdown timeout.
+                # The late task has ended after all. The worker exits by itself, or within the shutdown timeout.
                 if self._is_stopping:
                     self._stop_worker(child, now)
                 continue
             child.kill(cause)
 
     def _interrupt(self, child: Child, now: Micros) -> None:
-        """Kill a worker whose running tasks are requeued; if the application handles ``interrupted``, it gets a moment first."""
+        """Kill a worker whose running tasks are requeued; if the application handles ``interrupted``, give its handlers a moment first."""
         if not self._huey.signals.wants(SIGNAL_INTERRUPTED) or not child.scoreboard.running() or child.scoreboard.is_requeue_requested:
             child.kill(ExitCause.STOP)
             return
@@ -339,7 +339,7 @@ class Supervisor:
         for pool in self._pools.values():
             self.try_storage("janitor", pool.janitor.run_once)
         if now - self._last_maintenance > micros(GAP):
-            # This process was suspended too, perhaps together with all workers: nobody knows since when they are.
+            # This process was suspended too, perhaps together with all workers, so it is unknown since when they have been suspended.
             for child in self._table.current:
                 child.stopped_since = None
         self._last_maintenance = now
@@ -358,7 +358,7 @@ class Supervisor:
     def _kill_suspended(self, child: Child, now: Micros) -> None:
         """Kill a worker that has been suspended for longer than a lease, so that its tasks can run elsewhere."""
         if not host.is_stopped(child.pid) or host.is_traced(child.pid):
-            # A debugger may hold it for as long as it likes.
+            # A debugger may hold it for any length of time.
             child.stopped_since = None
         elif child.stopped_since is None:
             child.stopped_since = now

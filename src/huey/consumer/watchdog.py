@@ -1,4 +1,4 @@
-"""The supervisor's watchdog: replaces a worker whose own threads stall, and leaves alone one that is held from outside.
+"""The supervisor's watchdog, which replaces a worker whose own threads stall, unless the cause is outside of the worker.
 
 Without it a stalled worker would keep its tasks forever, since the supervisor renews its lease.
 """
@@ -23,7 +23,7 @@ MAX_NAMED_TASKS = 5
 
 
 class WatchedSupervisor(Protocol):
-    """What the watchdog needs of the supervisor."""
+    """The part of the supervisor that the watchdog uses."""
 
     def replace(self, child: Child, at_once: bool) -> None:
         """Stop a worker: at once, or when its tasks have ended."""
@@ -32,7 +32,7 @@ class WatchedSupervisor(Protocol):
         """Return True if the supervisor can write to the storage of the queue of *child*."""
 
     def worker_count(self, child: Child) -> int:
-        """Return how many workers of the same queue and kind there are to be."""
+        """Return how many workers of the same queue and kind there should be."""
 
     def task_name(self, child: Child, id: str) -> str:
         """Return the name of a task that *child* runs."""
@@ -48,12 +48,11 @@ class Watchdog:
         self._replaced: dict[tuple[str, str], list[Micros]] = {}
 
     def watch(self, child: Child) -> None:
-        """Watch *child* from now on."""
+        """Start to watch *child*."""
         child.standstill = Standstill(self._seconds)
 
     def check(self, children: Iterable[Child], is_away: bool) -> None:
-        """Check all workers; call it every second. *is_away*: the supervisor itself cannot reach the storage, so workers need not
-        either."""
+        """Check all workers; call it every second. *is_away*: the supervisor itself cannot reach the storage, so workers are excused."""
         for child in children:
             child.scoreboard.count_check()
             if is_away or not child.scoreboard.is_ready or self._is_excused(child):
@@ -74,7 +73,7 @@ class Watchdog:
 
     def _replace_if_ours(self, child: Child, stalled: list[int], now: Micros) -> None:
         if not self._supervisor.reaches_storage(child):
-            # The supervisor cannot write either: something else is in the way, perhaps this worker's own write to a slow disk.
+            # The supervisor cannot write either: there is another cause, perhaps this worker's own write to a slow disk.
             child.standstill.forget()
         elif self._may_replace(child, now):
             self._log_stall(child, stalled)

@@ -1,4 +1,4 @@
-"""A worker process: a consumer that leaves heartbeats, recovery and the decision about its own death to its supervisor."""
+"""A worker process: a consumer that leaves heartbeats, recovery and the decisions after its own death to its supervisor."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = SafeLogger("huey.consumer")
 
 FAILURE_PAUSE_S = 0.1
-"""Pause after a wait that failed, as when a signal handler of the application raises in it."""
+"""Pause after a wait that failed, for example because a signal handler of the application raised in it."""
 
 
 class WorkerProcess(ThreadedConsumer):
@@ -75,7 +75,7 @@ class WorkerProcess(ThreadedConsumer):
             if not self._stop_requested:
                 guard.call("Process check", self._check_process)
         if self._enter_stopping():
-            # This thread only drains the engine from here on. The supervisor keeps watching the engine, not this thread.
+            # From here on this thread only drains the engine. The supervisor keeps watching the engine, not this thread.
             self._stamps[MAIN].leave()
             self._drain(None)
             self._deregister()

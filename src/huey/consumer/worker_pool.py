@@ -1,5 +1,4 @@
-"""A worker pool: one queue that a supervisor runs workers for, with the janitor and the recovery of that queue; and its quarantine
-workers."""
+"""A worker pool: a supervisor's workers for one queue, with the janitor, the recovery and the quarantine workers of that queue."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from huey.api import Huey
 
 IDLE_TIMEOUT_S = 2.0
-"""How long a quarantine worker stays when there is no suspect."""
+"""How long a quarantine worker stays without a suspect."""
 
 
 class WorkerPool:
@@ -36,7 +35,7 @@ class WorkerPool:
 
 
 class Quarantine:
-    """Starts workers that run suspects, each alone in its process, and stops them when there are none left.
+    """Starts workers that run suspects, each alone in its process, and stops them when no suspects are left.
 
     *children* returns the current workers. *start* starts a quarantine worker for a queue and returns False if it cannot.
     """

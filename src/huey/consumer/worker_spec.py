@@ -1,4 +1,4 @@
-"""What a worker process is given at its start: which worker it is, its supervisor, and where its scoreboard lies."""
+"""The data passed to a worker process at its start: its identity, its supervisor, and the location of its scoreboard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WorkerSpec(NamedTuple):
 
     @classmethod
     def from_environment(cls) -> WorkerSpec | None:
-        """Return the spec for which this process was started by exec; None in any other process."""
+        """Return the spec for which this process was started by exec, or None in any other process."""
         # Removed from the environment, so that programs which tasks start do not take it for theirs.
         text = os.environ.pop(WORKER_SPEC, None)
         return cls(*json.loads(text)) if text else None
@@ -38,6 +38,6 @@ class WorkerSpec(NamedTuple):
 
 
 def make_worker(id: str, kind: str = "solo", supervisor: str = "", pid: int | None = None) -> Worker:
-    """Return a process of this machine, by default this one, as a worker."""
+    """Return the worker for a process of this machine, by default this one."""
     pid = os.getpid() if pid is None else pid
     return Worker(id, os.uname().nodename, pid, host.pid_namespace(), host.process_start_time(pid) or 0, kind, supervisor)
