@@ -90,7 +90,7 @@ def test_an_imitation_without_a_server_is_refused() -> None:
         def can_read(self, timeout: float = 0) -> bool:
             return False
 
-    with pytest.raises(ConfigurationError, match="no connection over a socket"):
+    with pytest.raises(ConfigurationError, match="not a connection over a socket"):
         RedisStorage("app", connection_pool=redis.ConnectionPool(connection_class=Unplugged)).open()
 
 

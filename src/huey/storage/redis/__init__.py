@@ -1,4 +1,4 @@
-"""Tasks in Redis or Valkey: any number of consumers on any number of hosts. Needs redis-py: ``pip install redis hiredis``."""
+"""The storage in Redis or Valkey, for any number of consumers on any number of hosts. Needs redis-py: ``pip install redis hiredis``."""
 
 from huey.storage.redis.storage import RedisStorage
 

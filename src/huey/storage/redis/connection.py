@@ -55,7 +55,7 @@ engine releases what it does not know of, and sends the finishes again."""
 
 
 def load_client() -> Any:
-    """Return redis-py. Raises ConfigurationError if it is not installed."""
+    """Return redis-py. Raise ConfigurationError if it is not installed."""
     try:
         import redis
     except ImportError as error:
@@ -64,7 +64,7 @@ def load_client() -> Any:
 
 
 class CommandConnection:
-    """One connection: commands out, replies in."""
+    """One connection, which sends commands and reads replies."""
 
     def __init__(self, transport: Any, where: str, give: Callable[[Any], None] | None = None) -> None:
         self.transport = transport
@@ -86,7 +86,7 @@ class CommandConnection:
             self._prepare()
         except (AttributeError, TypeError) as error:
             self.close()
-            raise ConfigurationError(f"{where}: {type(transport).__name__} is no connection over a socket; huey needs one") from error
+            raise ConfigurationError(f"{where}: {type(transport).__name__} is not a connection over a socket; huey needs one") from error
 
     def _prepare(self) -> None:
         sock = getattr(self.transport, "_sock", None)
@@ -101,7 +101,7 @@ class CommandConnection:
         self._poll.register(self.fileno(), select.POLLIN)
 
     def send(self, *commands: tuple[Arg, ...]) -> None:
-        """Send commands in one packet. Raises StorageError, before anything is sent, if an argument cannot be encoded."""
+        """Send commands in one packet. Raise StorageError, before anything is sent, if an argument cannot be encoded."""
         try:
             if self._sock is not None:
                 packets = [self._pack(commands[0])] if len(commands) == 1 else [b"".join(map(self._pack, commands))]
@@ -114,7 +114,7 @@ class CommandConnection:
                 self._sock.sendall(packets[0])
             else:
                 self.transport.send_packed_command(packets)
-        except Exception as error:  # redis-py, the socket and TLS each have errors of their own.
+        except Exception as error:  # redis-py, the socket and TLS each have their own errors.
             raise reply_lost(self.where, error) from error
 
     def read(self) -> Any:
@@ -145,12 +145,12 @@ class CommandConnection:
         try:
             return self.transport.read_response(disable_decoding=True)
         except redis.ResponseError as error:
-            # redis-py cuts off the codes that it knows.
+            # redis-py strips the error codes that it knows.
             code = _CODES.get(type(error).__name__)
             return error if code is None else redis.ResponseError(f"{code} {error}")
 
     def wait(self, seconds: float, waker: int = -1) -> list[int]:
-        """Wait for a reply, at most *seconds*, or until the descriptor *waker* is readable; return the descriptors that are."""
+        """Wait for a reply, at most *seconds*, or until the descriptor *waker* is readable; return the readable descriptors."""
         if self.transport.can_read(0) if self._sock is None else self._reader.has_data():
             return [self.fileno()]
         poll = select.poll()
@@ -173,7 +173,7 @@ class CommandConnection:
             self._close(forget)
 
     def close(self) -> None:
-        """Close the connection and return the transport to its pool. Harmless twice, and from another thread."""
+        """Close the connection and return the transport to its pool. May be called twice, and from another thread."""
         self._close(lambda give, transport: give(transport))
 
     def _close(self, hand_over: Callable[[Callable[[Any], None], Any], None]) -> None:
@@ -229,7 +229,7 @@ def run(
     *,
     soon: bool = False,
 ) -> Any:
-    """Run a script and return its answer; load it if the server does not know it. *soon*: the reply is likely to come at once."""
+    """Run a script and return its answer; load it if the server does not know it. *soon*: the reply is expected at once."""
     command = (EVALSHA, script.sha, 1, *arguments)
     around = [*before, command, *(() if after is None else (after,))]
     connection.send(*around)
@@ -246,7 +246,7 @@ def run(
 def _replies(connection: CommandConnection, around: list[tuple[Arg, ...]], command: tuple[Arg, ...]) -> Any:
     if len(around) == 1:
         return checked(connection, connection.read())
-    # Read all of them, errors too, so that the next call begins with its own reply.
+    # Read all replies, including errors, so that the next call starts with its own reply.
     replies = [connection.read() for _ in around]
     answer = checked(connection, replies[around.index(command)])
     for reply in replies:
@@ -261,7 +261,7 @@ def load(connection: CommandConnection, script: Script) -> None:
 
 
 def checked(connection: CommandConnection, reply: Any) -> Any:
-    """Return *reply*, or raise it if it is an error."""
+    """Return *reply*, or raise the error that it stands for."""
     if isinstance(reply, Exception):
         raise translated(str(reply), connection.where)
     return reply

@@ -34,8 +34,8 @@ NOT_SIMPLE = 2
 
 
 class EnqueuingStorage(WorkerStorage):
-    """The verbs of ``RedisStorage`` that enqueue. *timeout*: seconds for which an enqueue tries while the server is unreachable; for others
-    see ``WorkerStorage``."""
+    """The methods of ``RedisStorage`` that enqueue. *timeout*: seconds for which an enqueue retries while the server is unreachable; see
+    ``WorkerStorage`` for the rest."""
 
     def __init__(self, queue: RedisQueue, rng: Rng, timeout: float, result_ttl: float | None, keeps_finished: bool) -> None:
         super().__init__(queue, result_ttl, keeps_finished)
@@ -50,7 +50,7 @@ class EnqueuingStorage(WorkerStorage):
         now: Micros | None = None,
         submit: Callable[[EnqueueCall], None] | None = None,
     ) -> dict[str, str]:
-        """Enqueue *records* as the contract says. *submit*: what sends a call, if it is one of a bulk."""
+        """Enqueue *records* as the contract says. *submit*: the function that sends the call, if it is part of a bulk."""
         if type(records) is list and len(records) == 1:
             options = records[0].options
             are_constrained = options is not None and may_have_constraints(options)
@@ -97,7 +97,7 @@ class EnqueuingStorage(WorkerStorage):
         now: Arg,
         number: tuple[Arg, ...],
     ) -> tuple[bytes, list[bytes]]:
-        """Return what became of it, and because of which tasks."""
+        """Return the outcome of the enqueue, and the tasks that caused it."""
         queue = self._queue
         events = list(make_events()) if make_events is not None and queue.is_followed else []
         mode = 0 if make_events is None else 2 if events else 1
@@ -105,7 +105,7 @@ class EnqueuingStorage(WorkerStorage):
         if answer == 1:
             queue.is_followed = True
             return self._execute_workflow(workflow, tasks, make_events, now, number)
-        # A repeated call of which nothing was kept is answered with nothing.
+        # A repeated call without a stored answer gets an empty answer.
         return (answer[0], answer[1]) if answer else (b"in", [])
 
     @contextmanager
@@ -115,7 +115,7 @@ class EnqueuingStorage(WorkerStorage):
         try:
             yield bulk
         except BaseException:
-            # The exception of the block is raised, not what becomes of the rest.
+            # The exception of the block is raised, not an error of the remaining calls.
             with suppress(StorageError):
                 pipeline.drain()
             raise
@@ -132,7 +132,7 @@ class EnqueuingStorage(WorkerStorage):
         return bool(fired)
 
     def _persist(self, act: Callable[[], T], seconds: float) -> T:
-        """Repeat *act*, which is harmless, for *seconds* while the server is unreachable; return what it returns."""
+        """Repeat *act*, which is safe to repeat, for *seconds* while the server is unreachable; return its value."""
         until, gap, is_unknown = None, FIRST_GAP_S, False
         clock = self._queue.clock
         while True:
@@ -151,14 +151,14 @@ class EnqueuingStorage(WorkerStorage):
         self._numbered(partial(self._execute, call))
 
     def _numbered(self, execute: Callable[[tuple[Arg, ...]], T]) -> T:
-        """Call *execute* with a number of its own for an enqueue, wait for the reply and return it."""
+        """Call *execute* with a new number for an enqueue, wait for the reply and return it."""
         sequence = self._sequences.take()
         answer = self._persist(partial(execute, (sequence.id, sequence.number())), self._timeout)
         self._sequences.release(sequence)
         return answer
 
     def _send(self, call: EnqueueCall, sequence: str, number: Micros) -> None:
-        """Send *call* under a number that it had before: it is executed once."""
+        """Send *call* again under its number, so that it is executed only once."""
         self._persist(partial(self._execute, call, (sequence, number)), self._timeout)
 
     def _execute(self, call: EnqueueCall, number: tuple[Arg, ...]) -> None:

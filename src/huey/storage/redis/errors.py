@@ -1,5 +1,5 @@
-"""Errors of a Redis server, as huey's. None shows a password: addresses come from ``source.address``, and what a server says is shown only
-after ``masked``."""
+"""Translate errors of a Redis server to huey's. None shows a password: addresses come from ``source.address``, and text of a server is
+shown only after ``masked``."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _WAYS_OUT = {
 
 
 class NoneLeft(StorageUnavailable):
-    """The pool has no connection left. The server may be fine, and an immediate retry does not help."""
+    """Raised when the pool has no connection left. The server may be available, and an immediate retry does not help."""
 
 
 class UnknownScript(StorageError):
-    """The server does not know the script yet."""
+    """Raised when the server does not know a script yet."""
 
 
 def translated(text: str, where: str, secrets: Iterable[str] = ()) -> StorageError:
-    """Return an error reply as an error of huey's; nothing was written. It shows no part of *secrets*."""
+    """Return the error of huey for an error reply; nothing was written. It shows no part of *secrets*."""
     code, shown = text.partition(" ")[0], masked(text, secrets)
     if code == "NOSCRIPT":
         return UnknownScript(shown)
@@ -72,7 +72,7 @@ def _is_about_a_password(code: str, text: str) -> bool:
 
 
 def masked(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return *text* without the arguments that it repeats and without any part of *secrets*."""
+    """Return *text* without the arguments that it quotes and without any part of *secrets*."""
     text = _REPEATED.sub("", text)
     for secret in secrets:
         text = _without(text, secret[:_LONGEST])

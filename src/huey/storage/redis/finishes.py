@@ -1,4 +1,4 @@
-"""Finishes as arguments of the turn's script (lua/turn.lua)."""
+"""Encode finishes as arguments of the turn's script (lua/turn.lua)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def encode_finishes(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], 
 
 
 def too_heavy(finishes: Sequence[Finish]) -> Iterator[Sequence[Finish]]:
-    """Yield the finishes that have to be written in turns of their own first, since all values together are too large for one turn."""
+    """Yield the finishes that must be written first in separate turns, because all values together are too large for one turn."""
     size, start = 0, 0
     for number, finish in enumerate(finishes):
         if finish.value is not None or finish.output is not None:
@@ -102,19 +102,19 @@ def _encode_finish(finish: Finish) -> list[Arg]:
 
 @lru_cache(256)
 def who(worker: Worker) -> str:
-    """Return what identifies the worker that ran a task, as part of a JSON object."""
+    """Return the identity of the worker that ran a task, as part of a JSON object."""
     return json.dumps({"worker": worker.id, "host": worker.host, "pid": worker.pid})[1:-1]
 
 
 @lru_cache(256)
 def details(worker: Worker) -> str:
-    """Return a worker as it is stored."""
+    """Return the stored form of a worker."""
     return json.dumps(worker)
 
 
 def worker_of(id: bytes, text: bytes | None) -> Worker:
-    """Return a stored worker, without fields that a newer release has added. Of an unreadable one only the id is known; its lease says
-    when it is dead."""
+    """Return a stored worker, without fields that a newer release has added. An unreadable one has only its id; its lease tells when it is
+    dead."""
     try:
         values: Any = json.loads(text or b"")
         worker = Worker(*values[: len(Worker._fields)])

@@ -2,7 +2,7 @@
 
 All begin with ``huey:{name}:``. The braces are the hash tag, so in a cluster all keys of a queue share one slot. The name is quoted (%XX
 for everything but letters, digits, ``_``, ``-`` and ``.``), so two names never collide. Task ids and task names stand inside keys, never
-in a key's own name. A key that ends with a colon is a family: a priority, a worker, a kind, ... follows.
+in a key's own name. A key that ends with a colon is a family, in which a priority, a worker, a kind, ... follows.
 
 When all tasks have run, their results are read and the workers are deregistered, these keys remain: LIST_ENDS (one field), CURSORS (one
 field for each kind of value and one for locks at most), statistics (90 days), TICKS, the two of WAKE (one token each at most),
@@ -20,7 +20,7 @@ QUEUES = "huey:queues"
 
 
 class Key(str):
-    """What follows the prefix in a key's name; its type; and what it holds."""
+    """A key: the part of its name after the prefix, its type, and its contents."""
 
     type: str
     holds: str
@@ -134,6 +134,6 @@ TYPES = {key: key.type for key in NAMES.values() if not key.endswith(":")}
 
 
 def prefix(name: str) -> str:
-    """Return what the keys of a queue begin with. In its name all but letters, digits and ``_-.`` are quoted: two never become one."""
+    """Return the prefix of the keys of a queue. In its name all but letters, digits and ``_-.`` are quoted, so two names never collide."""
     quoted = quote(name, safe="").replace("~", "%7E")
     return f"huey:{{{quoted}}}:"

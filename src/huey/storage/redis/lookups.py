@@ -1,4 +1,4 @@
-"""Reading a queue: tasks, counts, statistics, workers, events, and waiting for results. Nothing here changes what it reads."""
+"""Read a queue (tasks, counts, statistics, workers, events) and wait for results, without changing the data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ALL = ("suspect", "ready", "scheduled", "blocked", State.WAITING, State.RUNNING
 
 
 class ReadingStorage(Storage):
-    """The verbs of ``RedisStorage`` that read, or wait for what they read."""
+    """The methods of ``RedisStorage`` that read data or wait for it."""
 
     def __init__(self, queue: RedisQueue) -> None:
         self.name = queue.name
@@ -43,7 +43,7 @@ class ReadingStorage(Storage):
     # -- tasks, counts, workers ---------------------------------------------------------------------------------------------------------
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
-        """As the contract says. It is not one step: a task that changes its state meanwhile may be missing."""
+        """Find tasks as the contract says, but not in one step: a task that changes its state meanwhile may be missing."""
         if ids is not None:
             return self._rows(ids)
         if limit <= 0:
@@ -59,12 +59,12 @@ class ReadingStorage(Storage):
         return heapq.nsmallest(limit, {row.id: row for row in found}.values(), key=lambda row: (row.created, row.id))
 
     def _in_order(self, kind: str, name: str | None, limit: int) -> list[TaskRow]:
-        """Return tasks of one kind of queued ones, best first."""
+        """Return the queued tasks of one kind, best first."""
         if kind == "scheduled":
-            # In order of time already. Those that no worker could run so far are among them.
+            # They are already in order of time, and include those that no worker could run so far.
             soonest = (row for page in self._pages(kind) for row in page if row.state == State.QUEUED and name in (None, row.name))
             return sorted(islice(soonest, limit), key=lambda row: (row.due or 0, row.id))
-        # Without a name the first page is enough: it has that many of each priority.
+        # Without a name the first page is enough: it has up to *limit* tasks of each priority.
         pages = islice(self._pages(kind, limit), 1) if name is None else self._pages(kind)
         found = [row for page in pages for row in page if name in (None, row.name)]
         return sorted(found, key=lambda row: (-row.priority, row.ready_at, row.id))[:limit]
@@ -85,7 +85,7 @@ class ReadingStorage(Storage):
         try:
             found = self._queue.command("HKEYS", self._queue.prefix + keys.MISSING_COUNTS)
         except StorageRefused:
-            # A key of a wrong type: the next script that meets it sets it aside, and ``prune`` repairs what stood in it.
+            # A key of the wrong type: the next script that uses it sets it aside, and ``prune`` restores its content.
             return []
         return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
@@ -154,7 +154,7 @@ class ReadingStorage(Storage):
             self._queue.pool.shared_listener(EventListener).wait(Wait(self._queue, (position,)), a_second)
 
     def _time_left(self, timeout: float | None) -> Callable[[], float]:
-        """Return a function that returns the seconds that are left of *timeout*."""
+        """Return a function that returns the seconds left of *timeout*."""
         if timeout is None:
             return lambda: math.inf
         clock = self._queue.clock

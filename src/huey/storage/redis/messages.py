@@ -1,9 +1,9 @@
-"""How a task is stored in Redis: a message, readable but for its payload, and a state as soon as the task is not new any more.
+"""The stored form of a task in Redis: a message, readable except for its payload, and a state once the task is no longer new.
 
 A message: ``-`` (or ``x``: it has an eta or an expiry), 16 digits of when it was enqueued, 6 digits of the length of its head, the head,
 the payload. The head is a JSON list of name, priority, retries, retry_delay, expires, eta, options, delay, expires_in; defaults at its end
-are left out. The last two are durations (microseconds) from the enqueue, and replace eta and expires. What a newer release adds behind them
-is ignored. What cannot be read becomes a lease without a name (``unreadable``). The state is a list that only scripts write
+are left out. The last two are durations (microseconds) from the enqueue, and replace eta and expires. Fields that a newer release adds
+after them are ignored. An unreadable message becomes a lease without a name (``unreadable``). The state is a list that only scripts write
 (lua/parts/base.lua has the order).
 """
 
@@ -27,7 +27,7 @@ _HEADS_KEPT = 1000
 
 
 class Head(NamedTuple):
-    """What is readable of a task without its payload."""
+    """The part of a task that can be read without its payload."""
 
     name: str
     priority: int
@@ -44,7 +44,7 @@ class Head(NamedTuple):
         return self.expires if self.expires_in is None else self.first_ready_at(created) + self.expires_in
 
     def first_ready_at(self, created: Micros) -> Micros:
-        """Return its ready_at until it is requeued: when it was enqueued, or was due."""
+        """Return its ready_at before any requeue: when it was enqueued, or was due."""
         due = self.due(created)
         return due if due is not None and due > created else created
 
@@ -59,9 +59,9 @@ _written: dict[tuple[Any, ...], tuple[str, bytes]] = {}
 
 
 def group(pattern: Record, ids: Sequence[str], payloads: Sequence[bytes]) -> list[Arg]:
-    """Return records that differ in id and payload only, as arguments (lua/parts/insert.lua)."""
+    """Return records that differ only in id and payload as arguments (lua/parts/insert.lua)."""
     _, name, _, priority, eta, expires, retries, retry_delay, options, delay, expires_in = pattern
-    # Durations as given, without the times that this host expects of them, so that heads are equal.
+    # Durations as given, without this host's estimates of the times, so that heads are equal.
     eta, expires = None if delay is not None else eta, None if expires_in is not None else expires
     shared = (name, priority, retries, retry_delay, expires, eta, options, delay, expires_in)
     try:
@@ -115,17 +115,17 @@ def groups_of_one(records: Sequence[Record]) -> list[Arg]:
 
 
 def text_of(raw: bytes) -> str:
-    """Return an id or a key as text. Foreign bytes that are no UTF-8 become surrogates, which ``raw_of`` turns back."""
+    """Return an id or a key as a string. Foreign bytes that are not UTF-8 become surrogates, which ``raw_of`` turns back into bytes."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def raw_of(text: str) -> Arg:
-    """Return the bytes of what ``text_of`` returned."""
+    """Return the bytes for a string that ``text_of`` returned."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape")
 
 
 def _split(message: bytes) -> tuple[Micros, Head, bytes]:
-    """Return when the task was enqueued, its head and its payload. Raises one of ``UNREADABLE`` if this release cannot read it."""
+    """Return when the task was enqueued, its head and its payload. Raise one of ``UNREADABLE`` if this release cannot read it."""
     start = 23 + int(message[17:23])
     text = message[23:start]
     head = _read.get(text)
@@ -147,8 +147,8 @@ def _head_in(values: Any) -> Head:
 
 
 def lease_of(id: bytes, message: bytes, state: list[Any] | None, token: int | None = None) -> Lease:
-    """Return a claimed task as a lease, an unreadable one as ``unreadable`` does. *token*: of the lease; None: one more than the state
-    has."""
+    """Return the lease of a claimed task; for an unreadable one, that of ``unreadable``. *token*: of the lease; None: one more than in the
+    state."""
     if token is None:
         token = state[1] + 1 if state else 1
     try:
@@ -167,7 +167,7 @@ def _lease_of(id: str, message: bytes, state: list[Any] | None, token: int) -> L
         raise ValueError("its state cannot be read")
     expires = head.expiry(created)
     if state[14]:
-        # It overrides the enqueue's; what is no text means never.
+        # It overrides the enqueue's; anything but a string means never.
         expires = int(state[14]) if isinstance(state[14], bytes) else None
     attempt, crashes, deaths, unknown_until = state[2:6]
     where = (head.priority, state[6], expires, *outside)
@@ -176,7 +176,7 @@ def _lease_of(id: str, message: bytes, state: list[Any] | None, token: int) -> L
 
 
 def new_leases(ids: Sequence[bytes], messages: Sequence[bytes]) -> list[Lease]:
-    """Return the first leases of tasks with neither eta nor expiry. Tasks of one enqueue differ in id and payload only."""
+    """Return the first leases of tasks with neither eta nor expiry. Tasks of one enqueue differ only in id and payload."""
     leases: list[Lease] = []
     front, size = b"?", 1
     name: str = ""
@@ -204,7 +204,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def row_of(found: list[Any]) -> TaskRow:
-    """Return what lua/get_tasks.lua found of a task."""
+    """Return the row of a task that lua/get_tasks.lua found."""
     id, message, state, how, detail, token, revocation = found
     lease = lease_of(id, message, state, token)
     due = None
@@ -247,7 +247,7 @@ def row_of(found: list[Any]) -> TaskRow:
 
 
 def _due(state: list[Any] | None, message: bytes, score: bytes) -> Micros:
-    """Return the due time; exactly, where the score, a double, is not."""
+    """Return the exact due time; the score, a double, may be rounded."""
     exact = None
     with suppress(*UNREADABLE):
         created, head, _ = _split(message)
@@ -268,13 +268,13 @@ def promotion_of(found: list[Any]) -> Promotion:
 
 
 def parse_revocation(revocation: bytes) -> Revocation:
-    """Return a revocation as scripts store it: "until once". An unreadable one is over."""
+    """Parse a revocation as scripts store it: "until once". An unreadable one has ended."""
     until, _, once = revocation.partition(b" ")
     return Revocation(whole_or(int, until, 0), once == b"1")
 
 
 def whole_or(read: Callable[[Any], Any], value: Any, default: int) -> int:
-    """Return *value* as a whole number, or *default* if it is none."""
+    """Return *value* as a whole number, or *default* if it is not one."""
     try:
         found = read(value)
         return default if found is None else int(found)

@@ -1,4 +1,4 @@
-"""Bulk enqueues: a call is sent before the one before it is answered, so the server executes one while the next is built.
+"""Bulk enqueues: each call is sent before the previous one is answered, so the server executes one while the next is built.
 
 At most one call is in flight while another is sent, so an error can say which records were not enqueued.
 
@@ -49,7 +49,7 @@ class EnqueueSequences:
         self._pid = os.getpid()
 
     def take(self) -> EnqueueSequence:
-        """Return a sequence that is not in use."""
+        """Lend a sequence that is not in use."""
         if self._pid != os.getpid():
             self._free, self._pid = deque(), os.getpid()
         try:
@@ -63,7 +63,7 @@ class EnqueueSequences:
 
 
 class EnqueueCall(NamedTuple):
-    """What one call of ``enqueue`` sends."""
+    """One call of ``enqueue``, ready to be sent."""
 
     size: int
     now: Arg
@@ -81,8 +81,8 @@ class Sent(NamedTuple):
 
 
 class EnqueuePipeline:
-    """The calls of one ``bulk_enqueue``. *submit* enqueues a call in the usual way and waits for its reply; *send* repeats one that was
-    sent before, with the number it had."""
+    """The calls of one ``bulk_enqueue``. *submit* enqueues a call in the usual way and waits for its reply; *send* repeats an earlier one
+    with its number."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class EnqueuePipeline:
         """The server has the script and there is no follower: the first call was sent in the usual way."""
 
     def submit(self, call: EnqueueCall) -> None:
-        """Send *call*, and read the reply of the call before. An error may be about either: its ``unconfirmed`` says how many records of
+        """Send *call*, and read the reply of the previous call. An error may be about either: its ``unconfirmed`` says how many records of
         earlier calls were not enqueued."""
         if not self._is_known:
             self._submit(call)
@@ -165,7 +165,7 @@ class EnqueuePipeline:
             raise
 
     def _resend(self, before: Sent | None) -> None:
-        """Repeat the last two calls with the numbers they had: the connection is lost, and so are their replies."""
+        """Repeat the last two calls with their numbers: their replies were lost with the connection."""
         pending = [sent for sent in (before, self._under_way) if sent is not None]
         self._drop()
         for sent in pending:
@@ -180,7 +180,7 @@ class EnqueuePipeline:
         self._connection, self._under_way, self._is_known = None, None, False
 
     def _stop(self, before: Sent | None, error: StorageError) -> None:
-        """Read the reply of the call in flight after the one before it was refused."""
+        """Read the reply of the call in flight after the previous one was rejected."""
         after, self._under_way = self._under_way, None
         error.unconfirmed = 0 if before is None else before.call.size
         try:
@@ -189,5 +189,5 @@ class EnqueuePipeline:
                     self._submit(after.call)
                 error.unconfirmed -= after.call.size
         except StorageError:
-            # Refused too. After a lost connection it is unknown, as the class of the error says.
+            # It was rejected too. After a lost connection this is unknown, as the class of the error says.
             self._is_known = False

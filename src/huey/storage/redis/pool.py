@@ -1,4 +1,4 @@
-"""The connections of this process to a server: shared by all queues that name it in the same way, each lent for one call.
+"""The connections of this process to a server, shared by all queues with the same address and options; each is lent for one call.
 
 A connection from a pool of redis-py goes back to it on every path: closed, lost, owned by a thread that ended, or garbage.
 """
@@ -70,7 +70,7 @@ class Pool:
     # -- lending --------------------------------------------------------------------------------------------------------------------------
 
     def take(self) -> CommandConnection:
-        """Lend a connection. Raises StorageUnavailable if there is none and none can be made."""
+        """Lend a connection. Raise StorageUnavailable if there is none and none can be made."""
         if self._pid != getpid():
             self._check_process()
         return self._unused() or self._wait_or_connect()
@@ -139,7 +139,7 @@ class Pool:
         raise failed
 
     def _is_exhausted(self) -> bool:
-        """Return whether a pool that blocks its callers would block now, perhaps for ever."""
+        """Return whether a pool that blocks its callers would block now, perhaps forever."""
         available = getattr(self._source.pool, "pool", None)
         return available is not None and bool(available.empty())
 
@@ -154,7 +154,7 @@ class Pool:
         return connection
 
     def keep(self, connection: CommandConnection) -> None:
-        """Remember a connection that a thread keeps, so that it is closed with the others."""
+        """Register a connection that a thread keeps, so that it is closed with the others."""
         self._kept.add(connection)
 
     def release(self, connection: CommandConnection) -> None:
@@ -170,7 +170,7 @@ class Pool:
                 self._returned.notify()
 
     def drop(self, connection: CommandConnection | None) -> None:
-        """Close a connection whose next reply is not known, and all unused ones, which may be lost too."""
+        """Close a connection whose next reply is unknown, and all unused ones, which may be lost too."""
         self.epoch += 1
         if connection is not None:
             self._kept.discard(connection)
@@ -186,7 +186,7 @@ class Pool:
                 return
 
     def release_user(self, user: object) -> None:
-        """Note that *user* needs no connection for now. Without users all are closed, also those that threads wait on: they get an
+        """Record that *user* needs no connection for now. Without users all are closed, even those on which threads wait, which get an
         error."""
         self.users.discard(user)
         if not self.users and self._pid == getpid():
@@ -198,7 +198,7 @@ class Pool:
 
 
 def _has_none_left(error: BaseException) -> bool:
-    """Return whether a pool of redis-py says that it is exhausted; its versions say it in several ways."""
+    """Return whether *error* says that a pool of redis-py is exhausted; each version says it differently."""
     return type(error).__name__ == "MaxConnectionsError" or str(error) in ("Too many connections", "No connection available.")
 
 

@@ -1,4 +1,4 @@
-"""Waiting for tasks so that the wake-up brings one along.
+"""Wait for tasks in such a way that the wake-up already brings one.
 
 A listener blocks on its own connection. Behind its blocking pop it may send a claim: the server executes that as soon as the pop ends, one
 round trip earlier than a turn could. docs/internals/prefetching-wait.md shows the sequence.
@@ -29,7 +29,7 @@ CALLED_OFF_MS = 5000
 
 
 class ListenerState(Enum):
-    """What a listener's connection is busy with."""
+    """What a listener's connection is doing."""
 
     IDLE = "idle"
     """Nothing: the next command gets the next reply."""
@@ -40,7 +40,7 @@ class ListenerState(Enum):
 
 
 class PrefetchingListener:
-    """Waits for tasks on a connection of its own, for one thread. After an error it must not be used again."""
+    """Waits for tasks on its own connection, for one thread. After an error it must not be used again."""
 
     def __init__(self, queue: RedisQueue) -> None:
         self._queue = queue
@@ -51,17 +51,17 @@ class PrefetchingListener:
 
     @property
     def is_usable(self) -> bool:
-        """Neither a fork nor an outage has cost it its connection."""
+        """True if neither a fork nor an outage has cost it its connection."""
         return self.connection.pid == os.getpid() and not self.connection.is_closed
 
     @property
     def has_claimed(self) -> bool:
-        """Whether it holds what a claim brought."""
+        """True if it holds the reply of a claim."""
         return self.state is ListenerState.CLAIMED
 
     def listen(self, lanes: str, timeout: float, waker: Waker, make_claim: MakeClaim) -> bool:
         """Wait until there is something to claim (True), *waker* wakes, or *timeout* seconds have passed. The blocking pop may stay in
-        flight, for a second at most: the next turn ends it."""
+        flight for up to a second: the next turn ends it."""
         deadline = self._queue.clock.monotonic() + micros(timeout)
         self.end_wait()
         self.settle()
@@ -88,15 +88,15 @@ class PrefetchingListener:
                 return True
 
     def cancellation(self) -> tuple[Command, ...]:
-        """Return the commands that end the blocking pop and call off the claim behind it; another connection sends them. The claim may
-        have been executed by then."""
+        """Return the commands that end the blocking pop and cancel the claim behind it; another connection sends them. The claim may have
+        been executed by then."""
         if self.state is not ListenerState.BLOCKED or not self.is_usable:
             return ()
         client = self.connection.client
         return (b"SET", f"{self._queue.prefix}{keys.CALLED_OFF}{client}", 1, b"PX", CALLED_OFF_MS), (b"CLIENT", b"UNBLOCK", client)
 
     def end_wait(self) -> None:
-        """End the blocking pop now; its reply is still to be read."""
+        """End the blocking pop now; its reply must still be read."""
         for command in self.cancellation():
             self._queue.command(*command)
 
@@ -113,7 +113,7 @@ class PrefetchingListener:
         return checked(self.connection, answer)
 
     def take_claimed(self) -> Any:
-        """Return what the claim brought, as the script of a turn returns it, or None. A blocking pop must have been ended."""
+        """Return the reply of the claim, in the form of a turn's script, or None. A blocking pop must have been ended."""
         self.settle()
         claimed = self._claimed if self.has_claimed else None
         self._claimed, self.state = None, ListenerState.IDLE
@@ -150,5 +150,5 @@ class PrefetchingListener:
 
 
 def has_brought(claimed: Any) -> bool:
-    """Return whether the answer of a turn's script says anything but that there is nothing."""
+    """Return whether the answer of a turn's script contains anything."""
     return claimed is not None and claimed[0] == 0 and bool(claimed[1] or len(claimed) > 3)

@@ -1,4 +1,4 @@
-"""A queue on a server: what the parts of a Redis storage share."""
+"""A queue on a server, shared by the parts of a Redis storage."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class RedisQueue:
         """Seconds that a reply may take."""
 
     def now(self, now: Arg | None = None) -> Arg:
-        """Return the time for a script: empty for the server's own, unless a test gives another."""
+        """Return the time for a script: empty for the server's own clock, unless a test gives a time."""
         if now is not None:
             return now
         return self.clock.now() if self.has_own_clock else b""
 
     def lease_time(self) -> Arg:
-        """Return the same for leases, which count by a clock that is not set back."""
+        """Return the time for leases, which use a clock that is never set back."""
         return self.clock.monotonic() if self.has_own_clock else b""
 
     # -- calls --------------------------------------------------------------------------------------------------------------------------
@@ -60,13 +60,13 @@ class RedisQueue:
         soon: bool = False,
     ) -> Any:
         """Run a script with the queue's prefix, the time and *arguments*, and return its answer. *before*, *after*: commands in the same
-        packet, whose replies are only checked for errors. *once*: do not repeat it after a lost reply, though the verb is harmless in
-        general. *soon*: the reply is likely to come at once."""
+        packet, whose replies are only checked for errors. *once*: do not repeat it after a lost reply, although the verb can be repeated in
+        general. *soon*: the reply is expected at once."""
         command = (self.prefix, self.now(now), *arguments)
         return self.use(lambda connection: run(connection, script(verb), command, before, after, soon=soon), verb in HARMLESS and not once)
 
     def command(self, *command: Arg) -> Any:
-        """Send one plain command that is harmless when repeated, and return its answer."""
+        """Send one plain command that can safely be repeated, and return its answer."""
 
         def act(connection: CommandConnection) -> Any:
             connection.send(command)
@@ -75,7 +75,7 @@ class RedisQueue:
         return self.use(act, True)
 
     def use(self, act: Callable[[CommandConnection], Any], again: bool) -> Any:
-        """Call *act* with a connection, and return what it returns; if that is lost, *again* says whether to repeat it once with a new
+        """Call *act* with a connection and return its value; if the connection is lost, *again* says whether to repeat it once with a new
         one."""
         connection = None
         try:
@@ -92,7 +92,7 @@ class RedisQueue:
         return answer
 
     def _take_back(self, connection: CommandConnection | None, error: BaseException) -> None:
-        """End the use of a connection with an error: if that is an answer of the server, the connection can be used again."""
+        """Take a connection back after an error: if that is an answer of the server, the connection can be used again."""
         if isinstance(error, StorageUnavailable) or not isinstance(error, StorageError):
             self.drop(connection)
         elif connection is not None:

@@ -1,9 +1,9 @@
-"""The scripts: one file of ``lua/`` for each verb. The one key that each is given is the prefix of the queue's keys; the first argument is
-the time, or empty for the server's own clock.
+"""The scripts, one file of ``lua/`` for each verb. Their only key is the prefix of the queue's keys; their first argument is the time, or
+empty for the server's own clock.
 
 A line ``-- include: ...`` stands for files of ``lua/parts/``. ``$NAME`` stands for a key (keys.py), or for a figure that the other storages
-share; it is filled in as a literal, so a script costs nothing at run time for being readable. So are names in capitals that a line sets
-to numbers (``local STATE, TOKEN = 1, 2``): a script has room for 200 local names. Comments stay behind.
+share; it is filled in as a literal, so a script costs nothing at run time for being readable. So are names in capitals that a line sets to
+numbers (``local STATE, TOKEN = 1, 2``): a script has room for 200 local names. Comments are removed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NUMBERS = re.compile(r"^local ([A-Z][A-Z_]*(?:, [A-Z_]+)*) = (\d+(?:, \d+)*)\n"
 
 
 class Script(NamedTuple):
-    """A script as the server knows it."""
+    """A script in the form that is sent to the server."""
 
     name: str
     text: bytes
@@ -52,18 +52,18 @@ class Script(NamedTuple):
 
 @cache
 def script(name: str) -> Script:
-    """Return the script of a verb. The server is given its hash, and its text once it answers that it does not know that (NOSCRIPT)."""
+    """Return the script of a verb. The server is sent its hash, and its text only if it does not know the hash (NOSCRIPT)."""
     source = _INCLUDE.sub(_included, (FOLDER / f"{name}.lua").read_text("utf-8"))
     text = _NAME.sub(lambda found: _LITERALS[found[1]], _with_numbers(_COMMENT.sub("", source))).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
 def _with_numbers(text: str) -> str:
-    """Return *text* with names that it sets to numbers filled in."""
+    """Return *text* with the names that it sets to numbers replaced by these."""
     numbers: dict[str, str] = {}
     for names, values in _NUMBERS.findall(text):
         numbers |= zip(names.split(", "), values.split(", "), strict=True)
-    # Not in a string, nor as a part of another name.
+    # Not in a string, and not as part of another name.
     return re.sub(r"(?<!['$\w])[A-Z][A-Z_]*(?!['\w])", lambda found: numbers.get(found[0], found[0]), _NUMBERS.sub("", text))
 
 

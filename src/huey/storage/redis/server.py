@@ -12,8 +12,8 @@ _WAITAOF_VERSION = (7, 2)
 
 
 def prepare(name: str, prefix: str, durable: bool, connection: CommandConnection) -> None:
-    """Note that there is a queue of that name. Raises StorageRefused if the server is too old, cannot keep the promises, or has foreign
-    data under the queue's keys."""
+    """Register the queue *name*. Raise StorageRefused if the server is too old, cannot keep the guarantees, or has foreign data under the
+    queue's keys."""
     facts = _facts(connection, b"server", b"persistence", b"memory")
     if "redis_version" not in facts:
         raise unreachable(connection.where, ValueError("its answer to INFO is not that of a Redis server"))
@@ -44,7 +44,7 @@ def prepare(name: str, prefix: str, durable: bool, connection: CommandConnection
         kind = kind.decode() if isinstance(kind, bytes) else str(kind)
         if kind not in ("none", keys.TYPES[each]):
             if is_known:
-                # In a queue that was used before it is damage: the next script that meets it sets it aside.
+                # In a queue that was used before, this is damage: the next script that uses the key sets it aside.
                 continue
             raise StorageRefused(
                 f"{connection.where}: the key {prefix + each} holds a {kind} that huey did not put there; "
@@ -71,13 +71,13 @@ def risks(connection: CommandConnection) -> list[str]:
 
 
 def _eviction(facts: dict[str, str]) -> tuple[str, int]:
-    """Return the policy, and the memory limit at which it acts (0: none). A server that reports neither evicts nothing."""
+    """Return the policy, and the memory limit at which it acts (0: none). A server that reports neither does not evict."""
     most = facts.get("maxmemory", "0")
     return facts.get("maxmemory_policy", ""), int(most) if most.isdigit() else 0
 
 
 def _facts(connection: CommandConnection, *sections: bytes) -> dict[str, str]:
-    """Return what INFO says."""
+    """Return the facts that INFO reports."""
     connection.send(*((b"INFO", section) for section in sections))
     replies = [connection.read() for _ in sections]
     facts: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 There is no thread for it: one of the waiting threads is the leader (the leader/followers pattern). It reads the connection for all and
 wakes the threads that a reply concerns; when it leaves, another one takes over. The other threads only append to two queues, so they need
-no lock, and a call that interrupts another one in the same thread (a signal handler) waits by itself.
+no lock, and a call that interrupts another one in the same thread (a signal handler) waits separately.
 
 The server knows of each wait before the leader blocks, and all waits are checked each second, in case a wake-up was lost.
 """
@@ -63,7 +63,7 @@ class Wait:
 
 
 class SharedListener(ABC):
-    """Waits for all threads of this process."""
+    """The connection on which one thread waits for all threads of this process."""
 
     def __init__(self, pool: Pool) -> None:
         # A weak reference: the pool holds the listener, and a cycle would keep the sockets open until the garbage collector runs.
@@ -85,7 +85,7 @@ class SharedListener(ABC):
     # -- a thread that waits --------------------------------------------------------------------------------------------------------------
 
     def wait(self, mine: Wait, left: Callable[[], float]) -> bool:
-        """Wait until *mine* is over (True) or *left* returns that no time is left (False). Raises StorageError if that cannot be
+        """Wait until *mine* is over (True) or *left* returns that no time is left (False). Raise StorageError if that cannot be
         determined."""
         if self._leader == threading.get_ident():
             # This call interrupts the leader.
@@ -131,7 +131,7 @@ class SharedListener(ABC):
                 if other is not mine and not other.is_abandoned:
                     other.woken.set()
                     return
-        # A wait that no leader has seen yet looks for a leader itself.
+        # A wait that no leader has seen yet checks for a leader itself.
         for other in list(self._arrivals):
             if other is not mine:
                 other.woken.set()
@@ -197,7 +197,7 @@ class SharedListener(ABC):
         return [wait for waits in self._waits.values() for wait in waits]
 
     def _ensure_blocking(self) -> None:
-        """Make sure that a blocking command for all waits is in flight."""
+        """Ensure that a blocking command for all waits is in flight."""
         if self.connection is None:
             self.connection = self._pool.take()
             self._blocked_on = None
@@ -275,7 +275,7 @@ class SharedListener(ABC):
 
     def _end_with_error(self, waits: Iterable[Wait], error: StorageError) -> None:
         for wait in waits:
-            # One for each thread, since each adds its traceback.
+            # One error for each thread, since each adds its traceback.
             own = type(error)(*error.args)
             if isinstance(own, StorageUnavailable):
                 own.is_unknown = False
@@ -287,7 +287,7 @@ class SharedListener(ABC):
             self._pool.drop(connection)
 
     def close(self) -> None:
-        """Close the connection; a waiting thread makes another."""
+        """Close the connection; a waiting thread opens another."""
         connection = self.connection
         if connection is not None:
             connection.close()
@@ -301,7 +301,7 @@ class SharedListener(ABC):
 
     @abstractmethod
     def _positions(self) -> dict[str, int]:
-        """Return the queues that a blocking command has to wait at now, each with the position after which something counts."""
+        """Return the queues that a blocking command has to wait for now, each with the position after which events count."""
 
     @abstractmethod
     def _send(self, connection: CommandConnection, positions: dict[str, int], seconds: float) -> None:
@@ -313,7 +313,7 @@ class SharedListener(ABC):
 
     @abstractmethod
     def _register(self, waits: list[Wait]) -> None:
-        """Tell the server about waits of one queue; end those that are over already."""
+        """Register the waits of one queue on the server; end those that are already over."""
 
 
 class ResultListener(SharedListener):
@@ -328,7 +328,7 @@ class ResultListener(SharedListener):
 
     def _dispatch(self, connection: CommandConnection, answer: Any) -> None:
         key, id = answer
-        # There are often more.
+        # Often there are more.
         connection.send((b"LPOP", key, MAX_WAKE_UPS))
         there = {id, *(checked(connection, connection.read()) or ())}
         name = key if isinstance(key, str) else key.decode()
@@ -352,7 +352,7 @@ class ResultListener(SharedListener):
                 wait.end()
 
     def forget(self, mine: Wait) -> None:
-        """Tell the server that these results are not waited for any more, except by other threads."""
+        """Unregister the wait for these results on the server, except for those that other threads wait for."""
         connection = self.connection
         if connection is None:
             return

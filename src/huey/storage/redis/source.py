@@ -1,4 +1,4 @@
-"""Which server, and how connections to it are made: what is passed to redis-py, and what is refused at once."""
+"""Choose the server and make connections to it: pass options to redis-py, and reject those that cannot work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Give = Callable[[Any], None]
 
 
 class Source(NamedTuple):
-    """Where connections come from."""
+    """The source of connections: a pool, and how it is made."""
 
     take: Callable[[], tuple[Any, Give | None]]
     """Makes one that is connected; and what gives it back, if it is from a pool of the application."""
@@ -37,7 +37,7 @@ class Source(NamedTuple):
     """Connections that there may be; None: no limit."""
 
     def secrets(self) -> list[str]:
-        """What no error may show."""
+        """Return the secrets that no error may show."""
         options = getattr(self.pool, "connection_kwargs", None) or {}
         names = ("password", "username", "ssl_password")
         found = [options.get(name) for name in names] + [(options.get("sentinel_kwargs") or {}).get(name) for name in names]
@@ -47,17 +47,17 @@ class Source(NamedTuple):
 
 
 def connector(name: str, options: dict[str, Any]) -> Source:
-    """The source that *options* name: those of ``RedisStorage`` and redis-py's own.
+    """Return the source for *options*: those of ``RedisStorage`` and redis-py's own.
 
-    ConfigurationError: redis-py is missing, or the options contradict each other or name no server.
+    Raise ConfigurationError if redis-py is missing, or the options contradict each other or name no server.
     """
     redis = load_client()
     client, pool, url = options.pop("client", None), options.pop("connection_pool", None), options.pop("url", None)
     given = [each for each, value in (("client=", client), ("connection_pool=", pool), ("url=", url)) if value is not None]
     if len(given) > 1:
-        raise ConfigurationError(f"{' and '.join(given)}: each names the server; give one")
+        raise ConfigurationError(f"{' and '.join(given)}: each names the server; give only one")
     if (client is not None or pool is not None) and options:
-        raise ConfigurationError(f"{', '.join(options)}: with {given[0]} these belong into what makes its connections")
+        raise ConfigurationError(f"{', '.join(options)}: with {given[0]} these belong to the object that makes its connections")
     if client is not None:
         check_client(client)
         if hasattr(client, "get_node_from_key"):
@@ -75,7 +75,7 @@ def connector(name: str, options: dict[str, Any]) -> Source:
         return _of_pool(lambda: made, address(made), is_local(made), identity, made, options)
 
     def connect() -> tuple[Any, None]:
-        # Not from the pool, which has a limit of its own and a lock that a fork could leave held.
+        # Not from the pool, which has its own limit and a lock that a fork could leave held.
         connection = made.connection_class(**made.connection_kwargs)
         connection.connect()
         return connection, None
@@ -110,10 +110,10 @@ def _lent(pool: Any) -> Any:
 
 
 def check_client(client: Any) -> None:
-    """ConfigurationError: *client* is nothing that huey can use, with what to give instead."""
+    """Raise ConfigurationError, with an alternative, if huey cannot use *client*."""
     name = f"client={type(client).__name__}"
     if isinstance(client, str | bytes):
-        raise ConfigurationError(f"client= is a text; an address goes into url=, {_FORMS}")
+        raise ConfigurationError(f"client= is a string; an address goes into url=, {_FORMS}")
     if _is_asynchronous(client):
         raise ConfigurationError(
             f"{name} is a client of redis.asyncio: huey needs a plain one, such as redis.Redis(...), redis.RedisCluster(...); "
@@ -128,7 +128,7 @@ def check_client(client: Any) -> None:
 
 
 def check_pool(pool: Any, option: str) -> None:
-    """ConfigurationError: *pool* is nothing that huey can use, with what to give instead."""
+    """Raise ConfigurationError, with an alternative, if huey cannot use *pool*."""
     name = f"{option}={type(pool).__name__}"
     if isinstance(pool, str | bytes):
         raise ConfigurationError(f"{option}= is a text; an address goes into url=, {_FORMS}")
@@ -152,9 +152,9 @@ def _is_asynchronous(given: Any) -> bool:
 
 
 def check_url(url: Any) -> None:
-    """ConfigurationError: *url* names no server. Nothing of it is shown: what is out of place may be a part of the password."""
+    """Raise ConfigurationError if *url* names no server. It is never shown: a misplaced part may belong to the password."""
     if not isinstance(url, str):
-        raise ConfigurationError(f"url= is of type {type(url).__name__}; it has to be a text, {_FORMS}")
+        raise ConfigurationError(f"url= is of type {type(url).__name__}; it must be a string, {_FORMS}")
     parts = _parts_of(url)
     if parts is None:
         raise ConfigurationError(f"url=: its host or port cannot be read; {_QUOTE}")
@@ -176,7 +176,7 @@ def check_url(url: Any) -> None:
 def _parts_of(url: str) -> tuple[str, str, str, str] | None:
     try:
         parts = urlsplit(url)
-        # Read only when asked for; it is no number when it is the beginning of a password.
+        # Parsed only on access; it is not a number if it is the beginning of a password.
         parts.port  # noqa: B018
     except ValueError:
         return None
@@ -184,18 +184,18 @@ def _parts_of(url: str) -> tuple[str, str, str, str] | None:
 
 
 def _named(error: ValueError, options: dict[str, Any]) -> ValueError:
-    """The client's error about the value of an option, with the option's name; any other as it is."""
+    """Return the client's error about the value of an option, with the option's name added; return any other error unchanged."""
     for name, value in options.items():
         if isinstance(value, str) and repr(value) in str(error) and "password" not in name and not isinstance(error, ConfigurationError):
             return ConfigurationError(f"{name}={value!r}: {error}")
     return error
 
 
-# -- a pool of our own --------------------------------------------------------------------------------------------------------------------
+# -- a pool of huey --------------------------------------------------------------------------------------------------------------------
 
 
 def _made(redis: Any, url: str | None, options: dict[str, Any]) -> tuple[Any, bool]:
-    """A pool that says how connections are made, and whether its limit is of the user's wish."""
+    """Return a pool that makes connections, and whether the user chose its limit."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -216,14 +216,14 @@ def _made(redis: Any, url: str | None, options: dict[str, Any]) -> tuple[Any, bo
         client = redis.Redis(**defaults | options)
         client.auto_close_connection_pool = False
         pool = client.connection_pool
-        # Tells an option that does not exist; nothing is connected yet.
+        # This detects unknown options; nothing is connected yet.
         pool.connection_class(**pool.connection_kwargs)
     verify_host(redis, pool, asked)
     return pool, bool(asked.get("max_connections"))
 
 
 def _of_url(redis: Any, url: str, options: dict[str, Any]) -> Any:
-    # By themselves first: the name of an option in the program may be shown, that of one in the address may be a part of the password.
+    # Check these alone first: an option name from the program may be shown, one from the address may be part of the password.
     scheme = urlsplit(url).scheme
     plain = redis.ConnectionPool.from_url({"unix": "unix:///"}.get(scheme, f"{scheme}://"), **options)
     plain.connection_class(**plain.connection_kwargs)
@@ -238,24 +238,24 @@ def _of_url(redis: Any, url: str, options: dict[str, Any]) -> Any:
 
 
 def verify_host(redis: Any, pool: Any, asked: dict[str, Any]) -> None:
-    """Under TLS the certificate has to be that of the host, unless *asked* for otherwise: redis-py before 6 looks only at who signed it."""
+    """Require under TLS that the certificate is that of the host, unless *asked* otherwise: redis-py before 6 checks only who signed it."""
     if not issubclass(pool.connection_class, redis.SSLConnection) or "ssl_check_hostname" in asked:
         return
     wanted = pool.connection_kwargs.get("ssl_cert_reqs", "required")
-    # Nothing is verified: then there is no name to compare either.
+    # Nothing is verified, so there is no name to compare either.
     is_verified = str(getattr(wanted, "name", wanted)).lower() not in ("none", "cert_none", "0")
     pool.connection_kwargs["ssl_check_hostname"] = is_verified
 
 
 def is_local(pool: Any) -> bool:
-    """Whether its server is on this machine."""
+    """Return whether the server of *pool* is on this machine."""
     options = getattr(pool, "connection_kwargs", {})
     host = str(options.get("host", ""))
     return "path" in options or host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
 
 
 def address(pool: Any) -> str:
-    """Where a pool connects to; no user name, no password."""
+    """Return the address to which a pool connects, without user name and password."""
     options = getattr(pool, "connection_kwargs", {})
     service = getattr(pool, "service_name", None)
     if service:

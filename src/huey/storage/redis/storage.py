@@ -1,8 +1,8 @@
-"""Tasks in Redis: one script for each verb, one call for each turn, any number of hosts.
+"""The storage in Redis: one script for each verb, one call for each turn, any number of hosts.
 
-keys.py says what is stored where, lua/ what each verb does. All verbs are atomic: a script runs to its end, or writes nothing. The verbs
-that read are in lookups.py, those of workers in turns.py, those that enqueue in enqueues.py, each a base class of the next; all others are
-here.
+keys.py describes what is stored where, lua/ what each verb does. All verbs are atomic: a script runs to its end, or writes nothing. The
+verbs that read are in lookups.py, those of workers in turns.py, those that enqueue in enqueues.py, each a base class of the next; all
+others are here.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ STAMP = 16
 
 
 class RedisStorage(EnqueuingStorage):
-    """Tasks in one Redis or Valkey server (6.2 or newer); several names may share it, and other data.
+    """A storage in one Redis or Valkey server (6.2 or newer), which several queues and other data may share.
 
-    Its address: *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and whatever else ``redis.Redis`` takes; or
-    *url*; or *connection_pool*; or *client*: a ``redis.Redis``, one of a Sentinel, or a ``RedisCluster``. *durable*: what is enqueued or
-    finished is on the server's disk when a call returns (WAITAOF: Redis 7.2 or Valkey, with AOF on). *enqueue_timeout*: seconds for which
-    an enqueue tries while the server is unreachable before it raises StorageUnavailable. *result_ttl*: seconds that unread results are
-    kept; None: for ever. *keep_finished*: how many succeeded tasks are kept for inspection, or for how long (a timedelta).
+    Its address: *host*, *port*, *db*, *username*, *password*, *ssl*, *unix_socket_path* and any other option of ``redis.Redis``; or *url*;
+    or *connection_pool*; or *client*: a ``redis.Redis``, one of a Sentinel, or a ``RedisCluster``. *durable*: enqueues and finishes are on
+    the server's disk when a call returns (WAITAOF: Redis 7.2 or Valkey, with AOF on). *enqueue_timeout*: seconds for which an enqueue
+    retries while the server is unreachable before it raises StorageUnavailable. *result_ttl*: seconds that unread results are kept; None:
+    forever. *keep_finished*: how many succeeded tasks are kept for inspection, or for how long (a timedelta).
 
     All times are the server's; *clock* replaces its clock in tests.
     """
@@ -120,7 +120,7 @@ class RedisStorage(EnqueuingStorage):
     # -- house --------------------------------------------------------------------------------------------------------------------------
 
     def open(self, polling: Polling | None = None) -> int:
-        # A program that starts together with its server, or over a bad line, should not fail because of one lost reply.
+        # A program that starts together with its server, or over a bad network, should not fail because of one lost reply.
         self._persist(lambda: self._queue.command(b"PING"), OPENING)
         return SCHEMA_VERSION
 
@@ -131,7 +131,7 @@ class RedisStorage(EnqueuingStorage):
                 f"{self!r}: its connection pool has max_connections={most}, and a consumer needs {NEEDED}: one to wait for tasks, one to "
                 "wait for results, one for events, one for everything else; give the pool more, or leave it out"
             )
-        # Asked again like the server itself in `open`: a lost reply must not hide that the server evicts tasks.
+        # Repeated like the checks in `open`: a lost reply must not hide that the server evicts tasks.
         warnings: list[str] = self._persist(lambda: self._queue.use(risks, again=False), OPENING)
         try:
             return warnings + older.on_server(self._queue.command, self.name, self._queue.where)
@@ -173,7 +173,7 @@ class RedisStorage(EnqueuingStorage):
 
     @property
     def is_trusted(self) -> bool:
-        """The server is on this machine: a unix socket or a loopback address. Other users may write to any other server."""
+        """True if the server is on this machine (a unix socket or a loopback address). Other users may write to any other server."""
         if self._is_local and not self._is_trust_logged:
             self._is_trust_logged = True
             log.info("%s is on this machine: pickles of any class are read from it; secret= signs them", self._queue.where)
@@ -249,7 +249,8 @@ class RedisStorage(EnqueuingStorage):
         return held
 
     def release_lock(self, name: str, token: int) -> bool:
-        """As the contract says. If the reply is lost the call is repeated, and a lock that the first one released counts as not held."""
+        """Release a lock as the contract says. If the reply is lost the call is repeated, and a lock that the first one released counts as
+        not held."""
         return bool(self._queue.call("release_lock", self._queue.lease_time(), name, token))
 
     def locks(self, names: Sequence[str] | None = None) -> list[Held]:
@@ -258,7 +259,7 @@ class RedisStorage(EnqueuingStorage):
         return [Held(name.decode(), token, Holder(holder.decode(), int(run))) for name, token, holder, run in found]
 
     def hit_rate_limit(self, name: str, limit: int, per: float, now: Micros | None = None) -> float:
-        """As the contract says. If the reply is lost the call is repeated, so a hit may count twice, but never not at all."""
+        """Count a hit as the contract says. If the reply is lost, the call is repeated, so a hit may count twice, but is never lost."""
         wait: int = self._queue.call("rate", name, micros(per), limit, now=now)
         return wait / SECOND
 
@@ -288,5 +289,5 @@ class RedisExpireStorage(RedisStorage):
 
 
 def _or_any(enqueue: Micros | None) -> Arg:
-    """Return which enqueue of an id is meant, as the scripts take it."""
+    """Return the argument by which the scripts identify one enqueue of an id."""
     return "" if enqueue is None else enqueue

@@ -1,5 +1,5 @@
-"""The turn: one call of one script, and the claim that a listener prefetched before it (prefetching.py). And what else a worker does with
-its leases: release, take-over, heartbeat."""
+"""The turn: one call of one script, and the claim that a listener prefetched before it (prefetching.py). Also the other calls of a worker
+about its leases: release, takeover, heartbeat."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BeforeIO = Callable[[], None]
 
 
 class WorkerStorage(ReadingStorage):
-    """The verbs of ``RedisStorage`` that workers call. *keeps_finished*: tasks that succeeded are kept for a while."""
+    """The methods of ``RedisStorage`` that workers call. *keeps_finished*: whether tasks that succeeded are kept for a while."""
 
     def __init__(self, queue: RedisQueue, result_ttl: float | None, keeps_finished: bool) -> None:
         super().__init__(queue)
@@ -49,7 +49,7 @@ class WorkerStorage(ReadingStorage):
         self._forget_listeners()
 
     def _forget_listeners(self) -> None:
-        """Start without listeners: those there are have lost their connections."""
+        """Drop all listeners, which have lost their connections."""
         self._of_thread = threading.local()
         self._prefetching: dict[str, PrefetchingListener] = {}
         """By worker: the listener that may have sent a claim for it, or hold what that brought."""
@@ -73,12 +73,12 @@ class WorkerStorage(ReadingStorage):
             finishes = finishes[len(part) :]
         listener = self._prefetching.get(worker.id)
         if self._lost_listener == worker.id:
-            # What the lost claim brought is not known. The engine reads what the worker holds, as after any outage.
+            # The result of the lost claim is unknown. The engine reads what the worker holds, as after any outage.
             self._lost_listener = None
             raise unreachable(self._queue.where, ConnectionError("the connection on which this worker waited was lost"))
         if listener is None or listener is not self._listener:
             return self._turn(worker, finishes, want, events, now, stale, report_promoted, before_io)
-        # A blocked listener's claim is called off by this turn. What a claim has brought before counts as wanted.
+        # This turn cancels a blocked listener's claim. Tasks that a claim has already brought count towards *want*.
         prefetched = Turn([]) if listener.state is ListenerState.BLOCKED else self._take_prefetched(worker, listener)
         if prefetched.leases and want and not (finishes or events):
             return prefetched._replace(stale=stale)
@@ -97,7 +97,7 @@ class WorkerStorage(ReadingStorage):
         return self._merged(prefetched, turn, worker, want)
 
     def _merged(self, prefetched: Turn, turn: Turn, worker: Worker, want: int) -> Turn:
-        """Return one turn of two. Prefetched tasks are released if all together are more than *want*."""
+        """Merge two turns into one and return it. Release prefetched tasks if there are more than *want* in total."""
         if len(turn.leases) + len(prefetched.leases) > want:
             self.release(worker, prefetched.leases)
             prefetched = prefetched._replace(leases=[])
@@ -146,7 +146,7 @@ class WorkerStorage(ReadingStorage):
         return self._parsed(worker, answer, want, stale, is_full)
 
     def _head(self, worker: Worker, want: int) -> tuple[Arg, ...]:
-        """Return the first arguments of the script, behind the time."""
+        """Return the first arguments of the script, after the time."""
         identity = (worker.id, details(worker), who(worker), lanes_of(worker))
         return (self._queue.lease_time(), *identity, want, self._result_ttl)
 
@@ -174,7 +174,7 @@ class WorkerStorage(ReadingStorage):
         )
 
     def _with_printable_ids(self, worker: Worker, leases: list[Lease]) -> list[Lease]:
-        """Return *leases*; damaged tasks whose ids are no text are given others, by which they can be reported."""
+        """Return *leases*, with new ids for damaged tasks whose ids are not text, so that they can be reported."""
         odd = [lease for lease in leases if not (lease.name or is_storable(lease.id))]
         if odd:
             named = self._queue.call("rename_ids", worker.id, *(raw_of(lease.id) for lease in odd), once=True)
@@ -186,7 +186,7 @@ class WorkerStorage(ReadingStorage):
 
     def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         def make_claim(listener: PrefetchingListener) -> Command | None:
-            # A claim that waits on the server can only have the server's time.
+            # A claim that waits on the server can only use the server's time.
             if not prefetch or self._queue.has_own_clock:
                 return None
             self._prefetching[worker.id] = listener
@@ -223,12 +223,12 @@ class WorkerStorage(ReadingStorage):
 
     @property
     def _listener(self) -> PrefetchingListener | None:
-        """The one of this thread."""
+        """The listener of this thread, or None."""
         listener: PrefetchingListener | None = getattr(self._of_thread, "listener", None)
         return listener
 
     def _listener_of_thread(self) -> PrefetchingListener:
-        """Return the listener of this thread, a new one after a fork or an outage."""
+        """Return the listener of this thread; create a new one after a fork or an outage."""
         listener = self._listener
         if listener is None or not listener.is_usable:
             listener = self._of_thread.listener = PrefetchingListener(self._queue)

@@ -1,4 +1,4 @@
-"""Workflows in Redis: the arguments of lua/parts/workflows.lua, and what the scripts answer."""
+"""Workflows in Redis: encode the arguments of lua/parts/workflows.lua, and decode the answers of the scripts."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def opened_of(found: list[Any]) -> Opened:
 
 
 def answer_of(how: bytes, found: list[bytes]) -> dict[TaskRef, str]:
-    """Return which tasks of a workflow were not put in, each with the id of the one that stands for it. Raise ValueError if a task that
-    should be held is not."""
+    """Return which tasks of a workflow were not enqueued, each with the task that stands for it. Raise ValueError if a task that should be
+    held is not."""
     names = [text_of(each) for each in found]
     if how == b"absent":
         raise not_held(TaskRef(_queue_of(found[0]), names[1]))
@@ -94,5 +94,5 @@ def edge_of(found: list[Any]) -> EdgeRow:
 
 
 def _queue_of(prefix: bytes) -> str:
-    """Return the name of a queue of which all keys begin with *prefix*."""
+    """Return the name of the queue whose keys begin with *prefix*."""
     return unquote(prefix.decode()[len("huey:{") : -len("}:")])

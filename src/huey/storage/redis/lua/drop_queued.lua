@@ -7,7 +7,7 @@ local limit, dropped = tonumber(ARGV[3]), 0
 local function drop(id)
   dropped = dropped + 1
   local state, message = load(id), call('HGET', $MESSAGES, id)
-  -- An ended task is in the queue by mistake only; it stays.
+  -- An ended task is in the queue only by mistake; it stays.
   if state and state[FINISHED] then return end
   if state then note_token(state[TOKEN]) end
   drop_traces(id)
@@ -38,7 +38,7 @@ local function drop_from_list(name)
   end
 end
 
--- Drop scheduled tasks but those that no worker could run so far.
+-- Drop scheduled tasks, except those that no worker could run so far.
 local function drop_scheduled()
   local kept = 0
   while dropped < limit do
@@ -69,7 +69,7 @@ if ARGV[2] == 'scheduled' then
   drop_scheduled()
 else
   drop_missing()
-  -- First, or dropping the ready ones would unblock them.
+  -- These first, or dropping the ready ones would unblock them.
   drop_from($LIMIT_BLOCKED, $ID_IN_MEMBER)
   for _, key in ipairs({ $SUSPECTS, $READY_RANKED }) do
     if dropped < limit then drop_from(key, $ID_IN_RANK) end

@@ -19,7 +19,7 @@ for i = 2, #ARGV do
   end
   for _, key in ipairs({ $EDGES_FROM, $EDGES_ENDED }) do
     for _, edge in ipairs(unpacked(call('HGET', key, id)) or {}) do
-      -- Else it was found with the child.
+      -- Otherwise it was found with the child.
       if edge[1] ~= P or not is_asked[edge[2]] then
         found[#found + 1] = { P, id, edge[1], edge[2], edge[4], text(edge[3]), outcome_of(edge[1], edge[2], edge[3]) }
       end

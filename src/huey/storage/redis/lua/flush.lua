@@ -1,4 +1,4 @@
--- Remove everything of this queue but its workers.
+-- Remove everything of this queue except its workers.
 -- include: base lanes stats values constraints insert missing edge_traces finishes edges
 -- What waits in other queues for tasks of this one.
 local children = {}

@@ -31,7 +31,7 @@ end
 local kinds = call('SMEMBERS', $VALUE_KINDS)
 kinds[#kinds + 1] = 'result'
 for _, kind in ipairs(kinds) do
-  -- Some have expired: look for them in a part of all values each time, from where the last scan ended.
+  -- Some have expired: search a part of all values each time, from where the last scan ended.
   if #expired($VALUE_EXPIRIES .. kind, text(now), 1) > 0 then
     local past, found = {}, scan_part($VALUES .. kind, 4 * limit)
     for i = 1, #found, 2 do
@@ -61,7 +61,7 @@ end
 if call('EXISTS', $EVENTS) == 1 and call('XLEN', $EVENTS) == 0 then call('DEL', $EVENTS) end
 if (tonumber(call('HGET', $CONTROL, 'followed') or tostring(now + 1)) or 0) <= now then call('HDEL', $CONTROL, 'followed') end
 
--- Remove rows that began by some time, after each was handed to KEEP.
+-- Remove rows that began by some time, after passing each to KEEP.
 local function remove_rows(index, by, keep)
   local left = limit
   for _, start in ipairs(expired(index, by, limit)) do

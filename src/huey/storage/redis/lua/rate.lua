@@ -1,4 +1,4 @@
--- Count one hit in the present window of a rate, or read its hits. The last window of each name is kept, "start used".
+-- Count one hit in the current window of a rate, or read its hits. The last window of each name is kept, "start used".
 -- ARGV    1: now or ""  2: name  3: microseconds of a window  4: hits that are allowed, or "" to read only  5: "1" to forget what was read
 -- Returns of a hit 0, or if the window is full microseconds until the next one; else the number of hits
 -- include: base

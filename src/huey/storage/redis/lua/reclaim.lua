@@ -11,7 +11,7 @@ table.sort(ids)
 local messages, states, leases = {}, {}, {}
 for _, id in ipairs(ids) do
   local message = call('HGET', $MESSAGES, id)
-  -- An id without a message is no task: it goes with the worker.
+  -- An id without a message is not a task: it is removed with the worker.
   if message then
     local i, token = #held + 1, tonumber(call('HGET', $LEASES_OF .. ARGV[5], id)) or now
     local state = load(id) or new_state(message)

@@ -1,4 +1,4 @@
--- Give damaged tasks whose ids are no text printable ids: bytes beyond ASCII are escaped.
+-- Give printable ids to damaged tasks whose ids are not text: bytes beyond ASCII are escaped.
 -- ARGV    1: now or ""  2: id of the worker that holds them  3..: ids
 -- Returns the new ids
 -- include: base lanes constraints

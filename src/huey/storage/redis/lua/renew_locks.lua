@@ -2,7 +2,7 @@
 -- ARGV    1: now or ""  2: lease clock or ""  3: holder  4: microseconds  5..: nonces of calls whose reply was lost: those are released
 -- Returns how many it holds
 -- include: base locks
--- A full server must not end locks: a script that has freed memory may go on writing.
+-- A full server must not end locks: a script that has freed memory may continue to write.
 call('DEL', $ABSENT)
 local own, lost = redis.sha1hex(ARGV[3]), {}
 for i = 5, #ARGV do lost[ARGV[i]] = true end

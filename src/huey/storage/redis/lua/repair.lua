@@ -1,4 +1,4 @@
--- After keys were set aside: put tasks that stand in no key any more back where they belong.
+-- After keys were set aside, restore tasks that are no longer in any key.
 -- ARGV    1: now or ""  2: lease clock or ""
 -- Returns the number of those tasks
 -- include: base worker_leases lanes constraints missing edge_traces

@@ -1,6 +1,6 @@
--- Put failed and cancelled tasks back into the queue as if they were new.
+-- Requeue failed and cancelled tasks as if they were new.
 -- ARGV    1: now or ""  2..: ids
--- Returns the ids that were put back
+-- Returns the ids that were requeued
 -- include: base lanes stats values constraints missing edge_traces insert finishes edges
 local retried = {}
 
@@ -31,7 +31,7 @@ local function open_again(edge)
   call('ZADD', $WAITING, open_parents(edge[CHILD]), edge[CHILD])
 end
 
--- The tasks were put back: what was cancelled because of them waits again, and so does a join that was not queued yet.
+-- The tasks were requeued: tasks cancelled because of them wait again, and so does a join that was not queued yet.
 local function reopen_edges(ids)
   local walk, at = {}, 0
   for _, id in ipairs(ids) do walk[#walk + 1] = { P, id } end

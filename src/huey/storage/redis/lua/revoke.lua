@@ -1,4 +1,4 @@
--- Revoke tasks, also those that are not held.
+-- Revoke tasks, including those that are not held.
 -- ARGV    1: now or ""  2: until  3: "1" for once  4: microseconds that the revocation of an unknown id is kept
 --         5: an instant for one enqueue of each id, or ""  6..: ids
 -- include: base revocation_fields

@@ -65,8 +65,8 @@ if successes + others > 0 then
 end
 
 if mode == '1' then
-  -- The server refuses the first write of a script while it is full, unless that is one that frees memory: after it, the script may go on.
-  -- The finishes of what ran need room, and free some.
+  -- A full server rejects the first write of a script, unless that frees memory: after it, the script may continue. The finishes of what
+  -- ran need room, and free some.
   call('DEL', $ABSENT)
   want = 0
 end

@@ -1,4 +1,4 @@
--- What every script begins with: the time, and functions that read messages, states and revocations.
+-- The beginning of every script: the time, and functions that read messages, states and revocations.
 -- KEYS    1: the queue's prefix (keys.py). All other keys are made from it; they share its hash tag
 -- ARGV    1: now, microseconds, or "" for the server's own clock
 -- A script runs to its end: no command fails because of foreign data (call), and no value that is read is trusted. A missing value is an
@@ -27,7 +27,7 @@ local function text(number)
 end
 
 -- Remove the cause of a failed command before it is repeated. A key of a wrong type is renamed to "damaged:..." and kept there; it is listed
--- until repair.lua has restored the tasks that stood in it. A counter that is no number is dropped.
+-- until repair.lua has restored the tasks that stood in it. A counter that is not a number is dropped.
 local function remove_cause(why, verb, key, field)
   if string.find(why, 'WRONGTYPE', 1, true) then
     local name = string.sub(key, #P + 1)
@@ -35,7 +35,7 @@ local function remove_cause(why, verb, key, field)
     redis.pcall('SADD', $DAMAGED_KEYS, name)
   elseif string.find(why, 'not an integer', 1, true) or string.find(why, 'overflow', 1, true) then
     if verb == 'HINCRBY' then redis.call('HDEL', key, field) end
-    -- Higher than any former position.
+    -- Higher than any earlier position.
     if verb == 'INCR' then redis.call('SET', key, text(now)) end
   end
 end
@@ -83,7 +83,7 @@ local function head_of(message)
   return head
 end
 
--- Which enqueue of its id a task is, if the id may be enqueued again after its end; else nil.
+-- The enqueue of its id that a task stands for, if the id may be enqueued again after its end; else nil.
 local function own_of(message)
   local options = head_of(message)[OPTIONS]
   if not options or not string.find(options, '"own"', 1, true) then return nil end
@@ -129,7 +129,7 @@ local function damaged()
   return { 'damaged', now, 0, 0, 0, false, now, false, false, false, false, false, false, false, false, false }
 end
 
--- A packed state. An unreadable one becomes "damaged", with a token that is higher than all former ones.
+-- A packed state. An unreadable one becomes "damaged", with a token that is higher than all earlier ones.
 local function parse_state(packed)
   if not packed then return packed end
   local state = unpacked(packed) or {}
@@ -155,7 +155,7 @@ local function save(id, state)
   call('HSET', $STATES, id, cmsgpack.pack(state))
 end
 
--- The highest token of all removed tasks; an id that is enqueued again begins above it. 1: what most tasks end with.
+-- The highest token of all removed tasks; an id that is enqueued again starts above it. 1: the token that most tasks end with.
 local function top_token()
   return tonumber(call('GET', $TOP_TOKEN) or '1') or now
 end
@@ -206,7 +206,7 @@ local function in_parts(verb, key, list, size)
   end
 end
 
--- Wake one worker that waits for a lane (o: other tasks, u: suspects). r: a task is ready; s: look at the schedule or the queue's state.
+-- Wake one worker that waits for a lane (o: other tasks, u: suspects). r: a task is ready; s: check the schedule or the queue's state.
 local function wake(lane, token)
   if call('EXISTS', $WAKE .. lane) == 0 then call('RPUSH', $WAKE .. lane, token) end
 end

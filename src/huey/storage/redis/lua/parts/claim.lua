@@ -49,7 +49,7 @@ local function take_listed(want)
   return ids
 end
 
--- From the lists and from what is ranked beside them, merged.
+-- From the lists and the tasks ranked beside them, merged.
 local function take_merged(ids, want)
   local ranked, next_ranked = call('ZRANGE', $READY_RANKED, 0, want - 1), 1
   local levels, level = priorities(), 1

@@ -1,7 +1,7 @@
 -- Constraints: unique keys and concurrency limits. While no held task has any, nothing here costs more than one EXISTS.
 -- How a limit is kept: of the due tasks of a concurrency key, the best are ready, as many as there is room beside the running ones; the
--- others are blocked, where no claim finds them. A change of what a key has due or running touches the key, and the verb rebalances what
--- was touched before it ends.
+-- others are blocked, where no claim finds them. A change of the due or running tasks of a key touches the key, and the verb rebalances all
+-- touched keys before it ends.
 local UNIQUE, WHILE, LIMIT, MAX_RUNNING = 1, 2, 3, 4
 local has_constraints, touched, is_touched, requeued = nil, {}, {}, {}
 
@@ -35,7 +35,7 @@ local function requested_in(options)
   return requested
 end
 
--- Store what has to be known until the task ends, and return it; nil if that is nothing.
+-- Store the part that is needed until the task ends, and return it; nil if nothing is needed.
 local function note_constraints(id, requested)
   local unique, limit = requested.unique, requested.limit
   local holds_key = unique and type(unique[2]) == 'string'
@@ -98,7 +98,7 @@ local function after_claim(id, constraints, message, state)
   if constraints[WHILE] == 'waiting' then release_key(id, constraints) end
 end
 
--- The task does not run any more.
+-- The task no longer runs.
 local function release_limit(id, constraints)
   if constraints[LIMIT] then
     call('ZREM', $LIMIT_RUNNING, limit_hash(constraints) .. 'r' .. id)
@@ -141,13 +141,13 @@ local function block(member)
   for _, key in ipairs({ $READY_RANKED, $SUSPECTS }) do call('ZREM', key, string.sub(member, $RANK_IN_MEMBER)) end
 end
 
--- Remove a blocked member that is no task, or none that has a limit.
+-- Remove a blocked member that is not a task, or not one with a limit.
 local function drop_stray(member, is_held)
   call('ZREM', $LIMIT_BLOCKED, member)
   if is_held then call('ZADD', $READY_RANKED, 0, string.sub(member, $RANK_IN_MEMBER)) end
 end
 
--- Remove all that refers to an id which has no message any more.
+-- Remove everything that refers to an id without a message.
 local function drop_traces(id)
   local constraints = read_constraints(id)
   if constraints and constraints[LIMIT] then
@@ -169,7 +169,7 @@ local function rebalance(limit)
   while true do
     local best = call('ZRANGEBYLEX', $LIMIT_BLOCKED, from, to, 'LIMIT', 0, 1)[1]
     if not best then return end
-    -- The first task's maximum counts for all: tasks with different ones would block and unblock each other for ever.
+    -- The first task's maximum counts for all: tasks with different ones would block and unblock each other forever.
     local id = string.sub(best, $ID_IN_MEMBER)
     local is_held = call('HEXISTS', $MESSAGES, id) == 1
     local constraints = is_held and read_constraints(id)

@@ -21,7 +21,7 @@ local function end_edges(id, outcome, value, error_text, failed_queue, failed)
   ended_parents[#ended_parents + 1] = { P, id, { outcome, value or false, error_text or false, failed_queue or false, failed or false } }
 end
 
--- The task was not there any more, or never ran.
+-- The task was gone, or never ran.
 local function skip_edges(id)
   end_edges(id, 'skipped')
 end
@@ -31,7 +31,7 @@ local function fail_edges(id, error_text)
   end_edges(id, 'failed', nil, error_text, P, id)
 end
 
--- Remove what was given to a task, and what is known of its children.
+-- Remove the values given to a task, and the edges to its children.
 local function forget_edges(id)
   local parents = unpacked(call('HGET', $EDGES_TO, id))
   if parents then

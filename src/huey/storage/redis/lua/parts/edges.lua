@@ -104,7 +104,7 @@ do
     for i = 1, #left, 2 do
       local gave, state = unpacked(left[i + 1]), load(left[i])
       local is_live = call('HEXISTS', $MESSAGES, left[i]) == 1 and not (state and state[FINISHED])
-      -- One that was put back by hand, or enqueued again, meanwhile.
+      -- It was requeued by hand, or enqueued again, meanwhile.
       if not gave or is_live then call('HDEL', $ENDED_PARENTS, left[i]) else ended_parents[#ended_parents + 1] = { P, left[i], gave } end
     end
     while at < #ended_parents do

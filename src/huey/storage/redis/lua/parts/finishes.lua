@@ -32,7 +32,7 @@ local function requeue(id, priority, state, due)
   end
 end
 
--- Remember a run: who made it, when it ended, and how (both parts of a JSON object).
+-- Record a run: its worker, when it ended, and how (both parts of a JSON object).
 local function add_attempt(state, who, tail)
   local attempts = state[ATTEMPTS] or {}
   attempts[#attempts + 1] = '{' .. (state[CRASHED_WORKER] or who) .. ', "at": ' .. text(now) .. ', ' .. tail .. '}'

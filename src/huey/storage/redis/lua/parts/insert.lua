@@ -1,5 +1,5 @@
 -- Inserting records that have no constraints.
--- ARGV    groups of records that differ in id and payload only, in order of id: flag, length and text of the head, priority, eta (or "+"
+-- ARGV groups of records that differ only in id and payload, in order of id: flag, length and text of the head, priority, eta (or "+"
 --         and microseconds from now, or ""), name, count, the ids, the payloads
 
 -- Whether this enqueue of a sequence was executed before and is sent again because its reply was lost. Its tasks may have ended since.

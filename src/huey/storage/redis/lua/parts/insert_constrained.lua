@@ -44,7 +44,7 @@ local function duplicate_of(id, requested)
   return reserved_for('u' .. requested.unique[1])
 end
 
--- Remove what is left of the former task of an id that is enqueued again.
+-- Remove the remains of the earlier task of an id that is enqueued again.
 local function drop_former_run(id)
   local former = load(id)
   if former then
@@ -70,7 +70,8 @@ local function is_held(id, may_come_again)
   return not (state and state[FINISHED])
 end
 
--- Insert the task of ARGV[AT], which waits for so many PARENTS; return true. Or return false, and the id of the task of which it is a duplicate unless it is held itself.
+-- Insert the task of ARGV[AT], which waits for PARENTS parents; return true. Or return false, and the id of the task of which it is a
+-- duplicate unless it is held itself.
 local function insert_constrained(at, has_revocations, parents)
   local id, requested, priority, eta = ARGV[at + 6], requested_at(at), tonumber(ARGV[at + 2]), due_in(ARGV[at + 3])
   local own = requested and requested.own or nil
@@ -114,7 +115,7 @@ local function saved_duplicates(sequence, number)
   return saved and saved[1] == number and type(saved[2]) == 'table' and saved[2] or {}
 end
 
--- Call it after all were inserted.
+-- Call it after all tasks were inserted.
 local function flush_constrained()
   rebalance_touched()
   if has_ready and call('HGET', $CONTROL, 'paused') ~= '1' then wake('o', 'r') end

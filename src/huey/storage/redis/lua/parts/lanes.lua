@@ -26,10 +26,10 @@ end
 local function append_ready(priority, ready_at, ids)
   if #ids == 0 then return end
   local key, name = lane_key(priority), text(priority)
-  -- The list may be empty by now; then this is merely more cautious than necessary.
+  -- The list may be empty by now; then this is just more cautious than necessary.
   local last = call('HGET', $LIST_ENDS, name)
   if last then
-    -- An unreadable end may be any time.
+    -- An unreadable end may stand for any time.
     local end_ready_at = tonumber(string.sub(last, 1, 17)) or LAST
     if ready_at < end_ready_at or (ready_at == end_ready_at and precedes(ids[1], string.sub(last, 18))) then
       local members = {}

@@ -38,7 +38,7 @@ local function count_pending(start, name, change)
   if call('HINCRBY', $PENDING, field, change) == 0 then call('HDEL', $PENDING, field) end
 end
 
--- A task has ended: it is pending no more, but was enqueued then.
+-- A task has ended: it is no longer pending, but still counts as enqueued.
 local function count_end(message, name)
   local start = created_of(message)
   start = start - start % 60000000

@@ -27,7 +27,7 @@ local function count_expiry(kind, expires, change)
   end
 end
 
--- Call it before these values are removed or replaced.
+-- Call this before these values are removed or replaced.
 local function uncount(kind, values)
   local last, how_many = 0, 0
   for i = 1, #values do

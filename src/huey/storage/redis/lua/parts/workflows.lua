@@ -1,4 +1,4 @@
--- Putting in a workflow.
+-- Enqueueing a workflow.
 -- A plan (JSON), with positions in ARGV that count from BASE:
 --   queues    prefix, channel, position of the first and behind the last group of tasks that neither wait nor have constraints
 --   singles   number of the queue, position of a group of one, number of parents, position of its event or -1; parents come first
@@ -116,7 +116,7 @@ local function retarget(key, id, old_queue, old, at, new)
   if #edges > 0 then call('HSET', key, id, cmsgpack.pack(edges)) end
 end
 
--- Let a new task have all edges of an old one, which is revoked.
+-- Give a new task all edges of an old one, which is revoked.
 local function replace(new_queue, new, old_queue, old)
   local children, parents, gave = false, false, {}
   in_queue(old_queue, function()
