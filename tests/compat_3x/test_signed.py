@@ -193,7 +193,7 @@ def test_changed_constraints_keep_the_task_from_running(signed: Huey, terms: Con
     run_all(signed)
 
     assert ran == []
-    with pytest.raises(TaskException, match="not those that were signed"):
+    with pytest.raises(TaskException, match="differ from the signed ones"):
         handle.get()
 
 

@@ -66,7 +66,7 @@ def test_what_is_of_asyncio_is_refused_when_it_is_given(make: Callable[[], dict[
         (lambda: {"client": object()}, "huey needs a redis.Redis"),
         (lambda: {"connection_pool": object()}, "huey needs a redis.ConnectionPool"),
         (lambda: {"client": redis.Redis}, "huey needs a redis.Redis"),
-        (lambda: {"url": b"redis://localhost"}, "has to be a text"),
+        (lambda: {"url": b"redis://localhost"}, "must be a string"),
     ],
 )
 def test_what_is_no_client_or_pool_is_refused_with_what_to_give(make: Callable[[], dict[str, Any]], told: str) -> None:
