@@ -27,6 +27,7 @@ from huey.storage.sqlite.storage import SqliteStorage
 from huey.task.lifecycle import Finish, State
 from huey.task.record import Lease, Record
 from huey.task.record_options import DONE, FIRST, WAITING, Constraints, with_constraints
+from huey.task.workflow import JOIN, THEN, Edge, ParentEnd, QueuedRecord, TaskRef, Workflow
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import is_followed, publish, worker
 from tests.support.redis_server import shared_server
@@ -114,6 +115,7 @@ finish_fields = st.fixed_dictionaries(
         "value": st.none() | values,
         "error": errors,
         "duration": st.sampled_from([0.0, 0.001, 0.25, 20_000.0]),
+        "output": st.none() | values,
     }
 )
 
@@ -172,6 +174,41 @@ class Agreement(RuleBasedStateMachine):
     def enqueue_constrained(self, fields: list[dict[str, Any]], is_told: bool) -> None:
         records = [self.record(each) for each in fields]
         self.both(lambda storage: storage.enqueue(records, (lambda: [f'"{record.id}"' for record in records]) if is_told else None))
+
+    @rule(
+        fields=st.lists(record_fields | sharing_fields, min_size=1, max_size=4, unique_by=lambda fields: fields["id"]),
+        links=st.lists(st.tuples(numbers, numbers, st.sampled_from([THEN, JOIN])), max_size=5),
+        outside=st.none() | st.sampled_from(IDS),
+        old=st.none() | st.sampled_from(IDS),
+        is_told=st.booleans(),
+    )
+    def enqueue_workflow(
+        self, fields: list[dict[str, Any]], links: list[tuple[int, int, str]], outside: str | None, old: str | None, is_told: bool
+    ) -> None:
+        tasks = [QueuedRecord("test", self.record(each)) for each in fields]
+        # Nearly always from an earlier task to a later one, now and then from one that may be held.
+        pairs = [(min(one, other) % len(tasks), max(one, other) % len(tasks), kind) for one, other, kind in links]
+        edges = [Edge(tasks[one].ref, tasks[other].ref, kind, n) for n, (one, other, kind) in enumerate(pairs) if one != other]
+        if outside is not None:
+            edges.append(Edge(TaskRef("test", outside), tasks[-1].ref, THEN, 9))
+        own_ids = {each["id"] for each in fields}
+        replaces = {tasks[0].ref: TaskRef("test", old)} if old is not None and old not in own_ids else {}
+        first = [task.record.id for task in tasks if all(edge.child != task.ref for edge in edges)]
+
+        def put(storage: Storage) -> Any:
+            named = [task._replace(queue=storage.name) for task in tasks]
+            own = {TaskRef("test", id): TaskRef(storage.name, id) for id in IDS}
+            moved = [edge._replace(parent=own[edge.parent], child=own[edge.child]) for edge in edges]
+            new = {own[one]: own[other] for one, other in replaces.items()}
+            try:
+                stand_ins = storage.enqueue_workflow(
+                    Workflow(named, moved, new), (lambda: [f'"{id}"' for id in first]) if is_told else None
+                )
+            except ValueError:
+                return "refused"
+            return {ref.id: other for ref, other in stand_ins.items()}
+
+        self.both(put)
 
     @rule(by=who, want=st.integers(0, 4))
     def claim(self, by: Any, want: int) -> None:
@@ -324,6 +361,17 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: ([storage.listen(worker, 0, self.waker) for worker in WORKERS], storage.wait(IDS[:2], 0)))
 
     @invariant()
+    def all_edges_agree(self) -> None:
+        self.both(lambda storage: [(it[0].id, it[1].id, *it[2:]) for it in storage.edges(IDS)], sorted_edges)
+        self.both(lambda storage: [[end_alike(end) for end in storage.parent_ends(id)] for id in IDS])
+        waiting = [row.id for row in self.model.find(State.WAITING)]
+        edges = self.model.edges(waiting)
+        for id in waiting:
+            # No task waits for what can no longer happen.
+            parents = [edge.parent.id for edge in edges if edge.child.id == id and edge.outcome is None]
+            assert any(row is not None and row.finished is None for row in map(self.model.get, parents)), id
+
+    @invariant()
     def all_marks_agree(self) -> None:
         self.both(lambda storage: [storage.get_revocation(TaskIds([id])) for id in IDS])
         self.both(lambda storage: [storage.get_revocation(TaskName(name)) for name in NAMES])
@@ -336,10 +384,24 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: [storage.rate(name, per) for name in KEYS for per in (1.0, 60.0, HOUR)])
 
 
+def sorted_edges(edges: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return sorted(edges, key=str)
+
+
+def end_alike(end: ParentEnd) -> tuple[Any, ...]:
+    return end._replace(parent=TaskRef("", end.parent.id), error=end.error and json.loads(end.error))
+
+
 def row_alike(row: TaskRow) -> TaskRow:
     """Without what the contract leaves open: the place of what is not ready yet, the worker of what does not run."""
-    place = row.ready_at if row.due is None else 0
-    texts: dict[str, Any] = {"error": row.error and json.loads(row.error), "attempts": row.attempts and json.loads(row.attempts)}
+    was_ready = row.state != State.WAITING and not (row.reason or "").startswith("parent ")
+    place = row.ready_at if row.due is None and was_ready else 0
+    if not was_ready:
+        row = row._replace(due=None)
+    error = row.error and json.loads(row.error)
+    if isinstance(error, dict) and "failed" in error:
+        error = error["failed"][1]
+    texts: dict[str, Any] = {"error": error, "attempts": row.attempts and json.loads(row.attempts)}
     return row._replace(ready_at=place, worker=row.worker if row.state == State.RUNNING else None, **texts)
 
 
@@ -357,6 +419,7 @@ def turn_alike(turn: Turn) -> Turn:
         cancelled=sorted(turn.cancelled),
         promoted=sorted(turn.promoted),
         revoked_running=sorted(turn.revoked_running),
+        opened=sorted(it._replace(queue="") for it in turn.opened),
     )
 
 

@@ -129,7 +129,8 @@ class Storage(Sharing, Administering, Masked, ABC):
         gives its stored result, or ``skipped`` if there is none. It does not wait for the parents of the task it stands in for.
 
         A parent outside *workflow* must be held and not have ended. A replaced task (``replaces``) is revoked and its edges move to the new
-        one. If it is WAITING, the new task waits in its place, and it is CANCELLED at once.
+        one, whose options must say the same of parents and children. If it is WAITING, the new task waits in its place, and it is CANCELLED
+        at once.
 
         Raise ValueError if the workflow cannot work (``prepared``), or if a parent or a replaced task has ended, and ConfigurationError if
         this storage does not support it; nothing is written then.

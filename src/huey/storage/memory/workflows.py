@@ -13,7 +13,7 @@ from huey.storage.memory.expiring import peek
 from huey.storage.memory.tables import Edges, Outcome
 from huey.storage.rows import EventFactory, Revocation
 from huey.task.lifecycle import State
-from huey.task.record_options import read_constraints, with_edges
+from huey.task.record_options import read_constraints
 from huey.task.workflow import SKIPPED, SUCCEEDED, Edge, Opened, QueuedRecord, TaskRef, Workflow, not_held, prepared
 
 
@@ -31,7 +31,7 @@ def enqueue(edges: Edges, workflow: Workflow, make_events: EventFactory | None, 
     stand_ins = _insert(edges, workflow, tasks, now)
     for edge in workflow.edges:
         if edge.child not in stand_ins:
-            _add_edge(edges, edge._replace(parent=stand_ins.get(edge.parent, edge.parent)), refs, now)
+            _add_edge(edges, edge._replace(parent=stand_ins.get(edge.parent, edge.parent)), now)
     for new, old in workflow.replaces.items():
         _replace(edges, new, old, now)
     opened = edge_tables.settle(edges, now)
@@ -68,7 +68,7 @@ def _is_held(edges: Edges, task: QueuedRecord, now: Micros) -> bool:
     return constraints.id_ttl is not None and peek(edges.queues[task.queue].kept_ids, task.record.id, now) is not None
 
 
-def _add_edge(edges: Edges, edge: Edge, refs: set[TaskRef], now: Micros) -> None:
+def _add_edge(edges: Edges, edge: Edge, now: Micros) -> None:
     edges.add(edge)
     row = edges.row(edge.parent)
     if row is None or row.is_ended:
@@ -77,8 +77,6 @@ def _add_edge(edges: Edges, edge: Edge, refs: set[TaskRef], now: Micros) -> None
         if row is None or row.state == State.SUCCEEDED:
             value = peek(edges.queues[edge.parent.queue].values["result"], edge.parent.id, now)
         edges.ended.setdefault(edge.parent, Outcome(SKIPPED) if value is None else Outcome(SUCCEEDED, value))
-    elif edge.parent not in refs and row.state != State.RUNNING:
-        row.record = row.record._replace(options=with_edges(row.record.options, 0, True))
 
 
 def _replace(edges: Edges, new: TaskRef, old: TaskRef, now: Micros) -> None:
@@ -95,8 +93,6 @@ def _replace(edges: Edges, new: TaskRef, old: TaskRef, now: Micros) -> None:
             if link.end is None:
                 del edges.open[link.parent][old, position]
                 edges.open[link.parent][new, position] = None
-    has_children = new in edges.open
-    row.record = row.record._replace(options=with_edges(row.record.options, len(links or ()), has_children))
     if former.state != State.WAITING:
         former.revoked = Revocation(FOREVER, False)
         return

@@ -99,9 +99,9 @@ class EnqueuingStorage(WorkerStorage):
     ) -> tuple[bytes, list[bytes]]:
         """Return the outcome of the enqueue, and the tasks that caused it."""
         queue = self._queue
-        events = list(make_events()) if make_events is not None and queue.is_followed else []
-        mode = 0 if make_events is None else 2 if events else 1
-        answer = queue.call("enqueue_workflow", mode, *number, *arguments_of(workflow, tasks, events), now=now, after=queue.durable)
+        events = list(make_events()) if make_events is not None and queue.is_followed else None
+        mode = 0 if make_events is None else 1 if events is None else 2
+        answer = queue.call("enqueue_workflow", mode, *number, *arguments_of(workflow, tasks, events or []), now=now, after=queue.durable)
         if answer == 1:
             queue.is_followed = True
             return self._execute_workflow(workflow, tasks, make_events, now, number)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
+from huey.storage.helpers import in_chunks
 from huey.storage.redis import keys
 from huey.storage.redis.messages import Arg, group, groups, lease_of, text_of, whole_or
 from huey.task.lifecycle import Finish
@@ -27,9 +28,10 @@ def arguments_of(workflow: Workflow, tasks: Sequence[QueuedRecord], events: Sequ
     queues, singles, event_positions = list[Any](), list[Any](), list[Any]()
     is_single = {each.ref: each.ref in children or may_have_constraints(each.record.options) for each in tasks}
     for name in names:
-        plain = [each.record for each in tasks if each.queue == name and not is_single[each.ref]]
+        plain = sorted((each.record for each in tasks if each.queue == name and not is_single[each.ref]), key=lambda record: record.id)
         start = len(arguments)
-        arguments += groups(plain) if plain else []
+        for some in in_chunks(plain):
+            arguments += groups(some)
         queues.append([keys.prefix(name), name, start, len(arguments)])
     texts = workflow.pair_events(events)
     for each in tasks:

@@ -7,7 +7,7 @@ import pytest
 from huey.storage.base import Storage
 from huey.task.lifecycle import Finish, Returned, State, decide
 from huey.task.record import Record
-from huey.task.record_options import Constraints, with_constraints
+from huey.task.record_options import Constraints, with_constraints, with_edges
 from huey.task.workflow import JOIN, THEN, Edge, QueuedRecord, TaskRef, Workflow
 from huey.testing.clock import FakeClock
 from huey.testing.contract.edges import FAILURE, chord, end, fails, given, joined, pipeline, reasons, refs, states
@@ -144,7 +144,8 @@ class WorkflowRules:
         storage.enqueue_workflow(pipeline(storage, "a", "b", "c"))
         new, old = refs(storage, "new", "b")
 
-        storage.enqueue_workflow(joined(storage, task("new"))._replace(replaces={new: old}))
+        options = with_edges(None, 1, True)
+        storage.enqueue_workflow(joined(storage, task("new", options=options))._replace(replaces={new: old}))
 
         assert states(storage, "b", "new", "c") == [State.CANCELLED, State.WAITING, State.WAITING]
         (lease,) = end(storage, clock, Returned(b"1"), *claim(storage), want=9).leases

@@ -211,10 +211,6 @@ CREATE TEMP TRIGGER insert_workflow AFTER INSERT ON workflow_insert BEGIN
     DELETE FROM workflow_edge WHERE follows = NEW.follows AND (child_queue, child) IN (SELECT queue, id FROM stand_ins);
     UPDATE workflow_edge SET parent = s.other FROM stand_ins AS s
      WHERE workflow_edge.follows = NEW.follows AND workflow_edge.parent_queue = s.queue AND workflow_edge.parent = s.id;
-    UPDATE huey_task SET options = json_set(coalesce(options, '{}'), '$.children', json('true'))
-      FROM (SELECT DISTINCT parent_queue, parent FROM workflow_edge
-             WHERE follows = NEW.follows AND (parent_queue, parent) NOT IN (SELECT queue, id FROM workflow_task WHERE follows = NEW.follows)) AS outside
-     WHERE huey_task.queue = outside.parent_queue AND huey_task.id = outside.parent AND huey_task.state IN ('waiting', 'queued', 'blocked');
     INSERT OR IGNORE INTO huey_ended_parent (queue, id, outcome, value)
     SELECT DISTINCT e.parent_queue, e.parent, CASE WHEN r.value IS NULL THEN 'skipped' ELSE 'succeeded' END, r.value
       FROM workflow_edge AS e
@@ -236,10 +232,7 @@ CREATE TEMP TRIGGER insert_workflow AFTER INSERT ON workflow_insert BEGIN
     UPDATE OR REPLACE huey_edge SET child_queue = r.queue, child = r.id FROM workflow_replacement AS r
      WHERE r.follows = NEW.follows AND huey_edge.child_queue = r.old_queue AND huey_edge.child = r.old;
     UPDATE huey_task
-       SET state = CASE o.state WHEN 'waiting' THEN 'waiting' ELSE huey_task.state END, open_parents = o.open_parents,
-           options = coalesce(json_patch(coalesce(huey_task.options, '{}'),
-                                         json_object('parents', json_extract(o.options, '$.parents'), 'children', json(CASE WHEN json_extract(o.options, '$.children') THEN 'true' END))),
-                              huey_task.options)
+       SET state = CASE o.state WHEN 'waiting' THEN 'waiting' ELSE huey_task.state END, open_parents = o.open_parents
       FROM workflow_replacement AS r CROSS JOIN huey_task AS o ON o.queue = r.old_queue AND o.id = r.old
      WHERE r.follows = NEW.follows AND huey_task.queue = r.queue AND huey_task.id = r.id;
     UPDATE huey_task

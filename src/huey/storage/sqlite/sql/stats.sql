@@ -12,7 +12,7 @@ SELECT name, start, span, enqueued, succeeded, failed, retried, cancelled, durat
 -- name: stats_pending
 -- Tasks that have not ended, which statistics do not count yet, by name and minute.
 SELECT name, created - created % 60000000 AS start, count(*) FROM huey_task
- WHERE queue = :queue AND state IN ('queued', 'running', 'blocked') AND start > :since - 60000000
+ WHERE queue = :queue AND state IN ('queued', 'running', 'blocked', 'waiting') AND start > :since - 60000000
  GROUP BY name, start;
 
 -- name: prune_minutes_find

@@ -37,6 +37,8 @@ do
     local due = head[AFTER] and created_of(message) + head[AFTER] or head[ETA]
     call('ZREM', $WAITING, id)
     state[STATE], state[READY_AT] = 'queued', now
+    -- A relative expiry counts from here.
+    if head[EXPIRES_IN] then state[EXPIRY] = text(math.max(now, due or 0) + head[EXPIRES_IN]) end
     if due and due > now then
       state[DUE] = text(due)
       save(id, state)

@@ -56,19 +56,6 @@ local function absent_of(plan)
   return found
 end
 
--- Say in the options of a task how many parents and whether it has children, as members at the end of the JSON object.
-local function note_options(id, members)
-  local message = call('HGET', $MESSAGES, id)
-  local state, head = load(id), head_of(message)
-  if not state then
-    state = new_state(message)
-    state[DUE] = call('ZSCORE', $SCHEDULED, id)
-  end
-  local before = string.match(state[OPTIONS_NOW] or head[OPTIONS] or '{}', '^(.*)}%s*$') or '{'
-  state[OPTIONS_NOW] = before .. (string.find(before, ':', 1, true) and ', ' or '') .. members .. '}'
-  save(id, state)
-end
-
 -- The holder of a unique key has ended: its stored result, of a success, joins; or nothing.
 local function end_stand_in(id)
   local state = load(id)
@@ -84,14 +71,15 @@ local function add_to(key, lists)
 end
 
 -- Store the edges; STAND_INS: number of the queue, NUL and id to the holder that takes the place of that task.
+-- Return those holders, each with the number of its queue.
 local function put_edges(plan, stand_ins)
-  local from, to, outside = {}, {}, {}
+  local from, to, holders = {}, {}, {}
   for number in ipairs(plan.queues) do from[number], to[number] = {}, {} end
   for _, edge in ipairs(plan.edges) do
     local child_queue, child, position, parent_queue, parent, kind = unpack(edge)
     if not stand_ins[child_queue .. '\0' .. child] then
       local holder = stand_ins[parent_queue .. '\0' .. parent]
-      if holder then outside[parent_queue .. '\0' .. holder] = { parent_queue, holder } end
+      if holder then holders[parent_queue .. '\0' .. holder] = { parent_queue, holder } end
       parent = holder or parent
       local list, back = from[parent_queue][parent] or {}, to[child_queue][child] or {}
       list[#list + 1] = { plan.queues[child_queue][1], child, position, kind }
@@ -105,7 +93,7 @@ local function put_edges(plan, stand_ins)
       for id, list in pairs(to[number]) do call('HSET', $EDGES_TO, id, cmsgpack.pack(list)) end
     end)
   end
-  return outside
+  return holders
 end
 
 local function retarget(key, id, old_queue, old, at, new)
@@ -142,10 +130,6 @@ local function replace(new_queue, new, old_queue, old)
     for i, parent in ipairs(parents) do
       if gave[i] then call('HSET', $EDGES_GIVEN, given_field(new, parent[AT]), gave[i]) end
     end
-    local members = {}
-    if #parents > 0 then members[1] = '"parents": ' .. #parents end
-    if #children > 0 then members[#members + 1] = '"children": true' end
-    if #members > 0 then note_options(new, table.concat(members, ', ')) end
   end)
 end
 
@@ -195,18 +179,9 @@ local function put_workflow(plan, base)
     local queue = plan.queues[event[1]]
     in_queue(queue[1], publish_events, queue[2], base + event[2], base + event[2])
   end
-  local outside = put_edges(plan, stand_ins)
-  for _, each in ipairs(plan.edges) do
-    local key = each[4] .. '\0' .. each[5]
-    if not plan.is_own[key] then outside[key] = { each[4], each[5] } end
-  end
-  for _, each in pairs(outside) do
+  for _, each in pairs(put_edges(plan, stand_ins)) do
     in_queue(plan.queues[each[1]][1], function()
-      if not is_live(each[2]) then
-        end_stand_in(each[2])
-      elseif not plan.is_own[each[1] .. '\0' .. each[2]] then
-        note_options(each[2], '"children": true')
-      end
+      if not is_live(each[2]) then end_stand_in(each[2]) end
     end)
   end
   for _, each in ipairs(plan.replaces) do replace(plan.queues[each[1]][1], each[2], plan.queues[each[3]][1], each[4]) end
