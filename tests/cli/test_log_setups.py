@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from huey.cli.logs import Console, set_up_logging
-from huey.runtime.log_queue import hand_on
-from huey.runtime.logs import LOGGERS, SafeLogger
+from huey.runtime.log_queue import LOGGERS, hand_on
+from huey.runtime.logs import SafeLogger
 from tests.support.helpers import Project, wait_until
 
 LINE = "a line of the consumer"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from huey.consumer.process_table import make_worker
 from huey.consumer.recovery import ExitCause, Recovery, exit_reason
-from huey.consumer.worker_spec import make_worker
 from huey.engine.scoreboard import RunningTask
 from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND

@@ -130,7 +130,7 @@ def test_an_argument_of_a_missing_class_waits(
 
 
 def test_a_record_of_a_newer_release_waits_too(name: str, old: Huey, caplog: pytest.LogCaptureFixture) -> None:
-    from huey.serializer.envelope import VERSION
+    from huey.serializer.signing import VERSION
     from huey.task.record import Record
 
     old.storage.enqueue([Record(id, "app.known", bytes([VERSION + 1, 0]) + b"?") for id in ("a", "b")])

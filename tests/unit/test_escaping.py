@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from huey import MemoryHuey
-from huey.runtime.logs import LOGGERS, Lines, escaped, escaped_lines
+from huey.runtime.log_queue import LOGGERS
+from huey.runtime.logs import Lines, escaped, escaped_lines
 
 FORGED = "7\n[2026-01-01 00:00:00,000] INFO:huey.consumer:MainThread:forged\x1b[2J\r\x9b2J\u2028\u202e\x00\x7f\ud800"
 

@@ -15,7 +15,8 @@ from typing import Any, TextIO
 from huey.cli.errors import UsageError
 from huey.consumer.command import REAL
 from huey.runtime.files import NotOurs, is_safe_folder, open_own, our_own
-from huey.runtime.logs import LOGGERS, enable
+from huey.runtime.log_queue import LOGGERS
+from huey.runtime.logs import enable
 
 LOG_BYTES = 1_000_000
 LOG_BACKUPS = 3

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from huey.client.build import build_executor, build_run_hooks
 from huey.consumer.janitor import JANITOR_INTERVAL_S, Janitor
+from huey.consumer.process_table import make_worker
 from huey.consumer.scheduler import CLOCK_CHECK_INTERVAL_S, Scheduler, WallClock
 from huey.consumer.service import OwnWatchdog, Service, ThreadRestarter
 from huey.consumer.settings import process_only_reason, uses_local_time, validate_settings
 from huey.consumer.signal_handling import restore_handlers, set_handler
 from huey.consumer.startup import free_locks, log_banner, log_requeued, log_stop, wait_for_storage
-from huey.consumer.worker_spec import make_worker
 from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.outage import Outage
 from huey.engine.prefetch import Search

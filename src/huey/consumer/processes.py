@@ -22,9 +22,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from huey.consumer import command
-from huey.consumer.process_table import Child
+from huey.consumer.process_table import WORKER_SPEC, Child, WorkerSpec, make_worker
 from huey.consumer.signal_handling import SUPERVISOR_SIGNALS
-from huey.consumer.worker_spec import WORKER_SPEC, WorkerSpec, make_worker
 from huey.engine.scoreboard import Scoreboard
 from huey.engine.time_limits import BROKEN
 from huey.runtime.clock import Micros

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from huey.consumer import processes
 from huey.consumer.enforcer import NEIGHBOUR_GRACE_S, REVOKED_GRACE_S, Enforcer
 from huey.consumer.memory import MIB, MemoryLimit
-from huey.consumer.process_table import Child, DeadChild, ProcessTable
+from huey.consumer.process_table import Child, DeadChild, ProcessTable, WorkerSpec, make_worker
 from huey.consumer.recovery import ExitCause, describe_exit, exit_reason
 from huey.consumer.service import RETRY_INTERVAL_S, Guard
 from huey.consumer.settings import allocate_workers, uses_local_time, validate_settings
@@ -25,7 +25,6 @@ from huey.consumer.startup import free_locks, log_banner, log_queues, log_requeu
 from huey.consumer.watchdog import Watchdog
 from huey.consumer.worker import run_worker
 from huey.consumer.worker_pool import Quarantine, WorkerPool
-from huey.consumer.worker_spec import WorkerSpec, make_worker
 from huey.engine.outage import Outage
 from huey.engine.scoreboard import REACHES, REPORTS, UNCHECKED
 from huey.engine.stamps import GAP

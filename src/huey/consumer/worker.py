@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from huey.consumer.consumer import ThreadedConsumer
 from huey.consumer.memory import OomScore
+from huey.consumer.process_table import WorkerSpec, make_worker
 from huey.consumer.processes import run_exit_handlers
 from huey.consumer.service import PULSE_STALL_CHECKS, Guard, Service, StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.consumer.signal_handling import ignore_signals, set_handler
-from huey.consumer.worker_spec import WorkerSpec, make_worker
 from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import CHECK_INTERVAL, MAIN
 from huey.engine.time_limits import BROKEN

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from huey.client.build import build_executor
 from huey.consumer.janitor import Janitor
-from huey.consumer.process_table import Child
+from huey.consumer.process_table import Child, make_worker
 from huey.consumer.recovery import Recovery
-from huey.consumer.worker_spec import make_worker
 from huey.runtime.clock import Micros, micros
 
 if TYPE_CHECKING:

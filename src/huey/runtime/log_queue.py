@@ -21,8 +21,8 @@ LINGER = 5.0
 """Seconds without a line after which the thread ends."""
 PAUSE = 0.2
 """Seconds that a fork waits for the line that is being written."""
-NAMES = ("huey", "huey.consumer", "huey.djhuey")
-"""Our loggers."""
+LOGGERS = ("huey", "huey.consumer", "huey.djhuey")
+"""All loggers of huey."""
 
 _Line = tuple[logging.Logger, logging.LogRecord]
 
@@ -166,7 +166,7 @@ def turn_on() -> None:
     global _queue
     if _queue is None:
         _queue = LogQueue()
-        _queue.take_over(*NAMES)
+        _queue.take_over(*LOGGERS)
 
 
 def is_on() -> bool:

@@ -25,7 +25,7 @@ LAST_LINES = 2.0
 
 def enable(loggers: Iterable[logging.Logger] | None = None) -> None:
     """Undo what ``dictConfig`` and ``fileConfig`` do by default to existing loggers: ``disabled``. Default: all of huey's loggers."""
-    for logger in map(logging.getLogger, LOGGERS) if loggers is None else loggers:
+    for logger in map(logging.getLogger, log_queue.LOGGERS) if loggers is None else loggers:
         logger.disabled = False
 
 
@@ -119,8 +119,6 @@ def leave(code: int) -> NoReturn:
         os._exit(code)
 
 
-LOGGERS = ("huey", "huey.consumer", "huey.djhuey")
-
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, characters that change the text direction, and characters that cannot be encoded."""
 _SAFE = (int, float, type(None))
@@ -178,5 +176,5 @@ def escape_record(record: logging.LogRecord) -> bool:
     return True
 
 
-for _name in LOGGERS:
+for _name in log_queue.LOGGERS:
     logging.getLogger(_name).addFilter(escape_record)

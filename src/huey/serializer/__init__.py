@@ -16,9 +16,8 @@ Reading any bytes returns a value or raises DecodeError. Sizes and signature are
 from __future__ import annotations
 
 from huey.serializer.codec import Codec
-from huey.serializer.envelope import NewerFormat
 from huey.serializer.formats import JSONSerializer, Serializer, SignedSerializer
 from huey.serializer.pickles import MissingClass
-from huey.serializer.signing import Declared, Purpose
+from huey.serializer.signing import Declared, NewerFormat, Purpose
 
 __all__ = ["Codec", "Declared", "JSONSerializer", "MissingClass", "NewerFormat", "Purpose", "Serializer", "SignedSerializer"]

@@ -8,7 +8,6 @@ from typing import Any
 from huey.exceptions import DecodeError, EncodeError
 from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.serializer.budget import budget
-from huey.serializer.envelope import CODEC_BITS, DECLARED, ERROR, UNKNOWN_BITS, VERSION, Envelope
 from huey.serializer.formats import (
     GZIP,
     JSON,
@@ -26,7 +25,7 @@ from huey.serializer.formats import (
     verify_json,
 )
 from huey.serializer.pickles import error_text, from_pickle, load_any, load_plain, to_pickle, to_pickles, type_name, verify_plain
-from huey.serializer.signing import Declared, Purpose, Secret, Signer
+from huey.serializer.signing import CODEC_BITS, DECLARED, ERROR, UNKNOWN_BITS, VERSION, Declared, Envelope, Purpose, Secret, Signer
 from huey.serializer.weights import is_harmless
 
 _BARE_PICKLE = bytes((VERSION, PICKLE))

@@ -21,10 +21,9 @@ from huey.runtime.waker import Waker as OwnWaker
 from huey.runtime.waker import wait_for_either
 from huey.storage.base import FOREVER, HEARTBEAT_S, LEASE, Storage, Waker
 from huey.storage.helpers import check_keys, check_records, parts_of
-from huey.storage.legacy import queries
 from huey.storage.legacy.claims import Claims
 from huey.storage.legacy.components import Components, translating_errors, unsupported
-from huey.storage.legacy.holders import Holders
+from huey.storage.legacy.holders import Holders, task_counts, task_rows
 from huey.storage.legacy.message import Message
 from huey.storage.legacy.polling import PollBackoff, Reader
 from huey.storage.legacy.values import NAME, TASK, Values
@@ -337,17 +336,17 @@ class LegacyStorage(Storage):
 
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
         if ids is not None:
-            found = {row.id: row for row in queries.rows(self.parts, self._holders, None, ALL)}
+            found = {row.id: row for row in task_rows(self.parts, self._holders, None, ALL)}
             return [found[id] for id in ids if id in found]
         if state == "suspect":
             # Suspects have no lane of their own here: each runs alone in the worker that claims it.
             return []
-        rows = queries.rows(self.parts, self._holders, state, limit if name is None else ALL)
+        rows = task_rows(self.parts, self._holders, state, limit if name is None else ALL)
         return [row for row in rows if name is None or row.name == name][:limit]
 
     def counts(self) -> Counts:
         with self._lock:
-            return queries.counts(self.parts, self._holders, self._values)
+            return task_counts(self.parts, self._holders, self._values)
 
     def queues(self) -> list[str]:
         return [self.name]

@@ -10,6 +10,7 @@ import logging
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,7 @@ _INCLUDED = re.compile(r"\$([a-z]\w*)")
 _FIGURE = re.compile(r"\$([A-Z_]+)")
 
 
+@cache
 def load_statements(dialect: str) -> dict[str, str]:
     """Return all statements of one dialect (a package beside this one) by name. Raise ValueError if two have the same name.
 
