@@ -46,11 +46,17 @@ if TYPE_CHECKING:
     from huey.presets import RedisExpireHuey as RedisExpireHuey
     from huey.presets import RedisHuey as RedisHuey
     from huey.presets import SqliteHuey as SqliteHuey
+    from huey.task.composition import chord as chord
+    from huey.task.composition import group as group
+    from huey.utils import SKIPPED as SKIPPED
+    from huey.utils import Error as Error
 
 __all__ = [
+    "SKIPPED",
     "BlackHoleHuey",
     "CancelExecution",
     "CySqliteHuey",
+    "Error",
     "FileHuey",
     "Huey",
     "HueyException",
@@ -62,7 +68,9 @@ __all__ = [
     "RetryTask",
     "SqliteHuey",
     "TaskException",
+    "chord",
     "crontab",
+    "group",
     "logger",
 ]
 
@@ -70,6 +78,8 @@ _HOMES = {
     "Huey": "huey.api",
     "crontab": "huey.cron",
     **dict.fromkeys(("CancelExecution", "HueyException", "RetryTask", "TaskException"), "huey.exceptions"),
+    **dict.fromkeys(("chord", "group"), "huey.task.composition"),
+    **dict.fromkeys(("SKIPPED", "Error"), "huey.utils"),
 }
 """The modules of those names that are not in ``huey.presets``."""
 

@@ -14,6 +14,7 @@ from huey.client.context import CallPolicy, QueueContext
 from huey.client.legacy_facade import LegacyFacade
 from huey.client.locks import RateLimit, TaskLock
 from huey.client.result import Result, ResultGroup
+from huey.client.result_groups import ChordResult
 from huey.client.routing import QueueRouter
 from huey.cron import crontab
 from huey.exceptions import CancelExecution, ConfigurationError, DataStoreTimeout, RetryTask
@@ -28,9 +29,11 @@ from huey.storage import adapted, is_queue_part, open_as, open_of, open_parts, w
 from huey.storage.base import Storage
 from huey.task.arguments import check_schedule
 from huey.task.bounds import parse_number, parse_text
+from huey.task.composition import chord, group
 from huey.task.options import TaskOptionArgs, parse_options
 from huey.task.task import PeriodicTask, Task
 from huey.task.wrapper import PeriodicWrapper, TaskWrapper, plain
+from huey.utils import SKIPPED, Error
 
 if TYPE_CHECKING:
     from typing import Self
@@ -48,8 +51,8 @@ _NOT_MADE_YET: Any = None
 """The storage, while ``get_storage`` of a subclass may ask for the name or the clock."""
 
 __all__ = [
-    "AsyncData", "CancelExecution", "DataStoreTimeout", "Huey", "PeriodicTask", "RateLimit", "Result", "ResultGroup", "RetryTask", "Task",
-    "TaskLock", "TaskWrapper", "crontab",
+    "SKIPPED", "AsyncData", "CancelExecution", "ChordResult", "DataStoreTimeout", "Error", "Huey", "PeriodicTask", "RateLimit", "Result",
+    "ResultGroup", "RetryTask", "Task", "TaskLock", "TaskWrapper", "chord", "crontab", "group",
 ]  # fmt: skip
 
 

@@ -169,6 +169,9 @@ class TaskException(Exception):
             if text := metadata.get("traceback"):
                 self.add_note(f"In the worker:\n{text}")
 
+    def __reduce__(self) -> Any:
+        return type(self), self.args
+
     def __str__(self) -> str:
         return str(self.metadata.get("error", "the task failed"))
 

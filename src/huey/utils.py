@@ -1,4 +1,4 @@
-"""Names that applications of huey 0.4.9 import from here. Nothing new is added."""
+"""Names that applications of huey 0.4.9 and 3.x import from here."""
 
 from __future__ import annotations
 
@@ -12,9 +12,33 @@ class EmptyData:
 
 
 class Error(NamedTuple):
-    """A failure as a value, under its huey 3.x name: *metadata* is that of ``TaskException``."""
+    """A failure as a value, such as that of a member in the list that a chord's callback gets. *metadata* is that of ``TaskException``."""
 
     metadata: dict[str, Any]
+
+    def __reduce__(self) -> Any:
+        return Error, (self.metadata,)
+
+
+class Skipped:
+    """The value of a task that did not run; there is one, ``huey.SKIPPED``."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        return skipped, ()
+
+    def __repr__(self) -> str:
+        return "SKIPPED"
+
+
+SKIPPED = Skipped()
+"""Stands in the list of a chord's callback for a member that was revoked, expired or cancelled. Compared by identity."""
+
+
+def skipped() -> Skipped:
+    """Return ``SKIPPED``."""
+    return SKIPPED
 
 
 def load_class(path: str) -> Any:

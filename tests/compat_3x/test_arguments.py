@@ -61,7 +61,7 @@ def test_a_call_that_does_not_fit_is_refused(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], why: str, huey: Huey
 ) -> None:
     task = huey.task(name="add" if not hasattr(func, "__code__") else None)(func)
-    ways: list[Callable[[], Any]] = [lambda: task(*args, **kwargs), lambda: task.s(*args, **kwargs)]
+    ways: list[Callable[[], Any]] = [lambda: task(*args, **kwargs), lambda: huey.enqueue(task.s(*args, **kwargs))]
     if not {"delay", "countdown"} & set(kwargs):
         ways.append(lambda: task.schedule(args, kwargs, delay=60))
 

@@ -57,7 +57,7 @@ def test_a_type_error_inside_a_function_is_left_as_it_is() -> None:
     [
         (lambda add: add, r"<TaskWrapper add> is a decorated function: call it, add\(...\), or .* huey.enqueue\(add.s\(...\)\)"),
         (lambda add: add(1, 2), "<Result: task .*> is a handle: its task is enqueued already"),
-        (lambda add: [add.s(1, 2)], r"list: enqueue takes one task; use huey.enqueue_many"),
+        (lambda add: [add.s(1, 2)], r"list: enqueue takes one task; use huey.enqueue\(group\(\[...\]\)\) or huey.enqueue_many"),
         (lambda add: add.task_class, r"is the task class of a function: give one of its tasks"),
         (lambda add: None, "None is not a task: give one"),
         (lambda add: "add", "'add' is not a task: give one"),

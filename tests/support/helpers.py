@@ -82,6 +82,12 @@ def noting(huey: Huey, ran: list[Any], **options: Any) -> Any:
     return note
 
 
+def drain(huey: Huey) -> None:
+    """Run all tasks that are ready here and now, one after the other, as a consumer would."""
+    while (task := huey.dequeue()) is not None:
+        huey.execute(task)
+
+
 def for_queue(huey: Huey, **options: Any) -> Huey:
     """Another instance on the same queue."""
     return Huey(huey.name, storage=huey.storage, clock=huey.clock, **options)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from huey.client.context import Overrides, QueueContext
+from huey.serializer import Codec
+from huey.storage.rows import TaskRow
 
 if TYPE_CHECKING:
     from huey.engine.executor import Executor
@@ -16,7 +19,19 @@ def build_run_hooks(context: QueueContext) -> RunHooks:
     """Return the object that calls hooks and signal handlers around runs; each consumer has its own."""
     from huey.engine.run_hooks import RunHooks  # Programs that only enqueue never load the engine.
 
-    return RunHooks(context.signals, context.hooks, context.decoder, context.storage.get)
+    def find_in(queue: str, id: str) -> TaskRow | None:
+        return (context if queue == context.name else context.for_queue(queue)).storage.get(id)
+
+    return RunHooks(context.signals, context.hooks, context.decoder, context.storage.get, find_in)
+
+
+def _codec_of(context: QueueContext, others: dict[str, Codec], queue: str) -> Codec:
+    """Return the codec of a queue of the store."""
+    if queue == context.name:
+        return context.codec
+    if queue not in others:
+        others[queue] = context.make_codec(queue, is_trusted=lambda: context.storage.is_trusted)
+    return others[queue]
 
 
 def build_executor(
@@ -27,8 +42,12 @@ def build_executor(
     is_local: bool | None = None,
 ) -> Executor:
     """Return the executor for the tasks of that queue. *is_local*: read wall times as local time; None: as ``utc`` says."""
-    from huey.engine.executor import Executor  # Programs that only enqueue never load the engine.
+    # Programs that only enqueue never load the engine.
+    from huey.engine.executor import Executor
+    from huey.engine.follow_ups import FollowUps
+    from huey.engine.parent_values import ParentValues
 
+    codecs = partial(_codec_of, context, {})
     return Executor(
         context.registry,
         context.codec,
@@ -40,4 +59,6 @@ def build_executor(
         is_local=not context.policy.utc if is_local is None else is_local,
         report=overrides.custom_error_result,
         gate=overrides.custom_execute,
+        parent_values=ParentValues(context.storage.parent_ends, codecs),
+        follow_ups=FollowUps(codecs, partial(context.storage.put, "result"), handles_tries=context.policy.store_intermediate_errors),
     )

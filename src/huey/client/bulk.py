@@ -16,6 +16,7 @@ from huey.engine.task_decoder import declaration
 from huey.exceptions import HueyException
 from huey.runtime.owned_blocks import Block
 from huey.storage.helpers import CHUNK, in_chunks
+from huey.task.composition import group
 from huey.task.record import Record, RecordBatch
 from huey.task.task import Task
 from huey.task.wrapper import TaskWrapper
@@ -42,6 +43,8 @@ class BulkProducer:
         for task in tasks:
             if not isinstance(task, Task):
                 raise TypeError(why_no_task(task))
+        if any(task.links is not None for task in tasks):
+            return self._producer.enqueue_workflow(group(tasks))
         if self._context.policy.always_eager:
             return [self._producer.run_eagerly(task) for task in tasks]
         if self._overrides.custom_enqueue is not None:
@@ -106,6 +109,8 @@ class BulkProducer:
         duplicates = dict(NO_DUPLICATES)
         for queue, records in batch.collected.items():
             duplicates |= self._routes.producer_on(queue).put_all(in_chunks(records))
+        for write in batch.workflows:
+            write()
         for result in batch.handles:
             result.task = self._producer.existing(result.task, duplicates)
 

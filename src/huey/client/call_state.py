@@ -20,6 +20,8 @@ class Batch(Block):
         super().__init__(of)
         self.collected: dict[str, list[Record]] = {}
         """The records of the block, by queue."""
+        self.workflows: list[Callable[[], Any]] = []
+        """The writes of the workflows of the block."""
         self.handles: list[Handle] = []
         """Handles that may turn out to stand for an existing task with the same unique key."""
 

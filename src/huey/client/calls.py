@@ -16,12 +16,15 @@ from huey.task.task import Task
 class CallFacade(QueueFacade):
     """The methods of ``Huey`` that enqueue and revoke tasks and get their results."""
 
-    def enqueue(self, task: Task) -> Any:
+    def enqueue(self, task: Any) -> Any:
         """Enqueue *task* and return its ``Result``, or None if results are disabled. The task is durable when this returns. If the id is
         held already, nothing changes.
 
+        A task with a pipeline, a ``group`` or a ``chord`` is enqueued whole or not at all, and returns a ``ResultGroup`` with the handle of
+        each stage or member, or a ``ChordResult``. Raise ValueError or TypeError, before anything is enqueued, if a part of it cannot work.
+
         A subclass or an instrumentation may replace this method: every enqueued task then passes through it, one at a time, including those
-        of ``map`` and ``enqueue_many`` and the ticks of periodic tasks.
+        of ``map`` and ``enqueue_many`` and the ticks of periodic tasks; a workflow passes through it as a whole.
         """
         return self.client.producer.enqueue(task)
 
@@ -95,7 +98,8 @@ class CallFacade(QueueFacade):
         delay: float | timedelta | None = None,
         expires: Expires | None = None,
         priority: int | None = None,
+        preserve_pipeline: bool = True,
     ) -> Any:
         """Enqueue the same call again, with a new id, and revoke the old task; see ``Result.reschedule``. The expiry is kept unless
         *expires* is given."""
-        return self.client.route(task).revoker.reschedule(task, eta, delay, expires, priority)
+        return self.client.route(task).revoker.reschedule(task, eta, delay, expires, priority, preserve_pipeline)

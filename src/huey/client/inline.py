@@ -109,11 +109,15 @@ class InlineWorker:
 
     # -- running ----------------------------------------------------------------------------------------------------------------------
 
-    def run_ready(self) -> None:
-        """Run all tasks that are ready. One thread runs at a time, so when this returns the caller's own tasks are finished."""
+    def run_ready(self) -> bool:
+        """Run all tasks that are ready, and return whether there was any. One thread runs at a time, so when this returns the caller's own
+        tasks are finished."""
+        found = False
         with self._one_at_a_time:
             while (task := self.claim()) is not None:
+                found = True
                 self.execute(task, self._clock.now())
+        return found
 
     def execute(self, task: Task, at: Micros) -> Any:
         """Process *task* as of *at*; see ``Huey.execute``."""
@@ -161,7 +165,7 @@ class InlineWorker:
         lease = finish.lease
         if self._held.pop(lease.id, None) is not None:
             turn = self._storage.turn(self._me, [finish], 0)
-            self._run_hooks.on_turn(Turn([], turn.stale), [finish])
+            self._run_hooks.on_turn(Turn([], turn.stale, opened=turn.opened), [finish])
             return
         if finish.state == State.QUEUED:
             left = max(0, lease.retries - max(0, finish.attempt - lease.attempt))

@@ -12,6 +12,7 @@ from huey.client.context import QueueContext
 from huey.client.inline import InlineWorker
 from huey.client.result import Result, ResultGroup
 from huey.client.waits import Host
+from huey.client.workflows import WorkflowProducer, run_eagerly
 from huey.engine.task_decoder import declaration
 from huey.runtime.functions import check_has_run
 from huey.runtime.masking import opened
@@ -20,8 +21,9 @@ from huey.signals import SIGNAL_ENQUEUED, SIGNAL_SCHEDULED
 from huey.storage.helpers import BulkEnqueue
 from huey.storage.locks import unsupported
 from huey.task import events
+from huey.task.composition import chord, group
 from huey.task.record import Record
-from huey.task.record_options import NONE, Constraints, read_constraints, with_constraints
+from huey.task.record_options import NONE, Constraints, read_constraints, with_constraints, with_members
 from huey.task.task import HEADERS, Task, plain_headers
 from huey.task.wrapper import TaskWrapper
 
@@ -42,6 +44,9 @@ class Routes(Protocol):
 
     def inline_worker(self) -> InlineWorker: ...
 
+    @property
+    def workflows(self) -> WorkflowProducer: ...
+
 
 class Producer:
     """Enqueues tasks into one queue. *huey*: passed to the handles. *routes*: finds the other queues."""
@@ -58,10 +63,10 @@ class Producer:
         self._routes = routes
         self._huey = huey
 
-    def enqueue(self, task: Task) -> Any:
+    def enqueue(self, task: Any) -> Any:
         """See ``Huey.enqueue``."""
-        if not isinstance(task, Task):
-            raise TypeError(why_no_task(task))
+        if not isinstance(task, Task) or task.links is not None:
+            return self.enqueue_workflow(task)
         if self._is_eager:
             return self.run_eagerly(task)
         if task.queue is not None and (other := self._routes.producer_of(task)) is not self:
@@ -82,23 +87,34 @@ class Producer:
         check_has_run(wrapper.name, value)
         return value
 
+    def enqueue_workflow(self, described: Any) -> Any:
+        """Enqueue a pipeline, a group or a chord; TypeError: *described* is none."""
+        if not isinstance(described, Task | group | chord):
+            raise TypeError(why_no_task(described))
+        return run_eagerly(described, self.run_eagerly) if self._is_eager else self._routes.workflows.enqueue(described)
+
     # -- from a task to its record ------------------------------------------------------------------------------------------------------
 
-    def build(self, task: Task) -> Record:
-        """Return the record of *task*: arguments encoded, constraints resolved, signed if messages are. Raise EncodeError if its arguments
-        cannot be stored, ConfigurationError if the storage lacks its constraints, ValueError if an argument cannot be a key.
+    def build(self, task: Task, members: Mapping[str, Any] | None = None) -> Record:
+        """Return the record of *task*: arguments encoded, constraints resolved, signed if messages are. *members*: more members of its
+        options. Raise EncodeError if its arguments cannot be stored, ConfigurationError if the storage lacks its constraints, ValueError if
+        an argument cannot be a key.
         """
         if task.expires_in is not None:
             task.resolve_expires(self._context.clock.now())
         if HEADERS in task.kwargs:
             task.headers = plain_headers(task.kwargs.pop(HEADERS))
         arguments, is_constrained = (task.args, task.kwargs or None), task.may_come_again or task.has_constraints
-        if not self._signs:
+        if not self._signs and not members:
             record = task.record(self._encode("task", task.id, arguments))
             return self._constrained(record, task) if is_constrained else record
         record = task.record(b"")
         if is_constrained:
             record = self._constrained(record, task)
+        if members:
+            record = record._replace(options=with_members(record.options, members))
+        if not self._signs:
+            return record._replace(payload=self._encode("task", task.id, arguments))
         return record._replace(payload=self._encode("task", task.id, arguments, declaration(record)))
 
     def build_once(self, task: Task) -> Record:
@@ -215,5 +231,5 @@ def why_no_task(thing: object) -> str:
     if isinstance(thing, type) and issubclass(thing, Task):
         return f"{thing!r} is the task class of a function: give one of its tasks, such as f.s(1, 2) returns"
     if isinstance(thing, list | tuple | ResultGroup):
-        return f"{type(thing).__name__}: enqueue takes one task; use huey.enqueue_many([...]) for several"
+        return f"{type(thing).__name__}: enqueue takes one task; use huey.enqueue(group([...])) or huey.enqueue_many([...]) for several"
     return f"{thing!r:.100} is not a task: give one, such as f.s(1, 2) returns for a function f decorated with @huey.task()"

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from huey.client.waits import CHECK_INTERVAL_S, FIRST_CHECK_S, Host, check_arguments, failure_of, inside_task, raise_of_try, slices, why
+from huey.client.waits import (
+    CHECK_INTERVAL_S,
+    FIRST_CHECK_S,
+    Host,
+    check_arguments,
+    failure_of,
+    failure_of_parent,
+    inside_task,
+    raise_of_try,
+    slices,
+    why,
+)
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
 from huey.runtime.method_masking import Masked
 from huey.runtime.times import Expires
 from huey.storage.helpers import CHUNK, in_chunks
 from huey.task.lifecycle import FINAL, State
 from huey.task.task import Task
+from huey.utils import Error
 
 R = TypeVar("R")
 
@@ -113,6 +126,8 @@ class Result(Masked, Generic[R]):
             self._value = None
         elif row.state == State.FAILED:
             self._failure = failure_of(row, retries=0)
+        elif (failure := failure_of_parent(self.huey, row)) is not None:
+            self._failure = failure
         elif endless:
             raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} will come: {why(self)}")
         else:
@@ -136,14 +151,17 @@ class Result(Masked, Generic[R]):
             raise
         finally:
             self._data = None
-        if is_error:
-            self._failure = TaskException(value)
+        if is_error or isinstance(value, Error):
+            self._failure = TaskException(value if is_error else value.metadata)
         else:
             self._value = value
 
     def is_ready(self) -> bool:
         """Return whether there is a result. As with ``get()``, this handle takes and keeps it, so other handles no longer find it."""
-        return self._is_known() or self._fetch(preserve=False)
+        if self._is_known() or self._fetch(preserve=False):
+            return True
+        storage = self.huey.client.context.storage
+        return storage.features.supports_workflows and failure_of_parent(self.huey, storage.get(self.task.id)) is not None
 
     def reset(self) -> None:
         """Forget the result that this handle keeps."""
@@ -162,9 +180,11 @@ class Result(Masked, Generic[R]):
         preserve_pipeline: bool = True,
     ) -> Any:
         """Enqueue the same call again with a new id, for another time (now, without *eta* and *delay*), and revoke this task. Return the
-        new ``Result``. Raise HueyException if this handle was made from an id only and the storage no longer holds the task.
+        new ``Result``. Unless *preserve_pipeline* is False, the new task takes the place of this one in its pipeline or chord; if others
+        follow it in a pipeline, return a ``ResultGroup`` of all. Raise HueyException if this handle was made from an id only and the
+        storage no longer holds the task.
         """
-        return self.huey.reschedule(self.task, eta, delay, expires, priority)
+        return self.huey.reschedule(self.task, eta, delay, expires, priority, preserve_pipeline)
 
     def restore(self) -> bool:
         """Take the revocation back if the task was not skipped yet; return whether there was one."""
@@ -186,19 +206,25 @@ class Result(Masked, Generic[R]):
 
 
 class ResultGroup(Masked):
-    """The handles of several tasks, in the order of the calls."""
+    """The handles of several tasks, in the order of the calls. The handle of a member that is a pipeline, a group or a chord is a
+    ``ResultGroup`` or a ``ChordResult``; its value is what its own ``get`` returns."""
 
-    def __init__(self, results: Iterable[Result[Any]]) -> None:
+    def __init__(self, results: Iterable[Any]) -> None:
         self._given = results
 
     def __repr__(self) -> str:
-        count = len(self._results)
+        count = len(self._members)
         return f"<ResultGroup: {count} task{'s' * (count != 1)}>"
 
     @cached_property
-    def _results(self) -> list[Result[Any]]:
+    def _members(self) -> list[Any]:
         # Created on first use: many callers never need them.
         return list(self._given)
+
+    @cached_property
+    def _results(self) -> list[Result[Any]]:
+        """The handles of single tasks on which the values depend."""
+        return [result for member in self._members for result in _results_of(member)]
 
     def get(
         self,
@@ -219,7 +245,7 @@ class ResultGroup(Masked):
                 self._wait(timeout, revoke_on_timeout, preserve, check)
         elif not preserve:
             self._fetch(self._open())
-        return [result.get(preserve=preserve) for result in self._results]
+        return [_value_of(member, preserve) for member in self._members]
 
     __call__ = get
 
@@ -258,14 +284,14 @@ class ResultGroup(Masked):
     def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[Any]:
         """Yield the values as they arrive, waiting for each; None for a task that ended without a result. Raise TaskException if a task
         failed, ResultTimeout if one was cancelled. *backoff* and *max_delay* have no effect. *allow_wait*: as in ``Result.get``."""
-        left = list(self._results)
-        pause, start = FIRST_CHECK_S, 0
-        while left:
-            self._fetch([result for result in left if not result._is_known()])
-            ready = [result for result in left if result._is_known()]
-            left = [result for result in left if not result._is_known()]
-            for result in ready:
-                yield result.get()
+        members, pause, start = list(self._members), FIRST_CHECK_S, 0
+        while members:
+            self._fetch(self._open())
+            ready = [member for member in members if _is_ready(member)]
+            members = [member for member in members if not _is_ready(member)]
+            for member in ready:
+                yield _value_of(member, preserve=False)
+            left = [result for member in members for result in _results_of(member) if not result._is_known()]
             if left and not ready:
                 if not self._wait_for_one(left, pause, allow_wait):
                     start = 0 if start >= len(left) else start
@@ -282,18 +308,36 @@ class ResultGroup(Masked):
             check()
             return left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, OTHER_QUEUES_INTERVAL_S))
 
-    def __iter__(self) -> Iterator[Result[Any]]:
-        return iter(self._results)
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._members)
 
     def __getitem__(self, index: int) -> Any:
         """Wait for the value at that index and return it."""
-        return self._results[index].get(blocking=True)
+        return self._members[index].get(blocking=True)
 
     def __len__(self) -> int:
-        return len(self._results)
+        return len(self._members)
 
-    def __deepcopy__(self, memo: object) -> ResultGroup:
-        return ResultGroup(type(each)(each.huey, each.task) for each in self._results)
+    def __deepcopy__(self, memo: Any) -> ResultGroup:
+        return ResultGroup([deepcopy(member, memo) for member in self._members])
 
     def __reduce__(self) -> Any:
         raise TypeError("handles cannot be pickled: keep [result.id for result in group], and use huey.result(id) for each")
+
+
+def _results_of(member: Any) -> list[Result[Any]]:
+    """Return the handles on which the value of *member*, a ``Result``, ``ResultGroup`` or ``ChordResult``, depends."""
+    if isinstance(member, ResultGroup):
+        return member._results
+    return [member] if isinstance(member, Result) else [member.callback]
+
+
+def _is_ready(member: Any) -> bool:
+    return all(result._is_known() for result in _results_of(member))
+
+
+def _value_of(member: Any, preserve: bool) -> Any:
+    """Return the value of *member* without waiting."""
+    if isinstance(member, ResultGroup):
+        return [_value_of(each, preserve) for each in member._members]
+    return member.get(preserve=preserve)

@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from huey.client.context import Overrides, QueueContext
+from huey.client.workflows import WorkflowProducer
 from huey.exceptions import HueyException, QueueException
 from huey.runtime.clock import Micros
 from huey.runtime.times import Expires, resolve_eta, to_micros, wall_time
 from huey.storage.base import FOREVER
 from huey.storage.rows import Revocation, TaskIds, TaskName
 from huey.task.bounds import parse_text
+from huey.task.lifecycle import FINAL
 from huey.task.record_options import FIRST
 from huey.task.task import Task
 from huey.task.wrapper import TaskWrapper
@@ -20,10 +22,11 @@ from huey.task.wrapper import TaskWrapper
 class Revoker:
     """Writes and reads the revocations of one queue. Consumers check them before a task starts, and act at once if it is running."""
 
-    def __init__(self, context: QueueContext, overrides: Overrides) -> None:
+    def __init__(self, context: QueueContext, overrides: Overrides, workflows: WorkflowProducer) -> None:
         self._context = context
         self._storage = context.storage
         self._overrides = overrides
+        self._workflows = workflows
 
     def revoke(self, target: Any, until: datetime | None = None, once: bool = False) -> None:
         """See ``Huey.revoke``."""
@@ -81,10 +84,12 @@ class Revoker:
         delay: float | timedelta | None = None,
         expires: Expires | None = None,
         priority: int | None = None,
+        preserve_pipeline: bool = True,
     ) -> Any:
         """See ``Huey.reschedule``."""
+        row = self._storage.get(task.id) if not task.name or self._storage.features.supports_workflows else None
+        links = task.links
         if not task.name:
-            row = self._storage.get(task.id)
             if row is None:
                 raise HueyException(f"task {task.id} is no longer held, and its arguments are not known here; call its function again")
             task = self._context.decoder.decode(row)
@@ -101,6 +106,10 @@ class Revoker:
         )
         if expires is None:
             again.expires, again.expires_at, again.expires_in = task.expires, task.expires_at, task.expires_in
+        if preserve_pipeline and row is not None and row.state not in FINAL and self._workflows.is_linked(row):
+            return self._workflows.replace(row, again, links)
+        if preserve_pipeline:
+            again.links = links
         self.revoke(task)
         return self._overrides.call_enqueue(again)
 

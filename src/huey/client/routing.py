@@ -18,6 +18,7 @@ from huey.client.inline import InlineWorker
 from huey.client.locks import LockKeepalive
 from huey.client.producer import Producer
 from huey.client.revocation import Revoker
+from huey.client.workflows import WorkflowProducer
 from huey.exceptions import ConfigurationError
 from huey.storage.base import Storage
 from huey.task.wrapper import TaskWrapper
@@ -41,7 +42,8 @@ class QueueClient:
         state = self.router.state
         self.producer = Producer(context, state, self, self.huey)
         self.bulk = BulkProducer(context, state, self.overrides, self.producer, self, self.huey)
-        self.revoker = Revoker(context, self.overrides)
+        self.workflows = WorkflowProducer(context, state, self)
+        self.revoker = Revoker(context, self.overrides, self.workflows)
         self.context = context
 
     def route(self, target: Any) -> QueueClient:
@@ -68,6 +70,9 @@ class QueueClient:
         context, router = self.context, self.router
         router.state.runs_inline = True
         return once(router.inline_workers, _here(context), lambda: InlineWorker(context, self.overrides, self.producer.build))
+
+    def inline_worker_on(self, queue: str) -> InlineWorker:
+        return self.router.for_queue(queue).inline_worker()
 
     @property
     def lock_keepalive(self) -> LockKeepalive:

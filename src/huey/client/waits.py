@@ -20,6 +20,7 @@ from huey.storage.rows import TaskRow, WorkerRow
 from huey.task import reasons
 from huey.task.lifecycle import State
 from huey.task.task import Task
+from huey.task.workflow import failed_ancestor
 
 log = logging.getLogger("huey")
 
@@ -115,10 +116,16 @@ def slices(clock: Clock, timeout: float | None, check: Callable[[], None]) -> It
 
 def raise_of_try(huey: Host, id: str) -> None:
     """Raise the error of the last try of a task that will be retried, which is kept in the task itself. Do nothing if it found a lock held
-    or a rate limit full, or asked for another run."""
+    or a rate limit full, or asked for another run. Raise also the error of an earlier task because of which it does not run."""
     context = huey.client.context
-    row = context.storage.get(id) if context.policy.store_intermediate_errors else None
+    if not (context.policy.store_intermediate_errors or context.storage.features.supports_workflows):
+        return
+    row = context.storage.get(id)
+    if (failure := failure_of_parent(huey, row)) is not None:
+        raise failure
     if row is None or not (row.error and row.attempt and row.state in (State.QUEUED, State.RUNNING)):
+        return
+    if not context.policy.store_intermediate_errors:
         return
     tries = json.loads(row.attempts or "[]")
     if not tries or tries[-1].get("reason") not in ("locked", "rate limited", "retry asked"):
@@ -129,6 +136,19 @@ def failure_of(row: TaskRow, **facts: Any) -> TaskException:
     """Return the error that the row of a task keeps, as ``get`` raises it. *facts*: entries that its metadata always has."""
     left = max(0, row.retries - row.attempt)
     return TaskException({"retries": left, **json.loads(row.error or "{}"), **facts, "task_id": row.id})
+
+
+def failure_of_parent(huey: Host, row: TaskRow | None) -> TaskException | None:
+    """Return the error of the task because of which the one of *row* was cancelled; None if it was not. That error is stored once."""
+    ancestor = failed_ancestor(row.error) if row is not None and row.state == State.CANCELLED else None
+    if ancestor is None:
+        return None
+    storage = huey.client.context.storage
+    its = (storage if ancestor.queue == storage.name else storage.for_queue(ancestor.queue)).get(ancestor.id)
+    if its is not None:
+        return failure_of(its)
+    gone = f"task {ancestor.id}, which it waited for, failed, and its error is no longer kept"
+    return TaskException({"error": gone, "traceback": "", "retries": 0, "task_id": ancestor.id})
 
 
 # -- why --------------------------------------------------------------------------------------------------------------------------------
@@ -160,6 +180,8 @@ def _state_of(row: TaskRow | None, result: Handle, storage: Storage) -> str:
         workers = {it.worker.id: it.worker for it in storage.workers()}
         worker = workers.get(row.worker or "")
         return "it is running" if worker is None else f"it is running in process {worker.pid} on {worker.host}"
+    if row.state == State.WAITING:
+        return "it waits for the end of other tasks"
     if row.state == State.BLOCKED:
         is_unknown = row.due is not None and row.reason is not None
         return f"it waits for a worker that can run it ({row.reason})" if is_unknown else "it waits for its concurrency limit"

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import connections, transaction
 
 from huey.api import Huey
+from huey.client.workflows import WorkflowWrite
 from huey.exceptions import StorageUnavailable
 from huey.runtime.method_masking import Masked
 from huey.runtime.owned_blocks import Block, find
@@ -67,7 +68,7 @@ class Outbox(Masked):
         if alias is None:
             return write()
         # Where it cannot join, a connection of our own would wait for this transaction, which waits for it.
-        if alias != self._own() or not self._joins(alias):
+        if alias != self._own() or not self._joins(alias) or isinstance(write, WorkflowWrite):
             transaction.on_commit(write, using=alias)
             return None
         transaction.on_commit(self._wake, using=alias)

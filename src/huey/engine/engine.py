@@ -133,6 +133,7 @@ class Engine:
         self._prefetch.observe_claim(len(turn.leases), turn.hit_byte_limit)
         if turn.is_followed:
             self._pending_events = [events.of_promotion(it) for it in turn.promoted] + [events.of_cancelled(it) for it in turn.cancelled]
+            self._pending_events += [events.of_opened(it) for it in turn.opened]
         self._report(turn, finishes)
         self._start(turn.leases)
         return not turn.storage_full

@@ -12,11 +12,13 @@ from typing import Any
 
 from huey.engine.end_log import log_failure
 from huey.engine.failures import describe_exception, outcome_of_exception
+from huey.engine.follow_ups import ON_ERROR, FollowUps, has_templates
 from huey.engine.narrowing import failing
+from huey.engine.parent_values import LeaseLost, ParentValues
 from huey.engine.run_hooks import Gate, Passage, RunHooks, TrackedRun
 from huey.engine.task_decoder import as_declared, build_task, declared_if_readable, unread_wall_time
 from huey.engine.time_limits import TimeLimits
-from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, TaskTimeout, UnknownTask
+from huey.exceptions import ASKED_TO_STOP, DecodeError, EncodeError, StorageError, TaskTimeout, UnknownTask
 from huey.hooks import Hooks
 from huey.registry import Registry
 from huey.runtime import current_run as current
@@ -29,7 +31,7 @@ from huey.serializer import Codec, MissingClass, NewerFormat
 from huey.signals import Signals
 from huey.storage.rows import Missing
 from huey.task import reasons
-from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, State, Unrunnable, decide
+from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, Unrunnable, decide
 from huey.task.record import Lease
 from huey.task.record_options import read_policy
 from huey.task.task import Task
@@ -58,8 +60,10 @@ class Executor:
         report: ErrorReport | None = None,
         is_local: bool = False,
         gate: Gate | None = None,
+        parent_values: ParentValues | None = None,
+        follow_ups: FollowUps | None = None,
     ) -> None:
-        """Create the executor. *is_local*: wall times are local time, otherwise UTC."""
+        """Create the executor. *is_local*: wall times are local time, otherwise UTC. *parent_values*, *follow_ups*: for workflows."""
         self._registry = registry
         self._codec = codec
         self._clock = clock
@@ -70,6 +74,10 @@ class Executor:
         self._report = report
         self._is_local = is_local
         self.gate = gate
+        self._parent_values = parent_values
+        self._follow_ups = follow_ups
+        self._errors: dict[str, BaseException] = {}
+        """By task: what the body raised, until its handler is made."""
         self._passages: dict[str, Passage] = {}
         """The errors of bodies that raised, by task, until they are logged."""
         # Checked for each task; these objects never change identity, and are mostly empty.
@@ -103,6 +111,8 @@ class Executor:
             log.critical("task %s %s failed outside its body, in huey", lease.name, lease.id, exc_info=True)
             failed = Raised(describe_exception(error), may_retry=False)
             finish = self.finalize(decide(lease, failed, self._clock.now(), perf_counter() - start))
+        if lease.options is not None and finish.value is not None and self._follow_ups is not None:
+            self._follow_ups.share_result(finish, self._codec)
         if self._tracked:
             self._run_hooks.await_commit(slot, finish, context)
         return finish
@@ -142,11 +152,16 @@ class Executor:
             limits.track(slot, lease, limit)
         try:
             args, kwargs = self._codec.decode("task", lease.id, lease.payload)
+            if lease.options is not None and lease.parents and self._parent_values is not None:
+                args, kwargs = self._parent_values.add(lease, args, kwargs)
             if wrapper.needs_extras or self._handlers or self._pre or self._post or self.gate is not None:
                 return self._run_with_task(wrapper, lease, slot, mask, args, kwargs)
             return self._run_body(wrapper, lease, slot, mask, args, kwargs, None, None)
         except DecodeError as error:
             return _undecodable(error)
+        except (StorageError, LeaseLost) as error:  # Of what its parents passed on. If the lease is lost, this finish is stale.
+            log.warning("task %s %s cannot read what it waited for, and is put back: %s", lease.name, lease.id, error)
+            return Snoozed(UNREAD_DELAY, reasons.PARENTS_UNREAD)
         except ASKED_TO_STOP as error:  # A hook or an argument raised it on its own.
             return _stopped(error)
         finally:
@@ -204,10 +219,17 @@ class Executor:
         failpoint("run:after-body")
         if tracked is not None or self.values is not None:
             self._keep_value(lease, tracked, value)
-        if not (self._results and wrapper.stores_result) or (value is None and not self._store_none):
-            return Returned(None)
+        return self._returned(wrapper, lease, value, tracked)
+
+    def _returned(self, wrapper: TaskWrapper[Any, Any], lease: Lease, value: Any, tracked: TrackedRun | None) -> Outcome:
+        is_stored = self._results and wrapper.stores_result and (value is not None or self._store_none)
+        is_passed = lease.options is not None and lease.has_children
         try:
-            return Returned(self._codec.encode("result", lease.id, value))
+            encoded = self._codec.encode("result", lease.id, value) if is_stored or is_passed else None
+            if lease.options is None or self._follow_ups is None:
+                return Returned(encoded)
+            follow_ups = self._follow_ups.of_success(lease, value)
+            return Returned(encoded if is_stored else None, encoded if is_passed else None, follow_ups)
         except EncodeError as error:
             error = _explain_handle(error, value)
             if tracked is not None:
@@ -234,6 +256,8 @@ class Executor:
         description = describe_exception(error, skip=1)
         if tracked is not None:
             tracked.error = error
+        if has_templates(lease, ON_ERROR):
+            self._errors[lease.id] = error
         if self._report is not None:
             description = self._reported(tracked.task if tracked is not None else self._task_of(wrapper, lease), error) or description
         return outcome_of_exception(error, description, wrapper.options, self._clock.now(), was_revoked)
@@ -268,6 +292,8 @@ class Executor:
             log_failure(finish, error)
         else:
             passage.context.run(log_failure, finish, error, passage.error)
+        if lease.options is not None and self._follow_ups is not None:
+            finish = self._follow_ups.of_failure(finish, self._errors.pop(lease.id, None))
         if finish.state == State.QUEUED:
             # The retries that this run had left, as in the last failure.
             return finish._replace(error={**error, "retries": lease.retries_left})
@@ -350,6 +376,8 @@ def _exit_forked_child(lease: Lease) -> None:
     os._exit(0)
 
 
+UNREAD_DELAY = 1.0
+"""Seconds until the next run of a task whose parents' values could not be read."""
 UNREADABLE = Raised({"error": "DecodeError: its record cannot be read; it is kept unchanged", "traceback": ""}, False, reasons.UNDECODABLE)
 """The outcome for a record that a storage could not read; such a record has no name."""
 

@@ -10,7 +10,7 @@ Signals without a run (a scheduled task becomes ready, a revoked one is cancelle
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
@@ -40,8 +40,9 @@ from huey.signals import (
 from huey.storage.rows import TaskRow, Turn
 from huey.task import reasons
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, NotDue, State
-from huey.task.record import Lease
+from huey.task.record import Lease, Record
 from huey.task.task import HEADERS, Task
+from huey.task.workflow import Opened, QueuedRecord
 
 log = SafeLogger("huey.consumer")
 
@@ -58,12 +59,13 @@ _BY_REASON = {
     reasons.LOCKED: SIGNAL_LOCKED,
     reasons.RATE_LIMITED: SIGNAL_RATE_LIMITED,
 }
+_SIGNALS_AT_CLAIM = {reasons.EXPIRED: SIGNAL_EXPIRED, reasons.REVOKED: SIGNAL_REVOKED}
 
 
 class TrackedRun:
     """A run whose runner waits until its finish is committed."""
 
-    __slots__ = ("committed", "context", "error", "finish", "is_skipped", "is_stale", "lease", "task", "value")
+    __slots__ = ("committed", "context", "error", "finish", "is_skipped", "is_stale", "lease", "opened", "task", "value")
 
     def __init__(self, lease: Lease, task: Task) -> None:
         self.lease = lease
@@ -77,18 +79,48 @@ class TrackedRun:
         self.is_stale = False
         """Whether the finish was not written, because the lease was lost."""
         self.committed = threading.Event()
+        self.opened: OpenedTasks | None = None
+
+    @property
+    def handler(self) -> QueuedRecord | None:
+        """The handler of its failure, which is put in with its finish."""
+        finish = self.finish
+        return None if finish is None or finish.error is None or finish.follow_ups is None else finish.follow_ups.tasks[0]
+
+
+class OpenedTasks:
+    """The tasks that one turn let be queued. Their signals come after those of all *ends* of other tasks in that turn. *cancelled*: those
+    of them that it cancelled as well, since they were revoked or expired."""
+
+    def __init__(self, tasks: Sequence[Opened], ends: int, cancelled: Mapping[str, CancelledAtClaim]) -> None:
+        self.tasks = tasks
+        self.cancelled = cancelled
+        self._ends_left = ends
+        self._lock = threading.Lock()
+
+    def is_last(self) -> bool:
+        """Note that the signals of an end were emitted; return whether it was the last."""
+        with self._lock:
+            self._ends_left -= 1
+            return self._ends_left == 0
 
 
 class RunHooks:
-    """Calls the hooks and handlers of one consumer. *find*: looks a task up in the storage."""
+    """Calls the hooks and handlers of one consumer. *find*: looks a task up in the storage; *find_elsewhere*: in another of its queues."""
 
     def __init__(
-        self, signals: Signals, hooks: Hooks, decoder: TaskDecoder | None = None, find: Callable[[str], TaskRow | None] | None = None
+        self,
+        signals: Signals,
+        hooks: Hooks,
+        decoder: TaskDecoder | None = None,
+        find: Callable[[str], TaskRow | None] | None = None,
+        find_elsewhere: Callable[[str, str], TaskRow | None] | None = None,
     ):
         self.signals = signals
         self.hooks = hooks
         self._decoder = decoder
         self._find = find
+        self._find_elsewhere = find_elsewhere
         self.tracked: dict[int, TrackedRun] = {}
         """By runner."""
         self._awaited: dict[tuple[str, int], TrackedRun] = {}
@@ -121,7 +153,7 @@ class RunHooks:
         handlers are called."""
         if (run := self.tracked.get(slot)) is not None:
             run.finish, run.context = finish, context
-            self.signals.handler_gate.hold([run.lease.id])
+            self.signals.handler_gate.hold([run.lease.id, *([] if run.handler is None else [run.handler.record.id])])
             self._awaited[finish.lease[:2]] = run
 
     def after_commit(self, slot: int) -> None:
@@ -133,7 +165,9 @@ class RunHooks:
         except BaseException:  # Hooks and handlers are guarded; what remains is an undecodable argument, or a bug in huey.
             log.exception("cannot call the hooks and signal handlers for the end of task %s %s", run.lease.name, run.lease.id)
         finally:
-            self.signals.handler_gate.release([run.lease.id])
+            self.signals.handler_gate.release([run.lease.id, *([] if run.handler is None else [run.handler.record.id])])
+            if run.opened is not None:
+                self._emit_opened(run.opened)
 
     def _emit_end(self, run: TrackedRun) -> None:
         task, finish, emit = run.task, run.finish, self.signals.emit
@@ -151,6 +185,8 @@ class RunHooks:
             emit(_BY_REASON[reason], task)
         elif reason not in reasons.WITHOUT_ERROR_SIGNAL and run.error is not None:
             emit(SIGNAL_ERROR, task, run.error)
+        if run.handler is not None:
+            emit(SIGNAL_ENQUEUED, self._decode(run.handler.record))
         if finish.state == State.QUEUED and reason != reasons.SHUTDOWN:
             emit(SIGNAL_RETRYING, task)
             again = self._decode(run.lease._replace(attempt=finish.attempt), finish.due)
@@ -171,27 +207,51 @@ class RunHooks:
     def on_turn(self, turn: Turn, finishes: Sequence[Finish]) -> None:
         """Release the runners whose *finishes* a turn has written, and emit the signals of tasks that it promoted or cancelled. Called
         before the claimed tasks start."""
-        if self._awaited:
-            stale = set(turn.stale)
-            for finish in finishes:
-                if (run := self._awaited.pop(finish.lease[:2], None)) is not None:
-                    run.finish, run.is_stale = finish, finish.lease.id in stale
-                    run.committed.set()
+        runs = [(self._awaited.pop(finish.lease[:2]), finish) for finish in finishes if finish.lease[:2] in self._awaited]
+        opened, by_thread = None, bool(turn.cancelled) or not runs
+        if turn.opened and self.signals.handlers:
+            ids = {it.id for it in turn.opened}
+            opened = OpenedTasks(turn.opened, len(runs) + by_thread, {it.id: it for it in turn.cancelled if it.id in ids})
+            turn = turn._replace(cancelled=[it for it in turn.cancelled if it.id not in ids])
+            self.signals.handler_gate.hold(ids)
+        stale = set(turn.stale)
+        for run, finish in runs:
+            run.finish, run.is_stale, run.opened = finish, finish.lease.id in stale, opened
+            run.committed.set()
         if self.signals.handlers and (turn.cancelled or turn.promoted):
             self._emit_claim(turn)
+        if opened is not None and by_thread:
+            self._thread.put(partial(self._emit_opened, opened))
 
-    def _emit_claim(self, turn: Turn) -> None:
+    @property
+    def _thread(self) -> HookThread:
         if self._hook_thread is None:
             self._hook_thread = HookThread()
+        return self._hook_thread
+
+    def _emit_opened(self, opened: OpenedTasks) -> None:
+        for it in opened.tasks if opened.is_last() else ():
+            try:
+                row = None if self._find_elsewhere is None else self._find_elsewhere(it.queue, it.id)
+                task = self._decode(row or _unread(it.id, it.name), None if row is None else row.due)
+                self.signals.emit(SIGNAL_ENQUEUED, task)
+                if it.is_scheduled:
+                    self.signals.emit(SIGNAL_SCHEDULED, task)
+                if (cancelled := opened.cancelled.get(it.id)) is not None:
+                    self._emit_cancelled(_SIGNALS_AT_CLAIM[cancelled.reason], cancelled)
+            finally:
+                self.signals.handler_gate.release([it.id])
+
+    def _emit_claim(self, turn: Turn) -> None:
         if turn.promoted and self.wants_promotions:
             claimed = {lease.id: lease for lease in turn.leases}
             self.signals.handler_gate.hold(it.id for it in turn.promoted)
             for it in turn.promoted:
-                self._hook_thread.put(partial(self._emit_promotion, it.id, it.name, claimed.get(it.id)))
+                self._thread.put(partial(self._emit_promotion, it.id, it.name, claimed.get(it.id)))
         for cancelled in turn.cancelled:
-            signal = SIGNAL_EXPIRED if cancelled.reason == reasons.EXPIRED else SIGNAL_REVOKED
+            signal = _SIGNALS_AT_CLAIM[cancelled.reason]
             if self.signals.wants(signal):
-                self._hook_thread.put(partial(self._emit_cancelled, signal, cancelled))
+                self._thread.put(partial(self._emit_cancelled, signal, cancelled))
 
     def _emit_cancelled(self, signal: str, cancelled: CancelledAtClaim) -> None:
         self.signals.emit(signal, self._task_by_id(cancelled.id, cancelled.name))
@@ -208,9 +268,9 @@ class RunHooks:
         except StorageError as error:
             log.warning("signal handlers get task %s %s without its arguments: %s", name, id, error)
             row = None
-        return self._decode(row or Lease(id, 0, name, b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None))
+        return self._decode(row or _unread(id, name))
 
-    def _decode(self, stored: TaskRow | Lease, due: Micros | None = None) -> Task:
+    def _decode(self, stored: TaskRow | Lease | Record, due: Micros | None = None) -> Task:
         assert self._decoder is not None
         return self._decoder.decode_or_stub(stored, due)
 
@@ -225,6 +285,11 @@ class RunHooks:
         if self._hook_thread is not None:
             self._hook_thread.close()
             self._hook_thread = None
+
+
+def _unread(id: str, name: str) -> Lease:
+    """Return what is known of a task whose row is not found."""
+    return Lease(id, 0, name, b"", 0, 0, None, 0, 0.0, 0, 0, 0, None, None)
 
 
 class HookThread:

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-_WORKFLOWS = "groups, chords and pipelines come in a later release; until then let a task enqueue the next one"
 COMING = {
-    "group": _WORKFLOWS,
-    "chord": _WORKFLOWS,
-    "ChordResult": _WORKFLOWS,
-    "Error": _WORKFLOWS,
-    "SKIPPED": _WORKFLOWS,
-    "then": _WORKFLOWS,
-    "error": f"{_WORKFLOWS}, and use @huey.signal('error') for failures",
     "PostgresHuey": "a queue in PostgreSQL comes in a later release; there are SqliteHuey and RedisHuey",
     "PostgresStorage": "a queue in PostgreSQL comes in a later release; there are SqliteHuey and RedisHuey",
     "huey.contrib.asyncio": "awaiting results comes in a later release; until then: await asyncio.to_thread(result.get, True, 10)",
@@ -45,8 +37,10 @@ _OTHER_QUEUES = {
     "send_with_options": "call it, f(1, 2, delay=5, priority=3)",
     "si": "f.s(1, 2) makes a task that is not enqueued yet",
     "signature": "f.s(1, 2) makes a task that is not enqueued yet",
+    "then": "a pipeline begins with a task, f.s(1, 2).then(g)",
+    "error": "a task has a handler of its failure, f.s(1, 2).error(g); for all failures: @huey.signal('error')",
 }
-"""Methods of other task queues."""
+"""Methods of other task queues, and of tasks."""
 
 
 class _MissingName:
@@ -64,9 +58,9 @@ class _MissingName:
         raise AttributeError(f"{name!r} has no attribute {self._name!r}: {self._why}")
 
 
-def explain_missing_names(kind: type, *, of_others: bool = False) -> None:
-    """Give class *kind* errors with a hint for methods of huey 3.x and, with *of_others*, for those of other task queues."""
-    for name in ("then", "error", *(_OTHER_QUEUES if of_others else ())):
-        attribute = _MissingName(COMING.get(name) or _OTHER_QUEUES[name])
+def explain_missing_names(kind: type) -> None:
+    """Give class *kind* errors with a hint for methods that other classes or other task queues have."""
+    for name, why in _OTHER_QUEUES.items():
+        attribute = _MissingName(why)
         attribute.__set_name__(kind, name)
         setattr(kind, name, attribute)

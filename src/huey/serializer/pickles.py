@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
-from huey.exceptions import DecodeError, EncodeError
+from huey.exceptions import DecodeError, EncodeError, TaskException
 from huey.serializer.budget import check_pickle, most_memory
 from huey.serializer.weights import is_surely_small
+from huey.utils import Error, skipped
 
 _WAY_OUT = "sign the messages with secret=, use JSON, or give allow_pickle=True if everyone who can write there may also run code here"
 
@@ -134,6 +135,8 @@ _CONTAINER_ARGUMENTS = {
     "collections.OrderedDict": (dict, tuple),
     # A ZoneInfo asks for an attribute of the constructor.
     "builtins.getattr": (_SafeConstructor, str),
+    "huey.exceptions.TaskException": (dict,),
+    "huey.utils.Error": (dict,),
 }
 
 
@@ -194,6 +197,9 @@ _PLAIN_TYPES = frozenset(
 _OWN_MAKERS: dict[str, Callable[..., Any]] = {
     "builtins.getattr": _attribute,
     "fractions.Fraction": _fraction,
+    "huey.exceptions.TaskException": TaskException,
+    "huey.utils.Error": Error,
+    "huey.utils.skipped": skipped,
     "zoneinfo.ZoneInfo": _zone,
 }
 

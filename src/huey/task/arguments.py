@@ -71,8 +71,9 @@ class Parameters:
         more = (self.required, self.takes_more, self.takes_any, names)
         return Parameters(self.positional, self.only_positional, self.by_keyword, *more)
 
-    def misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], words: Iterable[str] = ()) -> str | None:
-        """Return why a call does not fit, or None if it does. *words*: keywords that huey itself takes, to suggest for a misspelled one."""
+    def misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], words: Iterable[str] = (), *, may_lack: bool = False) -> str | None:
+        """Return why a call does not fit, or None if it does. *words*: keywords that huey itself takes, to suggest for a misspelled one.
+        *may_lack*: more arguments may be added."""
         filled, most = self.positional[: len(args)], self.counts[1]
         names = {*filled, *kwargs}
         if len(args) <= most and len(names) == len(args) + len(kwargs) and self._must <= names <= self._may:
@@ -86,6 +87,8 @@ class Parameters:
         if both := [name for name in filled[self.only_positional :] if name in kwargs]:
             return f"is given {both[0]!r} twice, by position and by keyword"
         given = {*filled, *(set(kwargs) & self.keywords), *self.given}
+        if may_lack:
+            return None
         if lacking := [name for name in (*self.positional, *self.by_keyword) if name in self.required and name not in given]:
             return f"lacks {'arguments' if len(lacking) > 1 else 'an argument'}: {', '.join(lacking)}"
         return None

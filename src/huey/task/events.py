@@ -8,6 +8,7 @@ from typing import Any
 from huey.runtime.clock import SECOND, Micros
 from huey.task.lifecycle import CancelledAtClaim, Finish, Promotion, State
 from huey.task.record import Lease, Record
+from huey.task.workflow import Opened
 
 ENQUEUED = "enqueued"
 SCHEDULED = "scheduled"
@@ -55,6 +56,11 @@ def of_promotion(promotion: Promotion) -> str:
     return text(ENQUEUED, promotion.id, promotion.name, promotion.retries, promotion.retry_delay)
 
 
+def of_opened(opened: Opened) -> str:
+    """Return the event for a task that was queued when those that it waited for had ended."""
+    return text(SCHEDULED if opened.is_scheduled else ENQUEUED, opened.id, opened.name, opened.retries, opened.retry_delay)
+
+
 def of_cancelled(cancelled: CancelledAtClaim) -> str:
     """Return the event for a due task that was revoked or had expired."""
     return text(cancelled.reason, cancelled.id, cancelled.name, cancelled.retries, cancelled.retry_delay)
@@ -75,6 +81,9 @@ def of_finish(finish: Finish) -> list[str]:
     if finish.state == State.CANCELLED:
         return [text(EXPIRED if finish.reason == EXPIRED else REVOKED, *before)]
     found = [] if finish.error is None else [text(ERROR, *before, error=finish.error)]
+    if finish.follow_ups is not None:
+        handler = finish.follow_ups.tasks[0].record
+        found.append(text(ENQUEUED, handler.id, handler.name, handler.retries, handler.retry_delay))
     if finish.state == State.QUEUED:
         if finish.attempt > lease.attempt:
             found.append(text(RETRYING, *before))

@@ -45,10 +45,11 @@ UNKNOWN_DELAY = 5.0
 
 class Returned(NamedTuple):
     """The body returned. ``value``: the stored form of the result, or None to store nothing. ``output``: what tasks that wait for this one
-    get, if that is not ``value``."""
+    get, if that is not ``value``. ``follow_ups``: tasks to put in with the finish."""
 
     value: bytes | None
     output: bytes | None = None
+    follow_ups: Workflow | None = None
 
 
 class Raised(NamedTuple):
@@ -205,7 +206,8 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
     """Return what *outcome* means for the task of *lease*. Pure, and defined for every outcome."""
     counts = (lease.attempt, lease.solo_crashes, lease.deaths)
     if isinstance(outcome, Returned):
-        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, outcome.value, None, duration, *_SAME, outcome.output, None))
+        ends = (outcome.value, None, duration, *_SAME, outcome.output, outcome.follow_ups)
+        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, *ends))
     keep = Finish(lease, State.QUEUED, None, *counts, duration=duration)
     match outcome:
         case Raised():

@@ -24,10 +24,11 @@ UNKNOWN_CLASS = "unknown class"
 UNDECODABLE = "undecodable"
 NOT_STORABLE = "result not storable"
 WORKER_DIED = "worker died"
+PARENTS_UNREAD = "parents not read"
 LOST = "lost"
 POISON = "poison"
 
-NO_RUN = frozenset({SCHEDULED, SHUTDOWN, REQUEUED, UNKNOWN_TASK, NEWER_RECORD})
+NO_RUN = frozenset({SCHEDULED, SHUTDOWN, REQUEUED, UNKNOWN_TASK, NEWER_RECORD, PARENTS_UNREAD})
 """The task is queued again as if it had not run, and its end is not logged."""
 ON_PURPOSE = frozenset({CANCELED, REVOKED, RETRY_ASKED})
 """The run ended on purpose: it is logged as information, without a traceback."""

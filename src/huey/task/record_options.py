@@ -9,6 +9,7 @@ A member is present only if it differs from its default. Storages read ``constra
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 DONE, WAITING = "done", "waiting"
@@ -87,6 +88,14 @@ def with_edges(options: str | None, parents: int, has_children: bool) -> str | N
     if has_children:
         policy["children"] = True
     return json.dumps(policy)
+
+
+def with_members(options: str | None, members: Mapping[str, Any]) -> str | None:
+    """Return *options* with *members*, of which empty ones are left out."""
+    policy: dict[str, Any] = {} if options is None else json.loads(options)
+    policy.update(members)
+    policy = {name: value for name, value in policy.items() if value or name not in members}
+    return json.dumps(policy) if policy else None
 
 
 LARGEST_DELAY = 2**31 - 1

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from huey.exceptions import TaskTimeout
 from huey.runtime.clock import FOREVER, SECOND, Micros
-from huey.runtime.missing_names import explain_missing_names
 from huey.runtime.times import Expires, resolve_expiry, shown_time, to_micros, wall_datetime
+from huey.task import links as linking
 from huey.task.bounds import LARGEST, LONGEST_ID, is_storable, parse_limit, parse_number
 from huey.task.record import Record
 from huey.task.record_options import write_policy
+
+if TYPE_CHECKING:
+    from typing import Self
 
 HEADERS = "sentry_headers"
 """The keyword that an instrumentation of ``enqueue`` adds to a task's kwargs, and that of ``_execute`` removes. It is not an argument: it
@@ -49,6 +52,8 @@ class Task:
     """The state of a run that goes through a replaced ``Huey._execute``; else None."""
     default_policy: str | None = None
     """The run policy of calls that do not override it, as JSON."""
+    links: linking.Links | None = None
+    """What is to happen after it; None: nothing."""
 
     @staticmethod
     def new_id() -> str:
@@ -75,6 +80,8 @@ class Task:
         expires: Expires | None = None,
         retry_backoff: float | None = None,
         timeout: float | None = None,
+        on_complete: Any = None,
+        on_error: Any = None,
         attempt: int = 0,
         token: int = 0,
         due: Micros | None = None,
@@ -115,6 +122,43 @@ class Task:
         self.token = token
         """The fencing token, which grows with each claim of its id, so that writes of this run elsewhere can be told from those of a later
         run. It is new in each run, so it is not an idempotency key: that is ``key``. 0 before it runs."""
+        if on_complete is not None:
+            self.then(on_complete)
+        if on_error is not None:
+            self.error(on_error)
+
+    # -- what follows it -----------------------------------------------------------------------------------------------------------------
+
+    def then(self, task: Any, /, *args: Any, **kwargs: Any) -> Self:
+        """Let *task* run when the last task of this pipeline has succeeded, and return this task, the first of the pipeline.
+
+        *task*: a decorated function, which is called with *args* and *kwargs* (options of the call included); or a task, to whose
+        arguments they are added. What the task before it returned is added behind its arguments: the items of a tuple one by one, those
+        of a dict as keywords, nothing for None, anything else as one argument. ValueError: it is in the pipeline already. TypeError: no
+        task.
+        """
+        linking.append(self, linking.as_task(task, args, kwargs, "a stage of a pipeline"))
+        return self
+
+    def error(self, task: Any, /, *args: Any, **kwargs: Any) -> Self:
+        """Let *task* run each time this task (not its whole pipeline) has failed, with the exception behind its arguments, and return this
+        task. *task*, *args*, *kwargs*: as for ``then``. A second handler is one of the first handler's failures."""
+        linking.add_handler(self, linking.as_task(task, args, kwargs, "a handler"))
+        return self
+
+    @property
+    def on_complete(self) -> Task | None:
+        """The next task of its pipeline."""
+        return None if self.links is None else self.links.stage
+
+    @property
+    def on_error(self) -> Task | None:
+        """The handler of its failure."""
+        return None if self.links is None else self.links.handler
+
+    def extend(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Add *args* behind its arguments, and those of *kwargs* that it does not have."""
+        self.args, self.kwargs = self.args + args, {**kwargs, **self.kwargs}
 
     @property
     def task_id(self) -> str:
@@ -215,9 +259,6 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task: {self.name} {self.id}>"
-
-
-explain_missing_names(Task)
 
 
 class PeriodicTask(Task):

@@ -16,6 +16,7 @@ from huey.runtime.times import Expires, resolve_eta
 from huey.task.arguments import own_names, parameters_of, scheduled_arguments
 from huey.task.bounds import LONGEST_NAME, parse_text
 from huey.task.identity import is_of_script, module_of
+from huey.task.links import own_links
 from huey.task.options import TaskOptions
 from huey.task.record_options import NONE, Constraints, with_constraints
 from huey.task.task import Task
@@ -75,33 +76,47 @@ class TaskWrapper(Masked, Generic[P, R]):
             self._check(args, kwargs)
         return self.huey.enqueue(self.task_class(args, kwargs))
 
-    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
-        """Return the call as a task without enqueuing it, for ``huey.enqueue`` and ``huey.enqueue_many``.
+    def s(self, /, *args: Any, **kwargs: Any) -> Task:
+        """Return the call as a task without enqueuing it, for ``huey.enqueue``, pipelines, groups and chords.
 
         The keywords ``id, eta, delay, retries, retry_delay, retry_backoff, priority, expires, timeout`` are options of this call. They are
-        not passed to the function, unless it has parameters of these names. Raise TypeError for arguments that it does not take.
+        not passed to the function, unless it has parameters of these names. Arguments that an earlier task of a pipeline passes may be left
+        out; the enqueue checks the first task. Raise TypeError for arguments that the function does not take.
         """
         if kwargs:
-            return self._with_overrides(args, kwargs)
-        self._check(args, kwargs)
-        return self.task_class(args)
+            return self._with_overrides(args, kwargs, may_lack=True)
+        lacks, task = self._check(args, kwargs, may_lack=True), self.task_class(args)
+        if lacks:
+            own_links(task).is_partial = True
+        return task
 
-    def _with_overrides(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+    def _with_overrides(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, may_lack: bool = False) -> Task:
         overrides = {name: kwargs[name] for name in self._overrides if name in kwargs}
         kwargs = {name: value for name, value in kwargs.items() if name not in overrides}
-        self._check(args, kwargs)
+        lacks = self._check(args, kwargs, may_lack=may_lack)
         due = resolve_eta(overrides.pop("eta", None), overrides.pop("delay", None), now=self.huey.clock.now())
-        return self.task_class(args, kwargs, **due._asdict(), **overrides)
+        task = self.task_class(args, kwargs, **due._asdict(), **overrides)
+        if lacks:
+            own_links(task).is_partial = True
+        return task
 
-    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise TypeError if the function does not take these arguments."""
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, may_lack: bool = False) -> bool:
+        """Raise TypeError if the function does not take these arguments. With *may_lack* some may be missing: return whether they are."""
         if self._is_of_script and not self.huey.always_eager:
             self._warn_of_script()
         if not kwargs and self._least <= len(args) <= self._most:
-            return
-        if misfit := self._parameters.misfit(args, kwargs, self._overrides):
-            way_out = f"call it as {getattr(self.func, '__name__', self.name)}{self._parameters}"
-            raise TypeError(f"{self.name}() {misfit}{'' if misfit.endswith('?') else ';'} {way_out}")
+            return False
+        misfit = self._parameters.misfit(args, kwargs, self._overrides)
+        if misfit is None:
+            return False
+        if may_lack and self._parameters.misfit(args, kwargs, self._overrides, may_lack=True) is None:
+            return True
+        way_out = f"call it as {getattr(self.func, '__name__', self.name)}{self._parameters}"
+        raise TypeError(f"{self.name}() {misfit}{'' if misfit.endswith('?') else ';'} {way_out}")
+
+    def check_task(self, task: Task, passed: int = 0) -> None:
+        """TypeError: the function does not take the arguments of *task* and, behind them, the *passed* ones that it gets when it runs."""
+        self._check((*task.args, *[None] * passed), task.kwargs)
 
     def _warn_of_script(self) -> None:
         """Log a warning, once, that no other process knows this function."""
@@ -251,7 +266,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         return f"<{type(self).__name__} {self.name}>"
 
 
-explain_missing_names(TaskWrapper, of_others=True)
+explain_missing_names(TaskWrapper)
 
 
 class PeriodicWrapper(TaskWrapper[P, R]):

@@ -238,7 +238,7 @@ class Claims:
     # -- the end of a run ---------------------------------------------------------------------------------------------------------------
 
     def finish(self, worker: Worker, finish: Finish, now: Micros, is_sure: bool) -> bool:
-        """Write the finish of a run: the result first, so that a kill in between runs the task again rather than losing it.
+        """Write the finish of a run: the result and what follows first, so that a kill in between runs the task again.
 
         Not *is_sure*: another worker may have taken the task over, so ask the components first. Returns False if the finish is stale.
         """
@@ -247,6 +247,8 @@ class Claims:
             return False
         if finish.value is not None and self._parts.store is not None:
             self._values.put("result", finish.lease.id, finish.value)
+        for each in finish.follow_ups.tasks if finish.follow_ups is not None else ():
+            self.write(Message.of(each.record, now).to_bytes())
         if finish.state == State.QUEUED:
             due = finish.due_at(now)
             is_first = due is not None and due <= now

@@ -12,6 +12,7 @@ from huey.storage.memory.tables import Edges, Outcome, Tables
 from huey.storage.stats import CANCELLED as COUNTED_CANCELLED
 from huey.storage.stats import ENQUEUED
 from huey.task.lifecycle import Finish, State
+from huey.task.record_options import policy_micros
 from huey.task.workflow import (
     FAILED,
     JOIN,
@@ -96,6 +97,10 @@ def _open(edges: Edges, ref: TaskRef, row: Row, now: Micros) -> Opened | None:
         _cancel(edges, ref, row, broken, now)
         return None
     row.requeue(row.due if row.due is not None and row.due > now else None, None, now)
+    length = policy_micros(row.record.options, "expires_in")
+    if row.record.expires is not None and length is not None:
+        # A relative expiry counts from here.
+        row.record = row.record._replace(expires=max(now, row.due or 0) + length)
     edges.queues[ref.queue].tasks.queue(row)
     id, name, retries, retry_delay = row.label
     return Opened(ref.queue, id, name, retries, retry_delay, row.due is not None)

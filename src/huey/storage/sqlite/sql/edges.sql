@@ -129,7 +129,10 @@ CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
      WHERE t.state = 'waiting' AND t.open_parents <= 0;
     UPDATE huey_task
        SET state = CASE WHEN concurrency_key IS NOT NULL AND coalesce(due, 0) <= NEW.now THEN 'blocked' ELSE 'queued' END,
-           ready_at = NEW.now, due = CASE WHEN due > NEW.now THEN due END
+           ready_at = NEW.now, due = CASE WHEN due > NEW.now THEN due END,
+           -- A relative expiry counts from here.
+           expires = CASE WHEN expires IS NULL OR options IS NULL OR instr(options, '"expires_in"') = 0 THEN expires
+                          ELSE max(NEW.now, coalesce(due, 0)) + coalesce(json_extract(options, '$.expires_in'), 0) END
       FROM (SELECT DISTINCT queue, id FROM opened) AS o
      WHERE huey_task.queue = o.queue AND huey_task.id = o.id AND huey_task.state = 'waiting';
     INSERT INTO rebalance_request (queue, key)
