@@ -20,7 +20,7 @@ from huey.exceptions import ConfigurationError, HueyException, StorageRefused, S
 from huey.storage.redis import RedisStorage
 from huey.storage.redis.connection import CommandConnection
 from huey.storage.redis.errors import masked
-from huey.storage.redis.server import risks
+from huey.storage.redis.queue import risks
 from tests.support.helpers import running
 from tests.support.redis_server import Server, shared_server
 

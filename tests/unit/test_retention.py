@@ -9,7 +9,7 @@ import pytest
 
 from huey import MemoryHuey, SqliteHuey
 from huey.exceptions import ConfigurationError
-from huey.storage.retention import Retention
+from huey.storage.helpers import Retention
 
 
 @pytest.mark.parametrize("keep_finished", [0, timedelta(0)])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BaseStorage": ("huey.storage.legacy.plugin", "BaseStorage"),
-    "BlackHoleStorage": ("huey.storage.memory.blackhole", "BlackHoleStorage"),
+    "BlackHoleStorage": ("huey.storage.memory.storage", "BlackHoleStorage"),
     "CySqliteStorage": ("huey.storage.sqlite.storage", "SqliteStorage"),
     "FileStorage": ("huey.storage.sqlite.folder", "FileStorage"),
     "MemoryStorage": ("huey.storage.memory", "MemoryStorage"),

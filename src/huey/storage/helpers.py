@@ -1,12 +1,18 @@
-"""Small functions that every storage uses: how much one call accepts, and checks of finishes before the store is called."""
+"""Small functions that every storage uses: how much one call accepts, and checks of finishes before the store is called.
+
+And how long results are kept (``result_ttl=``), and how many succeeded tasks, or for how long (``keep_finished=``).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from huey.exceptions import ConfigurationError
 from huey.runtime.clock import Micros
 from huey.storage.rows import TaskIds, TaskName
 from huey.task.lifecycle import Finish
@@ -17,6 +23,8 @@ T = TypeVar("T")
 
 CHUNK = 1000
 """Most records that one enqueue writes in one step."""
+MOST: Micros = 2**62
+"""More tasks, or microseconds, than any retention."""
 _MESSAGES = (bytes, bytearray, str)
 
 
@@ -81,3 +89,33 @@ def parts_of(targets: Sequence[TaskIds | TaskName]) -> tuple[str | None, str | N
         else:
             (id,), enqueue = target
     return id, name, enqueue
+
+
+class Retention(NamedTuple):
+    """A retention rule: succeeded tasks stay while they are among the newest ``most`` and younger than ``age``."""
+
+    most: int
+    age: Micros
+
+    @property
+    def is_on(self) -> bool:
+        return self.most > 0 and self.age > 0
+
+    @classmethod
+    def of(cls, keep_finished: Any) -> Retention:
+        """Make a rule from a number of tasks to keep, or a timedelta. Raise ConfigurationError for anything else."""
+        if isinstance(keep_finished, timedelta) and keep_finished >= timedelta(0):
+            return cls(MOST, min(MOST, keep_finished // timedelta(microseconds=1)))
+        if isinstance(keep_finished, int) and not isinstance(keep_finished, bool) and 0 <= keep_finished <= MOST:
+            return cls(keep_finished, MOST)
+        raise ConfigurationError(
+            f"keep_finished={keep_finished!r}: give the number of succeeded tasks to keep, or a timedelta such as timedelta(days=1)"
+        )
+
+
+def parse_result_ttl(result_ttl: Any) -> float | None:
+    """Return *result_ttl* in seconds, or None for no limit. Raise ConfigurationError for anything else."""
+    is_number = isinstance(result_ttl, int | float) and not isinstance(result_ttl, bool)
+    if result_ttl is not None and not (is_number and 0 <= result_ttl < math.inf):
+        raise ConfigurationError(f"result_ttl={result_ttl!r}: give how many seconds unread results are kept, or None for no limit")
+    return None if result_ttl is None else float(result_ttl)

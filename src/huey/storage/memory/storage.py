@@ -13,13 +13,12 @@ from typing import Any, Self
 from huey.runtime.clock import Clock, Micros, Rng, micros, system_clock
 from huey.runtime.failpoints import failpoint
 from huey.storage.base import DEAD_LETTERS_KEPT, LEASE, Storage, Waker
-from huey.storage.helpers import any_constraints, check_keys, check_records, parts_of
+from huey.storage.helpers import Retention, any_constraints, check_keys, check_records, parse_result_ttl, parts_of
 from huey.storage.locks import Held, Holder
 from huey.storage.memory import edges, enqueuing, keys, locks, revocations, runs, workflows
 from huey.storage.memory.condition import ChangeCondition
 from huey.storage.memory.expiring import end_of, expire, items, peek, pop
 from huey.storage.memory.tables import Edges, Tables
-from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import (
     Counts,
     EventFactory,
@@ -336,3 +335,20 @@ class MemoryStorage(Storage):
                 edges.settle(self.tables.edges, now)
             self._changed.notify_all()
             return 0
+
+
+class BlackHoleStorage(MemoryStorage):
+    """A storage that accepts all tasks and returns none. Options as for ``MemoryStorage``."""
+
+    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
+        return super().enqueue(records[:0], make_events, now)
+
+    def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
+        return super().tick(name, tick, None, (), now) and record is None
+
+    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
+        """Do nothing: no task will ever have these ids."""
+
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        """Discard the value and return True."""
+        return True

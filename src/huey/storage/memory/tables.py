@@ -6,20 +6,23 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from huey.runtime.clock import SECOND, Micros
+from huey.storage.base import EVENTS_KEPT, FOLLOWER, PRUNE
+from huey.storage.helpers import Retention
 from huey.storage.locks import Held
-from huey.storage.memory.events import Events
 from huey.storage.memory.expiring import Expiring, items, peek
 from huey.storage.memory.row import Row
-from huey.storage.memory.statistics import Statistics
 from huey.storage.memory.tasks import Tasks
-from huey.storage.retention import Retention
 from huey.storage.rows import Counts, Revocation, Worker, WorkerRow
-from huey.storage.stats import MINUTE, Stat, start_of, with_waiting
+from huey.storage.stats import HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT, NOTHING, TOOK, Stat, add, measured, start_of, stat, with_waiting
 from huey.task.lifecycle import State
 from huey.task.workflow import SUCCEEDED, THEN, Edge, TaskRef
+
+StatisticsKey = tuple[Micros, str, int]
+"""Start, name, span: the order in which rows of statistics are listed."""
 
 
 class Outcome(NamedTuple):
@@ -44,6 +47,71 @@ class Link:
     def is_broken(self) -> bool:
         """Whether its child cannot run because the parent ended without success."""
         return self.kind == THEN and self.end is not None and self.end.outcome != SUCCEEDED
+
+
+class Events:
+    """A log of the events that were published while there were followers: texts by position. Positions only grow."""
+
+    def __init__(self, last_position: int = 0) -> None:
+        self.last_position = last_position
+        self.kept: list[tuple[int, Micros, str]] = []
+        self.followed_until: Micros = 0
+
+    def follow(self, now: Micros) -> None:
+        self.followed_until = now + FOLLOWER
+
+    def are_followed(self, now: Micros) -> bool:
+        return now < self.followed_until
+
+    def publish(self, texts: Sequence[str], now: Micros) -> None:
+        if self.are_followed(now):
+            self.kept += [(position, now, text) for position, text in enumerate(texts, self.last_position + 1)]
+            self.last_position += len(texts)
+
+    def since(self, position: int) -> list[str]:
+        return [text for at, _, text in self.kept if at > position]
+
+    def prune(self, now: Micros) -> int:
+        if not self.are_followed(now):
+            self.followed_until = 0
+        # Not always the first ones: the clock may have been set back.
+        late = set(islice((event for event in self.kept if event[1] <= now - EVENTS_KEPT), PRUNE))
+        self.kept = [event for event in self.kept if event not in late]
+        return len(late)
+
+
+class Statistics:
+    """The counts of one queue by time and task name."""
+
+    def __init__(self) -> None:
+        self.rows: dict[StatisticsKey, list[int]] = {}
+
+    def count(self, name: str, what: int, now: Micros, took: Micros = 0) -> None:
+        one = [0] * TOOK
+        one[what] = 1
+        add(self._row(name, now, MINUTE), [*one, *measured([took])])
+
+    def _row(self, name: str, at: Micros, span: int) -> list[int]:
+        return self.rows.setdefault((start_of(at, span), name, span), list(NOTHING))
+
+    def since(self, since: Micros) -> list[Stat]:
+        return [
+            stat(name, start, span, *numbers) for (start, name, span), numbers in sorted(self.rows.items()) if start + span * SECOND > since
+        ]
+
+    def prune(self, now: Micros) -> int:
+        """Roll up old rows and remove very old ones, at most PRUNE of each."""
+        minutes = self._until(now - MINUTES_KEPT, MINUTE)
+        for start, name, span in minutes:
+            add(self._row(name, start, HOUR), self.rows.pop((start, name, span)))
+        hours = self._until(now - HOURS_KEPT, HOUR)
+        for key in hours:
+            del self.rows[key]
+        return len(minutes) + len(hours)
+
+    def _until(self, time: Micros, span: int) -> list[StatisticsKey]:
+        """Return the rows of that span that had begun by *time*, oldest first."""
+        return sorted(key for key in self.rows if key[2] == span and key[0] <= time)[:PRUNE]
 
 
 @dataclass

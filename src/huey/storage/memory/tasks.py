@@ -9,8 +9,8 @@ from itertools import islice
 
 from huey.runtime.clock import Micros
 from huey.storage.base import PROMOTE, PRUNE, TURN_BYTES
+from huey.storage.helpers import Retention
 from huey.storage.memory.row import Row
-from huey.storage.retention import Retention
 from huey.storage.rows import TaskRow, Worker
 from huey.task.lifecycle import State
 

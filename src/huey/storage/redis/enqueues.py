@@ -15,7 +15,7 @@ from huey.runtime.clock import Micros, Rng, micros
 from huey.runtime.failpoints import failpoint
 from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
 from huey.storage.redis import keys
-from huey.storage.redis.messages import Arg, groups, groups_of_one, single
+from huey.storage.redis.messages import Arg, group, groups, single
 from huey.storage.redis.pipeline import EnqueueCall, EnqueuePipeline, EnqueueSequences
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.turns import WorkerStorage
@@ -176,7 +176,8 @@ class EnqueuingStorage(WorkerStorage):
             queue.is_followed = bool(run("enqueue", 2, queue.name, *number, len(events), *events, *call.arguments))
 
     def _enqueue_constrained(self, records: Sequence[Record], make_events: EventFactory | None, now: Micros | None) -> dict[str, str]:
-        arguments = groups_of_one(records)
+        # Each as a group of one, in their order.
+        arguments = [argument for record in records for argument in group(record, (record.id,), (record.payload,))]
         failpoint("enqueue:before-commit")
         found = self._numbered(lambda number: self._execute_constrained(arguments, make_events, self._queue.now(now), number))
         failpoint("enqueue:after-commit")

@@ -109,11 +109,6 @@ def groups(records: Sequence[Record]) -> list[Arg]:
     return arguments
 
 
-def groups_of_one(records: Sequence[Record]) -> list[Arg]:
-    """Return *records* in their order, each as a group of one."""
-    return [argument for record in records for argument in group(record, (record.id,), (record.payload,))]
-
-
 def text_of(raw: bytes) -> str:
     """Return an id or a key as a string. Foreign bytes that are not UTF-8 become surrogates, which ``raw_of`` turns back into bytes."""
     return raw.decode("utf-8", "surrogateescape")

@@ -17,16 +17,14 @@ from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
 from huey.runtime.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, PRUNE, REVOCATION_KEPT
-from huey.storage.helpers import CHUNK, check_keys, in_chunks, parts_of
+from huey.storage.helpers import CHUNK, Retention, check_keys, in_chunks, parse_result_ttl, parts_of
 from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.redis import keys
 from huey.storage.redis.enqueues import EnqueuingStorage
 from huey.storage.redis.errors import LEAST, NEEDED
 from huey.storage.redis.messages import Arg, parse_revocation, text_of, whole_or
-from huey.storage.redis.queue import RedisQueue
-from huey.storage.redis.server import SCHEMA_VERSION, prepare, risks
+from huey.storage.redis.queue import SCHEMA_VERSION, RedisQueue, prepare, risks
 from huey.storage.redis.source import connector
-from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import Features, Polling, Revocation, TaskIds, TaskName
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT
 from huey.task.bounds import parse_number

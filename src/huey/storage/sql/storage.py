@@ -17,9 +17,8 @@ from typing import Any
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.storage import base
 from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, REVOCATION_KEPT, TURN_BYTES, Storage
-from huey.storage.helpers import parts_of
+from huey.storage.helpers import Retention, parse_result_ttl, parts_of
 from huey.storage.locks import HOLDER, Held, Holder
-from huey.storage.retention import Retention, parse_result_ttl
 from huey.storage.rows import Counts, Features, Missing, Revocation, TaskIds, TaskName, TaskRow, Worker, WorkerRow
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.storage.unreadable import leases_from, row_from, worker_from

@@ -12,8 +12,7 @@ from huey.runtime.clock import Clock, Micros
 from huey.runtime.failpoints import failpoint
 from huey.runtime.files import is_private
 from huey.runtime.owned_blocks import Block, find
-from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
-from huey.storage.retention import Retention
+from huey.storage.helpers import BulkEnqueue, Retention, any_constraints, check_records
 from huey.storage.rows import EventFactory
 from huey.storage.sqlite.ballast import DISK_CHECK_TTL_US, Ballast
 from huey.storage.sqlite.database import Database

@@ -12,7 +12,7 @@ from huey.backends import older
 from huey.runtime.clock import SECOND, Clock, Micros, micros
 from huey.runtime.masking import checkpoint
 from huey.storage.base import FOLLOWER, Waker
-from huey.storage.retention import Retention
+from huey.storage.helpers import Retention
 from huey.storage.rows import Worker
 from huey.storage.sql.storage import SqlStorage, load_statements
 from huey.storage.sqlite.database import Database

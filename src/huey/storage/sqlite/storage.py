@@ -21,8 +21,7 @@ from huey.runtime.files import absolute
 from huey.runtime.host import boot_id
 from huey.runtime.owned_blocks import find
 from huey.storage.base import LEASE
-from huey.storage.helpers import check_keys
-from huey.storage.retention import Retention
+from huey.storage.helpers import Retention, check_keys
 from huey.storage.rows import EventFactory, Polling, Turn, Worker, WorkerRow
 from huey.storage.sql.storage import Values, load_statements
 from huey.storage.sqlite.ballast import Ballast
