@@ -94,7 +94,7 @@ def test_a_pool_of_our_own_has_no_limit_but_that_of_the_user(mine: Callable[...,
     storage = mine()
     connections = [storage._queue.take() for _ in range(130)]
     for connection in connections:
-        storage._queue.release(connection)
+        storage._queue.pool.release(connection)
 
     assert storage._queue.most is None
     assert mine(max_connections=7)._queue.most == 7
@@ -508,7 +508,7 @@ def test_an_exhausted_pool_says_that_it_is_the_pool(
         storage.enqueue([task()])
     assert "cannot reach the server" not in str(told.value)
 
-    storage._queue.release(taken)
+    storage._queue.pool.release(taken)
     storage.enqueue([task()])
 
 

@@ -135,7 +135,7 @@ def spawn(environment: Mapping[str, str], *fds: int, folder: str = command.NAMED
             os.set_inheritable(fd, False)
 
 
-# -- handover ---------------------------------------------------------------------------------------------------------------------------
+# -- new code ---------------------------------------------------------------------------------------------------------------------------
 
 
 def replace_this_process(children: list[Child]) -> None:
@@ -165,8 +165,6 @@ def inherited_children() -> list[Child]:
         os.set_inheritable(child.scoreboard.fd, False)
     return children
 
-
-# -- new code ---------------------------------------------------------------------------------------------------------------------------
 
 OLD = "the workers continue with the old code"
 

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from huey.api import Huey
 from huey.djhuey.database import close_connections, close_old_connections
-from huey.djhuey.framework import TaskContext, TaskError, TaskResult, TaskResultStatus, signals
+from huey.djhuey.framework import TaskContext, TaskError, TaskResult, TaskResultStatus, normalize_json, signals
 from huey.engine.failures import outcome_of_exception
 from huey.runtime import display as shown
 from huey.runtime.clock import SECOND, Micros, micros
@@ -191,7 +191,7 @@ def perform(backend: Any, result: Any, save: Callable[[Any], None], is_last: Cal
     clock, sender, task = backend.huey.clock, type(backend), result.task
     context = (TaskContext(task_result=result),) if task.takes_context else ()
     try:
-        value = backend.plain(opened(task.call)(*context, *result.args, **result.kwargs))
+        value = normalize_json(opened(task.call)(*context, *result.args, **result.kwargs))
     except BaseException as error:  # The user's code: any exception has to be stored.
         result.errors.append(describe_exception(error))
         ends = is_last(error)

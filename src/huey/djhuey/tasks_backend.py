@@ -259,10 +259,6 @@ class HueyBackend(framework.BaseTaskBackend):
         when = runs.as_time(about.run_after)
         return replace(prototype, backend=about.backend, queue_name=about.queue_name, priority=about.priority, run_after=when)
 
-    def plain(self, value: Any) -> Any:
-        """Return *value* as JSON represents it. Raise TypeError or ValueError if it cannot."""
-        return framework.normalize_json(value)
-
     def check(self, **kwargs: Any) -> list[Any]:
         """Check huey.E002: results are needed but not kept."""
         try:

@@ -128,14 +128,15 @@ class LegacyStorage(Storage):
         if finishes:
             with self._changed:
                 self._changed.notify_all()
+        is_followed = self.parts.events is not None
         return Turn(
             leases=batch.leases,
             stale=stale,
             cancelled=batch.cancelled,
-            promoted=batch.promoted if report_promoted or self._is_followed else [],
+            promoted=batch.promoted if report_promoted or is_followed else [],
             next_due=min((due for due in (self._claims.next_delayed, self._claims.next_due) if due is not None), default=None),
             may_have_more=len(batch.leases) == want > 0,
-            is_followed=self._is_followed,
+            is_followed=is_followed,
         )
 
     def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
@@ -316,10 +317,6 @@ class LegacyStorage(Storage):
         if self.parts.events is None:
             raise StorageRefused("events: this Huey has no emitter; give one, Huey(queue, events=...)")
         raise StorageRefused(f"events: they go out through {self.parts.events!r}; listen there, such as on its channel of Redis")
-
-    @property
-    def _is_followed(self) -> bool:
-        return self.parts.events is not None
 
     def _emit(self, events: Sequence[str]) -> None:
         """Send events; failures are logged and ignored."""

@@ -101,8 +101,6 @@ class Values:
     def drop_revocation(self, kind: str, key: str) -> bool:
         return self.pop(kind, key) is not None
 
-    # -- inside -------------------------------------------------------------------------------------------------------------------------
-
     @property
     def _needed(self) -> Any:
         if self._store is None:

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from huey.runtime.clock import Micros, micros
 from huey.runtime.times import EARLIEST_ZONE
-from huey.storage.memory.expiring import expire, peek
 from huey.storage.memory.row import Row
-from huey.storage.memory.tables import Tables
+from huey.storage.memory.tables import Tables, expire, peek
 from huey.task.lifecycle import State
 from huey.task.record_options import WAITING
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from huey.runtime.clock import SECOND, Micros
 from huey.storage.locks import HOLDER, Held, Holder
-from huey.storage.memory.expiring import end_of, remove
-from huey.storage.memory.tables import Tables
+from huey.storage.memory.tables import Tables, end_of, remove
 from huey.task.lifecycle import State
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from huey.runtime.clock import Micros
 from huey.runtime.times import EARLIEST_ZONE
 from huey.storage.base import FOREVER, REVOCATION_KEPT
-from huey.storage.memory.expiring import peek, pop, remove
 from huey.storage.memory.row import Row
-from huey.storage.memory.tables import Tables
+from huey.storage.memory.tables import Tables, peek, pop, remove
 from huey.storage.rows import Revocation, TaskIds, TaskName
 from huey.task.record_options import FIRST
 

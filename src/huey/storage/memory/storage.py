@@ -17,8 +17,7 @@ from huey.storage.helpers import Retention, any_constraints, check_keys, check_r
 from huey.storage.locks import Held, Holder
 from huey.storage.memory import edges, enqueuing, keys, locks, revocations, runs, workflows
 from huey.storage.memory.condition import ChangeCondition
-from huey.storage.memory.expiring import end_of, expire, items, peek, pop
-from huey.storage.memory.tables import Edges, Tables
+from huey.storage.memory.tables import Edges, Tables, end_of, expire, items, peek, pop
 from huey.storage.rows import (
     Counts,
     EventFactory,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from huey.runtime.clock import SECOND, Micros
+from huey.runtime.clock import FOREVER, SECOND, Micros, micros
 from huey.storage.base import EVENTS_KEPT, FOLLOWER, PRUNE
 from huey.storage.helpers import Retention
 from huey.storage.locks import Held
-from huey.storage.memory.expiring import Expiring, items, peek
 from huey.storage.memory.row import Row
 from huey.storage.memory.tasks import Tasks
 from huey.storage.rows import Counts, Revocation, Worker, WorkerRow
@@ -21,6 +20,10 @@ from huey.storage.stats import HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT, NOTHING, 
 from huey.task.lifecycle import State
 from huey.task.workflow import SUCCEEDED, THEN, Edge, TaskRef
 
+K = TypeVar("K")
+V = TypeVar("V")
+Expiring = dict[K, tuple[V, Micros]]
+"""Each value with the time at which it expires."""
 StatisticsKey = tuple[Micros, str, int]
 """Start, name, span: the order in which rows of statistics are listed."""
 
@@ -219,3 +222,41 @@ class Edges:
         """Record that a task has ended, if others wait for it."""
         if ref in self.open:
             self.ended[ref] = outcome
+
+
+# -- values that expire -------------------------------------------------------------------------------------------------------------------
+
+
+def end_of(ttl: float | None, now: Micros) -> Micros:
+    """Return the end of *ttl* seconds from *now*; None: no limit."""
+    return FOREVER if ttl is None else now + micros(ttl)
+
+
+def peek(things: Expiring[K, V], key: K, now: Micros) -> V | None:
+    value, expires = things.get(key, (None, 0))
+    return value if now < expires else None
+
+
+def pop(things: Expiring[K, V], key: K, now: Micros) -> V | None:
+    # An expired one stays until it is pruned: the clock may be set back.
+    value = peek(things, key, now)
+    if value is not None:
+        del things[key]
+    return value
+
+
+def items(things: Expiring[K, V], now: Micros) -> dict[K, V]:
+    return {key: value for key, (value, expires) in things.items() if now < expires}
+
+
+def expire(things: Expiring[K, V], now: Micros) -> int:
+    """Remove expired values, at most PRUNE; return how many."""
+    return remove(things, lambda thing: thing[1] <= now)
+
+
+def remove(things: dict[K, V], is_past: Callable[[V], bool]) -> int:
+    """Remove the values for which *is_past* is true, at most PRUNE; return how many."""
+    late = list(islice((key for key, thing in things.items() if is_past(thing)), PRUNE))
+    for key in late:
+        del things[key]
+    return len(late)

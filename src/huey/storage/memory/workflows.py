@@ -9,8 +9,7 @@ from huey.runtime.clock import Micros
 from huey.storage.base import FOREVER
 from huey.storage.memory import edges as edge_tables
 from huey.storage.memory import enqueuing, keys
-from huey.storage.memory.expiring import peek
-from huey.storage.memory.tables import Edges, Outcome
+from huey.storage.memory.tables import Edges, Outcome, peek
 from huey.storage.rows import EventFactory, Revocation
 from huey.task.lifecycle import State
 from huey.task.record_options import read_constraints

@@ -141,7 +141,7 @@ class EnqueuePipeline:
             raise
         finally:
             if self._connection is not None:
-                self._queue.release(self._connection)
+                self._queue.pool.release(self._connection)
                 self._connection = None
         self._sequences.release(self._sequence)
 
@@ -176,7 +176,7 @@ class EnqueuePipeline:
                 raise
 
     def _drop(self) -> None:
-        self._queue.drop(self._connection)
+        self._queue.pool.drop(self._connection)
         self._connection, self._under_way, self._is_known = None, None, False
 
     def _stop(self, before: Sent | None, error: StorageError) -> None:

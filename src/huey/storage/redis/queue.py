@@ -93,15 +93,15 @@ class RedisQueue:
             if again and isinstance(error, StorageUnavailable):
                 return self.use(act, False)
             raise
-        self.release(connection)
+        self.pool.release(connection)
         return answer
 
     def _take_back(self, connection: CommandConnection | None, error: BaseException) -> None:
         """Take a connection back after an error: if that is an answer of the server, the connection can be used again."""
         if isinstance(error, StorageUnavailable) or not isinstance(error, StorageError):
-            self.drop(connection)
+            self.pool.drop(connection)
         elif connection is not None:
-            self.release(connection)
+            self.pool.release(connection)
 
     # -- connections ---------------------------------------------------------------------------------------------------------------------
 
@@ -128,14 +128,6 @@ class RedisQueue:
         connection = self.take()
         self.pool.keep(connection)
         return connection
-
-    def release(self, connection: CommandConnection) -> None:
-        """Take back a connection on which nothing is in flight."""
-        self.pool.release(connection)
-
-    def drop(self, connection: CommandConnection | None) -> None:
-        """Close a connection whose next reply is not known, and all unused ones, which may be lost too."""
-        self.pool.drop(connection)
 
     def close(self) -> None:
         """Close the connections unless another queue uses them. The next call checks the server again."""

@@ -217,7 +217,7 @@ class WorkerStorage(ReadingStorage):
                 listener.end_wait()
                 self.release(worker, self._take_prefetched(worker, listener).leases)
             except StorageError:
-                self._queue.drop(listener.connection)
+                self._queue.pool.drop(listener.connection)
                 raise
         self._queue.call("deregister", worker.id)
 
@@ -240,7 +240,7 @@ class WorkerStorage(ReadingStorage):
             self._prefetching.pop(worker.id, None)
         listener, self._of_thread.listener = self._listener, None
         if listener is not None:
-            self._queue.drop(listener.connection)
+            self._queue.pool.drop(listener.connection)
 
     def _take_prefetched(self, worker: Worker, listener: PrefetchingListener) -> Turn:
         claimed = listener.take_claimed()
