@@ -8,18 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from huey.client.waits import (
-    CHECK_INTERVAL_S,
-    FIRST_CHECK_S,
-    Host,
-    check_arguments,
-    failure_of,
-    failure_of_parent,
-    inside_task,
-    raise_of_try,
-    slices,
-    why,
-)
+from huey.client import waits
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
 from huey.runtime.method_masking import Masked
 from huey.runtime.times import Expires
@@ -42,7 +31,7 @@ class Result(Masked, Generic[R]):
 
     __slots__ = ("_data", "_failure", "_value", "enqueued_as", "huey", "is_held", "task")
 
-    def __init__(self, huey: Host, task: Task, is_held: bool = False) -> None:
+    def __init__(self, huey: waits.Host, task: Task, is_held: bool = False) -> None:
         self.huey = huey
         self.task = task
         self.is_held = is_held
@@ -81,12 +70,12 @@ class Result(Masked, Generic[R]):
         if the only worker waits inside its tasks, TypeError if *blocking* is a number of seconds.
         """
         if timeout is not None or blocking not in (True, False):
-            check_arguments(blocking, timeout, self.huey, self.task.name or "a task")
+            waits.check_arguments(blocking, timeout, self.huey, self.task.name or "a task")
         if not self._is_known() and not self._fetch(preserve):
             if not blocking:
-                raise_of_try(self.huey, self.task.id)
+                waits.raise_of_try(self.huey, self.task.id)
                 return None
-            with inside_task([self], allow_wait) as check:
+            with waits.inside_task([self], allow_wait) as check:
                 self._wait(timeout, revoke_on_timeout, preserve, check)
         if self._data is not None:
             self._decode(self._data)
@@ -100,12 +89,12 @@ class Result(Masked, Generic[R]):
         return self._data is not None or self._value is not _NOTHING or self._failure is not None
 
     def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, check: Callable[[], None]) -> None:
-        for left in slices(self.huey.clock, timeout, check):
+        for left in waits.slices(self.huey.clock, timeout, check):
             # Another caller may have taken it first; then treat it as if nothing had been stored.
             is_there = self.huey.storage.wait([self.id], left) and self._fetch(preserve)
             if is_there or self._has_ended(preserve, endless=timeout is None):
                 return
-        reason = why(self)
+        reason = waits.why(self)
         if revoke_on_timeout:
             self.revoke()
         raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} within {timeout} s: {reason}")
@@ -125,11 +114,11 @@ class Result(Masked, Generic[R]):
         if row is None or row.state not in (State.CANCELLED, State.FAILED):
             self._value = None
         elif row.state == State.FAILED:
-            self._failure = failure_of(row, retries=0)
-        elif (failure := failure_of_parent(self.huey, row)) is not None:
+            self._failure = waits.failure_of(row, retries=0)
+        elif (failure := waits.failure_of_parent(self.huey, row)) is not None:
             self._failure = failure
         elif endless:
-            raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} will come: {why(self)}")
+            raise ResultTimeout(f"no result of {self.task.name or 'task'} {self.id} will come: {waits.why(self)}")
         else:
             return False
         return True
@@ -161,7 +150,7 @@ class Result(Masked, Generic[R]):
         if self._is_known() or self._fetch(preserve=False):
             return True
         storage = self.huey.client.context.storage
-        return storage.features.supports_workflows and failure_of_parent(self.huey, storage.get(self.task.id)) is not None
+        return storage.features.supports_workflows and waits.failure_of_parent(self.huey, storage.get(self.task.id)) is not None
 
     def reset(self) -> None:
         """Forget the result that this handle keeps."""
@@ -239,9 +228,9 @@ class ResultGroup(Masked):
         """Return the values in order; without *blocking*, None for those that have not arrived. *timeout*: seconds for all together.
         *revoke_on_timeout*: on a timeout, revoke the tasks whose results are missing. The rest is as in ``Result.get``."""
         if self._results and (timeout is not None or blocking not in (True, False)):
-            check_arguments(blocking, timeout, self._results[0].huey, "a group")
+            waits.check_arguments(blocking, timeout, self._results[0].huey, "a group")
         if blocking and self._results:
-            with inside_task(self._open(), allow_wait) as check:
+            with waits.inside_task(self._open(), allow_wait) as check:
                 self._wait(timeout, revoke_on_timeout, preserve, check)
         elif not preserve:
             self._fetch(self._open())
@@ -263,7 +252,7 @@ class ResultGroup(Masked):
     def _wait(self, timeout: float | None, revoke_on_timeout: bool, preserve: bool, check: Callable[[], None]) -> None:
         if not preserve:
             self._fetch(self._open())
-        for left in slices(self._results[0].huey.clock, timeout, check):
+        for left in waits.slices(self._results[0].huey.clock, timeout, check):
             missing = self._open()
             # From last to first: once the last result is there, most of the others are too.
             if missing and missing[-1].huey.storage.wait([missing[-1].id], left):
@@ -274,7 +263,7 @@ class ResultGroup(Masked):
             if not missing:
                 return
         missing = self._open()
-        reason = why(missing[-1])
+        reason = waits.why(missing[-1])
         if revoke_on_timeout:
             for result in missing:
                 result.revoke()
@@ -284,7 +273,7 @@ class ResultGroup(Masked):
     def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[Any]:
         """Yield the values as they arrive, waiting for each; None for a task that ended without a result. Raise TaskException if a task
         failed, ResultTimeout if one was cancelled. *backoff* and *max_delay* have no effect. *allow_wait*: as in ``Result.get``."""
-        members, pause, start = list(self._members), FIRST_CHECK_S, 0
+        members, pause, start = list(self._members), waits.FIRST_CHECK_S, 0
         while members:
             self._fetch(self._open())
             ready = [member for member in members if _is_ready(member)]
@@ -298,13 +287,13 @@ class ResultGroup(Masked):
                     for result in left[start : start + CHECKED_AT_ONCE]:
                         result._has_ended(False, endless=True)
                     start += CHECKED_AT_ONCE
-                pause = CHECK_INTERVAL_S
+                pause = waits.CHECK_INTERVAL_S
 
     def _wait_for_one(self, left: list[Result[Any]], pause: float, allow_wait: bool) -> bool:
         # With several queues, wait on one and check the others now and then.
         of_one = [result.id for result in left if result.huey is left[0].huey][:CHUNK]
         # Only around the wait: between two values the caller does not wait.
-        with inside_task(left, allow_wait) as check:
+        with waits.inside_task(left, allow_wait) as check:
             check()
             return left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, OTHER_QUEUES_INTERVAL_S))
 

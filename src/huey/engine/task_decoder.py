@@ -15,19 +15,10 @@ from huey.runtime.clock import SECOND, Micros
 from huey.runtime.times import EARLIEST_ZONE, wall_to_micros
 from huey.serializer import Codec, Declared
 from huey.storage.rows import TaskRow
-from huey.task import reasons
+from huey.task import reasons, record_options
 from huey.task.events import friendly_name
 from huey.task.lifecycle import Cancelled, NotDue
 from huey.task.record import Lease, Record
-from huey.task.record_options import (
-    Constraints,
-    backoff_delay,
-    may_have_constraints,
-    policy_micros,
-    read_constraints,
-    read_policy,
-    with_requests_of,
-)
 from huey.task.task import Task
 
 
@@ -64,7 +55,7 @@ def build_task(
 ) -> Task:
     """Return a stored task as a task of class *kind* with these arguments."""
     attempt, token = (0, 0) if isinstance(stored, Record) else (stored.attempt, stored.token)
-    policy, wall = read_policy(stored.options), policy_micros(stored.options, "wall")
+    policy, wall = record_options.read_policy(stored.options), record_options.policy_micros(stored.options, "wall")
     task = kind(
         args,
         kwargs,
@@ -73,7 +64,7 @@ def build_task(
         # Once a consumer has read the wall time, the task is due at another time.
         wall=wall if wall is not None and due == wall - EARLIEST_ZONE else None,
         retries=max(0, stored.retries - attempt),
-        retry_delay=backoff_delay(stored.retry_delay, policy, attempt),
+        retry_delay=record_options.backoff_delay(stored.retry_delay, policy, attempt),
         retry_backoff=policy.get("backoff"),
         timeout=policy.get("timeout"),
         priority=stored.priority,
@@ -83,14 +74,14 @@ def build_task(
     _set_expiry(task, stored)
     if "headers" in policy:
         task.headers = policy["headers"]
-    if may_have_constraints(stored.options):
-        task.enqueued_as = read_constraints(stored.options).own
+    if record_options.may_have_constraints(stored.options):
+        task.enqueued_as = record_options.read_constraints(stored.options).own
     return task
 
 
 def _set_expiry(task: Task, stored: Record | TaskRow | Lease) -> None:
     """Set the stored expiry and, as far as it is known, the expiry as it was given."""
-    task.expires_at, task.expires_in = stored.expires, policy_micros(stored.options, "expires_in")
+    task.expires_at, task.expires_in = stored.expires, record_options.policy_micros(stored.options, "expires_in")
     if task.expires_in is not None:
         length = task.expires_in / SECOND
         task.expires = int(length) if length == int(length) else length
@@ -138,7 +129,7 @@ def _as_signed(codec: Codec, stored: H) -> H:
         retries=signed.retries,
         retry_delay=signed.retry_delay,
         # Requests that a run has made since then are not declared.
-        options=with_requests_of(signed.options, stored.options),
+        options=record_options.with_requests_of(signed.options, stored.options),
     )
     return cast("H", declared)
 
@@ -146,8 +137,8 @@ def _as_signed(codec: Codec, stored: H) -> H:
 def _expiry(signed: Declared, stored: Record | TaskRow | Lease) -> Micros | None:
     if isinstance(stored, Record):
         return stored.expires if signed.expires is None else signed.expires
-    length = policy_micros(signed.options, "expires_in")
-    is_unread = length is not None and policy_micros(signed.options, "wall") is not None
+    length = record_options.policy_micros(signed.options, "expires_in")
+    is_unread = length is not None and record_options.policy_micros(signed.options, "wall") is not None
     if stored.expires is None and (is_unread or _is_again(stored)):
         # It begins once a consumer has read the wall time; or a retry by hand has removed it.
         return None
@@ -160,10 +151,10 @@ def _is_again(stored: TaskRow | Lease) -> bool:
     return stored.token > isinstance(stored, Lease)
 
 
-def _constraints(options: str | None) -> Constraints | None:
+def _constraints(options: str | None) -> record_options.Constraints | None:
     """Return the constraints that the storage uses, or None if they cannot be read."""
     try:
-        return read_constraints(options)
+        return record_options.read_constraints(options)
     except (AttributeError, TypeError, ValueError):
         return None
 
@@ -177,11 +168,11 @@ def unread_wall_time(lease: Lease, now: Micros, is_local: bool) -> NotDue | Canc
     """
     if lease.options is None or '"wall"' not in lease.options:
         return None
-    wall = policy_micros(lease.options, "wall")
+    wall = record_options.policy_micros(lease.options, "wall")
     # Until its time is read, it is ready when its enqueue said; reading it, a try or a retry by hand changes that.
     if wall is None or lease.ready_at != max(lease.created, wall - EARLIEST_ZONE):
         return None
-    due, expires_in = wall_to_micros(wall, is_local), policy_micros(lease.options, "expires_in")
+    due, expires_in = wall_to_micros(wall, is_local), record_options.policy_micros(lease.options, "expires_in")
     if due > now:
         return NotDue(due, expires_in)
     is_late = expires_in is not None and max(due, lease.created) + expires_in <= now

@@ -14,31 +14,7 @@ from struct import iter_unpack, unpack_from
 from typing import Any
 
 from huey.exceptions import DecodeError
-from huey.serializer.weights import (
-    DEQUE,
-    DICT,
-    ENTRY,
-    INT,
-    LIST,
-    MADE,
-    MAKER,
-    NODE,
-    OBJECT,
-    ORDERED,
-    POINTER,
-    SET,
-    SETS,
-    SHORT_TEXT,
-    SLOT_SIZE,
-    TEXT,
-    TUPLE,
-    WIDE,
-    Node,
-    hash_of,
-    is_harmless,
-    raise_over_budget,
-    size_of,
-)
+from huey.serializer import weights
 
 LEAST = 64_000_000
 """Bytes that any message may take."""
@@ -70,15 +46,15 @@ def most_memory(stored: int) -> int:
 def check_pickle(body: bytes, limit: int, stored: int | None = None) -> None:
     """Raise DecodeError if reading *body* takes more than *limit* bytes, or if it has opcodes that huey's pickler does not write. *stored*:
     size of the message, if *body* was compressed."""
-    if not is_harmless(body):
+    if not weights.is_harmless(body):
         _Count(body, limit, most_memory(len(body) if stored is None else stored)).run()
 
 
 # -- pickles ------------------------------------------------------------------------------------------------------------------------------
 
-_GROWING = (LIST, DICT, SETS, MADE)
+_GROWING = (weights.LIST, weights.DICT, weights.SETS, weights.MADE)
 _NUMERIC = ("decimal.Decimal", "fractions.Fraction")
-_CONTAINERS = {"collections.OrderedDict": ORDERED, "collections.deque": DEQUE}
+_CONTAINERS = {"collections.OrderedDict": weights.ORDERED, "collections.deque": weights.DEQUE}
 _LONG_ARGUMENTS = 3 * 4 * 4300
 """Most bytes that copies of a constructor's arguments take; each is read once more when it is made."""
 _SHORT_ARGUMENTS = 400
@@ -120,14 +96,14 @@ class _Count:
         self._taken += weight
         self._real += weight + more
         if self._taken > self._limit:
-            raise_over_budget(f"takes more than {self._limit:,} bytes when it is read")
+            weights.raise_over_budget(f"takes more than {self._limit:,} bytes when it is read")
         if self._real > self._most:
-            raise_over_budget(f"takes more than {self._most:,} bytes when it is read")
+            weights.raise_over_budget(f"takes more than {self._most:,} bytes when it is read")
 
     def _toil(self, work: int, what: str) -> None:
         self._work += work
         if self._work > LEAST:
-            raise_over_budget(f"has too many {what}")
+            weights.raise_over_budget(f"has too many {what}")
 
     # -- opcodes: each is given the position of its argument, and returns that of the next opcode ----------------------------------------
 
@@ -145,7 +121,7 @@ class _Count:
 
     def on_constant(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(0, SLOT_SIZE * count)
+        self._take(0, weights.SLOT_SIZE * count)
         self._stack += [{78: None, 136: True, 137: False}[self._body[at - 1]]] * count
         return at - 1 + count
 
@@ -163,39 +139,39 @@ class _Count:
         if match is None:
             raise IndexError
         row = match[0]
-        self._take(weight * (len(row) // size), SLOT_SIZE * (len(row) // size))
+        self._take(weight * (len(row) // size), weights.SLOT_SIZE * (len(row) // size))
         self._stack += [value for (value,) in iter_unpack(form, row)]
         return match.end()
 
     def on_float(self, at: int) -> int:
-        self._take(INT)
+        self._take(weights.INT)
         self._stack += unpack_from(">d", self._body, at)
         return at + 8
 
     def on_integer(self, at: int) -> int:
         start, end = self._counted(at, {138: 1, 139: 4}[self._body[at - 1]])
-        self._take(INT, POINTER + end - start)
+        self._take(weights.INT, weights.POINTER + end - start)
         self._stack.append(int.from_bytes(self._body[start:end], "little", signed=True))
         return end
 
     def on_text(self, at: int) -> int:
         start, end = self._counted(at, _TEXT_COUNTS[self._body[at - 1]])
         text = self._body[start:end]
-        if end - start <= SHORT_TEXT:
-            self._take(OBJECT)
+        if end - start <= weights.SHORT_TEXT:
+            self._take(weights.OBJECT)
             self._stack.append(text)
         else:
             # A single character may make all of them four bytes wide.
-            self._take(OBJECT, NODE + (0 if text.isascii() else 3 * len(text)))
-            node = Node(TEXT, POINTER, 0, size=POINTER + 4 * len(text))
+            self._take(weights.OBJECT, weights.NODE + (0 if text.isascii() else 3 * len(text)))
+            node = weights.Node(weights.TEXT, weights.POINTER, 0, size=weights.POINTER + 4 * len(text))
             node.hash = id(node)
             self._stack.append(node)
         return end
 
     def on_bytearray(self, at: int) -> int:
         start, end = self._counted(at, 8)
-        self._take(OBJECT, NODE + end - start)
-        self._stack.append(Node(LIST, size=end - start))
+        self._take(weights.OBJECT, weights.NODE + end - start)
+        self._stack.append(weights.Node(weights.LIST, size=end - start))
         return end
 
     def _counted(self, at: int, size: int) -> tuple[int, int]:
@@ -208,18 +184,18 @@ class _Count:
     def on_empty(self, at: int) -> int:
         kind, more = _EMPTY[self._body[at - 1]]
         count = self._repeated(at)
-        self._take(OBJECT * count, more * count)
-        self._stack += [Node(kind) for _ in range(count)]
+        self._take(weights.OBJECT * count, more * count)
+        self._stack += [weights.Node(kind) for _ in range(count)]
         return at - 1 + count
 
     def on_empty_tuple(self, at: int) -> int:
-        self._take(0, SLOT_SIZE)
+        self._take(0, weights.SLOT_SIZE)
         self._stack.append(_NO_ITEMS)
         return at
 
     def on_mark(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(0, SLOT_SIZE * count)
+        self._take(0, weights.SLOT_SIZE * count)
         self._marks += [len(self._stack)] * count
         return at - 1 + count
 
@@ -234,9 +210,9 @@ class _Count:
             raise IndexError
         return self._stack.pop()
 
-    def _top(self) -> Node:
+    def _top(self) -> weights.Node:
         node = self._stack[-1]
-        if not isinstance(node, Node) or node.kind not in _GROWING:
+        if not isinstance(node, weights.Node) or node.kind not in _GROWING:
             raise TypeError
         return node
 
@@ -253,37 +229,37 @@ class _Count:
 
     def on_memoize(self, at: int) -> int:
         count = self._repeated(at)
-        self._take(0, SLOT_SIZE * count)
+        self._take(0, weights.SLOT_SIZE * count)
         self._memo += [self._stack[-1]] * count
         return at - 1 + count
 
     def on_get(self, at: int) -> int:
         size = 1 if self._body[at - 1] == 104 else 4
         item = self._memo[int.from_bytes(self._body[at : at + size], "little")]
-        if isinstance(item, Node):
+        if isinstance(item, weights.Node):
             item.is_read = True
-        self._take(0, SLOT_SIZE)
+        self._take(0, weights.SLOT_SIZE)
         self._stack.append(item)
         return at + size
 
     def on_tuple(self, at: int) -> int:
         count = self._body[at - 1] - 132
         items = self._since_mark() if count < 0 or count > 3 else [self._pop() for _ in range(count)][::-1]
-        self._take(OBJECT, NODE + POINTER * len(items))
-        node = Node(TUPLE)
+        self._take(weights.OBJECT, weights.NODE + weights.POINTER * len(items))
+        node = weights.Node(weights.TUPLE)
         self._grow(node, items)
-        node.size = POINTER + sum(map(size_of, items))
+        node.size = weights.POINTER + sum(map(weights.size_of, items))
         if len(items) < 3:
             node.first, node.second = (*items, None, None)[:2]
-        if all(not isinstance(item, Node) or item.hash is not None for item in items):
+        if all(not isinstance(item, weights.Node) or item.hash is not None for item in items):
             node.hash = hash((*items,))
         self._stack.append(node)
         return at
 
     def on_frozenset(self, at: int) -> int:
         items = self._since_mark()
-        node = Node(SETS)
-        self._take(OBJECT, SET + ENTRY * len(items))
+        node = weights.Node(weights.SETS)
+        self._take(weights.OBJECT, weights.SET + weights.ENTRY * len(items))
         self._check_keys(node, items)
         self._grow(node, items)
         node.hash = hash(frozenset(map(hash, items)))
@@ -300,10 +276,10 @@ class _Count:
         node = self._top()
         keys = items[::2]
         # The first key allocates space for eight.
-        self._take(0, ENTRY * (len(keys) + 1))
+        self._take(0, weights.ENTRY * (len(keys) + 1))
         self._check_keys(node, keys)
         self._grow(node, items)
-        node.size += ENTRY * len(keys)
+        node.size += weights.ENTRY * len(keys)
         if b"int" in keys:
             node.first = items[2 * keys.index(b"int") + 1]
         return at
@@ -311,7 +287,7 @@ class _Count:
     def on_add_items(self, at: int) -> int:
         items = self._since_mark()
         node = self._top()
-        self._take(0, ENTRY * len(items))
+        self._take(0, weights.ENTRY * len(items))
         self._check_keys(node, items)
         self._grow(node, items)
         return at
@@ -319,73 +295,73 @@ class _Count:
     def on_name(self, at: int) -> int:
         name, module = self._pop(), self._pop()
         path = b".".join((module, name)).decode()
-        self._take(OBJECT)
-        self._stack.append(Node(MAKER, OBJECT, 0, hash=0, path=path))
+        self._take(weights.OBJECT)
+        self._stack.append(weights.Node(weights.MAKER, weights.OBJECT, 0, hash=0, path=path))
         return at
 
     def on_make(self, at: int) -> int:
         kwargs = self._pop() if self._body[at - 1] == 0x92 else None
         args, maker = self._pop(), self._pop()
         # A ZoneInfo asks for an attribute of the constructor itself.
-        is_maker = maker.kind == MAKER or maker.path == "builtins.getattr"
-        if not is_maker or args.kind != TUPLE:
+        is_maker = maker.kind == weights.MAKER or maker.path == "builtins.getattr"
+        if not is_maker or args.kind != weights.TUPLE:
             raise TypeError
-        path, size = maker.path, args.size + (0 if kwargs is None else size_of(kwargs))
+        path, size = maker.path, args.size + (0 if kwargs is None else weights.size_of(kwargs))
         if path in _CONTAINERS:
-            self._take(OBJECT + size, size + _CONTAINERS[path])
-            made = Node(MADE, args.weight, args.depth, path=path, size=size)
+            self._take(weights.OBJECT + size, size + _CONTAINERS[path])
+            made = weights.Node(weights.MADE, args.weight, args.depth, path=path, size=size)
         else:
             if size > _LONG_ARGUMENTS:
-                raise_over_budget(f"holds {path} of more than 4,300 digits")
-            self._take(OBJECT + (size // 4 if size > _SHORT_ARGUMENTS else 0), NODE)
+                weights.raise_over_budget(f"holds {path} of more than 4,300 digits")
+            self._take(weights.OBJECT + (size // 4 if size > _SHORT_ARGUMENTS else 0), weights.NODE)
             if path in _NUMERIC:
                 self._toil(size, "numbers of very many digits")
-            made = Node(MADE, args.weight, path=path, size=size)
-            made.hash = id(made) if path in _HASHED_BY_CHANCE else hash_of(path, args.first, args.second)
+            made = weights.Node(weights.MADE, args.weight, path=path, size=size)
+            made.hash = id(made) if path in _HASHED_BY_CHANCE else weights.hash_of(path, args.first, args.second)
         self._stack.append(made)
         return at
 
     def on_build(self, at: int) -> int:
         state = self._pop()
         node = self._top()
-        self._take(OBJECT)
+        self._take(weights.OBJECT)
         self._grow(node, [state])
-        if node.path == "uuid.UUID" and isinstance(state, Node) and isinstance(state.first, int):
+        if node.path == "uuid.UUID" and isinstance(state, weights.Node) and isinstance(state.first, int):
             node.hash = hash(state.first)
         return at
 
     # -- sizes of containers --------------------------------------------------------------------------------------------------------------
 
-    def _grow(self, node: Node, items: list[Any]) -> None:
-        inner = [item for item in items if isinstance(item, Node)]
-        node.size += POINTER * len(items)
-        node.weight += POINTER * (len(items) - len(inner))
+    def _grow(self, node: weights.Node, items: list[Any]) -> None:
+        inner = [item for item in items if isinstance(item, weights.Node)]
+        node.size += weights.POINTER * len(items)
+        node.weight += weights.POINTER * (len(items) - len(inner))
         if not inner:
             return
         node.weight += sum([item.weight for item in inner])
         if node.weight > _REPEATED * self._limit:
-            raise_over_budget("repeats its parts too often")
+            weights.raise_over_budget("repeats its parts too often")
         depth = 1 + max(item.depth for item in inner)
         if depth > node.depth:
             if node.is_read:
                 self._slack += depth - node.depth
             node.depth = depth
         if node.depth + self._slack > DEEPEST:
-            raise_over_budget(f"is nested more than {DEEPEST:,} deep")
+            weights.raise_over_budget(f"is nested more than {DEEPEST:,} deep")
 
-    def _check_keys(self, node: Node, keys: list[Any]) -> None:
+    def _check_keys(self, node: weights.Node, keys: list[Any]) -> None:
         for key in keys:
             if isinstance(key, int):
-                if -WIDE < key < WIDE:
+                if -weights.WIDE < key < weights.WIDE:
                     continue
                 self._wide += 1
                 if self._wide > MOST_WIDE:
-                    raise_over_budget(f"has more than {MOST_WIDE:,} keys that are integers beyond 2**61")
+                    weights.raise_over_budget(f"has more than {MOST_WIDE:,} keys that are integers beyond 2**61")
             elif key is None or isinstance(key, bytes):
                 continue
             self._count_alike(node, key)
 
-    def _count_alike(self, node: Node, key: Any) -> None:
+    def _count_alike(self, node: weights.Node, key: Any) -> None:
         """Count the comparisons of a key with those that have the same hash."""
         if node.alike is None:
             node.alike = {}
@@ -393,18 +369,18 @@ class _Count:
         before = node.alike.get(hashed, 0)
         node.alike[hashed] = before + 1
         # A tuple is traversed each time it is hashed or compared.
-        is_tuple = isinstance(key, Node) and key.kind == TUPLE
+        is_tuple = isinstance(key, weights.Node) and key.kind == weights.TUPLE
         self._toil(key.weight * (before + 1) if is_tuple else _COMPARED * before, "keys that have the same hash or are long")
 
 
-_NO_ITEMS = Node(TUPLE, POINTER, 1, hash=hash(()))
-_EMPTY = {0x5D: (LIST, NODE), 0x7D: (DICT, NODE), 0x8F: (SETS, SET)}
+_NO_ITEMS = weights.Node(weights.TUPLE, weights.POINTER, 1, hash=hash(()))
+_EMPTY = {0x5D: (weights.LIST, weights.NODE), 0x7D: (weights.DICT, weights.NODE), 0x8F: (weights.SETS, weights.SET)}
 _TEXT_COUNTS = {0x8C: 1, 0x43: 1, 0x58: 4, 0x42: 4, 0x8D: 8, 0x8E: 8}
 _ROW_OF = {code: re.compile(re.escape(bytes((code,))) + b"++") for code in b"N\x88\x89(\x94]}\x8f"}
 _ROWS = {
     0x4B: (re.compile(rb"(?:K.)++", re.DOTALL), 2, "<xB", 0),
-    0x4D: (re.compile(rb"(?:M..)++", re.DOTALL), 3, "<xH", INT),
-    0x4A: (re.compile(rb"(?:J.{4})++", re.DOTALL), 5, "<xi", INT),
+    0x4D: (re.compile(rb"(?:M..)++", re.DOTALL), 3, "<xH", weights.INT),
+    0x4A: (re.compile(rb"(?:J.{4})++", re.DOTALL), 5, "<xi", weights.INT),
 }
 _OPCODES: dict[int, Callable[[_Count, int], int]] = {
     0x80: _Count.on_protocol,

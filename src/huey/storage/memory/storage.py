@@ -12,26 +12,13 @@ from typing import Any, Self
 
 from huey.runtime.clock import Clock, Micros, Rng, micros, system_clock
 from huey.runtime.failpoints import failpoint
+from huey.storage import rows
 from huey.storage.base import DEAD_LETTERS_KEPT, LEASE, Storage, Waker
 from huey.storage.helpers import Retention, any_constraints, check_keys, check_records, parse_result_ttl, parts_of
 from huey.storage.locks import Held, Holder
 from huey.storage.memory import edges, enqueuing, keys, locks, revocations, runs, workflows
 from huey.storage.memory.condition import ChangeCondition
 from huey.storage.memory.tables import Edges, Tables, end_of, expire, items, peek, pop
-from huey.storage.rows import (
-    Counts,
-    EventFactory,
-    Features,
-    Missing,
-    Polling,
-    Revocation,
-    TaskIds,
-    TaskName,
-    TaskRow,
-    Turn,
-    Worker,
-    WorkerRow,
-)
 from huey.storage.stats import Stat
 from huey.task.lifecycle import Finish
 from huey.task.record import Lease, Record
@@ -42,7 +29,7 @@ class MemoryStorage(Storage):
     """A storage in this process. *result_ttl*: seconds that unread results are kept; None: no limit. *keep_finished*: how many succeeded
     tasks are kept, or for how long (a timedelta)."""
 
-    features = Features(is_shared=False, supports_constraints=True, supports_workflows=True)
+    features = rows.Features(is_shared=False, supports_constraints=True, supports_workflows=True)
     is_trusted = True
 
     @classmethod
@@ -82,14 +69,14 @@ class MemoryStorage(Storage):
     def _now(self, now: Micros | None) -> Micros:
         return self._clock.now() if now is None else now
 
-    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
+    def enqueue(self, records: Sequence[Record], make_events: rows.EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
         check_records(records)
         if not any_constraints(records) and self._changed.postpone(lambda: self._enqueue(records, make_events, now)):
             return {}
         with self._changed:
             return self._enqueue(records, make_events, now)
 
-    def _enqueue(self, records: Sequence[Record], make_events: EventFactory | None, now: Micros | None) -> dict[str, str]:
+    def _enqueue(self, records: Sequence[Record], make_events: rows.EventFactory | None, now: Micros | None) -> dict[str, str]:
         failpoint("enqueue:before-commit")
         duplicates = enqueuing.enqueue(self.tables, records, make_events, self._now(now))
         failpoint("enqueue:after-commit")
@@ -97,7 +84,7 @@ class MemoryStorage(Storage):
         return duplicates
 
     def enqueue_workflow(
-        self, workflow: Workflow, make_events: EventFactory | None = None, now: Micros | None = None
+        self, workflow: Workflow, make_events: rows.EventFactory | None = None, now: Micros | None = None
     ) -> dict[TaskRef, str]:
         for ref in workflow.refs:
             self.for_queue(ref.queue)
@@ -118,14 +105,14 @@ class MemoryStorage(Storage):
 
     def turn(
         self,
-        worker: Worker,
+        worker: rows.Worker,
         finishes: Sequence[Finish],
         want: int,
         events: Sequence[str] = (),
         now: Micros | None = None,
         report_promoted: bool = False,
         before_io: Callable[[], None] | None = None,
-    ) -> Turn:
+    ) -> rows.Turn:
         ends = [(finish, None if finish.error is None else json.dumps(finish.error)) for finish in finishes]
         if before_io is not None:
             before_io()
@@ -140,23 +127,23 @@ class MemoryStorage(Storage):
                 self._changed.notify_all()
             return turn if report_promoted or turn.is_followed else turn._replace(promoted=[])
 
-    def release(self, worker: Worker, leases: Sequence[Lease]) -> None:
+    def release(self, worker: rows.Worker, leases: Sequence[Lease]) -> None:
         with self._changed:
             keys.hold(self.tables, [lease.id for lease in leases if runs.release(self.tables, worker, lease)])
             self._changed.notify_all()
 
-    def missing(self) -> list[Missing]:
+    def missing(self) -> list[rows.Missing]:
         with self._changed:
             return sorted({self.tables.tasks.rows[id].missing for id in self.tables.tasks.missing})
 
-    def claim_missing(self, worker: Worker, missing: Sequence[Missing], want: int, now: Micros | None = None) -> list[Lease]:
+    def claim_missing(self, worker: rows.Worker, missing: Sequence[rows.Missing], want: int, now: Micros | None = None) -> list[Lease]:
         with self._changed:
             self._renew(worker)
             claimed = runs.claim_missing(self.tables, worker, missing, want, self._now(now))
             self._changed.notify_all()
             return [row.lease() for row in claimed]
 
-    def reclaim(self, dead: WorkerRow, worker: Worker) -> list[Lease]:
+    def reclaim(self, dead: rows.WorkerRow, worker: rows.Worker) -> list[Lease]:
         with self._changed:
             failpoint("reclaim:before-commit")
             self._renew(worker)
@@ -166,15 +153,15 @@ class MemoryStorage(Storage):
             failpoint("reclaim:after-commit")
             return [row.lease() for row in taken]
 
-    def heartbeat(self, workers: Sequence[Worker]) -> None:
+    def heartbeat(self, workers: Sequence[rows.Worker]) -> None:
         with self._changed:
             for worker in workers:
                 self._renew(worker)
 
-    def _renew(self, worker: Worker) -> None:
+    def _renew(self, worker: rows.Worker) -> None:
         self.tables.workers[worker.id] = worker, self._clock.monotonic() + LEASE
 
-    def deregister(self, worker: Worker) -> None:
+    def deregister(self, worker: rows.Worker) -> None:
         with self._changed:
             if not self.tables.tasks.held_by(worker.id):
                 self.tables.workers.pop(worker.id, None)
@@ -194,15 +181,15 @@ class MemoryStorage(Storage):
         with self._changed:
             return {name: tick for name, (tick, _) in self.tables.ticks.items()}
 
-    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
+    def revoke(self, target: rows.TaskIds | rows.TaskName, until: Micros | None = None, once: bool = False) -> None:
         with self._changed:
             revocations.revoke(self.tables, target, until, once, self._clock.now())
 
-    def restore(self, target: TaskIds | TaskName) -> list[str]:
+    def restore(self, target: rows.TaskIds | rows.TaskName) -> list[str]:
         with self._changed:
             return revocations.restore(self.tables, target, self._clock.now())
 
-    def get_revocation(self, *targets: TaskIds | TaskName) -> Revocation | None:
+    def get_revocation(self, *targets: rows.TaskIds | rows.TaskName) -> rows.Revocation | None:
         with self._changed:
             return revocations.find(self.tables, *parts_of(targets), self._clock.now())
 
@@ -221,10 +208,10 @@ class MemoryStorage(Storage):
             self.tables.is_paused = on
             self._changed.notify_all()
 
-    def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
+    def listen(self, worker: rows.Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         return self._changed.listen(lambda: self._until_due(worker), timeout, waker)
 
-    def _until_due(self, worker: Worker) -> float:
+    def _until_due(self, worker: rows.Worker) -> float:
         return self.tables.seconds_until_due(worker, self._clock.now())
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> bool:
@@ -239,11 +226,13 @@ class MemoryStorage(Storage):
             self._changed.until(lambda: self.tables.events.last_position > after, timeout)
             return self.tables.events.last_position, self.tables.events.since(after)
 
-    def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
+    def find(
+        self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None
+    ) -> list[rows.TaskRow]:
         with self._changed:
             return self.tables.tasks.find(state, name, limit, ids)
 
-    def counts(self) -> Counts:
+    def counts(self) -> rows.Counts:
         with self._changed:
             return self.tables.counts(self._clock.now())
 
@@ -254,11 +243,11 @@ class MemoryStorage(Storage):
         with self._changed:
             return self.tables.stats(since)
 
-    def workers(self) -> list[WorkerRow]:
+    def workers(self) -> list[rows.WorkerRow]:
         with self._changed:
             return self.tables.worker_rows(self._clock.monotonic())
 
-    def leases(self, worker: Worker) -> list[Lease]:
+    def leases(self, worker: rows.Worker) -> list[Lease]:
         with self._changed:
             return [row.lease() for row in self.tables.tasks.held_by(worker.id)]
 
@@ -303,7 +292,7 @@ class MemoryStorage(Storage):
         with self._changed:
             return locks.uses(self.tables, name, micros(per), self._now(now), reset)
 
-    def open(self, polling: Polling | None = None) -> int:
+    def open(self, polling: rows.Polling | None = None) -> int:
         return 1
 
     def close(self) -> None:
@@ -339,13 +328,13 @@ class MemoryStorage(Storage):
 class BlackHoleStorage(MemoryStorage):
     """A storage that accepts all tasks and returns none. Options as for ``MemoryStorage``."""
 
-    def enqueue(self, records: Sequence[Record], make_events: EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
+    def enqueue(self, records: Sequence[Record], make_events: rows.EventFactory | None = None, now: Micros | None = None) -> dict[str, str]:
         return super().enqueue(records[:0], make_events, now)
 
     def tick(self, name: str, tick: Micros, record: Record | None, events: Sequence[str] = (), now: Micros | None = None) -> bool:
         return super().tick(name, tick, None, (), now) and record is None
 
-    def revoke(self, target: TaskIds | TaskName, until: Micros | None = None, once: bool = False) -> None:
+    def revoke(self, target: rows.TaskIds | rows.TaskName, until: Micros | None = None, once: bool = False) -> None:
         """Do nothing: no task will ever have these ids."""
 
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
