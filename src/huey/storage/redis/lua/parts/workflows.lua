@@ -142,7 +142,7 @@ local function replaced_parents(plan)
   return found
 end
 
--- Insert the single tasks; return which holders of unique keys stand for some of them.
+-- Insert the single tasks and note their events; return which holders of unique keys stand for some of them.
 local function put_singles(plan, base)
   local stand_ins, replaced = {}, replaced_parents(plan)
   for _, single in ipairs(plan.singles) do
@@ -154,7 +154,7 @@ local function put_singles(plan, base)
       has_ready = false
       local is_in, other = insert_constrained(at, call('EXISTS', $REVOKED_UNHELD) == 1, parents)
       if is_in then
-        if single[4] >= 0 then publish_events(plan.queues[single[1]][2], base + single[4], base + single[4]) end
+        if single[4] >= 0 then plan.events[#plan.events + 1] = { single[1], single[4] } end
       else
         stand_ins[key] = other
       end
@@ -175,6 +175,7 @@ local function put_workflow(plan, base)
     if queue[4] > queue[3] then in_queue(queue[1], insert, base + queue[3], base + queue[4]) end
   end
   local stand_ins = put_singles(plan, base)
+  table.sort(plan.events, function(one, other) return one[2] < other[2] end)
   for _, event in ipairs(plan.events) do
     local queue = plan.queues[event[1]]
     in_queue(queue[1], publish_events, queue[2], base + event[2], base + event[2])
