@@ -434,6 +434,9 @@ def test_every_answer_agrees_with_the_model(kind: str) -> None:
     make = FACTORIES[kind]
     with tempfile.TemporaryDirectory() as folder:
         make(folder, FakeClock()).close()
-    walks = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck))
+    # The same walks each time: a suite that finds something new by chance cannot say what a change broke.
+    walks = settings(
+        max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
 
     run_state_machine_as_test(type("Walk", (Agreement,), {"make": staticmethod(make)}), settings=walks)
