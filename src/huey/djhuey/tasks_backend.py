@@ -27,6 +27,7 @@ from huey.djhuey.settings import WrongSetting, current
 from huey.exceptions import DecodeError, UnknownTask
 from huey.runtime.functions import check_runs_when_called
 from huey.storage.rows import TaskRow
+from huey.task import reasons
 from huey.task.lifecycle import State
 from huey.task.wrapper import TaskWrapper
 
@@ -286,6 +287,6 @@ def is_reported(row: TaskRow, result: Any) -> bool:
     """Return whether the error that ended the task is among those of its runs."""
     if not result.errors:
         return False
-    if row.reason == "timeout":
+    if row.reason == reasons.TIMEOUT:
         return bool(result.errors[-1].exception_class_path == CLASSES["timeout"])
-    return row.reason == "error"
+    return row.reason == reasons.ERROR

@@ -27,6 +27,8 @@ WORKER_DIED = "worker died"
 PARENTS_UNREAD = "parents not read"
 LOST = "lost"
 POISON = "poison"
+PARENT_FAILED, PARENT_SKIPPED, ORPHANED = "parent failed", "parent skipped", "orphaned"
+"""What a task waited for can no longer happen."""
 
 NO_RUN = frozenset({SCHEDULED, SHUTDOWN, REQUEUED, UNKNOWN_TASK, NEWER_RECORD, PARENTS_UNREAD})
 """The task is queued again as if it had not run, and its end is not logged."""

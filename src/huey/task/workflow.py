@@ -23,8 +23,6 @@ THEN, JOIN = "then", "join"
 """Kinds of edges."""
 SUCCEEDED, FAILED, SKIPPED = "succeeded", "failed", "skipped"
 """How a parent ended, for its children. ``skipped``: neither of the others, such as revoked, expired, cancelled or discarded."""
-PARENT_FAILED, PARENT_SKIPPED, ORPHANED = "parent failed", "parent skipped", "orphaned"
-"""Reasons of children that are CANCELLED, since what they wait for can no longer happen."""
 
 ORPHANS = "these tasks waited for others that can no longer end, and were cancelled (orphaned): %s"
 """The warning that `prune` logs."""

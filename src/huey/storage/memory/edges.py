@@ -11,7 +11,7 @@ from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Edges, Outcome, Tables
 from huey.storage.stats import CANCELLED as COUNTED_CANCELLED
 from huey.storage.stats import ENQUEUED
-from huey.task import workflow
+from huey.task import reasons, workflow
 from huey.task.lifecycle import Finish, State
 from huey.task.record_options import policy_micros
 
@@ -65,7 +65,7 @@ def settle(edges: Edges, now: Micros) -> list[workflow.Opened]:
 def _cancel(edges: Edges, ref: workflow.TaskRef, row: Row, end: Outcome, now: Micros) -> None:
     tables = edges.queues[ref.queue]
     is_failure = end.outcome == workflow.FAILED and end.failed is not None
-    row.end(State.CANCELLED, workflow.PARENT_FAILED if is_failure else workflow.PARENT_SKIPPED, now)
+    row.end(State.CANCELLED, reasons.PARENT_FAILED if is_failure else reasons.PARENT_SKIPPED, now)
     row.error = workflow.failure_pointer(end.failed) if is_failure and end.failed is not None else None
     keys.release(tables, row)
     tables.statistics.count(row.record.name, COUNTED_CANCELLED, now)

@@ -9,10 +9,10 @@ from huey.runtime.clock import Micros
 from huey.storage.base import ATTEMPTS_KEPT
 from huey.storage.rows import Missing, Revocation, TaskRow, Worker
 from huey.storage.stats import CANCELLED, FAILED, RETRIED, SUCCEEDED
+from huey.task import reasons
 from huey.task.lifecycle import FINAL, Finish, Promotion, State
 from huey.task.record import Lease, Record
 from huey.task.record_options import read_constraints, without_requests
-from huey.task.workflow import PARENT_FAILED, PARENT_SKIPPED
 
 
 class Row:
@@ -80,7 +80,7 @@ class Row:
     @property
     def is_cancelled_by_parent(self) -> bool:
         """Whether it was cancelled because a parent did not succeed."""
-        return self.state == State.CANCELLED and self.reason in (PARENT_FAILED, PARENT_SKIPPED)
+        return self.state == State.CANCELLED and self.reason in (reasons.PARENT_FAILED, reasons.PARENT_SKIPPED)
 
     @property
     def has_failed(self) -> bool:
