@@ -1,4 +1,4 @@
-"""What the end of a run puts in: the handler of a failure and, on queue parts of 0.4.9, the next stage of a pipeline.
+"""What the end of a run enqueues: the handler of a failure and, on queue parts of 0.4.9, the next stage of a pipeline.
 
 A handler has no row of its own until its task fails: its record travels in the options of its task, as a *template*. So does the rest of a
 pipeline where a storage cannot keep tasks that wait.
@@ -46,7 +46,7 @@ def has_templates(lease: Lease, of: str) -> bool:
 
 
 class FollowUps:
-    """Makes the tasks that the end of a run puts in. *put_result*: stores a result by the id of its task. *handles_tries*: a try that
+    """Makes the tasks that the end of a run enqueues. *put_result*: stores a result by the id of its task. *handles_tries*: a try that
     failed is handled although others follow."""
 
     def __init__(self, codecs: Codecs, put_result: Callable[[str, bytes], Any], *, handles_tries: bool = True) -> None:

@@ -83,7 +83,7 @@ class TrackedRun:
 
     @property
     def handler(self) -> QueuedRecord | None:
-        """The handler of its failure, which is put in with its finish."""
+        """The handler of its failure, which is enqueued with its finish."""
         finish = self.finish
         return None if finish is None or finish.error is None or finish.follow_ups is None else finish.follow_ups.tasks[0]
 

@@ -85,7 +85,7 @@ class PlannedEdge(NamedTuple):
 
 
 class Plan:
-    """What a workflow puts in: its tasks, in the order in which they are enqueued, and what each waits for.
+    """What a workflow enqueues: its tasks, in the order in which they are enqueued, and what each waits for.
 
     ValueError: a member that cannot be one, a task that stands twice, or a ring. TypeError: a task whose function does not take the
     arguments that it has or gets.

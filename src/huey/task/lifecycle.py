@@ -45,7 +45,7 @@ UNKNOWN_DELAY = 5.0
 
 class Returned(NamedTuple):
     """The body returned. ``value``: the stored form of the result, or None to store nothing. ``output``: what tasks that wait for this one
-    get, if that is not ``value``. ``follow_ups``: tasks to put in with the finish."""
+    get, if that is not ``value``. ``follow_ups``: tasks to enqueue with the finish."""
 
     value: bytes | None
     output: bytes | None = None
@@ -159,7 +159,7 @@ class Finish(NamedTuple):
     output: bytes | None = None
     """For SUCCEEDED: what the tasks that wait for this one get, in stored form; None: ``value``."""
     follow_ups: Workflow | None = None
-    """Tasks that are put in in the same step, if the finish is written."""
+    """Tasks that are enqueued in the same step, if the finish is written."""
 
     def due_at(self, now: Micros) -> Micros | None:
         """Return when the task is due, for a storage whose clock says *now*."""

@@ -65,7 +65,7 @@ class Edge(NamedTuple):
 
 
 class Workflow(NamedTuple):
-    """Tasks that are put in together, or not at all."""
+    """Tasks that are enqueued together, or not at all."""
 
     tasks: Sequence[QueuedRecord]
     edges: Sequence[Edge] = ()
@@ -134,12 +134,12 @@ def prepared(workflow: Workflow) -> list[QueuedRecord]:
     tasks, edges = workflow.tasks, workflow.edges
     if len(tasks) > MOST_TASKS:
         raise ValueError(
-            f"a workflow of {len(tasks)} tasks: at most {MOST_TASKS} are put in together; let a task of the workflow enqueue further ones"
+            f"a workflow of {len(tasks)} tasks: at most {MOST_TASKS} are enqueued together; let a task of the workflow enqueue further ones"
         )
     size = sum(len(each.record.payload) for each in tasks)
     if size > MOST_BYTES:
         raise ValueError(
-            f"the arguments of a workflow weigh {size / 2**20:.0f} MiB, and at most {MOST_BYTES // 2**20} MiB are put in together; "
+            f"the arguments of a workflow weigh {size / 2**20:.0f} MiB, and at most {MOST_BYTES // 2**20} MiB are enqueued together; "
             "store large values elsewhere and pass where they are"
         )
     nodes = {TaskRef(each.queue, each.record.id): each for each in tasks}
@@ -167,7 +167,7 @@ def _graph(nodes: Mapping[TaskRef, object], edges: Sequence[Edge]) -> tuple[dict
     positions = set[tuple[TaskRef, int]]()
     for parent, child, _, position in edges:
         if child not in nodes:
-            raise ValueError(f"the task {child.id} cannot be made to wait: it is not part of the workflow that is put in")
+            raise ValueError(f"the task {child.id} cannot be made to wait: it is not part of the workflow that is enqueued")
         parents[child] = parents.get(child, 0) + 1
         children.setdefault(parent, []).append(child)
         positions.add((child, position))
@@ -197,7 +197,7 @@ def _in_order(nodes: Mapping[TaskRef, object], parents: Mapping[TaskRef, int], c
 def not_held(ref: TaskRef) -> ValueError:
     """Return the error for a task outside a workflow that was to be a parent, or to be replaced."""
     return ValueError(
-        f"the task {ref.id} has ended, or was never put in, so that no task can wait for it or take its place; nothing was enqueued"
+        f"the task {ref.id} has ended, or was never enqueued, so that no task can wait for it or take its place; nothing was enqueued"
     )
 
 

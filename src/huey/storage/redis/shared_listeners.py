@@ -34,7 +34,7 @@ SAFETY_INTERVAL_S = 1.0
 SHORTEST_WAIT_S = 0.01
 """Shorter waits would be a busy loop, and 0 means for ever to the server."""
 OUTAGE_TOLERANCE_S = 5.0
-"""Seconds that a wait goes on while the server is unreachable."""
+"""Seconds that a wait continues while the server is unreachable."""
 RETRY_GAP_S = 0.2
 """Seconds between two attempts to connect meanwhile."""
 UNBLOCK_ATTEMPTS = 20

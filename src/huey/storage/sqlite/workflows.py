@@ -23,7 +23,7 @@ class Workflows:
         self._sql = sql
 
     def enqueue(self, workflow: Workflow, make_events: EventFactory | None, now: Micros) -> dict[TaskRef, str]:
-        """Put *workflow* in. Returns what was not put in, as `Storage.enqueue_workflow`. Raises ValueError if nothing was."""
+        """Enqueue *workflow*. Return what was not enqueued, as `Storage.enqueue_workflow`. Raise ValueError if nothing was."""
         tasks = prepared(workflow)
         with self._database.enqueue_lock:
             queues = self._register(workflow)

@@ -31,7 +31,7 @@ CREATE TEMP TRIGGER edges_before_finish AFTER INSERT ON edge_turn BEGIN
     DELETE FROM huey_edge WHERE NOT NEW.keep AND child_queue = NEW.queue AND child IN (SELECT id FROM successes);
 END;
 
--- Put in the follow-ups of finishes that were written.
+-- Enqueue the follow-ups of finishes that were written.
 CREATE TEMP TRIGGER put_follow_ups_in AFTER INSERT ON follow_up_step BEGIN
     INSERT INTO workflow_request (follows, now)
     SELECT follows, NEW.now FROM (SELECT DISTINCT follows FROM workflow_task)
@@ -151,7 +151,7 @@ CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
 END;
 
 -- A workflow as it is staged: its tasks, in an order in which parents come first, and its edges. `follows`: the task with whose finish it is
--- put in; empty for an enqueue.
+-- enqueued; empty for an enqueue.
 CREATE TEMP TABLE workflow_task (
     n INTEGER PRIMARY KEY, follows TEXT, queue INTEGER, id TEXT, name TEXT, payload BLOB, priority INTEGER, eta INTEGER, expires INTEGER,
     retries INTEGER, retry_delay REAL, options TEXT, event TEXT, UNIQUE (follows, queue, id)
@@ -164,7 +164,7 @@ CREATE TEMP TABLE workflow_replacement (
     follows TEXT, queue INTEGER, id TEXT, old_queue INTEGER, old TEXT, PRIMARY KEY (follows, queue, id)
 ) WITHOUT ROWID;
 CREATE TEMP TABLE workflow_request (follows TEXT, now INTEGER);
--- What keeps a workflow from being put in: ids that are held; tasks outside it that were to be parents, or replaced, and have ended. Then those
+-- What keeps a workflow from being enqueued: ids that are held; tasks outside it that were to be parents, or replaced, and have ended. Then those
 -- tasks for which the holder of a unique key stands.
 CREATE TEMP TABLE held (queue INTEGER, id TEXT, PRIMARY KEY (queue, id)) WITHOUT ROWID;
 CREATE TEMP TABLE not_held (queue INTEGER, id TEXT, PRIMARY KEY (queue, id)) WITHOUT ROWID;
@@ -269,7 +269,7 @@ CREATE TEMP TRIGGER enqueue_workflow AFTER INSERT ON workflow_enqueue_request BE
     DELETE FROM workflow_enqueue_request;
 END;
 
--- Tasks that wait again, since a task because of which they were cancelled is put back by hand.
+-- Tasks that wait again, since a task because of which they were cancelled is retried by hand.
 CREATE TEMP TABLE waiting_again (queue INTEGER, id TEXT, PRIMARY KEY (queue, id)) WITHOUT ROWID;
 CREATE TEMP TABLE reopen_request (queue INTEGER);
 CREATE TEMP TRIGGER reopen_edges AFTER INSERT ON reopen_request BEGIN
@@ -330,11 +330,11 @@ CREATE TEMP TRIGGER drop_pending AFTER INSERT ON drop_request BEGIN
 END;
 
 -- name: enqueue_workflow
--- Put in the staged workflow: fires the trigger `enqueue_workflow`.
+-- Enqueue the staged workflow: fires the trigger `enqueue_workflow`.
 INSERT INTO workflow_enqueue_request VALUES (?);
 
 -- name: workflow_answer
--- What became of the last workflow: tasks that were not put in with what stands for them, and tasks outside it that have ended.
+-- What became of the last workflow: tasks that were not enqueued, with what stands for them, and tasks outside it that have ended.
 SELECT 'held', (SELECT name FROM huey_queue WHERE id = h.queue), h.id, h.id FROM held AS h
 UNION ALL SELECT 'stand in', (SELECT name FROM huey_queue WHERE id = s.queue), s.id, s.other FROM stand_ins AS s
 UNION ALL SELECT 'not held', (SELECT name FROM huey_queue WHERE id = n.queue), n.id, n.id FROM not_held AS n;
