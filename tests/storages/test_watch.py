@@ -14,6 +14,7 @@ import pytest
 
 from huey.runtime.clock import system_clock
 from huey.runtime.waker import Waker
+from huey.storage.sqlite import notify
 from huey.storage.sqlite import watch as watching
 from huey.storage.sqlite.storage import SqliteStorage
 from huey.storage.sqlite.watch import Watch, watch
@@ -195,6 +196,7 @@ def test_a_forked_child_has_an_ear_of_its_own(storage: SqliteStorage) -> None:
     pid = os.fork()
     if not pid:
         try:
+            storage.open()
             its = watch(storage._database, system_clock)
             os._exit(0 if its._group is not mine._group and inotify_instances() == 1 else 1)
         finally:
@@ -205,3 +207,22 @@ def test_a_forked_child_has_an_ear_of_its_own(storage: SqliteStorage) -> None:
     begun = time.monotonic()
     mine.wait(LONG)
     assert time.monotonic() - begun < LONG / 2
+
+
+@linux
+def test_a_wait_goes_on_when_the_log_is_a_new_file(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last connection to close removes the log, and a fork closes all."""
+    monkeypatch.setattr(notify, "SAFETY_CHECK_S", LONG)
+    found = list[bool]()
+    waiter = in_thread(lambda: found.append(storage.wait(["a"], LONG)))
+    wait_until(lambda: watching._inotify is not None and watching._inotify._leader is not None)
+
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    SqliteStorage("q", storage.filename).enqueue([task()])
+    SqliteStorage("q", storage.filename).put("result", "a", b"1")
+
+    waiter.join(10)
+    assert found == [True]

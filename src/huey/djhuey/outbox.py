@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from huey.client.workflows import WorkflowWrite
 from huey.exceptions import StorageUnavailable
 from huey.runtime.method_masking import Masked
 from huey.runtime.owned_blocks import Block, find
+from huey.storage.sqlite.syncing import rouse
 
 
 class WaitingBlock(Block):
@@ -106,8 +107,7 @@ class Outbox(Masked):
 
     def _wake(self) -> None:
         """Wake consumers after a commit by Django; without this they notice within a second."""
-        with suppress(OSError):
-            os.utime(self._huey.storage.filename)  # type: ignore[attr-defined]
+        rouse(self._huey.storage.filename)  # type: ignore[attr-defined]
 
 
 def _has_queue(connection: Any, name: str) -> bool:

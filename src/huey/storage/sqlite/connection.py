@@ -33,7 +33,7 @@ class WriteConnection:
     file_id: FileId | None = None
     """Identity of the file that is open, or was open last, so that a new file cannot silently take its place. A forked child keeps it."""
     generation: int = 0
-    """A counter that grows when a different file is opened."""
+    """How often the file was closed. The last connection to it removes the log, so watches are replaced."""
     connection: sqlite3.Connection | None = None
     canary: Canary | None = None
     is_durable: bool = True

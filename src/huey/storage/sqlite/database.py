@@ -197,7 +197,6 @@ class Database:
             name = name or next(iter(self.queue_ids), "")
             opened, number = self._opener.open(state, name, self._lock, self._retrying)
             if opened != state.file_id:
-                state.generation += 1
                 self.queue_ids.clear()
             if name:
                 self.queue_ids[name] = number
@@ -234,6 +233,7 @@ class Database:
             readers = [*self.watching, self._reader] if self._reader is not None else list(self.watching)
             self._reader = None
             self._spare.close()
+            self.state.generation += 1
             is_whole = self.state.close_with(readers, BusyRetry(self._clock, self._rng, TURN_TIMEOUT))
             self._commits.close(is_whole=is_whole)
 

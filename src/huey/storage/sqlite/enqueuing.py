@@ -19,7 +19,7 @@ from huey.storage.sqlite.database import Database
 from huey.storage.sqlite.guard import LockScope
 from huey.storage.sqlite.notify import WakingStorage
 from huey.storage.sqlite.staging import STAGED, UNIT, UNIT_BYTES, Staging, build_enqueue, payload_bytes, resolved, uniform_insert
-from huey.storage.sqlite.syncing import touch
+from huey.storage.sqlite.syncing import rouse
 from huey.storage.sqlite.transactions import CallerTransaction
 from huey.task.record import Record
 from huey.task.record_options import may_have_constraints
@@ -86,7 +86,7 @@ class EnqueuingStorage(WakingStorage):
             duplicates = self._enqueue_slow(records, make_events, now, units, are_constrained)
         failpoint("enqueue:after-commit")
         # In this order: a worker may start the task while the disk is still writing. The call returns when it is durable.
-        touch(database.path)
+        rouse(database.path)
         if is_durable:
             database.sync()
         return duplicates

@@ -41,7 +41,7 @@ class WakingStorage(SqlStorage):
 
     @property
     def _watch(self) -> Watch:
-        """The watch of this thread; it is replaced after a fork and for another file."""
+        """The watch of this thread; it is replaced after a fork, and after the file was closed."""
         mine: tuple[tuple[int, int], Watch] | None = getattr(self._local, "watch", None)
         if mine is None or mine[0] != (os.getpid(), self._database.state.generation):
             self.open()
@@ -50,9 +50,9 @@ class WakingStorage(SqlStorage):
 
     def listen(self, worker: Worker, timeout: float, waker: Waker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         deadline = self._clock.monotonic() + micros(timeout)
-        watching = self._watch
         lanes = {"queue": self._queue, "suspects": worker.takes_suspects, "others": worker.takes_others}
         while True:
+            watching = self._watch
             due: Micros | None = None
             # On the write connection, whose cache is warm: a turn is likely to follow.
             with self._database.write_lock:
@@ -83,8 +83,10 @@ class WakingStorage(SqlStorage):
     def _wait_until(self, find: Callable[[], list[tuple[Any, ...]]], timeout: float | None) -> list[tuple[Any, ...]]:
         """Return the rows that *find* reads as soon as there are any, or none after *timeout* seconds."""
         deadline = None if timeout is None else self._clock.monotonic() + micros(timeout)
-        watching = self._watch
-        while not (rows := find()):
+        while True:
+            watching = self._watch
+            if rows := find():
+                break
             left = SAFETY_CHECK_S if deadline is None else (deadline - self._clock.monotonic()) / SECOND
             if left <= 0:
                 break

@@ -1,7 +1,7 @@
 """The storage in a SQLite file: the default, without a server to run.
 
 It uses WAL, `synchronous=FULL` and one statement per change of state, so that no process ever waits for the Python code of another
-(sql/turn.sql). The file's time stamp wakes workers in other processes. It may be an application's file: huey's tables begin with `huey_`.
+(sql/turn.sql). Closing the log wakes workers in other processes. It may be an application's file: huey's tables begin with `huey_`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from huey.storage.sqlite.enqueuing import EnqueuingStorage
 from huey.storage.sqlite.schema import SCHEMA_VERSION, prepare
 from huey.storage.sqlite.shared_files import database_of
 from huey.storage.sqlite.staging import STAGED, Staging
-from huey.storage.sqlite.syncing import touch
+from huey.storage.sqlite.syncing import rouse
 from huey.storage.sqlite.transactions import CallerTransaction
 from huey.storage.sqlite.turns import Turns
 from huey.storage.sqlite.watch import Watch
@@ -150,7 +150,7 @@ class SqliteStorage(EnqueuingStorage):
         return self._database.execute(_SQL[statement], values, is_durable=is_durable, lock=lock)
 
     def _rouse(self) -> None:
-        touch(self._database.path)
+        rouse(self._database.path)
 
     def _lease_time(self) -> Micros:
         return self._clock.monotonic()

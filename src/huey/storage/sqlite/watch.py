@@ -1,8 +1,8 @@
 """Detect commits of other processes.
 
-A process that commits touches the file's time stamp *after* the commit (`syncing.touch`), and watchers wait for that: on Linux
-through inotify, asleep until it happens; elsewhere by reading `PRAGMA data_version` with a growing gap. (The log itself is written before
-the commit can be seen, so watching it wakes too early.)
+*After* a commit, a process opens the log for reading and closes it again (`syncing.rouse`). On Linux watchers sleep until inotify reports
+that; elsewhere they read `PRAGMA data_version` with a growing gap. (Writes into the log come before the commit can be seen, so they would
+wake too early.)
 
 All threads of a process share one listener: one inotify instance, of which a user has few, or one connection that polls. One of the waiting
 threads listens with it and wakes the others; when it leaves, another one of them listens.
@@ -24,9 +24,10 @@ from huey.runtime.files import sqlite_uri
 from huey.runtime.logs import SafeLogger
 from huey.storage.base import Waker
 from huey.storage.sqlite.database import Database
+from huey.storage.sqlite.guard import file_at
 
 log = SafeLogger("huey")
-_IN_ATTRIB = 0x4
+_IN_CLOSE_NOWRITE = 0x10
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC)
 """Errors that mean that this user has no inotify instances, descriptors or watches left."""
 
@@ -192,7 +193,7 @@ class Inotify:
         return OSError(self._errno(), os.strerror(self._errno()))
 
     def add(self, path: str) -> int:
-        number = int(self._libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_ATTRIB))
+        number = int(self._libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_CLOSE_NOWRITE))
         if number < 0:
             raise self._error()
         return number
@@ -286,13 +287,15 @@ def watch(database: Database, clock: Clock) -> Watch:
     with _making:
         if sys.platform == "linux":
             try:
-                return _by_inotify(database.path, clock)
+                return _by_inotify(database.path + "-wal", clock)
             except OSError as error:
-                if error.errno == errno.ENOENT:
-                    raise database.state.missing() from error
-                if error.errno not in _SCARCE:
+                if error.errno in _SCARCE:
+                    _log_once(error)
+                elif error.errno != errno.ENOENT:
                     raise
-                _log_once(error)
+                elif file_at(database.path) is None:
+                    raise database.state.missing() from error
+                # Without its log, another thread has just closed the file.
         group = _polling.get((id(database), database.state.generation))
         if group is None:
             listener = Polling(database.path, clock)
