@@ -207,3 +207,16 @@ def test_an_error_has_the_metadata_of_the_failure() -> None:
 
     assert error.metadata["task_id"] == "x"
     assert pickle.loads(pickle.dumps(error)) == error
+
+
+# -- size ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_chord_has_up_to_10_000_members(app: MemoryHuey, add: Any) -> None:
+    members = [add.s(n) for n in range(10_001)]
+
+    app.enqueue(chord(members[:10_000], add.s()))
+    with pytest.raises(ValueError, match=r"a workflow of 10001 tasks: at most 10000 .* together"):
+        app.enqueue(chord(members, add.s()))
+
+    assert app.inspector.counts().ready == 10_000

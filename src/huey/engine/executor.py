@@ -219,23 +219,23 @@ class Executor:
         failpoint("run:after-body")
         if tracked is not None or self.values is not None:
             self._keep_value(lease, tracked, value)
-        return self._returned(wrapper, lease, value, tracked)
-
-    def _returned(self, wrapper: TaskWrapper[Any, Any], lease: Lease, value: Any, tracked: TrackedRun | None) -> Outcome:
         is_stored = self._results and wrapper.stores_result and (value is not None or self._store_none)
-        is_passed = lease.options is not None and lease.has_children
         try:
-            encoded = self._codec.encode("result", lease.id, value) if is_stored or is_passed else None
-            if lease.options is None or self._follow_ups is None:
-                return Returned(encoded)
-            follow_ups = self._follow_ups.of_success(lease, value)
-            return Returned(encoded if is_stored else None, encoded if is_passed else None, follow_ups)
+            if lease.options is not None and self._follow_ups is not None:
+                return self._passed_on(self._follow_ups, lease, value, is_stored)
+            return Returned(self._codec.encode("result", lease.id, value) if is_stored else None)
         except EncodeError as error:
             error = _explain_handle(error, value)
             if tracked is not None:
                 tracked.error = error
             # Another run would end the same way, and repeat the effects of the body.
             return Raised(describe_exception(error), may_retry=False, reason=reasons.NOT_STORABLE)
+
+    def _passed_on(self, follow_ups: FollowUps, lease: Lease, value: Any, is_stored: bool) -> Outcome:
+        """Return the outcome of a run whose value may go to other tasks."""
+        is_passed = lease.has_children
+        encoded = self._codec.encode("result", lease.id, value) if is_stored or is_passed else None
+        return Returned(encoded if is_stored else None, encoded if is_passed else None, follow_ups.of_success(lease, value))
 
     def _keep_value(self, lease: Lease, tracked: TrackedRun | None, value: Any) -> None:
         if tracked is not None:

@@ -34,7 +34,7 @@ class ParentValues:
         chord as one list. DecodeError: they cannot be read, or are too large. LeaseLost: they are gone. StorageError."""
         ends: list[ParentEnd] = []
         size = 0
-        while piece := self._read(lease.id, ends[-1].position if ends else -1):
+        while len(ends) < lease.parents and (piece := self._read(lease.id, ends[-1].position if ends else -1)):
             ends += piece
             size += sum(len(end.value or b"") for end in piece)
             if size > MOST_BYTES:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 DONE, WAITING = "done", "waiting"
@@ -39,6 +40,8 @@ class Constraints(NamedTuple):
 
 
 NONE = Constraints()
+SHORT = 256
+"""Options of up to this many characters are remembered as they were read: many tasks share short ones."""
 FIRST = 0
 """The value by which revocations name the enqueue of a record without ``own``."""
 
@@ -128,12 +131,19 @@ def write_policy(
     return json.dumps(policy) if policy else None
 
 
-def read_policy(options: str | None) -> dict[str, Any]:
-    """Return the members of *options*, or an empty dict if there are none."""
+def read_policy(options: str | None) -> Mapping[str, Any]:
+    """Return the members of *options*, or an empty mapping if there are none."""
     if not options:
         return {}
+    return _read_short(options) if len(options) <= SHORT else _read(options)
+
+
+def _read(options: str) -> Mapping[str, Any]:
     policy = json.loads(options)
     return policy if isinstance(policy, dict) else {}
+
+
+_read_short = lru_cache(maxsize=64)(_read)
 
 
 def policy_micros(options: str | None, name: str) -> int | None:
@@ -166,17 +176,17 @@ def without_requests(options: str | None) -> str | None:
     return options if options is None or '"asked"' not in options else _with_requests(read_policy(options), 0)
 
 
-def _with_requests(policy: dict[str, Any], count: int) -> str:
-    policy.pop("asked", None)
-    return json.dumps({**policy, "asked": count} if count else policy)
+def _with_requests(policy: Mapping[str, Any], count: int) -> str:
+    others = {name: value for name, value in policy.items() if name != "asked"}
+    return json.dumps({**others, "asked": count} if count else others)
 
 
-def _requests(policy: dict[str, Any]) -> int:
+def _requests(policy: Mapping[str, Any]) -> int:
     count = policy.get("asked")
     return min(count, LARGEST_DELAY) if isinstance(count, int) and count > 0 else 0
 
 
-def backoff_delay(delay: float, policy: dict[str, Any], attempt: int) -> float:
+def backoff_delay(delay: float, policy: Mapping[str, Any], attempt: int) -> float:
     """Return the delay before the next try after *attempt* tries failed. With a backoff it grows with each of them, and with each run that
     the body requested, up to its cap."""
     try:

@@ -29,7 +29,7 @@ ORPHANS = "these tasks waited for others that can no longer end, and were cancel
 
 MOST_TASKS = 10_000
 MOST_BYTES = 64 * 1024 * 1024
-"""Tasks, and bytes of their arguments, that one workflow may have."""
+"""Tasks besides the callbacks of chords, and bytes of the arguments of all, that one workflow may have."""
 STEP = 1000
 """Edges that one step ends; the rest of a larger cascade is ended by later turns and by ``prune``."""
 PIECE = 4 * 1024 * 1024
@@ -132,9 +132,10 @@ def prepared(workflow: Workflow) -> list[QueuedRecord]:
     position, a ring.
     """
     tasks, edges = workflow.tasks, workflow.edges
-    if len(tasks) > MOST_TASKS:
+    number = len(tasks) - len({edge.child for edge in edges if edge.kind == JOIN})
+    if number > MOST_TASKS:
         raise ValueError(
-            f"a workflow of {len(tasks)} tasks: at most {MOST_TASKS} are enqueued together; let a task of the workflow enqueue further ones"
+            f"a workflow of {number} tasks: at most {MOST_TASKS} are enqueued together; let a task of the workflow enqueue further ones"
         )
     size = sum(len(each.record.payload) for each in tasks)
     if size > MOST_BYTES:

@@ -90,7 +90,7 @@ class ReadingStorage(Storage):
         return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
     def parent_ends(self, id: str, after: int = -1) -> list[ParentEnd]:
-        return [parent_end_of(found) for found in self._queue.call("parent_ends", id, after, PIECE, CHUNK)]
+        return [parent_end_of(found) for found in self._queue.call("parent_ends", id, after, PIECE, 5 * CHUNK)]
 
     def edges(self, ids: Sequence[str]) -> list[EdgeRow]:
         return sorted((edge_of(found) for found in self._queue.call("edges", *ids)), key=lambda row: (row.child, row.position))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -84,7 +85,8 @@ def answer_of(how: bytes, found: list[bytes]) -> dict[TaskRef, str]:
 
 
 def parent_end_of(found: list[Any]) -> ParentEnd:
-    position, kind, prefix, parent, outcome, value, failed_queue, failed, error = found
+    position, kind, prefix, parent, outcome, value, *failure = found
+    failed_queue, failed, error = failure or (None, None, None)
     ref = TaskRef(_queue_of(failed_queue or prefix), text_of(failed or parent))
     return ParentEnd(int(position), text_of(kind), text_of(outcome), value, None if error is None else text_of(error), ref)
 
@@ -95,6 +97,7 @@ def edge_of(found: list[Any]) -> EdgeRow:
     return EdgeRow(*refs, text_of(kind), int(position), None if outcome is None else text_of(outcome))
 
 
+@lru_cache(maxsize=64)
 def _queue_of(prefix: bytes) -> str:
     """Return the name of the queue whose keys begin with *prefix*."""
     return unquote(prefix.decode()[len("huey:{") : -len("}:")])

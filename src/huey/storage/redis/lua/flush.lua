@@ -41,5 +41,7 @@ for _, key in ipairs({
 }) do
   drop(key)
 end
-for _, edge in ipairs(children) do in_queue(edge[CHILD_QUEUE], end_edge, edge, { 'skipped', false, false, false, false }) end
+local ends = {}
+for i, edge in ipairs(children) do ends[2 * i - 1], ends[2 * i] = edge, { 'skipped', false, false, false, false } end
+end_all_edges(ends)
 while #ended_parents > 0 do settle() end

@@ -230,7 +230,8 @@ local function end_edges_of_successes()
     for i = 1, to - from + 1 do
       local at = from + i - 1
       local id, number = ARGV[at], at - first_success
-      if edges[i] then end_edges(id, 'succeeded', outputs[id] or (number < values and ARGV[first_value + number])) end
+      local value = outputs[id] or (number < values and ARGV[first_value + number])
+      if edges[i] then end_edges(id, 'succeeded', value, nil, nil, nil, unpacked(edges[i])) end
       if parents[i] then forget_edges(id) end
     end
   end

@@ -15,10 +15,11 @@ local function given_field(child, position)
   return child .. '\0' .. text(position)
 end
 
--- A task of this queue has ended: its edges end when settle() is called.
-local function end_edges(id, outcome, value, error_text, failed_queue, failed)
-  if call('HEXISTS', $EDGES_FROM, id) == 0 then return end
-  ended_parents[#ended_parents + 1] = { P, id, { outcome, value or false, error_text or false, failed_queue or false, failed or false } }
+-- A task of this queue has ended: its edges end when settle() is called. EDGES: as they were read, if they were.
+local function end_edges(id, outcome, value, error_text, failed_queue, failed, edges)
+  if not edges and call('HEXISTS', $EDGES_FROM, id) == 0 then return end
+  local gave = { outcome, value or false, error_text or false, failed_queue or false, failed or false }
+  ended_parents[#ended_parents + 1] = { P, id, gave, edges }
 end
 
 -- The task was gone, or never ran.

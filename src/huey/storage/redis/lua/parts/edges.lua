@@ -1,7 +1,7 @@
 -- Ending edges: children are queued or cancelled.
 local MOST_ENDED = 1000
 local opened = {}
-local in_queue, end_edge, settle
+local in_queue, end_all_edges, settle
 -- A script has room for 200 local names at a time.
 do
   -- Call ACT(...) for the queue of a prefix; its limits are rebalanced before that returns.
@@ -60,39 +60,68 @@ do
     end
   end
 
-  -- One edge ends, in the queue of its child.
-  function end_edge(edge, gave)
-    local id = edge[CHILD]
+  -- Edges of one child end. ENDS: edge and what its parent gave, in turns.
+  local function end_edges_of(id, ends)
     if call('HEXISTS', $EDGES_TO, id) == 0 then return end
-    local kept = { gave[1], gave[2], edge[KIND] == 'join' and gave[3], gave[4], gave[5] }
-    call('HSET', $EDGES_GIVEN, given_field(id, edge[POSITION]), cmsgpack.pack(kept))
+    local given, failure, has_then = {}, nil, false
+    for i = 1, #ends, 2 do
+      local edge, gave = ends[i], ends[i + 1]
+      local is_join = edge[KIND] == 'join'
+      given[i], given[i + 1] = given_field(id, edge[POSITION]), cmsgpack.pack({ gave[1], gave[2], is_join and gave[3], gave[4], gave[5] })
+      has_then = has_then or not is_join
+      if not is_join and gave[1] ~= 'succeeded' then failure = failure or gave end
+    end
+    in_parts('HSET', $EDGES_GIVEN, given, 4000)
     if not call('ZSCORE', $WAITING, id) then return end
-    local open = tonumber(call('ZINCRBY', $WAITING, -1, id))
-    if edge[KIND] == 'then' and gave[1] ~= 'succeeded' then return cancel_child(id, gave) end
+    local open = tonumber(call('ZINCRBY', $WAITING, -#ends / 2, id))
+    if failure then return cancel_child(id, failure) end
     if open > 0 then return end
-    local broken = edge[KIND] == 'then' and broken_by(id)
+    local broken = has_then and broken_by(id)
     if broken then cancel_child(id, broken) else open_child(id) end
   end
 
-  -- End up to ROOM edges of a parent; return how many. What is left is kept for a later call.
-  local function end_some(id, gave, room)
-    local edges = unpacked(call('HGET', $EDGES_FROM, id)) or {}
+  -- The same for any edges: each child is looked at once, at the place of its last edge.
+  function end_all_edges(ends)
+    local groups, last = {}, {}
+    for i = 1, #ends, 2 do
+      local key = ends[i][CHILD_QUEUE] .. ends[i][CHILD]
+      local group = groups[key] or {}
+      group[#group + 1], group[#group + 2] = ends[i], ends[i + 1]
+      groups[key], last[i], last[key] = group, key, i
+    end
+    for i = 1, #ends, 2 do
+      local edge, key = ends[i], last[i]
+      if last[key] == i then in_queue(edge[CHILD_QUEUE], end_edges_of, edge[CHILD], groups[key]) end
+    end
+  end
+
+  -- Move up to ROOM edges of a parent into ENDS; return how many. What is left is kept for a later call. GONE: by queue, ids whose edges
+  -- were all moved.
+  local function take_edges(id, gave, edges, room, ends, gone)
+    if gone[P] and gone[P][id] then return 0 end
+    edges = edges or unpacked(call('HGET', $EDGES_FROM, id)) or {}
     local is_kept = gave[1] ~= 'succeeded' and call('HEXISTS', $MESSAGES, id) == 1
     local last, rest = math.min(room, #edges), {}
     local past = is_kept and unpacked(call('HGET', $EDGES_ENDED, id)) or {}
     for i, edge in ipairs(edges) do
       if i > last then rest[#rest + 1] = edge else past[#past + 1] = edge end
+      if i <= last then ends[#ends + 1], ends[#ends + 2] = edge, gave end
     end
     if #rest > 0 then
       call('HSET', $EDGES_FROM, id, cmsgpack.pack(rest))
       call('HSET', $ENDED_PARENTS, id, cmsgpack.pack(gave))
     else
-      call('HDEL', $EDGES_FROM, id)
-      call('HDEL', $ENDED_PARENTS, id)
+      gone[P] = gone[P] or {}
+      gone[P][id] = true
+      table.insert(gone[P], id)
     end
     if is_kept then call('HSET', $EDGES_ENDED, id, cmsgpack.pack(past)) end
-    for i = 1, last do in_queue(edges[i][CHILD_QUEUE], end_edge, edges[i], gave) end
     return last
+  end
+
+  local function forget_parents(ids)
+    in_parts('HDEL', $EDGES_FROM, ids, 4000)
+    in_parts('HDEL', $ENDED_PARENTS, ids, 4000)
   end
 
   local function keep_for_later(id, gave)
@@ -110,13 +139,19 @@ do
       if not gave or is_live then call('HDEL', $ENDED_PARENTS, left[i]) else ended_parents[#ended_parents + 1] = { P, left[i], gave } end
     end
     while at < #ended_parents do
-      at = at + 1
-      local parent = ended_parents[at]
-      if room > 0 then
-        room = room - in_queue(parent[1], end_some, parent[2], parent[3], room)
-      else
-        in_queue(parent[1], keep_for_later, parent[2], parent[3])
+      local ends, gone = {}, {}
+      for i = at + 1, #ended_parents do
+        local parent = ended_parents[i]
+        if room > 0 then
+          room = room - in_queue(parent[1], take_edges, parent[2], parent[3], parent[4], room, ends, gone)
+        else
+          in_queue(parent[1], keep_for_later, parent[2], parent[3])
+        end
       end
+      at = #ended_parents
+      for prefix, ids in pairs(gone) do in_queue(prefix, forget_parents, ids) end
+      -- This may end further parents: children that it cancels.
+      end_all_edges(ends)
     end
     ended_parents = {}
   end
