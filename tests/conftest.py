@@ -25,6 +25,7 @@ ON_REDIS = (
     "tests/compat_049/test_registry.py",
     "tests/compat_3x/",
     "tests/consumer/test_sharing.py",
+    "tests/consumer/test_rates.py",
 )
 """What is tested on Redis too. The rest does not look at the storage."""
 

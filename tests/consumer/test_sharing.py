@@ -249,7 +249,7 @@ class Plain(MemoryStorage):
     features = Features(is_shared=False)
 
 
-@pytest.mark.parametrize("wish", [{"unique": True}, {"concurrency": 1}, {"at_most_once": True}])
+@pytest.mark.parametrize("wish", [{"unique": True}, {"concurrency": 1}, {"rate": "1/s"}, {"at_most_once": True}])
 def test_a_storage_that_keeps_no_terms_refuses_at_the_call(wish: dict[str, Any]) -> None:
     huey = MemoryHuey(storage=Plain("app"))
     task = huey.task(**wish)(lambda: None)

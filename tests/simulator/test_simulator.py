@@ -260,7 +260,7 @@ def ignores_priority(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def runs_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tasks, "is_due", lambda tasks, now: tasks.next_due is not None and tasks.next_due <= now + 1_000_000)
+    monkeypatch.setattr(Tasks, "is_due", lambda tasks, now: bool(tasks.scheduled) and tasks.scheduled[0][0] <= now + 1_000_000)
 
 
 def runs_what_expired(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,14 @@ IDS = ["a", "b", "c", "d", "A", "ä'%"]
 NAMES = ["app.add", "app.Add", ""]
 KEYS = ["a", "k"]
 HOUR, DAY = 3600.0, 86400.0
+LIMITS: dict[str | None, tuple[int | None, tuple[int, int] | None]] = {
+    None: (None, None),
+    "one": (1, None),
+    "two": (2, None),
+    "rate": (None, (1, 2 * SECOND)),
+    "both": (2, (3, 60 * SECOND)),
+}
+"""By concurrency key, how many tasks may run, and their rate."""
 
 who = st.sampled_from(WORKERS)
 some_ids = st.lists(st.sampled_from(IDS), unique=True, max_size=4)
@@ -90,13 +98,18 @@ terms = st.builds(
     Constraints,
     unique=st.sampled_from([None, None, "u", "v"]),
     unique_for=st.sampled_from([DONE, WAITING, 1.0, HOUR]),
-    concurrency_key=st.sampled_from([None, "one", "two"]),
+    concurrency_key=st.sampled_from([None, *LIMITS]),
     at_most_once=st.booleans(),
     id_ttl=st.sampled_from([None, None, 1.0, HOUR]),
     own=st.sampled_from([None, 1, 2, 3]),
 ).map(
     lambda wishes: with_constraints(
-        None, wishes._replace(max_running=2 if wishes.concurrency_key == "two" else 1, id_ttl=wishes.own and wishes.id_ttl)
+        None,
+        wishes._replace(
+            max_running=LIMITS[wishes.concurrency_key][0],
+            rate=LIMITS[wishes.concurrency_key][1],
+            id_ttl=wishes.own and wishes.id_ttl,
+        ),
     )
 )
 sharing_fields = st.builds(lambda fields, options: fields | {"options": options}, record_fields, terms)

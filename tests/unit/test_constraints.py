@@ -161,6 +161,39 @@ def test_a_limit_is_of_the_function_or_of_a_key() -> None:
     assert limit("a", None) is None
 
 
+def test_a_rate_is_of_the_function_or_of_a_key() -> None:
+    def of(**given: Any) -> Constraints:
+        wishes = parse_constraints(**given)
+        assert wishes is not None
+        return wishes.for_call("app.add", add, ("ann",), {})
+
+    assert of(rate="20/s") == Constraints(concurrency_key='["app.add"]', rate=(20, 1_000_000))
+    assert of(rate="5/10m", rate_key="a") == Constraints(concurrency_key='["app.add", "ann"]', rate=(5, 600_000_000))
+    assert of(rate=(2, 0.5), rate_key=lambda a: None).concurrency_key is None
+    assert of(rate=(2, timedelta(days=1)), concurrency=3) == Constraints(
+        concurrency_key='["app.add"]', max_running=3, rate=(2, 86_400_000_000)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        ("20", r"did you mean '20/s'\?"),
+        (20, r"did you mean '20/s'\?"),
+        ("20 per second", r"did you mean '20/s'\?"),
+        ("5 / 10 minutes", r"did you mean '5/10m'\?"),
+        ("20/H", r"did you mean '20/h'\?"),
+        *(
+            (rate, "give a text such as '20/s'")
+            for rate in ("x", "0/s", "1/0s", "2/y", (0, 1), (1, 0), (1.5, 1), (True, 1), (1,), (1, 1e-9), 2.5)
+        ),
+    ],
+)
+def test_what_is_not_a_rate_is_refused(rate: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_constraints(rate=rate)
+
+
 def ring() -> list[object]:
     made: list[object] = []
     made.append(made)
@@ -202,6 +235,9 @@ def test_a_call_without_a_key_is_refused_with_the_reason(call: Callable[[], obje
         ({"concurrency": 0}, "at least 1"),
         ({"concurrency": "2"}, "concurrency='2'"),
         ({"concurrency": 1, "key": 7}, "key=7"),
+        ({"rate_key": "a"}, "without rate="),
+        ({"rate": "1/s", "rate_key": 7}, "rate_key=7"),
+        ({"rate": "1/s", "rate_key": "a", "concurrency": 1}, "counts both by one key"),
     ],
 )
 def test_wishes_that_cannot_work_are_refused_with_the_way_out(given: dict[str, Any], said: str) -> None:
@@ -215,7 +251,7 @@ def test_a_time_may_be_a_timedelta() -> None:
 
 
 def test_constraints_come_back_beside_other_options() -> None:
-    terms = Constraints("k", 5.0, "l", 3, True, 60.0)
+    terms = Constraints("k", 5.0, "l", 3, True, 60.0, rate=(2, 1_000_000))
 
     text = with_constraints('{"backoff": 2}', terms)
 

@@ -184,7 +184,7 @@ def _state_of(row: TaskRow | None, result: Handle, storage: Storage) -> str:
         return "it waits for the end of other tasks"
     if row.state == State.BLOCKED:
         is_unknown = row.due is not None and row.reason is not None
-        return f"it waits for a worker that can run it ({row.reason})" if is_unknown else "it waits for its concurrency limit"
+        return f"it waits for a worker that can run it ({row.reason})" if is_unknown else "it waits for its concurrency limit or rate"
     if row.state in (State.CANCELLED, State.FAILED):
         return f"it was {row.state} ({row.reason}), so no result will come" if row.reason else f"it was {row.state}"
     return _queued(row, result.huey.clock.now())

@@ -33,7 +33,7 @@ from huey.task.wrapper import TaskWrapper
 
 OPTIONS = (
     *("retries", "retry_delay", "retry_backoff", "retry_jitter", "max_retry_delay", "retry_on", "no_retry_on"),
-    *("expires", "timeout", "unique", "unique_for", "concurrency", "key", "at_most_once"),
+    *("expires", "timeout", "unique", "unique_for", "concurrency", "key", "rate", "rate_key", "at_most_once"),
 )
 STATUS = {
     State.QUEUED: framework.TaskResultStatus.READY,
@@ -68,6 +68,8 @@ class HueyTask(framework.Task):
     unique_for: Any = None
     concurrency: int | None = None
     key: Any = None
+    rate: Any = None
+    rate_key: Any = None
     at_most_once: bool | None = None
 
     def using(

@@ -52,6 +52,8 @@ HEARTBEAT_S = 5.0
 """Seconds between two heartbeats."""
 PROMOTE = 500
 """Most scheduled tasks that one turn makes ready."""
+RATE_AHEAD = 100
+"""Most tasks of one rate that are ready at a time, so that no step has more to move."""
 TURN_BYTES = 8 * 1024 * 1024
 """Total payload size that one turn claims, and of values that it writes; the last one may exceed it."""
 LARGEST_TURN = 512
@@ -106,7 +108,9 @@ class Storage(Sharing, Administering, Masked, ABC):
         way takes back a key that it held while waiting, unless another task holds it by then.
 
         A task with a limit is QUEUED once it is among the best ``max_running`` of its key, counting running ones first, and BLOCKED until
-        then. If tasks of one key have different limits, the limit of the best waiting task applies.
+        then. A task with a ``rate`` is QUEUED once it is among the best for which its window has uses left, at most ``RATE_AHEAD``, and
+        BLOCKED until then. A claim spends a use, and ``release`` gives it back while the window lasts. If tasks of one key have different
+        limits or rates, those of the best waiting task apply.
         """
 
     @contextmanager
@@ -167,7 +171,8 @@ class Storage(Sharing, Administering, Masked, ABC):
         that counts a death or a crash, is added to the task's ``attempts``. Statistics count each finish, a requeue only if its ``attempt``
         grew.
 
-        Due: queued, eta passed, queue not paused. Suspects go only to workers that take them, where they come first; a ``quarantine``
+        Due: queued, eta passed, queue not paused. Before the claim, windows of rates that are over end if tasks wait for that;
+        ``next_due`` includes the end of the others. Suspects go only to workers that take them, where they come first; a ``quarantine``
         worker takes nothing else. Best: higher priority, then older position, then id. Claiming stops once the payloads exceed
         ``TURN_BYTES`` (``hit_byte_limit``). At most ``PROMOTE`` scheduled tasks become ready in one turn. A due task that is revoked or
         expired becomes CANCELLED and is not returned. Two claims never return the same task while its lease holds; each claim raises the

@@ -41,7 +41,7 @@ class Held(NamedTuple):
 def unsupported(storage: object) -> ConfigurationError:
     """Return the error for a constraint, lock or rate limit that *storage* does not support."""
     return ConfigurationError(
-        f"{type(storage).__name__}: unique=, concurrency=, at_most_once=, locks and rate limits need a storage that supports them; "
+        f"{type(storage).__name__}: unique=, concurrency=, rate=, at_most_once=, locks and rate limits need a storage that supports them; "
         "SqliteHuey, RedisHuey and MemoryHuey do"
     )
 

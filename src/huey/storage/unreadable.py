@@ -43,7 +43,8 @@ def _check_options(options: Any) -> None:
         if not isinstance(read_policy(options).get(asked, 0), int | float):
             raise ValueError("its options are not those of a huey task")
     constraints = read_constraints(options)
-    if type(constraints.max_running) is not int or not isinstance(constraints.concurrency_key or "", str):
+    numbers = (constraints.max_running or 0, *(constraints.rate or ()))
+    if any(type(number) is not int for number in numbers) or not isinstance(constraints.concurrency_key or "", str):
         raise ValueError("its constraints are not those of a huey task")
 
 

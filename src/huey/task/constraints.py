@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from huey.runtime.clock import Micros, micros
 from huey.runtime.functions import check_runs_when_called
 from huey.runtime.suggestions import did_you_mean
 from huey.task.bounds import LARGEST, is_storable, parse_number
@@ -14,6 +16,11 @@ from huey.task.record_options import DONE, WAITING, Constraints
 
 Key = str | tuple[str, ...] | Callable[..., Any]
 """The source of a key: names of parameters of the function, or a function of the call's arguments that returns the key."""
+
+Rate = str | tuple[int, float | timedelta]
+"""How many tasks in a window: ``"20/s"``, ``"5/10s"`` (units s, m, h, d), or their number and the length of the window in seconds."""
+_RATE = re.compile(r"\s*(\d+)\s*(?:/|per)?\s*(\d*)\s*([a-z]?)[a-z]*\s*", re.IGNORECASE)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 LONGEST = 200
 """Maximum length in characters of a key with the function's name; a longer one is stored as its hash."""
@@ -34,15 +41,20 @@ class ConstraintSpec(NamedTuple):
     """The key of the concurrency limit, given as for ``unique``; a call whose key is None is not limited."""
     at_most_once: bool = False
     """If its worker dies, the task fails (reason ``lost``) instead of running again. Retries after an exception are not affected."""
+    rate: tuple[int, Micros] | None = None
+    """How many calls start in a window, across all consumers: ``"20/s"``, ``"5/10s"``, or ``(20, 1.0)`` with seconds or a timedelta. The
+    others wait like those of ``concurrency``. Windows begin at multiples of their length."""
+    rate_key: Key | None = None
+    """The key of the rate, given as for ``unique``; None: not limited. With ``concurrency``, it must be equal to ``key``."""
 
     @property
     def varies_per_call(self) -> bool:
         """True if two calls may have different constraints."""
-        return self.unique is not False or self.key is not None
+        return self.unique is not False or self.key is not None or self.rate_key is not None
 
     def check_names(self, func: Callable[..., Any]) -> None:
         """Raise ValueError if a key names a parameter that *func* does not have."""
-        for what, key in (("unique", self.unique), ("key", self.key)):
+        for what, key in (("unique", self.unique), ("key", self.key), ("rate_key", self.rate_key)):
             if not isinstance(key, str | tuple):
                 continue
             from inspect import signature
@@ -60,10 +72,11 @@ class ConstraintSpec(NamedTuple):
     def for_call(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Constraints:
         """Return the constraints of one call of *func*, the task *name*. Raise ValueError for an argument that cannot be part of a key."""
         unique = None if self.unique is False else _key_of(self.unique, name, "unique=", func, args, kwargs)
+        what, source = ("rate_key=", self.rate_key) if self.concurrency is None else ("key=", self.key)
         limit: str | None = None
-        if self.concurrency is not None:
-            limit = key_text(name) if self.key is None else _key_of(self.key, name, "key=", func, args, kwargs)
-        return Constraints(unique, self.unique_for, limit, self.concurrency or 1, self.at_most_once)
+        if self.concurrency is not None or self.rate is not None:
+            limit = key_text(name) if source is None else _key_of(source, name, what, func, args, kwargs)
+        return Constraints(unique, self.unique_for, limit, self.concurrency, self.at_most_once, rate=self.rate)
 
 
 def parse_constraints(
@@ -72,6 +85,8 @@ def parse_constraints(
     concurrency: int | None = None,
     key: Any = None,
     at_most_once: bool = False,
+    rate: Rate | None = None,
+    rate_key: Any = None,
 ) -> ConstraintSpec | None:
     """Return the constraints that a decorator was given, or None if it has none. Raise ValueError for a combination that cannot work."""
     if unique_for != DONE and not unique:
@@ -80,13 +95,22 @@ def parse_constraints(
         raise ValueError(f"key={key!r} without concurrency=: say how many tasks of one key may run, such as concurrency=1")
     if concurrency is not None and parse_number("concurrency", concurrency, low=0, whole=True) < 1:
         raise ValueError("concurrency=0: give at least 1; to stop a queue, pause it")
+    if rate_key is not None and rate is None:
+        raise ValueError(f'rate_key={rate_key!r} without rate=: say how many tasks of one key may start, such as rate="20/s"')
     spec = ConstraintSpec(
         bool(unique) if isinstance(unique, bool) or unique is None else _parse_key("unique", unique),
         _parse_unique_for(unique_for),
         concurrency,
         None if key is None else _parse_key("key", key),
         bool(at_most_once),
+        None if rate is None else parse_rate(rate),
+        None if rate_key is None else _parse_key("rate_key", rate_key),
     )
+    if spec.concurrency is not None and spec.rate is not None and spec.key != spec.rate_key:
+        raise ValueError(
+            f"key={key!r}, rate_key={rate_key!r}: a task with concurrency= and rate= counts both by one key; give the same as key= and "
+            "rate_key=, or call huey.rate_limit in its body"
+        )
     return None if spec == ConstraintSpec() else spec
 
 
@@ -101,6 +125,22 @@ def _parse_key(what: str, key: Any) -> Key:
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{what}={key!r}: give the name of a parameter, a list of names, or a function of the call's arguments")
     return names
+
+
+def parse_rate(rate: Any) -> tuple[int, Micros]:
+    """Return how many tasks *rate* allows in a window, and its length in microseconds. Raise ValueError if it is not a rate."""
+    most, length, hint = (*rate, "") if isinstance(rate, tuple | list) and len(rate) == 2 else (None, None, "")
+    if isinstance(rate, str | int) and (found := _RATE.fullmatch(str(rate))) and (unit := found[3].lower() or "s") in _UNITS:
+        meant = f"{found[1]}/{found[2]}{unit}"
+        if rate == meant:
+            most, length = int(found[1]), int(found[2] or 1) * _UNITS[unit]
+        else:
+            hint = f"; did you mean {meant!r}?"
+    length = length.total_seconds() if isinstance(length, timedelta) else length
+    are_numbers = type(most) is int and type(length) in (int, float)
+    if are_numbers and 0 < most <= LARGEST and 0 < length <= LARGEST and (window := micros(length)) > 0:
+        return most, window
+    raise ValueError(f"rate={rate!r}: give a text such as '20/s' or '5/10m' (units s, m, h, d), or (20, seconds), of at least 1 task{hint}")
 
 
 def _parse_unique_for(unique_for: str | float | timedelta) -> str | float:

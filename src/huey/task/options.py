@@ -11,7 +11,7 @@ from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import Expires
 from huey.task.bounds import LARGEST, LONGEST_NAME, parse_limit, parse_number, parse_text
-from huey.task.constraints import ConstraintSpec, Key, parse_constraints
+from huey.task.constraints import ConstraintSpec, Key, Rate, parse_constraints
 from huey.task.task import Task
 
 log = SafeLogger("huey")
@@ -39,6 +39,8 @@ class TaskOptionArgs(TypedDict, total=False):
     unique_for: str | float | timedelta
     concurrency: int | None
     key: Key | None
+    rate: Rate | None
+    rate_key: Key | None
     at_most_once: bool
     task_attributes: Mapping[str, Any] | None
 

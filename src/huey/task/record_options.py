@@ -1,7 +1,8 @@
 """The ``options`` of a record, a JSON object with the run policy of one call and its constraints. Pure.
 
-    {"backoff": 2.0, "timeout": 5, ..., "constraints": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n], "once": true,
-     "keep_id": seconds, "own": microseconds}, "parents": number of tasks it waits for, "children": whether tasks wait for it}
+    {"backoff": 2.0, "timeout": 5, ..., "constraints": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n or null],
+     "rate": [n, microseconds], "once": true, "keep_id": seconds, "own": microseconds},
+     "parents": number of tasks it waits for, "children": whether tasks wait for it}
 
 A member is present only if it differs from its default. Storages read ``constraints`` in their own language (SQL, Lua).
 """
@@ -13,25 +14,29 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from huey.runtime.clock import Micros
+
 DONE, WAITING = "done", "waiting"
 
 
 class Constraints(NamedTuple):
-    """The constraints of one task: a unique key, a concurrency limit, at most one run, a reserved id."""
+    """The constraints of one task: a unique key, a concurrency limit and a rate, at most one run, a reserved id."""
 
     unique: str | None = None
     """While a task holds this key, no other task with the same key is enqueued."""
     unique_for: str | float = DONE
     """How long the task holds the key: until it is ``DONE`` (has ended), while it is ``WAITING`` to start, or this many seconds."""
     concurrency_key: str | None = None
-    """At most ``max_running`` tasks with this key run at a time, over all workers."""
-    max_running: int = 1
+    """At most ``max_running`` tasks with this key run at a time, and no more than ``rate`` allows are started, over all workers."""
+    max_running: int | None = None
     at_most_once: bool = False
     """If its worker dies, the task fails instead of running again."""
     id_ttl: float | None = None
     """For how many seconds after its enqueue or eta its id stays reserved, even after it has ended. Only with ``own``."""
     own: int | None = None
     """When this enqueue happened, in microseconds UTC, to distinguish the enqueues of one id. Set only if its id may be enqueued again."""
+    rate: tuple[int, Micros] | None = None
+    """How many tasks with ``concurrency_key`` are claimed in one window, and its length. Windows begin at multiples of that."""
 
     @property
     def holds_key(self) -> bool:
@@ -57,8 +62,10 @@ def read_constraints(options: str | None) -> Constraints:
     if not isinstance(found, dict):
         return NONE
     unique, unique_for = found.get("unique") or (None, DONE)
-    key, most = found.get("limit") or (None, 1)
-    return Constraints(unique, unique_for, key, most, bool(found.get("once")), found.get("keep_id"), found.get("own"))
+    key, most = found.get("limit") or (None, None)
+    rate = found.get("rate")
+    times = found.get("keep_id"), found.get("own")
+    return Constraints(unique, unique_for, key, most, bool(found.get("once")), *times, (rate[0], rate[1]) if rate else None)
 
 
 def with_constraints(options: str | None, constraints: Constraints) -> str | None:
@@ -70,6 +77,8 @@ def with_constraints(options: str | None, constraints: Constraints) -> str | Non
         members["unique"] = [constraints.unique, constraints.unique_for]
     if constraints.concurrency_key is not None:
         members["limit"] = [constraints.concurrency_key, constraints.max_running]
+    if constraints.rate is not None:
+        members["rate"] = constraints.rate
     if constraints.at_most_once:
         members["once"] = True
     if constraints.id_ttl is not None:

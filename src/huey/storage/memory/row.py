@@ -37,6 +37,8 @@ class Row:
         self.finished: Micros | None = None
         self.revoked: Revocation | None = None
         self.attempts: list[dict[str, Any]] = []
+        self.spent: Micros | None = None
+        """The start of the window in which its last claim spent a use of its rate."""
         self.open_parents = 0
         """Number of parents that have not ended."""
         self.lost_by: Worker | None = None

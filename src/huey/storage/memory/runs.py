@@ -28,11 +28,13 @@ def turn(
             opened += workflows.follow_up(tables.edges, finish.follow_ups, now)
     keys.hold(tables, [finish.lease.id for (finish, _), is_written in zip(finishes, written, strict=True) if is_written])
     promoted = [row.label for row in tasks.promote(now)]
+    tasks.ready.end_windows(now)
     claimed = [] if is_paused else tasks.claim(worker, want)
     is_heavy = len(claimed) < want and not is_paused and any(tasks.ready.heaps(worker))
     cancelled = [dropped for row in claimed if (dropped := _turn_away(tables, row, now, offset))]
     for row in claimed:
         keys.release(tables, row)
+    tasks.ready.after_claim(claimed, now)
     edges.skip(tables, [dropped.id for dropped in cancelled])
     if cancelled and tables.edges.ended:
         opened += edges.settle(tables.edges, now)
@@ -81,7 +83,6 @@ def _turn_away(tables: Tables, row: Row, now: Micros, offset: Micros) -> Cancell
         return None
     tables.tasks.end_lease(row)
     row.end(State.CANCELLED, reason, now)
-    _has_ended(tables, row)
     _count(tables, row, CANCELLED, now)
     id, name, retries, retry_delay = row.label
     return CancelledAtClaim(id, name, reason, retries, retry_delay)
@@ -93,6 +94,7 @@ def release(tables: Tables, worker: Worker, lease: Lease) -> bool:
     if row is None or not row.is_held_by(worker, lease):
         return False
     tables.tasks.end_lease(row)
+    tables.tasks.ready.refund(row)
     tables.tasks.queue(row)
     return True
 

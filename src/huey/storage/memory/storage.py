@@ -304,7 +304,7 @@ class MemoryStorage(Storage):
             ended = now - DEAD_LETTERS_KEPT
             gone = sum(expire(values, now) for values in tables.values.values()) + expire(tables.ticks, ended)
             gone += tables.tasks.prune_failed(ended) + tables.tasks.prune_succeeded(tables.retention, now)
-            gone += tables.events.prune(now) + tables.statistics.prune(now) + keys.prune(tables, now)
+            gone += tables.events.prune(now) + tables.statistics.prune(now) + keys.prune(tables, now) + tables.tasks.ready.prune(now)
             edges.forget_gone(tables)
             edges.settle(tables.edges, now)
             return gone + revocations.prune(tables, now) + locks.prune(tables, now, self._clock.monotonic())

@@ -1,20 +1,31 @@
-"""The tasks of a MemoryStorage, by state; concurrency limits decide which of the due ones are ready to be claimed."""
+"""The tasks of a MemoryStorage, by state; concurrency limits and rates decide which of the due ones are ready to be claimed."""
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from huey.runtime.clock import Micros
-from huey.storage.base import PROMOTE, PRUNE, TURN_BYTES
+from huey.storage.base import PROMOTE, PRUNE, RATE_AHEAD, TURN_BYTES
 from huey.storage.helpers import Retention
 from huey.storage.memory.row import Row
 from huey.storage.rows import TaskRow, Worker
 from huey.task.lifecycle import State
+from huey.task.record_options import Constraints
 
 Rank = tuple[int, Micros, str]
+
+
+@dataclass
+class Window:
+    """The last window of a rate, and how many tasks were claimed in it."""
+
+    start: Micros
+    end: Micros
+    used: int = 0
 
 
 class Limit:
@@ -34,6 +45,8 @@ class Ready:
         self.suspects: list[Rank] = []
         self.others: list[Rank] = []
         self.limits: defaultdict[str, Limit] = defaultdict(Limit)
+        self.windows: dict[str, Window] = {}
+        """The windows in which rows were claimed, by concurrency key."""
 
     def __len__(self) -> int:
         return len(self.suspects) + len(self.others)
@@ -64,6 +77,44 @@ class Ready:
             limit.ready.discard(row.id)
             limit.running.add(row.id)
 
+    def after_claim(self, rows: Sequence[Row], now: Micros) -> None:
+        """Spend uses of the rates of those *rows* that run; those that were cancelled make room for others."""
+        for row in rows:
+            key, rate = row.constraints.concurrency_key, row.constraints.rate
+            if key is not None and rate is not None and row.state == State.RUNNING:
+                start = now - now % rate[1]
+                if key not in self.windows or self.windows[key].start < start:
+                    self.windows[key] = Window(start, start + rate[1])
+                self.windows[key].used += 1
+                row.spent = self.windows[key].start
+        for row in rows:
+            if row.is_ended or row.constraints.rate is not None:
+                self.rebalance(row)
+
+    def refund(self, row: Row) -> None:
+        """Give back the use that the claim of a row spent, while its window lasts."""
+        window = self.windows.get(row.constraints.concurrency_key or "")
+        if window is not None and window.start == row.spent:
+            window.used -= 1
+
+    def awaited_windows(self) -> list[tuple[Micros, str]]:
+        """Return the ends and keys of the windows for whose end rows are blocked."""
+        return [(window.end, key) for key, window in self.windows.items() if key in self.limits and self.limits[key].blocked]
+
+    def end_windows(self, now: Micros) -> None:
+        """End the awaited windows that are over, at most PROMOTE."""
+        for _, key in sorted(window for window in self.awaited_windows() if window[0] <= now)[:PROMOTE]:
+            del self.windows[key]
+            self.rebalance(self.rows[self.limits[key].blocked[0][2]])
+
+    def prune(self, now: Micros) -> int:
+        """Remove the other windows that are over, at most PRUNE."""
+        awaited = {key for _, key in self.awaited_windows()}
+        over = [key for key, window in self.windows.items() if window.end <= now and key not in awaited][:PRUNE]
+        for key in over:
+            del self.windows[key]
+        return len(over)
+
     def stop(self, row: Row) -> None:
         """Stop counting a row as running. The caller rebalances if its task has ended for good."""
         if limit := self._limit_of(row):
@@ -75,7 +126,7 @@ class Ready:
         if limit is None:
             return
         # The first one's limit applies, or tasks with different limits would swap places endlessly.
-        room = self.rows[limit.blocked[0][2]].constraints.max_running - len(limit.running) if limit.blocked else 0
+        room = self._room(limit, self.rows[limit.blocked[0][2]].constraints) if limit.blocked else 0
         while limit.blocked:
             best = limit.blocked[0]
             worst = max((self.rows[id].rank for id in limit.ready), default=None)
@@ -84,9 +135,23 @@ class Ready:
             elif worst is not None and (len(limit.ready) > max(room, 0) or best < worst):
                 self._block(limit, self.rows[worst[2]])
             else:
+                self._set_end(self.rows[best[2]].constraints)
                 return
         if not limit.running and not limit.ready:
             del self.limits[row.constraints.concurrency_key or ""]
+
+    def _room(self, limit: Limit, constraints: Constraints) -> int:
+        """Return how many rows may be ready, if *constraints* are those of the best blocked one."""
+        most, rate = constraints.max_running, constraints.rate
+        room = RATE_AHEAD if most is None else most - len(limit.running)
+        window = self.windows.get(constraints.concurrency_key or "")
+        return room if rate is None else min(room, rate[0] - (0 if window is None else window.used))
+
+    def _set_end(self, constraints: Constraints) -> None:
+        """Let the window end as the best blocked row says: an earlier one may have had another rate."""
+        window, rate = self.windows.get(constraints.concurrency_key or ""), constraints.rate
+        if window is not None and rate is not None:
+            window.end = window.start - window.start % rate[1] + rate[1]
 
     def clear(self) -> None:
         """Remove all ready and blocked rows; running ones still count."""
@@ -164,11 +229,14 @@ class Tasks:
         return promoted
 
     def is_due(self, now: Micros) -> bool:
-        return self.next_due is not None and self.next_due <= now
+        """Return True if a scheduled row is due."""
+        return bool(self.scheduled) and self.scheduled[0][0] <= now
 
     @property
     def next_due(self) -> Micros | None:
-        return self.scheduled[0][0] if self.scheduled else None
+        """When a scheduled row is due, or a blocked one may start because a window of its rate ends."""
+        times = [end for end, _ in self.ready.awaited_windows()]
+        return min(times + [due for due, _ in self.scheduled[:1]], default=None)
 
     def claim(self, worker: Worker, want: int) -> list[Row]:
         """Lease the best *want* ready tasks to *worker*, until they exceed ``TURN_BYTES``."""

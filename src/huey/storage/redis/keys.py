@@ -7,7 +7,7 @@ in a key's own name. A key that ends with a colon is a family, in which a priori
 When all tasks have run, their results are read and the workers are deregistered, these keys remain: LIST_ENDS (one field), CURSORS (one
 field for each kind of value and one for locks at most), statistics (90 days), TICKS, the two of WAKE (one token each at most),
 EVENT_POSITION, LOCK_TOKEN, TOP_TOKEN, SEQUENCES and SEQUENCE_ANSWERS (a day); user data and settings (VALUE_KINDS, VALUES); reservations
-and rates (RESERVATIONS, RATES and their expiries) until they are over; failed, cancelled and kept tasks with their state for their
+and rates (RESERVATIONS, RATES and their expiries, WINDOWS) until they are over; failed, cancelled and kept tasks with their state for their
 retention.
 """
 
@@ -92,9 +92,11 @@ CONSTRAINTS = Key("t", "hash", "id -> constraints of a held task (a msgpack arra
 UNIQUE_KEYS = Key("uk", "hash", "unique key -> id of the task that holds it")
 RESERVATIONS = Key("kp", "hash", "reserved for a time: i and an id, or u and a unique key -> until when, and for which id")
 RESERVATION_EXPIRIES = Key("kx", "zset", "those fields by that time")
-LIMIT_BLOCKED = Key("lw", "zset", "tasks that a concurrency limit blocks: 40 digits of the limit, rank; ordered by bytes")
-LIMIT_READY = Key("lo", "zset", "ready tasks with a concurrency limit: the same")
-LIMIT_RUNNING = Key("lr", "zset", "running tasks with a concurrency limit: 40 digits of the limit, the letter r, id")
+LIMIT_BLOCKED = Key("lw", "zset", "tasks that a concurrency limit or a rate blocks: 40 digits of the limit, rank; ordered by bytes")
+LIMIT_READY = Key("lo", "zset", "ready tasks with such a limit: the same")
+LIMIT_RUNNING = Key("lr", "zset", "running tasks with such a limit: 40 digits of the limit, the letter r, id")
+WINDOWS = Key("rw", "hash", "concurrency key -> start and end of the last window of its rate, and the tasks claimed in it")
+AWAITED = Key("ra", "zset", "those keys of which tasks are blocked, by the end of the window")
 
 # -- values, locks, rates -----------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from huey.storage.base import ATTEMPTS_KEPT, FOREVER, LEASE, PROMOTE, TURN_BYTES
+from huey.storage.base import ATTEMPTS_KEPT, FOREVER, LEASE, PROMOTE, RATE_AHEAD, TURN_BYTES
 from huey.storage.redis import keys
 from huey.storage.redis.finishes import FINISH_SIZE
 
@@ -26,6 +26,7 @@ FIGURES = {
     "FOREVER": FOREVER,
     "LEASE_US": LEASE,
     "PROMOTE": PROMOTE,
+    "RATE_AHEAD": RATE_AHEAD,
     "TURN_BYTES": TURN_BYTES,
     # Positions in a stamped value, a ranked member, and a member of the sets of limits and of what is missing.
     "VALUE_IN_STAMPED": 17,

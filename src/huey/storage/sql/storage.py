@@ -43,7 +43,7 @@ _FINDS = {
 
 _PRUNES = (
     *("prune_values", "prune_revocations", "prune_events", "prune_followers", "prune_ticks", "prune_hours"),
-    *("prune_reservations", "prune_locks", "prune_rates"),
+    *("prune_reservations", "prune_locks", "prune_rates", "prune_windows"),
 )
 
 _MENDS = ("mend_workers", "mend_running")

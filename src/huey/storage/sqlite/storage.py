@@ -127,7 +127,7 @@ class SqliteStorage(EnqueuingStorage):
             self._rouse()
             return int(dropped)
         self._flush_tasks()
-        for table in ("result", "value", "revocation", "reservation", "periodic", "event", "follower", "stats", "lock", "rate"):
+        for table in ("result", "value", "revocation", "reservation", "periodic", "event", "follower", "stats", "lock", "rate", "window"):
             self._database.execute(f"DELETE FROM huey_{table} WHERE queue = ?", (self._queue,))
         for statement in ("flush_edges", "flush_parents"):
             self._write(statement, {"queue": self._queue})

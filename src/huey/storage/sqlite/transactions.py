@@ -44,8 +44,8 @@ class CallerTransaction(Block):
     def enqueue(self, name: str, queue: int | None, records: Sequence[Record], make_events: EventFactory | None, now: Micros) -> None:
         """Enqueue *records* in the queue *name* as part of the caller's transaction. *queue*: its number, if known.
 
-        Raise ConfigurationError for records with unique keys or concurrency limits, and in a thread or asyncio task that only inherited the
-        block.
+        Raise ConfigurationError for records with unique keys, concurrency limits or rates, and in a thread or asyncio task that only
+        inherited the block.
         """
         if not self.is_mine:
             raise ConfigurationError(
@@ -56,7 +56,7 @@ class CallerTransaction(Block):
             constraints.unique is not None or constraints.concurrency_key is not None
             for constraints in map(read_constraints, {record.options for record in records})
         ):
-            raise ConfigurationError("using(connection): a task with unique= or concurrency= cannot be part of another transaction")
+            raise ConfigurationError("using(connection): a task with unique=, concurrency= or rate= cannot be part of another transaction")
         queue = queue or self._register(name)
         asked = {"queue": queue, "ids": json.dumps([record.id for record in records])}
         again = {"queue": queue, "ids": json.dumps([record.id for record in records if read_constraints(record.options).own is not None])}

@@ -31,6 +31,7 @@ from huey.testing.contract.interrupted import InterruptedRules, InterruptedTermR
 from huey.testing.contract.locks import LockRules, RateRules
 from huey.testing.contract.looking import LookingRules
 from huey.testing.contract.missing import MissingRules
+from huey.testing.contract.rates import TaskRateRules
 from huey.testing.contract.retrying import RetryingRules
 from huey.testing.contract.revocations import RevocationRules
 from huey.testing.contract.statistics import StatisticsRules
@@ -47,7 +48,9 @@ class EdgeRules(ThenRules, JoinRules, WorkflowRules):
     """Every sentence of ``huey.storage.base`` about tasks that wait for others, as tests: for storages that keep workflows."""
 
 
-class SharingRules(UniqueRules, AgainRules, AgainRevokedRules, LimitRules, LockRules, RateRules, EmptyingTermRules, InterruptedTermRules):
+class SharingRules(
+    UniqueRules, AgainRules, AgainRevokedRules, LimitRules, TaskRateRules, LockRules, RateRules, EmptyingTermRules, InterruptedTermRules
+):
     """Every sentence of ``huey.storage.locks``, as tests: for storages that keep terms."""
 
 

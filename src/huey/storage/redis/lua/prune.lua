@@ -112,6 +112,17 @@ if #idle > 0 then
   call('ZREM', $SEQUENCES, unpack(idle))
 end
 removed = removed + drop_expired($RESERVATION_EXPIRIES, $RESERVATIONS) + drop_expired($RATE_EXPIRIES, $RATES)
+-- Windows of rates that are over and for whose end no task waits, in a part of all each time.
+if call('EXISTS', $WINDOWS) == 1 then
+  local found = scan_part($WINDOWS, limit)
+  for i = 1, #found, 2 do
+    local _, ends = window_of(found[i])
+    if (ends or 0) <= now and not call('ZSCORE', $AWAITED, found[i]) then
+      call('HDEL', $WINDOWS, found[i])
+      removed = removed + 1
+    end
+  end
+end
 -- Locks whose holders are gone, in a part of all each time.
 if call('EXISTS', $LOCKS) == 1 then
   local found = scan_part($LOCKS, limit)

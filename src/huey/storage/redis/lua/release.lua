@@ -12,6 +12,7 @@ for i = 3, #ARGV, 2 do
       state[STATE] = state[STATE] == 'damaged' and 'damaged' or 'queued'
       state[TOKEN], state[REASON], state[CRASHED_WORKER], state[DUE] = tonumber(ARGV[i + 1]), false, false, false
       save(id, state)
+      refund(id)
       after_requeue(id)
       enter_queue(id, head_of(message)[PRIORITY], state[READY_AT], state[SOLO_CRASHES])
     else

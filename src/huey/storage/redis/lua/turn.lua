@@ -188,7 +188,7 @@ end
 -- Whether nothing is paused, scheduled, requeued, revoked, ranked, suspect, of another priority, constrained or part of a workflow. Most turns are like that, and
 -- without a follower: they end here, before the functions that only the others need are defined.
 local is_plain = call('EXISTS', $CONTROL, $SCHEDULED, $STATES, $REVOKED, $REVOKED_NAMES, $READY_RANKED, $SUSPECTS, $PRIORITIES, $CONSTRAINTS,
-  $EDGES_FROM, $EDGES_TO, $ENDED_PARENTS) == 0
+  $AWAITED, $EDGES_FROM, $EDGES_TO, $ENDED_PARENTS) == 0
 local followed = call('PUBSUB', 'NUMSUB', channel)[2] > 0
 if others == 0 and is_plain and not followed and workflows_left == 0 then
   local answer = claim_plain()
@@ -257,6 +257,7 @@ publish_events(channel, FIRST_EVENT, first_output - 1)
 local is_paused = call('HGET', $CONTROL, 'paused') == '1'
 local promoted = promote($PROMOTE, followed or mode == 'p')
 rebalance_touched()
+end_windows()
 
 local ids, messages, states, cancelled = {}, {}, {}, {}
 
@@ -286,6 +287,7 @@ local function lease_taken()
       local n = #ids + 1
       ids[n], messages[n], states[n] = id, message, state or false
       leases[2 * n - 1], leases[2 * n] = id, text(state and state[TOKEN] + 1 or 1)
+      if constraints then spend(id, constraints) end
     end
   end
   if #leases > 0 then in_parts('HSET', held, leases, 4000) end
@@ -308,7 +310,7 @@ if may_have_more then
   if lanes ~= 'o' and call('EXISTS', $SUSPECTS) == 1 then wake('u', 'r') end
 end
 local revoked = call('EXISTS', $REVOKED) == 1 and revoked_leases(worker) or {}
-local next_due = call('ZRANGE', $SCHEDULED, 0, 0, 'WITHSCORES')[2] or ''
+local next_due = earliest($SCHEDULED, $AWAITED) or ''
 return {
   0, ids, messages, states, cancelled, promoted, revoked, next_due,
   is_paused and 1 or 0, followed and 1 or 0, may_have_more and 1 or 0, opened,

@@ -1,10 +1,21 @@
 -- name: temporary_constraints
--- (SQLite) Constraints of tasks (unique keys, concurrency limits, reserved ids): the steps of enqueue, turn, release and retry that only
+-- (SQLite) Constraints of tasks (unique keys, concurrency limits, rates, reserved ids): the steps of enqueue, turn, release and retry that only
 -- constrained tasks need. A turn asks once whether there are any, by two indexes that are empty otherwise, and skips the rest if not.
 --
 -- A concurrency limit: of the due tasks of a key, the best ones are 'queued', as many as the limit leaves beside those that run. The others
 -- are 'blocked', where no claim sees them. Each step that changes which tasks of a key are due or running writes the key into
--- `touched_keys`, and rebalances it before it ends. docs/internals/concurrency-limits.md has an example.
+-- `touched_keys`, and rebalances it before it ends. docs/internals/concurrency-limits.md has an example. A rate is kept in the same way: it
+-- leaves as much room as its window has uses left. A claim spends them.
+CREATE TEMP VIEW rated AS
+SELECT queue, id, state, concurrency_key AS key, json_extract(options, '$.constraints.rate[0]') AS most,
+       nullif(CAST(json_extract(options, '$.constraints.rate[1]') AS INTEGER), 0) AS length
+  FROM huey_task
+ WHERE concurrency_key IS NOT NULL AND json_valid(options);
+
+CREATE TEMP VIEW blocked AS
+SELECT queue, concurrency_key AS key, priority, ready_at, id, max_running
+  FROM huey_task INDEXED BY huey_concurrency
+ WHERE concurrency_key IS NOT NULL AND finished IS NULL AND state = 'blocked' AND due IS NULL;
 
 -- Rebalance one key: compute its room, then queue the best tasks. The best blocked task says how many may run. Without a blocked task there
 -- is nothing to do: the limit is not exceeded, and nothing could fill its room.
@@ -16,11 +27,21 @@ CREATE TEMP TABLE best_tasks (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TRIGGER rebalance AFTER INSERT ON rebalance_request BEGIN
     INSERT INTO limit_room (queue, key, room)
     SELECT NEW.queue, NEW.key,
-           max_running - (SELECT count(*) FROM huey_task INDEXED BY huey_concurrency
-                           WHERE queue = NEW.queue AND concurrency_key = NEW.key AND finished IS NULL AND state = 'running')
-      FROM huey_task INDEXED BY huey_concurrency
-     WHERE queue = NEW.queue AND concurrency_key = NEW.key AND finished IS NULL AND state = 'blocked' AND due IS NULL
-     ORDER BY priority DESC, ready_at, id LIMIT 1;
+           min(coalesce(b.max_running - (SELECT count(*) FROM huey_task INDEXED BY huey_concurrency
+                                          WHERE queue = NEW.queue AND concurrency_key = NEW.key AND finished IS NULL AND state = 'running'),
+                        $RATE_AHEAD),
+               coalesce(r.most - coalesce((SELECT used FROM huey_window WHERE queue = NEW.queue AND key = NEW.key), 0),
+                        b.max_running, $RATE_AHEAD))
+      FROM (SELECT * FROM blocked WHERE queue = NEW.queue AND key = NEW.key ORDER BY priority DESC, ready_at, id LIMIT 1) AS b
+      LEFT JOIN rated AS r ON r.queue = NEW.queue AND r.id = b.id;
+    -- The best task that is still blocked says when the window ends: an earlier one may have had another rate.
+    UPDATE huey_window
+       SET is_awaited = EXISTS (SELECT 1 FROM blocked WHERE queue = NEW.queue AND key = NEW.key),
+           ends = coalesce((SELECT start - start % r.length + r.length FROM rated AS r
+                             WHERE r.queue = NEW.queue
+                               AND r.id = (SELECT id FROM blocked WHERE queue = NEW.queue AND key = NEW.key
+                                            ORDER BY priority DESC, ready_at, id LIMIT 1)), ends)
+     WHERE queue = NEW.queue AND key = NEW.key;
     DELETE FROM rebalance_request;
 END;
 
@@ -49,8 +70,8 @@ END;
 -- The steps of a turn with constrained tasks: before its finishes are written, between finishes and claim, after the claim. The row of
 -- `constrained_turn` stays until the turn is over: it tells the turn to take the other two steps.
 CREATE TEMP TABLE constrained_turn (queue INTEGER);
-CREATE TEMP TABLE before_claim_step (queue INTEGER);
-CREATE TEMP TABLE after_claim_step (queue INTEGER);
+CREATE TEMP TABLE before_claim_step (queue INTEGER, now INTEGER);
+CREATE TEMP TABLE after_claim_step (queue INTEGER, now INTEGER);
 
 CREATE TEMP TRIGGER constraints_before_finish AFTER INSERT ON constrained_turn BEGIN
     DELETE FROM touched_keys;
@@ -79,6 +100,12 @@ CREATE TEMP TRIGGER constraints_before_claim AFTER INSERT ON before_claim_step B
        AND id IN (SELECT id FROM other_finishes);
     INSERT INTO rebalance_request (queue, key) SELECT NEW.queue, key FROM touched_keys;
     DELETE FROM touched_keys;
+    -- Windows for whose end tasks are blocked, and that are over.
+    INSERT INTO touched_keys (key)
+    SELECT key FROM huey_window WHERE queue = NEW.queue AND is_awaited = 1 AND ends <= NEW.now ORDER BY ends, key LIMIT $PROMOTE;
+    DELETE FROM huey_window WHERE queue = NEW.queue AND key IN (SELECT key FROM touched_keys);
+    INSERT INTO rebalance_request (queue, key) SELECT NEW.queue, key FROM touched_keys;
+    DELETE FROM touched_keys;
     DELETE FROM before_claim_step;
 END;
 
@@ -86,10 +113,23 @@ CREATE TEMP TRIGGER constraints_after_claim AFTER INSERT ON after_claim_step BEG
     UPDATE huey_task SET unique_key = NULL
      WHERE queue = NEW.queue AND +unique_key IS NOT NULL AND id IN (SELECT id FROM claimed)
        AND (finished IS NOT NULL OR NOT json_valid(options) OR json_extract(options, '$.constraints.unique[1]') = 'waiting');
-    -- Tasks that were cancelled at the claim make room for others.
+    -- Tasks that were claimed spend uses of their rates.
+    INSERT INTO huey_window (queue, key, start, ends, used)
+    SELECT NEW.queue, t.key, NEW.now - NEW.now % t.length, NEW.now - NEW.now % t.length + t.length, 1
+      FROM claimed AS c CROSS JOIN rated AS t ON t.queue = NEW.queue AND t.id = c.id
+     WHERE t.state = 'running' AND t.length IS NOT NULL
+     ORDER BY c.n
+    ON CONFLICT (queue, key) DO UPDATE
+       SET used = CASE WHEN start < excluded.start THEN 1 ELSE used + 1 END,
+           ends = CASE WHEN start < excluded.start THEN excluded.ends ELSE ends END,
+           start = max(start, excluded.start);
+    UPDATE huey_task SET spent = (SELECT start FROM huey_window AS w WHERE w.queue = NEW.queue AND w.key = huey_task.concurrency_key)
+     WHERE queue = NEW.queue
+       AND id IN (SELECT t.id FROM claimed AS c CROSS JOIN rated AS t ON t.queue = NEW.queue AND t.id = c.id WHERE t.length IS NOT NULL);
+    -- Those that were cancelled at the claim make room for others, and the next ones of a rate become ready.
     INSERT OR IGNORE INTO touched_keys (key)
     SELECT t.concurrency_key FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id
-     WHERE t.concurrency_key IS NOT NULL AND t.finished IS NOT NULL;
+     WHERE t.concurrency_key IS NOT NULL AND (t.finished IS NOT NULL OR t.spent IS NOT NULL);
     INSERT INTO rebalance_request (queue, key) SELECT NEW.queue, key FROM touched_keys;
     DELETE FROM touched_keys;
     DELETE FROM after_claim_step;
@@ -184,6 +224,11 @@ CREATE TEMP TRIGGER do_release AFTER INSERT ON release_request BEGIN
     INSERT OR IGNORE INTO requeued (id)
     SELECT t.id FROM json_each(NEW.leases) AS l CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = json_extract(l.value, '$[0]')
      WHERE t.state = 'running' AND t.worker = NEW.worker AND t.token = json_extract(l.value, '$[1]');
+    UPDATE huey_window
+       SET used = used - (SELECT count(*) FROM requeued AS b CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = b.id
+                           WHERE t.concurrency_key = huey_window.key AND t.spent = huey_window.start)
+     WHERE queue = NEW.queue
+       AND key IN (SELECT t.concurrency_key FROM requeued AS b CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = b.id);
     UPDATE huey_task SET state = CASE WHEN concurrency_key IS NULL THEN 'queued' ELSE 'blocked' END, worker = NULL, crashed_worker = NULL
      WHERE queue = NEW.queue AND id IN (SELECT id FROM requeued);
     INSERT INTO requeue_request (queue) VALUES (NEW.queue);
@@ -229,6 +274,11 @@ INSERT INTO retry_request VALUES (:queue, :now, :ids);
 DELETE FROM huey_reservation WHERE queue = :queue AND kind = 'id' AND key IN
     (SELECT id FROM huey_task
       WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids)));
+
+-- name: prune_windows
+-- Remove windows of rates that are over and for whose end no task waits.
+DELETE FROM huey_window WHERE queue = :queue AND key IN
+    (SELECT key FROM huey_window WHERE queue = :queue AND ends <= :now AND is_awaited = 0 LIMIT $PRUNE);
 
 -- name: prune_reservations
 -- Remove reservations that have expired.

@@ -324,6 +324,7 @@ CREATE TEMP TRIGGER drop_pending AFTER INSERT ON drop_request BEGIN
     DELETE FROM huey_edge WHERE child_queue = NEW.queue AND child IN (SELECT id FROM dropped);
     DELETE FROM huey_reservation WHERE queue = NEW.queue AND kind = 'id' AND key IN (SELECT id FROM dropped);
     DELETE FROM huey_task WHERE queue = NEW.queue AND id IN (SELECT id FROM dropped);
+    UPDATE huey_window SET is_awaited = 0 WHERE queue = NEW.queue AND is_awaited = 1 AND NOT NEW.scheduled;
     INSERT INTO settle_request (now) SELECT NEW.now WHERE EXISTS (SELECT 1 FROM huey_ended_parent);
     DELETE FROM opened;
     DELETE FROM drop_request;

@@ -53,7 +53,8 @@ SELECT t.id, t.name, t.reason, max(0, t.retries - t.attempt), t.retry_delay
 SELECT (SELECT count(*) FROM stale),
        (SELECT count(*) FROM promoted),
        (SELECT count(*) FROM claimed),
-       (SELECT min(due) FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL),
+       (SELECT min(at) FROM (SELECT min(due) AS at FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL
+                              UNION ALL SELECT min(ends) FROM huey_window WHERE queue = :queue AND is_awaited = 1)),
        (SELECT is_paused FROM huey_queue WHERE id = :queue),
        EXISTS (SELECT 1 FROM huey_follower WHERE queue = :queue AND until > :now),
        EXISTS (SELECT 1 FROM huey_task WHERE worker = :worker AND state = 'running' AND revoked_until IS NOT NULL AND revoked_until NOT BETWEEN -:wall AND :now),
@@ -206,10 +207,11 @@ UPDATE huey_queue SET is_paused = ? WHERE id = ?;
 SELECT name FROM huey_queue ORDER BY name;
 
 -- name: is_claimable
--- Whether a turn would claim a task now, and when the next one is due. No row while the queue is paused.
+-- Whether a turn would claim a task now, and when the next one is due or a window ends. No row while the queue is paused.
 SELECT (:others AND EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NULL AND solo_crashes = 0))
        OR (:suspects AND EXISTS (SELECT 1 FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NULL AND solo_crashes > 0)),
-       (SELECT min(due) FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL)
+       (SELECT min(at) FROM (SELECT min(due) AS at FROM huey_task WHERE queue = :queue AND state = 'queued' AND due IS NOT NULL
+                              UNION ALL SELECT min(ends) FROM huey_window WHERE queue = :queue AND is_awaited = 1))
   FROM huey_queue WHERE id = :queue AND NOT is_paused;
 
 -- name: has_result

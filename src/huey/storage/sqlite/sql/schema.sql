@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS huey_queue (
 -- attempts: JSON list of the last five failed runs. crashed_worker: JSON of the worker that died while it held the task, until the outcome
 -- of that run is decided.
 -- unique_key: the key it holds. wanted_key: the key it takes again when it goes back to the queue.
--- concurrency_key: at most `max_running` tasks of a key are ready or running; the others are 'blocked'.
+-- concurrency_key: at most `max_running` tasks of a key are ready or running, and no more are claimed in a window than the rate in their
+-- options allows; the others are 'blocked'. spent: the start of the window in which the last claim spent a use of the rate.
 -- open_parents: how many of the tasks that it waits for have not ended; it is 'waiting' until there are none.
 CREATE TABLE IF NOT EXISTS huey_task (
     queue           INTEGER NOT NULL,
@@ -57,6 +58,7 @@ CREATE TABLE IF NOT EXISTS huey_task (
     concurrency_key TEXT,
     max_running     INTEGER,
     open_parents    INTEGER,
+    spent           INTEGER,
     PRIMARY KEY (queue, id)
 ) WITHOUT ROWID;
 
@@ -184,6 +186,18 @@ CREATE TABLE IF NOT EXISTS huey_rate (
     used  INTEGER NOT NULL,
     PRIMARY KEY (queue, name)
 ) WITHOUT ROWID;
+
+-- Rates of tasks: how many of a concurrency key were claimed in its last window. is_awaited: whether tasks are blocked until it ends.
+CREATE TABLE IF NOT EXISTS huey_window (
+    queue      INTEGER NOT NULL,
+    key        TEXT    NOT NULL,
+    start      INTEGER NOT NULL,
+    ends       INTEGER NOT NULL,
+    used       INTEGER NOT NULL,
+    is_awaited INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (queue, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS huey_awaited ON huey_window (queue, ends) WHERE is_awaited = 1;
 
 CREATE TABLE IF NOT EXISTS huey_periodic (
     queue INTEGER NOT NULL,

@@ -90,7 +90,8 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     INSERT INTO constrained_turn (queue)
     SELECT NEW.queue
      WHERE EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_concurrency WHERE queue = NEW.queue AND concurrency_key IS NOT NULL AND finished IS NULL)
-        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_wanted WHERE queue = NEW.queue AND wanted_key IS NOT NULL AND finished IS NULL);
+        OR EXISTS (SELECT 1 FROM huey_task INDEXED BY huey_wanted WHERE queue = NEW.queue AND wanted_key IS NOT NULL AND finished IS NULL)
+        OR EXISTS (SELECT 1 FROM huey_window WHERE queue = NEW.queue AND is_awaited = 1);
 
     -- 4. Store results.
     INSERT OR REPLACE INTO huey_result (queue, id, expires, value)
@@ -155,7 +156,7 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due IS NOT NULL AND due >= '' ORDER BY due LIMIT $PROMOTE;
     UPDATE huey_task SET ready_at = due, due = NULL WHERE queue = NEW.queue AND id IN (SELECT id FROM promoted);
 
-    INSERT INTO before_claim_step (queue) SELECT queue FROM constrained_turn;
+    INSERT INTO before_claim_step (queue, now) SELECT queue, NEW.now FROM constrained_turn;
 
     -- 9. Choose the best ready tasks: suspects first, for workers that take them.
     INSERT INTO claimed (id)
@@ -196,7 +197,7 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
            worker = NEW.worker, token = token + 1
      WHERE queue = NEW.queue AND state = 'queued' AND id IN (SELECT id FROM claimed);
 
-    INSERT INTO after_claim_step (queue) SELECT queue FROM constrained_turn;
+    INSERT INTO after_claim_step (queue, now) SELECT queue, NEW.now FROM constrained_turn;
     INSERT INTO edges_after_claim (queue, now) SELECT queue, now FROM edge_turn;
 
     -- 12. Statistics: a task counts in the minute in which it ended, and as enqueued in the minute in which it was enqueued. (Tasks that have

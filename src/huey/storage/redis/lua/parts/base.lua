@@ -206,6 +206,13 @@ local function in_parts(verb, key, list, size)
   end
 end
 
+-- The earliest time among the scores of two sets, or nil.
+local function earliest(one, other)
+  local a, b = call('ZRANGE', one, 0, 0, 'WITHSCORES')[2], call('ZRANGE', other, 0, 0, 'WITHSCORES')[2]
+  if a and b then return tonumber(a) <= tonumber(b) and a or b end
+  return a or b
+end
+
 -- Wake one worker that waits for a lane (o: other tasks, u: suspects). r: a task is ready; s: check the schedule or the queue's state.
 local function wake(lane, token)
   if call('EXISTS', $WAKE .. lane) == 0 then call('RPUSH', $WAKE .. lane, token) end
