@@ -23,6 +23,7 @@ from huey.storage.rows import Counts, TaskIds, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
 from huey.task.bounds import LONGEST_ID, is_storable
 from huey.task.lifecycle import STATES, State
+from huey.task.workflow import EdgeRow, TaskRef, failed_ancestor
 
 SHOWN_BYTES = 64 * 1024
 """Arguments larger than this are not read."""
@@ -51,7 +52,8 @@ class TaskInfo(NamedTuple):
     id: str
     name: str
     state: str
-    """``queued``, ``running``, ``failed``, ``cancelled``, and ``succeeded`` where such tasks are kept. See ``label``."""
+    """``queued``, ``waiting`` for its parents, ``blocked``, ``running``, ``failed``, ``cancelled``, and ``succeeded`` where such tasks are
+    kept. See ``label``."""
     arguments: str
     """As written in the call: ``1, name='x'``. ``<1,234 bytes>`` if they are not plain values, or too many."""
     size: int
@@ -81,6 +83,8 @@ class TaskInfo(NamedTuple):
     """The last failed runs, oldest first."""
     is_revoked: bool
     """It has been revoked."""
+    failed_ancestor: TaskRef | None
+    """The task, ``queue`` and ``id``, because of whose failure this one was cancelled."""
 
     @property
     def label(self) -> str:
@@ -88,6 +92,20 @@ class TaskInfo(NamedTuple):
         if self.state != State.QUEUED:
             return self.state
         return "retrying" if self.attempt else "scheduled" if self.due else "ready"
+
+
+class Relative(NamedTuple):
+    """A task that another one waits for (a parent), or that waits for it (a child)."""
+
+    queue: str
+    id: str
+    name: str | None
+    state: str | None
+    """As in ``TaskInfo``. None, like the name, if the task is no longer held: it succeeded, or was removed."""
+    kind: str
+    """``then``: the child runs if the parent succeeded. ``join``: it runs when all its parents have ended."""
+    outcome: str | None
+    """What the parent was for the child: ``succeeded``, ``failed`` or ``skipped``. None while it has not ended."""
 
 
 class WorkerInfo(NamedTuple):
@@ -179,6 +197,18 @@ class Inspector(Masked):
         row = self._storage.get(id) if is_storable(id) else None
         return None if row is None else self._info(row)
 
+    def parents(self, id: str, limit: int = 100) -> list[Relative]:
+        """Return the tasks that a task of a workflow waits for, or waited for, in the order in which it gets their values; at most *limit*.
+        They may be in other queues."""
+        edges = [edge for edge in self._edges(id) if edge.child == (self._storage.name, id)]
+        return [self._relative(edge.parent, edge) for edge in edges[:limit]]
+
+    def children(self, id: str, limit: int = 100) -> list[Relative]:
+        """Return the tasks that wait for a task, or have waited for it, and are held; at most *limit*. None are known of one that is not
+        held any more. They may be in other queues."""
+        edges = [edge for edge in self._edges(id) if edge.parent == (self._storage.name, id)]
+        return [self._relative(edge.child, edge) for edge in edges[:limit]]
+
     def workers(self) -> list[WorkerInfo]:
         """Return the workers of this queue."""
         return [_worker(row) for row in self._storage.workers()]
@@ -254,7 +284,16 @@ class Inspector(Masked):
             traceback=error.get("traceback"),
             attempts=tuple(map(_attempt, shown.dicts(row.attempts))),
             is_revoked=row.revoked_until is not None,
+            failed_ancestor=failed_ancestor(row.error) if "failed" in error else None,
         )
+
+    def _edges(self, id: str) -> list[EdgeRow]:
+        return self._storage.edges(_storable([id]))
+
+    def _relative(self, ref: TaskRef, edge: EdgeRow) -> Relative:
+        storage = self._storage if ref.queue == self._storage.name else self._storage.for_queue(ref.queue)
+        row = storage.get(ref.id)
+        return Relative(*ref, row and row.name, row and row.state, edge.kind, edge.outcome)
 
     def _arguments(self, row: TaskRow) -> str:
         size = f"<{len(row.payload):,} bytes>"

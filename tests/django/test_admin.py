@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -121,6 +122,58 @@ def test_a_waiting_task_is_revoked(huey: Huey, client_of: Any) -> None:
     post(client_of("view_queue", "change_queue"), action="revoke", id=[result.id])
 
     assert result.is_revoked()
+
+
+def task_url(**query: str) -> str:
+    return f"{reverse('admin:djhuey_queue_task')}?{urlencode(query)}"
+
+
+def test_waiting_tasks_are_counted_and_listed(huey: Huey, client_of: Any) -> None:
+    step = huey.task(name="shop.step")(lambda *args: None)
+    huey.enqueue(step.s().then(step, id="the <second>"))
+
+    page = client_of("view_queue").get(url()).content.decode()
+
+    assert "Waiting for the tasks before them" in page
+    assert '<th scope="col">waiting</th>' in page
+    assert task_url(id="the <second>").replace("+", "%20") in page
+
+
+def test_the_page_of_a_task_links_parents_and_children(huey: Huey, client_of: Any) -> None:
+    first, last = (huey.task(name=f"shop.{name}")(lambda *args: None) for name in ("first", "last"))
+    mail = huey.task(name="shop.mail", queue="mail & co")(lambda *args: None)
+    huey.enqueue(first.s(id="one").then(mail, "<b>", id="two").then(last, id="three"))
+    client = client_of("view_queue")
+
+    page = client.get(task_url(queue="mail & co", id="two")).content.decode()
+
+    assert "shop.mail" in page
+    assert "&lt;b&gt;" in page
+    assert page.index("Waits for") < page.index("shop.first") < page.index("Is waited for by") < page.index("shop.last")
+    assert f"queue={huey.name}&amp;id=one" in page
+    page = client.get(task_url(id="one")).content.decode()
+    assert "queue=mail%20%26%20co&amp;id=two" in page
+    assert "Waits for" not in page
+
+
+def test_the_page_of_a_cancelled_stage_links_the_failure(huey: Huey, client_of: Any) -> None:
+    fails = huey.task(name="shop.fails")(lambda *args: 1 // 0)
+    results = list(huey.enqueue(fails.s(id="one").then(fails).then(fails, id="three")))
+    with running(huey):
+        wait_until(lambda: results[2].is_ready())
+
+    page = client_of("view_queue").get(task_url(id="three")).content.decode()
+
+    assert f'(parent failed: <a href="?queue={huey.name}&amp;id=one">one</a>)' in page
+
+
+def test_a_task_that_is_gone_has_no_page(huey: Huey, client_of: Any) -> None:
+    client = client_of("view_queue")
+
+    assert [client.get(task_url(**query)).status_code for query in ({"id": "x"}, {"id": "x", "queue": "none"}, {})] == [404] * 3
+    assert "none" not in huey.inspector.queues()
+    assert client_of().get(task_url(id="x")).status_code == 403
+    assert Client().get(task_url(id="x")).status_code == 302
 
 
 @pytest.mark.parametrize(

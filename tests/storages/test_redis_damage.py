@@ -19,7 +19,7 @@ from huey.storage.rows import Missing, TaskIds, TaskName
 from huey.task.lifecycle import Finish, Raised, Returned, State, WorkerDied, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.constraints import limited, unique
-from huey.testing.contract.edges import chord, pipeline
+from huey.testing.contract.edges import chord, pipeline, reasons, states
 from huey.testing.contract.tools import ME, OTHER, is_followed, publish, task
 from huey.testing.contract.tools import worker as worker_named
 from tests.support.redis_places import misplaced, places
@@ -426,3 +426,22 @@ def test_a_result_that_is_kept_for_whatever_time_is_what_it_was(seconds: float, 
     assert storage.peek("data", "key") in (b"value", None if seconds < 1 else b"value")
     storage.flush()
     storage.close()
+
+
+@pytest.mark.parametrize("lost", ["message", "edges"])
+def test_a_task_that_waits_for_a_lost_one_is_cancelled(
+    lost: str, storage: RedisStorage, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    prefix = keys.prefix(storage.name)
+    storage.enqueue_workflow(pipeline(storage, "a", "b", "c"))
+    assert (storage.prune(), states(storage, "b", "c")) == (0, ["waiting"] * 2)
+    if lost == "message":
+        client.hdel(prefix + keys.MESSAGES, "a")
+    else:
+        client.delete(prefix + keys.EDGES_TO, prefix + keys.EDGES_FROM)
+
+    with caplog.at_level(logging.WARNING, "huey"):
+        storage.prune()
+
+    assert (reasons(storage, "b"), storage.counts().waiting) == (["orphaned"], 0)
+    assert "these tasks waited for others that can no longer end, and were cancelled (orphaned): b" in caplog.text

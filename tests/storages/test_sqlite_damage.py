@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from huey import SqliteHuey
 from huey.task.lifecycle import State
+from huey.testing.contract.edges import pipeline, reasons, states
 from huey.testing.contract.tools import ME, OTHER, worker
 
 
@@ -164,3 +166,17 @@ def test_times_that_no_calendar_knows_can_be_looked_at(when: int, huey: Any) -> 
     (info,) = huey.inspector.tasks()
 
     assert info.created is not None
+
+
+@pytest.mark.parametrize("lost", ["huey_task WHERE id = 'a'", "huey_edge"])
+def test_a_task_that_waits_for_a_lost_one_is_cancelled(lost: str, huey: Any, caplog: pytest.LogCaptureFixture) -> None:
+    huey.storage.enqueue_workflow(pipeline(huey.storage, "a", "b", "c"))
+    assert (huey.storage.prune(), states(huey.storage, "b", "c")) == (0, ["waiting"] * 2)
+    change(huey, f"DELETE FROM {lost}")
+
+    with caplog.at_level(logging.WARNING, "huey"):
+        huey.storage.prune()
+        huey.storage.prune()
+
+    assert (reasons(huey.storage, "b"), huey.storage.counts().waiting) == (["orphaned"], 0)
+    assert "these tasks waited for others that can no longer end, and were cancelled (orphaned): b" in caplog.text

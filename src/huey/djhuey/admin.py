@@ -1,4 +1,4 @@
-"""A page in Django's admin: queued, running and failed tasks, which permitted users may retry, revoke or remove.
+"""Pages in Django's admin: queued, running and failed tasks, which permitted users may retry, revoke or remove; and one for each task.
 
 ``view_queue`` permits viewing, ``change_queue`` permits changes. Every change is a POST with Django's CSRF token. Arguments are never
 unpickled into classes; templates escape everything.
@@ -11,8 +11,9 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 
 from huey.djhuey.models import Queue
 from huey.djhuey.settings import WrongSetting, current
@@ -29,6 +30,7 @@ KINDS = (
     ("running", "Running", ("revoke",)),
     ("ready", "Ready", ("revoke",)),
     ("blocked", "Blocked by a limit, or until a worker knows their function", ("revoke",)),
+    ("waiting", "Waiting for the tasks before them", ("revoke",)),
     ("scheduled", "Scheduled", ("revoke",)),
     ("cancelled", "Cancelled", ("retry", "discard")),
 )
@@ -46,6 +48,9 @@ class QueueAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def get_urls(self) -> list[URLPattern]:
+        return [path("task/", self.admin_site.admin_view(self.task_view), name="djhuey_queue_task"), *super().get_urls()]
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
@@ -56,15 +61,22 @@ class QueueAdmin(admin.ModelAdmin):
             shown = _shown(huey.inspector)
         except (WrongSetting, StorageError) as error:
             shown = {"problem": str(error)}
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Huey",
-            "opts": self.model._meta,
-            "may_act": self.has_change_permission(request),
-            **shown,
-            **(extra_context or {}),
-        }
-        return TemplateResponse(request, "huey/admin/queue.html", context)
+        may_act = self.has_change_permission(request)
+        return self._page(request, "queue", {"title": "Huey", "may_act": may_act, **shown, **(extra_context or {})})
+
+    def task_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the task that the query names: its ``id``, and the ``queue`` if that is another one of the store."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            shown = _task(request.GET.get("queue", ""), request.GET.get("id", ""))
+        except (WrongSetting, StorageError) as error:
+            shown = {"problem": str(error)}
+        return self._page(request, "task", {"title": "Task", **shown})
+
+    def _page(self, request: HttpRequest, name: str, shown: dict[str, Any]) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "opts": self.model._meta, **shown}
+        return TemplateResponse(request, f"huey/admin/{name}.html", context)
 
     def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Redirect to the page: there are no pages of single rows."""
@@ -108,3 +120,16 @@ def _shown(inspector: Inspector) -> dict[str, Any]:
         "sections": sections,
         "most": SHOWN,
     }
+
+
+def _task(queue: str, id: str) -> dict[str, Any]:
+    huey = current().huey
+    if queue not in ("", huey.name):
+        if queue not in huey.inspector.queues():
+            raise Http404(f"no queue {queue!r}")
+        huey = huey.on(queue)
+    task = huey.inspector.task(id)
+    if task is None:
+        raise Http404(f"queue {huey.name!r} does not hold the task {id!r} any more")
+    relatives = {"Waits for": huey.inspector.parents(id, SHOWN), "Is waited for by": huey.inspector.children(id, SHOWN)}
+    return {"queue": huey.name, "task": task, "relatives": relatives, "most": SHOWN}

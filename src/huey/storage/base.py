@@ -147,7 +147,8 @@ class Storage(Sharing, Administering, Masked, ABC):
         return []
 
     def edges(self, ids: Sequence[str]) -> list[EdgeRow]:
-        """Return the edges from and to these tasks, in order of child and position. The edges to a task are removed with its row."""
+        """Return the edges from and to these tasks, in order of child and position. The edges to a task are removed with its row; those
+        from a task that is no longer held need not be found by its id."""
         return []
 
     @abstractmethod

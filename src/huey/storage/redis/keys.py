@@ -56,7 +56,7 @@ TOP_TOKEN = Key("tn", "string", "the highest token of any removed task: an id th
 
 WAITING = Key("wa", "zset", "ids of tasks that wait for others, by how many of these have not ended")
 EDGES_FROM = Key("ef", "hash", "id of a parent -> edges to its children that have not ended (a msgpack array, parts/edge_traces.lua)")
-EDGES_ENDED = Key("ee", "hash", "id of a held parent that did not succeed -> edges to its children that have ended")
+EDGES_ENDED = Key("ee", "hash", "id of a parent that has ended and is held -> edges to its children that have ended")
 EDGES_TO = Key("et", "hash", "id of a child -> its parents (a msgpack array)")
 EDGES_GIVEN = Key("eg", "hash", "id of a child, NUL, position -> what that parent gave (a msgpack array)")
 ENDED_PARENTS = Key("ep", "hash", "id of a parent with edges that are to end in a later step -> what it gives (a msgpack array)")

@@ -375,3 +375,12 @@ class JoinRules:
         ]
         assert storage.edges(["b"]) == rows[1:]
         assert storage.edges(["x"]) == []
+
+    def test_the_edges_to_a_task_go_with_it(self, storage: Storage, clock: FakeClock) -> None:
+        storage.enqueue_workflow(chord(storage, "a", "b"))
+        end(storage, clock, FAILURE, *claim(storage, 9))
+
+        assert [(it.child.id, it.outcome) for it in storage.edges(["a"])] == [("callback", "failed")]
+        end(storage, clock, Returned(None), *claim(storage))
+
+        assert (states(storage, "a"), storage.edges(["a"]), storage.edges(["callback"])) == ([State.FAILED], [], [])

@@ -13,6 +13,7 @@ from huey.storage.rows import Counts, TaskIds
 from huey.task.lifecycle import Cancelled, Finish, Raised, Returned, Snoozed, State, WorkerDied
 from huey.testing.clock import FakeClock
 from huey.testing.contract.again import again
+from huey.testing.contract.edges import pipeline
 from huey.testing.contract.statistics import totals
 from huey.testing.contract.tools import ME, OTHER, Another, claim, claimed, end, get_row, ids, seen, task, write
 
@@ -192,6 +193,17 @@ class KeepingRules:
 
         assert (storage.prune(), storage.prune()) == (2, 0)
         assert sorted(ids(storage.find())) == ["b", "c", "failed"]
+
+    def test_the_children_of_what_was_kept_can_be_found(self, keeping: Keeping, clock: FakeClock) -> None:
+        storage = keeping(10)
+        storage.enqueue_workflow(pipeline(storage, "a", "b"))
+        end(storage, clock, claim(storage)[0], Returned(b"5"))
+
+        (edge,) = storage.edges(["a"])
+
+        assert (edge.parent.id, edge.child.id, edge.outcome) == ("a", "b", "succeeded")
+        storage.discard(["a"])
+        assert [it.parent.id for it in storage.edges(["b"])] == ["a"]
 
     def test_they_are_kept_for_a_time(self, keeping: Keeping, clock: FakeClock) -> None:
         storage = keeping(timedelta(days=60))

@@ -101,6 +101,8 @@ class WorkflowRules:
 
         turn = end(storage, clock, Returned(b"1"), *claim(storage, 9), want=9)
         assert ([it[:2] for it in turn.opened], turn.leases) == ([(other.name, "b")], [])
+        assert [it[:2] for it in storage.edges(["c"])] == [(b, c)]
+        assert sorted(it[:2] for it in other.edges(["b"])) == [(a, b), (b, c)]
         (lease,) = claim(other, 9)
         assert (given(other, "b"), states(storage, "c")) == ([("succeeded", b"1")], [State.WAITING])
         turn = end(other, clock, FAILURE, lease, want=9)

@@ -147,8 +147,8 @@ local function waits_in_vain(id)
   return true
 end
 local orphans = {}
-if has_edges() then
-  local found = call('EXISTS', $WAITING) == 1 and call('ZRANGE', $WAITING, 0, -1) or {}
+if call('EXISTS', $WAITING) == 1 or has_edges() then
+  local found = call('ZRANGE', $WAITING, 0, -1)
   for _, id in ipairs(found) do
     local message = call('HGET', $MESSAGES, id)
     if not message then

@@ -387,7 +387,7 @@ SELECT (SELECT name FROM huey_queue WHERE id = parent_queue), parent, (SELECT na
          UNION
         SELECT * FROM huey_edge
          WHERE parent_queue = :queue AND outcome IN ('succeeded', 'failed', 'skipped') AND parent IN (SELECT value FROM json_each(:ids)))
- ORDER BY child_queue, child, position;
+ ORDER BY 3, child, position;
 
 -- name: drop_edges
 -- Delete what the parents of ended tasks gave them, before the tasks are deleted.

@@ -100,7 +100,7 @@ do
   local function take_edges(id, gave, edges, room, ends, gone)
     if gone[P] and gone[P][id] then return 0 end
     edges = edges or unpacked(call('HGET', $EDGES_FROM, id)) or {}
-    local is_kept = gave[1] ~= 'succeeded' and call('HEXISTS', $MESSAGES, id) == 1
+    local is_kept = call('HEXISTS', $MESSAGES, id) == 1
     local last, rest = math.min(room, #edges), {}
     local past = is_kept and unpacked(call('HGET', $EDGES_ENDED, id)) or {}
     for i, edge in ipairs(edges) do
