@@ -1,6 +1,7 @@
 """Any verbs in any order: every storage answers as the one in memory does.
 
-HUEY_MODEL_EXAMPLES sets how many walks are tried (25), each of up to 40 steps.
+There are 25 walks of up to 40 steps, the same each time. HUEY_MODEL_EXAMPLES sets their number, and lets chance (``--hypothesis-seed``)
+choose them.
 """
 
 from __future__ import annotations
@@ -146,7 +147,6 @@ class Agreement(RuleBasedStateMachine):
         self.model: Storage = MemoryStorage("test", clock=self.clock)
         self.real = self.make(self.folder.name, self.clock)
         self.leases: list[Lease] = []
-        self.has_replaced = False
         self.tokens: list[int] = []
         self.dead: list[WorkerRow] = []
         self.positions = self.model.follow(None)[0], self.real.follow(None)[0]
@@ -207,7 +207,6 @@ class Agreement(RuleBasedStateMachine):
             edges.append(Edge(TaskRef("test", outside), tasks[-1].ref, THEN, 9))
         own_ids = {each["id"] for each in fields}
         replaces = {tasks[0].ref: TaskRef("test", old)} if old is not None and old not in own_ids else {}
-        self.has_replaced |= bool(replaces)
         first = [task.record.id for task in tasks if all(edge.child != task.ref for edge in edges)]
 
         def put(storage: Storage) -> Any:
@@ -372,9 +371,7 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda storage: (storage.counts(), storage.ticks(), is_followed(storage)))
         self.both(lambda storage: storage.workers(), sorted)
         self.both(lambda storage: storage.counts())
-        if not self.has_replaced:
-            # Storages do not agree yet on how a task that another replaced counts.
-            self.both(lambda storage: (storage.stats(0), storage.stats(self.clock.now())))
+        self.both(lambda storage: (storage.stats(0), storage.stats(self.clock.now())))
         self.both(lambda storage: [storage.items(kind) for kind in ("result", "data", "other")])
         self.both(lambda storage: ([storage.listen(worker, 0, self.waker) for worker in WORKERS], storage.wait(IDS[:2], 0)))
 
@@ -448,8 +445,9 @@ def test_every_answer_agrees_with_the_model(kind: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         make(folder, FakeClock()).close()
     # The same walks each time: a suite that finds something new by chance cannot say what a change broke.
+    is_fixed = "HUEY_MODEL_EXAMPLES" not in os.environ
     walks = settings(
-        max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, derandomize=is_fixed, suppress_health_check=list(HealthCheck)
     )
 
     run_state_machine_as_test(type("Walk", (Agreement,), {"make": staticmethod(make)}), settings=walks)

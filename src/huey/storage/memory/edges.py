@@ -67,10 +67,15 @@ def _cancel(edges: Edges, ref: workflow.TaskRef, row: Row, end: Outcome, now: Mi
     is_failure = end.outcome == workflow.FAILED and end.failed is not None
     row.end(State.CANCELLED, reasons.PARENT_FAILED if is_failure else reasons.PARENT_SKIPPED, now)
     row.error = workflow.failure_pointer(end.failed) if is_failure and end.failed is not None else None
+    has_never_run(tables, row, now)
+    edges.end(ref, Outcome(end.outcome, failed=end.failed))
+
+
+def has_never_run(tables: Tables, row: Row, now: Micros) -> None:
+    """Release and count what was cancelled while it was WAITING."""
     keys.release(tables, row)
     tables.statistics.count(row.record.name, COUNTED_CANCELLED, now)
     tables.statistics.count(row.record.name, ENQUEUED, row.created)
-    edges.end(ref, Outcome(end.outcome, failed=end.failed))
 
 
 def _open(edges: Edges, ref: workflow.TaskRef, row: Row, now: Micros) -> workflow.Opened | None:

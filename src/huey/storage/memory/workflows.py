@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from huey.runtime.clock import Micros
 from huey.storage.base import FOREVER
 from huey.storage.memory import edges as edge_tables
-from huey.storage.memory import enqueuing, keys
+from huey.storage.memory import enqueuing
 from huey.storage.memory.tables import Edges, Outcome, peek
 from huey.storage.rows import EventFactory, Revocation
 from huey.task.lifecycle import State
@@ -96,7 +96,7 @@ def _replace(edges: Edges, new: TaskRef, old: TaskRef, now: Micros) -> None:
         former.revoked = Revocation(FOREVER, False)
         return
     former.end(State.CANCELLED, "revoked", now)
-    keys.release(edges.queues[old.queue], former)
+    edge_tables.has_never_run(edges.queues[old.queue], former, now)
 
 
 def _publish(edges: Edges, workflow: Workflow, make_events: EventFactory, stand_ins: dict[TaskRef, TaskRef], now: Micros) -> None:

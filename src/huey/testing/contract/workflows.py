@@ -125,10 +125,11 @@ class WorkflowRules:
     def test_followers_get_the_events_of_tasks_that_have_no_parents(self, storage: Storage) -> None:
         position, _ = storage.follow(None)
 
-        storage.enqueue_workflow(chord(storage, "a", "b"), lambda: ["one", "two"])
+        storage.enqueue_workflow(chord(storage, "b", "a"), lambda: ["one", "two"])
         storage.enqueue_workflow(pipeline(storage, "a", "c"), lambda: ["three"])
+        storage.enqueue_workflow(joined(storage, *map(task, "zyx")), lambda: ["four", "five", "six"])
 
-        assert storage.follow(position)[1] == ["one", "two"]
+        assert storage.follow(position)[1] == ["one", "two", "four", "five", "six"]
 
     def test_a_replaced_member_gives_its_position_up(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue_workflow(chord(storage, "a", "b"))
@@ -153,6 +154,16 @@ class WorkflowRules:
         (lease,) = end(storage, clock, Returned(b"1"), *claim(storage), want=9).leases
         assert (lease.id, lease.parents, lease.has_children, given(storage, "new")) == ("new", 1, True, [("succeeded", b"1")])
         assert [it.id for it in end(storage, clock, Returned(None), lease, want=9).leases] == ["c"]
+
+    def test_a_replaced_stage_counts_as_enqueued_and_cancelled(self, storage: Storage) -> None:
+        storage.enqueue_workflow(pipeline(storage, "a", task("b", "app.old")))
+        new, old = refs(storage, "new", "b")
+
+        record = task("new", "app.new", options=with_edges(None, 1, False))
+        storage.enqueue_workflow(joined(storage, record)._replace(replaces={new: old}))
+
+        counted = {row.name: (row.enqueued, row.cancelled) for row in storage.stats(0)}
+        assert counted == {"app.add": (1, 0), "app.new": (1, 0), "app.old": (1, 1)}
 
     def test_a_member_that_is_replaced_while_it_runs_counts_for_nothing(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue_workflow(chord(storage, "a"))

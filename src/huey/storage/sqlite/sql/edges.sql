@@ -67,6 +67,22 @@ CREATE TEMP TABLE cancelled_children (
     queue INTEGER, id TEXT, outcome TEXT, failed_queue INTEGER, failed TEXT, PRIMARY KEY (queue, id)
 ) WITHOUT ROWID;
 
+-- Count children that were cancelled, as cancelled now and as enqueued when they were.
+CREATE TEMP TABLE cancelled_request (now INTEGER);
+CREATE TEMP TRIGGER count_cancelled_children AFTER INSERT ON cancelled_request BEGIN
+    INSERT INTO huey_stats (queue, span, start, name, cancelled)
+    SELECT c.queue, 60, NEW.now - NEW.now % 60000000, t.name, count(*)
+      FROM cancelled_children AS c CROSS JOIN huey_task AS t ON t.queue = c.queue AND t.id = c.id
+     GROUP BY c.queue, t.name
+    ON CONFLICT (queue, span, start, name) DO UPDATE SET cancelled = cancelled + excluded.cancelled;
+    INSERT INTO huey_stats (queue, span, start, name, enqueued)
+    SELECT c.queue, 60, t.created - t.created % 60000000 AS minute, t.name, count(*)
+      FROM cancelled_children AS c CROSS JOIN huey_task AS t ON t.queue = c.queue AND t.id = c.id
+     GROUP BY c.queue, minute, t.name
+    ON CONFLICT (queue, span, start, name) DO UPDATE SET enqueued = enqueued + excluded.enqueued;
+    DELETE FROM cancelled_request;
+END;
+
 CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
     DELETE FROM ending;
     DELETE FROM cancelled_children;
@@ -111,16 +127,7 @@ CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
            revoked_until = CASE WHEN revoked_once THEN NULL ELSE revoked_until END
       FROM cancelled_children AS c
      WHERE huey_task.queue = c.queue AND huey_task.id = c.id;
-    INSERT INTO huey_stats (queue, span, start, name, cancelled)
-    SELECT c.queue, 60, NEW.now - NEW.now % 60000000, t.name, count(*)
-      FROM cancelled_children AS c CROSS JOIN huey_task AS t ON t.queue = c.queue AND t.id = c.id
-     GROUP BY c.queue, t.name
-    ON CONFLICT (queue, span, start, name) DO UPDATE SET cancelled = cancelled + excluded.cancelled;
-    INSERT INTO huey_stats (queue, span, start, name, enqueued)
-    SELECT c.queue, 60, t.created - t.created % 60000000 AS minute, t.name, count(*)
-      FROM cancelled_children AS c CROSS JOIN huey_task AS t ON t.queue = c.queue AND t.id = c.id
-     GROUP BY c.queue, minute, t.name
-    ON CONFLICT (queue, span, start, name) DO UPDATE SET enqueued = enqueued + excluded.enqueued;
+    INSERT INTO cancelled_request (now) VALUES (NEW.now);
 
     -- Open the children whose last parent has ended.
     INSERT INTO opened (queue, id)
@@ -199,8 +206,9 @@ CREATE TEMP TRIGGER enqueue_for_workflow AFTER INSERT ON workflow_queue BEGIN
     SELECT id, name, payload, priority, eta, expires, retries, retry_delay, options
       FROM workflow_task WHERE follows = NEW.follows AND queue = NEW.queue ORDER BY n;
     INSERT INTO enqueue_request (queue, now, events, pairs)
-    SELECT NEW.queue, NEW.now, NULL, (SELECT json_group_array(json_array(id, event)) FROM workflow_task
-                                       WHERE follows = NEW.follows AND queue = NEW.queue AND event IS NOT NULL);
+    SELECT NEW.queue, NEW.now, NULL, (SELECT json_group_array(json_array(id, event))
+                                         FROM (SELECT id, event FROM workflow_task
+                                                WHERE follows = NEW.follows AND queue = NEW.queue AND event IS NOT NULL ORDER BY n));
     INSERT INTO stand_ins (queue, id, other) SELECT NEW.queue, id, other FROM duplicates;
 END;
 
@@ -238,6 +246,11 @@ CREATE TEMP TRIGGER insert_workflow AFTER INSERT ON workflow_insert BEGIN
        SET state = CASE o.state WHEN 'waiting' THEN 'waiting' ELSE huey_task.state END, open_parents = o.open_parents
       FROM workflow_replacement AS r CROSS JOIN huey_task AS o ON o.queue = r.old_queue AND o.id = r.old
      WHERE r.follows = NEW.follows AND huey_task.queue = r.queue AND huey_task.id = r.id;
+    DELETE FROM cancelled_children;
+    INSERT INTO cancelled_children (queue, id)
+    SELECT DISTINCT t.queue, t.id FROM workflow_replacement AS r CROSS JOIN huey_task AS t ON t.queue = r.old_queue AND t.id = r.old
+     WHERE r.follows = NEW.follows AND t.state = 'waiting';
+    INSERT INTO cancelled_request (now) VALUES (NEW.now);
     UPDATE huey_task
        SET revoked_until = CASE huey_task.state WHEN 'waiting' THEN NULL ELSE 4611686018427387904 END, revoked_once = 0,
            state = CASE huey_task.state WHEN 'waiting' THEN 'cancelled' ELSE huey_task.state END,

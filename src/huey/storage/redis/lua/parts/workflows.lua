@@ -117,6 +117,7 @@ local function replace(new_queue, new, old_queue, old)
     else
       local message = call('HGET', $MESSAGES, old)
       local name = head_of(message)[NAME]
+      count(minute, name, CANCELLED, 1, 0)
       end_task(old, message, name, load(old) or new_state(message), 'cancelled', 'revoked')
     end
   end)
