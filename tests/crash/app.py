@@ -27,6 +27,7 @@ from huey.exceptions import StorageUnavailable
 from huey.runtime.clock import SECOND, SystemClock
 from huey.task.task import Task
 from tests.crash import lines
+from tests.crash.members import make_members, produce_graphs
 from tests.crash.poison import make_poison
 from tests.crash.shared import make_shared, put_shared
 from tests.support.history import Journal, recording
@@ -77,10 +78,11 @@ def make(
     url: str | None = None,
     fast: list[int] | None = None,
     stepped: bool = False,
+    has_graphs: bool = False,
     **storage: Any,
 ) -> SimpleNamespace:
     """The queue of *folder* and its tasks. *filename*: of a queue elsewhere. *url*: of a Redis server that has it instead. *fast*: what
-    ``FastClock`` is made of. *stepped*: run by the folder's ``SteppedClock``."""
+    ``FastClock`` is made of. *stepped*: run by the folder's ``SteppedClock``. *has_graphs*: with the members of ``tests.crash.members``."""
     if stepped:
         storage["clock"] = SteppedClock(folder / "clock", fast)
     elif fast:
@@ -100,6 +102,8 @@ def make(
         make_periodic(huey, told, name)
     tasks = {**make_plain(huey, told), **make_failing(huey, told), **make_holding(huey, told, folder, journal), **make_poison(huey, told)}  # type: ignore[arg-type]
     tasks |= make_shared(huey, told, journal)
+    if has_graphs:
+        tasks |= make_members(huey, folder, journal)
     return SimpleNamespace(huey=huey, **tasks)
 
 
@@ -254,7 +258,7 @@ def put_one(app: SimpleNamespace, rng: random.Random, n: int) -> int:
     return 1
 
 
-ROLES = {role.__name__: role for role in (consumer, consumers, producer, stream)}
+ROLES = {role.__name__: role for role in (consumer, consumers, producer, stream, produce_graphs)}
 
 
 def keep_connections() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from huey.runtime.clock import SECOND, system_clock
+from huey.storage.rows import TaskRow
 from tests.crash.tools import FAILS, ROOT, Child, Place, Verdict
 from tests.support import history
 from tests.support.helpers import PATIENCE, wait_until
@@ -217,7 +218,7 @@ class Commanded(Place):
     def finish_by_command(self, kind: str, timeout: float = 30) -> None:
         """Let a command that nobody kills do everything that is left. A tick may fire as it stops: another one runs that."""
         last = self.command(kind)
-        wait_until(lambda: self._is_over(last) or not last.is_alive, "everything is done", timeout)
+        wait_until(lambda: self._is_over(last) or not last.is_alive, "everything is done", timeout, told=self.unfinished)
         assert last.stop() == 0, last.log[-6000:]
         if not self.is_done():
             last = self.command(kind, "-n")
@@ -229,6 +230,10 @@ class Commanded(Place):
             return False
         living = {last.pid, *last.workers()}
         return all(row.worker.pid in living for row in self.storage.workers())
+
+    def unfinished(self) -> str:
+        """What a failure says about tasks that are not done."""
+        return ""
 
     def log(self) -> str:
         """The end of what all said."""
@@ -306,10 +311,13 @@ class Commanded(Place):
         for line in lines:
             if line["op"] == "start" and line["node"] in self.deaths and (line["id"], line["token"]) not in written:
                 broken[line["id"]] += 1
-        for row in self.storage.find("failed", limit=10**6):
+        for row in self._failed():
             if row.reason == "poison" and broken[row.id] >= CRASHES_ALONE:
                 self.excused.append(row.id)
                 self.expected.pop(row.id, None)
+
+    def _failed(self) -> list[TaskRow]:
+        return self.storage.find("failed", limit=10**6)
 
     def _left_over(self) -> list[str]:
         problems = [f"nothing is left over: worker {row.worker.pid}, holding {row.holds}" for row in self.storage.workers()]
@@ -317,7 +325,7 @@ class Commanded(Place):
         if (counts.ready, counts.scheduled, counts.running, counts.cancelled) != (0, 0, 0, 0):
             problems.append(f"nothing is left over: {counts}")
         allowed = {id for id, value in self.expected.items() if value is FAILS} | {*self.excused}
-        for row in self.storage.find("failed", limit=10**6):
+        for row in self._failed():
             if row.id not in allowed and promised(row.id) is not FAILS:
                 problems.append(f"no good task fails: {row.name} {row.id}: {row.reason}")
         return problems

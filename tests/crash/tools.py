@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -247,12 +247,15 @@ class Place:
             if event.op == "finish" and event.end == history.OK and (event.state in FINAL or (event.id, event.token) in whole)
         }
         reruns, unexcused, slack = judge_reruns(runs, self.deaths, accepted)
-        ended = {*self.storage.items("result"), *(row.id for row in self.storage.find("failed", limit=10**6))}
-        # A periodic task leaves no result: that it is gone is all there is to see.
-        ended |= {event.id for event in events if event.id not in self.expected and self.storage.get(event.id) is None}
-        problems = [str(problem) for problem in history.check(events, deaths=self.deaths, ended=ended)]
+        problems = [str(problem) for problem in history.check(events, deaths=self.deaths, ended=self._ended(events))]
         problems += unexcused + self._wrong_results() + self._left_over() + judge_ticks(runs, history.lines(self.journal))
         return Verdict(problems, len(self.deaths), len(self.expected), len(runs), reruns, slack, len(ticks_of(runs)))
+
+    def _ended(self, events: Iterable[history.Event]) -> set[str]:
+        """Tasks of which the storage says that they ended."""
+        ended = {*self.storage.items("result"), *(row.id for row in self.storage.find("failed", limit=10**6))}
+        # A periodic task leaves no result: that it is gone is all there is to see.
+        return ended | {event.id for event in events if event.id not in self.expected and self.storage.get(event.id) is None}
 
     def _wrong_results(self) -> list[str]:
         problems = []

@@ -23,6 +23,7 @@ from huey.storage.base import Storage
 from huey.storage.helpers import BulkEnqueue
 from huey.storage.rows import TaskIds, TaskName, Turn
 from huey.task.lifecycle import FINAL
+from huey.task.workflow import TaskRef
 
 OK, FAIL, INFO = "ok", "fail", "info"
 
@@ -112,6 +113,9 @@ class _Recording:
 
         return untold
 
+    def for_queue(self, name: str) -> Storage:
+        return cast(Storage, _Recording(self._storage.for_queue(name), self._journal))
+
     def __repr__(self) -> str:
         return repr(self._storage)
 
@@ -157,8 +161,21 @@ def _key(place: int) -> Describe:
     return lambda given, answer: {"key": given[place]}
 
 
+def _enqueued(ids: Iterable[str], instead: Mapping[str, str]) -> dict[str, Any]:
+    """What an enqueue of these put in; *instead*: those that were kept out, with the holder of the id or unique key."""
+    return {"op": "enqueue", "ids": [id for id in ids if id not in instead], **({"instead": dict(instead)} if instead else {})}
+
+
+def _workflow(given: Sequence[Any], answer: Mapping[TaskRef, str] | None) -> dict[str, Any]:
+    """As an enqueue of its tasks: of all, or of none if an id is held."""
+    instead = {ref.id: other for ref, other in (answer or {}).items()}
+    is_held = any(id == other for id, other in instead.items())
+    return _enqueued([] if is_held else [each.record.id for each in given[0].tasks], instead)
+
+
 _RECORDED: dict[str, Describe] = {
-    "enqueue": lambda given, answer: {"ids": [record.id for record in given[0] if record.id not in (answer or ())]},
+    "enqueue": lambda given, answer: _enqueued([record.id for record in given[0]], answer or {}),
+    "enqueue_workflow": _workflow,
     "turn": _turn,
     "release": lambda given, answer: {"tasks": [[lease.id, lease.token] for lease in given[1]]},
     "reclaim": lambda given, answer: {"key": given[0].worker.id, "claim": [[lease.id, lease.token] for lease in answer or ()]},

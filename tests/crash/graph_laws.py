@@ -1,0 +1,217 @@
+"""What has to be true of workflows when all is quiet, whatever was killed.
+
+Nothing is lost, each task ends as it has to, each gets what it waited for, each failure is handled once.
+
+How each task ended is read from the storage. The laws compare that with how the member behaves, and with the ends of those it waited for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from huey import Huey
+from huey.task.workflow import JOIN, THEN, failed_ancestor
+from tests.crash.graphs import ENDS_WELL, UNIQUE, Node, draw, edges_of, nodes_of
+from tests.crash.members import NODE, described
+from tests.support import history
+
+OK, FAILED, SKIPPED = "ok", "failed", "skipped"
+Lines = list[dict[str, Any]]
+
+
+class End(NamedTuple):
+    """How a task ended."""
+
+    how: str
+    reason: str | None = None
+    failed: str = ""
+    """The task whose failure it was."""
+    given: Any = None
+    """What a member says it was given."""
+    shown: Any = None
+    """Its value, as those see it that get it."""
+
+
+def ends_in(huey: Huey) -> dict[str, End]:
+    """How the tasks of one queue ended, as the storage tells."""
+    ends: dict[str, End] = {}
+    for id, data in huey.storage.take("result").items():
+        is_error, value = huey.codec.decode_result(id, data)
+        if not is_error:
+            is_member = isinstance(value, list) and value[:1] == [NODE]
+            ends[id] = End(OK, given=value[2] if is_member else value, shown=described(value))
+    for state in ("failed", "cancelled"):
+        for row in huey.storage.find(state, limit=10**6):
+            ancestor = failed_ancestor(row.error)
+            if state == "failed" or ancestor is not None:
+                ends[row.id] = End(FAILED, row.reason, row.id if ancestor is None else ancestor.id)
+            else:
+                ends[row.id] = End(SKIPPED, row.reason)
+    return ends
+
+
+class Member(NamedTuple):
+    """A node that was enqueued."""
+
+    node: Node
+    graph: int
+    is_sure: bool
+    """Its graph was acknowledged."""
+    thens: list[str]
+    joins: list[str]
+    """Ids that it waits for, in order."""
+    handler: str | None
+
+
+class Story:
+    """All graphs of a journal."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.graphs: dict[int, list[str]] = {}
+        self.members: dict[str, Member] = {}
+        self.instead: dict[str, str] = {}
+        """The task that stands for one which a unique key keeps out."""
+        self.starts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.raised: set[tuple[str, int]] = set()
+        self.finishes: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+        """By id: token, state, and whether it was written."""
+        self.acknowledged = {line["n"] for line in lines if line["op"] == "graph in"}
+        for line in lines:
+            self._read(line)
+
+    def _read(self, line: dict[str, Any]) -> None:
+        if line["op"] == "graph":
+            self._add(line)
+        elif line["op"] == "start":
+            self.starts[line["id"]].append(line)
+        elif line["op"] == "raised":
+            self.raised.add((line["id"], line["token"]))
+        self.instead.update(line.get("instead", ()))
+        for id, token, state, end in line.get("finish", ()):
+            self.finishes[id].append((token, state, end))
+
+    def _add(self, line: dict[str, Any]) -> None:
+        ids, graph = line["members"], draw(line["seed"])
+        self.graphs[line["n"]] = ids
+        parents: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for parent, child, kind, _ in edges_of(graph):
+            parents[ids[child], kind].append(ids[parent])
+        for id, node in zip(ids, nodes_of(graph), strict=True):
+            edges = parents[id, THEN], parents[id, JOIN]
+            self.members[id] = Member(node, line["n"], line["n"] in self.acknowledged, *edges, line["handlers"].get(id))
+
+    def giver(self, id: str) -> str:
+        """The task that gives what *id* was to give."""
+        return self.instead.get(id, id)
+
+
+def judge_graphs(story: Story, ends: Mapping[str, End], excused: Iterable[str], mended: Iterable[str]) -> list[str]:
+    """Every law that is broken. *excused*: may have failed as poison. *mended*: retried by hand, or about to be."""
+    judge = _Judge(story, ends, {*excused}, {*mended})
+    problems = []
+    for n, ids in story.graphs.items():
+        known = [id for id in ids if id in ends or id in story.starts]
+        if known or n in story.acknowledged:
+            for id in ids:
+                if id not in story.instead:
+                    problems += judge.member(id)
+    return [*problems, *judge.handlers()]
+
+
+class _Judge:
+    def __init__(self, story: Story, ends: Mapping[str, End], excused: set[str], mended: set[str]) -> None:
+        self._story, self._ends, self._excused, self._mended = story, ends, excused, mended
+
+    def member(self, id: str) -> Iterator[str]:
+        member, end = self._story.members[id], self._ends.get(id)
+        if end is None:
+            # One that a unique key kept out leaves no trace, and its producer may not have lived to tell.
+            if member.is_sure or member.node.function != UNIQUE:
+                law = "nothing is lost" if member.is_sure else "a workflow is enqueued whole or not at all"
+                yield f"{law}: {id} of graph {member.graph}: {member}: no end"
+            return
+        if len(set(start["got"] for start in self._story.starts.get(id, ()))) > 1:
+            yield f"each run gets the same: {id}: {self._story.starts[id]}"
+        if (broken := self._broken_parent(member)) is not None:
+            yield from self._not_started(id, end, broken)
+        elif not self._may_end(id, member.node, end):
+            yield f"a task ends as its function does: {id}: {member}: {end}"
+        elif end.how == OK and not self._is_given(member, end.given):
+            yield f"a task gets what it waited for: {id}: {end.given} for {self._expected(member)}"
+
+    def _broken_parent(self, member: Member) -> End | None:
+        ends = [self._ends.get(self._story.giver(parent)) for parent in member.thens]
+        return next((end for end in ends if end is not None and end.how != OK), None)
+
+    def _not_started(self, id: str, end: End, broken: End) -> Iterator[str]:
+        reason = "parent failed" if broken.how == FAILED else "parent skipped"
+        if (end.how, end.reason, end.failed) != (broken.how, reason, broken.failed):
+            yield f"what follows a failure is cancelled: {id}: {end} after {broken}"
+        if id in self._story.starts:
+            yield f"what follows a failure does not run: {id}: {end} after {broken}"
+
+    def _may_end(self, id: str, node: Node, end: End) -> bool:
+        if end.how == FAILED and end.reason == "poison":
+            return node.how == "poison" or id in self._excused
+        if end.how == OK:
+            return node.how in (*ENDS_WELL, "revoked", "expires", "hand")
+        if end.how == FAILED:
+            return node.how in ("fails", "hand") and end.reason == "error" and end.failed == id
+        return (node.how, end.reason) in (("revoked", "revoked"), ("expires", "expired"))
+
+    def _is_given(self, member: Member, given: Any) -> bool:
+        if not member.joins and not member.thens:
+            return given in ([], [[]])  # The second: the callback of a chord without members.
+        if member.thens:
+            return any(given == [shown] for shown in self._shown(member.thens[0]))
+        if len(given) != 1 or len(given[0]) != len(member.joins):
+            return False
+        return all(shown in self._shown(parent) for parent, shown in zip(member.joins, given[0], strict=True))
+
+    def _expected(self, member: Member) -> Any:
+        return [self._shown(parent) for parent in (*member.thens, *member.joins)]
+
+    def _shown(self, parent: str) -> list[Any]:
+        """What a parent may have given: how it ended; and how it had, before it or what it waited for was retried by hand."""
+        id = self._story.giver(parent)
+        end = self._ends.get(id)
+        if end is None:
+            # Another one stands for it, and nobody knows which.
+            node = self._story.members[parent].node
+            rivals = [other for other, it in self._story.members.items() if it.node[1:4] == node[1:4]]
+            return [shown for rival in rivals if rival in self._ends for shown in self._shown(rival)]
+        shown = [end.shown if end.how == OK else ["error", end.failed] if end.how == FAILED else ["skipped"]]
+        line = [id]
+        while line:
+            at = line.pop()
+            if at in self._mended:
+                shown.append(["error", at])
+            member = self._story.members.get(at)
+            line += map(self._story.giver, member.thens) if member is not None else ()
+        return shown
+
+    def handlers(self) -> Iterator[str]:
+        """Each failure is handled once; what was none is not."""
+        runs: dict[str, set[int]] = defaultdict(set)
+        for id in (*self._ends, *self._story.starts):
+            handler, _, token = id.rpartition(".")
+            if token.isdigit():
+                runs[handler].add(int(token))
+        for id, member in self._story.members.items():
+            if member.handler is None:
+                continue
+            finishes = self._story.finishes.get(id, ())
+            failures = {token for token, state, end in finishes if self._is_failure(id, token, state) and end == history.OK}
+            perhaps = {token for token, state, _ in finishes if self._is_failure(id, token, state)}
+            perhaps |= {token for raised, token in self._story.raised if raised == id}
+            handled = runs.get(member.handler, set())
+            if missing := failures - handled:
+                yield f"each failure is handled: {id}: {member.handler} did not run for tokens {missing}"
+            end = self._ends.get(id)
+            if (more := handled - perhaps) and not (end is not None and end.reason == "poison"):
+                yield f"only failures are handled: {id}: {member.handler} ran for tokens {more}"
+
+    def _is_failure(self, id: str, token: int, state: str) -> bool:
+        return state == "failed" or (state == "queued" and (id, token) in self._story.raised)
