@@ -12,56 +12,66 @@ SELECT queue, id, state, concurrency_key AS key, json_extract(options, '$.constr
   FROM huey_task
  WHERE concurrency_key IS NOT NULL AND json_valid(options);
 
-CREATE TEMP VIEW blocked AS
-SELECT queue, concurrency_key AS key, priority, ready_at, id, max_running
+CREATE TEMP VIEW limited AS
+SELECT queue, concurrency_key AS key, state, priority, ready_at, id, max_running
   FROM huey_task INDEXED BY huey_concurrency
- WHERE concurrency_key IS NOT NULL AND finished IS NULL AND state = 'blocked' AND due IS NULL;
+ WHERE concurrency_key IS NOT NULL AND finished IS NULL AND due IS NULL;
 
 -- Rebalance one key: compute its room, then queue the best tasks. The best blocked task says how many may run. Without a blocked task there
 -- is nothing to do: the limit is not exceeded, and nothing could fill its room.
 CREATE TEMP TABLE touched_keys (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE rebalance_request (queue INTEGER, key TEXT);
-CREATE TEMP TABLE limit_room (queue INTEGER, key TEXT, room INTEGER);
+CREATE TEMP TABLE limit_room (queue INTEGER, key TEXT, room INTEGER, queued INTEGER, is_ordered INTEGER);
 CREATE TEMP TABLE best_tasks (id TEXT PRIMARY KEY) WITHOUT ROWID;
 
 CREATE TEMP TRIGGER rebalance AFTER INSERT ON rebalance_request BEGIN
-    INSERT INTO limit_room (queue, key, room)
+    INSERT INTO limit_room (queue, key, room, queued, is_ordered)
     SELECT NEW.queue, NEW.key,
-           min(coalesce(b.max_running - (SELECT count(*) FROM huey_task INDEXED BY huey_concurrency
-                                          WHERE queue = NEW.queue AND concurrency_key = NEW.key AND finished IS NULL AND state = 'running'),
+           min(coalesce(b.max_running - (SELECT count(*) FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'running'),
                         $RATE_AHEAD),
                coalesce(r.most - coalesce((SELECT used FROM huey_window WHERE queue = NEW.queue AND key = NEW.key), 0),
-                        b.max_running, $RATE_AHEAD))
-      FROM (SELECT * FROM blocked WHERE queue = NEW.queue AND key = NEW.key ORDER BY priority DESC, ready_at, id LIMIT 1) AS b
+                        b.max_running, $RATE_AHEAD)),
+           (SELECT count(*) FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'queued'),
+           coalesce((SELECT (-w.priority, w.ready_at, w.id) < (-b.priority, b.ready_at, b.id)
+                       FROM limited AS w WHERE queue = NEW.queue AND key = NEW.key AND state = 'queued'
+                      ORDER BY w.priority, w.ready_at DESC, w.id DESC LIMIT 1), 1)
+      FROM (SELECT * FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'blocked'
+             ORDER BY priority DESC, ready_at, id LIMIT 1) AS b
       LEFT JOIN rated AS r ON r.queue = NEW.queue AND r.id = b.id;
     -- The best task that is still blocked says when the window ends: an earlier one may have had another rate.
     UPDATE huey_window
-       SET is_awaited = EXISTS (SELECT 1 FROM blocked WHERE queue = NEW.queue AND key = NEW.key),
+       SET is_awaited = EXISTS (SELECT 1 FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'blocked'),
            ends = coalesce((SELECT start - start % r.length + r.length FROM rated AS r
                              WHERE r.queue = NEW.queue
-                               AND r.id = (SELECT id FROM blocked WHERE queue = NEW.queue AND key = NEW.key
+                               AND r.id = (SELECT id FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'blocked'
                                             ORDER BY priority DESC, ready_at, id LIMIT 1)), ends)
      WHERE queue = NEW.queue AND key = NEW.key;
     DELETE FROM rebalance_request;
 END;
 
--- Of the tasks of the key that are queued or blocked, make the best `room` queued and the others blocked.
-CREATE TEMP TRIGGER apply_limit AFTER INSERT ON limit_room BEGIN
+-- All queued tasks of the key are better than the blocked ones: fill the room.
+CREATE TEMP TRIGGER fill_room AFTER INSERT ON limit_room WHEN NEW.is_ordered AND NEW.queued <= NEW.room BEGIN
+    UPDATE huey_task SET state = 'queued'
+     WHERE queue = NEW.queue
+       AND id IN (SELECT id FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'blocked'
+                   ORDER BY priority DESC, ready_at, id LIMIT NEW.room - NEW.queued);
+    DELETE FROM limit_room;
+END;
+
+-- Otherwise: of the tasks of the key that are queued or blocked, make the best `room` queued and the others blocked.
+CREATE TEMP TRIGGER apply_limit AFTER INSERT ON limit_room WHEN NOT (NEW.is_ordered AND NEW.queued <= NEW.room) BEGIN
     DELETE FROM best_tasks;
     INSERT INTO best_tasks (id)
     SELECT id FROM (
-        SELECT id, priority, ready_at FROM huey_task INDEXED BY huey_concurrency
-         WHERE queue = NEW.queue AND concurrency_key = NEW.key AND finished IS NULL AND state = 'queued' AND due IS NULL
+        SELECT id, priority, ready_at FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'queued'
         UNION ALL
         SELECT id, priority, ready_at FROM (
-            SELECT id, priority, ready_at FROM huey_task INDEXED BY huey_concurrency
-             WHERE queue = NEW.queue AND concurrency_key = NEW.key AND finished IS NULL AND state = 'blocked' AND due IS NULL
+            SELECT id, priority, ready_at FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'blocked'
              ORDER BY priority DESC, ready_at, id LIMIT max(NEW.room, 0)))
      ORDER BY priority DESC, ready_at, id LIMIT max(NEW.room, 0);
     UPDATE huey_task SET state = 'blocked'
      WHERE queue = NEW.queue
-       AND id IN (SELECT id FROM huey_task INDEXED BY huey_concurrency
-                   WHERE queue = NEW.queue AND concurrency_key = NEW.key AND finished IS NULL AND state = 'queued' AND due IS NULL
+       AND id IN (SELECT id FROM limited WHERE queue = NEW.queue AND key = NEW.key AND state = 'queued'
                      AND id NOT IN (SELECT id FROM best_tasks));
     UPDATE huey_task SET state = 'queued' WHERE queue = NEW.queue AND state = 'blocked' AND id IN (SELECT id FROM best_tasks);
     DELETE FROM limit_room;
