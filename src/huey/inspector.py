@@ -19,6 +19,7 @@ from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import to_micros
 from huey.serializer import Codec
 from huey.storage.base import Storage
+from huey.storage.flows import FlowInfo, flow_info
 from huey.storage.rows import Counts, TaskIds, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
 from huey.task.bounds import LONGEST_ID, is_storable
@@ -208,6 +209,10 @@ class Inspector(Masked):
         held any more. They may be in other queues."""
         edges = [edge for edge in self._edges(id) if edge.parent == (self._storage.name, id)]
         return [self._relative(edge.child, edge) for edge in edges[:limit]]
+
+    def flow(self, id: str) -> FlowInfo | None:
+        """Return the flow of that id with the state of each member, or None if the store does not know it (any more)."""
+        return flow_info(self._storage, id) if is_storable(id) else None
 
     def workers(self) -> list[WorkerInfo]:
         """Return the workers of this queue."""

@@ -10,6 +10,8 @@ from typing import Any
 from huey.client.facade import QueueFacade
 from huey.client.result import Result
 from huey.runtime.times import Expires
+from huey.task.bounds import LONGEST_NAME, parse_text
+from huey.task.flow import Flow
 from huey.task.task import Task
 
 
@@ -27,6 +29,11 @@ class CallFacade(QueueFacade):
         of ``map`` and ``enqueue_many`` and the ticks of periodic tasks; a workflow passes through it as a whole.
         """
         return self.client.producer.enqueue(task)
+
+    def flow(self, name: str) -> Flow:
+        """Return a new flow, a graph of tasks: ``add`` tasks to it, some of them as arguments of others, and ``enqueue`` it. *name*: how
+        the inspector shows it. Raise ValueError for a name that is empty, no text, or longer than 1,000 characters."""
+        return Flow(parse_text("name", name, LONGEST_NAME), self.new_id(), self.enqueue)
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Enqueue many tasks and return a ``ResultGroup``, or None if results are disabled. Chunks of 1,000 are each all or nothing.

@@ -22,6 +22,7 @@ from huey.storage.helpers import BulkEnqueue
 from huey.storage.locks import unsupported
 from huey.task import events
 from huey.task.composition import chord, group
+from huey.task.flow import Flow, run_flow_eagerly
 from huey.task.record import Record
 from huey.task.record_options import NONE, Constraints, read_constraints, with_constraints, with_members
 from huey.task.task import HEADERS, Task, plain_headers
@@ -89,9 +90,13 @@ class Producer:
 
     def enqueue_workflow(self, described: Any) -> Any:
         """Enqueue a pipeline, a group or a chord; TypeError: *described* is none."""
-        if not isinstance(described, Task | group | chord):
+        if not isinstance(described, Task | group | chord | Flow):
             raise TypeError(why_no_task(described))
-        return run_eagerly(described, self.run_eagerly) if self._is_eager else self._routes.workflows.enqueue(described)
+        if not self._is_eager:
+            return self._routes.workflows.enqueue(described)
+        if isinstance(described, Flow):
+            return run_flow_eagerly(described, self.run_eagerly)
+        return run_eagerly(described, self.run_eagerly)
 
     # -- from a task to its record ------------------------------------------------------------------------------------------------------
 

@@ -10,15 +10,18 @@ from typing import Any, Protocol
 
 from huey.client.call_state import CallState
 from huey.client.context import QueueContext
+from huey.client.flows import FlowResult
 from huey.client.result import Result, ResultGroup
 from huey.client.result_groups import handle_of
 from huey.engine.follow_ups import ON_ERROR, ON_SUCCESS, template
 from huey.engine.task_decoder import as_declared
 from huey.exceptions import ConfigurationError
 from huey.runtime.owned_blocks import Block
+from huey.storage.flows import flow_map
 from huey.storage.rows import TaskRow
 from huey.task import events
 from huey.task.composition import Plan, WorkflowDescription, chord, group, with_value
+from huey.task.flow import FLOW, INPUTS, RUN_IF, Flow
 from huey.task.links import Links, stages
 from huey.task.record_options import read_policy
 from huey.task.task import Task
@@ -27,7 +30,7 @@ from huey.task.workflow import JOIN, Edge, QueuedRecord, TaskRef, Workflow
 Duplicates = Mapping[TaskRef, str]
 
 
-_LINKS = ("parents", "children", ON_ERROR, ON_SUCCESS)
+_LINKS = ("parents", "children", ON_ERROR, ON_SUCCESS, FLOW, INPUTS, RUN_IF)
 """Members of a record's options that say what it has to do with other tasks."""
 
 
@@ -59,14 +62,16 @@ class WorkflowProducer:
         self._state = state
         self._routes = routes
 
-    def enqueue(self, described: WorkflowDescription) -> Any:
+    def enqueue(self, described: WorkflowDescription | Flow) -> Any:
         """Enqueue a workflow and return its handles; see ``Huey.enqueue``."""
-        plan = Plan(described)
+        plan = described.seal() if isinstance(described, Flow) else Plan(described)
         for task in plan.tasks:
             self._check_store(task)
         results = {task.id: Result[Any](self._routes.route(task).huey, task) for task in plan.tasks}
         if plan.tasks:
             self._put(plan, results)
+        if isinstance(described, Flow):
+            return FlowResult(self._storage, described, results)
         if not self._results and not isinstance(described, chord):
             return None
         return handle_of(described, lambda task: results[task.id])
@@ -82,7 +87,7 @@ class WorkflowProducer:
 
     # -- records ------------------------------------------------------------------------------------------------------------------------
 
-    def _put(self, plan: Plan, results: Mapping[str, Result[Any]]) -> None:
+    def _put(self, plan: Plan | Flow, results: Mapping[str, Result[Any]]) -> None:
         write: Callable[..., Duplicates] = self._storage.enqueue_workflow
         if self._storage.features.supports_workflows:
             workflow = self._with_edges(plan)
@@ -92,17 +97,26 @@ class WorkflowProducer:
             task.may_come_again = True
             results[task.id].enqueued_as = task.enqueued_as
         self._when_due(WorkflowWrite(self._write, plan.tasks, workflow, write, results))
+        if isinstance(plan, Flow):
+            self._when_due(WorkflowWrite(flow_map(self._storage, plan, workflow)))
 
-    def _with_edges(self, plan: Plan) -> Workflow:
+    def _with_edges(self, plan: Plan | Flow) -> Workflow:
         parents = Counter(edge.child.id for edge in plan.edges)
         givers = {edge.parent.id for edge in plan.edges}
-        tasks = [self._record(task, {"parents": parents[task.id], "children": task.id in givers}) for task in plan.tasks]
+        tasks = [
+            self._record(task, {**plan.members.get(task.id, {}), "parents": parents[task.id], "children": task.id in givers})
+            for task in plan.tasks
+        ]
         refs = {each.record.id: each.ref for each in tasks}
         edges = [Edge(refs[edge.parent.id], refs[edge.child.id], edge.kind, edge.position) for edge in plan.edges]
         return Workflow(tasks, edges)
 
-    def _without_edges(self, plan: Plan) -> Workflow:
+    def _without_edges(self, plan: Plan | Flow) -> Workflow:
         """Return the first tasks of a workflow, with the rest in their options, for a storage that cannot keep tasks that wait."""
+        if isinstance(plan, Flow):
+            raise ConfigurationError(
+                f"{self._storage!r} cannot keep a flow: queue parts of 0.4.9 cannot wait. SqliteHuey and RedisHuey can"
+            )
         if any(edge.kind == JOIN for edge in plan.edges):
             raise ConfigurationError(
                 f"{self._storage!r} cannot keep a chord: queue parts of 0.4.9 cannot count its members. SqliteHuey and RedisHuey can"

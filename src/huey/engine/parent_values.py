@@ -9,7 +9,9 @@ from typing import Any
 from huey.engine.follow_ups import Codecs
 from huey.exceptions import ERROR_TYPE, DecodeError
 from huey.task.composition import with_value
+from huey.task.flow import FAILURE, FLOW, INPUTS, RUN_IF, with_inputs
 from huey.task.record import Lease
+from huey.task.record_options import read_policy
 from huey.task.workflow import FAILED, JOIN, SUCCEEDED, ParentEnd
 from huey.utils import SKIPPED, Error
 
@@ -22,6 +24,10 @@ class LeaseLost(Exception):
     """The row of the task is gone, and what it waited for with it."""
 
 
+class NotNeeded(Exception):
+    """A member of a flow runs only if a task that it waits for has failed, and none has."""
+
+
 class ParentValues:
     """*read*: ``Storage.parent_ends`` of the queue. *codecs*: those of the queues of the store."""
 
@@ -31,7 +37,8 @@ class ParentValues:
 
     def add(self, lease: Lease, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments with the values of the parents of *lease*: that of a task before it in a pipeline, those of the members of a
-        chord as one list. DecodeError: they cannot be read, or are too large. LeaseLost: they are gone. StorageError."""
+        chord as one list, those of a flow's in their places. DecodeError: they cannot be read, or are too large. LeaseLost: they are gone.
+        NotNeeded. StorageError."""
         ends: list[ParentEnd] = []
         size = 0
         while len(ends) < lease.parents and (piece := self._read(lease.id, ends[-1].position if ends else -1)):
@@ -43,6 +50,11 @@ class ParentValues:
                 )
         if len(ends) < lease.parents:
             raise LeaseLost(lease.id)
+        policy = read_policy(lease.options)
+        if policy.get(RUN_IF) == FAILURE and not any(end.outcome == FAILED for end in ends):
+            raise NotNeeded(lease.id)
+        if FLOW in policy:
+            return with_inputs(args, kwargs, policy.get(INPUTS, ()), {end.position: self._value(end) for end in ends})
         joined = [self._value(end) for end in ends if end.kind == JOIN]
         if joined:
             args = (*args, joined)

@@ -6,7 +6,7 @@ anything is written. What a stage or a callback is passed when its turn comes st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -94,6 +94,8 @@ class Plan:
     def __init__(self, workflow: WorkflowDescription) -> None:
         self.tasks: list[Task] = []
         self.edges: list[PlannedEdge] = []
+        self.members: Mapping[str, Mapping[str, Any]] = {}
+        """By the id of a task: more members of its record's options."""
         self._lasts: dict[str, Task] = {}
         """By the id of a member: the last task of its pipeline."""
         try:
@@ -120,7 +122,7 @@ class Plan:
         if not lasts:
             callback = copy(callback)
             callback.extend(([],), {})
-            _check_call(callback, 0)
+            check_call(callback, 0)
         last = self._add_pipeline(callback)
         self.edges.extend(PlannedEdge(member, callback, JOIN, position) for position, member in enumerate(lasts) if member is not None)
         return last
@@ -151,11 +153,11 @@ class Plan:
         following = {edge.child.id for edge in self.edges if edge.kind == THEN}
         for task in self.tasks:
             if task.id in joined:
-                _check_call(task, 1)
+                check_call(task, 1)
             elif task.id not in following and task.links is not None:
-                _check_call(task, 0)
+                check_call(task, 0)
             if task.on_error is not None:
-                _check_call(task.on_error, 1)
+                check_call(task.on_error, 1)
 
 
 WorkflowDescription = Task | group | chord
@@ -189,7 +191,7 @@ def _checked_member(member: Any, position: int) -> Any:
     return _checked(member, "a chord")
 
 
-def _check_call(task: Task, passed: int) -> None:
+def check_call(task: Task, passed: int) -> None:
     """TypeError: its function does not take the arguments of *task* and, behind them, the *passed* ones that it gets."""
     if (wrapper := getattr(task, "wrapper", None)) is not None:
         wrapper.check_task(task, passed)

@@ -30,9 +30,12 @@ POISON = "poison"
 PARENT_FAILED, PARENT_SKIPPED, ORPHANED = "parent failed", "parent skipped", "orphaned"
 """What a task waited for can no longer happen."""
 
+NOT_NEEDED = "no parent failed"
+"""A member of a flow with ``run_if="failure"``."""
+
 NO_RUN = frozenset({SCHEDULED, SHUTDOWN, REQUEUED, UNKNOWN_TASK, NEWER_RECORD, PARENTS_UNREAD})
 """The task is queued again as if it had not run, and its end is not logged."""
-ON_PURPOSE = frozenset({CANCELED, REVOKED, RETRY_ASKED})
+ON_PURPOSE = frozenset({CANCELED, REVOKED, RETRY_ASKED, NOT_NEEDED})
 """The run ended on purpose: it is logged as information, without a traceback."""
 WITHOUT_ERROR_SIGNAL = frozenset({RETRY_ASKED, SHUTDOWN, UNKNOWN_TASK, NEWER_RECORD})
 """The run did not fail, so no signal ``error`` is sent."""
