@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from huey import SKIPPED, Error, Huey, MemoryHuey, SqliteHuey, chord, group
+from huey import SKIPPED, Error, Huey, MemoryHuey, RedisHuey, SqliteHuey, chord, group
 from huey.backends.sqlite_backend import SqliteDataStore, SqliteQueue, SqliteSchedule
 from huey.exceptions import ConfigurationError, EncodeError, TaskException
 from tests.support.helpers import drain, for_queue, running
+from tests.support.redis_server import shared_server
 
 MakeHuey = Callable[..., Huey]
 
@@ -166,11 +167,42 @@ def test_a_callback_that_cannot_take_the_list_is_refused(huey: Huey, double: Any
     assert huey.pending_count() == 0
 
 
-def test_a_member_of_another_store_is_refused(huey: Huey, double: Any, total: Any) -> None:
-    other = MemoryHuey("other").task(name="elsewhere")(lambda: 1)
-    with pytest.raises(ValueError, match="is of <MemoryHuey 'other'>"):
-        huey.enqueue(chord([double.s(1), other.s()], total))
-    assert huey.pending_count() == 0
+def elsewhere(huey: Huey, folder: Path) -> Huey:
+    """Another store of the same kind, with a queue of the same name."""
+    if isinstance(huey, RedisHuey):
+        return RedisHuey(huey.name, port=shared_server().port, db=1)
+    return SqliteHuey(huey.name, filename=folder / "other.db") if isinstance(huey, SqliteHuey) else MemoryHuey(huey.name)
+
+
+def test_a_member_of_another_store_is_refused(huey: Huey, double: Any, total: Any, tmp_path: Path) -> None:
+    for other in (MemoryHuey("other"), elsewhere(huey, tmp_path)):
+        stranger = other.task(name="stranger")(lambda value=1: 1)
+        for workflow in (chord([double.s(1), stranger.s()], total), double.s(1).then(stranger), group([stranger.s()])):
+            with pytest.raises(ValueError, match=rf"is of <\w+ '{other.name}'>, which is kept in"):
+                huey.enqueue(workflow)
+        assert (huey.pending_count(), other.pending_count()) == (0, 0)
+        other.close()
+
+
+def test_a_member_of_another_instance_on_the_store_is_taken(huey: Huey, double: Any) -> None:
+    later = for_queue(huey).task(name="double")(lambda value=1: value * 2)
+    results = huey.enqueue(double.s(1).then(later))
+    drain(huey)
+    assert results.get() == [2, 4]
+
+
+def test_a_callback_cannot_get_more_than_fits(huey: Huey, double: Any, total: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huey.engine.parent_values.MOST_BYTES", 1000)
+    ran: list[Any] = []
+    give = huey.task(name="give")(lambda value: value)
+    handle = huey.task(name="handle")(lambda error: ran.append(str(error)))
+    result = huey.enqueue(chord([give.s("x" * 400) for _ in range(3)], total.s(retries=3).error(handle)))
+    drain(huey)
+
+    with pytest.raises(TaskException, match="pass where large values are kept"):
+        result.get()
+    assert result.results.get() == ["x" * 400] * 3
+    assert len(ran) == 1
 
 
 def test_more_than_ten_thousand_tasks_are_refused(huey: Huey, double: Any) -> None:

@@ -16,12 +16,12 @@ import redis
 from redis.cluster import RedisCluster
 from redis.sentinel import Sentinel
 
-from huey import Huey, RedisHuey
-from huey.exceptions import StorageRefused, StorageUnavailable
+from huey import Huey, RedisHuey, chord
+from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
 from huey.storage.redis import RedisStorage
 from huey.storage.redis.source import verify_host
 from huey.testing.contract.tools import ME, task
-from tests.support.helpers import running, wait_until
+from tests.support.helpers import drain, running, wait_until
 from tests.support.mortals import mortal
 from tests.support.redis_server import PROGRAMS, Server
 
@@ -143,6 +143,26 @@ def test_in_a_cluster() -> None:
         wait_until(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
         with RedisCluster(host="127.0.0.1", port=server.port) as client:
             assert works(RedisHuey("app", client=client, allow_pickle=True))
+            refuses_to_cross_queues(RedisHuey("other", client=client))
+
+
+def refuses_to_cross_queues(huey: Huey) -> None:
+    """Workflows in one queue run; for one over two queues the error says why, and nothing is written."""
+    here = huey.task(name="here")(lambda value=1: value + 1)
+    there = huey.task(name="there", queue="mail")(lambda value: value)
+    for workflow in (here.s().then(there), chord([here.s(), there.s(1)], here), chord([here.s()], there)):
+        with pytest.raises(ConfigurationError, match="put its tasks into one queue, or use one server"):
+            huey.enqueue(workflow)
+    with pytest.raises(ConfigurationError, match=r"cannot handle failures of a task in .* put both into one queue"):
+        huey.enqueue(here.s().error(there))
+    assert (huey.pending_count(), huey.inspector.counts().waiting, huey.on("mail").pending_count()) == (0, 0, 0)
+    results = huey.enqueue(here.s().then(here))
+    drain(huey)
+    assert results.get() == [2, 3]
+    results = huey.enqueue(there.s(1).then(there).error(there))
+    drain(huey.on("mail"))
+    assert results.get() == [1, 1]
+    huey.close()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from huey.engine.follow_ups import ON_ERROR, ON_SUCCESS, template
 from huey.engine.task_decoder import as_declared
 from huey.exceptions import ConfigurationError
 from huey.runtime.owned_blocks import Block
+from huey.storage.base import Storage
 from huey.storage.flows import flow_map
 from huey.storage.rows import TaskRow
 from huey.task import events
@@ -82,14 +83,17 @@ class WorkflowProducer:
         if its is self._routes.huey:
             return
         here, there = self._storage, its.storage
-        if type(here) is not type(there) or (repr(here.for_queue(there.name)) != repr(there) and not here.features.is_shared):
+        if not here.is_beside(there):
             raise ValueError(f"{task!r} is of {its!r}, which is kept in {there!r}, and this workflow in {here!r}: nothing was enqueued")
 
     # -- records ------------------------------------------------------------------------------------------------------------------------
 
     def _put(self, plan: Plan | Flow, results: Mapping[str, Result[Any]]) -> None:
-        write: Callable[..., Duplicates] = self._storage.enqueue_workflow
-        if self._storage.features.supports_workflows:
+        clients = {(client := self._routes.route(task)).context.name: client for task in plan.tasks}
+        # In a cluster a queue can be written to only by itself.
+        storage = next(iter(clients.values())).context.storage if len(clients) == 1 else self._storage
+        write: Callable[..., Duplicates] = storage.enqueue_workflow
+        if storage.features.supports_workflows:
             workflow = self._with_edges(plan)
         else:
             workflow, write = self._without_edges(plan), self._write_each
@@ -128,13 +132,20 @@ class WorkflowProducer:
 
     def _record(self, task: Task, members: Mapping[str, Any]) -> QueuedRecord:
         client = self._routes.route(task)
-        return QueuedRecord(client.context.name, client.producer.build(task, {**members, ON_ERROR: self._templates(task.on_error)}))
+        handlers = self._templates(task.on_error, client.context.storage)
+        return QueuedRecord(client.context.name, client.producer.build(task, {**members, ON_ERROR: handlers}))
 
-    def _templates(self, handler: Task | None) -> list[dict[str, Any]]:
+    def _templates(self, handler: Task | None, storage: Storage) -> list[dict[str, Any]]:
+        """Return what a handler of failures of a task in *storage* is made from."""
         if handler is None:
             return []
-        if not self._storage.features.supports_workflows:
+        if not storage.features.supports_workflows:
             return [template(self._pipeline(handler))]
+        for stage in stages(handler):
+            if not storage.is_beside(other := self._routes.route(stage).context.storage):
+                raise ConfigurationError(
+                    f"{stage!r} cannot handle failures of a task in {storage!r} from {other!r}; put both into one queue"
+                )
         return [template(self._record(stage, {})) for stage in stages(handler)]
 
     # -- a task in the place of another ---------------------------------------------------------------------------------------------------

@@ -87,6 +87,10 @@ class Storage(Sharing, Administering, Masked, ABC):
         """Return the storage of another queue in the same store. Raise ConfigurationError if this kind holds only one queue."""
         raise ConfigurationError(f"{self!r} holds only one queue, {self.name!r}: {name!r} cannot be stored there too")
 
+    def is_beside(self, other: Storage) -> bool:
+        """Return whether *other* is a queue of the same store, and a workflow may have tasks in both."""
+        return type(self) is type(other)
+
     # -- life ---------------------------------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -60,6 +60,9 @@ class MemoryStorage(Storage):
                 other._join(self)
             return self._family[name]
 
+    def is_beside(self, other: Storage) -> bool:
+        return isinstance(other, MemoryStorage) and self._family is other._family
+
     def _join(self, other: MemoryStorage) -> None:
         """Share the edges and the lock with *other*, another queue of the store whose lock is held, since a workflow may span both."""
         self._family, self._changed = other._family, other._changed

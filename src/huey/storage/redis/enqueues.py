@@ -77,7 +77,7 @@ class EnqueuingStorage(WorkerStorage):
     ) -> dict[TaskRef, str]:
         tasks = prepared(workflow)
         queue, others = self._queue, sorted({ref.queue for ref in workflow.refs} - {self._queue.name})
-        if others and queue.where == "Redis cluster":
+        if others and queue.is_in_cluster:
             raise ConfigurationError(
                 f"a workflow cannot cross queues ({', '.join([queue.name, *others])}) in a Redis cluster, where each queue may be on a "
                 "node of its own: put its tasks into one queue, or use one server"

@@ -15,7 +15,7 @@ from huey.storage.redis.errors import LEAST_VERSION, NoneLeft, unreachable
 from huey.storage.redis.messages import Arg
 from huey.storage.redis.pool import shared
 from huey.storage.redis.scripts import script
-from huey.storage.redis.source import Source
+from huey.storage.redis.source import CLUSTER, Source
 
 SCHEMA_VERSION = 1
 _WAITAOF_VERSION = (7, 2)
@@ -35,6 +35,7 @@ class RedisQueue:
         """Whether the last call that asked found a follower of events."""
         self.pool = shared(source)
         self.where = source.where
+        self.is_in_cluster = source.where == CLUSTER
         self.most = source.most
         self.prepare: Callable[[CommandConnection], None] = lambda connection: None
         """Called before the first call, and again after a lost connection."""

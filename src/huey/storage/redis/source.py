@@ -13,6 +13,8 @@ from huey.storage.redis.connection import CONNECT_TIMEOUT, REPLY_TIMEOUT, load_c
 
 _QUOTE = "a user name or password with one of : / ? # @ has to be quoted, such as %2F for /"
 _FORMS = "such as redis://localhost:6379/0, rediss:// for TLS, unix:///path"
+CLUSTER = "Redis cluster"
+"""The ``where`` of a cluster."""
 _HASHABLE = (str, bytes, int, float, type(None))
 Give = Callable[[Any], None]
 """Gives a connection back to the pool that it is from."""
@@ -95,7 +97,7 @@ def _of_cluster(client: Any, key: str) -> Source:
     def find() -> Any:
         return client.get_redis_connection(client.get_node_from_key(key)).connection_pool
 
-    return _of_pool(find, "Redis cluster", False, (id(client), key), client)
+    return _of_pool(find, CLUSTER, False, (id(client), key), client)
 
 
 def _lent(pool: Any) -> Any:

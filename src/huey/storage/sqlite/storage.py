@@ -20,7 +20,7 @@ from huey.runtime.failpoints import failpoint
 from huey.runtime.files import absolute
 from huey.runtime.host import boot_id
 from huey.runtime.owned_blocks import find
-from huey.storage.base import LEASE
+from huey.storage.base import LEASE, Storage
 from huey.storage.helpers import Retention, check_keys
 from huey.storage.rows import EventFactory, Polling, Turn, Worker, WorkerRow
 from huey.storage.sql.storage import Values, load_statements
@@ -108,6 +108,9 @@ class SqliteStorage(EnqueuingStorage):
         other = type(self)(name, self.filename, **self._made_with)
         other._router = self._router
         return other
+
+    def is_beside(self, other: Storage) -> bool:
+        return isinstance(other, SqliteStorage) and os.path.realpath(self.filename) == os.path.realpath(other.filename)
 
     def open(self, polling: Polling | None = None) -> int:
         self._database.open(self.name, self)

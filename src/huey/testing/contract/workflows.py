@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from huey.storage.base import Storage
+from huey.storage.memory import MemoryStorage
 from huey.task.lifecycle import Finish, Returned, State, decide
 from huey.task.record import Record
 from huey.task.record_options import Constraints, with_constraints, with_edges
@@ -109,6 +110,15 @@ class WorkflowRules:
         assert ([it[:2] for it in turn.opened], turn.leases, claim_ids(storage, 9)) == ([(storage.name, "c")], [], ["c"])
         (found,) = storage.parent_ends("c")
         assert (found.outcome, found.parent) == ("failed", b)
+
+    def test_queues_of_one_store_know_each_other(self, storage: Storage, another: Another) -> None:
+        other = storage.for_queue(f"{storage.name} other")
+
+        assert storage.is_beside(storage)
+        assert storage.is_beside(other)
+        assert other.is_beside(another())
+        assert not storage.is_beside(MemoryStorage("elsewhere"))
+        assert not MemoryStorage("elsewhere").is_beside(storage)
 
     def test_a_queue_that_is_flushed_ends_the_edges_to_others(self, storage: Storage) -> None:
         other = storage.for_queue(f"{storage.name} other")
