@@ -62,13 +62,19 @@ def make_shared(huey: Huey, told: Callable[[Task], AbstractContextManager[None]]
         with told(task):
             return n * n
 
+    @huey.task(name="paced", rate=(RATE, WINDOW), rate_key="key", include_task=True)
+    def paced(n: int, key: int, asked: int, task: Task) -> int:
+        journal.note("paced", key=key, asked=asked, at=huey.clock.now())
+        with told(task):
+            return n * n
+
     @huey.task(name="once", at_most_once=True, include_task=True)
     def once(n: int, seconds: float, task: Task) -> int:
         with told(task):
             time.sleep(seconds)
         return n * n
 
-    return {"keyed": keyed, "single": single, "guarded": guarded, "rated": rated, "once": once}
+    return {"keyed": keyed, "single": single, "guarded": guarded, "rated": rated, "paced": paced, "once": once}
 
 
 def put_shared(app: SimpleNamespace, rng: random.Random, n: int) -> None:
@@ -81,8 +87,10 @@ def put_shared(app: SimpleNamespace, rng: random.Random, n: int) -> None:
         app.single.schedule(args=(n, rng.randrange(KEYS), seconds), delay=delay, id=f"w{n}")
     elif kind < 0.8:
         app.guarded.schedule(args=(n, rng.randrange(LOCKS), seconds), id=f"w{n}")
-    elif kind < 0.9:
+    elif kind < 0.85:
         app.rated.schedule(args=(n,), id=f"w{n}")
+    elif kind < 0.95:
+        app.paced.schedule(args=(n, rng.randrange(KEYS), app.huey.clock.now()), delay=delay, id=f"w{n}")
     else:
         app.once.schedule(args=(n, seconds), id=f"o{n}")
 
@@ -93,7 +101,7 @@ def put_shared(app: SimpleNamespace, rng: random.Random, n: int) -> None:
 def judge_sharing(lines: Iterable[Mapping[str, Any]], deaths: Mapping[str, int]) -> list[str]:
     """What these lines say against the limits, locks and rates."""
     lines = sorted(lines, key=lambda line: line["t_call"])
-    return _judge_groups(lines, deaths) + _judge_tokens(lines) + _judge_rates(lines)
+    return _judge_groups(lines, deaths) + _judge_tokens(lines) + _judge_rates(lines) + _judge_pace(lines)
 
 
 def _judge_groups(lines: Iterable[Mapping[str, Any]], deaths: Mapping[str, int]) -> list[str]:
@@ -132,6 +140,18 @@ def _judge_rates(lines: Iterable[Mapping[str, Any]]) -> list[str]:
         line["before"] // length for line in lines if line["op"] == "use" and line["before"] // length == line["after"] // length
     )
     return [f"a rate is never exceeded: {count} uses in window {window}" for window, count in uses.items() if count > RATE]
+
+
+def _judge_pace(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """No more bodies start than the windows allow that began since the first of them was put in."""
+    length = round(WINDOW * 1_000_000)
+    starts = [line for line in lines if line["op"] == "paced"]
+    first = min((line["asked"] // length for line in starts), default=0)
+    problems = []
+    for key in range(KEYS):
+        windows = sorted(line["at"] // length - first + 1 for line in starts if line["key"] == key)
+        problems += [f"a rate is never exceeded: {n} starts of {key} in {many}" for n, many in enumerate(windows, 1) if n > RATE * many]
+    return problems
 
 
 def judge_once(lines: Iterable[Mapping[str, Any]]) -> list[str]:

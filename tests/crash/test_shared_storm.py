@@ -111,5 +111,5 @@ def storm(
     ran = {line["name"] for line in history.lines(place.journal) if line["op"] == "start"}
     show(f"{verdict}; {dict(rage.count)}; lost as wished {len(place.lost)}; {time.monotonic() - began:.0f} s")
     assert not verdict.problems, most_common_problems(verdict.problems)
-    assert {"keyed", "single", "guarded", "rated", "once"} <= ran
+    assert {"keyed", "single", "guarded", "rated", "paced", "once"} <= ran
     return verdict

@@ -94,7 +94,7 @@ class Turn(NamedTuple):
     revoked_running: list[str] = []  # noqa: RUF012
     """Ids of revoked tasks that this worker is running."""
     next_due: Micros | None = None
-    """When the next scheduled task is due."""
+    """When the next scheduled task is due, or a window ends for whose end tasks are blocked."""
     may_have_more: bool = False
     """More tasks may be ready: the claim got as many as it wanted."""
     is_paused: bool = False

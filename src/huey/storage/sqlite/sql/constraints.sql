@@ -10,7 +10,7 @@ CREATE TEMP VIEW rated AS
 SELECT queue, id, state, concurrency_key AS key, json_extract(options, '$.constraints.rate[0]') AS most,
        nullif(CAST(json_extract(options, '$.constraints.rate[1]') AS INTEGER), 0) AS length
   FROM huey_task
- WHERE concurrency_key IS NOT NULL AND json_valid(options);
+ WHERE concurrency_key IS NOT NULL AND json_valid(options) AND json_type(options, '$.constraints.rate[0]') = 'integer';
 
 CREATE TEMP VIEW limited AS
 SELECT queue, concurrency_key AS key, state, priority, ready_at, id, max_running
