@@ -226,7 +226,113 @@ def test_a_consumer_runs_a_flow_over_two_queues(huey: Huey, give: Any) -> None:
         assert flow.enqueue().result(timeout=20) == 42
 
 
-# -- immediate and eager -------------------------------------------------------------------------------------------------------------------
+# -- members that add members -------------------------------------------------------------------------------------------------------------
+
+
+def test_members_add_members_at_three_levels(huey: Huey) -> None:
+    ran: list[int] = []
+
+    @huey.task(name="split")
+    def split(level: int) -> int:
+        ran.append(level)
+        if level:
+            for _ in range(2):
+                huey.current_flow().add(split.s(huey.current_flow().add(next_level.s(level))))
+        return level
+
+    @huey.task(name="next")
+    def next_level(level: int) -> int:
+        return level - 1
+
+    flow = huey.flow("deep")
+    flow.add(split.s(3))
+    result = flow.enqueue()
+    drain(huey)
+
+    assert sorted(ran) == sorted([3] + [2] * 2 + [1] * 4 + [0] * 8)
+    info = result.status()
+    assert (info.state, len(info.members), len(info.edges)) == ("succeeded", 15 + 14, 14)
+
+
+def test_a_run_that_fails_adds_nothing(huey: Huey, give: Any) -> None:
+    tries: list[int] = []
+
+    @huey.task(name="adder", retries=1)
+    def adder() -> str:
+        huey.current_flow().add(give.s(1))
+        tries.append(1)
+        if len(tries) < 2:
+            raise ValueError("once")
+        return "done"
+
+    flow = huey.flow("retried adder")
+    flow.add(adder.s())
+    result = flow.enqueue()
+    drain(huey)
+
+    assert result.get() == "done"
+    assert [member.name for member in result.status().members] == ["adder", "give"]
+
+
+def test_outside_a_member_there_is_no_current_flow(huey: Huey) -> None:
+    caught: list[str] = []
+
+    @huey.task(name="alone")
+    def alone() -> None:
+        with pytest.raises(RuntimeError) as error:
+            huey.current_flow()
+        caught.append(str(error.value))
+
+    alone()
+    drain(huey)
+
+    assert caught == ["huey.current_flow(): no member of a flow runs here; huey.flow(name) makes a new one"]
+    with pytest.raises(RuntimeError, match="no member of a flow runs here"):
+        huey.current_flow()
+
+
+def test_a_task_that_runs_inside_a_member_is_in_no_flow() -> None:
+    huey = MemoryHuey("inside", immediate=True)
+    caught: list[bool] = []
+
+    @huey.task()
+    def inner() -> None:
+        with pytest.raises(RuntimeError):
+            huey.current_flow()
+        caught.append(True)
+
+    @huey.task()
+    def outer() -> int:
+        inner()
+        return len(huey.current_flow())
+
+    flow = huey.flow("outer")
+    flow.add(outer.s())
+
+    assert flow.enqueue().get() == 0
+    assert caught == [True]
+
+
+def test_what_a_run_adds_is_not_enqueued_by_itself(huey: Huey, give: Any) -> None:
+    caught: list[str] = []
+
+    @huey.task(name="eager")
+    def eager() -> None:
+        try:
+            huey.current_flow().add(give.s(1))
+            huey.current_flow().enqueue()
+        except ValueError as error:
+            caught.append(str(error))
+
+    flow = huey.flow("eager")
+    flow.add(eager.s())
+    flow.enqueue()
+    drain(huey)
+
+    assert caught == ["the members that a run adds are enqueued with its success: only add() them"]
+
+
+# -- immediate and eager ------------------------------------------------------------------------------------------------------------------
 
 
 def test_immediate_mode_runs_a_flow() -> None:

@@ -33,7 +33,12 @@ class CallFacade(QueueFacade):
     def flow(self, name: str) -> Flow:
         """Return a new flow, a graph of tasks: ``add`` tasks to it, some of them as arguments of others, and ``enqueue`` it. *name*: how
         the inspector shows it. Raise ValueError for a name that is empty, no text, or longer than 1,000 characters."""
-        return Flow(parse_text("name", name, LONGEST_NAME), self.new_id(), self.enqueue)
+        return Flow(parse_text("name", name, LONGEST_NAME), self.new_id(), self.name, self.enqueue)
+
+    def current_flow(self) -> Flow:
+        """Return the flow that the running task is a member of, to ``add`` members: they are enqueued in the step that writes the success
+        of this run, and a run that fails adds none. Raise RuntimeError outside a member of a flow."""
+        return self.client.workflows.current_flow()
 
     def enqueue_many(self, tasks: Iterable[Task]) -> Any:
         """Enqueue many tasks and return a ``ResultGroup``, or None if results are disabled. Chunks of 1,000 are each all or nothing.

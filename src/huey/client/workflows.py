@@ -16,9 +16,10 @@ from huey.client.result_groups import handle_of
 from huey.engine.follow_ups import ON_ERROR, ON_SUCCESS, template
 from huey.engine.task_decoder import as_declared
 from huey.exceptions import ConfigurationError
+from huey.runtime import current_run as current
 from huey.runtime.owned_blocks import Block
 from huey.storage.base import Storage
-from huey.storage.flows import flow_map
+from huey.storage.flows import flow_map, store_additions
 from huey.storage.rows import TaskRow
 from huey.task import events
 from huey.task.composition import Plan, WorkflowDescription, chord, group, with_value
@@ -76,6 +77,27 @@ class WorkflowProducer:
         if not self._results and not isinstance(described, chord):
             return None
         return handle_of(described, lambda task: results[task.id])
+
+    def current_flow(self) -> Flow:
+        """See ``Huey.current_flow``."""
+        member = current.flow_of(current.run.get())
+        if member is None:
+            raise RuntimeError("huey.current_flow(): no member of a flow runs here; huey.flow(name) makes a new one")
+        if member.additions is None:
+            member.additions = Flow("additions", member.id, member.queue, self._refuse, partial(self._prepare, member.run))
+        return member.additions  # type: ignore[no-any-return]
+
+    def _refuse(self, flow: Flow) -> None:
+        raise ValueError("the members that a run adds are enqueued with its success: only add() them")
+
+    def _prepare(self, run: current.Run, flow: Flow) -> Workflow:
+        """Return the workflow of the members that *run* adds, and store what they are, for the inspector."""
+        for task in flow.tasks:
+            self._check_store(task)
+        workflow = self._with_edges(flow)
+        there = self._storage if flow.queue == self._storage.name else self._storage.for_queue(flow.queue)
+        store_additions(there, run[0], flow, workflow)
+        return workflow
 
     def _check_store(self, task: Task) -> None:
         """ValueError: the function of *task* belongs to a Huey on another store."""

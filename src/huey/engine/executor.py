@@ -31,6 +31,7 @@ from huey.serializer import Codec, MissingClass, NewerFormat
 from huey.signals import Signals
 from huey.storage.rows import Missing
 from huey.task import reasons
+from huey.task.flow import FLOW
 from huey.task.lifecycle import Cancelled, Finish, Outcome, Raised, Returned, Snoozed, State, Unrunnable, decide
 from huey.task.record import Lease
 from huey.task.record_options import read_policy
@@ -139,7 +140,7 @@ class Executor:
             return Unrunnable(describe_exception(error)) if lease.name else UNREADABLE
         limit = wrapper.options.timeout
         if lease.options is not None:
-            limit = read_policy(lease.options).get("timeout", limit) or None
+            limit = self._read_options(lease, limit)
         limits, thread = self._time_limits, get_ident()
         mask = masks.get(thread) or add_mask()
         # From here on, exceptions raised from outside arrive only in the body, where the mask is open.
@@ -168,6 +169,13 @@ class Executor:
             if limits.limited or limits.stopping or limits.scoreboard is not None:
                 limits.untrack(slot)
             mask.depth = depth
+
+    def _read_options(self, lease: Lease, limit: float | None) -> float | None:
+        """Return the time limit of the run; *limit*: that of its function. A member of a flow is recorded as one."""
+        policy = read_policy(lease.options)
+        if FLOW in policy:
+            current.enter_flow(current.FlowRun(lease[:2], *policy[FLOW]))
+        return policy.get("timeout", limit) or None
 
     def _run_with_task(
         self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, mask: Mask, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -234,7 +242,9 @@ class Executor:
         """Return the outcome of a run whose value may go to other tasks."""
         is_passed = lease.has_children
         encoded = self._codec.encode("result", lease.id, value) if is_stored or is_passed else None
-        return Returned(encoded if is_stored else None, encoded if is_passed else None, follow_ups.of_success(lease, value))
+        flow = current.flow_of(lease[:2])
+        following = follow_ups.of_success(lease, value) if flow is None or flow.additions is None else flow.additions.prepared()
+        return Returned(encoded if is_stored else None, encoded if is_passed else None, following)
 
     def _keep_value(self, lease: Lease, tracked: TrackedRun | None, value: Any) -> None:
         if tracked is not None:

@@ -14,6 +14,33 @@ run: ContextVar[Run | None] = ContextVar("huey_run", default=None)
 """Set by the executor around a body; None elsewhere, including threads that a body starts."""
 
 
+class FlowRun:
+    """A run of a flow's member. *additions*: the members that it adds; they are enqueued with its success."""
+
+    __slots__ = ("additions", "id", "queue", "run")
+
+    def __init__(self, run: Run, queue: str, id: str) -> None:
+        """*queue*, *id*: of the flow."""
+        self.run = run
+        self.queue = queue
+        self.id = id
+        self.additions: Any = None
+
+
+_flow: ContextVar[FlowRun | None] = ContextVar("huey_flow", default=None)
+
+
+def enter_flow(member: FlowRun) -> None:
+    """Record that *member* runs in this context."""
+    _flow.set(member)
+
+
+def flow_of(its_run: Run | None) -> FlowRun | None:
+    """Return the flow that *its_run* is a member of. Runs inside of it, which happen inline, are members of their own flow or of none."""
+    member = _flow.get()
+    return member if member is not None and member.run == its_run else None
+
+
 class Serving:
     """A worker of this process that runs tasks, for those of its tasks that wait for others."""
 

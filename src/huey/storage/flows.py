@@ -87,11 +87,20 @@ def _quoted(name: str) -> str:
 
 def flow_map(storage: Storage, flow: Flow, workflow: Workflow) -> Callable[[], Any]:
     """Return the function that stores what *flow* is made of."""
+    body = _body(flow, workflow)
+    return lambda: storage.put(MAPS, flow.id, body, MAP_TTL)
+
+
+def store_additions(storage: Storage, adder: str, flow: Flow, workflow: Workflow) -> None:
+    """Store the members that the task *adder* adds to its flow when it succeeds."""
+    storage.put(f"{MAPS} {flow.id}", adder, _body(flow, workflow), MAP_TTL)
+
+
+def _body(flow: Flow, workflow: Workflow) -> bytes:
     queues = {each.record.id: each.queue for each in workflow.tasks}
     members = [[queues[task.id], task.id, task.name] for task in flow.tasks]
     edges = list(dict.fromkeys((edge.parent.id, edge.child.id) for edge in flow.edges))
-    body = json.dumps({"name": flow.name, "members": members, "edges": edges}).encode()
-    return lambda: storage.put(MAPS, flow.id, body, MAP_TTL)
+    return json.dumps({"name": flow.name, "members": members, "edges": edges}).encode()
 
 
 def flow_info(storage: Storage, id: str) -> FlowInfo | None:
@@ -100,16 +109,22 @@ def flow_info(storage: Storage, id: str) -> FlowInfo | None:
     if body is None:
         return None
     found = json.loads(body)
-    rows = _rows(storage, [TaskRef(queue, member) for queue, member, _ in found["members"]])
-    edges = tuple((str(parent), str(child)) for parent, child in found["edges"])
+    listed, edges = list(found["members"]), list(found["edges"])
+    rows = _rows(storage, [TaskRef(queue, member) for queue, member, _ in listed])
+    additions = {adder: json.loads(body) for adder, body in storage.take(f"{MAPS} {id}").items()}
+    for _, adder, _ in listed:
+        # Those of a run that did not succeed were never enqueued.
+        if adder in additions and (adder not in rows or rows[adder].state == State.SUCCEEDED):
+            added = additions[adder]
+            rows |= _rows(storage, [TaskRef(queue, member) for queue, member, _ in added["members"]])
+            listed += added["members"]
+            edges += added["edges"]
     open_parents: dict[str, list[str]] = {}
     for parent, child in edges:
         if (row := rows.get(parent)) is not None and row.state not in FINAL:
             open_parents.setdefault(child, []).append(parent)
-    members = [
-        _member(TaskRef(queue, member), name, rows.get(member), open_parents.get(member, [])) for queue, member, name in found["members"]
-    ]
-    return FlowInfo(id, found["name"], tuple(members), edges)
+    members = [_member(TaskRef(queue, member), name, rows.get(member), open_parents.get(member, [])) for queue, member, name in listed]
+    return FlowInfo(id, found["name"], tuple(members), tuple((parent, child) for parent, child in edges))
 
 
 def _rows(storage: Storage, refs: list[TaskRef]) -> dict[str, TaskRow]:

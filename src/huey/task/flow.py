@@ -18,8 +18,8 @@ SUCCESS, FAILURE, ALWAYS = "success", "failure", "always"
 RUN_IFS = (SUCCESS, FAILURE, ALWAYS)
 
 FLOW, INPUTS, RUN_IF = "flow", "inputs", "run_if"
-"""Members of a record's options: the id of its flow; for each value that it gets, the position of the parent, the parameter (number or
-name) and, in a list, the index; `FAILURE`."""
+"""Members of a record's options: the queue and the id of its flow; for each value that it gets, the position of the parent, the parameter
+(number or name) and, in a list, the index; `FAILURE`."""
 
 
 class Flow:
@@ -31,15 +31,18 @@ class Flow:
     result = flow.enqueue()
     """
 
-    def __init__(self, name: str, id: str, put: Callable[[Flow], Any]) -> None:
+    def __init__(self, name: str, id: str, queue: str, put: Callable[[Flow], Any], prepare: Callable[[Flow], Any] | None = None) -> None:
+        """*queue*: where the store keeps what it is made of. *put*: enqueues it. *prepare*: makes records of what a run adds."""
         self.name = name
         self.id = id
+        self.queue = queue
         self.tasks: list[Task] = []
         """Its members, in the order in which they were added."""
         self.edges: list[PlannedEdge] = []
         self.members: dict[str, dict[str, Any]] = {}
         """By the id of a task: what the options of its record say of its flow."""
         self._put = put
+        self._prepare = prepare
         self._is_enqueued = False
         self._is_adding: set[str] = set()
 
@@ -76,7 +79,7 @@ class Flow:
         kind = THEN if run_if == SUCCESS else JOIN
         self.edges.extend(PlannedEdge(parent, task, kind, position) for position, parent in enumerate(parents))
         self.tasks.append(task)
-        self.members[task.id] = {FLOW: self.id, INPUTS: inputs, RUN_IF: run_if if run_if == FAILURE else None}
+        self.members[task.id] = {FLOW: [self.queue, self.id], INPUTS: inputs, RUN_IF: run_if if run_if == FAILURE else None}
 
     def _check(self, task: Any, run_if: str) -> None:
         if self._is_enqueued:
@@ -116,6 +119,10 @@ class Flow:
         """Enqueue its tasks, all or none, and return their ``FlowResult``. Raise ValueError if it has none or too many, or is enqueued
         already; otherwise as ``huey.enqueue``."""
         return self._put(self)
+
+    def prepared(self) -> Any:
+        """Return the ``Workflow`` of its members, which the success of a run enqueues; None if there are none."""
+        return self._prepare(self.seal()) if self._prepare is not None and self.tasks else None
 
     def seal(self) -> Flow:
         """Check that it can be enqueued, which it is then, and return it."""
