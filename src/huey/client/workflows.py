@@ -84,10 +84,10 @@ class WorkflowProducer:
         if member is None:
             raise RuntimeError("huey.current_flow(): no member of a flow runs here; huey.flow(name) makes a new one")
         if member.additions is None:
-            member.additions = Flow("additions", member.id, member.queue, self._refuse, partial(self._prepare, member.run))
+            member.additions = Flow("additions", member.id, member.queue, self._reject, partial(self._prepare, member.run))
         return member.additions  # type: ignore[no-any-return]
 
-    def _refuse(self, flow: Flow) -> None:
+    def _reject(self, flow: Flow) -> None:
         raise ValueError("the members that a run adds are enqueued with its success: only add() them")
 
     def _prepare(self, run: current.Run, flow: Flow) -> Workflow:
