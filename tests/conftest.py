@@ -23,6 +23,7 @@ ON_REDIS = (
     "tests/compat_049/test_revoking.py",
     "tests/compat_049/test_events.py",
     "tests/compat_049/test_registry.py",
+    "tests/cases/test_workflow_threads.py",
     "tests/compat_3x/",
     "tests/consumer/test_sharing.py",
     "tests/consumer/test_rates.py",

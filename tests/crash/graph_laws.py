@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from huey import Huey
 from huey.task.workflow import JOIN, THEN, failed_ancestor
-from tests.crash.graphs import ENDS_WELL, UNIQUE, Node, draw, edges_of, nodes_of
+from tests.crash.graphs import ENDS_WELL, ONCE, UNIQUE, Node, draw, edges_of, nodes_of
 from tests.crash.members import NODE, described
 from tests.support import history
 
@@ -132,8 +132,11 @@ class _Judge:
                 law = "nothing is lost" if member.is_sure else "a workflow is enqueued whole or not at all"
                 yield f"{law}: {id} of graph {member.graph}: {member}: no end"
             return
-        if len(set(start["got"] for start in self._story.starts.get(id, ()))) > 1:
-            yield f"each run gets the same: {id}: {self._story.starts[id]}"
+        starts = self._story.starts.get(id, ())
+        if len({start["got"] for start in starts}) > 1:
+            yield f"each run gets the same: {id}: {starts}"
+        if member.node.function == ONCE and len({start["attempt"] for start in starts}) < len(starts):
+            yield f"at most once: {id}: {starts}"
         if (broken := self._broken_parent(member)) is not None:
             yield from self._not_started(id, end, broken)
         elif not self._may_end(id, member.node, end):
@@ -155,6 +158,8 @@ class _Judge:
     def _may_end(self, id: str, node: Node, end: End) -> bool:
         if end.how == FAILED and end.reason == "poison":
             return node.how == "poison" or id in self._excused
+        if end.how == FAILED and end.reason == "lost":
+            return node.function == ONCE
         if end.how == OK:
             return node.how in (*ENDS_WELL, "revoked", "expires", "hand")
         if end.how == FAILED:

@@ -18,8 +18,8 @@ DEEPEST, WIDEST = 6, 200
 LARGEST = 2**20
 """Bytes of a value."""
 KEYS = 4
-PLAIN, UNIQUE, LIMITED, MENDED = "plain", "unique", "limited", "mended"
-"""Functions of members; those of the last fail until somebody mends them and retries them by hand."""
+PLAIN, UNIQUE, LIMITED, ONCE, MENDED = "plain", "unique", "limited", "once", "mended"
+"""Functions of members. One of ONCE runs at most once; those of MENDED fail until somebody mends them and retries them by hand."""
 ENDS_WELL = ("ok", "flaky", "snoozes", "crashes")
 HOW = {"ok": 60, "flaky": 10, "fails": 8, "snoozes": 5, "revoked": 6, "expires": 5, "hand": 5, "crashes": 2.5, "poison": 0.15}
 """How members behave, and how many of them do."""
@@ -99,7 +99,7 @@ class _Drawing:
         rng = self._rng
         self._room -= 1
         (how,) = rng.choices([*HOW], [*HOW.values()])
-        function = MENDED if how == "hand" else rng.choices((PLAIN, UNIQUE, LIMITED), (80, 8, 12))[0]
+        function = MENDED if how == "hand" else rng.choices((PLAIN, UNIQUE, LIMITED, ONCE), (76, 8, 12, 4))[0]
         if how in ("revoked", "poison") or (function == UNIQUE and position > 0):
             function = PLAIN
         size = rng.choice((0, 10, 10, 100, 1000, 10_000)) if rng.random() < 0.985 else rng.choice((100_000, LARGEST))

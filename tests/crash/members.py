@@ -22,7 +22,7 @@ from zlib import crc32
 from huey import SKIPPED, Error, Huey
 from huey.exceptions import RetryTask, StorageUnavailable
 from huey.task.task import Task
-from tests.crash.graphs import LIMITED, MENDED, PLAIN, QUEUES, UNIQUE, build, draw, nodes_of
+from tests.crash.graphs import LIMITED, MENDED, ONCE, PLAIN, QUEUES, UNIQUE, build, draw, nodes_of
 from tests.support.history import Journal
 
 AT_MOST = 2
@@ -106,7 +106,12 @@ def make_members(huey: Huey, folder: Path, journal: Journal) -> dict[str, Any]:
     for number, queue in enumerate(QUEUES):
         members.update({(kind, number): make(huey, f"{kind} {number}", queue, run) for kind, make in _KINDS.items()})
         handlers.append(huey.task(name=f"handler {number}", queue=queue, include_task=True)(handle))
-    return {"members": members, "handlers": handlers}
+
+    @huey.task(name="texts")
+    def texts(values: list[Any]) -> list[Any]:
+        return [value.metadata["error"] if isinstance(value, Error) else described(value) for value in values]
+
+    return {"members": members, "handlers": handlers, "texts": texts}
 
 
 def _plain(huey: Huey, name: str, queue: str, run: Callable[..., Any]) -> Any:
@@ -133,7 +138,15 @@ def _limited(huey: Huey, name: str, queue: str, run: Callable[..., Any]) -> Any:
     return limited
 
 
-_KINDS = {PLAIN: _plain, UNIQUE: _unique, LIMITED: _limited, MENDED: _plain}
+def _once(huey: Huey, name: str, queue: str, run: Callable[..., Any]) -> Any:
+    @huey.task(name=name, queue=queue, retry_delay=0.3, include_task=True, at_most_once=True)
+    def once(how: str, key: int, size: int, seconds: float, *got: Any, task: Task) -> list[Any]:
+        return run(how, size, seconds, got, task)
+
+    return once
+
+
+_KINDS = {PLAIN: _plain, UNIQUE: _unique, LIMITED: _limited, ONCE: _once, MENDED: _plain}
 
 
 # -- the producer -------------------------------------------------------------------------------------------------------------------------
