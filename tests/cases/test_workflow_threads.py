@@ -192,7 +192,7 @@ def test_the_callback_waits_for_a_member_that_is_retried(huey: Huey, ran: list[A
 
 
 def test_a_failed_inner_callback_is_a_failed_member(huey: Huey, add: Any, shown: Any) -> None:
-    """bullmq #3235: the middle of a flow fails with its leaf, the top is to run all the same, and is told to wait though nothing is left."""
+    """bullmq #3235: the middle of a flow fails with its leaf; the top is to run all the same, and waits though nothing is left."""
 
     @huey.task(name="middle")
     def middle(values: list[Any]) -> Any:

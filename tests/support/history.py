@@ -116,6 +116,9 @@ class _Recording:
     def for_queue(self, name: str) -> Storage:
         return cast(Storage, _Recording(self._storage.for_queue(name), self._journal))
 
+    def is_beside(self, other: Storage) -> bool:
+        return self._storage.is_beside(other._storage if isinstance(other, _Recording) else other)
+
     def __repr__(self) -> str:
         return repr(self._storage)
 
