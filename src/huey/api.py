@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast
 from huey.client.context import CallPolicy, QueueContext
 from huey.client.legacy_facade import LegacyFacade
 from huey.client.locks import RateLimit, TaskLock
-from huey.client.result import Result, ResultGroup
-from huey.client.result_groups import ChordResult
+from huey.client.result import Result
+from huey.client.result_groups import ChordResult, ResultGroup
 from huey.client.routing import QueueRouter
 from huey.cron import crontab
 from huey.exceptions import CancelExecution, ConfigurationError, DataStoreTimeout, RetryTask
@@ -31,8 +31,9 @@ from huey.task.arguments import check_schedule
 from huey.task.bounds import parse_number, parse_text
 from huey.task.composition import chord, group
 from huey.task.options import TaskOptionArgs, parse_options
+from huey.task.periodic import PeriodicWrapper
 from huey.task.task import PeriodicTask, Task
-from huey.task.wrapper import PeriodicWrapper, TaskWrapper, plain
+from huey.task.wrapper import TaskWrapper, plain
 from huey.utils import SKIPPED, Error
 
 if TYPE_CHECKING:

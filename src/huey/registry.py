@@ -17,7 +17,8 @@ from huey.runtime.functions import innermost
 from huey.runtime.logs import SafeLogger
 from huey.task import identity
 from huey.task.identity import is_of_script
-from huey.task.wrapper import PeriodicWrapper, TaskWrapper
+from huey.task.periodic import PeriodicWrapper
+from huey.task.wrapper import TaskWrapper
 
 log = SafeLogger("huey")
 

@@ -149,7 +149,7 @@ def test_a_consumer_in_a_program_that_stands_still_stops(huey: Huey, frozen: Fre
     with running(huey):
         assert waits.get(blocking=True, timeout=20) == 3
     (line,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
-    assert "no sign of life of its engine" in line.getMessage()
+    assert "no response from its engine" in line.getMessage()
 
 
 @pytest.mark.parametrize("stops_itself", [True, False])

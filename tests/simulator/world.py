@@ -20,9 +20,9 @@ from huey.storage.memory import MemoryStorage
 from huey.storage.rows import TaskIds
 from huey.task.lifecycle import State
 from huey.task.options import TaskOptions
+from huey.task.periodic import PeriodicWrapper
 from huey.task.record import Record
 from huey.task.record_options import Constraints, with_constraints
-from huey.task.wrapper import PeriodicWrapper
 from huey.testing.clock import FakeClock
 from tests.simulator.ledger import Ledger, Violation
 from tests.simulator.node import Body, CommandConnection, Killed, Node

@@ -105,9 +105,9 @@ def test_a_newer_format_is_told_apart(options: Any, version: Any) -> None:
 @pytest.mark.parametrize("value", [5, (), ((), {}, 1), ({}, ()), "ab", [[], []], {"a": 1, "b": 2}, None])
 def test_what_is_no_call_is_refused(value: Any) -> None:
     for one in (trusted(), codec()):
-        assert "not the arguments of a task" in refusal(one, one.encode("result", ID, value), "task")
-    assert "not the arguments of a task" in refusal(codec(), forged(1, b"[1,2]"), "task")
-    assert "not the description of an error" in refusal(codec(), forged(33, b"[]"), "error")
+        assert "but a task's arguments are a tuple and a dict" in refusal(one, one.encode("result", ID, value), "task")
+    assert "but a task's arguments are a tuple and a dict" in refusal(codec(), forged(1, b"[1,2]"), "task")
+    assert "but the description of an error is a dict" in refusal(codec(), forged(33, b"[]"), "error")
 
 
 def test_a_class_that_is_gone_is_named() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from huey.client.call_state import Batch, CallState
 from huey.client.context import Overrides, QueueContext
 from huey.client.producer import NO_DUPLICATES, Producer, Routes, why_no_task
-from huey.client.result import Result, ResultGroup
+from huey.client.result import Result
+from huey.client.result_groups import ResultGroup
 from huey.client.waits import Host
 from huey.engine.task_decoder import declaration
 from huey.exceptions import HueyException

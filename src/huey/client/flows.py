@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from huey.client.result import Result, ResultGroup
+from huey.client.result import Result
+from huey.client.result_groups import ResultGroup
 from huey.runtime.method_masking import Masked
 from huey.storage.base import Storage
 from huey.storage.flows import MAP_TTL, FlowInfo, FlowMember, flow_info

@@ -181,8 +181,8 @@ def _renew(keepalive: weakref.ref[LockKeepalive], pause: threading.Event) -> Non
 
 
 def _here() -> object:
-    """Return the current run, or outside of one the current thread."""
-    # Not the thread's number, which a later thread may reuse.
+    """Return the owner of a lock that is acquired now: the running task or, outside of tasks, the current thread."""
+    # A thread's number would not do: a later thread may get the same one.
     return current.run.get() or threading.current_thread()
 
 

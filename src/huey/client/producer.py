@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from huey.client.call_state import CallState
 from huey.client.context import QueueContext
 from huey.client.inline import InlineWorker
-from huey.client.result import Result, ResultGroup
+from huey.client.result import Result
+from huey.client.result_groups import ResultGroup
 from huey.client.waits import Host
 from huey.client.workflows import WorkflowProducer, run_eagerly
 from huey.engine.task_decoder import declaration

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from huey.client.call_state import CallState
 from huey.client.context import QueueContext
 from huey.client.flows import FlowResult
-from huey.client.result import Result, ResultGroup
-from huey.client.result_groups import handle_of
+from huey.client.result import Result
+from huey.client.result_groups import ResultGroup, handle_of
 from huey.engine.follow_ups import ON_ERROR, ON_SUCCESS, template
 from huey.engine.task_decoder import as_declared
 from huey.exceptions import ConfigurationError

@@ -19,10 +19,10 @@ from huey.runtime.times import micros_to_wall
 from huey.serializer import Codec
 from huey.storage.base import Storage
 from huey.task import events
+from huey.task.periodic import PeriodicWrapper
 from huey.task.record import Record
 from huey.task.record_options import NONE
 from huey.task.task import Task
-from huey.task.wrapper import PeriodicWrapper
 
 log = SafeLogger("huey.consumer")
 

@@ -222,7 +222,7 @@ class OwnWatchdog:
         if stalled := self._standstill.check(self._clock.monotonic(), self._board.stamps()):
             self._has_stopped = True
             names = ", ".join(OWN_THREADS[thread] for thread in stalled)
-            self._stop(f"no sign of life of its {names} for {self._seconds:g} s")
+            self._stop(f"no response from its {names} for {self._seconds:g} s")
 
     def _is_excused(self) -> bool:
         """Return True if the storage is unavailable, the disk is slow, or a debugger holds the process."""

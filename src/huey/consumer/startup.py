@@ -18,7 +18,7 @@ from huey.runtime.display import counted
 from huey.runtime.logs import SafeLogger
 from huey.runtime.suggestions import did_you_mean
 from huey.storage.base import Storage
-from huey.task.wrapper import PeriodicWrapper
+from huey.task.periodic import PeriodicWrapper
 
 if TYPE_CHECKING:
     from huey.api import Huey

@@ -101,7 +101,7 @@ class Watchdog:
 
     def _log_stall(self, child: Child, stalled: list[int]) -> None:
         log.critical(
-            "worker %s (pid %d) has stalled: no sign of life of its %s for %d s; replacing it, no task is to blame",
+            "worker %s (pid %d) has stalled: no response from its %s for %d s; replacing it, no task is to blame",
             *(child.worker.id, child.pid, ", ".join(OWN_THREADS[thread] for thread in stalled), ceil(self._seconds / CHECK_INTERVAL)),
         )
 

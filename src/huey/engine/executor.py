@@ -343,7 +343,7 @@ class Executor:
 
 def _explain_handle(error: EncodeError, value: Any) -> EncodeError:
     """Return a better error if *value*, which cannot be stored, is the handle of another task."""
-    if type(value).__module__ != "huey.client.result":
+    if not type(value).__module__.startswith("huey.client.result"):
         return error
     return EncodeError(
         f"the task returned {value!r}, and a handle cannot be returned: return its id, and use huey.result(id) to get the value"

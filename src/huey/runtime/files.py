@@ -1,7 +1,8 @@
 """Checks of a queue's file: permissions, owners, file systems. It holds pickles, so a user that can write it can run code in workers.
 
 Below, for any file: who may have written it, by its owner, its permissions, its names, and every directory and link on the path to it. A
-file that another user can write must not be read or written: SQLite takes a log beside its file as part of it, whoever created it.
+file that another user can write must not be read or written: SQLite takes a log beside its file as part of it, even one that another user
+created.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
 
 BY_SQLITE = ("-wal", "-shm", "-journal")
-"""Files beside a database that SQLite reads, whoever created them."""
+"""Files beside a database that SQLite reads, even if another user created them."""
 BY_US = ("-open", "-checkpoint", "-ballast")
 """Files that huey keeps beside a database."""
 _NETWORK = frozenset(
@@ -250,7 +251,7 @@ class Trust(NamedTuple):
 
     uids: frozenset[int]
     gid: int | None = None
-    """The group whose files are trusted too, whoever created them."""
+    """The group whose files are trusted too, no matter which user owns them."""
     writable: int = 0
     """Write permissions that a file may give to its group and to others: bits of its mode."""
 

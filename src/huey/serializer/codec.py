@@ -142,7 +142,7 @@ class Codec:
             raise _not_read(purpose, id, error) from error
 
     def decode_plain(self, purpose: Purpose, id: str, data: bytes, most: int | None = None) -> Any:
-        """Decode like ``decode``, but without running application code, whoever wrote it: for display. *most*: bytes that it may have when
+        """Decode like ``decode``, but without running code of the application: for display. *most*: bytes that it may have when
         decompressed.
 
         Raises DecodeError if it has values that are not plain, or if the application's own serializer wrote it.
@@ -282,10 +282,10 @@ def _checked_shape(purpose: Purpose, value: Any) -> Any:
             # Nearly all take this path.
             return value[0], {}
         if not (isinstance(value, _ROWS) and len(value) == 2 and isinstance(value[0], _ROWS) and isinstance(value[1], _KWARGS)):
-            raise DecodeError(f"{type_name(value)}, not the arguments of a task")
+            raise DecodeError(f"it is {type_name(value)}, but a task's arguments are a tuple and a dict")
         return tuple(value[0]), value[1] or {}
     if purpose == "error" and not isinstance(value, dict):
-        raise DecodeError(f"{type_name(value)}, not the description of an error")
+        raise DecodeError(f"it is {type_name(value)}, but the description of an error is a dict")
     return value
 
 

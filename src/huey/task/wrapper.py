@@ -1,4 +1,4 @@
-"""The objects that ``@huey.task()`` and ``@huey.periodic_task()`` return: a function whose calls are tasks."""
+"""The object that ``@huey.task()`` returns: a function whose calls are tasks."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         raise TypeError(f"{self.name}() {misfit}{'' if misfit.endswith('?') else ';'} {way_out}")
 
     def check_task(self, task: Task, passed: int = 0) -> None:
-        """TypeError: the function does not take the arguments of *task* and, behind them, the *passed* ones that it gets when it runs."""
+        """Raise TypeError if the function does not accept the arguments of *task* followed by *passed* values of its parents."""
         self._check((*task.args, *[None] * passed), task.kwargs)
 
     def _warn_of_script(self) -> None:
@@ -267,32 +267,6 @@ class TaskWrapper(Masked, Generic[P, R]):
 
 
 explain_missing_names(TaskWrapper)
-
-
-class PeriodicWrapper(TaskWrapper[P, R]):
-    """A function that the scheduler enqueues. A direct call runs it in the calling process; its results are not stored."""
-
-    kind = "periodic task"
-    stores_result = False
-
-    def __init__(
-        self, huey: TaskHost, func: Callable[P, R], name: str | None, options: TaskOptions, validate_datetime: Callable[[datetime], bool]
-    ) -> None:
-        self.validate_datetime = validate_datetime
-        super().__init__(huey, func, name, options)
-        self._was_called = False
-        if missing := self._parameters.missing:
-            raise ValueError(
-                f"{self.name}() has parameters without a default ({', '.join(missing)}), and a periodic task is called without arguments: "
-                "give them defaults"
-            )
-
-    @opened
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if not self._was_called:
-            self._was_called = True
-            log.info("%s is periodic: a direct call runs it here; to enqueue one run use .schedule()", self.name)
-        return self.func(*args, **kwargs)
 
 
 def plain(func: Any) -> Any:

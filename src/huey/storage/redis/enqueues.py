@@ -13,6 +13,7 @@ from typing import TypeVar
 from huey.exceptions import ConfigurationError, StorageError, StorageUnavailable
 from huey.runtime.clock import Micros, Rng, micros
 from huey.runtime.failpoints import failpoint
+from huey.storage.base import Storage
 from huey.storage.helpers import BulkEnqueue, any_constraints, check_records
 from huey.storage.redis import keys
 from huey.storage.redis.messages import Arg, group, groups, single
@@ -71,6 +72,16 @@ class EnqueuingStorage(WorkerStorage):
         submit(call)
         failpoint("enqueue:after-commit")
         return {}
+
+    def is_beside(self, other: Storage) -> bool:
+        if not isinstance(other, EnqueuingStorage) or self.where != other.where:
+            return False
+        return self.name == other.name or not self._queue.is_in_cluster
+
+    @property
+    def where(self) -> str:
+        """The server and its database, as messages name them."""
+        return self._queue.where
 
     def enqueue_workflow(
         self, workflow: Workflow, make_events: EventFactory | None = None, now: Micros | None = None

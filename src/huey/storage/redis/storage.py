@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from huey.backends import older
 from huey.exceptions import ConfigurationError, StorageRefused, StorageUnavailable
 from huey.runtime.clock import SECOND, Clock, Micros, Rng, micros, system_clock, system_rng
-from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, PRUNE, REVOCATION_KEPT, Storage
+from huey.storage.base import DEAD_LETTERS_KEPT, EVENTS_KEPT, FOREVER, PRUNE, REVOCATION_KEPT
 from huey.storage.helpers import CHUNK, Retention, check_keys, in_chunks, parse_result_ttl, parts_of
 from huey.storage.locks import HOLDER, Held, Holder
 from huey.storage.redis import keys
@@ -112,18 +112,8 @@ class RedisStorage(EnqueuingStorage):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} in {self.where}>"
 
-    @property
-    def where(self) -> str:
-        """The server and its database, as messages name them."""
-        return self._queue.where
-
     def for_queue(self, name: str) -> RedisStorage:
         return type(self)(name, **self._made_with)
-
-    def is_beside(self, other: Storage) -> bool:
-        if not isinstance(other, RedisStorage) or self.where != other.where:
-            return False
-        return self.name == other.name or not self._queue.is_in_cluster
 
     # -- house --------------------------------------------------------------------------------------------------------------------------
 

@@ -97,9 +97,8 @@ class SqliteStorage(EnqueuingStorage):
         )
         ballast = Ballast(self.filename + "-ballast", file_mode, clock)
         super().__init__(name, clock, result_ttl, Retention.of(keep_finished), database, Staging(database, _SQL), ballast)
-        self._workflows = Workflows(self._database, self._staging, _SQL)
-        kept = self.result_ttl, self._retention.is_on
-        self._turns = Turns(self._database, self._staging, self._workflows, self._ballast, clock, *kept)
+        self._workflows = Workflows(database, self._staging, _SQL)
+        self._turns = Turns(database, self._staging, self._workflows, ballast, clock, self.result_ttl, self._retention.is_on)
 
     def __repr__(self) -> str:
         return f"<SqliteStorage {self.name!r} in {self.filename}>"
