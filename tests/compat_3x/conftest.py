@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -33,3 +34,33 @@ def told(huey: Huey) -> Told:
         told.append((signal, task.id))  # type: ignore[attr-defined]
 
     return told
+
+
+# -- tasks of workflows -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def give(huey: Huey) -> Any:
+    """Returns what it is given."""
+    return huey.task(name="give")(lambda value=None: value)
+
+
+@pytest.fixture
+def double(huey: Huey) -> Any:
+    return huey.task(name="double")(lambda value=1: value * 2)
+
+
+@pytest.fixture
+def total(huey: Huey) -> Any:
+    """A callback that returns the list that it gets."""
+    return huey.task(name="total")(lambda values: values)
+
+
+@pytest.fixture
+def fail(huey: Huey) -> Any:
+    """Raises ValueError('no'), whatever it is given."""
+
+    def fail(*args: Any) -> None:
+        raise ValueError("no")
+
+    return huey.task(name="fail")(fail)

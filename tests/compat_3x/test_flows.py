@@ -16,14 +16,6 @@ def give(huey: Huey) -> Any:
     return huey.task(name="give")(lambda *values, **named: named or (values[0] if len(values) == 1 else list(values)))
 
 
-@pytest.fixture
-def fail(huey: Huey) -> Any:
-    def fail(*args: Any) -> None:
-        raise ValueError("no")
-
-    return huey.task(name="fail")(fail)
-
-
 def states(result: Any) -> list[str]:
     return [member.state for member in result.status().members]
 

@@ -17,24 +17,6 @@ MakeHuey = Callable[..., Huey]
 
 
 @pytest.fixture
-def give(huey: Huey) -> Any:
-    return huey.task(name="give")(lambda value=None: value)
-
-
-@pytest.fixture
-def double(huey: Huey) -> Any:
-    return huey.task(name="double")(lambda value: value * 2)
-
-
-@pytest.fixture
-def fail(huey: Huey) -> Any:
-    def fail(*args: Any) -> None:
-        raise ValueError("no")
-
-    return huey.task(name="fail")(fail)
-
-
-@pytest.fixture
 def seen(huey: Huey) -> list[Any]:
     return []
 
@@ -99,11 +81,11 @@ def test_a_consumer_completes_nested_groups(huey: Huey, give: Any, double: Any) 
         assert results.get(blocking=True, timeout=10) == [[4, 8], [5, 5], 2]
 
 
-def test_a_group_is_enqueued_whole_or_not_at_all(huey: Huey, double: Any) -> None:
+def test_a_group_is_enqueued_whole_or_not_at_all(huey: Huey, double: Any, total: Any) -> None:
     with pytest.raises(ValueError, match="cannot be a member"):
         huey.enqueue(group([double.s(1), None, double.s(2)]))
     with pytest.raises(TypeError, match="lacks an argument"):
-        huey.enqueue(group([double.s(1), double.s()]))
+        huey.enqueue(group([double.s(1), total.s()]))
     assert huey.pending_count() == 0
 
 
@@ -356,6 +338,31 @@ def test_a_revoked_callback_cancels_the_chord(huey: Huey, give: Any, seen: list[
     assert [result.get(), *result.pipeline_results.get()] == [None, None, None]
     with pytest.raises(ResultTimeout):
         result.get(blocking=True, timeout=0.05)
+
+
+@pytest.mark.parametrize("way", ["expired", "by a hook"])
+def test_a_callback_that_did_not_run_leaves_its_handles_open(huey: Huey, give: Any, seen: list[Any], see: Any, way: str) -> None:
+    callback = see.s(expires=expired() if way == "expired" else None)
+    result = huey.enqueue(chord([give.s(1)], callback).then(see).error(see))
+    if way == "by a hook":
+
+        @huey.pre_execute()
+        def cancel(task: Any) -> None:
+            if task.id == callback.id:
+                raise CancelExecution
+
+    drain(huey)
+
+    assert (seen, result.results.get()) == ([], [1])
+    assert [result.get(), *result.pipeline_results.get()] == [None, None, None]
+
+
+def test_each_stage_of_a_member_has_its_own_result(huey: Huey, give: Any, double: Any, see: Any) -> None:
+    result = huey.enqueue(chord([give.s(1, id="first").then(double, id="second"), chord([give.s(3, id="inner")], double)], see))
+    drain(huey)
+
+    assert [huey.result(id) for id in ("first", "second", "inner")] == [1, 2, 3]
+    assert (result.get(), list(result.results)[1].get()) == (2, [3, 3])
 
 
 def test_what_a_chord_remembers_is_gone_at_its_end(huey: Huey, give: Any, see: Any) -> None:

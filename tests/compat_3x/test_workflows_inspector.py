@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from huey import Huey, chord
 from huey.inspector import Relative
 from huey.storage.rows import Counts
@@ -17,16 +15,6 @@ from tests.compat_3x.conftest import Told
 from tests.support.helpers import drain, running, wait_until
 
 MakeHuey = Callable[..., Huey]
-
-
-@pytest.fixture
-def give(huey: Huey) -> Any:
-    return huey.task(name="give")(lambda *args: None)
-
-
-@pytest.fixture
-def fail(huey: Huey) -> Any:
-    return huey.task(name="fail")(lambda *args: 1 // 0)
 
 
 def test_the_family_of_a_task_that_waits(huey: Huey, give: Any) -> None:

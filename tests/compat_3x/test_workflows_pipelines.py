@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from huey import CancelExecution, Error, Huey, RetryTask, chord
-from huey.exceptions import ResultTimeout, TaskException
+from huey.exceptions import RateLimitExceeded, ResultTimeout, TaskException, TaskLockedException, TaskTimeout
 from tests.support.helpers import drain, running
 
 MakeHuey = Callable[..., Huey]
@@ -25,23 +25,9 @@ class Named(dict[str, Any]):
 
 
 @pytest.fixture
-def give(huey: Huey) -> Any:
-    """Returns what it is given."""
-    return huey.task(name="give")(lambda value: value)
-
-
-@pytest.fixture
 def get(huey: Huey) -> Any:
     """Returns how it was called, without the words that it was given to say which call it is."""
     return huey.task(name="get")(lambda *args, **kwargs: [list(args), kwargs])
-
-
-@pytest.fixture
-def fail(huey: Huey) -> Any:
-    def fail(*args: Any) -> None:
-        raise ValueError("no")
-
-    return huey.task(name="fail")(fail)
 
 
 # -- the value of a stage -----------------------------------------------------------------------------------------------------------------
@@ -302,6 +288,31 @@ def test_a_body_that_is_cancelled_has_failed_for_later_stages(huey: Huey, get: A
     for handle in (one, two):
         with pytest.raises(TaskException, match="CancelExecution"):
             handle.get()
+
+
+FINAL = [TaskLockedException("held"), RateLimitExceeded("used up", 1, retry=False), TaskTimeout("too long"), CancelExecution("enough")]
+
+
+@pytest.mark.parametrize("error", FINAL, ids=repr)
+def test_whatever_ends_a_stage_for_good_is_a_failure(huey: Huey, get: Any, error: Exception) -> None:
+    def end() -> None:
+        raise error
+
+    handles = huey.enqueue(huey.task(name="end")(end).s().then(get).then(get))
+    drain(huey)
+
+    for handle in handles:
+        with pytest.raises(TaskException, match=type(error).__name__):
+            handle.get()
+
+
+def test_a_stage_that_failed_once_and_then_returned_none(huey: Huey, get: Any) -> None:
+    ran: list[int] = []
+    once = huey.task(name="once", retries=1)(lambda: ran.append(1) or (1 // (len(ran) - 1) and None))
+    one, two = huey.enqueue(once.s().then(get))
+    drain(huey)
+
+    assert (one.get(), two.get()) == (None, [[], {}])
 
 
 def test_nothing_is_stored_of_a_failure_without_results(make_huey: MakeHuey) -> None:

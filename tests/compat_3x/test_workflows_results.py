@@ -16,24 +16,6 @@ from tests.support.helpers import drain, running, wait_until
 MakeHuey = Callable[..., Huey]
 
 
-@pytest.fixture
-def double(huey: Huey) -> Any:
-    return huey.task(name="double")(lambda value=1: value * 2)
-
-
-@pytest.fixture
-def total(huey: Huey) -> Any:
-    return huey.task(name="total")(lambda values: values)
-
-
-@pytest.fixture
-def fail(huey: Huey) -> Any:
-    def fail(*args: Any) -> None:
-        raise ValueError("no")
-
-    return huey.task(name="fail")(fail)
-
-
 # -- which handle -------------------------------------------------------------------------------------------------------------------------
 
 

@@ -23,19 +23,6 @@ def words(huey: Huey) -> list[str]:
     return words
 
 
-@pytest.fixture
-def give(huey: Huey) -> Any:
-    return huey.task(name="give")(lambda value=None: value)
-
-
-@pytest.fixture
-def fail(huey: Huey) -> Any:
-    def fail(*args: Any) -> None:
-        raise ValueError("no")
-
-    return huey.task(name="fail")(fail)
-
-
 def test_the_next_stage_is_enqueued_after_complete(huey: Huey, words: list[str], give: Any) -> None:
     huey.enqueue(give.s(1, id="a").then(give, id="b"))
     with running(huey, workers=2):
@@ -120,6 +107,18 @@ def test_the_callback_is_enqueued_after_the_last_member(huey: Huey, words: list[
     assert words.count("c enqueued") == 1
     assert words.index(f"b {how}") < words.index("c enqueued") < words.index("c executing")
     assert words.index("a complete") < words.index("c enqueued")
+
+
+def test_a_members_handler_is_enqueued_before_the_callback(huey: Huey, words: list[str], give: Any, fail: Any) -> None:
+    huey.enqueue(chord([fail.s(id="a").error(give, id="h")], give.s(id="c")))
+    drain(huey)
+    assert [word.partition(".")[0] for word in words[2:5]] == ["a error", "h", "c enqueued"]
+
+
+def test_members_of_inner_chords_are_enqueued_in_order(huey: Huey, words: list[str], give: Any) -> None:
+    inner = chord([give.s(id="b").then(give, id="x"), give.s(id="c")], give.s(id="y"))
+    huey.enqueue(chord([give.s(id="a"), inner, give.s(id="d")], give.s(id="z")))
+    assert words == [f"{id} enqueued" for id in "abcd"]
 
 
 def test_a_hook_sees_the_value_that_was_passed(huey: Huey, give: Any) -> None:

@@ -17,16 +17,6 @@ from tests.support.redis_server import shared_server
 MakeHuey = Callable[..., Huey]
 
 
-@pytest.fixture
-def double(huey: Huey) -> Any:
-    return huey.task(name="double")(lambda value=1: value * 2)
-
-
-@pytest.fixture
-def total(huey: Huey) -> Any:
-    return huey.task(name="total")(lambda values: values)
-
-
 # -- ids ----------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +292,10 @@ def test_in_immediate_mode_what_must_wait_stays_scheduled(make_huey: MakeHuey) -
     total = huey.task(name="total")(sum)
     result = huey.enqueue(chord([double.s(1), double.s(2, delay=3600)], total))
     assert (huey.scheduled_count(), result.get()) == (1, None)
+
+    fail = huey.task(name="fail", retries=1, retry_delay=3600)(lambda: 1 // 0)
+    result = huey.enqueue(chord([double.s(1), fail.s()], total))
+    assert (huey.scheduled_count(), result.get(), result.callback.is_ready()) == (2, None, False)
 
 
 def test_eager_calls_return_the_values(make_huey: MakeHuey) -> None:
