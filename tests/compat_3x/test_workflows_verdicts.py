@@ -373,6 +373,20 @@ def test_parts_of_0_4_9_run_pipelines_and_handlers(older: Huey) -> None:
     assert seen == ["x", "handled"]
 
 
+def test_parts_of_0_4_9_end_later_stages_with_the_failure(older: Huey) -> None:
+    ran: list[int] = []
+    give = older.task(name="give")(lambda value: ran.append(value) or value)
+    fail = older.task(name="fail", retries=1)(lambda value: 1 // 0)
+    one, two, three, four = older.enqueue(give.s(1).then(fail).then(give).then(give))
+
+    with running(older):
+        for handle in (four, three, two):
+            with pytest.raises(TaskException, match="ZeroDivision") as caught:
+                handle.get(blocking=True, timeout=10)
+            assert caught.value.metadata["task_id"] == two.id
+    assert (one.get(), ran, older.pending_count()) == (1, [1], 0)
+
+
 def test_parts_of_0_4_9_refuse_chords_with_the_reason(older: Huey) -> None:
     give = older.task(name="give")(lambda value: value)
     with pytest.raises(ConfigurationError, match=r"queue parts of 0\.4\.9 cannot count its members"):

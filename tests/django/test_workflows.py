@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from huey import Error, Huey, SqliteHuey, chord
+from huey import Error, Huey, SqliteHuey, chord, group
 from huey.djhuey.database import db_task, on_commit_task
 from huey.djhuey.outbox import Outbox
 from huey.djhuey.settings import current
+from huey.djhuey.tasks_backend import task
+from tests.django import functions
 from tests.support.helpers import drain
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -47,6 +49,25 @@ def test_a_handler_may_be_a_database_task(huey: Huey) -> None:
     huey.enqueue(db_task(name="fail")(lambda: 1 // 0).s().error(db_task(name="handle")(lambda error: seen.append((ask(), repr(error))))))
     drain(huey)
     assert seen == [(1, "ZeroDivisionError('integer division or modulo by zero')")]
+
+
+def test_a_task_of_django_is_no_stage_but_its_function_is(huey: Huey) -> None:
+    add = task(functions.add)
+    double = huey.task(name="double")(lambda value: value * 2)
+
+    for compose in (lambda: double.s(1).then(add), lambda: group([add]), lambda: chord([add], double)):
+        with pytest.raises((TypeError, ValueError), match=r"cannot be a (stage|member).*f\.s\(1\)"):
+            huey.enqueue(compose())
+    with pytest.raises(
+        TypeError, match=r"tests\.django\.functions\.add is a task of django\.tasks, .*db_task\(name='add step'\)\(add\.func\)"
+    ):
+        add.s(1)
+    assert huey.pending_count() == 0
+
+    step = db_task(name="add step")(add.func)
+    results = huey.enqueue(step.s(1, b=2).then(double))
+    drain(huey)
+    assert results.get() == [3, 6]
 
 
 @pytest.mark.parametrize("is_own_file", [True, False])

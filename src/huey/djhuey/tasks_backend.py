@@ -36,6 +36,7 @@ OPTIONS = (
     *("expires", "timeout", "unique", "unique_for", "concurrency", "key", "rate", "rate_key", "at_most_once"),
 )
 STATUS = {
+    State.WAITING: framework.TaskResultStatus.READY,
     State.QUEUED: framework.TaskResultStatus.READY,
     State.BLOCKED: framework.TaskResultStatus.READY,
     State.RUNNING: framework.TaskResultStatus.RUNNING,
@@ -84,6 +85,13 @@ class HueyTask(framework.Task):
         """Return a task like this one with other defaults."""
         standard: dict[str, Any] = {"priority": priority, "queue_name": queue_name, "run_after": run_after, "backend": backend}
         return replace(self, **{name: value for name, value in standard.items() if value is not None}, **options)
+
+    def s(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise TypeError: what is stored of a task of ``django.tasks`` is Django's record of it, not a value to pass on."""
+        raise TypeError(
+            f"{self.module_path} is a task of django.tasks, which cannot be part of a pipeline, group or chord: declare its function to huey "
+            f"too, such as step = huey.djhuey.db_task(name='{self.func.__name__} step')({self.func.__name__}.func), and use step.s(...)"
+        )
 
 
 def task(function: Callable[..., Any] | None = None, *, backend: str = "default", **options: Any) -> Any:

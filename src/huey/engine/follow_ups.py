@@ -73,16 +73,20 @@ class FollowUps:
         return Workflow([self._made({**first, "options": options}, "", lambda args, kwargs: with_value(args, kwargs, value))])
 
     def share_result(self, finish: Finish, codec: Codec) -> None:
-        """Store the result of a handler's run also under the id that the handler was made with: that of its last run is there."""
+        """Store the result of a handler's run also under the id that the handler was made with: that of its last run is there. Store a
+        failure also as the result of the stages that do not run because of it, if they travel as templates."""
         lease, value = finish.lease, finish.value
         handler = read_policy(lease.options).get(HANDLER) if lease.options is not None and f'"{HANDLER}"' in lease.options else None
-        if value is None or handler is None:
+        is_failure = finish.state != State.SUCCEEDED and has_templates(lease, ON_SUCCESS)
+        later = [stage["id"] for stage in read_policy(lease.options)[ON_SUCCESS]] if is_failure else []
+        if value is None or (handler is None and not later):
             return
         try:
             is_error, found = codec.decode_result(lease.id, value)
-            self._put_result(handler, codec.encode("error" if is_error else "result", handler, found))
+            for id in [*later, *([handler] if handler is not None else [])]:
+                self._put_result(id, codec.encode("error" if is_error else "result", id, found))
         except HueyException as error:
-            log.warning("the result of handler %s is kept under the id of its run, %s, only: %s", handler, lease.id, error)
+            log.warning("the result of task %s is kept under its own id only, not under %s: %s", lease.id, handler or later, error)
 
     def _is_handled(self, finish: Finish) -> bool:
         if finish.state == State.QUEUED:
