@@ -88,9 +88,10 @@ class HueyTask(framework.Task):
 
     def s(self, *args: Any, **kwargs: Any) -> Any:
         """Raise TypeError: what is stored of a task of ``django.tasks`` is Django's record of it, not a value to pass on."""
+        name = self.func.__name__
         raise TypeError(
-            f"{self.module_path} is a task of django.tasks, which cannot be part of a pipeline, group or chord: declare its function to huey "
-            f"too, such as step = huey.djhuey.db_task(name='{self.func.__name__} step')({self.func.__name__}.func), and use step.s(...)"
+            f"{self.module_path} is a task of django.tasks, which cannot be part of a pipeline, group or chord: declare its function to "
+            f"huey too, such as step = huey.djhuey.db_task(name='{name} step')({name}.func), and use step.s(...)"
         )
 
 
