@@ -116,7 +116,7 @@ def slices(clock: Clock, timeout: float | None, check: Callable[[], None]) -> It
 
 def raise_of_try(huey: Host, id: str) -> None:
     """Raise the error of the last try of a task that will be retried, which is kept in the task itself. Do nothing if it found a lock held
-    or a rate limit full, or asked for another run. Raise also the error of an earlier task because of which it does not run."""
+    or a rate limit full, or asked for another run. If it will not run because a task before it failed, raise that one's error."""
     context = huey.client.context
     if not (context.policy.store_intermediate_errors or context.storage.features.supports_workflows):
         return

@@ -36,7 +36,7 @@ def append(task: Any, stage: Any) -> None:
     """Put *stage*, with what follows it, at the end of the pipeline of *task*. ValueError: it is in that pipeline already."""
     last = _last(task)
     if _last(stage) is last:
-        raise ValueError(f"{stage!r} is a stage of this pipeline already, which would run in a ring")
+        raise ValueError(f"{stage!r} is a stage of this pipeline already: it would run in a loop")
     own_links(last).stage = stage
     own_links(task).tail = stage
 
