@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from huey import Huey
-from huey.task.workflow import JOIN, THEN, failed_ancestor
-from tests.crash.graphs import ENDS_WELL, ONCE, UNIQUE, Node, draw, edges_of, nodes_of
+from huey.task.flow import FAILURE, SUCCESS
+from huey.task.reasons import NOT_NEEDED
+from huey.task.workflow import failed_ancestor
+from tests.crash.graphs import ENDS_WELL, ONCE, PLAIN, UNIQUE, Inputs, Node, draw, edges_of, inputs_of, nodes_of
 from tests.crash.members import NODE, described
 from tests.support import history
 
@@ -32,6 +34,10 @@ class End(NamedTuple):
     """What a member says it was given."""
     shown: Any = None
     """Its value, as those see it that get it."""
+
+
+UNKNOWN = End("unknown")
+"""A unique key kept the task out, and nobody lived to tell which one stands for it."""
 
 
 def ends_in(huey: Huey) -> dict[str, End]:
@@ -59,10 +65,15 @@ class Member(NamedTuple):
     graph: int
     is_sure: bool
     """Its graph was acknowledged."""
-    thens: list[str]
-    joins: list[str]
+    parents: list[str]
     """Ids that it waits for, in order."""
-    handler: str | None
+    inputs: Inputs
+    handler: str | None = None
+
+    @property
+    def thens(self) -> list[str]:
+        """Those that have to succeed."""
+        return self.parents if self.inputs.run_if == SUCCESS else []
 
 
 class Story:
@@ -95,12 +106,12 @@ class Story:
     def _add(self, line: dict[str, Any]) -> None:
         ids, graph = line["members"], draw(line["seed"])
         self.graphs[line["n"]] = ids
-        parents: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for parent, child, kind, _ in edges_of(graph):
-            parents[ids[child], kind].append(ids[parent])
-        for id, node in zip(ids, nodes_of(graph), strict=True):
-            edges = parents[id, THEN], parents[id, JOIN]
-            self.members[id] = Member(node, line["n"], line["n"] in self.acknowledged, *edges, line["handlers"].get(id))
+        parents: dict[str, list[str]] = defaultdict(list)
+        for parent, child, _, _ in edges_of(graph):
+            parents[ids[child]].append(ids[parent])
+        is_sure = line["n"] in self.acknowledged
+        for id, node, inputs in zip(ids, nodes_of(graph), inputs_of(graph), strict=True):
+            self.members[id] = Member(node, line["n"], is_sure, parents[id], inputs, line["handlers"].get(id))
 
     def giver(self, id: str) -> str:
         """The task that gives what *id* was to give."""
@@ -117,6 +128,7 @@ def judge_graphs(story: Story, ends: Mapping[str, End], excused: Iterable[str], 
             for id in ids:
                 if id not in story.instead:
                     problems += judge.member(id)
+                    problems += judge.additions(id)
     return [*problems, *judge.handlers()]
 
 
@@ -132,25 +144,54 @@ class _Judge:
                 law = "nothing is lost" if member.is_sure else "a workflow is enqueued whole or not at all"
                 yield f"{law}: {id} of graph {member.graph}: {member}: no end"
             return
+        yield from self._runs(id, member)
+        yield from self._ending(id, member, end)
+
+    def _runs(self, id: str, member: Member) -> Iterator[str]:
         starts = self._story.starts.get(id, ())
         if len({start["got"] for start in starts}) > 1:
             yield f"each run gets the same: {id}: {starts}"
         if member.node.function == ONCE and len({start["attempt"] for start in starts}) < len(starts):
             yield f"at most once: {id}: {starts}"
-        if (broken := self._broken_parent(member)) is not None:
+
+    def _ending(self, id: str, member: Member, end: End) -> Iterator[str]:
+        if broken := self._broken_parents(member):
             yield from self._not_started(id, end, broken)
+        elif member.inputs.run_if == FAILURE and end.reason == NOT_NEEDED:
+            if any(self._end_of(parent).how == FAILED for parent in member.parents):
+                yield f"a task that runs after a failure does: {id}: {end}"
+        elif member.inputs.run_if == FAILURE and (end.how == OK or end.reason == "error") and not self._may_have_failed(member):
+            yield f"a task that runs after a failure runs after none else: {id}: {end}"
         elif not self._may_end(id, member.node, end):
             yield f"a task ends as its function does: {id}: {member}: {end}"
         elif end.how == OK and not self._is_given(member, end.given):
-            yield f"a task gets what it waited for: {id}: {end.given} for {self._expected(member)}"
+            yield f"a task gets what it waited for: {id}: {end.given} for {[self._shown(parent) for parent in member.parents]}"
 
-    def _broken_parent(self, member: Member) -> End | None:
-        ends = [self._ends.get(self._story.giver(parent)) for parent in member.thens]
-        return next((end for end in ends if end is not None and end.how != OK), None)
+    def additions(self, id: str) -> Iterator[str]:
+        """What a member adds to its flow is there if it succeeded."""
+        member, end = self._story.members[id], self._ends.get(id)
+        if member.node.how != "adds":
+            return
+        first, following = f"{id}.first", f"{id}.next"
+        if end is None or end.how != OK:
+            if found := [each for each in (first, following) if each in self._ends or each in self._story.starts]:
+                yield f"a member that did not succeed adds nothing: {id}: {end}, {found}"
+            return
+        node = member.node._replace(how="ok", function=PLAIN)
+        self._story.members[first] = Member(node, member.graph, True, [], Inputs())
+        self._story.members[following] = Member(node, member.graph, True, [first], Inputs())
+        yield from self.member(first)
+        yield from self.member(following)
 
-    def _not_started(self, id: str, end: End, broken: End) -> Iterator[str]:
-        reason = "parent failed" if broken.how == FAILED else "parent skipped"
-        if (end.how, end.reason, end.failed) != (broken.how, reason, broken.failed):
+    def _end_of(self, parent: str) -> End:
+        return self._ends.get(self._story.giver(parent), UNKNOWN)
+
+    def _broken_parents(self, member: Member) -> list[End]:
+        return [end for parent in member.thens if (end := self._end_of(parent)).how not in (OK, UNKNOWN.how)]
+
+    def _not_started(self, id: str, end: End, broken: list[End]) -> Iterator[str]:
+        ends = [End(it.how, "parent failed" if it.how == FAILED else "parent skipped", it.failed) for it in broken]
+        if end not in ends:
             yield f"what follows a failure is cancelled: {id}: {end} after {broken}"
         if id in self._story.starts:
             yield f"what follows a failure does not run: {id}: {end} after {broken}"
@@ -166,17 +207,19 @@ class _Judge:
             return node.how in ("fails", "hand") and end.reason == "error" and end.failed == id
         return (node.how, end.reason) in (("revoked", "revoked"), ("expires", "expired"))
 
-    def _is_given(self, member: Member, given: Any) -> bool:
-        if not member.joins and not member.thens:
-            return given in ([], [[]])  # The second: the callback of a chord without members.
-        if member.thens:
-            return any(given == [shown] for shown in self._shown(member.thens[0]))
-        if len(given) != 1 or len(given[0]) != len(member.joins):
-            return False
-        return all(shown in self._shown(parent) for parent, shown in zip(member.joins, given[0], strict=True))
+    def _may_have_failed(self, member: Member) -> bool:
+        return any(shown[0] == "error" for parent in member.parents for shown in self._shown(parent)) or any(
+            self._end_of(parent) == UNKNOWN for parent in member.parents
+        )
 
-    def _expected(self, member: Member) -> Any:
-        return [self._shown(parent) for parent in (*member.thens, *member.joins)]
+    def _is_given(self, member: Member, given: Any) -> bool:
+        if not member.parents:
+            return given in ([], [[]])  # The second: the callback of a chord without members.
+        if member.inputs.is_list:
+            given = given[0] if len(given) == 1 else []
+        if len(given) != len(member.parents):
+            return False
+        return all(shown in self._shown(parent) for parent, shown in zip(member.parents, given, strict=True))
 
     def _shown(self, parent: str) -> list[Any]:
         """What a parent may have given: how it ended; and how it had, before it or what it waited for was retried by hand."""

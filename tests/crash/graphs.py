@@ -1,16 +1,17 @@
-"""Random workflows for the storm: pipelines, groups and chords, nested, of members that end in every way that a task can.
+"""Random workflows for the storm: pipelines, groups, chords and flows, nested, of members that end in every way that a task can.
 
-A graph is a description, drawn from a seed: the process that enqueues it and the test that judges it draw the same. ``nodes_of`` and
-``edges_of`` say what it consists of, ``build`` makes the tasks of an application from it, in the same order.
+A graph is a description, drawn from a seed: the process that enqueues it and the test that judges it draw the same. ``nodes_of``,
+``edges_of`` and ``inputs_of`` say what it consists of, ``build`` makes the tasks of an application from it, in the same order.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from huey import chord, group
+from huey.task.flow import ALWAYS, FAILURE, SUCCESS
 from huey.task.workflow import JOIN, THEN
 
 QUEUES = ("app", "app other")
@@ -20,8 +21,8 @@ LARGEST = 2**20
 KEYS = 4
 PLAIN, UNIQUE, LIMITED, ONCE, MENDED = "plain", "unique", "limited", "once", "mended"
 """Functions of members. One of ONCE runs at most once; those of MENDED fail until somebody mends them and retries them by hand."""
-ENDS_WELL = ("ok", "flaky", "snoozes", "crashes")
-HOW = {"ok": 60, "flaky": 10, "fails": 8, "snoozes": 5, "revoked": 6, "expires": 5, "hand": 5, "crashes": 2.5, "poison": 0.15}
+ENDS_WELL = ("ok", "flaky", "snoozes", "crashes", "adds")
+HOW = {"ok": 60, "flaky": 10, "fails": 8, "snoozes": 5, "revoked": 6, "expires": 5, "hand": 5, "crashes": 1.5, "poison": 0.1}
 """How members behave, and how many of them do."""
 
 
@@ -58,7 +59,24 @@ class Group(NamedTuple):
     members: tuple[Any, ...]
 
 
-Graph = Pipe | Chord | Group
+class Dag(NamedTuple):
+    """A flow: what each node waits for, nodes before it, and when it runs."""
+
+    nodes: tuple[Node, ...]
+    parents: tuple[tuple[int, ...], ...]
+    run_ifs: tuple[str, ...]
+
+
+class Inputs(NamedTuple):
+    """How a node gets the values of those that it waits for."""
+
+    is_list: bool = False
+    """All as one list."""
+    run_if: str = SUCCESS
+
+
+Nested = Pipe | Chord | Group
+Graph = Nested | Dag
 Edges = list[tuple[int, int, str, int]]
 """Numbers of parent and child, kind, position."""
 
@@ -80,9 +98,11 @@ class _Drawing:
     def graph(self) -> Graph:
         if self._is_wide:
             return Chord(tuple(self._pipe(1) for _ in range(self._rng.randint(60, WIDEST))), self._pipe(2))
+        if self._rng.random() < 0.25:
+            return self._dag(self._rng.randint(1, self._room))
         return self._thing(self._rng.choice((1, 2, 2, 3, 3, DEEPEST)), may_be_group=True)
 
-    def _thing(self, depth: int, may_be_group: bool) -> Graph:
+    def _thing(self, depth: int, may_be_group: bool) -> Nested:
         kind = self._rng.random()
         if depth == 0 or self._room <= 2 or kind < 0.3:
             return self._pipe(self._rng.choice((1, 1, 2, 3, 6)))
@@ -91,6 +111,14 @@ class _Drawing:
         if may_be_group and kind < 0.42:
             return Group(tuple(self._thing(depth - 1, True) for _ in range(max(1, width))))
         return Chord(tuple(self._thing(depth - 1, False) for _ in range(width)), self._pipe(self._rng.choice((1, 1, 2, 3))))
+
+    def _dag(self, size: int) -> Dag:
+        rng = self._rng
+        nodes = [self._node(position) for position in range(size)]
+        nodes = [node._replace(how="adds") if node.how == "ok" and rng.random() < 0.1 else node for node in nodes]
+        parents = [tuple(rng.sample(range(n), min(n, rng.choice((0, 1, 1, 2, 3))))) for n in range(size)]
+        run_ifs = [rng.choice((SUCCESS, SUCCESS, ALWAYS, FAILURE)) if before else SUCCESS for before in parents]
+        return Dag(tuple(nodes), tuple(parents), tuple(run_ifs))
 
     def _pipe(self, length: int) -> Pipe:
         return Pipe(tuple(self._node(position) for position in range(length)))
@@ -122,7 +150,7 @@ class _Drawing:
 
 
 def nodes_of(graph: Graph) -> Iterator[Node]:
-    if isinstance(graph, Pipe):
+    if isinstance(graph, Pipe | Dag):
         yield from graph.nodes
         return
     for member in graph.members:
@@ -131,13 +159,31 @@ def nodes_of(graph: Graph) -> Iterator[Node]:
         yield from graph.callback.nodes
 
 
+def inputs_of(graph: Graph) -> Iterator[Inputs]:
+    """In the order of ``nodes_of``."""
+    if isinstance(graph, Dag):
+        for number, run_if in enumerate(graph.run_ifs):
+            yield Inputs(number % 2 == 1, run_if)
+    elif isinstance(graph, Pipe):
+        yield from [Inputs()] * len(graph.nodes)
+    else:
+        for member in graph.members:
+            yield from inputs_of(member)
+    if isinstance(graph, Chord):
+        yield Inputs(is_list=True, run_if=ALWAYS)
+        yield from [Inputs()] * (len(graph.callback.nodes) - 1)
+
+
 def edges_of(graph: Graph) -> Edges:
+    if isinstance(graph, Dag):
+        kinds = [THEN if run_if == SUCCESS else JOIN for run_if in graph.run_ifs]
+        return [(parent, n, kinds[n], at) for n, parents in enumerate(graph.parents) for at, parent in enumerate(parents)]
     edges: Edges = []
     _join(graph, 0, edges)
     return edges
 
 
-def _join(graph: Graph, first: int, edges: Edges) -> tuple[int, int]:
+def _join(graph: Nested, first: int, edges: Edges) -> tuple[int, int]:
     """Add the edges of a graph whose nodes begin at that number; return the number after them, and that of its last task."""
     if isinstance(graph, Pipe):
         after = first + len(graph.nodes)
@@ -158,12 +204,17 @@ def _join(graph: Graph, first: int, edges: Edges) -> tuple[int, int]:
 
 
 def build(
-    graph: Graph, functions: Mapping[tuple[str, int], Any], handlers: Sequence[Any], ids: Iterator[str | None]
+    graph: Graph,
+    functions: Mapping[tuple[str, int], Any],
+    handlers: Sequence[Any],
+    ids: Iterator[str | None],
+    make_flow: Callable[[str], Any],
 ) -> tuple[Any, list[Any]]:
-    """The workflow of a graph, and its tasks in the order of ``nodes_of``. *functions*: by kind and queue. *ids*: of the tasks, or None."""
+    """The workflow of a graph, and its tasks in the order of ``nodes_of``. *functions*: by kind and queue. *ids*: of the tasks, or None.
+    *make_flow*: ``huey.flow``."""
     tasks: list[Any] = []
 
-    def made(thing: Graph) -> Any:
+    def made(thing: Nested) -> Any:
         if isinstance(thing, Pipe):
             first, *rest = [make(node) for node in thing.nodes]
             for stage in rest:
@@ -175,13 +226,21 @@ def build(
         callback = made(thing.callback)
         return chord(members, callback) if len(members) % 2 else group(members).then(callback)
 
-    def make(node: Node) -> Any:
+    def flow_of(dag: Dag) -> Any:
+        flow = make_flow("storm")
+        for number, node in enumerate(dag.nodes):
+            given = [tasks[parent] for parent in dag.parents[number]]
+            task = make(node, *([given] if number % 2 and given else given))
+            flow.add(task, run_if=dag.run_ifs[number])
+        return flow
+
+    def make(node: Node, *given: Any) -> Any:
         options: dict[str, Any] = {"retries": node.retries, "delay": node.delay, "expires": node.expires, "id": next(ids)}
-        given = {name: value for name, value in options.items() if value is not None}
-        task = functions[node.function, node.queue].s(node.how, node.key, node.size, node.seconds, **given)
+        options = {name: value for name, value in options.items() if value is not None}
+        task = functions[node.function, node.queue].s(node.how, node.key, node.size, node.seconds, *given, **options)
         if node.is_handled:
             task.error(handlers[node.queue], task.id)
         tasks.append(task)
         return task
 
-    return made(graph), tasks
+    return flow_of(graph) if isinstance(graph, Dag) else made(graph), tasks

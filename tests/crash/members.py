@@ -94,6 +94,10 @@ def make_members(huey: Huey, folder: Path, journal: Journal) -> dict[str, Any]:
         if how == "fails" or (how == "flaky" and task.attempt == 0) or (how == "hand" and not marks.has(task.id, "mended")):
             journal.note("raised", id=task.id, token=task.token)
             raise ValueError(f"{how} {task.id}")
+        if how == "adds":
+            flow = huey.current_flow()
+            first = flow.add(members[PLAIN, 0].s("ok", 0, 10, 0.0, id=f"{task.id}.first"))
+            flow.add(members[PLAIN, 1].s("ok", 0, 10, 0.0, first, id=f"{task.id}.next"))
         return [NODE, task.id, given, payload(task.id, size)]
 
     def handle(of: str, error: BaseException, task: Task) -> list[str]:
@@ -102,7 +106,8 @@ def make_members(huey: Huey, folder: Path, journal: Journal) -> dict[str, Any]:
         journal.note("end", **fields)
         return [of, str(error)]
 
-    members, handlers = {}, []
+    members: dict[tuple[str, int], Any] = {}
+    handlers = []
     for number, queue in enumerate(QUEUES):
         members.update({(kind, number): make(huey, f"{kind} {number}", queue, run) for kind, make in _KINDS.items()})
         handlers.append(huey.task(name=f"handler {number}", queue=queue, include_task=True)(handle))
@@ -185,9 +190,8 @@ class _Producer:
         graph = draw(seed)
         nodes = list(nodes_of(graph))
         has_own_ids = self._rng.random() < 0.3
-        workflow, tasks = build(
-            graph, self._app.members, self._app.handlers, iter([f"g{n}.{i}" if has_own_ids else None for i in range(len(nodes))])
-        )
+        own_ids = iter([f"g{n}.{i}" if has_own_ids else None for i in range(len(nodes))])
+        workflow, tasks = build(graph, self._app.members, self._app.handlers, own_ids, self._app.huey.flow)
         ids = [task.id for task in tasks]
         handlers = {task.id: task.on_error.id for task in tasks if task.on_error is not None}
         self._journal.note("graph", n=n, seed=seed, members=ids, handlers=handlers)

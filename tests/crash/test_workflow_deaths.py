@@ -47,8 +47,11 @@ def test_c45_a_chord_outlives_the_workers_of_its_members(place: Any, kind: str, 
     assert [text.partition(":")[0] for text in errors[:2]] == ["poison", "lost"]
     assert "not a huey record" in errors[2], errors
     runs = [len(place.started(task.id)) for task in (good, dies, lost, unreadable)]
-    # In threads, neighbours die with one that kills its process.
-    assert runs == [1, 2, 1, 0] if kind == "process" else (runs[0] >= 1 and runs[1] >= 2 and runs[2:] == [1, 0])
+    if kind == "process":
+        assert runs == [1, 2, 1, 0]
+    # Threads die with a neighbour that kills their process, some before their task has begun.
+    assert all(least <= count for least, count in zip([1, 1, 0, 0], runs, strict=True)), runs
+    assert (runs[2] <= 1, runs[3]) == (True, 0), runs
     claims = [event for event in history.read(place.journal) if event.op == "claim" and event.id == callback.id]
     finishes = [
         event for event in history.read(place.journal) if event.op == "finish" and event.id == callback.id and event.end == history.OK

@@ -33,21 +33,21 @@ from tests.support.redis_server import ALWAYS, Server
 
 KILLS = int(os.environ.get("HUEY_STORM_KILLS", "60"))
 GRAPHS = int(os.environ.get("HUEY_STORM_GRAPHS", "100"))
-GAP = 0.8
-"""Seconds between two kills."""
+SHORT_GAP, GAP = 0.8, 1.5
+"""Seconds between two kills, in short and in long storms."""
 LOSS = 0.01
 """Share of the replies of Redis that are lost."""
 
 
 @pytest.mark.timeout(120)
 def test_workflows_outlive_kills_of_any_process(make_place_of_graphs: Any, show: Any) -> None:
-    storm(make_place_of_graphs(), show, [*KINDS], kills=14, graphs=25)
+    storm(make_place_of_graphs(), show, [*KINDS], kills=14, graphs=25, gap=SHORT_GAP)
 
 
 @pytest.mark.timeout(120)
 def test_workflows_in_redis_outlive_kills_and_lost_replies(make_place_of_graphs: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=LOSS) as proxy:
-        storm(make_place_of_graphs(**urls(server, proxy)), show, [*KINDS], kills=10, graphs=20)
+        storm(make_place_of_graphs(**urls(server, proxy)), show, [*KINDS], kills=10, graphs=20, gap=SHORT_GAP)
 
 
 @pytest.mark.chaos
@@ -166,16 +166,16 @@ def make_place_of_graphs(tmp_path: Path) -> Iterator[Any]:
         place.clean_up()
 
 
-def storm(place: PlaceOfGraphs, show: Any, kinds: list[str], *, kills: int, graphs: int) -> Verdict:
+def storm(place: PlaceOfGraphs, show: Any, kinds: list[str], *, kills: int, graphs: int, gap: float = GAP) -> Verdict:
     seed = storm_seed(show)
     began = time.monotonic()
     rage = Storm(place, random.Random(seed), kinds)
 
-    rage.kill(kills, gap=GAP)
+    rage.kill(kills, gap=gap)
     raged = time.monotonic() - began
     if (missing := graphs - place.graphs()) > 0:
         place.producing(seed, first=0, most=missing)
-    place.finish_by_command(kinds[0], timeout=60)
+    place.finish_by_command(kinds[0], timeout=60 + max(0, missing))
 
     verdict = place.verdict()
     ends = Counter(f"{end.how} {end.reason or ''}".strip() for end in place.ends.values())
