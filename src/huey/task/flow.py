@@ -49,10 +49,10 @@ class Flow:
     def add(self, task: T, *, run_if: str = SUCCESS, after: Iterable[Task] = ()) -> T:
         """Add *task*, such as ``f.s(1)``, and return it, to be passed as an argument of others.
 
-        It waits for each task among its arguments, alone or in a list; when it runs, it gets their values in their places. Those that were not
-        added yet are added first. *after*: more tasks that it waits for, whose values it does not get. *run_if*: ``success``, if all of
-        them succeeded, otherwise it is cancelled; ``always``, once all have ended, in whatever way, a failed one giving a ``huey.Error``
-        and a cancelled one ``huey.SKIPPED``; ``failure``, the same, but only if at least one has failed.
+        It waits for each task among its arguments, alone or in a list, and gets their values in these places when it runs. Those that were
+        not added yet are added first. *after*: more tasks that it waits for, whose values it does not get. *run_if*: ``success``, if all
+        of them succeeded, otherwise it is cancelled; ``always``, once all have ended, in whatever way, a failed one giving a
+        ``huey.Error`` and a cancelled one ``huey.SKIPPED``; ``failure``, the same, but only if at least one has failed.
 
         Raise TypeError if *task* is not a task, or if its function does not take the arguments; ValueError if it cannot be a member: it
         was added before, has a pipeline, or waits for itself, or the flow is enqueued already.
